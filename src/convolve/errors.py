@@ -1,0 +1,78 @@
+"""Every error a user can meet, and the exit code of each.
+
+    ConvolveError                 1   something failed; the message says what and the way out
+    ├── UsageError                2   an unknown name, field or option; a value out of range
+    ├── DataError                 3   data that is missing, damaged or inconsistent
+    │   ├── FormatError           3   bytes that break a format; names file and place
+    │   └── MissingDataError      3   nothing there; says which files belong where
+    ├── ModelError                3   a model folder or checkpoint that is incomplete or altered
+    ├── UnsupportedError          4   a feature of a model or configuration that convolve does not have
+    ├── TrainingError             1   training cannot go on (a loss that is not finite, for one)
+    │   └── ResumeRefusedError    1   the unfinished run was started with another recipe or other data
+    └── InterruptedTraining     130   Ctrl-C; the run can be resumed
+
+An error is one line: where, what was expected and what came, and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ConvolveError(Exception):
+    """The root of the tree. `str(error)` is the whole line that a user sees."""
+
+    exit_code = 1
+
+
+class UsageError(ConvolveError):
+    exit_code = 2
+
+
+class DataError(ConvolveError):
+    exit_code = 3
+
+
+class FormatError(DataError):
+    """Bytes that break a format.
+
+    `place` says where in the file: a byte offset, or line and column, counted from 1.
+    """
+
+    def __init__(self, path: object, place: str, what: str) -> None:
+        self.path, self.place, self.what = path, place, what
+        super().__init__(f"{path}: {place}: {what}" if place else f"{path}: {what}")
+
+
+class MissingDataError(DataError):
+    pass
+
+
+class ModelError(ConvolveError):
+    exit_code = 3
+
+
+class UnsupportedError(ConvolveError):
+    exit_code = 4
+
+
+class TrainingError(ConvolveError):
+    pass
+
+
+class ResumeRefusedError(TrainingError):
+    pass
+
+
+class InterruptedTraining(ConvolveError):  # noqa: N818  an interruption is not an error
+    exit_code = 130
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """The one sentence for every unknown key: what came, the nearest known name, or all of them."""
+    known = sorted(known)
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if nearest:
+        return f"unknown {kind} {name!r}; did you mean {nearest[0]!r}?"
+    return f"unknown {kind} {name!r}; known: {', '.join(known)}"

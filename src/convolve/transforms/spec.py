@@ -1,0 +1,41 @@
+"""What can be done to an image, as frozen values. Each file beside this one draws and applies one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convolve.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Move the image by up to `pixels` in each direction, whole pixels, zeros moving in."""
+
+    pixels: int = 2
+
+    def __post_init__(self) -> None:
+        if self.pixels < 0:
+            raise UsageError(f"shift.pixels must be at least 0, got {self.pixels}")
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Rotate, scale, shear and shift by amounts drawn uniformly from plus-minus these limits; zeros move in."""
+
+    degrees: float = 10.0
+    scale_fraction: float = 0.1
+    shear_degrees: float = 0.0
+    pixels: float = 2.0
+
+    def __post_init__(self) -> None:
+        for field, value in vars(self).items():
+            if value < 0:
+                raise UsageError(f"affine.{field} must be at least 0, got {value}")
+        if self.scale_fraction >= 1:
+            raise UsageError(f"affine.scale_fraction must be below 1, got {self.scale_fraction}")
+
+
+Transform = Shift | Affine
+
+# The name a recipe file uses for each.
+TRANSFORMS: dict[str, type[Transform]] = {"shift": Shift, "affine": Affine}
