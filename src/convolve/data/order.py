@@ -1,0 +1,27 @@
+"""The order in which an epoch visits its samples: a pure function of the recipe, the seed and the epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convolve.data.cntk_order import sweep_order
+from convolve.data.table import Table
+from convolve.errors import UsageError
+
+
+def epoch_order(kind: str, table: Table, epoch: int, seed: int) -> np.ndarray:
+    """Sample numbers (int64) of epoch `epoch` (from 0).
+
+    "shuffled" is a full permutation for each epoch; "cntk" what CNTK 2.7's reader delivers in that sweep (it knows no
+    seed of ours: its own starts at 0); "file" the order of the files.
+    """
+    if kind == "file":
+        return np.arange(len(table))
+    if kind == "cntk":
+        if table.chunk_N is None:
+            raise UsageError(
+                "data.order=cntk follows the chunks of a CTF file, and this data has none; "
+                "write one with `convolve prepare mnist` and give its folder to --data"
+            )
+        return sweep_order(table.chunk_N, epoch)
+    return np.random.default_rng([seed, epoch]).permutation(len(table))

@@ -1,0 +1,54 @@
+"""Batches of a resident table, cut by index: no worker processes, no copies but the batch itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from convolve.data.order import epoch_order
+from convolve.data.table import Table
+from convolve.transforms.batch import augment, normalize
+from convolve.transforms.spec import Transform
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW as the network sees them, labels_N
+
+
+@dataclass(frozen=True)
+class Batches:
+    """All batches of any epoch. Batch b of epoch e is a function of (seed, e, b) alone, so a run resumes anywhere."""
+
+    table: Table
+    batch_size: int
+    order: str
+    transforms: Sequence[Transform]
+    mean: float
+    scale: float
+    seed: int
+
+    def __len__(self) -> int:
+        return -(-len(self.table) // self.batch_size)
+
+    @property
+    def samples(self) -> int:
+        """How many samples one epoch delivers."""
+        return len(self.table)
+
+    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
+        """The batches of `epoch` from `first_batch` on; the last one may be short."""
+        order_N = torch.from_numpy(np.ascontiguousarray(epoch_order(self.order, self.table, epoch, self.seed)))
+        for batch in range(first_batch, len(self)):
+            chosen = order_N[batch * self.batch_size : (batch + 1) * self.batch_size].to(self.table.images_NCHW.device)
+            images = self.table.images_NCHW[chosen]
+            if self.transforms:
+                images = augment(images, self.transforms, np.random.default_rng([self.seed, epoch, batch]))
+            yield normalize(images, self.mean, self.scale), self.table.labels_N[chosen]
+
+
+def split(table: Table, fraction: float, seed: int) -> tuple[Table, Table]:
+    """(training, validation): a random `fraction` of the samples is held out; the same for the same seed."""
+    order_N = np.random.default_rng([seed]).permutation(len(table))
+    held_out = max(1, round(fraction * len(table)))
+    return table.take(np.sort(order_N[held_out:])), table.take(np.sort(order_N[:held_out]))

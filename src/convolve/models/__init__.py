@@ -1,0 +1,46 @@
+"""The networks: one file each, one row each in `MODELS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from convolve.errors import UsageError, unknown_name
+from convolve.models.convnet_mnist import convnet_mnist
+from convolve.recipe import ModelSpec
+
+Shape = tuple[int, int, int]  # C, H, W
+
+# name -> function of (spec, input shape, number of classes). The variant "tiny" of each is its twin for tests.
+MODELS: dict[str, Callable[[ModelSpec, Shape, int], nn.Module]] = {
+    "convnet-mnist": convnet_mnist,
+}
+
+
+def build_model(spec: ModelSpec, input_shape_CHW: Shape, class_count: int, seed: int = 0) -> nn.Module:
+    """The network that `spec` names, freshly initialized from `seed`: images_NCHW (normalized) -> logits_NK."""
+    if spec.name not in MODELS:
+        raise UsageError(f"model.name: {unknown_name('model', spec.name, MODELS)}")
+    with torch.device("meta"):
+        module = MODELS[spec.name](spec, input_shape_CHW, class_count)
+    module.to_empty(device="cpu")
+    initialize(module, torch.Generator().manual_seed(seed))
+    return module
+
+
+def initialize(module: nn.Module, generator: torch.Generator) -> None:
+    """CNTK's default: Glorot-uniform weights, with the receptive field counted in both fans, and zero biases."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def set_dropout(module: nn.Module, probability: float) -> None:
+    """Give every dropout layer the `probability` of the epoch at hand."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = probability

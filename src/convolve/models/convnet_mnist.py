@@ -1,0 +1,50 @@
+"""CNTK's ConvNet for MNIST (Examples/Image/Classification/ConvNet, ConvNet_MNIST): 98,778 parameters at 1x28x28.
+
+Maps: 28 -> 13 -> 11 -> 5 -> 3. Pooling does not pad; only the first convolution keeps its size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from convolve.errors import UsageError, unknown_name
+from convolve.recipe import ModelSpec
+
+# variant -> maps of the three convolutions, width of the dense layer
+_WIDTHS = {"": (32, 48, 64, 96), "tiny": (4, 6, 8, 12)}
+
+
+class ConvNetMnist(nn.Module):
+    def __init__(self, maps: tuple[int, int, int], dense: int, input_shape_CHW: tuple[int, int, int], class_count: int, dropout: float):
+        super().__init__()
+        channels, height, width = input_shape_CHW
+        self.conv1 = nn.Conv2d(channels, maps[0], 5, padding=2)
+        self.conv2 = nn.Conv2d(maps[0], maps[1], 3)
+        self.conv3 = nn.Conv2d(maps[1], maps[2], 3)
+        self.pool = nn.MaxPool2d(3, stride=2)
+        self.fc1 = nn.Linear(maps[2] * _last_map(height) * _last_map(width), dense)
+        self.dropout = nn.Dropout(dropout)
+        self.fc2 = nn.Linear(dense, class_count)
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        x = self.pool(self.conv1(images_NCHW)).relu()  # pooling commutes with ReLU, and leaves it a quarter of the work
+        x = self.pool(self.conv2(x)).relu()
+        x = self.conv3(x).relu()
+        x = self.fc1(x.flatten(1)).relu()
+        return self.fc2(self.dropout(x))  # type: ignore[no-any-return]
+
+
+def _last_map(side: int) -> int:
+    for shrink in (lambda s: (s - 3) // 2 + 1, lambda s: s - 2, lambda s: (s - 3) // 2 + 1, lambda s: s - 2):
+        side = shrink(side)
+    if side < 1:
+        raise UsageError("convnet-mnist needs images of at least 19x19 pixels; use larger ones or another model.name")
+    return side
+
+
+def convnet_mnist(spec: ModelSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> nn.Module:
+    if spec.variant not in _WIDTHS:
+        raise UsageError(f"model.variant: {unknown_name('variant', spec.variant, _WIDTHS)}")
+    *maps, dense = _WIDTHS[spec.variant]
+    return ConvNetMnist((maps[0], maps[1], maps[2]), dense, input_shape_CHW, class_count, spec.dropout[0])

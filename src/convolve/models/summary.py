@@ -1,0 +1,77 @@
+"""What a network consists of: layers, shapes, parameters, and the one place where FLOPs are counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Layer:
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]  # without the batch
+    parameters: int
+    flops_per_image: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    input_shape: tuple[int, int, int]
+    layers: tuple[Layer, ...]
+
+    @property
+    def parameters(self) -> int:
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def flops_per_image(self) -> int:
+        """One forward pass. A multiply-add counts as 2; only convolutions and dense layers are counted."""
+        return sum(layer.flops_per_image for layer in self.layers)
+
+    @property
+    def training_flops_per_image(self) -> int:
+        """Forward, gradient of weights, gradient of inputs; the first layer needs no gradient of its input."""
+        first = next((layer.flops_per_image for layer in self.layers if layer.flops_per_image), 0)
+        return 3 * self.flops_per_image - first
+
+
+def summarize(module: nn.Module, input_shape_CHW: tuple[int, int, int]) -> Summary:
+    """Run `module` once on the meta device (nothing is computed) and write down every leaf layer it calls."""
+    layers: list[Layer] = []
+    hooks = []
+    for name, child in module.named_modules():
+        if next(child.children(), None) is None:
+            hooks.append(child.register_forward_hook(_recorder(name, layers)))
+    was_training = module.training
+    try:
+        meta_state = {key: torch.empty_like(value, device="meta") for key, value in module.state_dict().items()}
+        with torch.no_grad():
+            torch.func.functional_call(module.eval(), meta_state, torch.empty(1, *input_shape_CHW, device="meta"))
+    finally:
+        module.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return Summary(input_shape_CHW, tuple(layers))
+
+
+def _recorder(name: str, layers: list[Layer]) -> Any:
+    def record(layer: nn.Module, _inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        seen = any(known.name == name for known in layers)  # a layer used twice owns its parameters once
+        parameters = 0 if seen else sum(p.numel() for p in layer.parameters())
+        layers.append(Layer(name, type(layer).__name__, tuple(output.shape[1:]), parameters, _flops(layer, output)))
+
+    return record
+
+
+def _flops(layer: nn.Module, output: torch.Tensor) -> int:
+    if isinstance(layer, nn.Conv2d):
+        per_value = layer.in_channels // layer.groups * layer.kernel_size[0] * layer.kernel_size[1]
+    elif isinstance(layer, nn.Linear):
+        per_value = layer.in_features
+    else:
+        return 0
+    return 2 * per_value * output[0].numel()

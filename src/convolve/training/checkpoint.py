@@ -1,0 +1,58 @@
+"""Checkpoints: everything a run needs to go on to the same bits, in two files that outlive a `kill -9`.
+
+    checkpoints/step-00001234.safetensors   all tensors
+    checkpoints/step-00001234.json          the rest, and the SHA-256 of the tensors; written last, so it vouches for the pair
+
+The two newest are kept: if the newest is damaged, the one before it is used, and the caller is told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save_file
+
+from convolve.atomic import replacing, write_json
+from convolve.errors import ModelError
+
+KEEP = 2
+
+
+def save_checkpoint(folder: Path, step: int, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+    """Write the checkpoint of `step`, then delete all but the newest `KEEP`. `state` must be JSON."""
+    stem = folder / f"step-{step:08d}"
+    with replacing(stem.with_suffix(".safetensors")) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+        digest = _sha256(temporary.read_bytes())
+    write_json(stem.with_suffix(".json"), {"step": step, "sha256": digest, "state": state})
+    for old in sorted(folder.glob("step-*.json"))[:-KEEP]:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], list[str]] | None:
+    """(tensors, state, warnings) of the newest checkpoint that is whole; None where there is none at all.
+
+    Raises `ModelError` if there are checkpoints and every one of them is damaged.
+    """
+    warnings: list[str] = []
+    for path in sorted(folder.glob("step-*.json"), reverse=True):
+        try:
+            head = json.loads(path.read_text(encoding="utf-8"))
+            content = path.with_suffix(".safetensors").read_bytes()
+            if _sha256(content) != head["sha256"]:
+                raise ValueError("its checksum differs")
+            return load(content), head["state"], warnings
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            warnings.append(f"checkpoint {path.with_suffix('')} is damaged ({error}); using the one before it")
+    if warnings:
+        raise ModelError(f"every checkpoint in {folder} is damaged; start the run over with --restart")
+    return None
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

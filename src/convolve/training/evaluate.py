@@ -1,0 +1,55 @@
+"""Evaluation: exact over the whole set, in fp32, whatever the batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network says of a labelled set: `labels_N` int64 and `probabilities_NK` float32, on the CPU."""
+
+    labels_N: torch.Tensor
+    probabilities_NK: torch.Tensor
+    loss: float  # mean cross-entropy in nats
+
+    @property
+    def wrong_N(self) -> torch.Tensor:
+        return self.probabilities_NK.argmax(1) != self.labels_N
+
+    @property
+    def error(self) -> float:
+        """Top-1 error as a fraction."""
+        return int(self.wrong_N.sum()) / len(self.labels_N)
+
+    @property
+    def error_top5(self) -> float | None:
+        """Top-5 error as a fraction; None with five classes or fewer, where it has no meaning."""
+        if self.probabilities_NK.shape[1] <= 5:
+            return None
+        top_N5 = self.probabilities_NK.topk(5, dim=1).indices
+        return 1 - int((top_N5 == self.labels_N[:, None]).sum()) / len(self.labels_N)
+
+
+def evaluate(module: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], device: torch.device) -> Evaluation:
+    """Run `module` over `batches` of (images_NCHW, labels_N).
+
+    Always fp32: training's last evaluation, `convolve evaluate` and `predict` then give one answer.
+    """
+    was_training = module.training
+    module.eval()
+    labels, probabilities, loss_sum = [], [], 0.0
+    with torch.inference_mode():
+        for images_NCHW, labels_N in batches:
+            logits_NK = module(images_NCHW.to(device)).float().cpu()
+            labels.append(labels_N.cpu())
+            probabilities.append(logits_NK.softmax(1))
+            loss_sum += float(F.cross_entropy(logits_NK.double(), labels[-1], reduction="sum"))
+    module.train(was_training)
+    labels_N = torch.cat(labels)
+    return Evaluation(labels_N, torch.cat(probabilities), loss_sum / len(labels_N))

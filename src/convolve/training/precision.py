@@ -1,0 +1,116 @@
+"""Which arithmetic a run computes in, and the self-test by which "auto" decides."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from convolve.errors import UsageError
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# bf16 keeps 8 bits of mantissa. Over a whole network the gradients of a sound implementation stay within a few percent
+# of fp32; the faults reported for some strides (pytorch #169688, #163347) are wrong by the size of the value itself.
+_GRADIENT_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A precision and why it was chosen."""
+
+    name: str
+    reason: str
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
+        return torch.autocast(device.type, dtype=_DTYPES[self.name], enabled=self.name != "fp32")
+
+
+@dataclass
+class LossScale:
+    """fp16's dynamic loss scaling: the gradients of small losses would underflow without it.
+
+    Constants are those of torch.amp.GradScaler. With `enabled` false, everything here is the identity.
+    """
+
+    enabled: bool
+    scale: float = field(default=2.0**16)
+    good_steps: int = 0
+
+    def scaled(self, loss: torch.Tensor) -> torch.Tensor:
+        return loss * self.scale if self.enabled else loss
+
+    def unscale(self, gradients: list[torch.Tensor]) -> bool:
+        """Undo the scaling in place. False: the gradients overflowed, and this update must be left out."""
+        if not self.enabled:
+            return True
+        torch._foreach_mul_(gradients, 1 / self.scale)
+        finite = bool(torch.stack([gradient.isfinite().all() for gradient in gradients]).all())
+        self.good_steps = self.good_steps + 1 if finite else 0
+        if not finite:
+            self.scale /= 2
+        elif self.good_steps % 2000 == 0:
+            self.scale *= 2
+        return finite
+
+
+def has_bf16_instructions() -> bool:
+    """Whether this processor multiplies bf16 in hardware (AVX512-BF16 or AMX); without it bf16 is many times slower."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False  # other systems do not say; fp32 is always right
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def choose_precision(asked: str, module: nn.Module, images_NCHW: torch.Tensor, device: torch.device) -> Precision:
+    """`asked`, or for "auto" the fastest arithmetic that passes the self-test on `module` and `images_NCHW`."""
+    if asked == "fp16" and device.type != "cuda":
+        raise UsageError("run.precision=fp16 needs a CUDA device; use bf16, fp32 or auto here")
+    if asked != "auto":
+        return Precision(asked, "asked for")
+    if device.type == "cuda":
+        name = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        return Precision(name, f"the fastest on {torch.cuda.get_device_name(device)}")
+    if not has_bf16_instructions():
+        return Precision("fp32", "the processor has no bf16 instructions")
+    return _self_test(module, images_NCHW, device)
+
+
+def _self_test(module: nn.Module, images_NCHW: torch.Tensor, device: torch.device) -> Precision:
+    """Forward and backward in both precisions: bf16 must agree with fp32 and be faster."""
+    exact, exact_seconds = _gradients(module, images_NCHW, Precision("fp32", ""), device)
+    rounded, rounded_seconds = _gradients(module, images_NCHW, Precision("bf16", ""), device)
+    worst = max(_relative_difference(a, b) for a, b in zip(exact, rounded, strict=True))
+    ratio = exact_seconds / rounded_seconds
+    if not worst <= _GRADIENT_TOLERANCE:
+        return Precision("fp32", f"self-test: bf16 gradients are off by {worst:.0%} of fp32's")
+    if ratio < 1.05:
+        return Precision("fp32", f"self-test: bf16 runs at {ratio:.2f} times the speed of fp32")
+    return Precision("bf16", f"self-test: {ratio:.1f} times as fast as fp32, gradients within {worst:.1%}")
+
+
+def _gradients(module: nn.Module, images_NCHW: torch.Tensor, precision: Precision, device: torch.device) -> tuple[list[torch.Tensor], float]:
+    """The gradients of one step, and the seconds of the fastest of five."""
+    parameters = list(module.parameters())
+    was_training = module.training
+    module.eval()  # dropout would hide the difference that is looked for
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        with precision.autocast(device):
+            logits_NK = module(images_NCHW)
+        target_N = torch.arange(len(logits_NK), device=device) % logits_NK.shape[1]
+        gradients = torch.autograd.grad(F.cross_entropy(logits_NK.float(), target_N), parameters)
+        seconds.append(time.perf_counter() - start)
+    module.train(was_training)
+    return list(gradients), min(seconds)
+
+
+def _relative_difference(exact: torch.Tensor, rounded: torch.Tensor) -> float:
+    return float((exact - rounded).norm() / exact.norm().clamp_min(1e-30))

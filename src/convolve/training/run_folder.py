@@ -1,0 +1,75 @@
+"""The run folder: everything about one training, in files that a person can open.
+
+    recipe.json             the resolved recipe; `convolve train RUN/recipe.json` accepts it back
+    start.json              what was decided at the start: precision, threads, device, data and its fingerprint, versions, hardware
+    metrics.jsonl           one line an event: "start", "progress", "epoch", "resume", "end"
+    checkpoints/            see checkpoint.py
+    model/                  the Model artefact
+    evaluation.safetensors  the last evaluation: labels_N, probabilities_NK, worst_indices_M, worst_images_MHWC (uint8)
+    result.json             the final figures; its presence says that the run is finished
+    report.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convolve.atomic import cannot_write, write_json
+from convolve.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    path: Path
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "result.json").exists()
+
+    @property
+    def started(self) -> bool:
+        return (self.path / "start.json").exists()
+
+    def write(self, name: str, value: Any) -> None:
+        """Write `name` (such as "result.json") atomically."""
+        write_json(self.path / name, value)
+
+    def read(self, name: str) -> Any:
+        """Read a JSON file of the run."""
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(f"{self.path} is not a run folder, or the run never got that far: {name} is missing") from None
+        except ValueError as error:
+            raise DataError(f"{path} is damaged ({error}); start the run over with --restart") from None
+
+    def log(self, event: str, **values: Any) -> None:
+        """Append one event to metrics.jsonl."""
+        path = self.path / "metrics.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"event": event, **values}) + "\n")
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All events of metrics.jsonl, in order."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            raise UsageError(f"{self.path} is not a run folder: metrics.jsonl is missing")
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def metrics_bytes(self) -> int:
+        """The length of metrics.jsonl, kept in each checkpoint so that a resumed run rewrites no event twice."""
+        path = self.path / "metrics.jsonl"
+        return path.stat().st_size if path.exists() else 0
+
+    def cut_metrics(self, length_bytes: int) -> None:
+        path = self.path / "metrics.jsonl"
+        if path.exists():
+            os.truncate(path, length_bytes)
