@@ -1,0 +1,45 @@
+"""Where a data set lies on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import resources
+from pathlib import Path
+
+from convolve.errors import MissingDataError
+
+SAMPLE = "sample"
+
+
+def locate(dataset: str, where: str | None) -> Path:
+    """The folder to read `dataset` from: `where` (what --data says), $CONVOLVE_DATA/<dataset> or the cache folder.
+
+    "sample" is the folder shipped in the package; a folder of that name of your own is "./sample". The cache folder
+    need not exist yet: the caller downloads what it lacks. A `where` that is no folder raises `MissingDataError`.
+    """
+    if where == SAMPLE:
+        return Path(str(resources.files("convolve") / "data" / "sample"))
+    if where is not None:
+        folder = Path(where).expanduser()
+        if not folder.is_dir():
+            state = "is not a folder" if folder.exists() else "does not exist"
+            raise MissingDataError(f"--data {where} {state}; give a folder that holds {dataset}, or --data sample")
+        return folder
+    shared = os.environ.get("CONVOLVE_DATA")
+    if shared and Path(shared, dataset).is_dir():
+        return Path(shared, dataset)
+    return cache_folder(dataset)
+
+
+def cache_folder(dataset: str) -> Path:
+    """The user's own place for downloads: $XDG_CACHE_HOME where it is set, else what the operating system suggests."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        base = Path(os.environ["XDG_CACHE_HOME"])
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path.home() / ".cache"
+    return base / "convolve" / dataset
