@@ -20,19 +20,21 @@ from convolve.transforms.spec import TRANSFORMS, Transform
 Steps = tuple[float, ...]
 
 
+def _field(default: Any, comment: str) -> Any:
+    """A field with its default and the comment that `convolve show` prints beside it."""
+    return field(default=default, metadata={"comment": comment})
+
+
 @dataclass(frozen=True)
 class DataSpec:
-    """Which samples, in which order, and what happens to them on the way into the network.
+    """Which samples, in which order, and what happens to them on the way into the network."""
 
-    The network sees `(pixel - mean) * scale`, with pixels in 0..255.
-    """
-
-    name: str = "mnist"
-    order: Literal["shuffled", "cntk", "file"] = "shuffled"
-    mean: float = 0.0
-    scale: float = 1 / 256
-    train_transforms: tuple[Transform, ...] = ()
-    validation_fraction: float = 0.0
+    name: str = _field("mnist", "which data set")
+    order: Literal["shuffled", "cntk", "file"] = _field("shuffled", "shuffled: fully, anew each epoch; cntk: as CNTK 2.7's reader; file")
+    mean: float = _field(0.0, "the network sees (pixel - mean) * scale, with pixels in 0..255")
+    scale: float = _field(1 / 256, "")
+    train_transforms: tuple[Transform, ...] = _field((), "augmentation of training images, in this order")
+    validation_fraction: float = _field(0.0, "part of the training set held out; 0: each epoch is evaluated on the test set")
 
     def __post_init__(self) -> None:
         _require(0 <= self.validation_fraction < 1, "data.validation_fraction", "in [0, 1)", self.validation_fraction)
@@ -41,39 +43,36 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which network. `dropout` is one probability an epoch, the last one holding on."""
+    """Which network."""
 
-    name: str = "convnet-mnist"
-    variant: str = ""
-    dropout: Steps = (0.5,)
+    name: str = _field("convnet-mnist", "which network")
+    variant: str = _field("", "a variant of it; empty: the original")
+    dropout: Steps = _field((0.5,), "probability in each epoch; the last one holds")
 
     def __post_init__(self) -> None:
-        _require(all(0 <= p < 1 for p in self.dropout) and self.dropout, "model.dropout", "in [0, 1)", self.dropout)
+        holds = bool(self.dropout) and all(0 <= p < 1 for p in self.dropout)
+        _require(holds, "model.dropout", "at least one value, each in [0, 1)", self.dropout)
 
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """CNTK's learners; the arithmetic and its source are in `training/optimizer.py`.
+    """CNTK's learners; the arithmetic and its source are in `training/optimizer.py`."""
 
-    `momentum` holds one value for each period of the schedule, read as `momentum_unit` says:
-    "per_minibatch" (as it stands), "per_reference_batch" (for `momentum_reference_batch_size` samples), or
-    "time_constant_samples" (exp(-samples / T); 0 means none).
-    Clipping, `l1` and `l2` are per sample, as CNTK counts them; 0 switches each off.
-    """
-
-    name: Literal["sgd", "momentum_sgd", "nesterov", "adagrad", "adadelta", "adam", "fsadagrad"] = "momentum_sgd"
-    momentum: Steps = (0.9,)
-    momentum_unit: Literal["per_minibatch", "per_reference_batch", "time_constant_samples"] = "per_minibatch"
-    momentum_reference_batch_size: int = 1
-    unit_gain: bool = True
-    variance_momentum: float = 0.9999986111120757
-    variance_momentum_unit: Literal["per_minibatch", "per_sample"] = "per_sample"
-    adadelta_rho: float = 0.95
-    epsilon: float = 1e-8
-    l1: float = 0.0
-    l2: float = 0.0
-    clip_per_sample: float = 0.0
-    clip_by: Literal["truncation", "norm"] = "truncation"
+    name: Literal["sgd", "momentum_sgd", "nesterov", "adagrad", "adadelta", "adam", "fsadagrad"] = _field("momentum_sgd", "the learner")
+    momentum: Steps = _field((0.9,), "one value for each period of the schedule; the last one holds")
+    momentum_unit: Literal["per_minibatch", "per_reference_batch", "time_constant_samples"] = _field(
+        "per_minibatch", "as it stands; for a batch of momentum_reference_batch_size; or T in exp(-samples / T), 0: none"
+    )
+    momentum_reference_batch_size: int = _field(1, "samples that a momentum per_reference_batch is meant for")
+    unit_gain: bool = _field(True, "CNTK's default: the gradient is weighted by 1 - momentum")
+    variance_momentum: float = _field(0.9999986111120757, "of adam and fsadagrad; CNTK's default, a time constant of 720,000 samples")
+    variance_momentum_unit: Literal["per_minibatch", "per_sample"] = _field("per_sample", "")
+    adadelta_rho: float = _field(0.95, "")
+    epsilon: float = _field(1e-8, "of adam and adadelta")
+    l1: float = _field(0.0, "weight of the L1 penalty per sample")
+    l2: float = _field(0.0, "weight of the L2 penalty per sample: weight decay on the mean gradient, biases included")
+    clip_per_sample: float = _field(0.0, "limit of the mean gradient; 0: none")
+    clip_by: Literal["truncation", "norm"] = _field("truncation", "truncation: each element; norm: each parameter's gradient")
 
     def __post_init__(self) -> None:
         _require(bool(self.momentum), "optimizer.momentum", "at least one value", self.momentum)
@@ -81,8 +80,9 @@ class OptimizerSpec:
             _require(min(self.momentum) >= 0, "optimizer.momentum", "time constants of 0 or more", self.momentum)
         else:
             _require(all(0 <= m < 1 for m in self.momentum), "optimizer.momentum", "in [0, 1)", self.momentum)
-        _require(self.momentum_reference_batch_size >= 1, "optimizer.momentum_reference_batch_size", "at least 1",
-                 self.momentum_reference_batch_size)
+        reference = self.momentum_reference_batch_size
+        _require(reference >= 1, "optimizer.momentum_reference_batch_size", "at least 1", reference)
+        _require(0 <= self.variance_momentum < 1, "optimizer.variance_momentum", "in [0, 1)", self.variance_momentum)
         for name in ("l1", "l2", "clip_per_sample"):
             _require(getattr(self, name) >= 0, f"optimizer.{name}", "at least 0", getattr(self, name))
 
@@ -91,50 +91,46 @@ class OptimizerSpec:
 class ScheduleSpec:
     """How the learning rate moves.
 
-    "steps" takes one of `learning_rates` for each `period_samples` (0: each pass over the data) and is cut short,
-    not rescaled, by a smaller number of epochs, as CNTK's lists are. "one_cycle" rises linearly to the first
-    of `learning_rates` over `warmup_fraction` of the training and falls linearly to `final_fraction` of it; "cosine" falls
-    as a cosine does.
-
-    `reference_batch_size` says what a rate is meant for: 0, the mean gradient of whatever batch comes; 1, the sum
-    over the samples (CNTK's "per sample"); M, a minibatch of M samples.
+    "steps" takes one of `learning_rates` for each period and is cut short, not rescaled, by fewer epochs, as CNTK's lists
+    are. "one_cycle" rises linearly to the first of `learning_rates` over `warmup_fraction` of the training and falls
+    linearly to `final_fraction` of it; "cosine" falls as a cosine does. Both stretch with the number of epochs.
     """
 
-    kind: Literal["steps", "one_cycle", "cosine"] = "steps"
-    learning_rates: Steps = (0.1,)
-    reference_batch_size: int = 0
-    period_samples: int = 0
-    warmup_fraction: float = 0.0
-    final_fraction: float = 0.0
+    kind: Literal["steps", "one_cycle", "cosine"] = _field("steps", "steps: a list of rates; one_cycle and cosine: the first rate is the peak")
+    learning_rates: Steps = _field((0.1,), "one for each period; the last one holds")
+    reference_batch_size: int = _field(0, "what a rate is meant for. 0: the mean gradient; 1: per sample, on the sum; M: a batch of M")
+    period_samples: int = _field(0, "samples in a period; 0: one pass over the data")
+    warmup_fraction: float = _field(0.0, "part of the training in which the rate rises")
+    final_fraction: float = _field(0.0, "part of the peak rate at the end")
 
     def __post_init__(self) -> None:
-        _require(bool(self.learning_rates) and min(self.learning_rates, default=0) >= 0, "schedule.learning_rates",
-                 "at least one value, none negative", self.learning_rates)
-        _require(self.reference_batch_size >= 0, "schedule.reference_batch_size", "at least 0", self.reference_batch_size)
-        _require(self.period_samples >= 0, "schedule.period_samples", "at least 0", self.period_samples)
+        rates = self.learning_rates
+        _require(bool(rates) and min(rates) >= 0, "schedule.learning_rates", "at least one value, none negative", rates)
+        for name in ("reference_batch_size", "period_samples"):
+            _require(getattr(self, name) >= 0, f"schedule.{name}", "at least 0", getattr(self, name))
         for name in ("warmup_fraction", "final_fraction"):
             _require(0 <= getattr(self, name) <= 1, f"schedule.{name}", "in [0, 1]", getattr(self, name))
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """How long, how precisely and on what. Zero switches an option off."""
+    """How long, how precisely and on what."""
 
-    epochs: int = 1
-    seed: int = 0
-    global_batch_size: int = 64
-    accumulation_steps: int = 1
-    eval_batch_size: int = 1000
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    device: str = "auto"
-    threads: int = 0
-    label_smoothing: float = 0.0
-    average_epochs: float = 0.0
-    early_stopping_epochs: int = 0
-    checkpoint_seconds: float = 60.0
+    epochs: int = _field(1, "passes over the data")
+    seed: int = _field(0, "of initial weights, order, augmentation and dropout")
+    global_batch_size: int = _field(64, "samples an update, over all workers together")
+    accumulation_steps: int = _field(1, "pieces in which a batch is computed, to save memory")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = _field("auto", "auto: the fastest that passes a self-test")
+    device: str = _field("auto", "auto, cpu, cuda or cuda:i")
+    threads: int = _field(0, "processor threads; 0: every core")
+    label_smoothing: float = _field(0.0, "probability spread evenly over all classes in the training loss")
+    average_epochs: float = _field(0.0, "horizon in epochs of the moving average of weights that is evaluated and kept; 0: none")
+    keep: Literal["last", "best"] = _field("last", "which epoch's model is kept; best: on the validation split")
+    early_stopping_epochs: int = _field(0, "stop after so many epochs without a better validation error; 0: never")
+    checkpoint_seconds: float = _field(60.0, "time between checkpoints inside an epoch; 0: only at its end")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "global_batch_size", "accumulation_steps", "eval_batch_size"):
+        for name in ("epochs", "global_batch_size", "accumulation_steps"):
             _require(getattr(self, name) >= 1, f"run.{name}", "at least 1", getattr(self, name))
         for name in ("seed", "threads", "average_epochs", "early_stopping_epochs", "checkpoint_seconds"):
             _require(getattr(self, name) >= 0, f"run.{name}", "at least 0", getattr(self, name))
@@ -143,7 +139,7 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training. `published` is the error that its source reports, as a fraction, where there is one."""
+    """A whole training."""
 
     name: str
     data: DataSpec = field(default_factory=DataSpec)
@@ -151,11 +147,13 @@ class Recipe:
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     run: RunSpec = field(default_factory=RunSpec)
-    published_error: float | None = None
+    published_error: float | None = _field(None, "the error that the recipe's source reports, as a fraction")
 
     def __post_init__(self) -> None:
-        if self.run.early_stopping_epochs and not self.data.validation_fraction:
-            raise UsageError("run.early_stopping_epochs needs a validation split: set data.validation_fraction, for example 0.1")
+        if self.run.keep == "best" and not self.data.validation_fraction:
+            raise UsageError("run.keep=best needs a validation split: set data.validation_fraction, for example 0.1")
+        if self.run.early_stopping_epochs and self.run.keep != "best":
+            raise UsageError("run.early_stopping_epochs needs run.keep=best and a data.validation_fraction, for example 0.1")
 
 
 def to_mapping(value: Any) -> Any:

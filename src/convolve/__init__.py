@@ -1,0 +1,27 @@
+"""Train, ship and rescue convolutional image classifiers: the CNTK classics on PyTorch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convolve.errors import ConvolveError
+    from convolve.model import Model, Prediction, load
+    from convolve.recipe import Recipe
+    from convolve.report import write_report
+    from convolve.run import Run, train
+
+# Public name -> where it lives. Importing convolve loads none of them: `convolve --help` must not wait for torch.
+_HOMES = {
+    "ConvolveError": "errors", "Model": "model", "Prediction": "model", "load": "model",
+    "Recipe": "recipe", "write_report": "report", "Run": "run", "train": "run",
+}  # fmt: skip
+
+__all__ = ["ConvolveError", "Model", "Prediction", "Recipe", "Run", "load", "train", "write_report"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'convolve' has no attribute {name!r}")
+    return getattr(import_module(f"convolve.{_HOMES[name]}"), name)

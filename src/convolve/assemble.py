@@ -1,0 +1,174 @@
+"""The parts of one run, built from a recipe and a data set, and what was decided when it started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from convolve.atomic import replacing
+from convolve.data.resident import Batches, split
+from convolve.data.table import DataSet, Table
+from convolve.environment import hardware, usable_cores, versions
+from convolve.errors import ModelError, ResumeRefusedError, UsageError
+from convolve.model import Model, load
+from convolve.models import build_model
+from convolve.recipe import Recipe, differences, from_mapping, to_mapping
+from convolve.training.average import WeightAverage
+from convolve.training.evaluate import Evaluation
+from convolve.training.loop import Loop
+from convolve.training.optimizer import Optimizer
+from convolve.training.precision import LossScale, Precision, choose_precision
+from convolve.training.run_folder import RunFolder
+from convolve.training.state import TrainingState
+from convolve.training.step import StepSettings
+from convolve.transforms.preprocess import Preprocess
+
+Progress = Callable[[str, dict[str, Any]], None]
+
+WORST_MISTAKES = 48  # pictures kept for the report
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A loop, the model artefact over the module that it trains, and start.json."""
+
+    loop: Loop
+    model: Model
+    dataset: DataSet
+    start: dict[str, Any]
+
+    def begin(self, progress: Progress) -> None:
+        """Go back to the newest checkpoint of an unfinished run, if there is one, and tell where the run starts."""
+        for warning in self.loop.resume():
+            progress("warning", {"message": warning})
+        step = self.loop.state.position.step
+        self.loop.folder.log("resume" if step else "start", step=step)
+        progress("start", self.start | {"step": step, "samples_seen": self.loop.state.position.samples_seen})
+
+    def save(self, evaluation: Evaluation) -> None:
+        """Write the model and its last evaluation into the run folder."""
+        path = self.loop.folder.path
+        self.model.trained = {"recipe": self.loop.recipe.name, "test_error": evaluation.error, "data_fingerprint": self.start["data_fingerprint"]}
+        self.model.save(path / "model")
+        confidence_N = evaluation.probabilities_NK.max(1).values
+        worst_M = torch.where(evaluation.wrong_N, confidence_N, -1).argsort(descending=True, stable=True)
+        worst_M = worst_M[: min(WORST_MISTAKES, int(evaluation.wrong_N.sum()))]
+        tensors = {
+            "labels_N": evaluation.labels_N,
+            "probabilities_NK": evaluation.probabilities_NK,
+            "worst_indices_M": worst_M,
+            "worst_images_MHWC": self.dataset.test.images_NCHW[worst_M].permute(0, 2, 3, 1).contiguous(),
+        }
+        with replacing(path / "evaluation.safetensors") as temporary:
+            temporary.write_bytes(save(tensors))
+
+
+def assemble(recipe: Recipe, dataset: DataSet, folder: RunFolder, from_model: str | Path | None, progress: Progress) -> Assembly:
+    """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run."""
+    run = recipe.run
+    module, preprocess = _network(recipe, dataset, from_model)
+    batches, held_out, held_out_name = _batches(recipe, dataset)
+    start = _start(recipe, dataset, folder, module, batches)
+    settings = StepSettings(
+        torch.device(start["device"]), Precision(start["precision"], start["precision_reason"]), run.label_smoothing, run.accumulation_steps
+    )
+    torch.manual_seed(run.seed)  # for dropout; the data has generators of its own
+    optimizer = Optimizer(recipe.optimizer, list(module.parameters()))
+    average = WeightAverage(module, run.average_epochs * batches.samples) if run.average_epochs else None
+    state = TrainingState(module, optimizer, LossScale(start["precision"] == "fp16"), average)
+    model = Model(state.evaluated, recipe.model, preprocess, dataset.class_names, recipe.data.name)
+
+    def evaluation_batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return model.batches(held_out.images_NCHW, held_out.labels_N)
+
+    loop = Loop(recipe, state, batches, evaluation_batches, held_out_name, settings, folder, progress)
+    return Assembly(loop, model, dataset, start)
+
+
+def _network(recipe: Recipe, dataset: DataSet, from_model: str | Path | None) -> tuple[nn.Module, Preprocess]:
+    """The module on its device, and what its images must be."""
+    channels, height, width = dataset.train.shape_CHW
+    preprocess = Preprocess(channels, height, width, recipe.data.mean, recipe.data.scale)
+    module = build_model(recipe.model, preprocess.shape_CHW, len(dataset.class_names), recipe.run.seed)
+    if from_model:
+        _take_weights(module, load(from_model).module, from_model)
+    return module.to(_device(recipe.run.device), memory_format=torch.channels_last), preprocess  # type: ignore[call-overload]
+
+
+def _take_weights(module: nn.Module, source: nn.Module, name: str | Path) -> None:
+    """Initial weights by name; a last layer for other classes stays fresh, anything else must fit."""
+    ours, theirs = module.state_dict(), source.state_dict()
+    fitting = {key: tensor for key, tensor in theirs.items() if key in ours and ours[key].shape == tensor.shape}
+    fresh = [key for key in ours if key not in fitting]
+    last_layer = list(ours)[-2:]
+    if any(key not in last_layer for key in fresh):
+        raise ModelError(f"{name} does not fit this recipe's network: {fresh[0]} is missing or has another shape; choose the same model.name")
+    module.load_state_dict(ours | fitting)
+
+
+def _batches(recipe: Recipe, dataset: DataSet) -> tuple[Batches, Table, str]:
+    """Training batches, and the table that each epoch is evaluated on with its name in the log."""
+    data, run = recipe.data, recipe.run
+    table, held_out, name = dataset.train, dataset.test, "test"
+    if data.validation_fraction:
+        table, held_out = split(dataset.train, data.validation_fraction, run.seed)
+        name = "validation"
+    batches = Batches(table, run.global_batch_size, data.order, data.train_transforms, data.mean, data.scale, run.seed)
+    return batches, held_out, name
+
+
+def _start(recipe: Recipe, dataset: DataSet, folder: RunFolder, module: nn.Module, batches: Batches) -> dict[str, Any]:
+    """start.json: what an unfinished run decided, if it is still the same run; else the decisions of now, written down."""
+    fingerprint = dataset.fingerprint()
+    if folder.started:
+        _refuse_changes(folder, recipe, fingerprint)
+        start: dict[str, Any] = folder.read("start.json")
+        _prepare_torch(start["threads"])
+        return start
+    threads = recipe.run.threads or usable_cores()
+    _prepare_torch(threads)
+    device = next(module.parameters()).device
+    images_NCHW, _ = next(batches.epoch(0))
+    precision = choose_precision(recipe.run.precision, module, images_NCHW.to(device), device)
+    start = {
+        "recipe": recipe.name, "precision": precision.name, "precision_reason": precision.reason,
+        "threads": threads, "device": str(device), "data": dataset.source, "data_fingerprint": fingerprint,
+        "train_samples": batches.samples, "test_samples": len(dataset.test),
+        "parameters": sum(p.numel() for p in module.parameters()), "versions": versions(), "hardware": hardware(),
+    }  # fmt: skip
+    folder.write("recipe.json", to_mapping(recipe))
+    folder.write("start.json", start)
+    return start
+
+
+def _prepare_torch(threads: int) -> None:
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)  # arithmetic on vanishing numbers is up to a hundred times slower
+
+
+def _refuse_changes(folder: RunFolder, recipe: Recipe, fingerprint: str) -> None:
+    changes = differences(from_mapping(folder.read("recipe.json")), recipe)
+    if folder.read("start.json")["data_fingerprint"] != fingerprint:
+        changes.append("the data (its fingerprint differs)")
+    if changes:
+        raise ResumeRefusedError(
+            f"{folder.path} holds an unfinished run with other settings: {'; '.join(changes)}; "
+            "give the same ones to resume it, another --out, or --restart"
+        )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+        raise UsageError(f"run.device must be auto, cpu, cuda or cuda:<number>, got {name!r}")
+    if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
+        raise UsageError(f"run.device={name}: PyTorch sees {torch.cuda.device_count()} CUDA devices; see `convolve doctor`")
+    return torch.device(name)

@@ -1,0 +1,87 @@
+"""The command line: one file a command. Importing any of them loads neither torch nor numpy; running one does.
+
+Results go to stdout, progress and errors to stderr. Every error is one line with the exit code of `convolve.errors`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from convolve.cli.doctor import doctor
+from convolve.cli.evaluate import evaluate
+from convolve.cli.predict import predict
+from convolve.cli.prepare import prepare
+from convolve.cli.report import report
+from convolve.cli.show import show
+from convolve.cli.train import train
+from convolve.errors import ConvolveError, unknown_name
+
+COMMANDS = (train, evaluate, predict, prepare, show, report, doctor)
+
+app = typer.Typer(
+    name="convolve", add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Train, ship and rescue convolutional image classifiers.",
+)  # fmt: skip
+for command in COMMANDS:
+    app.command()(command)
+
+
+@app.callback()
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(False, "--version", help="Print the version and end."),
+) -> None:
+    """Train, ship and rescue convolutional image classifiers.
+
+    Example: convolve train mnist --data sample
+    """
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments  # wherever it stands: people add it to the end of the command that failed
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        return _run(arguments)
+    except BrokenPipeError:  # the reader of our output (head, less) has gone; that is no failure
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, ConvolveError):
+            return _fail(str(error), error.exit_code)
+        if hasattr(error, "format_message"):  # typer's usage errors; the class is in another place in each of its versions
+            return _fail(_usage(error.format_message(), arguments), 2)
+        if isinstance(error, MemoryError):
+            return _fail("out of memory; try a smaller run.global_batch_size", 1)
+        return _fail(f"{type(error).__name__}: {error} (this is a fault of convolve: please report it with the output of --debug)", 1)
+
+
+def _run(arguments: list[str]) -> int:
+    if "--version" in arguments[:1]:
+        from importlib.metadata import version
+
+        print(version("convolve"))
+        return 0
+    result = typer.main.get_command(app).main(arguments, prog_name="convolve", standalone_mode=False)
+    return result if isinstance(result, int) else 0
+
+
+def _usage(message: str, arguments: list[str]) -> str:
+    known = [command.__name__ for command in COMMANDS]
+    name = next((argument for argument in arguments if not argument.startswith("-")), "")
+    if name and name not in known:
+        return unknown_name("command", name, known)
+    return f"{message.rstrip('.')}; see `convolve {name} --help`".replace("  ", " ")
+
+
+def _fail(message: str, exit_code: int) -> int:
+    print(f"convolve: {' '.join(message.split())}", file=sys.stderr)
+    return exit_code

@@ -1,0 +1,59 @@
+"""convolve doctor"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+    """Look at this machine: versions, processor, precision self-test, what is missing and how to get it.
+
+    Example: convolve doctor
+    """
+    findings = _findings()
+    if as_json:
+        print(json.dumps(findings, indent=2))
+        return
+    for section, rows in findings.items():
+        print(section)
+        for name, value in rows.items():
+            print(f"  {name:<24}{value}")
+
+
+def _findings() -> dict[str, dict[str, Any]]:
+    import torch
+
+    from convolve.environment import hardware, versions
+    from convolve.models import build_model
+    from convolve.recipe import ModelSpec
+    from convolve.training.precision import choose_precision, has_bf16_instructions
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module = build_model(ModelSpec(), (1, 28, 28), 10).to(device)
+    precision = choose_precision("auto", module, torch.rand(128, 1, 28, 28, device=device), device)
+    distributed = torch.distributed.is_available()
+    return {
+        "versions": versions(),
+        "hardware": hardware(),
+        "arithmetic": {
+            "threads": torch.get_num_threads(), "instruction set": torch.backends.cpu.get_cpu_capability(),
+            "bf16 instructions": has_bf16_instructions(), "precision=auto": f"{precision.name} ({precision.reason})",
+        },
+        "distributed": {
+            "gloo": distributed and torch.distributed.is_gloo_available(),
+            "nccl": distributed and torch.distributed.is_nccl_available(),
+        },
+        "extras": {"tensorboard": _extra("tensorboard")},
+    }  # fmt: skip
+
+
+def _extra(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return f"missing; pip install 'convolve[{package}]'"

@@ -1,0 +1,59 @@
+"""convolve predict"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+if TYPE_CHECKING:
+    from convolve.model import Prediction
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder or a run folder.")],
+    paths: Annotated[list[Path], typer.Argument(help="Images, folders of images, zips of images.", metavar="PATH...")],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write a table: path, then class and probability of each place.")] = None,
+) -> None:
+    """Say what is on images, with probabilities. Images of another size or colour are brought to what the model wants.
+
+    Example: convolve predict runs/mnist digit.png more_digits/ --top 3
+    """
+    from convolve.model import load
+
+    predictions = load(model).predict(paths, top)
+    if csv_file:
+        from convolve.atomic import replacing
+
+        with replacing(csv_file) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            _write_csv(predictions, file)
+        print(f"{len(predictions)} predictions in {csv_file}", file=sys.stderr)
+    elif as_json:
+        images = [{"path": p.path, "classes": [{"class": name, "probability": value} for name, value in p.classes], "fitted": p.fitted} for p in predictions]
+        print(json.dumps({"model": str(model), "images": images}, indent=2, ensure_ascii=False))
+    else:
+        _print(predictions)
+
+
+def _write_csv(predictions: list[Prediction], file: TextIO) -> None:
+    writer = csv.writer(file)
+    places = range(1, len(predictions[0].classes) + 1)
+    writer.writerow(["path", *(title for place in places for title in (f"class_{place}", f"probability_{place}"))])
+    for prediction in predictions:
+        writer.writerow([prediction.path, *(value for name, p in prediction.classes for value in (name, f"{p:.6f}"))])
+
+
+def _print(predictions: list[Prediction]) -> None:
+    width = max(len(prediction.path) for prediction in predictions)
+    for prediction in predictions:
+        print(f"{prediction.path:<{width}}  " + "  ".join(f"{name} {value:.1%}" for name, value in prediction.classes))
+    fitted = [prediction for prediction in predictions if prediction.fitted]
+    if fitted:
+        print(f"note: {len(fitted)} of {len(predictions)} images were brought to the model's size and colours "
+              f"({fitted[0].path}: {fitted[0].fitted})", file=sys.stderr)  # fmt: skip

@@ -1,0 +1,58 @@
+"""The data sets that a recipe can name: one row each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from convolve.data.mnist import CLASS_NAMES, load_mnist
+from convolve.data.table import DataSet, Table
+from convolve.errors import UsageError, unknown_name
+
+# name -> function of where it lies (--data; None: look in the usual places, then download)
+DATASETS: dict[str, Callable[[str | None], DataSet]] = {
+    "mnist": load_mnist,
+}
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a data set without opening it."""
+
+    shape_CHW: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    train_samples: int
+    test_samples: int
+
+
+_OUTLINES = {"mnist": Outline((1, 28, 28), CLASS_NAMES, 60_000, 10_000)}
+
+
+def open_data(name: str, where: str | None = None) -> DataSet:
+    """The data set `name`; raises `MissingDataError` with the way out where it cannot be found."""
+    return DATASETS[_known(name)](where)
+
+
+def outline(name: str) -> Outline:
+    """Shape, classes and sizes of the official data set `name`."""
+    return _OUTLINES[_known(name)]
+
+
+def fake_data(name: str) -> DataSet:
+    """Noise of the same shape and size, for measuring the loop without data."""
+    known = outline(name)
+    generator = torch.Generator().manual_seed(0)
+
+    def table(samples: int) -> Table:
+        images_NCHW = torch.randint(0, 256, (samples, *known.shape_CHW), dtype=torch.uint8, generator=generator)
+        return Table(images_NCHW, torch.randint(0, len(known.class_names), (samples,), generator=generator))
+
+    return DataSet(table(known.train_samples), table(known.test_samples), known.class_names, "noise (--fake-data)")
+
+
+def _known(name: str) -> str:
+    if name not in DATASETS:
+        raise UsageError(f"data.name: {unknown_name('data set', name, DATASETS)}")
+    return name

@@ -1,0 +1,51 @@
+"""The recipes that come with convolve: one function each, one row each in `RECIPES`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from convolve.errors import FormatError, UsageError, unknown_name
+from convolve.recipe import Recipe, from_mapping
+from convolve.recipes.mnist import mnist, mnist_best, mnist_fast
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "mnist": mnist,
+    "mnist-fast": mnist_fast,
+    "mnist-best": mnist_best,
+}
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe called `name`, or the one in the file `name` (.json, .yaml, .yml, or a run folder)."""
+    if name in RECIPES:
+        return RECIPES[name]()
+    path = Path(name)
+    if (path / "recipe.json").is_file():
+        path = path / "recipe.json"
+    if path.suffix not in (".json", ".yaml", ".yml"):
+        raise UsageError(unknown_name("recipe", name, RECIPES) + "; a recipe file ends in .json or .yaml")
+    mapping = _read(path)
+    if not isinstance(mapping, dict):
+        raise FormatError(path, "", f"a recipe is a mapping of fields, this is a {type(mapping).__name__}; see `convolve show mnist`")
+    return from_mapping(mapping)
+
+
+def _read(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise FormatError(path, f"byte {error.start}", "a recipe is UTF-8 text") from None
+    try:
+        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except json.JSONDecodeError as error:
+        raise FormatError(path, f"line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise FormatError(path, f"line {mark.line + 1}, column {mark.column + 1}" if mark else "", f"not YAML: {error.problem}") from None

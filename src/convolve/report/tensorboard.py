@@ -1,0 +1,41 @@
+"""Event files for TensorBoard (the extra `tensorboard`), under the tags that CNTK's TensorBoardProgressWriter used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from convolve.errors import UsageError
+
+
+class TensorBoard:
+    """A listener for the events of a run."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UsageError("--tensorboard needs the package tensorboard: pip install 'convolve[tensorboard]'") from None
+        self.folder = folder
+        self.new_writer = SummaryWriter
+        self.writer: Any = None
+
+    def __call__(self, event: str, values: dict[str, Any]) -> None:
+        if event == "progress":
+            self._scalars(values["step"], {"minibatch/avg_loss": values["loss"], "minibatch/avg_metric": values["error"], "learning_rate": values["learning_rate"]})
+        elif event == "epoch":
+            held_out = "test" if "test_error" in values else "validation"
+            self._scalars(values["epoch"], {
+                "summary/avg_loss": values["train_loss"], "summary/avg_metric": values["train_error"],
+                f"summary/{held_out}_avg_loss": values[f"{held_out}_loss"], f"summary/{held_out}_avg_metric": values[f"{held_out}_error"],
+            })  # fmt: skip
+
+    def _scalars(self, step: int, scalars: dict[str, float]) -> None:
+        if self.writer is None:  # only once the run folder is ours
+            self.writer = self.new_writer(str(self.folder))
+        for tag, value in scalars.items():
+            self.writer.add_scalar(tag, value, step)
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()

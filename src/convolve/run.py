@@ -1,0 +1,101 @@
+"""Recipe -> data, model, optimizer -> loop: the one place where the parts meet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from convolve.assemble import Assembly, assemble
+from convolve.data.sources import fake_data, open_data
+from convolve.environment import versions
+from convolve.errors import InterruptedTraining
+from convolve.model import Model, load
+from convolve.recipe import Recipe, with_value
+from convolve.recipes import load_recipe
+from convolve.training.evaluate import Evaluation
+from convolve.training.run_folder import RunFolder
+
+# Hears of every event of metrics.jsonl, of each step in between ("step"), and of what a user should read ("warning").
+Progress = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training: `folder.path` holds everything, `result` the figures of result.json, `model` the network."""
+
+    folder: RunFolder
+
+    @property
+    def result(self) -> dict[str, Any]:
+        result: dict[str, Any] = self.folder.read("result.json")
+        return result
+
+    @cached_property
+    def model(self) -> Model:
+        return load(self.folder.path)
+
+
+def train(
+    recipe: str | Recipe,
+    *,
+    data: str | None = None,
+    out: str | Path | None = None,
+    restart: bool = False,
+    from_model: str | Path | None = None,
+    use_fake_data: bool = False,
+    progress: Progress = lambda event, values: None,
+    **overrides: Any,
+) -> Run:
+    """Train `recipe` (a name, a file or a value) and return the finished run.
+
+    `data` is a folder, a file or "sample"; None looks in the usual places. `out` is the run folder, by default
+    runs/<recipe>: an unfinished run there goes on to the same bits, a finished one is refused unless `restart`.
+    `from_model` supplies the initial weights. `overrides` are fields of `RunSpec`: epochs=5, seed=1, precision="fp32".
+    """
+    began = time.perf_counter()
+    recipe = resolve(recipe, {f"run.{name}": value for name, value in overrides.items()})
+    folder = RunFolder.claim(Path(out or f"runs/{recipe.name}"), restart)
+    dataset = fake_data(recipe.data.name) if use_fake_data else open_data(recipe.data.name, data)
+    parts = assemble(recipe, dataset, folder, from_model, progress)
+    parts.begin(progress)
+    try:
+        parts.loop.train()
+    except KeyboardInterrupt:
+        raise InterruptedTraining(f"interrupted; {folder.path} can be resumed: give the same command again") from None
+    evaluation = parts.model.evaluate(dataset.test)
+    parts.save(evaluation)
+    folder.log("end", test_error=evaluation.error)
+    folder.write("result.json", _result(parts, evaluation, time.perf_counter() - began))
+    return Run(folder)
+
+
+def resolve(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:
+    """`recipe` with each dotted path in `settings` set."""
+    value = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    for path, setting in settings.items():
+        value = with_value(value, path, setting)
+    return value
+
+
+def _result(parts: Assembly, evaluation: Evaluation, total_seconds: float) -> dict[str, Any]:
+    """The final figures. `train_seconds` leaves out evaluation and checkpoints; `total_seconds` is this process's."""
+    recipe, at, start = parts.loop.recipe, parts.loop.state.position, parts.start
+    return {
+        "recipe": recipe.name,
+        "test_error": evaluation.error,
+        "test_error_top5": evaluation.error_top5,
+        "test_loss": evaluation.loss,
+        "epochs": at.epoch,
+        "samples_seen": at.samples_seen,
+        "train_seconds": at.train_seconds,
+        "total_seconds": total_seconds,
+        "images_per_second": at.samples_seen / at.train_seconds,
+        "data_wait_fraction": at.wait_seconds / at.train_seconds,
+        "world_size": 1,
+        "seed": recipe.run.seed,
+        "versions": versions(),
+    } | {key: start[key] for key in ("parameters", "precision", "device", "threads", "data_fingerprint", "hardware")}

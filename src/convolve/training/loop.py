@@ -1,0 +1,145 @@
+"""The training loop. It is given a model, batches and a folder, and knows nothing of where they come from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from convolve.errors import TrainingError
+from convolve.recipe import Recipe
+from convolve.training.checkpoint import load_checkpoint, save_checkpoint
+from convolve.training.evaluate import Evaluation, evaluate
+from convolve.training.run_folder import RunFolder
+from convolve.training.schedule import StepSize, step_size
+from convolve.training.state import Best, Tally, TrainingState
+from convolve.training.step import StepSettings, set_dropout, train_step
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW as the network sees them, labels_N
+
+
+class BatchSource(Protocol):
+    """What the loop asks of data: the batches of any epoch, from any one on."""
+
+    @property
+    def samples(self) -> int: ...
+    def __len__(self) -> int: ...
+    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]: ...
+
+
+@dataclass
+class Loop:
+    """One run from wherever `state` stands to its end.
+
+    `held_out` yields the batches that each epoch is evaluated on: "test", or "validation" where the recipe splits one off.
+    `progress` hears of each event that metrics.jsonl holds, and of each step in between (event "step").
+    """
+
+    recipe: Recipe
+    state: TrainingState
+    batches: BatchSource
+    held_out: Callable[[], Iterable[Batch]]
+    held_out_name: str
+    settings: StepSettings
+    folder: RunFolder
+    progress: Callable[[str, dict[str, Any]], None]
+
+    def train(self) -> None:
+        while self.state.position.epoch < self.recipe.run.epochs and not self._stops_early():
+            self._train_epoch()
+            self._end_epoch(evaluate(self.state.evaluated, self.held_out(), self.settings.device))
+            self.save()
+        if self.state.best_weights:
+            self.state.evaluated.load_state_dict(self.state.best_weights)
+
+    def _train_epoch(self) -> None:
+        state, at = self.state, self.state.position
+        state.module.train()
+        dropout = self.recipe.model.dropout
+        set_dropout(state.module, dropout[min(at.epoch, len(dropout) - 1)])
+        report_every = max(1, min(100, len(self.batches) // 10))
+        sums = torch.zeros(3, dtype=torch.float64, device=self.settings.device)  # since the last report
+        saved = start = time.perf_counter()
+        for images_NCHW, labels_N in self.batches.epoch(at.epoch, at.batch):
+            state.tally.wait_seconds += time.perf_counter() - start
+            size = self._step_size(len(labels_N))
+            sums += train_step(state.module, state.optimizer, state.loss_scale, images_NCHW, labels_N, size, self.settings)
+            at.batch, at.step, at.samples_seen = at.batch + 1, at.step + 1, at.samples_seen + len(labels_N)
+            if state.average:
+                state.average.update(state.module, at.samples_seen, len(labels_N))
+            state.tally.samples += len(labels_N)
+            self.progress("step", {"epoch": at.epoch + 1, "samples_seen": at.samples_seen})
+            if at.batch % report_every == 0 or at.batch == len(self.batches):
+                self._report(sums, size)
+            state.tally.seconds += time.perf_counter() - start
+            start = time.perf_counter()
+            due = 0 < self.recipe.run.checkpoint_seconds < start - saved and at.batch % report_every == 0
+            if due and at.batch < len(self.batches):  # the end of the epoch saves by itself
+                self.save()
+                saved = start = time.perf_counter()
+
+    def _step_size(self, batch_size: int) -> StepSize:
+        samples = self.batches.samples
+        seen, total = self.state.position.samples_seen, samples * self.recipe.run.epochs
+        return step_size(self.recipe.optimizer, self.recipe.schedule, seen, batch_size, samples, total)
+
+    def _report(self, sums: torch.Tensor, size: StepSize) -> None:
+        """Fetch the sums from the device (the one place where it is waited for), check them and log them."""
+        at, tally = self.state.position, self.state.tally
+        loss_sum, errors, bad_steps = sums.tolist()
+        sums.zero_()
+        if bad_steps:
+            raise TrainingError(
+                f"the loss is not finite from step {at.step - int(bad_steps) + 1} (epoch {at.epoch + 1}) on, at learning rate "
+                f"{size.rate:g} on the mean gradient; lower schedule.learning_rates, or clip with optimizer.clip_per_sample, "
+                "and start over with --restart"
+            )
+        tally.loss_sum, tally.errors = tally.loss_sum + loss_sum, tally.errors + int(errors)
+        self._log("progress", {
+            "epoch": at.epoch + 1, "step": at.step, "samples_seen": at.samples_seen,
+            "loss": tally.loss_sum / tally.samples, "error": tally.errors / tally.samples,
+            "learning_rate": size.rate, "momentum": size.momentum,
+            "images_per_second": tally.samples / tally.seconds if tally.seconds else None,
+        })  # fmt: skip
+
+    def _end_epoch(self, evaluation: Evaluation) -> None:
+        state, at, tally = self.state, self.state.position, self.state.tally
+        self._log("epoch", {
+            "epoch": at.epoch + 1, "samples_seen": at.samples_seen,
+            "train_loss": tally.loss_sum / tally.samples, "train_error": tally.errors / tally.samples,
+            f"{self.held_out_name}_loss": evaluation.loss, f"{self.held_out_name}_error": evaluation.error,
+            "learning_rate": self._step_size(self.recipe.run.global_batch_size).rate, "seconds": tally.seconds,
+            "images_per_second": tally.samples / tally.seconds, "data_wait_fraction": tally.wait_seconds / tally.seconds,
+        })  # fmt: skip
+        at.train_seconds, at.wait_seconds = at.train_seconds + tally.seconds, at.wait_seconds + tally.wait_seconds
+        at.epoch, at.batch, state.tally = at.epoch + 1, 0, Tally()
+        if self.recipe.run.keep == "best" and evaluation.error < state.best.error:
+            state.best = Best(evaluation.error, at.epoch)
+            state.best_weights = {name: tensor.clone() for name, tensor in state.evaluated.state_dict().items()}
+
+    def _stops_early(self) -> bool:
+        patience, best = self.recipe.run.early_stopping_epochs, self.state.best.epoch
+        return bool(patience and best and self.state.position.epoch - best >= patience)
+
+    def _log(self, event: str, values: dict[str, Any]) -> None:
+        self.folder.log(event, **values)
+        self.progress(event, values)
+
+    def save(self) -> None:
+        """Write a checkpoint; a run killed at any moment goes on from the newest one to the same bits."""
+        values = self.state.values() | {"metrics_bytes": self.folder.metrics_bytes()}
+        save_checkpoint(self.folder.path / "checkpoints", self.state.position.step, self.state.tensors(), values)
+
+    def resume(self) -> list[str]:
+        """Go back to the newest checkpoint, if there is one. Returns warnings about damaged ones."""
+        found = load_checkpoint(self.folder.path / "checkpoints")
+        if found is None:
+            self.folder.cut_metrics(0)
+            return []
+        tensors, values, warnings = found
+        self.state.restore(tensors, values)
+        self.folder.cut_metrics(values["metrics_bytes"])  # what was logged after the checkpoint happens again
+        return warnings

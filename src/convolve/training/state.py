@@ -1,0 +1,99 @@
+"""Everything that changes while a run goes on, and its way into a checkpoint and back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from convolve.training.average import WeightAverage
+from convolve.training.optimizer import Optimizer
+from convolve.training.precision import LossScale
+
+
+@dataclass
+class Position:
+    """How far the run is: `batch` batches into `epoch` (from 0), `step` updates and `samples_seen` in all."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    samples_seen: int = 0
+    train_seconds: float = 0.0
+    wait_seconds: float = 0.0  # the part of train_seconds spent waiting for data
+
+
+@dataclass
+class Tally:
+    """Sums over the epoch at hand."""
+
+    samples: int = 0
+    loss_sum: float = 0.0
+    errors: int = 0
+    seconds: float = 0.0
+    wait_seconds: float = 0.0
+
+
+@dataclass
+class Best:
+    """The best error on the validation split so far, and the epoch (from 1) that reached it."""
+
+    error: float = math.inf
+    epoch: int = 0
+
+
+@dataclass
+class TrainingState:
+    module: nn.Module
+    optimizer: Optimizer
+    loss_scale: LossScale
+    average: WeightAverage | None
+    position: Position = field(default_factory=Position)
+    tally: Tally = field(default_factory=Tally)
+    best: Best = field(default_factory=Best)
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is evaluated and shipped: the average of the weights where the recipe asks for one."""
+        return self.average.module if self.average else self.module
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All tensors of a checkpoint, the states of the random generators included."""
+        parts = {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state(),
+            "average": self.average.module.state_dict() if self.average else {},
+            "best": self.best_weights,
+            "random": {"cpu": torch.get_rng_state()},
+        }
+        if torch.cuda.is_initialized():
+            parts["random"]["cuda"] = torch.cuda.get_rng_state()
+        return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+    def values(self) -> dict[str, Any]:
+        """Everything in a checkpoint that is not a tensor."""
+        scale = {"scale": self.loss_scale.scale, "good_steps": self.loss_scale.good_steps}
+        best = asdict(self.best) if self.best.epoch else None  # infinity is not JSON
+        return {"position": asdict(self.position), "tally": asdict(self.tally), "best": best, "loss_scale": scale}
+
+    def restore(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
+        """The inverse of `tensors` and `values`."""
+
+        def part(prefix: str) -> dict[str, torch.Tensor]:
+            return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+        self.module.load_state_dict(part("module."))
+        self.optimizer.load_state(part("optimizer."))
+        if self.average:
+            self.average.module.load_state_dict(part("average."))
+        self.best_weights = part("best.")
+        self.position, self.tally = Position(**values["position"]), Tally(**values["tally"])
+        self.best = Best(**values["best"]) if values["best"] else Best()
+        self.loss_scale.scale, self.loss_scale.good_steps = values["loss_scale"]["scale"], values["loss_scale"]["good_steps"]
+        torch.set_rng_state(tensors["random.cpu"])
+        if "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"])
