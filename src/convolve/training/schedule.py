@@ -1,0 +1,179 @@
+"""Step sizes: what a recipe says about learning rate and momentum, turned into numbers for one batch.
+
+Pure functions over values. The arithmetic is CNTK's (Python API 2.7, `learning_parameter_schedule` and
+`momentum_schedule`), checked against traces of the real CNTK in tests/training/test_optimizer.py.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from convolve.recipe import OptimizerSpec, Recipe, ScheduleSpec, Steps
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """What one update needs, for a batch of N samples.
+
+    rate: multiplies the gradient of the mean loss; equals N * rate_per_sample.
+    rate_per_sample: multiplies the gradient of the loss summed over the batch (CNTK's count).
+    momentum: the part of the velocity that survives this batch.
+    variance_momentum: the part of the mean square that survives this batch (adam, fsadagrad).
+    """
+
+    rate: float
+    rate_per_sample: float
+    momentum: float
+    variance_momentum: float
+
+
+def step_size(
+    optimizer: OptimizerSpec,
+    schedule: ScheduleSpec,
+    samples_seen: int,
+    batch_size: int,
+    samples_per_epoch: int,
+    total_samples: int,
+) -> StepSize:
+    """The step for the batch of `batch_size` samples that comes after `samples_seen`.
+
+    `batch_size` is the actual one: a short last batch has its own momentum and, unless the rate is meant for the
+    mean gradient, its own smaller rate.
+    """
+    rate = learning_rate(schedule, samples_seen, samples_per_epoch, total_samples)
+    reference_batch_size = schedule.reference_batch_size or batch_size
+    survival = optimizer.variance_momentum
+    return StepSize(
+        rate=rate * (batch_size / reference_batch_size),
+        rate_per_sample=rate / reference_batch_size,
+        momentum=momentum(optimizer, schedule, samples_seen, batch_size, samples_per_epoch),
+        variance_momentum=survival**batch_size if optimizer.variance_momentum_unit == "per_sample" else survival,
+    )
+
+
+def learning_rate(schedule: ScheduleSpec, samples_seen: int, samples_per_epoch: int, total_samples: int) -> float:
+    """The rate in the schedule's own unit (see `ScheduleSpec.reference_batch_size`) once `samples_seen` are behind."""
+    if schedule.kind == "steps":
+        return value_at(schedule.learning_rates, samples_seen, schedule.period_samples or samples_per_epoch)
+    peak, warmup, final = schedule.learning_rates[0], schedule.warmup_fraction, schedule.final_fraction
+    progress = min(samples_seen / total_samples, 1.0)
+    if progress < warmup:
+        return peak * progress / warmup
+    fallen = (progress - warmup) / (1 - warmup) if warmup < 1 else 0.0
+    height = 1 - fallen if schedule.kind == "one_cycle" else (1 + math.cos(math.pi * fallen)) / 2
+    return peak * (final + (1 - final) * height)
+
+
+def momentum(
+    optimizer: OptimizerSpec, schedule: ScheduleSpec, samples_seen: int, batch_size: int, samples_per_epoch: int
+) -> float:
+    """The momentum for a batch of `batch_size` samples: m, m^(N / M) or exp(-N / T), as `momentum_unit` says."""
+    value = value_at(optimizer.momentum, samples_seen, schedule.period_samples or samples_per_epoch)
+    if optimizer.momentum_unit == "time_constant_samples":
+        return math.exp(-batch_size / value) if value else 0.0
+    if optimizer.momentum_unit == "per_reference_batch":
+        return float(value ** (batch_size / optimizer.momentum_reference_batch_size))
+    return value
+
+
+def value_at(steps: Steps, samples_seen: int, period_samples: int) -> float:
+    """The entry of `steps` for the period in which sample number `samples_seen` (from 0) falls; the last one holds."""
+    return steps[min(samples_seen // period_samples, len(steps) - 1)]
+
+
+@dataclass(frozen=True)
+class ScheduleRow:
+    """A stretch of training and its step for a full batch, as three toolkits count it; None: no such learner there.
+
+    CNTK: the rate on the summed gradient, whether the gradient is weighted by 1 - momentum (unit gain), and the
+    momentum as a time constant in samples (0: none). PyTorch and Caffe: for a loss that is the mean over the batch.
+    The momentum of Adam is the first of its betas; that of Caffe's AdaDelta is its rho, as Caffe names it.
+    """
+
+    from_epoch: float
+    to_epoch: float
+    cntk_lr_per_sample: float
+    cntk_unit_gain: bool
+    cntk_momentum_time_constant_samples: float
+    pytorch_optimizer: str | None
+    pytorch_lr: float | None
+    pytorch_momentum: float | None
+    pytorch_dampening: float | None
+    pytorch_weight_decay: float | None
+    caffe_solver: str | None
+    caffe_base_lr: float | None
+    caffe_momentum: float | None
+    caffe_weight_decay: float | None
+
+
+# Our learner -> torch.optim class and Caffe solver type.
+COUNTERPARTS: dict[str, tuple[str | None, str | None]] = {
+    "sgd": ("SGD", "SGD"),
+    "momentum_sgd": ("SGD", "SGD"),
+    "nesterov": ("SGD(nesterov)", "Nesterov"),
+    "adagrad": ("Adagrad", "AdaGrad"),
+    "adadelta": ("Adadelta", "AdaDelta"),
+    "adam": ("Adam", "Adam"),
+    "fsadagrad": (None, None),
+}
+
+
+def schedule_rows(recipe: Recipe, samples_per_epoch: int) -> list[ScheduleRow]:
+    """Every stretch of constant step size; for one-cycle and cosine each epoch, with the rate in its middle."""
+    n, total_samples = recipe.run.global_batch_size, recipe.run.epochs * samples_per_epoch
+    starts = [start for start in _starts(recipe, samples_per_epoch) if start < total_samples]
+    rows = []
+    for start, end in zip(starts, [*starts[1:], total_samples], strict=True):
+        middle = (start + end) // 2
+        size = step_size(recipe.optimizer, recipe.schedule, middle, n, samples_per_epoch, total_samples)
+        rows.append(_row(recipe.optimizer, size, n, start / samples_per_epoch, end / samples_per_epoch))
+    return rows
+
+
+def _starts(recipe: Recipe, samples_per_epoch: int) -> list[int]:
+    """The sample counts at which a row begins."""
+    schedule, momenta = recipe.schedule, recipe.optimizer.momentum
+    if schedule.kind != "steps":
+        return [epoch * samples_per_epoch for epoch in range(recipe.run.epochs)]
+    period, count = schedule.period_samples or samples_per_epoch, max(len(schedule.learning_rates), len(momenta))
+    values = [(value_at(schedule.learning_rates, i, 1), value_at(momenta, i, 1)) for i in range(count)]
+    return [i * period for i in range(count) if i == 0 or values[i] != values[i - 1]]
+
+
+def _row(optimizer: OptimizerSpec, size: StepSize, n: int, from_epoch: float, to_epoch: float) -> ScheduleRow:
+    """`size` in the three counts.
+
+    CNTK's documentation gives, for a classic rate eta, momentum mu and batch size n, with unit gain:
+    lr_per_sample = eta / n / (1 - mu) and T = -n / ln(mu). Solved for eta: `_classic_lr`.
+    CNTK's L2 counts per sample on the summed gradient, theirs on the mean gradient: the same number.
+    """
+    beta = size.momentum if optimizer.name not in ("sgd", "adagrad", "adadelta") else 0.0
+    pytorch, caffe = COUNTERPARTS[optimizer.name]
+    lr = _classic_lr(optimizer, size, beta)
+    return ScheduleRow(
+        from_epoch=from_epoch,
+        to_epoch=to_epoch,
+        cntk_lr_per_sample=size.rate_per_sample,
+        cntk_unit_gain=optimizer.unit_gain,
+        cntk_momentum_time_constant_samples=-n / math.log(beta) if beta else 0.0,
+        pytorch_optimizer=pytorch,
+        pytorch_lr=lr if pytorch else None,
+        pytorch_momentum=beta if pytorch else None,
+        # torch's buffer starts at the undamped gradient, so dampening would make the first step differ.
+        pytorch_dampening=0.0 if pytorch else None,
+        pytorch_weight_decay=optimizer.l2 if pytorch else None,
+        caffe_solver=caffe,
+        caffe_base_lr=lr if caffe else None,
+        caffe_momentum=optimizer.adadelta_rho if caffe == "AdaDelta" else beta if caffe else None,
+        caffe_weight_decay=optimizer.l2 if caffe else None,
+    )
+
+
+def _classic_lr(optimizer: OptimizerSpec, size: StepSize, beta: float) -> float:
+    """The rate of a learner without unit gain that takes the same step on the mean gradient."""
+    if optimizer.name == "adam":  # the others' Adam weights the gradient by 1 - beta, always
+        return size.rate_per_sample if optimizer.unit_gain else size.rate_per_sample / (1 - beta)
+    if optimizer.name in ("adagrad", "adadelta"):  # their ratio does not see the batch size; CNTK's rate does
+        return size.rate_per_sample
+    return size.rate * (1 - beta) if optimizer.unit_gain else size.rate

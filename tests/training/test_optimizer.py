@@ -1,0 +1,199 @@
+"""Every learner against the weights that the real CNTK 2.7 had after each minibatch (tests/golden/train)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import nn
+from torch.nn import functional as F
+
+from convolve.errors import ModelError, UsageError
+from convolve.recipe import OptimizerSpec, ScheduleSpec
+from convolve.training.optimizer import LEARNERS, Optimizer
+from convolve.training.schedule import StepSize, step_size
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "train"
+SAMPLES_PER_EPOCH = 52
+
+MEAN_HALF = ScheduleSpec(learning_rates=(0.5,))
+MEAN_TWENTIETH = ScheduleSpec(learning_rates=(0.05,))
+PER_SAMPLE = ScheduleSpec(learning_rates=(0.0625,), reference_batch_size=1)
+PER_8 = ScheduleSpec(learning_rates=(0.5,), reference_batch_size=8)
+DROP = ScheduleSpec(learning_rates=(0.5, 0.5, 0.05), reference_batch_size=8, period_samples=16)
+SGD = OptimizerSpec(name="sgd")
+MOMENTUM = OptimizerSpec(name="momentum_sgd", momentum=(0.9,))
+CLASSIC = replace(MOMENTUM, unit_gain=False)
+NESTEROV = replace(MOMENTUM, name="nesterov")
+TIME_CONSTANT = replace(MOMENTUM, momentum=(75.93,), momentum_unit="time_constant_samples")
+MOMENTUM_PER_SAMPLE = replace(MOMENTUM, momentum=(0.9 ** (1 / 8),), momentum_unit="per_reference_batch")
+MOMENTUM_PER_8 = replace(MOMENTUM, momentum_unit="per_reference_batch", momentum_reference_batch_size=8)
+ADAM = replace(MOMENTUM, name="adam")
+
+# Case of index.json (which holds the call of CNTK's Python API) -> the same in our words.
+CASES = {
+    "sgd_mb": (SGD, MEAN_HALF),
+    "sgd_ps": (SGD, PER_SAMPLE),
+    "sgd_ref8": (SGD, PER_8),
+    "mom_default_gain": (MOMENTUM, MEAN_HALF),
+    "mom_unit_mb": (MOMENTUM, MEAN_HALF),
+    "mom_unit_ps": (MOMENTUM_PER_SAMPLE, PER_SAMPLE),
+    "mom_unit_ps_tc": (TIME_CONSTANT, PER_SAMPLE),
+    "mom_unit_lrdrop": (MOMENTUM_PER_8, DROP),
+    "mom_ref8_unit": (MOMENTUM_PER_8, PER_8),
+    "mom_ref8_nounit": (replace(MOMENTUM_PER_8, unit_gain=False), replace(PER_8, learning_rates=(0.05,))),
+    "mom_nounit_mb": (CLASSIC, MEAN_TWENTIETH),
+    "mom_nounit_ps_tc": (replace(TIME_CONSTANT, unit_gain=False), replace(PER_SAMPLE, learning_rates=(0.00625,))),
+    "nesterov_unit": (NESTEROV, MEAN_HALF),
+    "nesterov_nounit": (replace(NESTEROV, unit_gain=False), MEAN_TWENTIETH),
+    "l2_mb": (replace(MOMENTUM, l2=0.1), MEAN_HALF),
+    "l2_ps": (replace(MOMENTUM_PER_SAMPLE, l2=0.1), PER_SAMPLE),
+    "l1_mb": (replace(SGD, l1=0.05), MEAN_HALF),
+    "l1_ps": (replace(SGD, l1=0.05), PER_SAMPLE),
+    "clip_trunc_mb": (replace(SGD, clip_per_sample=0.05), MEAN_HALF),
+    "clip_trunc_ps": (replace(SGD, clip_per_sample=0.05), PER_SAMPLE),
+    "clip_norm_mb": (replace(SGD, clip_per_sample=0.05, clip_by="norm"), MEAN_HALF),
+    "adagrad": (replace(SGD, name="adagrad"), ScheduleSpec(learning_rates=(0.1,))),
+    "adadelta": (replace(SGD, name="adadelta"), ScheduleSpec(learning_rates=(1.0,))),
+    "adam_unit": (ADAM, MEAN_TWENTIETH),
+    "adam_nounit": (
+        replace(ADAM, unit_gain=False, variance_momentum=0.999, variance_momentum_unit="per_minibatch"),
+        MEAN_TWENTIETH,
+    ),
+    "fsadagrad": (replace(ADAM, name="fsadagrad"), MEAN_TWENTIETH),
+}
+ELSEWHERE = {"convnet", "bn_train"}  # in test_batch_norm.py
+LEFT_OUT = {"rmsprop", "dropout_train"}  # recorded by CNTK, not learners that convolve has
+
+
+class Perceptron:
+    """relu(x W1 + b1) W2 + b2, as the traces were made with."""
+
+    names = ("W1", "b1", "W2", "b2")
+
+    def __init__(self) -> None:
+        with np.load(GOLDEN / "data.npz") as data:
+            self.inputs, self.labels = torch.tensor(data["X"]), torch.tensor(data["Y"])
+            self.parameters = [nn.Parameter(torch.tensor(data[name])) for name in self.names]
+
+    def loss(self, start: int, end: int) -> torch.Tensor:
+        w1, b1, w2, b2 = self.parameters
+        logits_NK = (self.inputs[start:end] @ w1 + b1).relu() @ w2 + b2
+        return F.cross_entropy(logits_NK, self.labels[start:end])
+
+
+def train(case: str, perceptron: Perceptron, optimizer: Optimizer, first: int = 0, last: int | None = None) -> dict:
+    """Minibatches [first, last) of a trace: the losses before, and each weight after every one of them."""
+    with np.load(GOLDEN / f"{case}.npz") as trace:
+        batches = trace["batches"]
+    seen = int(sum(end - start for start, end in batches[:first]))
+    history: dict[str, list] = {"loss": [], **{f"hist_{name}": [] for name in perceptron.names}}
+    for start, end in batches[first:last].tolist():
+        loss = perceptron.loss(start, end)
+        loss.backward()
+        n = end - start
+        optimizer.step(step_size(*CASES[case], seen, n, SAMPLES_PER_EPOCH, 1_000), n)
+        optimizer.zero_grad()
+        seen += n
+        history["loss"].append(loss.item())
+        for name, weight in zip(perceptron.names, perceptron.parameters, strict=True):
+            history[f"hist_{name}"].append(weight.detach().numpy().copy())
+    return {name: np.array(values) for name, values in history.items()}
+
+
+def test_every_trace_is_compared() -> None:
+    recorded = json.loads((GOLDEN / "index.json").read_text())
+    assert set(CASES) | ELSEWHERE | LEFT_OUT == set(recorded)
+    assert {spec.name for spec, _ in CASES.values()} == set(LEARNERS)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_learner_does_what_cntk_did(case: str) -> None:
+    perceptron = Perceptron()
+    history = train(case, perceptron, Optimizer(CASES[case][0], perceptron.parameters))
+    with np.load(GOLDEN / f"{case}.npz") as trace:
+        for name, ours in history.items():
+            for minibatch, (a, b) in enumerate(zip(ours, trace[name], strict=True)):
+                error, size = np.abs(a - b).max(), np.abs(b).max()
+                assert error <= 1e-5 * size, f"{name} after minibatch {minibatch}: {error:.1e} of {size:.1e}"
+
+
+@pytest.mark.parametrize("case", ["sgd_mb", "mom_unit_ps", "adagrad", "adadelta", "adam_unit", "fsadagrad"])
+def test_saved_state_goes_on_to_the_same_bits(case: str) -> None:
+    whole = train(case, straight := Perceptron(), Optimizer(CASES[case][0], straight.parameters))
+    perceptron = Perceptron()
+    optimizer = Optimizer(CASES[case][0], perceptron.parameters)
+    train(case, perceptron, optimizer, last=5)
+    saved = save(optimizer.state())  # safetensors, as in a checkpoint
+    resumed = Optimizer(CASES[case][0], perceptron.parameters)
+    resumed.load_state(load(saved))
+    rest = train(case, perceptron, resumed, first=5)
+    for name, values in rest.items():
+        assert np.array_equal(values, whole[name][5:]), name
+
+
+def test_rate_zero_skips_the_update() -> None:
+    perceptron = Perceptron()
+    optimizer = Optimizer(replace(ADAM, l1=0.1, l2=0.1), perceptron.parameters)
+    before = [weight.detach().clone() for weight in perceptron.parameters]
+    perceptron.loss(0, 8).backward()
+    optimizer.step(StepSize(rate=0.0, rate_per_sample=0.0, momentum=0.9, variance_momentum=0.9), 8)
+    assert all(torch.equal(a, b) for a, b in zip(before, perceptron.parameters, strict=True))
+    assert not any(tensor.any() for tensor in optimizer.state().values())
+
+
+def test_momentum_state_is_named_by_slot_and_parameter() -> None:
+    state = Optimizer(MOMENTUM, Perceptron().parameters).state()
+    assert sorted(state) == ["samples_smoothed", "updates", "velocity.0", "velocity.1", "velocity.2", "velocity.3"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("velocity.1"), "the optimizer state lacks 'velocity.1'"),
+        (lambda state: state.update({"velocity.9": torch.zeros(1)}), "has a superfluous 'velocity.9'"),
+        (lambda state: state.update({"velocity.1": torch.zeros(6)}), r"expected torch.float32 \(5,\), got .* \(6,\)"),
+        (lambda state: state.update({"velocity.1": torch.zeros(5, dtype=torch.float64)}), "got torch.float64"),
+    ],
+)
+def test_foreign_state_is_refused_and_nothing_changes(change, message) -> None:
+    optimizer = Optimizer(MOMENTUM, Perceptron().parameters)
+    state = {name: tensor + 1 for name, tensor in optimizer.state().items()}
+    change(state)
+    with pytest.raises(ModelError, match=message):
+        optimizer.load_state(state)
+    assert not any(tensor.any() for tensor in optimizer.state().values())
+
+
+def test_unknown_learner_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="unknown optimizer 'nesterow'; did you mean 'nesterov'"):
+        Optimizer(OptimizerSpec(name="nesterow"), [])  # type: ignore[arg-type]
+
+
+def test_parameter_without_gradient_is_an_error() -> None:
+    optimizer = Optimizer(SGD, Perceptron().parameters)
+    with pytest.raises(UsageError, match=r"shape \(4, 5\) has no gradient"):
+        optimizer.step(StepSize(1.0, 1.0, 0.0, 0.0), 1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("case", ["clip_norm_mb", "l1_mb", "mom_unit_mb", "adadelta", "adam_unit", "fsadagrad"])
+def test_cuda_agrees_with_cpu(case: str) -> None:
+    here, there = Perceptron(), Perceptron()
+    there.inputs, there.labels = there.inputs.cuda(), there.labels.cuda()
+    there.parameters = [nn.Parameter(weight.detach().cuda()) for weight in there.parameters]
+    optimizers = [Optimizer(CASES[case][0], perceptron.parameters) for perceptron in (here, there)]
+    for seen in range(0, 40, 8):
+        size = step_size(*CASES[case], seen, 8, SAMPLES_PER_EPOCH, 1_000)
+        for perceptron, optimizer in zip((here, there), optimizers, strict=True):
+            perceptron.loss(seen, seen + 8).backward()
+            optimizer.step(size, 8)
+            optimizer.zero_grad()
+    for a, b in zip(here.parameters, there.parameters, strict=True):
+        torch.testing.assert_close(a, b.cpu(), rtol=1e-4, atol=1e-5)
