@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,31 @@ from convolve.atomic import cannot_write, write_json
 from convolve.errors import DataError, UsageError
 
 
+# What a run writes. Starting over removes these and nothing else.
+_FILES = ("recipe.json", "start.json", "metrics.jsonl", "evaluation.safetensors", "result.json", "report.html")
+_FOLDERS = ("checkpoints", "model", "tensorboard")
+
+
 @dataclass(frozen=True)
 class RunFolder:
     path: Path
+
+    @classmethod
+    def claim(cls, path: Path, restart: bool) -> RunFolder:
+        """The folder for a run that is to start or to go on there; a finished run and strangers' files are refused."""
+        folder = cls(path)
+        if restart:
+            for name in _FILES:
+                (path / name).unlink(missing_ok=True)
+            for name in _FOLDERS:
+                shutil.rmtree(path / name, ignore_errors=True)
+        if folder.finished:
+            raise UsageError(f"{path} holds a finished run; choose another --out, or train it anew with --restart")
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path} is a file; --out names a folder")
+        if path.exists() and not folder.started and any(path.iterdir()):
+            raise UsageError(f"{path} holds other files and no run; choose another --out")
+        return folder
 
     @property
     def finished(self) -> bool:
@@ -53,7 +77,8 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         try:
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"event": event, **values}) + "\n")
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                file.write(json.dumps({"event": event, "time": now, **values}) + "\n")
         except OSError as error:
             raise cannot_write(path, error) from error
 
