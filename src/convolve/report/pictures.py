@@ -1,0 +1,47 @@
+"""Images as data URIs. H row, W column, C channel (1: grey, 3: RGB); O filters, I input channels."""
+
+from __future__ import annotations
+
+import base64
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from convolve.report.markup import Html, tag
+
+Pixels = npt.NDArray[np.uint8]
+
+LONGEST_SIDE = 112  # pixels; as large as the page shows a picture, so that 48 photographs stay below 2 MB
+SMALL_SIDE = 48  # below, pixels are shown as squares, not blurred
+
+
+def picture(image_HWC: Pixels, alt: str) -> Html:
+    """An `<img>` that carries its pixels; large images are brought down to `LONGEST_SIDE`."""
+    image_HWC = _bounded(image_HWC)
+    height, width = image_HWC.shape[:2]
+    kind = "pixels" if max(height, width) < SMALL_SIDE else "photo"
+    return tag("img", src=_png_uri(image_HWC), alt=alt, width=width, height=height, class_=kind)
+
+
+def filter_images(filters_OIHW: npt.NDArray[np.float32]) -> Pixels:
+    """Filters (O, I, H, W) -> images (O, H, W, I): zero is mid-grey, the largest weight of all is black or white."""
+    filters_OHWI: npt.NDArray[np.float32] = np.nan_to_num(filters_OIHW.transpose(0, 2, 3, 1))
+    largest = float(np.abs(filters_OHWI).max()) or 1.0
+    images_OHWI: Pixels = np.rint(127.5 + 127.5 * (filters_OHWI / largest)).astype(np.uint8)
+    return images_OHWI
+
+
+def _bounded(image_HWC: Pixels) -> Pixels:
+    height, width, channels = image_HWC.shape
+    shrink = LONGEST_SIDE / max(height, width)
+    if shrink >= 1:
+        return image_HWC
+    size_WH = max(1, round(width * shrink)), max(1, round(height * shrink))
+    smaller: Pixels = cv2.resize(image_HWC, size_WH, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    return smaller.reshape(size_WH[1], size_WH[0], channels)  # OpenCV drops a single channel
+
+
+def _png_uri(image_HWC: Pixels) -> str:
+    _, png = cv2.imencode(".png", np.ascontiguousarray(image_HWC[..., ::-1]))  # RGB -> OpenCV's BGR
+    return "data:image/png;base64," + base64.b64encode(png.tobytes()).decode("ascii")
