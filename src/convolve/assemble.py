@@ -22,6 +22,7 @@ from convolve.recipe import Recipe, differences, from_mapping, to_mapping
 from convolve.training.average import WeightAverage
 from convolve.training.evaluate import Evaluation
 from convolve.training.loop import Loop
+from convolve.training.memory import keep_freed_memory
 from convolve.training.optimizer import Optimizer
 from convolve.training.precision import LossScale, Precision, choose_precision
 from convolve.training.run_folder import RunFolder
@@ -54,7 +55,11 @@ class Assembly:
     def save(self, evaluation: Evaluation) -> None:
         """Write the model and its last evaluation into the run folder."""
         path = self.loop.folder.path
-        self.model.trained = {"recipe": self.loop.recipe.name, "test_error": evaluation.error, "data_fingerprint": self.start["data_fingerprint"]}
+        self.model.trained = {
+            "recipe": self.loop.recipe.name,
+            "test_error": evaluation.error,
+            "data_fingerprint": self.start["data_fingerprint"],
+        }
         self.model.save(path / "model")
         confidence_N = evaluation.probabilities_NK.max(1).values
         worst_M = torch.where(evaluation.wrong_N, confidence_N, -1).argsort(descending=True, stable=True)
@@ -69,14 +74,19 @@ class Assembly:
             temporary.write_bytes(save(tensors))
 
 
-def assemble(recipe: Recipe, dataset: DataSet, folder: RunFolder, from_model: str | Path | None, progress: Progress) -> Assembly:
+def assemble(
+    recipe: Recipe, dataset: DataSet, folder: RunFolder, from_model: str | Path | None, progress: Progress
+) -> Assembly:
     """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run."""
     run = recipe.run
     module, preprocess = _network(recipe, dataset, from_model)
     batches, held_out, held_out_name = _batches(recipe, dataset)
     start = _start(recipe, dataset, folder, module, batches)
     settings = StepSettings(
-        torch.device(start["device"]), Precision(start["precision"], start["precision_reason"]), run.label_smoothing, run.accumulation_steps
+        torch.device(start["device"]),
+        Precision(start["precision"], start["precision_reason"]),
+        run.label_smoothing,
+        run.accumulation_steps,
     )
     torch.manual_seed(run.seed)  # for dropout; the data has generators of its own
     optimizer = Optimizer(recipe.optimizer, list(module.parameters()))
@@ -108,7 +118,10 @@ def _take_weights(module: nn.Module, source: nn.Module, name: str | Path) -> Non
     fresh = [key for key in ours if key not in fitting]
     last_layer = list(ours)[-2:]
     if any(key not in last_layer for key in fresh):
-        raise ModelError(f"{name} does not fit this recipe's network: {fresh[0]} is missing or has another shape; choose the same model.name")
+        raise ModelError(
+            f"{name} does not fit this recipe's network: {fresh[0]} is missing or has another shape; "
+            "choose the same model.name and model.variant"
+        )
     module.load_state_dict(ours | fitting)
 
 
@@ -124,7 +137,7 @@ def _batches(recipe: Recipe, dataset: DataSet) -> tuple[Batches, Table, str]:
 
 
 def _start(recipe: Recipe, dataset: DataSet, folder: RunFolder, module: nn.Module, batches: Batches) -> dict[str, Any]:
-    """start.json: what an unfinished run decided, if it is still the same run; else the decisions of now, written down."""
+    """start.json: what the unfinished run decided, if this is the same run; else the decisions of now, written down."""
     fingerprint = dataset.fingerprint()
     if folder.started:
         _refuse_changes(folder, recipe, fingerprint)
@@ -148,6 +161,7 @@ def _start(recipe: Recipe, dataset: DataSet, folder: RunFolder, module: nn.Modul
 
 
 def _prepare_torch(threads: int) -> None:
+    keep_freed_memory()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # arithmetic on vanishing numbers is up to a hundred times slower
 
@@ -170,5 +184,7 @@ def _device(name: str) -> torch.device:
     if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
         raise UsageError(f"run.device must be auto, cpu, cuda or cuda:<number>, got {name!r}")
     if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
-        raise UsageError(f"run.device={name}: PyTorch sees {torch.cuda.device_count()} CUDA devices; see `convolve doctor`")
+        raise UsageError(
+            f"run.device={name}: PyTorch sees {torch.cuda.device_count()} CUDA devices; see `convolve doctor`"
+        )
     return torch.device(name)

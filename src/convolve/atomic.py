@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,5 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def _remove(path: Path) -> None:
-    try:
+    with suppress(OSError):  # the folder is not writable: nothing was left there either
         path.unlink(missing_ok=True)
-    except OSError:
-        pass  # the folder is not writable: nothing was left there either

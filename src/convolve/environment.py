@@ -16,7 +16,9 @@ PACKAGES = ("torch", "numpy", "opencv-python-headless", "safetensors")
 
 def versions() -> dict[str, str]:
     """Version of convolve, Python and the packages that a result depends on."""
-    return {"convolve": version("convolve"), "python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    return {"convolve": version("convolve"), "python": platform.python_version()} | {
+        name: version(name) for name in PACKAGES
+    }
 
 
 def hardware() -> dict[str, Any]:

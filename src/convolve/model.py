@@ -37,7 +37,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one image: (class name, probability), most likely first. `fitted` tells what was done to it."""
+    """What the model says of one image: (class name, probability), most likely first; `fitted`: what was done to it."""
 
     path: str
     classes: tuple[tuple[str, float], ...]
@@ -68,7 +68,9 @@ class Model:
     def evaluate(self, table: Table) -> Evaluation:
         """Every sample of `table`, exactly once, in fp32."""
         if table.shape_CHW != self.preprocess.shape_CHW:
-            raise UsageError(f"the model wants images {self.preprocess.shape_CHW} (C, H, W), the data has {table.shape_CHW}")
+            raise UsageError(
+                f"the model wants images {self.preprocess.shape_CHW} (C, H, W), the data has {table.shape_CHW}"
+            )
         return evaluate(self.module, self.batches(table.images_NCHW, table.labels_N), self._device)
 
     def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
@@ -131,7 +133,9 @@ def _not_a_model(path: Path) -> ModelError | UsageError | UnsupportedError:
     if (path / "weights.safetensors").exists():
         return ModelError(f"{path}: model.json is missing; copy the model folder again, whole")
     if (path / "recipe.json").exists():
-        return UsageError(f"{path} is a run without a model yet; finish it with `convolve train {path}/recipe.json --out {path}`")
+        return UsageError(
+            f"{path} is a run without a model yet; finish it with `convolve train {path}/recipe.json --out {path}`"
+        )
     if path.is_file():
         return UnsupportedError(f"{path} is no model that convolve can read; give a model folder or a run folder")
     return ModelError(f"{path} holds no model.json; give a model folder or a run folder")
@@ -156,7 +160,9 @@ def _load_weights(module: nn.Module, path: Path, sha256: str) -> None:
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}; copy the model folder again, whole") from None
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise ModelError(f"{path} was altered or cut: its checksum is not the one in model.json; copy the model folder again")
+        raise ModelError(
+            f"{path} was altered or cut: its checksum is not the one in model.json; copy the model folder again"
+        )
     try:
         module.load_state_dict(load_tensors(content))
     except (SafetensorError, RuntimeError) as error:

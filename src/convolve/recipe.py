@@ -6,6 +6,7 @@ through the same three functions: `from_mapping`, `to_mapping`, `with_value`.
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -30,11 +31,15 @@ class DataSpec:
     """Which samples, in which order, and what happens to them on the way into the network."""
 
     name: str = _field("mnist", "which data set")
-    order: Literal["shuffled", "cntk", "file"] = _field("shuffled", "shuffled: fully, anew each epoch; cntk: as CNTK 2.7's reader; file")
+    order: Literal["shuffled", "cntk", "file"] = _field(
+        "shuffled", "shuffled: fully, anew each epoch; cntk: as CNTK 2.7's reader; file"
+    )
     mean: float = _field(0.0, "the network sees (pixel - mean) * scale, with pixels in 0..255")
     scale: float = _field(1 / 256, "")
     train_transforms: tuple[Transform, ...] = _field((), "augmentation of training images, in this order")
-    validation_fraction: float = _field(0.0, "part of the training set held out; 0: each epoch is evaluated on the test set")
+    validation_fraction: float = _field(
+        0.0, "part of the training set held out; 0: each epoch is evaluated on the test set"
+    )
 
     def __post_init__(self) -> None:
         _require(0 <= self.validation_fraction < 1, "data.validation_fraction", "in [0, 1)", self.validation_fraction)
@@ -58,21 +63,28 @@ class ModelSpec:
 class OptimizerSpec:
     """CNTK's learners; the arithmetic and its source are in `training/optimizer.py`."""
 
-    name: Literal["sgd", "momentum_sgd", "nesterov", "adagrad", "adadelta", "adam", "fsadagrad"] = _field("momentum_sgd", "the learner")
+    name: Literal["sgd", "momentum_sgd", "nesterov", "adagrad", "adadelta", "adam", "fsadagrad"] = _field(
+        "momentum_sgd", "the learner"
+    )
     momentum: Steps = _field((0.9,), "one value for each period of the schedule; the last one holds")
     momentum_unit: Literal["per_minibatch", "per_reference_batch", "time_constant_samples"] = _field(
-        "per_minibatch", "as it stands; for a batch of momentum_reference_batch_size; or T in exp(-samples / T), 0: none"
+        "per_minibatch",
+        "as it stands; for a batch of momentum_reference_batch_size; or T in exp(-samples / T), 0: none",
     )
     momentum_reference_batch_size: int = _field(1, "samples that a momentum per_reference_batch is meant for")
     unit_gain: bool = _field(True, "CNTK's default: the gradient is weighted by 1 - momentum")
-    variance_momentum: float = _field(0.9999986111120757, "of adam and fsadagrad; CNTK's default, a time constant of 720,000 samples")
+    variance_momentum: float = _field(
+        0.9999986111120757, "of adam and fsadagrad; CNTK's default, a time constant of 720,000 samples"
+    )
     variance_momentum_unit: Literal["per_minibatch", "per_sample"] = _field("per_sample", "")
     adadelta_rho: float = _field(0.95, "")
     epsilon: float = _field(1e-8, "of adam and adadelta")
     l1: float = _field(0.0, "weight of the L1 penalty per sample")
     l2: float = _field(0.0, "weight of the L2 penalty per sample: weight decay on the mean gradient, biases included")
     clip_per_sample: float = _field(0.0, "limit of the mean gradient; 0: none")
-    clip_by: Literal["truncation", "norm"] = _field("truncation", "truncation: each element; norm: each parameter's gradient")
+    clip_by: Literal["truncation", "norm"] = _field(
+        "truncation", "truncation: each element; norm: each parameter's gradient"
+    )
 
     def __post_init__(self) -> None:
         _require(bool(self.momentum), "optimizer.momentum", "at least one value", self.momentum)
@@ -83,6 +95,8 @@ class OptimizerSpec:
         reference = self.momentum_reference_batch_size
         _require(reference >= 1, "optimizer.momentum_reference_batch_size", "at least 1", reference)
         _require(0 <= self.variance_momentum < 1, "optimizer.variance_momentum", "in [0, 1)", self.variance_momentum)
+        _require(0 < self.adadelta_rho < 1, "optimizer.adadelta_rho", "in (0, 1)", self.adadelta_rho)
+        _require(self.epsilon > 0, "optimizer.epsilon", "above 0", self.epsilon)
         for name in ("l1", "l2", "clip_per_sample"):
             _require(getattr(self, name) >= 0, f"optimizer.{name}", "at least 0", getattr(self, name))
 
@@ -91,14 +105,18 @@ class OptimizerSpec:
 class ScheduleSpec:
     """How the learning rate moves.
 
-    "steps" takes one of `learning_rates` for each period and is cut short, not rescaled, by fewer epochs, as CNTK's lists
-    are. "one_cycle" rises linearly to the first of `learning_rates` over `warmup_fraction` of the training and falls
-    linearly to `final_fraction` of it; "cosine" falls as a cosine does. Both stretch with the number of epochs.
+    "steps" takes one of `learning_rates` for each period; fewer epochs cut the list short, as with CNTK. "one_cycle"
+    rises linearly to the first of `learning_rates` over `warmup_fraction` of the training and falls linearly to
+    `final_fraction` of it; "cosine" falls as a cosine does. Both stretch with the number of epochs.
     """
 
-    kind: Literal["steps", "one_cycle", "cosine"] = _field("steps", "steps: a list of rates; one_cycle and cosine: the first rate is the peak")
+    kind: Literal["steps", "one_cycle", "cosine"] = _field(
+        "steps", "steps: a list of rates; one_cycle and cosine: the first rate is the peak"
+    )
     learning_rates: Steps = _field((0.1,), "one for each period; the last one holds")
-    reference_batch_size: int = _field(0, "what a rate is meant for. 0: the mean gradient; 1: per sample, on the sum; M: a batch of M")
+    reference_batch_size: int = _field(
+        0, "what a rate is meant for. 0: the mean gradient; 1: per sample, on the sum; M: a batch of M"
+    )
     period_samples: int = _field(0, "samples in a period; 0: one pass over the data")
     warmup_fraction: float = _field(0.0, "part of the training in which the rate rises")
     final_fraction: float = _field(0.0, "part of the peak rate at the end")
@@ -124,7 +142,9 @@ class RunSpec:
     device: str = _field("auto", "auto, cpu, cuda or cuda:i")
     threads: int = _field(0, "processor threads; 0: every core")
     label_smoothing: float = _field(0.0, "probability spread evenly over all classes in the training loss")
-    average_epochs: float = _field(0.0, "horizon in epochs of the moving average of weights that is evaluated and kept; 0: none")
+    average_epochs: float = _field(
+        0.0, "horizon in epochs of the moving average of weights that is evaluated and kept; 0: none"
+    )
     keep: Literal["last", "best"] = _field("last", "which epoch's model is kept; best: on the validation split")
     early_stopping_epochs: int = _field(0, "stop after so many epochs without a better validation error; 0: never")
     checkpoint_seconds: float = _field(60.0, "time between checkpoints inside an epoch; 0: only at its end")
@@ -153,7 +173,9 @@ class Recipe:
         if self.run.keep == "best" and not self.data.validation_fraction:
             raise UsageError("run.keep=best needs a validation split: set data.validation_fraction, for example 0.1")
         if self.run.early_stopping_epochs and self.run.keep != "best":
-            raise UsageError("run.early_stopping_epochs needs run.keep=best and a data.validation_fraction, for example 0.1")
+            raise UsageError(
+                "run.early_stopping_epochs needs run.keep=best and a data.validation_fraction, for example 0.1"
+            )
 
 
 def to_mapping(value: Any) -> Any:
@@ -239,7 +261,9 @@ def _parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
 def _parse_dataclass(kind: type, value: Any, path: str, base: Any) -> Any:
     if not isinstance(value, Mapping):
         inside = ", ".join(f.name for f in fields(kind))
-        raise UsageError(f"{path or 'recipe'} has fields of its own ({inside}); name one, for example {path}.{fields(kind)[0].name}")
+        raise UsageError(
+            f"{path or 'recipe'} has fields of its own ({inside}); name one, for example {path}.{fields(kind)[0].name}"
+        )
     hints = get_type_hints(kind)
     prefix = f"{path}." if path else ""
     for key in value:
@@ -286,6 +310,6 @@ def _parse_scalar(kind: Any, value: Any, path: str) -> Any:
             raise UsageError(f"{path} must be {names[kind]}, got {value!r}") from None
     if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not kind or value in (float("inf"), float("-inf")) or value != value:
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise UsageError(f"{path} must be {names[kind]}, got {value!r}")
     return value

@@ -57,11 +57,16 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         if isinstance(error, ConvolveError):
             return _fail(str(error), error.exit_code)
-        if hasattr(error, "format_message"):  # typer's usage errors; the class is in another place in each of its versions
+        if hasattr(
+            error, "format_message"
+        ):  # typer's usage errors; the class is in another place in each of its versions
             return _fail(_usage(error.format_message(), arguments), 2)
         if isinstance(error, MemoryError):
             return _fail("out of memory; try a smaller run.global_batch_size", 1)
-        return _fail(f"{type(error).__name__}: {error} (this is a fault of convolve: please report it with the output of --debug)", 1)
+        return _fail(
+            f"{type(error).__name__}: {error} (a fault of convolve: please report it with the output of --debug)",
+            1,
+        )
 
 
 def _run(arguments: list[str]) -> int:

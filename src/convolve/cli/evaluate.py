@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convolve.errors import DataError
+
 if TYPE_CHECKING:
     from convolve.training.evaluate import Evaluation
 
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder or a run folder.")],
-    data: Annotated[str | None, typer.Option(help="Where the data is: a folder, a file, or `sample`.", metavar="DIR|FILE|sample")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Where the data is: a folder, a file, or `sample`.", metavar="DIR|FILE|sample")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Test a model: top-1 and top-5 error, loss and a table of classes, exact over the whole test set.
@@ -27,9 +31,8 @@ def evaluate(
     opened = load(model)
     dataset = open_data(opened.data_name, data)
     if dataset.class_names != opened.class_names:
-        from convolve.errors import DataError
-
-        raise DataError(f"{dataset.source} has the classes {', '.join(dataset.class_names)}; the model knows {', '.join(opened.class_names)}")
+        theirs, ours = ", ".join(dataset.class_names), ", ".join(opened.class_names)
+        raise DataError(f"{dataset.source} has the classes {theirs}; the model knows {ours}")
     evaluation = opened.evaluate(dataset.test)
     figures = _figures(evaluation, opened.class_names)
     print(json.dumps(figures, indent=2) if as_json else _table(figures, dataset.source))
@@ -41,7 +44,14 @@ def _figures(evaluation: Evaluation, class_names: tuple[str, ...]) -> dict[str, 
     for k, name in enumerate(class_names):
         is_k, said_k = evaluation.labels_N == k, predicted_N == k
         hits = int((is_k & said_k).sum())
-        classes.append({"class": name, "samples": int(is_k.sum()), "errors": int(is_k.sum()) - hits, "false_alarms": int(said_k.sum()) - hits})
+        classes.append(
+            {
+                "class": name,
+                "samples": int(is_k.sum()),
+                "errors": int(is_k.sum()) - hits,
+                "false_alarms": int(said_k.sum()) - hits,
+            }
+        )
     return {
         "samples": len(evaluation.labels_N), "errors": int(evaluation.wrong_N.sum()), "test_error": evaluation.error,
         "test_error_top5": evaluation.error_top5, "test_loss": evaluation.loss, "classes": classes,

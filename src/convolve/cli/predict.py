@@ -19,7 +19,10 @@ def predict(
     paths: Annotated[list[Path], typer.Argument(help="Images, folders of images, zips of images.", metavar="PATH...")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write a table: path, then class and probability of each place.")] = None,
+    csv_file: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Write a table: path, then class and probability of each place."),
+    ] = None,
 ) -> None:
     """Say what is on images, with probabilities. Images of another size or colour are brought to what the model wants.
 
@@ -35,7 +38,14 @@ def predict(
             _write_csv(predictions, file)
         print(f"{len(predictions)} predictions in {csv_file}", file=sys.stderr)
     elif as_json:
-        images = [{"path": p.path, "classes": [{"class": name, "probability": value} for name, value in p.classes], "fitted": p.fitted} for p in predictions]
+        images = [
+            {
+                "path": p.path,
+                "classes": [{"class": name, "probability": value} for name, value in p.classes],
+                "fitted": p.fitted,
+            }
+            for p in predictions
+        ]
         print(json.dumps({"model": str(model), "images": images}, indent=2, ensure_ascii=False))
     else:
         _print(predictions)

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live bar on a terminal, a plain line an epoch otherwise. Always on stderr."""
+"""What a person sees while a run goes on: a live bar on a terminal, plain lines otherwise. Always on stderr."""
 
 from __future__ import annotations
 
@@ -25,15 +25,23 @@ class Display:
         self.task: TaskID | None = None
         self.last_line_seconds = 0.0
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[figures]}"), TimeRemainingColumn(),
-            console=self.console, transient=True, disable=not sys.stderr.isatty(), refresh_per_second=5,
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not sys.stderr.isatty(),
+            refresh_per_second=5,
+        )
 
     def __enter__(self) -> Display:
         self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.bar.stop()
         if self.tensorboard:
             self.tensorboard.close()
@@ -49,10 +57,13 @@ class Display:
         action = f"resuming at step {values['step']}" if values["step"] else "training"
         self.console.print(
             f"{action}: {values['recipe']}, {values['parameters']:,} parameters, {values['train_samples']:,} images "
-            f"from {values['data']}\n{values['device']}, {values['threads']} threads, {values['precision']} ({values['precision_reason']})"
+            f"from {values['data']}\n{values['device']}, {values['threads']} threads, {values['precision']} "
+            f"({values['precision_reason']})"
         )
         total = values["train_samples"] * self.epochs
-        self.task = self.bar.add_task(f"epoch 1/{self.epochs}", total=total, completed=values["samples_seen"], figures="")
+        self.task = self.bar.add_task(
+            f"epoch 1/{self.epochs}", total=total, completed=values["samples_seen"], figures=""
+        )
 
     def _warning(self, values: dict[str, Any]) -> None:
         self.console.print(f"warning: {values['message']}")
@@ -64,17 +75,16 @@ class Display:
     def _progress(self, values: dict[str, Any]) -> None:
         if self.task is None:
             return
-        figures = f"loss {values['loss']:.4f}  error {values['error']:.2%}"
-        if values["images_per_second"]:
-            figures += f"  {values['images_per_second']:.0f} images/s"
+        figures = f"loss {values['loss']:.4f}  error {values['error']:.2%}  {values['images_per_second']:.0f} images/s"
         self.bar.update(self.task, description=f"epoch {values['epoch']}/{self.epochs}", figures=figures)
         if self.bar.disable and time.monotonic() - self.last_line_seconds > 30:
             self._line(f"epoch {values['epoch']}/{self.epochs}  {figures}")
 
     def _epoch(self, values: dict[str, Any]) -> None:
         name = "test" if "test_error" in values else "validation"
+        epoch = f"{values['epoch']:>{len(str(self.epochs))}}/{self.epochs}"
         self._line(
-            f"epoch {values['epoch']:>{len(str(self.epochs))}}/{self.epochs}  train loss {values['train_loss']:.4f} error {values['train_error']:6.2%}"
+            f"epoch {epoch}  train loss {values['train_loss']:.4f} error {values['train_error']:6.2%}"
             f"  {name} error {values[f'{name}_error']:6.2%}  {values['images_per_second']:.0f} images/s"
             f"  waiting {values['data_wait_fraction']:.1%}"
         )

@@ -12,11 +12,17 @@ import typer
 if TYPE_CHECKING:
     from convolve.models.summary import Summary
     from convolve.recipe import Recipe
+    from convolve.training.schedule import ScheduleRow
 
 
 def show(
-    what: Annotated[str, typer.Argument(help="A recipe (name or file), a model folder, or a run folder.", metavar="RECIPE|MODEL|RUN")],
-    schedule: Annotated[bool, typer.Option("--schedule", help="Every step size as CNTK, PyTorch and Caffe count it.")] = False,
+    what: Annotated[
+        str,
+        typer.Argument(help="A recipe (name or file), a model folder, or a run folder.", metavar="RECIPE|MODEL|RUN"),
+    ],
+    schedule: Annotated[
+        bool, typer.Option("--schedule", help="Every step size as CNTK, PyTorch and Caffe count it.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show a network's layers, shapes, parameters and FLOPs, its preprocessing and labels, and the recipe.
@@ -43,7 +49,13 @@ def _show_model(what: str, as_json: bool) -> None:
     model = load(what)
     summary = summarize(model.module, model.preprocess.shape_CHW)
     if as_json:
-        print(json.dumps(_summary_mapping(summary, model.class_names) | {"preprocess": vars(model.preprocess), "trained": model.trained}, indent=2))
+        print(
+            json.dumps(
+                _summary_mapping(summary, model.class_names)
+                | {"preprocess": vars(model.preprocess), "trained": model.trained},
+                indent=2,
+            )
+        )
         return
     print(_summary_text(summary))
     print(f"\nthe network sees  {model.preprocess}")
@@ -97,33 +109,54 @@ def _show_schedule(what: str, as_json: bool) -> None:
     from convolve.training.schedule import schedule_rows
 
     recipe = load_recipe(what)
-    rows = schedule_rows(recipe, outline(recipe.data.name).train_samples)
+    samples = outline(recipe.data.name).train_samples
+    rows = schedule_rows(recipe, samples)
     if as_json:
         print(json.dumps([vars(row) for row in rows], indent=2))
         return
+    print(
+        f"{recipe.name}: {recipe.optimizer.name}, {recipe.run.global_batch_size} of {samples:,} samples a minibatch\n"
+    )
+    print(_schedule_text(rows))
+
+
+def _schedule_text(rows: list[ScheduleRow]) -> str:
+    """One line a stretch; the rates of PyTorch and Caffe are for the mean loss, without unit gain and dampening."""
     first = rows[0]
-    gain = "unit gain" if first.cntk_unit_gain else "no unit gain"
-    print(f"{recipe.name}: {recipe.optimizer.name}, minibatch {recipe.run.global_batch_size}, an epoch of {outline(recipe.data.name).train_samples:,} samples\n")
-    print(f"{'':<12}  {f'CNTK ({gain})':<26}  {f'PyTorch ({first.pytorch_optimizer})':<34}  {f'Caffe ({first.caffe_solver})':<30}")
-    print(f"{'epochs':<12}  {'lr per sample':>13} {'momentum T':>12}  {'lr':>12} {'momentum':>9} {'decay':>11}  {'base_lr':>12} {'momentum':>9} {'decay':>7}")
+    toolkits = (
+        f"CNTK, unit gain {first.cntk_unit_gain}",
+        f"PyTorch {first.pytorch_optimizer}",
+        f"Caffe {first.caffe_solver}",
+    )
+    lines = [
+        f"{'':10}{toolkits[0]:>26}{toolkits[1]:>34}{toolkits[2]:>34}",
+        f"{'epochs':<10}{'lr per sample':>14}{'momentum T':>12}" + 2 * f"{'lr':>14}{'momentum':>10}{'decay':>10}",
+    ]
     for row in rows:
-        time_constant = f"{row.cntk_momentum_time_constant_samples:.5g}" if row.cntk_momentum_time_constant_samples else "none"
-        epochs = f"{row.from_epoch + 1:g}-{row.to_epoch:g}"
-        print(f"{epochs:<12}  {row.cntk_lr_per_sample:>13.6g} {time_constant:>12}  {_cells(row.pytorch_lr, row.pytorch_momentum, row.pytorch_weight_decay)}"
-              f"  {_cells(row.caffe_base_lr, row.caffe_momentum, row.caffe_weight_decay)}")
+        time_constant = row.cntk_momentum_time_constant_samples
+        lines.append(
+            f"{f'{row.from_epoch + 1:g}-{row.to_epoch:g}':<10}{row.cntk_lr_per_sample:>14.6g}"
+            f"{f'{time_constant:.5g}' if time_constant else 'none':>12}"
+            + _cells(row.pytorch_lr, row.pytorch_momentum, row.pytorch_weight_decay)
+            + _cells(row.caffe_base_lr, row.caffe_momentum, row.caffe_weight_decay)
+        )
+    return "\n".join(lines)
 
 
 def _cells(rate: float | None, momentum: float | None, decay: float | None) -> str:
     if rate is None:
-        return f"{'-':>12} {'-':>9} {'-':>7}"
-    return f"{rate:>12.6g} {momentum:>9.4f} {decay:>7g}"
+        return f"{'-':>14}{'-':>10}{'-':>10}"
+    return f"{rate:>14.6g}{momentum:>10.4f}{decay:>10g}"
 
 
 def _summary_mapping(summary: Summary, class_names: tuple[str, ...]) -> dict[str, Any]:
     return {
-        "parameters": summary.parameters, "flops_per_image": summary.flops_per_image, "input_shape": list(summary.input_shape),
-        "layers": [vars(layer) | {"output_shape": list(layer.output_shape)} for layer in summary.layers], "class_names": list(class_names),
-    }  # fmt: skip
+        "parameters": summary.parameters,
+        "flops_per_image": summary.flops_per_image,
+        "input_shape": list(summary.input_shape),
+        "layers": [vars(layer) | {"output_shape": list(layer.output_shape)} for layer in summary.layers],
+        "class_names": list(class_names),
+    }
 
 
 def _summary_text(summary: Summary) -> str:
@@ -132,8 +165,12 @@ def _summary_text(summary: Summary) -> str:
     for layer in summary.layers:
         parameters = f"{layer.parameters:,}" if layer.parameters else ""
         flops = f"{layer.flops_per_image / 1e6:.3f}" if layer.flops_per_image else ""
-        lines.append(f"{layer.name:<14}{layer.kind:<14}{_shape(layer.output_shape):<20}{parameters:>12}{flops:>10}".rstrip())
-    lines.append(f"{summary.parameters:,} parameters, {summary.flops_per_image / 1e6:.2f} MFLOP an image (a multiply-add counts as 2)")
+        lines.append(
+            f"{layer.name:<14}{layer.kind:<14}{_shape(layer.output_shape):<20}{parameters:>12}{flops:>10}".rstrip()
+        )
+    lines.append(
+        f"{summary.parameters:,} parameters, {summary.flops_per_image / 1e6:.2f} MFLOP an image (multiply-adds count as 2)"
+    )
     return "\n".join(lines)
 
 

@@ -12,9 +12,15 @@ from convolve.errors import UsageError
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, a recipe file (.json, .yaml), or a run folder's recipe.json.")],
-    data: Annotated[str | None, typer.Option(help="Where the data is: a folder, a file, or `sample`.", metavar="DIR|FILE|sample")] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder; an unfinished run there is resumed. [default: runs/RECIPE]")] = None,
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe's name, a recipe file (.json, .yaml), or a run folder's recipe.json.")
+    ],
+    data: Annotated[
+        str | None, typer.Option(help="Where the data is: a folder, a file, or `sample`.", metavar="DIR|FILE|sample")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder; an unfinished run there is resumed. [default: runs/RECIPE]")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of initial weights, order and augmentation.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:i.")] = None,
@@ -22,9 +28,13 @@ def train(
     threads: Annotated[int | None, typer.Option(help="Processor threads; 0 takes every core.")] = None,
     from_model: Annotated[Path | None, typer.Option("--from", help="Start from the weights of this model.")] = None,
     fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure the loop.")] = False,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the recipe; repeatable.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the recipe; repeatable.")
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Start over instead of resuming.")] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files for TensorBoard into the run folder.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files for TensorBoard into the run folder.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json instead of a summary.")] = False,
 ) -> None:
     """Train a recipe, or go on with an unfinished run.
@@ -43,7 +53,13 @@ def train(
     folder = out or Path("runs") / resolved.name
     with Display(resolved, folder / "tensorboard" if tensorboard else None) as display:
         finished = run.train(
-            resolved, data=data, out=folder, restart=restart, from_model=from_model, use_fake_data=fake_data, progress=display
+            resolved,
+            data=data,
+            out=folder,
+            restart=restart,
+            from_model=from_model,
+            use_fake_data=fake_data,
+            progress=display,
         )
     write_report(folder)
     if as_json:
@@ -63,7 +79,7 @@ def _summary(result: dict[str, Any], published_error: float | None, folder: Path
     published = f" (published: {published_error:.1%})" if published_error is not None else ""
     return (
         f"test error {result['test_error']:.2%}{published} after {result['epochs']} epochs, "
-        f"{result['train_seconds']:.1f} s of training at {result['images_per_second']:.0f} images/s in {result['precision']}\n"
+        f"{result['train_seconds']:.1f} s of training, {result['images_per_second']:.0f} images/s in {result['precision']}\n"
         f"run     {folder}\n"
         f"report  {folder / 'report.html'}\n"
         f"try     convolve predict {folder} IMAGE"

@@ -61,7 +61,9 @@ class DataSet:
                     f"they must lie in 0..{len(self.class_names) - 1}"
                 )
         if self.train.shape_CHW != self.test.shape_CHW:
-            raise DataError(f"{self.source}: training images are {self.train.shape_CHW} (C, H, W), test images {self.test.shape_CHW}")
+            raise DataError(
+                f"{self.source}: training images are {self.train.shape_CHW} (C, H, W), test {self.test.shape_CHW}"
+            )
 
     def fingerprint(self) -> str:
         """SHA-256 over every pixel and label: two runs with the same fingerprint saw the same data."""

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from convolve.errors import UsageError, unknown_name
+from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.models.convnet_mnist import convnet_mnist
 from convolve.recipe import ModelSpec
 
@@ -37,10 +38,5 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
             nn.init.xavier_uniform_(layer.weight, generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-
-
-def set_dropout(module: nn.Module, probability: float) -> None:
-    """Give every dropout layer the `probability` of the epoch at hand."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Dropout):
-            layer.p = probability
+        elif isinstance(layer, CntkBatchNorm2d):
+            layer.reset_parameters()

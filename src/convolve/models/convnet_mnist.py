@@ -16,7 +16,14 @@ _WIDTHS = {"": (32, 48, 64, 96), "tiny": (4, 6, 8, 12)}
 
 
 class ConvNetMnist(nn.Module):
-    def __init__(self, maps: tuple[int, int, int], dense: int, input_shape_CHW: tuple[int, int, int], class_count: int, dropout: float):
+    def __init__(
+        self,
+        maps: tuple[int, int, int],
+        dense: int,
+        input_shape_CHW: tuple[int, int, int],
+        class_count: int,
+        dropout: float,
+    ):
         super().__init__()
         channels, height, width = input_shape_CHW
         self.conv1 = nn.Conv2d(channels, maps[0], 5, padding=2)

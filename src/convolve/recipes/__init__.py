@@ -31,7 +31,9 @@ def load_recipe(name: str) -> Recipe:
         raise UsageError(unknown_name("recipe", name, RECIPES) + "; a recipe file ends in .json or .yaml")
     mapping = _read(path)
     if not isinstance(mapping, dict):
-        raise FormatError(path, "", f"a recipe is a mapping of fields, this is a {type(mapping).__name__}; see `convolve show mnist`")
+        raise FormatError(
+            path, "", f"a recipe is a mapping of fields, this is a {type(mapping).__name__}; see `convolve show mnist`"
+        )
     return from_mapping(mapping)
 
 
@@ -48,4 +50,6 @@ def _read(path: Path) -> Any:
         raise FormatError(path, f"line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        raise FormatError(path, f"line {mark.line + 1}, column {mark.column + 1}" if mark else "", f"not YAML: {error.problem}") from None
+        raise FormatError(
+            path, f"line {mark.line + 1}, column {mark.column + 1}" if mark else "", f"not YAML: {error.problem}"
+        ) from None

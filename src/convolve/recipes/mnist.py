@@ -17,7 +17,9 @@ def mnist() -> Recipe:
         name="mnist",
         data=DataSpec(name="mnist", scale=1 / 256),
         model=ModelSpec(name="convnet-mnist", dropout=(0.5,)),
-        optimizer=OptimizerSpec(name="momentum_sgd", momentum=(0.0,) * 5 + (1024.0,), momentum_unit="time_constant_samples"),
+        optimizer=OptimizerSpec(
+            name="momentum_sgd", momentum=(0.0,) * 5 + (1024.0,), momentum_unit="time_constant_samples"
+        ),
         schedule=ScheduleSpec(learning_rates=(0.001,) * 10 + (0.0005,) * 10 + (0.0001,), reference_batch_size=1),
         run=RunSpec(epochs=40, global_batch_size=64),
         published_error=0.005,
@@ -25,7 +27,7 @@ def mnist() -> Recipe:
 
 
 def mnist_fast() -> Recipe:
-    """The same network to under 0.45 % in a minute on two CPU cores: shifts, one-cycle rate, Nesterov, label smoothing."""
+    """The same network in a minute on two CPU cores: shifts, one-cycle rate, Nesterov, label smoothing."""
     return Recipe(
         name="mnist-fast",
         data=DataSpec(name="mnist", scale=1 / 256, train_transforms=(Shift(2),)),

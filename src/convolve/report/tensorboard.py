@@ -15,20 +15,26 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise UsageError("--tensorboard needs the package tensorboard: pip install 'convolve[tensorboard]'") from None
+            raise UsageError(
+                "--tensorboard needs the package tensorboard: pip install 'convolve[tensorboard]'"
+            ) from None
         self.folder = folder
         self.new_writer = SummaryWriter
         self.writer: Any = None
 
     def __call__(self, event: str, values: dict[str, Any]) -> None:
         if event == "progress":
-            self._scalars(values["step"], {"minibatch/avg_loss": values["loss"], "minibatch/avg_metric": values["error"], "learning_rate": values["learning_rate"]})
+            minibatch = {"minibatch/avg_loss": values["loss"], "minibatch/avg_metric": values["error"]}
+            self._scalars(values["step"], minibatch | {"learning_rate": values["learning_rate"]})
         elif event == "epoch":
             held_out = "test" if "test_error" in values else "validation"
-            self._scalars(values["epoch"], {
-                "summary/avg_loss": values["train_loss"], "summary/avg_metric": values["train_error"],
-                f"summary/{held_out}_avg_loss": values[f"{held_out}_loss"], f"summary/{held_out}_avg_metric": values[f"{held_out}_error"],
-            })  # fmt: skip
+            scalars = {
+                "summary/avg_loss": values["train_loss"],
+                "summary/avg_metric": values["train_error"],
+                f"summary/{held_out}_avg_loss": values[f"{held_out}_loss"],
+                f"summary/{held_out}_avg_metric": values[f"{held_out}_error"],
+            }
+            self._scalars(values["epoch"], scalars)
 
     def _scalars(self, step: int, scalars: dict[str, float]) -> None:
         if self.writer is None:  # only once the run folder is ours

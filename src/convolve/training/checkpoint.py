@@ -1,7 +1,7 @@
 """Checkpoints: everything a run needs to go on to the same bits, in two files that outlive a `kill -9`.
 
     checkpoints/step-00001234.safetensors   all tensors
-    checkpoints/step-00001234.json          the rest, and the SHA-256 of the tensors; written last, so it vouches for the pair
+    checkpoints/step-00001234.json          the rest, and the SHA-256 of the tensors; written last, it vouches for both
 
 The two newest are kept: if the newest is damaged, the one before it is used, and the caller is told.
 """

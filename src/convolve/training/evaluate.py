@@ -36,7 +36,9 @@ class Evaluation:
         return 1 - int((top_N5 == self.labels_N[:, None]).sum()) / len(self.labels_N)
 
 
-def evaluate(module: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], device: torch.device) -> Evaluation:
+def evaluate(
+    module: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], device: torch.device
+) -> Evaluation:
     """Run `module` over `batches` of (images_NCHW, labels_N).
 
     Always fp32: training's last evaluation, `convolve evaluate` and `predict` then give one answer.

@@ -34,7 +34,7 @@ class BatchSource(Protocol):
 class Loop:
     """One run from wherever `state` stands to its end.
 
-    `held_out` yields the batches that each epoch is evaluated on: "test", or "validation" where the recipe splits one off.
+    `held_out` yields the batches that each epoch is evaluated on; its name is "test", or "validation" for a split.
     `progress` hears of each event that metrics.jsonl holds, and of each step in between (event "step").
     """
 
@@ -66,44 +66,57 @@ class Loop:
         for images_NCHW, labels_N in self.batches.epoch(at.epoch, at.batch):
             state.tally.wait_seconds += time.perf_counter() - start
             size = self._step_size(len(labels_N))
-            sums += train_step(state.module, state.optimizer, state.loss_scale, images_NCHW, labels_N, size, self.settings)
+            sums += train_step(
+                state.module, state.optimizer, state.loss_scale, images_NCHW, labels_N, size, self.settings
+            )
             at.batch, at.step, at.samples_seen = at.batch + 1, at.step + 1, at.samples_seen + len(labels_N)
             if state.average:
                 state.average.update(state.module, at.samples_seen, len(labels_N))
             state.tally.samples += len(labels_N)
             self.progress("step", {"epoch": at.epoch + 1, "samples_seen": at.samples_seen})
-            if at.batch % report_every == 0 or at.batch == len(self.batches):
-                self._report(sums, size)
+            reports = at.batch % report_every == 0 or at.batch == len(self.batches)
+            if reports:
+                self._collect(sums, size)
             state.tally.seconds += time.perf_counter() - start
+            if reports:
+                self._log("progress", self._progress_values(size))
+                if self._checkpoint_due(saved):
+                    self.save()
+                    saved = time.perf_counter()
             start = time.perf_counter()
-            due = 0 < self.recipe.run.checkpoint_seconds < start - saved and at.batch % report_every == 0
-            if due and at.batch < len(self.batches):  # the end of the epoch saves by itself
-                self.save()
-                saved = start = time.perf_counter()
+
+    def _checkpoint_due(self, saved: float) -> bool:
+        """Whether it is time to save inside the epoch; its end saves by itself."""
+        due = 0 < self.recipe.run.checkpoint_seconds < time.perf_counter() - saved
+        return due and self.state.position.batch < len(self.batches)
 
     def _step_size(self, batch_size: int) -> StepSize:
         samples = self.batches.samples
         seen, total = self.state.position.samples_seen, samples * self.recipe.run.epochs
         return step_size(self.recipe.optimizer, self.recipe.schedule, seen, batch_size, samples, total)
 
-    def _report(self, sums: torch.Tensor, size: StepSize) -> None:
-        """Fetch the sums from the device (the one place where it is waited for), check them and log them."""
+    def _collect(self, sums: torch.Tensor, size: StepSize) -> None:
+        """Fetch the sums from the device (the one place where it is waited for), check them and add them up."""
         at, tally = self.state.position, self.state.tally
         loss_sum, errors, bad_steps = sums.tolist()
         sums.zero_()
         if bad_steps:
+            first = at.step - int(bad_steps) + 1
             raise TrainingError(
-                f"the loss is not finite from step {at.step - int(bad_steps) + 1} (epoch {at.epoch + 1}) on, at learning rate "
-                f"{size.rate:g} on the mean gradient; lower schedule.learning_rates, or clip with optimizer.clip_per_sample, "
-                "and start over with --restart"
+                f"the loss is not finite from step {first} on (epoch {at.epoch + 1}), at learning rate {size.rate:g} on the "
+                "mean gradient; lower schedule.learning_rates, or limit the gradient with optimizer.clip_per_sample, and "
+                "start over with --restart"
             )
         tally.loss_sum, tally.errors = tally.loss_sum + loss_sum, tally.errors + int(errors)
-        self._log("progress", {
+
+    def _progress_values(self, size: StepSize) -> dict[str, Any]:
+        at, tally = self.state.position, self.state.tally
+        return {
             "epoch": at.epoch + 1, "step": at.step, "samples_seen": at.samples_seen,
             "loss": tally.loss_sum / tally.samples, "error": tally.errors / tally.samples,
             "learning_rate": size.rate, "momentum": size.momentum,
-            "images_per_second": tally.samples / tally.seconds if tally.seconds else None,
-        })  # fmt: skip
+            "images_per_second": tally.samples / tally.seconds,
+        }  # fmt: skip
 
     def _end_epoch(self, evaluation: Evaluation) -> None:
         state, at, tally = self.state, self.state.position, self.state.tally
@@ -112,7 +125,8 @@ class Loop:
             "train_loss": tally.loss_sum / tally.samples, "train_error": tally.errors / tally.samples,
             f"{self.held_out_name}_loss": evaluation.loss, f"{self.held_out_name}_error": evaluation.error,
             "learning_rate": self._step_size(self.recipe.run.global_batch_size).rate, "seconds": tally.seconds,
-            "images_per_second": tally.samples / tally.seconds, "data_wait_fraction": tally.wait_seconds / tally.seconds,
+            "images_per_second": tally.samples / tally.seconds,
+            "data_wait_fraction": tally.wait_seconds / tally.seconds,
         })  # fmt: skip
         at.train_seconds, at.wait_seconds = at.train_seconds + tally.seconds, at.wait_seconds + tally.wait_seconds
         at.epoch, at.batch, state.tally = at.epoch + 1, 0, Tally()

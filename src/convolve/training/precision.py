@@ -95,7 +95,9 @@ def _self_test(module: nn.Module, images_NCHW: torch.Tensor, device: torch.devic
     return Precision("bf16", f"self-test: {ratio:.1f} times as fast as fp32, gradients within {worst:.1%}")
 
 
-def _gradients(module: nn.Module, images_NCHW: torch.Tensor, precision: Precision, device: torch.device) -> tuple[list[torch.Tensor], float]:
+def _gradients(
+    module: nn.Module, images_NCHW: torch.Tensor, precision: Precision, device: torch.device
+) -> tuple[list[torch.Tensor], float]:
     """The gradients of one step, and the seconds of the fastest of five."""
     parameters = list(module.parameters())
     was_training = module.training

@@ -1,13 +1,13 @@
 """The run folder: everything about one training, in files that a person can open.
 
-    recipe.json             the resolved recipe; `convolve train RUN/recipe.json` accepts it back
-    start.json              what was decided at the start: precision, threads, device, data and its fingerprint, versions, hardware
-    metrics.jsonl           one line an event: "start", "progress", "epoch", "resume", "end"
-    checkpoints/            see checkpoint.py
-    model/                  the Model artefact
-    evaluation.safetensors  the last evaluation: labels_N, probabilities_NK, worst_indices_M, worst_images_MHWC (uint8)
-    result.json             the final figures; its presence says that the run is finished
-    report.html
+recipe.json             the resolved recipe; `convolve train RUN/recipe.json` accepts it back
+start.json              decided at the start: precision, threads, device, data and its fingerprint; versions, hardware
+metrics.jsonl           one line an event: "start", "progress", "epoch", "resume", "end"
+checkpoints/            see checkpoint.py
+model/                  the Model artefact
+evaluation.safetensors  the last evaluation: labels_N, probabilities_NK, worst_indices_M, worst_images_MHWC (uint8)
+result.json             the final figures; its presence says that the run is finished
+report.html
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from typing import Any
 
 from convolve.atomic import cannot_write, write_json
 from convolve.errors import DataError, UsageError
-
 
 # What a run writes. Starting over removes these and nothing else.
 _FILES = ("recipe.json", "start.json", "metrics.jsonl", "evaluation.safetensors", "result.json", "report.html")
@@ -68,7 +67,9 @@ class RunFolder:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UsageError(f"{self.path} is not a run folder, or the run never got that far: {name} is missing") from None
+            raise UsageError(
+                f"{self.path} is not a run folder, or the run never got that far: {name} is missing"
+            ) from None
         except ValueError as error:
             raise DataError(f"{path} is damaged ({error}); start the run over with --restart") from None
 

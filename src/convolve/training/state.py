@@ -93,7 +93,10 @@ class TrainingState:
         self.best_weights = part("best.")
         self.position, self.tally = Position(**values["position"]), Tally(**values["tally"])
         self.best = Best(**values["best"]) if values["best"] else Best()
-        self.loss_scale.scale, self.loss_scale.good_steps = values["loss_scale"]["scale"], values["loss_scale"]["good_steps"]
+        self.loss_scale.scale, self.loss_scale.good_steps = (
+            values["loss_scale"]["scale"],
+            values["loss_scale"]["good_steps"],
+        )
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"])

@@ -26,6 +26,9 @@ def apply_affine(images_NCHW: torch.Tensor, matrices_N23: np.ndarray) -> torch.T
     _, _, height, width = images_NCHW.shape
     # torch measures from -1 to 1 over the image, so the matrix is conjugated by half the size.
     half = np.array([width / 2, height / 2], np.float32)
-    theta = np.concatenate([matrices_N23[:, :, :2] * half[None, None, :], matrices_N23[:, :, 2:]], axis=2) / half[None, :, None]
+    theta = (
+        np.concatenate([matrices_N23[:, :, :2] * half[None, None, :], matrices_N23[:, :, 2:]], axis=2)
+        / half[None, :, None]
+    )
     grid = F.affine_grid(torch.from_numpy(theta).to(images_NCHW.device), list(images_NCHW.shape), align_corners=False)
     return F.grid_sample(images_NCHW.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)

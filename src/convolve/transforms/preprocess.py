@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Preprocess:
-    """The network sees `(pixel - mean) * scale` of a `height` x `width` image with `channels` planes (1: grey; 3: RGB)."""
+    """The network sees `(pixel - mean) * scale` of an image with `channels` planes (1: grey; 3: RGB) of that size."""
 
     channels: int
     height: int
@@ -49,7 +49,9 @@ def fit_image(image_HWC: np.ndarray, want: Preprocess) -> tuple[np.ndarray, str]
 
 def _cover(image_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
     ratio = max(height / image_HWC.shape[0], width / image_HWC.shape[1])
-    scaled_width, scaled_height = (max(round(side * ratio), least) for side, least in ((image_HWC.shape[1], width), (image_HWC.shape[0], height)))
+    scaled_width, scaled_height = (
+        max(round(side * ratio), least) for side, least in ((image_HWC.shape[1], width), (image_HWC.shape[0], height))
+    )
     interpolation = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
     scaled = cv2.resize(image_HWC, (scaled_width, scaled_height), interpolation=interpolation)
     top, left = (scaled_height - height) // 2, (scaled_width - width) // 2

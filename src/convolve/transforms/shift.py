@@ -10,7 +10,7 @@ from convolve.transforms.spec import Shift
 
 
 def draw_shift(spec: Shift, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Offsets in pixels (down, right) for `count` images, each uniform over -pixels..pixels: shape (count, 2), int64."""
+    """Offsets in pixels (down, right), each uniform over -pixels..pixels: int64, shape (count, 2)."""
     return rng.integers(-spec.pixels, spec.pixels + 1, size=(count, 2), dtype=np.int64)
 
 

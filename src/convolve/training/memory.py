@@ -1,0 +1,23 @@
+"""The C library's memory, told to stay: without it each step maps and returns the same megabytes."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+# Parameter numbers of mallopt(3), from glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def keep_freed_memory() -> None:
+    """Let the process keep what it frees; its memory then stays at the peak of one step.
+
+    A large activation is otherwise mapped and unmapped in each step, and page faults take up to half of an fp32 step
+    (measured: `benchmarks/mnist.py`, docs/experiments.md). glibc only; elsewhere nothing happens.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
