@@ -110,6 +110,8 @@ def make_events(epochs: int, held_out: str) -> list[dict[str, Any]]:
         events += [
             {"event": "progress", "epoch": epoch, "samples_seen": 600 * (epoch - 1) + 300, "loss": 1 / epoch,
              "error": 0.2 / epoch, "learning_rate": 0.2, "images_per_second": None},
+            {"event": "progress", "epoch": epoch, "samples_seen": 600 * epoch, "loss": 0.9 / epoch,
+             "error": 0.3 / epoch, "learning_rate": 0.1, "images_per_second": 300.0},
             {"event": "epoch", "epoch": epoch, "samples_seen": 600 * epoch, "train_loss": 0.9 / epoch,
              "train_error": 0.3 / epoch, f"{held_out}_loss": 0.8 / epoch, f"{held_out}_error": 0.21 / epoch,
              "learning_rate": 0.05, "seconds": 2.0, "images_per_second": 300.0, "data_wait_fraction": 0.01},
@@ -276,7 +278,7 @@ def test_unfinished_run_shows_what_is_there(run: Path) -> None:
     for name in ("result.json", "evaluation.safetensors", "model/model.json", "model/weights.safetensors"):
         (run / name).unlink()
     lines = (run / "metrics.jsonl").read_text().splitlines()
-    (run / "metrics.jsonl").write_text("\n".join(lines[:6]) + "\n")  # two epochs and a half
+    (run / "metrics.jsonl").write_text("\n".join(lines[:8]) + "\n")  # two epochs and a half
     page = Page(write_report(run))
 
     assert "Unfinished: 2 of 6 epochs." in page.text
@@ -312,6 +314,12 @@ def test_short_run_draws_the_progress_within_its_epoch(tmp_path: Path) -> None:
     train = [value for tag, name, value in page.attributes if (tag, name) == ("path", "d")]
 
     assert "M50.00" in " ".join(train)  # the point at half an epoch
+
+
+def test_learning_rate_leaves_out_the_ragged_last_batch(run: Path) -> None:
+    spoken = [value for tag, name, value in Page(write_report(run)).attributes if (tag, name) == ("svg", "aria-label")]
+
+    assert "Learning rate by epoch. last: 0.2 to 0.2" in spoken
 
 
 def test_loss_that_is_not_finite_is_left_out(run: Path) -> None:

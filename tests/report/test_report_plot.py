@@ -15,6 +15,7 @@ from convolve.report.plot import MOST_POINTS, Axis, Curve, plot
         (Axis(0, 8640), [0, 2500, 5000, 7500]),
         (Axis(0, 0.207), [0, 0.1, 0.2]),
         (Axis(0.002, 0.11, logarithmic=True), [0.002, 0.005, 0.01, 0.02, 0.05, 0.1]),
+        (Axis(0.004, 0.9, logarithmic=True), [0.01, 0.03, 0.1, 0.3]),
         (Axis(1e-6, 1.2, logarithmic=True), [1e-6, 1e-4, 1e-2, 1]),
     ],
 )

@@ -17,15 +17,15 @@ def learning(contents: Contents) -> Html:
     if not contents.epochs and not contents.progress:
         return Html("")
     last_epoch = contents.epochs_done if contents.result else contents.recipe.run.epochs
-    by_rate = contents.recipe.schedule.kind == "steps"  # steps fall by factors; a cycle ends near zero
-    rates, speeds = _within_epochs(contents, "learning_rate"), _each_epoch(contents, "images_per_second")
+    by_factors = contents.recipe.schedule.kind == "steps"  # a cycle ends near zero, where a logarithm has no room
+    rates, speeds = _learning_rates(contents), _each_epoch(contents, "images_per_second")
     waits = _each_epoch(contents, "data_wait_fraction")
     large = [
         plot("Loss", _pair(contents, "loss"), last_epoch, number, log=True),
         plot("Error", _pair(contents, "error") + _published(contents, last_epoch), last_epoch, _percent, log=True),
     ]
     small = [
-        plot("Learning rate", [Curve("last", "held-out", rates)], last_epoch, number, log=by_rate),
+        plot("Learning rate", [Curve("last", "held-out", rates)], last_epoch, number, log=by_factors),
         plot("Images per second", [Curve("last", "held-out", speeds)], last_epoch, number),
         plot("Waiting for data", [Curve("last", "held-out", waits)], last_epoch, _percent),
     ]
@@ -40,7 +40,7 @@ def learning(contents: Contents) -> Html:
 
 def _pair(contents: Contents, what: str) -> list[Curve]:
     few = len(contents.epochs) < FEW_EPOCHS
-    train = _within_epochs(contents, what) if few else _each_epoch(contents, f"train_{what}")
+    train = (few and _within_epochs(contents, what)) or _each_epoch(contents, f"train_{what}")
     held_out = contents.held_out
     return [Curve("train", "train", train), Curve(held_out, "held-out", _each_epoch(contents, f"{held_out}_{what}"))]
 
@@ -55,11 +55,16 @@ def _each_epoch(contents: Contents, key: str) -> Points:
 
 
 def _within_epochs(contents: Contents, key: str) -> Points:
-    """The value as it moved within the epochs, where the run noted it, else at the end of each."""
+    """The value as it moved within the epochs, where the run noted it."""
     samples = _samples_per_epoch(contents)
     noted = [event for event in contents.progress if event.get(key) is not None]
-    points = [(event["samples_seen"] / samples, event[key]) for event in noted]
-    return points or _each_epoch(contents, key)
+    return [(event["samples_seen"] / samples, event[key]) for event in noted]
+
+
+def _learning_rates(contents: Contents) -> Points:
+    """Without the last batch of each epoch: it may be ragged, and a rate per sample shrinks with it."""
+    points = _within_epochs(contents, "learning_rate")
+    return [(epoch, rate) for epoch, rate in points if epoch % 1] or _each_epoch(contents, "learning_rate")
 
 
 def _samples_per_epoch(contents: Contents) -> float:

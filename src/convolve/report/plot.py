@@ -51,7 +51,7 @@ class Axis:
 
     def _log_ticks(self) -> list[float]:
         decades = math.log10(self.high / self.low)
-        mantissas = (1, 2, 5) if decades <= 2 else (1,)
+        mantissas = (1, 2, 5) if decades <= 2 else (1, 3) if decades <= 3 else (1,)
         every = math.ceil(decades / 5)
         exponents = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         values = [m * 10.0**e for e in exponents if e % every == 0 for m in mantissas]
