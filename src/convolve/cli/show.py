@@ -169,7 +169,7 @@ def _summary_text(summary: Summary) -> str:
             f"{layer.name:<14}{layer.kind:<14}{_shape(layer.output_shape):<20}{parameters:>12}{flops:>10}".rstrip()
         )
     lines.append(
-        f"{summary.parameters:,} parameters, {summary.flops_per_image / 1e6:.2f} MFLOP an image (multiply-adds count as 2)"
+        f"{summary.parameters:,} parameters, {summary.flops_per_image / 1e6:.2f} MFLOP an image (multiply-add: 2)"
     )
     return "\n".join(lines)
 

@@ -79,7 +79,7 @@ def _summary(result: dict[str, Any], published_error: float | None, folder: Path
     published = f" (published: {published_error:.1%})" if published_error is not None else ""
     return (
         f"test error {result['test_error']:.2%}{published} after {result['epochs']} epochs, "
-        f"{result['train_seconds']:.1f} s of training, {result['images_per_second']:.0f} images/s in {result['precision']}\n"
+        f"{result['train_seconds']:.1f} s at {result['images_per_second']:.0f} images/s in {result['precision']}\n"
         f"run     {folder}\n"
         f"report  {folder / 'report.html'}\n"
         f"try     convolve predict {folder} IMAGE"

@@ -12,7 +12,7 @@ import torch
 from convolve.errors import TrainingError
 from convolve.recipe import Recipe
 from convolve.training.checkpoint import load_checkpoint, save_checkpoint
-from convolve.training.evaluate import Evaluation, evaluate
+from convolve.training.evaluate import evaluate
 from convolve.training.run_folder import RunFolder
 from convolve.training.schedule import StepSize, step_size
 from convolve.training.state import Best, Tally, TrainingState
@@ -50,7 +50,7 @@ class Loop:
     def train(self) -> None:
         while self.state.position.epoch < self.recipe.run.epochs and not self._stops_early():
             self._train_epoch()
-            self._end_epoch(evaluate(self.state.evaluated, self.held_out(), self.settings.device))
+            self._end_epoch()
             self.save()
         if self.state.best_weights:
             self.state.evaluated.load_state_dict(self.state.best_weights)
@@ -65,7 +65,7 @@ class Loop:
         saved = start = time.perf_counter()
         for images_NCHW, labels_N in self.batches.epoch(at.epoch, at.batch):
             state.tally.wait_seconds += time.perf_counter() - start
-            size = self._step_size(len(labels_N))
+            size = self._step_size(len(labels_N), at.samples_seen)
             sums += train_step(
                 state.module, state.optimizer, state.loss_scale, images_NCHW, labels_N, size, self.settings
             )
@@ -79,7 +79,7 @@ class Loop:
                 self._collect(sums, size)
             state.tally.seconds += time.perf_counter() - start
             if reports:
-                self._log("progress", self._progress_values(size))
+                self._log("progress", self._progress_values())
                 if self._checkpoint_due(saved):
                     self.save()
                     saved = time.perf_counter()
@@ -90,10 +90,15 @@ class Loop:
         due = 0 < self.recipe.run.checkpoint_seconds < time.perf_counter() - saved
         return due and self.state.position.batch < len(self.batches)
 
-    def _step_size(self, batch_size: int) -> StepSize:
-        samples = self.batches.samples
-        seen, total = self.state.position.samples_seen, samples * self.recipe.run.epochs
-        return step_size(self.recipe.optimizer, self.recipe.schedule, seen, batch_size, samples, total)
+    def _step_size(self, batch_size: int, samples_seen: int) -> StepSize:
+        samples, recipe = self.batches.samples, self.recipe
+        return step_size(
+            recipe.optimizer, recipe.schedule, samples_seen, batch_size, samples, samples * recipe.run.epochs
+        )
+
+    def _last_full_step(self) -> StepSize:
+        """The step size of the last update, had its batch been a full one: what a log should show."""
+        return self._step_size(self.recipe.run.global_batch_size, self.state.position.samples_seen - 1)
 
     def _collect(self, sums: torch.Tensor, size: StepSize) -> None:
         """Fetch the sums from the device (the one place where it is waited for), check them and add them up."""
@@ -103,14 +108,14 @@ class Loop:
         if bad_steps:
             first = at.step - int(bad_steps) + 1
             raise TrainingError(
-                f"the loss is not finite from step {first} on (epoch {at.epoch + 1}), at learning rate {size.rate:g} on the "
-                "mean gradient; lower schedule.learning_rates, or limit the gradient with optimizer.clip_per_sample, and "
-                "start over with --restart"
+                f"the loss is not finite from step {first} on (epoch {at.epoch + 1}), at learning rate {size.rate:g} "
+                "on the mean gradient; lower schedule.learning_rates, or limit the gradient with "
+                "optimizer.clip_per_sample, and start over with --restart"
             )
         tally.loss_sum, tally.errors = tally.loss_sum + loss_sum, tally.errors + int(errors)
 
-    def _progress_values(self, size: StepSize) -> dict[str, Any]:
-        at, tally = self.state.position, self.state.tally
+    def _progress_values(self) -> dict[str, Any]:
+        at, tally, size = self.state.position, self.state.tally, self._last_full_step()
         return {
             "epoch": at.epoch + 1, "step": at.step, "samples_seen": at.samples_seen,
             "loss": tally.loss_sum / tally.samples, "error": tally.errors / tally.samples,
@@ -118,13 +123,17 @@ class Loop:
             "images_per_second": tally.samples / tally.seconds,
         }  # fmt: skip
 
-    def _end_epoch(self, evaluation: Evaluation) -> None:
+    def _end_epoch(self) -> None:
         state, at, tally = self.state, self.state.position, self.state.tally
+        start = time.perf_counter()
+        evaluation = evaluate(state.evaluated, self.held_out(), self.settings.device)
+        evaluation_seconds = time.perf_counter() - start
         self._log("epoch", {
             "epoch": at.epoch + 1, "samples_seen": at.samples_seen,
             "train_loss": tally.loss_sum / tally.samples, "train_error": tally.errors / tally.samples,
             f"{self.held_out_name}_loss": evaluation.loss, f"{self.held_out_name}_error": evaluation.error,
-            "learning_rate": self._step_size(self.recipe.run.global_batch_size).rate, "seconds": tally.seconds,
+            "learning_rate": self._last_full_step().rate,
+            "seconds": tally.seconds, "evaluation_seconds": evaluation_seconds,
             "images_per_second": tally.samples / tally.seconds,
             "data_wait_fraction": tally.wait_seconds / tally.seconds,
         })  # fmt: skip

@@ -88,7 +88,11 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         if not path.exists():
             raise UsageError(f"{self.path} is not a run folder: metrics.jsonl is missing")
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        *lines, _torn = path.read_text(encoding="utf-8").split("\n")  # a killed run may leave its last line unfinished
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise DataError(f"{path} is damaged ({error}); start the run over with --restart") from None
 
     def metrics_bytes(self) -> int:
         """The length of metrics.jsonl, kept in each checkpoint so that a resumed run rewrites no event twice."""

@@ -1,0 +1,19 @@
+# `make check` is what CI runs after installing: style, types, tests.
+PYTHON ?= python
+
+.PHONY: check style types test slow golden
+
+check: style types test
+
+style:
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+types:
+	$(PYTHON) -m mypy
+
+test:
+	$(PYTHON) -m pytest -n 2
+
+slow:  ## accuracy on real data; wants CONVOLVE_DATA and half an hour
+	$(PYTHON) -m pytest -m slow

@@ -1,0 +1,75 @@
+"""Networks: the published parameter counts and shapes, CNTK's initial ranges, a FLOP count that torch agrees with."""
+
+import math
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from convolve.errors import UsageError
+from convolve.models import MODELS, build_model
+from convolve.models.summary import summarize
+from convolve.recipe import ModelSpec
+
+
+def test_convnet_mnist_is_the_published_one() -> None:
+    summary = summarize(build_model(ModelSpec("convnet-mnist"), (1, 28, 28), 10), (1, 28, 28))
+    assert summary.parameters == 98_778
+    maps = [layer.output_shape[-1] for layer in summary.layers if layer.kind in ("Conv2d", "MaxPool2d")]
+    assert maps == [28, 13, 11, 5, 3]
+    assert summary.training_flops_per_image == pytest.approx(0.0144e9, rel=0.01)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_flops_agree_with_torchs_own_counter(name: str) -> None:
+    module = build_model(ModelSpec(name, "tiny"), (1, 28, 28), 10)
+    summary = summarize(module, (1, 28, 28))
+    images = torch.zeros(1, 1, 28, 28)
+    with FlopCounterMode(display=False) as forward:
+        module(images)
+    assert summary.flops_per_image == forward.get_total_flops()
+    with FlopCounterMode(display=False) as both:
+        module(images).sum().backward()
+    assert summary.training_flops_per_image == both.get_total_flops()
+
+
+def test_initial_weights_are_glorot_over_the_receptive_field() -> None:
+    """CNTK's log: the 5x5x1x32 convolution starts within 0.08528 = sqrt(6 / (25 + 800))."""
+    module = build_model(ModelSpec(), (1, 28, 28), 10)
+    bound = math.sqrt(6 / (25 + 800))
+    weight = module.get_parameter("conv1.weight")
+    assert 0.97 * bound < weight.abs().max() <= bound
+    assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+    assert not module.get_parameter("conv1.bias").any()
+
+
+def test_seed_decides_initial_weights() -> None:
+    one, again, other = (
+        build_model(ModelSpec(), (1, 28, 28), 10, seed).get_parameter("fc2.weight") for seed in (0, 0, 1)
+    )
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_pooling_before_relu_is_relu_before_pooling() -> None:
+    """The order in the code is the cheap one; CNTK's order gives the same numbers."""
+    x = torch.randn(2, 3, 9, 9)
+    pool = torch.nn.MaxPool2d(3, 2)
+    assert torch.equal(pool(x).relu(), pool(x.relu()))
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "message"),
+    [
+        (ModelSpec("convnet-mnits"), (1, 28, 28), "did you mean 'convnet-mnist'"),
+        (ModelSpec(variant="tinny"), (1, 28, 28), "did you mean 'tiny'"),
+        (ModelSpec(), (1, 18, 28), "at least 19x19"),
+    ],
+)
+def test_impossible_networks_are_refused(spec: ModelSpec, shape: tuple[int, int, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build_model(spec, shape, 10)
+
+
+def test_the_smallest_image_that_fits() -> None:
+    assert build_model(ModelSpec(), (1, 19, 19), 10)(torch.zeros(1, 1, 19, 19)).shape == (1, 10)

@@ -1,0 +1,99 @@
+"""The house keeps its shape: imports point one way, importing does nothing, public names are the promised ones."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import convolve
+
+SOURCE = Path(convolve.__file__).parent
+
+# Each room and what it may import besides itself; the ground floor (errors, atomic) is open to all.
+GROUND = {"errors", "atomic"}
+MAY_IMPORT = {
+    "formats": set(),
+    "transforms": {"formats"},
+    "recipe": {"transforms"},
+    "data": {"formats", "transforms"},
+    "models": {"recipe"},
+    "training": {"recipe"},
+    "environment": set(),
+    "importers": {"recipe", "formats", "models"},
+    "recipes": {"recipe", "transforms", "formats", "models"},
+    "prepare": {"formats", "data"},
+    "model": {"data", "models", "recipe", "training", "transforms"},
+    "assemble": {"data", "environment", "model", "models", "recipe", "training", "transforms"},
+    "run": {"assemble", "data", "environment", "model", "recipe", "recipes", "training"},
+    "report": {"recipe", "training", "formats"},
+    "cli": {
+        "atomic",
+        "data",
+        "environment",
+        "model",
+        "models",
+        "prepare",
+        "recipe",
+        "recipes",
+        "report",
+        "run",
+        "training",
+    },
+    "__main__": {"cli"},
+    "__init__": {"errors", "model", "recipe", "report", "run"},
+}
+
+
+def imports_of(path: Path) -> set[str]:
+    """The rooms of convolve that a file imports, at any depth of nesting."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [node.module] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module == "convolve":
+            names = [f"convolve.{alias.name}" for alias in node.names]
+        rooms |= {name.split(".")[1] for name in names if name and name.startswith("convolve.")}
+    return rooms
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_point_one_way(path: Path) -> None:
+    room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    if room in GROUND:
+        allowed = GROUND
+    else:
+        assert room in MAY_IMPORT, f"a new room: give {room} its row in MAY_IMPORT"
+        allowed = MAY_IMPORT[room] | GROUND | {room}
+    assert imports_of(path) <= allowed
+
+
+def test_formats_know_no_torch() -> None:
+    for path in (SOURCE / "formats").glob("*.py"):
+        assert "import torch" not in path.read_text(encoding="utf-8"), path
+
+
+def test_public_names() -> None:
+    """`__all__` is what is public: every name resolves, and nothing else is offered."""
+    assert sorted(convolve.__all__) == sorted(convolve._HOMES)
+    for name in convolve.__all__:
+        assert getattr(convolve, name).__name__ == name
+    with pytest.raises(AttributeError):
+        _ = convolve.nothing_of_the_kind
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The modules in memory after `statement` in a fresh interpreter."""
+    code = f"import sys; {statement}; print(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_import_is_light() -> None:
+    assert not loaded_by("import convolve") & {"torch", "numpy", "cv2", "typer"}
+    assert not loaded_by("import convolve.cli") & {"torch", "numpy", "cv2", "matplotlib"}
+
+
+def test_files_stay_short() -> None:
+    long = {str(path): lines for path in SOURCE.rglob("*.py") if (lines := len(path.read_text().splitlines())) > 400}
+    assert not long

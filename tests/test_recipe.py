@@ -1,0 +1,108 @@
+"""Recipes: one mechanism for Python, files and --set; unknown keys and wrong values are refused by their path."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from convolve.cli import main
+from convolve.errors import ConvolveError, UsageError
+from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, steps_text, to_mapping, with_value
+from convolve.recipes import RECIPES, load_recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_round_trip(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recipe survives JSON, YAML, and what `convolve show` prints is itself a recipe file."""
+    recipe = load_recipe(name)
+    assert from_mapping(json.loads(json.dumps(to_mapping(recipe)))) == recipe
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(to_mapping(recipe)))
+    assert load_recipe(str(tmp_path / "r.yaml")) == recipe
+    assert main(["show", name]) == 0
+    (tmp_path / "shown.yaml").write_text(capsys.readouterr().out)
+    assert load_recipe(str(tmp_path / "shown.yaml")) == recipe
+
+
+def test_mnist_is_cntks() -> None:
+    """Examples/Image/Classification/ConvNet/Python/ConvNet_MNIST.py of CNTK 2.7, number by number."""
+    recipe = load_recipe("mnist")
+    assert recipe.schedule.learning_rates == (0.001,) * 10 + (0.0005,) * 10 + (0.0001,)
+    assert recipe.schedule.reference_batch_size == 1
+    assert recipe.optimizer.momentum == (0.0,) * 5 + (1024.0,)
+    assert recipe.optimizer.momentum_unit == "time_constant_samples"
+    assert recipe.optimizer.unit_gain
+    assert (recipe.run.epochs, recipe.run.global_batch_size, recipe.data.scale) == (40, 64, 1 / 256)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "value"),
+    [
+        ("run.epochs", "3", 3),
+        ("schedule.learning_rates", "0.1*2:0.01", (0.1, 0.1, 0.01)),
+        ("model.dropout", "0", (0.0,)),
+        ("optimizer.unit_gain", "False", False),
+        ("published_error", "none", None),
+        ("name", "mine", "mine"),
+    ],
+)
+def test_set(path: str, text: str, value: object) -> None:
+    assert leaf_paths(with_value(load_recipe("mnist"), path, text))[path] == value
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        ("run.epoch", "3", r"run\.epoch: unknown field 'epoch'; did you mean 'epochs'\?"),
+        ("epochs", "3", r"epochs: unknown field 'epochs'"),
+        ("run", "3", r"run has fields of its own .*run\.epochs"),
+        ("run.epochs", "2.5", r"run\.epochs must be a whole number, got '2\.5'"),
+        ("run.epochs", "0", r"run\.epochs must be at least 1, got 0"),
+        ("data.scale", "nan", r"data\.scale must be a number"),
+        ("optimizer.name", "sdg", r"optimizer\.name: unknown value 'sdg'; did you mean 'sgd'\?"),
+        ("optimizer.momentum", "1.5", r"optimizer\.momentum"),
+        ("schedule.learning_rates", "0.1*x", r"schedule\.learning_rates must be a whole number, got 'x'"),
+        ("data.train_transforms", "shift", r"data\.train_transforms must be a list"),
+        ("run.early_stopping_epochs", "3", r"needs run\.keep=best"),
+        ("run.epochs.more", "3", r"run\.epochs must be a whole number"),
+    ],
+)
+def test_refused_by_path(path: str, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        with_value(load_recipe("mnist"), path, text)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"name": "a", "run": {"epochs": 1', r"line 1, column"),
+        ("[1, 2]", r"a recipe is a mapping"),
+        ("{}", r"name is missing"),
+        (
+            '{"name": "a", "data": {"train_transforms": [{"kind": "shft"}]}}',
+            r"data\.train_transforms\[0\]\.kind: .*'shift'",
+        ),
+        ('{"name": "a", "data": {"train_transforms": [{"kind": "shift", "pixels": -1}]}}', r"at least 0"),
+    ],
+)
+def test_bad_files_name_the_place(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text(content)
+    with pytest.raises(ConvolveError, match=message):
+        load_recipe(str(path))
+
+
+def test_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'mnist-fast'"):
+        load_recipe("mnist-fsat")
+
+
+def test_differences_are_named() -> None:
+    one = load_recipe("mnist")
+    assert differences(one, with_value(one, "run.seed", "1")) == ["run.seed: 0 -> 1"]
+
+
+def test_steps_text_is_read_back() -> None:
+    values = (0.0, 0.0, 1024.0)
+    assert steps_text(values) == "0*2:1024"
+    assert with_value(Recipe("a"), "model.dropout", steps_text((0.0, 0.5))).model.dropout == (0.0, 0.5)

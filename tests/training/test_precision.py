@@ -1,0 +1,91 @@
+"""The self-test chooses what is right first and fast second; loss scaling keeps fp16's arithmetic exact."""
+
+import pytest
+import torch
+from torch import nn
+
+from convolve.errors import UsageError
+from convolve.models import build_model
+from convolve.recipe import ModelSpec
+from convolve.training import precision
+from convolve.training.precision import LossScale, choose_precision
+
+CPU = torch.device("cpu")
+IMAGES = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+
+
+def tiny() -> nn.Module:
+    return build_model(ModelSpec(variant="tiny"), (1, 28, 28), 10)
+
+
+def test_without_instructions_auto_is_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bf16_instructions", lambda: False)
+    chosen = choose_precision("auto", tiny(), IMAGES, CPU)
+    assert (chosen.name, chosen.reason) == ("fp32", "the processor has no bf16 instructions")
+
+
+class WrongInBfloat16(nn.Module):
+    """What the faults in some wheels look like: right in fp32, wrong under autocast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(784, 10)
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        logits_NK: torch.Tensor = self.layer(images_NCHW.flatten(1))
+        return logits_NK if logits_NK.dtype == torch.float32 else logits_NK.flip(1)
+
+
+def test_a_wrong_answer_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bf16_instructions", lambda: True)
+    chosen = choose_precision("auto", WrongInBfloat16(), IMAGES, CPU)
+    assert chosen.name == "fp32"
+    assert "gradients are off" in chosen.reason
+
+
+def test_the_faster_of_two_right_ones_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bf16_instructions", lambda: True)
+    gradient = [torch.ones(3)]
+    for bf16_seconds, expected in ((0.5, "bf16"), (2.0, "fp32")):
+        seconds = {"fp32": 1.0, "bf16": bf16_seconds}
+        monkeypatch.setattr(precision, "_gradients", lambda m, i, p, d, s=seconds: (gradient, s[p.name]))
+        assert choose_precision("auto", tiny(), IMAGES, CPU).name == expected
+
+
+def test_asked_for_is_given_but_fp16_needs_cuda() -> None:
+    assert choose_precision("bf16", tiny(), IMAGES, CPU).name == "bf16"
+    with pytest.raises(UsageError, match="CUDA"):
+        choose_precision("fp16", tiny(), IMAGES, CPU)
+
+
+def test_self_test_leaves_the_module_as_it_was() -> None:
+    module = tiny().train()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    precision._self_test(module, IMAGES, CPU)
+    assert module.training
+    assert all(parameter.grad is None for parameter in module.parameters())
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_loss_scale_undoes_itself_and_backs_off() -> None:
+    scale = LossScale(enabled=True, scale=4.0)
+    gradients = [torch.tensor([4.0, 8.0])]
+    assert scale.unscale(gradients)
+    assert gradients[0].tolist() == [1, 2]
+    assert not scale.unscale([torch.tensor([float("inf")])])
+    assert scale.scale == 2
+    for _ in range(2000):
+        scale.unscale([torch.tensor([1.0])])
+    assert scale.scale == 4
+    off = LossScale(enabled=False)
+    loss = torch.tensor(3.0)
+    assert off.scaled(loss) is loss
+    assert off.unscale([torch.tensor([float("inf")])])
+
+
+@pytest.mark.gpu
+def test_cuda_chooses_half_precision() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    device = torch.device("cuda")
+    assert choose_precision("auto", tiny().to(device), IMAGES.to(device), device).name in ("bf16", "fp16")

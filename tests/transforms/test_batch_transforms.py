@@ -1,0 +1,86 @@
+"""Whole-batch transforms against independent ways of computing the same."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from convolve.transforms.affine import apply_affine, draw_affine
+from convolve.transforms.batch import augment, normalize
+from convolve.transforms.shift import apply_shift, draw_shift
+from convolve.transforms.spec import Affine, Shift
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randint(0, 256, (5, 3, 9, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_shift_equals_slicing(images: torch.Tensor) -> None:
+    offsets_N2 = np.array([[0, 0], [1, -2], [-2, 1], [2, 2], [-1, 0]])
+    shifted = apply_shift(images, offsets_N2).numpy()
+    for image, moved, (down, right) in zip(images.numpy(), shifted, offsets_N2, strict=True):
+        expected = np.zeros_like(image)
+        rows, columns = image.shape[1:]
+        expected[:, max(down, 0) : rows + min(down, 0), max(right, 0) : columns + min(right, 0)] = image[
+            :, max(-down, 0) : rows + min(-down, 0), max(-right, 0) : columns + min(-right, 0)
+        ]
+        np.testing.assert_array_equal(moved, expected)
+
+
+def test_shift_draws_every_offset_alike() -> None:
+    offsets_N2 = draw_shift(Shift(2), 20_000, np.random.default_rng(0))
+    counts = np.zeros((5, 5))
+    np.add.at(counts, (offsets_N2[:, 0] + 2, offsets_N2[:, 1] + 2), 1)
+    chi_square = ((counts - 800) ** 2 / 800).sum()
+    assert chi_square < 51.2  # the 99.9 % point with 24 degrees of freedom
+
+
+def test_affine_equals_opencv(images: torch.Tensor) -> None:
+    """The same matrix through cv2.warpAffine, whose coordinates count from the corner pixel's centre."""
+    matrices = draw_affine(Affine(20, 0.2, 10, 1.5), len(images), np.random.default_rng(1))
+    warped = apply_affine(images, matrices).numpy()
+    height, width = images.shape[2:]
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    for image, moved, matrix in zip(images.numpy(), warped, matrices, strict=True):
+        linear = matrix[:, :2].astype(np.float64)
+        offset = matrix[:, 2] + centre - linear @ centre
+        expected = cv2.warpAffine(
+            np.pad(image.transpose(1, 2, 0).astype(np.float32), ((4, 4), (4, 4), (0, 0))),
+            np.column_stack([linear, offset + 4 - linear @ [4.0, 4.0]]),
+            (width + 8, height + 8),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        )[4:-4, 4:-4]
+        # OpenCV rounds the weights to 1/32 of a pixel.
+        np.testing.assert_allclose(moved.transpose(1, 2, 0), expected, atol=255 * 3 / 32)
+        assert np.abs(moved.transpose(1, 2, 0) - expected).mean() < 2.5
+
+
+def test_affine_draws_within_limits() -> None:
+    matrices = draw_affine(
+        Affine(degrees=30, scale_fraction=0.0, shear_degrees=0.0, pixels=0.0), 1000, np.random.default_rng(0)
+    )
+    angles = np.degrees(np.arctan2(matrices[:, 0, 1], matrices[:, 0, 0]))
+    assert 29 < angles.max() <= 30.001
+    assert -30.001 <= angles.min() < -29
+    np.testing.assert_allclose(np.linalg.det(matrices[:, :, :2]), 1, atol=1e-5)
+    scaled = draw_affine(Affine(0, 0.2, 0, 3.0), 1000, np.random.default_rng(0))
+    determinants = np.linalg.det(scaled[:, :, :2])  # of the inverse map: 1 / scale^2
+    assert determinants.min() == pytest.approx(1 / 1.2**2, rel=0.01)
+    assert determinants.max() == pytest.approx(1 / 0.8**2, rel=0.01)
+    assert np.abs(scaled[:, :, 2]).max() == pytest.approx(3, rel=0.01)
+
+
+def test_augment_is_a_function_of_its_generator(images: torch.Tensor) -> None:
+    transforms = (Shift(1), Affine())
+    one, again, other = (augment(images, transforms, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_normalize(images: torch.Tensor) -> None:
+    expected = (images.numpy().astype(np.float64) - 128) / 256
+    for source in (images, images.float()):
+        kept = source.clone()
+        np.testing.assert_allclose(normalize(source, 128, 1 / 256).numpy(), expected, atol=1e-7)
+        assert torch.equal(source, kept)
