@@ -1,0 +1,33 @@
+"""The examples run under their original names, from their own folder, on the sample."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.py")), ids=lambda path: path.name)
+def test_examples_are_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 40
+
+
+def test_convnet_mnist_goes_on_with_the_sample(tmp_path: Path) -> None:
+    """No data and no network: it says so in plain sight and trains on the sample."""
+    environment = {key: value for key, value in os.environ.items() if key != "CONVOLVE_DATA"}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    result = subprocess.run(
+        [sys.executable, "ConvNet_MNIST.py", "--epochs", "3", "--out", str(tmp_path / "run")],
+        cwd=EXAMPLES / "ConvNet", env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "*** Going on with the sample" in result.stdout
+    figures = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert figures["parameters"] == 98_778
+    assert figures["samples_seen"] == 3 * 4000
+    assert figures["test_error"] < 0.5  # chance is 0.9
+    assert (tmp_path / "run" / "report.html").exists()
