@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 
 import typer
 
@@ -21,10 +22,7 @@ from convolve.errors import ConvolveError, unknown_name
 
 COMMANDS = (train, evaluate, predict, prepare, show, report, doctor)
 
-app = typer.Typer(
-    name="convolve", add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
-    help="Train, ship and rescue convolutional image classifiers.",
-)  # fmt: skip
+app = typer.Typer(name="convolve", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 for command in COMMANDS:
     app.command()(command)
 
@@ -42,24 +40,23 @@ def options(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     debug = "--debug" in arguments  # wherever it stands: people add it to the end of the command that failed
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         return _run(arguments)
-    except BrokenPipeError:  # the reader of our output (head, less) has gone; that is no failure
+    except (BrokenPipeError, SystemExit):  # typer makes the one the other
+        # The reader of our output (head, less) has gone: no failure, and nothing more to print at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         if isinstance(error, ConvolveError):
             return _fail(str(error), error.exit_code)
-        if hasattr(
-            error, "format_message"
-        ):  # typer's usage errors; the class is in another place in each of its versions
+        if hasattr(error, "format_message"):  # typer's usage errors, whose class each version has in another place
             return _fail(_usage(error.format_message(), arguments), 2)
         if isinstance(error, MemoryError):
             return _fail("out of memory; try a smaller run.global_batch_size", 1)
@@ -76,6 +73,7 @@ def _run(arguments: list[str]) -> int:
         print(version("convolve"))
         return 0
     result = typer.main.get_command(app).main(arguments, prog_name="convolve", standalone_mode=False)
+    sys.stdout.flush()  # here, where a reader that has gone is noticed in good time
     return result if isinstance(result, int) else 0
 
 
