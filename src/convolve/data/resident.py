@@ -10,6 +10,7 @@ import torch
 
 from convolve.data.order import epoch_order
 from convolve.data.table import Table
+from convolve.errors import UsageError
 from convolve.transforms.batch import augment, normalize
 from convolve.transforms.spec import Transform
 
@@ -51,4 +52,6 @@ def split(table: Table, fraction: float, seed: int) -> tuple[Table, Table]:
     """(training, validation): a random `fraction` of the samples is held out; the same for the same seed."""
     order_N = np.random.default_rng([seed]).permutation(len(table))
     held_out = max(1, round(fraction * len(table)))
+    if held_out == len(table):
+        raise UsageError(f"data.validation_fraction={fraction:g} leaves nothing of {len(table)} images to train on")
     return table.take(np.sort(order_N[held_out:])), table.take(np.sort(order_N[:held_out]))

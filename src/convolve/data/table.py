@@ -51,7 +51,7 @@ class DataSet:
     def __post_init__(self) -> None:
         for part, table in (("training", self.train), ("test", self.test)):
             if len(table) == 0:
-                raise DataError(f"{self.source}: the {part} set is empty")
+                raise DataError(f"{self.source}: the {part} set is empty; get the files again, or try --data sample")
             if len(table.images_NCHW) != len(table):
                 raise DataError(f"{self.source}: {len(table.images_NCHW)} {part} images but {len(table)} labels")
             low, high = int(table.labels_N.min()), int(table.labels_N.max())
