@@ -16,6 +16,11 @@ BODY = bytes(range(256)) * 4096  # 1 MiB
 Behaviour = Callable[[BaseHTTPRequestHandler], None]
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
 @pytest.fixture
 def mirror() -> Iterator[Callable[[Behaviour], str]]:
     """A factory of servers: what to do with a GET -> the server's URL."""

@@ -24,7 +24,7 @@ def locate(dataset: str, where: str | None) -> Path:
         folder = Path(where).expanduser()
         if not folder.is_dir():
             state = "is not a folder" if folder.exists() else "does not exist"
-            raise MissingDataError(f"--data {where} {state}; give a folder that holds {dataset}, or --data sample")
+            raise MissingDataError(f"{where} {state}; give a folder that holds {dataset}, or --data sample")
         return folder
     shared = os.environ.get("CONVOLVE_DATA")
     if shared and Path(shared, dataset).is_dir():

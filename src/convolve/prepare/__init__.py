@@ -1,0 +1,1 @@
+"""Official archives and folders, written in the formats that CNTK's examples read."""
