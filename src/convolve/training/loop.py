@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -106,13 +107,15 @@ class Loop:
         loss_sum, errors, bad_steps = sums.tolist()
         sums.zero_()
         if bad_steps:
-            first = at.step - int(bad_steps) + 1
-            raise TrainingError(
-                f"the loss is not finite from step {first} on (epoch {at.epoch + 1}), at learning rate {size.rate:g} "
-                "on the mean gradient; lower schedule.learning_rates, or limit the gradient with "
-                "optimizer.clip_per_sample, and start over with --restart"
-            )
+            raise self._diverged(f"from step {at.step - int(bad_steps) + 1} on", size)
         tally.loss_sum, tally.errors = tally.loss_sum + loss_sum, tally.errors + int(errors)
+
+    def _diverged(self, when: str, size: StepSize) -> TrainingError:
+        return TrainingError(
+            f"the loss is not finite {when} (epoch {self.state.position.epoch + 1}), at learning rate {size.rate:g} "
+            "on the mean gradient; lower schedule.learning_rates, or limit the gradient with "
+            "optimizer.clip_per_sample, and start over with --restart"
+        )
 
     def _progress_values(self) -> dict[str, Any]:
         at, tally, size = self.state.position, self.state.tally, self._last_full_step()
@@ -128,6 +131,8 @@ class Loop:
         start = time.perf_counter()
         evaluation = evaluate(state.evaluated, self.held_out(), self.settings.device)
         evaluation_seconds = time.perf_counter() - start
+        if not math.isfinite(evaluation.loss):
+            raise self._diverged(f"after step {at.step}", self._last_full_step())
         self._log("epoch", {
             "epoch": at.epoch + 1, "samples_seen": at.samples_seen,
             "train_loss": tally.loss_sum / tally.samples, "train_error": tally.errors / tally.samples,
