@@ -60,7 +60,7 @@ def test_set(path: str, text: str, value: object) -> None:
         ("run.epochs", "0", r"run\.epochs must be at least 1, got 0"),
         ("data.scale", "nan", r"data\.scale must be a number"),
         ("optimizer.name", "sdg", r"optimizer\.name: unknown value 'sdg'; did you mean 'sgd'\?"),
-        ("optimizer.momentum", "1.5", r"optimizer\.momentum"),
+        ("optimizer.momentum", "-1", r"optimizer\.momentum must be time constants"),
         ("schedule.learning_rates", "0.1*x", r"schedule\.learning_rates must be a whole number, got 'x'"),
         ("data.train_transforms", "shift", r"data\.train_transforms must be a list"),
         ("run.early_stopping_epochs", "3", r"needs run\.keep=best"),

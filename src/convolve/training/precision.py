@@ -15,8 +15,8 @@ from convolve.errors import UsageError
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# bf16 keeps 8 bits of mantissa. The gradients of a sound implementation stay within 2 to 4 % of fp32 (ConvNet_MNIST, six
-# seeds); the faults reported for some strides (pytorch #169688, #163347) are wrong by the size of the value itself.
+# bf16 keeps 8 bits of mantissa. The gradients of a sound implementation stay within 2 to 4 % of fp32 (ConvNet_MNIST,
+# six seeds); the faults reported for some strides (pytorch #169688, #163347) are wrong by the size of the value itself.
 _GRADIENT_TOLERANCE = 0.1
 
 
@@ -107,7 +107,7 @@ def _gradients(
         start = time.perf_counter()
         with precision.autocast(device):
             logits_NK = module(images_NCHW)
-        # One class for all: the samples' gradients add up. With real labels they cancel, and rounding alone shows as 20 %.
+        # One class for all: the gradients add up. With real labels they cancel, and rounding alone shows as 20 %.
         target_N = torch.zeros(len(logits_NK), dtype=torch.int64, device=device)
         gradients = torch.autograd.grad(F.cross_entropy(logits_NK.float(), target_N), parameters)
         seconds.append(time.perf_counter() - start)
