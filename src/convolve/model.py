@@ -119,12 +119,10 @@ def load(path: str | Path) -> Model:
     if not (folder / "model.json").exists():
         raise _not_a_model(Path(path))
     head = _read_head(folder / "model.json")
-    preprocess = Preprocess(**head["preprocess"])
-    spec = ModelSpec(**head["model"] | {"dropout": tuple(head["model"]["dropout"])})
-    module = build_model(spec, preprocess.shape_CHW, len(head["class_names"]))
+    spec, preprocess, class_names, module = _architecture(head, folder / "model.json")
     _load_weights(module, folder / "weights.safetensors", head["weights_sha256"])
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(module.eval(), spec, preprocess, tuple(head["class_names"]), head["data"], head["trained"])
+    return Model(module.eval(), spec, preprocess, class_names, head["data"], head["trained"])
 
 
 def _not_a_model(path: Path) -> ModelError | UsageError | UnsupportedError:
@@ -154,6 +152,17 @@ def _read_head(path: Path) -> dict[str, Any]:
     return head
 
 
+def _architecture(head: dict[str, Any], path: Path) -> tuple[ModelSpec, Preprocess, tuple[str, ...], nn.Module]:
+    try:
+        spec = ModelSpec(**head["model"] | {"dropout": tuple(head["model"]["dropout"])})
+        preprocess, class_names = Preprocess(**head["preprocess"]), tuple(head["class_names"])
+        return spec, preprocess, class_names, build_model(spec, preprocess.shape_CHW, len(class_names))
+    except UsageError as error:
+        raise UnsupportedError(f"{path}: {error}; a newer version of convolve may know it") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} is damaged ({error}); copy the model folder again") from None
+
+
 def _load_weights(module: nn.Module, path: Path, sha256: str) -> None:
     try:
         content = path.read_bytes()
@@ -166,4 +175,5 @@ def _load_weights(module: nn.Module, path: Path, sha256: str) -> None:
     try:
         module.load_state_dict(load_tensors(content))
     except (SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{path} does not fit the architecture in model.json: {error}") from None
+        first = " ".join(str(error).split("\n\t")[:2])  # torch lists every tensor
+        raise ModelError(f"{path} does not fit model.json: {first}; copy the model folder again") from None
