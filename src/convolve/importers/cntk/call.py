@@ -1,0 +1,60 @@
+"""What a lowering rule gets to see of one CNTK function, and how it turns CNTK's axes into ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from convolve.errors import UnsupportedError
+from convolve.importers.cntk.model import ALL_STATIC_AXES, END_AXIS, UNKNOWN_AXES, Attributes
+from convolve.importers.cntk.wire import Axis
+from convolve.importers.draft import Draft
+from convolve.importers.shapes import GraphError, Shape, require
+
+
+@dataclass(frozen=True)
+class Call:
+    """One function: its operands are values of the draft already."""
+
+    draft: Draft
+    attributes: Attributes
+    operands: tuple[str, ...]
+
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
+        return self.draft.add(op, inputs, **attributes)
+
+    def shape(self, index: int = 0) -> Shape:
+        """The shape of an operand, slowest axis first."""
+        return self.draft.shape(self.operand(index))
+
+    def operand(self, index: int) -> str:
+        require(index < len(self.operands), f"operand {index + 1} is missing; there are {len(self.operands)}")
+        return self.operands[index]
+
+    def reshaped(self, value: str, shape: Shape) -> str:
+        return value if self.draft.shape(value) == shape else self.add("reshape", value, shape=shape)
+
+
+def static_axis(axis: Axis, rank: int) -> int:
+    """A CNTK axis (0 is the fastest, -1 the slowest) -> ours, 0 .. rank - 1 (0 is the slowest)."""
+    index = axis.index + rank if axis.index < 0 else axis.index
+    if index >= UNKNOWN_AXES - 2:
+        raise UnsupportedError(f"works along the axis {axis.name or axis.index!r}, which is no axis of a sample")
+    if not 0 <= index < rank:
+        raise GraphError(f"axis {axis.index} of a value with {rank} axes")
+    return rank - 1 - index
+
+
+def static_axes(axes: list[Axis], rank: int) -> tuple[int, ...]:
+    if len(axes) == 1 and axes[0].index == ALL_STATIC_AXES:
+        return tuple(range(rank))
+    return tuple(static_axis(axis, rank) for axis in axes)
+
+
+def axis_position(axis: Axis, rank: int) -> int:
+    """A place between CNTK axes: 0 before the fastest, `rank` behind the slowest."""
+    if axis.index == END_AXIS:
+        return rank
+    position = axis.index + rank if axis.index < 0 else axis.index
+    require(0 <= position <= rank, f"axis {axis.index} of a value with {rank} axes")
+    return position

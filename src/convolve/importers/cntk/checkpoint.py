@@ -1,0 +1,86 @@
+"""Trainer checkpoints of CNTK v2 (.ckp): how far a training was, its learning rates, and the state of its learners.
+
+The weights are in the model file beside it. Momentum schedules and regularization are stored nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convolve.errors import FormatError, UnsupportedError
+from convolve.importers.cntk.v2 import read_top, to_numpy
+from convolve.importers.cntk.wire import Record, StoredArray
+from convolve.importers.graph import Array
+from convolve.importers.source import read_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class LearnerState:
+    """`learning_rates` are (sample from which it holds, rate); a rate is meant for `reference_batch_size` samples, and
+    where that is 0 for the mean gradient of whatever batch comes.
+
+    `smoothed_gradients` follow the learner's parameters in their order, the slowest axis first; for momentum SGD they
+    are velocities that contain the learning rate already.
+    """
+
+    samples_seen: int
+    minibatches_seen: int
+    sweeps_seen: int
+    learning_rates: tuple[tuple[int, float], ...]
+    period_samples: int
+    reference_batch_size: int
+    smoothed_gradients: tuple[Array, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainerState:
+    """`external` holds what the author's program stored, such as a reader's position."""
+
+    learners: tuple[LearnerState, ...]
+    external: Mapping[str, Any]
+
+
+def read_checkpoint(path: str | Path) -> TrainerState:
+    """The state in a .ckp file. Raises FormatError with the byte where it is damaged."""
+    top = read_top(read_bytes(path), path)
+    if "Learners" not in top.values:
+        raise FormatError(path, "byte 0", "this is no trainer's checkpoint: it has no learners")
+    external = top.get("ExternalState", Record, Record(path, 0))
+    return TrainerState(tuple(map(_learner, top.list("Learners", Record))), _plain(external))
+
+
+def _learner(record: Record) -> LearnerState:
+    version = record.get("version", int)
+    if version < 3:
+        raise UnsupportedError(
+            f"{record.path}: byte {record.offset}: a learner's state of version {version}; 3 is read"
+        )
+    schedule = record.get("learnig_rate_schedule", Record)
+    rates = schedule.get("schedule", Record)
+    return LearnerState(
+        samples_seen=record.get("sample_count", int, 0),
+        minibatches_seen=record.get("minibatchCount", int, 0),
+        sweeps_seen=record.get("sweepCount", int, 0),
+        learning_rates=tuple(sorted((_sample(rates, key), rates.get(key, float)) for key in rates.values)),
+        period_samples=schedule.get("epoch_size", int, 0),
+        reference_batch_size=schedule.get("ref_mb_size", int, 0),
+        smoothed_gradients=tuple(
+            to_numpy(array, record.path) for array in record.list("smoothed_gradients", StoredArray)
+        ),
+    )
+
+
+def _sample(rates: Record, key: str) -> int:
+    if not (key.isascii() and key.isdigit() and len(key) < 20):
+        raise rates.error(f"a learning rate from sample {key!r} on")
+    return int(key)
+
+
+def _plain(value: Any) -> Any:
+    """Records as dicts, lists with what they hold."""
+    if isinstance(value, Record):
+        return {key: _plain(item) for key, item in value.values.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value

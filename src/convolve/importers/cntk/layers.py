@@ -1,0 +1,238 @@
+"""CNTK's convolutions, poolings, matrix products and batch normalization -> the neutral graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from convolve.errors import UnsupportedError
+from convolve.importers.cntk.call import Call
+from convolve.importers.cntk.geometry import Sliding, completed, sliding
+from convolve.importers.cntk.plain import Rule
+from convolve.importers.shapes import Shape, require
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """What the file says of a window along one axis. `output` 0 leaves the size of the result to the rest."""
+
+    window: int
+    stride: int
+    dilation: int
+    auto: bool
+    lower: int
+    upper: int
+    output: int
+
+    @property
+    def reach(self) -> int:
+        """The cells from the first to the last that a dilated window reads."""
+        return (self.window - 1) * self.dilation + 1
+
+    def over(self, size: int, ceil: bool = False) -> Sliding:
+        return sliding(size, self.reach, self.stride, self.auto, self.lower, self.upper, ceil)
+
+
+def _axes(call: Call, window: Shape, rank: int) -> list[_Axis]:
+    """One entry for each axis of the input, the slowest first."""
+    x = call.attributes
+    columns = [
+        (window, 1),
+        (x.shape("strides", (1,)), 1),
+        (x.shape("dilation", (1,)), 1),
+        (x.items("autoPadding", bool, [False]), False),
+        (x.shape("lowerPad", (0,)), 0),
+        (x.shape("upperPad", (0,)), 0),
+        (x.shape("outputShape", (0,)) or (0,), 0),
+    ]
+    each = (completed(values, len(window), rank, fill) for values, fill in columns)
+    axes = [_Axis(*values) for values in zip(*each, strict=True)]
+    for axis in axes:
+        require(
+            min(axis.window, axis.stride, axis.dilation) >= 1, f"a window of {axis.window} with stride {axis.stride}"
+        )
+    return axes[::-1]
+
+
+def _geometry(axes: list[_Axis], slides: list[Sliding]) -> dict[str, Any]:
+    return {
+        "strides": tuple(axis.stride for axis in axes),
+        "lower": tuple(slide.lower for slide in slides),
+        "upper": tuple(slide.upper for slide in slides),
+    }
+
+
+# -- convolution ------------------------------------------------------------------------------------------------------
+
+
+def _require_planes(call: Call) -> None:
+    if call.attributes.integer("imageLayout", 1) != 1:
+        raise UnsupportedError("images stored pixel by pixel (HWC), as CNTK did before cuDNN")
+
+
+def _convolution(call: Call) -> str:
+    _require_planes(call)
+    weight, x = call.operand(0), call.operand(1)
+    shape, weight_shape = call.shape(1), call.shape(0)
+    if call.attributes.flag("sequential", False):
+        raise UnsupportedError("a convolution over a sequence")
+    if not all(call.attributes.items("sharing", bool, [True])):
+        raise UnsupportedError("a convolution whose weights are not shared between places (sharing=false)")
+    require(len(shape) >= 2, f"a convolution over shape {shape}")
+    channels, *spatial = _axes(call, _kernel(call), len(shape))
+    if call.attributes.flag("transpose", False):
+        return _transposed(call, channels, spatial)
+    groups = call.attributes.integer("groups", 1)
+    if groups == 1:
+        _require_all_channels(channels, shape[0])
+    window = (channels.window, *(axis.window for axis in spatial))
+    maps = prod(weight_shape) // prod(window)
+    require(maps * prod(window) == prod(weight_shape), f"a weight of shape {weight_shape} for a kernel of {window}")
+    slides = [axis.over(size) for axis, size in zip(spatial, shape[1:], strict=True)]
+    dilation = tuple(axis.dilation for axis in spatial)
+    weight = call.reshaped(weight, (maps, *window))
+    return call.add("convolution", x, weight, groups=groups, dilation=dilation, **_geometry(spatial, slides))
+
+
+def _kernel(call: Call) -> Shape:
+    """The kernel, fastest axis first. v1's 2-D convolutions leave the depth out, a 0 what CNTK was to find itself."""
+    kernel = call.attributes.shape("kernelShape", call.shape(0)[:0:-1])
+    if call.attributes.flag("wholeDepth", False) and len(kernel) == 2:
+        kernel = (*kernel, call.shape(1)[0])
+    weight = call.shape(0)[::-1]
+    return tuple(size or weight[axis] for axis, size in enumerate(kernel[: len(weight)]))
+
+
+def _require_all_channels(axis: _Axis, channels: int) -> None:
+    slide = axis.over(channels)
+    if (axis.window, slide.count, slide.lower) != (channels, 1, 0):
+        raise UnsupportedError(
+            f"a kernel that reads {axis.window} of {channels} channels; either it slides over the channels, or it is a "
+            "grouped convolution from a v1 file, which does not hold the number of groups"
+        )
+
+
+def _transposed(call: Call, channels: _Axis, spatial: list[_Axis]) -> str:
+    """The adjoint of the convolution that leads from the output back to the input."""
+    if call.attributes.integer("groups", 1) != 1:
+        raise UnsupportedError("a transposed convolution in groups")
+    shape = call.shape(1)
+    window = (channels.window, *(axis.window for axis in spatial))
+    lower, output = [], []
+    for axis, size in zip(spatial, shape[1:], strict=True):
+        full = (size - 1) * axis.stride + (1 if axis.auto else axis.reach - axis.lower - axis.upper)
+        output.append(axis.output or full)
+        require(output[-1] >= 1, f"a transposed convolution to {output[-1]} cells")
+        lower.append(axis.over(output[-1]).lower if axis.auto else axis.lower)
+    weight = call.reshaped(call.operand(0), (shape[0], *window))
+    return call.add(
+        "convolution_transpose", call.operand(1), weight, groups=1, lower=tuple(lower), output=tuple(output),
+        strides=tuple(axis.stride for axis in spatial), dilation=tuple(axis.dilation for axis in spatial),
+    )  # fmt: skip
+
+
+# -- pooling ----------------------------------------------------------------------------------------------------------
+
+
+def _pool(call: Call) -> str:
+    _require_planes(call)
+    kind = call.attributes.integer("poolingType")
+    require(kind in (0, 1), f"pooling type {kind}")
+    ceil = call.attributes.flag("ceilOutDim", False)
+    if kind == 0:
+        return _over_windows(call, "max_pool", "poolingWindowShape", ceil)
+    divisor = "window" if call.attributes.flag("includePad", False) else "real"
+    return _over_windows(call, "average_pool", "poolingWindowShape", ceil, divisor=divisor)
+
+
+def _unpool(call: Call) -> str:
+    return _over_windows(call, "max_unpool", "unpoolingWindowShape", ceil=False)
+
+
+def _over_windows(call: Call, op: str, window_name: str, ceil: bool, **attributes: Any) -> str:
+    """A pooling of (C, ...) values. A window that reaches over the channels gets a channel axis of 1 in front."""
+    image = call.shape(len(call.operands) - 1)
+    window = call.attributes.shape(window_name)
+    if -2 in window:  # written before CNTK knew the size of the image: all of it
+        window = image[:0:-1]
+    axes = _axes(call, window, len(image))
+    flat = (axes[0].window, axes[0].stride) != (1, 1)
+    spatial, sizes = (axes, image) if flat else (axes[1:], image[1:])
+    values = [call.reshaped(key, (1, *call.draft.shape(key))) if flat else key for key in call.operands]
+    slides = [axis.over(size, ceil) for axis, size in zip(spatial, sizes, strict=True)]
+    windows = tuple(axis.window for axis in spatial)
+    result = call.add(op, *values, window=windows, **_geometry(spatial, slides), **attributes)
+    return call.reshaped(result, call.draft.shape(result)[1:]) if flat else result
+
+
+def _roi_pool(call: Call) -> str:
+    if "spatialScale" not in call.attributes:
+        raise UnsupportedError("regions of interest in the relative coordinates of CNTK before 2.2")
+    output = call.attributes.shape("roiOutputShape")[::-1]
+    kind = call.attributes.integer("poolingType", 0)
+    require(kind in (0, 1), f"pooling type {kind}")
+    scale = call.attributes.number("spatialScale")
+    return call.add("roi_pool", *call.operands, output=output, scale=scale, kind=("max", "average")[kind])
+
+
+# -- products and batch normalization ---------------------------------------------------------------------------------
+
+
+def _times(call: Call) -> str:
+    """W x: the operands come weight first. Of the weight's axes the `outputRank` fastest are the result's."""
+    weight, x = call.operand(0), call.operand(1)
+    contracted = len(call.shape(0)) - call.attributes.integer("outputRank", 1)
+    require(
+        contracted >= 0,
+        f"a weight of shape {call.shape(0)} has no {call.attributes.integer('outputRank', 1)} output axes",
+    )
+    if call.attributes.flag("flattenInput", False) and contracted == 1 and prod(call.shape(1)) == call.shape(0)[0]:
+        x = call.reshaped(x, call.shape(0)[:1])  # v1 networks feed images to matrices as they are
+    return call.add("linear", x, weight, contracted=contracted, transposed=False)
+
+
+def _transpose_times(call: Call) -> str:
+    """A^T x. A vector is a matrix of one column, as in the products of labels and logits for each sample."""
+    rank = call.attributes.integer("outputRank", 1)
+    matrix = call.shape(0)
+    require(len(matrix) in (1, 2) and rank == 1, f"a transposed matrix of shape {matrix} with output rank {rank}")
+    weight = call.operand(0) if len(matrix) == 2 else call.reshaped(call.operand(0), (1, *matrix))
+    return call.add("linear", call.operand(1), weight, contracted=1, transposed=True)
+
+
+def _batch_normalization(call: Call) -> str:
+    """The operands are x, scale, bias, mean, variance and, since v1's version 19, the number of samples seen."""
+    _require_planes(call)
+    x, operands = call.attributes, list(call.operands)
+    if x.flag("inverseDeviation", False):
+        operands[4:5] = [_variance(call, x.number("epsilon", 1e-5))]
+    if len(operands) == 5 and "runCount" in x:
+        operands.append(call.draft.parameter(np.array(x.number("runCount")), learning_rate_multiplier=0))
+    return call.add(
+        "batch_normalization", *operands, spatial=x.flag("spatial"), epsilon=x.number("epsilon", 1e-5),
+        time_constant_samples=x.number("normalizationTimeConstant", 5000.0),
+        blend_time_constant_samples=x.number("blendTimeConstant", 0.0),
+    )  # fmt: skip
+
+
+def _variance(call: Call, epsilon: float) -> str:
+    """From the inverse deviation that old files hold, as CNTK finds it: by adding epsilon once more."""
+    inverse = call.draft.array(call.operand(4))
+    if inverse is None:
+        raise UnsupportedError("batch normalization by statistics that are computed")
+    with np.errstate(divide="ignore"):
+        return call.draft.parameter(1 / inverse**2 + inverse.dtype.type(epsilon), learning_rate_multiplier=0)
+
+
+LAYER_RULES: dict[str, Rule] = {
+    "Convolution": _convolution,
+    "Pooling": _pool,
+    "Unpooling": _unpool,
+    "ROIPooling": _roi_pool,
+    "Times": _times,
+    "TransposeTimes": _transpose_times,
+    "BatchNormalization": _batch_normalization,
+}

@@ -1,0 +1,125 @@
+"""CntkModel -> Graph: the one place where CNTK's meaning of a model is turned into the neutral one.
+
+Only what the wanted outputs need is lowered, so that an operator out of scope in an unused branch does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from convolve.errors import FormatError, UnsupportedError, UsageError, unknown_name
+from convolve.importers.cntk.call import Call
+from convolve.importers.cntk.layers import LAYER_RULES
+from convolve.importers.cntk.model import CntkModel, Function, Variable
+from convolve.importers.cntk.plain import PLAIN_RULES, Rule
+from convolve.importers.draft import Draft
+from convolve.importers.graph import Graph
+from convolve.importers.shapes import GraphError
+
+RULES: dict[str, Rule] = {**PLAIN_RULES, **LAYER_RULES}
+
+
+def lower(model: CntkModel, outputs: Sequence[str] | None = None) -> Graph:
+    """The graph that computes `outputs`, called by name or by uid; without them, the model's own outputs.
+
+    Raises UsageError for an unknown output, UnsupportedError for an operator out of scope, FormatError for nodes that
+    do not fit together.
+    """
+    wanted = model.outputs if outputs is None else tuple(_find(model, name) for name in outputs)
+    lowering = _Lowering(model)
+    return lowering.draft.finish([lowering.value(uid) for uid in wanted], model.origin)
+
+
+def _find(model: CntkModel, name: str) -> str:
+    """The uid that the author's `name`, or a uid, stands for."""
+    known: dict[str, set[str]] = {}
+    named = [(function.name, uid) for uid, function in model.functions.items() if function.name]
+    for word, uid in (*named, *((uid, uid) for uid in (*model.functions, *model.aliases)), *model.names):
+        known.setdefault(word, set()).add(model.resolve(uid))
+    if name not in known:
+        raise UsageError(f"{model.path}: {unknown_name('node', name, known)}")
+    if len(known[name]) > 1:
+        raise UsageError(
+            f"{model.path}: several nodes are called {name!r}; give one of {', '.join(sorted(known[name]))}"
+        )
+    return known[name].pop()
+
+
+class _Lowering:
+    def __init__(self, model: CntkModel) -> None:
+        self.model = model
+        self.draft = Draft()
+        self.draft.notes.extend(model.notes)
+        self.done: dict[str, str] = {}  # uid of a value -> its key in the draft
+        self.block_names: dict[str, list[str]] = {}
+        for name, uid in model.names:
+            self.block_names.setdefault(model.resolve(uid), []).append(name)
+
+    def value(self, wanted: str) -> str:
+        """The key of a value, after all that it needs. The stack is ours: a model may be deeper than Python's."""
+        wanted = self.model.resolve(wanted)
+        stack, opened = [wanted], set()
+        while stack:
+            uid = stack[-1]
+            if uid not in self.done and uid in self.model.variables:
+                self.done[uid] = self.leaf(self.model.variables[uid])
+            if uid in self.done:
+                stack.pop()
+                continue
+            function = self.model.functions[uid]
+            rule = self.rule(function)  # before its operands: a recurrent network is refused as such, not as a loop
+            operands = [self.model.resolve(name, function.offset) for name in function.inputs]
+            missing = [name for name in operands if name not in self.done]
+            if missing and uid in opened:
+                raise self.misfit(function, "its operands lead back to itself")
+            opened.add(uid)
+            stack += missing
+            if not missing:
+                self.function(function, rule, operands)
+        return self.done[wanted]
+
+    def rule(self, function: Function) -> Rule:
+        if function.op not in RULES:
+            raise UnsupportedError(
+                f"{self.model.path}: node {function}: the operator {function.op} is not supported; "
+                "choose outputs that do not need it"
+            )
+        return RULES[function.op]
+
+    def leaf(self, variable: Variable) -> str:
+        try:
+            if variable.array is None:
+                key = self.draft.input(self.input_shape(variable), variable.name)
+            else:
+                key = self.draft.parameter(variable.array, variable.learning_rate_multiplier, variable.name)
+        except GraphError as error:
+            raise FormatError(self.model.path, f"byte {variable.offset}", f"{variable.uid}: {error}") from None
+        self.draft.call(key, variable.name, variable.uid)
+        return key
+
+    def input_shape(self, variable: Variable) -> tuple[int, ...]:
+        if any(size < 0 for size in variable.shape):
+            raise UnsupportedError(f"{self.model.path}: input {variable.name or variable.uid} has no fixed size")
+        return variable.shape[::-1]
+
+    def function(self, function: Function, rule: Rule, operands: list[str]) -> None:
+        self.draft.block = function.block
+        call = Call(self.draft, function.attributes, tuple(self.done[uid] for uid in operands))
+        try:
+            result = rule(call)
+        except GraphError as error:
+            raise self.misfit(function, str(error)) from None
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{self.model.path}: node {function}: {error}") from None
+        keys = (result,) if isinstance(result, str) else result
+        for key, uid in zip(keys, function.outputs, strict=True):
+            self.done[uid] = key
+            self.name(key, uid, function)
+
+    def name(self, key: str, uid: str, function: Function) -> None:
+        """The author's name of the function, then those of the blocks that it closes."""
+        for name in [function.name, *self.block_names.get(uid, ())]:
+            self.draft.call(key, name, uid)
+
+    def misfit(self, function: Function, what: str) -> FormatError:
+        return FormatError(self.model.path, f"byte {function.offset}", f"node {function}: {what}")

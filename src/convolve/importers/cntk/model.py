@@ -1,0 +1,122 @@
+"""What a CNTK file says, before it is lowered: v1 and v2 files both become these values.
+
+Everything keeps CNTK's own conventions: shapes and axes with the fastest dimension first, operands in the order of v2
+files, attributes under their v2 names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from convolve.errors import FormatError
+from convolve.importers.cntk.wire import Axis
+from convolve.importers.graph import Array
+from convolve.importers.shapes import GraphError, Shape
+
+# Axis indices that do not count: no static axis, all static axes, one past the last.
+DYNAMIC_AXIS, ALL_STATIC_AXES, UNKNOWN_AXES, END_AXIS, ALL_AXES = 2**31 - 1, 2**31 - 2, 2**31 - 3, 2**31 - 4, 2**31 - 5
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """The attributes of one function, read with their types. A missing one without a default is an error."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __contains__(self, name: str) -> bool:
+        return self.values.get(name) is not None
+
+    def _get(self, name: str, kinds: type | tuple[type, ...], what: str, default: Any) -> Any:
+        value = self.values.get(name)
+        if value is None:
+            value = default
+        if not isinstance(value, kinds) or (
+            isinstance(value, bool) and bool not in (kinds if isinstance(kinds, tuple) else (kinds,))
+        ):
+            raise GraphError(f"attribute {name!r} must be {what}, got {value!r:.80}")
+        return value
+
+    def flag(self, name: str, default: bool | None = None) -> bool:
+        return bool(self._get(name, bool, "true or false", default))
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        return int(self._get(name, int, "a whole number", default))
+
+    def number(self, name: str, default: float | None = None) -> float:
+        return float(self._get(name, (int, float), "a number", default))
+
+    def text(self, name: str) -> str:
+        return str(self._get(name, str, "a text", None))
+
+    def shape(self, name: str, default: Shape | None = None) -> Shape:
+        return tuple(self._get(name, tuple, "a shape", default))
+
+    def axis(self, name: str, default: Axis | None = None) -> Axis:
+        axis: Axis = self._get(name, Axis, "an axis", default)
+        return axis
+
+    def items(self, name: str, kind: type, default: Sequence[Any] | None = None) -> list[Any]:
+        """A list of values of one `kind`."""
+        values = self._get(name, (list, tuple), "a list", default)
+        if not all(isinstance(value, kind) for value in values):
+            raise GraphError(f"attribute {name!r} must hold {kind.__name__} values, got {values!r:.80}")
+        return list(values)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A leaf: an input, or a parameter with its `array` (numpy's axis order, the slowest first)."""
+
+    uid: str
+    name: str
+    shape: Shape
+    offset: int
+    array: Array | None = None
+    learning_rate_multiplier: float = 1.0
+
+
+@dataclass(frozen=True)
+class Function:
+    """One primitive operation. `outputs` are the uids of its values; `block` is the path of named blocks around it."""
+
+    uid: str
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Attributes
+    offset: int
+    block: str = ""
+
+    def __str__(self) -> str:
+        """How errors call it: conv1/Convolution233."""
+        return "/".join(part for part in (self.block, self.name, self.uid) if part)
+
+
+@dataclass(frozen=True)
+class CntkModel:
+    """`variables` go by their uid, `functions` by the uids of their outputs. `aliases` leads from a uid (of a block's
+    output or argument) to the uid that it stands for, `names` from the author's names of blocks to uids."""
+
+    path: object
+    origin: str
+    variables: Mapping[str, Variable]
+    functions: Mapping[str, Function]
+    outputs: tuple[str, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    names: Sequence[tuple[str, str]] = ()
+    notes: tuple[str, ...] = ()
+
+    def resolve(self, uid: str, offset: int = 0) -> str:
+        """The uid of the variable or the function's output that `uid`, used at the byte `offset`, stands for."""
+        seen = {uid}
+        while uid in self.aliases:
+            uid = self.aliases[uid]
+            if uid in seen:
+                raise FormatError(self.path, f"byte {offset}", f"{uid!r} stands for itself")
+            seen.add(uid)
+        if uid not in self.variables and uid not in self.functions:
+            raise FormatError(self.path, f"byte {offset}", f"{uid!r} is used but stands nowhere in the file")
+        return uid

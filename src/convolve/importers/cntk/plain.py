@@ -1,0 +1,268 @@
+"""CNTK's elementwise operations, reductions, shape changes and criteria -> the neutral graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from convolve.errors import UnsupportedError
+from convolve.importers.cntk.call import Call, axis_position, static_axes, static_axis
+from convolve.importers.cntk.model import ALL_AXES, ALL_STATIC_AXES, END_AXIS
+from convolve.importers.cntk.wire import Axis
+from convolve.importers.shapes import require
+
+Rule = Callable[[Call], str | tuple[str, ...]]
+
+
+def _plain(op: str) -> Rule:
+    """The neutral operation `op` on the operands as they come."""
+    return lambda call: call.add(op, *call.operands)
+
+
+def _identity(call: Call) -> str:
+    return call.operand(0)
+
+
+def _alpha(op: str) -> Rule:
+    return lambda call: call.add(op, call.operand(0), alpha=call.attributes.number("alpha", 1.0))
+
+
+def _dropout(call: Call) -> str:
+    if "dropoutRate" not in call.attributes:
+        call.draft.notes.append("v1 files do not hold dropout rates; they are 0 until you set them")
+    rate = call.attributes.number("dropoutRate", 0.0)
+    require(0 <= rate < 1, f"a dropout rate of {rate}")
+    return call.add("dropout", call.operand(0), rate=rate)
+
+
+def _along_axes(op: str) -> Rule:
+    """Softmax and its kin: along one axis where one is given, over all elements of the sample together otherwise."""
+
+    def lower(call: Call) -> str:
+        axis = call.attributes.axis("axis", Axis(ALL_STATIC_AXES, ""))
+        return call.add(op, call.operand(0), axes=static_axes([axis], len(call.shape())))
+
+    return lower
+
+
+_REDUCTIONS = {
+    "Sum": "reduce_sum",
+    "Mean": "reduce_mean",
+    "Max": "reduce_max",
+    "Min": "reduce_min",
+    "LogSum": "reduce_log_sum_exp",
+    "Prod": "reduce_product",
+    "Argmax": "argmax",
+    "Argmin": "argmin",
+}
+
+
+def _reduce(call: Call) -> str:
+    name = call.attributes.text("reductionOpName")
+    if name not in _REDUCTIONS:
+        raise UnsupportedError(f"reduction {name!r}; known are {', '.join(_REDUCTIONS)}")
+    axes = call.attributes.items("axisVec", Axis, []) or [call.attributes.axis("axis")]
+    if name == "Sum" and [axis.index for axis in axes] == [ALL_AXES]:
+        return call.add("sum_all", call.operand(0))  # over the batch too: a trainer's aggregate loss
+    keep_dims = call.attributes.flag("reductionKeepDimensions", True)
+    return call.add(_REDUCTIONS[name], call.operand(0), axes=static_axes(axes, len(call.shape())), keep_dims=keep_dims)
+
+
+def _reshape(call: Call) -> str:
+    """`newShape` replaces the axes from `beginAxis` up to `endAxis`; -1 (in v1: 0) is what fits."""
+    old, new = call.shape()[::-1], call.attributes.shape("newShape")
+    begin = axis_position(call.attributes.axis("beginAxis", Axis(0, "")), len(old))
+    end = axis_position(call.attributes.axis("endAxis", Axis(END_AXIS, "")), len(old))
+    require(begin <= end, f"axes {begin} to {end} of a value with {len(old)} axes")
+    unknown = [index for index, size in enumerate(new) if size in (-1, 0)]
+    require(len(unknown) <= 1, f"more than one size to be found in {new}")
+    if unknown:
+        known = prod(size for size in new if size not in (-1, 0))
+        require(known > 0 and prod(old[begin:end]) % known == 0, f"axes {old[begin:end]} do not fill {new}")
+        new = (*new[: unknown[0]], prod(old[begin:end]) // known, *new[unknown[0] + 1 :])
+    return call.reshaped(call.operand(0), (old[:begin] + new + old[end:])[::-1])
+
+
+def _squeeze(call: Call) -> str:
+    shape = call.shape()
+    axes = call.attributes.items("axisVec", Axis, [])
+    dropped = static_axes(axes, len(shape)) if axes else [axis for axis, size in enumerate(shape) if size == 1]
+    require(all(shape[axis] == 1 for axis in dropped), f"axes {dropped} of shape {shape} are not all of size 1")
+    return call.reshaped(call.operand(0), tuple(size for axis, size in enumerate(shape) if axis not in dropped))
+
+
+def _transpose(call: Call) -> str:
+    rank = len(call.shape())
+    if "axisVec" in call.attributes:
+        axes = static_axes(call.attributes.items("axisVec", Axis), rank)
+        order = axes[::-1]  # the list says where each CNTK axis comes from, the fastest first
+    else:
+        first = static_axis(call.attributes.axis("axis1"), rank)
+        second = static_axis(call.attributes.axis("axis2"), rank)
+        swapped = {first: second, second: first}
+        order = tuple(swapped.get(axis, axis) for axis in range(rank))
+    return call.add("transpose", call.operand(0), order=order)
+
+
+def _slice(call: Call) -> str:
+    """One axis after the other. An end of 0 means up to the end, negative numbers count from it."""
+    x = call.attributes
+    if "axisVec" in x:
+        axes, begins, ends = x.items("axisVec", Axis), x.items("beginIndexVec", int), x.items("endIndexVec", int)
+        steps = x.items("sliceStridesVec", int, [1] * len(axes))
+    else:
+        axes, begins, ends = [x.axis("axis")], [x.integer("beginIndex")], [x.integer("endIndex")]
+        steps = [x.integer("sliceStrides", 1)]
+    require(
+        len(axes) == len(begins) == len(ends) == len(steps), f"slices of {len(axes)} axes with other numbers of ends"
+    )
+    value = call.operand(0)
+    for cntk_axis, begin, end, step in zip(axes, begins, ends, steps, strict=True):
+        axis = static_axis(cntk_axis, len(call.shape()))
+        size = call.shape()[axis]
+        first, last = begin + size * (begin < 0), end + size * (end <= 0)
+        value = call.add("slice", value, axis=axis, begin=first, end=last, step=step)
+    return value
+
+
+def _splice(call: Call) -> str:
+    """Side by side along an axis, which may be a new one behind the slowest."""
+    axis = call.attributes.axis("axis", Axis(0, ""))
+    ranks = [len(call.shape(index)) for index in range(len(call.operands))]
+    rank = max(*ranks, axis.index + 1 if 0 <= axis.index < 2 * max(ranks) + 2 else 0)
+    shapes = [(1,) * (rank - len(call.shape(index))) + call.shape(index) for index in range(len(call.operands))]
+    values = [call.reshaped(value, shape) for value, shape in zip(call.operands, shapes, strict=True)]
+    return call.add("concatenate", *values, axis=static_axis(axis, rank))
+
+
+_PADDING_MODES = {0: "constant", 1: "reflect", 2: "symmetric"}
+
+
+def _pad(call: Call) -> str:
+    mode = call.attributes.integer("paddingMode", 0)
+    require(mode in _PADDING_MODES, f"padding mode {mode}")
+    lower, upper = call.attributes.items("paddingHead", int), call.attributes.items("paddingFoot", int)
+    value = call.attributes.number("paddingConstantValue", 0.0)
+    ends = {"lower": tuple(lower[::-1]), "upper": tuple(upper[::-1])}
+    return call.add("pad", call.operand(0), mode=_PADDING_MODES[mode], value=value, **ends)
+
+
+def _one_hot(call: Call) -> str:
+    axis = static_axis(call.attributes.axis("onehotAxis", Axis(0, "")), len(call.shape()) + 1)
+    return call.add("one_hot", call.operand(0), axis=axis, classes=call.attributes.integer("numClass"))
+
+
+def _top_k(call: Call) -> tuple[str, str]:
+    axis = static_axis(call.attributes.axis("axis", Axis(0, "")), len(call.shape()))
+    k = call.attributes.integer("numItems", 1)
+    values = call.add("top_k_values", call.operand(0), axis=axis, k=k)
+    return values, call.add("top_k_indices", call.operand(0), axis=axis, k=k)
+
+
+def _cast(call: Call) -> str:
+    """Between Float and Double only: the module computes in one precision."""
+    kind = call.attributes.integer("newDataType", 1)
+    if kind not in (1, 2):
+        raise UnsupportedError(f"a cast to data type {kind}; only Float and Double are read")
+    return call.operand(0)
+
+
+def _classification_error(call: Call) -> str:
+    top = 1
+    if len(call.operands) == 3:
+        number = call.draft.array(call.operand(2))
+        require(
+            number is not None and number.size == 1 and float(number.flat[0]) >= 1,
+            "top N must be a constant of 1 or more",
+        )
+        top = 0 if number is None else int(number.flat[0])
+    return call.add("classification_error", call.operand(0), call.operand(1), top=top)
+
+
+def _statistic(call: Call) -> str:
+    """v1's Mean and InvStdDev: numbers found before the training, in the shape of the operand."""
+    values, shape = call.attributes.values["values"], call.shape()
+    require(values.size == prod(shape), f"{values.size} numbers for the shape {shape}")
+    return call.draft.parameter(values.reshape(shape), learning_rate_multiplier=0)
+
+
+def _normalize(call: Call) -> str:
+    """(x - mean) * inverse deviation."""
+    return call.add("multiply", call.add("subtract", call.operand(0), call.operand(1)), call.operand(2))
+
+
+def _denormalize(call: Call) -> str:
+    """x / inverse deviation + mean."""
+    return call.add(
+        "add", call.add("multiply", call.operand(0), call.add("reciprocal", call.operand(2))), call.operand(1)
+    )
+
+
+_ELEMENTWISE = {
+    "Negate": "negate",
+    "Sigmoid": "sigmoid",
+    "StableSigmoid": "sigmoid",
+    "Tanh": "tanh",
+    "ReLU": "relu",
+    "Exp": "exp",
+    "Log": "log",
+    "Sqrt": "sqrt",
+    "Floor": "floor",
+    "Abs": "abs",
+    "Reciprocal": "reciprocal",
+    "Sin": "sin",
+    "Cos": "cos",
+    "Tan": "tan",
+    "Asin": "asin",
+    "Acos": "acos",
+    "Atan": "atan",
+    "Sinh": "sinh",
+    "Cosh": "cosh",
+    "Asinh": "asinh",
+    "Atanh": "atanh",
+    "StopGradient": "stop_gradient",
+    "Plus": "add",
+    "Minus": "subtract",
+    "ElementTimes": "multiply",
+    "Pow": "power",
+    "LogPlus": "log_add_exp",
+    "Equal": "equal",
+    "NotEqual": "not_equal",
+    "Less": "less",
+    "LessEqual": "less_equal",
+    "Greater": "greater",
+    "GreaterEqual": "greater_equal",
+    "Clip": "clip",
+    "Select": "select",
+    "SumAll": "sum_all",
+    "CrossEntropyWithSoftmax": "cross_entropy_with_softmax",
+    "SquaredError": "squared_error",
+    "Logistic": "logistic",
+}
+
+PLAIN_RULES: dict[str, Rule] = {
+    **{name: _plain(op) for name, op in _ELEMENTWISE.items()},
+    "NoOp": _identity,
+    "Pass": _identity,
+    "ReconcileDynamicAxis": _identity,
+    "Cast": _cast,
+    "ELU": _alpha("elu"),
+    "LeakyReLU": _alpha("leaky_relu"),
+    "Dropout": _dropout,
+    "Statistic": _statistic,
+    "PerDimMeanVarNormalization": _normalize,
+    "PerDimMeanVarDeNormalization": _denormalize,
+    "Softmax": _along_axes("softmax"),
+    "LogSoftmax": _along_axes("log_softmax"),
+    "Hardmax": _along_axes("hardmax"),
+    "ReduceElements": _reduce,
+    "Reshape": _reshape,
+    "Squeeze": _squeeze,
+    "TransposeAxes": _transpose,
+    "Slice": _slice,
+    "Splice": _splice,
+    "Pad": _pad,
+    "OneHot": _one_hot,
+    "TopK": _top_k,
+    "ClassificationError": _classification_error,
+}

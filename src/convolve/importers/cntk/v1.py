@@ -1,0 +1,185 @@
+"""CNTK v1 ("BCN") model files: what BrainScript, NDL and `save_as_legacy_model` write. Versions 1 to 31."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from convolve.errors import UnsupportedError
+from convolve.importers.cntk.model import Attributes, CntkModel, Function, Variable
+from convolve.importers.cntk.v1_bytes import Cursor, encoded
+from convolve.importers.cntk.v1_nodes import Content, read_content
+from convolve.importers.graph import Array
+
+MAGIC = encoded("BCN")
+NEWEST_VERSION = 31
+
+# The root groups in file order: marker, marker in old files, whether a file may lack it.
+_GROUPS = (
+    ("FeatureNodes", "FeatureNodes", False),
+    ("LabelNodes", "LabelNodes", False),
+    ("CriterionNodes", "CriteriaNodes", False),
+    ("NodesReqMultiSeqHandling", "NodesReqMultiSeqHandling", True),
+    ("EvalNodes", "EvalNodes", False),
+    ("OutputNodes", "OutputNodes", False),
+    ("PairNodes", "PairNodes", True),
+)
+
+# Operands come in another order than in v2 files: there (z, labels) and (x, min, max).
+_ORDER = {
+    "CrossEntropyWithSoftmax": (1, 0),
+    "ClassificationError": (1, 0, 2),
+    "SquaredError": (1, 0),
+    "Logistic": (1, 0),
+    "Clip": (2, 0, 1),
+}
+
+
+_ELEMENTWISE = {"Plus", "Minus", "ElementTimes"}
+
+
+@dataclass(frozen=True)
+class _Node:
+    uid: str
+    name: str
+    content: Content
+    offset: int
+
+
+def read(data: bytes, path: object) -> CntkModel:
+    """The model in the bytes of a v1 file."""
+    cursor = Cursor(data, path)
+    cursor.marker("BCN")
+    version = _version(cursor)
+    nodes = _nodes(cursor, version)
+    operands = _relations(cursor, nodes)
+    groups = _groups(cursor)
+    cursor.marker("ECN")
+    columns = _columns(nodes, operands)
+    variables = {
+        node.uid: _variable(cursor, node, node.uid in columns)
+        for node in nodes.values()
+        if node.content.shape is not None
+    }
+    functions = {node.uid: _function(node, operands[node.uid]) for node in nodes.values() if node.content.shape is None}
+    used = {name for inputs in operands.values() for name in inputs}
+    last = [uid for uid in functions if uid not in used and functions[uid].op != "DynamicAxis"]
+    return CntkModel(
+        path=path,
+        origin=f"CNTK v1, version {version}",
+        variables=variables,
+        functions=functions,
+        outputs=tuple(groups["OutputNodes"] or last),
+    )
+
+
+def _version(cursor: Cursor) -> int:
+    if not cursor.next_is("BVersion"):
+        return 1
+    cursor.marker("BVersion")
+    version = cursor.u64()
+    cursor.marker("EVersion")
+    if not 1 <= version <= NEWEST_VERSION:
+        raise UnsupportedError(f"{cursor.path}: a v1 file of version {version}; known are 1 to {NEWEST_VERSION}")
+    return version
+
+
+def _nodes(cursor: Cursor, version: int) -> dict[str, _Node]:
+    count = cursor.count("nodes", 6)
+    if count > 100_000:
+        raise cursor.error(f"{count} nodes")
+    cursor.marker("BNodeList")
+    nodes: dict[str, _Node] = {}
+    for _ in range(count):
+        start = cursor.offset
+        if version >= 7:
+            cursor.text()  # float or double; each matrix says it too
+        kind = cursor.text()
+        uid, name = _uid_and_name(cursor.text())
+        if uid in nodes:
+            raise cursor.error(f"the node {uid!r} stands twice in the file", start)
+        nodes[uid] = _Node(uid, name, read_content(cursor, kind, uid, version), start)
+    cursor.marker("ENodeList")
+    return nodes
+
+
+def _uid_and_name(text: str) -> tuple[str, str]:
+    """`save_as_legacy_model` packs uid and name into one; other writers have a name only."""
+    packed = re.fullmatch(r"__v2libuid__(.+)__v2libname__(.*)", text, re.DOTALL)
+    return (packed[1], packed[2]) if packed else (text, text)
+
+
+def _relations(cursor: Cursor, nodes: Mapping[str, _Node]) -> dict[str, tuple[str, ...]]:
+    """The operands of each node."""
+    cursor.marker("BRelation")
+    operands: dict[str, tuple[str, ...]] = {}
+    for _ in nodes:
+        start = cursor.offset
+        uid, _name = _uid_and_name(cursor.text())
+        names = [_uid_and_name(cursor.text())[0] for _ in range(cursor.count("operands", 2))]
+        for name in (uid, *names):
+            if name not in nodes:
+                raise cursor.error(f"{name!r} is used but stands nowhere in the file", start)
+        operands[uid] = tuple(names)
+    cursor.marker("ERelation")
+    if len(operands) < len(nodes):
+        raise cursor.error(f"operands for {len(operands)} of {len(nodes)} nodes")
+    return operands
+
+
+def _groups(cursor: Cursor) -> dict[str, list[str]]:
+    cursor.marker("BRootNodes")
+    groups: dict[str, list[str]] = {}
+    for name, old_name, optional in _GROUPS:
+        if optional and not cursor.next_is(f"B{name}"):
+            continue
+        cursor.marker(f"B{name}", f"B{old_name}")
+        groups[name] = [_uid_and_name(cursor.text())[0] for _ in range(cursor.count("names", 2))]
+        cursor.marker(f"E{name}", f"E{old_name}")
+    cursor.marker("ERootNodes")
+    return groups
+
+
+def _columns(nodes: Mapping[str, _Node], operands: Mapping[str, tuple[str, ...]]) -> set[str]:
+    """The parameters that are vectors written as matrices of one column, as BrainScript and NDL do.
+
+    CNTK drags the second axis through every sum with them. A column that only elementwise operations read is taken as
+    the vector that it means, so that sums keep their rank and layers are recognised.
+    """
+    columns = {
+        uid for uid, node in nodes.items() if node.name == uid and node.content.array is not None
+        and len(node.content.shape or ()) == 2 and (node.content.shape or ())[1] == 1
+    }  # fmt: skip
+    for uid, inputs in operands.items():
+        if nodes[uid].content.op not in _ELEMENTWISE:
+            columns -= set(inputs)
+    return columns
+
+
+def _variable(cursor: Cursor, node: _Node, column: bool) -> Variable:
+    shape, array = node.content.shape or (), node.content.array
+    if array is not None:
+        array = _shaped(cursor, node, array)
+    if array is not None and column:
+        shape, array = shape[:1], array[0]
+    return Variable(node.uid, node.name, shape, node.offset, array, node.content.learning_rate_multiplier)
+
+
+def _shaped(cursor: Cursor, node: _Node, values: Array) -> Array:
+    """The numbers with the slowest axis first: CNTK's order is that of numpy with the shape reversed."""
+    shape = node.content.shape or ()
+    if values.size != prod(shape):
+        raise cursor.error(f"{node.uid!r} has {values.size} numbers for the shape {shape}", node.offset)
+    return values.reshape(shape[::-1])
+
+
+def _function(node: _Node, operands: tuple[str, ...]) -> Function:
+    content = node.content
+    order = _ORDER.get(content.op, range(len(operands)))
+    operands = tuple(operands[index] for index in order if index < len(operands))
+    attributes = dict(content.attributes)
+    if content.array is not None:
+        attributes["values"] = content.array
+    return Function(node.uid, node.name, content.op, operands, (node.uid,), Attributes(attributes), node.offset)

@@ -1,0 +1,142 @@
+"""The primitive encoding of CNTK v1 ("BCN") files: little endian, no alignment, no lengths, text in UTF-16."""
+
+from __future__ import annotations
+
+import struct
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from convolve.errors import FormatError, UnsupportedError
+from convolve.importers.graph import Array
+from convolve.importers.shapes import Shape
+
+MAX_TEXT = 1000
+MAX_RANK = 16
+
+
+class Cursor:
+    """Reads from `offset` on. Every read checks the bytes that are left before it takes or makes anything."""
+
+    def __init__(self, data: bytes, path: object) -> None:
+        self.data, self.path, self.offset = data, path, 0
+
+    def error(self, what: str, offset: int | None = None) -> FormatError:
+        return FormatError(self.path, f"byte {self.offset if offset is None else offset}", what)
+
+    def _take(self, size: int, what: str) -> int:
+        """The offset of the next `size` bytes, which are passed over."""
+        start, left = self.offset, len(self.data) - self.offset
+        if size > left:
+            raise self.error(f"{what} of {size} bytes, but the file has {left} left")
+        self.offset += size
+        return start
+
+    def _number(self, code: str, what: str) -> int | float:
+        (value,) = struct.unpack_from(f"<{code}", self.data, self._take(struct.calcsize(code), what))
+        return value  # type: ignore[no-any-return]
+
+    def u32(self) -> int:
+        return int(self._number("I", "a number"))
+
+    def i32(self) -> int:
+        return int(self._number("i", "a number"))
+
+    def u64(self) -> int:
+        return int(self._number("Q", "a number"))
+
+    def i64(self) -> int:
+        return int(self._number("q", "a number"))
+
+    def f32(self) -> float:
+        return float(self._number("f", "a number"))
+
+    def f64(self) -> float:
+        return float(self._number("d", "a number"))
+
+    def flag(self) -> bool:
+        value = self.data[self._take(1, "a flag")]
+        if value > 1:
+            raise self.error(f"a flag of value {value}", self.offset - 1)
+        return value == 1
+
+    def text(self) -> str:
+        start = self.offset
+        limit = min(len(self.data), start + 2 * MAX_TEXT)
+        end = start
+        while self.data[end : end + 2] != b"\0\0":
+            if end + 2 > limit:
+                raise self.error(f"a text without an end within {MAX_TEXT} letters")
+            end += 2
+        self.offset = end + 2
+        try:
+            return self.data[start:end].decode("utf-16-le")
+        except UnicodeDecodeError:
+            raise self.error("a text that is not UTF-16", start) from None
+
+    def next_is(self, marker: str) -> bool:
+        return self.data.startswith(encoded(marker), self.offset)
+
+    def marker(self, *names: str) -> None:
+        """One of `names`."""
+        for name in names:
+            if self.next_is(name):
+                self.offset += len(encoded(name))
+                return
+        raise self.error(f"expected the marker {' or '.join(names)}")
+
+    def count(self, what: str, least_size: int) -> int:
+        """A u64 number of things that take at least `least_size` bytes each."""
+        count, left = self.u64(), len(self.data) - self.offset
+        if count * least_size > left:
+            raise self.error(f"{count} {what}, but the file has {left} bytes left", self.offset - 8)
+        return count
+
+    def axes(self, count: int) -> range:
+        """`count` axes, of which no value has many."""
+        if not 0 <= count <= MAX_RANK:
+            raise self.error(f"{count} axes")
+        return range(count)
+
+    def flags(self) -> list[bool]:
+        return [self.flag() for _ in self.axes(self.u64())]
+
+    def shape(self, legacy: bool = False) -> Shape:
+        """Dimensions, the fastest first. Where `legacy` ones may stand, three u64 W, H, C mean C x W x H."""
+        start = self.offset
+        rank, following = self.u32(), self.data[self.offset : self.offset + 4]
+        if legacy and rank and following == b"\0\0\0\0":
+            self.offset = start
+            width, height, channels = self.u64(), self.u64(), self.u64()
+            return (channels, width, height)
+        return tuple(self.u32() for _ in self.axes(rank))
+
+    def matrix(self) -> Array:
+        """The numbers of a dense matrix in the file's order, as a view of the file."""
+        start = self.offset
+        kind = self.data[self._take(1, "a matrix") : self.offset]
+        if kind == b"s":
+            raise UnsupportedError(f"{self.path}: byte {start}: a sparse matrix; only dense ones are read")
+        if kind != b"d":
+            raise self.error(f"a matrix of kind {kind!r}; expected 'd'", start)
+        self.marker("BMAT")
+        size = self.u64()
+        if size not in _DTYPES:
+            raise UnsupportedError(f"{self.path}: byte {start}: numbers of {size} bytes; only 4 and 8 are read")
+        self.text()
+        self.i32()
+        rows_and_columns = self.u64(), self.u64()
+        count = prod(rows_and_columns)
+        values = np.frombuffer(
+            self.data, _DTYPES[size], count, self._take(size * count, f"a matrix {rows_and_columns}")
+        )
+        self.marker("EMAT")
+        return values
+
+
+_DTYPES: dict[int, np.dtype[Any]] = {4: np.dtype("<f4"), 8: np.dtype("<f8")}
+
+
+def encoded(text: str) -> bytes:
+    return text.encode("utf-16-le") + b"\0\0"

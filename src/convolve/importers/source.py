@@ -1,0 +1,14 @@
+"""The bytes of a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convolve.errors import MissingDataError
+
+
+def read_bytes(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise MissingDataError(f"cannot read {path}: {error.strerror}; give a model file") from None
