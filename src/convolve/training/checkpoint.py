@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 
 from convolve.atomic import replacing, write_json
 from convolve.errors import ModelError
@@ -25,13 +25,14 @@ KEEP = 2
 def save_checkpoint(folder: Path, step: int, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
     """Write the checkpoint of `step`, then delete all but the newest `KEEP`. `state` must be JSON."""
     stem = folder / f"step-{step:08d}"
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     with replacing(stem.with_suffix(".safetensors")) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
-        digest = _sha256(temporary.read_bytes())
-    write_json(stem.with_suffix(".json"), {"step": step, "sha256": digest, "state": state})
-    for old in sorted(folder.glob("step-*.json"))[:-KEEP]:
-        old.unlink()
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+        temporary.write_bytes(content)
+    write_json(stem.with_suffix(".json"), {"step": step, "sha256": _sha256(content), "state": state})
+    kept = {path.stem for path in sorted(folder.glob("step-*.json"))[-KEEP:]}
+    for path in folder.glob("step-*"):  # also tensors whose JSON was never written
+        if path.stem not in kept:
+            path.unlink()
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], list[str]] | None:
