@@ -81,7 +81,7 @@ def assemble(
     run = recipe.run
     module, preprocess = _network(recipe, dataset, from_model)
     batches, held_out, held_out_name = _batches(recipe, dataset)
-    start = _start(recipe, dataset, folder, module, batches)
+    start = _start(recipe, dataset, folder, from_model, module, batches)
     settings = StepSettings(
         torch.device(start["device"]),
         Precision(start["precision"], start["precision_reason"]),
@@ -136,25 +136,36 @@ def _batches(recipe: Recipe, dataset: DataSet) -> tuple[Batches, Table, str]:
     return batches, held_out, name
 
 
-def _start(recipe: Recipe, dataset: DataSet, folder: RunFolder, module: nn.Module, batches: Batches) -> dict[str, Any]:
+def _start(
+    recipe: Recipe,
+    dataset: DataSet,
+    folder: RunFolder,
+    from_model: str | Path | None,
+    module: nn.Module,
+    batches: Batches,
+) -> dict[str, Any]:
     """start.json: what the unfinished run decided, if this is the same run; else the decisions of now, written down."""
-    fingerprint = dataset.fingerprint()
-    if folder.started:
-        _refuse_changes(folder, recipe, fingerprint)
+    device = next(module.parameters()).device
+    given = {
+        "device": str(device), "from_model": str(from_model) if from_model else None,
+        "data_fingerprint": dataset.fingerprint(),
+    }  # fmt: skip
+    if folder.resumes:
         start: dict[str, Any] = folder.read("start.json")
+        _refuse_changes(folder, recipe, start, given)
         _prepare_torch(start["threads"])
         return start
     threads = recipe.run.threads or usable_cores()
     _prepare_torch(threads)
-    device = next(module.parameters()).device
     images_NCHW, _ = next(batches.epoch(0))
     precision = choose_precision(recipe.run.precision, module, images_NCHW.to(device), device)
-    start = {
+    start = given | {
         "recipe": recipe.name, "precision": precision.name, "precision_reason": precision.reason,
-        "threads": threads, "device": str(device), "data": dataset.source, "data_fingerprint": fingerprint,
+        "threads": threads, "data": dataset.source,
         "train_samples": batches.samples, "test_samples": len(dataset.test),
         "parameters": sum(p.numel() for p in module.parameters()), "versions": versions(), "hardware": hardware(),
     }  # fmt: skip
+    folder.clear()
     folder.write("recipe.json", to_mapping(recipe))
     folder.write("start.json", start)
     return start
@@ -166,9 +177,12 @@ def _prepare_torch(threads: int) -> None:
     torch.set_flush_denormal(True)  # arithmetic on vanishing numbers is up to a hundred times slower
 
 
-def _refuse_changes(folder: RunFolder, recipe: Recipe, fingerprint: str) -> None:
+def _refuse_changes(folder: RunFolder, recipe: Recipe, start: dict[str, Any], given: dict[str, Any]) -> None:
     changes = differences(from_mapping(folder.read("recipe.json")), recipe)
-    if folder.read("start.json")["data_fingerprint"] != fingerprint:
+    for key, name in (("device", "device"), ("from_model", "--from")):
+        if start.get(key) != given[key]:
+            changes.append(f"{name}: {start.get(key)} -> {given[key]}")
+    if start["data_fingerprint"] != given["data_fingerprint"]:
         changes.append("the data (its fingerprint differs)")
     if changes:
         raise ResumeRefusedError(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from convolve.errors import ConvolveError
+
+_TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")  # what `replacing` makes
 
 
 @contextmanager
@@ -32,9 +35,20 @@ def replacing(path: str | Path) -> Iterator[Path]:
         _remove(temporary)
 
 
+def half_written(folder: Path) -> list[Path]:
+    """What a killed process left in `folder`: temporary files that never took their final names."""
+    return [path for path in folder.glob(".*.tmp") if _TEMPORARY.fullmatch(path.name)]
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left in `folder`."""
+    for path in half_written(folder):
+        _remove(path)
+
+
 def cannot_write(path: Path, error: OSError) -> ConvolveError:
     reason = error.strerror or str(error)
-    return ConvolveError(f"cannot write {path}: {reason}; free space there or choose another place with --out")
+    return ConvolveError(f"cannot write {path}: {reason}; free space there or choose another place")
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -20,34 +20,50 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from convolve.atomic import cannot_write, write_json
+from convolve.atomic import cannot_write, half_written, sweep, write_json
 from convolve.errors import DataError, UsageError
 
-# What a run writes. Starting over removes these and nothing else.
+# What a run writes. Starting over replaces the first two and removes the rest, and nothing else.
 _FILES = ("recipe.json", "start.json", "metrics.jsonl", "evaluation.safetensors", "result.json", "report.html")
 _FOLDERS = ("checkpoints", "model", "tensorboard")
 
 
 @dataclass(frozen=True)
 class RunFolder:
+    """`restart`: what an earlier run left there gives way as soon as the new one begins."""
+
     path: Path
+    restart: bool = False
 
     @classmethod
     def claim(cls, path: Path, restart: bool) -> RunFolder:
-        """The folder for a run that is to start or to go on there; a finished run and strangers' files are refused."""
-        folder = cls(path)
-        if restart:
-            for name in _FILES:
-                (path / name).unlink(missing_ok=True)
-            for name in _FOLDERS:
-                shutil.rmtree(path / name, ignore_errors=True)
-        if folder.finished:
-            raise UsageError(f"{path} holds a finished run; choose another --out, or train it anew with --restart")
+        """The folder for a run that is to start or to go on there; a finished run and strangers' files are refused.
+
+        Nothing of an earlier run is removed yet: whatever else is wrong with the command is found first.
+        """
+        folder = cls(path, restart)
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file; --out names a folder")
-        if path.exists() and not folder.started and any(path.iterdir()):
-            raise UsageError(f"{path} holds other files and no run; choose another --out")
+        if folder.finished and not restart:
+            raise UsageError(f"{path} holds a finished run; choose another --out, or train it anew with --restart")
+        if path.exists() and not folder.started:  # a run that was killed as it began may have left these
+            strangers = set(path.iterdir()) - {path / "recipe.json", *half_written(path)}
+            if strangers:
+                raise UsageError(f"{path} holds other files and no run; choose another --out")
+        for place in (path, path / "checkpoints", path / "model"):
+            sweep(place)
         return folder
+
+    def clear(self) -> None:
+        """Remove what an earlier run left."""
+        try:
+            for name in _FOLDERS:
+                if (self.path / name).exists():
+                    shutil.rmtree(self.path / name)
+            for name in _FILES[2:]:
+                (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
 
     @property
     def finished(self) -> bool:
@@ -56,6 +72,11 @@ class RunFolder:
     @property
     def started(self) -> bool:
         return (self.path / "start.json").exists()
+
+    @property
+    def resumes(self) -> bool:
+        """Whether an unfinished run is there and is to go on."""
+        return self.started and not self.restart
 
     def write(self, name: str, value: Any) -> None:
         """Write `name` (such as "result.json") atomically."""
@@ -101,5 +122,9 @@ class RunFolder:
 
     def cut_metrics(self, length_bytes: int) -> None:
         path = self.path / "metrics.jsonl"
-        if path.exists():
+        if not path.exists():
+            return
+        try:
             os.truncate(path, length_bytes)
+        except OSError as error:
+            raise cannot_write(path, error) from error
