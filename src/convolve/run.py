@@ -61,13 +61,14 @@ def train(
     folder = RunFolder.claim(Path(out or f"runs/{recipe.name}"), restart)
     dataset = fake_data(recipe.data.name) if use_fake_data else open_data(recipe.data.name, data)
     parts = assemble(recipe, dataset, folder, from_model, progress)
-    parts.begin(progress)
     try:
+        parts.begin(progress)
         parts.loop.train()
+        evaluation = parts.model.evaluate(dataset.test)
+        parts.save(evaluation)
     except KeyboardInterrupt:
-        raise InterruptedTraining(f"interrupted; {folder.path} can be resumed: give the same command again") from None
-    evaluation = parts.model.evaluate(dataset.test)
-    parts.save(evaluation)
+        again = "the same command again" + (", but without --restart" if restart else "")
+        raise InterruptedTraining(f"interrupted; {folder.path} can be resumed: give {again}") from None
     folder.log("end", test_error=evaluation.error)
     folder.write("result.json", _result(parts, evaluation, time.perf_counter() - began))
     return Run(folder)
