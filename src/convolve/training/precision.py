@@ -88,7 +88,7 @@ def _self_test(module: nn.Module, images_NCHW: torch.Tensor, device: torch.devic
     gradients: dict[str, list[torch.Tensor]] = {}
     seconds = {"fp32": math.inf, "bf16": math.inf}
     for _ in range(5):  # in turn, so that a busy moment of the machine meets both
-        for name in seconds:
+        for name in ("fp32", "bf16"):
             gradients[name], took = _gradients(module, images_NCHW, Precision(name, ""), device)
             seconds[name] = min(seconds[name], took)
     worst = max(_relative_difference(a, b) for a, b in zip(gradients["fp32"], gradients["bf16"], strict=True))
