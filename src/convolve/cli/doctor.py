@@ -9,7 +9,9 @@ import typer
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
-    """Look at this machine: versions, processor, precision self-test, what is missing and how to get it.
+    """Look at this machine: versions, processor, precision.
+
+    Also what is missing, and how to get it.
 
     Example: convolve doctor
     """

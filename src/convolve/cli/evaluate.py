@@ -21,7 +21,9 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Test a model: top-1 and top-5 error, loss and a table of classes, exact over the whole test set.
+    """Test a model on a data set: errors, loss, a table of classes.
+
+    Top-1 and top-5 are exact over the whole test set.
 
     Example: convolve evaluate runs/mnist --data sample
     """

@@ -24,7 +24,9 @@ def predict(
         typer.Option("--csv", metavar="FILE", help="Write a table: path, then class and probability of each place."),
     ] = None,
 ) -> None:
-    """Say what is on images, with probabilities. Images of another size or colour are brought to what the model wants.
+    """Say what is on images, with probabilities.
+
+    Images of another size or colour are brought to what the model wants.
 
     Example: convolve predict runs/mnist digit.png more_digits/ --top 3
     """

@@ -15,7 +15,9 @@ def prepare(
     source: Annotated[Path, typer.Option(help="The folder with the official files, packed or unpacked.")],
     out: Annotated[Path, typer.Option(help="Where to write CTF text, images, map files and labels.")],
 ) -> None:
-    """Turn the official files of a data set into the formats that CNTK's examples read.
+    """Turn official files into what CNTK's examples read.
+
+    That is CTF text, images, map files and labels.
 
     Example: convolve prepare mnist --source downloads/ --out data/mnist
     """

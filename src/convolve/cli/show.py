@@ -25,7 +25,9 @@ def show(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show a network's layers, shapes, parameters and FLOPs, its preprocessing and labels, and the recipe.
+    """Show layers, shapes, parameters, FLOPs; a recipe, a model.
+
+    What is shown of a recipe is itself a recipe file, with a comment on each field.
 
     Example: convolve show mnist --schedule
     """

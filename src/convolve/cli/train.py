@@ -39,7 +39,7 @@ def train(
 ) -> None:
     """Train a recipe, or go on with an unfinished run.
 
-    Example: convolve train mnist --data sample --set optimizer.momentum=0.9
+    Example: convolve train mnist --data sample --set model.dropout=0.3
     """
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
     settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
