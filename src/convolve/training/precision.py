@@ -20,6 +20,9 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # six seeds); the faults reported for some strides (pytorch #169688, #163347) are wrong by the size of the value itself.
 _GRADIENT_TOLERANCE = 0.1
 
+# The fastest of many short rounds is what the processor can do; a large network's few rounds are long enough to tell.
+_MIN_ROUNDS, _MAX_ROUNDS, _ROUND_SECONDS = 3, 30, 1.0
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -87,8 +90,10 @@ def _self_test(module: nn.Module, images_NCHW: torch.Tensor, device: torch.devic
     """Forward and backward in both precisions: bf16 must agree with fp32 and be faster."""
     gradients: dict[str, list[torch.Tensor]] = {}
     seconds = {"fp32": math.inf, "bf16": math.inf}
-    for _ in range(5):  # in turn, so that a busy moment of the machine meets both
-        for name in ("fp32", "bf16"):
+    rounds, start = 0, time.perf_counter()
+    while rounds < _MIN_ROUNDS or (rounds < _MAX_ROUNDS and time.perf_counter() - start < _ROUND_SECONDS):
+        rounds += 1
+        for name in ("fp32", "bf16"):  # in turn, so that a busy moment of the machine meets both
             gradients[name], took = _gradients(module, images_NCHW, Precision(name, ""), device)
             seconds[name] = min(seconds[name], took)
     worst = max(_relative_difference(a, b) for a, b in zip(gradients["fp32"], gradients["bf16"], strict=True))
