@@ -14,7 +14,7 @@ from convolve.data.sources import fake_data, open_data
 from convolve.environment import versions
 from convolve.errors import InterruptedTraining
 from convolve.model import Model, load
-from convolve.recipe import Recipe, with_value
+from convolve.recipe import Recipe, from_mapping
 from convolve.recipes import load_recipe
 from convolve.training.evaluate import Evaluation
 from convolve.training.run_folder import RunFolder
@@ -75,11 +75,12 @@ def train(
 
 
 def resolve(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:
-    """`recipe` with each dotted path in `settings` set."""
-    value = load_recipe(recipe) if isinstance(recipe, str) else recipe
-    for path, setting in settings.items():
-        value = with_value(value, path, setting)
-    return value
+    """`recipe` with each dotted path in `settings` set: all at once, as one may be valid only together with another."""
+    mapping: dict[str, Any] = {}
+    for path, setting in sorted(settings.items(), key=lambda item: "." not in item[0]):  # "run" overrides "run.epochs"
+        part, dot, name = path.partition(".")
+        mapping[part] = mapping.get(part, {}) | {name: setting} if dot else setting
+    return from_mapping(mapping, base=load_recipe(recipe) if isinstance(recipe, str) else recipe)
 
 
 def _result(parts: Assembly, evaluation: Evaluation, total_seconds: float) -> dict[str, Any]:
