@@ -1,0 +1,128 @@
+"""Where the bytes of an image lie: in a file, or in a member of a zip archive.
+
+CNTK writes the second as `photos.zip@/cats/tom.jpg`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import stat
+import threading
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from convolve.errors import DataError, FormatError, MissingDataError
+
+MAX_BYTES = 1 << 28  # of one image; the largest photographs that cameras write have about 200 MB
+_MEMBER_SIGN = re.compile(r"@[/\\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A file, or the `member` of the zip archive `file`."""
+
+    file: str
+    member: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}@/{self.member}" if self.member else self.file
+
+
+def parse_location(text: str) -> Location:
+    """`text` as a map file has it. Inside an archive both slashes separate folders, as in CNTK."""
+    file, *members = _MEMBER_SIGN.split(text, maxsplit=1)
+    return Location(file, members[0].replace("\\", "/")) if file and any(members) else Location(text)
+
+
+class ByteReader:
+    """Reads whole files and members of zip archives, which stay open until `close`. Threads may share one."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._archives: dict[str, zipfile.ZipFile] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> ByteReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for archive in self._archives.values():
+            archive.close()
+        self._archives.clear()
+
+    def read(self, location: Location) -> bytes:
+        """All bytes at `location`.
+
+        Raises `MissingDataError`, `FormatError` for a damaged archive, `DataError` for what is too large or no file.
+        """
+        return self._read_member(location) if location.member else self._read_file(location.file)
+
+    def _read_file(self, name: str) -> bytes:
+        path = Path(name)
+        _require_regular(
+            path, "a relative path starts at the working folder, and `.../` stands for the folder of the map file"
+        )
+        try:
+            with path.open("rb") as file:
+                content = file.read(self._max_bytes + 1)
+        except OSError as error:
+            raise DataError(f"{name}: cannot be read ({error.strerror})") from error
+        self._require_size(name, len(content))
+        return content
+
+    def _read_member(self, location: Location) -> bytes:
+        archive = self._archive(location.file)
+        try:
+            member = archive.getinfo(location.member)
+        except KeyError:
+            raise MissingDataError(_no_such_member(archive, location)) from None
+        self._require_size(str(location), member.file_size)
+        try:
+            return archive.read(member)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as error:
+            # RuntimeError: encrypted, or (NotImplementedError) packed in a way that Python does not know
+            raise FormatError(location, "", f"cannot be unpacked ({error}); pack the archive again") from error
+
+    def _archive(self, name: str) -> zipfile.ZipFile:
+        with self._lock:
+            if name not in self._archives:
+                self._archives[name] = _open_archive(Path(name))
+            return self._archives[name]
+
+    def _require_size(self, name: str, size: int) -> None:
+        if size > self._max_bytes:
+            raise DataError(f"{name}: more than {self._max_bytes} bytes, too large for an image")
+
+
+def _open_archive(path: Path) -> zipfile.ZipFile:
+    _require_regular(path, "the part of the path before `@` must be a zip archive")
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
+        raise FormatError(path, "", f"not a zip archive, or a damaged one ({error})") from error
+
+
+def _require_regular(path: Path, hint: str) -> None:
+    """Refuse what is missing, a folder, or a device or pipe that could keep us waiting for ever."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise MissingDataError(f"{path}: {reason}; {hint}") from None
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{path}: {'a folder' if stat.S_ISDIR(mode) else 'a device or pipe'}, not a file")
+
+
+def _no_such_member(archive: zipfile.ZipFile, location: Location) -> str:
+    nearest = difflib.get_close_matches(location.member, archive.namelist()[:10_000], n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else "`unzip -l` lists what is inside"
+    return f"{location}: the archive has no such member; {hint}"

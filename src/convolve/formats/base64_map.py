@@ -1,0 +1,87 @@
+"""CNTK's base64 map file: the images themselves, one a line, `label TAB base64` or `key TAB label TAB base64`.
+
+Source: CNTK's Base64ImageDeserializer. The first line decides whether there are keys. Difference on purpose: an image
+that is no base64 is an error here, where CNTK warns and leaves it out.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve.errors import FormatError
+from convolve.formats.archive import MAX_BYTES
+from convolve.formats.map_lines import BadLine, check_key, open_lines, parse_label, read_lines, show
+
+# Legend: N images.
+
+_MAX_LINE_BYTES = MAX_BYTES // 3 * 4 + 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Base64Map:
+    """Labels, and where each image's text begins and ends in `file`, in bytes: the images stay on the disk."""
+
+    file: Path
+    labels_N: NDArray[np.int64]
+    ranges_N2: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def read(self, index: int) -> bytes:
+        """The bytes of image `index` (a JPEG file, say). `FormatError` where the text is no base64."""
+        start, end = map(int, self.ranges_N2[index])
+        with self.file.open("rb") as file:
+            file.seek(start)
+            text = file.read(end - start)
+        try:
+            return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)  # CNTK forgives missing padding too
+        except binascii.Error as error:
+            raise FormatError(self.file, f"byte {start}", f"the image is no base64 ({error})") from None
+
+    def place(self, index: int) -> str:
+        """Where in the file the text of image `index` begins, for messages."""
+        return f"{self.file}: byte {self.ranges_N2[index, 0]}"
+
+
+def read_base64_map(path: str | Path, classes: int | None = None) -> Base64Map:
+    """Index the file in one pass; with `classes` every label must be below it. `FormatError` names the line."""
+    labels, ranges = array("q"), array("q")
+    lines_read, has_key = 0, None
+    with open_lines(path) as file:
+        start = file.tell()
+        try:
+            for line in read_lines(file, _MAX_LINE_BYTES):
+                if not line.isspace():  # CNTK forgives empty lines here
+                    if has_key is None:
+                        has_key = line.count(b"\t") > 1
+                    label, image_start, image_end = _columns(line, has_key)
+                    labels.append(parse_label(label, classes))
+                    ranges.extend((start + image_start, start + image_end))
+                start += len(line)
+                lines_read += 1
+        except BadLine as error:
+            raise FormatError(path, f"line {lines_read + 1}", str(error)) from None
+    if not labels:
+        raise FormatError(path, "", "holds no image; a line is `label TAB base64` or `key TAB label TAB base64`")
+    return Base64Map(Path(path), np.array(labels, np.int64), np.array(ranges, np.int64).reshape(-1, 2))
+
+
+def _columns(line: bytes, has_key: bool) -> tuple[bytes, int, int]:
+    """The label, and where the base64 text begins and ends in `line`."""
+    label_start = line.find(b"\t") + 1 if has_key else 0
+    image_start = line.find(b"\t", label_start) + 1
+    image_end = len(line.rstrip())
+    if not image_start or image_start >= image_end:
+        form = "key TAB label TAB base64" if has_key else "label TAB base64"
+        raise BadLine(f"`{form}` is expected, as in the first line; it is {show(line)}")
+    if has_key:
+        check_key(line[: label_start - 1])
+    return line[label_start : image_start - 1], image_start, image_end

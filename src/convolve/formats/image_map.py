@@ -1,0 +1,104 @@
+"""CNTK's image map file: one image a line, `path TAB label` or `key TAB path TAB label`; more columns are ignored.
+
+Source: CNTK's ImageDeserializer.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve.atomic import replacing
+from convolve.errors import FormatError, UsageError
+from convolve.formats.archive import Location, parse_location
+from convolve.formats.map_lines import BadLine, check_key, open_lines, parse_label, read_lines, show
+
+# Legend: N images.
+
+MAX_LINE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, eq=False)
+class ImageMap:
+    """The lines of a map file.
+
+    The paths stay packed, name i ending at byte `ends_N[i]` of `names`: a million of them take about 80 MB.
+    """
+
+    file: Path
+    labels_N: NDArray[np.int64]
+    names: bytes
+    ends_N: NDArray[np.int64]
+    base_folder: Path | None
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def location(self, index: int) -> Location:
+        """Where image `index` lies.
+
+        A leading `.../` stands for the folder of the map file. Other relative paths start at `base_folder` where one
+        was given, else at the working folder, as in CNTK.
+        """
+        start = self.ends_N[index - 1] if index else 0
+        text = os.fsdecode(self.names[start : self.ends_N[index]])
+        if text.startswith((".../", "...\\")):
+            return parse_location(f"{self.file.parent}/{text[4:]}")
+        return parse_location(text if self.base_folder is None else str(self.base_folder / text))
+
+    def place(self, index: int) -> str:
+        """The file and line of image `index`, for messages."""
+        return f"{self.file}: line {index + 1}"
+
+
+def read_image_map(path: str | Path, classes: int | None = None, base_folder: str | Path | None = None) -> ImageMap:
+    """Read a map file; with `classes` (CNTK's labelDim) every label must be below it.
+
+    Refuses what CNTK refuses, with `FormatError` naming the line. Memory: the file's size and 24 bytes an image.
+    """
+    labels, ends, names = array("q"), array("q"), bytearray()
+    with open_lines(path) as file:
+        try:
+            for line in read_lines(file, MAX_LINE_BYTES):
+                name, label = _columns(line)
+                labels.append(parse_label(label, classes))
+                names += name
+                ends.append(len(names))
+        except BadLine as error:
+            raise FormatError(path, f"line {len(labels) + 1}", str(error)) from None
+    if not labels:
+        raise FormatError(path, "", "holds no image; a line is `path TAB label`")
+    base = None if base_folder is None else Path(base_folder)
+    return ImageMap(Path(path), np.array(labels, np.int64), bytes(names), np.array(ends, np.int64), base)
+
+
+def write_image_map(path: str | Path, images: Iterable[tuple[str, int]]) -> None:
+    """Write `path TAB label` lines, atomically. `UsageError` for a path that the format cannot hold."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        for name, label in images:
+            if not name or set(name) & set("\t\r\n"):
+                raise UsageError(f"{name!r} has no place in a map file: empty, or with a tab or line break; rename it")
+            file.write(os.fsencode(name) + b"\t%d\n" % label)
+
+
+def _columns(line: bytes) -> tuple[bytes, bytes]:
+    """Path and label of one line."""
+    columns = line.rstrip(b"\r\n").split(b"\t")
+    if len(columns) == 3 and not columns[2]:  # a tab after the label opens no third column for CNTK
+        columns.pop()
+    if len(columns) < 2:
+        raise BadLine(f"two or three columns separated by tabs are expected, there is no tab in {show(line)}")
+    if len(columns) > 2:
+        check_key(columns.pop(0))
+    name, label = columns[:2]
+    if not name or not label:
+        raise BadLine(f"the {'path' if label else 'label'} is missing")
+    if b"\0" in line:
+        raise BadLine("a zero byte: this is no text in UTF-8 (save UTF-16 files as UTF-8)")
+    return name, label

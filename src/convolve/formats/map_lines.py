@@ -1,0 +1,64 @@
+"""What CNTK's two kinds of map file have in common: text lines of tab-separated columns, with keys and labels.
+
+What is accepted and refused was tried on CNTK 2.7. Two differences, both on purpose: a byte-order mark is skipped, and
+a label such as `3abc` or `3.7`, of which CNTK reads the 3, is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from convolve.errors import MissingDataError
+
+_MAX_LABEL = 2**31 - 1  # CNTK numbers classes with 32-bit integers
+_NUMBER = re.compile(rb"\s*\+?([0-9]{1,19})(?:\s.*)?\Z", re.DOTALL)  # C's strtoull, which CNTK uses, skips blanks
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class BadLine(Exception):  # noqa: N818  one sentence for the reader of the file, which adds file and line
+    pass
+
+
+def open_lines(path: str | Path) -> BinaryIO:
+    """The file at `path`, past a byte-order mark. Raises `MissingDataError`."""
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115  closed by the caller
+    except OSError as error:
+        raise MissingDataError(f"{path}: cannot be read ({error.strerror}); it should be a map file") from None
+    if file.read(len(_BYTE_ORDER_MARK)) != _BYTE_ORDER_MARK:
+        file.seek(0)
+    return file
+
+
+def read_lines(file: BinaryIO, max_bytes: int) -> Iterator[bytes]:
+    """The lines of `file` with their line breaks. One longer than `max_bytes` is a `BadLine`, and is not read whole."""
+    for line in iter(partial(file.readline, max_bytes), b""):
+        if len(line) == max_bytes and not line.endswith(b"\n"):
+            raise BadLine(f"longer than {max_bytes} bytes: this is no map file")
+        yield line
+
+
+def check_key(text: bytes) -> None:
+    """A key joins the data of several CNTK readers; convolve reads one file at a time and only checks it."""
+    if not _NUMBER.match(text):
+        raise BadLine(f"the key in the first of three columns must be a whole number, it is {show(text)}")
+
+
+def parse_label(text: bytes, classes: int | None) -> int:
+    """A class number below `classes`. Blanks around it are allowed; text after a blank is ignored, as in CNTK."""
+    found = _NUMBER.match(text)
+    label = int(found[1]) if found else -1
+    if not 0 <= label <= _MAX_LABEL:
+        raise BadLine(f"the label must be a whole number from 0, it is {show(text)}")
+    if classes is not None and label >= classes:
+        raise BadLine(f"the label is {label}; with {classes} classes it must lie in 0..{classes - 1}")
+    return label
+
+
+def show(text: bytes) -> str:
+    """The beginning of `text`, for messages."""
+    return repr(text[:40].decode("utf-8", "backslashreplace").rstrip("\r\n"))
