@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from convolve.errors import FormatError
+from convolve.formats import plain_pickle
 from convolve.formats.plain_pickle import read_plain_pickle
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "cifar"
@@ -137,13 +138,19 @@ def test_later_protocols_are_refused_by_number(protocol):
         b"c_codecs\nencode\n(X\x02\x00\x00\x00\xc4\x80X\x06\x00\x00\x00latin1tR.",  # a letter beyond 255
         b"c_codecs\nencode\n.",
         b"cnumpy\ndtype\n(U\x02O8K\x00K\x01tR.",
-        b"]" * 5_000_000 + b".",
     ],
     ids=lambda content: repr(content[:12]),
 )
 def test_damaged_content_is_refused(content):
     with pytest.raises(FormatError, match=r"^name: byte "):
         read_plain_pickle(content, "name")
+
+
+def test_empty_lists_without_end_are_refused(monkeypatch):
+    monkeypatch.setattr(plain_pickle, "MAX_OPCODES", 1000)
+    assert read_plain_pickle(b"]" * 1000 + b".", "name") == []
+    with pytest.raises(FormatError, match=r"^name: byte 1001: more than 1000 opcodes"):
+        read_plain_pickle(b"]" * 1001 + b".", "name")
 
 
 def test_the_same_bytes_cannot_be_asked_for_without_end():

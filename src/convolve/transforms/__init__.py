@@ -1,1 +1,1 @@
-"""What can be done to images: `draw_*` chooses with an explicit generator, `apply_*` is a pure function of the choice."""
+"""What can be done to images: `draw_*` chooses with an explicit generator, `apply_*` is a pure function of that."""
