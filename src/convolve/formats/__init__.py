@@ -1,0 +1,1 @@
+"""Bytes <-> numpy: no torch, no randomness, no guessed paths."""

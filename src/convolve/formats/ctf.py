@@ -1,0 +1,244 @@
+"""CTF, CNTK's text format: reading in blocks of bounded size, reading whole, writing.
+
+The grammar, with all that CNTK forgives and refuses, is in `ctf_grammar`; `ctf_fast` takes its common case.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from convolve.atomic import replacing
+from convolve.errors import DataError, FormatError, UsageError
+from convolve.formats.ctf_fast import parse_regular_lines
+from convolve.formats.ctf_grammar import Samples, SequenceParser, StreamSpec
+
+__all__ = ["CtfBlock", "StreamSpec", "iter_ctf", "read_ctf", "write_ctf"]
+
+_PIECE_BYTES = 1 << 18  # what is made of a piece stays in the processor's cache: pieces of 1 MiB take a fifth longer
+_BLOCK_VALUES = 1 << 22  # short lines can stand for long sparse vectors
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SEQUENCE_ID = re.compile(rb"([0-9]+)[^0-9]")
+
+# Legend: N sequences, T samples of all those sequences one after another, D values of a sample, K classes.
+
+
+@dataclass(frozen=True)
+class CtfBlock:
+    """Consecutive whole sequences of a file. For images each line is a sequence of one sample.
+
+    `samples`: for each stream its vectors (T, D), in the stream's dtype
+    `lengths`: for each stream how many of them each sequence has (N,)
+    `sample_counts_N`: how many samples CNTK counts for a sequence when it cuts minibatches
+    `byte_counts_N`: how many bytes a sequence takes in the file, which decides CNTK's chunks
+    `lines_N`: the line, from 1, on which a sequence begins
+    """
+
+    samples: dict[str, np.ndarray]
+    lengths: dict[str, np.ndarray]
+    sample_counts_N: np.ndarray
+    byte_counts_N: np.ndarray
+    lines_N: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.lines_N)
+
+
+def iter_ctf(
+    path: str | Path, streams: Sequence[StreamSpec], *, skip_sequence_ids: bool = False, max_errors: int = 0
+) -> Iterator[CtfBlock]:
+    """The sequences of a CTF file, block by block, as CNTK 2.7 reads them with the options of the same names.
+
+    Raises `FormatError` with line and column at the first error beyond `max_errors`. A sequence without one of the
+    streams is always refused. Memory: a block, and the text of the longest sequence.
+    """
+    reader = _Reader(path, streams, max_errors)
+    empty = True
+    with Path(path).open("rb") as file:
+        number, has_ids = _start(path, file, skip_sequence_ids)
+        for block in reader.blocks(_sequences_by_id(file, number)) if has_ids else _each_line(reader, file, number):
+            empty = False
+            yield block
+    if empty:
+        raise FormatError(path, "", "no line has the stream that defines the minibatch size; correct its name")
+
+
+def read_ctf(
+    path: str | Path, streams: Sequence[StreamSpec], *, skip_sequence_ids: bool = False, max_errors: int = 0
+) -> CtfBlock:
+    """A whole file with one sample in every sequence, as image data is: `samples[name][i]` belongs to image i.
+
+    Otherwise like `iter_ctf`. Memory: the arrays themselves and one block.
+    """
+    with Path(path).open("rb") as file:
+        most = 1 + sum(piece.count(b"\n") for piece in iter(lambda: file.read(_PIECE_BYTES), b""))
+    samples = {stream.name: np.empty((most, stream.dim), stream.dtype) for stream in streams}
+    parts = []
+    count = 0
+    for block in iter_ctf(path, streams, skip_sequence_ids=skip_sequence_ids, max_errors=max_errors):
+        for name, lengths_N in block.lengths.items():
+            if (lengths_N != 1).any():
+                n = int(np.argmax(lengths_N != 1))
+                what = f"expected one sample a sequence, but the one that begins here has {lengths_N[n]} of {name!r}"
+                raise FormatError(path, f"line {block.lines_N[n]}, column 1", f"{what}; split it")
+            samples[name][count : count + len(block)] = block.samples[name]
+        parts.append((block.sample_counts_N, block.byte_counts_N, block.lines_N))
+        count += len(block)
+    samples = {name: array[:count] for name, array in samples.items()}
+    lengths = {stream.name: np.ones(count, np.int64) for stream in streams}
+    return CtfBlock(samples, lengths, *map(np.concatenate, zip(*parts, strict=True)))
+
+
+def write_ctf(path: str | Path, labels_N: np.ndarray, features_ND: np.ndarray, class_count: int) -> None:
+    """Write a line `|labels <one-hot> |features <values>` for each sample, as CNTK's own data sets have it. Atomic.
+
+    `features_ND` is uint8. Raises `DataError` where labels and features do not fit together.
+    """
+    if len(labels_N) != len(features_ND):
+        raise DataError(f"cannot write {path}: {len(labels_N)} labels for {len(features_ND)} samples")
+    if ((labels_N < 0) | (labels_N >= class_count)).any():
+        reach = f"labels reach from {labels_N.min()} to {labels_N.max()}"
+        raise DataError(f"cannot write {path}: {reach}, but {class_count} classes have 0..{class_count - 1}")
+    one_hot_NK = (labels_N[:, None] == np.arange(class_count)).astype(np.uint8)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        for start in range(0, len(labels_N), 256):
+            rows = slice(start, start + 256)
+            file.write(_lines({b"|labels": one_hot_NK[rows], b" |features": features_ND[rows]}))
+
+
+@dataclass(frozen=True)
+class _Text:
+    """The text of one sequence."""
+
+    first_line: int
+    lines: list[bytes]
+
+
+def _start(path: str | Path, file: BinaryIO, skip_sequence_ids: bool) -> tuple[int, bool]:
+    """Move `file` to the first sequence; return its line number and whether the lines begin with sequence ids."""
+    head = file.read(3)
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise FormatError(path, "byte 0", "this is UTF-16 text; save it as ASCII or UTF-8")
+    file.seek(3 if head == _BYTE_ORDER_MARK else 0)
+    number, position = 1, file.tell()
+    while (line := file.readline()).isspace():
+        number, position = number + 1, file.tell()
+    content = line.lstrip()
+    if not content:
+        raise FormatError(path, "", "the file is empty; a CTF file has lines such as '|labels 0 1 |features 5 7'")
+    blanks = len(line) - len(content)
+    file.seek(position + blanks)
+    has_ids = not skip_sequence_ids and not content.startswith(b"|")
+    if has_ids and not content[:1].isdigit():
+        what = f"expected '|' or a sequence id, got {chr(content[0])!r}; is this a CTF file?"
+        raise FormatError(path, f"line {number}, column {blanks + 1}", what)
+    return number, has_ids
+
+
+def _each_line(reader: _Reader, file: BinaryIO, first_line: int) -> Iterator[CtfBlock]:
+    """Every line is a sequence."""
+    while lines := file.readlines(_PIECE_BYTES):
+        block = reader.regular_block(lines, first_line)
+        texts = (_Text(number, [line]) for number, line in enumerate(lines, first_line))
+        yield from reader.blocks(texts) if block is None else [block]
+        first_line += len(lines)
+
+
+def _sequences_by_id(file: BinaryIO, first_line: int) -> Iterator[_Text]:
+    """Consecutive lines with the same id, or without one, belong together."""
+    current = b""
+    text = _Text(first_line, [])
+    for number, line in enumerate(file, first_line):
+        match = _SEQUENCE_ID.match(line)
+        key = match[1].lstrip(b"0") if match else current
+        if text.lines and key != current:
+            yield text
+            text = _Text(number, [])
+        text.lines.append(line)
+        current = key
+    yield text
+
+
+class _Reader:
+    """Text of sequences -> blocks."""
+
+    def __init__(self, path: str | Path, streams: Sequence[StreamSpec], max_errors: int) -> None:
+        names, tokens = [s.name for s in streams], [s.token for s in streams]
+        if not streams or len(set(names)) < len(names) or len(set(tokens)) < len(tokens):
+            raise UsageError(f"the streams of a CTF file need different names and aliases, got {names or 'none'}")
+        main_tokens = [s.token for s in streams if s.defines_mb_size]
+        if len(main_tokens) > 1:
+            raise UsageError(f"only one stream can define the minibatch size, got {b', '.join(main_tokens).decode()}")
+        # A line counts if it has the main stream; like CNTK's index, this takes it for granted in a comment too.
+        main = b"".join(rb"\|" + re.escape(token) + rb"(?:[\x00-\x20|\x80-\xff]|\Z)" for token in main_tokens)
+        self._counted = re.compile(main)
+        self._path = path
+        self._streams = streams
+        self._parser = SequenceParser(path, streams, max_errors)
+
+    def regular_block(self, lines: list[bytes], first_line: int) -> CtfBlock | None:
+        """Many lines, each a sequence of one sample, in one stroke where that can be."""
+        regular = parse_regular_lines(lines, self._streams)
+        if regular is None:
+            return None
+        lines_N = np.arange(first_line, first_line + len(lines))
+        ones_N = np.ones(len(lines), np.int64)
+        samples = {s.name: self._fitted(s, rows_TD, lines_N) for s, rows_TD in zip(self._streams, regular, strict=True)}
+        bytes_N = np.array([len(line) for line in lines])
+        return CtfBlock(samples, {s.name: ones_N for s in self._streams}, ones_N, bytes_N, lines_N)
+
+    def blocks(self, texts: Iterable[_Text]) -> Iterator[CtfBlock]:
+        """Whatever the grammar allows, sequence by sequence."""
+        done: list[tuple[_Text, int, list[Samples]]] = []
+        values = 0
+        for text in texts:
+            count = sum(1 for line in text.lines if self._counted.search(line))
+            if not count:
+                continue
+            samples = self._parser.parse(text.lines, text.first_line, count)
+            done.append((text, count, samples))
+            values += sum(row.size for s in samples for row in s.rows)
+            if values >= _BLOCK_VALUES:
+                yield self._block(done)
+                done, values = [], 0
+        if done:
+            yield self._block(done)
+
+    def _block(self, done: list[tuple[_Text, int, list[Samples]]]) -> CtfBlock:
+        samples, lengths = {}, {}
+        for i, stream in enumerate(self._streams):
+            found = [parsed[i] for _, _, parsed in done]
+            lines_T = np.array([line for s in found for line in s.lines])
+            samples[stream.name] = self._fitted(stream, np.stack([row for s in found for row in s.rows]), lines_T)
+            lengths[stream.name] = np.array([len(s.rows) for s in found])
+        counts_N = np.array([count for _, count, _ in done])
+        bytes_N = np.array([sum(map(len, text.lines)) for text, _, _ in done])
+        return CtfBlock(samples, lengths, counts_N, bytes_N, np.array([text.first_line for text, _, _ in done]))
+
+    def _fitted(self, stream: StreamSpec, rows_TD: np.ndarray, lines_T: np.ndarray) -> np.ndarray:
+        """`rows_TD` (float32) in the dtype that the stream is wanted in."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            fitted_TD: np.ndarray = rows_TD.astype(stream.dtype)
+        if (changed_TD := fitted_TD != rows_TD).any():
+            t, d = np.argwhere(changed_TD)[0]
+            what = f"value {d + 1} of stream {stream.name!r} is {rows_TD[t, d]:g}, no {np.dtype(stream.dtype)}"
+            raise FormatError(self._path, f"line {lines_T[t]}", f"{what}; correct it or read float32")
+        return fitted_TD
+
+
+def _lines(columns: dict[bytes, np.ndarray]) -> bytes:
+    """The text of lines whose values (lines, D) of uint8 stand behind the keys."""
+    texts = np.array([f" {value}" for value in range(256)], "S4")  # ends in zero bytes, which are left out at last
+    parts = []
+    for name, values in columns.items():
+        parts.append(np.broadcast_to(np.frombuffer(name, np.uint8), (len(values), len(name))))
+        parts.append(texts[values].view(np.uint8).reshape(len(values), -1))
+    parts.append(np.full((len(parts[0]), 1), ord("\n"), np.uint8))
+    characters = np.hstack(parts)
+    text: bytes = characters[characters != 0].tobytes()
+    return text

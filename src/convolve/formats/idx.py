@@ -1,0 +1,97 @@
+"""IDX, the format of the MNIST files: a big-endian array behind a small header. Plain or gzip, told apart by content.
+
+    bytes 0, 1   zero
+    byte 2       type of the values, see `_DTYPES`
+    byte 3       number of dimensions, D
+    4 D bytes    the dimensions, unsigned 32-bit big-endian
+    the rest     the values, big-endian, last dimension fastest
+
+Source: "The IDX file format" on the MNIST page of Y. LeCun, C. Cortes and C. Burges.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from convolve.atomic import replacing
+from convolve.errors import FormatError
+
+_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_PIECE_BYTES = 1 << 20
+_AGAIN = "download or copy the file again"
+
+
+def read_idx(path: str | Path) -> np.ndarray:
+    """The array of an IDX file, in native byte order.
+
+    Raises `FormatError` with the byte offset (of the unpacked data) where the header is wrong, or where it
+    promises more or fewer values than the file holds; never allocates more than about what the file holds.
+    """
+    with Path(path).open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        file: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if packed else raw
+        try:
+            return _read(path, file)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            place = f"byte {raw.tell()} of the gzip file"
+            raise FormatError(path, place, f"the compressed data is damaged ({error}); {_AGAIN}") from error
+
+
+def write_idx(path: str | Path, array: np.ndarray) -> None:
+    """Write `array` as IDX, gzipped if the name ends in ".gz" (same array, same bytes). Atomic.
+
+    Raises `TypeError` for a type that IDX does not have (it has u8, i8, i16, i32, f32, f64).
+    """
+    big_endian = array.dtype.newbyteorder(">")
+    codes = [code for code, name in _DTYPES.items() if np.dtype(name) == big_endian]
+    if not codes or not array.ndim:
+        raise TypeError(f"IDX holds arrays of u8, i8, i16, i32, f32 or f64, not {array.dtype} of shape {array.shape}")
+    header = struct.pack(f">HBB{array.ndim}I", 0, codes[0], array.ndim, *array.shape)
+    content = header + array.astype(big_endian).tobytes()
+    with replacing(path) as temporary:
+        temporary.write_bytes(gzip.compress(content, mtime=0) if str(path).endswith(".gz") else content)
+
+
+def _read(path: str | Path, file: io.BufferedIOBase) -> np.ndarray:
+    shape, dtype = _read_header(path, file)
+    start = 4 + 4 * len(shape)
+    expected = math.prod(shape) * dtype.itemsize
+    values = _read_at_most(file, expected + 1)
+    if len(values) != expected:
+        promise = f"expected {' x '.join(map(str, shape))} values of {dtype.itemsize} bytes from byte {start} on"
+        what = "but the file ends here" if len(values) < expected else "but the file goes on"
+        raise FormatError(path, f"byte {start + min(len(values), expected)}", f"{promise}, {what}; {_AGAIN}")
+    return np.frombuffer(values, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def _read_header(path: str | Path, file: io.BufferedIOBase) -> tuple[tuple[int, ...], np.dtype]:
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0":
+        what = f"expected an IDX header (00 00, type, number of dimensions), got {magic.hex(' ') or 'nothing'}"
+        raise FormatError(path, "byte 0", f"{what}; is this an IDX file?")
+    if magic[2] not in _DTYPES:
+        known = bytes(_DTYPES).hex(" ")
+        raise FormatError(path, "byte 2", f"expected a type of IDX ({known}), got {magic[2]:02x}; {_AGAIN}")
+    if magic[3] == 0:
+        raise FormatError(path, "byte 3", f"expected at least one dimension, got 0; {_AGAIN}")
+    sizes = file.read(4 * magic[3])
+    if len(sizes) < 4 * magic[3]:
+        what = f"expected {magic[3]} dimensions of 4 bytes, but the file ends"
+        raise FormatError(path, f"byte {4 + len(sizes)}", f"{what}; {_AGAIN}")
+    return struct.unpack(f">{magic[3]}I", sizes), np.dtype(_DTYPES[magic[2]])
+
+
+def _read_at_most(file: io.BufferedIOBase, limit: int) -> bytearray:
+    """Grows with what is there, because the header may claim anything."""
+    content = bytearray()
+    while piece := file.read(min(_PIECE_BYTES, limit - len(content))):
+        content += piece
+    return content
