@@ -1,7 +1,7 @@
 # `make check` is what CI runs after installing: style, types, tests.
 PYTHON ?= python
 
-.PHONY: check style types test slow golden
+.PHONY: check style types test slow fuzz
 
 check: style types test
 
@@ -14,6 +14,9 @@ types:
 
 test:
 	$(PYTHON) -m pytest -n 2
+
+fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
+	$(PYTHON) tests/formats/fuzz_images.py 2000
 
 slow:  ## accuracy on real data; wants CONVOLVE_DATA and half an hour
 	$(PYTHON) -m pytest -m slow
