@@ -79,7 +79,7 @@ _BIAS_SHAPES = {
 
 
 def _normalized(values: Values, node: Node) -> Node | None:
-    """x / (k + alpha / n * sum of x^2 over n channels)^beta; CNTK's libraries write x * 1 / exp(beta * log(k + ...))."""
+    """x / (k + alpha / n * sum of x^2 over n channels)^beta; CNTK writes x * 1 / exp(beta * log(k + ...))."""
     for x, divisor in (node.inputs, node.inputs[::-1]) if node.op == "multiply" else ():
         power = _power(values, _operand(values, divisor, "reciprocal"))
         sum_of_squares = _plus_constant(values, power[0]) if power else None

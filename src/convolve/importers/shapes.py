@@ -90,7 +90,8 @@ def _broadcast(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     return broadcast(shapes)
 
 
-def _scalar(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def _over_the_batch(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+    require(len({*map(prod, shapes)}) == 1, f"samples of shapes {' and '.join(map(str, shapes))} compared")
     return ()
 
 
@@ -116,7 +117,7 @@ def _windows(attributes: Attributes, x: Shape, windows: Shape) -> Shape:
     require(len(lengths) == 1, f"a window of {len(windows)} axes over {len(sizes)} spatial axes")
     counts = []
     for size, window, stride, low, high in zip(sizes, windows, strides, lower, upper, strict=True):
-        require(window >= 1 and stride >= 1, f"a window of {window} with stride {stride}")
+        require(window >= 1 and 1 <= stride <= MAX_ELEMENTS, f"a window of {window} with stride {stride}")
         padded = size + low + high
         require(window <= padded, f"a window of {window} over {size} cells padded to {padded}")
         counts.append((padded - window) // stride + 1)
@@ -292,8 +293,8 @@ SHAPE_RULES: dict[str, tuple[Rule, tuple[int, ...]]] = {
     "top_k_values": (_top_k, (1,)),
     "top_k_indices": (_top_k, (1,)),
     # These add over the samples too: their value belongs to the batch.
-    **_one_by_one("cross_entropy_with_softmax classification_error squared_error logistic", _scalar, (2,)),
-    "sum_all": (_scalar, (1,)),
+    **_one_by_one("cross_entropy_with_softmax classification_error squared_error logistic", _over_the_batch, (2,)),
+    "sum_all": (_over_the_batch, (1,)),
 }
 
 OVER_THE_BATCH = frozenset(

@@ -10,6 +10,7 @@ from convolve.importers.cntk.model import ALL_STATIC_AXES, END_AXIS, UNKNOWN_AXE
 from convolve.importers.cntk.wire import Axis
 from convolve.importers.draft import Draft
 from convolve.importers.shapes import GraphError, Shape, require
+from convolve.importers.source import legible
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Call:
         return self.draft.shape(self.operand(index))
 
     def operand(self, index: int) -> str:
-        require(index < len(self.operands), f"operand {index + 1} is missing; there are {len(self.operands)}")
+        require(0 <= index < len(self.operands), f"operand {index + 1} is missing; there are {len(self.operands)}")
         return self.operands[index]
 
     def reshaped(self, value: str, shape: Shape) -> str:
@@ -39,7 +40,7 @@ def static_axis(axis: Axis, rank: int) -> int:
     """A CNTK axis (0 is the fastest, -1 the slowest) -> ours, 0 .. rank - 1 (0 is the slowest)."""
     index = axis.index + rank if axis.index < 0 else axis.index
     if index >= UNKNOWN_AXES - 2:
-        raise UnsupportedError(f"works along the axis {axis.name or axis.index!r}, which is no axis of a sample")
+        raise UnsupportedError(f"works along the axis {legible(axis.name) or axis.index}, which is no axis of a sample")
     if not 0 <= index < rank:
         raise GraphError(f"axis {axis.index} of a value with {rank} axes")
     return rank - 1 - index

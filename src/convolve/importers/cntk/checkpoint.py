@@ -14,7 +14,7 @@ from convolve.errors import FormatError, UnsupportedError
 from convolve.importers.cntk.v2 import read_top, to_numpy
 from convolve.importers.cntk.wire import Record, StoredArray
 from convolve.importers.graph import Array
-from convolve.importers.source import read_bytes
+from convolve.importers.source import brief, read_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def _learner(record: Record) -> LearnerState:
 
 def _sample(rates: Record, key: str) -> int:
     if not (key.isascii() and key.isdigit() and len(key) < 20):
-        raise rates.error(f"a learning rate from sample {key!r} on")
+        raise rates.error(f"a learning rate from sample {brief(key)} on")
     return int(key)
 
 

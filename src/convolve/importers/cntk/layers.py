@@ -103,7 +103,8 @@ def _kernel(call: Call) -> Shape:
     if call.attributes.flag("wholeDepth", False) and len(kernel) == 2:
         kernel = (*kernel, call.shape(1)[0])
     weight = call.shape(0)[::-1]
-    return tuple(size or weight[axis] for axis, size in enumerate(kernel[: len(weight)]))
+    require(all(kernel) or len(kernel) < len(weight), f"a kernel of {kernel} for a weight of shape {weight}")
+    return tuple(size or weight[axis] for axis, size in enumerate(kernel))
 
 
 def _require_all_channels(axis: _Axis, channels: int) -> None:
@@ -189,8 +190,9 @@ def _times(call: Call) -> str:
         contracted >= 0,
         f"a weight of shape {call.shape(0)} has no {call.attributes.integer('outputRank', 1)} output axes",
     )
-    if call.attributes.flag("flattenInput", False) and contracted == 1 and prod(call.shape(1)) == call.shape(0)[0]:
-        x = call.reshaped(x, call.shape(0)[:1])  # v1 networks feed images to matrices as they are
+    matrix, image = call.shape(0), call.shape(1)
+    if call.attributes.flag("flattenInput", False) and contracted == 1 and image[-1:] != matrix[:1] == (prod(image),):
+        x = call.reshaped(x, matrix[:1])  # v1 networks feed images to matrices as they are
     return call.add("linear", x, weight, contracted=contracted, transposed=False)
 
 

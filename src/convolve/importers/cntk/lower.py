@@ -15,6 +15,7 @@ from convolve.importers.cntk.plain import PLAIN_RULES, Rule
 from convolve.importers.draft import Draft
 from convolve.importers.graph import Graph
 from convolve.importers.shapes import GraphError
+from convolve.importers.source import legible
 
 RULES: dict[str, Rule] = {**PLAIN_RULES, **LAYER_RULES}
 
@@ -40,7 +41,7 @@ def _find(model: CntkModel, name: str) -> str:
         raise UsageError(f"{model.path}: {unknown_name('node', name, known)}")
     if len(known[name]) > 1:
         raise UsageError(
-            f"{model.path}: several nodes are called {name!r}; give one of {', '.join(sorted(known[name]))}"
+            f"{model.path}: several nodes are called {name!r}; give one of {', '.join(sorted(map(legible, known[name])))}"
         )
     return known[name].pop()
 
@@ -93,13 +94,15 @@ class _Lowering:
             else:
                 key = self.draft.parameter(variable.array, variable.learning_rate_multiplier, variable.name)
         except GraphError as error:
-            raise FormatError(self.model.path, f"byte {variable.offset}", f"{variable.uid}: {error}") from None
+            raise FormatError(self.model.path, f"byte {variable.offset}", f"{legible(variable.uid)}: {error}") from None
         self.draft.call(key, variable.name, variable.uid)
         return key
 
     def input_shape(self, variable: Variable) -> tuple[int, ...]:
         if any(size < 0 for size in variable.shape):
-            raise UnsupportedError(f"{self.model.path}: input {variable.name or variable.uid} has no fixed size")
+            raise UnsupportedError(
+                f"{self.model.path}: input {legible(variable.name or variable.uid)} has no fixed size"
+            )
         return variable.shape[::-1]
 
     def function(self, function: Function, rule: Rule, operands: list[str]) -> None:

@@ -14,6 +14,7 @@ from convolve.errors import FormatError
 from convolve.importers.cntk.wire import Axis
 from convolve.importers.graph import Array
 from convolve.importers.shapes import GraphError, Shape
+from convolve.importers.source import brief, legible
 
 # Axis indices that do not count: no static axis, all static axes, one past the last.
 DYNAMIC_AXIS, ALL_STATIC_AXES, UNKNOWN_AXES, END_AXIS, ALL_AXES = 2**31 - 1, 2**31 - 2, 2**31 - 3, 2**31 - 4, 2**31 - 5
@@ -35,7 +36,7 @@ class Attributes:
         if not isinstance(value, kinds) or (
             isinstance(value, bool) and bool not in (kinds if isinstance(kinds, tuple) else (kinds,))
         ):
-            raise GraphError(f"attribute {name!r} must be {what}, got {value!r:.80}")
+            raise GraphError(f"attribute {name!r} must be {what}, got {brief(value)}")
         return value
 
     def flag(self, name: str, default: bool | None = None) -> bool:
@@ -92,7 +93,7 @@ class Function:
 
     def __str__(self) -> str:
         """How errors call it: conv1/Convolution233."""
-        return "/".join(part for part in (self.block, self.name, self.uid) if part)
+        return "/".join(legible(part) for part in (self.block, self.name, self.uid) if part)
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,8 @@ class CntkModel:
         while uid in self.aliases:
             uid = self.aliases[uid]
             if uid in seen:
-                raise FormatError(self.path, f"byte {offset}", f"{uid!r} stands for itself")
+                raise FormatError(self.path, f"byte {offset}", f"{brief(uid)} stands for itself")
             seen.add(uid)
         if uid not in self.variables and uid not in self.functions:
-            raise FormatError(self.path, f"byte {offset}", f"{uid!r} is used but stands nowhere in the file")
+            raise FormatError(self.path, f"byte {offset}", f"{brief(uid)} is used but stands nowhere in the file")
         return uid

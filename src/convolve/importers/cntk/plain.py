@@ -10,6 +10,7 @@ from convolve.importers.cntk.call import Call, axis_position, static_axes, stati
 from convolve.importers.cntk.model import ALL_AXES, ALL_STATIC_AXES, END_AXIS
 from convolve.importers.cntk.wire import Axis
 from convolve.importers.shapes import require
+from convolve.importers.source import brief
 
 Rule = Callable[[Call], str | tuple[str, ...]]
 
@@ -60,7 +61,7 @@ _REDUCTIONS = {
 def _reduce(call: Call) -> str:
     name = call.attributes.text("reductionOpName")
     if name not in _REDUCTIONS:
-        raise UnsupportedError(f"reduction {name!r}; known are {', '.join(_REDUCTIONS)}")
+        raise UnsupportedError(f"reduction {brief(name)}; known are {', '.join(_REDUCTIONS)}")
     axes = call.attributes.items("axisVec", Axis, []) or [call.attributes.axis("axis")]
     if name == "Sum" and [axis.index for axis in axes] == [ALL_AXES]:
         return call.add("sum_all", call.operand(0))  # over the batch too: a trainer's aggregate loss

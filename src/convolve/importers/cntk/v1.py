@@ -12,6 +12,7 @@ from convolve.importers.cntk.model import Attributes, CntkModel, Function, Varia
 from convolve.importers.cntk.v1_bytes import Cursor, encoded
 from convolve.importers.cntk.v1_nodes import Content, read_content
 from convolve.importers.graph import Array
+from convolve.importers.source import brief
 
 MAGIC = encoded("BCN")
 NEWEST_VERSION = 31
@@ -99,7 +100,7 @@ def _nodes(cursor: Cursor, version: int) -> dict[str, _Node]:
         kind = cursor.text()
         uid, name = _uid_and_name(cursor.text())
         if uid in nodes:
-            raise cursor.error(f"the node {uid!r} stands twice in the file", start)
+            raise cursor.error(f"the node {brief(uid)} stands twice in the file", start)
         nodes[uid] = _Node(uid, name, read_content(cursor, kind, uid, version), start)
     cursor.marker("ENodeList")
     return nodes
@@ -121,7 +122,7 @@ def _relations(cursor: Cursor, nodes: Mapping[str, _Node]) -> dict[str, tuple[st
         names = [_uid_and_name(cursor.text())[0] for _ in range(cursor.count("operands", 2))]
         for name in (uid, *names):
             if name not in nodes:
-                raise cursor.error(f"{name!r} is used but stands nowhere in the file", start)
+                raise cursor.error(f"{brief(name)} is used but stands nowhere in the file", start)
         operands[uid] = tuple(names)
     cursor.marker("ERelation")
     if len(operands) < len(nodes):
@@ -171,7 +172,7 @@ def _shaped(cursor: Cursor, node: _Node, values: Array) -> Array:
     """The numbers with the slowest axis first: CNTK's order is that of numpy with the shape reversed."""
     shape = node.content.shape or ()
     if values.size != prod(shape):
-        raise cursor.error(f"{node.uid!r} has {values.size} numbers for the shape {shape}", node.offset)
+        raise cursor.error(f"{brief(node.uid)} has {values.size} numbers for the shape {shape}", node.offset)
     return values.reshape(shape[::-1])
 
 

@@ -17,6 +17,7 @@ from convolve.importers.cntk.v1_bytes import Cursor
 from convolve.importers.cntk.wire import Axis
 from convolve.importers.graph import Array
 from convolve.importers.shapes import Shape
+from convolve.importers.source import legible
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ def read_content(cursor: Cursor, kind: str, node: str, version: int) -> Content:
     if kind in _WITHOUT_CONTENT:
         return Content(_WITHOUT_CONTENT[kind] or kind)
     raise UnsupportedError(
-        f"{cursor.path}: byte {cursor.offset}: node {node}: the operator {kind} is not supported, and a v1 file cannot be "
-        "read past it"
+        f"{cursor.path}: byte {cursor.offset}: node {legible(node)}: the operator {legible(kind)} is not supported, and a v1 file cannot "
+        "be read past it"
     )
 
 
@@ -110,7 +111,12 @@ def _first_convolution(cursor: Cursor) -> Content:
     cursor.u32()  # the number of maps
     layout, padding = cursor.u32(), cursor.flag()
     cursor.u64()  # a limit on memory
-    fields = {"kernelShape": kernel, "strides": strides, "autoPadding": [padding, padding], "imageLayout": layout}
+    fields = {
+        "kernelShape": kernel,
+        "strides": strides,
+        "autoPadding": [padding, padding, False],
+        "imageLayout": layout,
+    }
     return Content("Convolution", {**fields, "wholeDepth": True})
 
 
@@ -183,8 +189,8 @@ def _first_batch_normalization(cursor: Cursor) -> Content:
         fields["normalizationTimeConstant"] = factor
     if written >= 0x10002:
         fields["imageLayout"], fields["runCount"] = cursor.i32(), 16 * cursor.u64()
+    fields["epsilon"] = cursor.f64() if written >= 0x10003 else 0.0
     if written >= 0x10003:
-        fields["epsilon"] = cursor.f64()
         cursor.flag()
     return Content("BatchNormalization", fields)
 
@@ -217,8 +223,9 @@ def _reshape(cursor: Cursor, version: int) -> Content:
 
 
 def _first_reshape(cursor: Cursor, version: int) -> Content:
-    rows, shape = cursor.u64(), cursor.shape(legacy=True)
-    return Content("Reshape", {"newShape": shape if shape and all(shape) else (rows,)})
+    cursor.u64()
+    cursor.shape(legacy=True)
+    return Content("LegacyReshape")  # which CNTK 2.7 refuses too
 
 
 def _slice(cursor: Cursor, version: int) -> Content:
@@ -293,6 +300,7 @@ _ALIASES = {
     "ColumnElementTimes": "ElementTimes",
     "RowElementTimes": "ElementTimes",
     "Scale": "ElementTimes",
+    "DiagTimes": "ElementTimes",
     "RowSlice": "Slice",
     "Splice": "RowStack",
     "NewReshape": "Reshape",

@@ -13,6 +13,7 @@ from convolve.errors import FormatError, UnsupportedError
 from convolve.importers.cntk.model import Attributes, CntkModel, Function, Variable
 from convolve.importers.cntk.wire import Axis, Record, StoredArray, read_message
 from convolve.importers.graph import Array
+from convolve.importers.source import brief, legible
 
 SPLIT_MAGIC = (0x636E746B).to_bytes(4, "little")
 
@@ -182,7 +183,7 @@ class _Model:
         for record in records:
             uid = record.get("uid", str)
             if uid in found:
-                raise record.error(f"{uid!r} stands twice in the file")
+                raise record.error(f"{brief(uid)} stands twice in the file")
             found[uid] = record
         return found
 
@@ -215,9 +216,11 @@ class _Model:
         if kind == "input":
             axes = len(record.list("dynamic_axis", Axis))
             if axes == 0:
-                raise UnsupportedError(f"{self.top.path}: input {name or uid} has no batch axis")
+                raise UnsupportedError(f"{self.top.path}: input {legible(name or uid)} has no batch axis")
             if axes > 1:
-                self.notes.append(f"input {name or uid} is a sequence; each element is taken as a sample of its own")
+                self.notes.append(
+                    f"input {legible(name or uid)} is a sequence; each element is taken as a sample of its own"
+                )
             return Variable(uid, name, record.get("shape", tuple), record.offset)
         array = to_numpy(record.get("value", StoredArray), self.top.path)
         return Variable(uid, name, array.shape[::-1], record.offset, array, float(kind == "parameter"))
@@ -278,7 +281,7 @@ class _Model:
                 raise record.error("a block that is its own root")
             seen.add(uid)
         if record is None:
-            raise self.top.error(f"the root {uid!r} stands nowhere in the file")
+            raise self.top.error(f"the root {brief(uid)} stands nowhere in the file")
         op = self.op(record)
         count = len(record.list("inputs", str)) if op == "Combine" else _OUTPUT_COUNTS.get(op, 1)
         return tuple(f"{outer}_Output_{index}" for index in range(count))

@@ -1,0 +1,169 @@
+"""Damages CNTK models at random and opens them: each must give a named error or an intact model, at once and in little memory.
+
+    python tests/importers/fuzz.py --count 20000 --seed 0 [--keep FOLDER]
+
+Exits with 1 if a file crashed the reader with anything but an error of convolve's own, took more than 2 seconds of
+processor time, or more memory than 4 times the file and 200 MB; FOLDER receives such files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import golden
+from convolve.errors import ConvolveError
+from convolve.importers import cntk
+from convolve.importers.build import build
+
+SECONDS, EXTRA_MEMORY = 2.0, 200 * 2**20
+
+# Varints that say: a huge length, a huge number, a negative one, nothing.
+ABSURD = [b"\xff\xff\xff\xff\x0f", b"\xff" * 9 + b"\x01", b"\xfe" * 9 + b"\x01", b"\x80" * 12, b"\0"]
+NUMBERS = [b"\xff" * 8, b"\0" * 8, b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\0\0\0\0\x01\0\0\0", b"\x10\0\0\0"]
+
+Mutation = Callable[[random.Random, bytearray], None]
+
+
+def flip_bits(rng: random.Random, data: bytearray) -> None:
+    for _ in range(rng.randint(1, 8)):
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+
+
+def set_bytes(rng: random.Random, data: bytearray) -> None:
+    for _ in range(rng.randint(1, 4)):
+        data[rng.randrange(len(data))] = rng.choice([0, 1, 2, 0x7F, 0x80, 0xFF, rng.randrange(256)])
+
+
+def truncate(rng: random.Random, data: bytearray) -> None:
+    del data[rng.randrange(len(data)) :]
+
+
+def absurd_number(rng: random.Random, data: bytearray) -> None:
+    at, value = rng.randrange(len(data)), rng.choice(ABSURD + NUMBERS)
+    data[at : at + rng.choice([0, 1, len(value)])] = value
+
+
+def remove(rng: random.Random, data: bytearray) -> None:
+    at = rng.randrange(len(data))
+    del data[at : at + rng.randint(1, 40)]
+
+
+def repeat(rng: random.Random, data: bytearray) -> None:
+    start, at = rng.randrange(len(data)), rng.randrange(len(data))
+    data[at:at] = data[start : start + rng.randint(1, 300)] * rng.choice([1, 2, 50])
+
+
+def rename(rng: random.Random, data: bytearray) -> None:
+    """One name instead of another of the same length, as often as it comes: loops and duplicates of ids."""
+    numbers = [at for at in range(len(data) - 4) if data[at : at + 4].isdigit()]
+    if not numbers:  # v1 has a zero behind each digit
+        numbers = [
+            at for at in range(len(data) - 8) if data[at : at + 8 : 2].isdigit() and not any(data[at + 1 : at + 8 : 2])
+        ]
+    if numbers:
+        step = 4 if data[numbers[0] + 1] else 8
+        source, target = rng.choice(numbers), rng.choice(numbers)
+        data[target : target + step] = data[source : source + step]
+
+
+def nest(rng: random.Random, data: bytearray) -> None:
+    """A value inside a value inside a value, put in at random."""
+    inner = b""
+    for _ in range(rng.choice([3, 60, 2000])):
+        inner = (
+            b"\x10\x09\x5a" + _varint(len(inner) + 1 + len(_varint(len(inner)))) + b"\x0a" + _varint(len(inner)) + inner
+        )
+    data[rng.randrange(len(data)) : 0] = b"\x12" + _varint(len(inner)) + inner
+
+
+def _varint(value: int) -> bytes:
+    result = bytearray()
+    while value > 0x7F:
+        result.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*result, value])
+
+
+MUTATIONS: list[Mutation] = [flip_bits, set_bytes, truncate, absurd_number, remove, repeat, rename, nest]
+
+
+def mutated(seed: int) -> tuple[str, bytes]:
+    """A damaged model and how it came about; the same for the same seed."""
+    rng = random.Random(seed)
+    archive = rng.choice(["oracle", "oracle", "more", "old"])
+    folder = "v1" if archive == "old" else rng.choice(["v1", "v2"])
+    members = [name for name in golden.archive(archive).namelist() if name.startswith(f"{folder}/")]
+    member = rng.choice(members)
+    data = bytearray(golden.read(archive, member))
+    mutations = rng.choices(MUTATIONS, k=rng.choice([1, 1, 1, 2, 3]))
+    for mutation in mutations:
+        if data:
+            mutation(rng, data)
+    return f"seed {seed}: {member}, {', '.join(m.__name__ for m in mutations)}", bytes(data)
+
+
+def open_model(data: bytes) -> str:
+    """The name of what comes of it: an error of convolve's own, or an intact model."""
+    try:
+        build(cntk.parse(data, "damaged.model"))
+    except ConvolveError as error:
+        if "\n" in str(error):
+            raise AssertionError(f"an error of more than one line: {error}") from None
+        return type(error).__name__
+    return "intact"
+
+
+@contextmanager
+def limits(size: int) -> Iterator[None]:
+    """Processor time and memory for one file of `size` bytes."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"more than {SECONDS} s of processor time")
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 4 * size + EXTRA_MEMORY, hard))
+    previous = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, previous)
+        resource.setrlimit(resource.RLIMIT_AS, (before, hard))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=20000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path)
+    arguments = parser.parse_args()
+    outcomes: Counter[str] = Counter()
+    open_model(mutated(0)[1])  # what torch loads on first use is not counted
+    for seed in range(arguments.seed, arguments.seed + arguments.count):
+        story, data = mutated(seed)
+        try:
+            with limits(len(data)):
+                outcomes[open_model(data)] += 1
+        except Exception as error:
+            outcomes["FAILED"] += 1
+            print(f"{story}: {type(error).__name__}: {error}")
+            if arguments.keep:
+                arguments.keep.mkdir(parents=True, exist_ok=True)
+                (arguments.keep / f"{seed}.model").write_bytes(data)
+    print(", ".join(f"{count} {name}" for name, count in outcomes.most_common()))
+    return 1 if outcomes["FAILED"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
