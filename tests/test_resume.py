@@ -1,0 +1,274 @@
+"""A run that is killed, interrupted or damaged goes on to the same bits, or says why it does not."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command_line import Convolve, assert_failed, assert_refused, files_in
+from processes import Command, start
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither kill -9 nor fork servers")
+
+BATCH, EPOCHS = 8, 3
+KILLS = 3  # that must have hit the middle of an epoch
+
+# What has to survive: dropout and a schedule of momenta; augmentation, averages and the best weights on a validation
+# split; another learner's state, pieces of a batch and bf16.
+VARIANTS = {
+    "plain": ["mnist", "run.threads=1"],
+    "classic": [
+        "mnist", "run.threads=2", "run.global_batch_size=20", "model.dropout=0.5:0.2", "optimizer.momentum=0:300",
+    ],
+    "modern": [
+        "mnist-fast", "run.threads=1", "run.average_epochs=0.5", "run.keep=best", "data.validation_fraction=0.25",
+    ],
+    "adam": [
+        "mnist", "run.threads=1", "optimizer.name=adam", "optimizer.momentum_unit=per_minibatch",
+        "optimizer.momentum=0.9", "optimizer.variance_momentum=0.999", "schedule.learning_rates=0.0001",
+        "run.accumulation_steps=3", "run.precision=bf16", "run.average_epochs=1",
+    ],
+}  # fmt: skip
+
+
+def command_for(variant: str, data: Path) -> list[str]:
+    """The command of a variant without its --out."""
+    recipe, *settings = VARIANTS[variant]
+    common = ["model.variant=tiny", f"run.epochs={EPOCHS}", f"run.global_batch_size={BATCH}", "run.precision=fp32"]
+    # The smallest interval: a checkpoint whenever something is logged.
+    settings = [*common, "run.checkpoint_seconds=0.001", *settings]
+    return ["train", recipe, "--data", str(data), *(f"--set={setting}" for setting in settings)]
+
+
+@pytest.mark.parametrize("variant", ["classic", "modern", "adam"])
+def test_killed_at_random_moments_it_ends_with_the_same_bits(variant: str, tiny_mnist: Path, tmp_path: Path) -> None:
+    arguments, log = command_for(variant, tiny_mnist), tmp_path / "log"
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    began = time.monotonic()
+    assert start(log, *arguments, "--out", undisturbed).outcome().code == 0
+    duration = time.monotonic() - began
+
+    moments, hits, resumed_at = random.Random(0), 0, set[int]()
+    for attempt in range(4 * KILLS):
+        if (killed / "result.json").exists():
+            assert_same_training(undisturbed, killed)
+            shutil.rmtree(killed)
+        command = start(log, *arguments, "--out", killed)
+        if attempt % 2:  # anywhere at all: as it begins, between epochs, within a checkpoint
+            time.sleep(moments.uniform(0, duration))
+        else:
+            wait_for_steps(command, killed, moments.randint(1, last_step(undisturbed) // 5))
+            time.sleep(moments.uniform(0, 0.01))
+        command.send(signal.SIGKILL)
+        code = command.outcome().code
+        assert code in (-signal.SIGKILL, 0), command.outcome().err
+        if code and has_begun(command):
+            hits += in_the_middle_of_an_epoch(killed, undisturbed)
+            resumed_at |= {event["step"] for event in events(killed) if event["event"] == "resume"}
+        if hits >= KILLS:
+            break
+    assert hits >= KILLS
+    assert any(step % steps_per_epoch(undisturbed) for step in resumed_at), "no checkpoint inside an epoch was used"
+    if not (killed / "result.json").exists():
+        assert start(log, *arguments, "--out", killed).outcome().code == 0
+    assert_same_training(undisturbed, killed)
+
+
+def has_begun(command: Command) -> bool:
+    """Whether this process, and not one before it, trains."""
+    return "training: " in command.log_text() or "resuming at step " in command.log_text()
+
+
+def wait_for_steps(command: Command, folder: Path, steps: int) -> None:
+    """Until the command has trained about `steps` steps: metrics.jsonl tells of some of them."""
+    command.wait_until(lambda: has_begun(command))
+    first = last_step(folder)
+    command.wait_until(lambda: last_step(folder) >= first + steps)
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    """The whole lines of metrics.jsonl."""
+    path = folder / "metrics.jsonl"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
+def last_step(folder: Path) -> int:
+    return max((event["step"] for event in events(folder) if "step" in event), default=0)
+
+
+def steps_per_epoch(finished: Path) -> int:
+    return last_step(finished) // EPOCHS
+
+
+def in_the_middle_of_an_epoch(folder: Path, finished: Path) -> bool:
+    """Whether the last that was heard of the run is a step inside an epoch. Each epoch's last step is told of, too."""
+    last = events(folder)[-1]
+    return bool(last["event"] == "progress" and last["step"] % steps_per_epoch(finished))
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    """The same weights to the bit, and the same losses on the way."""
+    weights = Path("model") / "weights.safetensors"
+    assert (one / weights).read_bytes() == (other / weights).read_bytes()
+    assert losses(one) == losses(other)
+    assert read(one / "result.json")["test_loss"] == read(other / "result.json")["test_loss"]
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    told = [event for event in events(folder) if event["event"] in ("progress", "epoch")]
+    return [{name: value for name, value in event.items() if name.endswith(("loss", "error"))} for event in told]
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def arguments(tiny_mnist: Path) -> list[str]:
+    """The command of the tests below, without its --out."""
+    return command_for("plain", tiny_mnist)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_once(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("undisturbed")
+    assert start(place / "log", *arguments, "--out", place / "run").outcome().code == 0
+    return place / "run"
+
+
+@pytest.fixture(scope="module")
+def killed_once(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("killed")
+    folder = place / "run"
+    command = start(place / "log", *arguments, "--out", folder)
+    command.wait_until(lambda: last_step(folder) > 90 and len(list((folder / "checkpoints").glob("*.json"))) > 1)
+    command.send(signal.SIGKILL)
+    assert command.outcome().code == -signal.SIGKILL
+    return folder
+
+
+@pytest.fixture
+def undisturbed(undisturbed_once: Path, tmp_path: Path) -> Path:
+    """A finished run."""
+    return shutil.copytree(undisturbed_once, tmp_path / "undisturbed")
+
+
+@pytest.fixture
+def killed(killed_once: Path, tmp_path: Path) -> Path:
+    """A run that was killed inside its second epoch, with two checkpoints."""
+    return shutil.copytree(killed_once, tmp_path / "killed")
+
+
+def test_ctrl_c_says_how_to_go_on(arguments: list[str], tmp_path: Path, undisturbed: Path, convolve: Convolve) -> None:
+    folder = tmp_path / "run"
+    command = start(tmp_path / "log", *arguments, "--out", folder)
+    wait_for_steps(command, folder, 100)
+    command.send(signal.SIGINT)
+    assert_failed(command.outcome(), 130, "interrupted", str(folder), "the same command again")
+    assert not any(name.endswith(".tmp") for name in files_in(folder))
+    outcome = convolve(*arguments, "--out", folder)
+    assert (outcome.code, "resuming at step " in outcome.err) == (0, True)
+    assert_same_training(undisturbed, folder)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    arguments: list[str], killed: Path, undisturbed: Path, convolve: Convolve
+) -> None:
+    older, newest = sorted((killed / "checkpoints").glob("*.safetensors"))
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    outcome = convolve(*arguments, "--out", killed)
+    assert f"{newest.stem} is damaged" in outcome.err
+    assert f"resuming at step {int(older.stem.removeprefix('step-'))}:" in outcome.err
+    assert_same_training(undisturbed, killed)
+
+
+def test_damaged_checkpoints_alone_are_refused(arguments: list[str], killed: Path, convolve: Convolve) -> None:
+    for path in (killed / "checkpoints").glob("*.json"):
+        path.write_text("{")
+    before = files_in(killed)
+    assert_refused(convolve(*arguments, "--out", killed), 3, "every checkpoint", str(killed), "--restart")
+    assert files_in(killed) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (["--set=run.epochs=4"], f"run.epochs: {EPOCHS} -> 4"),
+        (["--set=schedule.learning_rates=0.5:0.25"], "schedule.learning_rates: "),
+        (["--data", "sample"], "the data"),
+        (["--from", "{other}"], "--from: None -> "),
+    ],
+)
+def test_going_on_as_another_run_is_refused(
+    change: list[str], difference: str, arguments: list[str], killed: Path, undisturbed: Path, convolve: Convolve
+) -> None:
+    before = {name: (killed / name).read_bytes() for name in files_in(killed)}
+    words = [word.format(other=undisturbed) for word in change]
+    outcome = convolve(*arguments, *words, "--out", killed)
+    assert_refused(outcome, 1, str(killed), difference, "--restart", "--out")
+    assert {name: (killed / name).read_bytes() for name in files_in(killed)} == before
+
+
+def test_restart_begins_anew_and_touches_nothing_else(
+    arguments: list[str], killed: Path, undisturbed: Path, convolve: Convolve
+) -> None:
+    (killed / "notes.txt").write_text("mine")
+    outcome = convolve(*arguments, "--out", killed, "--restart")
+    assert (outcome.code, "training: " in outcome.err) == (0, True)
+    assert_same_training(undisturbed, killed)
+    assert files_in(killed) == sorted([*files_in(undisturbed), "notes.txt"])
+
+
+@pytest.mark.parametrize("mistake", [["--data", "nowhere"], ["--set=model.name=x"], ["--from", "nowhere"]])
+def test_restart_with_a_mistake_costs_nothing(
+    mistake: list[str], arguments: list[str], undisturbed: Path, convolve: Convolve
+) -> None:
+    before = files_in(undisturbed)
+    outcome = convolve(*arguments, *mistake, "--out", undisturbed, "--restart")
+    assert outcome.code in (2, 3), outcome.err
+    assert files_in(undisturbed) == before
+
+
+def test_what_a_kill_left_half_written_is_swept(
+    arguments: list[str], killed: Path, undisturbed: Path, convolve: Convolve
+) -> None:
+    for name in (".start.json.77.tmp", "checkpoints/.step-00000099.safetensors.77.tmp", "model/.model.json.77.tmp"):
+        (killed / name).parent.mkdir(exist_ok=True)
+        (killed / name).write_text("half")
+    (killed / "checkpoints" / "step-00000001.safetensors").write_text("its JSON was never written")
+    assert convolve(*arguments, "--out", killed).code == 0
+    assert files_in(killed) == files_in(undisturbed)
+
+
+def test_a_run_killed_as_it_began_starts(arguments: list[str], undisturbed: Path, convolve: Convolve) -> None:
+    folder = undisturbed.with_name("began")
+    folder.mkdir()
+    shutil.copy(undisturbed / "recipe.json", folder)
+    (folder / ".start.json.77.tmp").write_text("half")
+    assert convolve(*arguments, "--out", folder).code == 0
+    assert_same_training(undisturbed, folder)
+
+
+def test_a_finished_run_is_not_trained_again(arguments: list[str], undisturbed: Path, convolve: Convolve) -> None:
+    outcome = convolve(*arguments, "--out", undisturbed)
+    assert_refused(outcome, 2, "finished", str(undisturbed), "--restart")
+    assert convolve("train", undisturbed, *arguments[2:], "--out", undisturbed.with_name("again")).code == 0
+    assert_same_training(undisturbed, undisturbed.with_name("again"))
+
+
+def test_a_killed_run_has_a_report(killed: Path, convolve: Convolve) -> None:
+    with (killed / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "prog')  # a line cut by the kill
+    assert convolve("report", killed).code == 0
+    assert (killed / "report.html").stat().st_size > 10_000
