@@ -226,8 +226,8 @@ class _Reader:
             fitted_TD: np.ndarray = rows_TD.astype(stream.dtype)
         if (changed_TD := fitted_TD != rows_TD).any():
             t, d = np.argwhere(changed_TD)[0]
-            what = f"value {d + 1} of stream {stream.name!r} is {rows_TD[t, d]:g}, no {np.dtype(stream.dtype)}"
-            raise FormatError(self._path, f"line {lines_T[t]}", f"{what}; correct it or read float32")
+            what = f"value {d + 1} of stream {stream.name!r}, {rows_TD[t, d]:g}, is no {np.dtype(stream.dtype)}"
+            raise FormatError(self._path, f"line {lines_T[t]}", f"{what}; correct it, or read float32")
         return fitted_TD
 
 
