@@ -83,11 +83,14 @@ class SequenceParser:
     def __init__(self, path: object, streams: Sequence[StreamSpec], max_errors: int) -> None:
         self._path = path
         self._streams = {stream.token: stream for stream in streams}
+        main = [stream.token for stream in streams if stream.defines_mb_size]
+        self._checked = main or [stream.token for stream in streams]
         self._max_errors = self._errors_left = max_errors
 
     def parse(self, lines: Sequence[bytes], first_line: int, expected: int) -> list[Samples]:
-        """What the sequence on `lines` holds of each stream; the longest must have `expected` samples.
+        """What the sequence on `lines` holds of each stream.
 
+        The longest stream, or the one that defines the minibatch size, must have `expected` samples.
         Raises `FormatError` with line and column at the first mistake beyond the budget.
         """
         found = {name: Samples() for name in self._streams}
@@ -98,7 +101,7 @@ class SequenceParser:
             if not samples.rows:
                 what = f"the sequence that begins here has no (valid) sample of stream {name.decode()!r}; add one"
                 raise FormatError(self._path, f"line {first_line}, column 1", what)
-        longest = max(len(samples.rows) for samples in found.values())
+        longest = max(len(found[name].rows) for name in self._checked)
         if longest != expected:
             what = f"the sequence that begins here has {longest} samples of a stream, expected {expected}"
             self._tolerate(first_line, 0, f"{what}; put one on each line")
