@@ -5,84 +5,94 @@ Recognition goes by structure, never by a name alone, so that the new graph comp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from convolve.importers.graph import Graph, Node, Parameter, Value, pruned
+from convolve.importers.graph import Array, Graph, Node, Parameter, Value, pruned
 
 Values = dict[str, Value]
 
 
 def recognise(graph: Graph) -> Graph:
-    """The graph with reshaped parameters as parameters, biases moved into their layers, and response normalization that
-    is spelled out in full found again."""
+    """The graph with what is done to a parameter alone done once, biases moved into their layers, and response
+    normalization that is spelled out in full found again."""
     graph = _folded(graph)
     values, uses = graph.values(), graph.uses()
-    bias = _biased(values, uses)
-    nodes = tuple(bias(node) or _normalized(values, node) or node for node in graph.nodes)
+    nodes = tuple(_with_bias(values, uses, node) or _normalized(values, node) or node for node in graph.nodes)
     return pruned(replace(graph, nodes=nodes))
 
 
+# -- parameters and biases --------------------------------------------------------------------------------------------
+
+
 def _folded(graph: Graph) -> Graph:
-    """A parameter that is read once, by a `reshape`, becomes the reshaped parameter."""
-    values, uses = graph.values(), graph.uses()
-    folded: dict[str, Parameter] = {}
+    """What is computed from parameters that nothing else reads becomes a parameter: a mean spliced from three numbers.
+
+    Trainable parameters are only reshaped; anything else would change what is learned.
+    """
+    uses = graph.uses()
+    parameters = {value.name: value for value in graph.parameters}
+    nodes = []
     for node in graph.nodes:
-        source = values[node.inputs[0]]
-        if node.op == "reshape" and isinstance(source, Parameter) and uses[source.name] == 1:
-            folded[node.name] = replace(source, name=node.name, array=source.array.reshape(node.shape))
-    return replace(
-        graph,
-        parameters=(*graph.parameters, *folded.values()),
-        nodes=tuple(node for node in graph.nodes if node.name not in folded),
-    )
+        sources = [parameters[name] for name in node.inputs if name in parameters and uses[name] == 1]
+        frozen = not any(source.learning_rate_multiplier for source in sources)
+        if node.op in _FOLDS and len(sources) == len(node.inputs) and (frozen or node.op == "reshape"):
+            array = _FOLDS[node.op](node, [source.array for source in sources])
+            name = node.source or sources[0].source
+            parameters[node.name] = replace(sources[0], name=node.name, array=array, source=name)
+        else:
+            nodes.append(node)
+    return replace(graph, parameters=tuple(parameters.values()), nodes=tuple(nodes))
 
 
-def _biased(values: Values, uses: dict[str, int]) -> Callable[[Node], Node | None]:
-    """A function: `add` of a weighted sum and a parameter -> the weighted sum with a third operand."""
+def _reciprocal(node: Node, arrays: list[Array]) -> Array:
+    return np.divide(1, arrays[0], out=np.zeros_like(arrays[0]), where=arrays[0] != 0)
 
-    def recognised(node: Node) -> Node | None:
-        for product_name, bias_name in (node.inputs, node.inputs[::-1]) if node.op == "add" else ():
-            product, bias = values[product_name], values[bias_name]
-            if (
-                isinstance(product, Node)
-                and product.op in _BIAS_SHAPES
-                and len(product.inputs) == 2
-                and uses[product_name] == 1
-                and isinstance(bias, Parameter)
-                and isinstance(weight := values[product.inputs[1]], Parameter)
-                and bias.shape == _BIAS_SHAPES[product.op](product, weight)
-            ):
-                return replace(node, op=product.op, inputs=(*product.inputs, bias_name), attributes=product.attributes)
+
+_FOLDS: dict[str, Callable[[Node, list[Array]], Array]] = {
+    "reshape": lambda node, arrays: arrays[0].reshape(node.shape),
+    "concatenate": lambda node, arrays: np.concatenate(arrays, node.integer("axis")),
+    "reciprocal": _reciprocal,
+}
+
+
+def _with_bias(values: Values, uses: Mapping[str, int], node: Node) -> Node | None:
+    """A weighted sum plus a parameter of the right shape -> the weighted sum with the parameter as its bias."""
+    for product_name, bias_name in _either_order(node, "add"):
+        product, bias = values[product_name], values[bias_name]
+        if (
+            isinstance(product, Node)
+            and uses[product_name] == 1
+            and isinstance(bias, Parameter)
+            and bias.shape == _bias_shape(values, product)
+        ):
+            return replace(node, op=product.op, inputs=(*product.inputs, bias_name), attributes=product.attributes)
+    return None
+
+
+def _bias_shape(values: Values, product: Node) -> tuple[int, ...] | None:
+    """The shape that a bias of this node has in the graph; None where the node takes none."""
+    if product.op not in ("convolution", "convolution_transpose", "linear") or len(product.inputs) != 2:
         return None
-
-    return recognised
-
-
-def _one_each_channel(product: Node, weight: Parameter) -> tuple[int, ...]:
+    weight = values[product.inputs[1]]
+    if not isinstance(weight, Parameter):
+        return None
+    if product.op == "linear":
+        transposed = product.attributes["transposed"]
+        return weight.shape[:1] if transposed else weight.shape[product.integer("contracted") :]
     return (product.shape[0],) + (1,) * (len(product.shape) - 1)
 
 
-def _one_each_output(product: Node, weight: Parameter) -> tuple[int, ...]:
-    return (
-        weight.shape[:1] if product.attributes["transposed"] else weight.shape[int(product.attributes["contracted"]) :]
-    )
-
-
-_BIAS_SHAPES = {
-    "convolution": _one_each_channel,
-    "convolution_transpose": _one_each_channel,
-    "linear": _one_each_output,
-}
+# -- local response normalization -------------------------------------------------------------------------------------
 
 
 def _normalized(values: Values, node: Node) -> Node | None:
     """x / (k + alpha / n * sum of x^2 over n channels)^beta; CNTK writes x * 1 / exp(beta * log(k + ...))."""
-    for x, divisor in (node.inputs, node.inputs[::-1]) if node.op == "multiply" else ():
+    for x, divisor in _either_order(node, "multiply"):
         power = _power(values, _operand(values, divisor, "reciprocal"))
-        sum_of_squares = _plus_constant(values, power[0]) if power else None
+        sum_of_squares = _with_constant(values, power[0], "add") if power else None
         window = _window_of_squares(values, sum_of_squares[0], x) if sum_of_squares else None
         if power and sum_of_squares and window:
             size, scale = window
@@ -100,10 +110,6 @@ def _power(values: Values, name: str | None) -> tuple[str, float] | None:
     scaled = _with_constant(values, _operand(values, name, "exp"), "multiply")
     base = _operand(values, scaled[0], "log") if scaled else None
     return (base, scaled[1]) if base and scaled else None
-
-
-def _plus_constant(values: Values, name: str) -> tuple[str, float] | None:
-    return _with_constant(values, name, "add")
 
 
 def _window_of_squares(values: Values, name: str, x: str) -> tuple[int, float] | None:
@@ -138,12 +144,16 @@ def _operand(values: Values, name: str | None, op: str) -> str | None:
 
 def _with_constant(values: Values, name: str | None, op: str) -> tuple[str, float] | None:
     """`op` of a value and a constant, in either order -> (value, constant)."""
-    node = values.get(name or "")
-    for value, constant in (node.inputs, node.inputs[::-1]) if isinstance(node, Node) and node.op == op else ():
+    for value, constant in _either_order(values.get(name or ""), op):
         number = _constant(values, constant)
         if number is not None:
             return value, number
     return None
+
+
+def _either_order(node: Value | None, op: str) -> Iterable[tuple[str, ...]]:
+    """The two operands of the node in both orders, if it is an `op`."""
+    return (node.inputs, node.inputs[::-1]) if isinstance(node, Node) and node.op == op else ()
 
 
 def _constant(values: Values, name: str) -> float | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convolve.errors import UnsupportedError
-from convolve.importers.cntk.model import ALL_STATIC_AXES, END_AXIS, UNKNOWN_AXES, Attributes
+from convolve.importers.cntk.model import ALL_AXES, ALL_STATIC_AXES, END_AXIS, Attributes
 from convolve.importers.cntk.wire import Axis
 from convolve.importers.draft import Draft
 from convolve.importers.shapes import GraphError, Shape, require
@@ -39,7 +39,7 @@ class Call:
 def static_axis(axis: Axis, rank: int) -> int:
     """A CNTK axis (0 is the fastest, -1 the slowest) -> ours, 0 .. rank - 1 (0 is the slowest)."""
     index = axis.index + rank if axis.index < 0 else axis.index
-    if index >= UNKNOWN_AXES - 2:
+    if index >= ALL_AXES:
         raise UnsupportedError(f"works along the axis {legible(axis.name) or axis.index}, which is no axis of a sample")
     if not 0 <= index < rank:
         raise GraphError(f"axis {axis.index} of a value with {rank} axes")

@@ -40,9 +40,8 @@ def _find(model: CntkModel, name: str) -> str:
     if name not in known:
         raise UsageError(f"{model.path}: {unknown_name('node', name, known)}")
     if len(known[name]) > 1:
-        raise UsageError(
-            f"{model.path}: several nodes are called {name!r}; give one of {', '.join(sorted(map(legible, known[name])))}"
-        )
+        uids = ", ".join(sorted(map(legible, known[name])))
+        raise UsageError(f"{model.path}: several nodes are called {name!r}; give one of {uids}")
     return known[name].pop()
 
 

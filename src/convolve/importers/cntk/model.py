@@ -16,8 +16,11 @@ from convolve.importers.graph import Array
 from convolve.importers.shapes import GraphError, Shape
 from convolve.importers.source import brief, legible
 
-# Axis indices that do not count: no static axis, all static axes, one past the last.
-DYNAMIC_AXIS, ALL_STATIC_AXES, UNKNOWN_AXES, END_AXIS, ALL_AXES = 2**31 - 1, 2**31 - 2, 2**31 - 3, 2**31 - 4, 2**31 - 5
+# Indices that mean no one axis of a sample. 2**31 - 3, unknown axes, never gets into a file that can be used.
+DYNAMIC_AXIS = 2**31 - 1
+ALL_STATIC_AXES = 2**31 - 2
+END_AXIS = 2**31 - 4
+ALL_AXES = 2**31 - 5
 
 
 @dataclass(frozen=True)
@@ -29,40 +32,39 @@ class Attributes:
     def __contains__(self, name: str) -> bool:
         return self.values.get(name) is not None
 
-    def _get(self, name: str, kinds: type | tuple[type, ...], what: str, default: Any) -> Any:
+    def _get(self, name: str, kinds: Sequence[type], what: str, default: Any) -> Any:
         value = self.values.get(name)
         if value is None:
             value = default
-        if not isinstance(value, kinds) or (
-            isinstance(value, bool) and bool not in (kinds if isinstance(kinds, tuple) else (kinds,))
-        ):
+        if type(value) not in kinds:  # exactly: a truth value is no number
             raise GraphError(f"attribute {name!r} must be {what}, got {brief(value)}")
         return value
 
     def flag(self, name: str, default: bool | None = None) -> bool:
-        return bool(self._get(name, bool, "true or false", default))
+        return bool(self._get(name, [bool], "true or false", default))
 
     def integer(self, name: str, default: int | None = None) -> int:
-        return int(self._get(name, int, "a whole number", default))
+        return int(self._get(name, [int], "a whole number", default))
 
     def number(self, name: str, default: float | None = None) -> float:
-        return float(self._get(name, (int, float), "a number", default))
+        return float(self._get(name, [int, float], "a number", default))
 
     def text(self, name: str) -> str:
-        return str(self._get(name, str, "a text", None))
+        return str(self._get(name, [str], "a text", None))
 
     def shape(self, name: str, default: Shape | None = None) -> Shape:
-        return tuple(self._get(name, tuple, "a shape", default))
+        return tuple(self._get(name, [tuple], "a shape", default))
 
     def axis(self, name: str, default: Axis | None = None) -> Axis:
-        axis: Axis = self._get(name, Axis, "an axis", default)
+        axis: Axis = self._get(name, [Axis], "an axis", default)
         return axis
 
     def items(self, name: str, kind: type, default: Sequence[Any] | None = None) -> list[Any]:
         """A list of values of one `kind`."""
-        values = self._get(name, (list, tuple), "a list", default)
-        if not all(isinstance(value, kind) for value in values):
-            raise GraphError(f"attribute {name!r} must hold {kind.__name__} values, got {values!r:.80}")
+        values = self._get(name, [list, tuple], "a list", default)
+        for value in values:
+            if type(value) is not kind:
+                raise GraphError(f"attribute {name!r} must hold values of type {kind.__name__}, got {brief(value)}")
         return list(values)
 
 
@@ -93,7 +95,7 @@ class Function:
 
     def __str__(self) -> str:
         """How errors call it: conv1/Convolution233."""
-        return "/".join(legible(part) for part in (self.block, self.name, self.uid) if part)
+        return "/".join(legible(part) for part in dict.fromkeys((self.block, self.name, self.uid)) if part)
 
 
 @dataclass(frozen=True)

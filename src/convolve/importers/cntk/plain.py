@@ -8,7 +8,7 @@ from math import prod
 from convolve.errors import UnsupportedError
 from convolve.importers.cntk.call import Call, axis_position, static_axes, static_axis
 from convolve.importers.cntk.model import ALL_AXES, ALL_STATIC_AXES, END_AXIS
-from convolve.importers.cntk.wire import Axis
+from convolve.importers.cntk.wire import MAX_RANK, Axis
 from convolve.importers.shapes import require
 from convolve.importers.source import brief
 
@@ -127,12 +127,12 @@ def _slice(call: Call) -> str:
 
 
 def _splice(call: Call) -> str:
-    """Side by side along an axis, which may be a new one behind the slowest."""
+    """Side by side along an axis, which may be one behind the slowest: three constants along axis 2 make (3, 1, 1)."""
     axis = call.attributes.axis("axis", Axis(0, ""))
-    ranks = [len(call.shape(index)) for index in range(len(call.operands))]
-    rank = max(*ranks, axis.index + 1 if 0 <= axis.index < 2 * max(ranks) + 2 else 0)
-    shapes = [(1,) * (rank - len(call.shape(index))) + call.shape(index) for index in range(len(call.operands))]
-    values = [call.reshaped(value, shape) for value, shape in zip(call.operands, shapes, strict=True)]
+    shapes = [call.draft.shape(value) for value in call.operands]
+    rank = max([min(axis.index, MAX_RANK) + 1, *map(len, shapes)])
+    padded = [(1,) * (rank - len(shape)) + shape for shape in shapes]
+    values = [call.reshaped(value, shape) for value, shape in zip(call.operands, padded, strict=True)]
     return call.add("concatenate", *values, axis=static_axis(axis, rank))
 
 

@@ -37,10 +37,12 @@ def read_content(cursor: Cursor, kind: str, node: str, version: int) -> Content:
     if kind in _READERS:
         return _READERS[kind](cursor, version)
     if kind in _WITHOUT_CONTENT:
-        return Content(_WITHOUT_CONTENT[kind] or kind)
+        return Content(kind)
+    if kind in _RENAMED or kind in _INCOMPLETE:
+        return Content(_RENAMED.get(kind) or _INCOMPLETE[kind])
+    place = f"{cursor.path}: byte {cursor.offset}: node {legible(node)}"
     raise UnsupportedError(
-        f"{cursor.path}: byte {cursor.offset}: node {legible(node)}: the operator {legible(kind)} is not supported, and a v1 file cannot "
-        "be read past it"
+        f"{place}: the operator {legible(kind)} is not supported, and a v1 file cannot be read past it"
     )
 
 
@@ -307,71 +309,70 @@ _ALIASES = {
     "ReconcileMBLayout": "ReconcileDynamicAxis",
 }
 
-# Nodes that store nothing, and their v2 names where those differ. OneHot, Padding and TopK do have attributes, but CNTK
-# writes none: they are refused by name when they are needed.
-_WITHOUT_CONTENT = {
+# Nodes that store nothing.
+_WITHOUT_CONTENT = frozenset(
+    [
+        "Plus",
+        "Minus",
+        "ElementTimes",
+        "Sigmoid",
+        "StableSigmoid",
+        "Tanh",
+        "Softmax",
+        "LogSoftmax",
+        "Hardmax",
+        "Log",
+        "Exp",
+        "Sqrt",
+        "Reciprocal",
+        "Abs",
+        "Negate",
+        "Floor",
+        "Clip",
+        "Sin",
+        "Tan",
+        "Asin",
+        "Acos",
+        "Atan",
+        "Sinh",
+        "Cosh",
+        "Asinh",
+        "Atanh",
+        "Equal",
+        "NotEqual",
+        "Less",
+        "LessEqual",
+        "Greater",
+        "GreaterEqual",
+        "Pass",
+        "LogPlus",
+        "Pow",
+        "StopGradient",
+        "CrossEntropyWithSoftmax",
+        "CrossEntropy",
+        "ClassificationError",
+        "Logistic",
+        "SumColumnElements",
+        "MatrixL1Reg",
+        "MatrixL2Reg",
+        "CosDistance",
+        "PerDimMeanVarNormalization",
+        "PerDimMeanVarDeNormalization",
+        "DynamicAxis",
+        "ReconcileDynamicAxis",
+        "OutputMultiplexer",
+    ]
+)
+
+# Those that have another name in v2 files.
+_RENAMED = {
     "RectifiedLinear": "ReLU",
     "ExponentialLinearUnit": "ELU",
     "Cosine": "Cos",
     "If": "Select",
     "SquareError": "SquaredError",
     "SumElements": "SumAll",
-    "OneHot": "OneHot in a v1 file, which does not hold its attributes,",
-    "Padding": "Padding in a v1 file, which does not hold its attributes,",
-    "TopK": "TopK in a v1 file, which does not hold its attributes,",
-    **dict.fromkeys(
-        [
-            "Plus",
-            "Minus",
-            "ElementTimes",
-            "Sigmoid",
-            "StableSigmoid",
-            "Tanh",
-            "Softmax",
-            "LogSoftmax",
-            "Hardmax",
-            "Log",
-            "Exp",
-            "Sqrt",
-            "Reciprocal",
-            "Abs",
-            "Negate",
-            "Floor",
-            "Clip",
-            "Sin",
-            "Tan",
-            "Asin",
-            "Acos",
-            "Atan",
-            "Sinh",
-            "Cosh",
-            "Asinh",
-            "Atanh",
-            "Equal",
-            "NotEqual",
-            "Less",
-            "LessEqual",
-            "Greater",
-            "GreaterEqual",
-            "Pass",
-            "LogPlus",
-            "StopGradient",
-            "Pow",
-            "CrossEntropyWithSoftmax",
-            "CrossEntropy",
-            "ClassificationError",
-            "Logistic",
-            "SumColumnElements",
-            "MatrixL1Reg",
-            "MatrixL2Reg",
-            "CosDistance",
-            "DiagTimes",
-            "PerDimMeanVarNormalization",
-            "PerDimMeanVarDeNormalization",
-            "DynamicAxis",
-            "ReconcileDynamicAxis",
-            "OutputMultiplexer",
-        ],
-        "",
-    ),
 }
+
+# Those that do have attributes, but CNTK writes none: they are refused by name when they are needed.
+_INCOMPLETE = {name: f"{name} (a v1 file does not hold its attributes)" for name in ("OneHot", "Padding", "TopK")}
