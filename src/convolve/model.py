@@ -76,7 +76,7 @@ class Model:
     def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
         """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names."""
         names, fitted, images = [], [], []
-        for name, image_HWC in read_images(paths, grey=self.preprocess.channels == 1):
+        for name, image_HWC in read_images(paths):
             image_CHW, done = fit_image(image_HWC, self.preprocess)
             names.append(name)
             fitted.append(done)

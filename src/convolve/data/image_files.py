@@ -16,12 +16,17 @@ from convolve.formats.decode import decode_image
 ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
-def read_images(paths: Sequence[str | Path], *, grey: bool) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, image_HWC uint8: grey, or BGR) of every image in `paths`, folders and zips in the order of their names."""
+def read_images(paths: Sequence[str | Path]) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, image_HWC uint8) of every image in `paths`, folders and zips in the order of their names.
+
+    C is 1 for an image without colour, however it is stored, and 3 (BGR) for any other.
+    """
     with ByteReader() as reader:
         for path in map(Path, paths):
             for location in _locations(path):
-                yield str(location), decode_image(reader.read(location), location, grey=grey)
+                image_HWC = decode_image(reader.read(location), location)
+                colourless = (image_HWC == image_HWC[:, :, :1]).all()
+                yield str(location), image_HWC[:, :, :1] if colourless else image_HWC
 
 
 def _locations(path: Path) -> list[Location]:
