@@ -33,7 +33,7 @@ class Evaluation:
         if self.probabilities_NK.shape[1] <= 5:
             return None
         top_N5 = self.probabilities_NK.topk(5, dim=1).indices
-        return 1 - int((top_N5 == self.labels_N[:, None]).sum()) / len(self.labels_N)
+        return int((top_N5 != self.labels_N[:, None]).all(1).sum()) / len(self.labels_N)
 
 
 def evaluate(
