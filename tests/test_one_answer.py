@@ -1,0 +1,140 @@
+"""Training's last evaluation, `evaluate` and `predict` give one answer on every image, and it is the right one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from command_line import Convolve
+from convolve.formats.idx import read_idx
+from processes import start
+
+RECIPES = {
+    "last": ["mnist", "--set=schedule.learning_rates=0.01", "--set=model.dropout=0"],
+    "average": ["mnist-fast", "--set=run.average_epochs=0.5"],
+    "best": ["mnist-fast", "--set=run.keep=best", "--set=data.validation_fraction=0.2"],
+}
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def run(request: pytest.FixtureRequest, tiny_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of each kind of final weights."""
+    place = tmp_path_factory.mktemp("run")
+    settings = ("model.variant=tiny", "run.epochs=6", "run.global_batch_size=32", "run.threads=1")
+    words = [*RECIPES[request.param], "--data", tiny_mnist, *(f"--set={setting}" for setting in settings)]
+    outcome = start(place / "log", "train", *words, "--out", place / "run").outcome()
+    assert outcome.code == 0, outcome.err
+    return place / "run"
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny MNIST as `convolve prepare` writes it."""
+    place = tmp_path_factory.mktemp("prepared")
+    assert start(place / "log", "prepare", "mnist", "--source", tiny_mnist, "--out", place / "data").outcome().code == 0
+    return place / "data"
+
+
+def test_the_last_evaluation_is_what_the_weights_say(run: Path, tiny_mnist: Path) -> None:
+    last = load_file(run / "evaluation.safetensors")
+    labels_N = torch.from_numpy(read_idx(tiny_mnist / "t10k-labels-idx1-ubyte").astype(np.int64))
+    probabilities_NK = by_hand(load_file(run / "model" / "weights.safetensors"), tiny_mnist)
+    torch.testing.assert_close(last["probabilities_NK"], probabilities_NK, rtol=0, atol=1e-5)
+    assert torch.equal(last["labels_N"], labels_N)
+    wrong = int((probabilities_NK.argmax(1) != labels_N).sum())
+    result = json.loads((run / "result.json").read_text())
+    assert result["test_error"] == wrong / len(labels_N)
+    assert result["test_loss"] == pytest.approx(float(F.nll_loss(probabilities_NK.log(), labels_N)), rel=1e-5)
+    assert 0 < wrong < 0.75 * len(labels_N), "a network that knows nothing, or all, would prove little"
+
+
+def by_hand(weights: dict[str, torch.Tensor], data: Path) -> torch.Tensor:
+    """probabilities_NK of the test images, with the layers in the order in which CNTK's recipe lists them."""
+    x = torch.from_numpy(read_idx(data / "t10k-images-idx3-ubyte"))[:, None] / 256
+    for name, padding, pooled in (("conv1", 2, True), ("conv2", 0, True), ("conv3", 0, False)):
+        x = F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=padding).relu()
+        x = F.max_pool2d(x, 3, 2) if pooled else x
+    x = F.linear(x.flatten(1), weights["fc1.weight"], weights["fc1.bias"]).relu()
+    return F.linear(x, weights["fc2.weight"], weights["fc2.bias"]).softmax(1)
+
+
+@pytest.mark.parametrize("form", ["idx", "ctf"])
+def test_evaluate_says_the_same(
+    form: str, run: Path, tiny_mnist: Path, prepared: Path, tmp_path: Path, convolve: Convolve
+) -> None:
+    moved = shutil.copytree(run / "model", tmp_path / "moved")  # nothing of the run around it
+    data = tiny_mnist if form == "idx" else prepared
+    outcome = convolve("evaluate", moved, "--data", data, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    said = json.loads(outcome.out)
+    last, result = load_file(run / "evaluation.safetensors"), json.loads((run / "result.json").read_text())
+    predicted_N, labels_N = last["probabilities_NK"].argmax(1), last["labels_N"]
+    assert said["test_loss"] == pytest.approx(result["test_loss"], abs=1e-6)
+    assert (said["test_error"], said["test_error_top5"]) == (result["test_error"], result["test_error_top5"])
+    for k, row in enumerate(said["classes"]):
+        assert row == {
+            "class": str(k),
+            "samples": int((labels_N == k).sum()),
+            "errors": int(((labels_N == k) & (predicted_N != k)).sum()),
+            "false_alarms": int(((labels_N != k) & (predicted_N == k)).sum()),
+        }
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "files"])
+def test_predict_says_the_same_of_each_picture(
+    form: str, run: Path, prepared: Path, tmp_path: Path, convolve: Convolve
+) -> None:
+    pictures = prepared / "test"
+    if form == "folder":
+        paths = [pictures]
+    elif form == "zip":
+        paths = [Path(shutil.make_archive(str(tmp_path / "pictures"), "zip", pictures))]
+    else:
+        paths = sorted(pictures.rglob("*.png"), reverse=True)
+    outcome = convolve("predict", run, *paths, "--top", 10, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    images = json.loads(outcome.out)["images"]
+    last_NK = load_file(run / "evaluation.safetensors")["probabilities_NK"]
+    assert len(images) == len(last_NK)
+    for image in images:
+        said_K = {row["class"]: row["probability"] for row in image["classes"]}
+        number = int(Path(image["path"]).stem)
+        assert [said_K[str(k)] for k in range(10)] == pytest.approx(last_NK[number].tolist(), abs=1e-5)
+        assert image["classes"][0]["class"] == str(int(last_NK[number].argmax()))
+        assert image["fitted"] == ""
+
+
+def test_predict_takes_other_sizes_and_colours_and_says_so(
+    run: Path, prepared: Path, tmp_path: Path, convolve: Convolve
+) -> None:
+    small, large, red = next((prepared / "test").rglob("*.png")), tmp_path / "large.png", tmp_path / "red.png"
+    grey_HW = cv2.imread(str(small), cv2.IMREAD_GRAYSCALE)
+    assert grey_HW is not None
+    cv2.imwrite(str(large), cv2.cvtColor(grey_HW.repeat(3, axis=0).repeat(3, axis=1), cv2.COLOR_GRAY2BGR))
+    cv2.imwrite(str(red), np.stack([grey_HW * 0, grey_HW * 0, grey_HW], axis=2))
+    outcome = convolve("predict", run, small, large, "--top", 1)
+    answers = [line.split()[1:] for line in outcome.out.splitlines()]
+    assert answers[0] == answers[1]  # three times as large and stored in colour, it is the same picture
+    assert outcome.err.startswith("note: 1 of 2 images")
+    assert f"{large}: scaled and centre-cropped from 84x84 to 28x28)" in outcome.err
+    assert f"{red}: made grey)" in convolve("predict", run, red).err
+
+
+def test_predict_writes_a_table(run: Path, prepared: Path, tmp_path: Path, convolve: Convolve) -> None:
+    table = tmp_path / "new" / "table.csv"
+    assert convolve("predict", run, prepared / "test", "--top", 2, "--csv", table).code == 0
+    title, *rows = table.read_text().splitlines()
+    assert title == "path,class_1,probability_1,class_2,probability_2"
+    last_NK = load_file(run / "evaluation.safetensors")["probabilities_NK"]
+    assert len(rows) == len(last_NK)
+    for path, name, probability, _, less in (row.split(",") for row in rows):
+        assert float(probability) == pytest.approx(float(last_NK[int(Path(path).stem)][int(name)]), abs=1e-5)
+        assert float(less) <= float(probability)
