@@ -33,7 +33,7 @@ from convolve.assemble import assemble
 from convolve.atomic import write_json
 from convolve.data.sources import open_data
 from convolve.data.table import DataSet, Table
-from convolve.environment import hardware, versions
+from convolve.environment import hardware, matmul_gflops, versions
 from convolve.models import build_model
 from convolve.models.summary import summarize
 from convolve.recipe import ModelSpec
@@ -139,17 +139,6 @@ def measure_apart(side: str, data: str) -> float:
     """The same in a process of its own, so that no side inherits another's memory or threads."""
     command = [sys.executable, __file__, "--data", data, "--side", side]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def matmul_gflops(dtype: torch.dtype, size: int = 2048) -> float:
-    """GFLOP/s of a square matrix multiply: the best of ten."""
-    a, b = torch.randn(2, size, size).to(dtype)
-    seconds = []
-    for _ in range(10):
-        start = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds) / 1e9
 
 
 def time_to_error(data: str, error: float) -> dict[str, object]:

@@ -33,6 +33,7 @@ from convolve.transforms.preprocess import Preprocess
 Progress = Callable[[str, dict[str, Any]], None]
 
 WORST_MISTAKES = 48  # pictures kept for the report
+_RESULT_FROM_START = ("parameters", "precision", "device", "threads", "data_fingerprint", "versions", "hardware")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,24 @@ class Assembly:
         }
         with replacing(path / "evaluation.safetensors") as temporary:
             temporary.write_bytes(save(tensors))
+
+    def result(self, evaluation: Evaluation, total_seconds: float) -> dict[str, Any]:
+        """result.json. `train_seconds` leaves out evaluation and checkpoints; `total_seconds` is this process's."""
+        recipe, at = self.loop.recipe, self.loop.state.position
+        return {
+            "recipe": recipe.name,
+            "test_error": evaluation.error,
+            "test_error_top5": evaluation.error_top5,
+            "test_loss": evaluation.loss,
+            "epochs": at.epoch,
+            "samples_seen": at.samples_seen,
+            "train_seconds": at.train_seconds,
+            "total_seconds": total_seconds,
+            "images_per_second": at.samples_seen / at.train_seconds,
+            "data_wait_fraction": at.wait_seconds / at.train_seconds,
+            "world_size": 1,
+            "seed": recipe.run.seed,
+        } | {name: self.start[name] for name in _RESULT_FROM_START}
 
 
 def assemble(

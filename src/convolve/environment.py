@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,17 @@ def hardware() -> dict[str, Any]:
         "memory_gib": _memory_gib(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def matmul_gflops(dtype: torch.dtype, size: int = 2048) -> float:
+    """GFLOP/s of a square matrix multiply, the fastest of ten: what this processor can do."""
+    a, b = torch.randn(2, size, size).to(dtype)
+    seconds = []
+    for _ in range(10):
+        start = time.perf_counter()
+        torch.mm(a, b)
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds) / 1e9
 
 
 def usable_cores() -> int:

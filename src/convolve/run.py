@@ -9,14 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from convolve.assemble import Assembly, assemble
+from convolve.assemble import assemble
 from convolve.data.sources import fake_data, open_data
-from convolve.environment import versions
+from convolve.data.table import DataSet
 from convolve.errors import InterruptedTraining
 from convolve.model import Model, load
 from convolve.recipe import Recipe, from_mapping
 from convolve.recipes import load_recipe
-from convolve.training.evaluate import Evaluation
 from convolve.training.run_folder import RunFolder
 
 # Hears of every event of metrics.jsonl, of each step in between ("step"), and of what a user should read ("warning").
@@ -59,7 +58,7 @@ def train(
     began = time.perf_counter()
     recipe = resolve(recipe, {f"run.{name}": value for name, value in overrides.items()})
     folder = RunFolder.claim(Path(out or f"runs/{recipe.name}"), restart)
-    dataset = fake_data(recipe.data.name) if use_fake_data else open_data(recipe.data.name, data)
+    dataset = fake_data(recipe.data.name) if use_fake_data else _open(recipe.data.name, data, progress)
     parts = assemble(recipe, dataset, folder, from_model, progress)
     try:
         parts.begin(progress)
@@ -70,8 +69,15 @@ def train(
         again = "the same command again" + (", but without --restart" if restart else "")
         raise InterruptedTraining(f"interrupted; {folder.path} can be resumed: give {again}") from None
     folder.log("end", test_error=evaluation.error)
-    folder.write("result.json", _result(parts, evaluation, time.perf_counter() - began))
+    folder.write("result.json", parts.result(evaluation, time.perf_counter() - began))
     return Run(folder)
+
+
+def _open(name: str, where: str | None, progress: Progress) -> DataSet:
+    def downloading(file: str, done_bytes: int, size_bytes: int) -> None:
+        progress("download", {"file": file, "done_bytes": done_bytes, "size_bytes": size_bytes})
+
+    return open_data(name, where, downloading)
 
 
 def resolve(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:
@@ -81,23 +87,3 @@ def resolve(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:
         part, dot, name = path.partition(".")
         mapping[part] = mapping.get(part, {}) | {name: setting} if dot else setting
     return from_mapping(mapping, base=load_recipe(recipe) if isinstance(recipe, str) else recipe)
-
-
-def _result(parts: Assembly, evaluation: Evaluation, total_seconds: float) -> dict[str, Any]:
-    """The final figures. `train_seconds` leaves out evaluation and checkpoints; `total_seconds` is this process's."""
-    recipe, at, start = parts.loop.recipe, parts.loop.state.position, parts.start
-    return {
-        "recipe": recipe.name,
-        "test_error": evaluation.error,
-        "test_error_top5": evaluation.error_top5,
-        "test_loss": evaluation.loss,
-        "epochs": at.epoch,
-        "samples_seen": at.samples_seen,
-        "train_seconds": at.train_seconds,
-        "total_seconds": total_seconds,
-        "images_per_second": at.samples_seen / at.train_seconds,
-        "data_wait_fraction": at.wait_seconds / at.train_seconds,
-        "world_size": 1,
-        "seed": recipe.run.seed,
-        "versions": versions(),
-    } | {key: start[key] for key in ("parameters", "precision", "device", "threads", "data_fingerprint", "hardware")}

@@ -28,7 +28,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
 def _findings() -> dict[str, dict[str, Any]]:
     import torch
 
-    from convolve.environment import hardware, versions
+    from convolve.environment import hardware, matmul_gflops, versions
     from convolve.models import build_model
     from convolve.recipe import ModelSpec
     from convolve.training.precision import choose_precision, has_bf16_instructions
@@ -37,12 +37,16 @@ def _findings() -> dict[str, dict[str, Any]]:
     module = build_model(ModelSpec(), (1, 28, 28), 10).to(device)
     precision = choose_precision("auto", module, torch.rand(128, 1, 28, 28, device=device), device)
     distributed = torch.distributed.is_available()
+    bf16 = has_bf16_instructions()
+    rates = {"fp32": torch.float32} | ({"bf16": torch.bfloat16} if bf16 else {})
     return {
         "versions": versions(),
         "hardware": hardware(),
         "arithmetic": {
             "threads": torch.get_num_threads(), "instruction set": torch.backends.cpu.get_cpu_capability(),
-            "bf16 instructions": has_bf16_instructions(), "precision=auto": f"{precision.name} ({precision.reason})",
+            "bf16 instructions": bf16,
+            "matrix multiply": ", ".join(f"{name} {matmul_gflops(dtype):.0f} GFLOP/s" for name, dtype in rates.items()),
+            "precision=auto": f"{precision.name} ({precision.reason})",
         },
         "distributed": {
             "gloo": distributed and torch.distributed.is_gloo_available(),

@@ -65,6 +65,11 @@ class Display:
             f"epoch 1/{self.epochs}", total=total, completed=values["samples_seen"], figures=""
         )
 
+    def _download(self, values: dict[str, Any]) -> None:
+        done, size = values["done_bytes"], values["size_bytes"]
+        if done == size or time.monotonic() - self.last_line_seconds > 2:
+            self._line(f"downloading {values['file']}: {done / 1e6:.1f} of {size / 1e6:.1f} MB")
+
     def _warning(self, values: dict[str, Any]) -> None:
         self.console.print(f"warning: {values['message']}")
 

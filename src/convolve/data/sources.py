@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
+from convolve.data.download import Progress
 from convolve.data.mnist import CLASS_NAMES, load_mnist
 from convolve.data.table import DataSet, Table
 from convolve.errors import UsageError, unknown_name
 
-# name -> function of where it lies (--data; None: look in the usual places, then download)
-DATASETS: dict[str, Callable[[str | None], DataSet]] = {
+# name -> function of where it lies (--data; None: the usual places, then a download) and of who hears of a download
+DATASETS: dict[str, Callable[[str | None, Progress | None], DataSet]] = {
     "mnist": load_mnist,
 }
 
@@ -30,9 +31,12 @@ class Outline:
 _OUTLINES = {"mnist": Outline((1, 28, 28), CLASS_NAMES, 60_000, 10_000)}
 
 
-def open_data(name: str, where: str | None = None) -> DataSet:
-    """The data set `name`; raises `MissingDataError` with the way out where it cannot be found."""
-    return DATASETS[_known(name)](where)
+def open_data(name: str, where: str | None = None, progress: Progress | None = None) -> DataSet:
+    """The data set `name`; raises `MissingDataError` with the way out where it cannot be found.
+
+    `progress` hears of a download: name of the file, bytes that are there, bytes in all.
+    """
+    return DATASETS[_known(name)](where, progress)
 
 
 def outline(name: str) -> Outline:
