@@ -29,10 +29,10 @@ def assert_failed(outcome: Outcome, code: int, *words: str) -> None:
     *earlier, line = outcome.err.splitlines()
     assert line.startswith("convolve: "), outcome.err
     assert not any(text.startswith(("convolve: ", "Traceback")) for text in earlier), outcome.err
-    assert "fault of convolve" not in line
+    assert "fault of convolve" not in line, line
     for word in words:
-        assert word in line
-    assert (outcome.code, outcome.out) == (code, "")
+        assert word in line, f"{word!r} is missing in: {line}"
+    assert (outcome.code, outcome.out) == (code, ""), outcome
 
 
 def files_in(folder: Path) -> list[str]:

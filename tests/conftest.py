@@ -47,3 +47,17 @@ def tiny(tiny_mnist: Path) -> list[str]:
     """Arguments for `convolve train` that make its run small, quick and the same on every machine."""
     settings = ("model.variant=tiny", "run.epochs=2", "run.threads=1", "run.precision=fp32")
     return ["--data", str(tiny_mnist), *(word for setting in settings for word in ("--set", setting))]
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder: the tiny network with fresh weights."""
+    from convolve.model import Model
+    from convolve.models import build_model
+    from convolve.recipe import ModelSpec
+    from convolve.transforms.preprocess import Preprocess
+
+    folder, spec = tmp_path_factory.mktemp("model"), ModelSpec(variant="tiny")
+    module = build_model(spec, (1, 28, 28), 10)
+    Model(module, spec, Preprocess(1, 28, 28, 0.0, 1 / 256), tuple("0123456789"), "mnist").save(folder)
+    return folder
