@@ -1,4 +1,4 @@
-"""Damages CNTK models at random and opens them: each must give a named error or an intact model, at once and in little memory.
+"""Damages CNTK models at random and opens them: each must give a named error or an intact model, at little cost.
 
     python tests/importers/fuzz.py --count 20000 --seed 0 [--keep FOLDER]
 

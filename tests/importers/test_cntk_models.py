@@ -44,9 +44,9 @@ def test_v2_oracle(case: str) -> None:
 
 @pytest.mark.parametrize("case", golden.cases("oracle", "v1"))
 def test_v1_oracle(case: str) -> None:
-    """Cases that CNTK cannot load back itself are loaded where the file holds what is needed, and refused by name else."""
+    """Cases that CNTK itself cannot load back are loaded where the file holds what is needed, else refused by name."""
     if case in NOT_IN_V1:
-        with pytest.raises(UnsupportedError, match=f"{case}.v1: node .*(v1 file)"):
+        with pytest.raises(UnsupportedError, match=rf"{case}\.v1: node .*v1 file"):
             parse("oracle", f"v1/{case}.v1")
         return
     # v1 keeps the first of several outputs only; the others are still there by name.
@@ -63,7 +63,7 @@ def test_every_v1_case_that_cntk_calls_good_is_compared() -> None:
 @pytest.mark.parametrize("case", golden.cases("more", "v2"))
 def test_v2_more(case: str) -> None:
     if case in RECURRENT:
-        with pytest.raises(UnsupportedError, match="node .*: the operator (PastValue|Gather) is not supported"):
+        with pytest.raises(UnsupportedError, match=r"node .*: the operator (PastValue|Gather) is not supported"):
             parse("more", f"v2/{case}.model")
     else:
         compare(parse("more", f"v2/{case}.model"), golden.arrays("more", f"io/{case}.npz"), case)
@@ -148,7 +148,7 @@ def test_an_unsupported_branch_does_no_harm() -> None:
         ("CosDistance", "c", b"", ("e", "features")),
     ]
     data = bcn.model(31, nodes, outputs=["c"])
-    with pytest.raises(UnsupportedError, match="net.dnn: node c: the operator CosDistance"):
+    with pytest.raises(UnsupportedError, match=r"net\.dnn: node c: the operator CosDistance"):
         cntk.parse(data, "net.dnn")
     assert cntk.parse(data, "net.dnn", outputs=["e"]).outputs == ("e",)
 

@@ -10,6 +10,9 @@ from convolve.importers.graph import Array, Graph, Input, Node, Parameter, Value
 from convolve.importers.recognise import recognise
 from convolve.importers.shapes import OVER_THE_BATCH, SHAPE_RULES, Shape, bounded, require
 
+# Twenty times a ResNet-152; a bound on the time that a hostile file can cost.
+MAX_VALUES = 20_000
+
 
 class Draft:
     """Hands out one key for each value; `finish` replaces the keys by readable names."""
@@ -29,6 +32,7 @@ class Draft:
 
     def add(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
         """A node. Raises GraphError where the operands do not fit."""
+        require(len(self._values) < MAX_VALUES, f"more than {MAX_VALUES} operations and parameters")
         rule, operands = SHAPE_RULES[op]
         require(len(inputs) in operands if operands else bool(inputs), f"{op} of {len(inputs)} values")
         shape = bounded(rule(attributes, [self.shape(name) for name in inputs]))

@@ -152,7 +152,7 @@ def with_readable_names(graph: Graph) -> Graph:
         if not wanted:
             counts[kind] += 1
             wanted = f"{kind}_{counts[kind]}"
-        new[value.name] = _free(wanted, taken)
+        new[value.name] = _free(wanted, taken, counts)
         taken.add(new[value.name])
     return replace(
         graph,
@@ -176,9 +176,10 @@ def identifier(text: str) -> str:
 _CODE_NAMES = {*dir(builtins), *keyword.kwlist, "self", "torch", "inf", "nan", "device", "operator", "forward"}
 
 
-def _free(wanted: str, taken: set[str]) -> str:
-    name, count = wanted, 1
+def _free(wanted: str, taken: set[str], counts: Counter[str]) -> str:
+    """`wanted`, with the next number behind it where the name is taken. `counts` remembers the numbers given."""
+    name = wanted
     while name in taken or name in _CODE_NAMES:
-        count += 1
-        name = f"{wanted}_{count}"
+        counts[wanted] = max(counts[wanted], 1) + 1
+        name = f"{wanted}_{counts[wanted]}"
     return name

@@ -197,11 +197,12 @@ def _times(call: Call) -> str:
 
 
 def _transpose_times(call: Call) -> str:
-    """A^T x. A vector is a matrix of one column, as in the products of labels and logits for each sample."""
-    rank = call.attributes.integer("outputRank", 1)
-    matrix = call.shape(0)
+    """A^T x. A vector is a matrix of one column; criteria take the product of two such, labels and logits."""
+    rank, matrix = call.attributes.integer("outputRank", 1), call.shape(0)
     require(len(matrix) in (1, 2) and rank == 1, f"a transposed matrix of shape {matrix} with output rank {rank}")
-    weight = call.operand(0) if len(matrix) == 2 else call.reshaped(call.operand(0), (1, *matrix))
+    if matrix == call.shape(1) and len(matrix) == 1:
+        return call.add("reduce_sum", call.add("multiply", *call.operands), axes=(0,), keep_dims=True)
+    weight = call.reshaped(call.operand(0), (1, *matrix)) if len(matrix) == 1 else call.operand(0)
     return call.add("linear", call.operand(1), weight, contracted=1, transposed=True)
 
 

@@ -22,6 +22,9 @@ ALL_STATIC_AXES = 2**31 - 2
 END_AXIS = 2**31 - 4
 ALL_AXES = 2**31 - 5
 
+# How often a value may be handed on, from block to block; each block around it does so twice.
+MAX_ALIASES = 200
+
 
 @dataclass(frozen=True)
 class Attributes:
@@ -117,8 +120,8 @@ class CntkModel:
         seen = {uid}
         while uid in self.aliases:
             uid = self.aliases[uid]
-            if uid in seen:
-                raise FormatError(self.path, f"byte {offset}", f"{brief(uid)} stands for itself")
+            if uid in seen or len(seen) > MAX_ALIASES:
+                raise FormatError(self.path, f"byte {offset}", f"{brief(uid)} stands for itself, or is nested too deep")
             seen.add(uid)
         if uid not in self.variables and uid not in self.functions:
             raise FormatError(self.path, f"byte {offset}", f"{brief(uid)} is used but stands nowhere in the file")

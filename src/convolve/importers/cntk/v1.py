@@ -58,6 +58,8 @@ def read(data: bytes, path: object) -> CntkModel:
     operands = _relations(cursor, nodes)
     groups = _groups(cursor)
     cursor.marker("ECN")
+    if cursor.offset != len(data):
+        raise cursor.error(f"{len(data) - cursor.offset} bytes behind the end of the model")
     columns = _columns(nodes, operands)
     variables = {
         node.uid: _variable(cursor, node, node.uid in columns)
@@ -89,8 +91,6 @@ def _version(cursor: Cursor) -> int:
 
 def _nodes(cursor: Cursor, version: int) -> dict[str, _Node]:
     count = cursor.count("nodes", 6)
-    if count > 100_000:
-        raise cursor.error(f"{count} nodes")
     cursor.marker("BNodeList")
     nodes: dict[str, _Node] = {}
     for _ in range(count):

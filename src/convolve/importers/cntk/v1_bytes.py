@@ -12,7 +12,9 @@ from convolve.errors import FormatError, UnsupportedError
 from convolve.importers.graph import Array
 from convolve.importers.shapes import Shape
 
-MAX_TEXT = 1000
+# The largest models known have some 10,000 texts; a file beyond these limits is damaged or hostile.
+MAX_TEXTS = 300_000
+MAX_LETTERS = 1000
 MAX_RANK = 16
 
 
@@ -21,6 +23,7 @@ class Cursor:
 
     def __init__(self, data: bytes, path: object) -> None:
         self.data, self.path, self.offset = data, path, 0
+        self.texts_left = MAX_TEXTS
 
     def error(self, what: str, offset: int | None = None) -> FormatError:
         return FormatError(self.path, f"byte {self.offset if offset is None else offset}", what)
@@ -63,12 +66,14 @@ class Cursor:
 
     def text(self) -> str:
         start = self.offset
-        limit = min(len(self.data), start + 2 * MAX_TEXT)
-        end = start
-        while self.data[end : end + 2] != b"\0\0":
-            if end + 2 > limit:
-                raise self.error(f"a text without an end within {MAX_TEXT} letters")
-            end += 2
+        self.texts_left -= 1
+        if self.texts_left < 0:
+            raise self.error(f"more than {MAX_TEXTS} texts")
+        end = self.data.find(b"\0\0", start, start + 2 * MAX_LETTERS)
+        while end >= 0 and (end - start) % 2:  # the second half of a letter and the first of the next
+            end = self.data.find(b"\0\0", end + 1, start + 2 * MAX_LETTERS)
+        if end < 0:
+            raise self.error(f"a text without an end within {MAX_LETTERS} letters")
         self.offset = end + 2
         try:
             return self.data[start:end].decode("utf-16-le")

@@ -11,7 +11,7 @@ import numpy as np
 
 from convolve.errors import FormatError, UnsupportedError
 from convolve.importers.cntk.model import Attributes, CntkModel, Function, Variable
-from convolve.importers.cntk.wire import Axis, Record, StoredArray, read_message
+from convolve.importers.cntk.wire import MAX_DEPTH, Axis, Record, StoredArray, read_message
 from convolve.importers.graph import Array
 from convolve.importers.source import brief, legible
 
@@ -148,6 +148,8 @@ def read_top(data: bytes, path: object) -> Record:
             raise FormatError(path, f"byte {end}", f"{size} bytes of numbers in a file of {len(data)}")
         holder[key] = replace(array, values=np.frombuffer(data, array.dtype, prod(array.shape), end))
         end += size
+    if end != len(data):
+        raise FormatError(path, f"byte {end}", f"{len(data) - end} bytes that belong to no array")
     return top
 
 
@@ -192,6 +194,10 @@ class _Model:
         variables = {uid: self.variable(uid, record) for uid, record in self.by_uid(leaves).items()}
         for uid, record in self.records.items():
             self.function(uid, record)
+        for uid in variables.keys() & self.functions.keys():
+            raise FormatError(
+                self.top.path, f"byte {variables[uid].offset}", f"{brief(uid)} is the output of a function too"
+            )
         return CntkModel(
             path=self.top.path,
             origin="CNTK v2",
@@ -277,13 +283,15 @@ class _Model:
         outer, seen = uid, {uid}
         while (record := self.records.get(uid)) and self.op(record) == "Block":
             uid = self.root(record)
-            if uid in seen:
-                raise record.error("a block that is its own root")
+            if uid in seen or len(seen) > MAX_DEPTH:
+                raise record.error("a block that is its own root, or nested too deep")
             seen.add(uid)
         if record is None:
             raise self.top.error(f"the root {brief(uid)} stands nowhere in the file")
         op = self.op(record)
         count = len(record.list("inputs", str)) if op == "Combine" else _OUTPUT_COUNTS.get(op, 1)
+        if count == 0:
+            raise record.error(f"{brief(uid)} combines nothing")
         return tuple(f"{outer}_Output_{index}" for index in range(count))
 
     # -- names of blocks ----------------------------------------------------------------------------------------------
@@ -305,7 +313,7 @@ class _Model:
     def named_blocks_around(self, uid: str) -> list[str]:
         """The names of the blocks around a function, the innermost first."""
         names, seen = [], {uid}
-        while (uid := self.owners.get(uid, "")) and uid not in seen:
+        while (uid := self.owners.get(uid, "")) and uid not in seen and len(seen) <= MAX_DEPTH:
             seen.add(uid)
             if name := self.records[uid].get("name", str, ""):
                 names.append(name)

@@ -18,23 +18,24 @@ protobuf 7.36 (upb) takes 0.97 s.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convolve.errors import FormatError, UnsupportedError
 from convolve.importers.source import brief
 
 T = TypeVar("T")
+Array = NDArray[np.floating]
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
-# A ResNet-152 nests 10 deep and holds some 20,000 values; a file beyond these limits is damaged or hostile.
+# The largest models known nest 10 deep and have some 100,000 fields; a file beyond these limits is damaged or hostile.
 MAX_DEPTH = 50
-MAX_VALUES = 500_000
+MAX_FIELDS = 1_000_000
 MAX_RANK = 16
 
 
@@ -51,7 +52,7 @@ class StoredArray:
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    values: np.ndarray | None
+    values: Array | None
     offset: int
 
 
@@ -94,13 +95,13 @@ class Field(NamedTuple):
 
 def read_message(data: bytes, path: object, start: int, end: int) -> Record:
     """The Dictionary message in `data[start:end]`."""
-    return _Reader(data, path).dictionary(start, end, 0)
+    return _Reader(data, path).dictionary(Field(0, BYTES, 0, start, end))
 
 
 class _Reader:
     def __init__(self, data: bytes, path: object) -> None:
         self.data, self.path = data, path
-        self.values_left = MAX_VALUES
+        self.fields_left = MAX_FIELDS
 
     def error(self, offset: int, what: str) -> FormatError:
         return FormatError(self.path, f"byte {offset}", what)
@@ -122,17 +123,19 @@ class _Reader:
     def fields(self, start: int, end: int) -> Iterator[Field]:
         """The fields of the message in [start, end), in file order."""
         while start < end:
+            self.fields_left -= 1
+            if self.fields_left < 0:
+                raise self.error(start, f"more than {MAX_FIELDS} fields")
             tag_at = start
-            tag, start = self.varint(start, end)
+            tag, body = self.varint(start, end)
             number, kind = tag >> 3, tag & 7
             value = 0
             if kind == VARINT:
-                body = start
-                value, start = self.varint(start, end)
+                value, start = self.varint(body, end)
             elif kind in (FIXED64, FIXED32):
-                body, start = start, start + (8 if kind == FIXED64 else 4)
+                start = body + (8 if kind == FIXED64 else 4)
             elif kind == BYTES:
-                length, body = self.varint(start, end)
+                length, body = self.varint(body, end)
                 start = body + length
             else:
                 raise self.error(tag_at, f"wire type {kind}, which CNTK does not write")
@@ -145,27 +148,15 @@ class _Reader:
             raise self.error(item.start, f"field {item.number} has wire type {item.kind}, expected {kind}")
         return item
 
-    def text(self, item: Field) -> str:
-        self.expect(item, BYTES)
-        try:
-            return self.data[item.start : item.end].decode("utf-8")
-        except UnicodeDecodeError:
-            raise self.error(item.start, "a text that is not UTF-8") from None
+    # -- values; those that cannot nest have no use for the depth -----------------------------------------------------
 
-    def signed(self, item: Field) -> int:
-        """An int32 or int64: negative numbers are written as 64-bit two's complement."""
-        value = self.expect(item, VARINT).value
-        return value - (1 << 64) if value >> 63 else value
-
-    # -- messages -----------------------------------------------------------------------------------------------------
-
-    def dictionary(self, start: int, end: int, depth: int) -> Record:
-        record = Record(self.path, start)
-        for item in self.fields(start, end):
-            if item.number == 2:
-                key, value = self.entry(self.expect(item, BYTES), depth)
+    def dictionary(self, item: Field, depth: int = 0) -> Record:
+        record = Record(self.path, item.start)
+        for entry in self.fields(item.start, item.end):
+            if entry.number == 2:
+                key, value = self.entry(self.expect(entry, BYTES), depth)
                 if key in record.values:
-                    raise self.error(item.start, f"the key {brief(key)} stands twice in one dictionary")
+                    raise self.error(entry.start, f"the key {brief(key)} stands twice in one dictionary")
                 record.values[key] = value
         return record
 
@@ -173,18 +164,19 @@ class _Reader:
         key, value = "", None
         for part in self.fields(item.start, item.end):
             if part.number == 1:
-                key = self.text(part)
+                key = self.text(self.expect(part, BYTES))
             elif part.number == 2:
                 value = self.value(self.expect(part, BYTES), depth + 1)
         return key, value
 
+    def vector(self, item: Field, depth: int = 0) -> list[Any]:
+        parts = self.fields(item.start, item.end)
+        return [self.value(self.expect(part, BYTES), depth + 1) for part in parts if part.number == 1]
+
     def value(self, item: Field, depth: int) -> Any:
-        """A DictionaryValue. An absent payload means the default of the stated type."""
-        self.values_left -= 1
+        """A DictionaryValue. Where there is no payload, an empty one stands for the default of the type."""
         if depth > MAX_DEPTH:
             raise self.error(item.start, f"values nested more than {MAX_DEPTH} deep")
-        if self.values_left < 0:
-            raise self.error(item.start, f"more than {MAX_VALUES} values")
         kind, payload = 0, None
         for part in self.fields(item.start, item.end):
             if part.number == 2:
@@ -194,33 +186,39 @@ class _Reader:
         if kind == 0 and payload is None:
             return None
         if kind not in _VALUE_TYPES:
-            raise self.error(item.start, f"value type {kind}; known are 0 to 11")
-        number, wire_type, default, read = _VALUE_TYPES[kind]
-        if payload is None:
-            return default(self, item.start)
+            raise self.error(item.start, f"value type {kind}; known are 0 to {max(_VALUE_TYPES)}")
+        number, wire_type, read = _VALUE_TYPES[kind]
+        payload = payload or Field(number, wire_type, 0, item.end, item.end)
         if payload.number != number:
-            raise self.error(
-                payload.start, f"a value of type {kind} in field {payload.number}, expected field {number}"
-            )
+            raise self.error(payload.start, f"a value of type {kind} in field {payload.number}, expected {number}")
         return read(self, self.expect(payload, wire_type), depth)
 
-    def float32(self, item: Field) -> float:
-        return float(struct.unpack_from("<f", self.data, item.start)[0])
+    def flag(self, item: Field, depth: int = 0) -> bool:
+        return item.value != 0
 
-    def float64(self, item: Field) -> float:
-        return float(struct.unpack_from("<d", self.data, item.start)[0])
+    def signed(self, item: Field, depth: int = 0) -> int:
+        """An int32: negative numbers are written as 64-bit two's complement."""
+        return item.value - (1 << 64) if item.value >> 63 else item.value
 
-    def vector(self, item: Field, depth: int) -> list[Any]:
-        parts = self.fields(item.start, item.end)
-        return [self.value(self.expect(part, BYTES), depth + 1) for part in parts if part.number == 1]
+    def unsigned(self, item: Field, depth: int = 0) -> int:
+        return item.value
 
-    def shape(self, item: Field) -> tuple[int, ...]:
+    def number(self, item: Field, depth: int = 0) -> float:
+        """A float or a double, as its size says."""
+        size = item.end - item.start
+        return float(np.frombuffer(self.data, f"<f{size}", 1, item.start)[0]) if size else 0.0
+
+    def text(self, item: Field, depth: int = 0) -> str:
+        try:
+            return self.data[item.start : item.end].decode("utf-8")
+        except UnicodeDecodeError:
+            raise self.error(item.start, "a text that is not UTF-8") from None
+
+    def shape(self, item: Field, depth: int = 0) -> tuple[int, ...]:
         """Dimensions, the fastest first. CNTK's special values come out negative: -1 inferred, -2 unknown, -3 free."""
         dims: list[int] = []
         for part in self.fields(item.start, item.end):
-            if part.number != 1:
-                continue
-            at = part.start
+            at = self.expect(part, BYTES).start
             while at < part.end:
                 value, at = self.varint(at, part.end)
                 dims.append(value - (1 << 64) if value >> 63 else value)
@@ -228,43 +226,38 @@ class _Reader:
                     raise self.error(part.start, f"a shape of more than {MAX_RANK} dimensions")
         return tuple(dims)
 
-    def axis(self, item: Field) -> Axis:
+    def axis(self, item: Field, depth: int = 0) -> Axis:
         index, name = 0, ""
         for part in self.fields(item.start, item.end):
             if part.number == 1:
-                index = self.signed(part)
+                index = self.signed(self.expect(part, VARINT))
             elif part.number == 2:
-                name = self.text(part)
+                name = self.text(self.expect(part, BYTES))
         return Axis(index, name)
 
-    def array(self, item: Field) -> StoredArray:
-        data_type = 0
-        shape: tuple[int, ...] = ()
-        values: Field | None = None
-        for part in self.fields(item.start, item.end):
-            if part.number == 1:
-                data_type = self.expect(part, VARINT).value
-            elif part.number == 2 and self.expect(part, VARINT).value != 0:
-                raise UnsupportedError(f"{self.path}: byte {part.start}: a sparse array; only dense ones are read")
-            elif part.number == 3:
-                shape = self.shape(self.expect(part, BYTES))
-            elif part.number >= 4:
-                values = part
-        if data_type not in _DTYPES:
-            name = _OTHER_DTYPES.get(data_type, str(data_type))
-            raise UnsupportedError(
-                f"{self.path}: byte {item.start}: numbers of type {name}; only Float and Double are read"
-            )
-        number, dtype = _DTYPES[data_type]
-        if any(d < 0 for d in shape):
-            raise self.error(item.start, f"an array of shape {shape}")
-        return StoredArray(shape, dtype, values and self.numbers(values, number, dtype), item.start)
+    # -- arrays -------------------------------------------------------------------------------------------------------
 
-    def numbers(self, item: Field, number: int, dtype: np.dtype[Any]) -> np.ndarray | None:
+    def array(self, item: Field, depth: int = 0) -> StoredArray:
+        parts = {part.number: part for part in self.fields(item.start, item.end)}
+        data_type = self.expect(parts[1], VARINT).value if 1 in parts else 0
+        if data_type not in _DTYPES:
+            raise self.unsupported(
+                item, f"numbers of type {_OTHER_DTYPES.get(data_type, data_type)}, not Float or Double"
+            )
+        if 2 in parts and parts[2].value != 0:
+            raise self.unsupported(item, "a sparse array")
+        shape = self.shape(self.expect(parts[3], BYTES)) if 3 in parts else ()
+        if min(shape, default=0) < 0:
+            raise self.error(item.start, f"an array of shape {shape}")
+        number, dtype = _DTYPES[data_type]
+        values = [part for part in parts.values() if part.number >= 4]
+        if values and values[0].number != number:
+            raise self.error(item.start, f"numbers in field {values[0].number}, expected field {number} for {dtype}")
+        return StoredArray(shape, dtype, self.numbers(values[0], dtype) if values else None, item.start)
+
+    def numbers(self, item: Field, dtype: np.dtype[Any]) -> Array | None:
         """The packed numbers as a view of the file; None where there are none."""
-        if item.number != number:
-            raise self.error(item.start, f"numbers in field {item.number}, expected field {number} for {dtype}")
-        pieces = [part for part in self.fields(item.start, item.end) if part.number == 1]
+        pieces = list(self.fields(item.start, item.end))
         if not pieces:
             return None
         piece = self.expect(pieces[0], BYTES)
@@ -273,26 +266,24 @@ class _Reader:
             raise self.error(piece.start, f"{len(pieces)} pieces of packed numbers, the first of {size} bytes")
         return np.frombuffer(self.data, dtype, size // dtype.itemsize, piece.start)
 
+    def unsupported(self, item: Field, what: str) -> UnsupportedError:
+        return UnsupportedError(f"{self.path}: byte {item.start}: {what}")
+
 
 _DTYPES: dict[int, tuple[int, np.dtype[Any]]] = {1: (4, np.dtype("<f4")), 2: (5, np.dtype("<f8"))}
 _OTHER_DTYPES = {0: "Unknown", 3: "UChar", 4: "Float16", 5: "Int8", 6: "Int16"}
 
-# value type -> field of the payload, its wire type, its default, its reader
-_VALUE_TYPES: dict[int, tuple[int, int, Callable[[_Reader, int], Any], Callable[[_Reader, Field, int], Any]]] = {
-    1: (3, VARINT, lambda reader, at: False, lambda reader, item, depth: item.value != 0),
-    2: (4, VARINT, lambda reader, at: 0, lambda reader, item, depth: reader.signed(item)),
-    3: (5, VARINT, lambda reader, at: 0, lambda reader, item, depth: item.value),
-    4: (6, FIXED32, lambda reader, at: 0.0, lambda reader, item, depth: reader.float32(item)),
-    5: (7, FIXED64, lambda reader, at: 0.0, lambda reader, item, depth: reader.float64(item)),
-    6: (8, BYTES, lambda reader, at: "", lambda reader, item, depth: reader.text(item)),
-    7: (9, BYTES, lambda reader, at: (), lambda reader, item, depth: reader.shape(item)),
-    8: (10, BYTES, lambda reader, at: Axis(0, ""), lambda reader, item, depth: reader.axis(item)),
-    9: (11, BYTES, lambda reader, at: [], lambda reader, item, depth: reader.vector(item, depth)),
-    10: (
-        12,
-        BYTES,
-        lambda reader, at: Record(reader.path, at),
-        lambda reader, item, depth: reader.dictionary(item.start, item.end, depth),
-    ),
-    11: (13, BYTES, lambda reader, at: None, lambda reader, item, depth: reader.array(item)),
+# value type -> field of the payload, its wire type, its reader
+_VALUE_TYPES: dict[int, tuple[int, int, Callable[[_Reader, Field, int], Any]]] = {
+    1: (3, VARINT, _Reader.flag),
+    2: (4, VARINT, _Reader.signed),
+    3: (5, VARINT, _Reader.unsigned),
+    4: (6, FIXED32, _Reader.number),
+    5: (7, FIXED64, _Reader.number),
+    6: (8, BYTES, _Reader.text),
+    7: (9, BYTES, _Reader.shape),
+    8: (10, BYTES, _Reader.axis),
+    9: (11, BYTES, _Reader.vector),
+    10: (12, BYTES, _Reader.dictionary),
+    11: (13, BYTES, _Reader.array),
 }
