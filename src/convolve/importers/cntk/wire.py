@@ -33,9 +33,9 @@ Array = NDArray[np.floating]
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
-# The largest models known nest 10 deep and have some 100,000 fields; a file beyond these limits is damaged or hostile.
+# The largest models known nest 10 deep and have some 50,000 fields; a file beyond these limits is damaged or hostile.
 MAX_DEPTH = 50
-MAX_FIELDS = 1_000_000
+MAX_FIELDS = 500_000
 MAX_RANK = 16
 
 
