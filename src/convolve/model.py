@@ -81,6 +81,8 @@ class Model:
             names.append(name)
             fitted.append(done)
             images.append(image_CHW)
+        if not images:
+            return []
         probabilities_NK = self.probabilities(np.stack(images))
         values, indices = probabilities_NK.topk(min(top, len(self.class_names)), dim=1)
         return [
