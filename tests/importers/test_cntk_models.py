@@ -135,8 +135,9 @@ def test_unknown_and_ambiguous_names() -> None:
     with pytest.raises(UsageError, match="unknown node 'conv9'; did you mean 'conv"):
         parse("oracle", "v2/net_lenet.model", ["conv9"])
     graph = parse("oracle", "v2/net_resnet.model")
-    with pytest.raises(UsageError, match="nodes are called 'bn'; give one of bn"):
+    with pytest.raises(UsageError, match="6 nodes are called 'bn'; give one of bn_1, bn_2"):
         graph.with_outputs(["bn"])
+    assert graph.with_outputs(["bn_2"]).outputs == ("bn_2",)
     with pytest.raises(UsageError, match="several nodes are called 'bn'"):
         parse("oracle", "v2/net_resnet.model", ["bn"])
 

@@ -44,8 +44,16 @@ def test_names_come_from_the_file_the_block_or_the_operation(draft: Draft) -> No
     twice = draft.add("exp", [inside])
     draft.call(twice, "relu", "Exp18")
     graph = draft.finish([twice], "test")
-    assert [node.name for node in graph.nodes] == ["relu", "conv1_exp", "relu_2"]
-    assert graph.aliases["ReLU17"] == ("relu",) and graph.aliases["relu"] == ("relu", "relu_2")
+    assert [node.name for node in graph.nodes] == ["relu_1", "conv1_exp", "relu_2"]
+    assert graph.aliases["ReLU17"] == ("relu_1",) and graph.aliases["relu"] == ("relu_1", "relu_2")
+
+
+def test_numbers_leave_the_names_of_the_file_alone(draft: Draft) -> None:
+    value = draft.input((3,), "x")
+    for name in ("a", "a_1", "a"):
+        value = draft.add("exp", [value])
+        draft.call(value, name)
+    assert [node.name for node in draft.finish([value], "test").nodes] == ["a_2", "a_1", "a_3"]
 
 
 def test_words_of_python_are_no_names(draft: Draft) -> None:
@@ -54,7 +62,7 @@ def test_words_of_python_are_no_names(draft: Draft) -> None:
         value = draft.add("exp", [value])
         draft.call(value, name)
     graph = draft.finish([value], "test")
-    assert [node.name for node in graph.nodes] == ["class_2", "max_2", "self_2", "torch_2"]
+    assert [node.name for node in graph.nodes] == ["class_1", "max_1", "self_1", "torch_1"]
 
 
 def test_with_outputs_cuts_the_rest(draft: Draft) -> None:

@@ -43,8 +43,7 @@ class Draft:
         return self._values[key].shape
 
     def batched(self, key: str) -> bool:
-        value = self._values[key]
-        return isinstance(value, Input) or (isinstance(value, Node) and value.batched)
+        return self._values[key].batched
 
     def array(self, key: str) -> Array | None:
         """The numbers of a parameter; None for any other value."""

@@ -29,8 +29,7 @@ class Emitter:
         return self._graph_values[name].shape
 
     def batched(self, name: str) -> bool:
-        value = self._graph_values[name]
-        return value.batched if isinstance(value, Node) else isinstance(value, Input)
+        return self._graph_values[name].batched
 
     # -- code ---------------------------------------------------------------------------------------------------------
 
@@ -60,19 +59,16 @@ class Emitter:
 
     def aligned(self, node: Node, literals: bool = False) -> list[fx.Node | float]:
         """The operands of a node, ready to broadcast: samples of fewer axes than the result get axes of 1 in front."""
-        numbers = [self._literal(name) if literals else None for name in node.inputs]
-        if not any(
-            number is None and self.shape(name) == node.shape for number, name in zip(numbers, node.inputs, strict=True)
-        ):
-            numbers = [None] * len(numbers)  # nothing else would give the result its shape
-        values: list[fx.Node | float] = []
-        for name, number in zip(node.inputs, numbers, strict=True):
-            shape, missing = self.shape(name), len(node.shape) - len(self.shape(name))
-            value = self.value(name) if number is None else number
-            if number is None and missing and self.batched(name):
-                value = self.call("", torch.reshape, value, (-1, *(1,) * missing, *shape))
-            values.append(value)
-        return values
+        numbers = {name: self._literal(name) if literals else None for name in node.inputs}
+        if not any(numbers[name] is None and self.shape(name) == node.shape for name in node.inputs):
+            numbers = dict.fromkeys(numbers)  # nothing but the parameters gives the result its shape
+        return [self._operand(node, name) if (n := numbers[name]) is None else n for name in node.inputs]
+
+    def _operand(self, node: Node, name: str) -> fx.Node:
+        missing = len(node.shape) - len(self.shape(name))
+        if missing and self.batched(name):
+            return self.call("", torch.reshape, self.value(name), (-1, *(1,) * missing, *self.shape(name)))
+        return self.value(name)
 
     @staticmethod
     def padding(lower: Sequence[int], upper: Sequence[int]) -> tuple[int, ...]:

@@ -20,12 +20,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convolve.errors import UsageError, unknown_name
-from convolve.importers.shapes import Attributes, Shape
+from convolve.importers.shapes import SHAPE_RULES, Attributes, Shape
 
 Array = NDArray[np.floating]
 
@@ -37,6 +38,7 @@ class Input:
     name: str
     shape: Shape
     source: str = ""
+    batched: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,7 @@ class Parameter:
     array: Array
     learning_rate_multiplier: float = 1.0
     source: str = ""
+    batched: ClassVar[bool] = False
 
     @property
     def shape(self) -> Shape:
@@ -135,25 +138,20 @@ def pruned(graph: Graph) -> Graph:
 
 def with_readable_names(graph: Graph) -> Graph:
     """The graph with its values renamed to Python identifiers: the file's own name, the block and the operation, or the
-    operation and a number.
+    operation and a number. What would be called alike is numbered.
 
     The names become attributes and variables of generated code, so that nothing but letters, digits and
     underscores may pass.
     """
-    taken: set[str] = set()
-    counts: Counter[str] = Counter()
-    new: dict[str, str] = {}
     values: list[Value] = [*graph.inputs, *graph.nodes, *graph.parameters]
-    for value in values:
-        wanted = identifier(value.source)
-        kind = value.op if isinstance(value, Node) else type(value).__name__.lower()
-        if not wanted and isinstance(value, Node) and value.block:
-            wanted = identifier(f"{value.block}_{kind}")
-        if not wanted:
-            counts[kind] += 1
-            wanted = f"{kind}_{counts[kind]}"
-        new[value.name] = _free(wanted, taken, counts)
-        taken.add(new[value.name])
+    wanted = {value.name: _wanted_name(value) for value in values}
+    counts = Counter(wanted.values())
+    taken = {name for name in counts if counts[name] == 1 and name not in _RESERVED}
+    new: dict[str, str] = {}
+    numbers: Counter[str] = Counter()
+    for key, name in wanted.items():
+        new[key] = name if name in taken and counts[name] == 1 else _numbered(name, numbers, taken)
+        taken.add(new[key])
     return replace(
         graph,
         inputs=tuple(replace(value, name=new[value.name]) for value in graph.inputs),
@@ -166,20 +164,27 @@ def with_readable_names(graph: Graph) -> Graph:
     )
 
 
+def _wanted_name(value: Value) -> str:
+    if name := identifier(value.source):
+        return name
+    if isinstance(value, Node):
+        return identifier(f"{value.block}_{value.op}")
+    return "parameter" if isinstance(value, Parameter) else "features"
+
+
+def _numbered(name: str, numbers: Counter[str], taken: set[str]) -> str:
+    """`name` with the next free number behind it."""
+    while True:
+        numbers[name] += 1
+        if (numbered := f"{name}_{numbers[name]}") not in taken:
+            return numbered
+
+
 def identifier(text: str) -> str:
     """`text` as a Python identifier of at most 60 characters; empty where nothing of it can stay."""
     name = re.sub(r"[^0-9A-Za-z]+", "_", text)[:60].strip("_")
     return f"n{name}" if name[:1].isdigit() else name
 
 
-# Names that mean something else in the generated code.
-_CODE_NAMES = {*dir(builtins), *keyword.kwlist, "self", "torch", "inf", "nan", "device", "operator", "forward"}
-
-
-def _free(wanted: str, taken: set[str], counts: Counter[str]) -> str:
-    """`wanted`, with the next number behind it where the name is taken. `counts` remembers the numbers given."""
-    name = wanted
-    while name in taken or name in _CODE_NAMES:
-        counts[wanted] = max(counts[wanted], 1) + 1
-        name = f"{wanted}_{counts[wanted]}"
-    return name
+# What means something else in the generated code; operations are numbered, so that each counts from 1.
+_RESERVED = {*dir(builtins), *keyword.kwlist, *SHAPE_RULES, "self", "torch", "inf", "nan", "device", "operator"}
