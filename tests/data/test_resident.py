@@ -1,0 +1,82 @@
+"""Batches are a function of seed, epoch and number; a split keeps every sample, once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from convolve.data.resident import Batches, split
+from convolve.data.table import Table
+from convolve.errors import UsageError
+from convolve.transforms.spec import Shift
+
+
+def numbered(count: int) -> Table:
+    """Images whose every pixel is their number, which is their label too."""
+    labels_N = torch.arange(count)
+    return Table(labels_N.to(torch.uint8)[:, None, None, None].expand(count, 1, 4, 4).contiguous(), labels_N)
+
+
+def batches(order: str = "shuffled", seed: int = 0, transforms: tuple[Shift, ...] = ()) -> Batches:
+    return Batches(numbered(50), 8, order, transforms, mean=1.0, scale=0.5, seed=seed)
+
+
+def test_each_epoch_has_every_sample_once_and_its_own_order() -> None:
+    orders = [torch.cat([labels for _, labels in batches().epoch(epoch)]).tolist() for epoch in range(3)]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert orders[0] != orders[1] != orders[2] != list(range(50))
+    assert [len(labels) for _, labels in batches().epoch(0)] == [8] * 6 + [2]
+    assert (len(batches()), batches().samples) == (7, 50)
+
+
+def test_images_go_with_their_labels_and_are_normalized() -> None:
+    for images_NCHW, labels_N in batches().epoch(1):
+        assert images_NCHW.dtype == torch.float32
+        assert torch.equal(images_NCHW, ((labels_N.float() - 1) * 0.5)[:, None, None, None].expand_as(images_NCHW))
+
+
+@pytest.mark.parametrize("order", ["shuffled", "file"])
+def test_an_epoch_goes_on_anywhere(order: str) -> None:
+    source = batches(order, transforms=(Shift(2),))
+    whole = list(source.epoch(2))
+    for first in range(len(source)):
+        rest = list(source.epoch(2, first))
+        assert len(rest) == len(whole) - first
+        for (images, labels), (same_images, same_labels) in zip(rest, whole[first:], strict=True):
+            assert torch.equal(images, same_images)
+            assert torch.equal(labels, same_labels)
+
+
+def test_seed_and_epoch_change_order_and_augmentation() -> None:
+    def first(seed: int, epoch: int) -> torch.Tensor:
+        return next(iter(batches("file", seed, (Shift(2),)).epoch(epoch)))[0]
+
+    assert torch.equal(first(0, 0), first(0, 0))
+    assert not torch.equal(first(0, 0), first(0, 1))
+    assert not torch.equal(first(0, 0), first(1, 0))
+
+
+def test_the_files_are_left_as_they_are() -> None:
+    source = batches("file", transforms=(Shift(2),))
+    before = source.table.images_NCHW.clone()
+    list(source.epoch(0))
+    assert torch.equal(source.table.images_NCHW, before)
+
+
+@pytest.mark.parametrize(("fraction", "held_out"), [(0.1, 5), (0.5, 25), (0.001, 1), (0.98, 49)])
+def test_a_split_keeps_every_sample_once(fraction: float, held_out: int) -> None:
+    table = numbered(50)
+    train, validation = split(table, fraction, seed=3)
+    assert len(validation) == held_out
+    assert sorted([*train.labels_N.tolist(), *validation.labels_N.tolist()]) == list(range(50))
+    again, _ = split(table, fraction, seed=3)
+    other, _ = split(table, fraction, seed=4)
+    assert torch.equal(again.labels_N, train.labels_N)
+    assert not torch.equal(other.labels_N, train.labels_N)
+    assert np.all(np.diff(train.labels_N.numpy()) > 0)  # in the order of the files
+
+
+def test_a_split_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"data\.validation_fraction=0\.999 leaves nothing of 50 images"):
+        split(numbered(50), 0.999, seed=0)
