@@ -36,7 +36,10 @@ class Draft:
         rule, operands = SHAPE_RULES[op]
         require(len(inputs) in operands if operands else bool(inputs), f"{op} of {len(inputs)} values")
         shape = bounded(rule(attributes, [self.shape(name) for name in inputs]))
-        batched = op not in OVER_THE_BATCH and any(self.batched(name) for name in inputs)
+        batched = any(self.batched(name) for name in inputs)
+        if op in OVER_THE_BATCH:
+            require(batched, f"{op} of values that belong to no sample")
+            batched = False
         return self._keep(Node(self._key(), op, tuple(inputs), attributes, shape, batched, block=self.block))
 
     def shape(self, key: str) -> Shape:

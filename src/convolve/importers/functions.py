@@ -218,15 +218,16 @@ def normalize(
 # -- products and criteria --------------------------------------------------------------------------------------------
 
 
-def contract(x: Tensor, weight: Tensor, axes: int, weight_batched: bool) -> Tensor:
-    """The last `axes` axes of x against the first ones of the weight; with weights of their own, sample by sample."""
+def contract(x: Tensor, weight: Tensor, axes: int, x_batched: bool, weight_batched: bool) -> Tensor:
+    """The last `axes` axes of x against the first of the weight; with a weight for each sample, sample by sample."""
     if not weight_batched:
         product: Tensor = torch.tensordot(x, weight, axes)
         return product
     inner = prod(weight.shape[1 : 1 + axes])
-    kept, made = x.shape[1 : x.dim() - axes], weight.shape[1 + axes :]
-    result = x.reshape(len(x), -1, inner) @ weight.reshape(len(weight), inner, -1)
-    return result.reshape(-1, *kept, *made)
+    kept, made = x.shape[x_batched : x.dim() - axes], weight.shape[1 + axes :]
+    left = x.reshape(*x.shape[:x_batched], prod(kept), inner)
+    product = left @ weight.reshape(len(weight), inner, prod(made))
+    return product.reshape(-1, *kept, *made)
 
 
 def cross_entropy_with_softmax(logits: Tensor, targets: Tensor) -> Tensor:

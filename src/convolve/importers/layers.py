@@ -164,7 +164,8 @@ def _contraction(emitter: Emitter, node: Node, x: fx.Node, contracted: int, tran
     if transposed:
         weight = emitter.call("", torch.transpose, weight, -1, -2)
     name = "" if bias else node.name
-    result = emitter.call(name, functions.contract, x, weight, contracted, emitter.batched(node.inputs[1]))
+    batched = (emitter.batched(operand) for operand in node.inputs[:2])
+    result = emitter.call(name, functions.contract, x, weight, contracted, *batched)
     return emitter.call(node.name, operator.add, result, bias[0]) if bias else result
 
 

@@ -101,6 +101,7 @@ def _batch_normalization(attributes: Attributes, shapes: Sequence[Shape]) -> Sha
     wanted = x[0] if attributes["spatial"] else prod(x)
     for statistic in shapes[1:5]:
         require(prod(statistic) == wanted, f"{prod(statistic)} statistics for an input of shape {x}")
+    require(all(prod(count) == 1 for count in shapes[5:]), "a count of samples that is not one number")
     return x
 
 

@@ -32,6 +32,11 @@ class Call:
         require(0 <= index < len(self.operands), f"operand {index + 1} is missing; there are {len(self.operands)}")
         return self.operands[index]
 
+    def refuse_batched(self, indices: range, what: str) -> None:
+        """The operands at `indices` must not depend on the network's input."""
+        if any(self.draft.batched(self.operand(index)) for index in indices):
+            raise UnsupportedError(f"{what} that depend on the input")
+
     def reshaped(self, value: str, shape: Shape) -> str:
         return value if self.draft.shape(value) == shape else self.add("reshape", value, shape=shape)
 

@@ -79,6 +79,7 @@ def _convolution(call: Call) -> str:
     shape, weight_shape = call.shape(1), call.shape(0)
     if call.attributes.flag("sequential", False):
         raise UnsupportedError("a convolution over a sequence")
+    call.refuse_batched(range(1), "weights of a convolution")
     if not all(call.attributes.items("sharing", bool, [True])):
         raise UnsupportedError("a convolution whose weights are not shared between places (sharing=false)")
     require(len(shape) >= 2, f"a convolution over shape {shape}")
@@ -209,6 +210,7 @@ def _transpose_times(call: Call) -> str:
 def _batch_normalization(call: Call) -> str:
     """The operands are x, scale, bias, mean, variance and, since v1's version 19, the number of samples seen."""
     _require_planes(call)
+    call.refuse_batched(range(1, len(call.operands)), "statistics of a batch normalization")
     x, operands = call.attributes, list(call.operands)
     if x.flag("inverseDeviation", False):
         operands[4:5] = [_variance(call, x.number("epsilon", 1e-5))]
