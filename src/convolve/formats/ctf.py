@@ -20,7 +20,7 @@ from convolve.formats.ctf_grammar import Samples, SequenceParser, StreamSpec
 
 __all__ = ["CtfBlock", "StreamSpec", "iter_ctf", "read_ctf", "write_ctf"]
 
-_PIECE_BYTES = 1 << 18  # what is made of a piece stays in the processor's cache: pieces of 1 MiB take a fifth longer
+_PIECE_BYTES = 1 << 18  # a few MiB of arrays; larger pieces were not faster
 _BLOCK_VALUES = 1 << 22  # short lines can stand for long sparse vectors
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SEQUENCE_ID = re.compile(rb"([0-9]+)[^0-9]")
@@ -221,7 +221,7 @@ class _Reader:
         return CtfBlock(samples, lengths, counts_N, bytes_N, np.array([text.first_line for text, _, _ in done]))
 
     def _fitted(self, stream: StreamSpec, rows_TD: np.ndarray, lines_T: np.ndarray) -> np.ndarray:
-        """`rows_TD` (float32) in the dtype that the stream is wanted in."""
+        """`rows_TD` in the dtype that the stream is wanted in."""
         with np.errstate(invalid="ignore", over="ignore"):
             fitted_TD: np.ndarray = rows_TD.astype(stream.dtype)
         if (changed_TD := fitted_TD != rows_TD).any():

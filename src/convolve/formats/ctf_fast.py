@@ -13,13 +13,13 @@ import numpy as np
 from convolve.formats.ctf_grammar import StreamSpec
 
 _NAMES = re.compile(rb"\|([!-{}~\x7f]+)")
-_MOST_DIGITS = 15  # whole numbers of so many digits are exact in double precision
+_MOST_DIGITS = 4  # so that every number fits into 16 bits
 
-# Legend: L lines, S streams of a line, V numbers (and the digits in names) in the order of the text.
+# Legend: L lines, S streams of a line, I characters of the text, V numbers in it (those in names too).
 
 
 def parse_regular_lines(lines: Sequence[bytes], streams: Sequence[StreamSpec]) -> list[np.ndarray] | None:
-    """Float32 samples (L, dim) of each of the dense `streams`, or None where the general parser is needed."""
+    """Samples (L, dim), uint16, of each of the dense `streams`, or None where the general parser is needed."""
     names = _NAMES.findall(lines[0])
     if any(stream.sparse or names.count(stream.token) != 1 for stream in streams):
         return None
@@ -27,31 +27,30 @@ def parse_regular_lines(lines: Sequence[bytes], streams: Sequence[StreamSpec]) -
     text = b"".join(lines)
     if not re.fullmatch(rb"(?:" + line + rb"\r?\n)++", text):
         return None
-    characters = np.frombuffer(text, np.uint8)
-    digits = characters - np.uint8(ord("0"))
-    is_digit = digits < 10
-    # Text neither starts nor ends with a digit: edges begin and end runs in turn, each one place before the character.
-    edges = np.flatnonzero(is_digit[1:] != is_digit[:-1])
-    starts_V, lengths_V = edges[::2], edges[1::2] - edges[::2]
-    if lengths_V.max(initial=0) > _MOST_DIGITS:
-        return None
-    firsts = np.searchsorted(starts_V, np.flatnonzero(characters == ord("|")))
-    counts_LS = np.diff(firsts, append=len(starts_V)).reshape(-1, len(names))
+    characters_I = np.frombuffer(text, np.uint8)
+    digits_I = characters_I - np.uint8(ord("0"))
+    is_digit_I = digits_I < 10
+    is_last_I = is_digit_I[:-1] > is_digit_I[1:]
+    bars = np.flatnonzero(characters_I == ord("|"))
+    counts_LS = np.add.reduceat(is_last_I, bars, dtype=np.intp).reshape(-1, len(names))
     dims_S = counts_LS[0] - [len(re.findall(rb"[0-9]+", name)) for name in names]
     if (counts_LS != counts_LS[0]).any() or any(dims_S[names.index(stream.token)] != stream.dim for stream in streams):
         return None
-    values_LV = _numbers(digits[1:], starts_V, lengths_V).reshape(len(counts_LS), -1)
+    values_I = _values_at_last_digits(digits_I, is_digit_I)
+    if values_I is None:
+        return None
+    values_LV = values_I[:-1][is_last_I].reshape(len(counts_LS), -1)
     ends = [int(counts_LS[0, : names.index(stream.token) + 1].sum()) for stream in streams]
     return [values_LV[:, end - stream.dim : end] for stream, end in zip(streams, ends, strict=True)]
 
 
-def _numbers(digits: np.ndarray, starts_V: np.ndarray, lengths_V: np.ndarray) -> np.ndarray:
-    """What the runs of digits stand for, float32 after the double precision in which CNTK gathers digits."""
-    values_V = digits[starts_V].astype(np.float64)
-    longer, length = np.flatnonzero(lengths_V > 1), 1
-    while len(longer):
-        values_V[longer] = values_V[longer] * 10 + digits[starts_V[longer] + length]
-        length += 1
-        longer = longer[lengths_V[longer] > length]
-    result: np.ndarray = values_V.astype(np.float32)
-    return result
+def _values_at_last_digits(digits_I: np.ndarray, is_digit_I: np.ndarray) -> np.ndarray | None:
+    """An array (I,), uint16, with the value of each number at its last digit; None if one has too many digits."""
+    values_I = digits_I.astype(np.uint16)
+    is_number = is_digit_I  # whether a place and the next `power` are all digits
+    for power in range(1, _MOST_DIGITS + 1):
+        is_number = is_number[:-1] & is_digit_I[power:]
+        if not is_number.any():
+            return values_I
+        values_I[power:] += np.uint16(10**power) * (digits_I[:-power] * is_number)
+    return None
