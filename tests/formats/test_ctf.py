@@ -72,6 +72,30 @@ def test_as_recorded(case: dict[str, Any], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "lengths"),
+    [
+        ("7 |f 1 2 |l 0 1 0\n007 |f 3 4\n", [2]),
+        ("|f 1 2 |l 0 1 0 |zz", [1]),
+        ("|f 1 2 |l 0 1 0 |z", None),
+        ("|f 1 2 |l 0 1 0 |#", [1]),
+        ("|f 1 2 |l 0 1 0 |", None),
+        ("|l 0 1 0 |f \n", [1]),
+        ("|l 0 1 0 |f ", None),
+        ("|l 0 1 0 |f", None),
+    ],
+)
+def test_ids_and_ends_of_file_as_cntk_has_them(tmp_path: Path, text: str, lengths: list[int] | None) -> None:
+    """Each of these was given to CNTK 2.7: how many samples of f the sequences have, None where it refused."""
+    (tmp_path / "a.ctf").write_text(text)
+    if lengths is None:
+        with pytest.raises(FormatError):
+            list(iter_ctf(tmp_path / "a.ctf", [F2, L3]))
+    else:
+        [block] = iter_ctf(tmp_path / "a.ctf", [F2, L3])
+        assert block.lengths["f"].tolist() == lengths
+
+
+@pytest.mark.parametrize(
     ("text", "place", "words"),
     [
         ("|f 1 2 |l 0 1 0\n|f 1 x |l 0 1 0\n", "line 2, column 6", "stream 'f': expected a number, got 'x'"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -75,12 +76,14 @@ def read_ctf(
 
     Otherwise like `iter_ctf`. Memory: the arrays themselves and one block.
     """
+    blocks = iter_ctf(path, streams, skip_sequence_ids=skip_sequence_ids, max_errors=max_errors)
+    first = next(blocks)  # what is no CTF file is refused before memory is asked for
     with Path(path).open("rb") as file:
         most = 1 + sum(piece.count(b"\n") for piece in iter(lambda: file.read(_PIECE_BYTES), b""))
     samples = {stream.name: np.empty((most, stream.dim), stream.dtype) for stream in streams}
     parts = []
     count = 0
-    for block in iter_ctf(path, streams, skip_sequence_ids=skip_sequence_ids, max_errors=max_errors):
+    for block in chain([first], blocks):
         for name, lengths_N in block.lengths.items():
             if (lengths_N != 1).any():
                 n = int(np.argmax(lengths_N != 1))
