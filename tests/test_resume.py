@@ -267,6 +267,15 @@ def test_a_finished_run_is_not_trained_again(arguments: list[str], undisturbed: 
     assert_same_training(undisturbed, undisturbed.with_name("again"))
 
 
+def test_a_killed_run_has_no_model_and_says_how_to_get_one(
+    arguments: list[str], killed: Path, undisturbed: Path, convolve: Convolve
+) -> None:
+    outcome = convolve("evaluate", killed, *arguments[2:4])
+    assert_refused(outcome, 2, "without a model", f"`convolve train {killed} --out {killed}` and its --data")
+    assert convolve("train", killed, "--out", killed, *arguments[2:4]).code == 0
+    assert_same_training(undisturbed, killed)
+
+
 def test_a_killed_run_has_a_report(killed: Path, convolve: Convolve) -> None:
     with (killed / "metrics.jsonl").open("a") as file:
         file.write('{"event": "prog')  # a line cut by the kill

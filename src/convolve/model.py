@@ -134,7 +134,7 @@ def _not_a_model(path: Path) -> ModelError | UsageError | UnsupportedError:
         return ModelError(f"{path}: model.json is missing; copy the model folder again, whole")
     if (path / "recipe.json").exists():
         return UsageError(
-            f"{path} is a run without a model yet; finish it with `convolve train {path}/recipe.json --out {path}`"
+            f"{path} is a run without a model yet; finish it with `convolve train {path} --out {path}` and its --data"
         )
     if path.is_file():
         return UnsupportedError(f"{path} is no model that convolve can read; give a model folder or a run folder")
