@@ -19,7 +19,11 @@ def test_examples_are_short(path: Path) -> None:
 def test_convnet_mnist_goes_on_with_the_sample(tmp_path: Path) -> None:
     """No data and no network: it says so in plain sight and trains on the sample."""
     environment = {key: value for key, value in os.environ.items() if key != "CONVOLVE_DATA"}
-    environment |= {"XDG_CACHE_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    environment |= {
+        "XDG_CACHE_HOME": str(tmp_path),
+        "https_proxy": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+    }
     result = subprocess.run(
         [sys.executable, "ConvNet_MNIST.py", "--epochs", "3", "--out", str(tmp_path / "run")],
         cwd=EXAMPLES / "ConvNet", env=environment, capture_output=True, text=True, timeout=120, check=False,

@@ -165,7 +165,7 @@ def test_damaged_sources_write_nothing(source: Path, tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConvolveError, match=r"cannot write .*; free space there or choose another place with --out"):
+    with pytest.raises(ConvolveError, match=r"cannot write .*; free space there or choose another place"):
         prepare(source, tmp_path / "file" / "out")
 
 
