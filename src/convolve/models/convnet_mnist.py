@@ -43,8 +43,8 @@ class ConvNetMnist(nn.Module):
 
 
 def _last_map(side: int) -> int:
-    for shrink in (lambda s: (s - 3) // 2 + 1, lambda s: s - 2, lambda s: (s - 3) // 2 + 1, lambda s: s - 2):
-        side = shrink(side)
+    for stride in (2, 1, 2, 1):  # pool, conv2, pool, conv3: all three wide, none padded
+        side = (side - 3) // stride + 1
     if side < 1:
         raise UsageError("convnet-mnist needs images of at least 19x19 pixels; use larger ones or another model.name")
     return side
