@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Convolve
+from convolve import environment
 from convolve.recipe import to_mapping
 from convolve.recipes import RECIPES, load_recipe
 
@@ -64,7 +66,9 @@ def test_a_model_shows_itself(model: Path, convolve: Convolve) -> None:
     assert all(word in text for word in ("1,772 parameters", "28x28 grey", "0, 1, 2"))
 
 
-def test_doctor_looks_at_the_machine(convolve: Convolve) -> None:
+def test_doctor_looks_at_the_machine(convolve: Convolve, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = functools.partial(environment.matmul_gflops, size=128)
+    monkeypatch.setattr(environment, "matmul_gflops", quick)
     outcome = convolve("doctor", "--json")
     found = json.loads(outcome.out)
     assert found.keys() >= {"versions", "hardware", "arithmetic", "distributed", "extras"}
