@@ -1,38 +1,34 @@
-"""The Model artefact: a network with everything needed to ask it.
-
-    model/model.json            architecture, class names, preprocessing, where it comes from, SHA-256 of the weights
-    model/weights.safetensors   the parameters under their names in the module
-
-Nothing is ever unpickled.
-"""
+"""The Model artefact: a network with everything needed to ask it. `model_folder.py` says how it is stored."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from numpy.typing import NDArray
 from torch import nn
 
-from convolve.atomic import replacing, write_json
 from convolve.data.image_files import read_images
 from convolve.data.table import Table
-from convolve.errors import ModelError, UnsupportedError, UsageError
-from convolve.models import build_model
-from convolve.recipe import ModelSpec
+from convolve.errors import UnsupportedError, UsageError
+from convolve.importers.build import build
+from convolve.importers.classifier import reshaped_image
+from convolve.importers.graph import Graph
+from convolve.model_folder import Architecture, find_folder, read_model, write_model
+from convolve.models.tapped import Tapped
+from convolve.opening import Asked, class_names, is_foreign, read_foreign, with_asked
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.transforms.batch import normalize
 from convolve.transforms.preprocess import Preprocess, fit_image
 
-FORMAT = 1
+# Legend: N images, C channels, H rows, W columns, K classes.
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW, labels_N
 
 
 @dataclass(frozen=True)
@@ -46,14 +42,19 @@ class Prediction:
 
 @dataclass
 class Model:
-    """`module` maps normalized images_NCHW to logits_NK; `preprocess` says how an image becomes one of them."""
+    """`module` maps normalized images_NCHW to logits_NK; `preprocess` says how an image becomes one of them.
+
+    `architecture` is one of our networks or an imported graph. `node` names the layer that `module` stops at, where
+    that is not the last one: such a model gives features and cannot be saved.
+    """
 
     module: nn.Module
-    spec: ModelSpec
+    architecture: Architecture
     preprocess: Preprocess
     class_names: tuple[str, ...]
     data_name: str = ""
     trained: dict[str, Any] = field(default_factory=dict)
+    node: str = ""
 
     @property
     def batch_size(self) -> int:
@@ -61,9 +62,24 @@ class Model:
         channels, height, width = self.preprocess.shape_CHW
         return max(1, min(1000, 2**24 // (channels * height * width)))
 
-    def batches(self, images_NCHW: torch.Tensor, labels_N: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for images, labels in zip(images_NCHW.split(self.batch_size), labels_N.split(self.batch_size), strict=True):
-            yield normalize(images, self.preprocess.mean, self.preprocess.scale), labels
+    @property
+    def doubt(self) -> str:
+        """What a user should know before believing an answer: the preprocessing is assumed. Empty where it is known."""
+        if self.preprocess.known_from:
+            return ""
+        return (
+            f"the model does not say how its images were prepared; assumed: {self.preprocess}. "
+            "Say it with --preset, --mean, --channel-order or --scale"
+        )
+
+    def batches(self, images_NCHW: torch.Tensor, labels_N: torch.Tensor) -> Iterator[Batch]:
+        """Pixels, grey or in RGB planes, -> batches as the network sees them."""
+        return self.normalized(zip(images_NCHW.split(self.batch_size), labels_N.split(self.batch_size), strict=True))
+
+    def normalized(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        want = self.preprocess
+        for images_NCHW, labels_N in batches:
+            yield normalize(images_NCHW, mean_of(want), want.scale, want.channel_order == "bgr"), labels_N
 
     def evaluate(self, table: Table) -> Evaluation:
         """Every sample of `table`, exactly once, in fp32."""
@@ -73,22 +89,32 @@ class Model:
             )
         return evaluate(self.module, self.batches(table.images_NCHW, table.labels_N), self._device)
 
+    def evaluate_stream(self, batches: Iterable[Batch]) -> Evaluation:
+        """`evaluate` for batches of pixels that come one after the other and need not fit in memory."""
+        return evaluate(self.module, self.normalized(batches), self._device)
+
     def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
         """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names."""
-        names, fitted, images = [], [], []
-        for name, image_HWC in read_images(paths):
-            image_CHW, done = fit_image(image_HWC, self.preprocess)
-            names.append(name)
-            fitted.append(done)
-            images.append(image_CHW)
-        if not images:
+        names, fitted, images_NCHW = self._images(paths)
+        if not names:
             return []
-        probabilities_NK = self.probabilities(np.stack(images))
+        probabilities_NK = self.probabilities(images_NCHW)
         values, indices = probabilities_NK.topk(min(top, len(self.class_names)), dim=1)
         return [
             Prediction(name, tuple((self.class_names[k], p) for k, p in zip(ks, ps, strict=True)), done)
             for name, done, ks, ps in zip(names, fitted, indices.tolist(), values.tolist(), strict=True)
         ]
+
+    def features(self, paths: Sequence[str | Path]) -> tuple[list[str], NDArray[np.float32]]:
+        """(names of the images, what `module` gives for each): see `load` for the outputs of inner layers."""
+        names, _, images_NCHW = self._images(paths)
+        was_training = self.module.training
+        self.module.eval()
+        with torch.inference_mode():
+            batches = self.batches(torch.from_numpy(images_NCHW), torch.zeros(len(names), dtype=torch.int64))
+            parts = [self.module(images.to(self._device)).float().cpu() for images, _ in batches]
+        self.module.train(was_training)
+        return names, torch.cat(parts).numpy()
 
     def probabilities(self, images_NCHW: np.ndarray) -> torch.Tensor:
         """probabilities_NK of uint8 images that already have the wanted size."""
@@ -96,86 +122,92 @@ class Model:
         no_labels_N = torch.zeros(len(images), dtype=torch.int64)
         return evaluate(self.module, self.batches(images, no_labels_N), self._device).probabilities_NK
 
+    def for_images(self, shape_CHW: tuple[int, int, int]) -> Model:
+        """This model for images of another shape, where an imported network takes plain numbers."""
+        if shape_CHW == self.preprocess.shape_CHW or not isinstance(self.architecture, Graph):
+            return self
+        channels, height, width = shape_CHW
+        architecture = reshaped_image(self.architecture, shape_CHW)
+        order = "grey" if channels == 1 else "bgr"
+        preprocess = replace(
+            self.preprocess, channels=channels, height=height, width=width, channel_order=order
+        )  # fmt: skip
+        return replace(self, architecture=architecture, preprocess=preprocess)
+
+    def cut(self, node: str) -> Model:
+        """The model up to `node`: a name in an imported network's file, or a layer of one of ours."""
+        if not isinstance(self.architecture, Graph):
+            return replace(self, module=Tapped(self.module, node).eval(), node=node)
+        graph = self.architecture.with_outputs([node])
+        module, weights = build(graph), self.module.state_dict()
+        wanted = module.state_dict()
+        if any(key not in weights or weights[key].shape != wanted[key].shape for key in wanted):
+            raise UnsupportedError(f"node {node} shares weights with later ones; give the original file instead")
+        module.load_state_dict({key: weights[key] for key in wanted})
+        return replace(self, module=module, architecture=graph, node=node)
+
     def save(self, folder: Path) -> None:
-        """Write the model folder; model.json, which vouches for the weights, comes last."""
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
-        content = save_tensors(state)
-        with replacing(folder / "weights.safetensors") as temporary:
-            temporary.write_bytes(content)
-        write_json(folder / "model.json", {
-            "format": FORMAT, "model": asdict(self.spec), "preprocess": asdict(self.preprocess),
-            "class_names": list(self.class_names), "data": self.data_name, "trained": self.trained,
-            "weights_sha256": hashlib.sha256(content).hexdigest(),
-        })  # fmt: skip
+        """Write the model folder, atomically file by file."""
+        if self.node:
+            raise UsageError(f"a model that stops at {self.node} gives features, no classes; save the whole one")
+        about = {"class_names": list(self.class_names), "data": self.data_name, "trained": self.trained}
+        write_model(folder, self.module, self.architecture, self.preprocess, about)
+
+    def _images(self, paths: Sequence[str | Path]) -> tuple[list[str], list[str], np.ndarray]:
+        """(names, what was done to each, images_NCHW uint8)."""
+        names, fitted, images = [], [], []
+        for name, image_HWC in read_images(paths):
+            image_CHW, done = fit_image(image_HWC, self.preprocess)
+            names.append(name)
+            fitted.append(done)
+            images.append(image_CHW)
+        return names, fitted, np.stack(images) if images else np.zeros((0, *self.preprocess.shape_CHW), np.uint8)
 
     @property
     def _device(self) -> torch.device:
-        return next(self.module.parameters()).device
+        tensors = chain(self.module.parameters(), self.module.buffers())
+        return next(tensors, torch.empty(0)).device
 
 
-def load(path: str | Path) -> Model:
-    """Open a model folder, or the model of a run folder."""
-    folder = Path(path)
-    if (folder / "model" / "model.json").exists():
-        folder = folder / "model"
-    if not (folder / "model.json").exists():
-        raise _not_a_model(Path(path))
-    head = _read_head(folder / "model.json")
-    spec, preprocess, class_names, module = _architecture(head, folder / "model.json")
-    _load_weights(module, folder / "weights.safetensors", head["weights_sha256"])
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(module.eval(), spec, preprocess, class_names, head["data"], head["trained"])
+def mean_of(preprocess: Preprocess) -> float | torch.Tensor:
+    """What `normalize` subtracts."""
+    mean = preprocess.subtracted
+    return torch.from_numpy(mean) if isinstance(mean, np.ndarray) else mean
 
 
-def _not_a_model(path: Path) -> ModelError | UsageError | UnsupportedError:
-    if not path.exists():
-        return UsageError(f"{path} does not exist; give a model folder or a run folder")
-    if (path / "weights.safetensors").exists():
-        return ModelError(f"{path}: model.json is missing; copy the model folder again, whole")
-    if (path / "recipe.json").exists():
-        return UsageError(
-            f"{path} is a run without a model yet; finish it with `convolve train {path} --out {path}` and its --data"
-        )
-    if path.is_file():
-        return UnsupportedError(f"{path} is no model that convolve can read; give a model folder or a run folder")
-    return ModelError(f"{path} holds no model.json; give a model folder or a run folder")
+def load(path: str | Path, asked: Asked | None = None, node: str | None = None) -> Model:
+    """Open a model folder, the model of a run folder, or a CNTK model, v1 or v2, recognised by its content.
+
+    `asked` adds what the model does not say itself. With `node`, the model gives the features of that inner layer.
+    """
+    path, asked = Path(path), asked or Asked()
+    if is_foreign(path):
+        model = _import(path, asked, node)
+    else:
+        model = _open_folder(path, asked)
+        model = model.cut(node) if node else model
+    model.preprocess = with_asked(model.preprocess, asked)
+    _to_channels_last(model.module)
+    model.module.eval()
+    return model
 
 
-def _read_head(path: Path) -> dict[str, Any]:
-    try:
-        head: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"format", "model", "preprocess", "class_names", "data", "trained", "weights_sha256"} - head.keys()
-    except (ValueError, AttributeError) as error:
-        raise ModelError(f"{path} is damaged ({error}); copy the model folder again") from None
-    if missing:
-        raise ModelError(f"{path} lacks {', '.join(sorted(missing))}; copy the model folder again")
-    if head["format"] != FORMAT:
-        raise UnsupportedError(f"{path} has format {head['format']}, this version reads {FORMAT}; update convolve")
-    return head
+def _import(path: Path, asked: Asked, node: str | None) -> Model:
+    graph, preprocess, about = read_foreign(path, asked, node)
+    names = () if node else class_names(graph.values()[graph.outputs[0]].shape[0], asked.labels)
+    return Model(build(graph), graph, preprocess, names, trained=about, node=node or "")
 
 
-def _architecture(head: dict[str, Any], path: Path) -> tuple[ModelSpec, Preprocess, tuple[str, ...], nn.Module]:
-    try:
-        spec = ModelSpec(**head["model"] | {"dropout": tuple(head["model"]["dropout"])})
-        preprocess, class_names = Preprocess(**head["preprocess"]), tuple(head["class_names"])
-        return spec, preprocess, class_names, build_model(spec, preprocess.shape_CHW, len(class_names))
-    except UsageError as error:
-        raise UnsupportedError(f"{path}: {error}; a newer version of convolve may know it") from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path} is damaged ({error}); copy the model folder again") from None
+def _open_folder(path: Path, asked: Asked) -> Model:
+    module, architecture, preprocess, about = read_model(find_folder(path))
+    if asked.output or asked.preset:
+        raise UsageError(f"{path} is a convolve model: --output and --preset are for models of other tools")
+    names = about["class_names"] if asked.labels is None else class_names(len(about["class_names"]), asked.labels)
+    model = Model(module, architecture, preprocess, names, about["data"], about["trained"])
+    return model.for_images(asked.image_shape_CHW) if asked.image_shape_CHW else model
 
 
-def _load_weights(module: nn.Module, path: Path, sha256: str) -> None:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}; copy the model folder again, whole") from None
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise ModelError(
-            f"{path} was altered or cut: its checksum is not the one in model.json; copy the model folder again"
-        )
-    try:
-        module.load_state_dict(load_tensors(content))
-    except (SafetensorError, RuntimeError) as error:
-        first = " ".join(str(error).split("\n\t")[:2])  # torch lists every tensor
-        raise ModelError(f"{path} does not fit model.json: {first}; copy the model folder again") from None
+def _to_channels_last(module: nn.Module) -> None:
+    """The layout in which 2-D convolutions are fastest; networks with 3-D ones stay as they are."""
+    if all(tensor.dim() < 5 for tensor in module.state_dict().values()):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
