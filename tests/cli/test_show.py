@@ -61,7 +61,8 @@ def test_the_schedule_in_three_counts(convolve: Convolve) -> None:
 def test_a_model_shows_itself(model: Path, convolve: Convolve) -> None:
     said = json.loads(convolve("show", model, "--json").out)
     assert (said["parameters"], said["input_shape"]) == (1772, [1, 28, 28])
-    assert said["preprocess"] == {"channels": 1, "height": 28, "width": 28, "mean": 0.0, "scale": 1 / 256}
+    wanted = {"channels": 1, "height": 28, "width": 28, "mean": 0.0, "scale": 1 / 256}
+    assert wanted.items() <= said["preprocess"].items()
     text = convolve("show", model).out
     assert all(word in text for word in ("1,772 parameters", "28x28 grey", "0, 1, 2"))
 
