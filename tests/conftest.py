@@ -51,13 +51,23 @@ def tiny(tiny_mnist: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder: the tiny network with fresh weights."""
+    """A model folder: the tiny network for ten digits with fresh weights."""
+    return save_fresh_model(tmp_path_factory.mktemp("model"), "0123456789")
+
+
+@pytest.fixture(scope="session")
+def model_of_letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another model folder, for seven classes."""
+    return save_fresh_model(tmp_path_factory.mktemp("letters"), "abcdefg", seed=9)
+
+
+def save_fresh_model(folder: Path, class_names: str, seed: int = 0) -> Path:
     from convolve.model import Model
     from convolve.models import build_model
     from convolve.recipe import ModelSpec
     from convolve.transforms.preprocess import Preprocess
 
-    folder, spec = tmp_path_factory.mktemp("model"), ModelSpec(variant="tiny")
-    module = build_model(spec, (1, 28, 28), 10)
-    Model(module, spec, Preprocess(1, 28, 28, 0.0, 1 / 256), tuple("0123456789"), "mnist").save(folder)
+    spec = ModelSpec(variant="tiny")
+    module = build_model(spec, (1, 28, 28), len(class_names), seed)
+    Model(module, spec, Preprocess(1, 28, 28, 0.0, 1 / 256), tuple(class_names), "mnist").save(folder)
     return folder

@@ -54,7 +54,7 @@ class Command:
 
 def start(log: Path, *arguments: object, most_file_bytes: int | None = None) -> Command:
     """Start `convolve` with `arguments`. No file that it writes can grow beyond `most_file_bytes`."""
-    context = multiprocessing.get_context("forkserver")
+    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     context.set_forkserver_preload(["pytest", "convolve.run", "convolve.report", "convolve.cli.progress"])
     words = [str(argument) for argument in arguments]
     process = context.Process(target=_child, args=(log, words, most_file_bytes))

@@ -58,7 +58,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], int, list[str]]] = {
     "empty head": (lambda folder: (folder / "model.json").write_text("{}"), 3, ["lacks class_names, data, format"]),
     "newer format": (altered(format=99), 4, ["format 99", "update convolve"]),
     "no sizes": (altered(preprocess={}), 3, ["model.json is damaged"]),
-    "size as a word": (altered(preprocess=SIZE | {"height": "28"}), 3, ["model.json is damaged"]),
+    "unknown size": (altered(preprocess=SIZE | {"depth": 3}), 3, ["model.json is damaged", "'depth'"]),
     "unknown field": (altered(model=TINY | {"new": 1}), 3, ["model.json is damaged", "'new'"]),
     "missing field": (altered(model={"name": "convnet-mnist"}), 3, ["model.json is damaged", "dropout"]),
     "unknown network": (altered(model=TINY | {"name": "convnet"}), 4, ["model.json", "did you mean 'convnet-mnist'?"]),

@@ -48,7 +48,7 @@ def test_help_has_an_example_that_the_command_line_accepts(name: str, convolve: 
     outcome = convolve(*name.split(), "--help")
     assert outcome.code == 0
     assert outcome.err == ""
-    example = outcome.out.partition("Example: ")[2].partition("\n")[0].split()
+    example = outcome.out.partition("Example: ")[2].partition("\n\n")[0].split()
     assert example[0] == "convolve"
     command: Any = typer.main.get_command(app)
     context = command.commands[example[1]].make_context(example[1], example[2:])  # refuses what it does not know
