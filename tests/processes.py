@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from command_line import Outcome
 
@@ -54,7 +55,7 @@ class Command:
 
 def start(log: Path, *arguments: object, most_file_bytes: int | None = None) -> Command:
     """Start `convolve` with `arguments`. No file that it writes can grow beyond `most_file_bytes`."""
-    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+    context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     context.set_forkserver_preload(["pytest", "convolve.run", "convolve.report", "convolve.cli.progress"])
     words = [str(argument) for argument in arguments]
     process = context.Process(target=_child, args=(log, words, most_file_bytes))
