@@ -1,11 +1,19 @@
 """Any image becomes what the model wants, and it is said what was done."""
 
+import json
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from convolve.errors import UsageError
+from convolve.formats.decode import decode_image
+from convolve.transforms.batch import mean_of, normalize
 from convolve.transforms.preprocess import Preprocess, fit_image
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "img"
 GREY = Preprocess(1, 28, 28, 0.0, 1 / 256)
 COLOUR = Preprocess(3, 28, 28, 0.0, 1 / 256)
 RNG = np.random.default_rng(0)
@@ -57,3 +65,46 @@ def test_the_centre_is_what_is_kept() -> None:
     image[:, 28:56] = 200
     fitted, _ = fit_image(image, GREY)
     assert (fitted == 200).all()
+
+
+@pytest.mark.parametrize(("case", "ratio"), [("center_side_0875", 0.875), ("cifar_center_08", 0.8)])
+def test_imported_models_see_what_cntk_delivered(case: str, ratio: float) -> None:
+    """Golden: what CNTK's reader made of these files with Crop(center, sideRatio) and Scale."""
+    expected_NCHW = np.load(GOLDEN / "cases.npz")[case]
+    _, channels, height, width = expected_NCHW.shape
+    want = Preprocess(channels, height, width, channel_order="bgr", resize="fill", side_ratio=ratio)
+    files = json.loads((GOLDEN / "cases.json").read_text())[case]["files"]
+    for file, expected_CHW in zip(files, expected_NCHW, strict=True):
+        fitted_CHW, _ = fit_image(decode_image((GOLDEN / file).read_bytes(), file), want)
+        [got_CHW] = normalize(torch.from_numpy(fitted_CHW)[None], 0.0, 1.0, bgr=True).numpy()
+        np.testing.assert_array_equal(got_CHW, expected_CHW)
+
+
+def test_means_of_each_kind() -> None:
+    image_CHW = RNG.normal(size=(3, 4, 5)).astype(np.float32)
+    pixels = torch.from_numpy(RNG.integers(0, 256, (2, 3, 4, 5), dtype=np.uint8))
+    for mean, expected in ((7.0, 7.0), ((1.0, 2.0, 3.0), np.array([1, 2, 3])[:, None, None])):
+        got = normalize(pixels, mean_of(Preprocess(3, 4, 5, mean)), 0.5)
+        np.testing.assert_allclose(got, (pixels.numpy() - expected) * 0.5, rtol=1e-6)
+    want = Preprocess(3, 4, 5, channel_order="bgr", mean_image_CHW=image_CHW)
+    got = normalize(pixels, mean_of(want), 2.0, bgr=True)
+    np.testing.assert_allclose(got, (pixels.numpy()[:, ::-1] - image_CHW) * 2, rtol=1e-6)
+    assert "mean image" in str(want)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"channel_order": "grey"}, "channel_order"),
+        ({"channel_order": "gbr"}, "did you mean"),
+        ({"mean": (1.0, 2.0)}, "one number or 3"),
+        ({"mean": float("nan")}, "mean"),
+        ({"scale": 0.0}, "scale"),
+        ({"side_ratio": 1.5}, "side_ratio"),
+        ({"resize": "pad"}, "resize"),
+        ({"mean_image_CHW": np.zeros((3, 2, 2), np.float32)}, "mean"),
+    ],
+)
+def test_what_does_not_fit_is_refused(values: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Preprocess(3, 28, 28, **values)  # type: ignore[arg-type]

@@ -25,9 +25,10 @@ class Batches:
     batch_size: int
     order: str
     transforms: Sequence[Transform]
-    mean: float
+    mean: float | torch.Tensor
     scale: float
     seed: int
+    bgr: bool = False  # whether the network wants colours in that order
 
     def __len__(self) -> int:
         return -(-len(self.table) // self.batch_size)
@@ -45,7 +46,7 @@ class Batches:
             images = self.table.images_NCHW[chosen]
             if self.transforms:
                 images = augment(images, self.transforms, np.random.default_rng([self.seed, epoch, batch]))
-            yield normalize(images, self.mean, self.scale), self.table.labels_N[chosen]
+            yield normalize(images, self.mean, self.scale, self.bgr), self.table.labels_N[chosen]
 
 
 def split(table: Table, fraction: float, seed: int) -> tuple[Table, Table]:

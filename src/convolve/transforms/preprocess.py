@@ -2,41 +2,109 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
+from convolve.errors import UsageError, unknown_name
+from convolve.transforms.crop import apply_crop, draw_crop
+from convolve.transforms.image_spec import Crop, Scale
+from convolve.transforms.scale import apply_scale
+
+# Legend: C channel, H row, W column.
+
+ChannelOrder = Literal["rgb", "bgr", "grey"]
+Resize = Literal["cover", "fill"]
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """The network sees `(pixel - mean) * scale` of an image with `channels` planes (1: grey; 3: RGB) of that size."""
+    """The network sees `(pixel - mean) * scale` of an image with `channels` planes (1: grey; 3: colour) of that size.
+
+    `mean` is one number, or one a channel in the network's own order; `mean_image_CHW`, if there is one, is subtracted
+    in its place. `resize` "cover" scales an image of another size to cover the wanted one and cuts the centre; "fill"
+    is what CNTK's examples do: cut the central square of `side_ratio` of the shorter side, then scale it linearly.
+    `known_from` says who described all this; empty: nobody did, it is assumed. Raises UsageError for what does not fit
+    together, ValueError for sizes that are none.
+    """
 
     channels: int
     height: int
     width: int
-    mean: float
-    scale: float
+    mean: float | tuple[float, ...] = 0.0
+    scale: float = 1.0
+    channel_order: ChannelOrder | None = None  # None: grey for one channel, else rgb
+    resize: Resize = "cover"
+    side_ratio: float = 1.0
+    known_from: str = "training"
+    mean_image_CHW: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.channel_order is None:
+            object.__setattr__(self, "channel_order", "grey" if self.channels == 1 else "rgb")
+        if isinstance(self.mean, list):  # as JSON has it
+            object.__setattr__(self, "mean", tuple(self.mean))
+        if any(type(size) is not int or size < 1 for size in self.shape_CHW):
+            raise ValueError(f"sizes must be whole numbers from 1, they are {self.shape_CHW}")
+        for name, choices in (("channel_order", ChannelOrder), ("resize", Resize)):
+            value = str(getattr(self, name))
+            if value not in get_args(choices):
+                raise UsageError(f"preprocess.{name}: {unknown_name('value', value, get_args(choices))}")
+        fits = self.channels == (1 if self.channel_order == "grey" else 3)
+        _require(
+            fits, "channel_order", f"grey for 1 channel, rgb or bgr for 3, not {self.channels}", self.channel_order
+        )
+        _require(_is_number(self.scale) and self.scale != 0, "scale", "a number other than 0", self.scale)
+        _require(_is_number(self.side_ratio) and 0 < self.side_ratio <= 1, "side_ratio", "in (0, 1]", self.side_ratio)
+        means = self.mean if isinstance(self.mean, tuple) else (self.mean,)
+        fits = all(map(_is_number, means)) and (self.mean is means[0] or len(means) == self.channels)
+        _require(fits, "mean", f"one number or {self.channels}", self.mean)
+        shape = self.shape_CHW if self.mean_image_CHW is None else self.mean_image_CHW.shape
+        _require(shape == self.shape_CHW, "mean", f"an image {self.shape_CHW}", shape)
 
     @property
     def shape_CHW(self) -> tuple[int, int, int]:
         return self.channels, self.height, self.width
 
+    @property
+    def subtracted(self) -> float | NDArray[np.float32]:
+        """The mean, ready to be subtracted from images_NCHW whose planes are in the network's order."""
+        if self.mean_image_CHW is not None:
+            return self.mean_image_CHW
+        return self.mean if isinstance(self.mean, float | int) else np.array(self.mean, np.float32)[:, None, None]
+
+    def mapping(self) -> dict[str, Any]:
+        """The fields as JSON takes them, without the mean image."""
+        values = asdict(self)
+        del values["mean_image_CHW"]
+        return values
+
     def __str__(self) -> str:
-        colour = "grey" if self.channels == 1 else "RGB"
-        return f"{self.width}x{self.height} {colour}, (pixel - {self.mean:g}) * {self.scale:g}"
+        colour = str(self.channel_order) if self.channels == 1 else str(self.channel_order).upper()
+        means = self.mean if isinstance(self.mean, tuple) else (self.mean,)
+        mean = "mean image" if self.mean_image_CHW is not None else ", ".join(f"{value:g}" for value in means)
+        mean = f"({mean})" if isinstance(self.mean, tuple) else mean
+        square = "central square" if self.side_ratio == 1 else f"central {self.side_ratio:.10g} of the shorter side"
+        crop = f"{square} scaled to " if self.resize == "fill" else ""
+        return f"{crop}{self.width}x{self.height} {colour}, (pixel - {mean}) * {self.scale:g}"
 
 
 def fit_image(image_HWC: np.ndarray, want: Preprocess) -> tuple[np.ndarray, str]:
-    """(image_CHW uint8 as the model wants it, what was done to it in words: "" if nothing).
+    """(image_CHW uint8 of the wanted size, grey or in RGB planes; what was done to it in words: "" if nothing).
 
-    `image_HWC` is uint8, grey (C=1) or BGR as OpenCV decodes. Another size is scaled to cover the wanted one (by area
-    when shrinking, so that thin strokes survive) and cut at the centre.
+    `image_HWC` is uint8, grey (C=1) or BGR as OpenCV decodes. "cover" shrinks by area, so that thin strokes survive.
     """
     done = []
     height, width, channels = image_HWC.shape
-    if (height, width) != (want.height, want.width):
+    if want.resize == "fill":
+        image_HWC = _fill(image_HWC, want)
+    elif (height, width) != (want.height, want.width):
         image_HWC = _cover(image_HWC, want.height, want.width)
+    if (height, width) != (want.height, want.width):
         done.append(f"scaled and centre-cropped from {width}x{height} to {want.width}x{want.height}")
     if channels != want.channels:
         done.append("made grey" if want.channels == 1 else "grey repeated in three planes")
@@ -45,6 +113,14 @@ def fit_image(image_HWC: np.ndarray, want: Preprocess) -> tuple[np.ndarray, str]
     else:
         planes = np.repeat(image_HWC, 3, axis=2) if channels == 1 else image_HWC[:, :, ::-1]
     return np.ascontiguousarray(planes.transpose(2, 0, 1)), ", ".join(done)
+
+
+def _fill(image_HWC: np.ndarray, want: Preprocess) -> np.ndarray:
+    """As CNTK's readers: Crop with sideRatio at the centre, then Scale."""
+    crop = Crop(side_ratio=(want.side_ratio,))
+    height, width, _ = image_HWC.shape
+    box = draw_crop(crop, height, width, np.random.default_rng(0))  # at the centre nothing is drawn
+    return apply_scale(apply_crop(image_HWC, box), Scale(want.width, want.height))
 
 
 def _cover(image_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -56,3 +132,12 @@ def _cover(image_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
     scaled = cv2.resize(image_HWC, (scaled_width, scaled_height), interpolation=interpolation)
     top, left = (scaled_height - height) // 2, (scaled_width - width) // 2
     return scaled[top : top + height, left : left + width].reshape(height, width, -1)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _require(holds: bool, name: str, expected: str, came: object) -> None:
+    if not holds:
+        raise UsageError(f"preprocess.{name} must be {expected}, got {came!r}")
