@@ -146,7 +146,7 @@ def with_readable_names(graph: Graph) -> Graph:
     values: list[Value] = [*graph.inputs, *graph.nodes, *graph.parameters]
     wanted = {value.name: _wanted_name(value) for value in values}
     counts = Counter(wanted.values())
-    taken = {name for name in counts if counts[name] == 1 and name not in _RESERVED}
+    taken = {name for name in counts if counts[name] == 1 and name not in RESERVED}
     new: dict[str, str] = {}
     numbers: Counter[str] = Counter()
     for key, name in wanted.items():
@@ -187,4 +187,4 @@ def identifier(text: str) -> str:
 
 
 # What means something else in the generated code; operations are numbered, so that each counts from 1.
-_RESERVED = {*dir(builtins), *keyword.kwlist, *SHAPE_RULES, "self", "torch", "inf", "nan", "device", "operator"}
+RESERVED = {*dir(builtins), *keyword.kwlist, *SHAPE_RULES, "self", "torch", "inf", "nan", "device", "operator"}

@@ -16,6 +16,7 @@ class Layer:
     output_shape: tuple[int, ...]  # without the batch
     parameters: int
     flops_per_image: int
+    source: str = ""  # of an imported network: the name in its file
 
 
 @dataclass(frozen=True)
