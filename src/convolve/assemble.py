@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from convolve.data.resident import Batches, split
 from convolve.data.table import DataSet, Table
 from convolve.environment import hardware, usable_cores, versions
 from convolve.errors import ModelError, ResumeRefusedError, UsageError
-from convolve.model import Model, load
+from convolve.importers.graph import Graph
+from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
 from convolve.recipe import Recipe, differences, from_mapping, to_mapping
 from convolve.training.average import WeightAverage
@@ -28,6 +29,7 @@ from convolve.training.precision import LossScale, Precision, choose_precision
 from convolve.training.run_folder import RunFolder
 from convolve.training.state import TrainingState
 from convolve.training.step import StepSettings
+from convolve.transforms.batch import mean_of
 from convolve.transforms.preprocess import Preprocess
 
 Progress = Callable[[str, dict[str, Any]], None]
@@ -98,9 +100,16 @@ def assemble(
 ) -> Assembly:
     """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run."""
     run = recipe.run
-    module, preprocess = _network(recipe, dataset, from_model)
-    batches, held_out, held_out_name = _batches(recipe, dataset)
+    resumes = folder.resumes
+    network = _network(recipe, dataset, folder, from_model)
+    module, imported = network.module, isinstance(network.architecture, Graph)
+    batches, held_out, held_out_name = _batches(recipe, dataset, network.preprocess)
     start = _start(recipe, dataset, folder, from_model, module, batches)
+    if imported:
+        message = f"{from_model} is trained as it is; the recipe's model, data.mean and data.scale are not used"
+        progress("warning", {"message": message})
+    if imported and not resumes:
+        network.save(folder.path / "from")
     settings = StepSettings(
         torch.device(start["device"]),
         Precision(start["precision"], start["precision_reason"]),
@@ -108,26 +117,45 @@ def assemble(
         run.accumulation_steps,
     )
     torch.manual_seed(run.seed)  # for dropout; the data has generators of its own
-    optimizer = Optimizer(recipe.optimizer, list(module.parameters()))
+    optimizer = Optimizer(recipe.optimizer, [p for p in module.parameters() if p.requires_grad])
     average = WeightAverage(module, run.average_epochs * batches.samples) if run.average_epochs else None
     state = TrainingState(module, optimizer, LossScale(start["precision"] == "fp16"), average)
-    model = Model(state.evaluated, recipe.model, preprocess, dataset.class_names, recipe.data.name)
+    model = replace(network, module=state.evaluated)
 
     def evaluation_batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         return model.batches(held_out.images_NCHW, held_out.labels_N)
 
-    loop = Loop(recipe, state, batches, evaluation_batches, held_out_name, settings, folder, progress)
+    loop = Loop(recipe, state, batches, evaluation_batches, held_out_name, settings, folder, progress, not imported)
     return Assembly(loop, model, dataset, start)
 
 
-def _network(recipe: Recipe, dataset: DataSet, from_model: str | Path | None) -> tuple[nn.Module, Preprocess]:
-    """The module on its device, and what its images must be."""
+def _network(recipe: Recipe, dataset: DataSet, folder: RunFolder, from_model: str | Path | None) -> Model:
+    """What is to be trained, on its device: the recipe's network, or the imported one that the training starts from."""
     channels, height, width = dataset.train.shape_CHW
-    preprocess = Preprocess(channels, height, width, recipe.data.mean, recipe.data.scale)
-    module = build_model(recipe.model, preprocess.shape_CHW, len(dataset.class_names), recipe.run.seed)
-    if from_model:
-        _take_weights(module, load(from_model).module, from_model)
-    return module.to(_device(recipe.run.device), memory_format=torch.channels_last), preprocess  # type: ignore[call-overload]
+    kept = folder.path / "from"
+    given = load(kept if folder.resumes and (kept / "model.json").exists() else from_model) if from_model else None
+    if given and isinstance(given.architecture, Graph):
+        network = _fitting(given.for_images(dataset.train.shape_CHW), dataset, recipe.data.name)
+    else:
+        preprocess = Preprocess(channels, height, width, recipe.data.mean, recipe.data.scale)
+        module = build_model(recipe.model, preprocess.shape_CHW, len(dataset.class_names), recipe.run.seed)
+        if given:
+            _take_weights(module, given.module, str(from_model))
+        network = Model(module, recipe.model, preprocess, dataset.class_names, recipe.data.name)
+    to_channels_last(network.module.to(_device(recipe.run.device)))
+    return network
+
+
+def _fitting(given: Model, dataset: DataSet, data_name: str) -> Model:
+    """An imported network for the classes of `dataset`; its images and its number of classes must be the same."""
+    if given.preprocess.shape_CHW != dataset.train.shape_CHW or len(given.class_names) != len(dataset.class_names):
+        raise ModelError(
+            f"the imported network takes images {given.preprocess.shape_CHW} (C, H, W) of {len(given.class_names)} "
+            f"classes, the data has {dataset.train.shape_CHW} and {len(dataset.class_names)}; choose other data"
+        )
+    if not any(parameter.requires_grad for parameter in given.module.parameters()):
+        raise ModelError("every parameter of the imported network is frozen: there is nothing to train")
+    return replace(given, class_names=dataset.class_names, data_name=data_name)
 
 
 def _take_weights(module: nn.Module, source: nn.Module, name: str | Path) -> None:
@@ -144,14 +172,17 @@ def _take_weights(module: nn.Module, source: nn.Module, name: str | Path) -> Non
     module.load_state_dict(ours | fitting)
 
 
-def _batches(recipe: Recipe, dataset: DataSet) -> tuple[Batches, Table, str]:
+def _batches(recipe: Recipe, dataset: DataSet, preprocess: Preprocess) -> tuple[Batches, Table, str]:
     """Training batches, and the table that each epoch is evaluated on with its name in the log."""
     data, run = recipe.data, recipe.run
     table, held_out, name = dataset.train, dataset.test, "test"
     if data.validation_fraction:
         table, held_out = split(dataset.train, data.validation_fraction, run.seed)
         name = "validation"
-    batches = Batches(table, run.global_batch_size, data.order, data.train_transforms, data.mean, data.scale, run.seed)
+    batches = Batches(
+        table, run.global_batch_size, data.order, data.train_transforms,
+        mean_of(preprocess), preprocess.scale, run.seed, preprocess.channel_order == "bgr",
+    )  # fmt: skip
     return batches, held_out, name
 
 

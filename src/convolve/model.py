@@ -23,8 +23,8 @@ from convolve.model_folder import Architecture, find_folder, read_model, write_m
 from convolve.models.tapped import Tapped
 from convolve.opening import Asked, class_names, is_foreign, read_foreign, with_asked
 from convolve.training.evaluate import Evaluation, evaluate
-from convolve.transforms.batch import normalize
-from convolve.transforms.preprocess import Preprocess, fit_image
+from convolve.transforms.batch import mean_of, normalize
+from convolve.transforms.preprocess import ChannelOrder, Preprocess, fit_image
 
 # Legend: N images, C channels, H rows, W columns, K classes.
 
@@ -122,13 +122,21 @@ class Model:
         no_labels_N = torch.zeros(len(images), dtype=torch.int64)
         return evaluate(self.module, self.batches(images, no_labels_N), self._device).probabilities_NK
 
+    def require_images(self) -> None:
+        """Raise UsageError where an imported network takes plain numbers and nobody said which image they are."""
+        if isinstance(self.architecture, Graph) and self.preprocess.height == 1:
+            raise UsageError(
+                f"the network takes {self.preprocess.width} numbers; say which image they are with --image-shape, for "
+                "example 1x28x28"
+            )
+
     def for_images(self, shape_CHW: tuple[int, int, int]) -> Model:
         """This model for images of another shape, where an imported network takes plain numbers."""
         if shape_CHW == self.preprocess.shape_CHW or not isinstance(self.architecture, Graph):
             return self
         channels, height, width = shape_CHW
         architecture = reshaped_image(self.architecture, shape_CHW)
-        order = "grey" if channels == 1 else "bgr"
+        order: ChannelOrder = "grey" if channels == 1 else "bgr"
         preprocess = replace(
             self.preprocess, channels=channels, height=height, width=width, channel_order=order
         )  # fmt: skip
@@ -155,6 +163,7 @@ class Model:
 
     def _images(self, paths: Sequence[str | Path]) -> tuple[list[str], list[str], np.ndarray]:
         """(names, what was done to each, images_NCHW uint8)."""
+        self.require_images()
         names, fitted, images = [], [], []
         for name, image_HWC in read_images(paths):
             image_CHW, done = fit_image(image_HWC, self.preprocess)
@@ -169,12 +178,6 @@ class Model:
         return next(tensors, torch.empty(0)).device
 
 
-def mean_of(preprocess: Preprocess) -> float | torch.Tensor:
-    """What `normalize` subtracts."""
-    mean = preprocess.subtracted
-    return torch.from_numpy(mean) if isinstance(mean, np.ndarray) else mean
-
-
 def load(path: str | Path, asked: Asked | None = None, node: str | None = None) -> Model:
     """Open a model folder, the model of a run folder, or a CNTK model, v1 or v2, recognised by its content.
 
@@ -187,7 +190,7 @@ def load(path: str | Path, asked: Asked | None = None, node: str | None = None) 
         model = _open_folder(path, asked)
         model = model.cut(node) if node else model
     model.preprocess = with_asked(model.preprocess, asked)
-    _to_channels_last(model.module)
+    to_channels_last(model.module)
     model.module.eval()
     return model
 
@@ -207,7 +210,7 @@ def _open_folder(path: Path, asked: Asked) -> Model:
     return model.for_images(asked.image_shape_CHW) if asked.image_shape_CHW else model
 
 
-def _to_channels_last(module: nn.Module) -> None:
+def to_channels_last(module: nn.Module) -> None:
     """The layout in which 2-D convolutions are fastest; networks with 3-D ones stay as they are."""
     if all(tensor.dim() < 5 for tensor in module.state_dict().values()):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -47,6 +47,7 @@ class Loop:
     settings: StepSettings
     folder: RunFolder
     progress: Callable[[str, dict[str, Any]], None]
+    sets_dropout: bool = True  # an imported network keeps its own
 
     def train(self) -> None:
         while self.state.position.epoch < self.recipe.run.epochs and not self._stops_early():
@@ -59,8 +60,9 @@ class Loop:
     def _train_epoch(self) -> None:
         state, at = self.state, self.state.position
         state.module.train()
-        dropout = self.recipe.model.dropout
-        set_dropout(state.module, dropout[min(at.epoch, len(dropout) - 1)])
+        if self.sets_dropout:
+            dropout = self.recipe.model.dropout
+            set_dropout(state.module, dropout[min(at.epoch, len(dropout) - 1)])
         report_every = max(1, min(100, len(self.batches) // 10))
         sums = torch.zeros(3, dtype=torch.float64, device=self.settings.device)  # since the last report
         saved = start = time.perf_counter()

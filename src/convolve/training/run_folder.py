@@ -4,6 +4,7 @@ recipe.json             the resolved recipe; `convolve train RUN/recipe.json` ac
 start.json              decided at the start: precision, threads, device, data and its fingerprint; versions, hardware
 metrics.jsonl           one line an event: "start", "progress", "epoch", "resume", "end"
 checkpoints/            see checkpoint.py
+from/                   the imported network that the training started from, if there is one, in the form of model/
 model/                  the Model artefact
 evaluation.safetensors  the last evaluation: labels_N, probabilities_NK, worst_indices_M, worst_images_MHWC (uint8)
 result.json             the final figures; its presence says that the run is finished
@@ -25,7 +26,7 @@ from convolve.errors import DataError, UsageError
 
 # What a run writes. Starting over replaces the first two and removes the rest, and nothing else.
 _FILES = ("recipe.json", "start.json", "metrics.jsonl", "evaluation.safetensors", "result.json", "report.html")
-_FOLDERS = ("checkpoints", "model", "tensorboard")
+_FOLDERS = ("checkpoints", "from", "model", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class RunFolder:
             strangers = set(path.iterdir()) - {path / "recipe.json", *half_written(path)}
             if strangers:
                 raise UsageError(f"{path} holds other files and no run; choose another --out")
-        for place in (path, path / "checkpoints", path / "model"):
+        for place in (path, path / "checkpoints", path / "from", path / "model"):
             sweep(place)
         return folder
 

@@ -1,0 +1,169 @@
+"""The files of a model, written whole and checked when they are read.
+
+    model/model.json            architecture, class names, preprocessing, where it comes from, SHA-256 of the weights
+    model/weights.safetensors   the parameters under their names in the module; a mean image as preprocess.mean_image
+
+The architecture is "model", one of our networks by name, or "graph", an imported one node by node. Nothing is ever
+unpickled, and nothing of the files is executed but the code that `build` makes from a checked graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import nn
+
+from convolve.atomic import replacing, write_json
+from convolve.errors import ModelError, UnsupportedError, UsageError, unknown_name
+from convolve.importers.build import build
+from convolve.importers.graph import Graph
+from convolve.importers.stored import graph_from_mapping, graph_to_mapping
+from convolve.models import MODELS, build_model
+from convolve.recipe import ModelSpec
+from convolve.transforms.preprocess import Preprocess
+
+FORMAT = 1
+MEAN_IMAGE = "preprocess.mean_image"
+_KEYS = {"format", "preprocess", "class_names", "data", "trained", "weights_sha256"}
+_ARCHITECTURES = {"model", "graph"}
+
+Architecture = ModelSpec | Graph
+
+
+def write_model(
+    folder: Path,
+    module: nn.Module,
+    architecture: Architecture,
+    preprocess: Preprocess,
+    about: dict[str, Any],
+) -> None:
+    """Write the model folder; model.json, which vouches for the weights, comes last. `about` are its plain values."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    if preprocess.mean_image_CHW is not None:
+        state[MEAN_IMAGE] = torch.from_numpy(preprocess.mean_image_CHW)
+    if isinstance(architecture, Graph):
+        described = {"graph": graph_to_mapping(architecture)}
+    else:
+        described = {"model": asdict(architecture)}
+    content = save_tensors(state)
+    with replacing(folder / "weights.safetensors") as temporary:
+        temporary.write_bytes(content)
+    write_json(folder / "model.json", {
+        "format": FORMAT, **described, "preprocess": preprocess.mapping(), **about,
+        "weights_sha256": hashlib.sha256(content).hexdigest(),
+    })  # fmt: skip
+
+
+def find_folder(path: Path) -> Path:
+    """The model folder that `path` is, or the one of a run folder."""
+    folder = path / "model" if (path / "model" / "model.json").exists() else path
+    if not (folder / "model.json").exists():
+        raise _not_a_model(path)
+    return folder
+
+
+def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, dict[str, Any]]:
+    """The inverse of `write_model`; the module is in evaluation mode. Raises ModelError or UnsupportedError."""
+    path = folder / "model.json"
+    head = _read_head(path)
+    content = _read_weights(folder / "weights.safetensors", head["weights_sha256"])
+    try:
+        tensors = load_tensors(content)
+    except SafetensorError as error:
+        raise _misfit(folder, error) from None
+    image = tensors.pop(MEAN_IMAGE, None)
+    try:
+        mean_image = None if image is None else image.to(torch.float32).numpy()
+        preprocess = Preprocess(**head["preprocess"], mean_image_CHW=mean_image)
+        about = {"class_names": tuple(head["class_names"]), "data": head["data"], "trained": dict(head["trained"])}
+        architecture = _architecture(head, len(content))
+        module = _module(architecture, preprocess, len(about["class_names"]))
+    except (ModelError, UnsupportedError) as error:
+        raise type(error)(f"{path}: {error}") from None
+    except (UsageError, AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{path} is damaged ({reason}); copy the model folder again") from None
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise _misfit(folder, error) from None
+    return module.eval(), architecture, preprocess, about
+
+
+def _not_a_model(path: Path) -> ModelError | UsageError | UnsupportedError:
+    if not path.exists():
+        return UsageError(f"{path} does not exist; give a model folder or a run folder")
+    if (path / "weights.safetensors").exists():
+        return ModelError(f"{path}: model.json is missing; copy the model folder again, whole")
+    if (path / "recipe.json").exists():
+        return UsageError(
+            f"{path} is a run without a model yet; finish it with `convolve train {path} --out {path}` and its --data"
+        )
+    if path.is_file():
+        return UnsupportedError(
+            f"{path} is no model that convolve can read; give a model folder, a run folder or a CNTK model"
+        )
+    return ModelError(f"{path} holds no model.json; give a model folder or a run folder")
+
+
+def _read_head(path: Path) -> dict[str, Any]:
+    try:
+        head: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing, unknown = _KEYS - head.keys(), head.keys() - _KEYS - _ARCHITECTURES
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged ({error}); copy the model folder again") from None
+    if not missing and len(_ARCHITECTURES & head.keys()) != 1:
+        missing = {"model or graph"}
+    if missing:
+        raise ModelError(f"{path} lacks {', '.join(sorted(missing))}; copy the model folder again")
+    if head["format"] != FORMAT:
+        raise UnsupportedError(f"{path} has format {head['format']}, this version reads {FORMAT}; update convolve")
+    if unknown:
+        raise UnsupportedError(f"{path}: {unknown_name('key', sorted(unknown)[0], _KEYS)} (is convolve up to date?)")
+    return head
+
+
+def _architecture(head: dict[str, Any], weights_bytes: int) -> Architecture:
+    if "graph" in head:
+        return graph_from_mapping(head["graph"], weights_bytes)
+    return ModelSpec(**head["model"] | {"dropout": tuple(head["model"]["dropout"])})
+
+
+def _module(architecture: Architecture, preprocess: Preprocess, classes: int) -> nn.Module:
+    if not isinstance(architecture, Graph):
+        if architecture.name not in MODELS:
+            raise UnsupportedError(f"{unknown_name('model', architecture.name, MODELS)} A newer convolve may know it")
+        return build_model(architecture, preprocess.shape_CHW, classes)
+    inputs = [value.shape for value in architecture.inputs]
+    scores = architecture.values()[architecture.outputs[0]].shape
+    if inputs != [preprocess.shape_CHW] or len(architecture.outputs) != 1 or scores != (classes,):
+        raise ModelError(
+            f"the graph takes {inputs} and gives {scores}; preprocessing makes {preprocess.shape_CHW}, "
+            f"and {classes} classes have names"
+        )
+    return build(architecture)
+
+
+def _read_weights(path: Path, sha256: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}; copy the model folder again, whole") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ModelError(
+            f"{path} was altered or cut: its checksum is not the one in model.json; copy the model folder again"
+        )
+    return content
+
+
+def _misfit(folder: Path, error: Exception) -> ModelError:
+    first = " ".join(str(error).split("\n\t")[:2])  # torch lists every tensor
+    return ModelError(f"{folder / 'weights.safetensors'} does not fit model.json: {first}; copy the model folder again")

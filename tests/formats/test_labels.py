@@ -1,0 +1,48 @@
+"""Label files: names alone, or number TAB name; anything else is refused with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from convolve.errors import FormatError, MissingDataError
+from convolve.formats.labels import read_labels
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("cat\ndog", ("cat", "dog")),
+        ("\ufeffcat\r\n grey dog \r\n", ("cat", "grey dog")),
+        ("0\tn01440764\n1\tn01443537\n", ("n01440764", "n01443537")),
+        ("crane\ncrane\n", ("crane", "crane")),
+    ],
+)
+def test_names_in_their_order(content: str, names: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_bytes(content.encode())
+    assert read_labels(path) == names
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "names no class"),
+        (b"cat\n\ndog\n", "line 2"),
+        (b"cat\n1\tdog\n", "line 2"),
+        (b"0\tcat\n2\tdog\n", "line 2.*must be 1"),
+        (b"0\tcat\n1\t\n", "line 2"),
+        (b"caf\xe9\n", "UTF-8"),
+    ],
+)
+def test_what_is_none_is_refused(content: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match=words):
+        read_labels(path)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match="nowhere"):
+        read_labels(tmp_path / "nowhere")

@@ -1,0 +1,165 @@
+"""`convolve train --from` an imported network: as CNTK trains it; frozen stays frozen; a killed run goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from command_line import Convolve, assert_refused
+from convolve.assemble import Assembly, assemble
+from convolve.data.table import DataSet, Table
+from convolve.errors import ModelError, ResumeRefusedError
+from convolve.importers.build import build
+from convolve.importers.draft import Draft
+from convolve.importers.graph import Graph
+from convolve.model import Model, load
+from convolve.recipe import DataSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
+from convolve.training.run_folder import RunFolder
+from convolve.transforms.preprocess import Preprocess
+from zip_golden import ARCHIVE, FOLDER
+
+# As the trace was made: minibatches of 8 in the order of the file, momentum without unit gain, the mean gradient.
+RECIPE = Recipe(
+    "finetune",
+    data=DataSpec(order="file", scale=1.0),
+    optimizer=OptimizerSpec(momentum=(0.9,), unit_gain=False),
+    schedule=ScheduleSpec(learning_rates=(0.05,)),
+    run=RunSpec(epochs=5, global_batch_size=8, precision="fp32", device="cpu", threads=1),
+)
+
+
+RATE = ("--set", "schedule.learning_rates=0.1", "--set", "optimizer.momentum=0")
+
+
+def silent(event: str, values: dict[str, Any]) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def trace() -> dict[str, np.ndarray]:
+    return dict(np.load(io.BytesIO(ZipFile(FOLDER / "more.zip").read("finetune.npz"))))
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    path = tmp_path / "net_resnet.model"
+    path.write_bytes(ARCHIVE.read("v2/net_resnet.model"))
+    return path
+
+
+def data_of(trace: dict[str, np.ndarray], classes: int = 10) -> DataSet:
+    """The 32 images, in RGB planes: the imported network wants BGR, and the trace is what it was fed."""
+    table = Table(torch.from_numpy(trace["images"]).flip(1), torch.from_numpy(trace["labels"]) % classes)
+    return DataSet(table, table, tuple(map(str, range(classes))), "a trace of CNTK")
+
+
+def test_twenty_steps_follow_cntk(trace: dict[str, np.ndarray], network: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def listen(event: str, values: dict[str, Any]) -> None:
+        said.extend([values["message"]] if event == "warning" else [])
+
+    parts = assemble(RECIPE, data_of(trace), RunFolder.claim(tmp_path / "run", False), network, listen)
+    parts.loop.train()
+    assert len(said) == 1 and "the recipe's model" in said[0]
+    events = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    losses = [event["train_loss"] for event in events if event["event"] == "epoch"]
+    np.testing.assert_allclose(losses, trace["loss"].reshape(5, 4).mean(1), rtol=1e-4)
+    logits = parts.model.module.eval()(torch.from_numpy(trace["images"][:8])).detach().numpy()
+    np.testing.assert_allclose(logits, trace["logits"], rtol=0, atol=1e-4 * np.abs(trace["logits"]).max())
+
+
+def test_a_killed_run_goes_on_without_the_original(trace: dict[str, np.ndarray], network: Path, tmp_path: Path) -> None:
+    data, recipe = data_of(trace), replace(RECIPE, run=replace(RECIPE.run, epochs=2))
+    whole = assemble(recipe, data, RunFolder.claim(tmp_path / "whole", False), network, silent)
+    whole.loop.train()
+    for moment in ("before the first checkpoint", "after an epoch"):
+        place = tmp_path / moment
+        killed = assemble(recipe, data, RunFolder.claim(place, False), network, silent)
+        if moment == "after an epoch":
+            _stop_after_an_epoch(killed)
+        network.rename(tmp_path / "elsewhere")
+        resumed = assemble(recipe, data, RunFolder.claim(place, False), network, silent)
+        resumed.begin(silent)
+        assert resumed.loop.state.position.step == (4 if moment == "after an epoch" else 0)
+        resumed.loop.train()
+        for name, tensor in whole.model.module.state_dict().items():
+            assert torch.equal(tensor, resumed.model.module.state_dict()[name]), name
+        (tmp_path / "elsewhere").rename(network)
+    with pytest.raises(ResumeRefusedError, match="--from"):
+        assemble(recipe, data, RunFolder.claim(place, False), tmp_path / "other", silent)
+
+
+def _stop_after_an_epoch(parts: Assembly) -> None:
+    parts.loop._train_epoch()
+    parts.loop._end_epoch()
+    parts.loop.save()
+
+
+def half_frozen() -> Graph:
+    """Two dense layers on 28 x 28 pixels, the first of them frozen, and dropout between them."""
+    draft, rng = Draft(), np.random.default_rng(0)
+
+    def dense(x: str, sizes: tuple[int, int], multiplier: float, name: str) -> str:
+        weight = draft.parameter(rng.normal(0, 0.05, sizes).astype(np.float32), multiplier, f"{name}_W")
+        value = draft.add("linear", [x, weight], contracted=1, transposed=False)
+        draft.call(value, name)
+        return value
+
+    x = draft.add("reshape", [draft.input((1, 28, 28), "pixels")], shape=(784,))
+    x = draft.add("multiply", [x, draft.parameter(np.float32([1 / 256]), 0.0)])
+    x = draft.add("dropout", [draft.add("relu", [dense(x, (784, 16), 0.0, "fixed")])], rate=0.25)
+    return draft.finish([dense(x, (16, 10), 1.0, "last")], "a test")
+
+
+@pytest.fixture
+def frozen_model(tmp_path: Path) -> Path:
+    graph = half_frozen()
+    names = tuple("0123456789")
+    Model(build(graph), graph, Preprocess(1, 28, 28, known_from="a test"), names).save(tmp_path / "frozen")
+    return tmp_path / "frozen"
+
+
+def test_from_the_command_line(frozen_model: Path, tiny: list[str], tmp_path: Path, convolve: Convolve) -> None:
+    run = tmp_path / "run"
+    outcome = convolve("train", "mnist", *tiny, "--from", frozen_model, "--out", run, *RATE, "--json")
+    assert outcome.code == 0, outcome.err
+    assert "the recipe's model" in outcome.err
+    before, after = (load_file(place / "weights.safetensors") for place in (frozen_model, run / "model"))
+    assert torch.equal(before["fixed.weight"], after["fixed.weight"])
+    assert not torch.equal(before["last.weight"], after["last.weight"])
+    result = json.loads(outcome.out)
+    assert result["test_error"] < 0.75  # a random last layer errs in nine of ten
+    trained = load(run)
+    assert isinstance(trained.architecture, Graph) and trained.data_name == "mnist"
+    assert trained.preprocess == load(frozen_model).preprocess
+    assert [layer.p for layer in trained.module.modules() if isinstance(layer, torch.nn.Dropout)] == [0.25]
+    evaluated = json.loads(convolve("evaluate", run, "--data", tiny[1], "--json").out)
+    assert evaluated["test_error"] == result["test_error"]
+
+
+def test_what_does_not_fit_the_data_is_refused(
+    trace: dict[str, np.ndarray], network: Path, frozen_model: Path, tiny: list[str], tmp_path: Path, convolve: Convolve
+) -> None:
+    assert_refused(convolve("train", "mnist", *tiny, "--from", network, "--out", tmp_path / "run"), 2, "(3, 16, 16)")
+    with pytest.raises(ModelError, match=r"10 classes, the data has .* and 5"):
+        assemble(RECIPE, data_of(trace, classes=5), RunFolder.claim(tmp_path / "r", False), network, silent)
+    _freeze(frozen_model)
+    outcome = convolve("train", "mnist", *tiny, "--from", frozen_model, "--out", tmp_path / "run")
+    assert_refused(outcome, 3, "frozen", "nothing to train")
+
+
+def _freeze(folder: Path) -> None:
+    head = json.loads((folder / "model.json").read_text())
+    for parameter in head["graph"]["parameters"]:
+        parameter["learning_rate_multiplier"] = 0.0
+    (folder / "model.json").write_text(json.dumps(head))
