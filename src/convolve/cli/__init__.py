@@ -11,6 +11,7 @@ import traceback
 
 import typer
 
+from convolve.cli.convert import convert
 from convolve.cli.doctor import doctor
 from convolve.cli.evaluate import evaluate
 from convolve.cli.predict import predict
@@ -20,7 +21,7 @@ from convolve.cli.show import show
 from convolve.cli.train import train
 from convolve.errors import ConvolveError, unknown_name
 
-COMMANDS = (train, evaluate, predict, prepare, show, report, doctor)
+COMMANDS = (train, evaluate, predict, prepare, convert, show, report, doctor)
 
 app = typer.Typer(name="convolve", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 for command in COMMANDS:

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from convolve.cli import asked as options
+from convolve.cli.features import write_features
+from convolve.errors import UsageError
+
 if TYPE_CHECKING:
     from convolve.model import Prediction
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model folder or a run folder.")],
+    model: Annotated[Path, typer.Argument(help="A model folder, a run folder, or a CNTK model.")],
     paths: Annotated[list[Path], typer.Argument(help="Images, folders of images, zips of images.", metavar="PATH...")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -23,6 +27,19 @@ def predict(
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Write a table: path, then class and probability of each place."),
     ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(metavar="NODE", help="Print the features of this layer instead: a CNTK node, or a layer's name."),
+    ] = None,
+    npz_file: Annotated[
+        Path | None, typer.Option("--npz", metavar="FILE", help="With --output: write the features as numpy arrays.")
+    ] = None,
+    preset: options.Preset = None,
+    mean: options.Mean = None,
+    channel_order: options.Order = None,
+    scale: options.Scale = None,
+    labels: options.Labels = None,
+    image_shape: options.ImageShape = None,
 ) -> None:
     """Say what is on images, with probabilities.
 
@@ -30,9 +47,22 @@ def predict(
 
     Example: convolve predict runs/mnist digit.png more_digits/ --top 3
     """
+    if npz_file and not output:
+        raise UsageError("--npz holds the features of a layer; name it with --output")
+
     from convolve.model import load
 
-    predictions = load(model).predict(paths, top)
+    opened = load(model, options.asked(preset, mean, channel_order, scale, labels, image_shape), output)
+    if output:
+        names, features = opened.features(paths)
+        write_features(names, features, str(model), output, as_json=as_json, csv_file=csv_file, npz_file=npz_file)
+    else:
+        _say(opened.predict(paths, top), model, as_json, csv_file)
+    if opened.doubt:
+        print(f"note: {opened.doubt}", file=sys.stderr)
+
+
+def _say(predictions: list[Prediction], model: Path, as_json: bool, csv_file: Path | None) -> None:
     if csv_file:
         from convolve.atomic import replacing
 

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convolve.cli import asked as options
+
 if TYPE_CHECKING:
     from convolve.models.summary import Summary
+    from convolve.opening import Asked
     from convolve.recipe import Recipe
     from convolve.training.schedule import ScheduleRow
 
@@ -18,12 +21,23 @@ if TYPE_CHECKING:
 def show(
     what: Annotated[
         str,
-        typer.Argument(help="A recipe (name or file), a model folder, or a run folder.", metavar="RECIPE|MODEL|RUN"),
+        typer.Argument(
+            help="A recipe (name or file), a model folder, a run folder, or a CNTK model.", metavar="RECIPE|MODEL|RUN"
+        ),
     ],
     schedule: Annotated[
         bool, typer.Option("--schedule", help="Every step size as CNTK, PyTorch and Caffe count it.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    output: Annotated[
+        str | None, typer.Option(metavar="NODE", help="The class scores, where a file has several outputs.")
+    ] = None,
+    preset: options.Preset = None,
+    mean: options.Mean = None,
+    channel_order: options.Order = None,
+    scale: options.Scale = None,
+    labels: options.Labels = None,
+    image_shape: options.ImageShape = None,
 ) -> None:
     """Show layers, shapes, parameters, FLOPs; a recipe, a model.
 
@@ -34,36 +48,53 @@ def show(
     if schedule:
         _show_schedule(what, as_json)
     elif _is_model(what):
-        _show_model(what, as_json)
+        _show_model(what, as_json, options.asked(preset, mean, channel_order, scale, labels, image_shape, output))
     else:
         _show_recipe(what, as_json)
 
 
 def _is_model(what: str) -> bool:
+    from convolve.opening import is_foreign
+
     path = Path(what)
-    return (path / "model.json").exists() or (path / "model" / "model.json").exists()
+    return any((path / name).exists() for name in ("model.json", "model/model.json")) or is_foreign(path)
 
 
-def _show_model(what: str, as_json: bool) -> None:
+def _show_model(what: str, as_json: bool, asked: Asked) -> None:
+    from convolve.importers.classifier import input_arithmetic
+    from convolve.importers.describe import describe
+    from convolve.importers.graph import Graph
     from convolve.model import load
     from convolve.models.summary import summarize
 
-    model = load(what)
-    summary = summarize(model.module, model.preprocess.shape_CHW)
+    model = load(what, asked)
+    imported = model.architecture if isinstance(model.architecture, Graph) else None
+    if imported:
+        summary, arithmetic = describe(imported, model.module), list(input_arithmetic(imported))
+    else:
+        summary, arithmetic = summarize(model.module, model.preprocess.shape_CHW), []
+    notes = [*(imported.notes if imported else ()), *filter(None, [model.doubt])]
     if as_json:
-        print(
-            json.dumps(
-                _summary_mapping(summary, model.class_names)
-                | {"preprocess": vars(model.preprocess), "trained": model.trained},
-                indent=2,
-            )
-        )
+        more: dict[str, Any] = {"preprocess": model.preprocess.mapping(), "trained": model.trained}
+        if imported:
+            more |= {"in_the_graph": arithmetic, "notes": notes}
+        print(json.dumps(_summary_mapping(summary, model.class_names) | more, indent=2))
         return
     print(_summary_text(summary))
     print(f"\nthe network sees  {model.preprocess}")
-    print(f"classes           {', '.join(model.class_names)}")
+    for line in arithmetic:
+        print(f"in the graph      {line}")
+    print(f"known from        {model.preprocess.known_from or 'nobody: it is assumed'}")
+    print(f"classes           {_classes(model.class_names)}")
     for name, value in model.trained.items():
         print(f"{name:<18}{value}")
+    for note in notes:
+        print(f"note              {note}")
+
+
+def _classes(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:20])
+    return shown if len(names) <= 20 else f"{shown} and {len(names) - 20} more"
 
 
 def _show_recipe(what: str, as_json: bool) -> None:
@@ -162,14 +193,17 @@ def _summary_mapping(summary: Summary, class_names: tuple[str, ...]) -> dict[str
 
 
 def _summary_text(summary: Summary) -> str:
-    lines = [f"{'layer':<14}{'kind':<14}{'output (C, H, W)':<20}{'parameters':>12}{'MFLOP':>10}"]
-    lines.append(f"{'input':<14}{'':<14}{_shape(summary.input_shape):<20}")
+    name_width = max(14, *(len(layer.name) + 2 for layer in summary.layers))
+    kind_width = max(14, *(len(layer.kind) + 2 for layer in summary.layers))
+    named = any(layer.source for layer in summary.layers)
+    head = f"{'layer':<{name_width}}{'kind':<{kind_width}}{'output (C, H, W)':<20}{'parameters':>12}{'MFLOP':>10}"
+    lines = [head + ("  in the file" if named else "")]
+    lines.append(f"{'input':<{name_width}}{'':<{kind_width}}{_shape(summary.input_shape)}")
     for layer in summary.layers:
         parameters = f"{layer.parameters:,}" if layer.parameters else ""
         flops = f"{layer.flops_per_image / 1e6:.3f}" if layer.flops_per_image else ""
-        lines.append(
-            f"{layer.name:<14}{layer.kind:<14}{_shape(layer.output_shape):<20}{parameters:>12}{flops:>10}".rstrip()
-        )
+        what = f"{layer.name:<{name_width}}{layer.kind:<{kind_width}}{_shape(layer.output_shape):<20}"
+        lines.append(f"{what}{parameters:>12}{flops:>10}  {layer.source}".rstrip())
     lines.append(
         f"{summary.parameters:,} parameters, {summary.flops_per_image / 1e6:.2f} MFLOP an image (multiply-add: 2)"
     )

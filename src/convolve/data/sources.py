@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 import torch
 
@@ -42,6 +43,12 @@ def open_data(name: str, where: str | None = None, progress: Progress | None = N
 def outline(name: str) -> Outline:
     """Shape, classes and sizes of the official data set `name`."""
     return _OUTLINES[_known(name)]
+
+
+def fitting(shape_CHW: tuple[int, int, int], classes: int) -> str | None:
+    """The data set whose images have as many numbers, and that has as many classes; None if there is none."""
+    wanted = (prod(shape_CHW), classes)
+    return next((name for name, o in _OUTLINES.items() if (prod(o.shape_CHW), len(o.class_names)) == wanted), None)
 
 
 def fake_data(name: str) -> DataSet:

@@ -1,0 +1,84 @@
+"""Map files and class folders: in order, exactly once, with the line of whatever is damaged."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from convolve.data.labelled_images import has_class_folders, read_class_folders, stream
+from convolve.errors import DataError
+from convolve.formats.image_map import read_image_map
+
+COUNT = 23
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Images that hold their own number, half of them in a zip, and a map file of them all."""
+    with zipfile.ZipFile(tmp_path / "half.zip", "w") as archive:
+        lines = []
+        for number in range(COUNT):
+            encoded = cv2.imencode(".png", np.full((4, 4, 3), number, np.uint8))[1].tobytes()
+            name = f"{number}.png"
+            if number % 2:
+                archive.writestr(name, encoded)
+            else:
+                (tmp_path / name).write_bytes(encoded)
+            place = f".../half.zip@/{name}" if number % 2 else f".../{name}"
+            lines.append(f"{place}\t{number % 5}\n")
+    (tmp_path / "map.txt").write_text("".join(lines))
+    return tmp_path
+
+
+def planes(image_HWC: np.ndarray) -> np.ndarray:
+    return image_HWC.transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 23, 100])
+@pytest.mark.parametrize("grey", [True, False])
+def test_in_order_and_exactly_once(batch_size: int, grey: bool, pictures: Path) -> None:
+    batches = list(stream(read_image_map(pictures / "map.txt"), planes, batch_size, grey=grey))
+    assert [len(images) for images, _ in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    images_NCHW = torch.cat([images for images, _ in batches])
+    assert images_NCHW.shape == (COUNT, 1 if grey else 3, 4, 4)
+    assert images_NCHW[:, 0, 0, 0].tolist() == list(range(COUNT))
+    assert torch.cat([labels for _, labels in batches]).tolist() == [number % 5 for number in range(COUNT)]
+
+
+def test_damage_names_its_line(pictures: Path) -> None:
+    (pictures / "6.png").write_bytes((pictures / "6.png").read_bytes()[:40])
+    with pytest.raises(DataError, match=r"map\.txt: line 7: .*6\.png"):
+        list(stream(read_image_map(pictures / "map.txt"), planes, 5, grey=False))
+
+
+def test_no_more_is_read_ahead_than_a_batch(pictures: Path) -> None:
+    read: list[int] = []
+
+    def note(image_HWC: np.ndarray) -> np.ndarray:
+        read.append(int(image_HWC[0, 0, 0]))
+        return planes(image_HWC)
+
+    batches = stream(read_image_map(pictures / "map.txt"), note, 5, grey=False)
+    next(batches)
+    batches.close()
+    assert len(read) <= 10
+
+
+def test_class_folders_by_name_or_in_order(pictures: Path, tmp_path: Path) -> None:
+    for name, numbers in (("wolf", (0, 2)), ("cat", (4,))):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number in numbers:
+            (pictures / f"{number}.png").rename(tmp_path / "set" / name / f"{number}.png")
+    assert has_class_folders(tmp_path / "set") and not has_class_folders(tmp_path / "set" / "cat")
+    by_name = read_class_folders(tmp_path / "set", ["wolf", "bear", "cat"])
+    assert [(path.name, int(label)) for path, label in zip(by_name.files, by_name.labels_N, strict=True)] == [
+        ("4.png", 2), ("0.png", 0), ("2.png", 0),
+    ]  # fmt: skip
+    assert read_class_folders(tmp_path / "set", ["0", "1"]).labels_N.tolist() == [0, 1, 1]
+    with pytest.raises(DataError, match="2 subfolders, the model 3 classes"):
+        read_class_folders(tmp_path / "set", ["0", "1", "2"])
