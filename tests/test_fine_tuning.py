@@ -105,7 +105,7 @@ def _stop_after_an_epoch(parts: Assembly) -> None:
     parts.loop.save()
 
 
-def half_frozen() -> Graph:
+def half_frozen(rate: float) -> Graph:
     """Two dense layers on 28 x 28 pixels, the first of them frozen, and dropout between them."""
     draft, rng = Draft(), np.random.default_rng(0)
 
@@ -117,16 +117,18 @@ def half_frozen() -> Graph:
 
     x = draft.add("reshape", [draft.input((1, 28, 28), "pixels")], shape=(784,))
     x = draft.add("multiply", [x, draft.parameter(np.float32([1 / 256]), 0.0)])
-    x = draft.add("dropout", [draft.add("relu", [dense(x, (784, 16), 0.0, "fixed")])], rate=0.25)
+    x = draft.add("dropout", [draft.add("relu", [dense(x, (784, 16), 0.0, "fixed")])], rate=rate)
     return draft.finish([dense(x, (16, 10), 1.0, "last")], "a test")
 
 
 @pytest.fixture
 def frozen_model(tmp_path: Path) -> Path:
-    graph = half_frozen()
-    names = tuple("0123456789")
-    Model(build(graph), graph, Preprocess(1, 28, 28, known_from="a test"), names).save(tmp_path / "frozen")
-    return tmp_path / "frozen"
+    return saved(half_frozen(rate=0.25), tmp_path / "frozen")
+
+
+def saved(graph: Graph, folder: Path) -> Path:
+    Model(build(graph), graph, Preprocess(1, 28, 28, known_from="a test"), tuple("0123456789")).save(folder)
+    return folder
 
 
 def test_from_the_command_line(frozen_model: Path, tiny: list[str], tmp_path: Path, convolve: Convolve) -> None:
@@ -145,6 +147,27 @@ def test_from_the_command_line(frozen_model: Path, tiny: list[str], tmp_path: Pa
     assert [layer.p for layer in trained.module.modules() if isinstance(layer, torch.nn.Dropout)] == [0.25]
     evaluated = json.loads(convolve("evaluate", run, "--data", tiny[1], "--json").out)
     assert evaluated["test_error"] == result["test_error"]
+
+
+def test_a_file_without_dropout_rates_takes_the_recipes(tiny: list[str], tmp_path: Path, convolve: Convolve) -> None:
+    """v1 files hold none."""
+    model = saved(half_frozen(rate=0.0), tmp_path / "model")
+    outcome = convolve(
+        "train", "mnist", *tiny, "--from", model, "--out", tmp_path / "run", "--set", "model.dropout=0.4"
+    )
+    assert outcome.code == 0 and "but for model.dropout" in outcome.err
+    modules = load(tmp_path / "run").module.modules()
+    assert [layer.p for layer in modules if isinstance(layer, torch.nn.Dropout)] == [0.0]  # of the graph
+    assemble_again = assemble(RECIPE, mnist_like(), RunFolder.claim(tmp_path / "again", False), model, silent)
+    assemble_again.loop._train_epoch()
+    assert [layer.p for layer in assemble_again.model.module.modules() if isinstance(layer, torch.nn.Dropout)] == [0.5]
+
+
+def mnist_like() -> DataSet:
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (16, 1, 28, 28), dtype=np.uint8))
+    table = Table(images, torch.arange(16) % 10)
+    return DataSet(table, table, tuple("0123456789"), "noise")
 
 
 def test_what_does_not_fit_the_data_is_refused(

@@ -102,14 +102,15 @@ def assemble(
     run = recipe.run
     resumes = folder.resumes
     network = _network(recipe, dataset, folder, from_model)
-    module, imported = network.module, isinstance(network.architecture, Graph)
+    module = network.module
     batches, held_out, held_out_name = _batches(recipe, dataset, network.preprocess)
     start = _start(recipe, dataset, folder, from_model, module, batches)
-    if imported:
-        message = f"{from_model} is trained as it is; the recipe's model, data.mean and data.scale are not used"
-        progress("warning", {"message": message})
-    if imported and not resumes:
-        network.save(folder.path / "from")
+    own_dropout = isinstance(network.architecture, Graph) and _has_rates(network.architecture)
+    if isinstance(network.architecture, Graph):
+        for message in _differences(network.architecture, str(from_model), own_dropout):
+            progress("warning", {"message": message})
+        if not resumes:
+            network.save(folder.path / "from")
     settings = StepSettings(
         torch.device(start["device"]),
         Precision(start["precision"], start["precision_reason"]),
@@ -125,7 +126,7 @@ def assemble(
     def evaluation_batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         return model.batches(held_out.images_NCHW, held_out.labels_N)
 
-    loop = Loop(recipe, state, batches, evaluation_batches, held_out_name, settings, folder, progress, not imported)
+    loop = Loop(recipe, state, batches, evaluation_batches, held_out_name, settings, folder, progress, not own_dropout)
     return Assembly(loop, model, dataset, start)
 
 
@@ -156,6 +157,20 @@ def _fitting(given: Model, dataset: DataSet, data_name: str) -> Model:
     if not any(parameter.requires_grad for parameter in given.module.parameters()):
         raise ModelError("every parameter of the imported network is frozen: there is nothing to train")
     return replace(given, class_names=dataset.class_names, data_name=data_name)
+
+
+def _has_rates(graph: Graph) -> bool:
+    """Whether dropout is the network's own affair; v1 files hold no rates, which leaves it to the recipe."""
+    rates = {node.number("rate") for node in graph.nodes if node.op == "dropout"}
+    return rates != {0.0}
+
+
+def _differences(graph: Graph, name: str, own_dropout: bool) -> Iterator[str]:
+    """What of the recipe is not used, and what of the file, when an imported network is trained."""
+    kept = "" if own_dropout else " but for model.dropout, since the file holds no rates"
+    yield f"{name} is trained as it is; the recipe's model{kept}, data.mean and data.scale are not used"
+    if {parameter.learning_rate_multiplier for parameter in graph.parameters} - {0.0, 1.0}:
+        yield f"{name} has learning-rate multipliers other than 0 (frozen) and 1: they are taken as 1"
 
 
 def _take_weights(module: nn.Module, source: nn.Module, name: str | Path) -> None:
