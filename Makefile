@@ -17,6 +17,7 @@ test:
 
 fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
 	$(PYTHON) tests/formats/fuzz_images.py 2000
+	$(PYTHON) tests/importers/fuzz.py --count 20000
 
 slow:  ## accuracy on real data; wants CONVOLVE_DATA and half an hour
 	$(PYTHON) -m pytest -m slow
