@@ -45,6 +45,5 @@ def mnist_best() -> Recipe:
         fast,
         name="mnist-best",
         data=replace(fast.data, train_transforms=(Affine(degrees=10, scale_fraction=0.1, shear_degrees=5, pixels=2),)),
-        model=replace(fast.model, dropout=(0.4,)),
-        run=replace(fast.run, epochs=50),
+        run=replace(fast.run, epochs=40),
     )
