@@ -162,6 +162,7 @@ def test_a_published_error_stands_beside_ours(
 def test_evaluate_refuses_what_it_cannot_count(files: Path, pictures: Path, tmp_path: Path, convolve: Convolve) -> None:
     model = files / "net_resnet.bin"
     assert_refused(convolve("evaluate", model), 2, "--data")
+    assert_refused(convolve("evaluate", model, "--data", tmp_path / "nowhere.txt"), 3, "nowhere.txt does not exist")
     write_image_map(tmp_path / "map.txt", [(str(pictures / "0.png"), 10)])
     assert_refused(convolve("evaluate", model, "--data", tmp_path / "map.txt"), 3, "map.txt: line 1", "10 classes")
     (tmp_path / "torn.png").write_bytes((pictures / "0.png").read_bytes()[:100])
@@ -228,6 +229,8 @@ def _alter(folder: Path, **values: Any) -> None:
         ({"model": {"name": "convnet-mnist"}}, "model or graph"),
         ({"hook": "import os"}, "unknown key 'hook'"),
         ({"class_names": ["cat"]}, "classes have names"),
+        ({"class_names": [[]] * 10}, "must be texts"),
+        ({"preprocess": {"channels": 3, "height": 16, "width": 16, "mean": []}}, "mean"),
         ({"preprocess": {"channels": 1, "height": 16, "width": 16}}, "preprocessing makes"),
         ({"preprocess": {"channels": 3, "height": 16, "width": 16, "resize": "warp"}}, "resize"),
     ],

@@ -84,6 +84,8 @@ def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, dict[
         mean_image = None if image is None else image.to(torch.float32).numpy()
         preprocess = Preprocess(**head["preprocess"], mean_image_CHW=mean_image)
         about = {"class_names": tuple(head["class_names"]), "data": head["data"], "trained": dict(head["trained"])}
+        if not all(isinstance(text, str) for text in (about["data"], *about["class_names"])):
+            raise ValueError("data and class_names must be texts")
         architecture = _architecture(head, len(content))
         module = _module(architecture, preprocess, len(about["class_names"]))
     except (ModelError, UnsupportedError) as error:

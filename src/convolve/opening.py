@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convolve.errors import UsageError
+from convolve.errors import MissingDataError, UsageError
 from convolve.formats.labels import read_labels
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.importers import cntk
@@ -42,8 +42,11 @@ def is_foreign(path: Path) -> bool:
     """Whether `path` is a model file of another tool, judged by its content."""
     if not path.is_file():
         return False
-    with path.open("rb") as file:
-        return cntk.is_cntk(file.read(_HEAD_BYTES))
+    try:
+        with path.open("rb") as file:
+            return cntk.is_cntk(file.read(_HEAD_BYTES))
+    except OSError as error:
+        raise MissingDataError(f"cannot read {path}: {error.strerror}; give a model file") from None
 
 
 def read_foreign(path: Path, asked: Asked, node: str | None) -> tuple[Graph, Preprocess, dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convolve.cli import asked as options
-from convolve.errors import DataError, UsageError
+from convolve.errors import DataError, MissingDataError, UsageError
 
 if TYPE_CHECKING:
     from convolve.model import Model
@@ -79,8 +79,11 @@ def _evaluate_on_images(opened: Model, data: str | None) -> tuple[Evaluation, st
 
 
 def _evaluate_on_data_set(opened: Model, data: str | None) -> tuple[Evaluation, str]:
+    from convolve.data.locate import SAMPLE
     from convolve.data.sources import fitting, open_data
 
+    if data not in (None, SAMPLE) and not Path(str(data)).exists():
+        raise MissingDataError(f"{data} does not exist; give a folder, a map file of images, or --data sample")
     name = opened.data_name or fitting(opened.preprocess.shape_CHW, len(opened.class_names))
     if name is None or (data is None and not opened.data_name):
         raise UsageError("say with --data on what: a map file (path TAB class number) or a folder of class folders")

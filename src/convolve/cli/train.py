@@ -26,7 +26,10 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:i.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
     threads: Annotated[int | None, typer.Option(help="Processor threads; 0 takes every core.")] = None,
-    from_model: Annotated[Path | None, typer.Option("--from", help="Start from the weights of this model.")] = None,
+    from_model: Annotated[
+        Path | None,
+        typer.Option("--from", help="Start from this model: the weights of one of ours, or a CNTK network."),
+    ] = None,
     fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure the loop.")] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the recipe; repeatable.")

@@ -61,7 +61,7 @@ class Preprocess:
         _require(_is_number(self.scale) and self.scale != 0, "scale", "a number other than 0", self.scale)
         _require(_is_number(self.side_ratio) and 0 < self.side_ratio <= 1, "side_ratio", "in (0, 1]", self.side_ratio)
         means = self.mean if isinstance(self.mean, tuple) else (self.mean,)
-        fits = all(map(_is_number, means)) and (self.mean is means[0] or len(means) == self.channels)
+        fits = all(map(_is_number, means)) and (not isinstance(self.mean, tuple) or len(means) == self.channels)
         _require(fits, "mean", f"one number or {self.channels}", self.mean)
         shape = self.shape_CHW if self.mean_image_CHW is None else self.mean_image_CHW.shape
         _require(shape == self.shape_CHW, "mean", f"an image {self.shape_CHW}", shape)
