@@ -8,8 +8,9 @@ import yaml
 
 from convolve.cli import main
 from convolve.errors import ConvolveError, UsageError
-from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, steps_text, to_mapping, with_value
+from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, steps_text, to_mapping, with_values
 from convolve.recipes import RECIPES, load_recipe
+from convolve.transforms.spec import Shift
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -44,10 +45,11 @@ def test_mnist_is_cntks() -> None:
         ("optimizer.unit_gain", "False", False),
         ("published_error", "none", None),
         ("name", "mine", "mine"),
+        ("data.train_transforms", '[{"kind": "shift", "pixels": 1}]', (Shift(1),)),
     ],
 )
 def test_set(path: str, text: str, value: object) -> None:
-    assert leaf_paths(with_value(load_recipe("mnist"), path, text))[path] == value
+    assert leaf_paths(with_values(load_recipe("mnist"), {path: text}))[path] == value
 
 
 @pytest.mark.parametrize(
@@ -64,12 +66,12 @@ def test_set(path: str, text: str, value: object) -> None:
         ("schedule.learning_rates", "0.1*x", r"schedule\.learning_rates must be a whole number, got 'x'"),
         ("data.train_transforms", "shift", r"data\.train_transforms must be a list"),
         ("run.early_stopping_epochs", "3", r"needs run\.keep=best"),
-        ("run.epochs.more", "3", r"run\.epochs must be a whole number"),
+        ("run.epochs.more", "3", r"run\.epochs\.more: unknown field 'epochs\.more'"),
     ],
 )
 def test_refused_by_path(path: str, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        with_value(load_recipe("mnist"), path, text)
+        with_values(load_recipe("mnist"), {path: text})
 
 
 @pytest.mark.parametrize(
@@ -99,10 +101,10 @@ def test_unknown_recipe_names_the_nearest() -> None:
 
 def test_differences_are_named() -> None:
     one = load_recipe("mnist")
-    assert differences(one, with_value(one, "run.seed", "1")) == ["run.seed: 0 -> 1"]
+    assert differences(one, with_values(one, {"run.seed": "1"})) == ["run.seed: 0 -> 1"]
 
 
 def test_steps_text_is_read_back() -> None:
     values = (0.0, 0.0, 1024.0)
     assert steps_text(values) == "0*2:1024"
-    assert with_value(Recipe("a"), "model.dropout", steps_text((0.0, 0.5))).model.dropout == (0.0, 0.5)
+    assert with_values(Recipe("a"), {"model.dropout": steps_text((0.0, 0.5))}).model.dropout == (0.0, 0.5)

@@ -1,15 +1,17 @@
 """A recipe says everything about a training: frozen values, checked where they are made.
 
 A Python recipe, a JSON or YAML file and `--set dotted.path=value` all become the same `Recipe`
-through the same three functions: `from_mapping`, `to_mapping`, `with_value`.
+through the same three functions: `from_mapping`, `to_mapping`, `with_values`.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import types
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -196,11 +198,15 @@ def from_mapping(mapping: Mapping[str, Any], base: Recipe | None = None) -> Reci
     return recipe
 
 
-def with_value(recipe: Recipe, path: str, text: str) -> Recipe:
-    """`recipe` with the field at the dotted `path` replaced by what `text` says, as `--set path=text` does."""
-    mapping: Any = text
-    for key in reversed(path.split(".")):
-        mapping = {key: mapping}
+def with_values(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """`recipe` with the field at each dotted path replaced, as `--set path=value` does.
+
+    All at once, as one setting may be valid only together with another.
+    """
+    mapping: dict[str, Any] = {}
+    for path, setting in sorted(settings.items(), key=lambda item: "." not in item[0]):  # "run" overrides "run.epochs"
+        part, dot, name = path.partition(".")
+        mapping[part] = mapping.get(part, {}) | {name: setting} if dot else setting
     return from_mapping(mapping, base=recipe)
 
 
@@ -244,9 +250,7 @@ def _parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
     if is_dataclass(kind):
         return _parse_dataclass(typing.cast(type, kind), value, path, base)
     if kind == tuple[Transform, ...]:
-        items = value if isinstance(value, list) else []
-        _require(isinstance(value, list), path, 'a list such as [{"kind": "shift", "pixels": 2}]', value)
-        return tuple(_parse_transform(item, f"{path}[{i}]") for i, item in enumerate(items))
+        return _parse_transforms(value, path)
     if kind == Steps:
         return _parse_steps(value, path)
     if origin is Literal:
@@ -276,6 +280,14 @@ def _parse_dataclass(kind: type, value: Any, path: str, base: Any) -> Any:
         return kind(**given)
     except TypeError:  # a field without a default is missing; only `name` has none
         raise UsageError(f"{prefix}name is missing; every recipe needs one") from None
+
+
+def _parse_transforms(value: Any, path: str) -> tuple[Transform, ...]:
+    if isinstance(value, str):  # from the command line
+        with suppress(json.JSONDecodeError):
+            value = json.loads(value)
+    _require(isinstance(value, list), path, 'a list such as [{"kind": "shift", "pixels": 2}]', value)
+    return tuple(_parse_transform(item, f"{path}[{i}]") for i, item in enumerate(value))
 
 
 def _parse_transform(value: Any, path: str) -> Transform:

@@ -14,7 +14,7 @@ from convolve.data.sources import fake_data, open_data
 from convolve.data.table import DataSet
 from convolve.errors import InterruptedTraining
 from convolve.model import Model, load
-from convolve.recipe import Recipe, from_mapping
+from convolve.recipe import Recipe, with_values
 from convolve.recipes import load_recipe
 from convolve.training.run_folder import RunFolder
 
@@ -81,9 +81,5 @@ def _open(name: str, where: str | None, progress: Progress) -> DataSet:
 
 
 def resolve(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:
-    """`recipe` with each dotted path in `settings` set: all at once, as one may be valid only together with another."""
-    mapping: dict[str, Any] = {}
-    for path, setting in sorted(settings.items(), key=lambda item: "." not in item[0]):  # "run" overrides "run.epochs"
-        part, dot, name = path.partition(".")
-        mapping[part] = mapping.get(part, {}) | {name: setting} if dot else setting
-    return from_mapping(mapping, base=load_recipe(recipe) if isinstance(recipe, str) else recipe)
+    """`recipe` with each dotted path in `settings` set."""
+    return with_values(load_recipe(recipe) if isinstance(recipe, str) else recipe, settings)

@@ -28,7 +28,7 @@ def load_recipe(name: str) -> Recipe:
     if (path / "recipe.json").is_file():
         path = path / "recipe.json"
     if path.suffix not in (".json", ".yaml", ".yml"):
-        raise UsageError(unknown_name("recipe", name, RECIPES) + "; a recipe file ends in .json or .yaml")
+        raise UsageError(f"{unknown_name('recipe', name, RECIPES)} (a recipe file ends in .json or .yaml)")
     mapping = _read(path)
     if not isinstance(mapping, dict):
         raise FormatError(
