@@ -105,9 +105,10 @@ def assemble(
     module = network.module
     batches, held_out, held_out_name = _batches(recipe, dataset, network.preprocess)
     start = _start(recipe, dataset, folder, from_model, module, batches)
-    own_dropout = isinstance(network.architecture, Graph) and _has_rates(network.architecture)
-    if isinstance(network.architecture, Graph):
-        for message in _differences(network.architecture, str(from_model), own_dropout):
+    imported = network.architecture if isinstance(network.architecture, Graph) else None
+    own_dropout = imported is not None and _has_rates(imported)
+    if imported:
+        for message in _not_used(imported, str(from_model), own_dropout):
             progress("warning", {"message": message})
         if not resumes:
             network.save(folder.path / "from")
@@ -165,7 +166,7 @@ def _has_rates(graph: Graph) -> bool:
     return rates != {0.0}
 
 
-def _differences(graph: Graph, name: str, own_dropout: bool) -> Iterator[str]:
+def _not_used(graph: Graph, name: str, own_dropout: bool) -> Iterator[str]:
     """What of the recipe is not used, and what of the file, when an imported network is trained."""
     kept = "" if own_dropout else " but for model.dropout, since the file holds no rates"
     yield f"{name} is trained as it is; the recipe's model{kept}, data.mean and data.scale are not used"

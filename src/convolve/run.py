@@ -53,7 +53,8 @@ def train(
 
     `data` is a folder, a file or "sample"; None looks in the usual places. `out` is the run folder, by default
     runs/<recipe>: an unfinished run there goes on to the same bits, a finished one is refused unless `restart`.
-    `from_model` supplies the initial weights. `overrides` are fields of `RunSpec`: epochs=5, seed=1, precision="fp32".
+    `from_model` supplies the initial weights; an imported network, such as a CNTK file, is trained itself.
+    `overrides` are fields of `RunSpec`: epochs=5, seed=1, precision="fp32".
     """
     began = time.perf_counter()
     recipe = resolve(recipe, {f"run.{name}": value for name, value in overrides.items()})
