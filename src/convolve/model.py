@@ -137,9 +137,7 @@ class Model:
         channels, height, width = shape_CHW
         architecture = reshaped_image(self.architecture, shape_CHW)
         order: ChannelOrder = "grey" if channels == 1 else "bgr"
-        preprocess = replace(
-            self.preprocess, channels=channels, height=height, width=width, channel_order=order
-        )  # fmt: skip
+        preprocess = replace(self.preprocess, channels=channels, height=height, width=width, channel_order=order)
         return replace(self, architecture=architecture, preprocess=preprocess)
 
     def cut(self, node: str) -> Model:

@@ -80,5 +80,6 @@ def test_class_folders_by_name_or_in_order(pictures: Path, tmp_path: Path) -> No
         ("4.png", 2), ("0.png", 0), ("2.png", 0),
     ]  # fmt: skip
     assert read_class_folders(tmp_path / "set", ["0", "1"]).labels_N.tolist() == [0, 1, 1]
-    with pytest.raises(DataError, match="2 subfolders, the model 3 classes"):
-        read_class_folders(tmp_path / "set", ["0", "1", "2"])
+    for wanted in (["0", "1", "2"], ["wolf", "kitten"]):  # too many, and names of which one is missing
+        with pytest.raises(DataError, match="name the subfolders after its classes"):
+            read_class_folders(tmp_path / "set", wanted)

@@ -82,7 +82,7 @@ def _evaluate_on_data_set(opened: Model, data: str | None) -> tuple[Evaluation, 
     from convolve.data.locate import SAMPLE
     from convolve.data.sources import fitting, open_data
 
-    if data not in (None, SAMPLE) and not Path(str(data)).exists():
+    if not opened.data_name and data not in (None, SAMPLE) and not Path(str(data)).exists():
         raise MissingDataError(f"{data} does not exist; give a folder, a map file of images, or --data sample")
     name = opened.data_name or fitting(opened.preprocess.shape_CHW, len(opened.class_names))
     if name is None or (data is None and not opened.data_name):

@@ -56,19 +56,20 @@ class ClassFolders:
 def read_class_folders(folder: Path, wanted: Sequence[str]) -> ClassFolders:
     """The images below `folder`, where each subfolder holds one class.
 
-    Subfolders named after some of the classes `wanted` take their numbers; otherwise there must be as many as classes.
+    Subfolders named after some of the classes `wanted` take their numbers. Where the classes have no names but their
+    numbers, there must be as many subfolders, which are numbered in the order of their names.
     """
     if not folder.is_dir():
         raise MissingDataError(f"{folder} does not exist; give a map file or a folder with a subfolder for each class")
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if {*names} <= {*wanted}:
         numbers = {name: list(wanted).index(name) for name in names}
-    elif len(names) == len(wanted):
+    elif len(names) == len(wanted) and all(name == str(number) for number, name in enumerate(wanted)):
         numbers = {name: number for number, name in enumerate(names)}
     else:
         raise DataError(
-            f"{folder} has {len(names)} subfolders, the model {len(wanted)} classes; name the subfolders after the "
-            "classes of the model, or give a map file"
+            f"{folder} has {len(names)} subfolders, the model {len(wanted)} classes; name the subfolders after its "
+            "classes, or give a map file"
         )
     found = [(file, numbers[name]) for name in names for file in sorted((folder / name).rglob("*")) if _is_image(file)]
     if not found:
