@@ -182,7 +182,7 @@ def test_a_full_disk_leaves_nothing_half_written(source: Path, tmp_path: Path) -
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
     try:
-        with pytest.raises(ConvolveError, match=r"cannot write .*Train-28x28_cntk_text\.txt: File too large; free space"):
+        with pytest.raises(ConvolveError, match=r"cannot write .*Train-28x28_cntk_text\.txt: File too large; "):
             prepare(source, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
