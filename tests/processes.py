@@ -67,6 +67,8 @@ def start(log: Path, *arguments: object, most_file_bytes: int | None = None) -> 
 
 
 def _child(log: Path, arguments: list[str], most_file_bytes: int | None) -> None:
+    # Where the tests themselves run in the background, SIGINT is ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from convolve.cli import main
 
     sys.stdout = log.with_suffix(".out").open("w", encoding="utf-8", buffering=1)
