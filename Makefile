@@ -1,7 +1,7 @@
 # `make check` is what CI runs after installing: style, types, tests.
 PYTHON ?= python
 
-.PHONY: check style types test slow fuzz
+.PHONY: check style types test fuzz
 
 check: style types test
 
@@ -18,6 +18,3 @@ test:
 fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
 	$(PYTHON) tests/formats/fuzz_images.py 2000
 	$(PYTHON) tests/importers/fuzz.py --count 20000
-
-slow:  ## accuracy on real data; wants CONVOLVE_DATA and half an hour
-	$(PYTHON) -m pytest -m slow

@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     """Let the process keep what it frees; its memory then stays at the peak of one step.
 
     A large activation is otherwise mapped and unmapped in each step, and page faults take up to half of an fp32 step
-    (measured: `benchmarks/mnist.py`, docs/experiments.md). glibc only; elsewhere nothing happens.
+    (docs/experiments.md). glibc only; elsewhere nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return
