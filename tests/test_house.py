@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "opening": {"formats", "importers", "transforms"},
     "model_folder": {"importers", "models", "recipe", "transforms"},
     "model": {"data", "importers", "model_folder", "models", "opening", "training", "transforms"},
-    "assemble": {"data", "environment", "importers", "model", "models", "recipe", "training", "transforms"},
+    "assemble": {"data", "environment", "feed", "importers", "model", "models", "recipe", "training"},
+    "feed": {"data", "formats", "recipe", "transforms"},
     "run": {"assemble", "data", "environment", "model", "recipe", "recipes", "training"},
     "report": {"recipe", "training", "formats"},
     "cli": {

@@ -12,10 +12,11 @@ from safetensors.torch import save
 from torch import nn
 
 from convolve.atomic import replacing
-from convolve.data.resident import Batches, split
-from convolve.data.table import DataSet, Table
+from convolve.data.resident import Batches
+from convolve.data.table import DataSet
 from convolve.environment import hardware, usable_cores, versions
 from convolve.errors import ModelError, ResumeRefusedError, UsageError
+from convolve.feed import preprocess_for, training_batches
 from convolve.importers.graph import Graph
 from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
@@ -29,8 +30,6 @@ from convolve.training.precision import LossScale, Precision, choose_precision
 from convolve.training.run_folder import RunFolder
 from convolve.training.state import TrainingState
 from convolve.training.step import StepSettings
-from convolve.transforms.batch import mean_of
-from convolve.transforms.preprocess import Preprocess
 
 Progress = Callable[[str, dict[str, Any]], None]
 
@@ -103,7 +102,7 @@ def assemble(
     resumes = folder.resumes
     network = _network(recipe, dataset, folder, from_model)
     module = network.module
-    batches, held_out, held_out_name = _batches(recipe, dataset, network.preprocess)
+    batches, held_out, held_out_name = training_batches(recipe, dataset, network.preprocess)
     start = _start(recipe, dataset, folder, from_model, module, batches)
     imported = network.architecture if isinstance(network.architecture, Graph) else None
     own_dropout = imported is not None and _has_rates(imported)
@@ -133,13 +132,12 @@ def assemble(
 
 def _network(recipe: Recipe, dataset: DataSet, folder: RunFolder, from_model: str | Path | None) -> Model:
     """What is to be trained, on its device: the recipe's network, or the imported one that the training starts from."""
-    channels, height, width = dataset.train.shape_CHW
     kept = folder.path / "from"
     given = load(kept if folder.resumes and (kept / "model.json").exists() else from_model) if from_model else None
     if given and isinstance(given.architecture, Graph):
         network = _fitting(given.for_images(dataset.train.shape_CHW), dataset, recipe.data.name)
     else:
-        preprocess = Preprocess(channels, height, width, recipe.data.mean, recipe.data.scale)
+        preprocess = preprocess_for(recipe.data, dataset)
         module = build_model(recipe.model, preprocess.shape_CHW, len(dataset.class_names), recipe.run.seed)
         if given:
             _take_weights(module, given.module, str(from_model))
@@ -186,20 +184,6 @@ def _take_weights(module: nn.Module, source: nn.Module, name: str | Path) -> Non
             "choose the same model.name and model.variant"
         )
     module.load_state_dict(ours | fitting)
-
-
-def _batches(recipe: Recipe, dataset: DataSet, preprocess: Preprocess) -> tuple[Batches, Table, str]:
-    """Training batches, and the table that each epoch is evaluated on with its name in the log."""
-    data, run = recipe.data, recipe.run
-    table, held_out, name = dataset.train, dataset.test, "test"
-    if data.validation_fraction:
-        table, held_out = split(dataset.train, data.validation_fraction, run.seed)
-        name = "validation"
-    batches = Batches(
-        table, run.global_batch_size, data.order, data.train_transforms,
-        mean_of(preprocess), preprocess.scale, run.seed, preprocess.channel_order == "bgr",
-    )  # fmt: skip
-    return batches, held_out, name
 
 
 def _start(

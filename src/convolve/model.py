@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from convolve.data.fitting import fit_table
 from convolve.data.image_files import read_images
 from convolve.data.table import Table
 from convolve.errors import UnsupportedError, UsageError
@@ -83,10 +84,7 @@ class Model:
 
     def evaluate(self, table: Table) -> Evaluation:
         """Every sample of `table`, exactly once, in fp32."""
-        if table.shape_CHW != self.preprocess.shape_CHW:
-            raise UsageError(
-                f"the model wants images {self.preprocess.shape_CHW} (C, H, W), the data has {table.shape_CHW}"
-            )
+        table = fit_table(table, self.preprocess)
         return evaluate(self.module, self.batches(table.images_NCHW, table.labels_N), self._device)
 
     def evaluate_stream(self, batches: Iterable[Batch]) -> Evaluation:

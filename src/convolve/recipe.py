@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from convolve.errors import UsageError, unknown_name
+from convolve.transforms.image_spec import MAX_SIDE, Crop
 from convolve.transforms.spec import TRANSFORMS, Transform
 
 # One value for each period of a schedule; the last one holds from there on. Texts such as
@@ -36,7 +37,16 @@ class DataSpec:
     order: Literal["shuffled", "cntk", "file"] = _field(
         "shuffled", "shuffled: fully, anew each epoch; cntk: as CNTK 2.7's reader; file"
     )
+    image_size: int = _field(0, "height and width that the network sees; 0: as the data has them")
+    resize: Literal["cover", "fill"] = _field(
+        "cover", "images of another size: scaled to cover it, the centre cut out; fill: the central square, scaled"
+    )
+    side_ratio: float = _field(1.0, "part of the shorter side that the square of resize=fill takes")
     mean: float = _field(0.0, "the network sees (pixel - mean) * scale, with pixels in 0..255")
+    mean_image: str = _field("", "in place of mean. train: the mean training image; else an XML mean file")
+    mean_image_layout: Literal["planar_rgb", "interleaved_bgr"] = _field(
+        "planar_rgb", "of the XML file. interleaved_bgr: CNTK's scrambled reading of CIFAR-10_mean.xml"
+    )
     scale: float = _field(1 / 256, "")
     train_transforms: tuple[Transform, ...] = _field((), "augmentation of training images, in this order")
     validation_fraction: float = _field(
@@ -46,6 +56,12 @@ class DataSpec:
     def __post_init__(self) -> None:
         _require(0 <= self.validation_fraction < 1, "data.validation_fraction", "in [0, 1)", self.validation_fraction)
         _require(self.scale != 0, "data.scale", "other than 0", self.scale)
+        _require(0 <= self.image_size <= MAX_SIDE, "data.image_size", f"in 0..{MAX_SIDE}", self.image_size)
+        _require(0 < self.side_ratio <= 1, "data.side_ratio", "in (0, 1]", self.side_ratio)
+        if self.side_ratio != 1 and self.resize != "fill":
+            raise UsageError("data.side_ratio needs data.resize=fill")
+        if any(isinstance(spec, Crop) and spec.crop_type == "multiview10" for spec in self.train_transforms):
+            raise UsageError("multiview10 is for testing: leave it out of data.train_transforms, and see --views 10")
 
 
 @dataclass(frozen=True)
@@ -184,7 +200,7 @@ def to_mapping(value: Any) -> Any:
     """Recipe -> plain dicts, lists, numbers and strings, ready for JSON or YAML."""
     if type(value) in TRANSFORMS.values():
         kind = next(name for name, known in TRANSFORMS.items() if known is type(value))
-        return {"kind": kind, **{f.name: getattr(value, f.name) for f in fields(value)}}
+        return {"kind": kind, **{f.name: to_mapping(getattr(value, f.name)) for f in fields(value)}}
     if is_dataclass(value):
         return {f.name: to_mapping(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, tuple):
@@ -251,13 +267,13 @@ def _parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
         return _parse_dataclass(typing.cast(type, kind), value, path, base)
     if kind == tuple[Transform, ...]:
         return _parse_transforms(value, path)
-    if kind == Steps:
+    if kind == Steps:  # and Ratio, which is written the same way
         return _parse_steps(value, path)
     if origin is Literal:
         if value not in get_args(kind):
             raise UsageError(f"{path}: {unknown_name('value', str(value), map(str, get_args(kind)))}")
         return value
-    if origin in (types.UnionType, typing.Union):  # the only unions are "number or nothing"
+    if origin in (types.UnionType, typing.Union):  # the only unions are "number, or true or false, or nothing"
         return None if value in (None, "none") else _parse(get_args(kind)[0], value, path)
     return _parse_scalar(kind, value, path)
 

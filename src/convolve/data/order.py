@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from convolve.data.cntk_order import sweep_order
+from convolve.data.streams import Purpose, generator
 from convolve.data.table import Table
 from convolve.errors import UsageError
 
@@ -24,4 +25,4 @@ def epoch_order(kind: str, table: Table, epoch: int, seed: int) -> np.ndarray:
                 "write one with `convolve prepare mnist` and give its folder to --data"
             )
         return sweep_order(table.chunk_N, epoch)
-    return np.random.default_rng([seed, epoch]).permutation(len(table))
+    return generator(Purpose.ORDER, seed, epoch).permutation(len(table))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from convolve.data.order import epoch_order
+from convolve.data.streams import Purpose, generator
 from convolve.data.table import Table
 from convolve.errors import UsageError
 from convolve.transforms.batch import augment, normalize
@@ -45,13 +46,13 @@ class Batches:
             chosen = order_N[batch * self.batch_size : (batch + 1) * self.batch_size].to(self.table.images_NCHW.device)
             images = self.table.images_NCHW[chosen]
             if self.transforms:
-                images = augment(images, self.transforms, np.random.default_rng([self.seed, epoch, batch]))
+                images = augment(images, self.transforms, generator(Purpose.BATCH, self.seed, epoch, batch))
             yield normalize(images, self.mean, self.scale, self.bgr), self.table.labels_N[chosen]
 
 
 def split(table: Table, fraction: float, seed: int) -> tuple[Table, Table]:
     """(training, validation): a random `fraction` of the samples is held out; the same for the same seed."""
-    order_N = np.random.default_rng([seed]).permutation(len(table))
+    order_N = generator(Purpose.SPLIT, seed).permutation(len(table))
     held_out = max(1, round(fraction * len(table)))
     if held_out == len(table):
         raise UsageError(f"data.validation_fraction={fraction:g} leaves nothing of {len(table)} images to train on")

@@ -3,28 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
 from convolve.transforms.affine import apply_affine, draw_affine
+from convolve.transforms.image_spec import Crop, Flip
 from convolve.transforms.preprocess import Preprocess
 from convolve.transforms.shift import apply_shift, draw_shift
-from convolve.transforms.spec import Affine, Shift, Transform
+from convolve.transforms.spec import Affine, Pad, Shift, Transform
+from convolve.transforms.windows import apply_mirrors, apply_pad, cut_windows, draw_mirrors, draw_windows
 
-# spec -> (draw: spec, count, rng -> choices; apply: images_NCHW, choices -> images_NCHW)
-_BATCH_TRANSFORMS: dict[type[Transform], tuple[Callable[..., Any], Callable[..., torch.Tensor]]] = {
-    Shift: (draw_shift, apply_shift),
-    Affine: (draw_affine, apply_affine),
+
+def _shift(images_NCHW: torch.Tensor, spec: Shift, rng: np.random.Generator) -> torch.Tensor:
+    return apply_shift(images_NCHW, draw_shift(spec, len(images_NCHW), rng))
+
+
+def _affine(images_NCHW: torch.Tensor, spec: Affine, rng: np.random.Generator) -> torch.Tensor:
+    return apply_affine(images_NCHW, draw_affine(spec, len(images_NCHW), rng))
+
+
+def _pad(images_NCHW: torch.Tensor, spec: Pad, _: np.random.Generator) -> torch.Tensor:
+    return apply_pad(images_NCHW, spec)
+
+
+def _crop(images_NCHW: torch.Tensor, spec: Crop, rng: np.random.Generator) -> torch.Tensor:
+    count, _, height, width = images_NCHW.shape
+    return cut_windows(images_NCHW, draw_windows(spec, count, height, width, rng))
+
+
+def _flip(images_NCHW: torch.Tensor, spec: Flip, rng: np.random.Generator) -> torch.Tensor:
+    return apply_mirrors(images_NCHW, draw_mirrors(spec, len(images_NCHW), rng))
+
+
+# What can be done to a whole batch of images of one size: draw, then apply.
+_BATCH_TRANSFORMS: dict[type[Transform], Callable[..., torch.Tensor]] = {
+    Shift: _shift,
+    Affine: _affine,
+    Pad: _pad,
+    Crop: _crop,
+    Flip: _flip,
 }
 
 
+def fits_batches(spec: Transform) -> bool:
+    """Whether `spec` can be done to a whole batch, which needs images of one size before and after."""
+    return type(spec) in _BATCH_TRANSFORMS and not (isinstance(spec, Crop) and spec.varies)
+
+
 def augment(images_NCHW: torch.Tensor, transforms: Sequence[Transform], rng: np.random.Generator) -> torch.Tensor:
-    """Random `transforms`, in order; all choices come from `rng`. Pixels stay in 0..255."""
+    """Random `transforms`, each of which `fits_batches`, in order; all choices come from `rng`. Pixels in 0..255."""
     for spec in transforms:
-        draw, apply = _BATCH_TRANSFORMS[type(spec)]
-        images_NCHW = apply(images_NCHW, draw(spec, len(images_NCHW), rng))
+        images_NCHW = _BATCH_TRANSFORMS[type(spec)](images_NCHW, spec, rng)
     return images_NCHW
 
 

@@ -34,7 +34,7 @@ def draw_crop(spec: Crop, height: int, width: int, rng: np.random.Generator, vie
 
     Draws in this order, and only where there is a choice: ratio, aspect ratio, flat or tall, left, top, mirrored.
     """
-    box_width, box_height = _draw_size(spec, height, width, rng)
+    box_width, box_height = draw_size(spec, height, width, rng)
     right, down = width - box_width, height - box_height
     if spec.crop_type == "multiview10":
         corners = ((0, 0), (right, 0), (0, down), (right, down), (right // 2, down // 2))
@@ -53,8 +53,8 @@ def apply_crop(image_HWC: Image, box: CropBox) -> Image:
     return apply_flip(cut, box.mirrored)
 
 
-def _draw_size(spec: Crop, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Width and height of the rectangle, at least one pixel each."""
+def draw_size(spec: Crop, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Width and height of the rectangle, at least one pixel each; nothing is drawn unless `spec.varies`."""
     if spec.crop_width:
         return min(width, spec.crop_width), min(height, spec.crop_height)
     box_width, box_height = width, height

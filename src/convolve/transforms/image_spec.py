@@ -61,6 +61,15 @@ class Crop:
             return False
         return self.crop_type != "center" if self.hflip is None else self.hflip
 
+    @property
+    def varies(self) -> bool:
+        """Whether images of one size give rectangles of several sizes."""
+        if self.crop_width:
+            return False
+        ranges = (self.side_ratio, self.area_ratio, self.aspect_ratio)
+        jitters = self.jitter_type == "uniratio" and any(ratio and ratio[0] < ratio[-1] for ratio in ranges)
+        return jitters or self.aspect_ratio[0] != 1
+
 
 @dataclass(frozen=True)
 class Flip:

@@ -5,6 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from convolve.errors import UsageError
+from convolve.transforms.image_spec import MAX_SIDE, Colour, Crop, Flip, Intensity, Scale
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Add `pixels` of grey level `value` on every side."""
+
+    pixels: int = 4
+    value: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pixels <= MAX_SIDE:
+            raise UsageError(f"pad.pixels must be in 0..{MAX_SIDE}, got {self.pixels}")
+        if not 0 <= self.value <= 255:
+            raise UsageError(f"pad.value must be in 0..255, got {self.value}")
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,16 @@ class Affine:
             raise UsageError(f"affine.scale_fraction must be below 1, got {self.scale_fraction}")
 
 
-Transform = Shift | Affine
+Transform = Shift | Affine | Pad | Crop | Flip | Scale | Colour | Intensity
 
 # The name a recipe file uses for each.
-TRANSFORMS: dict[str, type[Transform]] = {"shift": Shift, "affine": Affine}
+TRANSFORMS: dict[str, type[Transform]] = {
+    "shift": Shift,
+    "affine": Affine,
+    "pad": Pad,
+    "crop": Crop,
+    "flip": Flip,
+    "scale": Scale,
+    "colour": Colour,
+    "intensity": Intensity,
+}
