@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from convolve.errors import UsageError
 from convolve.models import MODELS, build_model
+from convolve.models.lrn import LocalResponseNorm
 from convolve.models.summary import summarize
 from convolve.recipe import ModelSpec
 
@@ -20,10 +22,34 @@ def test_convnet_mnist_is_the_published_one() -> None:
     assert summary.training_flops_per_image == pytest.approx(0.0144e9, rel=0.01)
 
 
+@pytest.mark.parametrize("name", ["convnet-cifar10", "convnet-cifar10-lrn"])
+@pytest.mark.parametrize(
+    ("variant", "parameters", "maps"),
+    [("python", 1_195_594, [32, 32, 16, 16, 16, 8]), ("brainscript", 949_834, [32, 32, 15, 15, 15, 7])],
+)
+def test_convnet_cifar10_is_the_published_one(name: str, variant: str, parameters: int, maps: list[int]) -> None:
+    summary = summarize(build_model(ModelSpec(name, variant), (3, 32, 32), 10), (3, 32, 32))
+    assert summary.parameters == parameters
+    assert [layer.output_shape[-1] for layer in summary.layers if layer.kind in ("Conv2d", "MaxPool2d")] == maps
+    norms = [layer.output_shape for layer in summary.layers if layer.kind == "LocalResponseNorm"]
+    assert norms == ([(64, maps[0], maps[0]), (64, maps[3], maps[3])] if name.endswith("lrn") else [])
+
+
+def test_the_original_convnet_cifar10_is_the_python_one() -> None:
+    original, python = (
+        build_model(ModelSpec("convnet-cifar10", variant), (3, 32, 32), 10).eval() for variant in ("", "python")
+    )
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(original(images), python(images))
+    assert summarize(original, (3, 32, 32)).training_flops_per_image == pytest.approx(0.353e9, rel=0.01)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_flops_agree_with_torchs_own_counter(name: str) -> None:
     module = build_model(ModelSpec(name, "tiny"), (1, 28, 28), 10)
     summary = summarize(module, (1, 28, 28))
+    if isinstance(getattr(module, "norm", None), LocalResponseNorm):
+        module.norm = nn.Identity()  # its product with a banded matrix is our way to add, not the network's work
     images = torch.zeros(1, 1, 28, 28)
     with FlopCounterMode(display=False) as forward:
         module(images)
@@ -54,8 +80,9 @@ def test_seed_decides_initial_weights() -> None:
 def test_pooling_before_relu_is_relu_before_pooling() -> None:
     """The order in the code is the cheap one; CNTK's order gives the same numbers."""
     x = torch.randn(2, 3, 9, 9)
-    pool = torch.nn.MaxPool2d(3, 2)
-    assert torch.equal(pool(x).relu(), pool(x.relu()))
+    for padding in (0, 1):
+        pool = nn.MaxPool2d(3, 2, padding)
+        assert torch.equal(pool(x).relu(), pool(x.relu()))
 
 
 @pytest.mark.parametrize(
@@ -64,6 +91,8 @@ def test_pooling_before_relu_is_relu_before_pooling() -> None:
         (ModelSpec("convnet-mnits"), (1, 28, 28), "did you mean 'convnet-mnist'"),
         (ModelSpec(variant="tinny"), (1, 28, 28), "did you mean 'tiny'"),
         (ModelSpec(), (1, 18, 28), "at least 19x19"),
+        (ModelSpec("convnet-cifar10", "brain"), (3, 32, 32), "did you mean 'brainscript'"),
+        (ModelSpec("convnet-cifar10-lrn", "brainscript"), (3, 32, 6), "at least 7x7"),
     ],
 )
 def test_impossible_networks_are_refused(spec: ModelSpec, shape: tuple[int, int, int], message: str) -> None:
@@ -71,5 +100,13 @@ def test_impossible_networks_are_refused(spec: ModelSpec, shape: tuple[int, int,
         build_model(spec, shape, 10)
 
 
-def test_the_smallest_image_that_fits() -> None:
-    assert build_model(ModelSpec(), (1, 19, 19), 10)(torch.zeros(1, 1, 19, 19)).shape == (1, 10)
+@pytest.mark.parametrize(
+    ("spec", "side"),
+    [
+        (ModelSpec(), 19),
+        (ModelSpec("convnet-cifar10"), 1),
+        (ModelSpec("convnet-cifar10-lrn", "brainscript"), 7),
+    ],
+)
+def test_the_smallest_image_that_fits(spec: ModelSpec, side: int) -> None:
+    assert build_model(spec, (1, side, side), 5)(torch.zeros(1, 1, side, side)).shape == (1, 5)

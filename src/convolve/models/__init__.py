@@ -9,6 +9,7 @@ from torch import nn
 
 from convolve.errors import UsageError, unknown_name
 from convolve.models.batch_norm import CntkBatchNorm2d
+from convolve.models.convnet_cifar10 import convnet_cifar10, convnet_cifar10_lrn
 from convolve.models.convnet_mnist import convnet_mnist
 from convolve.recipe import ModelSpec
 
@@ -17,6 +18,8 @@ Shape = tuple[int, int, int]  # C, H, W
 # name -> function of (spec, input shape, number of classes). The variant "tiny" of each is its twin for tests.
 MODELS: dict[str, Callable[[ModelSpec, Shape, int], nn.Module]] = {
     "convnet-mnist": convnet_mnist,
+    "convnet-cifar10": convnet_cifar10,
+    "convnet-cifar10-lrn": convnet_cifar10_lrn,
 }
 
 
