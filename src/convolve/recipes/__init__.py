@@ -11,12 +11,16 @@ import yaml
 
 from convolve.errors import FormatError, UsageError, unknown_name
 from convolve.recipe import Recipe, from_mapping
+from convolve.recipes.cifar10 import cifar10, cifar10_aug, cifar10_aug_lrn
 from convolve.recipes.mnist import mnist, mnist_best, mnist_fast
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "mnist": mnist,
     "mnist-fast": mnist_fast,
     "mnist-best": mnist_best,
+    "cifar10": cifar10,
+    "cifar10-aug": cifar10_aug,
+    "cifar10-aug-lrn": cifar10_aug_lrn,
 }
 
 

@@ -1,0 +1,81 @@
+"""CIFAR-10: CNTK's three recipes. Both network variants: `--set model.variant=python|brainscript`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from convolve.recipe import DataSpec, ModelSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
+from convolve.transforms.image_spec import Crop
+from convolve.transforms.spec import Pad
+
+
+def cifar10() -> Recipe:
+    """ConvNet_CIFAR10 as CNTK 2.7's Python has it: 1,195,594 parameters, 30 epochs, no augmentation.
+
+    Source: Examples/Image/Classification/ConvNet/Python/ConvNet_CIFAR10.py. Published: "about 18%" error.
+    CNTK's BrainScript configuration has the variant "brainscript", no dropout for 5 epochs and no momentum for 20.
+    """
+    return Recipe(
+        name="cifar10",
+        data=DataSpec(name="cifar10", mean=128.0, scale=1 / 256),
+        model=ModelSpec(name="convnet-cifar10", variant="python", dropout=(0.5,)),
+        optimizer=OptimizerSpec(name="momentum_sgd", momentum=(0.9,), momentum_unit="per_minibatch", l2=0.002),
+        schedule=ScheduleSpec(
+            learning_rates=(0.0015625,) * 10 + (0.00046875,) * 10 + (0.00015625,), reference_batch_size=1
+        ),
+        run=RunSpec(epochs=30, global_batch_size=64),
+        published_error=0.18,
+    )
+
+
+def cifar10_aug() -> Recipe:
+    """ConvNet_CIFAR10_DataAug: the same network, 80 epochs of images shifted by up to 4 pixels and mirrored.
+
+    Source: Examples/Image/Classification/ConvNet/Python/ConvNet_CIFAR10_DataAug.py. Published: "around 14%" error,
+    14.2 % for the BrainScript network. CNTK crops 32x32 at random from training images padded to 40x40, mirrors half
+    of them, and subtracts the mean image of the training set.
+    """
+    base = cifar10()
+    return replace(
+        base,
+        name="cifar10-aug",
+        data=DataSpec(
+            name="cifar10",
+            mean_image="train",
+            scale=1 / 256,
+            train_transforms=(
+                Pad(pixels=4, value=128),
+                Crop(crop_type="randomside", side_ratio=(0.8,), jitter_type="uniratio"),
+            ),
+        ),
+        optimizer=replace(
+            base.optimizer,
+            momentum=(0.0,) * 20 + (600.0,) * 20 + (1200.0,),
+            momentum_unit="time_constant_samples",
+        ),
+        schedule=ScheduleSpec(
+            learning_rates=(0.0015625,) * 20
+            + (0.00046875,) * 20
+            + (0.00015625,) * 20
+            + (0.000046875,) * 10
+            + (0.000015625,),
+            reference_batch_size=1,
+        ),
+        run=RunSpec(epochs=80, global_batch_size=64),
+        published_error=0.14,
+    )
+
+
+def cifar10_aug_lrn() -> Recipe:
+    """ConvNetLRN_CIFAR10_DataAug: cifar10-aug with local response normalization in the network.
+
+    Source: Examples/Image/Classification/ConvNet/Python/ConvNetLRN_CIFAR10_DataAug.py. Published: 13.8 % error for the
+    BrainScript network, and "0.1-0.2% better" than without normalization for the Python one.
+    """
+    base = cifar10_aug()
+    return replace(
+        base,
+        name="cifar10-aug-lrn",
+        model=replace(base.model, name="convnet-cifar10-lrn"),
+        published_error=0.138,
+    )
