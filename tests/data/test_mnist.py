@@ -7,7 +7,7 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from convolve.data import mnist
+from convolve.data import ctf_table, mnist
 from convolve.data.download import RemoteFile
 from convolve.data.locate import cache_folder
 from convolve.data.mnist import CTF_TEST, CTF_TRAIN, load_mnist
@@ -72,7 +72,7 @@ def test_idx_files_under_all_their_names(tmp_path: Path, ending: str, dot: str) 
 
 def test_ctf_files_give_the_same_data_and_cntk_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = load_mnist(str(write_folder(tmp_path / "idx")))
-    monkeypatch.setattr(mnist, "chunks_by_bytes", lambda bytes_N: np.cumsum(bytes_N) // 10_000)
+    monkeypatch.setattr(ctf_table, "chunks_by_bytes", lambda bytes_N: np.cumsum(bytes_N) // 10_000)
     for name, count in ((CTF_TRAIN, 12), (CTF_TEST, 3)):
         images_NHW, labels_N = digits(count)
         write_ctf(tmp_path / name, labels_N, images_NHW.reshape(count, 784), 10)
@@ -193,9 +193,9 @@ GOOD_LABELS = b"|labels 0 0 0 0 0 0 0 0 1 0"  # of line 2
 @pytest.mark.parametrize(
     ("new", "message"),
     [
-        (b"|labels 0 0 0 0 0 0 0 0 1 1", r"line 2: expected nine 0 and one 1 as labels, got \[0, .*correct"),
-        (b"|labels 0 0 0 0 0 0 0 0 0 0", r"line 2: expected nine 0 and one 1"),
-        (b"|labels 0 0 0 0 0 0 0 0 2 0", r"line 2: expected nine 0 and one 1"),
+        (b"|labels 0 0 0 0 0 0 0 0 1 1", r"line 2: expected zeros and one 1 as labels, got \[0, .*correct"),
+        (b"|labels 0 0 0 0 0 0 0 0 0 0", r"line 2: expected zeros and one 1"),
+        (b"|labels 0 0 0 0 0 0 0 0 2 0", r"line 2: expected zeros and one 1"),
         (b"|labels 0 0 0 0 0 0 0 0 0 0 1", r"line 2, column \d+: .*'labels'.* 11 values"),
         (b"", r"line 2, column \d+: .*'labels'"),
     ],

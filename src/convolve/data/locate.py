@@ -10,6 +10,7 @@ from pathlib import Path
 from convolve.errors import MissingDataError
 
 SAMPLE = "sample"
+_SAMPLED = "mnist"  # what the package holds a sample of
 
 
 def locate(dataset: str, where: str | None) -> Path:
@@ -19,12 +20,15 @@ def locate(dataset: str, where: str | None) -> Path:
     need not exist yet: the caller downloads what it lacks. A `where` that is no folder raises `MissingDataError`.
     """
     if where == SAMPLE:
+        if dataset != _SAMPLED:
+            raise MissingDataError(f"there is no sample of {dataset}; give a folder that holds it")
         return Path(str(resources.files("convolve") / "data" / "sample"))
     if where is not None:
         folder = Path(where).expanduser()
         if not folder.is_dir():
             state = "is not a folder" if folder.exists() else "does not exist"
-            raise MissingDataError(f"{where} {state}; give a folder that holds {dataset}, or --data sample")
+            sample = ", or --data sample" if dataset == _SAMPLED else ""
+            raise MissingDataError(f"{where} {state}; give a folder that holds {dataset}{sample}")
         return folder
     shared = os.environ.get("CONVOLVE_DATA")
     if shared and Path(shared, dataset).is_dir():

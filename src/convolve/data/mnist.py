@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from convolve.data.cntk_order import chunks_by_bytes
+from convolve.data.ctf_table import read_ctf_table
 from convolve.data.download import Progress, RemoteFile, download
 from convolve.data.locate import cache_folder, locate
 from convolve.data.table import DataSet, Table
 from convolve.errors import DataError, FormatError, MissingDataError
-from convolve.formats.ctf import StreamSpec, read_ctf
 from convolve.formats.idx import read_idx
 
 # Legend: N samples, H rows, W columns, K classes.
@@ -48,7 +46,9 @@ def load_mnist(where: str | None = None, progress: Progress | None = None) -> Da
     try:
         missing = [file for file in _IDX_FILES if not _idx_path(folder, file).exists()]
         if missing and (folder / CTF_TRAIN).exists() and (folder / CTF_TEST).exists():
-            train, test = _table_from_ctf(folder / CTF_TRAIN), _table_from_ctf(folder / CTF_TEST)
+            train, test = (
+                read_ctf_table(folder / name, len(CLASS_NAMES), (1, _SIDE, _SIDE)) for name in (CTF_TRAIN, CTF_TEST)
+            )
             return DataSet(train, test, CLASS_NAMES, f"MNIST, CTF files in {folder}")
         if missing:
             _obtain(missing, folder, progress)
@@ -94,29 +94,4 @@ def _table_from_idx(images_path: Path, labels_path: Path) -> Table:
     if (wrong := np.flatnonzero(labels_N >= len(CLASS_NAMES))).size:
         place = f"byte {8 + wrong[0]}"  # behind a header of 8 bytes; of the unpacked data
         raise FormatError(labels_path, place, f"expected a label in 0..9, got {labels_N[wrong[0]]}; {_AGAIN}")
-    return _table(images_NHW, labels_N)
-
-
-def _table_from_ctf(path: Path) -> Table:
-    _refuse_cut_off(path)
-    streams = [StreamSpec("labels", len(CLASS_NAMES), dtype=np.uint8), StreamSpec("features", _SIDE**2, dtype=np.uint8)]
-    block = read_ctf(path, streams)
-    one_hot_NK = block.samples["labels"]
-    if (wrong := np.flatnonzero(one_hot_NK.sum(axis=1) != 1)).size:
-        what = f"expected nine 0 and one 1 as labels, got {one_hot_NK[wrong[0]].tolist()}; correct the line"
-        raise FormatError(path, f"line {block.lines_N[wrong[0]]}", what)
-    images_NHW = block.samples["features"].reshape(-1, _SIDE, _SIDE)
-    return _table(images_NHW, one_hot_NK.argmax(axis=1), chunks_by_bytes(block.byte_counts_N))
-
-
-def _refuse_cut_off(path: Path) -> None:
-    """CTF lets the last line end anywhere and makes pixels that are not there 0; a whole file ends its last line."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - 1, 0))
-        if file.read() not in (b"\n", b""):
-            raise FormatError(path, f"byte {size}", "the file ends within a line; copy it again, or end its last line")
-
-
-def _table(images_NHW: np.ndarray, labels_N: np.ndarray, chunk_N: np.ndarray | None = None) -> Table:
-    return Table(torch.from_numpy(images_NHW)[:, None], torch.from_numpy(labels_N.astype(np.int64)), chunk_N)
+    return Table(torch.from_numpy(images_NHW)[:, None], torch.from_numpy(labels_N.astype(np.int64)))

@@ -8,14 +8,15 @@ from math import prod
 
 import torch
 
+from convolve.data import cifar10, mnist
 from convolve.data.download import Progress
-from convolve.data.mnist import CLASS_NAMES, load_mnist
 from convolve.data.table import DataSet, Table
 from convolve.errors import UsageError, unknown_name
 
 # name -> function of where it lies (--data; None: the usual places, then a download) and of who hears of a download
 DATASETS: dict[str, Callable[[str | None, Progress | None], DataSet]] = {
-    "mnist": load_mnist,
+    "mnist": mnist.load_mnist,
+    "cifar10": cifar10.load_cifar10,
 }
 
 
@@ -29,7 +30,10 @@ class Outline:
     test_samples: int
 
 
-_OUTLINES = {"mnist": Outline((1, 28, 28), CLASS_NAMES, 60_000, 10_000)}
+_OUTLINES = {
+    "mnist": Outline((1, 28, 28), mnist.CLASS_NAMES, 60_000, 10_000),
+    "cifar10": Outline((3, 32, 32), cifar10.CLASS_NAMES, 50_000, 10_000),
+}
 
 
 def open_data(name: str, where: str | None = None, progress: Progress | None = None) -> DataSet:
