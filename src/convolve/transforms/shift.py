@@ -15,12 +15,10 @@ def draw_shift(spec: Shift, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def apply_shift(images_NCHW: torch.Tensor, offsets_N2: np.ndarray) -> torch.Tensor:
-    """Each image moved down and right by its offset. One gather over the padded batch: the cost of a copy."""
-    count, channels, height, width = images_NCHW.shape
+    """Each image moved down and right by its offset: one copy out of all the windows of the padded batch."""
+    count, _, height, width = images_NCHW.shape
     margin = int(np.abs(offsets_N2).max(initial=0))
-    padded = F.pad(images_NCHW, (margin, margin, margin, margin)).flatten(2)
-    row_stride = width + 2 * margin
-    origin_N = (margin - offsets_N2[:, 0]) * row_stride + (margin - offsets_N2[:, 1])
-    pixel_HW = (np.arange(height)[:, None] * row_stride + np.arange(width)).reshape(-1)
-    index = torch.from_numpy(origin_N[:, None] + pixel_HW).to(images_NCHW.device)
-    return padded.gather(2, index[:, None].expand(-1, channels, -1)).view(count, channels, height, width)
+    padded = F.pad(images_NCHW, (margin, margin, margin, margin))
+    windows_NCYXHW = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: Y, X count the places of a window
+    down_N, right_N = torch.from_numpy(margin - offsets_N2).to(images_NCHW.device).unbind(1)
+    return windows_NCYXHW[torch.arange(count, device=images_NCHW.device), :, down_N, right_N]
