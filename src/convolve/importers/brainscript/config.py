@@ -1,0 +1,393 @@
+"""CNTK's configuration language: nested blocks of `key = value`, around a network in BrainScript.
+
+Everything in it is text until it is asked for. What a block holds is cut out when it is entered, `$name$` is replaced
+when a value is read, so that later assignments, such as those of the command line, win everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from convolve.errors import FormatError, UsageError, unknown_name
+from convolve.importers.brainscript.text import Place, Text, joined, of_lines, read_lines
+
+_CLOSERS = {"{": "}", "[": "]", "(": ")"}
+_MARK = re.compile(r'"[^"]*"?|[][{}()\n;,:]')  # a quoted text whole: nothing in it closes or separates
+_KEY_END = re.compile(r"[={[(\n;,]")
+_VARIABLE = re.compile(r"\$([A-Za-z_]\w*)\$")
+_REPEATED = re.compile(r"(.*?)\s*\*\s*(\d+)", re.DOTALL)
+
+MAX_DEPTH = 50  # blocks in blocks, variables in variables
+MAX_WARNINGS = 20
+MAX_ITEMS = 100_000  # of an array, repetitions counted
+
+
+@dataclass
+class Entry:
+    """`parts` are what was assigned: the last value, and what later records in [...] add to it."""
+
+    key: Text
+    parts: list[Text]
+
+    @cached_property
+    def value(self) -> Text:
+        return joined(self.parts, " ") if len(self.parts) > 1 else self.parts[0]
+
+
+class Block:
+    """A block of a configuration. A key is looked for in it, then in the blocks around it, whatever its case.
+
+    Whoever reads a configuration asks for each key that it knows; `unread` then tells the others.
+    """
+
+    def __init__(self, name: str, bodies: Sequence[Text], parent: Block | None = None) -> None:
+        self.name, self.parent = name, parent
+        self._asked: set[str] = set()
+        self._read: set[str] = set()
+        self._expanded: dict[str, Text] = {}
+        self.entries: dict[str, Entry] = {}
+        for body in bodies:
+            for entry in _entries(body):
+                self._add(entry)
+        if name.count(".") >= MAX_DEPTH:
+            raise bodies[0].error(0, f"blocks inside {MAX_DEPTH} others")
+
+    def _add(self, entry: Entry) -> None:
+        """The later value holds, but a record in [...] is merged into what is there."""
+        key = entry.key.string.lower()
+        if key in self.entries and entry.parts[0].string.startswith("["):
+            self.entries[key].parts.extend(entry.parts)
+        else:
+            self.entries[key] = entry
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def find(self, key: str, inherit: bool = True) -> Text | None:
+        """The value of `key` as it stands; None where there is none, or where it says `default`."""
+        block: Block | None = self
+        while block is not None:
+            block._asked.add(key)
+            if key.lower() in block.entries:
+                block._read.add(key.lower())
+                value = block.entries[key.lower()].value
+                return None if value.string.lower() == "default" else value
+            block = block.parent if inherit else None
+        return None
+
+    def place(self, key: str) -> Place | None:
+        """Where the value of `key` stands."""
+        value = self.find(key)
+        return None if value is None else value.place(0)
+
+    def text(self, key: str, default: str = "", inherit: bool = True) -> str:
+        value = self._value(key, inherit)
+        return default if value is None else _unquoted(value).string
+
+    def flag(self, key: str, default: bool = False, inherit: bool = True) -> bool:
+        value = self._value(key, inherit)
+        return default if value is None else _flag(_unquoted(value))
+
+    def number(self, key: str, default: float, inherit: bool = True) -> float:
+        value = self._value(key, inherit)
+        return default if value is None else _number(_unquoted(value))
+
+    def integer(self, key: str, default: int, inherit: bool = True) -> int:
+        value = self._value(key, inherit)
+        return default if value is None else _integer(_unquoted(value))
+
+    def choice(self, key: str, choices: Sequence[str], default: str, inherit: bool = True) -> str:
+        """One of `choices`, in any case of letters."""
+        value = self._value(key, inherit)
+        if value is None:
+            return default
+        word = _unquoted(value)
+        known = {choice.lower(): choice for choice in choices}
+        if word.string.lower() not in known:
+            raise word.error(0, f"{self.path(key)}: {unknown_name('value', word.string, choices)}")
+        return known[word.string.lower()]
+
+    def words(self, key: str, default: Sequence[str] = (), inherit: bool = True) -> tuple[str, ...]:
+        """An array of texts."""
+        value = self._value(key, inherit)
+        return tuple(default) if value is None else tuple(_unquoted(item).string for item in items(_unquoted(value)))
+
+    def numbers(self, key: str, default: Sequence[float] = (), inherit: bool = True) -> tuple[float, ...]:
+        value = self._value(key, inherit)
+        return tuple(default) if value is None else tuple(_number(item) for item in items(_unquoted(value)))
+
+    def integers(self, key: str, default: Sequence[int] = (), inherit: bool = True) -> tuple[int, ...]:
+        value = self._value(key, inherit)
+        return tuple(default) if value is None else tuple(_integer(item) for item in items(_unquoted(value)))
+
+    def raw(self, key: str, inherit: bool = True) -> Text | None:
+        """The value with its variables replaced and nothing else done to it: the text of a network."""
+        return self._value(key, inherit)
+
+    def block(self, key: str, inherit: bool = True) -> Block | None:
+        """The block called `key`; None where there is none."""
+        value = self.find(key, inherit)
+        return None if value is None else self._block(key, value)
+
+    def blocks(self, key: str, inherit: bool = True) -> list[Block] | None:
+        """An array of blocks."""
+        value = self.find(key, inherit)
+        if value is None:
+            return None
+        return [self._block(f"{key}[{number}]", item) for number, item in enumerate(items(value))]
+
+    def inner_blocks(self) -> dict[str, Block]:
+        """The entries that are blocks themselves, under their names as written."""
+        found = {e.key.string: e.value for e in self.entries.values() if e.value.string.startswith(("{", "["))}
+        return {name: self._block(name, value) for name, value in found.items()}
+
+    def path(self, key: str) -> str:
+        return f"{self.name}.{key}" if self.name else key
+
+    def unread(self) -> list[str]:
+        """A sentence for each of the first entries that nobody has asked for."""
+        unread = [entry.key for key, entry in self.entries.items() if key not in self._read]
+        sentences = [f"{key.place(0)}: {unknown_name('key', key.string, self._asked)}" for key in unread[:MAX_WARNINGS]]
+        more = [f"{len(unread) - MAX_WARNINGS} more keys are not known"] if len(unread) > MAX_WARNINGS else []
+        return sentences + more
+
+    def _block(self, key: str, value: Text) -> Block:
+        if value.string.startswith("$"):
+            value = self._expand(value, ())
+        return Block(self.path(key), _groups(value), self)
+
+    def _value(self, key: str, inherit: bool) -> Text | None:
+        value = self.find(key, inherit)
+        return None if value is None else self._expand(value, ())
+
+    # -- variables ----------------------------------------------------------------------------------------------------
+
+    def _expand(self, text: Text, inside: tuple[str, ...]) -> Text:
+        """`text` with each $name$ replaced by what the name stands for here."""
+        parts, end = [], 0
+        for match in _VARIABLE.finditer(text.string):
+            if match.start() < end:
+                continue
+            parts += [text.slice(end, match.start()), self._variable(match[1], text, match.start(), inside)]
+            end = match.end()
+        return joined([*parts, text.slice(end, len(text))]) if parts else text
+
+    def _variable(self, name: str, text: Text, offset: int, inside: tuple[str, ...]) -> Text:
+        key = name.lower()
+        if key in inside or len(inside) >= MAX_DEPTH:
+            chain = " -> ".join([*inside[-3:], key])
+            raise text.error(offset, f"the variable ${name}$ stands for itself or is nested too deep ({chain})")
+        if key not in self._expanded:
+            value = self.find(name)
+            if value is None:
+                raise text.error(
+                    offset, f"no variable is called {name!r}; set {name}=... in the file or behind its name"
+                )
+            if "\n" in value.string:
+                raise text.error(offset, f"${name}$ stands for a value of several lines, which cannot be pasted")
+            self._expanded[key] = self._expand(_unquoted(value), (*inside, key))
+        return self._expanded[key]
+
+
+# -- the parts of a text ----------------------------------------------------------------------------------------------
+
+
+def _entries(body: Text) -> list[Entry]:
+    """The `key = value` of a block's inside; a key alone is `key = true`."""
+    string, entries, begin = body.string, [], 0
+    while begin < len(string):
+        if string[begin] in " \t\n;,":
+            begin += 1
+            continue
+        match = _KEY_END.search(string, begin)
+        stop = match.start() if match else len(string)
+        key = body.cut(begin, stop)
+        if not key.string or key.string[0] in "}])":
+            raise body.error(begin, f"a key is expected, not {string[begin]!r}")
+        if match is None or match[0] in "\n;,":
+            entries.append(Entry(key, [Text("true", ((0, key.place(0)),))]))
+            begin = stop
+            continue
+        begin = stop + (match[0] == "=")
+        begin += _blanks_before_value(string, begin)
+        end = _value_end(body, begin)
+        entries.append(Entry(key, [body.cut(begin, end)]))
+        begin = end
+    return entries
+
+
+def _blanks_before_value(string: str, begin: int) -> int:
+    """Blanks, and line ends too where an opening brace follows on a later line."""
+    rest = re.compile(r"\s*").match(string, begin)
+    assert rest is not None  # it matches nothing at least
+    if string[rest.end() : rest.end() + 1] in ("{", "[", "("):
+        return len(rest[0])
+    return 0
+
+
+def _value_end(text: Text, begin: int, separators: str = "\n;,") -> int:
+    """Where a value that begins at `begin` ends: at a separator outside of braces and quotes, or with the text."""
+    opened: list[tuple[str, int]] = []
+    for match in _MARK.finditer(text.string, begin):
+        mark = match[0]
+        if mark in _CLOSERS:
+            opened.append((mark, match.start()))
+        elif mark in "}])":
+            if not opened or _CLOSERS[opened.pop()[0]] != mark:
+                raise text.error(match.start(), f"{mark!r} closes nothing that was opened")
+        elif mark[0] == '"' and (mark[-1] != '"' or len(mark) == 1):
+            raise text.error(match.start(), "this quote is never closed")
+        elif mark in separators and not opened:
+            return match.start()
+    if opened:
+        raise text.error(opened[-1][1], f"this {opened[-1][0]!r} is never closed")
+    return len(text)
+
+
+def _groups(value: Text) -> list[Text]:
+    """The insides of {...} and [...], one after the other, that make up a record."""
+    groups, begin = [], 0
+    while begin < len(value):
+        if value.string[begin].isspace():
+            begin += 1
+            continue
+        if value.string[begin] not in "{[":
+            raise value.error(begin, "a block in {...} or [...] is expected")
+        end = _closed(value, begin)
+        groups.append(value.cut(begin + 1, end - 1))
+        begin = end
+    return groups
+
+
+def _closed(text: Text, begin: int) -> int:
+    """Behind the closer of the brace at `begin`."""
+    depth = 0
+    for match in _MARK.finditer(text.string, begin):
+        depth += (match[0] in _CLOSERS) - (match[0] in "}])")
+        if not depth:
+            return match.end()
+    raise text.error(begin, f"this {text.string[begin]!r} is never closed")
+
+
+def items(value: Text) -> list[Text]:
+    """The elements of an array: `a:b*3:c`, in parentheses or not; `(;a;b)` names another separator."""
+    separator = ":"
+    if value.string.startswith("(") and _closed(value, 0) == len(value):
+        value = value.cut(1, len(value) - 1)
+        if value.string[:1] in (";", ",", ":", "|"):
+            separator, value = value.string[0], value.cut(1, len(value))
+    found: list[Text] = []
+    begin = 0
+    while begin <= len(value):
+        end = _next(value, begin, separator)
+        item = value.cut(begin, end)
+        repeated = _REPEATED.fullmatch(item.string)
+        count = int(repeated[2]) if repeated and len(repeated[2]) < 10 else 1
+        if len(found) + count > MAX_ITEMS:
+            raise item.error(0, f"an array of more than {MAX_ITEMS} elements")
+        found += [item.cut(0, len(repeated[1])) if repeated else item] * count
+        begin = end + 1
+    return found
+
+
+def _next(value: Text, begin: int, separator: str) -> int:
+    if separator in "|":
+        end = value.string.find(separator, begin)
+        return len(value) if end < 0 else end
+    return _value_end(value, begin, separator)
+
+
+def _unquoted(value: Text) -> Text:
+    string = value.string
+    return value.cut(1, len(string) - 1) if len(string) >= 2 and string[0] == string[-1] == '"' else value
+
+
+def _flag(value: Text) -> bool:
+    if value.string in ("t", "true", "T", "True", "TRUE", "1"):
+        return True
+    if value.string in ("f", "false", "F", "False", "FALSE", "0", ""):
+        return False
+    raise value.error(0, f"true or false is expected, not {value.string[:40]!r}")
+
+
+def _number(value: Text) -> float:
+    try:
+        return float(value.string.replace("_", "?"))  # Python would let underscores pass
+    except ValueError:
+        raise value.error(0, f"a number is expected, not {value.string[:40]!r}") from None
+
+
+def _integer(value: Text) -> int:
+    number = _number(value)
+    if not number.is_integer() or abs(number) > 2**53:
+        raise value.error(0, f"a whole number is expected, not {value.string[:40]!r}")
+    return int(number)
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def read_config(arguments: Sequence[str]) -> tuple[Block, tuple[Path, ...]]:
+    """The configuration that a command line gives, and the folders of its files.
+
+    An argument is one or more files joined by `+`, or `key=value`; all of them together are one text, in which the
+    later assignment wins.
+    """
+    texts, files = [], []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and key.lower() != "configfile":
+            texts.append(of_lines("command line", [argument]))
+            continue
+        for name in (value if equals else argument).split("+"):
+            if Path(name).resolve() in files:
+                raise UsageError(f"{name} is given twice; name each file once")
+            files.append(Path(name).resolve())
+            texts.append(_load(Path(name), [files[-1]]))
+    if not files:
+        raise UsageError("no configuration is given; name a .cntk file")
+    root = Block("", [joined(texts, "\n")])
+    return root, tuple(dict.fromkeys(file.parent for file in files))
+
+
+def _load(path: Path, included: list[Path]) -> Text:
+    """A file without its comments, and with those that it includes in their places."""
+    parts: list[Text] = []
+    lines: list[str] = []
+    file, first = str(path), 1
+    for number, raw in enumerate(read_lines(path), start=1):
+        line = _without_comment(raw)
+        names = re.match(r"\s*include=(.*)", line, re.IGNORECASE)
+        if names is None:
+            lines.append(line)
+            continue
+        parts.append(of_lines(file, [*lines, ""], first))
+        here = of_lines(file, [line], number)
+        parts += [_included(name.strip().strip('"'), path, here, included) for name in names[1].split("+")]
+        lines, first = [""], number  # the line itself, empty
+    return joined([*parts, of_lines(file, lines, first)], "\n")
+
+
+def _included(name: str, path: Path, here: Text, included: list[Path]) -> Text:
+    if "$" in name:
+        raise here.error(here.string.index("$"), "an include cannot hold variables; write the path out")
+    found = next((place for place in (Path(name), path.parent / name) if place.is_file()), None)
+    if found is None:
+        raise FormatError(
+            path, f"line {here.place(0).line}, column 1", f"cannot find {name!r}, here or beside this file"
+        )
+    if found.resolve() in included:
+        return Text("", here.pieces)
+    included.append(found.resolve())
+    if len(included) > MAX_DEPTH:
+        raise here.error(0, f"more than {MAX_DEPTH} files")
+    return _load(found, included)
+
+
+def _without_comment(line: str) -> str:
+    """CNTK looks at the first # of a line only, and quotes do not protect it."""
+    at = line.find("#")
+    return line[:at] if at >= 0 and (not line[:at].strip() or line[at - 1] in " \t") else line

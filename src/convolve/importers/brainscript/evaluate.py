@@ -1,0 +1,344 @@
+"""The evaluator: BrainScript expressions -> values, each when it is first needed.
+
+Names of nodes are CNTK's: the path of the expression that made them. A member adds its name, an argument the name of
+the parameter, an element its index: `z.x.W`, `model.layers[2].b`.
+
+A text can ask for any amount of work, so there are bounds: on steps, on the depth of nesting, on arrays and texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from convolve.errors import FormatError, UnsupportedError, unknown_name
+from convolve.importers.brainscript import operators, syntax
+from convolve.importers.brainscript.natives import NATIVES
+from convolve.importers.brainscript.syntax import Expression, Include, Member, Spot
+from convolve.importers.brainscript.text import of_lines, read_lines
+from convolve.importers.brainscript.values import (
+    NOTHING,
+    Array,
+    Frame,
+    Function,
+    Item,
+    Node,
+    Record,
+    Scope,
+    Thunk,
+    Value,
+    failure,
+    kind_of,
+)
+
+# An Inception-v3 takes 40,000 steps; a million take seconds.
+MAX_STEPS = 1_000_000
+# Expressions inside expressions, calls inside calls. Python needs up to four of its own calls for one.
+MAX_DEPTH = 2_000
+MAX_ITEMS = 10_000  # of an array
+MAX_FILES = 50
+MAX_PATH = 400  # characters
+
+CONSTANTS = {"None": NOTHING, "deviceId": -1.0, "traceLevel": 1.0, "precision": "float"}
+
+
+class Evaluator:
+    """`folders` are searched for included files. `frame` is the call that is under way."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.frame: Frame | None = None
+        self._folders = folders
+        self._files: list[Path] = []
+        self._steps = self._depth = 0
+        builtin = Scope(dict(CONSTANTS), None)
+        for name, (parameters, native) in NATIVES.items():
+            builtin.members[name] = Function(name, parameters, {}, builtin, native=native)
+        self.library = self._record(_library(), builtin, "").scope
+
+    def network(self, expression: Expression) -> Record:
+        """The record of a network. Raises FormatError where the expression comes to something else."""
+        value = self.value(expression, self.library, "")
+        if not isinstance(value, Record):
+            raise self.error(expression.spot, f"the network is {kind_of(value)}; a record {{...}} is expected")
+        return value
+
+    def error(self, spot: Spot, what: str) -> FormatError:
+        return failure(spot, self.frame, what)
+
+    # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    def value(self, expression: Expression, scope: Scope, path: str) -> Value:
+        self._steps += 1
+        self._depth += 1
+        if self._steps > MAX_STEPS:
+            raise self.error(expression.spot, f"the network is not complete after {MAX_STEPS:,} steps; is it endless?")
+        if self._depth > MAX_DEPTH:
+            raise self.error(expression.spot, f"nested deeper than {MAX_DEPTH} levels; does a function call itself?")
+        try:
+            return _RULES[type(expression)](self, expression, scope, path)
+        finally:
+            self._depth -= 1
+
+    def force(self, item: Item) -> Value:
+        """The value of an item, found now if nobody has asked before."""
+        if not isinstance(item, Thunk):
+            return item
+        if item.value is not None:
+            return item.value
+        if item.running:
+            raise failure(item.expression.spot, item.frame, f"{item.path or 'this value'} needs itself to be computed")
+        outer, self.frame, item.running = self.frame, item.frame, True
+        try:
+            item.value = self.value(item.expression, item.scope, item.path)
+        finally:
+            self.frame, item.running = outer, False
+        return item.value
+
+    def later(self, expression: Expression, scope: Scope, path: str) -> Item:
+        """`expression`, to be evaluated when it is needed."""
+        if isinstance(expression, syntax.Literal):
+            return expression.value
+        return Thunk(expression, scope, path, self.frame)
+
+    def number(self, expression: Expression, scope: Scope, what: str) -> float:
+        value = self.value(expression, scope, "")
+        if type(value) is not float:
+            raise self.error(expression.spot, f"{what} must be a number, it is {kind_of(value)}")
+        return value
+
+    def whole(self, expression: Expression, scope: Scope, what: str) -> int:
+        number = self.number(expression, scope, what)
+        if not number.is_integer():
+            raise self.error(expression.spot, f"{what} must be a whole number, it is {number:g}")
+        return int(number)
+
+    def apply(self, function: Function, arguments: dict[str, Item], spot: Spot, path: str) -> Value:
+        """The value of a call with all its arguments."""
+        if function.native is not None:
+            values = [self.force(arguments[name]) for name in function.parameters]
+            result: Value = function.native(self, spot, values)
+            return result
+        assert function.body is not None  # one or the other
+        outer, self.frame = self.frame, Frame(function.name, spot, self.frame)
+        try:
+            return self.value(function.body, Scope(arguments, function.scope), path)
+        finally:
+            self.frame = outer
+
+    def node(self, operation: str, inputs: Sequence[Item], path: str, spot: Spot) -> Node:
+        return Node(operation, {"inputs": Array(tuple(inputs))}, path, spot, self.frame)
+
+    def array(self, items: Sequence[Item], spot: Spot) -> Array:
+        if len(items) > MAX_ITEMS:
+            raise self.error(spot, f"an array of {len(items):,} elements; {MAX_ITEMS:,} are the most")
+        return Array(tuple(items))
+
+    # -- records ------------------------------------------------------------------------------------------------------
+
+    def _record(self, members: Sequence[Member | Include], outer: Scope, path: str) -> Record:
+        scope = Scope({}, outer)
+        for member in self._spliced(members, ()):
+            if member.name in scope.members:
+                raise self.error(member.spot, f"{member.name!r} is defined twice in one record; rename one of the two")
+            scope.members[member.name] = self.later(member.value, scope, _join(path, member.name))
+        return Record(scope)
+
+    def _spliced(self, members: Sequence[Member | Include], inside: tuple[Path, ...]) -> list[Member]:
+        """The members, with those of included files in their places."""
+        found: list[Member] = []
+        for member in members:
+            if isinstance(member, Member):
+                found.append(member)
+                continue
+            file = self._find(member)
+            if file in inside or len(self._files) >= MAX_FILES:
+                raise self.error(
+                    member.spot, f"{member.path!r} includes itself, or there are more than {MAX_FILES} files"
+                )
+            self._files.append(file)
+            text = of_lines(str(file), read_lines(file))
+            found += self._spliced(syntax.parse_members(text), (*inside, file))
+        return found
+
+    def _find(self, include: Include) -> Path:
+        beside = Path(include.spot.place.file).parent
+        for folder in (Path(), beside, *self._folders):
+            if (folder / include.path).is_file():
+                return folder / include.path
+        raise self.error(include.spot, f"cannot find {include.path!r}, neither here nor beside the configuration")
+
+
+@cache
+def _library() -> tuple[Member | Include, ...]:
+    text = resources.files("convolve.importers.brainscript").joinpath(syntax.LIBRARY).read_text(encoding="utf-8")
+    return syntax.parse_members(of_lines(syntax.LIBRARY, text.splitlines()))
+
+
+def _join(path: str, name: str) -> str:
+    """The path of `name` inside `path`; very long ones grow no further, and are numbered later where they clash."""
+    if len(path) + len(name) > MAX_PATH:
+        return path
+    return f"{path}.{name}" if path and name[0] != "[" else path + name
+
+
+# -- one rule for each kind of expression -----------------------------------------------------------------------------
+
+
+def _literal(self: Evaluator, e: syntax.Literal, scope: Scope, path: str) -> Value:
+    return e.value
+
+
+def _name(self: Evaluator, e: syntax.Name, scope: Scope, path: str) -> Value:
+    looked: Scope | None = scope
+    while looked is not None:
+        if e.name in looked.members:
+            return self.force(looked.members[e.name])
+        looked = looked.outer
+    raise self.error(e.spot, unknown_name("name", e.name, _visible(scope)))
+
+
+def _visible(scope: Scope | None) -> set[str]:
+    names: set[str] = set()
+    while scope is not None:
+        names |= {name for name in scope.members if name[0] != "_"}
+        scope = scope.outer
+    return names
+
+
+def _unary(self: Evaluator, e: syntax.Unary, scope: Scope, path: str) -> Value:
+    return operators.unary(self, e, self.value(e.operand, scope, path), path)
+
+
+def _binary(self: Evaluator, e: syntax.Binary, scope: Scope, path: str) -> Value:
+    names = operators.ARGUMENTS.get(e.operator)
+    left = self.value(e.left, scope, _join(path, f"{names}[0]") if names else path)
+    if e.operator in operators.SHORT_CUTS and left is operators.SHORT_CUTS[e.operator]:
+        return left
+    right = self.value(e.right, scope, _join(path, f"{names}[1]") if names else path)
+    return operators.binary(self, e, left, right, path)
+
+
+def _sequence(self: Evaluator, e: syntax.Sequence, scope: Scope, path: str) -> Value:
+    """a : b : c. An array on the left is continued; one further right is an element."""
+    first = self.value(e.items[0], scope, _join(path, "[0]"))
+    start = first.items if isinstance(first, Array) else (first,)
+    rest = [
+        self.later(item, scope, _join(path, f"[{number}]")) for number, item in enumerate(e.items[1:], start=len(start))
+    ]
+    return self.array([*start, *rest], e.spot)
+
+
+def _bracketed(self: Evaluator, e: syntax.Bracketed, scope: Scope, path: str) -> Value:
+    return self.array(
+        [self.later(item, scope, _join(path, f"[{number}]")) for number, item in enumerate(e.items)], e.spot
+    )
+
+
+def _range(self: Evaluator, e: syntax.Range, scope: Scope, path: str) -> Value:
+    first, last = self.whole(e.first, scope, "the first index"), self.whole(e.last, scope, "the last index")
+    if last - first >= MAX_ITEMS:
+        raise self.error(e.spot, f"an array of {last - first + 1:,} elements; {MAX_ITEMS:,} are the most")
+    inner = Scope({"f": self.later(e.function, scope, path)}, None)
+    function, spot = syntax.Name(e.spot, "f"), e.function.spot
+    calls = [syntax.Call(spot, function, (syntax.Literal(spot, float(index)),), ()) for index in range(first, last + 1)]
+    return Array(tuple(self.later(call, inner, _join(path, f"[{number}]")) for number, call in enumerate(calls)))
+
+
+def _condition(self: Evaluator, e: syntax.Condition, scope: Scope, path: str) -> Value:
+    condition = self.value(e.condition, scope, _join(path, "cond"))
+    if isinstance(condition, Node):
+        branches = (self.later(e.then, scope, _join(path, "then")), self.later(e.otherwise, scope, _join(path, "else")))
+        return self.node("If", (condition, *branches), path, e.spot)
+    if not isinstance(condition, bool):
+        raise self.error(e.condition.spot, f"a condition must be true or false, it is {kind_of(condition)}")
+    return self.value(e.then if condition else e.otherwise, scope, path)
+
+
+def _lambda(self: Evaluator, e: syntax.Lambda, scope: Scope, path: str) -> Value:
+    return Function(e.name, e.parameters, dict(e.defaults), scope, body=e.body)
+
+
+def _call(self: Evaluator, e: syntax.Call, scope: Scope, path: str) -> Value:
+    function = self.value(e.function, scope, path)
+    if not isinstance(function, Function):
+        raise self.error(e.spot, f"{kind_of(function)} is called as if it were a function")
+    name = function.name or "the function"
+    if len(e.positional) != len(function.parameters):
+        wanted = ", ".join(function.parameters) or "none"
+        raise self.error(
+            e.spot, f"{name} takes {len(function.parameters)} arguments ({wanted}), {len(e.positional)} came"
+        )
+    arguments: dict[str, Item] = {}
+    for parameter, expression in zip(function.parameters, e.positional, strict=True):
+        arguments[parameter] = self.later(expression, scope, _join(path, parameter))
+    for parameter, expression in e.named:
+        if parameter not in function.defaults:
+            known = function.defaults or ["no others"]
+            raise self.error(expression.spot, f"{name}: {unknown_name('optional argument', parameter, known)}")
+        if parameter in arguments:
+            raise self.error(expression.spot, f"{name}: {parameter!r} is given twice")
+        arguments[parameter] = self.later(expression, scope, _join(path, parameter))
+    for parameter, expression in function.defaults.items():
+        if parameter not in arguments:
+            arguments[parameter] = self.later(expression, function.scope, _join(path, parameter))
+    return self.apply(function, arguments, e.spot, path)
+
+
+def _field(self: Evaluator, e: syntax.Field, scope: Scope, path: str) -> Value:
+    record = self.value(e.record, scope, path)
+    if not isinstance(record, Record):
+        raise self.error(e.spot, f"{kind_of(record)} has no member {e.name!r}; only records have")
+    members = record.scope.members
+    if e.name not in members:
+        raise self.error(e.spot, unknown_name("member", e.name, members or ["none"]))
+    return self.force(members[e.name])
+
+
+def _element(self: Evaluator, e: syntax.Element, scope: Scope, path: str) -> Value:
+    array, index = self.value(e.array, scope, path), self.whole(e.index, scope, "an index")
+    if not isinstance(array, Array):
+        raise self.error(e.spot, f"{kind_of(array)} has no elements; only arrays have")
+    if not 0 <= index < len(array.items):
+        raise self.error(e.index.spot, f"element {index} of an array with {len(array.items)}; they count from 0")
+    return self.force(array.items[index])
+
+
+def _new(self: Evaluator, e: syntax.New, scope: Scope, path: str) -> Value:
+    """A network is its record; a node is named by its path, what its record makes by the record's own members."""
+    if e.kind not in ("ComputationNetwork", "ComputationNode"):
+        known = "ComputationNetwork and ComputationNode"
+        raise UnsupportedError(f"{e.spot.place}: new {e.kind} is not supported; {known} are")
+    record = self.value(e.operand, scope, "")
+    if not isinstance(record, Record):
+        raise self.error(e.spot, f"new {e.kind} takes a record, not {kind_of(record)}")
+    if e.kind == "ComputationNetwork":
+        return record
+    attributes = dict(record.scope.members)
+    operation = self.force(attributes.pop("operation", NOTHING))
+    if not isinstance(operation, str) or "inputs" not in attributes:
+        raise self.error(e.spot, "a node needs `operation = 'name'` and `inputs = ...`")
+    return Node(operation, attributes, path, e.spot, self.frame)
+
+
+def _record_literal(self: Evaluator, e: syntax.RecordLiteral, scope: Scope, path: str) -> Value:
+    return self._record(e.members, scope, path)
+
+
+_RULES: dict[type, Callable[..., Value]] = {
+    syntax.Literal: _literal,
+    syntax.Name: _name,
+    syntax.Unary: _unary,
+    syntax.Binary: _binary,
+    syntax.Sequence: _sequence,
+    syntax.Bracketed: _bracketed,
+    syntax.Range: _range,
+    syntax.Condition: _condition,
+    syntax.Lambda: _lambda,
+    syntax.Call: _call,
+    syntax.Field: _field,
+    syntax.Element: _element,
+    syntax.New: _new,
+    syntax.RecordLiteral: _record_literal,
+}

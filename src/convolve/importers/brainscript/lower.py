@@ -1,0 +1,368 @@
+"""Operations of a BrainScript network -> the neutral graph, by the rules that CNTK's model files are lowered by.
+
+What a text leaves open, CNTK finds when it sees what a parameter is used with: sizes of 0 are inferred here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from convolve.errors import UnsupportedError, unknown_name
+from convolve.importers.brainscript.initial import initial_values
+from convolve.importers.brainscript.network import Operation
+from convolve.importers.brainscript.settings import flag, flags, integer, integers, number
+from convolve.importers.cntk.call import Call
+from convolve.importers.cntk.lower import RULES
+from convolve.importers.cntk.model import ALL_STATIC_AXES, END_AXIS, Attributes
+from convolve.importers.cntk.wire import Axis
+from convolve.importers.draft import Draft
+from convolve.importers.graph import Graph
+from convolve.importers.shapes import MAX_ELEMENTS, GraphError, Shape, require
+
+MAX_PARAMETERS = 2**29  # numbers in all parameters together: 2 GiB, four times a VGG-16
+# Names that somebody chose: of members, and of what a record names. Longer paths are made by calls.
+_OWN_NAME = re.compile(r"\w+(\.[A-Za-z]\w+)?")
+_ELEMENTWISE = frozenset({"Plus", "Minus", "ElementTimes"})
+
+
+def lower(outputs: Sequence[Operation], rng: np.random.Generator | None, origin: str) -> Graph:
+    """The graph that computes `outputs`, with fresh parameters drawn from `rng`; without it, random ones are 0.
+
+    Raises FormatError, with the place in the text, for nodes that do not fit together.
+    """
+    lowering = _Lowering(_ordered(outputs), rng)
+    return lowering.draft.finish([lowering.keys[output] for output in outputs], origin)
+
+
+def _ordered(outputs: Sequence[Operation]) -> list[Operation]:
+    """Everything that the outputs need, operands first."""
+    stack, seen, done = [*outputs[::-1]], set[Operation](), dict[Operation, None]()
+    while stack:
+        operation = stack[-1]
+        if operation in seen:
+            done.setdefault(stack.pop())
+            continue
+        seen.add(operation)
+        stack += [operand for operand in reversed(operation.inputs) if operand not in seen]
+    return [*done]
+
+
+class _Lowering:
+    def __init__(self, operations: Sequence[Operation], rng: np.random.Generator | None) -> None:
+        self.draft = Draft()
+        self.keys: dict[Operation, str] = {}
+        self._rng = rng
+        self._parameters = 0
+        self._columns = _columns(operations)
+        for operation in operations:
+            try:
+                self._lower(operation)
+            except GraphError as error:
+                raise operation.error(str(error)) from None
+            except UnsupportedError as error:
+                raise UnsupportedError(str(operation.error(str(error)))) from None
+
+    def _lower(self, operation: Operation) -> None:
+        if operation.kind in ("Parameter", "Constant"):
+            if all(dims := self._dims(operation)):
+                self.keys[operation] = self._parameter(operation, dims)
+            return
+        if operation.kind not in _RULES:
+            raise operation.error(unknown_name("operation", operation.kind, _RULES))
+        self.draft.block = operation.name.split(".")[0].split("[")[0]
+        key = self.keys[operation] = _RULES[operation.kind](self, operation)
+        own = _OWN_NAME.fullmatch(operation.name) is not None
+        self.draft.call(key, operation.name if own else "", operation.name)
+
+    # -- parameters ---------------------------------------------------------------------------------------------------
+
+    def _dims(self, parameter: Operation) -> Shape:
+        """The fastest axis first, 0 where the size is to be inferred. A column that is only added is a vector."""
+        dims = integers(parameter, "shape") if parameter.kind == "Parameter" else (1,)
+        return dims[:1] if parameter in self._columns else dims
+
+    def _parameter(self, operation: Operation, dims: Shape) -> str:
+        require(min(dims, default=1) >= 0 and len(dims) <= 32, f"a parameter of the shape {dims}")
+        self._parameters += prod(dims)
+        most = max(prod(dims) / MAX_ELEMENTS, self._parameters / MAX_PARAMETERS)
+        require(most <= 1, f"a parameter of the shape {dims}; the network becomes too large")
+        if operation.kind == "Constant":
+            multiplier, values = 0.0, np.full(dims, operation.settings["value"], np.float32)
+        else:
+            multiplier = number(operation, "rate")
+            values = initial_values(operation, dims, self._rng)
+        key = self.draft.parameter(values, multiplier, operation.name)
+        self.draft.call(key, operation.name)
+        return key
+
+    def shape(self, key: str) -> Shape:
+        """The shape of a value as CNTK writes it, the fastest axis first."""
+        return self.draft.shape(key)[::-1]
+
+    def operand(self, operation: Operation, index: int, *infer: int) -> str:
+        """The key of an operand. `infer` are the sizes that an open parameter takes here, axis by axis."""
+        require(index < len(operation.inputs), f"operand {index + 1} is missing")
+        operand = operation.inputs[index]
+        if operand not in self.keys:
+            dims = self._dims(operand)
+            require(bool(infer), f"the size of {operand.name} cannot be inferred; write it out")
+            require(len(dims) <= len(infer), f"{operand.name} has {len(dims)} axes, {len(infer)} are wanted")
+            self.keys[operand] = self._parameter(operand, tuple(d or i for d, i in zip(dims, infer, strict=False)))
+        return self.keys[operand]
+
+    def add(self, op: str, operands: Sequence[str], **attributes: Any) -> str:
+        """A node by the rule for CNTK's own models."""
+        result = RULES[op](Call(self.draft, Attributes(attributes), tuple(operands)))
+        assert isinstance(result, str)  # only TopK, which BrainScript lacks, gives two values
+        return result
+
+
+def _columns(operations: Sequence[Operation]) -> set[Operation]:
+    """Vectors written as matrices of one column, as older texts do.
+
+    CNTK drags the second axis through every sum with them; here, those that are only added or multiplied element by
+    element are the vectors that they mean, as in `cntk.v1`.
+    """
+    columns = {
+        operation for operation in operations
+        if operation.kind == "Parameter" and isinstance(operation.settings["shape"], tuple)
+        and len(operation.settings["shape"]) == 2 and operation.settings["shape"][1] == 1
+    }  # fmt: skip
+    for operation in operations:
+        if operation.kind not in _ELEMENTWISE:
+            columns -= set(operation.inputs)
+    return columns
+
+
+def _axis(operation: Operation, name: str = "along") -> Axis:
+    """BrainScript counts axes from 1; 0 stands for all of them."""
+    position = integer(operation, name)
+    require(position >= 0, f"axis {position}, which is no axis of a sample")
+    return Axis(position - 1 if position else ALL_STATIC_AXES, "")
+
+
+# -- rules ------------------------------------------------------------------------------------------------------------
+
+Rule = Callable[[_Lowering, Operation], str]
+
+
+def _input(self: _Lowering, operation: Operation) -> str:
+    return self.draft.input(integers(operation, "shape")[::-1], operation.name)
+
+
+def _plain(op: str, *order: int) -> Rule:
+    """CNTK's operation `op` without settings, on the operands in this order."""
+
+    def lower_plain(self: _Lowering, operation: Operation) -> str:
+        require(len(operation.inputs) == len(order), f"{len(order)} operands are wanted, {len(operation.inputs)} came")
+        return self.add(op, [self.operand(operation, index) for index in order])
+
+    return lower_plain
+
+
+def _elementwise(op: str) -> Rule:
+    """A parameter of open size takes that of the other operand."""
+
+    def lower_elementwise(self: _Lowering, operation: Operation) -> str:
+        require(len(operation.inputs) == 2, f"two operands are wanted, {len(operation.inputs)} came")
+        known = [self.shape(self.keys[operand]) for operand in operation.inputs if operand in self.keys]
+        return self.add(op, [self.operand(operation, index, *(known[0] if known else ())) for index in (0, 1)])
+
+    return lower_elementwise
+
+
+def _along_axis(op: str) -> Rule:
+    def lower_along_axis(self: _Lowering, operation: Operation) -> str:
+        return self.add(op, [self.operand(operation, 0)], axis=_axis(operation))
+
+    return lower_along_axis
+
+
+def _dropout(self: _Lowering, operation: Operation) -> str:
+    return self.add("Dropout", [self.operand(operation, 0)], dropoutRate=0.0)  # the rate is the trainer's affair
+
+
+def _times(self: _Lowering, operation: Operation) -> str:
+    """W x. The input axes of W are as many as x has, but for `inferInputRankToMap` ones, where that is given."""
+    rank, map_rank = integer(operation, "rank") if "rank" in operation.settings else 1, -1
+    if "mapRank" in operation.settings:
+        map_rank = integer(operation, "mapRank")
+    x = self.operand(operation, 1)
+    image, weight = self.shape(x), operation.inputs[0]
+    reduced = image[: len(image) - map_rank] if map_rank >= 0 else image
+    if weight not in self.keys:
+        dims = self._dims(weight)
+        require(len(dims) >= rank and all(dims[:rank]), f"{weight.name} has open output sizes {dims[:rank]}")
+        if map_rank >= 0:
+            require(not any(dims[rank:]), f"{weight.name} has sizes {dims[rank:]} where they are to be inferred")
+            self.keys[weight] = self._parameter(weight, dims[:rank] + reduced)
+        else:
+            self.operand(operation, 0, *dims[:rank], *reduced)
+    return self.add("Times", [self.keys[weight], x], outputRank=rank, flattenInput=True)
+
+
+def _transpose_times(self: _Lowering, operation: Operation) -> str:
+    operands = [self.operand(operation, index) for index in (0, 1)]
+    return self.add("TransposeTimes", operands, outputRank=integer(operation, "rank"))
+
+
+def _require_planes(operation: Operation) -> None:
+    if str(operation.settings["layout"]).upper() not in ("CHW", "CUDNN"):
+        raise UnsupportedError("images stored pixel by pixel (HWC) are not supported; use imageLayout='CHW'")
+
+
+def _spatial(operation: Operation, name: str, count: int) -> Shape:
+    """One value for each of `count` axes; the last one given serves the rest, those for the channels are left out."""
+    values = integers(operation, name)
+    return (values + values[-1:] * count)[:count]
+
+
+def _convolution(self: _Lowering, operation: Operation) -> str:
+    """All channels are read at once; what the text says of the axis of the channels is not looked at."""
+    _require_planes(operation)
+    require(all(flags(operation, "shared")), "weights that are not shared between places (sharing=false)")
+    x, kernel, adjoint = self.operand(operation, 1), integers(operation, "kernel"), flag(operation, "adjoint")
+    image = self.shape(x)
+    require(len(image) >= 2, f"a convolution over the shape {image}")
+    count = len(image) - 1
+    require(count <= len(kernel) <= len(image), f"a kernel {kernel} over the shape {image}")
+    maps = integer(operation, "maps")
+    channels = image[-1]
+    if adjoint:  # the weight leads from `maps` input channels to those of its last axis but one
+        weight = self.operand(operation, 0)
+        require(len(self.shape(weight)) == count + 2, f"a weight of the shape {self.shape(weight)}")
+        channels = self.shape(weight)[count]
+    else:
+        weight = self.operand(operation, 0, *_weight(self, operation, (*kernel[:count], channels), maps))
+        found = prod(self.shape(weight)) // (prod(kernel[:count]) * channels)
+        require(maps in (0, found), f"mapDims is {maps}, the weight has {found} maps")
+    auto = flags(operation, "auto")
+    return self.add(
+        "Convolution", [weight, x], kernelShape=(*kernel[:count], channels), transpose=adjoint,
+        strides=(*_spatial(operation, "strides", count), channels),
+        dilation=(*_spatial(operation, "dilations", count), 1),
+        autoPadding=[*(auto + auto[-1:] * count)[:count], False],
+        lowerPad=(*_spatial(operation, "lower", count), 0), upperPad=(*_spatial(operation, "upper", count), 0),
+    )  # fmt: skip
+
+
+def _weight(self: _Lowering, operation: Operation, window: Shape, maps: int) -> Shape:
+    """The sizes of a weight: one axis for each of the window and one for the maps, or a matrix (maps x window)."""
+    operand = operation.inputs[0]
+    if operand in self.keys or len(self._dims(operand)) != 2:
+        return (*window, maps)
+    return (maps, prod(window))
+
+
+def _pooling(self: _Lowering, operation: Operation) -> str:
+    _require_planes(operation)
+    kinds = {"max": 0, "average": 1}
+    kind = str(operation.settings["how"])
+    require(kind in kinds, unknown_name("kind of pooling", kind, kinds))
+    return self.add(
+        "Pooling", [self.operand(operation, 0)], poolingType=kinds[kind],
+        poolingWindowShape=integers(operation, "kernel"), strides=integers(operation, "strides"),
+        autoPadding=flags(operation, "auto"), lowerPad=integers(operation, "lower"),
+        upperPad=integers(operation, "upper"), ceilOutDim=flag(operation, "ceil"),
+        includePad=flag(operation, "padCounts"),
+    )  # fmt: skip
+
+
+def _batch_normalization(self: _Lowering, operation: Operation) -> str:
+    _require_planes(operation)
+    x, spatial = self.operand(operation, 0), flag(operation, "each")
+    size = self.shape(x)[-1] if spatial else prod(self.shape(x))
+    statistics = [self.operand(operation, index, size, 1, 1) for index in range(1, len(operation.inputs))]
+    return self.add(
+        "BatchNormalization", [x, *statistics], spatial=spatial, epsilon=number(operation, "added"),
+        normalizationTimeConstant=number(operation, "timeConstant"), blendTimeConstant=number(operation, "blend"),
+    )  # fmt: skip
+
+
+def _statistic(value: float, name: str) -> Rule:
+    """What CNTK finds in the training data before the first epoch; until then it changes nothing."""
+
+    def lower_statistic(self: _Lowering, operation: Operation) -> str:
+        shape = self.draft.shape(self.operand(operation, 0))
+        self.draft.notes.append(f"{name} is computed from the training data before the first epoch")
+        return self.draft.parameter(np.full(shape, value, np.float32), 0.0, operation.name)
+
+    return lower_statistic
+
+
+def _reshape(self: _Lowering, operation: Operation) -> str:
+    begin, end = integer(operation, "begin"), integer(operation, "end")
+    return self.add(
+        "Reshape", [self.operand(operation, 0)], newShape=integers(operation, "shape"),
+        beginAxis=Axis(max(begin - 1, 0), ""), endAxis=Axis(end - 1 if end else END_AXIS, ""),
+    )  # fmt: skip
+
+
+def _transpose(self: _Lowering, operation: Operation) -> str:
+    axes = {"axis1": _axis(operation, "first"), "axis2": _axis(operation, "second")}
+    return self.add("TransposeAxes", [self.operand(operation, 0)], **axes)
+
+
+def _slice(self: _Lowering, operation: Operation) -> str:
+    ends = {"beginIndex": integer(operation, "begin"), "endIndex": integer(operation, "end")}
+    return self.add("Slice", [self.operand(operation, 0)], axis=_axis(operation), **ends)
+
+
+def _splice(self: _Lowering, operation: Operation) -> str:
+    operands = [self.operand(operation, index) for index in range(len(operation.inputs))]
+    return self.add("Splice", operands, axis=_axis(operation))
+
+
+def _reduce(self: _Lowering, operation: Operation) -> str:
+    how = {"reductionOpName": str(operation.settings["how"])}
+    return self.add("ReduceElements", [self.operand(operation, 0)], axisVec=[_axis(operation)], **how)
+
+
+def _criterion(op: str) -> Rule:
+    """CNTK's model files have (z, labels), BrainScript (labels, z)."""
+
+    def lower_criterion(self: _Lowering, operation: Operation) -> str:
+        if integer(operation, "along"):
+            raise UnsupportedError("a criterion along one axis is not supported")
+        order = (1, 0, *range(2, len(operation.inputs)))
+        return self.add(op, [self.operand(operation, index) for index in order])
+
+    return lower_criterion
+
+
+_OF_ONE = "Abs Exp Log Sqrt Floor Negate Reciprocal Sin Cos Sigmoid Tanh ReLU ELU Pass StopGradient"
+_OF_TWO = "LogPlus Equal NotEqual Less LessEqual Greater GreaterEqual"
+
+# What a node's `operation` is called in the library -> its rule.
+_RULES: dict[str, Rule] = {
+    "Input": _input,
+    **{name: _elementwise(name) for name in _ELEMENTWISE},
+    **{name: _plain(name, 0) for name in _OF_ONE.split()},
+    **{name: _plain(name, 0, 1) for name in _OF_TWO.split()},
+    "If": _plain("Select", 0, 1, 2),
+    "Clip": _plain("Clip", 2, 0, 1),
+    "SquareError": _plain("SquaredError", 1, 0),
+    "Logistic": _plain("Logistic", 1, 0),
+    "PerDimMeanVarNormalization": _plain("PerDimMeanVarNormalization", 0, 1, 2),
+    "Mean": _statistic(0.0, "Mean"),
+    "InvStdDev": _statistic(1.0, "InvStdDev"),
+    "Dropout": _dropout,
+    **{name: _along_axis(name) for name in ("Softmax", "LogSoftmax", "Hardmax")},
+    "Times": _times,
+    "TransposeTimes": _transpose_times,
+    "Convolution": _convolution,
+    "Pooling": _pooling,
+    "BatchNormalization": _batch_normalization,
+    "Reshape": _reshape,
+    "Transpose": _transpose,
+    "Slice": _slice,
+    "Splice": _splice,
+    "Reduce": _reduce,
+    "CrossEntropyWithSoftmax": _criterion("CrossEntropyWithSoftmax"),
+    "ClassificationError": _criterion("ClassificationError"),
+}

@@ -1,0 +1,212 @@
+"""The text of a network -> its operations, in plain values: nothing is left to be evaluated."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convolve.errors import ConvolveError, UnsupportedError
+from convolve.importers.brainscript.evaluate import MAX_DEPTH, MAX_ITEMS, Evaluator
+from convolve.importers.brainscript.syntax import Spot, parse_expression
+from convolve.importers.brainscript.text import Text
+from convolve.importers.brainscript.values import (
+    Array,
+    Frame,
+    Function,
+    Item,
+    Node,
+    Nothing,
+    Record,
+    Thunk,
+    Value,
+    failure,
+    kind_of,
+)
+from convolve.importers.draft import MAX_VALUES
+
+# Python's own calls for one level of the evaluator, and some for those that called it.
+_PYTHON_CALLS = 6 * MAX_DEPTH
+
+# The members that say what the nodes of a network are for.
+ROLES = ("featureNodes", "inputNodes", "labelNodes", "criterionNodes", "evaluationNodes", "outputNodes")
+
+Setting = float | bool | str | tuple[float | bool | str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One node. `name` is CNTK's, `settings` are what its row in lower.py wants to know."""
+
+    kind: str
+    name: str
+    inputs: tuple[Operation, ...]
+    settings: Mapping[str, Setting]
+    spot: Spot
+    frame: Frame | None
+
+    def error(self, what: str) -> ConvolveError:
+        return failure(self.spot, self.frame, f"{self.name or self.kind}: {what}")
+
+    def unsupported(self, what: str) -> UnsupportedError:
+        return UnsupportedError(str(self.error(f"{what} is not supported")))
+
+
+@dataclass(frozen=True)
+class Network:
+    """`members` are the nodes that have a name of their own; `roles` leads from each of ROLES to its nodes."""
+
+    spot: Spot
+    members: Mapping[str, Operation]
+    roles: Mapping[str, tuple[Operation, ...]]
+
+    def scores(self) -> Operation:
+        """The class scores: what the first criterion compares with the labels, before its softmax."""
+        if not self.roles["criterionNodes"]:
+            raise self.spot.error("the network has no criterionNodes; say which node is trained: criterionNodes = (ce)")
+        criterion = self.roles["criterionNodes"][0]
+        if criterion.kind != "CrossEntropyWithSoftmax":
+            raise criterion.unsupported(f"training by {criterion.kind}; CrossEntropyWithSoftmax (labels, z) is, others")
+        return criterion.inputs[1]
+
+    def labels(self) -> Operation:
+        return self.roles["criterionNodes"][0].inputs[0]
+
+
+def read_network(text: Text, folders: Sequence[Path]) -> Network:
+    """The network in `text`, which is a record or an expression that comes to one; `folders` are searched for includes.
+
+    Raises FormatError with line, column and the calls that led there; UnsupportedError for a recurrent network.
+    """
+    expression = parse_expression(text)
+    evaluator = Evaluator(folders)
+    with _deep_calls():
+        record = evaluator.network(expression)
+        return _Collector(evaluator).network(record, expression.spot)
+
+
+@contextmanager
+def _deep_calls() -> Iterator[None]:
+    """Room for as many of Python's calls as the evaluator allows itself."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + _PYTHON_CALLS)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+class _Collector:
+    """Node -> Operation, each once. The stack is our own: a network may be deeper than Python's."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
+        self.done: dict[Node, Operation] = {}
+        self.names: dict[Node, str] = {}
+        self.taken: set[str] = set()
+        self.numbers: Counter[str] = Counter()
+
+    def network(self, record: Record, spot: Spot) -> Network:
+        members = {name: self.evaluator.force(item) for name, item in record.scope.members.items()}
+        nodes = {name: value for name, value in members.items() if isinstance(value, Node) and name not in ROLES}
+        for name in sorted(nodes):  # of several names the last one in the alphabet holds
+            self.names[nodes[name]] = name
+        self.taken = {*self.names.values()}
+        roles = {role: self._nodes(role, members.get(role), spot) for role in ROLES}
+        return Network(
+            spot,
+            {name: self.operation(node) for name, node in nodes.items()},
+            {role: tuple(map(self.operation, found)) for role, found in roles.items()},
+        )
+
+    def _nodes(self, role: str, value: Value | None, spot: Spot) -> list[Node]:
+        """The node or the nodes that a role lists."""
+        items: Sequence[Item] = () if value is None else value.items if isinstance(value, Array) else (value,)
+        found = []
+        for item in items:
+            node = self.evaluator.force(item)
+            if not isinstance(node, Node):
+                raise self.evaluator.error(spot, f"{role} must list nodes of the network, not {kind_of(node)}")
+            found.append(node)
+        return found
+
+    def operation(self, wanted: Node) -> Operation:
+        stack, inputs = [wanted], dict[Node, tuple[Node, ...]]()
+        while stack:
+            node = stack[-1]
+            if node in self.done:
+                stack.pop()
+                continue
+            if node in inputs and not all(operand in self.done for operand in inputs[node]):
+                raise UnsupportedError(str(failure(node.spot, node.frame, "a recurrent network is not supported")))
+            if node not in inputs:
+                inputs[node] = self._inputs(node)
+                stack += [operand for operand in inputs[node] if operand not in self.done]
+                continue
+            self.done[node] = self._operation(node, inputs[node])
+        return self.done[wanted]
+
+    def _inputs(self, node: Node) -> tuple[Node, ...]:
+        self.evaluator.frame = node.frame
+        value = self.evaluator.force(node.attributes["inputs"])
+        items = value.items if isinstance(value, Array) else (value,)
+        return tuple([self._input(node, self.evaluator.force(item), item) for item in items])
+
+    def _input(self, node: Node, value: Value, item: Item) -> Node:
+        if isinstance(value, Node):
+            return value
+        if type(value) is not float:
+            what = f"{node.operation} of {kind_of(value)}; it works on nodes of the network"
+            raise failure(node.spot, node.frame, what)
+        path = item.path if isinstance(item, Thunk) else f"{node.path}.inputs"
+        return Node("Constant", {"inputs": Array(()), "value": value}, path, node.spot, node.frame)
+
+    def _operation(self, node: Node, inputs: tuple[Node, ...]) -> Operation:
+        if len(self.done) >= MAX_VALUES:
+            raise failure(node.spot, node.frame, f"a network of more than {MAX_VALUES:,} nodes")
+        settings = {name: self._setting(node, item) for name, item in node.attributes.items() if name != "inputs"}
+        operands = tuple(self.done[operand] for operand in inputs)
+        given = {name: value for name, value in settings.items() if value is not None}
+        return Operation(node.operation, self._name(node), operands, given, node.spot, node.frame)
+
+    def _name(self, node: Node) -> str:
+        """CNTK's name of a node: that of its member, or its path, made unique by a number."""
+        if node in self.names:
+            return self.names[node]
+        name = node.path
+        while name in self.taken:
+            self.numbers[node.path] += 1
+            name = f"{node.path}.{self.numbers[node.path]}"
+        self.taken.add(name)
+        return name
+
+    def _setting(self, node: Node, item: Item) -> Setting | None:
+        self.evaluator.frame = node.frame
+        value = self.evaluator.force(item)
+        if isinstance(value, Nothing):
+            return None
+        if isinstance(value, Array):
+            return tuple(self._flat(node, value))
+        if isinstance(value, Node | Record | Function):
+            raise failure(node.spot, node.frame, f"{node.operation} takes no {kind_of(value)} as a setting")
+        return value
+
+    def _flat(self, node: Node, array: Array) -> list[Any]:
+        """The numbers of nested arrays, one after the other: a shape may be pasted together."""
+        found: list[Any] = []
+        waiting = [*reversed(array.items)]
+        while waiting:
+            value = self.evaluator.force(waiting.pop())
+            if isinstance(value, Array):
+                waiting += reversed(value.items)
+            elif isinstance(value, float | bool | str):
+                found.append(value)
+            else:
+                raise failure(node.spot, node.frame, f"{node.operation} takes no list with {kind_of(value)} in it")
+            if len(found) + len(waiting) > MAX_ITEMS:
+                raise failure(node.spot, node.frame, f"a list of more than {MAX_ITEMS:,} values")
+        return found
