@@ -27,9 +27,9 @@ MAY_IMPORT = {
     "opening": {"formats", "importers", "transforms"},
     "model_folder": {"importers", "models", "recipe", "transforms"},
     "model": {"data", "importers", "model_folder", "models", "opening", "training", "transforms"},
-    "assemble": {"data", "environment", "feed", "importers", "model", "models", "recipe", "training"},
-    "feed": {"data", "formats", "recipe", "transforms"},
-    "run": {"assemble", "data", "environment", "model", "recipe", "recipes", "training"},
+    "assemble": {"data", "environment", "feed", "importers", "model", "models", "recipe", "training", "transforms"},
+    "feed": {"data", "environment", "formats", "recipe", "transforms"},
+    "run": {"assemble", "data", "environment", "feed", "model", "recipe", "recipes", "training"},
     "report": {"recipe", "training", "formats"},
     "cli": {
         "atomic",

@@ -12,11 +12,12 @@ from safetensors.torch import save
 from torch import nn
 
 from convolve.atomic import replacing
+from convolve.data.own import OwnSet
 from convolve.data.resident import Batches
 from convolve.data.table import DataSet
 from convolve.environment import hardware, usable_cores, versions
 from convolve.errors import ModelError, ResumeRefusedError, UsageError
-from convolve.feed import preprocess_for, training_batches
+from convolve.feed import Feed, open_feed
 from convolve.importers.graph import Graph
 from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
@@ -30,6 +31,7 @@ from convolve.training.precision import LossScale, Precision, choose_precision
 from convolve.training.run_folder import RunFolder
 from convolve.training.state import TrainingState
 from convolve.training.step import StepSettings
+from convolve.transforms.preprocess import Preprocess
 
 Progress = Callable[[str, dict[str, Any]], None]
 
@@ -39,11 +41,11 @@ _RESULT_FROM_START = ("parameters", "precision", "device", "threads", "data_fing
 
 @dataclass(frozen=True)
 class Assembly:
-    """A loop, the model artefact over the module that it trains, and start.json."""
+    """A loop, the model artefact over the module that it trains, what flows into it, and start.json."""
 
     loop: Loop
     model: Model
-    dataset: DataSet
+    feed: Feed
     start: dict[str, Any]
 
     def begin(self, progress: Progress) -> None:
@@ -70,10 +72,15 @@ class Assembly:
             "labels_N": evaluation.labels_N,
             "probabilities_NK": evaluation.probabilities_NK,
             "worst_indices_M": worst_M,
-            "worst_images_MHWC": self.dataset.test.images_NCHW[worst_M].permute(0, 2, 3, 1).contiguous(),
+            "worst_images_MHWC": self._test_images(worst_M).permute(0, 2, 3, 1).contiguous(),
         }
         with replacing(path / "evaluation.safetensors") as temporary:
             temporary.write_bytes(save(tensors))
+
+    def _test_images(self, index_M: torch.Tensor) -> torch.Tensor:
+        """images_MCHW, uint8."""
+        parts = [images_NCHW for images_NCHW, _ in self.feed.test.batches(index_M.numpy(), WORST_MISTAKES)]
+        return torch.cat(parts) if parts else torch.zeros(0, *self.model.preprocess.shape_CHW, dtype=torch.uint8)
 
     def result(self, evaluation: Evaluation, total_seconds: float) -> dict[str, Any]:
         """result.json. `train_seconds` leaves out evaluation and checkpoints; `total_seconds` is this process's."""
@@ -95,16 +102,18 @@ class Assembly:
 
 
 def assemble(
-    recipe: Recipe, dataset: DataSet, folder: RunFolder, from_model: str | Path | None, progress: Progress
+    recipe: Recipe, dataset: DataSet | OwnSet, folder: RunFolder, from_model: str | Path | None, progress: Progress
 ) -> Assembly:
     """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run."""
     run = recipe.run
     resumes = folder.resumes
-    network = _network(recipe, dataset, folder, from_model)
-    module = network.module
-    batches, held_out, held_out_name = training_batches(recipe, dataset, network.preprocess)
+    given = _given(recipe, dataset, folder, from_model)
+    imported = given.architecture if given and isinstance(given.architecture, Graph) else None
+    feed = open_feed(recipe, dataset, given.preprocess if given and imported else None)
+    network = given if given and imported else _network(recipe, dataset, feed.preprocess, given, from_model)
+    module, batches = network.module, feed.batches
+    to_channels_last(module.to(_device(run.device)))
     start = _start(recipe, dataset, folder, from_model, module, batches)
-    imported = network.architecture if isinstance(network.architecture, Graph) else None
     own_dropout = imported is not None and _has_rates(imported)
     if imported:
         for message in _not_used(imported, str(from_model), own_dropout):
@@ -124,38 +133,48 @@ def assemble(
     model = replace(network, module=state.evaluated)
 
     def evaluation_batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return model.batches(held_out.images_NCHW, held_out.labels_N)
+        return model.batches(feed.held_out)
 
-    loop = Loop(recipe, state, batches, evaluation_batches, held_out_name, settings, folder, progress, not own_dropout)
-    return Assembly(loop, model, dataset, start)
+    loop = Loop(
+        recipe, state, batches, evaluation_batches, feed.held_out_name, settings, folder, progress, not own_dropout
+    )
+    return Assembly(loop, model, feed, start)
 
 
-def _network(recipe: Recipe, dataset: DataSet, folder: RunFolder, from_model: str | Path | None) -> Model:
-    """What is to be trained, on its device: the recipe's network, or the imported one that the training starts from."""
+def _given(recipe: Recipe, dataset: DataSet | OwnSet, folder: RunFolder, from_model: str | Path | None) -> Model | None:
+    """The model that the training starts from; an imported network is made ready for the data, to be trained itself."""
+    if not from_model:
+        return None
     kept = folder.path / "from"
-    given = load(kept if folder.resumes and (kept / "model.json").exists() else from_model) if from_model else None
-    if given and isinstance(given.architecture, Graph):
-        network = _fitting(given.for_images(dataset.train.shape_CHW), dataset, recipe.data.name)
-    else:
-        preprocess = preprocess_for(recipe.data, dataset)
-        module = build_model(recipe.model, preprocess.shape_CHW, len(dataset.class_names), recipe.run.seed)
-        if given:
-            _take_weights(module, given.module, str(from_model))
-        network = Model(module, recipe.model, preprocess, dataset.class_names, recipe.data.name)
-    to_channels_last(network.module.to(_device(recipe.run.device)))
-    return network
+    given = load(kept if folder.resumes and (kept / "model.json").exists() else from_model)
+    if not isinstance(given.architecture, Graph):
+        return given
+    if isinstance(dataset, DataSet):
+        given = given.for_images(dataset.shape_CHW)
+    return _fitting(given, dataset, recipe.data.name)
 
 
-def _fitting(given: Model, dataset: DataSet, data_name: str) -> Model:
-    """An imported network for the classes of `dataset`; its images and its number of classes must be the same."""
-    if given.preprocess.shape_CHW != dataset.train.shape_CHW or len(given.class_names) != len(dataset.class_names):
+def _fitting(given: Model, dataset: DataSet | OwnSet, data_name: str) -> Model:
+    """An imported network for the classes of `dataset`, as many as it has; resident images must have its size."""
+    shape_CHW = dataset.shape_CHW if isinstance(dataset, DataSet) else given.preprocess.shape_CHW
+    if given.preprocess.shape_CHW != shape_CHW or len(given.class_names) != len(dataset.class_names):
         raise ModelError(
             f"the imported network takes images {given.preprocess.shape_CHW} (C, H, W) of {len(given.class_names)} "
-            f"classes, the data has {dataset.train.shape_CHW} and {len(dataset.class_names)}; choose other data"
+            f"classes, the data has {shape_CHW} and {len(dataset.class_names)}; choose other data"
         )
     if not any(parameter.requires_grad for parameter in given.module.parameters()):
         raise ModelError("every parameter of the imported network is frozen: there is nothing to train")
     return replace(given, class_names=dataset.class_names, data_name=data_name)
+
+
+def _network(
+    recipe: Recipe, dataset: DataSet | OwnSet, preprocess: Preprocess, given: Model | None, name: str | Path | None
+) -> Model:
+    """The recipe's network, with the weights of the model `given`, if there is one, called `name`."""
+    module = build_model(recipe.model, preprocess.shape_CHW, len(dataset.class_names), recipe.run.seed)
+    if given:
+        _take_weights(module, given.module, str(name))
+    return Model(module, recipe.model, preprocess, dataset.class_names, recipe.data.name)
 
 
 def _has_rates(graph: Graph) -> bool:
@@ -188,7 +207,7 @@ def _take_weights(module: nn.Module, source: nn.Module, name: str | Path) -> Non
 
 def _start(
     recipe: Recipe,
-    dataset: DataSet,
+    dataset: DataSet | OwnSet,
     folder: RunFolder,
     from_model: str | Path | None,
     module: nn.Module,

@@ -2,73 +2,99 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.data.fitting import fit_table, mean_image
+from convolve.data.fitting import fitted, mean_image, resident
+from convolve.data.own import OwnSet
+from convolve.data.pictures import Pictures, Samples
 from convolve.data.resident import Batches, split
+from convolve.data.streaming import THREADS, Streamed
 from convolve.data.table import DataSet, Table
+from convolve.environment import usable_cores
 from convolve.errors import DataError, UsageError
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.recipe import DataSpec, Recipe
-from convolve.transforms.batch import fits_batches, mean_of
-from convolve.transforms.chain import Size, size_after
+from convolve.transforms.batch import mean_of
+from convolve.transforms.chain import Size, least_source, size_after, split_chain, transform_image
 from convolve.transforms.image_spec import Scale
-from convolve.transforms.preprocess import Preprocess
+from convolve.transforms.pixels import Image
+from convolve.transforms.preprocess import Preprocess, fit_size, planes
+from convolve.transforms.spec import Pad, Transform
 
 
-def preprocess_for(spec: DataSpec, dataset: DataSet) -> Preprocess:
-    """What the model will say of its images: size, mean and scale, from the recipe or else from the data."""
-    channels, height, width = dataset.train.shape_CHW
+@dataclass(frozen=True)
+class Feed:
+    """`held_out` is what each epoch is evaluated on, called "validation" or "test" in the log."""
+
+    preprocess: Preprocess
+    batches: Batches
+    held_out: Samples
+    held_out_name: str
+    test: Samples
+
+
+def open_feed(recipe: Recipe, dataset: DataSet | OwnSet, imported: Preprocess | None = None) -> Feed:
+    """Everything that a training reads. An `imported` network has its own preprocessing."""
+    spec, run = recipe.data, recipe.run
+    want = imported or _outline(spec, dataset.shape_CHW)
+    train: Pictures = dataset.train
+    test = resident(fitted(dataset.test, want), want.shape_CHW)
+    held_out, name = test, "test"
+    if spec.validation_fraction:
+        train, rest = split(dataset.train, spec.validation_fraction, run.seed)
+        held_out, name = resident(fitted(rest, want), want.shape_CHW), "validation"
+    samples, transforms = _training_samples(recipe, train, want)
+    if not imported and spec.mean_image:
+        want = replace(want, mean=0.0, mean_image_CHW=_mean(spec, train, samples, want))
+    batches = Batches(
+        samples, run.global_batch_size, spec.order, transforms,
+        mean_of(want), want.scale, run.seed, want.channel_order == "bgr",
+    )  # fmt: skip
+    return Feed(want, batches, held_out, name, test)
+
+
+def _outline(spec: DataSpec, shape_CHW: tuple[int, int, int]) -> Preprocess:
+    """What the model will say of its images, but for a mean image."""
+    channels, height, width = shape_CHW
     if spec.image_size:
         height = width = spec.image_size
-    want = Preprocess(channels, height, width, spec.mean, spec.scale, resize=spec.resize, side_ratio=spec.side_ratio)
-    if not spec.mean_image:
-        return want
-    if spec.mean_image == "train":
-        return replace(want, mean=0.0, mean_image_CHW=mean_image(fit_table(dataset.train, want)))
-    return replace(want, mean=0.0, mean_image_CHW=_mean_from_file(spec, want))
-
-
-def _mean_from_file(spec: DataSpec, want: Preprocess) -> NDArray[np.float32]:
-    """The mean in the network's planes, which are grey or RGB."""
-    bgr_HWC = read_mean_xml(spec.mean_image, spec.mean_image_layout)
-    mean_CHW = np.ascontiguousarray(bgr_HWC[:, :, ::-1].transpose(2, 0, 1))
-    if mean_CHW.shape != want.shape_CHW:
-        raise DataError(
-            f"{spec.mean_image}: the mean image is {mean_CHW.shape} (C, H, W), the network's images are "
-            f"{want.shape_CHW}; set data.mean_image=train to compute one, or data.image_size to the size of the file's"
-        )
-    return mean_CHW
-
-
-def training_batches(recipe: Recipe, dataset: DataSet, preprocess: Preprocess) -> tuple[Batches, Table, str]:
-    """Training batches, and the table that each epoch is evaluated on with its name in the log."""
-    data, run = recipe.data, recipe.run
-    table, held_out, name = dataset.train, dataset.test, "test"
-    if data.validation_fraction:
-        table, held_out = split(dataset.train, data.validation_fraction, run.seed)
-        name = "validation"
-    batches = Batches(
-        _entering(data, table, preprocess), run.global_batch_size, data.order, data.train_transforms,
-        mean_of(preprocess), preprocess.scale, run.seed, preprocess.channel_order == "bgr",
+    pads = [transform for transform in spec.train_transforms if isinstance(transform, Pad)]
+    return Preprocess(
+        channels, height, width, spec.mean, spec.scale, resize=spec.resize, side_ratio=spec.side_ratio,
+        margin=sum(pad.pixels for pad in pads), margin_value=pads[0].value if pads else 0,
     )  # fmt: skip
-    return batches, fit_table(held_out, preprocess), name
 
 
-def _entering(spec: DataSpec, table: Table, want: Preprocess) -> Table:
-    """The training images in the size from which the transforms lead to the network's."""
-    if not all(map(fits_batches, spec.train_transforms)):
-        raise UsageError(
-            "data.train_transforms: scale, colour, intensity and crops that vary in size are not for batches"
-        )
-    return table if enters_as_it_is(spec, table.shape_CHW[1:], want) else fit_table(table, want)
+def _training_samples(recipe: Recipe, train: Pictures, want: Preprocess) -> tuple[Samples, Sequence[Transform]]:
+    """The training images as the batches are cut from them, and what is then done to whole batches."""
+    spec = recipe.data
+    alone, together = split_chain(spec.train_transforms)
+    as_found = enters_as_found(spec, train.size, want)
+    if isinstance(train, Table) and not alone:
+        return train if as_found else resident(fitted(train, want), want.shape_CHW), together
+
+    def prepare(image_HWC: Image, rng: np.random.Generator) -> Image:
+        if not as_found:
+            image_HWC = fit_size(image_HWC, want)
+        return planes(transform_image(image_HWC, alone, rng), want.channels)[None]
+
+    threads = max(THREADS, recipe.run.threads or usable_cores())
+    samples: Samples = Streamed(train, prepare, grey=want.channels == 1, seed=recipe.run.seed, threads=threads)
+    if not alone:
+        size = train.size if as_found and train.size else (want.height, want.width)
+        samples = resident(samples, (want.channels, *size))
+    if isinstance(samples, Streamed) and spec.resize != "fill":
+        least = least_source(alone) if as_found else (want.height, want.width)
+        samples = replace(samples, least=least)  # quicker; data.resize=fill promises to do what CNTK does
+    return samples, together
 
 
-def enters_as_it_is(spec: DataSpec, own: Size | None, want: Preprocess) -> bool:
-    """Whether training images of size `own` (None: various) are transformed as they are, or after `fit_image`.
+def enters_as_found(spec: DataSpec, own: Size | None, want: Preprocess) -> bool:
+    """Whether training images of size `own` (None: various) are transformed as they are, or after `fit_size`.
 
     With a scale among the transforms these make the size; without one, images first get the network's size if the
     transforms keep that, and else stay as they are if that leads to it. Raises `UsageError` where nothing does.
@@ -79,13 +105,37 @@ def enters_as_it_is(spec: DataSpec, own: Size | None, want: Preprocess) -> bool:
         return False
     if size_after(spec.train_transforms, own) == goal:
         return True
-    came = _size(size_after(spec.train_transforms, own or goal))
+    came = _words(size_after(spec.train_transforms, own or goal))
     raise UsageError(
-        f"data.train_transforms turn images of {_size(own or goal)} into {came}, the network takes {_size(goal)}; "
+        f"data.train_transforms turn images of {_words(own or goal)} into {came}, the network takes {_words(goal)}; "
         'pad before the crop, as in [{"kind": "pad", "pixels": 4}, ...], end with a scale to the size of the network, '
         "or set data.image_size to what comes out"
     )
 
 
-def _size(size: Size | None) -> str:
+def _mean(spec: DataSpec, train: Pictures, samples: Samples, want: Preprocess) -> NDArray[np.float32]:
+    """The mean image, in the network's planes, which are grey or RGB."""
+    if spec.mean_image == "train":
+        is_fit = isinstance(samples, Table) and samples.shape_CHW == want.shape_CHW
+        return mean_image(samples if is_fit else fitted(train, want))
+    bgr_HWC = read_mean_xml(spec.mean_image, spec.mean_image_layout)
+    mean_CHW = np.ascontiguousarray(bgr_HWC[:, :, ::-1].transpose(2, 0, 1))
+    if mean_CHW.shape != want.shape_CHW:
+        raise DataError(
+            f"{spec.mean_image}: the mean image is {mean_CHW.shape} (C, H, W), the network's images are "
+            f"{want.shape_CHW}; set data.mean_image=train to compute one, or data.image_size to the size of the file's"
+        )
+    return mean_CHW
+
+
+def took(feed: Feed, dataset: OwnSet) -> Iterator[str]:
+    """What the run takes of a user's own images, in words."""
+    yield f"{dataset.source}: {len(dataset.train):,} training and {len(dataset.test):,} test images"
+    train, test = (f"{_words(part.size)}" for part in (dataset.train, dataset.test))
+    sizes = train if train == test else f"{train} in the training part, {test} in the test part"
+    where = "in memory" if isinstance(feed.batches.table, Table) else "read anew in each epoch"
+    yield f"images of {sizes}; the network sees {feed.preprocess}; {where}"
+
+
+def _words(size: Size | None) -> str:
     return f"{size[1]}x{size[0]}" if size else "various sizes"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from convolve.data.fitting import fit_table
+from convolve.data.fitting import fitted
 from convolve.data.image_files import read_images
+from convolve.data.pictures import Batch, Pictures, Samples
 from convolve.data.table import Table
 from convolve.errors import UnsupportedError, UsageError
 from convolve.importers.build import build
@@ -28,9 +29,6 @@ from convolve.transforms.batch import mean_of, normalize
 from convolve.transforms.preprocess import ChannelOrder, Preprocess, fit_image
 
 # Legend: N images, C channels, H rows, W columns, K classes.
-
-Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW, labels_N
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -73,23 +71,19 @@ class Model:
             "Say it with --preset, --mean, --channel-order or --scale"
         )
 
-    def batches(self, images_NCHW: torch.Tensor, labels_N: torch.Tensor) -> Iterator[Batch]:
-        """Pixels, grey or in RGB planes, -> batches as the network sees them."""
-        return self.normalized(zip(images_NCHW.split(self.batch_size), labels_N.split(self.batch_size), strict=True))
+    def fitted(self, pictures: Pictures, views: int = 1) -> Samples:
+        """`pictures` of any size as this model takes them, each in so many `views`; see `transforms.views`."""
+        return fitted(pictures, self.preprocess, views)
 
-    def normalized(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        want = self.preprocess
-        for images_NCHW, labels_N in batches:
-            yield normalize(images_NCHW, mean_of(want), want.scale, want.channel_order == "bgr"), labels_N
+    def batches(self, samples: Samples, views: int = 1) -> Iterator[Batch]:
+        """`samples` in order, in batches as the network sees them."""
+        want, mean = self.preprocess, mean_of(self.preprocess)
+        for images_NCHW, labels_N in samples.batches(np.arange(len(samples)), max(1, self.batch_size // views)):
+            yield normalize(images_NCHW, mean, want.scale, want.channel_order == "bgr"), labels_N
 
-    def evaluate(self, table: Table) -> Evaluation:
-        """Every sample of `table`, exactly once, in fp32."""
-        table = fit_table(table, self.preprocess)
-        return evaluate(self.module, self.batches(table.images_NCHW, table.labels_N), self._device)
-
-    def evaluate_stream(self, batches: Iterable[Batch]) -> Evaluation:
-        """`evaluate` for batches of pixels that come one after the other and need not fit in memory."""
-        return evaluate(self.module, self.normalized(batches), self._device)
+    def evaluate(self, samples: Samples, views: int = 1) -> Evaluation:
+        """Every one of `samples`, exactly once, in fp32; `views` as they were `fitted`, whose answers are averaged."""
+        return evaluate(self.module, self.batches(samples, views), self._device, views)
 
     def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
         """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names."""
@@ -109,16 +103,14 @@ class Model:
         was_training = self.module.training
         self.module.eval()
         with torch.inference_mode():
-            batches = self.batches(torch.from_numpy(images_NCHW), torch.zeros(len(names), dtype=torch.int64))
+            batches = self.batches(_unlabelled(images_NCHW))
             parts = [self.module(images.to(self._device)).float().cpu() for images, _ in batches]
         self.module.train(was_training)
         return names, torch.cat(parts).numpy()
 
     def probabilities(self, images_NCHW: np.ndarray) -> torch.Tensor:
         """probabilities_NK of uint8 images that already have the wanted size."""
-        images = torch.from_numpy(images_NCHW)
-        no_labels_N = torch.zeros(len(images), dtype=torch.int64)
-        return evaluate(self.module, self.batches(images, no_labels_N), self._device).probabilities_NK
+        return self.evaluate(_unlabelled(images_NCHW)).probabilities_NK
 
     def require_images(self) -> None:
         """Raise UsageError where an imported network takes plain numbers and nobody said which image they are."""
@@ -204,6 +196,10 @@ def _open_folder(path: Path, asked: Asked) -> Model:
     names = about["class_names"] if asked.labels is None else class_names(len(about["class_names"]), asked.labels)
     model = Model(module, architecture, preprocess, names, about["data"], about["trained"])
     return model.for_images(asked.image_shape_CHW) if asked.image_shape_CHW else model
+
+
+def _unlabelled(images_NCHW: np.ndarray) -> Table:
+    return Table(torch.from_numpy(images_NCHW), torch.zeros(len(images_NCHW), dtype=torch.int64))
 
 
 def to_channels_last(module: nn.Module) -> None:

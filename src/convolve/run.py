@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from convolve.assemble import assemble
+from convolve.data.own import OwnSet
 from convolve.data.sources import fake_data, open_data
 from convolve.data.table import DataSet
 from convolve.errors import InterruptedTraining
+from convolve.feed import took
 from convolve.model import Model, load
 from convolve.recipe import Recipe, with_values
 from convolve.recipes import load_recipe
 from convolve.training.run_folder import RunFolder
 
-# Hears of every event of metrics.jsonl, of each step in between ("step"), and of what a user should read ("warning").
+# Hears of every event of metrics.jsonl, of each step in between ("step"), and of what a user should read ("note",
+# "warning").
 Progress = Callable[[str, dict[str, Any]], None]
 
 
@@ -61,10 +64,13 @@ def train(
     folder = RunFolder.claim(Path(out or f"runs/{recipe.name}"), restart)
     dataset = fake_data(recipe.data.name) if use_fake_data else _open(recipe.data.name, data, progress)
     parts = assemble(recipe, dataset, folder, from_model, progress)
+    if isinstance(dataset, OwnSet):
+        for line in took(parts.feed, dataset):
+            progress("note", {"message": line})
     try:
         parts.begin(progress)
         parts.loop.train()
-        evaluation = parts.model.evaluate(dataset.test)
+        evaluation = parts.model.evaluate(parts.feed.test)
         parts.save(evaluation)
     except KeyboardInterrupt:
         again = "the same command again" + (", but without --restart" if restart else "")
@@ -74,7 +80,7 @@ def train(
     return Run(folder)
 
 
-def _open(name: str, where: str | None, progress: Progress) -> DataSet:
+def _open(name: str, where: str | None, progress: Progress) -> DataSet | OwnSet:
     def downloading(file: str, done_bytes: int, size_bytes: int) -> None:
         progress("download", {"file": file, "done_bytes": done_bytes, "size_bytes": size_bytes})
 

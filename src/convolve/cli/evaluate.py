@@ -13,6 +13,7 @@ from convolve.cli import asked as options
 from convolve.errors import DataError, MissingDataError, UsageError
 
 if TYPE_CHECKING:
+    from convolve.data.pictures import Pictures
     from convolve.model import Model
     from convolve.training.evaluate import Evaluation
 
@@ -22,10 +23,16 @@ def evaluate(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Where the data is: a folder, a map file of images, a folder of classes, or `sample`.",
+            help="Where the data is: a folder, a map file or table of images, a folder of classes, or `sample`.",
             metavar="DIR|FILE|sample",
         ),
     ] = None,
+    views: Annotated[
+        int,
+        typer.Option(
+            help="Also average the answers to so many views: 2, the image and its mirror; 10, corners, centre, mirrors."
+        ),
+    ] = 1,
     output: Annotated[
         str | None, typer.Option(metavar="NODE", help="The class scores, where a file has several outputs.")
     ] = None,
@@ -39,19 +46,27 @@ def evaluate(
 ) -> None:
     """Test a model on a data set: errors, loss, a table of classes.
 
-    Top-1 and top-5 are exact over the whole test set. Images of a map file or of class folders are read as they are
-    needed, prepared as the model wants them.
+    Top-1 and top-5 are exact over the whole test set. Images of a map file, a CSV table or class folders are read as
+    they are needed, prepared as the model wants them.
 
     Example: convolve evaluate runs/mnist --data sample
     """
     from convolve.importers.presets import PRESETS
     from convolve.model import load
+    from convolve.transforms.views import require_views
 
     opened = load(model, options.asked(preset, mean, channel_order, scale, labels, image_shape, output))
-    evaluation, source = _evaluate_on_images(opened, data) or _evaluate_on_data_set(opened, data)
+    opened, pictures, source = _find(opened, data)
+    require_views(opened.preprocess, views)
+    figures = _figures(opened.evaluate(opened.fitted(pictures)), opened.class_names)
+    if views > 1:
+        averaged = opened.evaluate(opened.fitted(pictures, views), views)
+        figures |= {
+            "views": views, "views_errors": int(averaged.wrong_N.sum()), "views_error": averaged.error,
+            "views_error_top5": averaged.error_top5, "views_loss": averaged.loss,
+        }  # fmt: skip
     if opened.doubt:
         print(f"note: {opened.doubt}", file=sys.stderr)
-    figures = _figures(evaluation, opened.class_names)
     published = PRESETS.get(str(opened.trained.get("preset")))
     if published:
         figures["published_error"] = published.published_error
@@ -59,39 +74,43 @@ def evaluate(
     print(json.dumps(figures, indent=2) if as_json else _table(figures, source))
 
 
-def _evaluate_on_images(opened: Model, data: str | None) -> tuple[Evaluation, str] | None:
-    """The evaluation on images that stay on disk, if `data` is a map file or a folder of classes."""
-    from convolve.data.labelled_images import has_class_folders, read_class_folders, stream
-    from convolve.formats.image_map import read_image_map
-    from convolve.transforms.preprocess import fit_image
-
-    place = Path(data or "")
-    if data and place.is_file():
-        images: Any = read_image_map(place, classes=len(opened.class_names))
-    elif data and has_class_folders(place):
-        images = read_class_folders(place, opened.class_names)
-    else:
-        return None
-    opened.require_images()
-    want = opened.preprocess
-    batches = stream(images, lambda image: fit_image(image, want)[0], opened.batch_size, grey=want.channels == 1)
-    return opened.evaluate_stream(batches), str(place)
-
-
-def _evaluate_on_data_set(opened: Model, data: str | None) -> tuple[Evaluation, str]:
+def _find(opened: Model, data: str | None) -> tuple[Model, Pictures, str]:
+    """(the model, made ready for the images; the images; where they come from)."""
     from convolve.data.locate import SAMPLE
+    from convolve.data.own import OwnSet, find_parts
     from convolve.data.sources import fitting, open_data
 
-    if not opened.data_name and data not in (None, SAMPLE) and not Path(str(data)).exists():
+    place = Path(data or "").expanduser()
+    parts = find_parts(place) if data not in (None, SAMPLE) else None
+    whole = parts is not None and parts[0] == place  # a map file, a table or class folders, and no set of two parts
+    if whole or (parts and not opened.data_name):
+        return _find_own(opened, place)
+    if not opened.data_name and data not in (None, SAMPLE) and not place.exists():
         raise MissingDataError(f"{data} does not exist; give a folder, a map file of images, or --data sample")
     name = opened.data_name or fitting(opened.preprocess.shape_CHW, len(opened.class_names))
     if name is None or (data is None and not opened.data_name):
         raise UsageError("say with --data on what: a map file (path TAB class number) or a folder of class folders")
     dataset = open_data(name, data)
+    if isinstance(dataset, OwnSet):
+        return _find_own(opened, place)
     if dataset.class_names != opened.class_names:
         theirs, ours = ", ".join(dataset.class_names), ", ".join(opened.class_names)
         raise DataError(f"{dataset.source} has the classes {theirs}; the model knows {ours}")
-    return opened.for_images(dataset.test.shape_CHW).evaluate(dataset.test), dataset.source
+    return opened.for_images(dataset.shape_CHW), dataset.test, dataset.source
+
+
+def _find_own(opened: Model, place: Path) -> tuple[Model, Pictures, str]:
+    """A user's own images: all of them, but for those that the model was trained on."""
+    from convolve.data.own import open_own, read_own
+
+    opened.require_images()
+    pictures, source = read_own(place, opened.class_names)
+    fingerprint = opened.trained.get("data_fingerprint")
+    if fingerprint:
+        own = open_own(place)
+        if own.held_out and own.fingerprint() == fingerprint:
+            return opened, own.test, f"{source}, the part held out in training"
+    return opened, pictures, source
 
 
 def _figures(evaluation: Evaluation, class_names: tuple[str, ...]) -> dict[str, Any]:
@@ -119,6 +138,7 @@ def _table(figures: dict[str, Any], source: str) -> str:
     lines = [
         f"{figures['samples']:,} test images from {source}",
         f"error {figures['test_error']:.2%} ({figures['errors']} images){top5}, loss {figures['test_loss']:.4f}",
+        *_averaged(figures),
         *_published(figures),
         "",
         f"{'class':<16}{'images':>8}{'errors':>8}{'error':>9}{'false alarms':>14}",
@@ -129,6 +149,17 @@ def _table(figures: dict[str, Any], source: str) -> str:
             counts = f"{row['samples']:>8}{row['errors']:>8}{error:>9.2%}{row['false_alarms']:>14}"
             lines.append(f"{row['class'][:15]:<16}{counts}")
     return "\n".join(lines)
+
+
+def _averaged(figures: dict[str, Any]) -> list[str]:
+    """The line with the errors over several views of each image."""
+    if "views" not in figures:
+        return []
+    top5 = "" if figures["views_error_top5"] is None else f", top-5 error {figures['views_error_top5']:.2%}"
+    return [
+        f"over {figures['views']} views: error {figures['views_error']:.2%} ({figures['views_errors']} images){top5}, "
+        f"loss {figures['views_loss']:.4f}"
+    ]
 
 
 def _published(figures: dict[str, Any]) -> list[str]:

@@ -70,6 +70,9 @@ class Display:
         if done == size or time.monotonic() - self.last_line_seconds > 2:
             self._line(f"downloading {values['file']}: {done / 1e6:.1f} of {size / 1e6:.1f} MB")
 
+    def _note(self, values: dict[str, Any]) -> None:
+        self.console.print(values["message"])
+
     def _warning(self, values: dict[str, Any]) -> None:
         self.console.print(f"warning: {values['message']}")
 

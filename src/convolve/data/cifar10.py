@@ -12,7 +12,7 @@ import torch
 from convolve.data.ctf_table import read_ctf_table
 from convolve.data.download import Progress, RemoteFile, download
 from convolve.data.image_files import ENDINGS
-from convolve.data.labelled_images import LabelledImages, has_class_folders, read_class_folders, stream
+from convolve.data.labelled_images import ClassFolders, has_class_folders, read_class_folders, stream
 from convolve.data.locate import SAMPLE, cache_folder, locate
 from convolve.data.table import DataSet, Table
 from convolve.errors import DataError, MissingDataError
@@ -170,7 +170,7 @@ def _from_maps(folder: Path) -> DataSet:
     return DataSet(*tables, CLASS_NAMES, source)
 
 
-def _table(images: LabelledImages | ImageMap, fit: Callable[[np.ndarray], np.ndarray]) -> Table:
+def _table(images: ClassFolders | ImageMap, fit: Callable[[np.ndarray], np.ndarray]) -> Table:
     batches = [images_NCHW for images_NCHW, _ in stream(images, fit, 1000, grey=False)]
     chunk_N = np.arange(len(images.labels_N)) if isinstance(images, ImageMap) else None  # as in CNTK's image reader
     return Table(torch.cat(batches), torch.from_numpy(images.labels_N), chunk_N)

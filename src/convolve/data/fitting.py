@@ -1,26 +1,51 @@
-"""Images brought to the size that a network takes, by the model's own description."""
+"""Images brought to what a network takes, by the model's own description."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
+from convolve.data.pictures import Pictures, Samples
+from convolve.data.streaming import Streamed
 from convolve.data.table import Table
-from convolve.transforms.preprocess import Preprocess, fit_image
+from convolve.transforms.chain import Size
+from convolve.transforms.pixels import Image
+from convolve.transforms.preprocess import Preprocess
+from convolve.transforms.views import require_views, views_of
+
+RESIDENT_BYTES = 1 << 31  # of one part of a data set; what is larger is read anew in each epoch
+_MEAN_IMAGES = 10_000  # of a set that is not resident: the mean is then known to half a grey level
 
 
-def fit_table(table: Table, want: Preprocess) -> Table:
-    """`table` with each image as `fit_image` makes it; itself where nothing is to be done."""
-    if table.shape_CHW == want.shape_CHW and (want.resize == "cover" or want.side_ratio == 1):
-        return table
-    images_NCHW = np.empty((len(table), *want.shape_CHW), np.uint8)
-    for fitted_CHW, image_CHW in zip(images_NCHW, table.images_NCHW.numpy(), strict=True):
-        bgr_HWC = np.ascontiguousarray(image_CHW[::-1].transpose(1, 2, 0))
-        fitted_CHW[:] = fit_image(bgr_HWC, want)[0]
-    return Table(torch.from_numpy(images_NCHW), table.labels_N, table.chunk_N)
+def fitted(pictures: Pictures, want: Preprocess, views: int = 1, least: Size | None = None) -> Samples:
+    """`pictures` as test images: what `fit_image` makes of each, or several `views`, one behind the other."""
+    require_views(want, views)
+    if isinstance(pictures, Table) and views == 1 and is_fitted(pictures, want):
+        return pictures
+
+    def prepare(image_HWC: Image, _: np.random.Generator) -> Image:
+        return views_of(image_HWC, want, views)
+
+    return Streamed(pictures, prepare, grey=want.channels == 1, least=least)
 
 
-def mean_image(table: Table) -> np.ndarray:
-    """The mean of all images, float32 (C, H, W) in the order of the table's planes, to the last bit."""
-    total_CHW = sum(part.to(torch.int64).sum(0) for part in table.images_NCHW.split(1000))
-    return (np.asarray(total_CHW, np.float64) / len(table)).astype(np.float32)
+def is_fitted(table: Table, want: Preprocess) -> bool:
+    """Whether `fit_image` would leave each image of `table` as it is."""
+    return table.shape_CHW == want.shape_CHW and (want.resize == "cover" or want.side_ratio == 1)
+
+
+def resident(samples: Samples, shape_CHW: tuple[int, int, int]) -> Samples:
+    """`samples` in memory, if they fit there."""
+    fits = len(samples) * int(np.prod(shape_CHW)) <= RESIDENT_BYTES
+    return samples.load() if isinstance(samples, Streamed) and fits else samples
+
+
+def mean_image(samples: Samples) -> NDArray[np.float32]:
+    """The mean of all images, (C, H, W); of a set that is not resident, of some 10,000 spread over it."""
+    numbers_N = np.arange(len(samples))
+    if not isinstance(samples, Table):
+        numbers_N = numbers_N[:: max(1, len(samples) // _MEAN_IMAGES)]
+    total_CHW = 0.0  # whole numbers below 2^53: exact
+    for images_NCHW, _ in samples.batches(numbers_N, 1000):
+        total_CHW = total_CHW + images_NCHW.sum(0).double().numpy()
+    return (total_CHW / len(numbers_N)).astype(np.float32)

@@ -1,49 +1,39 @@
-"""Labelled images that stay on disk: CNTK's map files, and folders with a subfolder for each class.
-
-A few threads read and decode ahead (both release Python's lock); what comes out is in order, each image once.
-"""
+"""Labelled images that stay on disk: CNTK's map files, tables, and folders with a subfolder for each class."""
 
 from __future__ import annotations
 
-from collections import deque
+import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from convolve.data.image_files import ENDINGS
-from convolve.errors import DataError, MissingDataError, UsageError
+from convolve.data.pictures import Batch
+from convolve.data.streaming import Streamed
+from convolve.errors import DataError, MissingDataError
 from convolve.formats.archive import ByteReader, Location
+from convolve.formats.base64_map import Base64Map
 from convolve.formats.decode import decode_image
 from convolve.formats.image_map import ImageMap
+from convolve.formats.labelled_csv import LabelledCsv
+from convolve.transforms.chain import Size
+from convolve.transforms.pixels import Image
 
 # Legend: N images, C channels, H rows, W columns.
-
-THREADS = 4  # each holds the pixels of one image as it was decoded, 201 MB at most
-Fit = Callable[[np.ndarray], np.ndarray]  # image_HWC as decoded -> image_CHW as the network wants it
-
-
-class LabelledImages(Protocol):
-    """Where each image lies, its class, and what to call it in a message."""
-
-    @property
-    def labels_N(self) -> NDArray[np.int64]: ...
-    def location(self, index: int) -> Location: ...
-    def place(self, index: int) -> str: ...
 
 
 @dataclass(frozen=True, eq=False)
 class ClassFolders:
-    """The images of a folder with a subfolder for each class; the classes are numbered in the order of their names."""
+    """The images below `folder`, which has a subfolder for each class."""
 
     class_names: tuple[str, ...]
-    files: Sequence[Path]
+    folder: Path
+    files: tuple[Path, ...]
     labels_N: NDArray[np.int64]
 
     def location(self, index: int) -> Location:
@@ -53,29 +43,106 @@ class ClassFolders:
         return str(self.files[index])
 
 
+LabelledImages = ClassFolders | ImageMap | LabelledCsv | Base64Map
+
+
+@dataclass(frozen=True, eq=False)
+class OnDisk:
+    """The images of `images` that `index_N` numbers, read when they are asked for. See `Pictures`."""
+
+    images: LabelledImages
+    all_labels_N: NDArray[np.int64]
+    index_N: NDArray[np.int64]
+    size: Size | None = None
+    reader: ByteReader = field(default_factory=ByteReader)
+
+    def __len__(self) -> int:
+        return len(self.index_N)
+
+    @property
+    def labels_N(self) -> torch.Tensor:
+        return torch.from_numpy(self.all_labels_N[self.index_N])
+
+    @property
+    def chunk_N(self) -> NDArray[np.int64] | None:
+        """CNTK's image reader makes each line of a map file a chunk of its own."""
+        return np.arange(len(self)) if isinstance(self.images, ImageMap) else None
+
+    def encoded(self, index: int) -> bytes:
+        """The bytes of one image."""
+        number = int(self.index_N[index])
+        if isinstance(self.images, Base64Map):
+            return self.images.read(number)
+        return self.reader.read(self.images.location(number))
+
+    def picture(self, index: int, *, grey: bool, least: Size | None = None) -> NDArray[np.uint8]:
+        number = int(self.index_N[index])
+        name = self.images.place(number) if isinstance(self.images, Base64Map) else self.images.location(number)
+        return decode_image(self.encoded(index), name, grey=grey, least=least)
+
+    def place(self, index: int) -> str:
+        return self.images.place(int(self.index_N[index]))
+
+    def take(self, indices_N: NDArray[np.int64]) -> OnDisk:
+        return replace(self, index_N=self.index_N[indices_N])
+
+    def digest(self) -> bytes:
+        """A hash of names, labels and sizes in bytes: the pixels of a large set are not read for it."""
+        digest = hashlib.sha256(_listing(self.images))
+        digest.update(self.all_labels_N.tobytes() + self.index_N.tobytes())
+        if not isinstance(self.images, Base64Map):
+            sizes: dict[str, int] = {}
+            for number in self.index_N:
+                file = self.images.location(int(number)).file
+                if file not in sizes:
+                    sizes[file] = _bytes_of(file)
+                digest.update(sizes[file].to_bytes(8))
+        return digest.digest()
+
+
+def on_disk(images: LabelledImages, labels_N: NDArray[np.int64]) -> OnDisk:
+    """All of `images`."""
+    return OnDisk(images, labels_N, np.arange(len(labels_N)))
+
+
+def class_folder_names(folder: Path) -> tuple[str, ...]:
+    """The names of the subfolders that hold images, sorted."""
+    if not folder.is_dir():
+        raise MissingDataError(f"{folder} does not exist; give a map file or a folder with a subfolder for each class")
+    return tuple(sorted(path.name for path in folder.iterdir() if _holds_images(path)))
+
+
 def read_class_folders(folder: Path, wanted: Sequence[str]) -> ClassFolders:
     """The images below `folder`, where each subfolder holds one class.
 
     Subfolders named after some of the classes `wanted` take their numbers. Where the classes have no names but their
     numbers, there must be as many subfolders, which are numbered in the order of their names.
     """
-    if not folder.is_dir():
-        raise MissingDataError(f"{folder} does not exist; give a map file or a folder with a subfolder for each class")
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if {*names} <= {*wanted}:
-        numbers = {name: list(wanted).index(name) for name in names}
-    elif len(names) == len(wanted) and all(name == str(number) for number, name in enumerate(wanted)):
-        numbers = {name: number for number, name in enumerate(names)}
-    else:
+    names = class_folder_names(folder)
+    if not names:
+        raise DataError(f"{folder} holds no images in subfolders (files ending in {', '.join(sorted(ENDINGS))})")
+    numbers = class_numbers(names, wanted)
+    if numbers is None:
         raise DataError(
             f"{folder} has {len(names)} subfolders, the model {len(wanted)} classes; name the subfolders after its "
             "classes, or give a map file"
         )
-    found = [(file, numbers[name]) for name in names for file in sorted((folder / name).rglob("*")) if _is_image(file)]
-    if not found:
-        raise DataError(f"{folder} holds no images in subfolders (files ending in {', '.join(sorted(ENDINGS))})")
+    numbered = zip(names, numbers, strict=True)
+    found = [(file, number) for name, number in numbered for file in _images_below(folder / name)]
     files, labels = zip(*found, strict=True)
-    return ClassFolders(tuple(wanted), files, np.array(labels, np.int64))
+    return ClassFolders(tuple(wanted), folder, files, np.array(labels, np.int64))
+
+
+def class_numbers(names: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
+    """The number of each of `names` among the classes `wanted`, None if they do not go together.
+
+    Where the classes have no names but their numbers, as many names are numbered in their order.
+    """
+    if {*names} <= {*wanted}:
+        return [list(wanted).index(name) for name in names]
+    if len(names) == len(wanted) and all(name == str(number) for number, name in enumerate(wanted)):
+        return list(range(len(names)))
+    return None
 
 
 def has_class_folders(folder: Path) -> bool:
@@ -84,36 +151,42 @@ def has_class_folders(folder: Path) -> bool:
 
 
 def stream(
-    images: LabelledImages | ImageMap, fit: Fit, batch_size: int, *, grey: bool
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    images: ClassFolders | ImageMap, fit: Callable[[Image], Image], batch_size: int, *, grey: bool
+) -> Iterator[Batch]:
     """Batches of (images_NCHW uint8, labels_N) in order, the last one short. At most two batches are in memory.
 
-    A missing or damaged image raises DataError that names its line of the map file.
+    `fit` makes image_CHW of image_HWC. A missing or damaged image raises DataError that names its line.
     """
-    with ByteReader() as reader, ThreadPoolExecutor(THREADS) as pool:
+    samples = Streamed(on_disk(images, images.labels_N), lambda image_HWC, _: fit(image_HWC)[None], grey)
+    return samples.batches(np.arange(len(samples)), batch_size)
 
-        def read(index: int) -> np.ndarray:
-            location = images.location(index)
-            try:
-                return fit(decode_image(reader.read(location), location, grey=grey))
-            except (DataError, UsageError) as error:
-                place = images.place(index)
-                raise DataError(str(error) if str(error).startswith(place) else f"{place}: {error}") from None
 
-        indices, ahead = iter(range(len(images.labels_N))), deque[Future[np.ndarray]]()
-        ahead.extend(pool.submit(read, index) for index in islice(indices, batch_size))
-        try:
-            for first in range(0, len(images.labels_N), batch_size):
-                labels_N = images.labels_N[first : first + batch_size]
-                batch = []
-                for _ in labels_N:
-                    batch.append(ahead.popleft().result())
-                    ahead.extend(pool.submit(read, index) for index in islice(indices, 1))
-                yield torch.from_numpy(np.stack(batch)), torch.from_numpy(labels_N)
-        finally:
-            for future in ahead:  # of a reader that stops early
-                future.cancel()
+def _listing(images: LabelledImages) -> bytes:
+    """What tells this list of images from another, wherever it lies."""
+    if isinstance(images, ImageMap):
+        return images.names + images.ends_N.tobytes()
+    if isinstance(images, Base64Map):
+        return images.ranges_N2.tobytes()
+    if isinstance(images, ClassFolders):
+        return os.fsencode("\n".join(str(file.relative_to(images.folder)) for file in images.files))
+    return os.fsencode("\n".join(images.paths))
+
+
+def _images_below(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if _is_image(file))
+
+
+def _holds_images(path: Path) -> bool:
+    hidden = path.name.startswith(".")
+    return path.is_dir() and not hidden and any(_is_image(file) for file in path.rglob("*"))
 
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()
+
+
+def _bytes_of(file: str) -> int:
+    try:
+        return Path(file).stat().st_size
+    except OSError:
+        return 0  # a missing image is an error when it is read, which names its line

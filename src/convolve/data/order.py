@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from convolve.data.cntk_order import sweep_order
+from convolve.data.pictures import Samples
 from convolve.data.streams import Purpose, generator
-from convolve.data.table import Table
 from convolve.errors import UsageError
 
 
-def epoch_order(kind: str, table: Table, epoch: int, seed: int) -> np.ndarray:
+def epoch_order(kind: str, table: Samples, epoch: int, seed: int) -> np.ndarray:
     """Sample numbers (int64) of epoch `epoch` (from 0).
 
     "shuffled" is a full permutation for each epoch; "cntk" what CNTK 2.7's reader delivers in that sweep (it knows no
@@ -21,8 +21,8 @@ def epoch_order(kind: str, table: Table, epoch: int, seed: int) -> np.ndarray:
     if kind == "cntk":
         if table.chunk_N is None:
             raise UsageError(
-                "data.order=cntk follows the chunks of a CTF file, and this data has none; "
-                "write one with `convolve prepare mnist` and give its folder to --data"
+                "data.order=cntk follows the chunks of a CTF or map file, and this data has none; write one with "
+                "`convolve prepare` and give its folder to --data"
             )
         return sweep_order(table.chunk_N, epoch)
     return generator(Purpose.ORDER, seed, epoch).permutation(len(table))

@@ -1,14 +1,16 @@
-"""Batches of a resident table, cut by index: no worker processes, no copies but the batch itself."""
+"""Training batches: cut out of a resident table by index, or streamed; no worker processes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from convolve.data.ahead import prefetch
 from convolve.data.order import epoch_order
+from convolve.data.pictures import Pictures, Samples
 from convolve.data.streams import Purpose, generator
 from convolve.data.table import Table
 from convolve.errors import UsageError
@@ -22,7 +24,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW as the network sees the
 class Batches:
     """All batches of any epoch. Batch b of epoch e is a function of (seed, e, b) alone, so a run resumes anywhere."""
 
-    table: Table
+    table: Samples
     batch_size: int
     order: str
     transforms: Sequence[Transform]
@@ -41,16 +43,19 @@ class Batches:
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` from `first_batch` on; the last one may be short."""
-        order_N = torch.from_numpy(np.ascontiguousarray(epoch_order(self.order, self.table, epoch, self.seed)))
-        for batch in range(first_batch, len(self)):
-            chosen = order_N[batch * self.batch_size : (batch + 1) * self.batch_size].to(self.table.images_NCHW.device)
-            images = self.table.images_NCHW[chosen]
-            if self.transforms:
-                images = augment(images, self.transforms, generator(Purpose.BATCH, self.seed, epoch, batch))
-            yield normalize(images, self.mean, self.scale, self.bgr), self.table.labels_N[chosen]
+        batches = self._epoch(epoch, first_batch)
+        return batches if isinstance(self.table, Table) else prefetch(batches, ahead=1)
+
+    def _epoch(self, epoch: int, first_batch: int) -> Generator[Batch, None, None]:
+        order_N = epoch_order(self.order, self.table, epoch, self.seed)[first_batch * self.batch_size :]
+        batches = self.table.batches(order_N, self.batch_size, epoch)
+        for number, (pixels, labels_N) in enumerate(batches, first_batch):
+            rng = generator(Purpose.BATCH, self.seed, epoch, number)
+            images = augment(pixels, self.transforms, rng) if self.transforms else pixels
+            yield normalize(images, self.mean, self.scale, self.bgr), labels_N
 
 
-def split(table: Table, fraction: float, seed: int) -> tuple[Table, Table]:
+def split(table: Pictures, fraction: float, seed: int) -> tuple[Pictures, Pictures]:
     """(training, validation): a random `fraction` of the samples is held out; the same for the same seed."""
     order_N = generator(Purpose.SPLIT, seed).permutation(len(table))
     held_out = max(1, round(fraction * len(table)))

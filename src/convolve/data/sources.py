@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 import torch
 
 from convolve.data import cifar10, mnist
 from convolve.data.download import Progress
+from convolve.data.locate import SAMPLE
+from convolve.data.own import OwnSet, find_parts, open_own
 from convolve.data.table import DataSet, Table
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import DataError, MissingDataError, UsageError, unknown_name
 
 # name -> function of where it lies (--data; None: the usual places, then a download) and of who hears of a download
 DATASETS: dict[str, Callable[[str | None, Progress | None], DataSet]] = {
@@ -36,12 +39,34 @@ _OUTLINES = {
 }
 
 
-def open_data(name: str, where: str | None = None, progress: Progress | None = None) -> DataSet:
-    """The data set `name`; raises `MissingDataError` with the way out where it cannot be found.
+def open_data(name: str, where: str | None = None, progress: Progress | None = None) -> DataSet | OwnSet:
+    """The data set `name`, or a user's own at `where`; `MissingDataError` with the way out where there is neither.
 
     `progress` hears of a download: name of the file, bytes that are there, bytes in all.
     """
-    return DATASETS[_known(name)](where, progress)
+    load, known = DATASETS[_known(name)], _OUTLINES[name]
+    place = None if where in (None, SAMPLE) else Path(str(where)).expanduser()
+    if place is None or find_parts(place) is None:
+        return load(where, progress)
+    own = open_own(place)
+    if _may_be(own, known):
+        try:
+            return load(where, progress)
+        except MissingDataError:  # other files with the same classes
+            pass
+    return own.sized(known.shape_CHW)
+
+
+def _may_be(own: OwnSet, known: Outline) -> bool:
+    """Whether the pictures can be those of the data set `known`: the same classes, and a test image of its size."""
+    numbered = own.numbered and len(own.class_names) == len(known.class_names)
+    if own.held_out or not (numbered or own.class_names == known.class_names):
+        return False
+    channels, *size = known.shape_CHW
+    try:
+        return list(own.test.picture(0, grey=channels == 1).shape[:2]) == size
+    except DataError:  # perhaps the set is there in another form
+        return True
 
 
 def outline(name: str) -> Outline:

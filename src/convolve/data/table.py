@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from convolve.data.pictures import Batch, Pictures
 from convolve.errors import DataError
+from convolve.transforms.chain import Size
 
 # Legend: N samples, C channels, H rows, W columns.
 
@@ -22,7 +26,7 @@ class Table:
 
     images_NCHW: torch.Tensor
     labels_N: torch.Tensor
-    chunk_N: np.ndarray | None = None
+    chunk_N: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -32,11 +36,30 @@ class Table:
         _, channels, height, width = self.images_NCHW.shape
         return channels, height, width
 
-    def take(self, indices_N: np.ndarray) -> Table:
+    @property
+    def size(self) -> Size:
+        return self.shape_CHW[1:]
+
+    def picture(self, index: int, *, grey: bool, least: Size | None = None) -> NDArray[np.uint8]:
+        """As `Pictures` has it; the channels are always those of the table."""
+        del grey, least
+        return np.ascontiguousarray(self.images_NCHW[index].numpy()[::-1].transpose(1, 2, 0))
+
+    def place(self, index: int) -> str:
+        return f"image {index}"
+
+    def take(self, indices_N: NDArray[np.int64]) -> Table:
         """The samples at `indices_N`, in that order."""
         index = torch.from_numpy(np.ascontiguousarray(indices_N))
         chunk_N = None if self.chunk_N is None else self.chunk_N[indices_N]
         return Table(self.images_NCHW[index], self.labels_N[index], chunk_N)
+
+    def batches(self, order_N: NDArray[np.int64], batch_size: int, epoch: int = 0) -> Iterator[Batch]:
+        """As `Samples` has it; nothing is random here."""
+        del epoch
+        order = torch.from_numpy(np.ascontiguousarray(order_N)).to(self.images_NCHW.device)
+        for chosen in order.split(batch_size):
+            yield self.images_NCHW[chosen], self.labels_N[chosen]
 
 
 @dataclass(frozen=True)
@@ -50,20 +73,18 @@ class DataSet:
 
     def __post_init__(self) -> None:
         for part, table in (("training", self.train), ("test", self.test)):
-            if len(table) == 0:
-                raise DataError(f"{self.source}: the {part} set is empty; get the files again, or try --data sample")
             if len(table.images_NCHW) != len(table):
                 raise DataError(f"{self.source}: {len(table.images_NCHW)} {part} images but {len(table)} labels")
-            low, high = int(table.labels_N.min()), int(table.labels_N.max())
-            if low < 0 or high >= len(self.class_names):
-                raise DataError(
-                    f"{self.source}: {part} labels reach from {low} to {high}; with {len(self.class_names)} classes "
-                    f"they must lie in 0..{len(self.class_names) - 1}"
-                )
+        check_labels(self.source, self.train, self.test, len(self.class_names))
         if self.train.shape_CHW != self.test.shape_CHW:
             raise DataError(
                 f"{self.source}: training images are {self.train.shape_CHW} (C, H, W), test {self.test.shape_CHW}"
             )
+
+    @property
+    def shape_CHW(self) -> tuple[int, int, int]:
+        """What a network takes unless its recipe says otherwise."""
+        return self.train.shape_CHW
 
     def fingerprint(self) -> str:
         """SHA-256 over every pixel and label: two runs with the same fingerprint saw the same data."""
@@ -73,3 +94,16 @@ class DataSet:
             digest.update(table.images_NCHW.contiguous().numpy().tobytes())
             digest.update(table.labels_N.numpy().tobytes())
         return digest.hexdigest()
+
+
+def check_labels(source: str, train: Pictures, test: Pictures, classes: int) -> None:
+    """Raise `DataError` for an empty part, or labels that are none of the classes."""
+    for part, pictures in (("training", train), ("test", test)):
+        if len(pictures) == 0:
+            raise DataError(f"{source}: the {part} set is empty; get the files again, or try --data sample")
+        low, high = int(pictures.labels_N.min()), int(pictures.labels_N.max())
+        if low < 0 or high >= classes:
+            raise DataError(
+                f"{source}: {part} labels reach from {low} to {high}; with {classes} classes they must lie in "
+                f"0..{classes - 1}"
+            )

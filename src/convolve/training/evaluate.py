@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -37,11 +38,12 @@ class Evaluation:
 
 
 def evaluate(
-    module: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], device: torch.device
+    module: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], device: torch.device, views: int = 1
 ) -> Evaluation:
     """Run `module` over `batches` of (images_NCHW, labels_N).
 
-    Always fp32: training's last evaluation, `convolve evaluate` and `predict` then give one answer.
+    Always fp32: training's last evaluation, `convolve evaluate` and `predict` then give one answer. With `views`, so
+    many images in a row belong to one label: their probabilities are averaged, and the loss is that of the average.
     """
     was_training = module.training
     module.eval()
@@ -50,8 +52,10 @@ def evaluate(
         for images_NCHW, labels_N in batches:
             logits_NK = module(images_NCHW.to(device)).float().cpu()
             labels.append(labels_N.cpu())
-            probabilities.append(logits_NK.softmax(1))
-            loss_sum += float(F.cross_entropy(logits_NK.double(), labels[-1], reduction="sum"))
+            log_NVK = logits_NK.double().log_softmax(1).unflatten(0, (-1, views))
+            log_NK = log_NVK.logsumexp(1) - math.log(views)
+            probabilities.append(log_NK.exp().float())
+            loss_sum += float(F.nll_loss(log_NK, labels[-1], reduction="sum"))
     module.train(was_training)
     labels_N = torch.cat(labels)
     return Evaluation(labels_N, torch.cat(probabilities), loss_sum / len(labels_N))

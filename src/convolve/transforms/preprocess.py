@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from convolve.errors import UsageError, unknown_name
 from convolve.transforms.crop import apply_crop, draw_crop
-from convolve.transforms.image_spec import Crop, Scale
-from convolve.transforms.scale import apply_scale
+from convolve.transforms.image_spec import MAX_SIDE, Crop, Scale
+from convolve.transforms.pixels import Image, like
+from convolve.transforms.scale import apply_scale, require_scalable
 
 # Legend: C channel, H row, W column.
 
@@ -28,6 +29,7 @@ class Preprocess:
     `mean` is one number, or one a channel in the network's own order; `mean_image_CHW`, if there is one, is subtracted
     in its place. `resize` "cover" scales an image of another size to cover the wanted one and cuts the centre; "fill"
     is what CNTK's examples do: cut the central square of `side_ratio` of the shorter side, then scale it linearly.
+    `margin` pixels of grey level `margin_value` around the image are what training cropped from; only views use them.
     `known_from` says who described all this; empty: nobody did, it is assumed. Raises UsageError for what does not fit
     together, ValueError for sizes that are none.
     """
@@ -40,6 +42,8 @@ class Preprocess:
     channel_order: ChannelOrder | None = None  # None: grey for one channel, else rgb
     resize: Resize = "cover"
     side_ratio: float = 1.0
+    margin: int = 0
+    margin_value: int = 0
     known_from: str = "training"
     mean_image_CHW: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
@@ -60,6 +64,9 @@ class Preprocess:
         )
         _require(_is_number(self.scale) and self.scale != 0, "scale", "a number other than 0", self.scale)
         _require(_is_number(self.side_ratio) and 0 < self.side_ratio <= 1, "side_ratio", "in (0, 1]", self.side_ratio)
+        _require(type(self.margin) is int and 0 <= self.margin <= MAX_SIDE, "margin", f"in 0..{MAX_SIDE}", self.margin)
+        level = self.margin_value
+        _require(type(level) is int and 0 <= level <= 255, "margin_value", "in 0..255", level)
         means = self.mean if isinstance(self.mean, tuple) else (self.mean,)
         fits = all(map(_is_number, means)) and (not isinstance(self.mean, tuple) or len(means) == self.channels)
         _require(fits, "mean", f"one number or {self.channels}", self.mean)
@@ -100,22 +107,32 @@ def fit_image(image_HWC: np.ndarray, want: Preprocess) -> tuple[np.ndarray, str]
     """
     done = []
     height, width, channels = image_HWC.shape
-    if want.resize == "fill":
-        image_HWC = _fill(image_HWC, want)
-    elif (height, width) != (want.height, want.width):
-        image_HWC = _cover(image_HWC, want.height, want.width)
     if (height, width) != (want.height, want.width):
         done.append(f"scaled and centre-cropped from {width}x{height} to {want.width}x{want.height}")
     if channels != want.channels:
         done.append("made grey" if want.channels == 1 else "grey repeated in three planes")
-    if want.channels == 1:
-        planes = image_HWC if channels == 1 else cv2.cvtColor(image_HWC, cv2.COLOR_BGR2GRAY)[:, :, None]
+    return planes(fit_size(image_HWC, want), want.channels), ", ".join(done)
+
+
+def fit_size(image_HWC: Image, want: Preprocess) -> Image:
+    """The image in the wanted size, its channels as they are."""
+    if want.resize == "fill":
+        return _fill(image_HWC, want)
+    if image_HWC.shape[:2] != (want.height, want.width):
+        return _cover(image_HWC, want.height, want.width)
+    return image_HWC
+
+
+def planes(image_HWC: Image, channels: int) -> Image:
+    """An image, grey or BGR, as one grey plane or three of red, green and blue: (C, H, W), contiguous."""
+    if channels == 1:
+        ordered = image_HWC if image_HWC.shape[2] == 1 else cv2.cvtColor(image_HWC, cv2.COLOR_BGR2GRAY)[:, :, None]
     else:
-        planes = np.repeat(image_HWC, 3, axis=2) if channels == 1 else image_HWC[:, :, ::-1]
-    return np.ascontiguousarray(planes.transpose(2, 0, 1)), ", ".join(done)
+        ordered = np.repeat(image_HWC, 3, axis=2) if image_HWC.shape[2] == 1 else image_HWC[:, :, ::-1]
+    return np.ascontiguousarray(ordered.transpose(2, 0, 1))
 
 
-def _fill(image_HWC: np.ndarray, want: Preprocess) -> np.ndarray:
+def _fill(image_HWC: Image, want: Preprocess) -> Image:
     """As CNTK's readers: Crop with sideRatio at the centre, then Scale."""
     crop = Crop(side_ratio=(want.side_ratio,))
     height, width, _ = image_HWC.shape
@@ -123,15 +140,16 @@ def _fill(image_HWC: np.ndarray, want: Preprocess) -> np.ndarray:
     return apply_scale(apply_crop(image_HWC, box), Scale(want.width, want.height))
 
 
-def _cover(image_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
+def _cover(image_HWC: Image, height: int, width: int) -> Image:
     ratio = max(height / image_HWC.shape[0], width / image_HWC.shape[1])
     scaled_width, scaled_height = (
         max(round(side * ratio), least) for side, least in ((image_HWC.shape[1], width), (image_HWC.shape[0], height))
     )
+    require_scalable(image_HWC, (scaled_height, scaled_width), (height, width))
     interpolation = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
-    scaled = cv2.resize(image_HWC, (scaled_width, scaled_height), interpolation=interpolation)
+    scaled = like(image_HWC, cv2.resize(image_HWC, (scaled_width, scaled_height), interpolation=interpolation))
     top, left = (scaled_height - height) // 2, (scaled_width - width) // 2
-    return scaled[top : top + height, left : left + width].reshape(height, width, -1)
+    return scaled[top : top + height, left : left + width]
 
 
 def _is_number(value: Any) -> bool:

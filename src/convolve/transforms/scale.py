@@ -11,7 +11,7 @@ from convolve.errors import DataError
 from convolve.transforms.image_spec import Scale
 from convolve.transforms.pixels import Image, like, round_half_up
 
-MAX_PIXELS = 1 << 27  # of what "crop" scales before it cuts: a picture of 1 x 50000 pixels would take 7 GB
+MAX_PIXELS = 1 << 27  # of what is scaled before it is cut: a picture of 1 x 50000 pixels would take 7 GB
 _INTERPOLATIONS = {
     "linear": cv2.INTER_LINEAR,
     "nearest": cv2.INTER_NEAREST,
@@ -24,8 +24,7 @@ def apply_scale(image_HWC: Image, spec: Scale) -> Image:
     """The image in `spec.width` x `spec.height`, same type and channels. `DataError` for extremely narrow ones."""
     height, width, _ = image_HWC.shape
     full_width, full_height = _size_before_fit(spec, height, width)
-    if full_width * full_height > MAX_PIXELS:
-        raise DataError(f"{width} x {height} pixels are too narrow to be cut to {spec.width} x {spec.height}")
+    require_scalable(image_HWC, (full_height, full_width), (spec.height, spec.width))
     flag = _INTERPOLATIONS[spec.interpolation]
     resized = like(image_HWC, cv2.resize(image_HWC, (full_width, full_height), interpolation=flag))
     if spec.scale_mode == "crop":
@@ -34,6 +33,13 @@ def apply_scale(image_HWC: Image, spec: Scale) -> Image:
     if spec.scale_mode == "pad":
         return _pad(resized, spec)
     return resized
+
+
+def require_scalable(image_HWC: Image, full: tuple[int, int], wanted: tuple[int, int]) -> None:
+    """Raise `DataError` where the (height, width) `full`, from which `wanted` is cut, would fill the memory."""
+    if full[0] * full[1] > MAX_PIXELS:
+        height, width, _ = image_HWC.shape
+        raise DataError(f"{width} x {height} pixels are too narrow to be cut to {wanted[1]} x {wanted[0]}")
 
 
 def _size_before_fit(spec: Scale, height: int, width: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Pad, crop and mirror a whole batch of images of one size: the same choices as for single images, in one gather."""
+"""Pad, crop and mirror a whole batch of images of one size: the same choices as for single images."""
 
 from __future__ import annotations
 
@@ -40,15 +40,12 @@ def draw_windows(spec: Crop, count: int, height: int, width: int, rng: np.random
 
 
 def cut_windows(images_NCHW: torch.Tensor, windows: Windows) -> torch.Tensor:
-    """The pixels inside each window, mirrored where it says so."""
-    count, channels, _, width = images_NCHW.shape
-    column_W = np.arange(windows.width)
-    column_NW = np.where(windows.mirrored_N[:, None], column_W[::-1], column_W) + windows.left_N[:, None]
-    row_NH = np.arange(windows.height) + windows.top_N[:, None]
-    index_NHW = row_NH[:, :, None] * width + column_NW[:, None, :]
-    index = torch.from_numpy(index_NHW.reshape(count, 1, -1)).to(images_NCHW.device)
-    cut = images_NCHW.flatten(2).gather(2, index.expand(-1, channels, -1))
-    return cut.view(count, channels, windows.height, windows.width)
+    """The pixels inside each window, mirrored where it says so: one copy out of all the windows of the batch."""
+    device = images_NCHW.device
+    windows_NCYXHW = images_NCHW.unfold(2, windows.height, 1).unfold(3, windows.width, 1)  # a view; Y, X: places
+    top_N, left_N = (torch.from_numpy(place_N).to(device) for place_N in (windows.top_N, windows.left_N))
+    cut_NCHW = windows_NCYXHW[torch.arange(len(images_NCHW), device=device), :, top_N, left_N]
+    return apply_mirrors(cut_NCHW, windows.mirrored_N) if windows.mirrored_N.any() else cut_NCHW
 
 
 def draw_mirrors(spec: Flip, count: int, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -1,0 +1,110 @@
+"""Images that stay where they are and are made ready when they are needed: one by one, in threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convolve.data.ahead import in_order
+from convolve.data.pictures import Batch, Pictures
+from convolve.data.streams import Purpose, generator
+from convolve.data.table import Table
+from convolve.errors import DataError, UsageError
+from convolve.transforms.chain import Size
+from convolve.transforms.pixels import Image
+
+# Legend: N samples, V views of one image, C channels, H rows, W columns.
+
+THREADS = 4  # each holds the pixels of one image as it was decoded, 201 MB at most
+MOST_NAMED = 20  # damaged images in one message
+
+# (image_HWC as decoded, the generator for its random choices) -> images_VCHW: its views, usually one
+Prepare = Callable[[Image, np.random.Generator], Image]
+
+
+@dataclass(frozen=True, eq=False)
+class Streamed:
+    """`pictures`, each made ready by `prepare` when its batch is due. See `Samples`.
+
+    What image i is in epoch e is a function of (seed, e, i) alone: neither the order nor the threads matter.
+    Memory: the pictures being decoded and the images of two batches.
+    """
+
+    pictures: Pictures
+    prepare: Prepare
+    grey: bool
+    seed: int = 0
+    least: Size | None = None  # to be given to `pictures.picture`
+    threads: int = THREADS
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def labels_N(self) -> torch.Tensor:
+        return self.pictures.labels_N
+
+    @property
+    def chunk_N(self) -> NDArray[np.int64] | None:
+        return self.pictures.chunk_N
+
+    def batches(self, order_N: NDArray[np.int64], batch_size: int, epoch: int = 0) -> Iterator[Batch]:
+        """As `Samples` has it. A damaged image raises `DataError` that names it."""
+
+        def ready(index: int) -> Image:
+            return self._ready(index, epoch)
+
+        labels_N = self.labels_N
+        images = in_order(ready, map(int, order_N), self.threads, ahead=batch_size)
+        with closing(images):
+            for first in range(0, len(order_N), batch_size):
+                chosen_N = order_N[first : first + batch_size]
+                images_NCHW = np.concatenate([next(images) for _ in chosen_N])
+                yield torch.from_numpy(images_NCHW), labels_N[torch.from_numpy(chosen_N)]
+
+    def load(self) -> Table:
+        """All samples, in memory. Raises one `DataError` for all damaged images."""
+
+        def ready(index: int) -> Image | DataError:
+            try:
+                return self._ready(index, 0)
+            except DataError as error:
+                return error
+
+        images_NCHW, damaged = None, []
+        for index, image in enumerate(in_order(ready, range(len(self)), self.threads, ahead=4 * self.threads)):
+            if isinstance(image, DataError):
+                damaged.append((index, image))
+                continue
+            if images_NCHW is None:
+                images_NCHW = torch.empty((len(self), *image.shape[1:]), dtype=torch.uint8)
+            images_NCHW[index] = torch.from_numpy(image[0])
+        if images_NCHW is None or damaged:
+            raise self._all_damaged(damaged)
+        return Table(images_NCHW, self.labels_N, self.chunk_N)
+
+    def _ready(self, index: int, epoch: int) -> Image:
+        with naming(self.pictures.place(index)):
+            image_HWC = self.pictures.picture(index, grey=self.grey, least=self.least)
+            return self.prepare(image_HWC, generator(Purpose.IMAGE, self.seed, epoch, index))
+
+    def _all_damaged(self, damaged: list[tuple[int, DataError]]) -> DataError:
+        if len(damaged) == 1:
+            return damaged[0][1]
+        names = "; ".join(self.pictures.place(index) for index, _ in damaged[1:MOST_NAMED])
+        more = f" and {len(damaged) - MOST_NAMED} more" if len(damaged) > MOST_NAMED else ""
+        return DataError(f"{len(damaged)} of {len(self)} images are damaged: {damaged[0][1]}; {names}{more}")
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Give errors about one image the `place` where it is listed."""
+    try:
+        yield
+    except (DataError, UsageError) as error:
+        raise DataError(str(error) if str(error).startswith(place) else f"{place}: {error}") from None

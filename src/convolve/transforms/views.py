@@ -1,0 +1,57 @@
+"""Several views of one test image, whose answers are averaged: the image and its mirror, or ten crops."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convolve.errors import UsageError
+from convolve.transforms.chain import apply_pad
+from convolve.transforms.crop import VIEWS, apply_crop, draw_crop
+from convolve.transforms.flip import apply_flip
+from convolve.transforms.image_spec import Crop, Scale
+from convolve.transforms.pixels import Image
+from convolve.transforms.preprocess import Preprocess, fit_size, planes
+from convolve.transforms.scale import apply_scale
+from convolve.transforms.spec import Pad
+
+# Legend: V views, C channels, H rows, W columns.
+
+COUNTS = (1, 2, VIEWS)
+
+
+def views_of(image_HWC: Image, want: Preprocess, count: int) -> Image:
+    """images_VCHW as the network of `want` takes them, but for mean and scale; `count` is one of `COUNTS`.
+
+    1: what `fit_image` makes of the image. 2: that and its mirror. 10: CNTK's multiview10, four corners and the centre,
+    then the same mirrored. The crops are squares of `want.side_ratio` of the shorter side, scaled to the wanted size,
+    where that is below 1; else they are of the wanted size, out of the fitted image with its margin around it.
+    """
+    if count == VIEWS:
+        views = _ten(image_HWC, want)
+    else:
+        fitted = fit_size(image_HWC, want)
+        views = [fitted, apply_flip(fitted, True)][:count]
+    return np.stack([planes(view_HWC, want.channels) for view_HWC in views])
+
+
+def require_views(want: Preprocess, count: int) -> None:
+    """Raise `UsageError` where there is no such number of views, or the model does not say where to cut ten."""
+    if count not in COUNTS:
+        raise UsageError(f"views can be {', '.join(map(str, COUNTS[:-1]))} or {COUNTS[-1]}, not {count}")
+    if count == VIEWS and want.side_ratio == 1 and not want.margin:
+        raise UsageError(
+            "ten views are cut from a margin, or from an image larger than what the network sees: the model must come "
+            "from a recipe with a pad among its data.train_transforms, or a data.side_ratio below 1; try --views 2"
+        )
+
+
+def _ten(image_HWC: Image, want: Preprocess) -> list[Image]:
+    if want.side_ratio < 1:
+        crop = Crop("multiview10", side_ratio=(want.side_ratio,))
+    else:
+        image_HWC = apply_pad(fit_size(image_HWC, want), Pad(want.margin, want.margin_value))
+        crop = Crop("multiview10", crop_width=want.width, crop_height=want.height)
+    scale, (height, width, _) = Scale(want.width, want.height), image_HWC.shape
+    nothing_random = np.random.default_rng(0)
+    boxes = [draw_crop(crop, height, width, nothing_random, view) for view in range(VIEWS)]
+    return [apply_scale(apply_crop(image_HWC, box), scale) for box in boxes]

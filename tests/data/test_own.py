@@ -1,0 +1,194 @@
+"""A user's own images: every layout, the names of the classes, the part held out, the size that is taken."""
+
+from __future__ import annotations
+
+import base64
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from convolve.data.own import find_parts, open_own, read_own
+from convolve.data.sources import open_data
+from convolve.data.table import DataSet
+from convolve.errors import ConvolveError, DataError
+from convolve.formats.idx import read_idx
+from convolve.prepare.mnist import prepare_mnist
+
+NAMES = ("cat", "dög", "wolf")
+COUNTS = (10, 6, 3)
+
+
+def write(path: Path, number: int, size: tuple[int, int] = (12, 10)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded(number, size))
+
+
+def encoded(number: int, size: tuple[int, int] = (12, 10)) -> bytes:
+    return cv2.imencode(".png", np.full((*size, 3), number, np.uint8))[1].tobytes()
+
+
+def rows() -> list[tuple[int, str, int]]:
+    """(number, class name, class) of each image."""
+    classes = [k for k, count in enumerate(COUNTS) for _ in range(count)]
+    return [(number, NAMES[k], k) for number, k in enumerate(classes)]
+
+
+def class_folders(place: Path) -> Path:
+    for number, name, _ in rows():
+        write(place / name / "deeper" / f"{number}.png" if number % 2 else place / name / f"{number}.png", number)
+    (place / "notes").mkdir()
+    (place / "notes" / "a.txt").write_text("no image")
+    (place / ".hidden").mkdir()
+    return place
+
+
+def map_file(place: Path) -> Path:
+    for number, _, _ in rows():
+        write(place / f"{number}.png", number)
+    (place / "images.txt").write_text("".join(f".../{number}.png\t{k}\n" for number, _, k in rows()))
+    (place / "labels.txt").write_text("".join(f"{name}\n" for name in NAMES), encoding="utf-8")
+    return place / "images.txt"
+
+
+def zipped_map(place: Path) -> Path:
+    with zipfile.ZipFile(place / "all.zip", "w") as archive:
+        for number, _, _ in rows():
+            archive.writestr(f"in/{number}.png", encoded(number))
+    (place / "images.txt").write_text("".join(f"{n}\t.../all.zip@/in/{n}.png\t{k}\n" for n, _, k in rows()))
+    (place / "classmappings.txt").write_text("".join(f"{k}\t{n}\n" for k, n in enumerate(NAMES)), encoding="utf-8")
+    return place / "images.txt"
+
+
+def base64_map(place: Path) -> Path:
+    lines = [f"{k}\t{base64.b64encode(encoded(number)).decode()}\n" for number, _, k in rows()]
+    (place / "images.txt").write_text("".join(lines))
+    (place / "labels.txt").write_text("".join(f"{name}\n" for name in NAMES), encoding="utf-8")
+    return place / "images.txt"
+
+
+def table(place: Path) -> Path:
+    for number, _, _ in rows():
+        write(place / "images" / f"{number}.png", number)
+    lines = [f"{name},images/{number}.png\n" for number, name, _ in rows()]
+    (place / "images.csv").write_text("label,path\n" + "".join(lines), encoding="utf-8")
+    return place / "images.csv"
+
+
+LAYOUTS = {f.__name__: f for f in (class_folders, map_file, zipped_map, base64_map, table)}
+
+
+def numbers(part) -> list[int]:  # type: ignore[no-untyped-def]
+    return [int(part.picture(index, grey=True)[0, 0, 0]) for index in range(len(part))]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_layout_holds_the_same_images(layout: str, tmp_path: Path) -> None:
+    place = LAYOUTS[layout](tmp_path)
+    own = open_own(place)
+    assert own.class_names == NAMES and not own.numbered and own.held_out
+    labels = dict(zip(numbers(own.train) + numbers(own.test), [*own.train.labels_N, *own.test.labels_N], strict=True))
+    assert {number: int(label) for number, label in labels.items()} == {number: k for number, _, k in rows()}
+    assert Counter(own.test.labels_N.tolist()) == {0: 2, 1: 1, 2: 1}  # a fifth of each class, one at least
+    again = open_own(place)
+    assert numbers(again.test) == numbers(own.test) and again.fingerprint() == own.fingerprint()
+    sized = own.sized((3, 32, 32))
+    assert (sized.train.size, sized.test.size, sized.shape_CHW) == ((12, 10), (12, 10), (3, 12, 10))
+
+
+def test_two_parts(tmp_path: Path) -> None:
+    class_folders(tmp_path / "train")
+    write(tmp_path / "val" / "wolf" / "a.png", 200)
+    own = open_own(tmp_path)
+    assert not own.held_out and numbers(own.test) == [200] and own.test.labels_N.tolist() == [2]
+    assert len(own.train) == sum(COUNTS)
+    pictures, place = read_own(tmp_path, ("wolf", "x", "dög", "cat"))
+    assert pictures.labels_N.tolist() == [0] and place == str(tmp_path / "val")
+    write(tmp_path / "val" / "fox" / "a.png", 200)
+    with pytest.raises(DataError, match="name the subfolders after its classes"):
+        open_own(tmp_path)
+
+
+def test_two_maps_without_names_count_their_classes_together(tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path / f"{number}.png", number)
+    (tmp_path / "train_map.txt").write_text(".../0.png\t0\n.../1.png\t2\n")
+    (tmp_path / "test_map.txt").write_text(".../2.png\t4\n")
+    own = open_own(tmp_path)
+    assert own.class_names == ("0", "1", "2", "3", "4") and own.numbered and not own.held_out
+    assert own.train.chunk_N is not None and own.train.chunk_N.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape"),
+    [
+        ([(12, 10)] * 4, (12, 10)), ([(96, 96)] * 4, (96, 96)), ([(97, 97)] * 4, (32, 32)),
+        ([(12, 10), (12, 10), (12, 11), (12, 10)], (32, 32)),
+    ],
+)  # fmt: skip
+def test_the_size_is_the_images_own_if_they_have_a_small_one(
+    sizes: list[tuple[int, int]], shape: tuple[int, int], tmp_path: Path
+) -> None:
+    for part in ("train", "test"):
+        for number, size in enumerate(sizes):
+            write(tmp_path / part / "a" / f"{number}.png", number, size)
+    assert open_own(tmp_path).sized((1, 32, 32)).shape_CHW == (1, *shape)
+
+
+def test_the_fingerprint_tells_sets_apart_but_not_where_they_lie(tmp_path: Path) -> None:
+    prints = [open_own(class_folders(tmp_path / name)).fingerprint() for name in ("one", "other")]
+    assert prints[0] == prints[1]
+    (tmp_path / "one" / "cat" / "0.png").rename(tmp_path / "one" / "wolf" / "0.png")
+    write(tmp_path / "other" / "cat" / "0.png", 0, (12, 30))
+    assert len({*prints, *(open_own(tmp_path / name).fingerprint() for name in ("one", "other"))}) == 3
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("path,label\n0.png,0\n1.png,3\n", r"images\.csv: line 3: the label is 3; with 3 classes"),
+        ("path,label\n0.png,cat\n", "no class has two images"),
+    ],
+)
+def test_what_is_refused(lines: str, message: str, tmp_path: Path) -> None:
+    write(tmp_path / "0.png", 0)
+    (tmp_path / "images.csv").write_text(lines)
+    (tmp_path / "labels.txt").write_text("a\nb\nc\n")
+    with pytest.raises(DataError, match=message):
+        open_own(tmp_path / "images.csv")
+
+
+def test_a_label_of_no_class_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"images\.csv: line 12: 'dög' is none of the classes cat, wolf"):
+        read_own(table(tmp_path), ("cat", "wolf"))
+
+
+def test_a_damaged_map_names_its_line(tmp_path: Path) -> None:
+    map_file(tmp_path)
+    (tmp_path / "images.txt").write_text(".../0.png\t0\n.../1.png\tx\n")
+    with pytest.raises(DataError, match=r"images\.txt: line 2: the label must be a whole number"):
+        open_own(tmp_path / "images.txt")
+
+
+def test_what_is_no_own_set(tmp_path: Path, tiny_mnist: Path) -> None:
+    (tmp_path / "empty" / "a").mkdir(parents=True)
+    (tmp_path / "a.tar.gz").write_bytes(b"\x1f\x8b\x08\x00")
+    for place in (tmp_path / "empty", tmp_path / "nothing", tmp_path / "a.tar.gz", tiny_mnist):
+        assert find_parts(place) is None
+    with pytest.raises(ConvolveError, match="holds no labelled images"):
+        open_own(tmp_path / "empty")
+
+
+def test_prepared_mnist_is_mnist_and_not_ones_own(tiny_mnist: Path, tmp_path: Path) -> None:
+    list(prepare_mnist(tiny_mnist, tmp_path / "mnist"))
+    assert isinstance(open_data("mnist", str(tmp_path / "mnist")), DataSet)
+    for file in (tmp_path / "mnist").glob("*28x28*"):
+        file.unlink()
+    own = open_data("mnist", str(tmp_path / "mnist"))  # the pictures alone
+    assert not isinstance(own, DataSet) and own.shape_CHW == (1, 28, 28)
+    images_NHW = read_idx(tiny_mnist / "t10k-images-idx3-ubyte")
+    for index in (0, 149):
+        np.testing.assert_array_equal(own.test.picture(index, grey=True)[:, :, 0], images_NHW[index])

@@ -1,0 +1,185 @@
+"""From a folder of photographs to a model: training, resuming, evaluating, predicting, streamed or in memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from command_line import Convolve, assert_refused
+from convolve.data import fitting
+from convolve.model import load
+from convolve.transforms.preprocess import fit_image
+
+CLASSES = {"blue": (200, 60, 40), "green": (40, 180, 60), "rød": (30, 50, 190)}
+SETTINGS = ("model.variant=tiny", "run.epochs=2", "run.global_batch_size=16", "run.threads=1", "run.precision=fp32")
+# As AlexNet's recipe: crops of various places from the files, scaled to what the network sees.
+FROM_FILES = (
+    "data.image_size=24", "data.resize=fill", "data.side_ratio=0.875", "data.mean_image=",
+    'data.train_transforms=[{"kind": "crop", "crop_type": "randomside", "side_ratio": 0.875}, '
+    '{"kind": "scale", "width": 24, "height": 24}, {"kind": "colour", "brightness_radius": 0.1}, {"kind": "flip"}]',
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 photographs of each of three classes, of different sizes; the classes differ in colour."""
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for name, colour in CLASSES.items():
+        (folder / name).mkdir()
+        for number in range(40):
+            height, width = rng.integers(30, 130, size=2)
+            noise = rng.normal(0, 25, (height, width, 3))
+            pixels = np.clip(np.array(colour) + rng.normal(0, 30, 3) + noise, 0, 255).astype(np.uint8)
+            (folder / name / f"{number}.jpg").write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
+    return folder
+
+
+def train(convolve: Convolve, photos: Path, out: Path, *words: str) -> str:
+    """What a finished training said on stderr."""
+    settings = [f"--set={word}" if "=" in word else word for word in (*SETTINGS, *words)]
+    outcome = convolve("train", "cifar10-aug", "--data", photos, "--out", out, *settings)
+    assert outcome.code == 0, outcome.err
+    return outcome.err
+
+
+@pytest.fixture
+def run(convolve: Convolve, photos: Path, tmp_path: Path) -> Path:
+    train(convolve, photos, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_it_says_what_it_took(convolve: Convolve, photos: Path, tmp_path: Path) -> None:
+    said = train(convolve, photos, tmp_path / "run")
+    assert f"{photos}, 3 classes (blue, green, rød); 20% of each class held out for testing" in said
+    assert "96 training and 24 test images" in said
+    assert "images of various sizes; the network sees 32x32 RGB, (pixel - mean image)" in said
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["samples_seen"] == 2 * 96
+    model = load(tmp_path / "run")
+    assert model.class_names == tuple(CLASSES)
+    assert model.preprocess.shape_CHW == (3, 32, 32)
+
+
+def test_the_mean_is_that_of_the_training_images(run: Path, photos: Path) -> None:
+    """Test images, by what the report shows of them: not one of them is in the mean."""
+    preprocess = load(run).preprocess
+    mean_CHW = preprocess.mean_image_CHW
+    assert mean_CHW is not None
+    everything = [fit_image(cv2.imread(str(file)), preprocess)[0] for file in sorted(photos.rglob("*.jpg"))]
+    assert len(everything) == 120
+    start = json.loads((run / "start.json").read_text())
+    assert (start["train_samples"], start["test_samples"]) == (96, 24)
+    # 96 of 120: what is left of the sum is 24 images, whose pixels lie in 0..255.
+    rest = (np.sum(everything, axis=0) - 96 * mean_CHW.astype(np.float64)) / 24
+    assert rest.min() >= -0.01 and rest.max() <= 255.01
+    assert np.abs(rest - mean_CHW).mean() > 1
+
+
+def test_evaluation_is_on_the_part_held_out(run: Path, photos: Path, convolve: Convolve, tmp_path: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    outcome = convolve("evaluate", run, "--data", photos, "--json")
+    said = json.loads(outcome.out)
+    assert said["samples"] == 24
+    assert said["test_error"] == result["test_error"]
+    assert said["test_loss"] == pytest.approx(result["test_loss"], rel=1e-5)
+    assert "held out" in convolve("evaluate", run, "--data", photos).out
+    other = shutil.copytree(photos, tmp_path / "other")
+    (other / "blue" / "0.jpg").unlink()
+    assert json.loads(convolve("evaluate", run, "--data", other, "--json").out)["samples"] == 119
+
+
+def test_predict_gives_the_answers_of_the_evaluation(run: Path, photos: Path, convolve: Convolve) -> None:
+    last_NK = load_file(run / "evaluation.safetensors")["probabilities_NK"]
+    images = json.loads(convolve("predict", run, photos, "--top", 3, "--json").out)["images"]
+    said_NK = [[{row["class"]: row["probability"] for row in image["classes"]}[k] for k in CLASSES] for image in images]
+    distance_NN = torch.cdist(last_NK.double(), torch.tensor(said_NK, dtype=torch.float64))
+    assert float(distance_NN.min(1).values.max()) < 1e-5
+
+
+def test_views_stand_beside_the_single_one(run: Path, photos: Path, convolve: Convolve) -> None:
+    single = json.loads(convolve("evaluate", run, "--data", photos, "--json").out)
+    for views in (2, 10):
+        said = json.loads(convolve("evaluate", run, "--data", photos, "--views", views, "--json").out)
+        assert {key: said[key] for key in single} == single
+        assert said["views"] == views
+        assert said["views_loss"] != single["test_loss"]
+        assert said["views_errors"] == round(said["views_error"] * 24)
+    assert "over 10 views: error" in convolve("evaluate", run, "--data", photos, "--views", 10).out
+    assert_refused(convolve("evaluate", run, "--data", photos, "--views", 3), 2, "1, 2 or 10")
+
+
+def test_two_views_are_the_mean_of_the_image_and_its_mirror(run: Path, photos: Path) -> None:
+    model = load(run)
+    images = [fit_image(cv2.imread(str(file)), model.preprocess)[0] for file in sorted(photos.rglob("*.jpg"))]
+    images_NCHW = np.stack(images)
+    table = fitting.Table(torch.from_numpy(images_NCHW), torch.zeros(len(images), dtype=torch.int64))
+    said = model.evaluate(model.fitted(table, 2), 2)
+    mirrored = np.ascontiguousarray(images_NCHW[:, :, :, ::-1])
+    expected_NK = (model.probabilities(images_NCHW) + model.probabilities(mirrored)) / 2
+    torch.testing.assert_close(said.probabilities_NK, expected_NK)
+    assert said.loss == pytest.approx(float(-expected_NK[:, 0].double().log().mean()), rel=1e-5)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "weights.safetensors")
+
+
+def test_what_does_not_fit_is_streamed_to_the_same_model(
+    photos: Path, convolve: Convolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = "data.resize=fill"  # otherwise streamed images are decoded at a part of their size
+    assert "in memory" in train(convolve, photos, tmp_path / "resident", exact)
+    monkeypatch.setattr(fitting, "RESIDENT_BYTES", 1000)
+    assert "read anew in each epoch" in train(convolve, photos, tmp_path / "streamed", exact)
+    assert "read anew in each epoch" in train(convolve, photos, tmp_path / "small")
+    one, other = weights(tmp_path / "resident"), weights(tmp_path / "streamed")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    shown = [load_file(tmp_path / name / "evaluation.safetensors") for name in ("resident", "streamed")]
+    assert all(torch.equal(shown[0][name], shown[1][name]) for name in shown[0])
+
+
+def test_transforms_that_scale_work_on_the_files(photos: Path, convolve: Convolve, tmp_path: Path) -> None:
+    said = train(convolve, photos, tmp_path / "run", *FROM_FILES)
+    assert "the network sees central 0.875 of the shorter side scaled to 24x24 RGB" in said
+    again = train(convolve, photos, tmp_path / "again", *FROM_FILES, "run.threads=2")
+    assert again
+    one, other = weights(tmp_path / "run"), weights(tmp_path / "again")
+    assert all(torch.allclose(one[name], other[name], atol=1e-4) for name in one)
+    assert len(json.loads((tmp_path / "run" / "result.json").read_text())["data_fingerprint"]) == 64
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ('data.train_transforms=[{"kind": "crop", "crop_type": "randomside", "side_ratio": 0.8}]', ("26x26", "32x32")),
+        ('data.train_transforms=[{"kind": "scale", "width": 20, "height": 20}]', ("20x20", "32x32", "data.image_size")),
+        ('data.train_transforms=[{"kind": "shift"}, {"kind": "colour"}]', ("shift", "behind colour")),
+        ("data.mean_image=nowhere.xml", ("nowhere.xml",)),
+        ("data.order=cntk", ("chunks",)),
+    ],
+)
+def test_what_cannot_be_is_said_before_training(
+    setting: str, words: tuple[str, ...], photos: Path, convolve: Convolve, tmp_path: Path
+) -> None:
+    outcome = convolve("train", "cifar10-aug", "--data", photos, "--out", tmp_path / "run", f"--set={setting}")
+    assert_refused(outcome, outcome.code, *words)
+    assert outcome.code in (2, 3)
+    assert not (tmp_path / "run" / "start.json").exists()
+
+
+def test_damaged_photographs_are_named_all_at_once(photos: Path, convolve: Convolve, tmp_path: Path) -> None:
+    copied = shutil.copytree(photos, tmp_path / "photos")
+    for number in range(10):
+        file = copied / "blue" / f"{number}.jpg"
+        file.write_bytes(file.read_bytes()[:200])
+    outcome = convolve("train", "cifar10-aug", "--data", copied, "--out", tmp_path / "run")
+    assert_refused(outcome, 3, "images are damaged", "cut off here")
+    assert outcome.err.count("blue") > 1
