@@ -1,8 +1,6 @@
 import gzip
 import hashlib
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from convolve.data.mnist import CTF_TEST, CTF_TRAIN, load_mnist
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.ctf import write_ctf
 from convolve.formats.idx import write_idx
+from mirrors import mirror
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
@@ -91,32 +90,17 @@ def test_a_folder_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_cache_is_filled_by_download_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = {
-        f"/{path.name}.gz": gzip.compress(path.read_bytes()) for path in write_folder(tmp_path / "web").iterdir()
+        f"{path.name}.gz": gzip.compress(path.read_bytes()) for path in write_folder(tmp_path / "web").iterdir()
     }
-    asked: list[str] = []
-
-    class Mirror(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(contents[self.path])
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
-        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/"
+    with mirror(contents) as (url, asked):
         files = tuple(
-            RemoteFile(f.name, (url,), len(contents[f"/{f.name}"]), hashlib.md5(contents[f"/{f.name}"]).hexdigest())
+            RemoteFile(f.name, (url,), len(contents[f.name]), hashlib.md5(contents[f.name]).hexdigest())
             for f in mnist._IDX_FILES
         )
         monkeypatch.setattr(mnist, "_IDX_FILES", files)
         load_mnist(None)
-        server.shutdown()
     assert load_mnist(None).fingerprint() == load_mnist(str(tmp_path / "web")).fingerprint()
-    assert asked == [f"/{file.name}" for file in files]
+    assert asked == [file.name for file in files]
 
 
 def test_offline_says_what_belongs_where(tmp_path: Path) -> None:

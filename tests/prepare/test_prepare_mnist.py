@@ -1,7 +1,5 @@
 import filecmp
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -13,6 +11,7 @@ from convolve.data.mnist import load_mnist
 from convolve.errors import ConvolveError, FormatError, UsageError
 from convolve.formats.idx import write_idx
 from convolve.prepare.mnist import prepare_mnist
+from dying import prepare_and_die
 
 SAMPLE = locate("mnist", "sample")
 TOP_LEVEL = {
@@ -97,29 +96,12 @@ def test_an_output_that_was_moved_gets_new_maps_only(source: Path, tmp_path: Pat
     assert (tmp_path / "moved" / "test_map.txt").read_text().startswith(f"{tmp_path}/moved/test/0/00000.png\t0\n")
 
 
-DIES_IN_THE_MIDDLE = """
-import os, sys
-from pathlib import Path
-from convolve.prepare.mnist import prepare_mnist
-
-replace, calls = Path.replace, 0
-
-def die_once(self, target):
-    global calls
-    calls += 1
-    return replace(self, target) if calls < 1000 else os._exit(9)
-
-Path.replace = die_once
-list(prepare_mnist(Path(sys.argv[1]), Path(sys.argv[2])))
-"""
-
-
 def test_a_killed_run_leaves_whole_files_and_is_continued(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert subprocess.run([sys.executable, "-c", DIES_IN_THE_MIDDLE, SAMPLE, out], check=False).returncode == 9
+    prepare_and_die("mnist", SAMPLE, out, files=1000)
     killed = state(out)
-    assert ".picture.tmp" in killed
-    del killed[".picture.tmp"]
+    (half_written,) = (name for name in killed if name.endswith(".tmp"))
+    del killed[half_written]
     assert len(killed) == 999
     lost_in_a_power_cut = next(path for path in (out / "train" / "7").iterdir())
     lost_in_a_power_cut.write_bytes(b"")

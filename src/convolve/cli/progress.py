@@ -15,14 +15,32 @@ from convolve.recipe import Recipe
 from convolve.report.tensorboard import TensorBoard
 
 
+def stderr_console() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class DownloadLines:
+    """A listener for a download (see `data.download.Progress`): a line every two seconds, and one at its end."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.last_line_seconds = 0.0
+
+    def __call__(self, file: str, done_bytes: int, size_bytes: int) -> None:
+        if done_bytes == size_bytes or time.monotonic() - self.last_line_seconds > 2:
+            self.last_line_seconds = time.monotonic()
+            self.console.print(f"downloading {file}: {done_bytes / 1e6:.1f} of {size_bytes / 1e6:.1f} MB")
+
+
 class Display:
     """A listener for the events of a run (see `run.Progress`), to be used in a `with` block."""
 
     def __init__(self, recipe: Recipe, tensorboard: Path | None) -> None:
         self.epochs = recipe.run.epochs
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = stderr_console()
         self.tensorboard = TensorBoard(tensorboard) if tensorboard else None
         self.task: TaskID | None = None
+        self.download_lines = DownloadLines(self.console)
         self.last_line_seconds = 0.0
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -66,9 +84,7 @@ class Display:
         )
 
     def _download(self, values: dict[str, Any]) -> None:
-        done, size = values["done_bytes"], values["size_bytes"]
-        if done == size or time.monotonic() - self.last_line_seconds > 2:
-            self._line(f"downloading {values['file']}: {done / 1e6:.1f} of {size / 1e6:.1f} MB")
+        self.download_lines(**values)
 
     def _note(self, values: dict[str, Any]) -> None:
         self.console.print(values["message"])

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from convolve.errors import FormatError
 
@@ -41,18 +42,18 @@ def read_tar(path: str | Path, wanted: Callable[[PurePosixPath], bool]) -> dict[
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
+def _unpacked(path: Path) -> Iterator[BinaryIO]:
     with path.open("rb") as file:
         packed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         file.seek(0)
         if not packed:
             yield file
             return
-        with gzip.GzipFile(fileobj=file) as stream, io.BufferedReader(stream) as unpacked:  # type: ignore[type-var]
+        with gzip.GzipFile(fileobj=file) as stream, io.BufferedReader(stream) as unpacked:
             yield unpacked
 
 
-def _require_end(path: str | Path, file: io.BufferedReader, tar: tarfile.TarFile) -> None:
+def _require_end(path: str | Path, file: BinaryIO, tar: tarfile.TarFile) -> None:
     """Python's tarfile takes any damaged header but the first for the end, and reads no checksum behind the end."""
     file.seek(tar.offset)
     if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):

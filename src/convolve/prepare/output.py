@@ -1,0 +1,115 @@
+"""The folder that a preparation fills: claimed for one data set, written file by file, each whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from convolve.atomic import cannot_write, replacing, sweep
+from convolve.data.table import DataSet, Table
+from convolve.errors import UsageError
+from convolve.formats.ctf import write_ctf
+
+# Legend: N samples, H rows, W columns, C channels (grey, or B, G, R).
+
+_MARKER, _LABELS = "prepared.json", "labels.txt"
+
+
+@dataclass(frozen=True)
+class Output:
+    """Writes what is missing in `folder`; each method reports in a line (`pictures` in two) what it did."""
+
+    folder: Path
+
+    def text(self, name: str, content: str) -> str:
+        path, encoded = self.folder / name, content.encode(errors="surrogateescape")  # paths are bytes, not always text
+        if path.exists() and path.read_bytes() == encoded:
+            return f"{path}: was there"
+        with replacing(path) as temporary:
+            temporary.write_bytes(encoded)
+        return f"{path}: written"
+
+    def once(self, name: str, write: Callable[[Path], None]) -> str:
+        """The file `name`, made by `write` (which must be atomic) unless it is there."""
+        path = self.folder / name
+        if _is_there(path):
+            return f"{path}: was there"
+        write(path)
+        return f"{path}: written"
+
+    def labels(self, class_names: Sequence[str]) -> str:
+        return self.text(_LABELS, "".join(f"{name}\n" for name in class_names))
+
+    def ctf(self, name: str, table: Table, class_count: int) -> str:
+        pixels_ND = table.images_NCHW.flatten(1).numpy()
+        return self.once(name, lambda path: write_ctf(path, table.labels_N.numpy(), pixels_ND, class_count))
+
+    def pictures(
+        self, part: str, names: Sequence[str], images_NHWC: np.ndarray, labels_N: Sequence[int]
+    ) -> Iterator[str]:
+        """A picture for each image under its name in the folder `part`, and `<part>_map.txt`."""
+        paths = [self.folder / part / name for name in names]
+        written = _write_pictures(paths, images_NHWC, self.folder / f".picture.{os.getpid()}.tmp")
+        yield f"{self.folder / part}: {written:,} of {len(paths):,} pictures written, the others were there"
+        lines = (f"{path}\t{label}\n" for path, label in zip(paths, labels_N, strict=True))
+        yield self.text(f"{part}_map.txt", "".join(lines))
+
+
+@contextmanager
+def claimed(out: Path, dataset: str, data: DataSet, names: Sequence[str]) -> Iterator[Output]:
+    """The folder `out`, for `data` alone: labels.txt and the files and folders `names`.
+
+    Raises `UsageError` where one of these is there already, unless it was made from the same data, and `ConvolveError`
+    where something cannot be written.
+    """
+    out = out.expanduser().resolve()
+    if set("\t\r\n") & set(str(out)):
+        raise UsageError(f"map files cannot hold a path with a tab or line break, {str(out)!r}; choose another --out")
+    try:
+        output = Output(out)
+        _claim(output, {"dataset": dataset, "data_fingerprint": data.fingerprint()}, names)
+        yield output
+    except OSError as error:
+        raise cannot_write(out, error) from error
+
+
+def data_argument(source: Path | None) -> str | None:
+    """`source` as loaders take it: a folder even where it is called "sample"; None for the usual places."""
+    return None if source is None else str(source.expanduser().absolute())
+
+
+def _claim(output: Output, origin: dict[str, str], names: Sequence[str]) -> None:
+    """Note in the folder what data its files come from, or find that note; files of other origin are refused."""
+    marker, note = output.folder / _MARKER, json.dumps(origin) + "\n"
+    if not marker.exists():
+        for name in (_LABELS, *names):
+            if (output.folder / name).exists():
+                place = f"{output.folder} holds {name} already"
+                raise UsageError(f"{place}, and not from us; choose another --out, or remove it")
+        output.text(_MARKER, note)
+    elif marker.read_text(encoding="utf-8", errors="replace") != note:
+        raise UsageError(f"{output.folder} was prepared from other data; choose another --out, or remove that folder")
+    sweep(output.folder)
+
+
+def _write_pictures(paths: Sequence[Path], images_NHWC: np.ndarray, temporary: Path) -> int:
+    """Write the images whose path is missing, and return how many that were."""
+    missing = [(path, image_HWC) for path, image_HWC in zip(paths, images_NHWC, strict=True) if not _is_there(path)]
+    for folder in {path.parent for path, _ in missing}:
+        folder.mkdir(parents=True, exist_ok=True)
+    for path, image_HWC in missing:  # `replacing` would wait for the disk each time: minutes for 70,000 files
+        temporary.write_bytes(cv2.imencode(".png", np.ascontiguousarray(image_HWC))[1].tobytes())
+        temporary.replace(path)
+    return len(missing)
+
+
+def _is_there(path: Path) -> bool:
+    """An empty file is none: a crash of the whole machine can leave the name of a file without its content."""
+    return path.exists() and path.stat().st_size > 0

@@ -1,0 +1,82 @@
+"""Tar archives against Python's own writer, and every kind of damage."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from convolve.errors import FormatError
+from convolve.formats import tar as module
+from convolve.formats.tar import read_tar
+
+CONTENTS = {f"folder/file{number}": bytes([number]) * (700 * number) for number in range(4)}
+
+
+def archive(format: int = tarfile.PAX_FORMAT) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=format) as tar:
+        for name, content in CONTENTS.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        link = tarfile.TarInfo("folder/link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    return stream.getvalue()
+
+
+WHOLE = archive()
+PACKED = gzip.compress(WHOLE)
+
+
+def read(content: bytes, place: Path) -> dict[str, bytes]:
+    (place / "a.tar").write_bytes(content)
+    return read_tar(place / "a.tar", lambda path: path.parent.name == "folder")
+
+
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_files_but_no_links(format, pack, tmp_path):
+    assert read(pack(archive(format)), tmp_path) == CONTENTS
+
+
+def test_only_what_is_wanted(tmp_path):
+    (tmp_path / "a.tar").write_bytes(WHOLE)
+    assert read_tar(tmp_path / "a.tar", lambda path: path.name == "file2") == {"folder/file2": CONTENTS["folder/file2"]}
+
+
+@pytest.mark.parametrize("end", range(0, len(WHOLE.rstrip(b"\0")) // 512 * 512 + 513, 256))
+def test_cut_off_anywhere(end, tmp_path):
+    with pytest.raises(FormatError, match=r"a\.tar: .*(damaged|cut off).*; get it again"):
+        read(WHOLE[:end], tmp_path)
+
+
+@pytest.mark.parametrize("end", [*range(0, len(PACKED), 7), len(PACKED) - 1])
+def test_packed_and_cut_off_anywhere(end, tmp_path):
+    with pytest.raises(FormatError, match=r"a\.tar: .*(damaged|cut off).*; get it again"):
+        read(PACKED[:end], tmp_path)
+
+
+def test_a_damaged_header(tmp_path):
+    """Python's tarfile takes it for the end of the archive."""
+    content = bytearray(WHOLE)
+    content[content.index(b"folder/file2")] ^= 1
+    with pytest.raises(FormatError, match=r"byte 2048 of the unpacked archive: damaged or cut off here"):
+        read(content, tmp_path)
+
+
+def test_damaged_pixels_in_a_packed_archive(tmp_path):
+    stored = bytearray(gzip.compress(WHOLE, compresslevel=0))
+    stored[stored.index(bytes([3]) * 100)] ^= 1
+    with pytest.raises(FormatError, match="CRC check failed"):
+        read(stored, tmp_path)
+
+
+def test_memory_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_BYTES", 2000)
+    with pytest.raises(FormatError, match=r"a\.tar: folder/file2: more than 2000 bytes"):
+        read(WHOLE, tmp_path)
