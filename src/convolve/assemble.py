@@ -24,6 +24,7 @@ from convolve.models import build_model
 from convolve.recipe import Recipe, differences, from_mapping, to_mapping
 from convolve.training.average import WeightAverage
 from convolve.training.evaluate import Evaluation
+from convolve.training.hardness import Hardness
 from convolve.training.loop import Loop
 from convolve.training.memory import keep_freed_memory
 from convolve.training.optimizer import Optimizer
@@ -129,7 +130,8 @@ def assemble(
     torch.manual_seed(run.seed)  # for dropout; the data has generators of its own
     optimizer = Optimizer(recipe.optimizer, [p for p in module.parameters() if p.requires_grad])
     average = WeightAverage(module, run.average_epochs * batches.samples) if run.average_epochs else None
-    state = TrainingState(module, optimizer, LossScale(start["precision"] == "fp16"), average)
+    hardness = Hardness(batches.samples, settings.device) if recipe.data.hard_fraction < 1 else None
+    state = TrainingState(module, optimizer, LossScale(start["precision"] == "fp16"), average, hardness)
     model = replace(network, module=state.evaluated)
 
     def evaluation_batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

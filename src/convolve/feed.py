@@ -52,7 +52,7 @@ def open_feed(recipe: Recipe, dataset: DataSet | OwnSet, imported: Preprocess | 
         want = replace(want, mean=0.0, mean_image_CHW=_mean(spec, train, samples, want))
     batches = Batches(
         samples, run.global_batch_size, spec.order, transforms,
-        mean_of(want), want.scale, run.seed, want.channel_order == "bgr",
+        mean_of(want), want.scale, run.seed, want.channel_order == "bgr", spec.hard_fraction,
     )  # fmt: skip
     return Feed(want, batches, held_out, name, test)
 

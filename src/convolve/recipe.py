@@ -49,11 +49,19 @@ class DataSpec:
     )
     scale: float = _field(1 / 256, "")
     train_transforms: tuple[Transform, ...] = _field((), "augmentation of training images, in this order")
+    hard_fraction: float = _field(
+        1.0, "later epochs dwell on this part of the training images, the ones with the largest losses; 1: all alike"
+    )
+    hard_after: float = _field(0.3, "part of the training before that")
     validation_fraction: float = _field(
         0.0, "part of the training set held out; 0: each epoch is evaluated on the test set"
     )
 
     def __post_init__(self) -> None:
+        _require(0 < self.hard_fraction <= 1, "data.hard_fraction", "in (0, 1]", self.hard_fraction)
+        _require(0 < self.hard_after <= 1, "data.hard_after", "in (0, 1]", self.hard_after)
+        if self.hard_fraction < 1 and self.order != "shuffled":
+            raise UsageError(f"data.hard_fraction needs data.order=shuffled, not {self.order}; leave one of them out")
         _require(0 <= self.validation_fraction < 1, "data.validation_fraction", "in [0, 1)", self.validation_fraction)
         _require(self.scale != 0, "data.scale", "other than 0", self.scale)
         _require(0 <= self.image_size <= MAX_SIDE, "data.image_size", f"in 0..{MAX_SIDE}", self.image_size)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from convolve.data.ahead import prefetch
+from convolve.data.hard_order import hard_order
 from convolve.data.order import epoch_order
 from convolve.data.pictures import Pictures, Samples
 from convolve.data.streams import Purpose, generator
@@ -22,16 +24,19 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW as the network sees the
 
 @dataclass(frozen=True)
 class Batches:
-    """All batches of any epoch. Batch b of epoch e is a function of (seed, e, b) alone, so a run resumes anywhere."""
+    """All batches of any epoch. Batch b of epoch e is a function of (seed, e, b), and of the hardness of the samples
+    where that matters, so a run resumes anywhere.
+    """
 
     table: Samples
     batch_size: int
-    order: str
+    order_kind: str
     transforms: Sequence[Transform]
     mean: float | torch.Tensor
     scale: float
     seed: int
     bgr: bool = False  # whether the network wants colours in that order
+    hard_fraction: float = 1.0
 
     def __len__(self) -> int:
         return -(-len(self.table) // self.batch_size)
@@ -41,13 +46,19 @@ class Batches:
         """How many samples one epoch delivers."""
         return len(self.table)
 
-    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
-        """The batches of `epoch` from `first_batch` on; the last one may be short."""
-        batches = self._epoch(epoch, first_batch)
+    def order(self, epoch: int, hardness_N: torch.Tensor | None = None) -> NDArray[np.int64]:
+        """The samples of `epoch`, by their numbers; with the hardness of each, the epoch dwells on the hard ones."""
+        if hardness_N is None:
+            return epoch_order(self.order_kind, self.table, epoch, self.seed)
+        return hard_order(hardness_N.cpu().numpy(), self.hard_fraction, generator(Purpose.ORDER, self.seed, epoch))
+
+    def epoch(self, epoch: int, first_batch: int = 0, hardness_N: torch.Tensor | None = None) -> Iterator[Batch]:
+        """The batches of `epoch`, in its `order`, from `first_batch` on; the last one may be short."""
+        batches = self._epoch(epoch, first_batch, self.order(epoch, hardness_N))
         return batches if isinstance(self.table, Table) else prefetch(batches, ahead=1)
 
-    def _epoch(self, epoch: int, first_batch: int) -> Generator[Batch, None, None]:
-        order_N = epoch_order(self.order, self.table, epoch, self.seed)[first_batch * self.batch_size :]
+    def _epoch(self, epoch: int, first_batch: int, order_N: NDArray[np.int64]) -> Generator[Batch, None, None]:
+        order_N = order_N[first_batch * self.batch_size :]
         batches = self.table.batches(order_N, self.batch_size, epoch)
         for number, (pixels, labels_N) in enumerate(batches, first_batch):
             rng = generator(Purpose.BATCH, self.seed, epoch, number)

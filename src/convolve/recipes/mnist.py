@@ -30,8 +30,8 @@ def mnist_fast() -> Recipe:
     """The same network in a minute on two CPU cores: shifts, one-cycle rate, Nesterov, label smoothing."""
     return Recipe(
         name="mnist-fast",
-        data=DataSpec(name="mnist", scale=1 / 256, train_transforms=(Shift(2),)),
-        model=ModelSpec(name="convnet-mnist", dropout=(0.5,)),
+        data=DataSpec(name="mnist", scale=1 / 256, train_transforms=(Shift(2),), hard_fraction=0.3),
+        model=ModelSpec(name="convnet-mnist", dropout=(0.3,)),
         optimizer=OptimizerSpec(name="nesterov", momentum=(0.9,), unit_gain=False),
         schedule=ScheduleSpec(kind="one_cycle", learning_rates=(0.2,), warmup_fraction=0.2),
         run=RunSpec(epochs=8, global_batch_size=128, label_smoothing=0.1),

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from convolve.errors import TrainingError
 from convolve.recipe import Recipe
@@ -28,7 +30,8 @@ class BatchSource(Protocol):
     @property
     def samples(self) -> int: ...
     def __len__(self) -> int: ...
-    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]: ...
+    def order(self, epoch: int, hardness_N: torch.Tensor | None = None) -> NDArray[np.int64]: ...
+    def epoch(self, epoch: int, first_batch: int = 0, hardness_N: torch.Tensor | None = None) -> Iterator[Batch]: ...
 
 
 @dataclass
@@ -66,12 +69,18 @@ class Loop:
         report_every = max(1, min(100, len(self.batches) // 10))
         sums = torch.zeros(3, dtype=torch.float64, device=self.settings.device)  # since the last report
         saved = start = time.perf_counter()
-        for images_NCHW, labels_N in self.batches.epoch(at.epoch, at.batch):
+        hardness_N = self._hardness()
+        if state.hardness:
+            state.hardness.order_N = torch.from_numpy(self.batches.order(at.epoch, hardness_N))
+        for images_NCHW, labels_N in self.batches.epoch(at.epoch, at.batch, hardness_N):
             state.tally.wait_seconds += time.perf_counter() - start
             size = self._step_size(len(labels_N), at.samples_seen)
-            sums += train_step(
+            step = train_step(
                 state.module, state.optimizer, state.loss_scale, images_NCHW, labels_N, size, self.settings
             )
+            sums += step.sums
+            if state.hardness:
+                state.hardness.note(at.batch * self.recipe.run.global_batch_size, step.losses_N)
             at.batch, at.step, at.samples_seen = at.batch + 1, at.step + 1, at.samples_seen + len(labels_N)
             if state.average:
                 state.average.update(state.module, at.samples_seen, len(labels_N))
@@ -87,6 +96,12 @@ class Loop:
                     self.save()
                     saved = time.perf_counter()
             start = time.perf_counter()
+
+    def _hardness(self) -> torch.Tensor | None:
+        """What the order of this epoch goes by, if it is to dwell on the hard images."""
+        state, run = self.state, self.recipe.run
+        dwells = state.hardness and state.position.epoch >= self.recipe.data.hard_after * run.epochs
+        return state.hardness.at_start_N if state.hardness and dwells else None
 
     def _checkpoint_due(self, saved: float) -> bool:
         """Whether it is time to save inside the epoch; its end saves by itself."""
@@ -146,6 +161,8 @@ class Loop:
         })  # fmt: skip
         at.train_seconds, at.wait_seconds = at.train_seconds + tally.seconds, at.wait_seconds + tally.wait_seconds
         at.epoch, at.batch, state.tally = at.epoch + 1, 0, Tally()
+        if state.hardness:
+            state.hardness.end_epoch()
         if self.recipe.run.keep == "best" and evaluation.error < state.best.error:
             state.best = Best(evaluation.error, at.epoch)
             state.best_weights = {name: tensor.clone() for name, tensor in state.evaluated.state_dict().items()}

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from convolve.training.average import WeightAverage
+from convolve.training.hardness import Hardness
 from convolve.training.optimizer import Optimizer
 from convolve.training.precision import LossScale
 
@@ -51,6 +52,7 @@ class TrainingState:
     optimizer: Optimizer
     loss_scale: LossScale
     average: WeightAverage | None
+    hardness: Hardness | None = None
     position: Position = field(default_factory=Position)
     tally: Tally = field(default_factory=Tally)
     best: Best = field(default_factory=Best)
@@ -67,6 +69,7 @@ class TrainingState:
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state(),
             "average": self.average.module.state_dict() if self.average else {},
+            "hardness": self.hardness.state() if self.hardness else {},
             "best": self.best_weights,
             "random": {"cpu": torch.get_rng_state()},
         }
@@ -90,6 +93,8 @@ class TrainingState:
         self.optimizer.load_state(part("optimizer."))
         if self.average:
             self.average.module.load_state_dict(part("average."))
+        if self.hardness:
+            self.hardness.load_state(part("hardness."))
         self.best_weights = part("best.")
         self.position, self.tally = Position(**values["position"]), Tally(**values["tally"])
         self.best = Best(**values["best"]) if values["best"] else Best()
