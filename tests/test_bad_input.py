@@ -193,12 +193,14 @@ def test_a_cut_ctf_file(ctf: Path, tiny: list[str], tmp_path: Path, convolve: Co
     assert_refused(outcome, 3, str(data / CTF_TRAIN), f"byte {len(content)}", "within a line", "copy it again")
 
 
-@pytest.mark.parametrize("where", ["nowhere", "file.txt", "folder"])
-def test_no_data_there(where: str, tiny: list[str], tmp_path: Path, convolve: Convolve) -> None:
-    (tmp_path / "file.txt").write_text("x")
+@pytest.mark.parametrize(
+    ("where", "hint"), [("nowhere", "--data sample"), ("images.txt", "separated by tabs"), ("folder", "--data sample")]
+)
+def test_no_data_there(where: str, hint: str, tiny: list[str], tmp_path: Path, convolve: Convolve) -> None:
+    (tmp_path / "images.txt").write_text("x")
     (tmp_path / "folder").mkdir()
     outcome = convolve("train", "mnist", *tiny, "--data", tmp_path / where, "--out", tmp_path / "run")
-    assert_refused(outcome, 3, str(tmp_path / where), "--data sample")
+    assert_refused(outcome, 3, str(tmp_path / where), hint)
     assert not (tmp_path / "run").exists()
 
 

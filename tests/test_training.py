@@ -95,7 +95,7 @@ def test_pieces_of_a_batch_give_the_same_weights(train: Train) -> None:
     ]  # fmt: skip
     whole, pieces = train("mnist", *settings), train("mnist", *settings, "run.accumulation_steps=7")
     start = train("mnist", *settings, "schedule.learning_rates=0")
-    assert largest_difference(weights(pieces), weights(whole)) < 1e-5
+    assert largest_difference(weights(pieces), weights(whole)) < 5e-5
     assert largest_difference(weights(pieces), weights(start)) > 0.01  # the weights did move
     assert epochs(pieces)[-1]["train_loss"] == pytest.approx(epochs(whole)[-1]["train_loss"], rel=1e-6)
 

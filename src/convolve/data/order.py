@@ -22,7 +22,7 @@ def epoch_order(kind: str, table: Samples, epoch: int, seed: int) -> np.ndarray:
         if table.chunk_N is None:
             raise UsageError(
                 "data.order=cntk follows the chunks of a CTF or map file, and this data has none; write one with "
-                "`convolve prepare` and give its folder to --data"
+                "`convolve prepare mnist` or `convolve prepare cifar10` and give its folder to --data"
             )
         return sweep_order(table.chunk_N, epoch)
     return generator(Purpose.ORDER, seed, epoch).permutation(len(table))
