@@ -8,7 +8,9 @@ A text can ask for any amount of work, so there are bounds: on steps, on the dep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -33,15 +35,27 @@ from convolve.importers.brainscript.values import (
     kind_of,
 )
 
-# An Inception-v3 takes 40,000 steps; a million take seconds.
-MAX_STEPS = 1_000_000
-# Expressions inside expressions, calls inside calls. Python needs up to four of its own calls for one.
+# A ResNet-152 takes 45,000 steps.
+MAX_STEPS = 300_000
+# Expressions inside expressions, calls inside calls; for each, Python makes up to four calls of its own.
 MAX_DEPTH = 2_000
+_PYTHON_CALLS = 6
 MAX_ITEMS = 10_000  # of an array
 MAX_FILES = 50
 MAX_PATH = 400  # characters
 
 CONSTANTS = {"None": NOTHING, "deviceId": -1.0, "traceLevel": 1.0, "precision": "float"}
+
+
+@contextmanager
+def deep_calls() -> Iterator[None]:
+    """Room for as many of Python's calls as an evaluator may need."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + _PYTHON_CALLS * MAX_DEPTH)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 class Evaluator:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import prod, sqrt
 
 import numpy as np
+import torch
 
 from convolve.errors import unknown_name
 from convolve.importers.brainscript.network import Operation
@@ -25,10 +26,10 @@ _SPREADS: dict[str, tuple[str, Callable[[float, float], float]]] = {
 }
 
 
-def initial_values(parameter: Operation, dims: Shape, rng: np.random.Generator | None) -> Array:
+def initial_values(parameter: Operation, dims: Shape, generator: torch.Generator | None) -> Array:
     """The numbers of a parameter with the shape `dims`, the fastest axis first; the array has the slowest first.
 
-    Without `rng`, random ones stay 0 and take no memory, as all constants do. Raises FormatError.
+    Without `generator`, random ones stay 0 and take no memory, as all constants do. Raises FormatError.
     """
     settings = parameter.settings
     how, constant, shape = str(settings["how"]), settings["constant"], dims[::-1]
@@ -41,13 +42,20 @@ def initial_values(parameter: Operation, dims: Shape, rng: np.random.Generator |
     kinds = {name.lower(): name for name in _SPREADS}
     if how.lower() not in kinds and how:
         raise parameter.error(unknown_name("initializer", how, [*_SPREADS, "zero"]))
-    if rng is None:
+    if generator is None:
         return np.broadcast_to(np.float32(0), shape)
     distribution, spread = _SPREADS[kinds[how.lower() or "uniform"]]
     width = spread(*_fans(parameter, dims)) * _number(parameter, settings["scale"])
+    # The outputs slowest, as torch's layers have them: then nothing has to be moved when one is built.
+    outputs = max(0, int(_number(parameter, settings["outputRank"])))
+    values = torch.empty(dims[:outputs][::-1] + dims[outputs:][::-1])
     if distribution == "normal":
-        return rng.standard_normal(shape, np.float32) * np.float32(width)
-    return (rng.random(shape, np.float32) * np.float32(2) - np.float32(1)) * np.float32(width)
+        values.normal_(0, abs(width), generator=generator)
+    else:
+        values.uniform_(-abs(width), abs(width), generator=generator)
+    order = [*range(outputs, len(dims)), *range(outputs)]
+    drawn: Array = values.permute(order).numpy()
+    return drawn
 
 
 def _fans(parameter: Operation, dims: Shape) -> tuple[float, float]:

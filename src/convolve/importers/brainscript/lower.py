@@ -11,6 +11,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import torch
 
 from convolve.errors import UnsupportedError, unknown_name
 from convolve.importers.brainscript.initial import initial_values
@@ -30,12 +31,12 @@ _OWN_NAME = re.compile(r"\w+(\.[A-Za-z]\w+)?")
 _ELEMENTWISE = frozenset({"Plus", "Minus", "ElementTimes"})
 
 
-def lower(outputs: Sequence[Operation], rng: np.random.Generator | None, origin: str) -> Graph:
-    """The graph that computes `outputs`, with fresh parameters drawn from `rng`; without it, random ones are 0.
+def lower(outputs: Sequence[Operation], generator: torch.Generator | None, origin: str) -> Graph:
+    """The graph that computes `outputs`, with fresh parameters drawn from `generator`; without it, random ones are 0.
 
     Raises FormatError, with the place in the text, for nodes that do not fit together.
     """
-    lowering = _Lowering(_ordered(outputs), rng)
+    lowering = _Lowering(_ordered(outputs), generator)
     return lowering.draft.finish([lowering.keys[output] for output in outputs], origin)
 
 
@@ -53,10 +54,10 @@ def _ordered(outputs: Sequence[Operation]) -> list[Operation]:
 
 
 class _Lowering:
-    def __init__(self, operations: Sequence[Operation], rng: np.random.Generator | None) -> None:
+    def __init__(self, operations: Sequence[Operation], generator: torch.Generator | None) -> None:
         self.draft = Draft()
         self.keys: dict[Operation, str] = {}
-        self._rng = rng
+        self._generator = generator
         self._parameters = 0
         self._columns = _columns(operations)
         for operation in operations:
@@ -95,7 +96,7 @@ class _Lowering:
             multiplier, values = 0.0, np.full(dims, operation.settings["value"], np.float32)
         else:
             multiplier = number(operation, "rate")
-            values = initial_values(operation, dims, self._rng)
+            values = initial_values(operation, dims, self._generator)
         key = self.draft.parameter(values, multiplier, operation.name)
         self.draft.call(key, operation.name)
         return key

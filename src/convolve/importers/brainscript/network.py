@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convolve.errors import ConvolveError, UnsupportedError
-from convolve.importers.brainscript.evaluate import MAX_DEPTH, MAX_ITEMS, Evaluator
+from convolve.importers.brainscript.evaluate import MAX_ITEMS, Evaluator, deep_calls
 from convolve.importers.brainscript.syntax import Spot, parse_expression
 from convolve.importers.brainscript.text import Text
 from convolve.importers.brainscript.values import (
@@ -28,9 +26,6 @@ from convolve.importers.brainscript.values import (
     kind_of,
 )
 from convolve.importers.draft import MAX_VALUES
-
-# Python's own calls for one level of the evaluator, and some for those that called it.
-_PYTHON_CALLS = 6 * MAX_DEPTH
 
 # The members that say what the nodes of a network are for.
 ROLES = ("featureNodes", "inputNodes", "labelNodes", "criterionNodes", "evaluationNodes", "outputNodes")
@@ -84,20 +79,9 @@ def read_network(text: Text, folders: Sequence[Path]) -> Network:
     """
     expression = parse_expression(text)
     evaluator = Evaluator(folders)
-    with _deep_calls():
+    with deep_calls():
         record = evaluator.network(expression)
         return _Collector(evaluator).network(record, expression.spot)
-
-
-@contextmanager
-def _deep_calls() -> Iterator[None]:
-    """Room for as many of Python's calls as the evaluator allows itself."""
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(limit + _PYTHON_CALLS)
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)
 
 
 class _Collector:
@@ -198,7 +182,7 @@ class _Collector:
     def _flat(self, node: Node, array: Array) -> list[Any]:
         """The numbers of nested arrays, one after the other: a shape may be pasted together."""
         found: list[Any] = []
-        waiting = [*reversed(array.items)]
+        waiting, looked = [*reversed(array.items)], 0
         while waiting:
             value = self.evaluator.force(waiting.pop())
             if isinstance(value, Array):
@@ -207,6 +191,7 @@ class _Collector:
                 found.append(value)
             else:
                 raise failure(node.spot, node.frame, f"{node.operation} takes no list with {kind_of(value)} in it")
-            if len(found) + len(waiting) > MAX_ITEMS:
+            looked += 1
+            if looked + len(waiting) > MAX_ITEMS:
                 raise failure(node.spot, node.frame, f"a list of more than {MAX_ITEMS:,} values")
         return found

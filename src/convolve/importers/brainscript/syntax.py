@@ -243,6 +243,9 @@ def _binary(spot: Spot, children: list[Any]) -> Binary:
 
 
 def _function(spot: Spot, name: str, parameters: list[tuple[str, Expression | None]], body: Expression) -> Lambda:
+    for place, (parameter, _) in enumerate(parameters):
+        if parameter in (other for other, _ in parameters[:place]):
+            raise spot.error(f"the parameter {parameter!r} stands twice")
     names = tuple(parameter for parameter, default in parameters if default is None)
     defaults = tuple((parameter, default) for parameter, default in parameters if default is not None)
     return Lambda(spot, name, names, defaults, body)
