@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "feed": {"data", "environment", "formats", "recipe", "transforms"},
     "run": {"assemble", "data", "environment", "feed", "model", "recipe", "recipes", "training"},
     "report": {"recipe", "training", "formats"},
+    "serve": {"environment", "formats", "model", "report", "transforms"},
     "cli": {
         "atomic",
         "data",
@@ -45,6 +46,7 @@ MAY_IMPORT = {
         "recipes",
         "report",
         "run",
+        "serve",
         "training",
         "transforms",
     },

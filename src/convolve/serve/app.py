@@ -1,0 +1,181 @@
+"""The page and its two questions: what is it (`/predict`), and where does the model look (`/explain`)?"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from convolve.environment import usable_cores
+from convolve.errors import DataError, FormatError, unknown_name
+from convolve.model import Model
+from convolve.serve.batching import Batcher, Image, Probabilities
+from convolve.serve.guard import Guard
+from convolve.serve.occlusion import cells_for, occlusion
+from convolve.serve.page import files, page
+from convolve.serve.upload import Budget, Limits, fitted_image, read_upload, upload_size
+
+T = TypeVar("T")
+
+MOST_DECODERS = 4  # threads: each may hold an image of the largest size
+EXPLAINED_AT_ONCE = 2  # a map is a hundred questions, all others ask one
+
+
+def create_app(model: Model, name: str, host: str, limits: Limits | None = None) -> Starlette:
+    """The app for `model`, which the page calls `name`; `host` is where the server listens, as the user named it."""
+    service = _Service(model, limits or Limits())
+    return Starlette(
+        routes=[
+            *(_text(*file) for file in [("/", page(model, name), "text/html"), *files()]),
+            Route("/predict", service.predict, methods=["POST"]),
+            Route("/explain", service.explain, methods=["POST"]),
+        ],
+        middleware=[Middleware(Guard, host=host)],
+        exception_handlers={
+            HTTPException: _refused,
+            DataError: _bad_image,
+            ClientDisconnect: _gone,
+            Exception: _failed,
+        },
+        lifespan=service.lifespan,
+    )
+
+
+class _Service:
+    def __init__(self, model: Model, limits: Limits) -> None:
+        self.model = model
+        self.limits = limits
+        self.batcher = Batcher(model)
+        self.budget = Budget(limits.held_bytes)
+        self.decoders = ThreadPoolExecutor(min(MOST_DECODERS, usable_cores()), "decoder")
+        self.explaining = asyncio.Semaphore(EXPLAINED_AT_ONCE)
+        self.cells = cells_for(model)
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        answering = asyncio.create_task(self.batcher.run())
+        with self.decoders:
+            yield
+        answering.cancel()
+        await asyncio.wait([answering])
+
+    async def predict(self, request: Request) -> JSONResponse:
+        asked = _numbers(request, top=5, seen=0)
+        async with self._image(request) as (image_CHW, fitted):
+            probabilities_K = await self.batcher.probabilities(image_CHW)
+            answer = {"classes": self._classes(probabilities_K, asked["top"]), "fitted": fitted}
+            if asked["seen"]:
+                answer["seen"] = _png_uri(image_CHW)
+        return JSONResponse(answer)
+
+    async def explain(self, request: Request) -> JSONResponse:
+        index = _numbers(request, **{"class": 0})["class"]
+        if index >= len(self.model.class_names):
+            raise HTTPException(400, f"class must be below {len(self.model.class_names)}, it is {index}")
+        async with self._image(request) as (image_CHW, _), self.explaining:
+            change_RS = await _unless_gone(request, occlusion(self.batcher.probabilities, image_CHW, index, self.cells))
+        name = self.model.class_names[index]
+        return JSONResponse({"class": name, "index": index, "change": change_RS.round(4).tolist()})
+
+    @asynccontextmanager
+    async def _image(self, request: Request) -> AsyncIterator[tuple[Image, str]]:
+        """The uploaded image as the model wants it, within all limits, which hold until the block ends."""
+        size, want = upload_size(request, self.limits), self.model.preprocess
+        held_bytes = size + int(np.prod(want.shape_CHW))
+        try:
+            async with asyncio.timeout(self.limits.answer_seconds), self.budget.hold(held_bytes):
+                encoded = await read_upload(request, self.limits)
+                yield await asyncio.get_running_loop().run_in_executor(
+                    self.decoders, fitted_image, encoded, want, self.limits
+                )
+        except TimeoutError:
+            busy = f"too busy to answer within {self.limits.answer_seconds:g} s; try again later"
+            raise HTTPException(503, busy, {"Retry-After": "10"}) from None
+
+    def _classes(self, probabilities_K: Probabilities, top: int) -> list[dict[str, Any]]:
+        """The most likely classes, in the words of `convolve predict --json`; `index` is what `/explain` takes."""
+        names = self.model.class_names
+        values, indices = torch.from_numpy(probabilities_K).topk(min(top, len(names)))  # as `predict`, also with ties
+        return [
+            {"class": names[k], "probability": p, "index": k}
+            for k, p in zip(indices.tolist(), values.tolist(), strict=True)
+        ]
+
+
+def _numbers(request: Request, **defaults: int) -> dict[str, int]:
+    """The whole numbers in a request's address, in place of their defaults. Raises HTTPException."""
+    numbers = dict(defaults)
+    for name, text in request.query_params.items():
+        if name not in defaults:
+            raise HTTPException(400, unknown_name("parameter", name, defaults))
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise HTTPException(400, f"{name} must be a whole number, got {text!r}")
+        numbers[name] = int(text)
+    return numbers
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives; it is cancelled, and ClientDisconnect raised, when nobody waits for it any more."""
+    working, leaving = asyncio.create_task(work), asyncio.create_task(_has_gone(request))
+    try:
+        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _has_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _png_uri(image_CHW: Image) -> str:
+    """The picture, grey or in RGB planes, as a data URI."""
+    planes_HWC = np.ascontiguousarray(image_CHW[::-1].transpose(1, 2, 0))  # RGB -> OpenCV's BGR
+    return "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", planes_HWC)[1].tobytes()).decode("ascii")
+
+
+def _text(path: str, content: str, media_type: str) -> Route:
+    async def endpoint(_request: Request) -> Response:
+        return Response(content, media_type=media_type)
+
+    return Route(path, endpoint)
+
+
+# -- errors: one line of JSON ----------------------------------------------------------------------------------------
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    said = error.detail
+    if error.status_code in (404, 405):  # Starlette's own words
+        said = f"{request.method} {request.url.path}: {said}; the page is at /, images go to POST /predict"
+    return JSONResponse({"error": said}, error.status_code, error.headers)
+
+
+async def _bad_image(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 415 if isinstance(error, FormatError) else 413)
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)  # for the log at most: nobody is there to read it
+
+
+async def _failed(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": f"{type(error).__name__}: {error} (a fault of convolve, please report it)"}, 500)

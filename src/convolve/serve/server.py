@@ -1,0 +1,98 @@
+"""The server around the app: where it listens, and how long it waits for those who say nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from convolve.errors import UsageError
+
+MAX_CONNECTIONS = 512  # half of the files that a process may usually open
+SILENCE_SECONDS = 20.0
+STOPPING_SECONDS = 5  # for those who wait for an answer when Ctrl-C comes
+
+
+class Connection(H11Protocol):
+    """A connection that is given up when it has brought no whole head of a request, or not taken its answer, in time.
+
+    A request that has begun has the app's own limits.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+        else:
+            self._wait_for_request()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._wait_for_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._deadline:
+            self._deadline.cancel()
+
+    def _wait_for_request(self) -> None:
+        if self._deadline:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(SILENCE_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()  # `close` would wait until everything written is taken
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises UsageError where that cannot be."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family, backlog=MAX_CONNECTIONS)
+    except (socket.gaierror, UnicodeError):
+        raise UsageError(f"--host {host}: there is no such address; 127.0.0.1 is this machine alone") from None
+    except OSError as error:
+        way_out = {
+            errno.EADDRINUSE: "another program listens there; choose another --port, or 0 for any that is free",
+            errno.EACCES: "ports below 1024 need more rights; choose another --port",
+            errno.EADDRNOTAVAIL: "the address is not this machine's; choose another --host",
+        }.get(error.errno or 0, error.strerror)
+        raise UsageError(f"cannot listen on {host}, port {port}: {way_out}") from None
+
+
+def address_of(listener: socket.socket) -> str:
+    """The URL under which a listening socket is reached from this machine."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_open(listener: socket.socket) -> bool:
+    """Whether other machines can reach a listening socket."""
+    return not ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+def server_for(app: Starlette) -> uvicorn.Server:
+    """A server for sockets of `listen`. `run` ends on Ctrl-C, with KeyboardInterrupt, and on SIGTERM."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level="error",  # what strangers send wrong is answered, not printed
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=STOPPING_SECONDS,
+        )
+    )
