@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,8 +17,16 @@ from safetensors.torch import load_file
 
 from command_line import Convolve, assert_refused
 from convolve.data import fitting
+from convolve.data.streaming import Streamed
+from convolve.data.table import Table
+from convolve.errors import InterruptedTraining
+from convolve.formats.decode import decode_image
 from convolve.model import load
-from convolve.transforms.preprocess import fit_image
+from convolve.recipe import with_values
+from convolve.recipes import load_recipe
+from convolve.run import train as run_recipe
+from convolve.training import loop
+from convolve.transforms.preprocess import Preprocess, fit_image
 
 CLASSES = {"blue": (200, 60, 40), "green": (40, 180, 60), "rød": (30, 50, 190)}
 SETTINGS = ("model.variant=tiny", "run.epochs=2", "run.global_batch_size=16", "run.threads=1", "run.precision=fp32")
@@ -39,6 +50,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = np.clip(np.array(colour) + rng.normal(0, 30, 3) + noise, 0, 255).astype(np.uint8)
             (folder / name / f"{number}.jpg").write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
     return folder
+
+
+def all_fitted(photos: Path, want: Preprocess) -> np.ndarray:
+    files = sorted(photos.rglob("*.jpg"))
+    return np.stack([fit_image(decode_image(file.read_bytes(), file), want)[0] for file in files])
 
 
 def train(convolve: Convolve, photos: Path, out: Path, *words: str) -> str:
@@ -72,7 +88,7 @@ def test_the_mean_is_that_of_the_training_images(run: Path, photos: Path) -> Non
     preprocess = load(run).preprocess
     mean_CHW = preprocess.mean_image_CHW
     assert mean_CHW is not None
-    everything = [fit_image(cv2.imread(str(file)), preprocess)[0] for file in sorted(photos.rglob("*.jpg"))]
+    everything = all_fitted(photos, preprocess)
     assert len(everything) == 120
     start = json.loads((run / "start.json").read_text())
     assert (start["train_samples"], start["test_samples"]) == (96, 24)
@@ -117,9 +133,8 @@ def test_views_stand_beside_the_single_one(run: Path, photos: Path, convolve: Co
 
 def test_two_views_are_the_mean_of_the_image_and_its_mirror(run: Path, photos: Path) -> None:
     model = load(run)
-    images = [fit_image(cv2.imread(str(file)), model.preprocess)[0] for file in sorted(photos.rglob("*.jpg"))]
-    images_NCHW = np.stack(images)
-    table = fitting.Table(torch.from_numpy(images_NCHW), torch.zeros(len(images), dtype=torch.int64))
+    images_NCHW = all_fitted(photos, model.preprocess)
+    table = Table(torch.from_numpy(images_NCHW), torch.zeros(len(images_NCHW), dtype=torch.int64))
     said = model.evaluate(model.fitted(table, 2), 2)
     mirrored = np.ascontiguousarray(images_NCHW[:, :, :, ::-1])
     expected_NK = (model.probabilities(images_NCHW) + model.probabilities(mirrored)) / 2
@@ -183,3 +198,56 @@ def test_damaged_photographs_are_named_all_at_once(photos: Path, convolve: Convo
     outcome = convolve("train", "cifar10-aug", "--data", copied, "--out", tmp_path / "run")
     assert_refused(outcome, 3, "images are damaged", "cut off here")
     assert outcome.err.count("blue") > 1
+
+
+def test_a_streamed_run_goes_on_in_the_middle_of_an_epoch(photos: Path, convolve: Convolve, tmp_path: Path) -> None:
+    recipe = with_values(load_recipe("cifar10-aug"), dict(word.split("=", 1) for word in (*SETTINGS, *FROM_FILES)))
+    recipe = with_values(recipe, {"run.checkpoint_seconds": "0.001"})
+
+    def stop(event: str, values: dict[str, Any]) -> None:
+        if event == "step" and values["samples_seen"] == 96 + 48:
+            raise KeyboardInterrupt
+
+    with pytest.raises(InterruptedTraining):
+        run_recipe(recipe, data=str(photos), out=tmp_path / "stopped", progress=stop)
+    steps: list[int] = []
+    run_recipe(
+        recipe, data=str(photos), out=tmp_path / "stopped",
+        progress=lambda event, values: steps.append(values["samples_seen"]) if event == "step" else None,
+    )  # fmt: skip
+    assert steps[0] == 96 + 48  # the checkpoint before that step is the newest
+    run_recipe(recipe, data=str(photos), out=tmp_path / "whole")
+    one, other = weights(tmp_path / "stopped"), weights(tmp_path / "whole")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(("data_seconds", "step_seconds"), [(0.1, 0.0), (0.0, 0.1)])
+def test_the_log_tells_who_waited_for_whom(
+    data_seconds: float,
+    step_seconds: float,
+    photos: Path,
+    convolve: Convolve,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Six batches an epoch, each of which takes 0.1 s to be read, or to be learned from."""
+    read, step = Streamed.batches, loop.train_step
+
+    def slow_batches(*arguments: Any) -> Iterator[Any]:
+        for batch in read(*arguments):
+            time.sleep(data_seconds)
+            yield batch
+
+    def slow_step(*arguments: Any) -> Any:
+        time.sleep(step_seconds)
+        return step(*arguments)
+
+    monkeypatch.setattr(Streamed, "batches", slow_batches)
+    monkeypatch.setattr(loop, "train_step", slow_step)
+    train(convolve, photos, tmp_path / "run", *FROM_FILES, "data.validation_fraction=0")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    waited = result["data_wait_fraction"] * result["train_seconds"]
+    if data_seconds:
+        assert waited > 2 * 6 * data_seconds * 0.3  # most of it, whatever the machine does besides
+    else:
+        assert result["train_seconds"] - waited > 2 * 6 * step_seconds * 0.99  # sleeping takes as long as it takes

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import cv2
@@ -135,7 +136,12 @@ def test_a_part_of_the_set_keeps_places_and_labels(folder: Path) -> None:
 
 def test_no_more_is_begun_than_asked_for() -> None:
     begun: list[int] = []
-    results = in_order(lambda number: begun.append(number) or number, range(100), threads=3, ahead=5)
+
+    def work(number: int) -> int:
+        begun.append(number)
+        return number
+
+    results = in_order(work, range(100), threads=3, ahead=5)
     assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
     results.close()
     assert len(begun) <= 9
@@ -151,13 +157,13 @@ def test_an_early_end_leaves_no_thread_behind(folder: Path) -> None:
 
 
 def test_prefetched_items_come_in_order_and_with_their_error() -> None:
-    def items() -> Iterator[int]:
+    def items() -> Generator[int, None, None]:
         yield from range(5)
         raise DataError("here")
 
     found: list[int] = []
     with pytest.raises(DataError, match="here"):
-        for item in prefetch(items(), ahead=2):  # type: ignore[arg-type]
+        for item in prefetch(items(), ahead=2):
             found.append(item)
     assert found == list(range(5))
 
@@ -165,12 +171,12 @@ def test_prefetched_items_come_in_order_and_with_their_error() -> None:
 def test_work_goes_on_while_an_item_is_in_use_but_not_too_far() -> None:
     begun = [threading.Event() for _ in range(4)]
 
-    def items() -> Iterator[int]:
+    def items() -> Generator[int, None, None]:
         for number, event in enumerate(begun):
             event.set()
             yield number
 
-    found = prefetch(items(), ahead=1)  # type: ignore[arg-type]
+    found = prefetch(items(), ahead=1)
     assert next(found) == 0
     assert begun[1].wait(60)
     assert not begun[2].is_set()
@@ -193,3 +199,18 @@ def test_jpegs_are_decoded_small_where_that_is_enough(tmp_path: Path) -> None:
             assert np.abs(decoded.squeeze().astype(float) - expected).mean() < 2
     png = cv2.imencode(".png", large)[1].tobytes()
     assert decode_image(png, "a", least=(1, 1)).shape == (240, 320, 3)  # OpenCV would only scale it, without care
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_map_files_in_the_order_of_cntks_reader(in_memory: bool, tmp_path: Path) -> None:
+    """Two sweeps over 20 images in batches of 4, as CNTK 2.7 delivered them (tests/golden/cntk_order)."""
+    golden = Path(__file__).parents[1] / "golden" / "cntk_order" / "images.json"
+    for number in range(20):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((4, 4), number, np.uint8))
+    (tmp_path / "map.txt").write_text("".join(f".../{number}.png\t0\n" for number in range(20)))
+    samples = fitted(pictures(tmp_path), Preprocess(1, 4, 4))
+    if in_memory:
+        samples = resident(samples, (1, 4, 4))
+    source = Batches(samples, 4, "cntk", (), mean=0.0, scale=1.0, seed=5)
+    batches = [images[:, 0, 0, 0].int().tolist() for epoch in range(2) for images, _ in source.epoch(epoch)]
+    assert batches == json.loads(golden.read_text())["seed0"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from convolve.errors import UsageError
 from convolve.transforms.batch import augment, fits_batches
@@ -30,7 +31,7 @@ def images() -> torch.Tensor:
     return torch.randint(0, 256, (6, 3, 9, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def one(images_NCHW: torch.Tensor, number: int) -> np.ndarray:
+def one(images_NCHW: torch.Tensor, number: int) -> NDArray[np.uint8]:
     """Image `number` as (H, W, C)."""
     return np.ascontiguousarray(images_NCHW[number].numpy().transpose(1, 2, 0))
 
@@ -116,9 +117,10 @@ def test_a_chain_does_one_thing_after_the_other(images: torch.Tensor) -> None:
     image = one(images, 0)
     transforms = (Pad(2, 7), Crop("randomside", crop_width=8, crop_height=8), Flip(1.0), Scale(5, 4))
     rng = np.random.default_rng(5)
-    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), constant_values=7)
+    padded: NDArray[np.uint8] = np.pad(image, ((2, 2), (2, 2), (0, 0)), constant_values=7)
     box = draw_crop(transforms[1], 13, 16, rng)
-    expected = transform_image(np.ascontiguousarray(apply_crop(padded, box)[:, ::-1]), (Scale(5, 4),), rng)
+    mirrored: NDArray[np.uint8] = np.ascontiguousarray(apply_crop(padded, box)[:, ::-1])
+    expected = transform_image(mirrored, (Scale(5, 4),), rng)
     np.testing.assert_array_equal(transform_image(image, transforms, np.random.default_rng(5)), expected)
     assert expected.shape == (4, 5, 3) and size_after(transforms, (9, 12)) == (4, 5)
 
@@ -146,7 +148,8 @@ def test_batch_transforms_cannot_come_first() -> None:
     ("crop", "varies"),
     [
         (Crop(), False), (RANDOM, False), (VARIES, True), (Crop(side_ratio=(0.5, 1.0)), False),
-        (Crop(side_ratio=(0.5, 1.0), jitter_type="uniratio"), True), (Crop(side_ratio=(0.6,), aspect_ratio=(0.5,)), True),
+        (Crop(side_ratio=(0.5, 1.0), jitter_type="uniratio"), True),
+        (Crop(side_ratio=(0.6,), aspect_ratio=(0.5,)), True),
         (Crop(side_ratio=(0.8,), jitter_type="uniratio"), False),
         (Crop(crop_width=4, crop_height=4, aspect_ratio=(0.5,)), False),
     ],

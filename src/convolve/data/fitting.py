@@ -14,7 +14,7 @@ from convolve.transforms.preprocess import Preprocess
 from convolve.transforms.views import require_views, views_of
 
 RESIDENT_BYTES = 1 << 31  # of one part of a data set; what is larger is read anew in each epoch
-_MEAN_IMAGES = 10_000  # of a set that is not resident: the mean is then known to half a grey level
+_MEAN_IMAGES = 10_000  # of a set that is not resident: with pixels that deviate by 64, the mean is known to 0.64
 
 
 def fitted(pictures: Pictures, want: Preprocess, views: int = 1, least: Size | None = None) -> Samples:
@@ -45,7 +45,7 @@ def mean_image(samples: Samples) -> NDArray[np.float32]:
     numbers_N = np.arange(len(samples))
     if not isinstance(samples, Table):
         numbers_N = numbers_N[:: max(1, len(samples) // _MEAN_IMAGES)]
-    total_CHW = 0.0  # whole numbers below 2^53: exact
+    total_CHW: NDArray[np.float64] = np.zeros(1)  # whole numbers below 2^53: exact
     for images_NCHW, _ in samples.batches(numbers_N, 1000):
         total_CHW = total_CHW + images_NCHW.sum(0).double().numpy()
     return (total_CHW / len(numbers_N)).astype(np.float32)

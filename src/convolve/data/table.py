@@ -59,7 +59,7 @@ class Table:
         del epoch
         order = torch.from_numpy(np.ascontiguousarray(order_N)).to(self.images_NCHW.device)
         for chosen in order.split(batch_size):
-            yield self.images_NCHW[chosen], self.labels_N[chosen]
+            yield self.images_NCHW.index_select(0, chosen), self.labels_N[chosen]  # a tenth of the time of [chosen]
 
 
 @dataclass(frozen=True)

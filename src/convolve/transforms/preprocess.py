@@ -125,6 +125,7 @@ def fit_size(image_HWC: Image, want: Preprocess) -> Image:
 
 def planes(image_HWC: Image, channels: int) -> Image:
     """An image, grey or BGR, as one grey plane or three of red, green and blue: (C, H, W), contiguous."""
+    ordered: NDArray[Any]
     if channels == 1:
         ordered = image_HWC if image_HWC.shape[2] == 1 else cv2.cvtColor(image_HWC, cv2.COLOR_BGR2GRAY)[:, :, None]
     else:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from convolve.errors import UsageError
 from convolve.transforms.chain import apply_pad
@@ -31,7 +34,8 @@ def views_of(image_HWC: Image, want: Preprocess, count: int) -> Image:
     else:
         fitted = fit_size(image_HWC, want)
         views = [fitted, apply_flip(fitted, True)][:count]
-    return np.stack([planes(view_HWC, want.channels) for view_HWC in views])
+    views_VCHW: list[NDArray[Any]] = [planes(view_HWC, want.channels) for view_HWC in views]
+    return np.stack(views_VCHW)
 
 
 def require_views(want: Preprocess, count: int) -> None:

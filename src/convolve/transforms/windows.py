@@ -40,12 +40,17 @@ def draw_windows(spec: Crop, count: int, height: int, width: int, rng: np.random
 
 
 def cut_windows(images_NCHW: torch.Tensor, windows: Windows) -> torch.Tensor:
-    """The pixels inside each window, mirrored where it says so: one copy out of all the windows of the batch."""
-    device = images_NCHW.device
-    windows_NCYXHW = images_NCHW.unfold(2, windows.height, 1).unfold(3, windows.width, 1)  # a view; Y, X: places
-    top_N, left_N = (torch.from_numpy(place_N).to(device) for place_N in (windows.top_N, windows.left_N))
-    cut_NCHW = windows_NCYXHW[torch.arange(len(images_NCHW), device=device), :, top_N, left_N]
-    return apply_mirrors(cut_NCHW, windows.mirrored_N) if windows.mirrored_N.any() else cut_NCHW
+    """The pixels inside each window, mirrored where it says so. Copying window by window takes half of a gather's time.
+
+    The images are in the processor's memory.
+    """
+    count, channels, _, _ = images_NCHW.shape
+    cut_NCHW = torch.empty((count, channels, windows.height, windows.width), dtype=images_NCHW.dtype)
+    choices = zip(windows.left_N.tolist(), windows.top_N.tolist(), windows.mirrored_N.tolist(), strict=True)
+    for cut_CHW, image_CHW, (left, top, mirrored) in zip(cut_NCHW.numpy(), images_NCHW.numpy(), choices, strict=True):
+        window_CHW = image_CHW[:, top : top + windows.height, left : left + windows.width]
+        cut_CHW[...] = window_CHW[:, :, ::-1] if mirrored else window_CHW
+    return cut_NCHW
 
 
 def draw_mirrors(spec: Flip, count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
