@@ -18,6 +18,9 @@ from convolve.data.image_files import read_images
 from convolve.data.pictures import Batch, Pictures, Samples
 from convolve.data.table import Table
 from convolve.errors import UnsupportedError, UsageError
+from convolve.export import export
+from convolve.export.onnx import OnnxNetwork, is_onnx
+from convolve.export.parity import Parity
 from convolve.importers.build import build
 from convolve.importers.classifier import reshaped_image
 from convolve.importers.graph import Graph
@@ -29,6 +32,7 @@ from convolve.transforms.batch import mean_of, normalize
 from convolve.transforms.preprocess import ChannelOrder, Preprocess, fit_image
 
 # Legend: N images, C channels, H rows, W columns, K classes.
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -43,12 +47,13 @@ class Prediction:
 class Model:
     """`module` maps normalized images_NCHW to logits_NK; `preprocess` says how an image becomes one of them.
 
-    `architecture` is one of our networks or an imported graph. `node` names the layer that `module` stops at, where
-    that is not the last one: such a model gives features and cannot be saved.
+    `architecture` is one of our networks or an imported graph; None: an exported file, which can only be asked. `node`
+    names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
+    saved.
     """
 
     module: nn.Module
-    architecture: Architecture
+    architecture: Architecture | None
     preprocess: Preprocess
     class_names: tuple[str, ...]
     data_name: str = ""
@@ -144,10 +149,30 @@ class Model:
 
     def save(self, folder: Path) -> None:
         """Write the model folder, atomically file by file."""
+        write_model(folder, self.module, self._whole(), self.preprocess, self._about)
+
+    def export(self, path: str | Path, *, with_preprocessing: bool = False) -> Parity:
+        """Write the model for other runtimes, as `path` ends: ONNX (.onnx) or a torch.export program (.pt2).
+
+        The file takes normalized images_NCHW; `with_preprocessing`, uint8 images_NHWC of the model's size, grey or
+        RGB. It is run and compared with this model first: one that answers otherwise raises ConvolveError, and
+        nothing is written. An older file at `path` is replaced.
+        """
+        self._whole()
+        self.require_images()
+        return export(self.module, self.preprocess, self._about, Path(path), with_preprocessing)
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        return {"class_names": list(self.class_names), "data": self.data_name, "trained": self.trained}
+
+    def _whole(self) -> Architecture:
+        """The architecture of a model that can be written; UsageError for one that cannot."""
         if self.node:
             raise UsageError(f"a model that stops at {self.node} gives features, no classes; save the whole one")
-        about = {"class_names": list(self.class_names), "data": self.data_name, "trained": self.trained}
-        write_model(folder, self.module, self.architecture, self.preprocess, about)
+        if self.architecture is None:
+            raise UsageError("an exported file cannot be written in another form; give the model that it was made from")
+        return self.architecture
 
     def _images(self, paths: Sequence[str | Path]) -> tuple[list[str], list[str], np.ndarray]:
         """(names, what was done to each, images_NCHW uint8)."""
@@ -167,13 +192,17 @@ class Model:
 
 
 def load(path: str | Path, asked: Asked | None = None, node: str | None = None) -> Model:
-    """Open a model folder, the model of a run folder, or a CNTK model, v1 or v2, recognised by its content.
+    """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, or an ONNX file that we exported.
+
+    Files are recognised by their content.
 
     `asked` adds what the model does not say itself. With `node`, the model gives the features of that inner layer.
     """
     path, asked = Path(path), asked or Asked()
     if is_foreign(path):
         model = _import(path, asked, node)
+    elif is_onnx(path):
+        model = _open_exported(path, asked, node)
     else:
         model = _open_folder(path, asked)
         model = model.cut(node) if node else model
@@ -196,6 +225,18 @@ def _open_folder(path: Path, asked: Asked) -> Model:
     names = about["class_names"] if asked.labels is None else class_names(len(about["class_names"]), asked.labels)
     model = Model(module, architecture, preprocess, names, about["data"], about["trained"])
     return model.for_images(asked.image_shape_CHW) if asked.image_shape_CHW else model
+
+
+def _open_exported(path: Path, asked: Asked, node: str | None) -> Model:
+    if node or replace(asked, labels=None) != Asked():
+        raise UsageError(
+            f"{path} is an exported file and used as it is: --output, --mean and their like are for the model that it "
+            "was made from"
+        )
+    network = OnnxNetwork(path)
+    about = network.about
+    names = about.class_names if asked.labels is None else class_names(len(about.class_names), asked.labels)
+    return Model(network, None, about.preprocess, names, about.data_name, about.trained)
 
 
 def _unlabelled(images_NCHW: np.ndarray) -> Table:

@@ -10,13 +10,21 @@ import typer
 from convolve.cli import asked as options
 from convolve.errors import UsageError, unknown_name
 
-TARGETS = ("convolve",)
+# Form -> the ending of its file; a convolve model is a folder of any name.
+TARGETS = {"convolve": "", "onnx": ".onnx", "exported-program": ".pt2"}
 
 
 def convert(
     model: Annotated[Path, typer.Argument(help="A CNTK model, a model folder or a run folder.")],
-    to: Annotated[str, typer.Option(help="The form to write: convolve.", metavar="FORM")],
-    out: Annotated[Path, typer.Option(help="Where to write it.")],
+    to: Annotated[str, typer.Option(help="The form to write: convolve, onnx or exported-program.", metavar="FORM")],
+    out: Annotated[Path, typer.Option(help="Where to write it: a folder, a file.onnx or a file.pt2.")],
+    with_preprocessing: Annotated[
+        bool,
+        typer.Option(
+            "--with-preprocessing",
+            help="Let the exported file take uint8 images (N, H, W, C), grey or RGB, and subtract and scale by itself.",
+        ),
+    ] = False,
     output: Annotated[
         str | None, typer.Option(metavar="NODE", help="The class scores, where the file has several outputs.")
     ] = None,
@@ -29,18 +37,34 @@ def convert(
 ) -> None:
     """Write a model in another form, with its preprocessing and class names.
 
-    Example: convolve convert AlexNet_ImageNet_CNTK.model --to convolve --out alexnet
+    An exported file is run and compared with the model; one that answers otherwise is not written.
+
+    Example: convolve convert runs/mnist --to onnx --out mnist.onnx
     """
-    if to not in TARGETS:
-        raise UsageError(f"--to: {unknown_name('form', to, TARGETS)}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} exists already; choose another --out")
+    _check(to, out, with_preprocessing)
 
     from convolve.model import load
 
     opened = load(model, options.asked(preset, mean, channel_order, scale, labels, image_shape, output))
-    opened.save(out)
-    print(
-        f"{out}: {sum(p.numel() for p in opened.module.parameters()):,} parameters, {len(opened.class_names)} classes"
-    )
-    print(f"the network sees {opened.preprocess}")
+    compared = ""
+    if to == "convolve":
+        opened.save(out)
+    else:
+        compared = str(opened.export(out, with_preprocessing=with_preprocessing))
+    parameters = sum(p.numel() for p in opened.module.parameters())
+    print(f"{out}: {parameters:,} parameters, {len(opened.class_names)} classes")
+    print(f"the network sees {opened.preprocess}{', inside the file' if with_preprocessing else ''}")
+    if compared:
+        print(compared)
+
+
+def _check(to: str, out: Path, with_preprocessing: bool) -> None:
+    """What can be refused before the model is read."""
+    if to not in TARGETS:
+        raise UsageError(f"--to: {unknown_name('form', to, TARGETS)}")
+    if to != "convolve" and out.suffix != TARGETS[to]:
+        raise UsageError(f"--to {to} writes a file whose name ends in {TARGETS[to]}, got --out {out}")
+    if to == "convolve" and with_preprocessing:
+        raise UsageError("--with-preprocessing is for onnx and exported-program; a convolve model has it beside it")
+    if out.exists() and (to != "convolve" or not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} exists already; choose another --out")

@@ -1,0 +1,93 @@
+"""Models for other runtimes. A file gets its name only after it was run and agreed with its source.
+
+    inputs.py            the two ways in, normalized or plain pixels, and the images that files are compared on
+    exported_program.py  a module traced by torch.export; .pt2 files
+    onnx.py              ONNX files, made by torch's exporter and run by onnxruntime
+    about.py             what both say of themselves: class names, preprocessing, names and shapes of input and output
+    parity.py            the comparison, and where a difference begins
+
+Nothing here imports `model.py`, so that `Model.export` can be a method.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from convolve.atomic import replacing
+from convolve.errors import UsageError
+from convolve.export import exported_program, onnx
+from convolve.export.about import describe
+from convolve.export.inputs import PixelsIn, as_input, probe_images
+from convolve.export.parity import Parity, Runner, Values, compare
+from convolve.transforms.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Form:
+    """A kind of file: what it needs, how it is written, how it is run, and what it computes on the way."""
+
+    ending: str
+    check_packages: Callable[[], None]
+    write: Callable[[ExportedProgram, dict[str, Any], Path], None]
+    runner: Callable[[Path], Runner]
+    values: Callable[[Path, torch.Tensor], Values]
+
+
+FORMS = {
+    "onnx": Form(".onnx", onnx.check_packages, onnx.write, onnx.runner, onnx.values),
+    "exported-program": Form(
+        ".pt2", lambda: None, exported_program.write, exported_program.runner, exported_program.values
+    ),
+}
+
+
+def form_of(path: Path) -> Form:
+    """The form that the ending of `path` stands for."""
+    for form in FORMS.values():
+        if path.suffix == form.ending:
+            return form
+    endings = ", ".join(f"{form.ending} ({name})" for name, form in FORMS.items())
+    raise UsageError(f"{path}: the ending says what is written, and must be one of {endings}")
+
+
+def export(
+    module: nn.Module, preprocess: Preprocess, about: dict[str, Any], path: Path, with_preprocessing: bool
+) -> Parity:
+    """Write `module`, images_NCHW -> logits_NK, to `path`, with the plain values `about` in its metadata.
+
+    With `with_preprocessing` the file takes uint8 images_NHWC, grey or RGB, and does the arithmetic of `preprocess`
+    itself. Raises UnsupportedError for what the form cannot say, ConvolveError where the file answers otherwise than
+    the module; then nothing is written.
+    """
+    form = form_of(path)
+    form.check_packages()
+    source = copy.deepcopy(module).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    source.requires_grad_(False).eval()
+    network = PixelsIn(source, preprocess) if with_preprocessing else source
+    images_NCHW = probe_images(preprocess.shape_CHW, len(about["class_names"]))
+    with replacing(path) as temporary:
+        temporary.touch()  # where nothing can be written, this fails before the work
+        program = exported_program.trace(network, as_input(images_NCHW[:2], preprocess, with_preprocessing))
+        form.write(program, describe(preprocess, about, with_preprocessing), temporary)
+
+        def located(inputs: torch.Tensor) -> tuple[Values, Values]:
+            return exported_program.values_of(program, inputs), form.values(temporary, inputs)
+
+        batches = (
+            (as_input(images, preprocess, False), as_input(images, preprocess, with_preprocessing))
+            for images in _of_many_sizes(images_NCHW)
+        )
+        return compare(path, source, form.runner(temporary), batches, located)
+
+
+def _of_many_sizes(images_NCHW: torch.Tensor) -> list[torch.Tensor]:
+    """Batches of 1, of 2, and larger ones: the size is free in every file."""
+    return [images_NCHW[:1], images_NCHW[1:3], *images_NCHW[3:].split(16)]

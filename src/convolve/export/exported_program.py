@@ -1,0 +1,113 @@
+"""Modules traced by torch.export: programs of ATen operators, without Python, for PyTorch and its compilers."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.export import Dim, ExportedProgram
+
+from convolve.errors import UnsupportedError
+from convolve.export.about import KEY
+from convolve.export.parity import Runner, Values
+
+
+def trace(network: nn.Module, *examples: torch.Tensor) -> ExportedProgram:
+    """The network as a program for batches of any size. `examples` are its inputs, for a batch of two or more.
+
+    Raises UnsupportedError where what is computed depends on the batch's size or on the numbers themselves.
+    """
+    batch = Dim("N")
+    try:
+        with quiet():
+            return torch.export.export(network, examples, dynamic_shapes=tuple({0: batch} for _ in examples))
+    except Exception as error:  # torch has no common class for what it cannot trace
+        raise UnsupportedError(
+            f"torch.export cannot trace {_place(error)}: {first_sentence(error)}; --to convolve keeps the model"
+        ) from error
+
+
+def _place(error: Exception) -> str:
+    """The function of ours that could not be traced."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame.name for frame in frames if "convolve" in Path(frame.filename).parts and frame.name != trace.__name__]
+    return ours[-1] if ours else "the network for batches of any size"
+
+
+def first_sentence(error: BaseException) -> str:
+    """The beginning of torch's explanations, which fill pages."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.split(r"[.!] |\s\(", line)[0].rstrip(".!")[:200]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what torch tells the developers of exporters: warnings, deprecations in its own code, partial graphs."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def write(program: ExportedProgram, about: dict[str, Any], path: Path) -> None:
+    text = json.dumps(about, ensure_ascii=False)
+    with path.open("wb") as file:  # by name, torch would want the ending .pt2
+        torch.export.save(program, file, extra_files={f"{KEY}.json": text})
+
+
+def _read(path: Path) -> ExportedProgram:
+    """For files that this process wrote: torch unpickles parts of them."""
+    with path.open("rb") as file:
+        return torch.export.load(file)
+
+
+def runner(path: Path) -> Runner:
+    network = _read(path).module()
+
+    def run(inputs: torch.Tensor) -> np.ndarray:
+        with torch.no_grad():
+            result: np.ndarray = network(inputs).numpy()
+        return result
+
+    return run
+
+
+def values(path: Path, inputs: torch.Tensor) -> Values:
+    return values_of(_read(path), inputs)
+
+
+def values_of(program: ExportedProgram, inputs: torch.Tensor) -> Values:
+    """What every operator of the program computes, in order, by its name; where it stands in a layer, with that."""
+    recorder = _Recorder(program.module())
+    with torch.no_grad():
+        recorder.run(inputs)
+    return recorder.values
+
+
+class _Recorder(fx.Interpreter):
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.values: Values = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.op == "call_function" and isinstance(result, torch.Tensor):
+            stack = list(n.meta.get("nn_module_stack", {}).values())
+            self.values[n.name] = (stack[-1][0] if stack else "", result.numpy())
+        return result

@@ -1,0 +1,68 @@
+"""What goes into an exported network: normalized images or plain pixels, and the images that files are compared on.
+
+Legend: N images, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import numpy as np
+import torch
+from torch import nn
+
+from convolve.data.locate import SAMPLE
+from convolve.data.sources import fitting, open_data
+from convolve.errors import MissingDataError
+from convolve.transforms.batch import mean_of, normalize
+from convolve.transforms.preprocess import Preprocess
+
+NOISY, NATURAL = 16, 16  # images: enough to see a difference, quick enough for a VGG-16
+
+
+class PixelsIn(nn.Module):
+    """uint8 images_NHWC, grey or RGB, -> what `network` says of them once they are normalized."""
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.as_tensor(mean_of(preprocess)))
+        self._scale, self._bgr = preprocess.scale, preprocess.channel_order == "bgr"
+
+    def forward(self, images_NHWC: torch.Tensor) -> torch.Tensor:
+        images_NCHW = normalize(images_NHWC.permute(0, 3, 1, 2), self.mean, self._scale, self._bgr)
+        logits_NK: torch.Tensor = self.network(images_NCHW)
+        return logits_NK
+
+
+def as_input(images_NCHW: torch.Tensor, preprocess: Preprocess, with_preprocessing: bool) -> torch.Tensor:
+    """uint8 pixels, grey or in RGB planes, as the file takes them."""
+    if with_preprocessing:
+        return images_NCHW.permute(0, 2, 3, 1).contiguous()
+    return normalize(images_NCHW, mean_of(preprocess), preprocess.scale, preprocess.channel_order == "bgr").contiguous()
+
+
+def probe_images(shape_CHW: tuple[int, int, int], classes: int) -> torch.Tensor:
+    """uint8 images_NCHW: noise, then real ones where the package has such, else ones that look natural."""
+    rng = np.random.default_rng(0)
+    noise = torch.from_numpy(rng.integers(0, 256, (NOISY, *shape_CHW), dtype=np.uint8))
+    name = fitting(shape_CHW, classes)
+    with suppress(MissingDataError):  # not every data set has a sample
+        if name:
+            return torch.cat([noise, open_data(name, SAMPLE).test.images_NCHW.reshape(-1, *shape_CHW)])
+    return torch.cat([noise, torch.from_numpy(natural_images(NATURAL, shape_CHW, rng))])
+
+
+def natural_images(count: int, shape_CHW: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+    """Random uint8 images_NCHW with the statistics of photographs.
+
+    Amplitudes fall as 1 / frequency (D. J. Field, 1987), and the colours go mostly together.
+    """
+    channels, height, width = shape_CHW
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+    size = (count, channels, *frequency.shape)
+    spectrum = (rng.normal(size=size) + 1j * rng.normal(size=size)) / np.maximum(frequency, 1 / max(height, width))
+    planes = np.fft.irfft2(spectrum, s=(height, width))
+    planes = 0.8 * planes.mean(1, keepdims=True) + 0.2 * planes
+    planes /= planes.std(axis=(1, 2, 3), keepdims=True) + 1e-12
+    return (118 + 55 * planes).clip(0, 255).astype(np.uint8)

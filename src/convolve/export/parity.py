@@ -1,0 +1,92 @@
+"""Whether an exported file answers as its source does, and where it begins to differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from convolve.errors import ConvolveError
+
+# Of the largest score, or of 1 where all are smaller: beyond what the order of additions explains in float32.
+TOLERANCE = 1e-4
+
+Runner = Callable[[torch.Tensor], np.ndarray]
+Values = dict[str, tuple[str, np.ndarray]]  # name of a value -> (layer that it belongs to, numbers)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """An exported file and its source agree: how many images were compared, and the largest difference of a score."""
+
+    images: int
+    worst: float
+
+    def __str__(self) -> str:
+        return f"run on {self.images:,} images: the same first class on each, scores within {self.worst:.2g}"
+
+
+def compare(
+    path: Path,
+    source: nn.Module,
+    run: Runner,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    located: Callable[[torch.Tensor], tuple[Values, Values]],
+) -> Parity:
+    """Compare on `batches` of (input of `source`, input of the file).
+
+    Raises ConvolveError, with the first place where `located` (what the traced source and the file compute on the way)
+    differs, if a score is off by more than `TOLERANCE` or another class comes first.
+    """
+    seen, worst = 0, 0.0
+    for for_source, for_file in batches:
+        with torch.no_grad():
+            expected_NK = source(for_source).numpy()
+        got_NK = run(for_file)
+        if fault := disagreement(expected_NK, got_NK):
+            place = first_difference(*located(for_file))
+            raise ConvolveError(
+                f"{path} is not written, since it would answer otherwise than its source: {fault} in images "
+                f"{seen + 1} to {seen + len(expected_NK)}; {place}. Please report it"
+            )
+        seen += len(expected_NK)
+        worst = max(worst, float(_distance(expected_NK, got_NK).max()))
+    return Parity(seen, worst)
+
+
+def disagreement(expected_NK: np.ndarray, got_NK: np.ndarray) -> str:
+    """What is wrong with `got_NK`, in words; empty if nothing is."""
+    if expected_NK.shape != got_NK.shape:
+        return f"scores of shape {got_NK.shape} instead of {expected_NK.shape}"
+    if not close(expected_NK, got_NK):
+        return f"a score is off by {_distance(expected_NK, got_NK).max():.3g}"
+    other_N = expected_NK.argmax(1) != got_NK.argmax(1)
+    return f"another class comes first {other_N.sum()} times" if other_N.any() else ""
+
+
+def first_difference(expected: Values, got: Values) -> str:
+    """The first value that is in both and differs, in words."""
+    for name, (layer, numbers) in expected.items():
+        other = got.get(name, ("", numbers))[1]
+        if other.shape == numbers.shape and not close(numbers, other):
+            return f"the first difference is in {name}" + (f" (layer {layer})" if layer else "")
+    return "no single operator differs"
+
+
+def close(expected: np.ndarray, got: np.ndarray) -> bool:
+    finite = np.abs(expected[np.isfinite(expected)])
+    return bool((_distance(expected, got) <= TOLERANCE * finite.max(initial=1.0)).all())
+
+
+def _distance(expected: np.ndarray, got: np.ndarray) -> np.ndarray:
+    """|expected - got|; 0 where both are the same infinity or no number, infinite where only one of them is."""
+    expected, got = expected.astype(np.float64), got.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        distance = np.where(expected == got, 0.0, np.abs(expected - got))
+    distance[np.isnan(expected) & np.isnan(got)] = 0.0
+    distance[np.isnan(expected) != np.isnan(got)] = np.inf
+    return distance
