@@ -10,7 +10,8 @@ from convolve.cli import main
 from convolve.errors import ConvolveError, UsageError
 from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, steps_text, to_mapping, with_values
 from convolve.recipes import RECIPES, load_recipe
-from convolve.transforms.spec import Shift
+from convolve.transforms.image_spec import Colour, Crop, Flip, Intensity, Scale
+from convolve.transforms.spec import Pad, Shift
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -108,3 +109,47 @@ def test_steps_text_is_read_back() -> None:
     values = (0.0, 0.0, 1024.0)
     assert steps_text(values) == "0*2:1024"
     assert with_values(Recipe("a"), {"model.dropout": steps_text((0.0, 0.5))}).model.dropout == (0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('[{"kind": "pad", "pixels": 4, "value": 128}]', (Pad(4, 128),)),
+        ('[{"kind": "crop", "side_ratio": 0.8, "hflip": false}]', (Crop(side_ratio=(0.8,), hflip=False),)),
+        ('[{"kind": "crop", "side_ratio": "0.8", "hflip": null}]', (Crop(side_ratio=(0.8,)),)),
+        ('[{"kind": "crop", "area_ratio": "0.5:1", "jitter_type": "uniratio"}]',
+         (Crop(area_ratio=(0.5, 1.0), jitter_type="uniratio"),)),
+        ('[{"kind": "scale", "width": 8, "height": 9, "scale_mode": "pad", "pad_value": 0}]',
+         (Scale(8, 9, scale_mode="pad", pad_value=0),)),
+        ('[{"kind": "crop", "area_ratio": [0.5, 1]}, {"kind": "flip", "probability": 0.2}]',
+         (Crop(area_ratio=(0.5, 1.0)), Flip(0.2))),
+        ('[{"kind": "colour", "brightness_radius": 0.3}, {"kind": "intensity", "file": "a.xml"}]',
+         (Colour(0.3), Intensity("a.xml"))),
+    ],
+)  # fmt: skip
+def test_transforms_of_images(text: str, value: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = with_values(load_recipe("cifar10-aug"), {"data.train_transforms": text, "data.mean_image": "m.xml"})
+    assert recipe.data.train_transforms == value
+    assert from_mapping(json.loads(json.dumps(to_mapping(recipe)))) == recipe
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(to_mapping(recipe)))
+    assert main(["show", str(tmp_path / "r.yaml")]) == 0
+    (tmp_path / "shown.yaml").write_text(capsys.readouterr().out)
+    assert load_recipe(str(tmp_path / "shown.yaml")) == recipe
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "message"),
+    [
+        ("data.train_transforms", '[{"kind": "crop", "side_ratio": 1.5}]', r"crop\.side_ratio must be one number"),
+        ("data.train_transforms", '[{"kind": "crop", "crop_typ": "center"}]', r"did you mean 'crop_type'"),
+        ("data.train_transforms", '[{"kind": "crop", "crop_type": "multiview10"}]', "--views 10"),
+        ("data.train_transforms", '[{"kind": "scale"}]', r"scale\.width must be in 1\.\."),
+        ("data.train_transforms", '[{"kind": "pad", "value": 256}]', r"pad\.value must be in 0\.\.255"),
+        ("data.side_ratio", "0.5", r"data\.side_ratio needs data\.resize=fill"),
+        ("data.image_size", "-1", r"data\.image_size must be in"),
+        ("data.mean_image_layout", "rgb", r"data\.mean_image_layout: unknown value"),
+    ],
+)
+def test_image_fields_that_are_refused(setting: str, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        with_values(load_recipe("cifar10-aug"), {setting: text})

@@ -106,7 +106,10 @@ def _show_recipe(what: str, as_json: bool) -> None:
 
     recipe = load_recipe(what)
     data = outline(recipe.data.name)
-    summary = summarize(build_model(recipe.model, data.shape_CHW, len(data.class_names)), data.shape_CHW)
+    channels, height, width = data.shape_CHW
+    size = recipe.data.image_size
+    shape_CHW = (channels, size or height, size or width)
+    summary = summarize(build_model(recipe.model, shape_CHW, len(data.class_names)), shape_CHW)
     if as_json:
         print(json.dumps(_summary_mapping(summary, data.class_names) | {"recipe": to_mapping(recipe)}, indent=2))
         return
@@ -130,10 +133,23 @@ def _recipe_text(recipe: Recipe) -> str:
 def _recipe_line(item: Field[Any], value: Any) -> str:
     from convolve.recipe import steps_text, to_mapping
 
-    numbers = isinstance(value, tuple) and value and all(isinstance(v, float) for v in value)
-    text = f"{item.name}: {json.dumps(steps_text(value) if numbers else to_mapping(value))}"
+    below = ""
+    if isinstance(value, tuple) and value and all(isinstance(v, float) for v in value):
+        text = f"{item.name}: {json.dumps(steps_text(value))}"
+    elif isinstance(value, tuple) and value:  # transforms, one a line
+        text, below = f"{item.name}:", "".join(f"\n    - {_transform_text(spec)}" for spec in value)
+    else:
+        text = f"{item.name}: {json.dumps(to_mapping(value))}"
     comment = item.metadata.get("comment", "")
-    return f"{text:<44}  # {comment}" if comment else text
+    return (f"{text:<44}  # {comment}" if comment else text) + below
+
+
+def _transform_text(spec: Any) -> str:
+    """A transform without the fields that are nothing by default."""
+    from convolve.recipe import to_mapping
+
+    default = {item.name: to_mapping(item.default) for item in fields(spec)}
+    return json.dumps({name: value for name, value in to_mapping(spec).items() if value or value != default.get(name)})
 
 
 def _show_schedule(what: str, as_json: bool) -> None:
