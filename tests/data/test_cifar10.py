@@ -28,7 +28,8 @@ from convolve.data import cifar10, ctf_table
 from convolve.data.cifar10 import load_cifar10
 from convolve.data.download import RemoteFile
 from convolve.data.locate import cache_folder
-from convolve.data.sources import DATASETS, outline
+from convolve.data.sources import DATASETS, open_data, outline
+from convolve.data.table import DataSet
 from convolve.errors import DataError, FormatError, MissingDataError
 from mirrors import mirror
 
@@ -69,7 +70,8 @@ BY_CLASS: dict[str, Callable[[Path], Path]] = {
 @pytest.mark.parametrize("form", [*IN_ORDER, *BY_CLASS])
 def test_every_form_holds_the_same_images(form: str, tmp_path: Path) -> None:
     where = (IN_ORDER | BY_CLASS)[form](tmp_path / "data")
-    data = load_cifar10(str(where))
+    data = open_data("cifar10", str(where))
+    assert isinstance(data, DataSet)
     for part, table in (("train", data.train), ("test", data.test)):
         images_NCHW, labels_N = samples(part)
         order_N = np.argsort(labels_N, kind="stable") if form in BY_CLASS else np.arange(len(labels_N))

@@ -18,8 +18,8 @@ from convolve.data.download import RemoteFile
 from convolve.errors import FormatError, UsageError
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.prepare.cifar10 import prepare_cifar10
-from dying import prepare_and_die
 from mirrors import mirror
+from preparations import prepare_and_die, state
 
 TOP_LEVEL = {
     "Train_cntk_text.txt", "Test_cntk_text.txt", "train", "test", "train_map.txt", "test_map.txt", "CIFAR-10_mean.xml",
@@ -29,12 +29,6 @@ TOP_LEVEL = {
 
 def prepare(source: Path, out: Path) -> list[str]:
     return list(prepare_cifar10(source, out))
-
-
-def state(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file of `folder` with its identity and its content."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): (path.stat().st_ino, path.read_bytes()) for path in files}
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from convolve.data.mnist import load_mnist
 from convolve.errors import ConvolveError, FormatError, UsageError
 from convolve.formats.idx import write_idx
 from convolve.prepare.mnist import prepare_mnist
-from dying import prepare_and_die
+from preparations import prepare_and_die, state
 
 SAMPLE = locate("mnist", "sample")
 TOP_LEVEL = {
@@ -22,12 +22,6 @@ TOP_LEVEL = {
 
 def prepare(source: Path, out: Path) -> list[str]:
     return list(prepare_mnist(source, out))
-
-
-def state(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file of `folder` with its identity and its content."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): (path.stat().st_ino, path.read_bytes()) for path in files}
 
 
 @pytest.fixture

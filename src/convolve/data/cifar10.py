@@ -12,8 +12,9 @@ import torch
 from convolve.data.ctf_table import read_ctf_table
 from convolve.data.download import Progress, RemoteFile, download
 from convolve.data.image_files import ENDINGS
-from convolve.data.labelled_images import ClassFolders, has_class_folders, read_class_folders, stream
+from convolve.data.labelled_images import ClassFolders, has_class_folders, on_disk, read_class_folders
 from convolve.data.locate import SAMPLE, cache_folder, locate
+from convolve.data.streaming import Streamed, naming
 from convolve.data.table import DataSet, Table
 from convolve.errors import DataError, MissingDataError
 from convolve.formats.archive import ByteReader
@@ -171,9 +172,7 @@ def _from_maps(folder: Path) -> DataSet:
 
 
 def _table(images: ClassFolders | ImageMap, fit: Callable[[np.ndarray], np.ndarray]) -> Table:
-    batches = [images_NCHW for images_NCHW, _ in stream(images, fit, 1000, grey=False)]
-    chunk_N = np.arange(len(images.labels_N)) if isinstance(images, ImageMap) else None  # as in CNTK's image reader
-    return Table(torch.cat(batches), torch.from_numpy(images.labels_N), chunk_N)
+    return Streamed(on_disk(images, images.labels_N), lambda image_HWC, _: fit(image_HWC)[None], grey=False).load()
 
 
 def _table_from_members(path: Path, members: dict[str, bytes], part: str) -> Table:
@@ -182,11 +181,8 @@ def _table_from_members(path: Path, members: dict[str, bytes], part: str) -> Tab
         raise MissingDataError(f"{path} has no pictures as {part}/<class>/...; pack them so, or give another archive")
     images_NCHW = np.empty((len(names), *_SHAPE_CHW), np.uint8)
     for image_CHW, name in zip(images_NCHW, names, strict=True):
-        image_HWC = decode_image(members[name], path / name)
-        try:
-            image_CHW[...] = _planes(image_HWC)
-        except DataError as error:
-            raise DataError(f"{path / name}: {error}") from None
+        with naming(str(path / name)):
+            image_CHW[...] = _planes(decode_image(members[name], path / name))
     labels_N = np.array([CLASS_NAMES.index(PurePosixPath(name).parts[-2]) for name in names])
     return Table(torch.from_numpy(images_NCHW), torch.from_numpy(labels_N))
 

@@ -1,4 +1,4 @@
-"""Preparations that die in the middle, as after kill -9 or in a power cut."""
+"""What preparations leave in their folder, and preparations that die in the middle, as after kill -9."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ def die_once(self, target):
 Path.replace = die_once
 list(getattr(import_module(f"convolve.prepare.{dataset}"), f"prepare_{dataset}")(Path(source), Path(out)))
 """
+
+
+def state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file of `folder` with its identity and its content."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): (path.stat().st_ino, path.read_bytes()) for path in files}
 
 
 def prepare_and_die(dataset: str, source: Path, out: Path, files: int) -> None:
