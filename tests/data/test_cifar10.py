@@ -296,6 +296,9 @@ def test_a_map_that_names_what_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "data" / "test" / "00001.png").unlink()
     with pytest.raises(DataError, match=r"test_map\.txt: line 2: .*00001\.png: No such file"):
         load_cifar10(str(tmp_path / "data"))
+    (tmp_path / "data" / "train" / "00000.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"train_map\.txt: line 1: .*00000\.png: the file is empty"):
+        load_cifar10(str(tmp_path / "data"))
 
 
 def test_a_packed_binary_file(tmp_path: Path) -> None:

@@ -163,8 +163,8 @@ def _from_batches(version: _Version, place: Path, contents: Mapping[str, bytes])
 def _from_maps(folder: Path) -> DataSet:
     """What CNTK's script writes has padded training pictures; recipes that want padding do it themselves."""
     train, test = (read_image_map(folder / name, len(CLASS_NAMES)) for name in (MAP_TRAIN, MAP_TEST))
-    with ByteReader() as reader:
-        first_HWC = decode_image(reader.read(train.location(0)), train.place(0))
+    with ByteReader() as reader, naming(train.place(0)):
+        first_HWC = decode_image(reader.read(train.location(0)), train.location(0))
     padded = first_HWC.shape[:2] == (_PADDED_SIDE, _PADDED_SIDE)
     source = f"CIFAR-10, map files in {folder}" + (", the padding of the training pictures taken off" if padded else "")
     tables = _table(train, _without_padding if padded else _planes), _table(test, _planes)
