@@ -21,6 +21,7 @@ from convolve.data.streaming import Streamed
 from convolve.data.table import Table
 from convolve.errors import InterruptedTraining
 from convolve.formats.decode import decode_image
+from convolve.formats.mean_xml import write_mean_xml
 from convolve.model import load
 from convolve.recipe import with_values
 from convolve.recipes import load_recipe
@@ -219,6 +220,25 @@ def test_a_streamed_run_goes_on_in_the_middle_of_an_epoch(photos: Path, convolve
     run_recipe(recipe, data=str(photos), out=tmp_path / "whole")
     one, other = weights(tmp_path / "stopped"), weights(tmp_path / "whole")
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_another_mean_image_is_refused_when_a_run_goes_on(photos: Path, convolve: Convolve, tmp_path: Path) -> None:
+    mean_HWC = np.random.default_rng(0).uniform(90, 110, (32, 32, 3)).astype(np.float32)
+    write_mean_xml(tmp_path / "mean.xml", mean_HWC, "planar_rgb")
+    setting = f"data.mean_image={tmp_path / 'mean.xml'}"
+    train(convolve, photos, tmp_path / "run", setting)
+    kept_CHW = load(tmp_path / "run").preprocess.mean_image_CHW
+    np.testing.assert_array_equal(kept_CHW, mean_HWC[:, :, ::-1].transpose(2, 0, 1))
+    train(convolve, photos, tmp_path / "scrambled", setting, "data.mean_image_layout=interleaved_bgr")
+    scrambled_CHW = load(tmp_path / "scrambled").preprocess.mean_image_CHW  # CNTK's reading of the same bytes
+    as_read_HWC = mean_HWC[:, :, ::-1].transpose(2, 0, 1).reshape(32, 32, 3)
+    np.testing.assert_array_equal(scrambled_CHW, as_read_HWC[:, :, ::-1].transpose(2, 0, 1))
+
+    (tmp_path / "run" / "result.json").unlink()
+    write_mean_xml(tmp_path / "mean.xml", mean_HWC + 1, "planar_rgb")
+    settings = [f"--set={word}" for word in (*SETTINGS, setting)]
+    outcome = convolve("train", "cifar10-aug", "--data", photos, "--out", tmp_path / "run", *settings)
+    assert_refused(outcome, 1, "the mean image (its fingerprint differs)")
 
 
 @pytest.mark.parametrize(("data_seconds", "step_seconds"), [(0.1, 0.0), (0.0, 0.1)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from torch import nn
 
 from convolve.atomic import replacing
 from convolve.data.own import OwnSet
-from convolve.data.resident import Batches
 from convolve.data.table import DataSet
 from convolve.environment import hardware, usable_cores, versions
 from convolve.errors import ModelError, ResumeRefusedError, UsageError
@@ -114,7 +114,7 @@ def assemble(
     network = given if given and imported else _network(recipe, dataset, feed.preprocess, given, from_model)
     module, batches = network.module, feed.batches
     to_channels_last(module.to(_device(run.device)))
-    start = _start(recipe, dataset, folder, from_model, module, batches)
+    start = _start(recipe, dataset, folder, from_model, module, feed)
     own_dropout = imported is not None and _has_rates(imported)
     if imported:
         for message in _not_used(imported, str(from_model), own_dropout):
@@ -213,13 +213,15 @@ def _start(
     folder: RunFolder,
     from_model: str | Path | None,
     module: nn.Module,
-    batches: Batches,
+    feed: Feed,
 ) -> dict[str, Any]:
     """start.json: what the unfinished run decided, if this is the same run; else the decisions of now, written down."""
     device = next(module.parameters()).device
+    mean_CHW = feed.preprocess.mean_image_CHW
     given = {
         "device": str(device), "from_model": str(from_model) if from_model else None,
         "data_fingerprint": dataset.fingerprint(),
+        "mean_image_sha256": None if mean_CHW is None else sha256(mean_CHW.tobytes()).hexdigest(),
     }  # fmt: skip
     if folder.resumes:
         start: dict[str, Any] = folder.read("start.json")
@@ -228,12 +230,12 @@ def _start(
         return start
     threads = recipe.run.threads or usable_cores()
     _prepare_torch(threads)
-    images_NCHW, _ = next(batches.epoch(0))
+    images_NCHW, _ = next(feed.batches.epoch(0))
     precision = choose_precision(recipe.run.precision, module, images_NCHW.to(device), device)
     start = given | {
         "recipe": recipe.name, "precision": precision.name, "precision_reason": precision.reason,
         "threads": threads, "data": dataset.source,
-        "train_samples": batches.samples, "test_samples": len(dataset.test),
+        "train_samples": feed.batches.samples, "test_samples": len(dataset.test),
         "parameters": sum(p.numel() for p in module.parameters()), "versions": versions(), "hardware": hardware(),
     }  # fmt: skip
     folder.clear()
@@ -253,8 +255,9 @@ def _refuse_changes(folder: RunFolder, recipe: Recipe, start: dict[str, Any], gi
     for key, name in (("device", "device"), ("from_model", "--from")):
         if start.get(key) != given[key]:
             changes.append(f"{name}: {start.get(key)} -> {given[key]}")
-    if start["data_fingerprint"] != given["data_fingerprint"]:
-        changes.append("the data (its fingerprint differs)")
+    for key, name in (("data_fingerprint", "the data"), ("mean_image_sha256", "the mean image")):
+        if start.get(key) != given[key]:
+            changes.append(f"{name} (its fingerprint differs)")
     if changes:
         raise ResumeRefusedError(
             f"{folder.path} holds an unfinished run with other settings: {'; '.join(changes)}; "

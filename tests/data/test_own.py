@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from convolve.data.own import find_parts, open_own, read_own
+from convolve.data.cifar10 import CLASS_NAMES
+from convolve.data.own import OwnSet, find_parts, open_own, read_own
 from convolve.data.sources import open_data
 from convolve.data.table import DataSet
 from convolve.errors import ConvolveError, DataError
@@ -120,6 +121,19 @@ def test_two_maps_without_names_count_their_classes_together(tmp_path: Path) -> 
     own = open_own(tmp_path)
     assert own.class_names == ("0", "1", "2", "3", "4") and own.numbered and not own.held_out
     assert own.train.chunk_N is not None and own.train.chunk_N.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("size", "own"), [((32, 32), False), ((32, 40), True)])
+def test_ten_classes_without_names_are_cifar10_only_at_its_size(
+    size: tuple[int, int], own: bool, tmp_path: Path
+) -> None:
+    for number in range(10):
+        write(tmp_path / f"{number}.png", number, size)
+    for name in ("train_map.txt", "test_map.txt"):
+        (tmp_path / name).write_text("".join(f".../{number}.png\t{number}\n" for number in range(10)))
+    found = open_data("cifar10", str(tmp_path))
+    assert isinstance(found, OwnSet) == own
+    assert found.class_names == (tuple("0123456789") if own else CLASS_NAMES)
 
 
 @pytest.mark.parametrize(
