@@ -5,4 +5,15 @@ syntax.py      the text of a network -> a typed tree, by grammar.lark
 evaluate.py    the tree -> values, lazily; library.bs holds the layers, natives.py and operators.py the rest
 network.py     the values -> operations, with nothing left to evaluate
 lower.py       the operations -> the neutral graph of all importers
+trained.py     the numbers of a model that CNTK trained from the same text
+job.py         everything else of a configuration: what is to be trained and tested, on which data, how
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def is_config(name: str) -> bool:
+    """Whether `name` is a BrainScript configuration, or several joined by `+`: files are told by their ending."""
+    return all(Path(part).suffix.lower() in (".cntk", ".config") for part in name.split("+"))

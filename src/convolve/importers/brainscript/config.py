@@ -45,7 +45,7 @@ class Block:
     """
 
     def __init__(self, name: str, bodies: Sequence[Text], parent: Block | None = None) -> None:
-        self.name, self.parent = name, parent
+        self.name, self.parent, self._bodies = name, parent, bodies
         self._asked: set[str] = set()
         self._read: set[str] = set()
         self._expanded: dict[str, Text] = {}
@@ -82,6 +82,11 @@ class Block:
         """Where the value of `key` stands."""
         value = self.find(key)
         return None if value is None else value.place(0)
+
+    @property
+    def here(self) -> Place:
+        """Where the block begins."""
+        return self._bodies[0].place(0)
 
     def text(self, key: str, default: str = "", inherit: bool = True) -> str:
         value = self._value(key, inherit)

@@ -39,8 +39,10 @@ def _operands(value: Value, other: Value) -> tuple[tuple[str, ...], tuple[str, .
         raise _misfit(value, other, f"one is {_kind(value)}, the other {_kind(other)}")
     if not isinstance(value, Node) or not isinstance(other, Node):
         return (), ()
-    if value.op != other.op or len(value.inputs) != len(other.inputs):
+    if value.op != other.op:
         raise _misfit(value, other, f"one is {value.op}, the other {other.op}")
+    if len(value.inputs) != len(other.inputs):
+        raise _misfit(value, other, f"one has {len(value.inputs)} operands, the other {len(other.inputs)}")
     changed = [name for name in value.attributes if value.attributes[name] != other.attributes.get(name)]
     if changed and value.op != "dropout":  # a v1 file holds no rates
         name = changed[0]

@@ -113,9 +113,12 @@ def failure(spot: Spot, frame: Frame | None, what: str) -> FormatError:
     while frame is not None:
         calls.append(frame)
         frame = frame.outer
+    called = ""
     while spot.in_library and calls:
         call = calls.pop(0)
-        spot, what = call.spot, f"{call.function}: {what}" if call.function[:1] not in ("", "_") else what
+        spot, called = call.spot, call.function
+    if called not in ("", "apply") and called[0] != "_":
+        what = f"{called}: {what}"
     place = spot.place
     chain = [f"in {call.function or 'a function'}, called at {_brief(call.spot.place, place)}" for call in calls]
     if len(chain) > MAX_CALLS_SHOWN:

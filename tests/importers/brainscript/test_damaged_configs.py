@@ -1,0 +1,13 @@
+"""Seeded mistakes in real configurations: no crash, no hang, each error with line and column."""
+
+from pathlib import Path
+
+import pytest
+
+from fuzz_brainscript import check
+
+
+@pytest.mark.parametrize("first", range(0, 300, 50))
+def test_damaged_configurations(first: int, tmp_path: Path) -> None:
+    for seed in range(first, first + 50):
+        check(seed, tmp_path)
