@@ -11,7 +11,8 @@ import pytest
 import golden
 from convolve.errors import FormatError
 from convolve.importers import cntk
-from convolve.importers.cntk.wire import BYTES, Field, _Reader
+from convolve.importers.cntk.wire import _Reader
+from convolve.importers.wire import BYTES, Field
 
 
 @pytest.fixture

@@ -170,6 +170,7 @@ RULES: dict[str, Rule] = {
     "subtract": _arithmetic(operator.sub),
     "multiply": _arithmetic(operator.mul),
     "power": _arithmetic(torch.pow),
+    "maximum": _aligned(torch.maximum),
     "log_add_exp": _aligned(torch.logaddexp),
     "equal": _aligned(functions.equal),
     "not_equal": _aligned(functions.not_equal),

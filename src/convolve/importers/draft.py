@@ -57,6 +57,10 @@ class Draft:
         """Let names lead to a value: the `name` that the author gave it, if any, and what the file calls it."""
         for alias in filter(None, (name, *aliases)):
             self._aliases.setdefault(alias, {})[key] = None
+        self.label(key, name)
+
+    def label(self, key: str, name: str) -> None:
+        """Give a value the author's `name` where it has none, without letting the name lead to it."""
         if name and not self._values[key].source:
             self._values[key] = replace(self._values[key], source=name)
 

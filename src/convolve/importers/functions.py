@@ -38,6 +38,10 @@ def clip(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.where(x < low, low, torch.where(x > high, high, x))
 
 
+def prelu(x: Tensor, slopes: Tensor) -> Tensor:
+    return torch.where(x > 0, x, slopes * x)
+
+
 def select(condition: Tensor, then: Tensor, otherwise: Tensor) -> Tensor:
     return torch.where(condition != 0, then, otherwise)
 

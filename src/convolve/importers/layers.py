@@ -200,6 +200,17 @@ def _local_response_normalization(emitter: Emitter, node: Node) -> fx.Node:
     )
 
 
+def _prelu(emitter: Emitter, node: Node) -> fx.Node:
+    x, own = emitter.value(node.inputs[0]), emitter.own(node.inputs[1])
+    if own is None or not node.batched:
+        channels = (-1,) + (1,) * (len(node.shape) - 1)
+        slopes = emitter.call("", torch.reshape, emitter.value(node.inputs[1]), channels)
+        return emitter.call(node.name, functions.prelu, x, slopes)
+    layer = nn.PReLU(own[0].array.size, device="meta")
+    layer.weight = emitter.parameter(own[0], own[0].array.reshape(-1))
+    return emitter.layer(node.name, layer, x)
+
+
 def _dropout(emitter: Emitter, node: Node) -> fx.Node:
     return emitter.layer(node.name, nn.Dropout(node.number("rate")), emitter.value(node.inputs[0]))
 
@@ -212,6 +223,7 @@ LAYERS: dict[str, Rule] = {
     "max_unpool": _max_unpool,
     "roi_pool": _roi_pool,
     "linear": _linear,
+    "prelu": _prelu,
     "batch_normalization": _batch_normalization,
     "local_response_normalization": _local_response_normalization,
     "dropout": _dropout,

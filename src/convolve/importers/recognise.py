@@ -16,9 +16,9 @@ Values = dict[str, Value]
 
 
 def recognise(graph: Graph) -> Graph:
-    """The graph with what is done to a parameter alone done once, biases moved into their layers, and response
-    normalization that is spelled out in full found again."""
-    graph = _folded(graph)
+    """The graph with what is done to a parameter alone done once, scales and biases moved into their layers, and
+    response normalization that is spelled out in full found again."""
+    graph = _rescaled(_folded(graph))
     values, uses = graph.values(), graph.uses()
     nodes = tuple(_with_bias(values, uses, node) or _normalized(values, node) or node for node in graph.nodes)
     return pruned(replace(graph, nodes=nodes))
@@ -83,6 +83,41 @@ def _bias_shape(values: Values, product: Node) -> tuple[int, ...] | None:
         transposed = product.attributes["transposed"]
         return weight.shape[:1] if transposed else weight.shape[product.integer("contracted") :]
     return (product.shape[0],) + (1,) * (len(product.shape) - 1)
+
+
+def _rescaled(graph: Graph) -> Graph:
+    """Batch normalization with a fixed scale of 1 and bias of 0, times a parameter, plus another: these become its own.
+
+    Caffe has them in a layer behind it.
+    """
+    values, uses, nodes = graph.values(), graph.uses(), []
+    for node in graph.nodes:
+        nodes.append(_with_own(values, uses, node, "multiply", 1) or _with_own(values, uses, node, "add", 2) or node)
+        values[node.name] = nodes[-1]
+    return pruned(replace(graph, nodes=tuple(nodes)))
+
+
+def _with_own(values: Values, uses: Mapping[str, int], node: Node, op: str, slot: int) -> Node | None:
+    """`op` of a batch normalization and a parameter -> the normalization with the parameter as operand `slot`."""
+    for normalized_name, own_name in _either_order(node, op):
+        normalized, own = values[normalized_name], values[own_name]
+        if (
+            isinstance(normalized, Node)
+            and normalized.op == "batch_normalization"
+            and uses[normalized_name] == 1
+            and isinstance(own, Parameter)
+            and own.shape == (node.shape[0],) + (1,) * (len(node.shape) - 1)
+            and bool(normalized.attributes["spatial"])
+            and _is_fixed(values[normalized.inputs[2]], 0)
+            and (slot == 2 or _is_fixed(values[normalized.inputs[1]], 1))
+        ):
+            inputs = (*normalized.inputs[:slot], own_name, *normalized.inputs[slot + 1 :])
+            return replace(node, op=normalized.op, inputs=inputs, attributes=normalized.attributes)
+    return None
+
+
+def _is_fixed(value: Value, number: float) -> bool:
+    return isinstance(value, Parameter) and not value.learning_rate_multiplier and bool(np.all(value.array == number))
 
 
 # -- local response normalization -------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ Attributes of the operations that have any:
     local_response_normalization  size, alpha, beta, k                                   dropout  rate
     elu, leaky_relu        alpha                classification_error  top
 
+prelu takes x and the slopes for negative numbers: one, or one for each channel.
+
 lower and upper padding may be negative, which cuts off.
 """
 
@@ -93,6 +95,12 @@ def _broadcast(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
 def _over_the_batch(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     require(len({*map(prod, shapes)}) == 1, f"samples of shapes {' and '.join(map(str, shapes))} compared")
     return ()
+
+
+def _prelu(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+    x, slopes = shapes
+    require(len(x) >= 1 and prod(slopes) in (1, x[0]), f"slopes of shape {slopes} for an input of shape {x}")
+    return x
 
 
 def _batch_normalization(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
@@ -268,7 +276,7 @@ SHAPE_RULES: dict[str, tuple[Rule, tuple[int, ...]]] = {
         (1,),
     ),
     **_one_by_one(
-        "add subtract multiply power log_add_exp equal not_equal less less_equal greater greater_equal",
+        "add subtract multiply power maximum log_add_exp equal not_equal less less_equal greater greater_equal",
         _broadcast,
         (2,),
     ),
@@ -276,6 +284,7 @@ SHAPE_RULES: dict[str, tuple[Rule, tuple[int, ...]]] = {
     **_one_by_one("softmax log_softmax hardmax", _along_axes, (1,)),
     **_one_by_one("reduce_sum reduce_mean reduce_max reduce_min reduce_log_sum_exp reduce_product", _reduce, (1,)),
     **_one_by_one("argmax argmin", _reduce_one, (1,)),
+    "prelu": (_prelu, (2,)),
     "batch_normalization": (_batch_normalization, (5, 6)),
     "local_response_normalization": (_local_response_normalization, (1,)),
     "convolution": (_convolution, (2, 3)),
