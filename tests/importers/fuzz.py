@@ -1,6 +1,6 @@
-"""Damages CNTK models at random and opens them: each must give a named error or an intact model, at little cost.
+"""Damages models at random and opens them: each must give a named error or an intact model, at little cost.
 
-    python tests/importers/fuzz.py --count 20000 --seed 0 [--keep FOLDER]
+    python tests/importers/fuzz.py [cntk|caffe] --count 20000 --seed 0 [--keep FOLDER]
 
 Exits with 1 if a file crashed the reader with anything but an error of convolve's own, took more than 2 seconds of
 processor time, or more memory than 4 times the file and 200 MB; FOLDER receives such files.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import resource
 import signal
 import sys
@@ -19,10 +20,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from caffe_cases import CASES
+from caffe_files import UNUSED, Form, caffemodel
+from caffe_nets import squeezenet
+
 import golden
 from convolve.errors import ConvolveError
-from convolve.importers import cntk
+from convolve.importers import caffe, cntk
 from convolve.importers.build import build
+from convolve.importers.graph import Graph
 
 SECONDS, EXTRA_MEMORY = 2.0, 200 * 2**20
 
@@ -96,25 +102,104 @@ def _varint(value: int) -> bytes:
 MUTATIONS: list[Mutation] = [flip_bits, set_bytes, truncate, absurd_number, remove, repeat, rename, nest]
 
 
-def mutated(seed: int) -> tuple[str, bytes]:
-    """A damaged model and how it came about; the same for the same seed."""
-    rng = random.Random(seed)
+Damaged = tuple[str, tuple[bytes, ...]]  # how it came about, the files
+
+
+def damaged_cntk(rng: random.Random) -> Damaged:
     archive = rng.choice(["oracle", "oracle", "more", "old"])
     folder = "v1" if archive == "old" else rng.choice(["v1", "v2"])
     members = [name for name in golden.archive(archive).namelist() if name.startswith(f"{folder}/")]
     member = rng.choice(members)
     data = bytearray(golden.read(archive, member))
-    mutations = rng.choices(MUTATIONS, k=rng.choice([1, 1, 1, 2, 3]))
+    return f"{member}, {damage(rng, data, MUTATIONS)}", (bytes(data),)
+
+
+def damage(rng: random.Random, data: bytearray, choice: list[Mutation]) -> str:
+    """What was done to the data."""
+    mutations = rng.choices(choice, k=rng.choice([1, 1, 1, 2, 3]))
     for mutation in mutations:
         if data:
             mutation(rng, data)
-    return f"seed {seed}: {member}, {', '.join(m.__name__ for m in mutations)}", bytes(data)
+    return ", ".join(mutation.__name__ for mutation in mutations)
 
 
-def open_model(data: bytes) -> str:
+# -- prototxt files ----------------------------------------------------------------------------------------------------
+
+VALUES = ["-1", "0", "1", "2", "3", "7", "64", "0.5", "1e30", "268435456", "4294967296", "99999999999999999999"]
+TYPES = ["BatchNorm", "Scale", "Bias", "Pooling", "Deconvolution", "InnerProduct", "Crop", "Reshape", "Slice", "LRN"]
+TYPES += ["PReLU", "Eltwise", "Data", "Split"]
+MARKS = ["{", "}", "[", "]", "<", ">", ":", ";", "'", "#", "dim", "layers"]
+
+
+def _replace_one(rng: random.Random, data: bytearray, pattern: bytes, other: Callable[[list[bytes]], bytes]) -> None:
+    """One match of `pattern` becomes what `other` makes of all of them."""
+    found = list(re.finditer(pattern, data))
+    if found:
+        start, end = rng.choice(found).span()
+        data[start:end] = other([match.group() for match in found])
+
+
+def change_number(rng: random.Random, data: bytearray) -> None:
+    _replace_one(rng, data, rb"(?<=: )-?[0-9.]+", lambda _: rng.choice(VALUES).encode())
+
+
+def exchange_texts(rng: random.Random, data: bytearray) -> None:
+    _replace_one(rng, data, rb'"[^"]*"', rng.choice)
+
+
+def change_type(rng: random.Random, data: bytearray) -> None:
+    _replace_one(rng, data, rb'(?<=type: )"[^"]*"', lambda _: f'"{rng.choice(TYPES)}"'.encode())
+
+
+def exchange_blocks(rng: random.Random, data: bytearray) -> None:
+    _replace_one(rng, data, rb"\w+ \{[^{}]*\}", rng.choice)
+
+
+def insert_mark(rng: random.Random, data: bytearray) -> None:
+    at = rng.randrange(len(data))
+    data[at:at] = b" " + rng.choice(MARKS).encode() + b" "
+
+
+def nest_blocks(rng: random.Random, data: bytearray) -> None:
+    depth = rng.choice([2, 40, 5000])
+    data[rng.randrange(len(data)) : 0] = b" layer { " * depth + b" } " * rng.choice([0, depth])
+
+
+TEXT_MUTATIONS = 3 * [change_number, exchange_texts, change_type, exchange_blocks]
+TEXT_MUTATIONS += [insert_mark, nest_blocks, flip_bits, truncate, remove, repeat]
+
+
+def damaged_caffe(rng: random.Random) -> Damaged:
+    """One of the two files or both."""
+    name = rng.choice([*CASES, "squeezenet"])
+    writer = squeezenet(8) if name == "squeezenet" else CASES[name]
+    form = Form(*(rng.random() < 0.5 for _ in range(4)))
+    text, model = bytearray(writer.text.encode()), bytearray(caffemodel(writer.blobs or UNUSED, form))
+    which = rng.choice(["prototxt", "caffemodel", "both"]) if writer.blobs else "prototxt"
+    story = damage(rng, text, TEXT_MUTATIONS) if which != "caffemodel" else ""
+    if which != "prototxt":
+        story += " " + damage(rng, model, MUTATIONS)
+    return f"{name} {form}: {which}, {story}", (bytes(text), bytes(model))
+
+
+# -- opening -----------------------------------------------------------------------------------------------------------
+
+KINDS: dict[str, tuple[Callable[[random.Random], Damaged], Callable[..., Graph]]] = {
+    "cntk": (damaged_cntk, lambda data: cntk.parse(data, "damaged.model")),
+    "caffe": (damaged_caffe, lambda text, model: caffe.parse(text, model).graph),
+}
+
+
+def mutated(kind: str, seed: int) -> Damaged:
+    """A damaged model and how it came about; the same for the same seed."""
+    story, files = KINDS[kind][0](random.Random(seed))
+    return f"seed {seed}: {story}", files
+
+
+def open_model(kind: str, files: tuple[bytes, ...]) -> str:
     """The name of what comes of it: an error of convolve's own, or an intact model."""
     try:
-        build(cntk.parse(data, "damaged.model"))
+        build(KINDS[kind][1](*files))
     except ConvolveError as error:
         if "\n" in str(error):
             raise AssertionError(f"an error of more than one line: {error}") from None
@@ -124,7 +209,7 @@ def open_model(data: bytes) -> str:
 
 @contextmanager
 def limits(size: int) -> Iterator[None]:
-    """Processor time and memory for one file of `size` bytes."""
+    """Processor time and memory for files of `size` bytes."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         raise TimeoutError(f"more than {SECONDS} s of processor time")
@@ -144,23 +229,26 @@ def limits(size: int) -> Iterator[None]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=KINDS, nargs="?", default="cntk")
     parser.add_argument("--count", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path)
     arguments = parser.parse_args()
     outcomes: Counter[str] = Counter()
-    open_model(mutated(0)[1])  # what torch loads on first use is not counted
+    kind = arguments.kind
+    open_model(kind, mutated(kind, 0)[1])  # what torch loads on first use is not counted
     for seed in range(arguments.seed, arguments.seed + arguments.count):
-        story, data = mutated(seed)
+        story, files = mutated(kind, seed)
         try:
-            with limits(len(data)):
-                outcomes[open_model(data)] += 1
+            with limits(sum(map(len, files))):
+                outcomes[open_model(kind, files)] += 1
         except Exception as error:
             outcomes["FAILED"] += 1
             print(f"{story}: {type(error).__name__}: {error}")
             if arguments.keep:
                 arguments.keep.mkdir(parents=True, exist_ok=True)
-                (arguments.keep / f"{seed}.model").write_bytes(data)
+                for number, data in enumerate(files):
+                    (arguments.keep / f"{seed}-{number}.model").write_bytes(data)
     print(", ".join(f"{count} {name}" for name, count in outcomes.most_common()))
     return 1 if outcomes["FAILED"] else 0
 

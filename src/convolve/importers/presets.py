@@ -1,37 +1,72 @@
-"""The pre-trained models that CNTK published, and what is known of them.
+"""The pre-trained models that were published for CNTK and for Caffe, and what is known of them.
 
-Source: CNTK's PretrainedModels/Image.md and download_model.py. Errors are those of a single central crop. What the
-sources do not say is None, and is not guessed: such a model needs --mean and --channel-order from whoever has it.
+Sources: CNTK's PretrainedModels/Image.md and download_model.py; for Caffe, the readme files of BVLC's models, of
+KaimingHe/deep-residual-networks (VGG-16 too) and of yahoo/open_nsfw, and the papers of VGG and SqueezeNet. Errors are
+those of a single central crop. What the sources do not say is None, and is not guessed: such a model needs --mean and
+--channel-order from whoever has it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from convolve.errors import UsageError, unknown_name
+from convolve.importers.imagenet import imagenet_classes
 
 
 @dataclass(frozen=True)
 class Preset:
-    """`mean` and `scale` are what is done before the network; None for `input_size` or `mean`: not known.
+    """`mean` (in the network's order) and `scale` are what is done before the network; None: not known.
 
-    `side_ratio` is the part of the shorter side that the central crop keeps.
+    `side_ratio` is the part of the shorter side that the central crop keeps. `classes` is a row of CLASSES.
     """
 
     name: str
     file_name: str | None = None
     input_size: int | None = None
     channel_order: str | None = None
-    mean: float | None = None
+    mean: float | tuple[float, ...] | None = None
     scale: float | None = None
     side_ratio: float | None = None
     published_error: float | None = None
     published_error_top5: float | None = None
+    classes: str | None = None
 
     @property
     def knows_preprocessing(self) -> bool:
         return None not in (self.input_size, self.channel_order, self.mean, self.scale, self.side_ratio)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return CLASSES[self.classes]() if self.classes else ()
+
+
+def _nsfw_classes() -> tuple[str, ...]:
+    return "sfw", "nsfw"
+
+
+CLASSES: dict[str, Callable[[], tuple[str, ...]]] = {"imagenet": imagenet_classes, "nsfw": _nsfw_classes}
+
+# Means of pixels in B, G, R order: those of BVLC's imagenet_mean, of GoogLeNet, of VGG, of ResNet_mean.binaryproto.
+_BVLC = (104.00698793, 116.66876762, 122.67891434)
+_GOOGLENET = (104.0, 117.0, 123.0)
+_VGG = (103.939, 116.779, 123.68)
+_RESNET = (103.062623801, 115.902882574, 123.151630838)
+
+
+def _of_caffe(
+    name: str,
+    file_name: str,
+    size: int,
+    mean: tuple[float, ...],
+    error: float | None = None,
+    error_top5: float | None = None,
+    classes: str = "imagenet",
+) -> Preset:
+    """The centre of an image whose shorter side is 256 pixels long, minus the mean."""
+    return Preset(name, file_name, size, "bgr", mean, 1.0, size / 256, error, error_top5, classes)
 
 
 _ROWS = (
@@ -52,6 +87,17 @@ _ROWS = (
     Preset("resnet152-caffe", "ResNet152_ImageNet_Caffe.model", 224, published_error_top5=0.0671),
     Preset("vgg16-caffe", "VGG16_ImageNet_Caffe.model", 224, published_error_top5=0.1011),
     Preset("vgg19-caffe", "VGG19_ImageNet_Caffe.model", 224, published_error_top5=0.1018),
+    _of_caffe("bvlc-alexnet", "bvlc_alexnet.caffemodel", 227, _BVLC, 0.429, 0.198),
+    _of_caffe("bvlc-caffenet", "bvlc_reference_caffenet.caffemodel", 227, _BVLC, 0.426, 0.196),
+    _of_caffe("bvlc-googlenet", "bvlc_googlenet.caffemodel", 224, _GOOGLENET, 0.313, 0.111),
+    _of_caffe("vgg-ilsvrc-16", "VGG_ILSVRC_16_layers.caffemodel", 224, _VGG, 0.285, 0.099),
+    _of_caffe("vgg-ilsvrc-19", "VGG_ILSVRC_19_layers.caffemodel", 224, _VGG),
+    _of_caffe("squeezenet-1.0", "squeezenet_v1.0.caffemodel", 227, _GOOGLENET, 0.425, 0.197),
+    _of_caffe("squeezenet-1.1", "squeezenet_v1.1.caffemodel", 227, _GOOGLENET),
+    _of_caffe("deep-residual-50", "ResNet-50-model.caffemodel", 224, _RESNET, 0.247, 0.078),
+    _of_caffe("deep-residual-101", "ResNet-101-model.caffemodel", 224, _RESNET, 0.236, 0.071),
+    _of_caffe("deep-residual-152", "ResNet-152-model.caffemodel", 224, _RESNET, 0.230, 0.067),
+    _of_caffe("open-nsfw", "resnet_50_1by2_nsfw.caffemodel", 224, _GOOGLENET, classes="nsfw"),
 )
 PRESETS = {preset.name: preset for preset in _ROWS}
 

@@ -8,11 +8,11 @@ from typing import Any
 from convolve.errors import MissingDataError
 
 
-def read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: str | Path, what: str = "a model file") -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise MissingDataError(f"cannot read {path}: {error.strerror}; give a model file") from None
+        raise MissingDataError(f"cannot read {path}: {error.strerror}; give {what}") from None
 
 
 def legible(name: str) -> str:

@@ -1,0 +1,136 @@
+"""What a lowering rule gets to see of one Caffe layer: its settings, its operands, its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from convolve.errors import ModelError, UnsupportedError
+from convolve.importers.caffe.caffemodel import Blob, Weights
+from convolve.importers.caffe.net import Layer
+from convolve.importers.caffe.schema import Message
+from convolve.importers.draft import Draft
+from convolve.importers.graph import Array
+from convolve.importers.shapes import Shape, axis_of, bounded, require
+from convolve.importers.source import brief, legible
+
+# A parameter that several layers share: the key of its value, and the shape of its blob.
+Shared = dict[str, tuple[str, Shape]]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One layer: its operands are values of the draft already. `batch` is the size that the prototxt states.
+
+    Without `weights` there are zeros in their place, which take no memory. `shared` and `weighted` are the parameters
+    that have names and the layers that have weights, so far.
+    """
+
+    draft: Draft
+    layer: Layer
+    operands: tuple[str, ...]
+    weights: Weights | None
+    batch: int
+    shared: Shared
+    weighted: set[str]
+
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
+        return self.draft.add(op, inputs, **attributes)
+
+    def operand(self, index: int = 0) -> str:
+        require(index < len(self.operands), f"bottom {index + 1} is missing; there are {len(self.operands)}")
+        return self.operands[index]
+
+    def shape(self, index: int = 0) -> Shape:
+        """The shape of an operand, of one sample."""
+        return self.draft.shape(self.operand(index))
+
+    def settings(self, name: str) -> Message:
+        """The layer's block `name`, empty where it is left out. A field that nobody knows could mean anything."""
+        message = self.layer.settings.message(name)
+        for words in message.unknown_fields():
+            raise UnsupportedError(words)
+        return message
+
+    def axis(self, axis: int, rank: int) -> int:
+        """Caffe's axis, which counts the batch as the first one -> ours, 0 .. rank - 1."""
+        index = axis_of(axis, rank + 1) - 1
+        if index < 0:
+            raise UnsupportedError("works along the batch axis")
+        return index
+
+    def constant(self, number: float) -> str:
+        return self.draft.parameter(np.array(number), learning_rate_multiplier=0)
+
+    def reshaped(self, value: str, shape: Shape) -> str:
+        return value if self.draft.shape(value) == shape else self.add("reshape", value, shape=shape)
+
+    # -- weights ------------------------------------------------------------------------------------------------------
+
+    def expect_blobs(self, count: int) -> None:
+        """The file must hold as many parameters of the layer as the prototxt says."""
+        require(self.layer.name not in self.weighted, "a layer before it has the same name, by which weights are found")
+        self.weighted.add(self.layer.name)
+        blobs = self._blobs()
+        if blobs is not None and len(blobs) != count:
+            raise self._misfit(blobs[0], f"{len(blobs)} blobs, the prototxt describes {count}")
+
+    def array(self, index: int, shape: Shape) -> Array:
+        """The numbers of a blob, which must have the given shape up to axes of 1 in front."""
+        require(min(shape, default=1) >= 1, f"a parameter of shape {shape}")
+        blobs = self._blobs()
+        if blobs is None:
+            return np.broadcast_to(np.float32(0), bounded(shape))
+        blob = blobs[index]
+        if _significant(blob.array.shape) != _significant(shape):
+            raise self._misfit(
+                blob, f"blob {index + 1} of shape {legible(str(blob.array.shape))}, the prototxt describes {shape}"
+            )
+        return blob.array.reshape(shape)
+
+    def parameter(self, index: int, shape: Shape, broadcast: Shape | None = None) -> str:
+        """A blob as a parameter that can be trained; `broadcast` is its shape in the graph, if that is another one.
+
+        Blobs that the prototxt gives the same name are one parameter.
+        """
+        name = self.layer.shared[index] if index < len(self.layer.shared) else ""
+        if name and name in self.shared:
+            key, wanted = self.shared[name]
+            require(wanted == shape, f"shares {brief(name)} of shape {wanted}, but needs {shape}")
+            return self.reshaped(key, broadcast or shape)
+        array, multipliers = self.array(index, shape), self.layer.learning_rate_multipliers
+        multiplier = multipliers[index] if index < len(multipliers) else 1.0
+        key = self.draft.parameter(array.reshape(broadcast or shape), multiplier)
+        if name:
+            self.shared[name] = (key, shape)
+        return key
+
+    def _blobs(self) -> list[Blob] | None:
+        if self.weights is None:
+            return None
+        layers = self.weights.layers
+        if self.layer.name not in layers:
+            known = ", ".join(map(brief, [*layers][:8])) + (", ..." if len(layers) > 8 else "")
+            raise ModelError(
+                f"{self.weights.path} holds no weights for {self.layer} of {self.layer.settings.source.path}, only for "
+                f"{known}; do the two files belong together?"
+            )
+        return layers[self.layer.name]
+
+    def _misfit(self, blob: Blob, what: str) -> ModelError:
+        assert self.weights is not None  # there is a blob
+        return ModelError(f"{self.weights.path}: byte {blob.offset}: {self.layer} has {what}")
+
+
+def _significant(shape: Sequence[int]) -> Shape:
+    """Without the axes of 1 in front, of which Caffe's older files have as many as make four axes."""
+    start = next((axis for axis, size in enumerate(shape) if size != 1), len(shape))
+    return tuple(shape[start:])
+
+
+def flat(shape: Shape) -> Shape:
+    return (prod(shape),)

@@ -1,0 +1,136 @@
+"""Net and weights -> Graph: the one place where Caffe's meaning of a network is turned into the neutral one.
+
+Only what the wanted outputs need is lowered, so that a layer out of scope in an unused branch does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from convolve.errors import FormatError, UnsupportedError, UsageError, unknown_name
+from convolve.importers.caffe.caffemodel import Weights
+from convolve.importers.caffe.call import Call, Shared
+from convolve.importers.caffe.layers import LAYER_RULES
+from convolve.importers.caffe.net import Feed, Layer, Net
+from convolve.importers.caffe.plain import PLAIN_RULES, Rule
+from convolve.importers.caffe.transform import stated_size
+from convolve.importers.draft import Draft
+from convolve.importers.graph import Graph
+from convolve.importers.shapes import GraphError, Shape, require
+from convolve.importers.source import brief, legible
+
+RULES: dict[str, Rule] = {**PLAIN_RULES, **LAYER_RULES}
+
+
+def lower(
+    net: Net, weights: Weights | None, outputs: Sequence[str] | None = None, image_shape_CHW: Shape | None = None
+) -> Graph:
+    """The graph that computes the blobs called `outputs`; without them, what no layer reads.
+
+    `image_shape_CHW` is for an input whose shape the prototxt does not state. Raises UsageError for an unknown output,
+    UnsupportedError for layers out of scope, FormatError for layers that do not fit together, ModelError for weights
+    that are missing or do not fit the layer.
+    """
+    wanted = net.outputs if outputs is None else tuple(_find(net, name) for name in outputs)
+    if not wanted:
+        raise FormatError(net.source.path, "", "computes nothing but what needs labels; give a deploy prototxt")
+    lowering = _Lowering(net, weights, image_shape_CHW)
+    layers = [*_needed(net, wanted)]
+    for value, feed in net.feeds.items():
+        if value in wanted or any(value in layer.reads for layer in layers):
+            lowering.feed(value, feed, layers)
+    for layer in layers:
+        lowering.layer(layer)
+    lowering.name()
+    if weights:
+        lowering.draft.notes.extend(_not_used(net, weights))
+    return lowering.draft.finish([lowering.done[value] for value in wanted], "Caffe")
+
+
+def _find(net: Net, name: str) -> int:
+    """The value that a name stands for: a blob in the end, as in Caffe, or else what a layer makes first."""
+    layers = {layer.name: layer.makes[0] for layer in reversed(net.layers) if layer.makes}
+    known = layers | net.blobs
+    if name not in known:
+        raise UsageError(f"{net.source.path}: {unknown_name('blob or layer', name, known)}")
+    if known[name] in net.left_out:
+        raise UsageError(f"{net.source.path}: the blob {brief(name)} needs labels, which images do not have")
+    return known[name]
+
+
+def _needed(net: Net, wanted: Sequence[int]) -> Iterator[Layer]:
+    """The layers that the values need, in the order of computation."""
+    needed = set(wanted)
+    for layer in reversed(net.layers):
+        if needed & {*layer.makes}:
+            needed |= {*layer.reads}
+    return (layer for layer in net.layers if needed & {*layer.makes})
+
+
+def _not_used(net: Net, weights: Weights) -> Iterator[str]:
+    names = {layer.name for layer in net.layers}
+    extra = [legible(name) for name in weights.layers if name not in names]
+    if extra:
+        more = f" and {len(extra) - 8} more" if len(extra) > 8 else ""
+        yield f"the caffemodel has layers that the prototxt does not have: {', '.join(extra[:8])}{more}"
+
+
+class _Lowering:
+    def __init__(self, net: Net, weights: Weights | None, image_shape_CHW: Shape | None) -> None:
+        self.net, self.weights, self.image_shape_CHW = net, weights, image_shape_CHW
+        self.draft = Draft()
+        self.draft.notes.extend(net.notes)
+        self.done: dict[int, str] = {}  # number of a value -> its key in the draft
+        self.shared: Shared = {}
+        self.weighted: set[str] = set()
+        self.batch = next((feed.shape[0] for feed in net.feeds.values() if feed.shape), 1)
+
+    def feed(self, value: int, feed: Feed, layers: Sequence[Layer]) -> None:
+        try:
+            shape = feed.shape[1:] if feed.shape else self.image_shape_CHW or self.stated_shape(value, feed, layers)
+            self.done[value] = self.draft.input(shape, feed.name)
+        except GraphError as error:
+            raise feed.settings.error(f"input {brief(feed.name)}: {error}") from None
+
+    def stated_shape(self, value: int, feed: Feed, layers: Sequence[Layer]) -> Shape:
+        """The shape of images that come from a data layer: the size it cuts to, the channels of the first weights."""
+        readers = [layer for layer in layers if value in layer.reads and layer.type == "Convolution"]
+        size = stated_size(feed.settings)
+        if not (size and readers and self.weights and readers[0].name in self.weights.layers):
+            raise UsageError(
+                f"{self.net.source.path} does not state the shape of its input {brief(feed.name)}; say it with "
+                "--image-shape, for example 3x227x227, or give a deploy prototxt"
+            )
+        weight = self.weights.layers[readers[0].name][0].array
+        require(weight.ndim >= 3, f"the weights of {readers[0]} have the shape {weight.shape}")
+        return (weight.shape[-3] * readers[0].settings.message("convolution_param").get("group", 1), *size)
+
+    def layer(self, layer: Layer) -> None:
+        place = layer.settings.source.place(layer.settings.offset)
+        if layer.type not in RULES:
+            raise UnsupportedError(
+                f"{self.net.source.path}: {place}: {layer} is not supported; choose an --output that does not need it"
+            )
+        operands = tuple(self.done[value] for value in layer.reads)
+        call = Call(self.draft, layer, operands, self.weights, self.batch, self.shared, self.weighted)
+        try:
+            result = RULES[layer.type](call)
+        except GraphError as error:
+            raise layer.settings.error(f"{layer}: {error}") from None
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{self.net.source.path}: {place}: {layer}: {error}") from None
+        keys = (result,) if isinstance(result, str) else result
+        if len(keys) != len(layer.makes):
+            raise layer.settings.error(f"{layer} has {len(layer.makes)} tops, it makes {len(keys)} blobs")
+        for key, value in zip(keys, layer.makes, strict=True):
+            self.done[value] = key
+            self.draft.label(key, layer.name)
+
+    def name(self) -> None:
+        """Let blobs' names lead to what they hold in the end, and layers' names, where no blob has them, to theirs."""
+        for name, value in self.net.blobs.items():
+            if value in self.done:
+                self.draft.call(self.done[value], "", name)
+        for layer in self.net.layers:
+            if layer.name not in self.net.blobs and layer.makes and layer.makes[0] in self.done:
+                self.draft.call(self.done[layer.makes[0]], "", layer.name)

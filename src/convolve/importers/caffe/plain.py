@@ -1,0 +1,162 @@
+"""Caffe's elementwise layers and changes of shape -> the neutral graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import log, prod
+
+from convolve.errors import UnsupportedError
+from convolve.importers.caffe.call import Call, flat
+from convolve.importers.shapes import Shape, require
+
+Rule = Callable[[Call], str | tuple[str, ...]]
+
+
+def _plain(op: str) -> Rule:
+    """The neutral operation `op` of one operand."""
+    return lambda call: call.add(op, call.operand())
+
+
+# -- elementwise ------------------------------------------------------------------------------------------------------
+
+
+def _relu(call: Call) -> str:
+    slope = call.settings("relu_param").get("negative_slope", 0.0)
+    return call.add("leaky_relu", call.operand(), alpha=slope) if slope else call.add("relu", call.operand())
+
+
+def _elu(call: Call) -> str:
+    return call.add("elu", call.operand(), alpha=call.settings("elu_param").get("alpha", 1.0))
+
+
+def _affine(call: Call, x: str, scale: float, shift: float) -> str:
+    """shift + scale * x, without what changes nothing."""
+    if scale != 1:
+        x = call.add("multiply", x, call.constant(scale))
+    return call.add("add", x, call.constant(shift)) if shift else x
+
+
+def _power(call: Call) -> str:
+    """(shift + scale * x) ^ power"""
+    settings = call.settings("power_param")
+    x = _affine(call, call.operand(), settings.get("scale", 1.0), settings.get("shift", 0.0))
+    power = settings.get("power", 1.0)
+    return x if power == 1 else call.add("power", x, call.constant(power))
+
+
+def _exp(call: Call) -> str:
+    """base ^ (shift + scale * x); a base of -1 is e."""
+    settings = call.settings("exp_param")
+    base = settings.get("base", -1.0)
+    require(base == -1 or base > 0, f"a power of the base {base}")
+    inner = 1.0 if base == -1 else log(base)
+    x = _affine(call, call.operand(), inner * settings.get("scale", 1.0), inner * settings.get("shift", 0.0))
+    return call.add("exp", x)
+
+
+def _bnll(call: Call) -> str:
+    """log(1 + exp(x))"""
+    return call.add("log_add_exp", call.operand(), call.constant(0.0))
+
+
+def _eltwise(call: Call) -> str:
+    settings = call.settings("eltwise_param")
+    operation, factors = settings.get("operation", "SUM"), settings.all("coeff")
+    shapes = {call.draft.shape(key) for key in call.operands}
+    require(len(call.operands) >= 2 and len(shapes) == 1, f"{operation} of shapes {shapes or 'nothing'}")
+    require(not factors or (operation == "SUM" and len(factors) == len(call.operands)), f"{len(factors)} coefficients")
+    values = list(call.operands)
+    if factors:
+        values = [_affine(call, x, factor, 0.0) for x, factor in zip(values, factors, strict=True)]
+    op = {"SUM": "add", "PROD": "multiply", "MAX": "maximum"}[operation]
+    result = values[0]
+    for value in values[1:]:
+        result = call.add(op, result, value)
+    return result
+
+
+def _softmax(call: Call) -> str:
+    axis = call.axis(call.settings("softmax_param").get("axis", 1), len(call.shape()))
+    return call.add("softmax", call.operand(), axes=(axis,))
+
+
+# -- shapes -----------------------------------------------------------------------------------------------------------
+
+
+def _concat(call: Call) -> str:
+    settings = call.settings("concat_param")
+    axis = call.axis(settings.get("concat_dim", settings.get("axis", 1)), len(call.shape()))
+    return call.add("concatenate", *call.operands, axis=axis)
+
+
+def _slice(call: Call) -> tuple[str, ...]:
+    settings, shape, count = call.settings("slice_param"), call.shape(), len(call.layer.tops)
+    axis = call.axis(settings.get("slice_dim", settings.get("axis", 1)), len(shape))
+    points = settings.all("slice_point")
+    if not points:
+        require(count >= 1 and shape[axis] % count == 0, f"{shape[axis]} cells in {count} equal slices")
+        points = list(range(shape[axis] // count, shape[axis], shape[axis] // count))
+    require(len(points) == count - 1, f"{len(points)} places to cut for {count} slices")
+    edges = zip([0, *points], [*points, shape[axis]], strict=True)
+    return tuple(call.add("slice", call.operand(), axis=axis, begin=begin, end=end, step=1) for begin, end in edges)
+
+
+def _crop(call: Call) -> str:
+    """The first operand cut to the size of the second one, from `axis` on."""
+    settings, wanted, x = call.settings("crop_param"), call.shape(1), call.operand()
+    start = call.axis(settings.get("axis", 2), len(wanted))
+    offsets = settings.all("offset") or [0]
+    cropped = len(wanted) - start
+    require(len(call.shape()) == len(wanted), f"shape {call.shape()} cut to {wanted}")
+    require(len(offsets) in (1, cropped), f"{len(offsets)} offsets for {cropped} axes")
+    for axis, begin in enumerate(offsets * (cropped // len(offsets)), start):
+        x = call.add("slice", x, axis=axis, begin=begin, end=begin + wanted[axis], step=1)
+    return x
+
+
+def _flatten(call: Call) -> str:
+    settings, shape = call.settings("flatten_param"), call.shape()
+    start, end = (call.axis(settings.get(name, last), len(shape)) for name, last in (("axis", 1), ("end_axis", -1)))
+    require(start <= end, f"axes {start + 1} to {end + 1} in one")
+    return call.reshaped(call.operand(), (*shape[:start], *flat(shape[start : end + 1]), *shape[end + 1 :]))
+
+
+def _reshape(call: Call) -> str:
+    """The axes [axis, axis + num_axes) become `shape`: 0 keeps the size that is there, -1 is what is left."""
+    settings = call.settings("reshape_param")
+    whole = (call.batch, *call.shape())
+    axis, count = settings.get("axis", 0), settings.get("num_axes", -1)
+    start = axis if axis >= 0 else len(whole) + axis + 1
+    end = len(whole) if count == -1 else start + count
+    require(0 <= start <= end <= len(whole), f"axes {axis} to {axis + count} of shape {whole}")
+    new = list(settings.message("shape").all("dim"))
+    require(all(size >= -1 for size in new) and new.count(-1) <= 1, f"a reshape to {tuple(new)}")
+    for place, size in enumerate(new):
+        if size == 0:
+            require(start + place < len(whole), f"a reshape to {tuple(new)} from {whole}")
+            new[place] = whole[start + place]
+    known = prod(size for size in (*whole[:start], *new, *whole[end:]) if size != -1)
+    shape: Shape = tuple(prod(whole) // known if size == -1 else size for size in (*whole[:start], *new, *whole[end:]))
+    require(prod(shape) == prod(whole), f"shape {whole} does not fill {shape}")
+    if not shape or shape[0] != call.batch:
+        raise UnsupportedError(f"a reshape that changes the batch axis, from {whole} to {shape}")
+    return call.reshaped(call.operand(), shape[1:])
+
+
+PLAIN_RULES: dict[str, Rule] = {
+    "ReLU": _relu,
+    "ELU": _elu,
+    "Sigmoid": _plain("sigmoid"),
+    "TanH": _plain("tanh"),
+    "AbsVal": _plain("abs"),
+    "BNLL": _bnll,
+    "Power": _power,
+    "Exp": _exp,
+    "Eltwise": _eltwise,
+    "Softmax": _softmax,
+    "Concat": _concat,
+    "Slice": _slice,
+    "Crop": _crop,
+    "Flatten": _flatten,
+    "Reshape": _reshape,
+}

@@ -1,0 +1,48 @@
+"""What a prototxt says of how images are prepared: the transform of the data layer that a train_val file tests with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from convolve.importers.caffe.net import Net
+from convolve.importers.caffe.schema import Message
+from convolve.importers.shapes import Shape
+
+# Where the fields of a transform may stand; Caffe's oldest files have them among those of the data.
+_PLACES = ("transform_param", "data_param", "image_data_param")
+
+
+@dataclass(frozen=True)
+class Transform:
+    """The network sees (pixel - mean) * scale, colours in B, G, R order.
+
+    `mean` is one number, one a channel, or none where there is a `mean_file`, which the prototxt only names.
+    """
+
+    mean: tuple[float, ...]
+    mean_file: str
+    scale: float
+
+
+def stated_transform(net: Net) -> Transform | None:
+    """The transform of the net's data layer; None where there is none, as in deploy files."""
+    for feed in net.feeds.values():
+        if any(place in feed.settings for place in _PLACES):
+            mean_file, scale = _stated(feed.settings, "mean_file", ""), _stated(feed.settings, "scale", 1.0)
+            return Transform(tuple(feed.settings.message("transform_param").all("mean_value")), mean_file, scale)
+    return None
+
+
+def stated_size(data_layer: Message) -> Shape | None:
+    """The (H, W) that a data layer cuts or scales its images to."""
+    side = _stated(data_layer, "crop_size", 0)
+    height, width = (_stated(data_layer, name, 0) for name in ("new_height", "new_width"))
+    return (side, side) if side else (height, width) if height and width else None
+
+
+def _stated(data_layer: Message, name: str, default: Any) -> Any:
+    for place in _PLACES:
+        if place in data_layer and name in data_layer.message(place):
+            return data_layer.message(place).get(name, default)
+    return default
