@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cifar10_files import COUNTS, write_binary
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -34,4 +36,27 @@ def test_convnet_mnist_goes_on_with_the_sample(tmp_path: Path) -> None:
     assert figures["parameters"] == 98_778
     assert figures["samples_seen"] == 3 * 4000
     assert figures["test_error"] < 0.5  # chance is 0.9
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "recipe"),
+    [
+        ("ConvNet_CIFAR10", "cifar10"),
+        ("ConvNet_CIFAR10_DataAug", "cifar10-aug"),
+        ("ConvNetLRN_CIFAR10_DataAug", "cifar10-aug-lrn"),
+    ],
+)
+def test_convnet_cifar10(script: str, recipe: str, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [
+            sys.executable, f"{script}.py", "--variant", "tiny", "--epochs", "2",
+            "--data", write_binary(tmp_path / "data"), "--out", tmp_path / "run",
+        ],
+        cwd=EXAMPLES / "ConvNet", capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "epoch 2: loss" in result.stdout
+    figures = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (figures["recipe"], figures["samples_seen"]) == (recipe, 2 * COUNTS["train"])
     assert (tmp_path / "run" / "report.html").exists()

@@ -49,15 +49,29 @@ def test_gradient_is_that_of_its_own_output() -> None:
     assert torch.autograd.gradcheck(LocalResponseNorm(**EVEN), (x,))
 
 
-def test_half_precision_is_computed_in_single() -> None:
-    """Under autocast too, which would otherwise round the sum: the error is that of rounding the result alone."""
+def test_bf16_under_autocast() -> None:
+    """Each of some four roundings changes a value by at most 2^-8 of it."""
     x, dy = images(64, dtype=torch.bfloat16), images(64, dtype=torch.bfloat16).flip(1)
     exact = both(nn.LocalResponseNorm(**CIFAR), x.double(), dy.double())
     with torch.autocast("cpu", torch.bfloat16):
         rounded = both(LocalResponseNorm(**CIFAR), x, dy)
     for ours, expected in zip(rounded, exact, strict=True):
         assert ours.dtype == torch.bfloat16
-        assert ((ours.double() - expected).abs() <= 2**-8 * expected.abs()).all()  # half of bf16's spacing is 2^-9
+        assert_close(ours, expected, 2**-6)
+
+
+def test_autocast_leaves_single_precision_alone() -> None:
+    x, dy = images(64), images(64).flip(1)
+    expected = both(LocalResponseNorm(**CIFAR), x, dy)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = both(LocalResponseNorm(**CIFAR), x, dy)
+    assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
+
+
+def test_fp16_does_not_overflow() -> None:
+    x = images(64, deviation=1000.0, dtype=torch.float16)
+    exact = nn.LocalResponseNorm(**CIFAR)(x.double())
+    assert_close(LocalResponseNorm(**CIFAR)(x), exact, 2**-10)
 
 
 def test_keeps_two_tensors_for_the_gradient() -> None:

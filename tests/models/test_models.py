@@ -22,19 +22,6 @@ def test_convnet_mnist_is_the_published_one() -> None:
     assert summary.training_flops_per_image == pytest.approx(0.0144e9, rel=0.01)
 
 
-@pytest.mark.parametrize("name", ["convnet-cifar10", "convnet-cifar10-lrn"])
-@pytest.mark.parametrize(
-    ("variant", "parameters", "maps"),
-    [("python", 1_195_594, [32, 32, 16, 16, 16, 8]), ("brainscript", 949_834, [32, 32, 15, 15, 15, 7])],
-)
-def test_convnet_cifar10_is_the_published_one(name: str, variant: str, parameters: int, maps: list[int]) -> None:
-    summary = summarize(build_model(ModelSpec(name, variant), (3, 32, 32), 10), (3, 32, 32))
-    assert summary.parameters == parameters
-    assert [layer.output_shape[-1] for layer in summary.layers if layer.kind in ("Conv2d", "MaxPool2d")] == maps
-    norms = [layer.output_shape for layer in summary.layers if layer.kind == "LocalResponseNorm"]
-    assert norms == ([(64, maps[0], maps[0]), (64, maps[3], maps[3])] if name.endswith("lrn") else [])
-
-
 def test_the_original_convnet_cifar10_is_the_python_one() -> None:
     original, python = (
         build_model(ModelSpec("convnet-cifar10", variant), (3, 32, 32), 10).eval() for variant in ("", "python")

@@ -17,24 +17,24 @@ from convolve.recipe import ModelSpec
 
 
 @dataclass(frozen=True)
-class _Variant:
+class Variant:
     maps: int
     dense: tuple[int, int]
     pool_padding: int
 
 
-_VARIANTS = {
-    "python": _Variant(64, (256, 128), pool_padding=1),
-    "brainscript": _Variant(64, (256, 128), pool_padding=0),
-    "tiny": _Variant(6, (16, 12), pool_padding=1),
+VARIANTS = {
+    "python": Variant(64, (256, 128), pool_padding=1),
+    "brainscript": Variant(64, (256, 128), pool_padding=0),
+    "tiny": Variant(12, (16, 12), pool_padding=1),
 }
-_VARIANTS[""] = _VARIANTS["python"]
+VARIANTS[""] = VARIANTS["python"]
 
 
 class ConvNetCifar10(nn.Module):
     def __init__(
         self,
-        variant: _Variant,
+        variant: Variant,
         norm: nn.Module | None,
         input_shape_CHW: tuple[int, int, int],
         class_count: int,
@@ -63,7 +63,7 @@ class ConvNetCifar10(nn.Module):
 
     def _pooled(self, maps_NCHW: torch.Tensor) -> torch.Tensor:
         if self.norm is None:
-            return self.pool(maps_NCHW).relu()  # pooling commutes with ReLU, and leaves it a quarter of the work
+            return torch.relu(self.pool(maps_NCHW))  # pooling commutes with ReLU, and leaves it a quarter of the work
         return self.pool(self.norm(maps_NCHW.relu()))  # type: ignore[no-any-return]
 
 
@@ -88,6 +88,6 @@ def convnet_cifar10_lrn(spec: ModelSpec, input_shape_CHW: tuple[int, int, int], 
 def _build(
     spec: ModelSpec, norm: nn.Module | None, input_shape_CHW: tuple[int, int, int], class_count: int
 ) -> nn.Module:
-    if spec.variant not in _VARIANTS:
-        raise UsageError(f"model.variant: {unknown_name('variant', spec.variant, _VARIANTS)}")
-    return ConvNetCifar10(_VARIANTS[spec.variant], norm, input_shape_CHW, class_count, spec.dropout[0])
+    if spec.variant not in VARIANTS:
+        raise UsageError(f"model.variant: {unknown_name('variant', spec.variant, VARIANTS)}")
+    return ConvNetCifar10(VARIANTS[spec.variant], norm, input_shape_CHW, class_count, spec.dropout[0])
