@@ -20,6 +20,7 @@ from convolve.importers.emit import Emitter, tensor
 from convolve.importers.graph import Array, Node, Parameter
 from convolve.importers.shapes import Shape
 from convolve.models.batch_norm import CntkBatchNorm2d
+from convolve.models.lrn import LocalResponseNorm
 
 Rule = Callable[[Emitter, Node], fx.Node]
 _ByRank = dict[int, Callable[..., nn.Module]]
@@ -195,9 +196,8 @@ def _batch_normalization(emitter: Emitter, node: Node) -> fx.Node:
 
 def _local_response_normalization(emitter: Emitter, node: Node) -> fx.Node:
     alpha, beta, k = (node.number(name) for name in ("alpha", "beta", "k"))
-    return emitter.layer(
-        node.name, nn.LocalResponseNorm(node.integer("size"), alpha, beta, k), emitter.value(node.inputs[0])
-    )
+    layer = LocalResponseNorm(node.integer("size"), alpha, beta, k)
+    return emitter.layer(node.name, layer, emitter.value(node.inputs[0]))
 
 
 def _prelu(emitter: Emitter, node: Node) -> fx.Node:
