@@ -194,7 +194,7 @@ class Model:
 def load(path: str | Path, asked: Asked | None = None, node: str | None = None) -> Model:
     """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, or an ONNX file that we exported.
 
-    Files are recognised by their content.
+    Files are recognised by their content; a Caffe model is two files, `net.prototxt+net.caffemodel`.
 
     `asked` adds what the model does not say itself. With `node`, the model gives the features of that inner layer.
     """
@@ -214,7 +214,8 @@ def load(path: str | Path, asked: Asked | None = None, node: str | None = None) 
 
 def _import(path: Path, asked: Asked, node: str | None) -> Model:
     graph, preprocess, about = read_foreign(path, asked, node)
-    names = () if node else class_names(graph.values()[graph.outputs[0]].shape[0], asked.labels)
+    scores = graph.values()[graph.outputs[0]]
+    names = () if node else class_names(scores.shape[0], asked.labels, about.get("preset"))
     return Model(build(graph), graph, preprocess, names, trained=about, node=node or "")
 
 

@@ -18,7 +18,8 @@ Preset = Annotated[
 Mean = Annotated[
     str | None,
     typer.Option(
-        help="What is subtracted: a number, one a channel, an XML mean image.", metavar="NUMBER|B,G,R|FILE.xml"
+        help="What is subtracted: a number, one a channel, a mean image (.xml or .binaryproto).",
+        metavar="NUMBER|B,G,R|FILE",
     ),
 ]
 Order = Annotated[
@@ -28,7 +29,11 @@ Scale = Annotated[float | None, typer.Option(help="By which (pixel - mean) is mu
 Labels = Annotated[Path | None, typer.Option(help="The names of the classes, one a line.", metavar="FILE")]
 ImageShape = Annotated[
     str | None,
-    typer.Option("--image-shape", help="The image that a network of plain numbers takes.", metavar="CxHxW"),
+    typer.Option(
+        "--image-shape",
+        help="The image that a network of plain numbers takes, or a prototxt leaves open.",
+        metavar="CxHxW",
+    ),
 ]
 
 

@@ -15,7 +15,9 @@ TARGETS = {"convolve": "", "onnx": ".onnx", "exported-program": ".pt2"}
 
 
 def convert(
-    model: Annotated[Path, typer.Argument(help="A CNTK model, a model folder or a run folder.")],
+    model: Annotated[
+        Path, typer.Argument(help="A CNTK model, net.prototxt+net.caffemodel, a model folder or a run folder.")
+    ],
     to: Annotated[str, typer.Option(help="The form to write: convolve, onnx or exported-program.", metavar="FORM")],
     out: Annotated[Path, typer.Option(help="Where to write it: a folder, a file.onnx or a file.pt2.")],
     with_preprocessing: Annotated[

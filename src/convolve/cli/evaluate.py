@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model folder, a run folder, or a CNTK model.")],
+    model: Annotated[
+        Path, typer.Argument(help="A model folder, a run folder, a CNTK model, or net.prototxt+net.caffemodel.")
+    ],
     data: Annotated[
         str | None,
         typer.Option(

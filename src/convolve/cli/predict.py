@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model folder, a run folder, or a CNTK model.")],
+    model: Annotated[
+        Path, typer.Argument(help="A model folder, a run folder, a CNTK model, or net.prototxt+net.caffemodel.")
+    ],
     paths: Annotated[list[Path], typer.Argument(help="Images, folders of images, zips of images.", metavar="PATH...")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -29,7 +31,9 @@ def predict(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(metavar="NODE", help="Print the features of this layer instead: a CNTK node, or a layer's name."),
+        typer.Option(
+            metavar="NODE", help="Print the features of this layer instead: a node's name in the file or ours."
+        ),
     ] = None,
     npz_file: Annotated[
         Path | None, typer.Option("--npz", metavar="FILE", help="With --output: write the features as numpy arrays.")

@@ -12,7 +12,9 @@ from convolve.errors import UsageError
 
 
 def serve(
-    model: Annotated[Path, typer.Argument(help="A model folder, a run folder, or a CNTK model.")],
+    model: Annotated[
+        Path, typer.Argument(help="A model folder, a run folder, a CNTK model, or net.prototxt+net.caffemodel.")
+    ],
     host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
     preset: options.Preset = None,

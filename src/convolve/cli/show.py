@@ -22,7 +22,8 @@ def show(
     what: Annotated[
         str,
         typer.Argument(
-            help="A recipe (name or file), a model folder, a run folder, or a CNTK model.", metavar="RECIPE|MODEL|RUN"
+            help="A recipe (name or file), a model folder, a run folder, a CNTK model, or net.prototxt+net.caffemodel.",
+            metavar="RECIPE|MODEL|RUN",
         ),
     ],
     schedule: Annotated[
