@@ -1,0 +1,42 @@
+"""How the benchmarks measure: sides in turn, each in a process of its own, round after round; ratios within a round."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from convolve.environment import hardware, versions
+
+Rates = dict[str, list[float]]  # side -> its rate in each round, higher is better
+
+
+def measure_apart(script: str, *arguments: str) -> float:
+    """The number that `script` prints, run in a fresh process, so that no side inherits another's memory or threads."""
+    command = [sys.executable, script, *arguments]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def in_turn(sides: Iterable[str], rounds: int, measure: Callable[[str], float]) -> Rates:
+    """`measure` of each side, `rounds` times, the sides in turn."""
+    rates: Rates = {side: [] for side in sides}
+    for number in range(rounds):
+        for side, values in rates.items():
+            values.append(measure(side))
+            print(f"round {number + 1}  {side:<28}{values[-1]:>8.0f}", file=sys.stderr)
+    return rates
+
+
+def medians(rates: Rates) -> dict[str, float]:
+    return {side: statistics.median(values) for side, values in rates.items()}
+
+
+def ratio(rates: Rates, one: str, other: str) -> float:
+    """The median over the rounds of `one` over `other`."""
+    return statistics.median(a / b for a, b in zip(rates[one], rates[other], strict=True))
+
+
+def conditions(rounds: int, steps: int) -> dict[str, Any]:
+    return {"hardware": hardware(), "versions": versions(), "rounds": rounds, "steps": steps}
