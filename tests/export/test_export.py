@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ import onnx
 import onnx.reference
 import pytest
 import torch
+from torch import nn
 
 from command_line import Convolve, assert_refused, files_in
 from convolve.errors import ConvolveError, UnsupportedError, UsageError
@@ -22,10 +24,14 @@ from convolve.export import onnx as onnx_form
 from convolve.export.inputs import natural_images
 from convolve.export.parity import close, disagreement
 from convolve.formats.mean_xml import write_mean_xml
+from convolve.importers.build import build
+from convolve.importers.draft import Draft
 from convolve.model import Model, load
 from convolve.opening import Asked
+from convolve.recipe import ModelSpec
+from convolve.transforms.preprocess import Preprocess
 from runtimes import answer, metadata
-from zip_golden import ARCHIVE
+from zip_golden import ARCHIVE, FOLDER
 
 ENDINGS = {"onnx": ".onnx", "exported-program": ".pt2"}
 
@@ -318,6 +324,74 @@ def test_weights_beyond_protobuf_are_refused(model: Path, tmp_path: Path, monkey
     load(model).export(tmp_path / "digits.pt2")
 
 
-@pytest.mark.parametrize("case", ["roipool", "conv_3d"])
-def test_networks_that_take_no_image(case: str, tmp_path: Path, convolve: Convolve) -> None:
-    """Plain numbers, of which nobody says which image they are; an image and regions; a volume."""
+@pytest.mark.parametrize(
+    ("archive", "case", "code", "words"),
+    [
+        ("oracle", "roipool", 4, "no output is a score for each class"),
+        ("more", "pool_3d", 4, "no output is a score for each class"),
+        ("oracle", "times_vec", 2, "say which image they are with --image-shape"),
+    ],
+)
+def test_networks_that_classify_no_image(
+    archive: str, case: str, code: int, words: str, tmp_path: Path, convolve: Convolve
+) -> None:
+    path = tmp_path / "net.model"
+    path.write_bytes(ZipFile(FOLDER / f"{archive}.zip").read(f"v2/{case}.model"))
+    for form, ending in ENDINGS.items():
+        assert_refused(convolve("convert", path, "--to", form, "--out", tmp_path / f"net{ending}"), code, words)
+    assert files_in(tmp_path) == ["net.model"]
+
+
+def network(draft: Draft, output: str) -> Model:
+    """What was drafted, as a classifier of images of 3x8x8."""
+    graph = draft.finish([output], "a test")
+    [scores] = graph.values()[graph.outputs[0]].shape
+    return Model(build(graph), graph, Preprocess(3, 8, 8), tuple(map(str, range(scores))))
+
+
+def test_convolutions_in_three_dimensions(tmp_path: Path) -> None:
+    draft = Draft()
+    volume = draft.add("reshape", [draft.input((3, 8, 8), "image")], shape=(1, 3, 8, 8))
+    weight = draft.parameter(np.random.default_rng(0).normal(size=(2, 1, 3, 4, 4)).astype(np.float32))
+    window = {name: (value,) * 3 for name, value in {"strides": 1, "lower": 0, "upper": 0, "dilation": 1}.items()}
+    maps = draft.add("convolution", [volume, weight], groups=1, **window)
+    model = network(draft, draft.add("reshape", [maps], shape=(50,)))
+    images_NCHW = pixels(3, model)
+    for name in ("net.onnx", "net.pt2"):
+        model.export(tmp_path / name)
+        np.testing.assert_allclose(
+            answer(tmp_path / name, by_hand(images_NCHW, model)), logits_of(model, images_NCHW), rtol=1e-4, atol=1e-2
+        )
+
+
+def test_what_torch_cannot_trace_is_named(tmp_path: Path) -> None:
+    draft = Draft()
+    image = draft.input((3, 8, 8), "image")
+    regions = draft.add("reshape", [image], shape=(48, 4))
+    pooled = draft.add("roi_pool", [image, regions], output=(1, 1), scale=1.0, kind="max")
+    model = network(draft, draft.add("reshape", [pooled], shape=(144,)))
+    for name in ("net.onnx", "net.pt2"):
+        with pytest.raises(UnsupportedError, match=r"cannot trace roi_pool: .*; --to convolve keeps the model"):
+            model.export(tmp_path / name)
+    assert files_in(tmp_path) == []
+
+
+class OneSize(nn.Module):
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        return images_NCHW.reshape(2, -1)
+
+
+class Bessel(nn.Module):
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        return torch.special.bessel_j0(images_NCHW.flatten(1))
+
+
+def test_what_the_form_cannot_say_is_named(tmp_path: Path) -> None:
+    def exported(module: nn.Module) -> None:
+        Model(module, ModelSpec(), Preprocess(1, 2, 5), tuple("0123456789")).export(tmp_path / "net.onnx")
+
+    with pytest.raises(UnsupportedError, match="the network: it works for batches of one size only"):
+        exported(OneSize())
+    with pytest.raises(UnsupportedError, match=r"ONNX cannot say .*bessel_j0.*export an ExportedProgram"):
+        exported(Bessel())
+    assert files_in(tmp_path) == []

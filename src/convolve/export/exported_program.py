@@ -34,7 +34,7 @@ def trace(network: nn.Module, *examples: torch.Tensor) -> ExportedProgram:
             return torch.export.export(network, examples, dynamic_shapes=tuple({0: batch} for _ in examples))
     except Exception as error:  # torch has no common class for what it cannot trace
         raise UnsupportedError(
-            f"torch.export cannot trace {_place(error)}: {first_sentence(error)}; --to convolve keeps the model"
+            f"torch.export cannot trace {_place(error)}: {_reason(error)}; --to convolve keeps the model"
         ) from error
 
 
@@ -42,7 +42,12 @@ def _place(error: Exception) -> str:
     """The function of ours that could not be traced."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame.name for frame in frames if "convolve" in Path(frame.filename).parts and frame.name != trace.__name__]
-    return ours[-1] if ours else "the network for batches of any size"
+    return ours[-1] if ours else "the network"
+
+
+def _reason(error: Exception) -> str:
+    sentence = first_sentence(error)
+    return "it works for batches of one size only" if sentence == "Constraints violated" else sentence
 
 
 def first_sentence(error: BaseException) -> str:
@@ -67,7 +72,7 @@ def quiet() -> Iterator[None]:
 
 def write(program: ExportedProgram, about: dict[str, Any], path: Path) -> None:
     text = json.dumps(about, ensure_ascii=False)
-    with path.open("wb") as file:  # by name, torch would want the ending .pt2
+    with quiet(), path.open("wb") as file:  # by name, torch would want the ending .pt2
         torch.export.save(program, file, extra_files={f"{KEY}.json": text})
 
 

@@ -26,7 +26,7 @@ class PixelsIn(nn.Module):
     def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("mean", torch.as_tensor(mean_of(preprocess)))
+        self.register_buffer("mean", torch.as_tensor(mean_of(preprocess)).contiguous())
         self._scale, self._bgr = preprocess.scale, preprocess.channel_order == "bgr"
 
     def forward(self, images_NHWC: torch.Tensor) -> torch.Tensor:

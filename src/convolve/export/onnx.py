@@ -57,8 +57,9 @@ def translate(program: ExportedProgram, inputs: list[str], outputs: list[str]) -
                 dynamic_shapes=tuple({0: "N"} for _ in inputs),  # of a program, only the name is taken
             )  # fmt: skip
     except torch.onnx.OnnxExporterError as error:
+        reason = first_sentence(_root(error))
         raise UnsupportedError(
-            f"ONNX cannot say what the network computes: {first_sentence(error)}; export an ExportedProgram (.pt2)"
+            f"ONNX cannot say what the network computes: {reason}; export an ExportedProgram (.pt2)"
         ) from error
     assert made is not None  # only with the old exporter
     model = made.model
@@ -68,6 +69,10 @@ def translate(program: ExportedProgram, inputs: list[str], outputs: list[str]) -
     for part in (*inner, *model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
         part.metadata_props.clear()  # torch notes stack traces with paths of this machine
     return made
+
+
+def _root(error: BaseException) -> BaseException:
+    return _root(error.__cause__) if error.__cause__ else error
 
 
 def _session(content: str | bytes) -> Any:
