@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from convolve.transforms.chain import Size
 from convolve.transforms.pixels import Image
 
 # Legend: N images, C channels, H rows, W columns.
+
+_SYNSET = re.compile(r"n[0-9]{8} ")
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,10 +139,13 @@ def read_class_folders(folder: Path, wanted: Sequence[str]) -> ClassFolders:
 def class_numbers(names: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
     """The number of each of `names` among the classes `wanted`, None if they do not go together.
 
-    Where the classes have no names but their numbers, as many names are numbered in their order.
+    ImageNet's folders are called by the synset that begins the name of a class: n01440764 tench. Where the classes have
+    no names but their numbers, as many names are numbered in their order.
     """
-    if {*names} <= {*wanted}:
-        return [list(wanted).index(name) for name in names]
+    synsets = [name.partition(" ")[0] for name in wanted if _SYNSET.match(name)]
+    for known in (list(wanted), synsets if len(synsets) == len(wanted) else []):
+        if {*names} <= {*known}:
+            return [known.index(name) for name in names]
     if len(names) == len(wanted) and all(name == str(number) for number, name in enumerate(wanted)):
         return list(range(len(names)))
     return None
