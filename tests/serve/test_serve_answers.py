@@ -118,7 +118,9 @@ async def _ask_together(port: int, bodies: list[bytes], times: int) -> list[list
     return await asyncio.gather(*(ask(*pair, body) for pair, body in zip(connections, bodies, strict=True)))
 
 
-def test_a_model_that_fails_harms_nobody_else(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_fails_harms_nobody_else(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = load(model)
     answer = asked.probabilities
 
@@ -132,6 +134,7 @@ def test_a_model_that_fails_harms_nobody_else(model: Path, monkeypatch: pytest.M
         bad = client.ask("/predict", encoded(np.full((28, 28, 1), 255, np.uint8)))
         assert bad.status == 500 and "I do not like white" in bad.said["error"]
         assert client.ask("/predict", UPLOADS["exact.png"]).status == 200
+    assert "moody" in capsys.readouterr().err  # where it happened
 
 
 # -- where it looks ----------------------------------------------------------------------------------------------------

@@ -39,6 +39,17 @@ def test_it_serves_until_it_is_told_to_stop(number: signal.Signals, code: int, m
         socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
 
 
+def test_it_stops_though_an_upload_never_ends(model: Path, tmp_path: Path) -> None:
+    command = processes.start(tmp_path / "log", "serve", model, "--port", "0")
+    port = int(address_in(command).rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/"):
+            command.send(signal.SIGINT)  # the server has seen the upload begin
+        outcome = command.outcome()
+    assert (outcome.code, outcome.err) == (130, "")
+
+
 def test_it_says_when_it_is_open_to_others(model: Path, tmp_path: Path) -> None:
     command = processes.start(tmp_path / "log", "serve", model, "--host", "0.0.0.0", "--port", "0")
     assert address_in(command).startswith("http://127.0.0.1:")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import traceback
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -178,4 +179,5 @@ async def _gone(_request: Request, _error: Exception) -> Response:
 
 
 async def _failed(_request: Request, error: Exception) -> Response:
+    traceback.print_exception(error)
     return JSONResponse({"error": f"{type(error).__name__}: {error} (a fault of convolve, please report it)"}, 500)

@@ -77,6 +77,8 @@ function element(tag, className, text = "") {
   return made;
 }
 
+const LAST_SQUARE = 64; // pixels: pictures up to this wide are shown as the squares that they are
+
 function showAnswer({ classes, fitted, seen }, note) {
   const [best] = classes;
   byId("problem").hidden = true;
@@ -89,7 +91,7 @@ function showAnswer({ classes, fitted, seen }, note) {
   for (const id of ["seen", "under"]) {
     byId(id).src = seen;
     byId(id).hidden = false;
-    byId(id).classList.toggle("pixels", drawn); // each one is to be seen
+    byId(id).onload = ({ target }) => target.classList.toggle("pixels", target.naturalWidth <= LAST_SQUARE);
   }
   byId("seen").alt = "The picture as the model sees it";
 }

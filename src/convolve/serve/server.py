@@ -15,7 +15,7 @@ from convolve.errors import UsageError
 
 MAX_CONNECTIONS = 512  # half of the files that a process may usually open
 SILENCE_SECONDS = 20.0
-STOPPING_SECONDS = 5  # for those who wait for an answer when Ctrl-C comes
+STOPPING_SECONDS = 2  # for those who wait for an answer when Ctrl-C comes
 
 
 class Connection(H11Protocol):
@@ -89,7 +89,7 @@ def server_for(app: Starlette) -> uvicorn.Server:
             ws="none",
             lifespan="on",
             log_config=None,
-            log_level="error",  # what strangers send wrong is answered, not printed
+            log_level="critical",  # what strangers do wrong is answered, not printed; our faults the app prints
             access_log=False,
             proxy_headers=False,
             server_header=False,

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from convolve.errors import DataError
 from convolve.formats.decode import MAX_PIXELS, decode_image
 from convolve.transforms.preprocess import Preprocess, fit_image
 
