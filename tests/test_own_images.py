@@ -75,8 +75,8 @@ def run(convolve: Convolve, photos: Path, tmp_path: Path) -> Path:
 def test_it_says_what_it_took(convolve: Convolve, photos: Path, tmp_path: Path) -> None:
     said = train(convolve, photos, tmp_path / "run")
     assert f"{photos}, 3 classes (blue, green, rød); 20% of each class held out for testing" in said
-    assert "96 training and 24 test images" in said
-    assert "images of various sizes; the network sees 32x32 RGB, (pixel - mean image)" in said
+    assert "96 training images of various or large sizes and 24 test images of" in said
+    assert "in memory; the network sees 32x32 RGB, (pixel - mean image)" in said
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["samples_seen"] == 2 * 96
     model = load(tmp_path / "run")
@@ -220,6 +220,13 @@ def test_a_streamed_run_goes_on_in_the_middle_of_an_epoch(photos: Path, convolve
     run_recipe(recipe, data=str(photos), out=tmp_path / "whole")
     one, other = weights(tmp_path / "stopped"), weights(tmp_path / "whole")
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_mean_for_each_channel(photos: Path, convolve: Convolve, tmp_path: Path) -> None:
+    setting = ("data.mean_image=", "data.mean=90:120.5:70", "data.scale=0.5")
+    assert "(pixel - (90, 120.5, 70)) * 0.5" in train(convolve, photos, tmp_path / "run", *setting)
+    preprocess = load(tmp_path / "run").preprocess
+    assert (preprocess.mean, preprocess.channel_order) == ((90.0, 120.5, 70.0), "rgb")
 
 
 def test_another_mean_image_is_refused_when_a_run_goes_on(photos: Path, convolve: Convolve, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from convolve.transforms.preprocess import Preprocess
 Progress = Callable[[str, dict[str, Any]], None]
 
 WORST_MISTAKES = 48  # pictures kept for the report
+PICTURE_SIDE = 96  # pixels, about, of the largest
 _RESULT_FROM_START = ("parameters", "precision", "device", "threads", "data_fingerprint", "versions", "hardware")
 
 
@@ -79,9 +80,12 @@ class Assembly:
             temporary.write_bytes(save(tensors))
 
     def _test_images(self, index_M: torch.Tensor) -> torch.Tensor:
-        """images_MCHW, uint8."""
+        """images_MCHW, uint8; large ones by every second, third ... pixel, as the report shows them small."""
+        _, *size = self.model.preprocess.shape_CHW
+        step = max(1, max(size) // PICTURE_SIDE)
         parts = [images_NCHW for images_NCHW, _ in self.feed.test.batches(index_M.numpy(), WORST_MISTAKES)]
-        return torch.cat(parts) if parts else torch.zeros(0, *self.model.preprocess.shape_CHW, dtype=torch.uint8)
+        images = torch.cat(parts) if parts else torch.zeros(0, *self.model.preprocess.shape_CHW, dtype=torch.uint8)
+        return images[:, :, ::step, ::step]
 
     def result(self, evaluation: Evaluation, total_seconds: float) -> dict[str, Any]:
         """result.json. `train_seconds` leaves out evaluation and checkpoints; `total_seconds` is this process's."""

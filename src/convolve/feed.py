@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,7 +40,7 @@ class Feed:
 def open_feed(recipe: Recipe, dataset: DataSet | OwnSet, imported: Preprocess | None = None) -> Feed:
     """Everything that a training reads. An `imported` network has its own preprocessing."""
     spec, run = recipe.data, recipe.run
-    want = imported or _outline(spec, dataset.shape_CHW)
+    want = imported or _geometry(spec, dataset.shape_CHW)
     train: Pictures = dataset.train
     test = resident(fitted(dataset.test, want), want.shape_CHW)
     held_out, name = test, "test"
@@ -57,14 +57,15 @@ def open_feed(recipe: Recipe, dataset: DataSet | OwnSet, imported: Preprocess | 
     return Feed(want, batches, held_out, name, test)
 
 
-def _outline(spec: DataSpec, shape_CHW: tuple[int, int, int]) -> Preprocess:
+def _geometry(spec: DataSpec, shape_CHW: tuple[int, int, int]) -> Preprocess:
     """What the model will say of its images, but for a mean image."""
     channels, height, width = shape_CHW
     if spec.image_size:
         height = width = spec.image_size
     pads = [transform for transform in spec.train_transforms if isinstance(transform, Pad)]
+    mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
     return Preprocess(
-        channels, height, width, spec.mean, spec.scale, resize=spec.resize, side_ratio=spec.side_ratio,
+        channels, height, width, mean, spec.scale, resize=spec.resize, side_ratio=spec.side_ratio,
         margin=sum(pad.pixels for pad in pads), margin_value=pads[0].value if pads else 0,
     )  # fmt: skip
 
@@ -128,14 +129,13 @@ def _mean(spec: DataSpec, train: Pictures, samples: Samples, want: Preprocess) -
     return mean_CHW
 
 
-def took(feed: Feed, dataset: OwnSet) -> Iterator[str]:
+def took(feed: Feed, dataset: OwnSet) -> str:
     """What the run takes of a user's own images, in words."""
-    yield f"{dataset.source}: {len(dataset.train):,} training and {len(dataset.test):,} test images"
-    train, test = (f"{_words(part.size)}" for part in (dataset.train, dataset.test))
-    sizes = train if train == test else f"{train} in the training part, {test} in the test part"
+    parts = ((dataset.train, "training"), (dataset.test, "test"))
+    images = " and ".join(f"{len(part):,} {name} images of {_words(part.size)}" for part, name in parts)
     where = "in memory" if isinstance(feed.batches.table, Table) else "read anew in each epoch"
-    yield f"images of {sizes}; the network sees {feed.preprocess}; {where}"
+    return f"{images}, {where}; the network sees {feed.preprocess}"
 
 
 def _words(size: Size | None) -> str:
-    return f"{size[1]}x{size[0]}" if size else "various sizes"
+    return f"{size[1]}x{size[0]}" if size else "various or large sizes"

@@ -42,7 +42,9 @@ class DataSpec:
         "cover", "images of another size: scaled to cover it, the centre cut out; fill: the central square, scaled"
     )
     side_ratio: float = _field(1.0, "part of the shorter side that the square of resize=fill takes")
-    mean: float = _field(0.0, "the network sees (pixel - mean) * scale, with pixels in 0..255")
+    mean: tuple[float, ...] = _field(
+        (0.0,), "the network sees (pixel - mean) * scale, with pixels in 0..255; one number, or red:green:blue"
+    )
     mean_image: str = _field("", "in place of mean. train: the mean training image; else an XML mean file")
     mean_image_layout: Literal["planar_rgb", "interleaved_bgr"] = _field(
         "planar_rgb", "of the XML file. interleaved_bgr: CNTK's scrambled reading of CIFAR-10_mean.xml"
@@ -64,6 +66,7 @@ class DataSpec:
             raise UsageError(f"data.hard_fraction needs data.order=shuffled, not {self.order}; leave one of them out")
         _require(0 <= self.validation_fraction < 1, "data.validation_fraction", "in [0, 1)", self.validation_fraction)
         _require(self.scale != 0, "data.scale", "other than 0", self.scale)
+        _require(len(self.mean) in (1, 3), "data.mean", "one number, or one for red, green and blue", self.mean)
         _require(0 <= self.image_size <= MAX_SIDE, "data.image_size", f"in 0..{MAX_SIDE}", self.image_size)
         _require(0 < self.side_ratio <= 1, "data.side_ratio", "in (0, 1]", self.side_ratio)
         if self.side_ratio != 1 and self.resize != "fill":
@@ -275,7 +278,7 @@ def _parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
         return _parse_dataclass(typing.cast(type, kind), value, path, base)
     if kind == tuple[Transform, ...]:
         return _parse_transforms(value, path)
-    if kind == Steps:  # and Ratio, which is written the same way
+    if kind == Steps:  # ratios and means are written the same way
         return _parse_steps(value, path)
     if origin is Literal:
         if value not in get_args(kind):

@@ -44,7 +44,7 @@ class Run:
 def train(
     recipe: str | Recipe,
     *,
-    data: str | None = None,
+    data: str | DataSet | OwnSet | None = None,
     out: str | Path | None = None,
     restart: bool = False,
     from_model: str | Path | None = None,
@@ -54,7 +54,7 @@ def train(
 ) -> Run:
     """Train `recipe` (a name, a file or a value) and return the finished run.
 
-    `data` is a folder, a file or "sample"; None looks in the usual places. `out` is the run folder, by default
+    `data` is a folder, a file, "sample" or the samples themselves; None looks in the usual places. `out` is the run folder, by default
     runs/<recipe>: an unfinished run there goes on to the same bits, a finished one is refused unless `restart`.
     `from_model` supplies the initial weights; an imported network, such as a CNTK file, is trained itself.
     `overrides` are fields of `RunSpec`: epochs=5, seed=1, precision="fp32".
@@ -65,8 +65,7 @@ def train(
     dataset = fake_data(recipe.data.name) if use_fake_data else _open(recipe.data.name, data, progress)
     parts = assemble(recipe, dataset, folder, from_model, progress)
     if isinstance(dataset, OwnSet):
-        for line in took(parts.feed, dataset):
-            progress("note", {"message": line})
+        progress("note", {"message": took(parts.feed, dataset)})
     try:
         parts.begin(progress)
         parts.loop.train()
@@ -80,7 +79,10 @@ def train(
     return Run(folder)
 
 
-def _open(name: str, where: str | None, progress: Progress) -> DataSet | OwnSet:
+def _open(name: str, where: str | DataSet | OwnSet | None, progress: Progress) -> DataSet | OwnSet:
+    if isinstance(where, DataSet | OwnSet):
+        return where
+
     def downloading(file: str, done_bytes: int, size_bytes: int) -> None:
         progress("download", {"file": file, "done_bytes": done_bytes, "size_bytes": size_bytes})
 

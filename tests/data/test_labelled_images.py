@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from convolve.data.labelled_images import has_class_folders, read_class_folders, stream
+from convolve.data.labelled_images import has_class_folders, on_disk, read_class_folders
+from convolve.data.pictures import Batch
+from convolve.data.streaming import Streamed
 from convolve.errors import DataError
 from convolve.formats.image_map import read_image_map
+from convolve.transforms.pixels import Image
 
 COUNT = 23
 
@@ -35,38 +39,41 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def planes(image_HWC: np.ndarray) -> np.ndarray:
-    return image_HWC.transpose(2, 0, 1)
+def batches(pictures: Path, batch_size: int, grey: bool = False, note: list[int] | None = None) -> Iterator[Batch]:
+    """All images of the map file, in order, as they are; `note` hears of each that was read."""
+
+    def planes(image_HWC: Image, _: np.random.Generator) -> Image:
+        if note is not None:
+            note.append(int(image_HWC[0, 0, 0]))
+        return image_HWC.transpose(2, 0, 1)[None]
+
+    images = read_image_map(pictures / "map.txt")
+    return Streamed(on_disk(images, images.labels_N), planes, grey).batches(np.arange(COUNT), batch_size)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 100])
 @pytest.mark.parametrize("grey", [True, False])
 def test_in_order_and_exactly_once(batch_size: int, grey: bool, pictures: Path) -> None:
-    batches = list(stream(read_image_map(pictures / "map.txt"), planes, batch_size, grey=grey))
-    assert [len(images) for images, _ in batches[:-1]] == [batch_size] * (len(batches) - 1)
-    images_NCHW = torch.cat([images for images, _ in batches])
+    found = list(batches(pictures, batch_size, grey))
+    assert [len(images) for images, _ in found[:-1]] == [batch_size] * (len(found) - 1)
+    images_NCHW = torch.cat([images for images, _ in found])
     assert images_NCHW.shape == (COUNT, 1 if grey else 3, 4, 4)
     assert images_NCHW[:, 0, 0, 0].tolist() == list(range(COUNT))
-    assert torch.cat([labels for _, labels in batches]).tolist() == [number % 5 for number in range(COUNT)]
+    assert torch.cat([labels for _, labels in found]).tolist() == [number % 5 for number in range(COUNT)]
 
 
 def test_damage_names_its_line(pictures: Path) -> None:
     (pictures / "6.png").write_bytes((pictures / "6.png").read_bytes()[:40])
     with pytest.raises(DataError, match=r"map\.txt: line 7: .*6\.png"):
-        list(stream(read_image_map(pictures / "map.txt"), planes, 5, grey=False))
+        list(batches(pictures, 5))
 
 
 def test_no_more_is_read_ahead_than_a_batch(pictures: Path) -> None:
     read: list[int] = []
-
-    def note(image_HWC: np.ndarray) -> np.ndarray:
-        read.append(int(image_HWC[0, 0, 0]))
-        return planes(image_HWC)
-
-    batches = stream(read_image_map(pictures / "map.txt"), note, 5, grey=False)
-    next(batches)
-    batches.close()
-    assert len(read) <= 10
+    found = batches(pictures, 8, note=read)
+    next(found)
+    found.close()  # type: ignore[attr-defined]
+    assert len(read) <= 16
 
 
 def test_class_folders_by_name_or_in_order(pictures: Path, tmp_path: Path) -> None:

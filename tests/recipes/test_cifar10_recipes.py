@@ -52,7 +52,7 @@ def test_what_all_three_share(name: str) -> None:
 
 def test_images() -> None:
     plain, augmented = load_recipe("cifar10").data, load_recipe("cifar10-aug").data
-    assert (plain.mean, plain.mean_image, plain.train_transforms) == (128, "", ())
+    assert (plain.mean, plain.mean_image, plain.train_transforms) == ((128,), "", ())
     assert augmented.mean_image == "train"
     crop = Crop(crop_type="randomside", side_ratio=(0.8,), jitter_type="uniratio")
     assert augmented.train_transforms == (Pad(pixels=4, value=128), crop)

@@ -16,7 +16,11 @@ def train(
         str, typer.Argument(help="A recipe's name, a recipe file (.json, .yaml), or a run folder's recipe.json.")
     ],
     data: Annotated[
-        str | None, typer.Option(help="Where the data is: a folder, a file, or `sample`.", metavar="DIR|FILE|sample")
+        str | None,
+        typer.Option(
+            help="Where the data is: the recipe's own, images of yours (folders, map file, CSV table), or `sample`.",
+            metavar="DIR|FILE|sample",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder; an unfinished run there is resumed. [default: runs/RECIPE]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,8 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from convolve.data.image_files import ENDINGS
-from convolve.data.pictures import Batch
-from convolve.data.streaming import Streamed
 from convolve.errors import DataError, MissingDataError
 from convolve.formats.archive import ByteReader, Location
 from convolve.formats.base64_map import Base64Map
@@ -23,7 +21,6 @@ from convolve.formats.decode import decode_image
 from convolve.formats.image_map import ImageMap
 from convolve.formats.labelled_csv import LabelledCsv
 from convolve.transforms.chain import Size
-from convolve.transforms.pixels import Image
 
 # Legend: N images, C channels, H rows, W columns.
 
@@ -154,17 +151,6 @@ def class_numbers(names: Sequence[str], wanted: Sequence[str]) -> list[int] | No
 def has_class_folders(folder: Path) -> bool:
     """Whether there is an image in a subfolder."""
     return folder.is_dir() and any(_is_image(file) for file in folder.glob("*/*"))
-
-
-def stream(
-    images: ClassFolders | ImageMap, fit: Callable[[Image], Image], batch_size: int, *, grey: bool
-) -> Iterator[Batch]:
-    """Batches of (images_NCHW uint8, labels_N) in order, the last one short. At most two batches are in memory.
-
-    `fit` makes image_CHW of image_HWC. A missing or damaged image raises DataError that names its line.
-    """
-    samples = Streamed(on_disk(images, images.labels_N), lambda image_HWC, _: fit(image_HWC)[None], grey)
-    return samples.batches(np.arange(len(samples)), batch_size)
 
 
 def _listing(images: LabelledImages) -> bytes:

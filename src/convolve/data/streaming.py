@@ -60,7 +60,7 @@ class Streamed:
             return self._ready(index, epoch)
 
         labels_N = self.labels_N
-        images = in_order(ready, map(int, order_N), self.threads, ahead=batch_size)
+        images = in_order(ready, map(int, order_N), self.threads, ahead=max(batch_size, 2 * self.threads))
         with closing(images):
             for first in range(0, len(order_N), batch_size):
                 chosen_N = order_N[first : first + batch_size]

@@ -17,7 +17,7 @@ def cifar10() -> Recipe:
     """
     return Recipe(
         name="cifar10",
-        data=DataSpec(name="cifar10", mean=128.0, scale=1 / 256),
+        data=DataSpec(name="cifar10", mean=(128.0,), scale=1 / 256),
         model=ModelSpec(name="convnet-cifar10", variant="python", dropout=(0.5,)),
         optimizer=OptimizerSpec(name="momentum_sgd", momentum=(0.9,), momentum_unit="per_minibatch", l2=0.002),
         schedule=ScheduleSpec(
