@@ -19,21 +19,21 @@ def print_progress(event: str, values: dict[str, float]) -> None:
         print(f"epoch {values['epoch']}: loss {values['train_loss']:.4f}, test error {values['test_error']:.2%}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(recipe: str, epochs: int, out: str, description: str | None) -> None:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="CIFAR-10: a folder or an archive; without it, the usual places or a download")
     parser.add_argument("--variant", default="python", help="whose network: python (pooling pads) or brainscript")
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--out", default="runs/ConvNet_CIFAR10", help="run folder; goes on if unfinished")
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--out", default=out, help="the run folder; an unfinished run there goes on")
     parser.add_argument("--restart", action="store_true", help="start over")
     options = vars(parser.parse_args()) | {"progress": print_progress}
-    recipe = resolve("cifar10", {"model.variant": options.pop("variant")})
-    run = convolve.train(recipe, **options)
+    settings = {"model.variant": options.pop("variant")}
+    try:
+        run = convolve.train(resolve(recipe, settings), **options)
+    except ConvolveError as error:
+        raise SystemExit(str(error)) from None
     print(f"test error {run.result['test_error']:.2%}; see {convolve.write_report(run.folder.path)}")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ConvolveError as error:
-        raise SystemExit(str(error)) from None
+    main("cifar10", 30, "runs/ConvNet_CIFAR10", __doc__)
