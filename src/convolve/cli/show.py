@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convolve.cli import asked as options
+from convolve.importers.brainscript import is_config
 
 if TYPE_CHECKING:
     from convolve.models.summary import Summary
@@ -22,8 +23,9 @@ def show(
     what: Annotated[
         str,
         typer.Argument(
-            help="A recipe (name or file), a model folder, a run folder, a CNTK model, or net.prototxt+net.caffemodel.",
-            metavar="RECIPE|MODEL|RUN",
+            help="A recipe (name or file), a model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, "
+            "or a BrainScript file.",
+            metavar="RECIPE|MODEL|RUN|CONFIG",
         ),
     ],
     schedule: Annotated[
@@ -46,7 +48,11 @@ def show(
 
     Example: convolve show mnist --schedule
     """
-    if schedule:
+    if is_config(what):
+        from convolve.cli.show_config import show_config
+
+        show_config(what, schedule, as_json)
+    elif schedule:
         _show_schedule(what, as_json)
     elif _is_model(what):
         _show_model(what, as_json, options.asked(preset, mean, channel_order, scale, labels, image_shape, output))
@@ -79,9 +85,9 @@ def _show_model(what: str, as_json: bool, asked: Asked) -> None:
         more: dict[str, Any] = {"preprocess": model.preprocess.mapping(), "trained": model.trained}
         if imported:
             more |= {"in_the_graph": arithmetic, "notes": notes}
-        print(json.dumps(_summary_mapping(summary, model.class_names) | more, indent=2))
+        print(json.dumps(summary_mapping(summary, model.class_names) | more, indent=2))
         return
-    print(_summary_text(summary))
+    print(summary_text(summary))
     print(f"\nthe network sees  {model.preprocess}")
     for line in arithmetic:
         print(f"in the graph      {line}")
@@ -112,13 +118,13 @@ def _show_recipe(what: str, as_json: bool) -> None:
     shape_CHW = (channels, size or height, size or width)
     summary = summarize(build_model(recipe.model, shape_CHW, len(data.class_names)), shape_CHW)
     if as_json:
-        print(json.dumps(_summary_mapping(summary, data.class_names) | {"recipe": to_mapping(recipe)}, indent=2))
+        print(json.dumps(summary_mapping(summary, data.class_names) | {"recipe": to_mapping(recipe)}, indent=2))
         return
-    print("\n".join(f"# {line}" for line in _summary_text(summary).splitlines()))
-    print(_recipe_text(recipe))
+    print("\n".join(f"# {line}" for line in summary_text(summary).splitlines()))
+    print(recipe_text(recipe))
 
 
-def _recipe_text(recipe: Recipe) -> str:
+def recipe_text(recipe: Recipe) -> str:
     """The recipe as YAML with a comment on each field: a recipe file, ready to be edited."""
     lines = []
     for part in fields(recipe):
@@ -167,10 +173,10 @@ def _show_schedule(what: str, as_json: bool) -> None:
     print(
         f"{recipe.name}: {recipe.optimizer.name}, {recipe.run.global_batch_size} of {samples:,} samples a minibatch\n"
     )
-    print(_schedule_text(rows))
+    print(schedule_text(rows))
 
 
-def _schedule_text(rows: list[ScheduleRow]) -> str:
+def schedule_text(rows: list[ScheduleRow]) -> str:
     """One line a stretch; the rates of PyTorch and Caffe are for the mean loss, without unit gain and dampening."""
     first = rows[0]
     toolkits = (
@@ -199,7 +205,7 @@ def _cells(rate: float | None, momentum: float | None, decay: float | None) -> s
     return f"{rate:>14.6g}{momentum:>10.4f}{decay:>10g}"
 
 
-def _summary_mapping(summary: Summary, class_names: tuple[str, ...]) -> dict[str, Any]:
+def summary_mapping(summary: Summary, class_names: tuple[str, ...]) -> dict[str, Any]:
     return {
         "parameters": summary.parameters,
         "flops_per_image": summary.flops_per_image,
@@ -209,7 +215,7 @@ def _summary_mapping(summary: Summary, class_names: tuple[str, ...]) -> dict[str
     }
 
 
-def _summary_text(summary: Summary) -> str:
+def summary_text(summary: Summary) -> str:
     name_width = max(14, *(len(layer.name) + 2 for layer in summary.layers))
     kind_width = max(14, *(len(layer.kind) + 2 for layer in summary.layers))
     named = any(layer.source for layer in summary.layers)

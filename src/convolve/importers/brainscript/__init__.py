@@ -1,12 +1,13 @@
 """BrainScript: CNTK's configurations (.cntk), and the networks in them.
 
-config.py      the configuration: blocks of `key = value`, variables, includes, the command line
+files.py       the files of a configuration, without comments and with what they include
+config.py      the configuration: blocks of `key = value`, variables, the command line
 syntax.py      the text of a network -> a typed tree, by grammar.lark
 evaluate.py    the tree -> values, lazily; library.bs holds the layers, natives.py and operators.py the rest
 network.py     the values -> operations, with nothing left to evaluate
 lower.py       the operations -> the neutral graph of all importers
 trained.py     the numbers of a model that CNTK trained from the same text
-job.py         everything else of a configuration: what is to be trained and tested, on which data, how
+job.py         everything else: what is to be trained and tested, how (sgd.py) and on which data (reader.py)
 """
 
 from __future__ import annotations

@@ -6,14 +6,16 @@ when a value is read, so that later assignments, such as those of the command li
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from convolve.errors import FormatError, UsageError, unknown_name
-from convolve.importers.brainscript.text import Place, Text, joined, of_lines, read_lines
+from convolve.errors import UsageError, unknown_name
+from convolve.importers.brainscript.files import load
+from convolve.importers.brainscript.text import Place, Text, joined, of_lines
 
 _CLOSERS = {"{": "}", "[": "]", "(": ")"}
 _MARK = re.compile(r'"[^"]*"?|[][{}()\n;,:]')  # a quoted text whole: nothing in it closes or separates
@@ -46,7 +48,7 @@ class Block:
 
     def __init__(self, name: str, bodies: Sequence[Text], parent: Block | None = None) -> None:
         self.name, self.parent, self._bodies = name, parent, bodies
-        self._asked: set[str] = set()
+        self._asked: set[str] = parent._asked if parent else set()  # anywhere in the configuration
         self._read: set[str] = set()
         self._expanded: dict[str, Text] = {}
         self.entries: dict[str, Entry] = {}
@@ -154,10 +156,17 @@ class Block:
 
     def unread(self) -> list[str]:
         """A sentence for each of the first entries that nobody has asked for."""
-        unread = [entry.key for key, entry in self.entries.items() if key not in self._read]
-        sentences = [f"{key.place(0)}: {unknown_name('key', key.string, self._asked)}" for key in unread[:MAX_WARNINGS]]
+        others = [] if self.parent else [*self.inner_blocks()]  # blocks of commands that are not run
+        unread = [
+            entry.key for key, entry in self.entries.items() if key not in self._read and entry.key.string not in others
+        ]
+        sentences = [f"{key.place(0)}: {self._unknown(key.string)}" for key in unread[:MAX_WARNINGS]]
         more = [f"{len(unread) - MAX_WARNINGS} more keys are not known"] if len(unread) > MAX_WARNINGS else []
         return sentences + more
+
+    def _unknown(self, name: str) -> str:
+        nearest = difflib.get_close_matches(name, self._asked, n=1, cutoff=0.7)
+        return f"unknown key {name!r}; " + (f"did you mean {nearest[0]!r}?" if nearest else "nothing reads it")
 
     def _block(self, key: str, value: Text) -> Block:
         if value.string.startswith("$"):
@@ -332,7 +341,7 @@ def _integer(value: Text) -> int:
     return int(number)
 
 
-# -- files ------------------------------------------------------------------------------------------------------------
+# -- command lines ----------------------------------------------------------------------------------------------------
 
 
 def read_config(arguments: Sequence[str]) -> tuple[Block, tuple[Path, ...]]:
@@ -351,48 +360,8 @@ def read_config(arguments: Sequence[str]) -> tuple[Block, tuple[Path, ...]]:
             if Path(name).resolve() in files:
                 raise UsageError(f"{name} is given twice; name each file once")
             files.append(Path(name).resolve())
-            texts.append(_load(Path(name), [files[-1]]))
+            texts.append(load(Path(name), [files[-1]]))
     if not files:
         raise UsageError("no configuration is given; name a .cntk file")
     root = Block("", [joined(texts, "\n")])
     return root, tuple(dict.fromkeys(file.parent for file in files))
-
-
-def _load(path: Path, included: list[Path]) -> Text:
-    """A file without its comments, and with those that it includes in their places."""
-    parts: list[Text] = []
-    lines: list[str] = []
-    file, first = str(path), 1
-    for number, raw in enumerate(read_lines(path), start=1):
-        line = _without_comment(raw)
-        names = re.match(r"\s*include=(.*)", line, re.IGNORECASE)
-        if names is None:
-            lines.append(line)
-            continue
-        parts.append(of_lines(file, [*lines, ""], first))
-        here = of_lines(file, [line], number)
-        parts += [_included(name.strip().strip('"'), path, here, included) for name in names[1].split("+")]
-        lines, first = [""], number  # the line itself, empty
-    return joined([*parts, of_lines(file, lines, first)], "\n")
-
-
-def _included(name: str, path: Path, here: Text, included: list[Path]) -> Text:
-    if "$" in name:
-        raise here.error(here.string.index("$"), "an include cannot hold variables; write the path out")
-    found = next((place for place in (Path(name), path.parent / name) if place.is_file()), None)
-    if found is None:
-        raise FormatError(
-            path, f"line {here.place(0).line}, column 1", f"cannot find {name!r}, here or beside this file"
-        )
-    if found.resolve() in included:
-        return Text("", here.pieces)
-    included.append(found.resolve())
-    if len(included) > MAX_DEPTH:
-        raise here.error(0, f"more than {MAX_DEPTH} files")
-    return _load(found, included)
-
-
-def _without_comment(line: str) -> str:
-    """CNTK looks at the first # of a line only, and quotes do not protect it."""
-    at = line.find("#")
-    return line[:at] if at >= 0 and (not line[:at].strip() or line[at - 1] in " \t") else line

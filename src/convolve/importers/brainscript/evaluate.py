@@ -44,7 +44,7 @@ MAX_ITEMS = 10_000  # of an array
 MAX_FILES = 50
 MAX_PATH = 400  # characters
 
-CONSTANTS = {"None": NOTHING, "deviceId": -1.0, "traceLevel": 1.0, "precision": "float"}
+CONSTANTS: dict[str, Item] = {"None": NOTHING, "deviceId": -1.0, "traceLevel": 1.0, "precision": "float"}
 
 
 @contextmanager

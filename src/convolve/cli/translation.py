@@ -1,0 +1,48 @@
+"""A BrainScript configuration -> the recipe that says the same, with comments where a number changed its meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convolve.atomic import replacing
+from convolve.cli.show import recipe_text
+from convolve.errors import UsageError
+from convolve.importers.brainscript.job import Job, TrainStep
+
+# field of the recipe -> what became of CNTK's number
+_CHANGES = {
+    "order": "CNTK's `randomize`",
+    "scale": "pixels in 0..255: what is done to them is part of the network",
+    "train_transforms": "the reader's transforms; Mean and Transpose belong to the network's preprocessing",
+    "dropout": "CNTK's dropoutRate, one value an epoch",
+    "momentum": "in the unit below; CNTK keeps it per sample",
+    "unit_gain": "always so in BrainScript: PyTorch's rate is the rate times (1 - momentum)",
+    "l2": "L2RegWeight: weight decay on the mean gradient; it is multiplied by the rate",
+    "learning_rates": "for reference_batch_size samples: 1 is learningRatesPerSample, else learningRatesPerMB",
+    "global_batch_size": "minibatchSize, over all workers together",
+    "accumulation_steps": "numSubminiBatches",
+    "epochs": "maxEpochs; CNTK's epochSize is one pass here",
+}
+
+
+def write_translation(job: Job, path: Path) -> None:
+    """Write the recipe of the first training of `job` to `path`, and its network as a model folder beside it."""
+    from convolve.run_config import recipe_of, save_initial
+
+    steps = [step for step in job.steps if isinstance(step, TrainStep)]
+    if not steps:
+        raise UsageError(f"{job.name} trains nothing; there is no recipe to write")
+    network = path.with_suffix(".network")
+    save_initial(steps[0], network)
+    head = [
+        f"# {job.name}, translated from BrainScript. The network and what is done to its images are in {network.name}:",
+        f"#   convolve train {path.name} --from {network.name} --data DIR",
+    ]
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join([*head, *map(_commented, recipe_text(recipe_of(steps[0])).splitlines()), ""]))
+    print(f"recipe   {path}\nnetwork  {network}")
+
+
+def _commented(line: str) -> str:
+    field, colon, _ = line.strip().partition(":")
+    return f"{line}. CNTK: {_CHANGES[field]}" if colon and field in _CHANGES else line

@@ -1,0 +1,178 @@
+"""A configuration -> what is to be done: which blocks, on which data, with which recipe and network.
+
+Everything is read before anything is done, so that all that is not supported is said at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from convolve.errors import UnsupportedError, UsageError
+from convolve.importers.brainscript.config import Block, read_config
+from convolve.importers.brainscript.network import Network, read_network
+from convolve.importers.brainscript.reader import Reader, read_reader
+from convolve.importers.brainscript.sgd import Sgd, read_sgd
+
+_ACTIONS = ("train", "test", "eval")
+_PASSED_OVER = (  # what changes no result here
+    "traceLevel", "outputDir", "numCPUThreads", "hyperCompressMemory", "shareNodeValueMatrices",
+    "progressTracing", "forceDeterministicAlgorithms", "timestamping", "configName", "runName",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """`validation` is the cvReader, if there is one. `resume`: makeMode, which goes on and skips what is finished."""
+
+    name: str
+    network: Network
+    sgd: Sgd
+    reader: Reader
+    validation: Reader | None
+    model_path: Path
+    resume: bool
+    seed: int
+    precision: str
+    device: str
+
+
+@dataclass(frozen=True)
+class TestStep:
+    """`nodes` are those whose mean is reported; empty: all evaluation nodes and criteria."""
+
+    name: str
+    reader: Reader
+    nodes: tuple[str, ...]
+    model_path: Path
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """`warnings` are sentences on keys that mean nothing; `log` is the file that is written beside the console."""
+
+    name: str
+    steps: tuple[TrainStep | TestStep, ...]
+    warnings: tuple[str, ...]
+    log: Path | None
+
+
+def read_job(arguments: Sequence[str]) -> Job:
+    """The job of a command line of files and `key=value`; see `read_config`.
+
+    Raises FormatError with line and column, and one UnsupportedError for all that is known but not supported.
+    """
+    root, folders = read_config(arguments)
+    return _Job(root, folders).read(Path(arguments[0].split("+")[0]).stem)
+
+
+class _Job:
+    def __init__(self, root: Block, folders: Sequence[Path]) -> None:
+        self.root, self.folders = root, folders
+        self.refused: list[str] = []
+        self.blocks: list[Block] = [root]
+
+    def refuse(self, block: Block, key: str, what: str) -> None:
+        place = block.place(key) or block.here
+        self.refused.append(f"{place}: {block.path(key)}: {what} is not supported")
+
+    def read(self, name: str) -> Job:
+        for key in _PASSED_OVER:
+            self.root.find(key)
+        if not self.root.words("command", ("train",)):
+            raise self.root.here.error("`command` names nothing to do")
+        if self.root.text("precision", "float").lower() not in ("float", "double"):
+            self.refuse(self.root, "precision", "a precision other than float")
+        steps: list[TrainStep | TestStep] = []
+        for command in self.root.words("command", ("train",)):
+            block = self.root.block(command)
+            if block is None:
+                raise UsageError(f"`command` names {command!r}, and no block is called so; correct one of the two")
+            self.blocks.append(block)
+            steps += [self.step(block, action.lower()) for action in block.words("action", ("train",), inherit=False)]
+        if self.refused:
+            raise UnsupportedError("; ".join(dict.fromkeys(self.refused)))
+        prefix, commands = self.root.text("stderr", "-"), "_".join(self.root.words("command", ("train",)))
+        log = None if prefix in ("", "-") else Path(f"{prefix}_{commands}.log")
+        return Job(name, tuple(steps), tuple(self.warnings()), log)
+
+    def step(self, block: Block, action: str) -> TrainStep | TestStep:
+        if action in ("test", "eval"):
+            return self.test(block)
+        if action != "train":
+            raise UnsupportedError(f"{block.here}: the action {action!r} is not supported; {', '.join(_ACTIONS)} are")
+        return self.train(block)
+
+    def train(self, block: Block) -> TrainStep:
+        text = block.raw("BrainScriptNetworkBuilder", inherit=False)
+        if text is None:
+            raise self.no_network(block)
+        sgd_block = block.block("SGD") or block.block("optimizer")
+        if sgd_block is None:
+            raise block.here.error(f"{block.name} has no SGD block; say how it is trained")
+        self.blocks.append(sgd_block)
+        self.parallel(sgd_block)
+        validation = block.block("cvReader", inherit=False)
+        model_path = block.text("modelPath")
+        if not model_path:
+            raise block.here.error(f"{block.name} has no modelPath; say where the model goes")
+        return TrainStep(
+            name=block.name,
+            network=read_network(text, self.folders),
+            sgd=read_sgd(sgd_block, self.refuse),
+            reader=self.reader(block),
+            validation=read_reader(validation, self.refuse) if validation else None,
+            model_path=Path(model_path),
+            resume=block.flag("makeMode", True),
+            seed=block.integer("randomSeedOffset", 0),
+            precision="auto" if block.text("precision", "float").lower() == "float" else "fp32",
+            device=self.device(block),
+        )
+
+    def no_network(self, block: Block) -> Exception:
+        older = [key for key in ("NDLNetworkBuilder", "SimpleNetworkBuilder", "createNetwork") if block.find(key)]
+        if older or self.root.find("ndlMacros"):
+            what = older[0] if older else "ndlMacros"
+            return UnsupportedError(
+                f"{block.here}: {block.name} describes its network with {what}, the language before BrainScript; "
+                "write the network as BrainScriptNetworkBuilder, or give the trained model to `convolve show`"
+            )
+        return block.here.error(f"{block.name} has no BrainScriptNetworkBuilder; say which network is trained")
+
+    def parallel(self, sgd: Block) -> None:
+        """Several workers come from the launcher; with one, the block is not used."""
+        self.root.flag("parallelTrain")
+        settings = sgd.block("ParallelTrain", inherit=False)
+        for key in ("parallelizationMethod", "parallelizationStartEpoch", "distributedMBReading", "syncPerfStats"):
+            if settings is not None:
+                settings.find(key, inherit=False)
+
+    def reader(self, block: Block) -> Reader:
+        reader = block.block("reader")
+        if reader is None:
+            raise block.here.error(f"{block.name} has no reader; say where its data is")
+        self.blocks.append(reader)
+        return read_reader(reader, self.refuse)
+
+    def device(self, block: Block) -> str:
+        value = block.text("deviceId", "auto").lower()
+        if value in ("auto", "default"):
+            return "auto"
+        return "cpu" if value in ("-1", "cpu") else f"cuda:{block.integer('deviceId', 0)}"
+
+    def test(self, block: Block) -> TestStep:
+        for key in ("epochSize", "numMBsToShowResult", "traceLevel"):
+            block.find(key)
+        if block.integer("epochSize", 0, inherit=False):
+            self.refuse(block, "epochSize", "a test on a part of the data")
+        model_path = block.text("modelPath")
+        if not model_path:
+            raise block.here.error(f"{block.name} has no modelPath; say which model is tested")
+        batch_size = block.integer("minibatchSize", 40960)
+        return TestStep(block.name, self.reader(block), block.words("evalNodeNames"), Path(model_path), batch_size)
+
+    def warnings(self) -> list[str]:
+        """Keys that nobody has asked for, but for whole blocks: those may belong to other commands."""
+        return [sentence for block in self.blocks for sentence in block.unread()]
