@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,18 @@ def answer(path: Path, images: np.ndarray) -> np.ndarray:
         return logits
     with torch.no_grad():
         return np.asarray(torch.export.load(path).module()(torch.from_numpy(images)))
+
+
+def prepared_for(about: dict[str, Any], images_NCHW: np.ndarray) -> np.ndarray:
+    """uint8 pixels, grey or in RGB planes, as the metadata says that the file takes them."""
+    if about["input"]["axes"] == "NHWC":
+        return np.ascontiguousarray(images_NCHW.transpose(0, 2, 3, 1))
+    want = about["preprocess"]
+    planes = images_NCHW[:, ::-1] if want["channel_order"] == "bgr" else images_NCHW
+    mean = np.array(want["mean"], np.float32).reshape(-1, 1, 1)
+    if about["preprocess_mean_image"]:
+        mean = np.frombuffer(base64.b64decode(about["preprocess_mean_image"]), "<f4").reshape(images_NCHW.shape[1:])
+    return np.ascontiguousarray((planes.astype(np.float32) - mean) * np.float32(want["scale"]))
 
 
 def session(path: Path) -> Any:

@@ -1,8 +1,9 @@
-"""Training's last evaluation, `evaluate` and `predict` give one answer on every image, and it is the right one."""
+"""Training's last evaluation, `evaluate`, `predict` and exported files give one answer on an image, and the right one."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from command_line import Convolve
+from convolve.data.sources import open_data
 from convolve.formats.idx import read_idx
 from processes import start
+from runtimes import answer, metadata, prepared_for
 
 RECIPES = {
     "last": ["mnist", "--set=schedule.learning_rates=0.01", "--set=model.dropout=0"],
@@ -110,6 +113,61 @@ def test_predict_says_the_same_of_each_picture(
         assert [said_K[str(k)] for k in range(10)] == pytest.approx(last_NK[number].tolist(), abs=1e-5)
         assert image["classes"][0]["class"] == str(int(last_NK[number].argmax()))
         assert image["fitted"] == ""
+
+
+@pytest.mark.parametrize("name", ["digits.onnx", "digits.pt2"])
+def test_exported_files_say_the_same_of_each_image(
+    name: str, run: Path, tiny_mnist: Path, tmp_path: Path, convolve: Convolve
+) -> None:
+    form = {"digits.onnx": "onnx", "digits.pt2": "exported-program"}[name]
+    outcome = convolve("convert", run, "--to", form, "--out", tmp_path / name)
+    assert (outcome.code, outcome.err) == (0, "")
+    images_NCHW = read_idx(tiny_mnist / "t10k-images-idx3-ubyte")[:, None]
+    logits_NK = torch.from_numpy(answer(tmp_path / name, prepared_for(metadata(tmp_path / name), images_NCHW)))
+    last_NK = load_file(run / "evaluation.safetensors")["probabilities_NK"]
+    torch.testing.assert_close(logits_NK.softmax(1), last_NK, rtol=0, atol=1e-5)
+    assert torch.equal(logits_NK.argmax(1), last_NK.argmax(1))
+    if name == "digits.onnx":
+        said, first = (
+            json.loads(convolve("evaluate", place, "--data", tiny_mnist, "--json").out)
+            for place in (tmp_path / name, run)
+        )
+        assert said.pop("test_loss") == pytest.approx(first.pop("test_loss"), abs=1e-6)
+        assert said == first
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("CONVOLVE_DATA" not in os.environ, reason="needs the data sets in $CONVOLVE_DATA")
+@pytest.mark.parametrize(("recipe", "variant"), [("mnist", ""), ("cifar10", "tiny"), ("cifar10-aug-lrn", "tiny")])
+def test_five_answers_on_every_image_of_the_test_set(
+    recipe: str, variant: str, tmp_path: Path, convolve: Convolve
+) -> None:
+    name, run = recipe.partition("-")[0], tmp_path / "run"
+    data = Path(os.environ["CONVOLVE_DATA"]) / name
+    words = ["--data", data, "--set", f"model.variant={variant}", "--epochs", 1, "--out", run]
+    assert convolve("train", recipe, *words).code == 0
+    last = load_file(run / "evaluation.safetensors")
+    first_N = last["probabilities_NK"].argmax(1)
+    evaluated = json.loads(convolve("evaluate", run, "--data", data, "--json").out)
+    assert evaluated["samples"] == len(first_N) == 10_000
+    assert [row["errors"] for row in evaluated["classes"]] == [
+        int(((last["labels_N"] == k) & (first_N != k)).sum()) for k in range(10)
+    ]
+    images_NCHW = open_data(name, str(data)).test.images_NCHW.numpy()
+    for file in (tmp_path / "net.onnx", tmp_path / "net.pt2"):
+        form = {".onnx": "onnx", ".pt2": "exported-program"}[file.suffix]
+        assert convolve("convert", run, "--to", form, "--out", file).code == 0
+        about = metadata(file)
+        logits = [answer(file, prepared_for(about, part)) for part in np.split(images_NCHW, 10)]
+        assert np.array_equal(np.concatenate(logits).argmax(1), first_N.numpy()), file
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number, image_CHW in enumerate(images_NCHW):
+        cv2.imwrite(str(pictures / f"{number}.png"), image_CHW[::-1].transpose(1, 2, 0))
+    predicted = json.loads(convolve("predict", run, pictures, "--top", 1, "--json").out)["images"]
+    names = json.loads((run / "model" / "model.json").read_text())["class_names"]
+    said = {int(Path(image["path"]).stem): image["classes"][0]["class"] for image in predicted}
+    assert [said[number] for number in range(10_000)] == [names[k] for k in first_N.tolist()]
 
 
 def test_predict_takes_other_sizes_and_colours_and_says_so(

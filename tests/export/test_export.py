@@ -22,7 +22,7 @@ from convolve.errors import ConvolveError, UnsupportedError, UsageError
 from convolve.export import exported_program
 from convolve.export import onnx as onnx_form
 from convolve.export.inputs import natural_images
-from convolve.export.parity import close, disagreement
+from convolve.export.parity import disagreement, distance
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.importers.build import build
 from convolve.importers.draft import Draft
@@ -192,13 +192,15 @@ def test_a_wrong_program_is_not_written(model: Path, tmp_path: Path, monkeypatch
 def test_what_counts_as_another_answer() -> None:
     scores = np.array([[1.0, 2.0], [30.0, 20.0]], np.float32)
     assert disagreement(scores, scores + 0.002) == ""  # of 30
-    assert "off by 0.004" in disagreement(scores, scores + 0.004)
+    assert "off by 0.00013 of the largest" in disagreement(scores, scores + 0.004)
     assert "shape (1, 2)" in disagreement(scores, scores[:1])
+    assert disagreement(scores / 1000, scores / 1000 + 0.00009) == ""  # of 1
     near = np.array([[0.00001, 0.0], [1, 2]], np.float32)
-    assert "another class comes first 1 times" in disagreement(near, near[:, ::-1] * [[1], [0]] + near * [[0], [1]])
-    nothing = np.full((1, 2), np.nan)
-    assert close(nothing, nothing) and close(nothing * 0 + np.inf, nothing * 0 + np.inf)
-    assert not close(scores, scores * np.nan) and not close(scores, scores * np.inf)
+    assert "another class comes first 1 times" in disagreement(near, near[:, [1, 0]] * [[1], [0]] + near * [[0], [1]])
+    for nothing in (np.nan, np.inf):
+        assert disagreement(scores * nothing, scores * nothing) == ""
+        assert disagreement(scores, scores * nothing) and disagreement(scores * nothing, scores)
+    assert distance(scores[:0], scores[:0]).size == 0
 
 
 def test_natural_images_look_natural() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from convolve.errors import ConvolveError
 
-# Of the largest score, or of 1 where all are smaller: beyond what the order of additions explains in float32.
+# Of the largest score, or of 1 where all are smaller: more than the order of additions explains in float32.
 TOLERANCE = 1e-4
 
 Runner = Callable[[torch.Tensor], np.ndarray]
@@ -21,13 +21,16 @@ Values = dict[str, tuple[str, np.ndarray]]  # name of a value -> (layer that it 
 
 @dataclass(frozen=True)
 class Parity:
-    """An exported file and its source agree: how many images were compared, and the largest difference of a score."""
+    """An exported file and its source agree: how many images were compared, and by how much a score differs at most,
+    as a part of the largest one (of 1, where all are smaller).
+    """
 
     images: int
     worst: float
 
     def __str__(self) -> str:
-        return f"run on {self.images:,} images: the same first class on each, scores within {self.worst:.2g}"
+        same = f"run on {self.images:,} images: the same first class on each"
+        return f"{same}, scores within {self.worst:.1g} of the largest"
 
 
 def compare(
@@ -54,7 +57,7 @@ def compare(
                 f"{seen + 1} to {seen + len(expected_NK)}; {place}. Please report it"
             )
         seen += len(expected_NK)
-        worst = max(worst, float(_distance(expected_NK, got_NK).max()))
+        worst = max(worst, float(distance(expected_NK, got_NK).max()))
     return Parity(seen, worst)
 
 
@@ -62,8 +65,8 @@ def disagreement(expected_NK: np.ndarray, got_NK: np.ndarray) -> str:
     """What is wrong with `got_NK`, in words; empty if nothing is."""
     if expected_NK.shape != got_NK.shape:
         return f"scores of shape {got_NK.shape} instead of {expected_NK.shape}"
-    if not close(expected_NK, got_NK):
-        return f"a score is off by {_distance(expected_NK, got_NK).max():.3g}"
+    if (worst := distance(expected_NK, got_NK).max()) > TOLERANCE:
+        return f"a score is off by {worst:.2g} of the largest"
     other_N = expected_NK.argmax(1) != got_NK.argmax(1)
     return f"another class comes first {other_N.sum()} times" if other_N.any() else ""
 
@@ -72,21 +75,20 @@ def first_difference(expected: Values, got: Values) -> str:
     """The first value that is in both and differs, in words."""
     for name, (layer, numbers) in expected.items():
         other = got.get(name, ("", numbers))[1]
-        if other.shape == numbers.shape and not close(numbers, other):
+        if other.shape == numbers.shape and distance(numbers, other).max(initial=0) > TOLERANCE:
             return f"the first difference is in {name}" + (f" (layer {layer})" if layer else "")
     return "no single operator differs"
 
 
-def close(expected: np.ndarray, got: np.ndarray) -> bool:
-    finite = np.abs(expected[np.isfinite(expected)])
-    return bool((_distance(expected, got) <= TOLERANCE * finite.max(initial=1.0)).all())
+def distance(expected: np.ndarray, got: np.ndarray) -> np.ndarray:
+    """|expected - got| as a part of the largest of |expected|, or of 1 where all are smaller.
 
-
-def _distance(expected: np.ndarray, got: np.ndarray) -> np.ndarray:
-    """|expected - got|; 0 where both are the same infinity or no number, infinite where only one of them is."""
+    0 where both are the same infinity or no number, infinite where only one of them is.
+    """
     expected, got = expected.astype(np.float64), got.astype(np.float64)
+    finite = np.abs(expected[np.isfinite(expected)])
     with np.errstate(invalid="ignore"):
-        distance = np.where(expected == got, 0.0, np.abs(expected - got))
-    distance[np.isnan(expected) & np.isnan(got)] = 0.0
-    distance[np.isnan(expected) != np.isnan(got)] = np.inf
-    return distance
+        off = np.where(expected == got, 0.0, np.abs(expected - got) / finite.max(initial=1.0))
+    off[np.isnan(expected) & np.isnan(got)] = 0.0
+    off[np.isnan(expected) != np.isnan(got)] = np.inf
+    return off
