@@ -137,6 +137,15 @@ def test_a_model_that_fails_harms_nobody_else(
     assert "moody" in capsys.readouterr().err  # where it happened
 
 
+def test_an_answer_that_is_no_number(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = load(model)
+    with serving(asked) as client:
+        monkeypatch.setattr(asked, "probabilities", lambda images_NCHW: torch.full((len(images_NCHW), 10), torch.nan))
+        for question in ("/predict", "/explain"):
+            status, said, _ = client.ask(question, UPLOADS["exact.png"])
+            assert status == 500 and "not a number" in said["error"]
+
+
 # -- where it looks ----------------------------------------------------------------------------------------------------
 
 

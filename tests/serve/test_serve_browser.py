@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from browser import Browser, needs_browser
@@ -148,8 +149,6 @@ def test_a_drawn_digit(browser: Browser, digits: Client) -> None:
 
 def seen_pixels(browser: Browser, source: str = "seen.src") -> np.ndarray:
     """The picture in a data URI, as (H, W)."""
-    import cv2
-
     png = base64.b64decode(str(browser.run(source)).partition(",")[2])
     return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
 

@@ -6,6 +6,7 @@ import io
 import random
 import struct
 import threading
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -251,6 +252,7 @@ def test_more_connections_than_permitted(digits: Model, monkeypatch: pytest.Monk
         assert client.say(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") == b""
         for connection in idle:
             connection.close()
+        until = time.monotonic() + PATIENCE_SECONDS  # when the server has seen them go
         while not client.say(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"):
-            pass  # until the server has seen them go
+            assert time.monotonic() < until
         assert client.ask("/predict", GOOD).status == 200

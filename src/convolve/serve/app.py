@@ -76,7 +76,7 @@ class _Service:
     async def predict(self, request: Request) -> JSONResponse:
         asked = _numbers(request, top=5, seen=0)
         async with self._image(request) as (image_CHW, fitted):
-            probabilities_K = await self.batcher.probabilities(image_CHW)
+            probabilities_K = await self._ask(image_CHW)
             answer = {"classes": self._classes(probabilities_K, asked["top"]), "fitted": fitted}
             if asked["seen"]:
                 answer["seen"] = _png_uri(image_CHW)
@@ -87,7 +87,7 @@ class _Service:
         if index >= len(self.model.class_names):
             raise HTTPException(400, f"class must be below {len(self.model.class_names)}, it is {index}")
         async with self._image(request) as (image_CHW, _), self.explaining:
-            change_RS = await _unless_gone(request, occlusion(self.batcher.probabilities, image_CHW, index, self.cells))
+            change_RS = await _unless_gone(request, occlusion(self._ask, image_CHW, index, self.cells))
         name = self.model.class_names[index]
         return JSONResponse({"class": name, "index": index, "change": change_RS.round(4).tolist()})
 
@@ -105,6 +105,13 @@ class _Service:
         except TimeoutError:
             busy = f"too busy to answer within {self.limits.answer_seconds:g} s; try again later"
             raise HTTPException(503, busy, {"Retry-After": "10"}) from None
+
+    async def _ask(self, image_CHW: Image) -> Probabilities:
+        """probabilities_K. Raises HTTPException where they are none, for which JSON has no word."""
+        probabilities_K = await self.batcher.probabilities(image_CHW)
+        if not np.isfinite(probabilities_K).all():
+            raise HTTPException(500, "the model's answer is not a number; are --mean and --scale as in its training?")
+        return probabilities_K
 
     def _classes(self, probabilities_K: Probabilities, top: int) -> list[dict[str, Any]]:
         """The most likely classes, in the words of `convolve predict --json`; `index` is what `/explain` takes."""
