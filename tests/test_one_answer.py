@@ -1,4 +1,4 @@
-"""Training's last evaluation, `evaluate`, `predict` and exported files give one answer on an image, and the right one."""
+"""Training's last evaluation, `evaluate`, `predict` and exported files give one answer on an image: the right one."""
 
 from __future__ import annotations
 

@@ -277,6 +277,8 @@ def test_onnx_files_of_strangers_and_damaged_ones(
         assert_refused(convolve("predict", path, pictures), 3, "net.onnx: its metadata is damaged")
     path.write_bytes(whole.read_bytes()[:5000])
     assert_refused(convolve("predict", path, pictures), 3, "net.onnx is no ONNX model that onnxruntime can run")
+    load(model).export(tmp_path / "net.pt2")
+    assert_refused(convolve("predict", tmp_path / "net.pt2", pictures), 4, "net.pt2 is no model that convolve can read")
 
 
 # -- refused -----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Annotated[
-        Path, typer.Argument(help="A model folder, a run folder, a CNTK model, or net.prototxt+net.caffemodel.")
+        Path,
+        typer.Argument(
+            help="A model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, or an exported .onnx."
+        ),
     ],
     data: Annotated[
         str | None,

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 def predict(
     model: Annotated[
-        Path, typer.Argument(help="A model folder, a run folder, a CNTK model, or net.prototxt+net.caffemodel.")
+        Path,
+        typer.Argument(
+            help="A model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, or an exported .onnx."
+        ),
     ],
     paths: Annotated[list[Path], typer.Argument(help="Images, folders of images, zips of images.", metavar="PATH...")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 5,
