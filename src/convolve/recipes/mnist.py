@@ -39,11 +39,12 @@ def mnist_fast() -> Recipe:
 
 
 def mnist_best() -> Recipe:
-    """The same network with time to spare: longer, and with small affine distortions instead of shifts."""
+    """The same network with time to spare: longer, less dropout, and affine distortions instead of shifts."""
     fast = mnist_fast()
     return replace(
         fast,
         name="mnist-best",
-        data=replace(fast.data, train_transforms=(Affine(degrees=10, scale_fraction=0.1, shear_degrees=5, pixels=2),)),
-        run=replace(fast.run, epochs=40),
+        data=replace(fast.data, train_transforms=(Affine(degrees=12, scale_fraction=0.15, shear_degrees=8, pixels=2),)),
+        model=replace(fast.model, dropout=(0.1,)),
+        run=replace(fast.run, epochs=50),
     )

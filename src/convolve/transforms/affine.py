@@ -12,11 +12,11 @@ from convolve.transforms.spec import Affine
 def draw_affine(spec: Affine, count: int, rng: np.random.Generator) -> np.ndarray:
     """Matrices (count, 2, 3), float32: output pixel coordinates, measured from the centre, to input coordinates."""
     angle, shear = (np.radians(limit * rng.uniform(-1, 1, count)) for limit in (spec.degrees, spec.shear_degrees))
-    scale = 1 + spec.scale_fraction * rng.uniform(-1, 1, count)
+    across, down = 1 + spec.scale_fraction * rng.uniform(-1, 1, (2, count))
     cosine, sine, slant = np.cos(angle), np.sin(angle), np.tan(shear)
     matrices = np.empty((count, 2, 3), np.float32)
-    matrices[:, 0, 0], matrices[:, 0, 1] = cosine / scale, (cosine * slant + sine) / scale
-    matrices[:, 1, 0], matrices[:, 1, 1] = -sine / scale, (cosine - sine * slant) / scale
+    matrices[:, 0, 0], matrices[:, 0, 1] = cosine / across, (cosine * slant + sine) / down
+    matrices[:, 1, 0], matrices[:, 1, 1] = -sine / across, (cosine - sine * slant) / down
     matrices[:, :, 2] = spec.pixels * rng.uniform(-1, 1, (count, 2))
     return matrices
 

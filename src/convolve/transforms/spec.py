@@ -35,7 +35,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Affine:
-    """Rotate, scale, shear and shift by amounts drawn uniformly from plus-minus these limits; zeros move in."""
+    """Rotate, scale each axis, shear and shift by amounts drawn uniformly within plus-minus these; zeros move in."""
 
     degrees: float = 10.0
     scale_fraction: float = 0.1
