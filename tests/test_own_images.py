@@ -110,6 +110,9 @@ def test_evaluation_is_on_the_part_held_out(run: Path, photos: Path, convolve: C
     other = shutil.copytree(photos, tmp_path / "other")
     (other / "blue" / "0.jpg").unlink()
     assert json.loads(convolve("evaluate", run, "--data", other, "--json").out)["samples"] == 119
+    for file in [file for file in other.rglob("*.jpg") if file.stem != "7"]:
+        file.unlink()
+    assert json.loads(convolve("evaluate", run, "--data", other, "--json").out)["samples"] == 3
 
 
 def test_predict_gives_the_answers_of_the_evaluation(run: Path, photos: Path, convolve: Convolve) -> None:

@@ -106,16 +106,13 @@ def _find(opened: Model, data: str | None) -> tuple[Model, Pictures, str]:
 
 def _find_own(opened: Model, place: Path) -> tuple[Model, Pictures, str]:
     """A user's own images: all of them, but for those that the model was trained on."""
-    from convolve.data.own import open_own, read_own
+    from convolve.data.own import held_out_part, read_own
 
     opened.require_images()
-    pictures, source = read_own(place, opened.class_names)
-    fingerprint = opened.trained.get("data_fingerprint")
-    if fingerprint:
-        own = open_own(place)
-        if own.held_out and own.fingerprint() == fingerprint:
-            return opened, own.test, f"{source}, the part held out in training"
-    return opened, pictures, source
+    held_out = held_out_part(place, opened.trained.get("data_fingerprint"))
+    if held_out:
+        return opened, held_out, f"{place}, the part held out in training"
+    return opened, *read_own(place, opened.class_names)
 
 
 def _figures(evaluation: Evaluation, class_names: tuple[str, ...]) -> dict[str, Any]:

@@ -115,6 +115,18 @@ def open_own(where: Path) -> OwnSet:
     return OwnSet(train, test, names, source, second is None, first.class_names is None)
 
 
+def held_out_part(where: Path, fingerprint: str | None) -> OnDisk | None:
+    """The test part of the set at `where` if it was cut from the training part of a model with this `fingerprint`."""
+    parts = find_parts(where)
+    if not fingerprint or parts is None or parts[1]:
+        return None
+    try:
+        own = open_own(where)
+    except DataError:  # too few images of each class: another set
+        return None
+    return own.test if own.fingerprint() == fingerprint else None
+
+
 def read_own(where: Path, class_names: Sequence[str]) -> tuple[OnDisk, str]:
     """(the test part at `where`, or all images if there is none, numbered as `class_names` are; where it lies)."""
     train_place, test_place = _parts(where)
