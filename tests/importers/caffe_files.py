@@ -99,6 +99,7 @@ class Writer:
     weights: dict[str, Callable[[], list[np.ndarray]]] = field(default_factory=dict)  # made when they are wanted
     channels: dict[str, int] = field(default_factory=dict)
     layers: list[str] = field(default_factory=list)
+    scores: str = ""  # the blob before the softmax
 
     def __post_init__(self) -> None:
         self.channels["data"] = self.input_shape[1]
@@ -178,6 +179,7 @@ layer {{ name: "data" type: "Input" top: "data" input_param {{ shape: {{ {dims} 
         return self.layer("Scale", f"scale_{name}", [blob], blob, "scale_param { bias_term: true }")
 
     def softmax(self, bottom: str) -> str:
+        self.scores = bottom
         return self.layer("Softmax", "prob", [bottom], "prob")
 
 

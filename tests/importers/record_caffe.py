@@ -22,20 +22,20 @@ FILE = Path(__file__).parent.parent / "golden" / "caffe" / "opencv.npz"
 THIN = 8
 
 
-def answer(text: str, model: bytes, images_NCHW: np.ndarray) -> np.ndarray:
-    """The output of the last layer."""
+def answer(text: str, model: bytes, images_NCHW: np.ndarray, layer: str = "") -> np.ndarray:
+    """The output of `layer`; without one, of the last."""
     net = cv2.dnn.readNetFromCaffe(*(np.frombuffer(data, np.uint8) for data in (text.encode(), model)))
     net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
     net.enableFusion(False)
     net.enableWinograd(False)
     net.setInput(images_NCHW)
-    return net.forward().copy()
+    return (net.forward(layer) if layer else net.forward()).copy()
 
 
 def of_net(writer: Writer) -> np.ndarray:
-    """The probabilities of one made-up image."""
+    """The class scores of one made-up image."""
     images_NCHW = noise("image", (1, *writer.input_shape[1:]), 128.0)
-    return answer(writer.text, caffemodel(writer.blobs), images_NCHW)
+    return answer(writer.text, caffemodel(writer.blobs), images_NCHW, writer.scores)
 
 
 def main() -> int:

@@ -62,13 +62,13 @@ def test_everything_recorded_is_compared() -> None:
 
 def answer(writer: Writer) -> np.ndarray:
     images_NCHW = noise("image", (1, *writer.input_shape[1:]), 128.0)
-    return evaluate(parse(writer.text, writer.blobs), images_NCHW)
+    return evaluate(parse(writer.text, writer.blobs, outputs=[writer.scores]), images_NCHW)
 
 
 def assert_same_answer(got: np.ndarray, wanted: np.ndarray) -> None:
-    """Probabilities that are alike, and not alike for all classes."""
+    """Scores that are alike, and not alike for all classes."""
     golden.assert_close(got.reshape(wanted.shape), wanted, relative=1e-4)
-    assert wanted.max() > 5 * np.median(wanted)
+    assert np.std(wanted) > 0.05 * np.abs(wanted).max()
 
 
 @pytest.mark.parametrize("name", NETS)
