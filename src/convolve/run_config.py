@@ -25,7 +25,7 @@ from convolve.data.table import DataSet, Table
 from convolve.errors import MissingDataError, UnsupportedError, UsageError, unknown_name
 from convolve.formats.image_map import read_image_map
 from convolve.formats.mean_xml import read_mean_xml
-from convolve.importers.brainscript.job import Job, TestStep, TrainStep
+from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.network import Operation
 from convolve.importers.brainscript.reader import Reader
@@ -54,7 +54,7 @@ def run_job(job: Job, listener: Listener, data: str | None = None) -> list[dict[
     results = []
     for number, step in enumerate(job.steps):
         if isinstance(step, TrainStep):
-            tests = [other for other in job.steps[number:] if isinstance(other, TestStep)]
+            tests = [other for other in job.steps[number:] if isinstance(other, EvaluateStep)]
             train_step(step, tests[0].reader if tests else None, listener, data)
         else:
             network = next((s for s in job.steps if isinstance(s, TrainStep) and s.model_path == step.model_path), None)
@@ -229,7 +229,7 @@ class Figure:
     is_error: bool
 
 
-def _test(step: TestStep, trained: TrainStep | None, listener: Listener, data: str | None) -> dict[str, Any]:
+def _test(step: EvaluateStep, trained: TrainStep | None, listener: Listener, data: str | None) -> dict[str, Any]:
     """Evaluate the model at modelPath on all samples of the reader."""
     model = load(step.model_path)
     if isinstance(model.architecture, Graph) and step.reader.kind == "images":
@@ -242,7 +242,7 @@ def _test(step: TestStep, trained: TrainStep | None, listener: Listener, data: s
     return {"test": step.name, "samples": len(part)} | {figure.node: figure.value for figure in figures}
 
 
-def _nodes(step: TestStep, trained: TrainStep | None) -> list[tuple[str, str, int]]:
+def _nodes(step: EvaluateStep, trained: TrainStep | None) -> list[tuple[str, str, int]]:
     """(name, kind, top) of each node that is reported; of a model without its text, the usual two."""
     if trained is None:
         return [("errs", "ClassificationError", 1), ("ce", "CrossEntropyWithSoftmax", 1)]

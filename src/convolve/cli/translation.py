@@ -45,4 +45,6 @@ def write_translation(job: Job, path: Path) -> None:
 
 def _commented(line: str) -> str:
     field, colon, _ = line.strip().partition(":")
-    return f"{line}. CNTK: {_CHANGES[field]}" if colon and field in _CHANGES else line
+    if not colon or field not in _CHANGES:
+        return line
+    return f"{line}{'.' if '  # ' in line else '  #'} CNTK: {_CHANGES[field]}"

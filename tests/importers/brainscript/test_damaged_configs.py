@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from fuzz_brainscript import check
 
 

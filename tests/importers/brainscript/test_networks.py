@@ -76,7 +76,8 @@ def test_a_step_of_training(name: str) -> None:
     network = network_of(CORPUS / "valid" / f"{name}.cntk")
     graph = lower([network.scores()], torch.Generator().manual_seed(1), "BrainScript")
     module = build(graph).train()
-    images, labels = torch.rand(2, *graph.inputs[0].shape, generator=torch.Generator().manual_seed(2)) * 255, torch.tensor([3, 5])
+    images = torch.rand(2, *graph.inputs[0].shape, generator=torch.Generator().manual_seed(2)) * 255
+    labels = torch.tensor([3, 5])
     losses = []
     for _ in range(2):
         loss = torch.nn.functional.cross_entropy(module(images), labels)
@@ -84,14 +85,13 @@ def test_a_step_of_training(name: str) -> None:
         module.zero_grad()
         loss.backward()
         with torch.no_grad():
-            for parameter in module.parameters():
-                if parameter.requires_grad:
-                    assert parameter.grad is not None and parameter.grad.isfinite().all()
-                    parameter -= 1e-3 * parameter.grad
+            for parameter in filter(lambda parameter: parameter.requires_grad, module.parameters()):
+                assert parameter.grad is not None and parameter.grad.isfinite().all()
+                parameter.sub_(parameter.grad, alpha=1e-3)
     assert losses[1] < losses[0]
 
 
-# -- parts --------------------------------------------------------------------------------------------------------------
+# -- parts -----------------------------------------------------------------------------------------------------------
 
 
 def lowered(members: str, output: str = "z", seed: int | None = None) -> Graph:

@@ -39,7 +39,7 @@ class TrainStep:
 
 
 @dataclass(frozen=True)
-class TestStep:
+class EvaluateStep:
     """`nodes` are those whose mean is reported; empty: all evaluation nodes and criteria."""
 
     name: str
@@ -54,7 +54,7 @@ class Job:
     """`warnings` are sentences on keys that mean nothing; `log` is the file that is written beside the console."""
 
     name: str
-    steps: tuple[TrainStep | TestStep, ...]
+    steps: tuple[TrainStep | EvaluateStep, ...]
     warnings: tuple[str, ...]
     log: Path | None
 
@@ -85,7 +85,7 @@ class _Job:
             raise self.root.here.error("`command` names nothing to do")
         if self.root.text("precision", "float").lower() not in ("float", "double"):
             self.refuse(self.root, "precision", "a precision other than float")
-        steps: list[TrainStep | TestStep] = []
+        steps: list[TrainStep | EvaluateStep] = []
         for command in self.root.words("command", ("train",)):
             block = self.root.block(command)
             if block is None:
@@ -98,7 +98,7 @@ class _Job:
         log = None if prefix in ("", "-") else Path(f"{prefix}_{commands}.log")
         return Job(name, tuple(steps), tuple(self.warnings()), log)
 
-    def step(self, block: Block, action: str) -> TrainStep | TestStep:
+    def step(self, block: Block, action: str) -> TrainStep | EvaluateStep:
         if action in ("test", "eval"):
             return self.test(block)
         if action != "train":
@@ -162,7 +162,7 @@ class _Job:
             return "auto"
         return "cpu" if value in ("-1", "cpu") else f"cuda:{block.integer('deviceId', 0)}"
 
-    def test(self, block: Block) -> TestStep:
+    def test(self, block: Block) -> EvaluateStep:
         for key in ("epochSize", "numMBsToShowResult", "traceLevel"):
             block.find(key)
         if block.integer("epochSize", 0, inherit=False):
@@ -171,7 +171,7 @@ class _Job:
         if not model_path:
             raise block.here.error(f"{block.name} has no modelPath; say which model is tested")
         batch_size = block.integer("minibatchSize", 40960)
-        return TestStep(block.name, self.reader(block), block.words("evalNodeNames"), Path(model_path), batch_size)
+        return EvaluateStep(block.name, self.reader(block), block.words("evalNodeNames"), Path(model_path), batch_size)
 
     def warnings(self) -> list[str]:
         """Keys that nobody has asked for, but for whole blocks: those may belong to other commands."""

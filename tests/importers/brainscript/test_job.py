@@ -1,0 +1,168 @@
+"""What a configuration says beside its network: the numbers of a recipe, readers, refusals, warnings."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from convolve.errors import ConvolveError, FormatError, UnsupportedError
+from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep, read_job
+from convolve.recipes import load_recipe
+from convolve.run_config import recipe_of
+from convolve.transforms.image_spec import Colour, Crop, Scale
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "BrainScript"
+
+NETWORK = """
+    BrainScriptNetworkBuilder = {
+        features = Input {(4:3:1)} ; labels = Input {2}
+        z = LinearLayer {2} (features)
+        ce = CrossEntropyWithSoftmax (labels, z) ; errs = ClassificationError (labels, z)
+        criterionNodes = (ce) ; evaluationNodes = (errs)
+    }"""
+READER = """
+    reader = {
+        readerType = "CNTKTextFormatReader" ; file = "train.txt"
+        input = { features = { dim = 12 ; format = "dense" } ; labels = { dim = 2 ; format = "dense" } }
+    }"""
+SGD = """
+    SGD = { maxEpochs = 2 ; minibatchSize = 8 ; learningRatesPerMB = 0.5 }"""
+
+
+def job(folder: Path, *blocks: str, head: str = "", arguments: tuple[str, ...] = ()) -> Job:
+    file = folder / "job.cntk"
+    file.write_text(f"command = Train\nmodelPath = m/net\n{head}\nTrain = {{{''.join(blocks)}\n}}\n", encoding="utf-8")
+    return read_job([str(file), *arguments])
+
+
+def trained(job: Job) -> TrainStep:
+    step = job.steps[0]
+    assert isinstance(step, TrainStep)
+    return step
+
+
+@pytest.mark.parametrize(
+    ("example", "recipe"),
+    [
+        ("ConvNet_MNIST", "mnist"),
+        ("ConvNet_CIFAR10_DataAug", "cifar10-aug"),
+        ("ConvNetLRN_CIFAR10_DataAug", "cifar10-aug-lrn"),
+    ],
+)
+def test_examples_train_as_the_recipes_of_their_name(example: str, recipe: str) -> None:
+    """Both were written from CNTK's files: the text and the Python form of one training."""
+    ours, theirs = recipe_of(trained(read_job([str(EXAMPLES / f"{example}.cntk")]))), load_recipe(recipe)
+    assert ours.schedule == theirs.schedule
+    assert (ours.run.epochs, ours.run.global_batch_size) == (theirs.run.epochs, theirs.run.global_batch_size)
+    assert (ours.optimizer.l2, ours.optimizer.unit_gain, ours.model.dropout) == (
+        theirs.optimizer.l2, theirs.optimizer.unit_gain, theirs.model.dropout,
+    )  # fmt: skip
+
+
+def test_numbers_of_the_examples() -> None:
+    """As CNTK's files have them."""
+    step = trained(read_job([str(EXAMPLES / "ConvNet_CIFAR10.cntk")]))
+    assert step.sgd.dropout == (0.0,) * 5 + (0.5,)
+    assert step.sgd.optimizer.momentum == (0.0,) * 20 + (607.44,)
+    assert step.sgd.optimizer.momentum_unit == "time_constant_samples"
+    step = trained(read_job([str(EXAMPLES / "AlexNet_ImageNet.cntk"), "dataDir=/there"]))
+    assert step.sgd.schedule.learning_rates == (0.1,) * 25 + (0.01,) * 25 + (0.001,) * 25 + (0.0001,) * 25 + (0.00001,)
+    assert (step.sgd.schedule.reference_batch_size, step.sgd.batch_size, step.sgd.epochs) == (256, 256, 112)
+    optimizer = step.sgd.optimizer
+    assert (optimizer.momentum, optimizer.momentum_unit) == ((0.9,), "per_reference_batch")
+    assert optimizer.momentum_reference_batch_size == 256
+    assert step.reader.file == "/there/train_map.txt"
+    assert step.reader.transforms == (
+        Crop("randomside", side_ratio=(0.88671875,), jitter_type="uniratio"),
+        Scale(227, 227),
+    )
+
+
+def test_every_example_is_read_without_a_warning() -> None:
+    for file in EXAMPLES.glob("*.cntk"):
+        found = read_job([str(file)])
+        assert found.warnings == (), file
+        assert [type(step) for step in found.steps] == [TrainStep, EvaluateStep]
+
+
+def test_defaults(tmp_path: Path) -> None:
+    step = trained(job(tmp_path, NETWORK, SGD, READER))
+    assert (step.sgd.epoch_size, step.sgd.dropout, step.sgd.accumulation_steps) == (0, (0.0,), 1)
+    assert step.sgd.optimizer.momentum == (0.9,)
+    assert step.sgd.optimizer.momentum_reference_batch_size == 8
+    assert (step.resume, step.reader.randomize, step.device) == (True, True, "auto")
+    assert job(tmp_path, NETWORK, SGD, READER).log is None
+    assert job(tmp_path, NETWORK, SGD, READER, head="stderr = logs/a").log == Path("logs/a_Train.log")
+
+
+def test_image_readers_old_and_new(tmp_path: Path) -> None:
+    old = """
+    reader = {
+        readerType = "ImageReader" ; file = "map.txt" ; randomize = "auto"
+        features = {
+            width = 4 ; height = 3 ; channels = 1 ; cropType = "Random" ; cropType = "RandomArea"
+            areaRatio = 0.08:1.0 ; aspectRatio = 0.75:1.0 ; jitterType = "UniRatio" ; hflip = true
+            interpolations = "cubic" ; meanFile = "mean.xml" ; brightnessRadius = 0.2
+        }
+        labels = { labelDim = 2 }
+    }"""
+    reader = trained(job(tmp_path, NETWORK, SGD, old)).reader
+    assert reader.transforms == (
+        Crop("randomarea", area_ratio=(0.08, 1.0), aspect_ratio=(0.75, 1.0), jitter_type="uniratio", hflip=True),
+        Scale(4, 3, "cubic"),
+        Colour(0.2),
+    )
+    assert (reader.mean_file, reader.classes, reader.randomize) == ("mean.xml", 2, True)
+
+
+def test_everything_that_is_not_supported_is_said_at_once(tmp_path: Path) -> None:
+    sgd = """
+    SGD = {
+        maxEpochs = 2 ; minibatchSize = 8:16 ; learningRatesPerSample = 0.1
+        gradUpdateType = "RmsProp" ; gaussianNoiseInjectStd = 0.1
+        autoAdjust = { autoAdjustLR = "AdjustAfterEpoch" }
+    }"""
+    reader = READER.replace('dim = 2 ; format = "dense"', 'dim = 2 ; format = "sparse"')
+    with pytest.raises(UnsupportedError) as error:
+        job(tmp_path, NETWORK, sgd, reader, head="precision = half")
+    places = re.findall(r"line (\d+), column \d+: ([\w.]+): [^;]* is not supported", str(error.value))
+    assert [name for _, name in places] == [
+        "precision", "Train.SGD.minibatchSize", "Train.SGD.gradUpdateType", "Train.SGD.gaussianNoiseInjectStd",
+        "Train.SGD.autoAdjust.autoAdjustLR", "Train.reader.input.labels.format",
+    ]  # fmt: skip
+
+
+def test_unknown_keys_are_warnings(tmp_path: Path) -> None:
+    found = job(tmp_path, NETWORK, SGD.replace("{", "{ dropoutRat = 0.5 ;"), READER, head="zzz = 1")
+    assert [warning.partition("unknown ")[2] for warning in found.warnings] == [
+        "key 'zzz'; nothing reads it", "key 'dropoutRat'; did you mean 'dropoutRate'?",
+    ]  # fmt: skip
+
+
+NDL = "\nNDLNetworkBuilder = { networkDescription = a.ndl }"
+
+
+@pytest.mark.parametrize(
+    ("blocks", "kind", "words"),
+    [
+        ((NETWORK, READER), FormatError, "Train has no SGD block"),
+        ((NETWORK, SGD), FormatError, "Train has no reader"),
+        ((SGD, READER), FormatError, "Train has no BrainScriptNetworkBuilder"),
+        ((NDL, SGD, READER), UnsupportedError, "the language before BrainScript; write the network as Brain"),
+        ((NETWORK, SGD.replace("RatesPerMB", "Rate"), READER), FormatError, "give one of learningRatesPerMB"),
+        ((NETWORK, SGD.replace("Epochs = 2", "Epochs = 0"), READER), FormatError, "maxEpochs must be at least 1"),
+        ((NETWORK, SGD.replace("Epochs = 2", "Epochs = two"), READER), FormatError, "a number is expected, not 'two'"),
+        ((NETWORK, SGD, READER, "\naction = edit"), UnsupportedError, "the action 'edit' is not supported"),
+        ((NETWORK, SGD, READER.replace("CNTKText", "HTK")), UnsupportedError, "the reader htkformatreader"),
+    ],
+)
+def test_what_is_missing(tmp_path: Path, blocks: tuple[str, ...], kind: type[ConvolveError], words: str) -> None:
+    with pytest.raises(kind) as error:
+        job(tmp_path, *blocks)
+    assert words in str(error.value)
+    assert re.search(r"job\.cntk: line \d+, column \d+: ", str(error.value))
+
+
+def test_a_command_without_a_block(tmp_path: Path) -> None:
+    with pytest.raises(ConvolveError, match="`command` names 'Tst'"):
+        job(tmp_path, NETWORK, SGD, READER, arguments=("command=Train:Tst",))
