@@ -26,7 +26,7 @@ from convolve.model import load
 from convolve.recipe import with_values
 from convolve.recipes import load_recipe
 from convolve.run import train as run_recipe
-from convolve.training import loop
+from convolve.training.step import train_step
 from convolve.transforms.preprocess import Preprocess, fit_image
 
 CLASSES = {"blue": (200, 60, 40), "green": (40, 180, 60), "rød": (30, 50, 190)}
@@ -66,10 +66,10 @@ def train(convolve: Convolve, photos: Path, out: Path, *words: str) -> str:
     return outcome.err
 
 
-@pytest.fixture
-def run(convolve: Convolve, photos: Path, tmp_path: Path) -> Path:
-    train(convolve, photos, tmp_path / "run")
-    return tmp_path / "run"
+@pytest.fixture(scope="module")
+def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = with_values(load_recipe("cifar10-aug"), dict(word.split("=", 1) for word in SETTINGS))
+    return run_recipe(recipe, data=str(photos), out=tmp_path_factory.mktemp("own") / "run").folder.path
 
 
 def test_it_says_what_it_took(convolve: Convolve, photos: Path, tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_the_log_tells_who_waited_for_whom(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Six batches an epoch, each of which takes 0.1 s to be read, or to be learned from."""
-    read, step = Streamed.batches, loop.train_step
+    read, step = Streamed.batches, train_step
 
     def slow_batches(*arguments: Any) -> Iterator[Any]:
         for batch in read(*arguments):
@@ -273,7 +273,7 @@ def test_the_log_tells_who_waited_for_whom(
         return step(*arguments)
 
     monkeypatch.setattr(Streamed, "batches", slow_batches)
-    monkeypatch.setattr(loop, "train_step", slow_step)
+    monkeypatch.setattr("convolve.training.loop.train_step", slow_step)
     train(convolve, photos, tmp_path / "run", *FROM_FILES, "data.validation_fraction=0")
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     waited = result["data_wait_fraction"] * result["train_seconds"]

@@ -59,6 +59,7 @@ def test_seed_and_epoch_change_order_and_augmentation() -> None:
 
 def test_the_files_are_left_as_they_are() -> None:
     source = batches("file", transforms=(Shift(2),))
+    assert isinstance(source.table, Table)
     before = source.table.images_NCHW.clone()
     list(source.epoch(0))
     assert torch.equal(source.table.images_NCHW, before)

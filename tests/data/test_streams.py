@@ -8,7 +8,8 @@ from convolve.data.streams import Purpose, generator
 
 
 def test_every_moment_has_numbers_of_its_own() -> None:
-    moments = [(Purpose.SPLIT, seed) for seed in range(4)] + [(Purpose.TEST_PART, label) for label in range(4)]
+    moments: list[tuple[Purpose, *tuple[int, ...]]] = [(Purpose.SPLIT, seed) for seed in range(4)]
+    moments += [(Purpose.TEST_PART, label) for label in range(4)]
     moments += [(Purpose.ORDER, seed, epoch) for seed, epoch in product(range(4), range(4))]
     for purpose in (Purpose.BATCH, Purpose.IMAGE):
         moments += [(purpose, *numbers) for numbers in product(range(4), range(4), range(4))]

@@ -123,7 +123,7 @@ def wrong_type(content: bytes, rng: np.random.Generator) -> bytes:
         b"P6 9",
     ]
     beginning = beginnings[rng.integers(len(beginnings))]
-    return beginning + (content[rng.integers(64) :] if rng.random() < 0.5 else rng.bytes(rng.integers(200)))
+    return beginning + (content[rng.integers(64) :] if rng.random() < 0.5 else rng.bytes(int(rng.integers(200))))
 
 
 def spliced(content: bytes, rng: np.random.Generator) -> bytes:
