@@ -157,6 +157,7 @@ def _given(recipe: Recipe, dataset: DataSet | OwnSet, folder: RunFolder, from_mo
         return given
     if isinstance(dataset, DataSet):
         given = given.for_images(dataset.shape_CHW)
+    given.require_images()
     return _fitting(given, dataset, recipe.data.name)
 
 
