@@ -25,10 +25,12 @@ from convolve.data.table import DataSet, Table
 from convolve.errors import MissingDataError, UnsupportedError, UsageError, unknown_name
 from convolve.formats.image_map import read_image_map
 from convolve.formats.mean_xml import read_mean_xml
+from convolve.importers import cntk
 from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.network import Operation
 from convolve.importers.brainscript.reader import Reader
+from convolve.importers.brainscript.trained import with_numbers
 from convolve.importers.build import build
 from convolve.importers.classifier import class_scores, image_input
 from convolve.importers.graph import Graph
@@ -46,26 +48,33 @@ Listener = Callable[[str, dict[str, Any]], None]
 ORIGIN = "BrainScript"
 
 
-def run_job(job: Job, listener: Listener, data: str | None = None) -> list[dict[str, Any]]:
+def run_job(
+    job: Job, listener: Listener, data: str | None = None, from_model: Path | None = None
+) -> list[dict[str, Any]]:
     """Do every step of `job`, and return the results of its tests.
 
-    `data` replaces the files of a configuration that reads CTF text: a folder, or "sample".
+    `data` replaces the files of a configuration that reads CTF text: a folder, or "sample". `from_model` is a model
+    that CNTK trained from the same text: its numbers are the initial ones. Raises UnsupportedError, before anything is
+    done, for all that the configuration wants and convolve lacks.
     """
+    if job.refused:
+        raise UnsupportedError("; ".join(job.refused))
     results = []
     for number, step in enumerate(job.steps):
         if isinstance(step, TrainStep):
             tests = [other for other in job.steps[number:] if isinstance(other, EvaluateStep)]
-            train_step(step, tests[0].reader if tests else None, listener, data)
+            train_step(step, tests[0].reader if tests else None, listener, data, from_model)
         else:
-            network = next((s for s in job.steps if isinstance(s, TrainStep) and s.model_path == step.model_path), None)
-            results.append(_test(step, network, listener, data))
+            results.append(_test(step, listener, data))
     return results
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
 
 
-def train_step(step: TrainStep, test: Reader | None, listener: Listener, data: str | None = None) -> None:
+def train_step(
+    step: TrainStep, test: Reader | None, listener: Listener, data: str | None = None, from_model: Path | None = None
+) -> None:
     """Train the network of `step`; each epoch is evaluated on its cvReader's data, else on the `test` data."""
     run_folder = step.model_path.with_name(f"{step.model_path.name}.run")
     initial = step.model_path.with_name(f"{step.model_path.name}.0")
@@ -73,6 +82,8 @@ def train_step(step: TrainStep, test: Reader | None, listener: Listener, data: s
         listener("note", {"message": f"{step.model_path} exists: its training is skipped (makeMode=false repeats it)"})
         return
     graph = network_graph(step, torch.Generator().manual_seed(step.seed))
+    if from_model is not None:
+        graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model)), graph.inputs[0].shape))
     dataset = _dataset(step, step.validation or test, graph.inputs[0].shape, data)
     _require_whole_epochs(step, dataset, listener, data)
     listener("config", {"step": step, "samples": len(dataset.train)})
@@ -229,7 +240,7 @@ class Figure:
     is_error: bool
 
 
-def _test(step: EvaluateStep, trained: TrainStep | None, listener: Listener, data: str | None) -> dict[str, Any]:
+def _test(step: EvaluateStep, listener: Listener, data: str | None) -> dict[str, Any]:
     """Evaluate the model at modelPath on all samples of the reader."""
     model = load(step.model_path)
     if isinstance(model.architecture, Graph) and step.reader.kind == "images":
@@ -237,16 +248,16 @@ def _test(step: EvaluateStep, trained: TrainStep | None, listener: Listener, dat
     shape_CHW = model.preprocess.shape_CHW
     part = _given_data(step.reader, shape_CHW, data).test if data else _pictures(step.reader, shape_CHW)
     evaluation = model.evaluate(fitted(part, model.preprocess))
-    figures = [_figure(name, kind, top, evaluation) for name, kind, top in _nodes(step, trained)]
+    figures = [_figure(name, kind, top, evaluation) for name, kind, top in _nodes(step)]
     listener("final", {"figures": figures, "samples": len(part), "batches": -(-len(part) // step.batch_size)})
     return {"test": step.name, "samples": len(part)} | {figure.node: figure.value for figure in figures}
 
 
-def _nodes(step: EvaluateStep, trained: TrainStep | None) -> list[tuple[str, str, int]]:
+def _nodes(step: EvaluateStep) -> list[tuple[str, str, int]]:
     """(name, kind, top) of each node that is reported; of a model without its text, the usual two."""
-    if trained is None:
+    network = step.network
+    if network is None:
         return [("errs", "ClassificationError", 1), ("ce", "CrossEntropyWithSoftmax", 1)]
-    network = trained.network
     roles = [*network.roles["evaluationNodes"], *network.roles["criterionNodes"]]
     nodes: list[Operation] = []
     for name in step.nodes:

@@ -28,6 +28,10 @@ def run(
         Path | None,
         typer.Option(help="Train nothing; write the training as a recipe, and the network beside it.", metavar="FILE"),
     ] = None,
+    from_model: Annotated[
+        Path | None,
+        typer.Option("--from", help="Begin with the numbers of a model that CNTK trained from the same text."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results of the tests as one JSON object.")] = False,
 ) -> None:
     """Run a CNTK configuration: train and test what its BrainScript says.
@@ -56,7 +60,7 @@ def run(
             if log:
                 print(line, file=log, flush=True)
 
-        results = run_job(job, CntkLog(write), data)
+        results = run_job(job, CntkLog(write), data, from_model)
     if as_json:
         print(json.dumps({"tests": results}, indent=2))
         return

@@ -34,5 +34,5 @@ def show_config(what: str, schedule: bool, as_json: bool) -> None:
             print(text)
     if as_json:
         print(json.dumps(shown[0] if len(shown) == 1 else shown, indent=2))
-    for warning in job.warnings if not as_json else ():
-        print(f"# warning: {warning}")
+    for sentence in () if as_json else (*job.warnings, *job.refused):
+        print(f"# {sentence}")

@@ -1,6 +1,6 @@
 """A configuration -> what is to be done: which blocks, on which data, with which recipe and network.
 
-Everything is read before anything is done, so that all that is not supported is said at once.
+Everything is read before anything is done, so that all that is not supported can be said at once.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from convolve.importers.brainscript.config import Block, read_config
 from convolve.importers.brainscript.network import Network, read_network
 from convolve.importers.brainscript.reader import Reader, read_reader
 from convolve.importers.brainscript.sgd import Sgd, read_sgd
+from convolve.importers.brainscript.text import Text
 
-_ACTIONS = ("train", "test", "eval")
 _PASSED_OVER = (  # what changes no result here
     "traceLevel", "outputDir", "numCPUThreads", "hyperCompressMemory", "shareNodeValueMatrices",
     "progressTracing", "forceDeterministicAlgorithms", "timestamping", "configName", "runName",
@@ -40,9 +40,11 @@ class TrainStep:
 
 @dataclass(frozen=True)
 class EvaluateStep:
-    """`nodes` are those whose mean is reported; empty: all evaluation nodes and criteria."""
+    """`nodes` are those whose mean is reported; empty: all evaluation nodes and criteria. `network` is that of the
+    block that trains the model, if there is one."""
 
     name: str
+    network: Network | None
     reader: Reader
     nodes: tuple[str, ...]
     model_path: Path
@@ -51,18 +53,20 @@ class EvaluateStep:
 
 @dataclass(frozen=True)
 class Job:
-    """`warnings` are sentences on keys that mean nothing; `log` is the file that is written beside the console."""
+    """`warnings` are sentences on keys that mean nothing, `refused` on what is known and not supported; `log` is the
+    file that is written beside the console."""
 
     name: str
     steps: tuple[TrainStep | EvaluateStep, ...]
     warnings: tuple[str, ...]
+    refused: tuple[str, ...]
     log: Path | None
 
 
 def read_job(arguments: Sequence[str]) -> Job:
     """The job of a command line of files and `key=value`; see `read_config`.
 
-    Raises FormatError with line and column, and one UnsupportedError for all that is known but not supported.
+    Raises FormatError with line and column, UnsupportedError where there is nothing that could be shown.
     """
     root, folders = read_config(arguments)
     return _Job(root, folders).read(Path(arguments[0].split("+")[0]).stem)
@@ -73,6 +77,7 @@ class _Job:
         self.root, self.folders = root, folders
         self.refused: list[str] = []
         self.blocks: list[Block] = [root]
+        self.networks: dict[str, Network] = {}
 
     def refuse(self, block: Block, key: str, what: str) -> None:
         place = block.place(key) or block.here
@@ -91,19 +96,16 @@ class _Job:
             if block is None:
                 raise UsageError(f"`command` names {command!r}, and no block is called so; correct one of the two")
             self.blocks.append(block)
-            steps += [self.step(block, action.lower()) for action in block.words("action", ("train",), inherit=False)]
-        if self.refused:
-            raise UnsupportedError("; ".join(dict.fromkeys(self.refused)))
+            for action in block.words("action", ("train",), inherit=False):
+                if action.lower() == "train":
+                    steps.append(self.train(block))
+                elif action.lower() in ("test", "eval"):
+                    steps.append(self.test(block))
+                else:
+                    self.refuse(block, "action", f"the action {action!r}")
         prefix, commands = self.root.text("stderr", "-"), "_".join(self.root.words("command", ("train",)))
         log = None if prefix in ("", "-") else Path(f"{prefix}_{commands}.log")
-        return Job(name, tuple(steps), tuple(self.warnings()), log)
-
-    def step(self, block: Block, action: str) -> TrainStep | EvaluateStep:
-        if action in ("test", "eval"):
-            return self.test(block)
-        if action != "train":
-            raise UnsupportedError(f"{block.here}: the action {action!r} is not supported; {', '.join(_ACTIONS)} are")
-        return self.train(block)
+        return Job(name, tuple(steps), tuple(self.warnings()), tuple(dict.fromkeys(self.refused)), log)
 
     def train(self, block: Block) -> TrainStep:
         text = block.raw("BrainScriptNetworkBuilder", inherit=False)
@@ -120,7 +122,7 @@ class _Job:
             raise block.here.error(f"{block.name} has no modelPath; say where the model goes")
         return TrainStep(
             name=block.name,
-            network=read_network(text, self.folders),
+            network=self.network(text),
             sgd=read_sgd(sgd_block, self.refuse),
             reader=self.reader(block),
             validation=read_reader(validation, self.refuse) if validation else None,
@@ -130,6 +132,11 @@ class _Job:
             precision="auto" if block.text("precision", "float").lower() == "float" else "fp32",
             device=self.device(block),
         )
+
+    def network(self, text: Text) -> Network:
+        if text.string not in self.networks:
+            self.networks[text.string] = read_network(text, self.folders)
+        return self.networks[text.string]
 
     def no_network(self, block: Block) -> Exception:
         older = [key for key in ("NDLNetworkBuilder", "SimpleNetworkBuilder", "createNetwork") if block.find(key)]
@@ -171,7 +178,18 @@ class _Job:
         if not model_path:
             raise block.here.error(f"{block.name} has no modelPath; say which model is tested")
         batch_size = block.integer("minibatchSize", 40960)
-        return EvaluateStep(block.name, self.reader(block), block.words("evalNodeNames"), Path(model_path), batch_size)
+        nodes = block.words("evalNodeNames")
+        return EvaluateStep(
+            block.name, self.network_of(model_path), self.reader(block), nodes, Path(model_path), batch_size
+        )
+
+    def network_of(self, model_path: str) -> Network | None:
+        """The network of the block that trains the model at `model_path`, whether it is run or not."""
+        for block in self.root.inner_blocks().values():
+            text = block.raw("BrainScriptNetworkBuilder", inherit=False)
+            if text is not None and block.text("modelPath") == model_path:
+                return self.network(text)
+        return None
 
     def warnings(self) -> list[str]:
         """Keys that nobody has asked for, but for whole blocks: those may belong to other commands."""

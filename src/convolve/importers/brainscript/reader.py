@@ -123,10 +123,11 @@ def _transform(block: Block, refuse: Refuse) -> Transform | None:
 def _crop(block: Block) -> Crop:
     size = block.integers("cropSize", (0, 0), inherit=False)
     flip = block.find("hflip", inherit=False)
+    kinds = {"random": "randomside"} | {kind: kind for kind in ("center", "randomside", "randomarea", "multiview10")}
     return Crop(
-        crop_type=block.choice("cropType", ("center", "randomside", "randomarea", "multiview10"), "center", False),  # type: ignore[arg-type]
+        crop_type=kinds[block.choice("cropType", [*kinds], "center", False)],  # type: ignore[arg-type]
         crop_width=size[0], crop_height=size[-1],
-        side_ratio=_ratio(block, "sideRatio"), area_ratio=_ratio(block, "areaRatio"),
+        side_ratio=_ratio(block, "sideRatio") or _ratio(block, "cropRatio"), area_ratio=_ratio(block, "areaRatio"),
         aspect_ratio=_ratio(block, "aspectRatio") or (1.0,),
         jitter_type=block.choice("jitterType", ("none", "uniratio"), "none", False),  # type: ignore[arg-type]
         hflip=None if flip is None else block.flag("hflip", inherit=False),
