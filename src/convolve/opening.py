@@ -110,7 +110,7 @@ def _with_transform(graph: Graph, given: Preprocess, transform: caffe.Transform)
     if transform.mean_file:
         note = f"the prototxt subtracts the mean image {legible(transform.mean_file)}; give it with --mean"
         return replace(graph, notes=(*graph.notes, note)), replace(given, scale=transform.scale)
-    mean = transform.mean if len(transform.mean) > 1 else sum(transform.mean)
+    mean = transform.mean if len(transform.mean) > 1 else sum(transform.mean, start=0.0)
     return graph, replace(given, mean=mean, scale=transform.scale, known_from="the prototxt")
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
+from wire_bytes import field as message
+from wire_bytes import varint
 
 Shape = tuple[int, ...]
 Blobs = Mapping[str, Sequence[np.ndarray]]
@@ -35,19 +37,6 @@ def statistics(name: str, channels: int, divisor: float = 2.0) -> list[np.ndarra
 
 
 # -- binary ------------------------------------------------------------------------------------------------------------
-
-
-def varint(value: int) -> bytes:
-    result = bytearray()
-    while value > 0x7F:
-        result.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*result, value])
-
-
-def message(number: int, content: bytes) -> bytes:
-    """A length-delimited field."""
-    return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 @dataclass(frozen=True)

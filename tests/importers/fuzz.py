@@ -23,6 +23,7 @@ from types import FrameType
 from caffe_cases import CASES
 from caffe_files import UNUSED, Form, caffemodel
 from caffe_nets import squeezenet
+from wire_bytes import varint
 
 import golden
 from convolve.errors import ConvolveError
@@ -86,17 +87,9 @@ def nest(rng: random.Random, data: bytearray) -> None:
     inner = b""
     for _ in range(rng.choice([3, 60, 2000])):
         inner = (
-            b"\x10\x09\x5a" + _varint(len(inner) + 1 + len(_varint(len(inner)))) + b"\x0a" + _varint(len(inner)) + inner
+            b"\x10\x09\x5a" + varint(len(inner) + 1 + len(varint(len(inner)))) + b"\x0a" + varint(len(inner)) + inner
         )
-    data[rng.randrange(len(data)) : 0] = b"\x12" + _varint(len(inner)) + inner
-
-
-def _varint(value: int) -> bytes:
-    result = bytearray()
-    while value > 0x7F:
-        result.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*result, value])
+    data[rng.randrange(len(data)) : 0] = b"\x12" + varint(len(inner)) + inner
 
 
 MUTATIONS: list[Mutation] = [flip_bits, set_bytes, truncate, absurd_number, remove, repeat, rename, nest]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from wire_bytes import varint
 
 import golden
 from convolve.errors import FormatError
@@ -70,8 +71,8 @@ def split(data: bytes) -> bytes:
             following = _INSIDE.get((inside, part.number))
             if part.kind == BYTES:
                 content = stripped(part, following) if following else content
-                content = _varint(len(content)) + content
-            result += _varint(part.number << 3 | part.kind) + content
+                content = varint(len(content)) + content
+            result += varint(part.number << 3 | part.kind) + content
         return result
 
     message = stripped(Field(0, BYTES, 0, 0, len(data)), "dictionary")
@@ -86,14 +87,6 @@ _INSIDE = {
     ("value", 13): "array",
     ("vector", 1): "value",
 }
-
-
-def _varint(value: int) -> bytes:
-    result = bytearray()
-    while value > 0x7F:
-        result.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*result, value])
 
 
 def test_files_beyond_two_gigabytes() -> None:

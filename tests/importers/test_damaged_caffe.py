@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from caffe_cases import CASES
-from caffe_files import UNUSED, blob, caffemodel, message, noise, varint
+from caffe_files import UNUSED, blob, caffemodel, noise
+from wire_bytes import field as message
+from wire_bytes import varint
 
 from convolve.errors import ConvolveError, FormatError, MissingDataError, ModelError, UnsupportedError, UsageError
 from convolve.importers import caffe
@@ -120,6 +122,10 @@ FIELDS: dict[str, tuple[type[ConvolveError], str, str]] = {
     "no image": (FormatError, r"an input of shape \(0, 9, 10\)", layer("ReLU").replace("[1, 3, ", "[1, 0, ")),
     "huge padding": (FormatError, "numbers a sample are refused", layer(
         "Convolution", "convolution_param { num_output: 4 kernel_size: 3 stride: 2 pad: 100000 }")),
+    "a reshape to many axes": (FormatError, "a reshape to 40 axes", layer(
+        "Reshape", f"reshape_param {{ shape {{ dim: [{', '.join('1' * 40)}] }} }}")),
+    "an image of many axes": (FormatError, "an input of 39 axes", layer("ReLU").replace(
+        "input_dim: [1, 3, 9, 10]", f"input_shape {{ dim: [{', '.join('1' * 40)}] }}")),
     "slices": (FormatError, "3 cells in 2 equal slices", layer("Slice", 'top: "z"')),
     "tops": (FormatError, "has 2 tops, it makes 1 blobs", layer("ReLU", 'top: "z"')),
     "bottoms": (FormatError, "SUM of shapes", layer("Eltwise")),

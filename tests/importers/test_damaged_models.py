@@ -9,6 +9,7 @@ from pathlib import Path
 import bcn
 import numpy as np
 import pytest
+from wire_bytes import field, varint
 
 import golden
 from convolve.errors import FormatError, MissingDataError, UnsupportedError
@@ -29,19 +30,6 @@ def refused(data: bytes, message: str) -> None:
 
 
 # -- v2 ---------------------------------------------------------------------------------------------------------------
-
-
-def varint(value: int) -> bytes:
-    result = bytearray()
-    while value > 0x7F:
-        result.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*result, value])
-
-
-def field(number: int, content: bytes) -> bytes:
-    """A length-delimited field."""
-    return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 def dictionary(entries: dict[str, bytes]) -> bytes:

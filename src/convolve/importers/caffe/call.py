@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -130,7 +129,3 @@ def _significant(shape: Sequence[int]) -> Shape:
     """Without the axes of 1 in front, of which Caffe's older files have as many as make four axes."""
     start = next((axis for axis, size in enumerate(shape) if size != 1), len(shape))
     return tuple(shape[start:])
-
-
-def flat(shape: Shape) -> Shape:
-    return (prod(shape),)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from convolve.errors import FormatError, UnsupportedError, UsageError, unknown_name
-from convolve.importers.caffe.caffemodel import Weights
+from convolve.importers.caffe.caffemodel import MAX_AXES, Weights
 from convolve.importers.caffe.call import Call, Shared
 from convolve.importers.caffe.layers import LAYER_RULES
 from convolve.importers.caffe.net import Feed, Layer, Net
@@ -36,9 +36,9 @@ def lower(
         raise FormatError(net.source.path, "", "computes nothing but what needs labels; give a deploy prototxt")
     lowering = _Lowering(net, weights, image_shape_CHW)
     layers = [*_needed(net, wanted)]
-    for value, feed in net.feeds.items():
-        if value in wanted or any(value in layer.reads for layer in layers):
-            lowering.feed(value, feed, layers)
+    read = {*wanted, *(value for layer in layers for value in layer.reads)}
+    for value in sorted(net.feeds.keys() & read):
+        lowering.feed(value, net.feeds[value], layers)
     for layer in layers:
         lowering.layer(layer)
     lowering.name()
@@ -88,6 +88,7 @@ class _Lowering:
     def feed(self, value: int, feed: Feed, layers: Sequence[Layer]) -> None:
         try:
             shape = feed.shape[1:] if feed.shape else self.image_shape_CHW or self.stated_shape(value, feed, layers)
+            require(len(shape) <= MAX_AXES, f"an input of {len(shape)} axes")
             self.done[value] = self.draft.input(shape, feed.name)
         except GraphError as error:
             raise feed.settings.error(f"input {brief(feed.name)}: {error}") from None

@@ -6,9 +6,10 @@ number of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 from convolve.errors import FormatError, UnsupportedError
@@ -74,7 +75,6 @@ class Net:
     """
 
     source: Prototxt
-    name: str
     layers: tuple[Layer, ...]
     feeds: dict[int, Feed]
     blobs: dict[str, int]
@@ -87,7 +87,9 @@ def read_net(data: bytes, path: object) -> Net:
     """The network in a prototxt, in Caffe's TEST phase. Raises FormatError with line and column, UnsupportedError."""
     source = decode(data, path)
     net = read_message(source, parse(source), "NetParameter")
-    layers = [layer for layer in _layers(net) if _is_included(layer.settings, net.message("state"))]
+    state = net.message("state")
+    meets = partial(_meets, level=state.get("level", 0), stages=frozenset(state.all("stage")))
+    layers = [layer for layer in _layers(net) if _is_included(layer.settings, meets)]
     if not layers:
         unknown = ", ".join(legible(entry.name) for entry in net.unknown[:5])
         hint = f" but unknown fields ({unknown}): is it a solver? Give the net that it names" if unknown else ""
@@ -129,9 +131,8 @@ def _v1_layer(layer: Message) -> Layer:
     )  # fmt: skip
 
 
-def _is_included(layer: Message, state: Message) -> bool:
-    """Whether the layer takes part in the TEST phase."""
-    meets = partial(_meets, level=state.get("level", 0), stages={*state.all("stage")})
+def _is_included(layer: Message, meets: Callable[[Message], bool]) -> bool:
+    """Whether the layer takes part, given what tells of a rule whether the net's state meets it."""
     if layer.all("include") and layer.all("exclude"):
         raise layer.error("a layer has rules to include or to exclude it; this one has both")
     if layer.all("include"):
@@ -139,7 +140,8 @@ def _is_included(layer: Message, state: Message) -> bool:
     return not any(map(meets, layer.all("exclude")))
 
 
-def _meets(rule: Message, level: int, stages: set[str]) -> bool:
+def _meets(rule: Message, level: int, stages: frozenset[str]) -> bool:
+    """Whether a net in phase TEST, of this level and these stages, is what the rule is for."""
     return (
         rule.get("phase", "TEST") == "TEST"
         and rule.get("min_level", level) <= level <= rule.get("max_level", level)
@@ -223,15 +225,15 @@ class _Wiring:
 
     def net(self, net: Message) -> Net:
         made = [value for layer in self.layers for value in layer.makes]
-        notes = [*net.unknown_fields(), *(words for layer in self.layers for words in layer.settings.unknown_fields())]
-        notes = [f"{words}; it is ignored" for words in notes[:5]]
+        messages = [net, *(layer.settings for layer in self.layers)]
+        unknown = chain.from_iterable(message.unknown_fields() for message in messages)
+        notes = [f"{words}; it is ignored" for words in islice(unknown, 5)]
         if self.left_out_layers:
             notes.append(f"left out, since they need labels: {', '.join(map(legible, self.left_out_layers[:20]))}")
         outputs = tuple(value for value in made if value not in self.read)
         return Net(
-            self.source, net.get("name", ""), tuple(self.layers), self.feeds, self.current, outputs,
-            frozenset(self.left_out), tuple(notes),
-        )  # fmt: skip
+            self.source, tuple(self.layers), self.feeds, self.current, outputs, frozenset(self.left_out), tuple(notes)
+        )
 
 
 def _data_shapes(layer: Layer) -> list[tuple[int, ...]]:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from math import log, prod
 
 from convolve.errors import UnsupportedError
-from convolve.importers.caffe.call import Call, flat
+from convolve.importers.caffe.caffemodel import MAX_AXES
+from convolve.importers.caffe.call import Call
 from convolve.importers.shapes import Shape, require
 
 Rule = Callable[[Call], str | tuple[str, ...]]
@@ -118,7 +119,7 @@ def _flatten(call: Call) -> str:
     settings, shape = call.settings("flatten_param"), call.shape()
     start, end = (call.axis(settings.get(name, last), len(shape)) for name, last in (("axis", 1), ("end_axis", -1)))
     require(start <= end, f"axes {start + 1} to {end + 1} in one")
-    return call.reshaped(call.operand(), (*shape[:start], *flat(shape[start : end + 1]), *shape[end + 1 :]))
+    return call.reshaped(call.operand(), (*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :]))
 
 
 def _reshape(call: Call) -> str:
@@ -130,6 +131,7 @@ def _reshape(call: Call) -> str:
     end = len(whole) if count == -1 else start + count
     require(0 <= start <= end <= len(whole), f"axes {axis} to {axis + count} of shape {whole}")
     new = list(settings.message("shape").all("dim"))
+    require(len(new) <= MAX_AXES, f"a reshape to {len(new)} axes")
     require(all(size >= -1 for size in new) and new.count(-1) <= 1, f"a reshape to {tuple(new)}")
     for place, size in enumerate(new):
         if size == 0:
