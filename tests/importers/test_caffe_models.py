@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from convolve.importers import caffe
 from convolve.importers.build import build
 from convolve.importers.describe import describe
 from convolve.importers.graph import Graph
+from convolve.importers.stored import graph_from_mapping, graph_to_mapping
 
 FILE = Path(__file__).parent.parent / "golden" / "caffe" / "opencv.npz"
 THIN = 8  # as in record_caffe.py
@@ -49,6 +51,18 @@ def evaluate_case(name: str) -> np.ndarray:
 @pytest.mark.parametrize("name", CASES)
 def test_layers(name: str) -> None:
     golden.assert_close(evaluate_case(name), recorded()[f"case/{name}"], relative=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_model_folder_holds_every_layer(name: str) -> None:
+    """Graph -> JSON -> graph: the same code, the same weights to fill."""
+    graph = parse(CASES[name].text, CASES[name].blobs)
+    again = graph_from_mapping(json.loads(json.dumps(graph_to_mapping(graph), allow_nan=False)), 2**20)
+    one, other = build(graph), build(again)
+    other.load_state_dict(one.state_dict())
+    assert one.code == other.code
+    images = torch.from_numpy(CASES[name].images(name))
+    assert torch.equal(one(images), other(images))
 
 
 def test_everything_recorded_is_compared() -> None:
