@@ -79,6 +79,7 @@ def test_it_says_what_it_took(convolve: Convolve, photos: Path, tmp_path: Path) 
     assert "in memory; the network sees 32x32 RGB, (pixel - mean image)" in said
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["samples_seen"] == 2 * 96
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["published_error"] is None
     model = load(tmp_path / "run")
     assert model.class_names == tuple(CLASSES)
     assert model.preprocess.shape_CHW == (3, 32, 32)

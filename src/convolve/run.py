@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,8 @@ def train(
     recipe = resolve(recipe, {f"run.{name}": value for name, value in overrides.items()})
     folder = RunFolder.claim(Path(out or f"runs/{recipe.name}"), restart)
     dataset = fake_data(recipe.data.name) if use_fake_data else _open(recipe.data.name, data, progress)
+    if isinstance(dataset, OwnSet):
+        recipe = replace(recipe, published_error=None)  # of other images
     parts = assemble(recipe, dataset, folder, from_model, progress)
     if isinstance(dataset, OwnSet):
         progress("note", {"message": took(parts.feed, dataset)})

@@ -72,7 +72,7 @@ def train(
     if as_json:
         print(json.dumps(finished.result, indent=2))
     else:
-        print(_summary(finished.result, resolved.published_error, folder))
+        print(_summary(finished.result, finished.folder.read("recipe.json")["published_error"], folder))
 
 
 def _assignment(text: str) -> tuple[str, str]:
