@@ -8,9 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import nn
+from torch.nn import functional as F
 
 from convolve.atomic import replacing
 from convolve.data.own import OwnSet
@@ -23,10 +26,12 @@ from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
 from convolve.recipe import Recipe, differences, from_mapping, to_mapping
 from convolve.training.average import WeightAverage
+from convolve.training.certainty import reliability
 from convolve.training.evaluate import Evaluation
 from convolve.training.hardness import Hardness
 from convolve.training.loop import Loop
 from convolve.training.memory import keep_freed_memory
+from convolve.training.mistakes import worth_a_picture
 from convolve.training.optimizer import Optimizer
 from convolve.training.precision import LossScale, Precision, choose_precision
 from convolve.training.run_folder import RunFolder
@@ -36,8 +41,7 @@ from convolve.transforms.preprocess import Preprocess
 
 Progress = Callable[[str, dict[str, Any]], None]
 
-WORST_MISTAKES = 48  # pictures kept for the report
-PICTURE_SIDE = 96  # pixels, about, of the largest
+PICTURE_SIDE = 96  # pixels; larger pictures are kept smaller for the report
 _RESULT_FROM_START = ("parameters", "precision", "device", "threads", "data_fingerprint", "versions", "hardware")
 
 
@@ -61,31 +65,45 @@ class Assembly:
     def save(self, evaluation: Evaluation) -> None:
         """Write the model and its last evaluation into the run folder."""
         path = self.loop.folder.path
-        self.model.trained = {
-            "recipe": self.loop.recipe.name,
-            "test_error": evaluation.error,
-            "data_fingerprint": self.start["data_fingerprint"],
-        }
+        self.model.trained = self._trained(evaluation)
         self.model.save(path / "model")
-        confidence_N = evaluation.probabilities_NK.max(1).values
-        worst_M = torch.where(evaluation.wrong_N, confidence_N, -1).argsort(descending=True, stable=True)
-        worst_M = worst_M[: min(WORST_MISTAKES, int(evaluation.wrong_N.sum()))]
+        labels_N, probabilities_NK = evaluation.labels_N, evaluation.probabilities_NK
+        kept_M = worth_a_picture(labels_N.numpy(), probabilities_NK.numpy())
         tensors = {
-            "labels_N": evaluation.labels_N,
-            "probabilities_NK": evaluation.probabilities_NK,
-            "worst_indices_M": worst_M,
-            "worst_images_MHWC": self._test_images(worst_M).permute(0, 2, 3, 1).contiguous(),
+            "labels_N": labels_N,
+            "probabilities_NK": probabilities_NK,
+            "kept_indices_M": torch.from_numpy(kept_M),
+            "kept_images_MHWC": self._test_pictures(kept_M),
         }
         with replacing(path / "evaluation.safetensors") as temporary:
             temporary.write_bytes(save(tensors))
 
-    def _test_images(self, index_M: torch.Tensor) -> torch.Tensor:
-        """images_MCHW, uint8; large ones by every second, third ... pixel, as the report shows them small."""
-        _, *size = self.model.preprocess.shape_CHW
-        step = max(1, max(size) // PICTURE_SIDE)
-        parts = [images_NCHW for images_NCHW, _ in self.feed.test.batches(index_M.numpy(), WORST_MISTAKES)]
-        images = torch.cat(parts) if parts else torch.zeros(0, *self.model.preprocess.shape_CHW, dtype=torch.uint8)
-        return images[:, :, ::step, ::step]
+    def _trained(self, evaluation: Evaluation) -> dict[str, Any]:
+        """What the model says of its training: figures with their conditions, and nothing of this machine's folders."""
+        run, at, best, start = self.loop.recipe.run, self.loop.state.position, self.loop.state.best, self.start
+        found = reliability(evaluation.labels_N.numpy(), evaluation.probabilities_NK.numpy())
+        trained = {
+            "recipe": self.loop.recipe.name,
+            "started_from": Path(start["from_model"]).name if start.get("from_model") else None,
+            "epochs": at.epoch, "epoch_kept": best.epoch or at.epoch, "weights_averaged": run.average_epochs > 0,
+            "train_images": start["train_samples"], "seed": run.seed, "precision": start["precision"],
+            "test_images": len(evaluation.labels_N), "test_error": evaluation.error,
+            "test_error_top5": evaluation.error_top5, "test_loss": evaluation.loss,
+            "calibration_error": found.expected_error, "data_fingerprint": start["data_fingerprint"],
+            "convolve": start["versions"]["convolve"],
+        }  # fmt: skip
+        return {name: value for name, value in trained.items() if value is not None}
+
+    def _test_pictures(self, index_M: NDArray[np.int64]) -> torch.Tensor:
+        """images_MHWC, uint8, none larger than `PICTURE_SIDE`."""
+        channels, *size = self.model.preprocess.shape_CHW
+        shrink = min(1.0, PICTURE_SIDE / max(size))
+        small = [max(1, round(side * shrink)) for side in size]
+        pictures = [torch.zeros(0, channels, *small, dtype=torch.uint8)]
+        for images_NCHW, _ in self.feed.test.batches(index_M, self.model.batch_size):
+            resized = F.interpolate(images_NCHW.float(), small, mode="area") if shrink < 1 else images_NCHW.float()
+            pictures.append(resized.round().clamp(0, 255).to(torch.uint8))
+        return torch.cat(pictures).permute(0, 2, 3, 1).contiguous()
 
     def result(self, evaluation: Evaluation, total_seconds: float) -> dict[str, Any]:
         """result.json. `train_seconds` leaves out evaluation and checkpoints; `total_seconds` is this process's."""

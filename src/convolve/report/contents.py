@@ -1,6 +1,6 @@
 """What a run folder holds, read for the report. Whatever the run has not written yet is None or empty.
 
-N images, K classes, M worst mistakes; H row, W column, C channel; O filters, I input channels.
+N images, K classes, M mistakes that were kept as pictures; H row, W column, C channel; O filters, I input channels.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 
 from convolve.errors import DataError, ModelError
 from convolve.recipe import Recipe, from_mapping
+from convolve.training.mistakes import confused_pairs, surest_first
 from convolve.training.run_folder import RunFolder
 
 IntArray = npt.NDArray[np.int64]
@@ -29,8 +30,8 @@ class Evaluation:
 
     labels_N: IntArray
     probabilities_NK: FloatArray
-    worst_indices_M: IntArray
-    worst_images_MHWC: npt.NDArray[np.uint8]
+    kept_indices_M: IntArray
+    kept_images_MHWC: npt.NDArray[np.uint8]
     class_names: tuple[str, ...]
 
     @cached_property
@@ -51,12 +52,17 @@ class Evaluation:
         pairs_N = self.labels_N * self.class_count + self.predicted_N
         return np.bincount(pairs_N, minlength=self.class_count**2).reshape(self.class_count, -1)
 
+    @cached_property
     def confused_pairs(self) -> list[tuple[int, int, int]]:
         """(true class, predicted class, images) of every pair confused, the most frequent first."""
-        wrong = self.predicted_N != self.labels_N
-        pairs, images = np.unique(np.stack([self.labels_N, self.predicted_N])[:, wrong], axis=1, return_counts=True)
-        by_frequency = np.argsort(-images, kind="stable")
-        return [(int(pairs[0, i]), int(pairs[1, i]), int(images[i])) for i in by_frequency]
+        return confused_pairs(self.labels_N, self.predicted_N)
+
+    @cached_property
+    def pictures(self) -> dict[int, npt.NDArray[np.uint8]]:
+        """Index of an image -> its picture (H, W, C), the mistakes first that the model was surest of."""
+        place = {int(index): position for position, index in enumerate(self.kept_indices_M)}
+        surest = surest_first(self.labels_N, self.probabilities_NK).tolist()
+        return {index: self.kept_images_MHWC[place[index]] for index in surest if index in place}
 
     def class_counts(self) -> tuple[IntArray, IntArray, IntArray]:
         """For each class: images that are of it, images taken for it, images of which both hold."""
@@ -75,6 +81,7 @@ class Contents:
     recipe: Recipe
     start: dict[str, Any]
     started_at: str
+    resumes: int
     epochs: list[dict[str, Any]]
     progress: list[dict[str, Any]]
     result: dict[str, Any] | None
@@ -84,6 +91,16 @@ class Contents:
     @property
     def epochs_done(self) -> int:
         return int(self.epochs[-1]["epoch"]) if self.epochs else 0
+
+    @property
+    def samples_per_epoch(self) -> float:
+        if self.epochs:
+            return float(self.epochs[-1]["samples_seen"] / self.epochs_done)
+        return float(self.start.get("train_samples") or self.progress[-1]["samples_seen"])
+
+    @property
+    def samples_seen(self) -> int:
+        return int(max((event["samples_seen"] for event in [*self.epochs, *self.progress]), default=0))
 
     @property
     def held_out(self) -> str:
@@ -100,6 +117,7 @@ def read_contents(run: Path) -> Contents:
         recipe=from_mapping(folder.read("recipe.json")),
         start=folder.read("start.json") if folder.started else {},
         started_at=next((str(event["time"]) for event in events if "time" in event), ""),
+        resumes=sum(event["event"] == "resume" for event in events),
         epochs=[event for event in events if event["event"] == "epoch"],
         progress=[event for event in events if event["event"] == "progress"],
         result=folder.read("result.json") if folder.finished else None,
@@ -113,7 +131,7 @@ def _evaluation(folder: RunFolder) -> Evaluation | None:
     if not path.exists():
         return None
     try:
-        tensors = load_file(path)
+        tensors = {name.replace("worst_", "kept_"): tensor for name, tensor in load_file(path).items()}  # as of 0.1.0
     except (SafetensorError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); remove it and the report shows the rest") from None
     class_count = tensors["probabilities_NK"].shape[1]

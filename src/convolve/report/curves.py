@@ -7,42 +7,75 @@ from typing import Any
 from convolve.report.contents import Contents
 from convolve.report.markup import NARROW_SPACE, Html, Writer, count, number, percent, tag
 from convolve.report.plot import Curve, plot
+from convolve.training.schedule import step_size
 
 Points = list[tuple[float, float]]
 FEW_EPOCHS = 3  # with fewer, the training curves are the running means within the epochs
 
 
 def learning(contents: Contents) -> Html:
-    """Loss and error, learning rate, throughput and waiting, as small multiples on one epoch axis."""
+    """Loss and error as they went, and the schedule that they followed."""
     if not contents.epochs and not contents.progress:
         return Html("")
-    last_epoch = contents.epochs_done if contents.result else contents.recipe.run.epochs
-    by_factors = contents.recipe.schedule.kind == "steps"  # a cycle ends near zero, where a logarithm has no room
-    rates, speeds = _learning_rates(contents), _each_epoch(contents, "images_per_second")
-    waits = _each_epoch(contents, "data_wait_fraction")
+    last = last_epoch(contents)
     large = [
-        plot("Loss", _pair(contents, "loss"), last_epoch, number, log=True),
-        plot("Error", _pair(contents, "error") + _published(contents, last_epoch), last_epoch, _percent, log=True),
-    ]
-    small = [
-        plot("Learning rate", [Curve("last", "held-out", rates)], last_epoch, number, log=by_factors),
-        plot("Images per second", [Curve("last", "held-out", speeds)], last_epoch, number),
-        plot("Waiting for data", [Curve("last", "held-out", waits)], last_epoch, _percent),
+        plot("Loss", _pair(contents, "loss"), last, number, log=True),
+        plot("Error", _pair(contents, "error") + _published(contents, last), last, percent_text, log=True),
     ]
     return tag(
         "section",
         tag("h2", "Learning"),
         tag("div", *large, class_="plots large"),
-        tag("div", *small, class_="plots"),
+        _schedule(contents),
         _epoch_table(contents),
     )
 
 
+def last_epoch(contents: Contents) -> float:
+    """Where an axis of epochs ends."""
+    return contents.epochs_done if contents.result else contents.recipe.run.epochs
+
+
+def _schedule(contents: Contents) -> Html:
+    """Learning rate and momentum, computed from the recipe for full batches, also for what is still ahead."""
+    recipe, samples = contents.recipe, round(contents.samples_per_epoch)
+    total, batch_size = samples * recipe.run.epochs, recipe.run.global_batch_size
+    seen = contents.samples_seen
+    end = seen if contents.result else total  # a finished run may have stopped early
+    places = sorted(_corners(contents, end) | {round(i * max(end - batch_size, 0) / 200) for i in range(201)})
+    sizes = [step_size(recipe.optimizer, recipe.schedule, place, batch_size, samples, total) for place in places]
+    epochs = [place / samples for place in places]
+    by_factors = recipe.schedule.kind == "steps"  # a cycle ends near zero, where a logarithm has no room
+    rates = _taken_and_ahead([*zip(epochs, (size.rate for size in sizes), strict=True)], seen / samples)
+    momenta = _taken_and_ahead([*zip(epochs, (size.momentum for size in sizes), strict=True)], seen / samples)
+    plots = [plot("Learning rate", rates, last_epoch(contents), number, log=by_factors)]
+    if any(size.momentum for size in sizes):
+        plots.append(plot("Momentum", momenta, last_epoch(contents), number))
+    counts = ["The rate on the mean gradient of a full batch. ", tag("code", "convolve show --schedule")]
+    note = tag("p", *counts, " counts as CNTK, PyTorch and Caffe do.", class_="note")
+    return tag("div", tag("div", *plots, class_="plots"), note, class_="schedule")
+
+
+def _corners(contents: Contents, end: int) -> set[int]:
+    """The samples at which a period of the schedule begins, and those just before."""
+    recipe = contents.recipe
+    period = recipe.schedule.period_samples or round(contents.samples_per_epoch)
+    count = max(len(recipe.schedule.learning_rates), len(recipe.optimizer.momentum))
+    starts = range(period, min(count * period, end), period)
+    return {place for start in starts for place in (start - 1, start)}
+
+
+def _taken_and_ahead(points: Points, seen_epochs: float) -> list[Curve]:
+    taken = [point for point in points if point[0] <= seen_epochs]
+    ahead = points[max(len(taken) - 1, 0) :] if len(taken) < len(points) else []
+    return [Curve("last", "held-out", taken), Curve("to come", "ahead", ahead)]
+
+
 def _pair(contents: Contents, what: str) -> list[Curve]:
     few = len(contents.epochs) < FEW_EPOCHS
-    train = (few and _within_epochs(contents, what)) or _each_epoch(contents, f"train_{what}")
+    train = (few and within_epochs(contents, what)) or each_epoch(contents, f"train_{what}")
     held_out = contents.held_out
-    return [Curve("train", "train", train), Curve(held_out, "held-out", _each_epoch(contents, f"{held_out}_{what}"))]
+    return [Curve("train", "train", train), Curve(held_out, "held-out", each_epoch(contents, f"{held_out}_{what}"))]
 
 
 def _published(contents: Contents, last_epoch: float) -> list[Curve]:
@@ -50,30 +83,19 @@ def _published(contents: Contents, last_epoch: float) -> list[Curve]:
     return [] if error is None else [Curve("published", "published", [(0, error), (last_epoch, error)])]
 
 
-def _each_epoch(contents: Contents, key: str) -> Points:
+def each_epoch(contents: Contents, key: str) -> Points:
+    """The value that each epoch ended with."""
     return [(event["epoch"], event[key]) for event in contents.epochs if event.get(key) is not None]
 
 
-def _within_epochs(contents: Contents, key: str) -> Points:
+def within_epochs(contents: Contents, key: str) -> Points:
     """The value as it moved within the epochs, where the run noted it."""
-    samples = _samples_per_epoch(contents)
+    samples = contents.samples_per_epoch
     noted = [event for event in contents.progress if event.get(key) is not None]
     return [(event["samples_seen"] / samples, event[key]) for event in noted]
 
 
-def _learning_rates(contents: Contents) -> Points:
-    """Without the last batch of each epoch: it may be ragged, and a rate per sample shrinks with it."""
-    points = _within_epochs(contents, "learning_rate")
-    return [(epoch, rate) for epoch, rate in points if epoch % 1] or _each_epoch(contents, "learning_rate")
-
-
-def _samples_per_epoch(contents: Contents) -> float:
-    if contents.epochs:
-        return float(contents.epochs[-1]["samples_seen"] / contents.epochs_done)
-    return float(contents.start.get("train_samples") or contents.progress[-1]["samples_seen"])
-
-
-def _percent(fraction: float) -> str:
+def percent_text(fraction: float) -> str:
     return f"{100 * fraction:.3g}{NARROW_SPACE}%"
 
 
@@ -91,9 +113,9 @@ def _epoch_table(contents: Contents) -> Html:
         "seconds": ("seconds", _tenths),
         "evaluation": ("evaluation_seconds", _tenths),
         "images/s": ("images_per_second", count),
-        "waiting": ("data_wait_fraction", _percent),
+        "waiting": ("data_wait_fraction", percent_text),
     }
-    columns = {name: column for name, column in columns.items() if _each_epoch(contents, column[0])}
+    columns = {name: column for name, column in columns.items() if each_epoch(contents, column[0])}
     head = tag("tr", *(tag("th", name, scope="col") for name in columns))
     rows = [tag("tr", *(_cell(event, key, write) for key, write in columns.values())) for event in contents.epochs]
     table = tag("table", tag("thead", head), tag("tbody", *rows), class_="numbers")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 from typing import Any
 
 from convolve.report.contents import Contents
 from convolve.report.markup import NARROW_SPACE, Html, Writer, count, duration, number, percent, tag
+from convolve.training.certainty import wilson_interval
 
 
 def header(contents: Contents) -> Html:
@@ -52,14 +52,11 @@ def _errors(contents: Contents) -> list[Html]:
 
 
 def _certainty(contents: Contents, held_out: str, error: float) -> list[Html]:
-    """Wilson's 95 % interval for the error of a test set of n images (Wilson 1927, score interval)."""
     n = contents.start.get("test_samples")
     if held_out != "test" or not n:
         return []
-    z = 1.96
-    middle = (error + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(error * (1 - error) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    between = f"95{NARROW_SPACE}% interval {100 * max(middle - half, 0):.2f}–{percent(middle + half)}"
+    low, high = wilson_interval(error, n)
+    between = f"95{NARROW_SPACE}% interval {100 * low:.2f}–{percent(high)}"
     return [tag("p", f"{count(round(error * n))} of {count(n)} wrong", class_="note"), tag("p", between, class_="note")]
 
 

@@ -1,4 +1,4 @@
-"""What the model confuses: the confusion matrix or the most confused pairs, each class, the worst mistakes."""
+"""What the model confuses: the confusion matrix or the most confused pairs, and each class."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from convolve.report.contents import Evaluation
 from convolve.report.markup import Html, count, percent, tag
-from convolve.report.pictures import picture
 
 MOST_CLASSES = 30  # a matrix or table of more cannot be read at a glance; then its worst rows are shown
 MOST_SIDE_BY_SIDE = 12  # a matrix of more takes the whole width of the page
@@ -25,36 +24,9 @@ def mistakes(evaluation: Evaluation) -> Html:
     )
 
 
-def gallery(evaluation: Evaluation) -> Html:
-    """The mistakes that the model was surest of, as pictures."""
-    if not len(evaluation.worst_indices_M):
-        return Html("")
-    figures = [_mistake(evaluation, position) for position in range(len(evaluation.worst_indices_M))]
-    order = "The wrong answers the model was surest of: "
-    return tag(
-        "section",
-        tag("h2", "The worst mistakes"),
-        tag("p", f"{order}what it said, the label, how sure it was, the image's place in the set."),
-        tag("div", *figures, class_="gallery"),
-    )
-
-
-def _mistake(evaluation: Evaluation, position: int) -> Html:
-    index = int(evaluation.worst_indices_M[position])
-    predicted = int(evaluation.predicted_N[index])
-    said, truth = evaluation.class_names[predicted], evaluation.class_names[evaluation.labels_N[index]]
-    sure = percent(float(evaluation.probabilities_NK[index, predicted]), 1)
-    return tag(
-        "figure",
-        picture(evaluation.worst_images_MHWC[position], f"Image {index}: labelled {truth}, taken for {said}"),
-        tag("figcaption", tag("b", said), tag("span", f"is {truth}"), tag("small", f"{sure} · #{index}")),
-        class_="mistake",
-    )
-
-
 def _confusion(evaluation: Evaluation) -> Html:
     confusion_KK, names = evaluation.confusion_KK(), evaluation.class_names
-    most_images = max((images for _, _, images in evaluation.confused_pairs()), default=1)
+    most_images = max((images for _, _, images in evaluation.confused_pairs), default=1)
     turned = "turned" if max(map(len, names)) > 2 else "upright"
     head = tag("tr", tag("th", "true", scope="col"), *(tag("th", tag("span", name), scope="col") for name in names))
     rows = []
@@ -75,7 +47,7 @@ def _confusion_cell(images: int, right: bool, most_images: int) -> Html:
 
 def _confused_pairs(evaluation: Evaluation) -> Html:
     of_class, _, _ = evaluation.class_counts()
-    pairs, names = evaluation.confused_pairs(), evaluation.class_names
+    pairs, names = evaluation.confused_pairs, evaluation.class_names
     rows = [
         tag(
             "tr",

@@ -5,16 +5,18 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Any
 
 from convolve.atomic import replacing
-from convolve.recipe import Recipe, leaf_paths, steps_text, to_mapping
+from convolve.report.calibration import calibration
 from convolve.report.contents import Contents, FloatArray, read_contents
 from convolve.report.curves import learning
+from convolve.report.gallery import pairs, surest
 from convolve.report.header import header
 from convolve.report.markup import Html, count, join, tag
-from convolve.report.mistakes import gallery, mistakes
+from convolve.report.mistakes import mistakes
 from convolve.report.pictures import filter_images, picture
+from convolve.report.settings import environment, recipe_section
+from convolve.report.speed import speed
 
 MOST_FILTERS = 256
 
@@ -35,10 +37,11 @@ def write_report(run: Path) -> Path:
 def _page(contents: Contents) -> str:
     sections = [header(contents), learning(contents)]
     if contents.evaluation is not None:
-        sections += [mistakes(contents.evaluation), gallery(contents.evaluation)]
+        found = contents.evaluation
+        sections += [mistakes(found), pairs(found), surest(found), calibration(found)]
     if contents.filters_OIHW is not None:
         sections.append(_filters(contents.filters_OIHW))
-    sections += [_recipe(contents.recipe), _environment(contents)]
+    sections += [speed(contents), recipe_section(contents.recipe), environment(contents)]
     package = resources.files("convolve.report")
     template = Template((package / "page.html").read_text(encoding="utf-8"))
     style = (package / "style.css").read_text(encoding="utf-8")
@@ -59,41 +62,3 @@ def _filters(filters_OIHW: FloatArray) -> Html:
         tag("p", f"{size}. {scale}{shown}"),
         tag("div", *pictures, class_="filters"),
     )
-
-
-def _recipe(recipe: Recipe) -> Html:
-    """The resolved recipe under the dotted paths that `--set` takes, one list for each part."""
-    parts: dict[str, list[Html]] = {}
-    for path, value in leaf_paths(recipe).items():
-        part, _, name = path.rpartition(".")
-        parts.setdefault(part or "recipe", []).append(_entry(name, _value_text(value)))
-    lists = [tag("div", tag("h3", part), tag("dl", *entries)) for part, entries in parts.items()]
-    return tag("details", tag("summary", tag("h2", "Recipe")), tag("div", *lists, class_="recipe"))
-
-
-def _environment(contents: Contents) -> Html:
-    entries = [
-        _entry(name.replace("_", " "), _value_text(value))
-        for name, value in contents.start.items()
-        if name != "recipe" and value is not None
-    ]
-    entries = [_entry("run folder", contents.folder), *entries]
-    return tag("details", tag("summary", tag("h2", "Environment")), tag("dl", *entries, class_="environment"))
-
-
-def _entry(name: str, value: str) -> Html:
-    return tag("div", tag("dt", name), tag("dd", value))
-
-
-def _value_text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {item}" for name, item in value.items() if item is not None)
-    if isinstance(value, tuple) and all(isinstance(item, float) for item in value):
-        return steps_text(value) or "none"
-    if isinstance(value, tuple):  # transforms
-        return "; ".join(_transform_text(to_mapping(item)) for item in value)
-    return "none" if value in (None, "") else str(value)
-
-
-def _transform_text(mapping: dict[str, Any]) -> str:
-    return f"{mapping.pop('kind')} ({_value_text(mapping)})"

@@ -12,7 +12,8 @@ from convolve.report.markup import Html, tag
 
 Pixels = npt.NDArray[np.uint8]
 
-LONGEST_SIDE = 112  # pixels; as large as the page shows a picture, so that 48 photographs stay below 2 MB
+LONGEST_SIDE = 112  # pixels; as large as the page shows a picture
+JPEG_QUALITY = 85  # 216 photographs then stay near 1 MB; as PNG they would take five times that
 SMALL_SIDE = 48  # below, pixels are shown as squares, not blurred
 
 
@@ -21,7 +22,7 @@ def picture(image_HWC: Pixels, alt: str) -> Html:
     image_HWC = _bounded(image_HWC)
     height, width = image_HWC.shape[:2]
     kind = "pixels" if max(height, width) < SMALL_SIDE else "photo"
-    return tag("img", src=_png_uri(image_HWC), alt=alt, width=width, height=height, class_=kind)
+    return tag("img", src=_uri(image_HWC, exact=kind == "pixels"), alt=alt, width=width, height=height, class_=kind)
 
 
 def filter_images(filters_OIHW: npt.NDArray[np.float32]) -> Pixels:
@@ -42,6 +43,7 @@ def _bounded(image_HWC: Pixels) -> Pixels:
     return smaller.reshape(size_WH[1], size_WH[0], channels)  # OpenCV drops a single channel
 
 
-def _png_uri(image_HWC: Pixels) -> str:
-    _, png = cv2.imencode(".png", np.ascontiguousarray(image_HWC[..., ::-1]))  # RGB -> OpenCV's BGR
-    return "data:image/png;base64," + base64.b64encode(png.tobytes()).decode("ascii")
+def _uri(image_HWC: Pixels, exact: bool) -> str:
+    kind, options = ("png", []) if exact else ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    _, encoded = cv2.imencode(f".{kind}", np.ascontiguousarray(image_HWC[..., ::-1]), options)  # RGB -> OpenCV's BGR
+    return f"data:image/{kind};base64," + base64.b64encode(encoded.tobytes()).decode("ascii")

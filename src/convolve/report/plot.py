@@ -1,4 +1,4 @@
-"""Line plots as inline SVG under HTML labels: the lines stretch with the page, the text keeps its size.
+"""Plots as inline SVG under HTML labels: the lines stretch with the page, the text keeps its size.
 
 Colours and line styles are CSS classes (style.css), so dark mode needs no second drawing.
 """
@@ -17,7 +17,7 @@ FEW_POINTS = 12  # up to here every point gets a dot
 
 @dataclass(frozen=True)
 class Curve:
-    """`points` are (x, y) in ascending x; `style` is a CSS class: "train", "held-out" or "published"."""
+    """`points` are (x, y) in ascending x; `style` is a CSS class: "train", "held-out", "published" or "ahead"."""
 
     name: str
     style: str
@@ -71,13 +71,17 @@ def plot(title: str, curves: Sequence[Curve], last_epoch: float, write: Writer, 
     x_axis, y_axis = Axis(0, max(last_epoch, 1)), _value_axis(curves, log)
     keys = [_key(curve, write) for curve in curves]
     spoken = "; ".join(f"{c.name}: {write(c.points[0][1])} to {write(c.points[-1][1])}" for c in curves)
-    drawing = _drawing(curves, x_axis, y_axis, f"{title} by epoch. {spoken}")
-    return tag(
-        "figure",
-        tag("figcaption", tag("h3", title), *keys),
-        tag("div", drawing, *_labels(x_axis, y_axis, write), class_="canvas"),
-        class_="plot",
-    )
+    paths = [path for curve in curves for path in _paths(curve, x_axis, y_axis)]
+    canvas = drawn(paths, x_axis, y_axis, count, write, f"{title} by epoch. {spoken}")
+    return tag("figure", tag("figcaption", tag("h3", title), *keys), canvas, class_="plot")
+
+
+def drawn(paths: Sequence[Html], x_axis: Axis, y_axis: Axis, write_x: Writer, write_y: Writer, spoken: str) -> Html:
+    """`paths` over a grid, with the axes labelled; `spoken` says in words what is drawn."""
+    grid = tag("path", class_="grid", d="".join(f"M0 {down(y_axis, value)}H100" for value in y_axis.ticks()))
+    box = {"viewBox": "0 0 100 100", "preserveAspectRatio": "none", "role": "img", "aria_label": spoken}
+    drawing = tag("svg", grid, *paths, **box)
+    return tag("div", drawing, *_labels(x_axis, y_axis, write_x, write_y), class_="canvas")
 
 
 def _drawable(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -98,27 +102,34 @@ def _key(curve: Curve, write: Writer) -> Html:
     return tag("span", tag("i"), f"{curve.name} ", tag("b", write(curve.points[-1][1])), class_=f"key {curve.style}")
 
 
-def _drawing(curves: Sequence[Curve], x_axis: Axis, y_axis: Axis, spoken: str) -> Html:
-    grid = "".join(f"M0 {_down(y_axis, value)}H100" for value in y_axis.ticks())
-    paths = [tag("path", class_="grid", d=grid)]
-    for curve in curves:
-        places = [f"{100 * x_axis.position(x):.2f} {_down(y_axis, y)}" for x, y in curve.points]
-        paths.append(tag("path", class_=curve.style, d="M" + "L".join(places)))
-        if len(places) <= FEW_POINTS and curve.style != "published":
-            dots = "".join(f"M{place}h0" for place in places)  # a line of no length with round ends is a dot
-            paths.append(tag("path", class_=f"{curve.style} dots", d=dots))
-    return tag("svg", *paths, viewBox="0 0 100 100", preserveAspectRatio="none", role="img", aria_label=spoken)
+def _paths(curve: Curve, x_axis: Axis, y_axis: Axis) -> list[Html]:
+    places = [f"{across(x_axis, x)} {down(y_axis, y)}" for x, y in curve.points]
+    paths = [tag("path", class_=curve.style, d="M" + "L".join(places))]
+    if len(places) <= FEW_POINTS and curve.style not in ("published", "ahead"):
+        paths.append(dots(places, curve.style))
+    return paths
 
 
-def _labels(x_axis: Axis, y_axis: Axis, write: Writer) -> list[Html]:
+def dots(places: Sequence[str], style: str) -> Html:
+    """A dot at each of `places`, "x y" in the drawing: a line of no length, with round ends."""
+    return tag("path", class_=f"{style} dots", d="".join(f"M{place}h0" for place in places))
+
+
+def _labels(x_axis: Axis, y_axis: Axis, write_x: Writer, write_y: Writer) -> list[Html]:
     labels = []
     for value in y_axis.ticks():
-        labels.append(tag("span", write(value), class_="y", style=f"top:{_down(y_axis, value)}%", aria_hidden="true"))
-    for epoch in x_axis.ticks(whole=True):
-        left = f"left:{100 * x_axis.position(epoch):.2f}%"
-        labels.append(tag("span", count(epoch), class_="x", style=left, aria_hidden="true"))
+        labels.append(tag("span", write_y(value), class_="y", style=f"top:{down(y_axis, value)}%", aria_hidden="true"))
+    for value in x_axis.ticks(whole=True):
+        left = f"left:{across(x_axis, value)}%"
+        labels.append(tag("span", write_x(value), class_="x", style=left, aria_hidden="true"))
     return labels
 
 
-def _down(axis: Axis, value: float) -> str:
+def across(axis: Axis, value: float) -> str:
+    """Where `value` lies from left to right, 0 to 100."""
+    return f"{100 * axis.position(value):.2f}"
+
+
+def down(axis: Axis, value: float) -> str:
+    """Where `value` lies from top to bottom, 0 to 100."""
     return f"{100 - 100 * axis.position(value):.2f}"

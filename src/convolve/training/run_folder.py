@@ -6,7 +6,7 @@ metrics.jsonl           one line an event: "start", "progress", "epoch", "resume
 checkpoints/            see checkpoint.py
 from/                   the imported network that the training started from, if there is one, in the form of model/
 model/                  the Model artefact
-evaluation.safetensors  the last evaluation: labels_N, probabilities_NK, worst_indices_M, worst_images_MHWC (uint8)
+evaluation.safetensors  the last evaluation: labels_N, probabilities_NK; of M mistakes kept_indices_M, kept_images_MHWC
 result.json             the final figures; its presence says that the run is finished
 report.html
 """

@@ -1,0 +1,68 @@
+"""How far a figure can be trusted: the interval around an error, and whether confidence is what it says.
+
+N images, B bins.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 15  # as in Guo et al. 2017, so that figures can be compared
+
+
+def wilson_interval(error: float, images: int) -> tuple[float, float]:
+    """The 95 % interval around the `error` (a fraction) of so many images (Wilson 1927, score interval)."""
+    z, n = 1.96, images
+    middle = (error + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(error * (1 - error) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Images sorted by the model's confidence into B bins of equal width; bin b holds those in (b / B, (b + 1) / B].
+
+    `confidence_B` is the mean confidence in a bin and `accuracy_B` the part of its images that the model got right;
+    both are NaN where a bin is empty.
+    """
+
+    images_B: NDArray[np.int64]
+    confidence_B: NDArray[np.float64]
+    accuracy_B: NDArray[np.float64]
+
+    @property
+    def expected_error(self) -> float:
+        """The expected calibration error, sum of n_b / N * |accuracy_b - confidence_b| over the bins: Naeini, Cooper
+        and Hauskrecht 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning"."""
+        return self._mean(np.abs(self.accuracy_B - self.confidence_B))
+
+    @property
+    def confidence(self) -> float:
+        """Over all images."""
+        return self._mean(self.confidence_B)
+
+    @property
+    def accuracy(self) -> float:
+        return self._mean(self.accuracy_B)
+
+    def _mean(self, value_B: NDArray[np.float64]) -> float:
+        held = self.images_B > 0
+        return float(np.average(value_B[held], weights=self.images_B[held]))
+
+
+def reliability(labels_N: NDArray[np.int64], probabilities_NK: NDArray[np.float32]) -> Reliability:
+    """What the probabilities are worth. Confidence is the largest of an image's K probabilities; N is at least 1."""
+    confidence_N = np.clip(probabilities_NK.max(axis=1).astype(np.float64), 0, 1)  # sums in fp32 reach beyond 1
+    right_N = probabilities_NK.argmax(axis=1) == labels_N
+    bin_N = np.maximum(np.ceil(confidence_N * BINS).astype(np.int64) - 1, 0)
+    images_B = np.bincount(bin_N, minlength=BINS)
+    divisor_B = np.where(images_B > 0, images_B, np.nan)
+    return Reliability(
+        images_B,
+        np.bincount(bin_N, weights=confidence_N, minlength=BINS) / divisor_B,
+        np.bincount(bin_N, weights=right_N, minlength=BINS) / divisor_B,
+    )
