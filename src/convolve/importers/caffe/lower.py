@@ -107,11 +107,8 @@ class _Lowering:
         return (weight.shape[-3] * readers[0].settings.message("convolution_param").get("group", 1), *size)
 
     def layer(self, layer: Layer) -> None:
-        place = layer.settings.source.place(layer.settings.offset)
         if layer.type not in RULES:
-            raise UnsupportedError(
-                f"{self.net.source.path}: {place}: {layer} is not supported; choose an --output that does not need it"
-            )
+            raise layer.settings.unsupported(f"{layer} is not supported; choose an --output that does not need it")
         operands = tuple(self.done[value] for value in layer.reads)
         call = Call(self.draft, layer, operands, self.weights, self.batch, self.shared, self.weighted)
         try:
@@ -119,7 +116,7 @@ class _Lowering:
         except GraphError as error:
             raise layer.settings.error(f"{layer}: {error}") from None
         except UnsupportedError as error:
-            raise UnsupportedError(f"{self.net.source.path}: {place}: {layer}: {error}") from None
+            raise layer.settings.unsupported(f"{layer}: {error}") from None
         keys = (result,) if isinstance(result, str) else result
         if len(keys) != len(layer.makes):
             raise layer.settings.error(f"{layer} has {len(layer.makes)} tops, it makes {len(keys)} blobs")

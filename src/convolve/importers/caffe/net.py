@@ -12,7 +12,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any
 
-from convolve.errors import FormatError, UnsupportedError
+from convolve.errors import FormatError
 from convolve.importers.caffe.schema import Message, read_message
 from convolve.importers.caffe.text import Prototxt, decode, parse
 from convolve.importers.source import brief, legible
@@ -120,9 +120,8 @@ def _layers(net: Message) -> Iterator[Layer]:
 
 def _v1_layer(layer: Message) -> Layer:
     if "layer" in layer:
-        raise UnsupportedError(
-            f"{layer.source.path}: {layer.source.place(layer.offset)}: a layer in Caffe's oldest syntax (V0); upgrade "
-            "the file with Caffe's tool upgrade_net_proto_text"
+        raise layer.unsupported(
+            "a layer in Caffe's oldest syntax (V0); upgrade the file with Caffe's tool upgrade_net_proto_text"
         )
     word = layer.get("type", "NONE")
     return Layer(

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from convolve.errors import FormatError, unknown_name
+from convolve.errors import FormatError, UnsupportedError, unknown_name
 from convolve.importers.caffe.text import Block, Entry, Prototxt, Scalar
 from convolve.importers.source import legible
 
@@ -146,6 +146,9 @@ class Message:
 
     def error(self, what: str) -> FormatError:
         return self.source.error(self.offset, what)
+
+    def unsupported(self, what: str) -> UnsupportedError:
+        return UnsupportedError(f"{self.source.path}: {self.source.place(self.offset)}: {what}")
 
     def get(self, name: str, default: T) -> T:
         """The value of a field that stands once; it has the type of `default`."""
