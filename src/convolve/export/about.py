@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from convolve.errors import ModelError, UnsupportedError, UsageError
-from convolve.transforms.preprocess import Preprocess
+from convolve.transforms.preprocess import ChannelOrder, Preprocess
 
 FORMAT = 1
 KEY = "convolve"  # of the metadata in ONNX; "convolve.json" in a .pt2
@@ -51,7 +51,7 @@ def describe(preprocess: Preprocess, about: dict[str, Any], with_preprocessing: 
 
 def _outside(preprocess: Preprocess) -> Preprocess:
     """What is left of the preprocessing when the file does its arithmetic: size, crop, grey or RGB."""
-    order = "grey" if preprocess.channels == 1 else "rgb"
+    order: ChannelOrder = "grey" if preprocess.channels == 1 else "rgb"
     return replace(preprocess, mean=0.0, scale=1.0, channel_order=order, mean_image_CHW=None)
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from convolve.data.locate import SAMPLE
 from convolve.data.sources import fitting, open_data
+from convolve.data.table import Table
 from convolve.errors import MissingDataError
 from convolve.transforms.batch import mean_of, normalize
 from convolve.transforms.preprocess import Preprocess
@@ -22,6 +23,8 @@ NOISY, NATURAL = 16, 16  # images: enough to see a difference, quick enough for 
 
 class PixelsIn(nn.Module):
     """uint8 images_NHWC, grey or RGB, -> what `network` says of them once they are normalized."""
+
+    mean: torch.Tensor
 
     def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
@@ -48,8 +51,9 @@ def probe_images(shape_CHW: tuple[int, int, int], classes: int) -> torch.Tensor:
     noise = torch.from_numpy(rng.integers(0, 256, (NOISY, *shape_CHW), dtype=np.uint8))
     name = fitting(shape_CHW, classes)
     with suppress(MissingDataError):  # not every data set has a sample
-        if name:
-            return torch.cat([noise, open_data(name, SAMPLE).test.images_NCHW.reshape(-1, *shape_CHW)])
+        sample = open_data(name, SAMPLE).test if name else None
+        if isinstance(sample, Table):
+            return torch.cat([noise, sample.images_NCHW.reshape(-1, *shape_CHW)])
     return torch.cat([noise, torch.from_numpy(natural_images(NATURAL, shape_CHW, rng))])
 
 
@@ -65,4 +69,5 @@ def natural_images(count: int, shape_CHW: tuple[int, int, int], rng: np.random.G
     planes = np.fft.irfft2(spectrum, s=(height, width))
     planes = 0.8 * planes.mean(1, keepdims=True) + 0.2 * planes
     planes /= planes.std(axis=(1, 2, 3), keepdims=True) + 1e-12
-    return (118 + 55 * planes).clip(0, 255).astype(np.uint8)
+    images_NCHW: np.ndarray = (118 + 55 * planes).clip(0, 255).astype(np.uint8)
+    return images_NCHW

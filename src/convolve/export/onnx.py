@@ -65,9 +65,11 @@ def translate(program: ExportedProgram, inputs: list[str], outputs: list[str]) -
     model = made.model
     model.ir_version, model.producer_name, model.producer_version = IR_VERSION, "convolve", version("convolve")
     model.metadata_props.clear()
-    inner = [part for node in model.graph for part in (node, *node.outputs)]
-    for part in (*inner, *model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
-        part.metadata_props.clear()  # torch notes stack traces with paths of this machine
+    for node in model.graph:
+        node.metadata_props.clear()  # torch notes stack traces with paths of this machine
+    inner = [value for node in model.graph for value in node.outputs]
+    for value in (*inner, *model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
     return made
 
 
