@@ -35,7 +35,7 @@ from convolve.importers.build import build
 from convolve.importers.classifier import class_scores, image_input
 from convolve.importers.graph import Graph
 from convolve.model import Model, load
-from convolve.recipe import DataSpec, ModelSpec, Recipe, RunSpec
+from convolve.recipe import Recipe
 from convolve.run import Run, train
 from convolve.training.evaluate import Evaluation
 from convolve.training.run_folder import RunFolder
@@ -81,7 +81,7 @@ def train_step(
     if step.resume and step.model_path.exists():
         listener("note", {"message": f"{step.model_path} exists: its training is skipped (makeMode=false repeats it)"})
         return
-    graph = network_graph(step, torch.Generator().manual_seed(step.seed))
+    graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
     if from_model is not None:
         graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model)), graph.inputs[0].shape))
     dataset = _dataset(step, step.validation or test, graph.inputs[0].shape, data)
@@ -99,7 +99,7 @@ def train_step(
 
 def save_initial(step: TrainStep, folder: Path) -> None:
     """Write the network of `step` with its initial values as a model folder."""
-    graph = network_graph(step, torch.Generator().manual_seed(step.seed))
+    graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
     _model(graph, step.reader, tuple(map(str, range(step.reader.classes)))).save(folder)
 
 
@@ -108,25 +108,21 @@ def _model(graph: Graph, reader: Reader, class_names: tuple[str, ...]) -> Model:
 
 
 def network_graph(step: TrainStep, generator: torch.Generator | None) -> Graph:
-    """The graph from one image to the class scores."""
-    return image_input(class_scores(lower([step.network.scores()], generator, ORIGIN)))
+    """The graph from one image to the class scores.
+
+    A network of plain numbers takes them from the images of the data set that has as many, else from a single column.
+    """
+    graph = class_scores(lower([step.network.scores()], generator, ORIGIN))
+    shape = graph.inputs[0].shape if graph.inputs else ()
+    if len(shape) != 1:
+        return image_input(graph)
+    name = fitting((1, shape[0], 1), step.reader.classes)
+    return image_input(graph, outline(name).shape_CHW if name else (1, shape[0], 1))
 
 
 def recipe_of(step: TrainStep) -> Recipe:
-    """What a recipe says of the training. The network is not in it: it is the model that the training starts from."""
-    sgd, reader = step.sgd, step.reader
-    order = "file" if not reader.randomize else "cntk" if reader.kind == "text" else "shuffled"
-    return Recipe(
-        name=step.model_path.name,
-        data=DataSpec(name=data_name(step), order=order, train_transforms=reader.transforms, scale=1.0),  # type: ignore[arg-type]
-        model=ModelSpec(dropout=sgd.dropout),
-        optimizer=sgd.optimizer,
-        schedule=sgd.schedule,
-        run=RunSpec(
-            epochs=sgd.epochs, seed=step.seed, global_batch_size=sgd.batch_size,
-            accumulation_steps=sgd.accumulation_steps, precision=step.precision, device=step.device,  # type: ignore[arg-type]
-        ),
-    )  # fmt: skip
+    """The recipe of the training. The network is not in it: it is the model that the training starts from."""
+    return replace(step.recipe, data=replace(step.recipe.data, name=data_name(step)))
 
 
 def data_name(step: TrainStep) -> str:

@@ -79,9 +79,9 @@ def test_training_goes_on_from_it(convolve: Convolve, tmp_path: Path) -> None:
     (tmp_path / "net.cntk").write_text(CONFIG.replace("NETWORK", network).replace("HERE", str(tmp_path)))
     run = convolve("run", tmp_path / "net.cntk", "command=Train", "--from", tmp_path / "cntk.dnn")
     assert run.code == 0, run.err
-    x = torch.rand(5, 1, 1, 4) * 256
+    x = torch.rand(5, 1, 4, 1) * 256
     with torch.no_grad():
-        assert torch.allclose(load(tmp_path / "net").module(x), scores_of(arrays, x[:, 0, 0]), atol=1e-6)
+        assert torch.allclose(load(tmp_path / "net").module(x), scores_of(arrays, x[:, 0, :, 0]), atol=1e-6)
     figures = [
         json.loads(convolve("run", tmp_path / "net.cntk", "command=Test", f"modelPath={tmp_path / name}", "--json").out)
         for name in ("net", "cntk.dnn")

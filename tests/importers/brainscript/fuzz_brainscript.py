@@ -13,9 +13,8 @@ from collections import Counter
 from pathlib import Path
 
 from convolve.errors import ConvolveError
-from convolve.importers.brainscript.config import read_config
+from convolve.importers.brainscript.job import TrainStep, read_job
 from convolve.importers.brainscript.lower import lower
-from convolve.importers.brainscript.network import read_network
 
 REPOSITORY = Path(__file__).parents[3]
 SOURCES = [
@@ -57,12 +56,9 @@ def damaged(text: str, rng: random.Random) -> str:
 
 def read_all(file: Path) -> None:
     """What `convolve show` does with a configuration, but for building the module."""
-    root, folders = read_config([str(file)])
-    for name in root.words("command", ["train"]):
-        block = root.block(name)
-        text = block.raw("BrainScriptNetworkBuilder") if block else None
-        if text is not None:
-            lower([read_network(text, folders).scores()], None, "BrainScript")
+    for step in read_job([str(file)]).steps:
+        if isinstance(step, TrainStep):
+            lower([step.network.scores()], None, "BrainScript")
 
 
 def check(seed: int, folder: Path) -> str:

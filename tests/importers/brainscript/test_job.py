@@ -90,7 +90,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert (step.sgd.epoch_size, step.sgd.dropout, step.sgd.accumulation_steps) == (0, (0.0,), 1)
     assert step.sgd.optimizer.momentum == (0.9,)
     assert step.sgd.optimizer.momentum_reference_batch_size == 8
-    assert (step.resume, step.reader.randomize, step.device) == (True, True, "auto")
+    assert (step.resume, step.reader.randomize, step.recipe.run.device) == (True, True, "auto")
     assert job(tmp_path, NETWORK, SGD, READER).log is None
     assert job(tmp_path, NETWORK, SGD, READER, head="stderr = logs/a").log == Path("logs/a_Train.log")
 
@@ -128,8 +128,8 @@ def test_everything_that_is_not_supported_is_said_at_once(tmp_path: Path) -> Non
         run_job(found, lambda event, values: None)
     places = re.findall(r"line (\d+), column \d+: ([\w.]+): [^;]* is not supported", str(error.value))
     assert [name for _, name in places] == [
-        "precision", "Train.SGD.minibatchSize", "Train.SGD.gradUpdateType", "Train.SGD.gaussianNoiseInjectStd",
-        "Train.SGD.autoAdjust.autoAdjustLR", "Train.reader.input.labels.format",
+        "precision", "Train.reader.input.labels.format", "Train.SGD.minibatchSize", "Train.SGD.gradUpdateType",
+        "Train.SGD.gaussianNoiseInjectStd", "Train.SGD.autoAdjust.autoAdjustLR",
     ]  # fmt: skip
 
 
@@ -153,6 +153,11 @@ NDL = "\nNDLNetworkBuilder = { networkDescription = a.ndl }"
         ((NETWORK, SGD.replace("RatesPerMB", "Rate"), READER), FormatError, "give one of learningRatesPerMB"),
         ((NETWORK, SGD.replace("Epochs = 2", "Epochs = 0"), READER), FormatError, "maxEpochs must be at least 1"),
         ((NETWORK, SGD.replace("Epochs = 2", "Epochs = two"), READER), FormatError, "a number is expected, not 'two'"),
+        (
+            (NETWORK, SGD.replace("{", "{ dropoutRate = 1.5 ;"), READER),
+            FormatError,
+            "model.dropout must be at",
+        ),
         ((NETWORK, SGD, READER, "\naction = edit"), UnsupportedError, "the action 'edit' is not supported"),
         ((NETWORK, SGD, READER.replace("CNTKText", "HTK")), UnsupportedError, "the reader htkformatreader"),
     ],

@@ -226,3 +226,13 @@ def test_invalid_corpus(file: Path) -> None:
     with pytest.raises(ConvolveError) as error:
         graph_of(file)
     assert expected in str(error.value)
+
+
+def test_nodes_have_roles_by_list_or_by_tag() -> None:
+    text = """{ features = Input {4} ; labels = Input {2} ; z = LinearLayer {2} (features)
+    ce = CrossEntropyWithSoftmax (labels, z, tag = 'criterion') ; errs = ErrorPrediction (labels, z, tag = 'eval')
+    outputNodes = z }"""
+    network = read_network(of_lines("net.bs", text.split("\n")), [])
+    assert network.roles["criterionNodes"] == (network.members["ce"],)
+    assert network.roles["evaluationNodes"] == (network.members["errs"],)
+    assert network.scores() is network.roles["outputNodes"][0] is network.members["z"]

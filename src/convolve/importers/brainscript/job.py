@@ -15,6 +15,7 @@ from convolve.importers.brainscript.network import Network, read_network
 from convolve.importers.brainscript.reader import Reader, read_reader
 from convolve.importers.brainscript.sgd import Sgd, read_sgd
 from convolve.importers.brainscript.text import Text
+from convolve.recipe import DataSpec, ModelSpec, Recipe, RunSpec
 
 _PASSED_OVER = (  # what changes no result here
     "traceLevel", "outputDir", "numCPUThreads", "hyperCompressMemory", "shareNodeValueMatrices",
@@ -24,18 +25,17 @@ _PASSED_OVER = (  # what changes no result here
 
 @dataclass(frozen=True)
 class TrainStep:
-    """`validation` is the cvReader, if there is one. `resume`: makeMode, which goes on and skips what is finished."""
+    """`recipe` says everything but the network and the data. `validation` is the cvReader, if there is one. `resume`:
+    makeMode, which goes on and skips what is finished."""
 
     name: str
     network: Network
     sgd: Sgd
+    recipe: Recipe
     reader: Reader
     validation: Reader | None
     model_path: Path
     resume: bool
-    seed: int
-    precision: str
-    device: str
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ class _Job:
         for command in self.root.words("command", ("train",)):
             block = self.root.block(command)
             if block is None:
-                raise UsageError(f"`command` names {command!r}, and no block is called so; correct one of the two")
+                place = self.root.place("command") or self.root.here
+                raise place.error(f"`command` names {command!r}, and no block is called so; correct one of the two")
             self.blocks.append(block)
             for action in block.words("action", ("train",), inherit=False):
                 if action.lower() == "train":
@@ -120,18 +121,37 @@ class _Job:
         model_path = block.text("modelPath")
         if not model_path:
             raise block.here.error(f"{block.name} has no modelPath; say where the model goes")
+        reader = self.reader(block)
+        try:
+            sgd = read_sgd(sgd_block, self.refuse)
+            recipe = self.recipe(block, Path(model_path).name, sgd, reader)
+        except UsageError as error:  # a value out of range, in the recipe's words
+            raise sgd_block.here.error(str(error)) from None
         return TrainStep(
             name=block.name,
             network=self.network(text),
-            sgd=read_sgd(sgd_block, self.refuse),
-            reader=self.reader(block),
+            sgd=sgd,
+            recipe=recipe,
+            reader=reader,
             validation=read_reader(validation, self.refuse) if validation else None,
             model_path=Path(model_path),
             resume=block.flag("makeMode", True),
-            seed=block.integer("randomSeedOffset", 0),
-            precision="auto" if block.text("precision", "float").lower() == "float" else "fp32",
-            device=self.device(block),
         )
+
+    def recipe(self, block: Block, name: str, sgd: Sgd, reader: Reader) -> Recipe:
+        order = "file" if not reader.randomize else "cntk" if reader.kind == "text" else "shuffled"
+        precision = "auto" if block.text("precision", "float").lower() == "float" else "fp32"
+        return Recipe(
+            name=name,
+            data=DataSpec(name=name, order=order, train_transforms=reader.transforms, scale=1.0),  # type: ignore[arg-type]
+            model=ModelSpec(dropout=sgd.dropout),
+            optimizer=sgd.optimizer,
+            schedule=sgd.schedule,
+            run=RunSpec(
+                epochs=sgd.epochs, seed=block.integer("randomSeedOffset", 0), global_batch_size=sgd.batch_size,
+                accumulation_steps=sgd.accumulation_steps, precision=precision, device=self.device(block),  # type: ignore[arg-type]
+            ),
+        )  # fmt: skip
 
     def network(self, text: Text) -> Network:
         if text.string not in self.networks:

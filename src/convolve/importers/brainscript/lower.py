@@ -263,7 +263,7 @@ def _weight(self: _Lowering, operation: Operation, window: Shape, maps: int) -> 
 def _pooling(self: _Lowering, operation: Operation) -> str:
     _require_planes(operation)
     kinds = {"max": 0, "average": 1}
-    kind = str(operation.settings["how"])
+    kind = str(operation.settings["how"]).lower()
     require(kind in kinds, unknown_name("kind of pooling", kind, kinds))
     return self.add(
         "Pooling", [self.operand(operation, 0)], poolingType=kinds[kind],

@@ -27,7 +27,8 @@ from convolve.importers.brainscript.values import (
 )
 from convolve.importers.draft import MAX_VALUES
 
-# The members that say what the nodes of a network are for.
+# The members that say what the nodes of a network are for, and the tags that say so of nodes that none of them names.
+_TAGS = {"criterion": "criterionNodes", "evaluation": "evaluationNodes", "eval": "evaluationNodes"}
 ROLES = ("featureNodes", "inputNodes", "labelNodes", "criterionNodes", "evaluationNodes", "outputNodes")
 
 Setting = float | bool | str | tuple[float | bool | str, ...]
@@ -100,12 +101,14 @@ class _Collector:
         for name in sorted(nodes):  # of several names the last one in the alphabet holds
             self.names[nodes[name]] = name
         self.taken = {*self.names.values()}
-        roles = {role: self._nodes(role, members.get(role), spot) for role in ROLES}
-        return Network(
-            spot,
-            {name: self.operation(node) for name, node in nodes.items()},
-            {role: tuple(map(self.operation, found)) for role, found in roles.items()},
-        )
+        found = {role: self._nodes(role, members.get(role), spot) for role in ROLES}
+        operations = {name: self.operation(node) for name, node in nodes.items()}
+        roles = {role: tuple(map(self.operation, listed)) for role, listed in found.items()}
+        for operation in operations.values():
+            role = _TAGS.get(str(operation.settings.get("role", "")).lower())
+            if role and operation not in roles[role]:
+                roles[role] += (operation,)
+        return Network(spot, operations, roles)
 
     def _nodes(self, role: str, value: Value | None, spot: Spot) -> list[Node]:
         """The node or the nodes that a role lists."""

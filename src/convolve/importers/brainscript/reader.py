@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from convolve.errors import UsageError
 from convolve.importers.brainscript.config import Block
@@ -87,7 +88,7 @@ def _images(block: Block, streams: Block, randomize: bool, refuse: Refuse) -> Re
         if not all(image.find(key, inherit=False) for key in wanted):
             raise image.here.error(f"{image.name} has neither transforms nor width, height and channels")
         mean = image.text("meanFile", inherit=False)
-        specs: list[Transform | None] = [_crop(image), _scale(image, refuse), _colour(image), _intensity(image)]
+        specs = [_made(image, make) for make in (_crop, _scale, _colour, _intensity)]
     else:
         specs, mean = [], ""
         for transform in listed:
@@ -105,19 +106,22 @@ def _images(block: Block, streams: Block, randomize: bool, refuse: Refuse) -> Re
 
 def _transform(block: Block, refuse: Refuse) -> Transform | None:
     kind = block.text("type", inherit=False).lower()
-    makers: dict[str, Any] = {
+    makers: dict[str, Callable[[Block], Transform | None]] = {
         "crop": _crop, "color": _colour, "colour": _colour, "intensity": _intensity,
-        "scale": lambda block: _scale(block, refuse),
+        "scale": _scale,
         "mean": lambda block: None, "transpose": lambda block: None, "cast": lambda block: None,
     }  # fmt: skip
     if kind not in makers:
         refuse(block, "type", f"the transform {kind or 'without a type'}")
         return None
+    return _made(block, makers[kind])
+
+
+def _made(block: Block, make: Callable[[Block], Transform | None]) -> Transform | None:
     try:
-        transform: Transform | None = makers[kind](block)
-    except UsageError as error:
+        return make(block)
+    except UsageError as error:  # a value out of range
         raise block.here.error(str(error)) from None
-    return transform
 
 
 def _crop(block: Block) -> Crop:
@@ -140,9 +144,8 @@ def _ratio(block: Block, key: str) -> tuple[float, ...]:
     return values if any(values) else ()
 
 
-def _scale(block: Block, refuse: Refuse) -> Scale:
-    if block.integer("channels", 3, inherit=False) not in (1, 3):
-        refuse(block, "channels", "a number other than 1 and 3")
+def _scale(block: Block) -> Scale:
+    block.find("channels", inherit=False)  # the network says it too
     interpolations = ("linear", "nearest", "cubic", "lanczos")
     return Scale(
         width=block.integer("width", 0, inherit=False),
