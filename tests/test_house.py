@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "data": {"formats", "transforms"},
     "models": {"recipe"},
     "training": {"recipe"},
+    "distributed": {"training"},
     "environment": set(),
     "importers": {"recipe", "formats", "models", "transforms"},
     "recipes": {"recipe", "transforms", "formats", "models"},
@@ -32,6 +33,7 @@ MAY_IMPORT = {
     "feed": {"data", "environment", "formats", "recipe", "transforms"},
     "run": {"assemble", "data", "environment", "feed", "model", "recipe", "recipes", "training"},
     "run_config": {"data", "formats", "importers", "model", "recipe", "run", "training", "transforms"},
+    "reproduce": {"data", "recipe", "training"},
     "report": {"recipe", "training", "formats"},
     "serve": {"environment", "formats", "model", "report", "transforms"},
     "cli": {
@@ -47,6 +49,7 @@ MAY_IMPORT = {
         "recipe",
         "recipes",
         "report",
+        "reproduce",
         "run",
         "run_config",
         "serve",

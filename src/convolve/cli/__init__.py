@@ -17,13 +17,14 @@ from convolve.cli.evaluate import evaluate
 from convolve.cli.predict import predict
 from convolve.cli.prepare import prepare
 from convolve.cli.report import report
+from convolve.cli.reproduce import reproduce
 from convolve.cli.run import run
 from convolve.cli.serve import serve
 from convolve.cli.show import show
 from convolve.cli.train import train
 from convolve.errors import ConvolveError, unknown_name
 
-COMMANDS = (train, evaluate, predict, serve, prepare, run, convert, show, report, doctor)
+COMMANDS = (train, reproduce, evaluate, predict, serve, prepare, run, convert, show, report, doctor)
 
 app = typer.Typer(name="convolve", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 for command in COMMANDS:

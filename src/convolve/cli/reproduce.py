@@ -1,0 +1,90 @@
+"""convolve reproduce"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from convolve.reproduce import SeedRun
+
+
+def reproduce(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a recipe file (.json, .yaml).")],
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Train with the seeds 0 to N-1.")] = 3,
+    data: Annotated[
+        str | None, typer.Option(help="Where the data is, as for `train`.", metavar="DIR|FILE|sample")
+    ] = None,
+    runs: Annotated[
+        Path,
+        typer.Option(help="Where the run folders lie, DIR/RECIPE-SEED; what is finished there counts.", metavar="DIR"),
+    ] = Path("runs"),
+    out: Annotated[
+        Path | None, typer.Option(help="The summary, a JSON file. [default: DIR/RECIPE.json in the DIR of --runs]")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:i.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Processor threads; 0 takes every core.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Train a recipe with several seeds.
+
+    Mean and spread of the error, and the time it took, stand beside the published error. The same command goes on
+    where an earlier one stopped.
+
+    Example: convolve reproduce mnist-fast --seeds 5
+    """
+    flags = {f"run.{name}": value for name, value in (("device", device), ("threads", threads)) if value is not None}
+
+    from convolve.atomic import write_json
+    from convolve.recipe import with_values
+    from convolve.recipes import load_recipe
+    from convolve.reproduce import seed_runs, summarize
+
+    named = load_recipe(recipe)
+    seed_by_seed = seed_runs(with_values(named, flags), seeds, runs)
+    _train_missing(seed_by_seed, data)
+    summary = summarize(named, seed_by_seed, f"convolve reproduce {recipe} --seeds {seeds}")
+    place = out or runs / f"{named.name}.json"
+    write_json(place, summary)
+    if as_json:
+        print(json.dumps(summary, indent=2))
+        return
+    print(*_table(summary), sep="\n")
+    print(f"data       {seed_by_seed[0].folder.read('start.json')['data']}\nsummary    {place}")
+
+
+def _train_missing(seed_by_seed: list[SeedRun], data: str | None) -> None:
+    from convolve import run
+    from convolve.cli.progress import Display, DownloadLines, stderr_console
+    from convolve.data.sources import open_data
+    from convolve.report import write_report
+    from convolve.reproduce import require_same_data
+
+    missing = [one for one in seed_by_seed if not one.folder.finished]
+    name = seed_by_seed[0].recipe.data.name
+    dataset = open_data(name, data, DownloadLines(stderr_console())) if missing or data else None
+    require_same_data(seed_by_seed, dataset)
+    for one in missing:
+        with Display(one.recipe, None) as display:
+            display.console.print(f"seed {one.recipe.run.seed} in {one.folder.path}")
+            run.train(one.recipe, data=dataset, out=one.folder.path, progress=display)
+        write_report(one.folder.path)
+
+
+def _table(summary: dict[str, Any]) -> Iterator[str]:
+    yield "seed  test error  training  images/s  precision  threads"
+    for result in summary["runs"]:
+        yield (
+            f"{result['seed']:>4}{result['test_error']:>12.2%}{result['train_seconds']:>8.0f} s"
+            f"{result['images_per_second']:>10.0f}{result['precision']:>11}{result['threads']:>9}"
+        )
+    error, seconds = summary["test_error"], summary["train_seconds"]
+    yield f"mean{error['mean']:>12.2%}{seconds['mean']:>8.0f} s"
+    if error["standard_deviation"] is not None:
+        yield f"std {error['standard_deviation']:>12.2%}{seconds['standard_deviation']:>8.0f} s"
+    if summary["published_error"] is not None:
+        yield f"published {summary['published_error']:>6.2%}"

@@ -1,0 +1,97 @@
+"""A recipe trained with several seeds: the runs, and what they come to.
+
+The runs are ordinary run folders: one that `convolve train --seed` has begun or finished counts as it is.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convolve.data.own import OwnSet
+from convolve.data.table import DataSet
+from convolve.errors import ResumeRefusedError
+from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, to_mapping, with_values
+from convolve.training.run_folder import RunFolder
+
+# How a run is computed, not what: this may differ from seed to seed, and each result says what it was.
+_HOW = ("run.threads", "run.device", "run.precision", "run.checkpoint_seconds")
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """The recipe with its seed, and the folder of its run, which may not have begun yet."""
+
+    recipe: Recipe
+    folder: RunFolder
+
+
+def seed_runs(recipe: Recipe, seeds: int, place: Path) -> list[SeedRun]:
+    """The runs of the seeds 0, 1, ... in the folders `place`/<recipe>-<seed>; those that have begun keep their device,
+    precision and threads. `ResumeRefusedError` for one of another recipe, or with initial weights.
+    """
+    return [
+        _as_begun(with_values(recipe, {"run.seed": seed}), RunFolder(place / f"{recipe.name}-{seed}"))
+        for seed in range(seeds)
+    ]
+
+
+def _as_begun(planned: Recipe, folder: RunFolder) -> SeedRun:
+    if not folder.started:
+        return SeedRun(planned, folder)
+    recorded = from_mapping(folder.read("recipe.json"))
+    leaves = leaf_paths(recorded)
+    changes = differences(recorded, with_values(planned, {path: leaves[path] for path in _HOW}))
+    if weights := folder.read("start.json").get("from_model"):
+        changes.append(f"--from: {weights} -> None")
+    if changes:
+        raise ResumeRefusedError(
+            f"{folder.path} holds a run of another recipe: {'; '.join(changes)}; choose another --runs"
+        )
+    return SeedRun(recorded, folder)
+
+
+def require_same_data(runs: Sequence[SeedRun], dataset: DataSet | OwnSet | None) -> None:
+    """`ResumeRefusedError` unless the runs that have begun all saw the same data: `dataset`, if it is given."""
+    seen = {"the data": dataset.fingerprint()} if dataset else {}
+    begun = [run.folder for run in runs if run.folder.started]
+    seen |= {str(folder.path): folder.read("start.json")["data_fingerprint"] for folder in begun}
+    for where, fingerprint in seen.items():
+        first = next(iter(seen))
+        if fingerprint != seen[first]:
+            raise ResumeRefusedError(
+                f"{where} was trained on other data than {'this' if dataset else first}; "
+                "give the --data of that run, or choose another --runs"
+            )
+
+
+def summarize(recipe: Recipe, runs: Sequence[SeedRun], command: str) -> dict[str, Any]:
+    """The figures of finished runs beside the published error, with the conditions of each.
+
+    Errors are fractions; `train_seconds` leaves out evaluation and checkpoints, and counts all processes of a run that
+    was resumed. `runs` holds each result.json as it is.
+    """
+    results = [run.folder.read("result.json") for run in runs]
+    return {
+        "recipe": recipe.name,
+        "command": command,
+        "n": len(results),
+        "published_error": recipe.published_error,
+        "test_error": _spread([result["test_error"] for result in results]),
+        "train_seconds": _spread([result["train_seconds"] for result in results]),
+        "runs": results,
+        "resolved_recipe": to_mapping(recipe),
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean, standard deviation of the sample (n - 1; None for one value), least and most."""
+    return {
+        "mean": statistics.fmean(values),
+        "standard_deviation": statistics.stdev(values) if len(values) > 1 else None,
+        "least": min(values),
+        "most": max(values),
+    }
