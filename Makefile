@@ -1,7 +1,7 @@
 # `make check` is what CI runs after installing: style, types, tests.
 PYTHON ?= python
 
-.PHONY: check style types test fuzz
+.PHONY: check style types test fuzz tables
 
 check: style types test
 
@@ -20,3 +20,6 @@ fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
 	$(PYTHON) tests/data/fuzz_loader.py 2000
 	$(PYTHON) tests/importers/fuzz.py --count 20000
 	$(PYTHON) tests/importers/fuzz.py caffe --count 5000
+
+tables:  ## of results, in README.md and docs, from docs/results
+	$(PYTHON) docs/tables.py
