@@ -1,0 +1,127 @@
+"""Block momentum: workers train apart for a block of samples, and the model moves by a filtered mean of their ways.
+
+Kai Chen and Qiang Huo: Scalable Training of Deep Learning Machines by Incremental Block Training with Intra-block
+Parallel Optimization and Blockwise Model-Update Filtering, ICASSP 2016. W_k is what worker k has made of the common
+start S in block t, N the number of workers, h the block momentum:
+
+    G = mean of W_k - S;   D(t) = h D(t-1) + z G;   W(t) = W(t-1) + D(t);   S = W(t), or with Nesterov S = W(t) + h D(t)
+
+z = N (1 - h) r with CNTK's block learning rate r: at r = 1 the model moves, in the long run, as far as all steps of
+all workers together. h = exp(-block / time constant); the default, 1 - 1/N, makes z = r. CNTK 2.7 takes S for W(t-1) in
+the Nesterov form, so that its model moves 1 + h times as far; here it is as in the paper.
+
+Model averaging is h = 0 and z = 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from convolve.distributed.data_parallel import DataParallel
+from convolve.distributed.workers import ring_bytes, take
+from convolve.errors import ModelError, UsageError
+from convolve.training.workers import Workers
+
+
+def block_momentum(block_samples: int, time_constant_samples: float | None, workers: int) -> float:
+    """h for blocks of `block_samples` of all workers together; by default 1 - 1/N as in CNTK. A constant of 0: none."""
+    if time_constant_samples is None:
+        return 1 - 1 / workers
+    return math.exp(-block_samples / time_constant_samples) if time_constant_samples else 0.0
+
+
+class BlockMomentum:
+    """Each worker updates a network of its own, and all of them meet after `block_samples` of all together.
+
+    momentum: h, see `block_momentum`. learning_rate: r; 1/N with a momentum of 0 is model averaging.
+    reset: called after each block, to set the local momentum to zero; None: it is kept.
+    after_samples: until so many samples were seen, gradients are added up in each step, as `DataParallel` does.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        workers: Workers,
+        block_samples: int,
+        momentum: float,
+        learning_rate: float = 1.0,
+        nesterov: bool = True,
+        reset: Callable[[], None] | None = None,
+        after_samples: int = 0,
+    ) -> None:
+        if block_samples < workers.size or not 0 <= momentum < 1 or learning_rate <= 0:
+            raise UsageError(
+                f"a block needs a sample for each of {workers.size} workers, a momentum in [0, 1) and a learning rate "
+                f"above 0, got {block_samples}, {momentum:g} and {learning_rate:g}"
+            )
+        self._workers, self._block_samples, self._after_samples = workers, block_samples, after_samples
+        self._momentum, self._gain, self._nesterov = momentum, (1 - momentum) * learning_rate, nesterov
+        self._reset = reset
+        self._early = DataParallel(network, workers)
+        self.module = self._early.module
+        self._weights: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
+        self._moves = [torch.zeros_like(weight) for weight in self._weights]  # D
+        self._start: list[Tensor] = []  # S; empty until the workers part
+        self._samples = 0  # of the block at hand
+        self._bytes_sent = 0
+
+    @property
+    def bytes_sent(self) -> int:
+        return self._bytes_sent + self._early.bytes_sent
+
+    @property
+    def is_apart(self) -> bool:
+        return bool(self._start)
+
+    def begin(self, samples_seen: int) -> None:
+        if samples_seen >= self._after_samples and not self._start:
+            self._start = [weight.detach().clone() for weight in self._weights]
+
+    def piece(self, is_last: bool) -> AbstractContextManager[None]:
+        return self._early.piece(is_last and not self._start)
+
+    def end(self, samples: int) -> None:
+        if not self._start:
+            return
+        self._samples += samples
+        if self._samples >= self._block_samples:
+            self._meet()
+
+    def settle(self) -> None:
+        """End the block at hand, however short."""
+        if self._samples:
+            self._meet()
+        self._early.settle()
+
+    @torch.no_grad()
+    def _meet(self) -> None:
+        flat = torch.cat([(w - s).reshape(-1) for w, s in zip(self._weights, self._start, strict=True)])
+        self._workers.sum(flat)  # N G; hence the gain without its N
+        self._bytes_sent += ring_bytes(flat, self._workers.size)
+        if self._nesterov:  # from S back to W(t-1)
+            torch._foreach_add_(self._start, self._moves, alpha=-self._momentum)
+        take(self._weights, flat)  # for a moment the weights hold N G, in their own memory format
+        torch._foreach_mul_(self._moves, self._momentum)
+        torch._foreach_add_(self._moves, self._weights, alpha=self._gain)
+        torch._foreach_add_(self._start, self._moves, alpha=1 + self._momentum if self._nesterov else 1.0)
+        torch._foreach_copy_(self._weights, self._start)
+        self._samples = 0
+        if self._reset:
+            self._reset()
+
+    def state(self) -> dict[str, Tensor]:
+        """D of each parameter. The rest of a settled exchange is the weights themselves."""
+        return {f"moves.{i}": move.contiguous() for i, move in enumerate(self._moves)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        for i, move in enumerate(self._moves):
+            kept = state.get(f"moves.{i}")
+            if kept is None or kept.shape != move.shape:
+                raise ModelError(f"the checkpoint's block momentum does not fit parameter {i} of this network")
+            move.copy_(kept)
+        self._start, self._samples = [], 0

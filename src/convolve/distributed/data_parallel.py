@@ -1,0 +1,94 @@
+"""Simple aggregation: every step uses the gradient of the whole batch, of which each worker computes its share.
+
+A worker's loss is the sum over its share divided by the size of the whole batch. The gradients are added, not averaged:
+a last batch of any size, and any number of workers, then give the update of one worker.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed import GradBucket  # type: ignore[attr-defined]  # public, but not for mypy
+from torch.nn.parallel import DistributedDataParallel
+
+from convolve.distributed.quantized import BITS, QuantizedSum
+from convolve.distributed.workers import average, ring_bytes
+from convolve.errors import UsageError
+from convolve.training.workers import Workers
+
+Summed = tuple["torch.futures.Future[torch.Tensor]", int]  # the bucket's sum over all workers, and the bytes sent
+
+
+def sum_fully(bucket: GradBucket) -> Summed:
+    buffer = bucket.buffer()
+    future = dist.all_reduce(buffer, async_op=True).get_future()
+    return future.then(lambda done: done.value()[0]), ring_bytes(buffer, dist.get_world_size())
+
+
+def sum_in_fp16(bucket: GradBucket) -> Summed:
+    """Half the bytes. As in torch's own hook of that kind, the sum too is made in fp16."""
+    buffer = bucket.buffer()
+    short = buffer.half()
+    future = dist.all_reduce(short, async_op=True).get_future()
+    return future.then(lambda done: buffer.copy_(done.value()[0])), ring_bytes(short, dist.get_world_size())
+
+
+# torch 2.13 has another name for what 2.9 calls broadcast_buffers.
+_NAMES = inspect.signature(DistributedDataParallel).parameters
+_KEEP_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False
+}
+IN_FULL = {32: sum_fully, 16: sum_in_fp16}
+
+
+class DataParallel:
+    """`module` is `network`, one backward pass of which leaves the same gradient on all workers.
+
+    bits: of a gradient's element on the wire: 32, 16 (fp16), or 8, 4, 2 or 1, quantized with error feedback, for a
+    gradient in fp32 or bf16 (a loss scale, as fp16 needs it, would change under what was kept back).
+    after_samples: until so many samples were seen, gradients travel in full.
+    """
+
+    def __init__(self, network: nn.Module, workers: Workers, bits: int = 32, after_samples: int = 0) -> None:
+        if bits not in (*BITS, *IN_FULL):
+            known = ", ".join(map(str, (*BITS, *sorted(IN_FULL))))
+            raise UsageError(f"the elements of a gradient travel in {known} bits, got {bits}")
+        self.bytes_sent, self.is_apart = 0, False
+        self._workers, self._network, self._after_samples = workers, network, after_samples
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self._quantized = QuantizedSum(parameters, workers, bits) if bits in BITS else None
+        self._method, self._early = self._quantized or IN_FULL[bits], False
+        self.module = DistributedDataParallel(network, gradient_as_bucket_view=True, **_KEEP_BUFFERS)
+        # A lambda, as torch cannot read annotations that are text.
+        self.module.register_comm_hook(None, lambda _, bucket: self._sum(bucket))
+
+    def begin(self, samples_seen: int) -> None:
+        self._early = samples_seen < self._after_samples
+
+    def piece(self, is_last: bool) -> AbstractContextManager[None]:
+        return nullcontext() if is_last else self.module.no_sync()
+
+    def end(self, samples: int) -> None:
+        pass
+
+    def settle(self) -> None:
+        """Average what each worker has seen of its own share: the running statistics of batch normalization."""
+        self.bytes_sent += average([b for b in self._network.buffers() if b.is_floating_point()], self._workers)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return self._quantized.state() if self._quantized else {}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        if self._quantized:
+            self._quantized.load_state(state)
+
+    def _sum(self, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
+        future, sent = sum_fully(bucket) if self._early else self._method(bucket)
+        self.bytes_sent += sent
+        return future

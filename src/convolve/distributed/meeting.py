@@ -1,0 +1,131 @@
+"""How the processes of one job find each other: in a store that rank 0 serves, where each leaves its card."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public, but not for mypy
+
+from convolve.atomic import write_json
+from convolve.distributed.process import Place, meeting_point
+from convolve.errors import TrainingError, UsageError
+
+PATIENCE_SECONDS = 120.0  # torch alone takes many seconds to load where all workers read it from one network disk
+
+
+class Card(NamedTuple):
+    """What a worker tells the others of itself: the size of its world, its host, the cores that it may use."""
+
+    size: int
+    host: str
+    cores: list[int]
+
+
+def meet(place: Place, environ: Mapping[str, str], patience_seconds: float) -> tuple[Store, list[Card]]:
+    """The store that all workers share, and the cards of all, by rank.
+
+    Raises `TrainingError` if the port is in use, rank 0 is not to be found, or workers are missing or there twice.
+    """
+    point, notice = meeting_point(place, environ), _notice(place)
+    # torchrun serves the store itself; its workers are started anew after a failure and then need fresh keys.
+    serves = place.rank == 0 and environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    attempt = environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    try:
+        if point is None and serves:
+            notice.unlink(missing_ok=True)
+            store = _store("127.0.0.1", 0, place, serves, patience_seconds)
+            write_json(notice, {"port": store.port})
+        else:
+            host, port = point or ("127.0.0.1", _announced_port(notice, place, patience_seconds))
+            store = _store(host, port, place, serves, patience_seconds)
+        shared = PrefixStore(f"convolve/{attempt}", store)
+        return shared, _cards(shared, place, patience_seconds)
+    finally:
+        if serves:
+            notice.unlink(missing_ok=True)
+
+
+def _notice(place: Place) -> Path:
+    """Where rank 0 tells the others on its host the port that it took."""
+    job = f"{getpass.getuser()} {place.launcher} {place.job}"
+    return Path(tempfile.gettempdir()) / f"convolve-{hashlib.sha256(job.encode()).hexdigest()[:16]}.json"
+
+
+def _announced_port(notice: Path, place: Place, patience_seconds: float) -> int:
+    limit = time.monotonic() + patience_seconds
+    while time.monotonic() < limit:
+        try:
+            port = int(json.loads(notice.read_text(encoding="utf-8"))["port"])
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()  # a killed job may have left its notice
+            return port
+        except OSError:
+            time.sleep(0.02)
+    raise TrainingError(
+        f"worker {place.rank} of {place.size} found no rank 0 on this host within {patience_seconds:g} s; where every "
+        "worker has a parent process of its own, or a host, give all of them MASTER_ADDR and MASTER_PORT"
+    )
+
+
+def _store(host: str, port: int, place: Place, serves: bool, patience_seconds: float) -> TCPStore:
+    try:
+        return TCPStore(host, port, place.size, serves, timedelta(seconds=patience_seconds), wait_for_workers=False)
+    except RuntimeError as error:
+        if serves:
+            raise TrainingError(
+                f"rank 0 cannot listen on port {port} ({_first_line(error)}); set MASTER_PORT to a free one"
+            ) from None
+        raise TrainingError(
+            f"worker {place.rank} of {place.size} found no rank 0 at {host}:{port} within {patience_seconds:g} s; "
+            "see whether it runs, and whether MASTER_ADDR and MASTER_PORT are the same for all"
+        ) from None
+
+
+def _cards(store: Store, place: Place, patience_seconds: float) -> list[Card]:
+    """Leave this worker's card and take everybody's."""
+    if store.add(f"claim/{place.rank}", 1) > 1:
+        raise TrainingError(
+            f"two workers call themselves rank {place.rank} of {place.size}; is another job using the same MASTER_PORT?"
+        )
+    store.set(f"card/{place.rank}", json.dumps(Card(place.size, socket.gethostname(), _cores())))
+    keys = [f"card/{rank}" for rank in range(place.size)]
+    try:
+        store.wait(keys, timedelta(seconds=patience_seconds))
+        cards = [Card(*json.loads(store.get(key))) for key in keys]
+    except RuntimeError:
+        missing = _missing(store, keys)
+        raise TrainingError(
+            f"of {place.size} workers {missing or 'some'} did not come within {patience_seconds:g} s; see their output"
+        ) from None
+    for rank, card in enumerate(cards):
+        if card.size != place.size:
+            raise UsageError(
+                f"worker {place.rank} was told of {place.size} workers, worker {rank} of {card.size}; "
+                "start all of them with one command, or the same WORLD_SIZE"
+            )
+    return cards
+
+
+def _missing(store: Store, keys: list[str]) -> str:
+    try:
+        return ", ".join(key.removeprefix("card/") for key in keys if not store.check([key]))
+    except RuntimeError:  # rank 0, which serves the store, has given up before
+        return ""
+
+
+def _cores() -> list[int]:
+    """The cores that this process may run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]

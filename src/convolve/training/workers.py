@@ -1,0 +1,130 @@
+"""What training asks of the processes that train together. One alone is the trivial case; distributed/ has the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import nn
+
+
+class Share(NamedTuple):
+    """A worker's `part` of a batch, and what it counts.
+
+    The weight is 1, or 0 where a short batch leaves nothing for a worker: it computes one sample all the same, as
+    its gradient must be there to be added, and counts it for nothing.
+    """
+
+    part: slice
+    weight: float
+
+
+def part(count: int, rank: int, size: int) -> slice:
+    """The slice of `count` things that is `rank`'s: the slices are disjoint, complete and differ by one at most."""
+    each, rest = divmod(count, size)
+    start = rank * each + min(rank, rest)
+    return slice(start, start + each + (rank < rest))
+
+
+class Workers(Protocol):
+    """The processes that train together, seen from one of them. `rank` counts from 0; rank 0 alone writes files."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    def share(self, count: int) -> Share:
+        """This worker's share of a batch of `count` samples."""
+
+    def sum(self, tensor: torch.Tensor) -> None:
+        """Replace `tensor` by its sum over all workers."""
+
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensors of all workers, one after the other in the order of ranks; they may differ in length."""
+
+    def require_same(self, values: Mapping[str, str]) -> None:
+        """Raise TrainingError, naming the first of `values` in which the workers differ."""
+
+    def barrier(self) -> None:
+        """Wait for all the others."""
+
+
+class Exchange(Protocol):
+    """How the workers' gradients or weights meet. `module` is to be called in place of the network."""
+
+    @property
+    def module(self) -> nn.Module: ...
+    @property
+    def bytes_sent(self) -> int:
+        """By this worker, so far."""
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether each worker takes a step of its own in this round, on the mean gradient of its share alone."""
+
+    def begin(self, samples_seen: int) -> None:
+        """Before a step, which comes after `samples_seen` of all workers together."""
+
+    def piece(self, is_last: bool) -> AbstractContextManager[None]:
+        """Around forward and backward of one piece of a batch; gradients travel with the last one."""
+
+    def end(self, samples: int) -> None:
+        """After a step of `samples` of all workers together."""
+
+    def settle(self) -> None:
+        """Make the weights of all workers the same, as they must be for an evaluation or a checkpoint."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint needs of all workers; every one of them has to ask for it."""
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None: ...
+
+
+class Alone:
+    """One process."""
+
+    rank, size = 0, 1
+
+    def share(self, count: int) -> Share:
+        return Share(slice(0, count), 1.0)
+
+    def sum(self, tensor: torch.Tensor) -> None:
+        pass
+
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def require_same(self, values: Mapping[str, str]) -> None:
+        pass
+
+    def barrier(self) -> None:
+        pass
+
+
+class NoExchange:
+    """The exchange of one process: there is none."""
+
+    bytes_sent, is_apart = 0, False
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def begin(self, samples_seen: int) -> None:
+        pass
+
+    def piece(self, is_last: bool) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def end(self, samples: int) -> None:
+        pass
+
+    def settle(self) -> None:
+        pass
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        pass

@@ -1,0 +1,168 @@
+"""Meeting, sharing and adding, among real processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from convolve.distributed import meeting
+from convolve.distributed.process import find_place
+from convolve.distributed.workers import Together, threads_of
+from convolve.training.workers import Alone, Workers, part
+from worker_processes import Failed, answers_of, run_together
+
+SCRIPT = """
+import os
+from convolve.distributed.process import find_place
+from convolve.distributed.workers import join
+import torch
+place = find_place(os.environ)
+workers = join(place, os.environ)
+total = torch.tensor([workers.rank + 1.0])
+workers.sum(total)
+print(f"[{place.launcher} {workers.rank}/{workers.size} local {workers.local_rank} sum {int(total)}]", flush=True)
+workers.leave()
+"""
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("count", [1, 2, 3, 16, 50])
+def test_parts_are_disjoint_and_complete(count: int, size: int) -> None:
+    parts = [range(count)[part(count, rank, size)] for rank in range(size)]
+    assert [index for each in parts for index in each] == list(range(count))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads"),
+    [
+        ([[0, 1, 2, 3]] * 2, [2, 2]),  # nobody is bound
+        ([[0], [1]], [1, 1]),  # Open MPI binds each to a core
+        ([[0, 1, 2, 3], [4, 5, 6, 7]], [4, 4]),  # ... or to a part of the host
+        ([[0, 1]] * 3, [1, 1, 1]),  # more workers than cores
+        ([list(range(16))] * 3, [5, 5, 5]),
+    ],
+)
+def test_threads(cores: list[list[int]], threads: list[int]) -> None:
+    assert [threads_of(rank, cores) for rank in range(len(cores))] == threads
+
+
+def _talk(workers: Together) -> Any:
+    share = workers.share(2)
+    total = torch.full((3,), 10.0**workers.rank)
+    workers.sum(total)
+    lengths = workers.gather(torch.full((workers.rank + 1, 2), workers.rank))
+    workers.barrier()
+    workers.require_same({"the recipe": "aa"})
+    try:
+        workers.require_same({"the recipe": "aa", "the data": "bb" if workers.rank < 2 else "cc"})
+        message = ""
+    except Exception as error:
+        message = str(error)
+    return share, total.tolist(), lengths.tolist(), message, (workers.rank, workers.local_rank, workers.threads)
+
+
+def test_they_talk() -> None:
+    results = run_together(3, _talk)
+    assert [share for share, *_ in results] == [(slice(0, 1), 1.0), (slice(1, 2), 1.0), (slice(0, 1), 0.0)]
+    for rank, (_, total, gathered, message, place) in enumerate(results):
+        assert total == [111.0] * 3
+        assert gathered == [[0, 0], [1, 1], [1, 1], [2, 2], [2, 2], [2, 2]]
+        assert message == "the data is bb for worker 0 and cc for worker 2; all need the same"
+        assert place[:2] == (rank, rank)
+        assert place[2] >= 1
+
+
+def _evaluate(workers: Workers, batches: int, size: int) -> tuple[list[float], list[int]]:
+    """What an evaluation does: whole batches to each worker, then everything in the order of one process."""
+    losses_N = torch.from_numpy(np.random.default_rng(0).gamma(1.0, size=batches * size - 3))
+    mine = losses_N.split(size)[part(batches, workers.rank, workers.size)]
+    sums = workers.gather(
+        torch.stack([losses.sum() for losses in mine]) if mine else torch.zeros(0, dtype=torch.float64)
+    )
+    seen = workers.gather(torch.cat(mine) if mine else losses_N[:0])
+    return [float(sum(sums.tolist()))], (seen == losses_N).int().tolist()
+
+
+def test_sharded_evaluation_is_exact() -> None:
+    alone = _evaluate(Alone(), 7, 8)
+    assert all(alone[1])
+    assert run_together(3, _evaluate, 7, 8) == [alone] * 3
+    assert run_together(3, _evaluate, 2, 8) == [_evaluate(Alone(), 2, 8)] * 3  # a worker with nothing to do
+
+
+def _nothing(workers: Together) -> int:
+    return workers.size
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        ([(0, 3), (1, 3)], "of 3 workers 2 did not come within 2 s"),
+        ([(0, 2), (1, 2), (1, 2)], "two workers call themselves rank 1 of 2"),
+        ([(0, 2), (1, 3), (2, 3)], "was told of 2 workers, worker 1 of 3"),
+    ],
+)
+def test_who_is_missing_or_too_many(places: list[tuple[int, int]], message: str) -> None:
+    environ = [{"RANK": f"{rank}", "WORLD_SIZE": f"{size}", "PATIENCE": "2"} for rank, size in places]
+    answers = answers_of(environ, _nothing)
+    assert any(message in str(answer) for answer in answers), answers
+    assert any(isinstance(answer, Failed) for answer in answers)
+
+
+def test_port_in_use() -> None:
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        environ = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
+        with pytest.raises(Exception, match=f"rank 0 cannot listen on port {port}.*set MASTER_PORT to a free one"):
+            meeting.meet(find_place(environ), environ, patience_seconds=1)
+
+
+def test_nobody_there() -> None:
+    environ = {"RANK": "1", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "nobody"}
+    with pytest.raises(Exception, match="worker 1 of 2 found no rank 0 on this host"):
+        meeting.meet(find_place(environ), environ, patience_seconds=0.1)
+
+
+def _launch(tmp_path: Path, *launcher: str) -> list[str]:
+    """What the workers of a real launcher say of themselves."""
+    script = tmp_path / "who.py"
+    script.write_text(SCRIPT)
+    source = str(Path(meeting.__file__).parents[2])
+    # The tests may themselves run under a launcher or as root in a container.
+    environ = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "MASTER_ADDR")}
+    environ |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": source}
+    done = subprocess.run(
+        [*launcher, str(script)], env=environ, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return sorted(done.stdout.replace("][", "]\n[").splitlines())
+
+
+def test_mpiexec(tmp_path: Path) -> None:
+    beside = Path(sys.executable).parent / "mpiexec"
+    mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if not mpiexec:
+        pytest.skip("needs mpiexec: pip install 'convolve[mpi]'")
+    version = subprocess.run([mpiexec, "--version"], capture_output=True, text=True, check=False).stdout
+    if "Open MPI" not in version:
+        pytest.skip(f"the options are Open MPI's, this is {version[:40]!r}")
+    said = _launch(tmp_path, mpiexec, "--oversubscribe", "-n", "3", sys.executable)
+    assert said == [f"[Open MPI {rank}/3 local {rank} sum 6]" for rank in range(3)]
+
+
+def test_torchrun(tmp_path: Path) -> None:
+    said = _launch(tmp_path, sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
+    assert said == [f"[torchrun {rank}/2 local {rank} sum 3]" for rank in range(2)]
