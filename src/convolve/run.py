@@ -54,8 +54,9 @@ def train(
 ) -> Run:
     """Train `recipe` (a name, a file or a value) and return the finished run.
 
-    `data` is a folder, a file, "sample" or the samples themselves; None looks in the usual places. `out` is the run folder, by default
-    runs/<recipe>: an unfinished run there goes on to the same bits, a finished one is refused unless `restart`.
+    `data` is a folder, a file, "sample" or the samples themselves; None looks in the usual places. `out` is the run
+    folder, by default runs/<recipe>: an unfinished run there goes on to the same bits, a finished one is refused unless
+    `restart`.
     `from_model` supplies the initial weights; an imported network, such as a CNTK file, is trained itself.
     `overrides` are fields of `RunSpec`: epochs=5, seed=1, precision="fp32".
     """
