@@ -30,7 +30,7 @@ def arguments(tiny_mnist: Path) -> list[str]:
         (2_000, "metrics.jsonl"),
         (8_000, "checkpoints/step-00000010.safetensors"),
         (22_000, "evaluation.safetensors"),
-        (50_000, "report.html"),
+        (105_000, "report.html"),
     ],
 )
 def test_a_file_that_cannot_grow(
@@ -98,5 +98,7 @@ def assert_whole(folder: Path) -> None:
             json.loads((folder / name).read_text())
         elif name.endswith(".safetensors"):
             assert load_file(folder / name)
+        elif name.endswith(".md"):
+            assert (folder / name).read_text().endswith(".\n")
         else:
             assert name.endswith("metrics.jsonl"), name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from convolve.atomic import replacing
 from convolve.data.fitting import fitted
 from convolve.data.image_files import read_images
 from convolve.data.pictures import Batch, Pictures, Samples
@@ -24,6 +26,7 @@ from convolve.export.parity import Parity
 from convolve.importers.build import build
 from convolve.importers.classifier import reshaped_image
 from convolve.importers.graph import Graph
+from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, find_folder, read_model, write_model
 from convolve.models.tapped import Tapped
 from convolve.opening import Asked, class_names, is_foreign, read_foreign, with_asked
@@ -156,11 +159,17 @@ class Model:
 
         The file takes normalized images_NCHW; `with_preprocessing`, uint8 images_NHWC of the model's size, grey or
         RGB. It is run and compared with this model first: one that answers otherwise raises ConvolveError, and
-        nothing is written. An older file at `path` is replaced.
+        nothing is written. An older file at `path` is replaced. A model card lies beside it.
         """
-        self._whole()
+        architecture, path = self._whole(), Path(path)
         self.require_images()
-        return export(self.module, self.preprocess, self._about, Path(path), with_preprocessing)
+        parity = export(self.module, self.preprocess, self._about, path, with_preprocessing)
+        with path.open("rb") as file:
+            stored = path.name, hashlib.file_digest(file, "sha256").hexdigest()
+        card = model_card(architecture, self.module, self.preprocess, self._about, stored, with_preprocessing)
+        with replacing(card_path(path)) as temporary:
+            temporary.write_text(card, encoding="utf-8")
+        return parity
 
     @property
     def _about(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The files of a model, written whole and checked when they are read.
 
     model/model.json            architecture, class names, preprocessing, where it comes from, SHA-256 of the weights
+    model/model-card.md         the same in words, for people
     model/weights.safetensors   the parameters under their names in the module; a mean image as preprocess.mean_image
 
 The architecture is "model", one of our networks by name, or "graph", an imported one node by node. Nothing is ever
@@ -26,6 +27,7 @@ from convolve.errors import ModelError, UnsupportedError, UsageError, unknown_na
 from convolve.importers.build import build
 from convolve.importers.graph import Graph
 from convolve.importers.stored import graph_from_mapping, graph_to_mapping
+from convolve.model_card import CARD, model_card
 from convolve.models import MODELS, build_model
 from convolve.recipe import ModelSpec
 from convolve.transforms.preprocess import Preprocess
@@ -56,9 +58,12 @@ def write_model(
     content = save_tensors(state)
     with replacing(folder / "weights.safetensors") as temporary:
         temporary.write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    card = model_card(architecture, module, preprocess, about, ("weights.safetensors", sha256))
+    with replacing(folder / CARD) as temporary:
+        temporary.write_text(card, encoding="utf-8")
     write_json(folder / "model.json", {
-        "format": FORMAT, **described, "preprocess": preprocess.mapping(), **about,
-        "weights_sha256": hashlib.sha256(content).hexdigest(),
+        "format": FORMAT, **described, "preprocess": preprocess.mapping(), **about, "weights_sha256": sha256,
     })  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def test_convert_a_model_of_ours(form: str, model: Path, tmp_path: Path, convolv
     assert about["output"] == {"name": "logits", "type": "float32", "axes": "NK", "shape": ["N", 10]}
     assert (about["class_names"], about["data"]) == (list("0123456789"), "mnist")
     assert (about["preprocess"]["mean"], about["preprocess"]["scale"]) == (0.0, 1 / 256)
-    assert files_in(tmp_path) == [out.name]
+    assert files_in(tmp_path) == ["digits-model-card.md", out.name]
 
 
 ASKED = {

@@ -274,7 +274,7 @@ def test_calibration_is_the_definition(run: Path) -> None:
     gaps = [abs(sum(sure for sure, _ in images) - sum(right for _, right in images)) for images in bins.values()]
     page = Page(write_report(run))
 
-    assert f"{100 * sum(gaps) / 300:.2f} % On average" in page.text
+    assert f"{100 * sum(gaps) / 300:.2f} % expected calibration error On average" in page.text
     rows = page.table("confidence")
     assert [int(row[1]) for row in rows] == [len(bins[b]) for b in sorted(bins)]
     for row, b in zip(rows, sorted(bins), strict=True):

@@ -32,13 +32,14 @@ def _figure(found: Reliability) -> Html:
     manner = "over-confident" if gap > 0 else "under-confident"
     sure, right = percent(found.confidence), percent(found.accuracy)
     definition = (
-        "The expected calibration error: the distance between confidence and accuracy in each of "
+        "It is the distance between confidence and accuracy in each of "
         f"{BINS} bins of equal width, weighted by the images in it (Naeini, Cooper and Hauskrecht 2015; "
         "bins as in Guo, Pleiss, Sun and Weinberger 2017)."
     )
     return tag(
         "div",
         tag("strong", f"{100 * found.expected_error:.2f}", tag("small", "%")),
+        tag("p", "expected calibration error"),
         tag("p", f"On average {sure} sure and {right} right: {manner} by {100 * abs(gap):.2f} points."),
         tag("p", definition, class_="note"),
         class_="calibration",
@@ -69,15 +70,15 @@ def _diagram(found: Reliability) -> Html:
 
 def _histogram(found: Reliability) -> Html:
     share_B = 100 * found.images_B / found.images_B.sum()
-    width = 100 / BINS
+    width, shares = 100 / BINS, Axis(0, 1.08 * float(share_B.max()))
     bars = [
-        f"M{b * width + 0.6:.2f} 100V{down(PERCENT, share)}H{(b + 1) * width - 0.6:.2f}V100Z"
+        f"M{b * width + 0.6:.2f} 100V{down(shares, share)}H{(b + 1) * width - 0.6:.2f}V100Z"
         for b, share in enumerate(share_B)
         if share
     ]
     spoken = f"Images by confidence. {_whole(share_B[-1])} of them above {_whole(100 - width)}"
     bars_path = tag("path", class_="bars", d="".join(bars))
-    canvas = drawn([bars_path], PERCENT, PERCENT, _whole, _whole, spoken)
+    canvas = drawn([bars_path], PERCENT, shares, _whole, _whole, spoken)
     return tag("figure", tag("figcaption", tag("h3", "Images by confidence")), canvas, class_="plot low")
 
 

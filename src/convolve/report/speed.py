@@ -32,7 +32,8 @@ def _conditions(contents: Contents) -> str:
     start = contents.start
     hardware = start.get("hardware") or {}
     on_gpu = str(start.get("device", "")).startswith("cuda")
-    threads = "" if on_gpu or not start.get("threads") else f" with {start['threads']} threads"
+    number = 0 if on_gpu else start.get("threads") or 0
+    threads = f" with {number} thread{'s' if number > 1 else ''}" if number else ""
     device = hardware.get("gpu" if on_gpu else "cpu")
     precision = f" in {start['precision']}" if start.get("precision") else ""
     return f"On {device}{threads}{precision}." if device else ""

@@ -1,0 +1,190 @@
+"""model-card.md: what a person should know of a model before using it, in the words of its own description.
+
+Whatever the description does not hold is left out, or said to be unknown; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from convolve.importers.graph import Graph
+from convolve.importers.presets import PRESETS
+from convolve.recipe import ModelSpec
+from convolve.training.certainty import wilson_interval
+from convolve.transforms.preprocess import Preprocess
+
+CARD = "model-card.md"
+MOST_NAMES = 100  # class names; more are in model.json
+
+
+def model_card(
+    architecture: ModelSpec | Graph,
+    module: nn.Module,
+    preprocess: Preprocess,
+    about: Mapping[str, Any],
+    file: tuple[str, str],
+    takes_pixels: bool = False,
+) -> str:
+    """The card, in Markdown. `about` has class_names, data and trained, as model.json; `file` is the name and SHA-256
+    of what holds the weights. `takes_pixels`: it takes uint8 (N, H, W, C) and does the arithmetic itself."""
+    names, trained = about["class_names"], about["trained"]
+    parts = [
+        f"# {_title(architecture, about)}",
+        f"An image classifier for {len(names):,} classes.",
+        _facts(architecture, module, preprocess, file, takes_pixels),
+        "## Training",
+        _training(about),
+        "## Error",
+        _error(trained),
+        "## Preprocessing",
+        _preprocessing(preprocess, takes_pixels),
+        "## Classes",
+        _classes(names),
+        "## Limits",
+        _limits(len(names), trained, preprocess),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def card_path(file: Path) -> Path:
+    """Where the card of an exported file lies: beside it."""
+    return file.with_name(f"{file.stem}-{CARD}")
+
+
+def _title(architecture: ModelSpec | Graph, about: Mapping[str, Any]) -> str:
+    imported = str(about["trained"].get("imported_from", "")).partition(" (")[0]
+    network = imported or ("an imported network" if isinstance(architecture, Graph) else architecture.name)
+    return _plain(f"{network}, trained on {about['data']}" if about["data"] else network)
+
+
+def _facts(
+    architecture: ModelSpec | Graph, module: nn.Module, want: Preprocess, file: tuple[str, str], takes_pixels: bool
+) -> str:
+    channels, height, width = want.shape_CHW
+    planes, pixels = f"float32, (N, {channels}, {height}, {width})", f"uint8, (N, {height}, {width}, {channels})"
+    rows = {
+        "network": _plain(_network(architecture)),
+        "parameters": f"{sum(p.numel() for p in module.parameters()):,}",
+        "input": pixels if takes_pixels else planes,
+        "file": f"{_plain(file[0])}, SHA-256 `{file[1]}`",
+    }
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def _network(architecture: ModelSpec | Graph) -> str:
+    if isinstance(architecture, Graph):
+        origin = f" from {architecture.origin}" if architecture.origin else ""
+        return f"imported{origin}, {len(architecture.nodes)} operations"
+    return f"{architecture.name}, variant {architecture.variant}" if architecture.variant else architecture.name
+
+
+def _training(about: Mapping[str, Any]) -> str:
+    trained = about["trained"]
+    if "imported_from" in trained:
+        source = _plain(trained["imported_from"])
+        return f"Imported from {source}, not trained by convolve. What it learned from is for its source to say."
+    if "recipe" not in trained:
+        return "Nothing is known of it."
+    images, epochs, kept = (_count(trained, name) for name in ("train_images", "epochs", "epoch_kept"))
+    words = [f"recipe {_plain(trained['recipe'])}", f"data {_plain(about['data'] or 'unnamed')}"]
+    words += [f"{images:,} images"] if images else []
+    words += [f"{epochs:,} epochs"] if epochs else []
+    words += [f"the one kept is epoch {kept}, the best on a validation split"] if kept and kept != epochs else []
+    words += ["weights averaged over time"] if trained.get("weights_averaged") is True else []
+    words += [f"started from {_plain(trained['started_from'])}"] if trained.get("started_from") else []
+    words += [f"{name} {_plain(trained[name])}" for name in ("seed", "precision", "convolve") if name in trained]
+    fingerprint = trained.get("data_fingerprint")
+    return f"{_sentence(words)}." + (f"\n\nFingerprint of the data: {_plain(fingerprint)}." if fingerprint else "")
+
+
+def _error(trained: Mapping[str, Any]) -> str:
+    error, images = _fraction(trained, "test_error"), _count(trained, "test_images")
+    if error is None:
+        return _published(trained) + "Not measured here. `convolve evaluate MODEL --data DATA` measures it."
+    words = f"**{_percent(error)}** test error"
+    if images:
+        low, high = wilson_interval(error, images)
+        interval = f"95 % interval {_percent(low)} to {_percent(high)}"
+        words += f": {round(error * images):,} of {images:,} images wrong, {interval}"
+    top5 = _fraction(trained, "test_error_top5")
+    words += "" if top5 is None else f"; {_percent(top5)} of the images are not of the first five classes named"
+    return (
+        f"{words}.\n\nMeasured once, when the training had ended, on the whole test part of the data: one view of each "
+        "image, in fp32, with the preprocessing below. No test image was trained on."
+    )
+
+
+def _published(trained: Mapping[str, Any]) -> str:
+    preset = PRESETS.get(str(trained.get("preset")))
+    if preset is None:
+        return ""
+    errors = {"": preset.published_error, " of the first five answers": preset.published_error_top5}
+    told = [f"{_percent(value)} error{of}" for of, value in errors.items() if value is not None]
+    return f"Published: {', '.join(told)} (one central crop; preset {preset.name}). " if told else ""
+
+
+def _preprocessing(want: Preprocess, takes_pixels: bool) -> str:
+    size = f"{want.width}x{want.height}"
+    square = "square" if want.side_ratio == 1 else f"square of {want.side_ratio:.10g} of the shorter side"
+    manner = {"cover": f"scaled to cover {size}, the centre cut out", "fill": f"the central {square}, scaled to {size}"}
+    colours = {"grey": "one plane of grey", "rgb": "planes of red, green, blue", "bgr": "planes of blue, green, red"}
+    means = want.mean if isinstance(want.mean, tuple) else (want.mean,)
+    mean = "mean image" if want.mean_image_CHW is not None else ", ".join(f"{value:.9g}" for value in means)
+    inside = " The file does this arithmetic itself." if takes_pixels else ""
+    assumed = "**assumed**, as its source does not say it; a wrong one gives wrong answers without a word"
+    lines = [
+        f"- Size: {manner[want.resize]}.",
+        f"- Colours: {colours[str(want.channel_order)]}.",
+        f"- Values: (pixel - {f'({mean})' if len(means) > 1 else mean}) * {want.scale:.9g}, pixels 0 to 255.{inside}",
+        f"- Known from: {_plain(want.known_from) or assumed}.",
+    ]
+    return "\n".join(lines)
+
+
+def _classes(names: Sequence[str]) -> str:
+    shown = "\n".join(f"{k}. {_plain(name)}" for k, name in enumerate(names[:MOST_NAMES]))
+    rest = f"\n\nand {len(names) - MOST_NAMES:,} more, which `model.json` or the file's metadata names"
+    return f"In the order of the outputs:\n\n{shown}" + (rest if len(names) > MOST_NAMES else "")
+
+
+def _limits(classes: int, trained: Mapping[str, Any], want: Preprocess) -> str:
+    gap = _fraction(trained, "calibration_error")
+    apart = "" if gap is None else f"; on the test images it is {_percent(gap)} off (expected calibration error)"
+    lines = [
+        f"It knows these {classes:,} classes and answers with one of them, whatever the image shows.",
+        "The error holds for images like those it was measured on. Another camera, another crop or another time can "
+        "give a far higher one: measure it on your own.",
+        f"A probability is the model's confidence, not a promise{apart}.",
+        f"Details that are lost at {want.width}x{want.height} pixels, it cannot see.",
+        "Nobody has examined it for uses where a wrong answer does harm.",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _sentence(words: Sequence[str]) -> str:
+    text = ", ".join(words)
+    return text[:1].upper() + text[1:]
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
+
+
+def _fraction(trained: Mapping[str, Any], name: str) -> float | None:
+    value = trained.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1 else None
+
+
+def _count(trained: Mapping[str, Any], name: str) -> int | None:
+    value = trained.get(name)
+    return value if type(value) is int and 0 < value < 10**15 else None
+
+
+def _plain(text: object) -> str:
+    """One line that Markdown shows as it stands: names come from data."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~&$])", r"\\\1", " ".join(str(text).split()))

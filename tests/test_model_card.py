@@ -1,0 +1,102 @@
+"""The card beside a model says what its description holds, with its conditions, and guesses nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from command_line import Convolve
+from convolve.importers.presets import PRESETS
+from convolve.model import Model, load
+from convolve.model_card import model_card
+from convolve.recipe import ModelSpec
+from convolve.transforms.preprocess import Preprocess
+from zip_golden import ARCHIVE
+
+SEES = Preprocess(1, 28, 28, 0.0, 1 / 256)
+
+
+def card(trained: dict[str, Any], names: tuple[str, ...] = ("cat", "dog"), want: Preprocess = SEES, **more: Any) -> str:
+    about = {"class_names": names, "data": "mnist", "trained": trained}
+    return model_card(ModelSpec(), nn.Linear(3, 2), want, about, ("weights.safetensors", "5e" * 32), **more)
+
+
+def test_a_training_leaves_a_card_that_agrees_with_its_result(
+    convolve: Convolve, tiny: list[str], tmp_path: Path
+) -> None:
+    assert convolve("train", "mnist", *tiny, "--out", tmp_path / "run").code == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    text = (tmp_path / "run" / "model" / "model-card.md").read_text(encoding="utf-8")
+
+    assert text.startswith("# convnet-mnist, trained on mnist\n")
+    assert f"**{100 * result['test_error']:.2f} %** test error: {round(150 * result['test_error'])} of 150" in text
+    assert "Recipe mnist, data mnist, 600 images, 2 epochs, seed 0, precision fp32" in text
+    assert f"| parameters | {result['parameters']:,} |" in text
+    assert hashlib.sha256((tmp_path / "run" / "model" / "weights.safetensors").read_bytes()).hexdigest() in text
+    assert str(tmp_path) not in text and str(tmp_path) not in (tmp_path / "run" / "model" / "model.json").read_text()
+    load(tmp_path / "run").save(tmp_path / "again")
+    assert (tmp_path / "again" / "model-card.md").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".pt2"])
+def test_an_exported_file_has_a_card_beside_it(ending: str, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / f"digits{ending}"
+    load(model).export(out, with_preprocessing=True)
+    text = (tmp_path / "digits-model-card.md").read_text(encoding="utf-8")
+
+    assert f"| file | digits{ending}, SHA-256 `{hashlib.sha256(out.read_bytes()).hexdigest()}` |" in text
+    assert "| input | uint8, (N, 28, 28, 1) |" in text and "The file does this arithmetic itself." in text
+
+
+def test_an_imported_model_says_where_it_comes_from(tmp_path: Path) -> None:
+    (tmp_path / "net.model").write_bytes(ARCHIVE.read("v2/net_resnet.model"))
+    load(tmp_path / "net.model").save(tmp_path / "model")
+    text = (tmp_path / "model" / "model-card.md").read_text(encoding="utf-8")
+
+    assert text.startswith("# net.model\n") and "Imported from net.model (CNTK v2" in text
+    assert "Not measured here" in text and "**assumed**" in text and "blue, green, red" in text
+
+
+def test_published_errors_are_called_so() -> None:
+    text = card({"imported_from": "x", "preset": "resnet18"})
+    assert f"Published: {100 * (PRESETS['resnet18'].published_error or 0):.2f} % error, 10.28 % error of" in text
+    assert "Not measured here" in text
+
+
+def test_preprocessing_in_words() -> None:
+    want = Preprocess(3, 224, 224, (104.0, 117.0, 123.0), 1 / 58, "bgr", "fill", 0.875, known_from="preset x")
+    text = card({}, want=want)
+    assert "the central square of 0.875 of the shorter side, scaled to 224x224" in text
+    assert "(pixel - (104, 117, 123)) * 0.0172413793" in text and "planes of blue, green, red" in text
+    assert "Known from: preset x" in text
+
+
+def test_what_comes_from_data_stays_one_line_of_text() -> None:
+    nasty = "a|b\n# not a heading <script> [x](y) `c`"
+    text = card({"recipe": nasty, "imported_from": nasty}, (nasty, "dog"))
+    assert r"0. a\|b \# not a heading \<script\> \[x\](y) \`c\`" in text
+    assert not re.search(r"(?<!\\)<|^# not", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("value", ["much", -1, 2, float("nan"), True, None, [], 10**400])
+def test_figures_that_are_none_are_left_out(value: Any) -> None:
+    names = ("test_error", "test_images", "test_error_top5", "calibration_error", "train_images", "epochs")
+    text = card({"recipe": "mnist"} | dict.fromkeys(names, value))
+    assert "Not measured here" in text and "nan" not in text and "interval" not in text
+
+
+def test_a_thousand_classes_stay_readable() -> None:
+    text = card({}, tuple(f"class {k}" for k in range(1000)))
+    assert "99. class 99\n" in text and "100. class" not in text and "and 900 more" in text
+
+
+def test_a_model_of_nobody_knows_nothing(tmp_path: Path) -> None:
+    Model(nn.Linear(3, 2), ModelSpec(), SEES, ("a", "b")).save(tmp_path)
+    text = (tmp_path / "model-card.md").read_text(encoding="utf-8")
+    assert text.startswith("# convnet-mnist\n") and "Nothing is known of it." in text
