@@ -9,7 +9,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 PRELOAD = ["pytest", "convolve.distributed.block_momentum", "convolve.training.optimizer"]
 
 
@@ -19,22 +19,14 @@ class Failed(str):
 
 def run_together(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """`function(workers, *arguments)` in `size` processes. Returns what each of them returned, by rank."""
-    answers = answers_of([{"RANK": f"{rank}", "WORLD_SIZE": f"{size}"} for rank in range(size)], function, *arguments)
-    assert not any(isinstance(answer, Failed) for answer in answers), answers
-    return answers
-
-
-def answers_of(places: list[dict[str, str]], function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """The same in processes whose launcher has set the variables in `places`; some may answer `Failed`."""
     context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     context.set_forkserver_preload(PRELOAD)
     job = secrets.token_hex(8)
     ends, processes = [], []
-    for place in places:
+    for rank in range(size):
+        place = {"RANK": f"{rank}", "WORLD_SIZE": f"{size}", "TORCHELASTIC_RUN_ID": job}
         ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_child, args=(theirs, {"TORCHELASTIC_RUN_ID": job} | place, function, arguments), daemon=True
-        )
+        process = context.Process(target=_child, args=(theirs, place, function, arguments), daemon=True)
         process.start()
         theirs.close()
         ends.append(ours)
@@ -43,6 +35,7 @@ def answers_of(places: list[dict[str, str]], function: Callable[..., Any], *argu
     for process in processes:
         process.join(PATIENCE_SECONDS)
         process.kill()
+    assert not any(isinstance(result, Failed) for result in results), results
     return results
 
 
@@ -54,7 +47,7 @@ def _child(end: Connection, environ: dict[str, str], function: Callable[..., Any
 
     torch.set_num_threads(1)
     try:
-        workers = join(find_place(environ), environ, patience_seconds=float(environ.get("PATIENCE", PATIENCE_SECONDS)))
+        workers = join(find_place(environ), environ, patience_seconds=PATIENCE_SECONDS)
         end.send(function(workers, *arguments))
         workers.leave()
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -13,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.distributed import TCPStore
 
 from convolve.distributed import meeting
-from convolve.distributed.process import find_place
+from convolve.distributed.process import Place, find_place
 from convolve.distributed.workers import Together, threads_of
+from convolve.errors import ConvolveError
 from convolve.training.workers import Alone, Workers, part
-from worker_processes import Failed, answers_of, run_together
+from worker_processes import run_together
 
 SCRIPT = """
 import os
@@ -100,23 +103,21 @@ def test_sharded_evaluation_is_exact() -> None:
     assert run_together(3, _evaluate, 2, 8) == [_evaluate(Alone(), 2, 8)] * 3  # a worker with nothing to do
 
 
-def _nothing(workers: Together) -> int:
-    return workers.size
-
-
 @pytest.mark.parametrize(
-    ("places", "message"),
+    ("place", "there", "message"),
     [
-        ([(0, 3), (1, 3)], "of 3 workers 2 did not come within 2 s"),
-        ([(0, 2), (1, 2), (1, 2)], "two workers call themselves rank 1 of 2"),
-        ([(0, 2), (1, 3), (2, 3)], "was told of 2 workers, worker 1 of 3"),
+        (Place(0, 3), {1: 3}, "of 3 workers 2 did not come"),
+        (Place(1, 2), {0: 2, 1: 2}, "two workers call themselves rank 1 of 2"),
+        (Place(0, 2), {1: 3}, "worker 0 was told of 2 workers, worker 1 of 3"),
     ],
 )
-def test_who_is_missing_or_too_many(places: list[tuple[int, int]], message: str) -> None:
-    environ = [{"RANK": f"{rank}", "WORLD_SIZE": f"{size}", "PATIENCE": "2"} for rank, size in places]
-    answers = answers_of(environ, _nothing)
-    assert any(message in str(answer) for answer in answers), answers
-    assert any(isinstance(answer, Failed) for answer in answers)
+def test_who_is_missing_or_too_many(place: Place, there: dict[int, int], message: str) -> None:
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for rank, size in there.items():
+        store.add(f"claim/{rank}", 1)
+        store.set(f"card/{rank}", json.dumps([size, "host", [0]]))
+    with pytest.raises(ConvolveError, match=message):
+        meeting._cards(store, place, patience_seconds=0.2)
 
 
 def test_port_in_use() -> None:
@@ -125,13 +126,13 @@ def test_port_in_use() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         environ = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
-        with pytest.raises(Exception, match=f"rank 0 cannot listen on port {port}.*set MASTER_PORT to a free one"):
+        with pytest.raises(ConvolveError, match=f"rank 0 cannot listen on port {port}.*set MASTER_PORT to a free one"):
             meeting.meet(find_place(environ), environ, patience_seconds=1)
 
 
 def test_nobody_there() -> None:
     environ = {"RANK": "1", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "nobody"}
-    with pytest.raises(Exception, match="worker 1 of 2 found no rank 0 on this host"):
+    with pytest.raises(ConvolveError, match="worker 1 of 2 found no rank 0 on this host"):
         meeting.meet(find_place(environ), environ, patience_seconds=0.1)
 
 
