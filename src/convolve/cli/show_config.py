@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from convolve.cli.shown import recipe_text, schedule_text, summary_mapping, summary_text
+
 
 def show_config(what: str, schedule: bool, as_json: bool) -> None:
-    from convolve.cli.show import recipe_text, schedule_text, summary_mapping, summary_text
     from convolve.importers.brainscript.job import TrainStep, read_job
     from convolve.importers.build import build
     from convolve.importers.describe import describe
