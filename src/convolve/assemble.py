@@ -171,6 +171,8 @@ def _given(recipe: Recipe, dataset: DataSet | OwnSet, folder: RunFolder, from_mo
         return None
     kept = folder.path / "from"
     given = load(kept if folder.resumes and (kept / "model.json").exists() else from_model)
+    if given.architecture is None:
+        raise UsageError(f"{from_model} is an exported file, which cannot be trained; give the model that it came from")
     if not isinstance(given.architecture, Graph):
         return given
     if isinstance(dataset, DataSet):

@@ -52,14 +52,18 @@ def _findings() -> dict[str, dict[str, Any]]:
             "gloo": distributed and torch.distributed.is_gloo_available(),
             "nccl": distributed and torch.distributed.is_nccl_available(),
         },
-        "extras": {"tensorboard": _extra("tensorboard")},
+        "extras": {extra: _extra(extra, package) for extra, package in _EXTRAS.items()},
     }  # fmt: skip
 
 
-def _extra(package: str) -> str:
+# extra -> a package that it brings
+_EXTRAS = {"mpi": "openmpi", "onnx": "onnxruntime", "serve": "uvicorn", "tensorboard": "tensorboard"}
+
+
+def _extra(extra: str, package: str) -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version(package)
     except PackageNotFoundError:
-        return f"missing; pip install 'convolve[{package}]'"
+        return f"missing; pip install 'convolve[{extra}]'"

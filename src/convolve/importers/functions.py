@@ -131,7 +131,8 @@ def take(x: Tensor, dim: int, begin: int, end: int, step: int) -> Tensor:
 def concatenate(tensors: Sequence[Tensor], dim: int, rank: int) -> Tensor:
     """Side by side; samples of `rank` axes that belong to no batch are repeated for each sample of it."""
     batch = max(tensors, key=Tensor.dim)
-    return torch.cat([x.expand(len(batch), *x.shape) if x.dim() == rank < batch.dim() else x for x in tensors], dim)
+    size = batch.shape[0]  # `len` would be a fixed number in an exported graph
+    return torch.cat([x.expand(size, *x.shape) if x.dim() == rank < batch.dim() else x for x in tensors], dim)
 
 
 def pad_mirrored(x: Tensor, lower: Sizes, upper: Sizes, mode: str) -> Tensor:
@@ -230,7 +231,7 @@ def contract(x: Tensor, weight: Tensor, axes: int, x_batched: bool, weight_batch
     inner = prod(weight.shape[1 : 1 + axes])
     kept, made = x.shape[x_batched : x.dim() - axes], weight.shape[1 + axes :]
     left = x.reshape(*x.shape[:x_batched], prod(kept), inner)
-    product = left @ weight.reshape(len(weight), inner, prod(made))
+    product = left @ weight.reshape(weight.shape[0], inner, prod(made))
     return product.reshape(-1, *kept, *made)
 
 
