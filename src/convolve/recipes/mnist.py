@@ -12,6 +12,7 @@ def mnist() -> Recipe:
     """ConvNet_MNIST as CNTK 2.7 has it: 98,778 parameters, 40 epochs, no augmentation.
 
     Source: Examples/Image/Classification/ConvNet/Python/ConvNet_MNIST.py. Published: "about 0.5%" error.
+    Ours: 0.57 % (3 seeds; conditions in docs/mnist.md).
     """
     return Recipe(
         name="mnist",
@@ -27,7 +28,10 @@ def mnist() -> Recipe:
 
 
 def mnist_fast() -> Recipe:
-    """The same network in a minute on two CPU cores: shifts, one-cycle rate, Nesterov, label smoothing."""
+    """The same network in a minute on two CPU cores: shifts, one-cycle rate, Nesterov, label smoothing, hard images.
+
+    Ours: 0.45 % (5 seeds; conditions in docs/mnist.md).
+    """
     return Recipe(
         name="mnist-fast",
         data=DataSpec(name="mnist", scale=1 / 256, train_transforms=(Shift(2),), hard_fraction=0.3),
@@ -39,7 +43,10 @@ def mnist_fast() -> Recipe:
 
 
 def mnist_best() -> Recipe:
-    """The same network with time to spare: longer, less dropout, and affine distortions instead of shifts."""
+    """The same network with time to spare: longer, less dropout, and affine distortions instead of shifts.
+
+    Ours: 0.37 % (3 seeds; conditions in docs/mnist.md).
+    """
     fast = mnist_fast()
     return replace(
         fast,
