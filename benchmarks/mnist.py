@@ -4,7 +4,7 @@
 
 Both sides train the same network (ConvNet_MNIST, 98,778 parameters). The peer is PyTorch's own MNIST example
 (DataLoader, fp32, NCHW, torch.optim.SGD), with the steps of torchvision's MNIST, ToTensor and Normalize written out;
-the lean peer does without pictures and normalization, which no tutorial does. Both get their best number of workers.
+the lean peer does without pictures and normalization. Both get their best number of workers.
 Throughput is from data to update; warm-up and evaluation are left out. Each side runs in a process of its own, the
 sides in turn, round after round; a plain matrix multiply in the same run says what this processor can do. Results go
 to benchmarks/results/mnist.json.

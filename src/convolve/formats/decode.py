@@ -68,3 +68,8 @@ def _part(height: int, width: int, least: tuple[int, int] | None) -> int:
 def _silence_opencv() -> None:
     """OpenCV logs every damaged file to stderr without its name; our own error names it."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def without_colour(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """One channel where all are the same: an image without colour, however it is stored."""
+    return image_HWC[:, :, :1] if (image_HWC == image_HWC[:, :, :1]).all() else image_HWC

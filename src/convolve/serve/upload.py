@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from convolve.formats.decode import MAX_PIXELS, decode_image
+from convolve.formats.decode import MAX_PIXELS, decode_image, without_colour
 from convolve.transforms.preprocess import Preprocess, fit_image
 
 
@@ -77,5 +77,4 @@ def fitted_image(encoded: bytes, want: Preprocess, limits: Limits) -> tuple[NDAr
     Raises FormatError for what is no image, DataError for one that is too large or too narrow.
     """
     image_HWC = decode_image(encoded, "the image", max_pixels=limits.pixels)
-    colourless = (image_HWC == image_HWC[:, :, :1]).all()
-    return fit_image(image_HWC[:, :, :1] if colourless else image_HWC, want)
+    return fit_image(without_colour(image_HWC), want)
