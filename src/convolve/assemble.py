@@ -260,7 +260,7 @@ def _start(
     start = given | {
         "recipe": recipe.name, "precision": precision.name, "precision_reason": precision.reason,
         "threads": threads, "data": dataset.source,
-        "train_samples": feed.batches.samples, "test_samples": len(dataset.test),
+        "train_samples": len(feed.batches.table), "test_samples": len(dataset.test),
         "parameters": sum(p.numel() for p in module.parameters()), "versions": versions(), "hardware": hardware(),
     }  # fmt: skip
     folder.clear()

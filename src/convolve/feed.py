@@ -51,8 +51,8 @@ def open_feed(recipe: Recipe, dataset: DataSet | OwnSet, imported: Preprocess | 
     if not imported and spec.mean_image:
         want = replace(want, mean=0.0, mean_image_CHW=_mean(spec, train, samples, want))
     batches = Batches(
-        samples, run.global_batch_size, spec.order, transforms,
-        mean_of(want), want.scale, run.seed, want.channel_order == "bgr", spec.hard_fraction,
+        samples, tuple(map(int, run.global_batch_sizes)) or (run.global_batch_size,), spec.order, transforms,
+        mean_of(want), want.scale, run.seed, want.channel_order == "bgr", spec.hard_fraction, run.epoch_samples,
     )  # fmt: skip
     return Feed(want, batches, held_out, name, test)
 

@@ -163,9 +163,13 @@ class ScheduleSpec:
 class RunSpec:
     """How long, how precisely and on what."""
 
-    epochs: int = _field(1, "passes over the data")
+    epochs: int = _field(1, "passes over the data, or stretches of epoch_samples")
+    epoch_samples: int = _field(
+        0, "samples of an epoch; the passes over the data go on from one epoch to the next. 0: one pass"
+    )
     seed: int = _field(0, "of initial weights, order, augmentation and dropout")
     global_batch_size: int = _field(64, "samples an update, over all workers together")
+    global_batch_sizes: Steps = _field((), "in place of it, one for each epoch; the last one holds")
     accumulation_steps: int = _field(1, "pieces in which a batch is computed, to save memory")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _field("auto", "auto: the fastest that passes a self-test")
     device: str = _field("auto", "auto, cpu, cuda or cuda:i")
@@ -177,13 +181,25 @@ class RunSpec:
     keep: Literal["last", "best"] = _field("last", "which epoch's model is kept; best: on the validation split")
     early_stopping_epochs: int = _field(0, "stop after so many epochs without a better validation error; 0: never")
     checkpoint_seconds: float = _field(60.0, "time between checkpoints inside an epoch; 0: only at its end")
+    report_batches: int = _field(0, "batches from one report of progress to the next; 0: about ten reports an epoch")
 
     def __post_init__(self) -> None:
         for name in ("epochs", "global_batch_size", "accumulation_steps"):
             _require(getattr(self, name) >= 1, f"run.{name}", "at least 1", getattr(self, name))
-        for name in ("seed", "threads", "average_epochs", "early_stopping_epochs", "checkpoint_seconds"):
+        for name in (
+            "epoch_samples", "seed", "threads", "average_epochs", "early_stopping_epochs", "checkpoint_seconds",
+            "report_batches",
+        ):  # fmt: skip
             _require(getattr(self, name) >= 0, f"run.{name}", "at least 0", getattr(self, name))
+        sizes = self.global_batch_sizes
+        are_sizes = all(size >= 1 and size.is_integer() for size in sizes)
+        _require(are_sizes, "run.global_batch_sizes", "whole numbers of 1 or more", sizes)
         _require(0 <= self.label_smoothing < 1, "run.label_smoothing", "in [0, 1)", self.label_smoothing)
+
+    def batch_size(self, epoch: int) -> int:
+        """Samples an update in `epoch` (from 0), over all workers together."""
+        sizes = self.global_batch_sizes or (self.global_batch_size,)
+        return int(sizes[min(epoch, len(sizes) - 1)])
 
 
 @dataclass(frozen=True)
@@ -205,6 +221,8 @@ class Recipe:
             raise UsageError(
                 "run.early_stopping_epochs needs run.keep=best and a data.validation_fraction, for example 0.1"
             )
+        if self.data.hard_fraction < 1 and (self.run.epoch_samples or self.run.global_batch_sizes):
+            raise UsageError("data.hard_fraction needs epochs of one pass and one run.global_batch_size; leave one out")
 
 
 def to_mapping(value: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,7 @@ def numbered(count: int) -> Table:
 
 
 def batches(order: str = "shuffled", seed: int = 0, transforms: tuple[Shift, ...] = ()) -> Batches:
-    return Batches(numbered(50), 8, order, transforms, mean=1.0, scale=0.5, seed=seed)
+    return Batches(numbered(50), (8,), order, transforms, mean=1.0, scale=0.5, seed=seed)
 
 
 def test_each_epoch_has_every_sample_once_and_its_own_order() -> None:
@@ -27,7 +29,7 @@ def test_each_epoch_has_every_sample_once_and_its_own_order() -> None:
     assert all(sorted(order) == list(range(50)) for order in orders)
     assert orders[0] != orders[1] != orders[2] != list(range(50))
     assert [len(labels) for _, labels in batches().epoch(0)] == [8] * 6 + [2]
-    assert (len(batches()), batches().samples) == (7, 50)
+    assert (batches().count(0), batches().samples) == (7, 50)
 
 
 def test_images_go_with_their_labels_and_are_normalized() -> None:
@@ -37,15 +39,37 @@ def test_images_go_with_their_labels_and_are_normalized() -> None:
 
 
 @pytest.mark.parametrize("order", ["shuffled", "file"])
-def test_an_epoch_goes_on_anywhere(order: str) -> None:
-    source = batches(order, transforms=(Shift(2),))
+@pytest.mark.parametrize("epoch_samples", [0, 20, 130])
+def test_an_epoch_goes_on_anywhere(order: str, epoch_samples: int) -> None:
+    source = replace(batches(order, transforms=(Shift(2),)), epoch_samples=epoch_samples)
     whole = list(source.epoch(2))
-    for first in range(len(source)):
+    for first in range(source.count(2)):
         rest = list(source.epoch(2, first))
         assert len(rest) == len(whole) - first
         for (images, labels), (same_images, same_labels) in zip(rest, whole[first:], strict=True):
             assert torch.equal(images, same_images)
             assert torch.equal(labels, same_labels)
+
+
+@pytest.mark.parametrize("epoch_samples", [20, 50, 70, 130])
+def test_epochs_of_any_length_go_on_through_the_passes(epoch_samples: int) -> None:
+    """One after the other they are the passes; as in CNTK's training, no batch reaches into the next pass."""
+    source = replace(batches(), epoch_samples=epoch_samples)
+    epochs = [[labels.tolist() for _, labels in source.epoch(epoch)] for epoch in range(5)]
+    delivered = [label for epoch in epochs for batch in epoch for label in batch]
+    passes = [label.item() for number in range(13) for _, labels in batches().epoch(number) for label in labels]
+    assert delivered == passes[: 5 * epoch_samples]
+    assert [label for batch in epochs[2] for label in batch] == source.order(2).tolist()
+    assert [len(epoch) for epoch in epochs] == [source.count(epoch) for epoch in range(5)]
+    assert source.samples == epoch_samples
+    ends = np.cumsum([len(batch) for epoch in epochs for batch in epoch])
+    assert {*range(50, 5 * epoch_samples, 50)} <= {*ends}
+
+
+def test_batch_sizes_belong_to_epochs() -> None:
+    source = replace(batches(), batch_sizes=(8, 20), epoch_samples=60)
+    sizes = [[len(labels) for _, labels in source.epoch(epoch)] for epoch in range(3)]
+    assert sizes == [[8] * 6 + [2, 8, 2], [20, 20, 20], [20, 10, 20, 10]]
 
 
 def test_seed_and_epoch_change_order_and_augmentation() -> None:

@@ -36,7 +36,7 @@ class Display:
     """A listener for the events of a run (see `run.Progress`), to be used in a `with` block."""
 
     def __init__(self, recipe: Recipe, tensorboard: Path | None) -> None:
-        self.epochs = recipe.run.epochs
+        self.epochs, self.epoch_samples = recipe.run.epochs, recipe.run.epoch_samples
         self.console = stderr_console()
         self.tensorboard = TensorBoard(tensorboard) if tensorboard else None
         self.task: TaskID | None = None
@@ -78,7 +78,7 @@ class Display:
             f"from {values['data']}\n{values['device']}, {values['threads']} threads, {values['precision']} "
             f"({values['precision_reason']})"
         )
-        total = values["train_samples"] * self.epochs
+        total = (self.epoch_samples or values["train_samples"]) * self.epochs
         self.task = self.bar.add_task(
             f"epoch 1/{self.epochs}", total=total, completed=values["samples_seen"], figures=""
         )

@@ -127,7 +127,7 @@ def _show_schedule(what: str, as_json: bool) -> None:
     from convolve.training.schedule import schedule_rows
 
     recipe = load_recipe(what)
-    samples = outline(recipe.data.name).train_samples
+    samples = recipe.run.epoch_samples or outline(recipe.data.name).train_samples
     rows = schedule_rows(recipe, samples)
     if as_json:
         print(json.dumps([vars(row) for row in rows], indent=2))

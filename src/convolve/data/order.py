@@ -11,9 +11,9 @@ from convolve.errors import UsageError
 
 
 def epoch_order(kind: str, table: Samples, epoch: int, seed: int) -> np.ndarray:
-    """Sample numbers (int64) of epoch `epoch` (from 0).
+    """Sample numbers (int64) of pass `epoch` (from 0) over the data.
 
-    "shuffled" is a full permutation for each epoch; "cntk" what CNTK 2.7's reader delivers in that sweep (it knows no
+    "shuffled" is a full permutation for each pass; "cntk" what CNTK 2.7's reader delivers in that sweep (it knows no
     seed of ours: its own starts at 0); "file" the order of the files.
     """
     if kind == "file":

@@ -26,10 +26,13 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW as the network sees the
 class Batches:
     """All batches of any epoch. Batch b of epoch e is a function of (seed, e, b), and of the hardness of the samples
     where that matters, so a run resumes anywhere.
+
+    An epoch is one pass over the data, or the next `epoch_samples` of endless passes; no batch reaches from one pass
+    into the next, as in BrainScript's training. `batch_sizes`: one for each epoch; the last one holds.
     """
 
     table: Samples
-    batch_size: int
+    batch_sizes: tuple[int, ...]
     order_kind: str
     transforms: Sequence[Transform]
     mean: float | torch.Tensor
@@ -37,19 +40,22 @@ class Batches:
     seed: int
     bgr: bool = False  # whether the network wants colours in that order
     hard_fraction: float = 1.0
-
-    def __len__(self) -> int:
-        return -(-len(self.table) // self.batch_size)
+    epoch_samples: int = 0
 
     @property
     def samples(self) -> int:
         """How many samples one epoch delivers."""
-        return len(self.table)
+        return self.epoch_samples or len(self.table)
+
+    def count(self, epoch: int) -> int:
+        """How many batches `epoch` has."""
+        size = self._batch_size(epoch)
+        return sum(-(-(end - begin) // size) for _, begin, end in self._passes(epoch))
 
     def order(self, epoch: int, hardness_N: torch.Tensor | None = None) -> NDArray[np.int64]:
         """The samples of `epoch`, by their numbers; with the hardness of each, the epoch dwells on the hard ones."""
         if hardness_N is None:
-            return epoch_order(self.order_kind, self.table, epoch, self.seed)
+            return np.concatenate([self._order(number)[begin:end] for number, begin, end in self._passes(epoch)])
         return hard_order(hardness_N.cpu().numpy(), self.hard_fraction, generator(Purpose.ORDER, self.seed, epoch))
 
     def epoch(self, epoch: int, first_batch: int = 0, hardness_N: torch.Tensor | None = None) -> Iterator[Batch]:
@@ -58,12 +64,34 @@ class Batches:
         return batches if isinstance(self.table, Table) else prefetch(batches, ahead=1)
 
     def _epoch(self, epoch: int, first_batch: int, order_N: NDArray[np.int64]) -> Generator[Batch, None, None]:
-        order_N = order_N[first_batch * self.batch_size :]
-        batches = self.table.batches(order_N, self.batch_size, epoch)
-        for number, (pixels, labels_N) in enumerate(batches, first_batch):
-            rng = generator(Purpose.BATCH, self.seed, epoch, number)
-            images = augment(pixels, self.transforms, rng) if self.transforms else pixels
-            yield normalize(images, self.mean, self.scale, self.bgr), labels_N
+        size, number = self._batch_size(epoch), 0
+        for sweep, begin, end in self._passes(epoch):
+            skipped, count = max(0, first_batch - number), -(-(end - begin) // size)
+            part_N, order_N = order_N[skipped * size : end - begin], order_N[end - begin :]
+            number += count
+            if skipped >= count:
+                continue
+            batches = self.table.batches(part_N, size, sweep)
+            for here, (pixels, labels_N) in enumerate(batches, number - count + skipped):
+                rng = generator(Purpose.BATCH, self.seed, epoch, here)
+                images = augment(pixels, self.transforms, rng) if self.transforms else pixels
+                yield normalize(images, self.mean, self.scale, self.bgr), labels_N
+
+    def _batch_size(self, epoch: int) -> int:
+        return self.batch_sizes[min(epoch, len(self.batch_sizes) - 1)]
+
+    def _passes(self, epoch: int) -> Iterator[tuple[int, int, int]]:
+        """(number of the pass, begin, end): what the epoch takes of each pass over the data that it meets."""
+        position, end = epoch * self.samples, (epoch + 1) * self.samples
+        while position < end:
+            number, begin = divmod(position, len(self.table))
+            taken = min(len(self.table) - begin, end - position)
+            yield number, begin, begin + taken
+            position += taken
+
+    def _order(self, number: int) -> NDArray[np.int64]:
+        """The samples of a pass over the data."""
+        return epoch_order(self.order_kind, self.table, number, self.seed)
 
 
 def split(table: Pictures, fraction: float, seed: int) -> tuple[Pictures, Pictures]:

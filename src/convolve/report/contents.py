@@ -96,7 +96,9 @@ class Contents:
     def samples_per_epoch(self) -> float:
         if self.epochs:
             return float(self.epochs[-1]["samples_seen"] / self.epochs_done)
-        return float(self.start.get("train_samples") or self.progress[-1]["samples_seen"])
+        return float(
+            self.recipe.run.epoch_samples or self.start.get("train_samples") or self.progress[-1]["samples_seen"]
+        )
 
     @property
     def samples_seen(self) -> int:

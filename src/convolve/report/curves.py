@@ -39,11 +39,14 @@ def last_epoch(contents: Contents) -> float:
 def _schedule(contents: Contents) -> Html:
     """Learning rate and momentum, computed from the recipe for full batches, also for what is still ahead."""
     recipe, samples = contents.recipe, round(contents.samples_per_epoch)
-    total, batch_size = samples * recipe.run.epochs, recipe.run.global_batch_size
+    total, batch_size = samples * recipe.run.epochs, recipe.run.batch_size(0)
     seen = contents.samples_seen
     end = seen if contents.result else total  # a finished run may have stopped early
     places = sorted(_corners(contents, end) | {round(i * max(end - batch_size, 0) / 200) for i in range(201)})
-    sizes = [step_size(recipe.optimizer, recipe.schedule, place, batch_size, samples, total) for place in places]
+    sizes = [
+        step_size(recipe.optimizer, recipe.schedule, place, recipe.run.batch_size(place // samples), samples, total)
+        for place in places
+    ]
     epochs = [place / samples for place in places]
     by_factors = recipe.schedule.kind == "steps"  # a cycle ends near zero, where a logarithm has no room
     rates = _taken_and_ahead([*zip(epochs, (size.rate for size in sizes), strict=True)], seen / samples)

@@ -29,7 +29,7 @@ class BatchSource(Protocol):
 
     @property
     def samples(self) -> int: ...
-    def __len__(self) -> int: ...
+    def count(self, epoch: int) -> int: ...
     def order(self, epoch: int, hardness_N: torch.Tensor | None = None) -> NDArray[np.int64]: ...
     def epoch(self, epoch: int, first_batch: int = 0, hardness_N: torch.Tensor | None = None) -> Iterator[Batch]: ...
 
@@ -66,7 +66,8 @@ class Loop:
         if self.sets_dropout:
             dropout = self.recipe.model.dropout
             set_dropout(state.module, dropout[min(at.epoch, len(dropout) - 1)])
-        report_every = max(1, min(100, len(self.batches) // 10))
+        last = self.batches.count(at.epoch)
+        report_every = self.recipe.run.report_batches or max(1, min(100, last // 10))
         sums = torch.zeros(3, dtype=torch.float64, device=self.settings.device)  # since the last report
         saved = start = time.perf_counter()
         hardness_N = self._hardness()
@@ -86,13 +87,13 @@ class Loop:
                 state.average.update(state.module, at.samples_seen, len(labels_N))
             state.tally.samples += len(labels_N)
             self.progress("step", {"epoch": at.epoch + 1, "samples_seen": at.samples_seen})
-            reports = at.batch % report_every == 0 or at.batch == len(self.batches)
+            reports = at.batch % report_every == 0 or at.batch == last
             if reports:
                 self._collect(sums, size)
             state.tally.seconds += time.perf_counter() - start
             if reports:
                 self._log("progress", self._progress_values())
-                if self._checkpoint_due(saved):
+                if at.batch < last and self._checkpoint_due(saved):
                     self.save()
                     saved = time.perf_counter()
             start = time.perf_counter()
@@ -105,8 +106,7 @@ class Loop:
 
     def _checkpoint_due(self, saved: float) -> bool:
         """Whether it is time to save inside the epoch; its end saves by itself."""
-        due = 0 < self.recipe.run.checkpoint_seconds < time.perf_counter() - saved
-        return due and self.state.position.batch < len(self.batches)
+        return 0 < self.recipe.run.checkpoint_seconds < time.perf_counter() - saved
 
     def _step_size(self, batch_size: int, samples_seen: int) -> StepSize:
         samples, recipe = self.batches.samples, self.recipe
@@ -116,7 +116,8 @@ class Loop:
 
     def _last_full_step(self) -> StepSize:
         """The step size of the last update, had its batch been a full one: what a log should show."""
-        return self._step_size(self.recipe.run.global_batch_size, self.state.position.samples_seen - 1)
+        at = self.state.position
+        return self._step_size(self.recipe.run.batch_size(at.epoch), at.samples_seen - 1)
 
     def _collect(self, sums: torch.Tensor, size: StepSize) -> None:
         """Fetch the sums from the device (the one place where it is waited for), check them and add them up."""
@@ -137,7 +138,7 @@ class Loop:
     def _progress_values(self) -> dict[str, Any]:
         at, tally, size = self.state.position, self.state.tally, self._last_full_step()
         return {
-            "epoch": at.epoch + 1, "step": at.step, "samples_seen": at.samples_seen,
+            "epoch": at.epoch + 1, "batch": at.batch, "step": at.step, "samples_seen": at.samples_seen,
             "loss": tally.loss_sum / tally.samples, "error": tally.errors / tally.samples,
             "learning_rate": size.rate, "momentum": size.momentum,
             "images_per_second": tally.samples / tally.seconds,

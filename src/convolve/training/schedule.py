@@ -121,11 +121,12 @@ COUNTERPARTS: dict[str, tuple[str | None, str | None]] = {
 
 def schedule_rows(recipe: Recipe, samples_per_epoch: int) -> list[ScheduleRow]:
     """Every stretch of constant step size; for one-cycle and cosine each epoch, with the rate in its middle."""
-    n, total_samples = recipe.run.global_batch_size, recipe.run.epochs * samples_per_epoch
+    total_samples = recipe.run.epochs * samples_per_epoch
     starts = [start for start in _starts(recipe, samples_per_epoch) if start < total_samples]
     rows = []
     for start, end in zip(starts, [*starts[1:], total_samples], strict=True):
         middle = (start + end) // 2
+        n = recipe.run.batch_size(start // samples_per_epoch)
         size = step_size(recipe.optimizer, recipe.schedule, middle, n, samples_per_epoch, total_samples)
         rows.append(_row(recipe.optimizer, size, n, start / samples_per_epoch, end / samples_per_epoch))
     return rows
@@ -134,7 +135,7 @@ def schedule_rows(recipe: Recipe, samples_per_epoch: int) -> list[ScheduleRow]:
 def _starts(recipe: Recipe, samples_per_epoch: int) -> list[int]:
     """The sample counts at which a row begins."""
     schedule, momenta = recipe.schedule, recipe.optimizer.momentum
-    if schedule.kind != "steps":
+    if schedule.kind != "steps" or recipe.run.global_batch_sizes:
         return [epoch * samples_per_epoch for epoch in range(recipe.run.epochs)]
     period, count = schedule.period_samples or samples_per_epoch, max(len(schedule.learning_rates), len(momenta))
     values = [(value_at(schedule.learning_rates, i, 1), value_at(momenta, i, 1)) for i in range(count)]
