@@ -7,8 +7,9 @@ import torch
 
 from convolve.transforms.affine import apply_affine, draw_affine
 from convolve.transforms.batch import augment, normalize
+from convolve.transforms.image_spec import Crop, Flip
 from convolve.transforms.shift import apply_shift, draw_shift
-from convolve.transforms.spec import Affine, Shift
+from convolve.transforms.spec import Affine, Pad, Shift
 
 
 @pytest.fixture
@@ -77,6 +78,14 @@ def test_augment_is_a_function_of_its_generator(images: torch.Tensor) -> None:
     one, again, other = (augment(images, transforms, np.random.default_rng(seed)) for seed in (3, 3, 4))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
+
+
+def test_a_part_of_a_batch_becomes_what_it_becomes_in_the_whole(images: torch.Tensor) -> None:
+    transforms = (Pad(2, 9), Crop("randomside", crop_width=9, crop_height=8), Flip(0.5), Shift(2), Affine())
+    whole = augment(images, transforms, np.random.default_rng(3))
+    for mine in (slice(0, 2), slice(2, len(images)), slice(1, 2)):
+        part = augment(images[mine], transforms, np.random.default_rng(3), len(images), mine)
+        torch.testing.assert_close(part, whole[mine], rtol=0, atol=1e-4)
 
 
 def test_normalize(images: torch.Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,28 +16,37 @@ from convolve.transforms.spec import Affine, Pad, Shift, Transform
 from convolve.transforms.windows import apply_mirrors, apply_pad, cut_windows, draw_mirrors, draw_windows
 
 
-def _shift(images_NCHW: torch.Tensor, spec: Shift, rng: np.random.Generator) -> torch.Tensor:
-    return apply_shift(images_NCHW, draw_shift(spec, len(images_NCHW), rng))
+@dataclass(frozen=True)
+class Drawn:
+    """Choices are drawn for a whole batch of `count` images; the images at hand are the part `mine` of it."""
+
+    rng: np.random.Generator
+    count: int
+    mine: slice
 
 
-def _affine(images_NCHW: torch.Tensor, spec: Affine, rng: np.random.Generator) -> torch.Tensor:
-    return apply_affine(images_NCHW, draw_affine(spec, len(images_NCHW), rng))
+def _shift(images_NCHW: torch.Tensor, spec: Shift, drawn: Drawn) -> torch.Tensor:
+    return apply_shift(images_NCHW, draw_shift(spec, drawn.count, drawn.rng)[drawn.mine])
 
 
-def _pad(images_NCHW: torch.Tensor, spec: Pad, _: np.random.Generator) -> torch.Tensor:
+def _affine(images_NCHW: torch.Tensor, spec: Affine, drawn: Drawn) -> torch.Tensor:
+    return apply_affine(images_NCHW, draw_affine(spec, drawn.count, drawn.rng)[drawn.mine])
+
+
+def _pad(images_NCHW: torch.Tensor, spec: Pad, _: Drawn) -> torch.Tensor:
     return apply_pad(images_NCHW, spec)
 
 
-def _crop(images_NCHW: torch.Tensor, spec: Crop, rng: np.random.Generator) -> torch.Tensor:
-    count, _, height, width = images_NCHW.shape
-    return cut_windows(images_NCHW, draw_windows(spec, count, height, width, rng))
+def _crop(images_NCHW: torch.Tensor, spec: Crop, drawn: Drawn) -> torch.Tensor:
+    height, width = images_NCHW.shape[2:]
+    return cut_windows(images_NCHW, draw_windows(spec, drawn.count, height, width, drawn.rng).part(drawn.mine))
 
 
-def _flip(images_NCHW: torch.Tensor, spec: Flip, rng: np.random.Generator) -> torch.Tensor:
-    return apply_mirrors(images_NCHW, draw_mirrors(spec, len(images_NCHW), rng))
+def _flip(images_NCHW: torch.Tensor, spec: Flip, drawn: Drawn) -> torch.Tensor:
+    return apply_mirrors(images_NCHW, draw_mirrors(spec, drawn.count, drawn.rng)[drawn.mine])
 
 
-# What can be done to a whole batch of images of one size: draw, then apply.
+# What can be done to a batch of images of one size: draw for all of them, then apply to those at hand.
 _BATCH_TRANSFORMS: dict[type[Transform], Callable[..., torch.Tensor]] = {
     Shift: _shift,
     Affine: _affine,
@@ -51,10 +61,20 @@ def fits_batches(spec: Transform) -> bool:
     return type(spec) in _BATCH_TRANSFORMS and not (isinstance(spec, Crop) and spec.varies)
 
 
-def augment(images_NCHW: torch.Tensor, transforms: Sequence[Transform], rng: np.random.Generator) -> torch.Tensor:
-    """Random `transforms`, each of which `fits_batches`, in order; all choices come from `rng`. Pixels in 0..255."""
+def augment(
+    images_NCHW: torch.Tensor,
+    transforms: Sequence[Transform],
+    rng: np.random.Generator,
+    count: int | None = None,
+    mine: slice = slice(None),
+) -> torch.Tensor:
+    """Random `transforms`, each of which `fits_batches`, in order; all choices come from `rng`. Pixels in 0..255.
+
+    The images may be the part `mine` of a batch of `count`: they become what they become in the whole one.
+    """
+    drawn = Drawn(rng, len(images_NCHW) if count is None else count, mine)
     for spec in transforms:
-        images_NCHW = _BATCH_TRANSFORMS[type(spec)](images_NCHW, spec, rng)
+        images_NCHW = _BATCH_TRANSFORMS[type(spec)](images_NCHW, spec, drawn)
     return images_NCHW
 
 

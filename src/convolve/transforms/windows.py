@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,10 @@ class Windows:
     mirrored_N: NDArray[np.bool_]
     width: int
     height: int
+
+    def part(self, mine: slice) -> Windows:
+        """The windows of some of the images."""
+        return replace(self, left_N=self.left_N[mine], top_N=self.top_N[mine], mirrored_N=self.mirrored_N[mine])
 
 
 def draw_windows(spec: Crop, count: int, height: int, width: int, rng: np.random.Generator) -> Windows:
