@@ -1,4 +1,4 @@
-"""Label files: names alone, or number TAB name; anything else is refused with its line."""
+"""Label files: names alone, or with their numbers on either side; anything else is refused with its line."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from convolve.formats.labels import read_labels
         ("cat\ndog", ("cat", "dog")),
         ("\ufeffcat\r\n grey dog \r\n", ("cat", "grey dog")),
         ("0\tn01440764\n1\tn01443537\n", ("n01440764", "n01443537")),
+        ("n01440764\t0\nn01443537\t1\n", ("n01440764", "n01443537")),
+        ("n01443537\t1\nn01440764\t0\n", ("n01440764", "n01443537")),
+        ("1\tcat\n0\tdog\n", ("dog", "cat")),
+        ("1\t0\n0\t1\n", ("1", "0")),
         ("crane\ncrane\n", ("crane", "crane")),
     ],
 )
@@ -31,7 +35,10 @@ def test_names_in_their_order(content: str, names: tuple[str, ...], tmp_path: Pa
         (b"", "names no class"),
         (b"cat\n\ndog\n", "line 2"),
         (b"cat\n1\tdog\n", "line 2"),
-        (b"0\tcat\n2\tdog\n", "line 2.*must be 1"),
+        (b"0\tcat\n2\tdog\n", r"line 2.*numbers 0\.\.1, each once.*'2'"),
+        (b"0\tcat\n0\tdog\n", "line 2.*each once"),
+        (b"cat\t0\ndog\tone\n", "line 2.*'one'"),
+        (b"0\tcat\t1\n", "line 1"),
         (b"0\tcat\n1\t\n", "line 2"),
         (b"caf\xe9\n", "UTF-8"),
     ],

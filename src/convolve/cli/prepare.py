@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +13,7 @@ from convolve.errors import UsageError, unknown_name
 
 
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="mnist or cifar10")],
+    dataset: Annotated[str, typer.Argument(help="mnist, cifar10 or ilsvrc2012")],
     out: Annotated[Path, typer.Option(help="Where to write CTF text, images, map files and labels.")],
     source: Annotated[
         Path | None,
@@ -20,19 +22,34 @@ def prepare(
             "cache folder, filled by download]"
         ),
     ] = None,
+    order_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of ilsvrc2012: number the classes as this classmappings.txt does, not by their WordNet IDs.",
+            metavar="FILE",
+        ),
+    ] = None,
 ) -> None:
     """Turn official files into what CNTK's examples read.
 
-    That is CTF text, images, map files, labels and, for CIFAR-10, the mean image.
+    That is CTF text, images, map files, labels and, for CIFAR-10, the mean image; for ILSVRC2012, maps of the images
+    where they lie.
 
     Example: convolve prepare mnist --source downloads/ --out data/mnist
     """
     from convolve.cli.progress import DownloadLines, stderr_console
     from convolve.prepare.cifar10 import prepare_cifar10
+    from convolve.prepare.ilsvrc2012 import prepare_ilsvrc2012
     from convolve.prepare.mnist import prepare_mnist
 
-    preparations = {"mnist": prepare_mnist, "cifar10": prepare_cifar10}
+    preparations: dict[str, Callable[[Path | None, Path, Any], Iterator[str]]] = {
+        "mnist": prepare_mnist,
+        "cifar10": prepare_cifar10,
+        "ilsvrc2012": partial(prepare_ilsvrc2012, order_from=order_from),
+    }
     if dataset not in preparations:
         raise UsageError(unknown_name("data set", dataset, preparations))
+    if order_from and dataset != "ilsvrc2012":
+        raise UsageError(f"--order-from is for ilsvrc2012; the classes of {dataset} have their numbers")
     for line in preparations[dataset](source, out, DownloadLines(stderr_console())):
         print(line)

@@ -6,6 +6,7 @@ Source: CNTK's ImageDeserializer.
 from __future__ import annotations
 
 import os
+import re
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from convolve.formats.map_lines import BadLine, check_key, open_lines, parse_lab
 # Legend: N images.
 
 MAX_LINE_BYTES = 1 << 16
+_HAS_NO_PLACE = re.compile(r"[\t\r\n]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,7 @@ def write_image_map(path: str | Path, images: Iterable[tuple[str, int]]) -> None
     """Write `path TAB label` lines, atomically. `UsageError` for a path that the format cannot hold."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         for name, label in images:
-            if not name or set(name) & set("\t\r\n"):
+            if not name or _HAS_NO_PLACE.search(name):
                 raise UsageError(f"{name!r} has no place in a map file: empty, or with a tab or line break; rename it")
             file.write(os.fsencode(name) + b"\t%d\n" % label)
 

@@ -1,6 +1,7 @@
-"""Label files: the names of the classes, one a line, in the order of their numbers.
+"""Label files: the names of the classes.
 
-A line is the name alone, or `number TAB name` as CNTK's readlabels.py writes it; all lines are of one kind.
+A line is the name alone, in the order of the numbers; or `number TAB name`, or `name TAB number`, in any order. CNTK's
+readlabels.py writes the number first, its README has it last; all lines of a file are of one kind.
 """
 
 from __future__ import annotations
@@ -25,20 +26,29 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
         lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise FormatError(path, f"byte {error.start}", "no text in UTF-8") from None
-    numbered = bool(lines) and "\t" in lines[0]
-    names = []
-    for number, line in enumerate(lines):
-        name = _numbered(path, number, line) if numbered else line.strip()
-        if not name or "\t" in name:
-            raise FormatError(path, f"line {number + 1}", f"a name, or number TAB name, is expected, not {line[:40]!r}")
-        names.append(name)
-    if not names:
+    columns = 2 if lines and "\t" in lines[0] else 1
+    rows = [tuple(cell.strip() for cell in line.split("\t")) for line in lines]
+    for line, row in enumerate(rows, 1):
+        if len(row) != columns or not all(row):
+            expected = "a name" if columns == 1 else "number TAB name, or name TAB number,"
+            raise FormatError(path, f"line {line}", f"{expected} is expected, not {lines[line - 1][:40]!r}")
+    if not rows:
         raise FormatError(path, "", "names no class")
-    return tuple(names)
+    return tuple(name for (name,) in rows) if columns == 1 else _numbered(path, rows)
 
 
-def _numbered(path: str | Path, number: int, line: str) -> str:
-    first, _, name = line.partition("\t")
-    if first.strip() != str(number):
-        raise FormatError(path, f"line {number + 1}", f"the class number must be {number}, it is {first[:40]!r}")
-    return name.strip()
+def _numbered(path: str | Path, rows: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """The names in the order of the numbers, which stand in the first column where that holds nothing else."""
+    number = 0 if all(_is_number(row[0]) for row in rows) else 1
+    names: dict[int, str] = {}
+    for line, row in enumerate(rows, 1):
+        text = row[number]
+        if not _is_number(text) or int(text) >= len(rows) or int(text) in names:
+            what = f"{len(rows)} classes must have the numbers 0..{len(rows) - 1}, each once; here stands {text[:40]!r}"
+            raise FormatError(path, f"line {line}", what)
+        names[int(text)] = row[1 - number]
+    return tuple(names[k] for k in range(len(rows)))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10

@@ -14,15 +14,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
 import numpy as np
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
 from numpy.typing import NDArray
 
 from convolve.atomic import replacing
 from convolve.errors import FormatError, MissingDataError
+from convolve.formats.safe_xml import parse_xml
 
 # Legend: H row, W column, C channel.
 
@@ -100,16 +99,7 @@ def _read(path: str | Path) -> Element:
         raise MissingDataError(f"{path}: no such file; name the XML file that holds the mean image or the colour axes")
     if file.stat().st_size > MAX_BYTES:
         raise FormatError(path, "", f"{file.stat().st_size} bytes; files of this kind have at most {MAX_BYTES}")
-    try:
-        root: Element = fromstring(file.read_bytes(), forbid_dtd=True)
-    except ParseError as error:
-        line, column = error.position
-        raise FormatError(path, f"line {line}, column {column + 1}", f"no well-formed XML ({error.msg})") from None
-    except (DefusedXmlException, ValueError, LookupError) as error:  # the last two: encodings that nobody knows
-        raise FormatError(path, "", f"XML of a kind that is not read ({error})") from None
-    if root.tag != "opencv_storage":
-        raise FormatError(path, "", f"the outermost element must be opencv_storage, it is {root.tag}")
-    return root
+    return parse_xml(path, file.read_bytes(), "opencv_storage")
 
 
 def _text(path: str | Path, parent: Element, name: str) -> str:

@@ -29,7 +29,7 @@ from convolve.data.cifar10 import (
 from convolve.data.download import Progress
 from convolve.data.table import Table
 from convolve.formats.mean_xml import write_mean_xml
-from convolve.prepare.output import Output, claimed, data_argument
+from convolve.prepare.output import Output, claimed, data_argument, origin_of
 
 # Legend: N samples, C channels (R, G, B), H rows, W columns.
 
@@ -40,7 +40,7 @@ FILES = (CTF_TRAIN, CTF_TEST, "train", "test", MAP_TRAIN, MAP_TEST, MEAN, "train
 def prepare_cifar10(source: Path | None, out: Path, progress: Progress | None = None) -> Iterator[str]:
     """Write CIFAR-10 from `source` (anything that `load_cifar10` reads) into `out`, as `prepare_mnist` does MNIST."""
     data = load_cifar10(data_argument(source), progress)
-    with claimed(out, "cifar10", data, FILES) as output:
+    with claimed(out, origin_of("cifar10", data), FILES) as output:
         yield output.labels(CLASS_NAMES)
         yield output.once(MEAN, lambda path: _write_mean(path, data.train))
         yield from _part(output, "train", CTF_TRAIN, data.train, PADDING)

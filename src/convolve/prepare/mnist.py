@@ -15,7 +15,7 @@ from pathlib import Path
 from convolve.data.download import Progress
 from convolve.data.mnist import CLASS_NAMES, CTF_TEST, CTF_TRAIN, load_mnist
 from convolve.data.table import Table
-from convolve.prepare.output import Output, claimed, data_argument
+from convolve.prepare.output import Output, claimed, data_argument, origin_of
 
 FILES = (CTF_TRAIN, CTF_TEST, "train", "test", "train_map.txt", "test_map.txt")
 
@@ -28,7 +28,7 @@ def prepare_mnist(source: Path | None, out: Path, progress: Progress | None = No
     where it cannot be written; each file is whole or absent even then.
     """
     data = load_mnist(data_argument(source), progress)
-    with claimed(out, "mnist", data, FILES) as output:
+    with claimed(out, origin_of("mnist", data), FILES) as output:
         yield output.labels(CLASS_NAMES)
         yield from _part(output, "train", CTF_TRAIN, data.train)
         yield from _part(output, "test", CTF_TEST, data.test)

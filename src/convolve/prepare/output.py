@@ -63,10 +63,10 @@ class Output:
 
 
 @contextmanager
-def claimed(out: Path, dataset: str, data: DataSet, names: Sequence[str]) -> Iterator[Output]:
-    """The folder `out`, for `data` alone: labels.txt and the files and folders `names`.
+def claimed(out: Path, origin: dict[str, str], names: Sequence[str]) -> Iterator[Output]:
+    """The folder `out`, for what comes from `origin` alone: labels.txt and the files and folders `names`.
 
-    Raises `UsageError` where one of these is there already, unless it was made from the same data, and `ConvolveError`
+    Raises `UsageError` where one of these is there already, unless it came from the same origin, and `ConvolveError`
     where something cannot be written.
     """
     out = out.expanduser().resolve()
@@ -74,10 +74,15 @@ def claimed(out: Path, dataset: str, data: DataSet, names: Sequence[str]) -> Ite
         raise UsageError(f"map files cannot hold a path with a tab or line break, {str(out)!r}; choose another --out")
     try:
         output = Output(out)
-        _claim(output, {"dataset": dataset, "data_fingerprint": data.fingerprint()}, names)
+        _claim(output, origin, names)
         yield output
     except OSError as error:
         raise cannot_write(out, error) from error
+
+
+def origin_of(dataset: str, data: DataSet) -> dict[str, str]:
+    """What `prepared.json` says of files that were made from `data`."""
+    return {"dataset": dataset, "data_fingerprint": data.fingerprint()}
 
 
 def data_argument(source: Path | None) -> str | None:

@@ -1,0 +1,250 @@
+"""ILSVRC2012 as the files that CNTK's AlexNet example reads, from the folders of the download; no image is copied.
+
+train_map.txt, val_map.txt    absolute path, TAB, class number; in the order of the names
+classmappings.txt             WordNet ID, TAB, class number
+labels.txt                    the name of class 0, 1, ...; one a line: WordNet ID, and its words if the data has them
+left_out.txt                  what was found and not taken: why, TAB, path; only where there is something
+prepared.json                 that all this is ours
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from convolve.atomic import replacing
+from convolve.data.download import Progress
+from convolve.data.image_files import ENDINGS
+from convolve.data.locate import locate
+from convolve.errors import DataError, FormatError, MissingDataError
+from convolve.formats.annotation import read_object_names
+from convolve.formats.image_map import write_image_map
+from convolve.formats.labels import read_labels
+from convolve.prepare.output import Output, claimed
+
+TRAIN_MAP, VAL_MAP, CLASS_MAPPINGS, LEFT_OUT = "train_map.txt", "val_map.txt", "classmappings.txt", "left_out.txt"
+SYNSETS = "LOC_synset_mapping.txt"  # as the download has it: WordNet ID, space, the words of the synset
+
+_LAYOUT = Path("Data", "CLS-LOC"), Path("Annotations", "CLS-LOC")
+_FOLDERS = ("", "ILSVRC", "ILSVRC2012")  # in which the download may lie inside the source
+_WORDNET_ID = re.compile(r"n[0-9]{8}")
+_ENDINGS = tuple(ENDINGS)
+_MOST_NAMED = 10  # in a line of the report; left_out.txt has all
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders: `train` with one for each class, `val` with images, `annotations` with an XML file for each of these."""
+
+    train: Path
+    val: Path
+    annotations: Path
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """The images of one class: the names of the files in `folder`, sorted."""
+
+    wordnet_id: str
+    folder: str
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What is not taken: for each reason the paths."""
+
+    paths: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, why: str, *paths: str) -> None:
+        self.paths.setdefault(why, []).extend(paths)
+
+    def report(self) -> Iterator[str]:
+        for why, paths in self.paths.items():
+            more = f" and {len(paths) - _MOST_NAMED:,} more" if len(paths) > _MOST_NAMED else ""
+            yield f"left out, {why}: {len(paths):,} ({', '.join(paths[:_MOST_NAMED])}{more})"
+
+
+def prepare_ilsvrc2012(
+    source: Path | None, out: Path, progress: Progress | None = None, order_from: Path | None = None
+) -> Iterator[str]:
+    """Write the maps of the download in the folder `source` into `out`; see `write_maps`. Nothing is downloaded."""
+    del progress
+    yield from write_maps(_places(source), out, order_from)
+
+
+def write_maps(places: Places, out: Path, order_from: Path | None = None) -> Iterator[str]:
+    """Write all files into `out`, and report in a line each; what is left out is reported with its number and names.
+
+    Classes are numbered in the order of their WordNet IDs, or as the class mappings in `order_from` have it, whichever
+    way round its columns stand. Files of an earlier preparation are written anew. Memory: 100 bytes an image.
+    Raises `DataError` where there are no training images, or classes that `order_from` does not know.
+    """
+    left_out = LeftOut()
+    folders = list(_class_folders(places.train, left_out))
+    wordnet_ids = _numbered(folders, order_from, left_out)
+    number_of = {wordnet_id: number for number, wordnet_id in enumerate(wordnet_ids)}
+    with claimed(out, {"dataset": "ilsvrc2012"}, (TRAIN_MAP, VAL_MAP, CLASS_MAPPINGS, LEFT_OUT)) as output:
+        yield output.labels(_class_names(wordnet_ids, places.train))
+        yield output.text(CLASS_MAPPINGS, "".join(f"{name}\t{number}\n" for name, number in number_of.items()))
+        yield _write_map(output, TRAIN_MAP, _training(folders, number_of), sum(len(part.names) for part in folders))
+        val = _validation(places, number_of, left_out)
+        if val:
+            yield _write_map(output, VAL_MAP, val, len(val))
+        else:
+            (output.folder / VAL_MAP).unlink(missing_ok=True)
+            yield f"{output.folder / VAL_MAP}: not written, no image of {places.val} has a label"
+        yield from left_out.report()
+        _write_left_out(output.folder / LEFT_OUT, left_out)
+
+
+def _places(source: Path | None) -> Places:
+    root = locate("ilsvrc2012", None if source is None else str(source))
+    data, annotations = _LAYOUT
+    for folder in (root / name for name in _FOLDERS):
+        if (folder / data / "train").is_dir():
+            return Places(folder / data / "train", folder / data / "val", folder / annotations / "val")
+    raise MissingDataError(
+        f"{root} has no {data / 'train'}; give --source the unpacked download of ILSVRC2012 (from image-net.org, or "
+        f"Kaggle's ImageNet Object Localization Challenge), with {data}/train, {data}/val and {annotations}/val"
+    )
+
+
+def _class_folders(train: Path, left_out: LeftOut) -> Iterator[ClassFolder]:
+    """The folders called by a WordNet ID, in the order of their names."""
+    for entry in _entries(train):
+        if not entry.is_dir():
+            left_out.add("no folder of a class", entry.path)
+        elif not _WORDNET_ID.fullmatch(entry.name):
+            left_out.add("a folder that is not called by a WordNet ID", entry.path)
+        else:
+            names = _images(entry.path, left_out)
+            if not names:
+                left_out.add("a class without images, which keeps its number", entry.path)
+            yield ClassFolder(entry.name, os.path.abspath(entry.path), names)  # noqa: PTH100  no links are followed
+
+
+def _images(folder: str | Path, left_out: LeftOut) -> list[str]:
+    """The names of the images in `folder`, sorted."""
+    names = []
+    for entry in _entries(folder):
+        if entry.name.lower().endswith(_ENDINGS) and entry.is_file():
+            names.append(entry.name)
+        else:
+            left_out.add("no image by its name", entry.path)
+    return names
+
+
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    """What is in `folder`, sorted by name. Listing tells files from folders; nothing is asked for each file."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        raise MissingDataError(f"{folder} does not exist; it should hold a folder for each class") from None
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
+
+
+def _numbered(folders: list[ClassFolder], order_from: Path | None, left_out: LeftOut) -> list[str]:
+    """The WordNet IDs in the order of their class numbers."""
+    found = [folder.wordnet_id for folder in folders]
+    if not any(folder.names for folder in folders):
+        raise DataError("no images for training: no folder of a class (n01440764, ...) holds one")
+    if order_from is None:
+        return found
+    known = [name.partition(" ")[0] for name in read_labels(order_from)]
+    unknown = [name for name in found if name not in known]
+    if unknown:
+        named = ", ".join(unknown[:_MOST_NAMED])
+        raise DataError(
+            f"{order_from} does not number {len(unknown)} of the classes ({named}); give the file of this data"
+        )
+    for name in known:
+        if name not in found:
+            left_out.add("a class without a folder, which keeps its number", name)
+    return known
+
+
+def _training(folders: list[ClassFolder], number_of: dict[str, int]) -> Iterator[tuple[str, int]]:
+    """(path, class number) of each training image."""
+    for part in folders:
+        number = number_of[part.wordnet_id]
+        yield from ((f"{part.folder}/{name}", number) for name in part.names)
+
+
+def _class_names(wordnet_ids: list[str], train: Path) -> list[str]:
+    """ "n01440764 tench, Tinca tinca" where the download's list of synsets lies above the training images."""
+    found = next((above / SYNSETS for above in train.absolute().parents if (above / SYNSETS).is_file()), None)
+    words = {line.partition(" ")[0]: line for line in read_labels(found)} if found else {}
+    return [words.get(wordnet_id, wordnet_id) for wordnet_id in wordnet_ids]
+
+
+def _validation(places: Places, number_of: dict[str, int], left_out: LeftOut) -> list[tuple[str, int]]:
+    """(path, class number) of each validation image that has a label."""
+    try:
+        names = _images(places.val, left_out)
+    except MissingDataError:
+        left_out.add("there is no folder of validation images", str(places.val))
+        return []
+    annotated = _annotated(places.annotations, left_out)
+    folder, labelled = os.path.abspath(places.val), []  # noqa: PTH100  no links are followed
+    for name in names:
+        path = f"{folder}/{name}"
+        annotation = annotated.pop(name.rpartition(".")[0], None)
+        number = _class_of(path, annotation, number_of, left_out)
+        if number is not None:
+            labelled.append((path, number))
+    if annotated:
+        left_out.add("an annotation without its image", *sorted(annotated.values()))
+    return labelled
+
+
+def _annotated(annotations: Path, left_out: LeftOut) -> dict[str, str]:
+    """Name of an image, without its ending -> path of its annotation."""
+    try:
+        entries = _entries(annotations)
+    except MissingDataError:
+        left_out.add("there is no folder of annotations", str(annotations))
+        return {}
+    other = [entry.path for entry in entries if not entry.name.endswith(".xml")]
+    if other:
+        left_out.add("no annotation by its name", *other)
+    return {entry.name.removesuffix(".xml"): entry.path for entry in entries if entry.name.endswith(".xml")}
+
+
+def _class_of(path: str, annotation: str | None, number_of: dict[str, int], left_out: LeftOut) -> int | None:
+    """The class number of the image `path`, None where its annotation does not give one."""
+    if annotation is None:
+        left_out.add("an image without annotation", path)
+        return None
+    try:
+        found = read_object_names(annotation)
+    except (FormatError, MissingDataError) as error:
+        left_out.add("an annotation that is damaged", str(error))
+        return None
+    if len(found) != 1:
+        why = "objects of different classes in one annotation" if found else "an annotation without an object"
+        left_out.add(why, f"{annotation}: {', '.join(found)}" if found else annotation)
+    elif found[0] not in number_of:
+        left_out.add("of a class that has no training images", path)
+    else:
+        return number_of[found[0]]
+    return None
+
+
+def _write_map(output: Output, name: str, images: Iterable[tuple[str, int]], count: int) -> str:
+    write_image_map(output.folder / name, images)
+    return f"{output.folder / name}: {count:,} images"
+
+
+def _write_left_out(path: Path, left_out: LeftOut) -> None:
+    if not left_out.paths:
+        path.unlink(missing_ok=True)
+        return
+    with replacing(path) as temporary:
+        lines = (f"{why}\t{name}\n" for why, names in left_out.paths.items() for name in names)
+        temporary.write_bytes(os.fsencode("".join(lines)))
