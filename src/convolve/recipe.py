@@ -110,6 +110,7 @@ class OptimizerSpec:
     epsilon: float = _field(1e-8, "of adam and adadelta")
     l1: float = _field(0.0, "weight of the L1 penalty per sample")
     l2: float = _field(0.0, "weight of the L2 penalty per sample: weight decay on the mean gradient, biases included")
+    penalize_batch_norm: bool = _field(True, "whether they act on batch normalization's scales and biases too")
     clip_per_sample: float = _field(0.0, "limit of the mean gradient; 0: none")
     clip_by: Literal["truncation", "norm"] = _field(
         "truncation", "truncation: each element; norm: each parameter's gradient"
@@ -149,14 +150,38 @@ class ScheduleSpec:
     period_samples: int = _field(0, "samples in a period; 0: one pass over the data")
     warmup_fraction: float = _field(0.0, "part of the training in which the rate rises")
     final_fraction: float = _field(0.0, "part of the peak rate at the end")
+    least_rate_per_sample: float = _field(0.0, "the training ends where the rate on the summed gradient is below this")
 
     def __post_init__(self) -> None:
         rates = self.learning_rates
         _require(bool(rates) and min(rates) >= 0, "schedule.learning_rates", "at least one value, none negative", rates)
-        for name in ("reference_batch_size", "period_samples"):
+        for name in ("reference_batch_size", "period_samples", "least_rate_per_sample"):
             _require(getattr(self, name) >= 0, f"schedule.{name}", "at least 0", getattr(self, name))
         for name in ("warmup_fraction", "final_fraction"):
             _require(0 <= getattr(self, name) <= 1, f"schedule.{name}", "in [0, 1]", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class AdjustSpec:
+    """How the last of the listed learning rates goes on by itself: CNTK's autoAdjustLR=adjustAfterEpoch.
+
+    At the end of each interval the mean of a figure is compared with that of the interval before.
+    """
+
+    every_epochs: int = _field(0, "epochs of an interval; 0: the rate does not adjust itself")
+    watches: Literal["train_loss", "train_error", "held_out_loss", "held_out_error"] = _field(
+        "train_loss", "the figure; held_out: on the validation split, else on the test set"
+    )
+    lower_below: float = _field(0.0, "the rate falls where the figure improved by no more than this part of it")
+    lower_by: float = _field(0.618, "its factor then")
+    raise_above: float | None = _field(None, "the rate rises where it improved by more than this part; none: never")
+    raise_by: float = _field(1.382, "its factor then")
+    goes_back: bool = _field(True, "where the figure got worse, the interval is undone and trained again")
+
+    def __post_init__(self) -> None:
+        _require(self.every_epochs >= 0, "adjust.every_epochs", "at least 0", self.every_epochs)
+        for name in ("lower_by", "raise_by"):
+            _require(getattr(self, name) > 0, f"adjust.{name}", "above 0", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -212,6 +237,7 @@ class Recipe:
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     run: RunSpec = field(default_factory=RunSpec)
+    adjust: AdjustSpec = field(default_factory=AdjustSpec)
     published_error: float | None = _field(None, "the error that the recipe's source reports, as a fraction")
 
     def __post_init__(self) -> None:
@@ -221,6 +247,8 @@ class Recipe:
             raise UsageError(
                 "run.early_stopping_epochs needs run.keep=best and a data.validation_fraction, for example 0.1"
             )
+        if self.adjust.every_epochs and (self.schedule.kind != "steps" or self.schedule.period_samples):
+            raise UsageError("adjust.every_epochs needs schedule.kind=steps and schedule.period_samples=0")
         if self.data.hard_fraction < 1 and (self.run.epoch_samples or self.run.global_batch_sizes):
             raise UsageError("data.hard_fraction needs epochs of one pass and one run.global_batch_size; leave one out")
 

@@ -197,3 +197,16 @@ def test_cuda_agrees_with_cpu(case: str) -> None:
             optimizer.zero_grad()
     for a, b in zip(here.parameters, there.parameters, strict=True):
         torch.testing.assert_close(a, b.cpu(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("penalty", ["l1", "l2"])
+def test_penalties_leave_free_parameters_alone(penalty: str) -> None:
+    """Without a gradient, a free parameter stays where it is; the other one shrinks."""
+    bound, free = (nn.Parameter(torch.full((2,), 2.0)) for _ in range(2))
+    spec = replace(SGD, **{penalty: 0.1})
+    optimizer = Optimizer(spec, [bound, free], free=[free])
+    for parameter in (bound, free):
+        parameter.grad = torch.zeros(2)
+    optimizer.step(StepSize(rate=0.5, rate_per_sample=0.5, momentum=0.0, variance_momentum=0.0), 1)
+    assert free.tolist() == [2.0, 2.0]
+    assert bound.tolist() == pytest.approx([2 - 0.5 * 0.1 * (2 if penalty == "l2" else 1)] * 2)

@@ -13,7 +13,8 @@ N is folded into the scalars.
     adam           s = q*s + (1-q)*g^2;  m = beta*m + u*g;  w -= e*m*sqrt(1-q^t)/(1-beta^t) / (sqrt(s)+eps)
     fsadagrad      s = q*s + (1-q)*g^2;  c = q*c + (1-q)*N;  m = beta*m + u*g*min(sqrt(c/s), 10);  w -= e*m
 
-Before it, g is clipped, then l2*N*w is added; after it, w is soft-thresholded by e*l1*N. A rate of 0 skips all of it.
+Before it, g is clipped, then l2*N*w is added; after it, w is soft-thresholded by e*l1*N, both for weights that are
+penalized. A rate of 0 skips all of it.
 
 The torch._foreach_ functions take whole lists of tensors: an update is a handful of Python calls, however many
 parameters there are. torch.optim is itself written with them and they have kept their form since torch 1.9.
@@ -22,7 +23,7 @@ parameters there are. torch.optim is itself written with them and they have kept
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -130,13 +131,21 @@ class Optimizer:
     """Updates `parameters` in place as the learner `spec.name` of CNTK would.
 
     Build it when the parameters have their final device, type and memory format: its state follows theirs.
+    `free` are those that no penalty acts on.
     """
 
-    def __init__(self, spec: OptimizerSpec, parameters: Sequence[torch.nn.Parameter]) -> None:
+    def __init__(
+        self,
+        spec: OptimizerSpec,
+        parameters: Sequence[torch.nn.Parameter],
+        free: Collection[torch.nn.Parameter] = (),
+    ) -> None:
         if spec.name not in LEARNERS:
             raise UsageError(f"optimizer.name: {unknown_name('optimizer', spec.name, LEARNERS)}")
         self.spec = spec
         self._weights: list[Tensor] = list(parameters)
+        unpenalized = {id(parameter) for parameter in free}
+        self._penalized = [i for i, parameter in enumerate(parameters) if id(parameter) not in unpenalized]
         self._slots = {name: [torch.zeros_like(w) for w in parameters] for name in LEARNERS[spec.name].slots}
         self._updates = 0
         self._samples_smoothed = 0.0
@@ -149,15 +158,16 @@ class Optimizer:
         spec, weights, gradients = self.spec, self._weights, self.gradients()
         if spec.clip_per_sample:
             _clip(gradients, spec)
+        penalized = [weights[i] for i in self._penalized]
         if spec.l2:
-            torch._foreach_add_(gradients, weights, alpha=spec.l2)
+            torch._foreach_add_([gradients[i] for i in self._penalized], penalized, alpha=spec.l2)
         q = size.variance_momentum
         self._updates += 1
         self._samples_smoothed = q * self._samples_smoothed + (1 - q) * batch_size
         step = _Step(weights, gradients, batch_size, size, spec, self._updates, self._samples_smoothed)
         LEARNERS[spec.name].update(step, *self._slots.values())
         if spec.l1:
-            _soft_threshold(weights, size.rate * spec.l1)
+            _soft_threshold(penalized, size.rate * spec.l1)
 
     def gradients(self) -> list[Tensor]:
         """`.grad` of every parameter, in their order."""
