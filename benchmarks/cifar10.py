@@ -63,7 +63,7 @@ def our_step(network: str, precision: str) -> Callable[[], object]:
     state = loop.state
     state.module.train()
     return lambda: train_step(
-        state.module, state.optimizer, state.loss_scale, images_NCHW, labels_N, size, loop.settings
+        loop.exchange, state.optimizer, state.loss_scale, images_NCHW, labels_N, size, loop.settings, BATCH_SIZE
     )
 
 

@@ -18,13 +18,14 @@ from torch.nn import functional as F
 from convolve.atomic import replacing
 from convolve.data.own import OwnSet
 from convolve.data.table import DataSet
+from convolve.distributed.exchange import exchange_for
 from convolve.environment import hardware, usable_cores, versions
 from convolve.errors import ModelError, ResumeRefusedError, UsageError
 from convolve.feed import Feed, open_feed
 from convolve.importers.graph import Graph
 from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
-from convolve.recipe import Recipe, differences, from_mapping, to_mapping
+from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, to_mapping
 from convolve.training.average import WeightAverage
 from convolve.training.certainty import reliability
 from convolve.training.evaluate import Evaluation
@@ -37,6 +38,7 @@ from convolve.training.precision import LossScale, Precision, choose_precision
 from convolve.training.run_folder import RunFolder
 from convolve.training.state import TrainingState
 from convolve.training.step import StepSettings
+from convolve.training.workers import ALONE, Workers
 from convolve.transforms.preprocess import Preprocess
 
 Progress = Callable[[str, dict[str, Any]], None]
@@ -59,7 +61,8 @@ class Assembly:
         for warning in self.loop.resume():
             progress("warning", {"message": warning})
         step = self.loop.state.position.step
-        self.loop.folder.log("resume" if step else "start", step=step)
+        if not self.loop.workers.rank:
+            self.loop.folder.log("resume" if step else "start", step=step)
         progress("start", self.start | {"step": step, "samples_seen": self.loop.state.position.samples_seen})
 
     def save(self, evaluation: Evaluation) -> None:
@@ -106,7 +109,10 @@ class Assembly:
         return torch.cat(pictures).permute(0, 2, 3, 1).contiguous()
 
     def result(self, evaluation: Evaluation, total_seconds: float) -> dict[str, Any]:
-        """result.json. `train_seconds` leaves out evaluation and checkpoints; `total_seconds` is this process's."""
+        """result.json. `train_seconds` leaves out evaluation and checkpoints; `total_seconds` is this process's.
+
+        `bytes_sent` is what worker 0 sent to the others in gradients or weights.
+        """
         recipe, at = self.loop.recipe, self.loop.state.position
         return {
             "recipe": recipe.name,
@@ -119,37 +125,45 @@ class Assembly:
             "total_seconds": total_seconds,
             "images_per_second": at.samples_seen / at.train_seconds,
             "data_wait_fraction": at.wait_seconds / at.train_seconds,
-            "world_size": 1,
+            "world_size": self.loop.workers.size,
+            "bytes_sent": self.loop.exchange.bytes_sent,
             "seed": recipe.run.seed,
         } | {name: self.start[name] for name in _RESULT_FROM_START}
 
 
 def assemble(
-    recipe: Recipe, dataset: DataSet | OwnSet, folder: RunFolder, from_model: str | Path | None, progress: Progress
+    recipe: Recipe,
+    dataset: DataSet | OwnSet,
+    folder: RunFolder,
+    from_model: str | Path | None,
+    progress: Progress,
+    workers: Workers = ALONE,
 ) -> Assembly:
-    """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run."""
+    """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run.
+
+    Of several `workers` the first decides for all, and writes.
+    """
     run = recipe.run
     resumes = folder.resumes
+    threads = run.threads or workers.threads or usable_cores()
     given = _given(recipe, dataset, folder, from_model)
     imported = given.architecture if given and isinstance(given.architecture, Graph) else None
-    feed = open_feed(recipe, dataset, given.preprocess if given and imported else None)
+    batches_at_once = workers.size if recipe.distributed.block_samples else 1
+    feed = open_feed(recipe, dataset, threads, given.preprocess if given and imported else None, batches_at_once)
     network = given if given and imported else _network(recipe, dataset, feed.preprocess, given, from_model)
     module, batches = network.module, feed.batches
-    to_channels_last(module.to(_device(run.device)))
-    start = _start(recipe, dataset, folder, from_model, module, feed)
+    device = _device(run.device, workers)
+    to_channels_last(module.to(device))
+    start = _start(recipe, dataset, folder, from_model, module, feed, threads, workers)
     own_dropout = imported is not None and _has_rates(imported)
     if imported:
         for message in _not_used(imported, str(from_model), own_dropout):
             progress("warning", {"message": message})
-        if not resumes:
+        if not resumes and not workers.rank:
             network.save(folder.path / "from")
-    settings = StepSettings(
-        torch.device(start["device"]),
-        Precision(start["precision"], start["precision_reason"]),
-        run.label_smoothing,
-        run.accumulation_steps,
-    )
-    torch.manual_seed(run.seed)  # for dropout; the data has generators of its own
+    precision = Precision(start["precision"], start["precision_reason"])
+    settings = StepSettings(device, precision, run.label_smoothing, run.accumulation_steps)
+    torch.manual_seed(run.seed + workers.rank)  # for dropout; the data has generators of its own
     optimizer = Optimizer(recipe.optimizer, [p for p in module.parameters() if p.requires_grad])
     average = WeightAverage(module, run.average_epochs * batches.samples) if run.average_epochs else None
     hardness = Hardness(batches.samples, settings.device) if recipe.data.hard_fraction < 1 else None
@@ -157,11 +171,12 @@ def assemble(
     model = replace(network, module=state.evaluated)
 
     def evaluation_batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return model.batches(feed.held_out)
+        return model.batches(feed.held_out, workers=workers)
 
     loop = Loop(
-        recipe, state, batches, evaluation_batches, feed.held_out_name, settings, folder, progress, not own_dropout
-    )
+        recipe, state, batches, evaluation_batches, feed.held_out_name, settings, folder, progress, workers,
+        exchange_for(recipe.distributed, state, workers), not own_dropout,
+    )  # fmt: skip
     return Assembly(loop, model, feed, start)
 
 
@@ -239,8 +254,13 @@ def _start(
     from_model: str | Path | None,
     module: nn.Module,
     feed: Feed,
+    threads: int,
+    workers: Workers,
 ) -> dict[str, Any]:
-    """start.json: what the unfinished run decided, if this is the same run; else the decisions of now, written down."""
+    """start.json: what the unfinished run decided, if this is the same run; else the decisions of now, written down.
+
+    The threads may be others when a run goes on with another number of workers.
+    """
     device = next(module.parameters()).device
     mean_CHW = feed.preprocess.mean_image_CHW
     given = {
@@ -248,25 +268,38 @@ def _start(
         "data_fingerprint": dataset.fingerprint(),
         "mean_image_sha256": None if mean_CHW is None else sha256(mean_CHW.tobytes()).hexdigest(),
     }  # fmt: skip
-    if folder.resumes:
-        start: dict[str, Any] = folder.read("start.json")
-        _refuse_changes(folder, recipe, start, given)
-        _prepare_torch(start["threads"])
-        return start
-    threads = recipe.run.threads or usable_cores()
+    _require_same(recipe, given, workers)
+    resumed: dict[str, Any] = {}
+    if folder.resumes and not workers.rank:
+        resumed = folder.read("start.json")
+        _refuse_changes(folder, recipe, resumed, given)
+        if resumed.get("workers", 1) == workers.size:
+            threads = resumed["threads"]
     _prepare_torch(threads)
-    images_NCHW, _ = next(feed.batches.epoch(0))
-    precision = choose_precision(recipe.run.precision, module, images_NCHW.to(device), device)
     start = given | {
-        "recipe": recipe.name, "precision": precision.name, "precision_reason": precision.reason,
-        "threads": threads, "data": dataset.source,
+        "recipe": recipe.name, "threads": threads, "workers": workers.size, "data": dataset.source,
         "train_samples": len(feed.batches.table), "test_samples": len(dataset.test),
         "parameters": sum(p.numel() for p in module.parameters()), "versions": versions(), "hardware": hardware(),
     }  # fmt: skip
-    folder.clear()
-    folder.write("recipe.json", to_mapping(recipe))
-    folder.write("start.json", start)
-    return start
+    if resumed:
+        start = resumed | {"threads": threads, "workers": workers.size}
+    elif not workers.rank:
+        images_NCHW, _ = next(feed.batches.epoch(0, share=lambda count: workers.share(count).part))
+        precision = choose_precision(recipe.run.precision, module, images_NCHW.to(device), device)
+        start |= {"precision": precision.name, "precision_reason": precision.reason}
+        folder.clear()
+        folder.write("recipe.json", to_mapping(recipe))
+        folder.write("start.json", start)
+    return workers.hand_out(start)
+
+
+def _require_same(recipe: Recipe, given: dict[str, Any], workers: Workers) -> None:
+    """All workers must be about to train the same network on the same data."""
+    found = versions()
+    same = {f"the version of {name}": found[name] for name in ("convolve", "torch")}
+    same |= {path: repr(value) for path, value in leaf_paths(recipe).items()}
+    same |= {"--from": str(given["from_model"]), "the data's fingerprint": given["data_fingerprint"]}
+    workers.require_same(same | {"the mean image's fingerprint": str(given["mean_image_sha256"])})
 
 
 def _prepare_torch(threads: int) -> None:
@@ -290,9 +323,9 @@ def _refuse_changes(folder: RunFolder, recipe: Recipe, start: dict[str, Any], gi
         )
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str, workers: Workers) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
         raise UsageError(f"run.device must be auto, cpu, cuda or cuda:<number>, got {name!r}")
@@ -300,4 +333,12 @@ def _device(name: str) -> torch.device:
         raise UsageError(
             f"run.device={name}: PyTorch sees {torch.cuda.device_count()} CUDA devices; see `convolve doctor`"
         )
-    return torch.device(name)
+    if kind == "cpu" or workers.size == 1:
+        return torch.device(name)
+    if index or workers.local_rank >= torch.cuda.device_count():
+        raise UsageError(
+            f"each worker takes a GPU of its own, this one number {workers.local_rank} of {torch.cuda.device_count()} "
+            f"on this host, run.device={name}; say cuda or cpu, or start fewer workers"
+        )
+    torch.cuda.set_device(workers.local_rank)
+    return torch.device("cuda", workers.local_rank)

@@ -14,7 +14,6 @@ from convolve.data.pictures import Pictures, Samples
 from convolve.data.resident import Batches, split
 from convolve.data.streaming import THREADS, Streamed
 from convolve.data.table import DataSet, Table
-from convolve.environment import usable_cores
 from convolve.errors import DataError, UsageError
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.recipe import DataSpec, Recipe
@@ -37,8 +36,17 @@ class Feed:
     test: Samples
 
 
-def open_feed(recipe: Recipe, dataset: DataSet | OwnSet, imported: Preprocess | None = None) -> Feed:
-    """Everything that a training reads. An `imported` network has its own preprocessing."""
+def open_feed(
+    recipe: Recipe,
+    dataset: DataSet | OwnSet,
+    threads: int,
+    imported: Preprocess | None = None,
+    batches_at_once: int = 1,
+) -> Feed:
+    """Everything that a training reads, with so many `threads`. An `imported` network has its own preprocessing.
+
+    `batches_at_once`: how many of the recipe's batches are one here, since so many workers take one each.
+    """
     spec, run = recipe.data, recipe.run
     want = imported or _geometry(spec, dataset.shape_CHW)
     train: Pictures = dataset.train
@@ -47,11 +55,12 @@ def open_feed(recipe: Recipe, dataset: DataSet | OwnSet, imported: Preprocess | 
     if spec.validation_fraction:
         train, rest = split(dataset.train, spec.validation_fraction, run.seed)
         held_out, name = resident(fitted(rest, want), want.shape_CHW), "validation"
-    samples, transforms = _training_samples(recipe, train, want)
+    samples, transforms = _training_samples(recipe, train, want, threads)
     if not imported and spec.mean_image:
         want = replace(want, mean=0.0, mean_image_CHW=_mean(spec, train, samples, want))
+    sizes = run.global_batch_sizes or (run.global_batch_size,)
     batches = Batches(
-        samples, tuple(map(int, run.global_batch_sizes)) or (run.global_batch_size,), spec.order, transforms,
+        samples, tuple(int(size) * batches_at_once for size in sizes), spec.order, transforms,
         mean_of(want), want.scale, run.seed, want.channel_order == "bgr", spec.hard_fraction, run.epoch_samples,
     )  # fmt: skip
     return Feed(want, batches, held_out, name, test)
@@ -70,7 +79,9 @@ def _geometry(spec: DataSpec, shape_CHW: tuple[int, int, int]) -> Preprocess:
     )  # fmt: skip
 
 
-def _training_samples(recipe: Recipe, train: Pictures, want: Preprocess) -> tuple[Samples, Sequence[Transform]]:
+def _training_samples(
+    recipe: Recipe, train: Pictures, want: Preprocess, threads: int
+) -> tuple[Samples, Sequence[Transform]]:
     """The training images as the batches are cut from them, and what is then done to whole batches."""
     spec = recipe.data
     alone, together = split_chain(spec.train_transforms)
@@ -83,8 +94,9 @@ def _training_samples(recipe: Recipe, train: Pictures, want: Preprocess) -> tupl
             image_HWC = fit_size(image_HWC, want)
         return planes(transform_image(image_HWC, alone, rng), want.channels)[None]
 
-    threads = max(THREADS, recipe.run.threads or usable_cores())
-    samples: Samples = Streamed(train, prepare, grey=want.channels == 1, seed=recipe.run.seed, threads=threads)
+    samples: Samples = Streamed(
+        train, prepare, grey=want.channels == 1, seed=recipe.run.seed, threads=max(THREADS, threads)
+    )
     if not alone:
         size = train.size if as_found and train.size else (want.height, want.width)
         samples = resident(samples, (want.channels, *size))

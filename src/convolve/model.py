@@ -31,6 +31,7 @@ from convolve.model_folder import Architecture, find_folder, read_model, write_m
 from convolve.models.tapped import Tapped
 from convolve.opening import Asked, class_names, is_foreign, read_foreign, with_asked
 from convolve.training.evaluate import Evaluation, evaluate
+from convolve.training.workers import ALONE, Workers, part
 from convolve.transforms.batch import mean_of, normalize
 from convolve.transforms.preprocess import ChannelOrder, Preprocess, fit_image
 
@@ -83,15 +84,17 @@ class Model:
         """`pictures` of any size as this model takes them, each in so many `views`; see `transforms.views`."""
         return fitted(pictures, self.preprocess, views)
 
-    def batches(self, samples: Samples, views: int = 1) -> Iterator[Batch]:
-        """`samples` in order, in batches as the network sees them."""
-        want, mean = self.preprocess, mean_of(self.preprocess)
-        for images_NCHW, labels_N in samples.batches(np.arange(len(samples)), max(1, self.batch_size // views)):
+    def batches(self, samples: Samples, views: int = 1, workers: Workers = ALONE) -> Iterator[Batch]:
+        """`samples` in order, in batches as the network sees them; of several `workers`, this one's part of them."""
+        want, mean, size = self.preprocess, mean_of(self.preprocess), max(1, self.batch_size // views)
+        mine = part(-(-len(samples) // size), workers.rank, workers.size)
+        numbers_N = np.arange(len(samples))[mine.start * size : mine.stop * size]
+        for images_NCHW, labels_N in samples.batches(numbers_N, size):
             yield normalize(images_NCHW, mean, want.scale, want.channel_order == "bgr"), labels_N
 
-    def evaluate(self, samples: Samples, views: int = 1) -> Evaluation:
+    def evaluate(self, samples: Samples, views: int = 1, workers: Workers = ALONE) -> Evaluation:
         """Every one of `samples`, exactly once, in fp32; `views` as they were `fitted`, whose answers are averaged."""
-        return evaluate(self.module, self.batches(samples, views), self._device, views)
+        return evaluate(self.module, self.batches(samples, views, workers), self._device, views, workers)
 
     def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
         """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names."""

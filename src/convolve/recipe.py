@@ -227,6 +227,47 @@ class RunSpec:
         return int(sizes[min(epoch, len(sizes) - 1)])
 
 
+GRADIENT_BITS = (32, 16, 8, 4, 2, 1)
+
+
+@dataclass(frozen=True)
+class DistributedSpec:
+    """How several workers train one network; one process alone takes no notice of it.
+
+    With "gradients" they are one worker in all but speed. Else each takes steps of its own, on batches of the
+    recipe's size, and the networks meet after each block; see `distributed/block_momentum.py`.
+    """
+
+    method: Literal["gradients", "block_momentum", "model_averaging"] = _field(
+        "gradients", "gradients: added up in each step; else workers train apart, and meet after each block"
+    )
+    quantization_bits: int = _field(
+        32, "of a gradient's element on the wire: 32, 16, or 8, 4, 2, 1 as CNTK's 1-bit SGD"
+    )
+    after_samples: int = _field(0, "samples at the start in which gradients are added up in full")
+    block_samples: int = _field(0, "samples of all workers together between two meetings")
+    block_momentum_time_constant: float | None = _field(None, "in samples; 0: no momentum; none: 1 - 1/workers a block")
+    block_learning_rate: float = _field(1.0, "1: the model moves as far as the steps of all workers together")
+    nesterov: bool = _field(True, "of block momentum")
+
+    def __post_init__(self) -> None:
+        bits, known = self.quantization_bits, ", ".join(map(str, GRADIENT_BITS))
+        _require(bits in GRADIENT_BITS, "distributed.quantization_bits", f"one of {known}", bits)
+        for name in ("after_samples", "block_samples"):
+            _require(getattr(self, name) >= 0, f"distributed.{name}", "at least 0", getattr(self, name))
+        constant, rate = self.block_momentum_time_constant, self.block_learning_rate
+        _require(constant is None or constant >= 0, "distributed.block_momentum_time_constant", "at least 0", constant)
+        _require(rate > 0, "distributed.block_learning_rate", "above 0", rate)
+        if (self.method == "gradients") == bool(self.block_samples):
+            raise UsageError(
+                "distributed.block_samples and distributed.method=block_momentum (or model_averaging) need each other"
+            )
+        if self.block_samples and bits != 32:
+            raise UsageError(f"distributed.quantization_bits is for method=gradients, not {self.method}; leave it out")
+        if self.method == "model_averaging" and (constant, rate, self.nesterov) != (None, 1.0, True):
+            raise UsageError("the settings of block momentum are not for distributed.method=model_averaging")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A whole training."""
@@ -237,6 +278,7 @@ class Recipe:
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     run: RunSpec = field(default_factory=RunSpec)
+    distributed: DistributedSpec = field(default_factory=DistributedSpec)
     adjust: AdjustSpec = field(default_factory=AdjustSpec)
     published_error: float | None = _field(None, "the error that the recipe's source reports, as a fraction")
 
@@ -247,6 +289,8 @@ class Recipe:
             raise UsageError(
                 "run.early_stopping_epochs needs run.keep=best and a data.validation_fraction, for example 0.1"
             )
+        if self.distributed.block_samples and self.run.average_epochs:
+            raise UsageError("run.average_epochs is of one network; leave it out with distributed.block_samples")
         if self.adjust.every_epochs and (self.schedule.kind != "steps" or self.schedule.period_samples):
             raise UsageError("adjust.every_epochs needs schedule.kind=steps and schedule.period_samples=0")
         if self.data.hard_fraction < 1 and (self.run.epoch_samples or self.run.global_batch_sizes):

@@ -9,27 +9,38 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from convolve.assemble import assemble
+from convolve.assemble import Assembly, assemble
 from convolve.data.own import OwnSet
 from convolve.data.sources import fake_data, open_data
 from convolve.data.table import DataSet
-from convolve.errors import InterruptedTraining
+from convolve.distributed.workers import all_workers, naming_lost_workers
+from convolve.errors import ConvolveError, InterruptedTraining
 from convolve.feed import took
 from convolve.model import Model, load
 from convolve.recipe import Recipe, with_values
 from convolve.recipes import load_recipe
+from convolve.training.evaluate import Evaluation
 from convolve.training.run_folder import RunFolder
+from convolve.training.workers import Workers
 
 # Hears of every event of metrics.jsonl, of each step in between ("step"), and of what a user should read ("note",
 # "warning").
 Progress = Callable[[str, dict[str, Any]], None]
 
 
+def _silent(event: str, values: dict[str, Any]) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Run:
-    """A finished training: `folder.path` holds everything, `result` the figures of result.json, `model` the network."""
+    """A finished training: `folder.path` holds everything, `result` the figures of result.json, `model` the network.
+
+    `rank`: of several workers that trained, the one that this process is; the first one prints and writes.
+    """
 
     folder: RunFolder
+    rank: int = 0
 
     @property
     def result(self) -> dict[str, Any]:
@@ -49,7 +60,8 @@ def train(
     restart: bool = False,
     from_model: str | Path | None = None,
     use_fake_data: bool = False,
-    progress: Progress = lambda event, values: None,
+    progress: Progress = _silent,
+    workers: Workers | None = None,
     **overrides: Any,
 ) -> Run:
     """Train `recipe` (a name, a file or a value) and return the finished run.
@@ -58,38 +70,63 @@ def train(
     folder, by default runs/<recipe>: an unfinished run there goes on to the same bits, a finished one is refused unless
     `restart`.
     `from_model` supplies the initial weights; an imported network, such as a CNTK file, is trained itself.
+    `workers` are those that a launcher such as mpiexec has started; the first alone writes and hears of `progress`.
     `overrides` are fields of `RunSpec`: epochs=5, seed=1, precision="fp32".
     """
     began = time.perf_counter()
     recipe = resolve(recipe, {f"run.{name}": value for name, value in overrides.items()})
-    folder = RunFolder.claim(Path(out or f"runs/{recipe.name}"), restart)
-    dataset = fake_data(recipe.data.name) if use_fake_data else _open(recipe.data.name, data, progress)
-    if isinstance(dataset, OwnSet):
-        recipe = replace(recipe, published_error=None)  # of other images
-    parts = assemble(recipe, dataset, folder, from_model, progress)
-    if isinstance(dataset, OwnSet):
-        progress("note", {"message": took(parts.feed, dataset)})
+    workers = workers or all_workers()
+    is_first, path = not workers.rank, Path(out or f"runs/{recipe.name}")
+    with naming_lost_workers():
+        folder = RunFolder.claim(path, restart) if is_first else RunFolder(path, restart)
+        if not is_first:
+            progress = _silent
+        dataset = fake_data(recipe.data.name) if use_fake_data else _open(recipe.data.name, data, progress, workers)
+        if isinstance(dataset, OwnSet):
+            recipe = replace(recipe, published_error=None)  # of other images
+        parts = assemble(recipe, dataset, folder, from_model, progress, workers)
+        if isinstance(dataset, OwnSet):
+            progress("note", {"message": took(parts.feed, dataset)})
+        evaluation = _train(parts, restart, progress)
+        if is_first:
+            parts.save(evaluation)
+            folder.log("end", test_error=evaluation.error)
+            folder.write("result.json", parts.result(evaluation, time.perf_counter() - began))
+        workers.barrier()
+    return Run(folder, workers.rank)
+
+
+def _train(parts: Assembly, restart: bool, progress: Progress) -> Evaluation:
     try:
         parts.begin(progress)
         parts.loop.train()
-        evaluation = parts.model.evaluate(parts.feed.test)
-        parts.save(evaluation)
+        return parts.model.evaluate(parts.feed.test, workers=parts.loop.workers)
     except KeyboardInterrupt:
         again = "the same command again" + (", but without --restart" if restart else "")
-        raise InterruptedTraining(f"interrupted; {folder.path} can be resumed: give {again}") from None
-    folder.log("end", test_error=evaluation.error)
-    folder.write("result.json", parts.result(evaluation, time.perf_counter() - began))
-    return Run(folder)
+        path = parts.loop.folder.path
+        raise InterruptedTraining(f"interrupted; {path} can be resumed: give {again}") from None
 
 
-def _open(name: str, where: str | DataSet | OwnSet | None, progress: Progress) -> DataSet | OwnSet:
+def _open(name: str, where: str | DataSet | OwnSet | None, progress: Progress, workers: Workers) -> DataSet | OwnSet:
+    """The data. One worker on each host comes first, since it may have to download it."""
     if isinstance(where, DataSet | OwnSet):
         return where
 
     def downloading(file: str, done_bytes: int, size_bytes: int) -> None:
         progress("download", {"file": file, "done_bytes": done_bytes, "size_bytes": size_bytes})
 
-    return open_data(name, where, downloading)
+    found: DataSet | OwnSet | ConvolveError | None = None
+    for comes_first in (True, False):
+        if comes_first == (workers.local_rank == 0):
+            try:
+                found = open_data(name, where, downloading)
+            except ConvolveError as error:
+                found = error
+        workers.barrier()
+    if isinstance(found, ConvolveError):
+        raise found
+    assert found is not None  # each had its turn
+    return found
 
 
 def resolve(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:

@@ -29,7 +29,7 @@ def test_each_epoch_has_every_sample_once_and_its_own_order() -> None:
     assert all(sorted(order) == list(range(50)) for order in orders)
     assert orders[0] != orders[1] != orders[2] != list(range(50))
     assert [len(labels) for _, labels in batches().epoch(0)] == [8] * 6 + [2]
-    assert (batches().count(0), batches().samples) == (7, 50)
+    assert (batches().sizes(0), batches().samples) == ([8] * 6 + [2], 50)
 
 
 def test_images_go_with_their_labels_and_are_normalized() -> None:
@@ -43,7 +43,7 @@ def test_images_go_with_their_labels_and_are_normalized() -> None:
 def test_an_epoch_goes_on_anywhere(order: str, epoch_samples: int) -> None:
     source = replace(batches(order, transforms=(Shift(2),)), epoch_samples=epoch_samples)
     whole = list(source.epoch(2))
-    for first in range(source.count(2)):
+    for first in range(len(source.sizes(2))):
         rest = list(source.epoch(2, first))
         assert len(rest) == len(whole) - first
         for (images, labels), (same_images, same_labels) in zip(rest, whole[first:], strict=True):
@@ -60,7 +60,7 @@ def test_epochs_of_any_length_go_on_through_the_passes(epoch_samples: int) -> No
     passes = [label.item() for number in range(13) for _, labels in batches().epoch(number) for label in labels]
     assert delivered == passes[: 5 * epoch_samples]
     assert [label for batch in epochs[2] for label in batch] == source.order(2).tolist()
-    assert [len(epoch) for epoch in epochs] == [source.count(epoch) for epoch in range(5)]
+    assert [len(epoch) for epoch in epochs] == [len(source.sizes(epoch)) for epoch in range(5)]
     assert source.samples == epoch_samples
     ends = np.cumsum([len(batch) for epoch in epochs for batch in epoch])
     assert {*range(50, 5 * epoch_samples, 50)} <= {*ends}

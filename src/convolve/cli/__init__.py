@@ -22,7 +22,8 @@ from convolve.cli.run import run
 from convolve.cli.serve import serve
 from convolve.cli.show import show
 from convolve.cli.train import train
-from convolve.errors import ConvolveError, unknown_name
+from convolve.distributed.process import find_place
+from convolve.errors import ConvolveError, UsageError, unknown_name
 
 COMMANDS = (train, reproduce, evaluate, predict, serve, prepare, run, convert, show, report, doctor)
 
@@ -90,5 +91,10 @@ def _usage(message: str, arguments: list[str]) -> str:
 
 
 def _fail(message: str, exit_code: int) -> int:
-    print(f"convolve: {' '.join(message.split())}", file=sys.stderr)
+    try:
+        rank = find_place(os.environ).rank
+    except UsageError:  # launchers that disagree: the message itself
+        rank = 0
+    worker = f"worker {rank}: " if rank else ""
+    print(f"convolve: {worker}{' '.join(message.split())}", file=sys.stderr)
     return exit_code

@@ -54,7 +54,6 @@ class Display:
         )
 
     def __enter__(self) -> Display:
-        self.bar.start()
         return self
 
     def __exit__(
@@ -73,11 +72,13 @@ class Display:
 
     def _start(self, values: dict[str, Any]) -> None:
         action = f"resuming at step {values['step']}" if values["step"] else "training"
+        many = f"{values['workers']} workers, each on " if values["workers"] > 1 else ""
         self.console.print(
             f"{action}: {values['recipe']}, {values['parameters']:,} parameters, {values['train_samples']:,} images "
-            f"from {values['data']}\n{values['device']}, {values['threads']} threads, {values['precision']} "
+            f"from {values['data']}\n{many}{values['device']}, {values['threads']} threads, {values['precision']} "
             f"({values['precision_reason']})"
         )
+        self.bar.start()  # here, since of many workers one alone hears of it
         total = (self.epoch_samples or values["train_samples"]) * self.epochs
         self.task = self.bar.add_task(
             f"epoch 1/{self.epochs}", total=total, completed=values["samples_seen"], figures=""

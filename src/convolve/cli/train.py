@@ -68,6 +68,8 @@ def train(
             use_fake_data=fake_data,
             progress=display,
         )
+    if finished.rank:
+        return
     write_report(folder)
     if as_json:
         print(json.dumps(finished.result, indent=2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,11 @@ from convolve.transforms.batch import augment, normalize
 from convolve.transforms.spec import Transform
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW as the network sees them, labels_N
+Share = Callable[[int], slice]  # the size of a batch -> the part of it that is wanted
+
+
+def _whole(count: int) -> slice:
+    return slice(0, count)
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,10 @@ class Batches:
         """How many samples one epoch delivers."""
         return self.epoch_samples or len(self.table)
 
-    def count(self, epoch: int) -> int:
-        """How many batches `epoch` has."""
+    def sizes(self, epoch: int) -> list[int]:
+        """How many samples each batch of `epoch` has."""
         size = self._batch_size(epoch)
-        return sum(-(-(end - begin) // size) for _, begin, end in self._passes(epoch))
+        return [min(size, end - at) for _, begin, end in self._passes(epoch) for at in range(begin, end, size)]
 
     def order(self, epoch: int, hardness_N: torch.Tensor | None = None) -> NDArray[np.int64]:
         """The samples of `epoch`, by their numbers; with the hardness of each, the epoch dwells on the hard ones."""
@@ -58,24 +63,40 @@ class Batches:
             return np.concatenate([self._order(number)[begin:end] for number, begin, end in self._passes(epoch)])
         return hard_order(hardness_N.cpu().numpy(), self.hard_fraction, generator(Purpose.ORDER, self.seed, epoch))
 
-    def epoch(self, epoch: int, first_batch: int = 0, hardness_N: torch.Tensor | None = None) -> Iterator[Batch]:
-        """The batches of `epoch`, in its `order`, from `first_batch` on; the last one may be short."""
-        batches = self._epoch(epoch, first_batch, self.order(epoch, hardness_N))
+    def epoch(
+        self, epoch: int, first_batch: int = 0, hardness_N: torch.Tensor | None = None, share: Share = _whole
+    ) -> Iterator[Batch]:
+        """The batches of `epoch`, in its `order`, from `first_batch` on; the last one may be short.
+
+        Of each, the `share` alone is made ready, as it is in the whole batch. No share is larger than that of a
+        larger batch, and none is empty.
+        """
+        batches = self._epoch(epoch, first_batch, self.order(epoch, hardness_N), share)
         return batches if isinstance(self.table, Table) else prefetch(batches, ahead=1)
 
-    def _epoch(self, epoch: int, first_batch: int, order_N: NDArray[np.int64]) -> Generator[Batch, None, None]:
+    def _epoch(
+        self, epoch: int, first_batch: int, order_N: NDArray[np.int64], share: Share
+    ) -> Generator[Batch, None, None]:
         size, number = self._batch_size(epoch), 0
         for sweep, begin, end in self._passes(epoch):
-            skipped, count = max(0, first_batch - number), -(-(end - begin) // size)
-            part_N, order_N = order_N[skipped * size : end - begin], order_N[end - begin :]
-            number += count
-            if skipped >= count:
-                continue
-            batches = self.table.batches(part_N, size, sweep)
-            for here, (pixels, labels_N) in enumerate(batches, number - count + skipped):
-                rng = generator(Purpose.BATCH, self.seed, epoch, here)
-                images = augment(pixels, self.transforms, rng) if self.transforms else pixels
-                yield normalize(images, self.mean, self.scale, self.bgr), labels_N
+            pass_N, order_N = order_N[: end - begin], order_N[end - begin :]
+            whole = [pass_N[at : at + size] for at in range(0, len(pass_N), size)]
+            rest = whole[max(0, first_batch - number) :]
+            number += len(whole)
+            if rest:
+                yield from self._shares(epoch, sweep, number - len(rest), rest, share)
+
+    def _shares(
+        self, epoch: int, sweep: int, first: int, whole: list[NDArray[np.int64]], share: Share
+    ) -> Generator[Batch, None, None]:
+        """The shares of the `whole` batches of samples, all of one pass, which `epoch` counts from `first` on."""
+        parts = [share(len(batch_N)) for batch_N in whole]
+        mine = [batch_N[part] for batch_N, part in zip(whole, parts, strict=True)]
+        batches = self.table.batches(np.concatenate(mine), len(mine[0]), sweep)  # the last one alone may be short
+        for number, (pixels, labels_N) in enumerate(batches):
+            rng = generator(Purpose.BATCH, self.seed, epoch, first + number)
+            images = augment(pixels, self.transforms, rng, len(whole[number]), parts[number])
+            yield normalize(images, self.mean, self.scale, self.bgr), labels_N
 
     def _batch_size(self, epoch: int) -> int:
         return self.batch_sizes[min(epoch, len(self.batch_sizes) - 1)]

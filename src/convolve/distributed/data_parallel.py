@@ -7,7 +7,7 @@ a last batch of any size, and any number of workers, then give the update of one
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -53,14 +53,23 @@ class DataParallel:
     bits: of a gradient's element on the wire: 32, 16 (fp16), or 8, 4, 2 or 1, quantized with error feedback, for a
     gradient in fp32 or bf16 (a loss scale, as fp16 needs it, would change under what was kept back).
     after_samples: until so many samples were seen, gradients travel in full.
+    averaged: moving averages of the network, whose statistics meet as its own do.
     """
 
-    def __init__(self, network: nn.Module, workers: Workers, bits: int = 32, after_samples: int = 0) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        workers: Workers,
+        bits: int = 32,
+        after_samples: int = 0,
+        averaged: Sequence[nn.Module] = (),
+    ) -> None:
         if bits not in (*BITS, *IN_FULL):
             known = ", ".join(map(str, (*BITS, *sorted(IN_FULL))))
             raise UsageError(f"the elements of a gradient travel in {known} bits, got {bits}")
         self.bytes_sent, self.is_apart = 0, False
-        self._workers, self._network, self._after_samples = workers, network, after_samples
+        self._workers, self._after_samples = workers, after_samples
+        self._statistics = [b for each in (network, *averaged) for b in each.buffers() if b.is_floating_point()]
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._quantized = QuantizedSum(parameters, workers, bits) if bits in BITS else None
         self._method, self._early = self._quantized or IN_FULL[bits], False
@@ -79,12 +88,21 @@ class DataParallel:
 
     def settle(self) -> None:
         """Average what each worker has seen of its own share: the running statistics of batch normalization."""
-        self.bytes_sent += average([b for b in self._network.buffers() if b.is_floating_point()], self._workers)
+        self.bytes_sent += average(self._statistics, self._workers)
 
     def state(self) -> dict[str, torch.Tensor]:
-        return self._quantized.state() if self._quantized else {}
+        """What was not sent yet, the statistics of each worker, shape (workers, ...), and the bytes sent."""
+        statistics = {f"statistics.{i}": self._workers.gather(b[None].cpu()) for i, b in enumerate(self._statistics)}
+        unsent = self._quantized.state() if self._quantized else {}
+        return statistics | unsent | {"bytes_sent": torch.tensor(self.bytes_sent)}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on from `state()`. Of another number of workers, what was not sent is taken over, statistics are not."""
+        self.bytes_sent = int(state.get("bytes_sent", 0))
+        for i, own in enumerate(self._statistics):
+            kept = state.get(f"statistics.{i}")
+            if kept is not None and len(kept) == self._workers.size:
+                own.copy_(kept[self._workers.rank])
         if self._quantized:
             self._quantized.load_state(state)
 

@@ -145,7 +145,12 @@ class QuantizedSum:
         return own | sums
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from `state()`. With another number of workers nothing is lost: rank 0 sends what all had kept back."""
+        """Go on from `state()`. With another number of workers nothing is lost: rank 0 sends what all had kept back.
+
+        A checkpoint in which nothing is kept back, as of one process alone, changes nothing.
+        """
+        if not any(name.startswith("own.") for name in state):
+            return
         rank, size = self._workers.rank, self._workers.size
         for i, (own, sums) in enumerate(zip(self._unsent, self._unsent_sums, strict=True)):
             kept, whole = state.get(f"own.{i}"), state.get(f"sums.{i}")

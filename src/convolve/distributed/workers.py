@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import math
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch.distributed import Store  # type: ignore[attr-defined]  # public, but not for mypy
 
 from convolve.distributed.meeting import PATIENCE_SECONDS, Card, meet
-from convolve.distributed.process import Place
+from convolve.distributed.process import Place, find_place
 from convolve.errors import TrainingError
-from convolve.training.workers import Share, Workers, part
+from convolve.training.workers import ALONE, Share, Workers, part
+
+T = TypeVar("T")
 
 
 class Together:
     """Worker `rank` of `size`. `local_rank` counts on its host; `threads` is its part of the host's cores."""
 
-    def __init__(self, store: Store, place: Place, cards: Sequence[Card], cuda: bool = False) -> None:
+    def __init__(self, store: Store, place: Place, cards: Sequence[Card]) -> None:
         self.rank, self.size = place.rank, place.size
         here = [rank for rank, card in enumerate(cards) if card.host == cards[self.rank].host]
         self.local_rank = here.index(self.rank)
         self.threads = threads_of(self.local_rank, [cards[rank].cores for rank in here])
-        if cuda:
-            torch.cuda.set_device(self.local_rank)
-        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
+        backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
         dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.size)
 
     def share(self, count: int) -> Share:
@@ -47,6 +53,11 @@ class Together:
         dist.all_gather(parts, padded)
         return torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
 
+    def hand_out(self, value: T) -> T:
+        values = [value]
+        dist.broadcast_object_list(values, device=torch.device("cpu"))
+        return values[0]
+
     def require_same(self, values: Mapping[str, str]) -> None:
         text = torch.tensor(list(f"{json.dumps(values)}\n".encode()), dtype=torch.uint8)
         everyone = [json.loads(line) for line in bytes(self.gather(text).tolist()).splitlines()]
@@ -61,16 +72,37 @@ class Together:
         self.sum(torch.zeros(1))
 
     def leave(self) -> None:
-        """Part in good order; not after a failure, when the others may wait for something else."""
         dist.destroy_process_group()
 
 
-def join(
-    place: Place, environ: Mapping[str, str], cuda: bool = False, patience_seconds: float = PATIENCE_SECONDS
-) -> Together:
-    """Meet the other processes of the job. `cuda`: each of them has a GPU of its own, the one of its `local_rank`."""
+def join(place: Place, environ: Mapping[str, str], patience_seconds: float = PATIENCE_SECONDS) -> Together:
+    """Meet the other processes of the job."""
     store, cards = meet(place, environ, patience_seconds)
-    return Together(store, place, cards, cuda)
+    return Together(store, place, cards)
+
+
+@cache
+def all_workers() -> Workers:
+    """The processes that a launcher has started with this one: they meet once, and part as the process ends."""
+    place = find_place(os.environ)
+    if place.size == 1:
+        return ALONE
+    workers = join(place, os.environ)
+    atexit.register(workers.leave)
+    return workers
+
+
+@contextmanager
+def naming_lost_workers() -> Iterator[None]:
+    """Say in one sentence what torch's errors about a closed connection mean."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo/transport" not in str(error):
+            raise
+        raise TrainingError(
+            "another worker has ended; see its message. The same command again goes on, but without --restart"
+        ) from error
 
 
 def threads_of(local_rank: int, cores: Sequence[Sequence[int]]) -> int:

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from convolve.training.workers import ALONE, Workers
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -29,33 +31,46 @@ class Evaluation:
         return int(self.wrong_N.sum()) / len(self.labels_N)
 
     @property
-    def error_top5(self) -> float | None:
-        """Top-5 error as a fraction; None with five classes or fewer, where it has no meaning."""
+    def wrong_top5_N(self) -> torch.Tensor | None:
+        """Where the label is none of the five likeliest; None with five classes or fewer, where that has no meaning."""
         if self.probabilities_NK.shape[1] <= 5:
             return None
-        top_N5 = self.probabilities_NK.topk(5, dim=1).indices
-        return int((top_N5 != self.labels_N[:, None]).all(1).sum()) / len(self.labels_N)
+        return (self.probabilities_NK.topk(5, dim=1).indices != self.labels_N[:, None]).all(1)
+
+    @property
+    def error_top5(self) -> float | None:
+        """Top-5 error as a fraction; None where it has no meaning."""
+        wrong_N = self.wrong_top5_N
+        return None if wrong_N is None else int(wrong_N.sum()) / len(self.labels_N)
 
 
 def evaluate(
-    module: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], device: torch.device, views: int = 1
+    module: nn.Module,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    device: torch.device,
+    views: int = 1,
+    workers: Workers = ALONE,
 ) -> Evaluation:
     """Run `module` over `batches` of (images_NCHW, labels_N).
 
     Always fp32: training's last evaluation, `convolve evaluate` and `predict` then give one answer. With `views`, so
     many images in a row belong to one label: their probabilities are averaged, and the loss is that of the average.
+    With several `workers`, each has some whole batches, in the order of ranks, and all get the answer of one alone.
     """
     was_training = module.training
     module.eval()
-    labels, probabilities, loss_sum = [], [], 0.0
+    labels, probabilities, losses = [torch.empty(0, dtype=torch.int64)], [torch.empty(0)], []
     with torch.inference_mode():
         for images_NCHW, labels_N in batches:
             logits_NK = module(images_NCHW.to(device)).float().cpu()
             labels.append(labels_N.cpu())
             log_NVK = logits_NK.double().log_softmax(1).unflatten(0, (-1, views))
             log_NK = log_NVK.logsumexp(1) - math.log(views)
-            probabilities.append(log_NK.exp().float())
-            loss_sum += float(F.nll_loss(log_NK, labels[-1], reduction="sum"))
+            probabilities.append(log_NK.exp().float().flatten())
+            losses.append(float(F.nll_loss(log_NK, labels[-1], reduction="sum")))
     module.train(was_training)
-    labels_N = torch.cat(labels)
-    return Evaluation(labels_N, torch.cat(probabilities), loss_sum / len(labels_N))
+    labels_N, probabilities_NK = workers.gather(torch.cat(labels)), workers.gather(torch.cat(probabilities))
+    loss_sum = 0.0
+    for loss in workers.gather(torch.tensor(losses, dtype=torch.float64)).tolist():
+        loss_sum += loss  # one after the other: the same bits, however many workers
+    return Evaluation(labels_N, probabilities_NK.view(len(labels_N), -1), loss_sum / len(labels_N))

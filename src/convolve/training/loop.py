@@ -20,18 +20,21 @@ from convolve.training.run_folder import RunFolder
 from convolve.training.schedule import StepSize, step_size
 from convolve.training.state import Best, Tally, TrainingState
 from convolve.training.step import StepSettings, set_dropout, train_step
+from convolve.training.workers import Exchange, Workers
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW as the network sees them, labels_N
 
 
 class BatchSource(Protocol):
-    """What the loop asks of data: the batches of any epoch, from any one on."""
+    """What the loop asks of data: a share of the batches of any epoch, from any one on."""
 
     @property
     def samples(self) -> int: ...
-    def count(self, epoch: int) -> int: ...
+    def sizes(self, epoch: int) -> list[int]: ...
     def order(self, epoch: int, hardness_N: torch.Tensor | None = None) -> NDArray[np.int64]: ...
-    def epoch(self, epoch: int, first_batch: int = 0, hardness_N: torch.Tensor | None = None) -> Iterator[Batch]: ...
+    def epoch(
+        self, epoch: int, first_batch: int, hardness_N: torch.Tensor | None, share: Callable[[int], slice]
+    ) -> Iterator[Batch]: ...
 
 
 @dataclass
@@ -50,6 +53,8 @@ class Loop:
     settings: StepSettings
     folder: RunFolder
     progress: Callable[[str, dict[str, Any]], None]
+    workers: Workers
+    exchange: Exchange
     sets_dropout: bool = True  # an imported network keeps its own
 
     def train(self) -> None:
@@ -66,37 +71,58 @@ class Loop:
         if self.sets_dropout:
             dropout = self.recipe.model.dropout
             set_dropout(state.module, dropout[min(at.epoch, len(dropout) - 1)])
-        last = self.batches.count(at.epoch)
-        report_every = self.recipe.run.report_batches or max(1, min(100, last // 10))
+        sizes = self.batches.sizes(at.epoch)
+        report_every = self.recipe.run.report_batches or max(1, min(100, len(sizes) // 10))
         sums = torch.zeros(3, dtype=torch.float64, device=self.settings.device)  # since the last report
         saved = start = time.perf_counter()
         hardness_N = self._hardness()
         if state.hardness:
             state.hardness.order_N = torch.from_numpy(self.batches.order(at.epoch, hardness_N))
-        for images_NCHW, labels_N in self.batches.epoch(at.epoch, at.batch, hardness_N):
+        for images_NCHW, labels_N in self.batches.epoch(at.epoch, at.batch, hardness_N, self._part):
             state.tally.wait_seconds += time.perf_counter() - start
-            size = self._step_size(len(labels_N), at.samples_seen)
-            step = train_step(
-                state.module, state.optimizer, state.loss_scale, images_NCHW, labels_N, size, self.settings
-            )
-            sums += step.sums
-            if state.hardness:
-                state.hardness.note(at.batch * self.recipe.run.global_batch_size, step.losses_N)
-            at.batch, at.step, at.samples_seen = at.batch + 1, at.step + 1, at.samples_seen + len(labels_N)
-            if state.average:
-                state.average.update(state.module, at.samples_seen, len(labels_N))
-            state.tally.samples += len(labels_N)
+            size = self._step(images_NCHW, labels_N, sizes[at.batch], sums)
             self.progress("step", {"epoch": at.epoch + 1, "samples_seen": at.samples_seen})
-            reports = at.batch % report_every == 0 or at.batch == last
+            reports = at.batch % report_every == 0 or at.batch == len(sizes)
             if reports:
                 self._collect(sums, size)
             state.tally.seconds += time.perf_counter() - start
             if reports:
                 self._log("progress", self._progress_values())
-                if at.batch < last and self._checkpoint_due(saved):
+                if at.batch < len(sizes) and self._checkpoint_due(saved):
                     self.save()
                     saved = time.perf_counter()
             start = time.perf_counter()
+
+    def _part(self, count: int) -> slice:
+        """This worker's part of a batch of `count`."""
+        return self.workers.share(count).part
+
+    def _step(self, images_NCHW: torch.Tensor, labels_N: torch.Tensor, count: int, sums: torch.Tensor) -> StepSize:
+        """One update, on this worker's share of a batch of `count`; what it found is added to `sums`."""
+        state, at, exchange = self.state, self.state.position, self.exchange
+        exchange.begin(at.samples_seen)
+        counted = len(labels_N) if exchange.is_apart else count
+        size, weight = self._step_size(counted, at.samples_seen), self.workers.share(count).weight
+        step = train_step(
+            exchange, state.optimizer, state.loss_scale, images_NCHW, labels_N, size, self.settings, counted, weight
+        )
+        exchange.end(count)
+        if weight:
+            sums += step.sums
+        if state.hardness:
+            state.hardness.note(state.tally.samples, self._losses_of_all(step.losses_N, count))
+        at.batch, at.step, at.samples_seen = at.batch + 1, at.step + 1, at.samples_seen + count
+        if state.average:
+            state.average.update(state.module, at.samples_seen, count)
+        state.tally.samples += count
+        return size
+
+    def _losses_of_all(self, losses_M: torch.Tensor, count: int) -> torch.Tensor:
+        """The losses of a whole batch of `count`, of which this worker has some."""
+        losses_N, share = losses_M.new_zeros(count), self.workers.share(count)
+        losses_N[share.part] = losses_M * share.weight
+        self.workers.sum(losses_N)
+        return losses_N
 
     def _hardness(self) -> torch.Tensor | None:
         """What the order of this epoch goes by, if it is to dwell on the hard images."""
@@ -105,8 +131,12 @@ class Loop:
         return state.hardness.at_start_N if state.hardness and dwells else None
 
     def _checkpoint_due(self, saved: float) -> bool:
-        """Whether it is time to save inside the epoch; its end saves by itself."""
-        return 0 < self.recipe.run.checkpoint_seconds < time.perf_counter() - saved
+        """Whether it is time to save inside the epoch, by the clock of worker 0; its end saves by itself.
+
+        Workers that train apart have no state in common before that.
+        """
+        due = 0 < self.recipe.run.checkpoint_seconds < time.perf_counter() - saved
+        return not self.exchange.is_apart and self.workers.hand_out(due)
 
     def _step_size(self, batch_size: int, samples_seen: int) -> StepSize:
         samples, recipe = self.batches.samples, self.recipe
@@ -122,10 +152,12 @@ class Loop:
     def _collect(self, sums: torch.Tensor, size: StepSize) -> None:
         """Fetch the sums from the device (the one place where it is waited for), check them and add them up."""
         at, tally = self.state.position, self.state.tally
+        self.workers.sum(sums)
         loss_sum, errors, bad_steps = sums.tolist()
         sums.zero_()
-        if bad_steps:
-            raise self._diverged(f"from step {at.step - int(bad_steps) + 1} on", size)
+        if bad_steps:  # the first one may be the share of one worker; from there on all of them see it
+            bad_steps = math.ceil(bad_steps / self.workers.size)
+            raise self._diverged(f"from step {at.step - bad_steps + 1} on", size)
         tally.loss_sum, tally.errors = tally.loss_sum + loss_sum, tally.errors + int(errors)
 
     def _diverged(self, when: str, size: StepSize) -> TrainingError:
@@ -147,7 +179,8 @@ class Loop:
     def _end_epoch(self) -> None:
         state, at, tally = self.state, self.state.position, self.state.tally
         start = time.perf_counter()
-        evaluation = evaluate(state.evaluated, self.held_out(), self.settings.device)
+        self.exchange.settle()
+        evaluation = evaluate(state.evaluated, self.held_out(), self.settings.device, workers=self.workers)
         evaluation_seconds = time.perf_counter() - start
         if not math.isfinite(evaluation.loss):
             raise self._diverged(f"after step {at.step}", self._last_full_step())
@@ -167,27 +200,32 @@ class Loop:
         if self.recipe.run.keep == "best" and evaluation.error < state.best.error:
             state.best = Best(evaluation.error, at.epoch)
             state.best_weights = {name: tensor.clone() for name, tensor in state.evaluated.state_dict().items()}
-
     def _stops_early(self) -> bool:
         patience, best = self.recipe.run.early_stopping_epochs, self.state.best.epoch
         return bool(patience and best and self.state.position.epoch - best >= patience)
 
     def _log(self, event: str, values: dict[str, Any]) -> None:
-        self.folder.log(event, **values)
-        self.progress(event, values)
+        if not self.workers.rank:
+            self.folder.log(event, **values)
+            self.progress(event, values)
 
     def save(self) -> None:
         """Write a checkpoint; a run killed at any moment goes on from the newest one to the same bits."""
-        values = self.state.values() | {"metrics_bytes": self.folder.metrics_bytes()}
-        save_checkpoint(self.folder.path / "checkpoints", self.state.position.step, self.state.tensors(), values)
+        shared = {f"exchange.{name}": tensor for name, tensor in self.exchange.state().items()}
+        tensors = self.state.tensors(self.workers) | shared
+        if not self.workers.rank:
+            values = self.state.values() | {"metrics_bytes": self.folder.metrics_bytes()}
+            save_checkpoint(self.folder.path / "checkpoints", self.state.position.step, tensors, values)
 
     def resume(self) -> list[str]:
         """Go back to the newest checkpoint, if there is one. Returns warnings about damaged ones."""
-        found = load_checkpoint(self.folder.path / "checkpoints")
-        if found is None:
-            self.folder.cut_metrics(0)
-            return []
-        tensors, values, warnings = found
-        self.state.restore(tensors, values)
-        self.folder.cut_metrics(values["metrics_bytes"])  # what was logged after the checkpoint happens again
+        is_first = not self.workers.rank
+        found = self.workers.hand_out(load_checkpoint(self.folder.path / "checkpoints") if is_first else None)
+        tensors, values, warnings = found or ({}, {"metrics_bytes": 0}, [])
+        if is_first:
+            self.folder.cut_metrics(values["metrics_bytes"])  # what was logged after the checkpoint happens again
+        if tensors:
+            self.state.restore(tensors, values, self.workers.rank)
+            kept = {n.removeprefix("exchange."): t for n, t in tensors.items() if n.startswith("exchange.")}
+            self.exchange.load_state(kept)
         return warnings

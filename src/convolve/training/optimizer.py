@@ -173,6 +173,12 @@ class Optimizer:
         """`.grad` of every parameter, in their order."""
         return [_gradient(weight) for weight in self._weights]
 
+    def reset(self) -> None:
+        """Forget all earlier updates."""
+        for slot in self._slots.values():
+            torch._foreach_zero_(slot)
+        self._updates, self._samples_smoothed = 0, 0.0
+
     def zero_grad(self) -> None:
         for weight in self._weights:
             weight.grad = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from convolve.training.average import WeightAverage
 from convolve.training.hardness import Hardness
 from convolve.training.optimizer import Optimizer
 from convolve.training.precision import LossScale
+from convolve.training.workers import ALONE, Workers
 
 
 @dataclass
@@ -63,18 +65,18 @@ class TrainingState:
         """The network that is evaluated and shipped: the average of the weights where the recipe asks for one."""
         return self.average.module if self.average else self.module
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """All tensors of a checkpoint, the states of the random generators included."""
+    def tensors(self, workers: Workers = ALONE) -> dict[str, torch.Tensor]:
+        """All tensors of a checkpoint, the states of all workers' random generators included: every one has to ask."""
         parts = {
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state(),
             "average": self.average.module.state_dict() if self.average else {},
             "hardness": self.hardness.state() if self.hardness else {},
             "best": self.best_weights,
-            "random": {"cpu": torch.get_rng_state()},
+            "random": {"cpu": workers.gather(torch.get_rng_state())},
         }
         if torch.cuda.is_initialized():
-            parts["random"]["cuda"] = torch.cuda.get_rng_state()
+            parts["random"]["cuda"] = workers.gather(torch.cuda.get_rng_state())
         return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
     def values(self) -> dict[str, Any]:
@@ -83,8 +85,8 @@ class TrainingState:
         best = asdict(self.best) if self.best.epoch else None  # infinity is not JSON
         return {"position": asdict(self.position), "tally": asdict(self.tally), "best": best, "loss_scale": scale}
 
-    def restore(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
-        """The inverse of `tensors` and `values`."""
+    def restore(self, tensors: dict[str, torch.Tensor], values: dict[str, Any], rank: int = 0) -> None:
+        """The inverse of `tensors` and `values`, for the worker `rank`; a new one's generators stay as they are."""
 
         def part(prefix: str) -> dict[str, torch.Tensor]:
             return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -102,6 +104,15 @@ class TrainingState:
             values["loss_scale"]["scale"],
             values["loss_scale"]["good_steps"],
         )
-        torch.set_rng_state(tensors["random.cpu"])
+        _restore_random(tensors["random.cpu"], rank, torch.get_rng_state, torch.set_rng_state)
         if "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"])
+            _restore_random(tensors["random.cuda"], rank, torch.cuda.get_rng_state, torch.cuda.set_rng_state)
+
+
+def _restore_random(
+    states: torch.Tensor, rank: int, get: Callable[[], torch.Tensor], put: Callable[[torch.Tensor], None]
+) -> None:
+    """`states` of all workers, one after the other."""
+    of_each = states.split(len(get()))
+    if rank < len(of_each):
+        put(of_each[rank])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from convolve.training.optimizer import Optimizer
 from convolve.training.precision import LossScale, Precision
 from convolve.training.schedule import StepSize
+from convolve.training.workers import Exchange
 
 
 @dataclass(frozen=True)
@@ -32,27 +34,32 @@ class StepResult(NamedTuple):
 
 
 def train_step(
-    module: nn.Module,
+    exchange: Exchange,
     optimizer: Optimizer,
     loss_scale: LossScale,
     images_NCHW: torch.Tensor,
     labels_N: torch.Tensor,
     size: StepSize,
     settings: StepSettings,
+    count: int,
+    weight: float = 1.0,
 ) -> StepResult:
-    """Forward, backward, update.
+    """Forward, backward, update, on this worker's share of a batch of `count` samples.
 
-    The gradient is that of the mean loss over the whole batch, in however many pieces it is computed.
+    The gradient is that of the mean loss over the whole batch, in however many pieces it is computed. A share that
+    only stands in for an empty one has the `weight` 0 and adds nothing to it.
     """
-    count = len(labels_N)
+    divisor, smoothing = count / weight if weight else math.inf, settings.label_smoothing
     losses, errors = [], torch.zeros((), device=settings.device)
-    piece = -(-count // settings.accumulation_steps)
-    for images, labels in zip(images_NCHW.split(piece), labels_N.split(piece), strict=True):
+    size_of_piece = -(-len(labels_N) // settings.accumulation_steps)
+    pieces = list(zip(images_NCHW.split(size_of_piece), labels_N.split(size_of_piece), strict=True))
+    for number, (images, labels) in enumerate(pieces, 1):
         images, labels = images.to(settings.device), labels.to(settings.device)  # noqa: PLW2901
-        with settings.precision.autocast(settings.device):
-            logits_NK = module(images)
-        loss_N = F.cross_entropy(logits_NK.float(), labels, reduction="none", label_smoothing=settings.label_smoothing)
-        loss_scale.scaled(loss_N.sum() / count).backward()
+        with exchange.piece(is_last=number == len(pieces)):
+            with settings.precision.autocast(settings.device):
+                logits_NK = exchange.module(images)
+            loss_N = F.cross_entropy(logits_NK.float(), labels, reduction="none", label_smoothing=smoothing)
+            loss_scale.scaled(loss_N.sum() / divisor).backward()
         losses.append(loss_N.detach())
         errors += (logits_NK.argmax(1) != labels).sum()
     if loss_scale.unscale(optimizer.gradients()):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import nn
+
+T = TypeVar("T")
 
 
 class Share(NamedTuple):
@@ -35,6 +37,14 @@ class Workers(Protocol):
     def rank(self) -> int: ...
     @property
     def size(self) -> int: ...
+    @property
+    def local_rank(self) -> int:
+        """The rank among the workers on this host."""
+
+    @property
+    def threads(self) -> int:
+        """This worker's part of the host's cores; 0: all of them."""
+
     def share(self, count: int) -> Share:
         """This worker's share of a batch of `count` samples."""
 
@@ -43,6 +53,9 @@ class Workers(Protocol):
 
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensors of all workers, one after the other in the order of ranks; they may differ in length."""
+
+    def hand_out(self, value: T) -> T:
+        """Worker 0's `value`, whatever the others give."""
 
     def require_same(self, values: Mapping[str, str]) -> None:
         """Raise TrainingError, naming the first of `values` in which the workers differ."""
@@ -79,13 +92,14 @@ class Exchange(Protocol):
     def state(self) -> dict[str, torch.Tensor]:
         """What a checkpoint needs of all workers; every one of them has to ask for it."""
 
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None: ...
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on from a `state()`, be it of another number of workers."""
 
 
 class Alone:
     """One process."""
 
-    rank, size = 0, 1
+    rank, size, local_rank, threads = 0, 1, 0, 0
 
     def share(self, count: int) -> Share:
         return Share(slice(0, count), 1.0)
@@ -96,11 +110,17 @@ class Alone:
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor
 
+    def hand_out(self, value: T) -> T:
+        return value
+
     def require_same(self, values: Mapping[str, str]) -> None:
         pass
 
     def barrier(self) -> None:
         pass
+
+
+ALONE = Alone()
 
 
 class NoExchange:
