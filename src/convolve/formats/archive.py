@@ -6,6 +6,7 @@ CNTK writes the second as `photos.zip@/cats/tom.jpg`.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import stat
 import threading
@@ -67,17 +68,15 @@ class ByteReader:
         return self._read_member(location) if location.member else self._read_file(location.file)
 
     def _read_file(self, name: str) -> bytes:
-        path = Path(name)
-        _require_regular(
-            path, "a relative path starts at the working folder, and `.../` stands for the folder of the map file"
+        size = _regular_size(
+            name, "a relative path starts at the working folder, and `.../` stands for the folder of the map file"
         )
+        self._require_size(name, size)
         try:
-            with path.open("rb") as file:
-                content = file.read(self._max_bytes + 1)
+            with open(name, "rb", buffering=0) as file:  # noqa: PTH123  a Path costs as much as reading a small image
+                return file.readall()
         except OSError as error:
             raise DataError(f"{name}: cannot be read ({error.strerror})") from error
-        self._require_size(name, len(content))
-        return content
 
     def _read_member(self, location: Location) -> bytes:
         archive = self._archive(location.file)
@@ -104,22 +103,23 @@ class ByteReader:
 
 
 def _open_archive(path: Path) -> zipfile.ZipFile:
-    _require_regular(path, "the part of the path before `@` must be a zip archive")
+    _regular_size(path, "the part of the path before `@` must be a zip archive")
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
         raise FormatError(path, "", f"not a zip archive, or a damaged one ({error})") from error
 
 
-def _require_regular(path: Path, hint: str) -> None:
-    """Refuse what is missing, a folder, or a device or pipe that could keep us waiting for ever."""
+def _regular_size(path: str | Path, hint: str) -> int:
+    """Its size in bytes. Refuse what is missing, a folder, or a device or pipe that could keep us waiting for ever."""
     try:
-        mode = path.stat().st_mode
+        found = os.stat(path)  # noqa: PTH116  see `_read_file`
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = getattr(error, "strerror", None) or error
         raise MissingDataError(f"{path}: {reason}; {hint}") from None
-    if not stat.S_ISREG(mode):
-        raise DataError(f"{path}: {'a folder' if stat.S_ISDIR(mode) else 'a device or pipe'}, not a file")
+    if not stat.S_ISREG(found.st_mode):
+        raise DataError(f"{path}: {'a folder' if stat.S_ISDIR(found.st_mode) else 'a device or pipe'}, not a file")
+    return found.st_size
 
 
 def _no_such_member(archive: zipfile.ZipFile, location: Location) -> str:
