@@ -149,7 +149,10 @@ def assemble(
     given = _given(recipe, dataset, folder, from_model)
     imported = given.architecture if given and isinstance(given.architecture, Graph) else None
     batches_at_once = workers.size if recipe.distributed.block_samples else 1
-    feed = open_feed(recipe, dataset, threads, given.preprocess if given and imported else None, batches_at_once)
+    feed = open_feed(
+        recipe, dataset, threads, given.preprocess if given and imported else None, batches_at_once,
+        lambda message: progress("warning", {"message": message}),
+    )  # fmt: skip
     network = given if given and imported else _network(recipe, dataset, feed.preprocess, given, from_model)
     module, batches = network.module, feed.batches
     device = _device(run.device, workers)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convolve.data.damaged import Damaged
 from convolve.data.fitting import fitted, mean_image, resident
 from convolve.data.own import OwnSet
 from convolve.data.pictures import Pictures, Samples
 from convolve.data.resident import Batches, split
+from convolve.data.staged import Staged
 from convolve.data.streaming import THREADS, Streamed
 from convolve.data.table import DataSet, Table
 from convolve.errors import DataError, UsageError
@@ -42,10 +45,12 @@ def open_feed(
     threads: int,
     imported: Preprocess | None = None,
     batches_at_once: int = 1,
+    tell: Callable[[str], None] = lambda message: None,
 ) -> Feed:
     """Everything that a training reads, with so many `threads`. An `imported` network has its own preprocessing.
 
-    `batches_at_once`: how many of the recipe's batches are one here, since so many workers take one each.
+    `batches_at_once`: how many of the recipe's batches are one here, since so many workers take one each. `tell` hears
+    of each damaged image that is replaced by another.
     """
     spec, run = recipe.data, recipe.run
     want = imported or _geometry(spec, dataset.shape_CHW)
@@ -55,7 +60,8 @@ def open_feed(
     if spec.validation_fraction:
         train, rest = split(dataset.train, spec.validation_fraction, run.seed)
         held_out, name = resident(fitted(rest, want), want.shape_CHW), "validation"
-    samples, transforms = _training_samples(recipe, train, want, threads)
+    damaged = Damaged(min(spec.damaged_limit, len(train) - 1), tell) if spec.damaged_limit else None
+    samples, transforms = _staged_samples(recipe, train, want, threads, damaged)
     if not imported and spec.mean_image:
         want = replace(want, mean=0.0, mean_image_CHW=_mean(spec, train, samples, want))
     sizes = run.global_batch_sizes or (run.global_batch_size,)
@@ -79,8 +85,32 @@ def _geometry(spec: DataSpec, shape_CHW: tuple[int, int, int]) -> Preprocess:
     )  # fmt: skip
 
 
+def _staged_samples(
+    recipe: Recipe, train: Pictures, want: Preprocess, threads: int, damaged: Damaged | None
+) -> tuple[Samples, Sequence[Transform]]:
+    """As `_training_samples`, in one size after the other where the recipe has several."""
+    spec, run = recipe.data, recipe.run
+    if not spec.train_sizes:
+        return _training_samples(recipe, train, want, threads, damaged)
+    stages = [
+        _training_samples(_resized(recipe, side), train, replace(want, height=side, width=side), threads, damaged)
+        for side in map(int, spec.train_sizes)
+    ]
+    passes = math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train))
+    return Staged(tuple(samples for samples, _ in stages), passes), stages[0][1]
+
+
+def _resized(recipe: Recipe, side: int) -> Recipe:
+    """`recipe` with every scale among its transforms to `side`."""
+    transforms = tuple(
+        replace(transform, width=side, height=side) if isinstance(transform, Scale) else transform
+        for transform in recipe.data.train_transforms
+    )
+    return replace(recipe, data=replace(recipe.data, train_transforms=transforms))
+
+
 def _training_samples(
-    recipe: Recipe, train: Pictures, want: Preprocess, threads: int
+    recipe: Recipe, train: Pictures, want: Preprocess, threads: int, damaged: Damaged | None
 ) -> tuple[Samples, Sequence[Transform]]:
     """The training images as the batches are cut from them, and what is then done to whole batches."""
     spec = recipe.data
@@ -95,7 +125,7 @@ def _training_samples(
         return planes(transform_image(image_HWC, alone, rng), want.channels)[None]
 
     samples: Samples = Streamed(
-        train, prepare, grey=want.channels == 1, seed=recipe.run.seed, threads=max(THREADS, threads)
+        train, prepare, want.channels == 1, recipe.run.seed, threads=max(THREADS, threads), damaged=damaged
     )
     if not alone:
         size = train.size if as_found and train.size else (want.height, want.width)

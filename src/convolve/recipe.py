@@ -51,6 +51,10 @@ class DataSpec:
     )
     scale: float = _field(1 / 256, "")
     train_transforms: tuple[Transform, ...] = _field((), "augmentation of training images, in this order")
+    train_sizes: Steps = _field(
+        (), "in place of image_size in training: height and width for each of as many equal parts of the run"
+    )
+    damaged_limit: int = _field(0, "training images that may turn out to be damaged, and be replaced by others")
     hard_fraction: float = _field(
         1.0, "later epochs dwell on this part of the training images, the ones with the largest losses; 1: all alike"
     )
@@ -66,6 +70,11 @@ class DataSpec:
             raise UsageError(f"data.hard_fraction needs data.order=shuffled, not {self.order}; leave one of them out")
         _require(0 <= self.validation_fraction < 1, "data.validation_fraction", "in [0, 1)", self.validation_fraction)
         _require(self.scale != 0, "data.scale", "other than 0", self.scale)
+        _require(self.damaged_limit >= 0, "data.damaged_limit", "at least 0", self.damaged_limit)
+        are_sizes = all(1 <= size <= MAX_SIDE and size.is_integer() for size in self.train_sizes)
+        _require(are_sizes, "data.train_sizes", f"whole numbers in 1..{MAX_SIDE}", self.train_sizes)
+        if self.train_sizes and self.mean_image:
+            raise UsageError("data.mean_image has one size: leave it out, or data.train_sizes")
         _require(len(self.mean) in (1, 3), "data.mean", "one number, or one for red, green and blue", self.mean)
         _require(0 <= self.image_size <= MAX_SIDE, "data.image_size", f"in 0..{MAX_SIDE}", self.image_size)
         _require(0 < self.side_ratio <= 1, "data.side_ratio", "in (0, 1]", self.side_ratio)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
+from csv import DictWriter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,14 +50,18 @@ def evaluate(
     labels: options.Labels = None,
     image_shape: options.ImageShape = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the table of classes there, too, as CSV.")
+    ] = None,
 ) -> None:
     """Test a model on a data set: errors, loss, a table of classes.
 
     Top-1 and top-5 are exact over the whole test set. Images of a map file, a CSV table or class folders are read as
-    they are needed, prepared as the model wants them.
+    they are needed, prepared as the model wants them. The table is that of the single view.
 
     Example: convolve evaluate runs/mnist --data sample
     """
+    from convolve.cli.watched import Watched
     from convolve.importers.presets import PRESETS
     from convolve.model import load
     from convolve.transforms.views import require_views
@@ -63,9 +69,11 @@ def evaluate(
     opened = load(model, options.asked(preset, mean, channel_order, scale, labels, image_shape, output))
     opened, pictures, source = _find(opened, data)
     require_views(opened.preprocess, views)
-    figures = _figures(opened.evaluate(opened.fitted(pictures)), opened.class_names)
+    figures = _figures(opened.evaluate(Watched(opened.fitted(pictures), "evaluated")), opened.class_names)
+    if csv:
+        _write_csv(csv, figures["classes"])
     if views > 1:
-        averaged = opened.evaluate(opened.fitted(pictures, views), views)
+        averaged = opened.evaluate(Watched(opened.fitted(pictures, views), f"evaluated in {views} views"), views)
         figures |= {
             "views": views, "views_errors": int(averaged.wrong_N.sum()), "views_error": averaged.error,
             "views_error_top5": averaged.error_top5, "views_loss": averaged.loss,
@@ -96,12 +104,13 @@ def _find(opened: Model, data: str | None) -> tuple[Model, Pictures, str]:
     if name is None or (data is None and not opened.data_name):
         raise UsageError("say with --data on what: a map file (path TAB class number) or a folder of class folders")
     dataset = open_data(name, data)
-    if isinstance(dataset, OwnSet):
+    if isinstance(dataset, OwnSet) and data is not None:
         return _find_own(opened, place)
     if dataset.class_names != opened.class_names:
         theirs, ours = ", ".join(dataset.class_names), ", ".join(opened.class_names)
         raise DataError(f"{dataset.source} has the classes {theirs}; the model knows {ours}")
-    return opened.for_images(dataset.shape_CHW), dataset.test, dataset.source
+    fits_all = isinstance(dataset, OwnSet)  # its images are of any size
+    return opened if fits_all else opened.for_images(dataset.shape_CHW), dataset.test, dataset.source
 
 
 def _find_own(opened: Model, place: Path) -> tuple[Model, Pictures, str]:
@@ -116,23 +125,36 @@ def _find_own(opened: Model, place: Path) -> tuple[Model, Pictures, str]:
 
 
 def _figures(evaluation: Evaluation, class_names: tuple[str, ...]) -> dict[str, Any]:
-    predicted_N = evaluation.probabilities_NK.argmax(1)
+    labels_N, predicted_N = evaluation.labels_N, evaluation.probabilities_NK.argmax(1)
     classes = []
     for k, name in enumerate(class_names):
-        is_k, said_k = evaluation.labels_N == k, predicted_N == k
+        is_k, said_k = labels_N == k, predicted_N == k
         hits = int((is_k & said_k).sum())
-        classes.append(
-            {
-                "class": name,
-                "samples": int(is_k.sum()),
-                "errors": int(is_k.sum()) - hits,
-                "false_alarms": int(said_k.sum()) - hits,
-            }
-        )
+        mistakes_K = predicted_N[is_k & ~said_k].bincount(minlength=len(class_names))
+        row = {
+            "class": name, "samples": int(is_k.sum()), "errors": int(is_k.sum()) - hits,
+            "false_alarms": int(said_k.sum()) - hits,
+            "most_taken_for": class_names[int(mistakes_K.argmax())] if mistakes_K.any() else None,
+        }  # fmt: skip
+        if evaluation.wrong_top5_N is not None:
+            row["errors_top5"] = int(evaluation.wrong_top5_N[is_k].sum())
+        classes.append(row)
     return {
-        "samples": len(evaluation.labels_N), "errors": int(evaluation.wrong_N.sum()), "test_error": evaluation.error,
+        "samples": len(labels_N), "errors": int(evaluation.wrong_N.sum()), "test_error": evaluation.error,
         "test_error_top5": evaluation.error_top5, "test_loss": evaluation.loss, "classes": classes,
     }  # fmt: skip
+
+
+def _write_csv(path: Path, classes: list[dict[str, Any]]) -> None:
+    """A line for each class: its number, and what `--json` says of it."""
+    from convolve.atomic import replacing
+
+    text = io.StringIO()
+    table = DictWriter(text, ["number", *classes[0]], lineterminator="\n")
+    table.writeheader()
+    table.writerows({"number": k} | row for k, row in enumerate(classes))
+    with replacing(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
 def _table(figures: dict[str, Any], source: str) -> str:

@@ -103,7 +103,7 @@ def _classes(names: tuple[str, ...]) -> str:
 
 def _show_recipe(what: str, as_json: bool) -> None:
     from convolve.data.sources import outline
-    from convolve.models import build_model
+    from convolve.models import bare_model
     from convolve.models.summary import summarize
     from convolve.recipe import to_mapping
     from convolve.recipes import load_recipe
@@ -113,7 +113,7 @@ def _show_recipe(what: str, as_json: bool) -> None:
     channels, height, width = data.shape_CHW
     size = recipe.data.image_size
     shape_CHW = (channels, size or height, size or width)
-    summary = summarize(build_model(recipe.model, shape_CHW, len(data.class_names)), shape_CHW)
+    summary = summarize(bare_model(recipe.model, shape_CHW, len(data.class_names)), shape_CHW)
     if as_json:
         print(json.dumps(summary_mapping(summary, data.class_names) | {"recipe": to_mapping(recipe)}, indent=2))
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from convolve.data import cifar10, mnist
+from convolve.data import cifar10, ilsvrc2012, mnist
 from convolve.data.download import Progress
 from convolve.data.locate import SAMPLE
 from convolve.data.own import OwnSet, find_parts, open_own
@@ -17,10 +17,13 @@ from convolve.data.table import DataSet, Table
 from convolve.errors import DataError, MissingDataError, UsageError, unknown_name
 
 # name -> function of where it lies (--data; None: the usual places, then a download) and of who hears of a download
-DATASETS: dict[str, Callable[[str | None, Progress | None], DataSet]] = {
+DATASETS: dict[str, Callable[[str | None, Progress | None], DataSet | OwnSet]] = {
     "mnist": mnist.load_mnist,
     "cifar10": cifar10.load_cifar10,
+    "ilsvrc2012": ilsvrc2012.open_ilsvrc2012,
 }
+
+_FAKE_BYTES = 1 << 29  # of noise for training: all of MNIST and CIFAR-10, 2,730 images of 256x256
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ class Outline:
 _OUTLINES = {
     "mnist": Outline((1, 28, 28), mnist.CLASS_NAMES, 60_000, 10_000),
     "cifar10": Outline((3, 32, 32), cifar10.CLASS_NAMES, 50_000, 10_000),
+    "ilsvrc2012": Outline(
+        ilsvrc2012.SHAPE_CHW, tuple(map(str, range(ilsvrc2012.CLASSES))), ilsvrc2012.TRAIN, ilsvrc2012.VAL
+    ),
 }
 
 
@@ -81,13 +87,15 @@ def fitting(shape_CHW: tuple[int, int, int], classes: int) -> str | None:
 
 
 def fake_data(name: str) -> DataSet:
-    """Noise of the same shape and size, for measuring the loop without data."""
+    """Noise of the same shape and size, or as much of it as memory holds, for measuring the loop without data."""
     known = outline(name)
     generator = torch.Generator().manual_seed(0)
+    part = min(1.0, _FAKE_BYTES / (known.train_samples * prod(known.shape_CHW)))
 
     def table(samples: int) -> Table:
-        images_NCHW = torch.randint(0, 256, (samples, *known.shape_CHW), dtype=torch.uint8, generator=generator)
-        return Table(images_NCHW, torch.randint(0, len(known.class_names), (samples,), generator=generator))
+        shape_NCHW = (int(samples * part), *known.shape_CHW)
+        images_NCHW = torch.randint(0, 256, shape_NCHW, dtype=torch.uint8, generator=generator)
+        return Table(images_NCHW, torch.randint(0, len(known.class_names), shape_NCHW[:1], generator=generator))
 
     return DataSet(table(known.train_samples), table(known.test_samples), known.class_names, "noise (--fake-data)")
 

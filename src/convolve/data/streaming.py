@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from convolve.data.ahead import in_order
+from convolve.data.damaged import MOST_NAMED, Damaged
 from convolve.data.pictures import Batch, Pictures
 from convolve.data.streams import Purpose, generator
 from convolve.data.table import Table
@@ -21,7 +23,6 @@ from convolve.transforms.pixels import Image
 # Legend: N samples, V views of one image, C channels, H rows, W columns.
 
 THREADS = 4  # each holds the pixels of one image as it was decoded, 201 MB at most
-MOST_NAMED = 20  # damaged images in one message
 
 # (image_HWC as decoded, the generator for its random choices) -> images_VCHW: its views, usually one
 Prepare = Callable[[Image, np.random.Generator], Image]
@@ -32,6 +33,7 @@ class Streamed:
     """`pictures`, each made ready by `prepare` when its batch is due. See `Samples`.
 
     What image i is in epoch e is a function of (seed, e, i) alone: neither the order nor the threads matter.
+    A damaged image is an error that names it; with `damaged` the next one in the list stands in for it, with its label.
     Memory: the pictures being decoded and the images of two batches.
     """
 
@@ -41,6 +43,7 @@ class Streamed:
     seed: int = 0
     least: Size | None = None  # to be given to `pictures.picture`
     threads: int = THREADS
+    damaged: Damaged | None = None
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -54,44 +57,57 @@ class Streamed:
         return self.pictures.chunk_N
 
     def batches(self, order_N: NDArray[np.int64], batch_size: int, epoch: int = 0) -> Iterator[Batch]:
-        """As `Samples` has it. A damaged image raises `DataError` that names it."""
+        """As `Samples` has it. Raises `DataError` for a damaged image."""
 
-        def ready(index: int) -> Image:
+        def ready(index: int) -> tuple[Image, int]:
             return self._ready(index, epoch)
 
         labels_N = self.labels_N
         images = in_order(ready, map(int, order_N), self.threads, ahead=max(batch_size, 2 * self.threads))
         with closing(images):
-            for first in range(0, len(order_N), batch_size):
-                chosen_N = order_N[first : first + batch_size]
-                images_NCHW = np.concatenate([next(images) for _ in chosen_N])
-                yield torch.from_numpy(images_NCHW), labels_N[torch.from_numpy(chosen_N)]
+            while batch := list(islice(images, batch_size)):
+                images_VCHW, numbers = zip(*batch, strict=True)
+                yield torch.from_numpy(np.concatenate(images_VCHW)), labels_N[list(numbers)]
 
     def load(self) -> Table:
         """All samples, in memory. Raises one `DataError` for all damaged images."""
 
-        def ready(index: int) -> Image | DataError:
+        def ready(index: int) -> tuple[Image, int] | DataError:
             try:
                 return self._ready(index, 0)
             except DataError as error:
                 return error
 
-        images_NCHW, damaged = None, []
-        for index, image in enumerate(in_order(ready, range(len(self)), self.threads, ahead=4 * self.threads)):
-            if isinstance(image, DataError):
-                damaged.append((index, image))
+        images_NCHW, numbers, damaged = None, np.arange(len(self)), []
+        for index, found in enumerate(in_order(ready, range(len(self)), self.threads, ahead=4 * self.threads)):
+            if isinstance(found, DataError):
+                damaged.append((index, found))
                 continue
+            image, numbers[index] = found
             if images_NCHW is None:
                 images_NCHW = torch.empty((len(self), *image.shape[1:]), dtype=torch.uint8)
             images_NCHW[index] = torch.from_numpy(image[0])
         if images_NCHW is None or damaged:
             raise self._all_damaged(damaged)
-        return Table(images_NCHW, self.labels_N, self.chunk_N)
+        return Table(images_NCHW, self.labels_N[torch.from_numpy(numbers)], self.chunk_N)
 
-    def _ready(self, index: int, epoch: int) -> Image:
-        with naming(self.pictures.place(index)):
-            image_HWC = self.pictures.picture(index, grey=self.grey, least=self.least)
-            return self.prepare(image_HWC, generator(Purpose.IMAGE, self.seed, epoch, index))
+    def _ready(self, index: int, epoch: int) -> tuple[Image, int]:
+        """(the image of the sample `index`, the number of the picture that it is)."""
+        number, image_HWC = self._decoded(index)
+        with naming(self.pictures.place(number)):
+            return self.prepare(image_HWC, generator(Purpose.IMAGE, self.seed, epoch, index)), number
+
+    def _decoded(self, index: int) -> tuple[int, Image]:
+        """The picture `index`, or the one that stands in for it, with its number."""
+        while True:
+            try:
+                with naming(self.pictures.place(index)):
+                    return index, self.pictures.picture(index, grey=self.grey, least=self.least)
+            except DataError as error:
+                if self.damaged is None:
+                    raise
+                self.damaged.note(index, error)
+                index = (index + 1) % len(self)
 
     def _all_damaged(self, damaged: list[tuple[int, DataError]]) -> DataError:
         if len(damaged) == 1:

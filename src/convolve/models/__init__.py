@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from convolve.errors import UsageError, unknown_name
+from convolve.models.alexnet import AlexNet, alexnet, alexnet_batch_norm, alexnet_python
 from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.models.convnet_cifar10 import convnet_cifar10, convnet_cifar10_lrn
 from convolve.models.convnet_mnist import convnet_mnist
@@ -20,26 +21,38 @@ MODELS: dict[str, Callable[[ModelSpec, Shape, int], nn.Module]] = {
     "convnet-mnist": convnet_mnist,
     "convnet-cifar10": convnet_cifar10,
     "convnet-cifar10-lrn": convnet_cifar10_lrn,
+    "alexnet": alexnet,
+    "alexnet-python": alexnet_python,
+    "alexnet-batch-norm": alexnet_batch_norm,
 }
 
 
 def build_model(spec: ModelSpec, input_shape_CHW: Shape, class_count: int, seed: int = 0) -> nn.Module:
     """The network that `spec` names, freshly initialized from `seed`: images_NCHW (normalized) -> logits_NK."""
-    if spec.name not in MODELS:
-        raise UsageError(f"model.name: {unknown_name('model', spec.name, MODELS)}")
-    with torch.device("meta"):
-        module = MODELS[spec.name](spec, input_shape_CHW, class_count)
+    module = bare_model(spec, input_shape_CHW, class_count)
     module.to_empty(device="cpu")
     initialize(module, torch.Generator().manual_seed(seed))
     return module
 
 
+def bare_model(spec: ModelSpec, input_shape_CHW: Shape, class_count: int) -> nn.Module:
+    """The network that `spec` names on the meta device, where weights have shapes and no numbers."""
+    if spec.name not in MODELS:
+        raise UsageError(f"model.name: {unknown_name('model', spec.name, MODELS)}")
+    with torch.device("meta"):
+        return MODELS[spec.name](spec, input_shape_CHW, class_count)
+
+
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
-    """CNTK's default: Glorot-uniform weights, with the receptive field counted in both fans, and zero biases."""
+    """A network's own initial values; else CNTK's default: Glorot-uniform weights, with the receptive field counted in
+    both fans, and zero biases."""
+    if isinstance(module, AlexNet):
+        module.initialize(generator)
+        return
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight, generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        elif isinstance(layer, CntkBatchNorm2d):
+        elif isinstance(layer, CntkBatchNorm2d | nn.BatchNorm2d):
             layer.reset_parameters()
