@@ -1,7 +1,7 @@
 # `make check` is what CI runs after installing: style, types, tests.
 PYTHON ?= python
 
-.PHONY: check style types test fuzz tables
+.PHONY: check style types test fuzz tables docs
 
 check: style types test
 
@@ -24,3 +24,6 @@ fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
 
 tables:  ## of results, in README.md and docs, from docs/results
 	$(PYTHON) docs/tables.py
+
+docs:  ## the pages and the reference of the Python functions as HTML, in build/docs
+	$(PYTHON) docs/pages.py

@@ -1,0 +1,141 @@
+"""What a reader of the pages would bring, small: images, lists of them, models, runs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import cv2
+import numpy as np
+from caffe_files import Writer, caffemodel, message
+
+from convolve.formats.image_map import write_image_map
+from convolve.prepare.mnist import prepare_mnist
+from convolve.run import train
+from zip_golden import ARCHIVE
+
+BRAINSCRIPT = Path(__file__).parents[1] / "examples" / "BrainScript"
+
+
+def bring(text: str) -> None:
+    """Make what `text` names and the working folder lacks."""
+    for name, make in STAND_INS.items():
+        place = Path(name)
+        if not place.exists() and re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w./-])", text):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            make(place)
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+def picture(path: Path, shape_HWC: tuple[int, int, int] = (40, 48, 3)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise_HWC = np.random.default_rng(len(path.name)).integers(0, 256, shape_HWC, dtype=np.uint8)
+    assert cv2.imwrite(str(path), noise_HWC)
+
+
+def digit(path: Path) -> None:
+    picture(path, (28, 28, 1))
+
+
+def pictures(path: Path) -> None:
+    for number in range(3):
+        picture(path / f"{number}.jpg")
+
+
+def zipped(path: Path) -> None:
+    digit(path.with_suffix(".png"))
+    with ZipFile(path, "w") as file:
+        file.write(path.with_suffix(".png"), "one.png")
+
+
+def class_folders(path: Path) -> None:
+    for name in ("bird", "cat", "dog"):
+        for number in range(6):
+            picture(path / name / f"{number}.jpg", (40 + number, 48, 3))
+
+
+def map_file(path: Path, classes: int = 10) -> None:
+    pictures(path.parent / "listed")
+    write_image_map(path, [(f".../listed/{number % 3}.jpg", number % classes) for number in range(2 * classes)])
+
+
+def two_map_files(path: Path) -> None:
+    for part in ("train", "test"):
+        map_file(path / f"{part}_map.txt", 3)
+
+
+def cntk_mnist(path: Path) -> None:
+    list(prepare_mnist(None, path))
+
+
+# -- models and what belongs to them -----------------------------------------------------------------------------------
+
+
+def class_names(path: Path) -> None:
+    path.write_text("".join(f"class {number}\n" for number in range(10)))
+
+
+def cntk_model(path: Path) -> None:
+    path.write_bytes(ARCHIVE.read("v2/net_resnet.model"))
+
+
+def caffe_pair(path: Path) -> None:
+    """The prototxt `path`, and a caffemodel under each of the names that pages have."""
+    channels, side = (1, 28) if path.stem == "lenet" else (3, 16)
+    net = Writer((1, channels, side, side))
+    pooled = net.pool("pool1", net.conv("conv1", "data", 4, 3, pad=1), "pool: MAX kernel_size: 4 stride: 4")
+    net.softmax(net.dense("fc8", net.relu(net.dense("fc7", pooled, 6, (side // 4) ** 2)), 10, last=True))
+    path.write_text(net.text)
+    for name in (path.stem, "bvlc_alexnet"):
+        path.with_name(f"{name}.caffemodel").write_bytes(caffemodel(net.blobs))
+
+
+def caffe_mean(path: Path) -> None:
+    """A BlobProto: how many, channels, height, width; data."""
+    sizes = b"".join(bytes([8 * place, size]) for place, size in ((1, 1), (2, 3), (3, 16), (4, 16)))
+    path.write_bytes(sizes + message(5, np.full(3 * 16 * 16, 100, "<f4").tobytes()))
+
+
+def finished_run(path: Path) -> None:
+    train(path.name, out=path)
+
+
+def own_model(path: Path) -> None:
+    """A model of ours under the name of an old file: it goes wherever that goes."""
+    finished = train("mnist", out=path.with_suffix(".run"))
+    shutil.copytree(finished.folder.path / "model", path)
+
+
+# -- configurations ----------------------------------------------------------------------------------------------------
+
+
+def example(path: Path) -> None:
+    shutil.copy(BRAINSCRIPT / path.name, path)
+
+
+def two_configurations(path: Path) -> None:
+    """a.cntk, the example, and b.cntk, which makes it fit a small MNIST."""
+    shutil.copy(BRAINSCRIPT / "ConvNet_MNIST.cntk", path)
+    path.with_name("b.cntk").write_text("TrainNetwork = [ SGD = [ epochSize = 0 ] ]\n")
+    cntk_mnist(path.parent / "data" / "MNIST")
+
+
+# A name in a page -> how it is made.
+STAND_INS: dict[str, Callable[[Path], Any]] = {
+    "digit.png": digit, "scans.zip": zipped, "cat.jpg": picture, "new.jpg": picture, "images/": pictures,
+    "my_photos/": class_folders, "val_map.txt": map_file, "leaves": two_map_files,
+    "DIR": cntk_mnist, "data/MNIST": cntk_mnist,
+    "classes.txt": class_names, "synset_words.txt": class_names,
+    "AlexNet_ImageNet_CNTK.model": cntk_model, "net.model": cntk_model,
+    "net.prototxt": caffe_pair, "deploy.prototxt": caffe_pair, "lenet.prototxt": caffe_pair,
+    "mean.binaryproto": caffe_mean,
+    "my_lenet.model": own_model, "old.dnn": own_model,
+    "runs/mnist": finished_run, "runs/cifar10-aug": finished_run,
+    "ConvNet_MNIST.cntk": example, "a.cntk": two_configurations,
+}  # fmt: skip

@@ -1,0 +1,73 @@
+"""The pages and the reference: every link leads somewhere, nothing comes from outside, all of it fits a phone."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import Browser, needs_browser
+
+import convolve
+
+ROOT = Path(__file__).parents[1]
+SOURCES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)(?:#[\w-]+)?\)")
+PHONE_WIDTH = 360
+
+
+@pytest.mark.parametrize("page", SOURCES, ids=lambda page: page.name)
+def test_links_of_a_page_lead_to_files(page: Path) -> None:
+    targets = LINK.findall(page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_list_of_pages_is_whole() -> None:
+    listed = set(LINK.findall((ROOT / "docs" / "index.md").read_text(encoding="utf-8")))
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} - listed == {"index.md"}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make docs` writes."""
+    pytest.importorskip("pdoc", reason="needs the extra docs")
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "pages.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder = tmp_path_factory.mktemp("site")
+    module.write_site(folder)
+    return folder
+
+
+def test_the_reference_has_every_public_name(site: Path) -> None:
+    text = (site / "api" / "convolve.html").read_text(encoding="utf-8")
+    assert [name for name in convolve.__all__ if f'<section id="{name}">' not in text] == []
+    assert '<section id="DataSpec">' in (site / "api" / "convolve" / "recipe.html").read_text(encoding="utf-8")
+
+
+def test_links_between_the_files_hold_and_nothing_is_loaded_from_outside(site: Path) -> None:
+    for file in site.glob("*.html"):
+        text = file.read_text(encoding="utf-8")
+        for target in re.findall(r'(?:href|src)="(?!https?:|#)([^"#]+)', text):
+            assert (file.parent / target).exists(), f"{file.name}: {target}"
+    for file in site.rglob("*.html"):
+        loaded = re.findall(r'<(?:script|img|link)\b[^>]*(?:src|href)="(?:https?:)?//[^"]*"', file.read_text("utf-8"))
+        assert not loaded, file
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@needs_browser
+def test_everything_fits_a_phone(site: Path, browser: Browser) -> None:
+    files = [*site.glob("*.html"), site / "api" / "convolve.html", site / "api" / "convolve" / "recipe.html"]
+    for file in files:
+        browser.open(file.as_uri(), PHONE_WIDTH, 800)
+        assert browser.run("document.documentElement.scrollWidth") <= PHONE_WIDTH, file.name
