@@ -13,27 +13,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from convolve.assemble import assemble
 from convolve.atomic import write_json
-from convolve.data.table import DataSet, Table
 from convolve.environment import matmul_gflops
 from convolve.models import build_model
 from convolve.models.summary import summarize
 from convolve.recipe import ModelSpec
 from convolve.run import resolve
-from convolve.training.run_folder import RunFolder
-from convolve.training.schedule import step_size
-from convolve.training.step import train_step
 from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
+from steps import images_per_second, our_step, peer_step
 
 BATCH_SIZE, STEPS, WARM_UP_STEPS = 64, 60, 10
 RESULTS = Path(__file__).parent / "results" / "cifar10.json"
@@ -51,22 +44,6 @@ SIDES = {
 }
 
 
-def our_step(network: str, precision: str) -> Callable[[], object]:
-    """The product's own step, with the parts that `convolve train cifar10` has."""
-    recipe = resolve("cifar10", {"model.name": network, "run.precision": precision})
-    table = Table(torch.randint(0, 256, (BATCH_SIZE, 3, 32, 32), dtype=torch.uint8), torch.arange(BATCH_SIZE) % 10)
-    with tempfile.TemporaryDirectory() as folder:
-        dataset = DataSet(table, table, tuple("0123456789"), "noise")
-        loop = assemble(recipe, dataset, RunFolder(Path(folder)), None, lambda event, values: None).loop
-    images_NCHW, labels_N = next(loop.batches.epoch(0))
-    size = step_size(recipe.optimizer, recipe.schedule, 0, BATCH_SIZE, 50_000, 50_000 * recipe.run.epochs)
-    state = loop.state
-    state.module.train()
-    return lambda: train_step(
-        loop.exchange, state.optimizer, state.loss_scale, images_NCHW, labels_N, size, loop.settings, BATCH_SIZE
-    )
-
-
 def tutorial_network(lrn: bool) -> nn.Sequential:
     """The same network in the order in which tutorials write it: convolution, ReLU, pooling."""
 
@@ -82,33 +59,17 @@ def tutorial_network(lrn: bool) -> nn.Sequential:
     )  # fmt: skip
 
 
-def peer_step(lrn: bool) -> Callable[[], object]:
-    """The tutorial's step."""
-    model, loss_function = tutorial_network(lrn), nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.002)
-    images, labels = torch.rand(BATCH_SIZE, 3, 32, 32) - 0.5, torch.arange(BATCH_SIZE) % 10
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss = loss_function(model(images), labels)
-        loss.backward()
-        optimizer.step()
-
-    return step
-
-
 def measure(side: str) -> float:
     """Images per second of one side, in this process; of the matrix multiply, GFLOP/s."""
     who, network, precision = SIDES[side]
     if who == "matrix multiply":
         return matmul_gflops({"bf16": torch.bfloat16, "fp32": torch.float32}[precision])
-    step = our_step(network, precision) if who == "ours" else peer_step(network.endswith("lrn"))
-    for _ in range(WARM_UP_STEPS):
-        step()
-    start = time.perf_counter()
-    for _ in range(STEPS):
-        step()
-    return STEPS * BATCH_SIZE / (time.perf_counter() - start)
+    if who == "ours":
+        recipe = resolve("cifar10", {"model.name": network, "run.precision": precision})
+        step = our_step(recipe, 32, 10)
+    else:
+        step = peer_step(tutorial_network(network.endswith("lrn")), BATCH_SIZE, 32, 10, weight_decay=0.002)
+    return images_per_second(step, BATCH_SIZE, STEPS, WARM_UP_STEPS)
 
 
 def _peer_of(side: str) -> str:

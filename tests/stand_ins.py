@@ -16,6 +16,7 @@ from caffe_files import Writer, caffemodel, message
 from convolve.formats.image_map import write_image_map
 from convolve.prepare.mnist import prepare_mnist
 from convolve.run import train
+from ilsvrc2012_files import WORDS, write_download
 from zip_golden import ARCHIVE
 
 BRAINSCRIPT = Path(__file__).parents[1] / "examples" / "BrainScript"
@@ -72,6 +73,11 @@ def two_map_files(path: Path) -> None:
 
 def cntk_mnist(path: Path) -> None:
     list(prepare_mnist(None, path))
+
+
+def old_class_mappings(path: Path) -> None:
+    """As CNTK's readlabels.py wrote them on some machine."""
+    path.write_text("".join(f"{number}\t{name}\n" for number, name in enumerate(reversed(WORDS))))
 
 
 # -- models and what belongs to them -----------------------------------------------------------------------------------
@@ -131,6 +137,7 @@ STAND_INS: dict[str, Callable[[Path], Any]] = {
     "digit.png": digit, "scans.zip": zipped, "cat.jpg": picture, "new.jpg": picture, "images/": pictures,
     "my_photos/": class_folders, "val_map.txt": map_file, "leaves": two_map_files,
     "DIR": cntk_mnist, "data/MNIST": cntk_mnist,
+    "ILSVRC2012": write_download, "old_classmappings.txt": old_class_mappings,
     "classes.txt": class_names, "synset_words.txt": class_names,
     "AlexNet_ImageNet_CNTK.model": cntk_model, "net.model": cntk_model,
     "net.prototxt": caffe_pair, "deploy.prototxt": caffe_pair, "lenet.prototxt": caffe_pair,

@@ -5,19 +5,25 @@ from __future__ import annotations
 import csv
 import json
 import os
+import runpy
+import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
 from PIL import Image
 
 from command_line import Convolve, assert_failed
+from convolve import run
 from convolve.data import sources
+from convolve.recipe import Recipe, with_values
 from ilsvrc2012_files import TRAIN_EACH, VAL, WORDS, write_download
 
 TINY = ("model.variant=tiny", "data.image_size=75", "run.global_batch_size=4", "run.threads=1", "run.precision=fp32")
 MODERN = (*TINY, "data.train_sizes=67:75", "run.epochs=2")
+SCRIPT = Path(__file__).parents[1] / "examples" / "AlexNet" / "AlexNet_ImageNet_Distributed.py"
 NOT_DRAWN = "n01440764_1.JPEG"
 
 
@@ -46,17 +52,17 @@ def prepared(source: Path, tmp_path: Path, convolve: Convolve) -> Path:
 @pytest.mark.parametrize("recipe", ["alexnet-modern", "alexnet"])
 def test_the_whole_path(recipe: str, prepared: Path, tmp_path: Path, convolve: Convolve) -> None:
     words = MODERN if recipe == "alexnet-modern" else (*TINY, "run.epochs=1", *scaled(75))
-    run = tmp_path / "run"
-    outcome = convolve("train", recipe, "--data", prepared, "--out", run, *settings(*words))
+    folder = tmp_path / "run"
+    outcome = convolve("train", recipe, "--data", prepared, "--out", folder, *settings(*words))
     assert outcome.code == 0, outcome.err
     (warning,) = (line for line in outcome.err.splitlines() if line.startswith("warning: "))
     assert "train_map.txt: line 2: " in warning and NOT_DRAWN in warning and "stands in" in warning
-    result = json.loads((run / "result.json").read_text())
+    result = json.loads((folder / "result.json").read_text())
     assert result["samples_seen"] == 3 * TRAIN_EACH * result["epochs"]
 
-    single = json.loads(convolve("evaluate", run, "--data", prepared, "--json").out)
+    single = json.loads(convolve("evaluate", folder, "--data", prepared, "--json").out)
     assert (single["samples"], single["test_error"]) == (VAL, result["test_error"])
-    outcome = convolve("evaluate", run, "--data", prepared, "--views", 10, "--csv", tmp_path / "classes.csv")
+    outcome = convolve("evaluate", folder, "--data", prepared, "--views", 10, "--csv", tmp_path / "classes.csv")
     assert (outcome.code, outcome.err) == (0, "")
     assert "over 10 views: error" in outcome.out
     with (tmp_path / "classes.csv").open(newline="") as file:
@@ -93,12 +99,12 @@ def test_a_damaged_test_image_is_never_passed_over(source: Path, tmp_path: Path,
 def test_it_is_found_in_the_usual_place(
     prepared: Path, tmp_path: Path, convolve: Convolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = tmp_path / "run"
-    assert convolve("train", "alexnet-modern", "--data", prepared, "--out", run, *settings(*MODERN)).code == 0
+    folder = tmp_path / "run"
+    assert convolve("train", "alexnet-modern", "--data", prepared, "--out", folder, *settings(*MODERN)).code == 0
     prepared.rename(tmp_path / "ilsvrc2012")
     monkeypatch.setenv("CONVOLVE_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert json.loads(convolve("evaluate", run, "--json").out)["samples"] == VAL
+    assert json.loads(convolve("evaluate", folder, "--json").out)["samples"] == VAL
 
 
 def test_the_loop_without_data(tmp_path: Path, convolve: Convolve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,11 +133,37 @@ def test_real_images_in_the_real_layout(tmp_path: Path, convolve: Convolve) -> N
     assert "left out, of a class that has no training images: 2,000 (" in outcome.out
     words = settings("model.variant=tiny", "run.epochs=2", "run.epoch_samples=512", "data.image_size=99",
                      "data.train_sizes=67:99", "run.global_batch_size=32", "run.threads=1")  # fmt: skip
-    run = tmp_path / "run"
-    outcome = convolve("train", "alexnet-modern", "--data", tmp_path / "prepared", "--out", run, *words)
+    folder = tmp_path / "run"
+    outcome = convolve("train", "alexnet-modern", "--data", tmp_path / "prepared", "--out", folder, *words)
     assert outcome.code == 0, outcome.err
-    said = json.loads(convolve("evaluate", run, "--data", tmp_path / "prepared", "--views", 10, "--json").out)
+    said = json.loads(convolve("evaluate", folder, "--data", tmp_path / "prepared", "--views", 10, "--json").out)
     assert said["samples"] == 500
     assert {row["samples"] for row in said["classes"]} == {50}
     assert said["test_error_top5"] <= 0.6  # chance is 0.5, after 32 updates
     assert said["classes"][0]["class"].startswith(f"{classes[0]} ")
+
+
+def test_the_script_of_that_name(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AlexNet_ImageNet_Distributed.py with all its flags, on the tiny twin."""
+    asked: dict[str, Any] = {}
+
+    def resolve_tiny(recipe: str, settings: dict[str, Any]) -> Recipe:
+        asked.update(settings)
+        words = [word for word in (*TINY, *scaled(75)) if "batch_size" not in word]
+        return with_values(resolve(recipe, settings), dict(word.split("=", 1) for word in words))
+
+    resolve = run.resolve
+    monkeypatch.setattr(run, "resolve", resolve_tiny)
+    flags = {
+        "-datadir": prepared, "-outputdir": tmp_path / "run", "-logdir": tmp_path, "-n": 2, "-m": 4, "-e": 8, "-q": 8,
+        "-a": 4, "-device": "cpu",
+    }  # fmt: skip
+    monkeypatch.setattr(sys, "argv", [SCRIPT.name, *(str(word) for pair in flags.items() for word in pair), "-r"])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert asked == {
+        "run.epochs": 2, "run.global_batch_size": 4, "run.epoch_samples": 8, "run.device": "cpu",
+        "distributed.quantization_bits": 8, "distributed.block_samples": 0, "distributed.after_samples": 4,
+    }  # fmt: skip
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["recipe"], result["samples_seen"]) == ("alexnet-python", 16)
+    assert (tmp_path / "log.txt").read_text().count("test_error") == 2

@@ -24,7 +24,7 @@ from convolve.transforms.chain import Size
 
 # Legend: N images, C channels, H rows, W columns.
 
-_SIZES_ASKED = 100_000
+_SIZES_ASKED = 20_000
 _SYNSET = re.compile(r"n[0-9]{8} ")
 
 

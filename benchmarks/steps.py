@@ -1,0 +1,66 @@
+"""Training steps to be timed, on one batch of noise: the product's own, and that of a PyTorch tutorial."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from convolve.assemble import assemble
+from convolve.data.table import DataSet, Table
+from convolve.recipe import Recipe
+from convolve.training.run_folder import RunFolder
+from convolve.training.schedule import step_size
+from convolve.training.step import train_step
+
+Step = Callable[[], object]
+
+
+def our_step(recipe: Recipe, side: int, classes: int, without: type[nn.Module] | None = None) -> Step:
+    """The product's own step on images of `side` x `side`, with the parts that `convolve train` has.
+
+    Layers of the type `without` are taken out of the network.
+    """
+    size = recipe.run.global_batch_size
+    table = Table(torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8), torch.arange(size) % classes)
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = DataSet(table, table, tuple(map(str, range(classes))), "noise")
+        loop = assemble(recipe, dataset, RunFolder(Path(folder)), None, lambda event, values: None).loop
+    images_NCHW, labels_N = next(loop.batches.epoch(0))
+    step = step_size(recipe.optimizer, recipe.schedule, 0, size, size, size)
+    state = loop.state
+    for name, layer in list(state.module.named_children()):
+        if without and isinstance(layer, without):
+            setattr(state.module, name, nn.Identity())
+    state.module.train()
+    return lambda: train_step(
+        loop.exchange, state.optimizer, state.loss_scale, images_NCHW, labels_N, step, loop.settings, size
+    )
+
+
+def peer_step(model: nn.Module, batch_size: int, side: int, classes: int, weight_decay: float) -> Step:
+    """The tutorial's step: fp32, NCHW, torch.optim.SGD."""
+    loss_function = nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=weight_decay)
+    images, labels = torch.rand(batch_size, 3, side, side) - 0.5, torch.arange(batch_size) % classes
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = loss_function(model(images), labels)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def images_per_second(step: Step, batch_size: int, steps: int, warm_up_steps: int) -> float:
+    for _ in range(warm_up_steps):
+        step()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return steps * batch_size / (time.perf_counter() - start)
