@@ -85,6 +85,23 @@ def test_it_says_what_it_took(convolve: Convolve, photos: Path, tmp_path: Path) 
     assert model.preprocess.shape_CHW == (3, 32, 32)
 
 
+def test_a_size_that_the_crops_do_not_keep_gives_way_to_that_of_the_recipe(convolve: Convolve, tmp_path: Path) -> None:
+    """Padded by 4 and cut to four fifths, 28x28 would become 29x29."""
+    for name in ("a", "b"):
+        (tmp_path / "small" / name).mkdir(parents=True)
+        for number in range(5):
+            assert cv2.imwrite(
+                str(tmp_path / "small" / name / f"{number}.png"), np.full((28, 28, 3), 9 * number, np.uint8)
+            )
+    assert "the network sees 32x32" in train(convolve, tmp_path / "small", tmp_path / "cut")
+    said = train(convolve, tmp_path / "small", tmp_path / "whole", "data.train_transforms=[]")
+    assert "the network sees 28x28" in said
+    outcome = convolve(
+        "train", "cifar10-aug", "--data", tmp_path / "small", "--out", tmp_path / "r", "--set=data.image_size=64"
+    )
+    assert_refused(outcome, 2, '"crop_width": 64, "crop_height": 64}]')
+
+
 def test_the_mean_is_that_of_the_training_images(run: Path, photos: Path) -> None:
     """Test images, by what the report shows of them: not one of them is in the mean."""
     preprocess = load(run).preprocess

@@ -14,6 +14,7 @@ from convolve.data.fitting import fitted, mean_image, resident
 from convolve.data.own import OwnSet
 from convolve.data.pictures import Pictures, Samples
 from convolve.data.resident import Batches, split
+from convolve.data.sources import outline
 from convolve.data.staged import Staged
 from convolve.data.streaming import THREADS, Streamed
 from convolve.data.table import DataSet, Table
@@ -53,7 +54,7 @@ def open_feed(
     of each damaged image that is replaced by another.
     """
     spec, run = recipe.data, recipe.run
-    want = imported or _geometry(spec, dataset.shape_CHW)
+    want = imported or _geometry(spec, dataset)
     train: Pictures = dataset.train
     test = resident(fitted(dataset.test, want), want.shape_CHW)
     held_out, name = test, "test"
@@ -72,11 +73,15 @@ def open_feed(
     return Feed(want, batches, held_out, name, test)
 
 
-def _geometry(spec: DataSpec, shape_CHW: tuple[int, int, int]) -> Preprocess:
+def _geometry(spec: DataSpec, dataset: DataSet | OwnSet) -> Preprocess:
     """What the model will say of its images, but for a mean image."""
-    channels, height, width = shape_CHW
+    channels, height, width = dataset.shape_CHW
     if spec.image_size:
         height = width = spec.image_size
+    elif isinstance(dataset, OwnSet):
+        found = (size_after(spec.train_transforms, size) for size in ((height, width), dataset.train.size))
+        if (height, width) not in found:  # the recipe's crops do not keep the size of these images
+            _, height, width = outline(spec.name).shape_CHW
     pads = [transform for transform in spec.train_transforms if isinstance(transform, Pad)]
     mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
     return Preprocess(
@@ -151,8 +156,9 @@ def enters_as_found(spec: DataSpec, own: Size | None, want: Preprocess) -> bool:
     came = _words(size_after(spec.train_transforms, own or goal))
     raise UsageError(
         f"data.train_transforms turn images of {_words(own or goal)} into {came}, the network takes {_words(goal)}; "
-        'pad before the crop, as in [{"kind": "pad", "pixels": 4}, ...], end with a scale to the size of the network, '
-        "or set data.image_size to what comes out"
+        'for shifts by 4 pixels set data.train_transforms=[{"kind": "pad", "pixels": 4}, {"kind": "crop", '
+        f'"crop_type": "randomside", "crop_width": {goal[1]}, "crop_height": {goal[0]}}}]; for others end with '
+        f'{{"kind": "scale", "width": {goal[1]}, "height": {goal[0]}}}'
     )
 
 
