@@ -16,7 +16,8 @@ GROUND = {"errors", "atomic"}
 MAY_IMPORT = {
     "formats": set(),
     "transforms": {"formats"},
-    "recipe": {"transforms"},
+    "recipe_values": {"transforms"},
+    "recipe": {"recipe_values", "transforms"},
     "data": {"formats", "transforms"},
     "models": {"recipe"},
     "training": {"recipe"},
@@ -25,6 +26,7 @@ MAY_IMPORT = {
     "importers": {"recipe", "formats", "models", "transforms"},
     "recipes": {"recipe", "transforms", "formats", "models"},
     "prepare": {"formats", "data"},
+    "checking": {"data", "environment", "formats", "transforms"},
     "opening": {"formats", "importers", "transforms"},
     "model_card": {"importers", "recipe", "training", "transforms"},
     "model_folder": {"importers", "model_card", "models", "recipe", "transforms"},
@@ -60,6 +62,7 @@ MAY_IMPORT = {
     "serve": {"environment", "formats", "model", "report", "transforms"},
     "cli": {
         "atomic",
+        "checking",
         "data",
         "distributed",
         "environment",

@@ -15,10 +15,9 @@ import pytest
 import typer
 
 from command_line import Convolve
-from convolve.cli import COMMANDS, app
+from convolve.cli import NAMES, app
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "cli_surface.json"
-NAMES = [command.__name__ for command in COMMANDS]
 HEAVY = {"torch", "numpy", "cv2", "matplotlib", "rich", "yaml", "safetensors"}
 
 

@@ -11,6 +11,7 @@ import traceback
 
 import typer
 
+from convolve.cli.check_data import check_data
 from convolve.cli.convert import convert
 from convolve.cli.doctor import doctor
 from convolve.cli.evaluate import evaluate
@@ -25,7 +26,8 @@ from convolve.cli.train import train
 from convolve.distributed.process import find_place
 from convolve.errors import ConvolveError, UsageError, unknown_name
 
-COMMANDS = (train, reproduce, evaluate, predict, serve, prepare, run, convert, show, report, doctor)
+COMMANDS = (train, reproduce, evaluate, predict, serve, prepare, check_data, run, convert, show, report, doctor)
+NAMES = tuple(command.__name__.replace("_", "-") for command in COMMANDS)
 
 app = typer.Typer(name="convolve", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 for command in COMMANDS:
@@ -83,10 +85,9 @@ def _run(arguments: list[str]) -> int:
 
 
 def _usage(message: str, arguments: list[str]) -> str:
-    known = [command.__name__ for command in COMMANDS]
     name = next((argument for argument in arguments if not argument.startswith("-")), "")
-    if name and name not in known:
-        return unknown_name("command", name, known)
+    if name and name not in NAMES:
+        return unknown_name("command", name, NAMES)
     return f"{message.rstrip('.')}; see `convolve {name} --help`".replace("  ", " ")
 
 

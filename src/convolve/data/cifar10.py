@@ -43,7 +43,7 @@ _ARCHIVE = RemoteFile("cifar-10-binary.tar.gz", _MIRRORS, 170_052_171, "c32a1d4a
 
 
 @dataclass(frozen=True)
-class _Version:
+class Version:
     """A form in which the data set is published: the archive, the folder in it, and the files in that."""
 
     name: str
@@ -59,12 +59,12 @@ class _Version:
 
 
 _BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
-_VERSIONS = (
-    _Version(
+VERSIONS = (
+    Version(
         "binary", _ARCHIVE.name, "cifar-10-batches-bin",
         tuple(f"{name}.bin" for name in _BATCHES), "test_batch.bin", parse_cifar_binary,
     ),
-    _Version("Python", "cifar-10-python.tar.gz", "cifar-10-batches-py", _BATCHES, "test_batch", parse_cifar_python),
+    Version("Python", "cifar-10-python.tar.gz", "cifar-10-batches-py", _BATCHES, "test_batch", parse_cifar_python),
 )  # fmt: skip
 
 
@@ -96,18 +96,18 @@ def _obtained(folder: Path, progress: Progress | None) -> Path:
             return folder / _ARCHIVE.name
         except MissingDataError as error:
             reason = str(error)
-    names = " or ".join(version.archive for version in _VERSIONS)
+    names = " or ".join(version.archive for version in VERSIONS)
     pairs = f"{CTF_TRAIN} and {CTF_TEST}, {MAP_TRAIN} and {MAP_TEST}, or train/<class>/ and test/<class>/"
     raise MissingDataError(f"{reason}; put {names} into {folder} (packed or unpacked), or {pairs}")
 
 
 def _from_folder(folder: Path) -> DataSet | None:
     """What `folder` holds, or None if it is no form of CIFAR-10."""
-    for version in _VERSIONS:
+    for version in VERSIONS:
         for inside in (folder / version.folder, folder):
             if any((inside / name).is_file() for name in version.files):
                 return _from_batches(version, inside, {name: read_bytes(inside / name) for name in version.files})
-    for version in _VERSIONS:
+    for version in VERSIONS:
         if (folder / version.archive).is_file():
             return _from_archive(folder / version.archive)
     if (folder / CTF_TRAIN).is_file() and (folder / CTF_TEST).is_file():
@@ -124,14 +124,14 @@ def _from_folder(folder: Path) -> DataSet | None:
 def _from_archive(path: Path) -> DataSet:
     members = read_tar(path, _is_wanted)
     full_names = {PurePosixPath(name).name: name for name in members}
-    for version in _VERSIONS:
+    for version in VERSIONS:
         if not full_names.keys().isdisjoint(version.files):
             if missing := [name for name in version.files if name not in full_names]:
                 raise MissingDataError(f"{path} has no {', '.join(missing)}; get the official archive again")
             return _from_batches(version, path, {name: members[full_names[name]] for name in version.files})
     if not members:
         raise MissingDataError(
-            f"{path} holds no CIFAR-10: neither {' nor '.join(version.test for version in _VERSIONS)}, nor pictures as "
+            f"{path} holds no CIFAR-10: neither {' nor '.join(version.test for version in VERSIONS)}, nor pictures as "
             "train/<class>/... and test/<class>/...; get the official archive"
         )
     train, test = (_table_from_members(path, members, part) for part in ("train", "test"))
@@ -139,7 +139,7 @@ def _from_archive(path: Path) -> DataSet:
 
 
 def _is_wanted(member: PurePosixPath) -> bool:
-    return any(member.name in version.files for version in _VERSIONS) or _is_picture(member)
+    return any(member.name in version.files for version in VERSIONS) or _is_picture(member)
 
 
 def _is_picture(member: PurePosixPath) -> bool:
@@ -149,7 +149,7 @@ def _is_picture(member: PurePosixPath) -> bool:
     return known and member.suffix.lower() in ENDINGS and not member.name.startswith(".")
 
 
-def _from_batches(version: _Version, place: Path, contents: Mapping[str, bytes]) -> DataSet:
+def _from_batches(version: Version, place: Path, contents: Mapping[str, bytes]) -> DataSet:
     def table(names: tuple[str, ...]) -> Table:
         batches = [version.parse(contents[name], place / name) for name in names]
         images_NCHW = np.concatenate([batch.images_NCHW for batch in batches])

@@ -30,11 +30,11 @@ def read_images(paths: Sequence[str | Path]) -> Iterator[tuple[str, np.ndarray]]
 def _locations(path: Path) -> list[Location]:
     """The images that `path` stands for, at least one."""
     if path.is_dir():
-        locations = [Location(str(file)) for file in sorted(path.rglob("*")) if _is_image(file) and file.is_file()]
+        locations = [Location(str(file)) for file in sorted(path.rglob("*")) if is_image_name(file) and file.is_file()]
     elif not path.exists():
         raise MissingDataError(f"{path} does not exist; give images, folders of images or zips of images")
     elif zipfile.is_zipfile(path):
-        locations = [Location(str(path), name) for name in sorted(_members(path)) if _is_image(PurePath(name))]
+        locations = [Location(str(path), name) for name in sorted(_members(path)) if is_image_name(PurePath(name))]
     else:
         return [Location(str(path))]
     if not locations:
@@ -42,7 +42,7 @@ def _locations(path: Path) -> list[Location]:
     return locations
 
 
-def _is_image(path: PurePath) -> bool:
+def is_image_name(path: PurePath) -> bool:
     hidden = path.name.startswith(".")  # macOS packs a "._digit.png" beside each digit.png
     return path.suffix.lower() in ENDINGS and not hidden
 

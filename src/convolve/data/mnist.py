@@ -52,11 +52,16 @@ def load_mnist(where: str | None = None, progress: Progress | None = None) -> Da
             return DataSet(train, test, CLASS_NAMES, f"MNIST, CTF files in {folder}")
         if missing:
             _obtain(missing, folder, progress)
-        paths = [_idx_path(folder, file) for file in _IDX_FILES]
+        paths = idx_paths(folder)
         train, test = _table_from_idx(*paths[:2]), _table_from_idx(*paths[2:])
         return DataSet(train, test, CLASS_NAMES, f"MNIST, IDX files in {folder}")
     except OSError as error:
         raise DataError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
+
+
+def idx_paths(folder: Path) -> list[Path]:
+    """Where training images, training labels, test images and test labels are or belong."""
+    return [_idx_path(folder, file) for file in _IDX_FILES]
 
 
 def _idx_path(folder: Path, file: RemoteFile) -> Path:

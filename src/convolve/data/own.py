@@ -92,7 +92,7 @@ class _Part:
 def find_parts(where: Path) -> tuple[Path, Path | None] | None:
     """(training part, test part if there is one) of the images at `where`; None if there is nothing of the kind."""
     if where.is_file():
-        return None if _is_archive(where) else (where, None)
+        return None if is_archive(where) else (where, None)
     for train, tests in PARTS.items():
         if (where / train).is_file() or has_class_folders(where / train):
             return where / train, next((where / test for test in tests if (where / test).exists()), None)
@@ -151,16 +151,16 @@ def _read(path: Path, wanted: Sequence[str] | None) -> _Part:
         return _Part(folders, folders.labels_N, folders.class_names)
     if path.suffix.lower() == ".csv":
         return _read_table(path, wanted)
-    names = wanted or _label_file(path)
+    names = wanted or find_label_names(path)
     count = None if names is None else len(names)
-    images = read_image_map(path, count) if _lists_paths(path) else read_base64_map(path, count)
+    images = read_image_map(path, count) if lists_paths(path) else read_base64_map(path, count)
     return _Part(images, images.labels_N, None if names is None else tuple(names))
 
 
 def _read_table(path: Path, wanted: Sequence[str] | None) -> _Part:
     table = read_labelled_csv(path)
     if all(label.isascii() and label.isdigit() and len(label) < 10 for label in table.labels):
-        return _numbered_table(table, wanted or _label_file(path))
+        return _numbered_table(table, wanted or find_label_names(path))
     known = sorted({*table.labels})
     names = tuple(wanted or known)
     numbers = class_numbers(known, names)
@@ -181,20 +181,20 @@ def _numbered_table(table: LabelledCsv, names: Sequence[str] | None) -> _Part:
     return _Part(table, labels_N, tuple(names))
 
 
-def _is_archive(path: Path) -> bool:
+def is_archive(path: Path) -> bool:
     with open_lines(path) as file:
         head = file.read(_HEAD_BYTES)
     return head.startswith(_ARCHIVES) or head[257:262] == b"ustar"
 
 
-def _lists_paths(path: Path) -> bool:
+def lists_paths(path: Path) -> bool:
     """Whether a map file is one of paths: there the label is the last of two or three columns, else base64 is."""
     with open_lines(path) as file:
         columns = file.readline(_HEAD_BYTES).rstrip(b"\r\n").split(b"\t")
     return not (len(columns) in (2, 3) and columns[-2].strip().isdigit() and not columns[-1].strip().isdigit())
 
 
-def _label_file(path: Path) -> tuple[str, ...] | None:
+def find_label_names(path: Path) -> tuple[str, ...] | None:
     found = next((path.parent / name for name in LABEL_FILES if (path.parent / name).is_file()), None)
     return read_labels(found) if found else None
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from convolve.atomic import replacing
 from convolve.errors import FormatError, UsageError
 from convolve.formats.archive import Location, parse_location
-from convolve.formats.map_lines import BadLine, check_key, open_lines, parse_label, read_lines, show
+from convolve.formats.map_lines import BadLine, NoTab, Refuse, check_key, open_lines, parse_label, read_lines, show
 
 # Legend: N images.
 
@@ -59,17 +59,23 @@ class ImageMap:
         return f"{self.file}: line {index + 1}"
 
 
-def read_image_map(path: str | Path, classes: int | None = None, base_folder: str | Path | None = None) -> ImageMap:
+def read_image_map(
+    path: str | Path,
+    classes: int | None = None,
+    base_folder: str | Path | None = None,
+    refuse: Refuse | None = None,
+) -> ImageMap:
     """Read a map file; with `classes` (CNTK's labelDim) every label must be below it.
 
-    Refuses what CNTK refuses, with `FormatError` naming the line. Memory: the file's size and 24 bytes an image.
+    Refuses what CNTK refuses, with `FormatError` naming the line; with `refuse`, that hears of it, and the line has the
+    label -1 and no path. Memory: the file's size and 24 bytes an image.
     """
     labels, ends, names = array("q"), array("q"), bytearray()
     with open_lines(path) as file:
         try:
             for line in read_lines(file, MAX_LINE_BYTES):
-                name, label = _columns(line)
-                labels.append(parse_label(label, classes))
+                name, label = _entry(line, classes, len(labels) + 1, refuse)
+                labels.append(label)
                 names += name
                 ends.append(len(names))
         except BadLine as error:
@@ -89,13 +95,25 @@ def write_image_map(path: str | Path, images: Iterable[tuple[str, int]]) -> None
             file.write(os.fsencode(name) + b"\t%d\n" % label)
 
 
+def _entry(line: bytes, classes: int | None, number: int, refuse: Refuse | None) -> tuple[bytes, int]:
+    """Path and class of one line."""
+    try:
+        name, label = _columns(line)
+        return name, parse_label(label, classes)
+    except BadLine as error:
+        if refuse is None:
+            raise
+        refuse(number, error)
+        return b"", -1
+
+
 def _columns(line: bytes) -> tuple[bytes, bytes]:
     """Path and label of one line."""
     columns = line.rstrip(b"\r\n").split(b"\t")
     if len(columns) == 3 and not columns[2]:  # a tab after the label opens no third column for CNTK
         columns.pop()
     if len(columns) < 2:
-        raise BadLine(f"two or three columns separated by tabs are expected, there is no tab in {show(line)}")
+        raise NoTab(f"two or three columns separated by tabs are expected, there is no tab in {show(line)}")
     if len(columns) > 2:
         check_key(columns.pop(0))
     name, label = columns[:2]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from convolve.errors import FormatError, MissingDataError
 from convolve.formats.archive import Location, parse_location
+from convolve.formats.map_lines import BadLine, Refuse
 
 # Legend: N images.
 
@@ -40,8 +41,11 @@ class LabelledCsv:
         return f"{self.file}: line {self.lines[index]}"
 
 
-def read_labelled_csv(path: str | Path) -> LabelledCsv:
-    """Read the table. Raises `MissingDataError`, or `FormatError` with the line."""
+def read_labelled_csv(path: str | Path, refuse: Refuse | None = None) -> LabelledCsv:
+    """Read the table. Raises `MissingDataError`, or `FormatError` with the line.
+
+    With `refuse`, that hears of a row that is not whole, and the row is left out.
+    """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -57,16 +61,26 @@ def read_labelled_csv(path: str | Path) -> LabelledCsv:
             raise FormatError(path, "line 1", f"the header must name the columns path and label, once; it is {header}")
     found: list[tuple[str, str, int]] = []
     for line, row in rows:
-        if len(row) != len(header):
-            raise FormatError(path, f"line {line}", f"{len(row)} columns, the header has {len(header)}")
-        image, label = (row[header.index(name)] for name in _COLUMNS)
-        if not image or not label or "\0" in image:
-            raise FormatError(path, f"line {line}", f"the {'label' if image else 'path'} is missing")
-        found.append((image, label, line))
+        try:
+            found.append((*_entry(row, header), line))
+        except BadLine as error:
+            if refuse is None:
+                raise FormatError(path, f"line {line}", str(error)) from None
+            refuse(line, error)
     if not found:
         raise FormatError(path, "", "holds no image, only a header")
     paths, labels, lines = zip(*found, strict=True)
     return LabelledCsv(Path(path), paths, labels, lines)
+
+
+def _entry(row: list[str], header: list[str]) -> tuple[str, str]:
+    """Path and label of one row."""
+    if len(row) != len(header):
+        raise BadLine(f"{len(row)} columns, the header has {len(header)}")
+    image, label = (row[header.index(name)] for name in _COLUMNS)
+    if not image or not label or "\0" in image:
+        raise BadLine(f"the {'label' if image else 'path'} is missing")
+    return image, label
 
 
 def _rows(path: str | Path, text: str) -> Iterator[tuple[int, list[str]]]:

@@ -7,7 +7,7 @@ a label such as `3abc` or `3.7`, of which CNTK reads the 3, is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +21,13 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 class BadLine(Exception):  # noqa: N818  one sentence for the reader of the file, which adds file and line
     pass
+
+
+class NoTab(BadLine):
+    """Often blanks stand where tabs belong."""
+
+
+Refuse = Callable[[int, BadLine], None]  # hears of a bad line, by its number from 1, where reading goes on
 
 
 def open_lines(path: str | Path) -> BinaryIO:

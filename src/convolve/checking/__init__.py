@@ -1,0 +1,1 @@
+"""Faults of labelled images, found before a training meets them."""

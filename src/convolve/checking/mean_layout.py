@@ -1,0 +1,76 @@
+"""Mean images whose channels or planes are not where CNTK's reader takes them to be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve.checking.finding import Findings
+from convolve.checking.part import REFUSED, Part
+from convolve.errors import DataError
+from convolve.formats.mean_xml import read_mean_xml
+from convolve.transforms.preprocess import Preprocess, fit_size
+
+# Legend: C channels, H rows, W columns.
+
+_MOST_IMAGES = 2000  # with pixels that deviate by 64, their mean is known to 1.4
+_CLEARLY = 0.5  # of the distance as CNTK reads it: another layout fits if it comes so much closer
+
+# What is in the file -> what to do about it.
+_MENDS = {
+    "planes of red, green and blue": "data.mean_image_layout=planar_rgb (the default) reads it as it is meant; for "
+    "CNTK write it anew, interleaved",
+    "planes of blue, green and red": "write it anew, row by row, blue, green and red of each pixel",
+    "red, green and blue of each pixel": "write it anew with the order of the channels turned round",
+}
+
+
+def mean_files(folder: Path) -> list[Path]:
+    """The XML files in `folder` whose name says that they hold a mean image."""
+    return sorted(file for file in folder.glob("*.xml") if "mean" in file.name.lower())
+
+
+def check_mean(path: Path, part: Part, findings: Findings) -> None:
+    """Compare the mean image in `path`, in each layout that it may have, with the mean of images of `part`."""
+    try:
+        as_cntk_HWC = read_mean_xml(path)
+    except DataError as error:
+        findings.add("unreadable", str(path), str(error).removeprefix(f"{path}: "), "write it anew")
+        return
+    if as_cntk_HWC.shape[2] != 3:
+        return  # one channel has one layout
+    true_HWC = _mean_of(part, *as_cntk_HWC.shape[:2])
+    if true_HWC is None:
+        return
+    planar_HWC = read_mean_xml(path, "planar_rgb")
+    layouts = (planar_HWC, planar_HWC[:, :, ::-1], as_cntk_HWC[:, :, ::-1])
+    distances = {name: _distance(true_HWC, mean_HWC) for name, mean_HWC in zip(_MENDS, layouts, strict=True)}
+    nearest = min(distances, key=distances.__getitem__)
+    if distances[nearest] < _CLEARLY * (as_read := _distance(true_HWC, as_cntk_HWC)):
+        what = (
+            f"holds {nearest}, where CNTK reads blue, green and red of each pixel (read so, it is {as_read:.1f} grey "
+            f"levels away from the mean of the images, else {distances[nearest]:.1f})"
+        )
+        findings.add("mean layout", str(path), what, _MENDS[nearest])
+
+
+def _mean_of(part: Part, height: int, width: int) -> NDArray[np.float64] | None:
+    """The mean (H, W, C) of images spread over `part`, in that size; None if none can be read."""
+    total_HWC, count = np.zeros((height, width, 3)), 0
+    want = Preprocess(3, height, width)
+    readable: Sequence[int] = np.flatnonzero(part.labels_N != REFUSED).tolist()
+    for index in readable[:: max(1, len(readable) // _MOST_IMAGES)]:
+        try:
+            image_HWC = part.decode(index, part.content(index), grey=False, least=(height, width))
+            total_HWC += fit_size(image_HWC, want)
+        except DataError:  # is a finding of its own
+            continue
+        count += 1
+    return total_HWC / count if count else None
+
+
+def _distance(one_HWC: NDArray[np.floating], other_HWC: NDArray[np.floating]) -> float:
+    return float(np.sqrt(np.mean((one_HWC - other_HWC) ** 2)))
