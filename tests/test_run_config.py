@@ -18,7 +18,7 @@ from convolve.formats.mean_xml import write_mean_xml
 from convolve.importers.brainscript.job import TrainStep, read_job
 from convolve.model import load
 from convolve.recipe import from_mapping
-from convolve.run_config import recipe_of
+from convolve.run_config.training import recipe_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "BrainScript"
 
@@ -33,7 +33,7 @@ Train = {
         h = ReLU (BatchNormalizationLayer {spatialRank = 2} (c))
         z = LinearLayer {3} (Dropout (h))
         ce = CrossEntropyWithSoftmax (labels, z) ; errs = ClassificationError (labels, z)
-        top2 = ClassificationError (labels, z, topN = 2)
+        top2 = ClassificationError (labels, z, topN = 2) ; p = Softmax (z)
         criterionNodes = (ce) ; evaluationNodes = (errs)
     }
     SGD = {
@@ -82,23 +82,26 @@ def test_train_and_test(convolve: Convolve, config: list[str], tmp_path: Path) -
     assert test["errs"] <= 0.1 and test["top2"] <= test["errs"]
     lines = outcome.err.splitlines()
     minibatch = re.compile(
-        r" Epoch\[(\d) of 6\]-Minibatch\[ *(\d+)- *(\d+), (\d+\.\d\d)%\]: ce = \d+\.\d{8} \* (\d+); errs = \d+\.\d{3}% "
-        r"\* (\d+); time = \d+\.\d{4}s; samplesPerSecond = \d+\.\d"
+        r" Epoch\[ (\d) of 6\]-Minibatch\[ *(\d+)- *(\d+), (\d+\.\d\d)%\]: ce = \d+\.\d{8} \* (\d+); "
+        r"errs = \d+\.\d{3}% \* (\d+); time = \d+\.\d{4}s; samplesPerSecond = \d+\.\d"
     )
     found = [match.groups() for line in lines if (match := minibatch.fullmatch(line))]
-    assert [(first, last) for _, first, last, *_ in found[:3]] == [("1", "3"), ("4", "6"), ("7", "7")]
-    assert [samples for *_, samples, _ in found[:3]] == ["48", "48", "4"]
+    assert [(first, last, part) for _, first, last, part, *_ in found[:2]] == [("1", "3", "48.00"), ("4", "6", "96.00")]
+    assert {samples for *_, samples, _ in found} == {"48"}
     finished = re.compile(
-        r"Finished Epoch\[6 of 6\]: \[Training\] ce = \S+ \* 100; errs = \S+% \* 100; totalSamplesSeen = 600; "
+        r"Finished Epoch\[ 6 of 6\]: \[Training\] ce = \S+ \* 100; errs = \S+% \* 100; totalSamplesSeen = 600; "
         r"learningRatePerSample = 0\.02; epochTime=\S+s"
     )
     assert any(finished.fullmatch(line) for line in lines)
-    assert any(re.fullmatch(r"Finished Epoch\[6 of 6\]: \[Validate\] ce = \S+; errs = \S+%", line) for line in lines)
+    validated = r"Finished Epoch\[ 6 of 6\]: \[Validate\] ce = \S+ \* 25; errs = \S+% \* 25"
+    assert any(re.fullmatch(validated, line) for line in lines)
     assert re.fullmatch(
         r"Final Results: Minibatch\[1-3\]: errs = \S+% \* 25; top2 = \S+ \* 25; ce = \S+ \* 25; perplexity = \S+",
         lines[-1],
     )
-    assert load(tmp_path / "out" / "net").preprocess.shape_CHW == (1, 5, 6)
+    for name in ("net", *(f"net.{epoch}" for epoch in range(6))):
+        assert load(tmp_path / "out" / name).preprocess.shape_CHW == (1, 5, 6)
+    assert not (tmp_path / "out" / "net.6").exists()
     again = convolve("run", *config, "--json")
     assert json.loads(again.out) == json.loads(outcome.out)
     assert "its training is skipped" in again.err and "Finished Epoch" not in again.err
@@ -106,8 +109,77 @@ def test_train_and_test(convolve: Convolve, config: list[str], tmp_path: Path) -
     assert json.loads(only.out)["tests"][0]["errs"] == test["errs"]
 
 
-def test_epochs_of_a_part_of_the_data_are_refused(convolve: Convolve, config: list[str]) -> None:
-    assert_refused(convolve("run", *config, "Train=[SGD=[epochSize=64]]"), 4, "epochSize=64", "100 samples")
+def test_epochs_of_a_part_of_the_data(convolve: Convolve, config: list[str]) -> None:
+    """Epochs of 64 of the 100 samples, of one size of minibatch each; none reaches from one pass into the next."""
+    settings = "Train=[SGD=[epochSize=64;maxEpochs=3;minibatchSize=16:24;numMBsToShowResult=1]]"
+    outcome = convolve("run", *config, settings, "command=Train")
+    assert outcome.code == 0, outcome.err
+    found = re.findall(r"Epoch\[ (\d) of 3\]-Minibatch\[.*?(\d+\.\d\d)%\]: ce = \S+ \* (\d+);", outcome.err)
+    assert [(epoch, samples) for epoch, _, samples in found] == [
+        *[("1", "16")] * 4, ("2", "24"), ("2", "12"), ("2", "24"), ("2", "4"), ("3", "24"), ("3", "24"), ("3", "16"),
+    ]  # fmt: skip
+    assert [part for epoch, part, _ in found if epoch == "3"] == ["37.50", "75.00", "112.50"]
+    assert "totalSamplesSeen = 192;" in outcome.err
+
+
+def test_a_rate_that_adjusts_itself(convolve: Convolve, config: list[str], tmp_path: Path) -> None:
+    """A rate that is far too high makes epochs worse: they are undone with a lower one until the limit is reached."""
+    adjust = (
+        "autoAdjust=[autoAdjustLR=adjustAfterEpoch;learnRateDecreaseFactor=0.01;reduceLearnRateIfImproveLessThan=2]"
+    )
+    settings = f"Train=[SGD=[maxEpochs=9;learningRatesPerSample=0.02;minLearningRatePerSample=1e-7;{adjust}]]"
+    outcome = convolve("run", *config, settings, "command=Train", "makeMode=false")
+    assert outcome.code == 0, outcome.err
+    rates = [float(rate) for rate in re.findall(r"learningRatePerSample = (\S+);", outcome.err)]
+    fallen = [0.02, 0.02, 0.0002, 2e-6]  # the first one is only noted
+    assert sorted({*rates}, reverse=True) == pytest.approx(sorted({*fallen}, reverse=True))
+    assert "the learning rate is now 1e-06 times the last one of the list" in outcome.err
+    assert load(tmp_path / "out" / "net").trained["epochs"] < 9
+
+
+def test_cross_validation(convolve: Convolve, config: list[str], tmp_path: Path) -> None:
+    """The models of some epochs beside each other; in place of the last one, the model at modelPath."""
+    assert convolve("run", *config, "Train=[SGD=[maxEpochs=3]]", "command=Train").code == 0
+    settings = ["Test=[action=cv;crossValidationInterval=1:1:5;traceLevel=1;numMBsToShowResult=2]", "command=Test"]
+    outcome = convolve("run", *config, *settings, "--json")
+    assert outcome.code == 0, outcome.err
+    tests = json.loads(outcome.out)["tests"]
+    names = [str(tmp_path / "out" / name) for name in ("net.1", "net.2", "net")]
+    assert [test["model"] for test in tests] == names
+    lines = outcome.err.splitlines()
+    assert [line for line in lines if line.startswith("model ") and line.endswith("--> ")] == [
+        f"model {name} --> " for name in names
+    ]
+    assert (
+        sum(
+            re.fullmatch(r"Minibatch\[3-3\]: errs = \S+% \* 5; top2 = \S+ \* 5; ce = \S+ \* 5", x) is not None
+            for x in lines
+        )
+        == 3
+    )
+    best = min((test["ce"], test["model"]) for test in tests)
+    assert lines[-1] == f"Based on Err[2]: Best model = {best[1]} with min err {best[0]:.8g}"
+
+
+def test_write(convolve: Convolve, config: list[str], tmp_path: Path) -> None:
+    """Values of the scores and of a node that the classifier does not need, sample by sample, and the classes."""
+    assert convolve("run", *config, "Train=[SGD=[maxEpochs=2]]", "command=Train").code == 0
+    write = f"Test=[action=write;outputPath={tmp_path}/o/values;outputNodeNames=z:p;minibatchSize=10]"
+    outcome = convolve("run", *config, "command=Test", write)
+    assert outcome.code == 0, outcome.err
+    scores_NK, probabilities_NK = (np.loadtxt(tmp_path / "o" / f"values.{node}") for node in "zp")
+    assert scores_NK.shape == probabilities_NK.shape == (25, 3)
+    expected_NK = np.exp(scores_NK) / np.exp(scores_NK).sum(1, keepdims=True)
+    np.testing.assert_allclose(probabilities_NK, expected_NK, atol=1e-5)
+    assert re.fullmatch(
+        r"-?\d+\.\d{6} -?\d+\.\d{6} -?\d+\.\d{6}", (tmp_path / "o" / "values.z").read_text().splitlines()[0]
+    )
+    assert outcome.err.splitlines()[-3:] == [
+        "Minibatch[2]: ActualMBSize = 5", f"Written to {tmp_path}/o/values*", "Total Samples Evaluated = 25",
+    ]  # fmt: skip
+    form = "Test=[outputNodeNames=z;epochSize=4;format=[type=category;sequenceEpilogue=;;sequenceSeparator=\\t]]"
+    assert convolve("run", *config, "command=Test", write, form).code == 0
+    assert (tmp_path / "o" / "values.z").read_text() == "\t".join(map(str, scores_NK.argmax(1)[:4]))
 
 
 def test_missing_data_is_named(convolve: Convolve, config: list[str]) -> None:

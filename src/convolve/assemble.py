@@ -25,6 +25,7 @@ from convolve.feed import Feed, open_feed
 from convolve.importers.graph import Graph
 from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
+from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, to_mapping
 from convolve.training.average import WeightAverage
 from convolve.training.certainty import reliability
@@ -167,7 +168,7 @@ def assemble(
     precision = Precision(start["precision"], start["precision_reason"])
     settings = StepSettings(device, precision, run.label_smoothing, run.accumulation_steps)
     torch.manual_seed(run.seed + workers.rank)  # for dropout; the data has generators of its own
-    optimizer = Optimizer(recipe.optimizer, [p for p in module.parameters() if p.requires_grad])
+    optimizer = Optimizer(recipe.optimizer, [p for p in module.parameters() if p.requires_grad], _free(recipe, module))
     average = WeightAverage(module, run.average_epochs * batches.samples) if run.average_epochs else None
     hardness = Hardness(batches.samples, settings.device) if recipe.data.hard_fraction < 1 else None
     state = TrainingState(module, optimizer, LossScale(start["precision"] == "fp16"), average, hardness)
@@ -220,6 +221,12 @@ def _network(
     if given:
         _take_weights(module, given.module, str(name))
     return Model(module, recipe.model, preprocess, dataset.class_names, recipe.data.name)
+
+
+def _free(recipe: Recipe, module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that no penalty acts on."""
+    layers = [layer for layer in module.modules() if isinstance(layer, CntkBatchNorm2d | nn.BatchNorm2d)]
+    return [] if recipe.optimizer.penalize_batch_norm else [p for layer in layers for p in layer.parameters()]
 
 
 def _has_rates(graph: Graph) -> bool:

@@ -6,22 +6,14 @@ through the same three functions: `from_mapping`, `to_mapping`, `with_values`.
 
 from __future__ import annotations
 
-import json
-import math
-import types
-import typing
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
 
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import UsageError
+from convolve.recipe_values import Steps, parse, require
 from convolve.transforms.image_spec import MAX_SIDE, Crop
 from convolve.transforms.spec import TRANSFORMS, Transform
-
-# One value for each period of a schedule; the last one holds from there on. Texts such as
-# "0.001*10:0.0005*10:0.0001" (CNTK's notation) are accepted wherever such a list is.
-Steps = tuple[float, ...]
 
 
 def _field(default: Any, comment: str) -> Any:
@@ -64,20 +56,20 @@ class DataSpec:
     )
 
     def __post_init__(self) -> None:
-        _require(0 < self.hard_fraction <= 1, "data.hard_fraction", "in (0, 1]", self.hard_fraction)
-        _require(0 < self.hard_after <= 1, "data.hard_after", "in (0, 1]", self.hard_after)
+        require(0 < self.hard_fraction <= 1, "data.hard_fraction", "in (0, 1]", self.hard_fraction)
+        require(0 < self.hard_after <= 1, "data.hard_after", "in (0, 1]", self.hard_after)
         if self.hard_fraction < 1 and self.order != "shuffled":
             raise UsageError(f"data.hard_fraction needs data.order=shuffled, not {self.order}; leave one of them out")
-        _require(0 <= self.validation_fraction < 1, "data.validation_fraction", "in [0, 1)", self.validation_fraction)
-        _require(self.scale != 0, "data.scale", "other than 0", self.scale)
-        _require(self.damaged_limit >= 0, "data.damaged_limit", "at least 0", self.damaged_limit)
+        require(0 <= self.validation_fraction < 1, "data.validation_fraction", "in [0, 1)", self.validation_fraction)
+        require(self.scale != 0, "data.scale", "other than 0", self.scale)
+        require(self.damaged_limit >= 0, "data.damaged_limit", "at least 0", self.damaged_limit)
         are_sizes = all(1 <= size <= MAX_SIDE and size.is_integer() for size in self.train_sizes)
-        _require(are_sizes, "data.train_sizes", f"whole numbers in 1..{MAX_SIDE}", self.train_sizes)
+        require(are_sizes, "data.train_sizes", f"whole numbers in 1..{MAX_SIDE}", self.train_sizes)
         if self.train_sizes and self.mean_image:
             raise UsageError("data.mean_image has one size: leave it out, or data.train_sizes")
-        _require(len(self.mean) in (1, 3), "data.mean", "one number, or one for red, green and blue", self.mean)
-        _require(0 <= self.image_size <= MAX_SIDE, "data.image_size", f"in 0..{MAX_SIDE}", self.image_size)
-        _require(0 < self.side_ratio <= 1, "data.side_ratio", "in (0, 1]", self.side_ratio)
+        require(len(self.mean) in (1, 3), "data.mean", "one number, or one for red, green and blue", self.mean)
+        require(0 <= self.image_size <= MAX_SIDE, "data.image_size", f"in 0..{MAX_SIDE}", self.image_size)
+        require(0 < self.side_ratio <= 1, "data.side_ratio", "in (0, 1]", self.side_ratio)
         if self.side_ratio != 1 and self.resize != "fill":
             raise UsageError("data.side_ratio needs data.resize=fill")
         if any(isinstance(spec, Crop) and spec.crop_type == "multiview10" for spec in self.train_transforms):
@@ -94,7 +86,7 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         holds = bool(self.dropout) and all(0 <= p < 1 for p in self.dropout)
-        _require(holds, "model.dropout", "at least one value, each in [0, 1)", self.dropout)
+        require(holds, "model.dropout", "at least one value, each in [0, 1)", self.dropout)
 
 
 @dataclass(frozen=True)
@@ -126,18 +118,18 @@ class OptimizerSpec:
     )
 
     def __post_init__(self) -> None:
-        _require(bool(self.momentum), "optimizer.momentum", "at least one value", self.momentum)
+        require(bool(self.momentum), "optimizer.momentum", "at least one value", self.momentum)
         if self.momentum_unit == "time_constant_samples":
-            _require(min(self.momentum) >= 0, "optimizer.momentum", "time constants of 0 or more", self.momentum)
+            require(min(self.momentum) >= 0, "optimizer.momentum", "time constants of 0 or more", self.momentum)
         else:
-            _require(all(0 <= m < 1 for m in self.momentum), "optimizer.momentum", "in [0, 1)", self.momentum)
+            require(all(0 <= m < 1 for m in self.momentum), "optimizer.momentum", "in [0, 1)", self.momentum)
         reference = self.momentum_reference_batch_size
-        _require(reference >= 1, "optimizer.momentum_reference_batch_size", "at least 1", reference)
-        _require(0 <= self.variance_momentum < 1, "optimizer.variance_momentum", "in [0, 1)", self.variance_momentum)
-        _require(0 < self.adadelta_rho < 1, "optimizer.adadelta_rho", "in (0, 1)", self.adadelta_rho)
-        _require(self.epsilon > 0, "optimizer.epsilon", "above 0", self.epsilon)
+        require(reference >= 1, "optimizer.momentum_reference_batch_size", "at least 1", reference)
+        require(0 <= self.variance_momentum < 1, "optimizer.variance_momentum", "in [0, 1)", self.variance_momentum)
+        require(0 < self.adadelta_rho < 1, "optimizer.adadelta_rho", "in (0, 1)", self.adadelta_rho)
+        require(self.epsilon > 0, "optimizer.epsilon", "above 0", self.epsilon)
         for name in ("l1", "l2", "clip_per_sample"):
-            _require(getattr(self, name) >= 0, f"optimizer.{name}", "at least 0", getattr(self, name))
+            require(getattr(self, name) >= 0, f"optimizer.{name}", "at least 0", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -163,11 +155,11 @@ class ScheduleSpec:
 
     def __post_init__(self) -> None:
         rates = self.learning_rates
-        _require(bool(rates) and min(rates) >= 0, "schedule.learning_rates", "at least one value, none negative", rates)
+        require(bool(rates) and min(rates) >= 0, "schedule.learning_rates", "at least one value, none negative", rates)
         for name in ("reference_batch_size", "period_samples", "least_rate_per_sample"):
-            _require(getattr(self, name) >= 0, f"schedule.{name}", "at least 0", getattr(self, name))
+            require(getattr(self, name) >= 0, f"schedule.{name}", "at least 0", getattr(self, name))
         for name in ("warmup_fraction", "final_fraction"):
-            _require(0 <= getattr(self, name) <= 1, f"schedule.{name}", "in [0, 1]", getattr(self, name))
+            require(0 <= getattr(self, name) <= 1, f"schedule.{name}", "in [0, 1]", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -188,9 +180,9 @@ class AdjustSpec:
     goes_back: bool = _field(True, "where the figure got worse, the interval is undone and trained again")
 
     def __post_init__(self) -> None:
-        _require(self.every_epochs >= 0, "adjust.every_epochs", "at least 0", self.every_epochs)
+        require(self.every_epochs >= 0, "adjust.every_epochs", "at least 0", self.every_epochs)
         for name in ("lower_by", "raise_by"):
-            _require(getattr(self, name) > 0, f"adjust.{name}", "above 0", getattr(self, name))
+            require(getattr(self, name) > 0, f"adjust.{name}", "above 0", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -219,16 +211,16 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "global_batch_size", "accumulation_steps"):
-            _require(getattr(self, name) >= 1, f"run.{name}", "at least 1", getattr(self, name))
+            require(getattr(self, name) >= 1, f"run.{name}", "at least 1", getattr(self, name))
         for name in (
             "epoch_samples", "seed", "threads", "average_epochs", "early_stopping_epochs", "checkpoint_seconds",
             "report_batches",
         ):  # fmt: skip
-            _require(getattr(self, name) >= 0, f"run.{name}", "at least 0", getattr(self, name))
+            require(getattr(self, name) >= 0, f"run.{name}", "at least 0", getattr(self, name))
         sizes = self.global_batch_sizes
         are_sizes = all(size >= 1 and size.is_integer() for size in sizes)
-        _require(are_sizes, "run.global_batch_sizes", "whole numbers of 1 or more", sizes)
-        _require(0 <= self.label_smoothing < 1, "run.label_smoothing", "in [0, 1)", self.label_smoothing)
+        require(are_sizes, "run.global_batch_sizes", "whole numbers of 1 or more", sizes)
+        require(0 <= self.label_smoothing < 1, "run.label_smoothing", "in [0, 1)", self.label_smoothing)
 
     def batch_size(self, epoch: int) -> int:
         """Samples an update in `epoch` (from 0), over all workers together."""
@@ -261,12 +253,12 @@ class DistributedSpec:
 
     def __post_init__(self) -> None:
         bits, known = self.quantization_bits, ", ".join(map(str, GRADIENT_BITS))
-        _require(bits in GRADIENT_BITS, "distributed.quantization_bits", f"one of {known}", bits)
+        require(bits in GRADIENT_BITS, "distributed.quantization_bits", f"one of {known}", bits)
         for name in ("after_samples", "block_samples"):
-            _require(getattr(self, name) >= 0, f"distributed.{name}", "at least 0", getattr(self, name))
+            require(getattr(self, name) >= 0, f"distributed.{name}", "at least 0", getattr(self, name))
         constant, rate = self.block_momentum_time_constant, self.block_learning_rate
-        _require(constant is None or constant >= 0, "distributed.block_momentum_time_constant", "at least 0", constant)
-        _require(rate > 0, "distributed.block_learning_rate", "above 0", rate)
+        require(constant is None or constant >= 0, "distributed.block_momentum_time_constant", "at least 0", constant)
+        require(rate > 0, "distributed.block_learning_rate", "above 0", rate)
         if (self.method == "gradients") == bool(self.block_samples):
             raise UsageError(
                 "distributed.block_samples and distributed.method=block_momentum (or model_averaging) need each other"
@@ -320,7 +312,7 @@ def to_mapping(value: Any) -> Any:
 
 def from_mapping(mapping: Mapping[str, Any], base: Recipe | None = None) -> Recipe:
     """Plain dicts -> Recipe. Unknown keys and wrong types raise `UsageError` with the dotted path."""
-    recipe: Recipe = _parse(Recipe, mapping, "", base)
+    recipe: Recipe = parse(Recipe, mapping, "", base)
     return recipe
 
 
@@ -363,91 +355,3 @@ def steps_text(values: Steps) -> str:
         else:
             parts.append((value, 1))
     return ":".join(f"{value:g}*{count}" if count > 1 else f"{value:g}" for value, count in parts)
-
-
-def _require(holds: bool, path: str, expected: str, came: object) -> None:
-    if not holds:
-        raise UsageError(f"{path} must be {expected}, got {came!r}")
-
-
-def _parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
-    """`value` as the type `kind`; `base` supplies what a mapping leaves out."""
-    origin = get_origin(kind)
-    if is_dataclass(kind):
-        return _parse_dataclass(typing.cast(type, kind), value, path, base)
-    if kind == tuple[Transform, ...]:
-        return _parse_transforms(value, path)
-    if kind == Steps:  # ratios and means are written the same way
-        return _parse_steps(value, path)
-    if origin is Literal:
-        if value not in get_args(kind):
-            raise UsageError(f"{path}: {unknown_name('value', str(value), map(str, get_args(kind)))}")
-        return value
-    if origin in (types.UnionType, typing.Union):  # the only unions are "number, or true or false, or nothing"
-        return None if value in (None, "none") else _parse(get_args(kind)[0], value, path)
-    return _parse_scalar(kind, value, path)
-
-
-def _parse_dataclass(kind: type, value: Any, path: str, base: Any) -> Any:
-    if not isinstance(value, Mapping):
-        inside = ", ".join(f.name for f in fields(kind))
-        raise UsageError(
-            f"{path or 'recipe'} has fields of its own ({inside}); name one, for example {path}.{fields(kind)[0].name}"
-        )
-    hints = get_type_hints(kind)
-    prefix = f"{path}." if path else ""
-    for key in value:
-        if key not in hints:
-            raise UsageError(f"{prefix}{key}: {unknown_name('field', str(key), hints)}")
-    given = {key: _parse(hints[key], item, prefix + key, getattr(base, key, None)) for key, item in value.items()}
-    if base is not None:
-        return replace(base, **given)
-    try:
-        return kind(**given)
-    except TypeError:  # a field without a default is missing; only `name` has none
-        raise UsageError(f"{prefix}name is missing; every recipe needs one") from None
-
-
-def _parse_transforms(value: Any, path: str) -> tuple[Transform, ...]:
-    if isinstance(value, str):  # from the command line
-        with suppress(json.JSONDecodeError):
-            value = json.loads(value)
-    _require(isinstance(value, list), path, 'a list such as [{"kind": "shift", "pixels": 2}]', value)
-    return tuple(_parse_transform(item, f"{path}[{i}]") for i, item in enumerate(value))
-
-
-def _parse_transform(value: Any, path: str) -> Transform:
-    _require(isinstance(value, Mapping) and "kind" in value, path, 'a mapping with a "kind"', value)
-    if value["kind"] not in TRANSFORMS:
-        raise UsageError(f"{path}.kind: {unknown_name('transform', str(value['kind']), TRANSFORMS)}")
-    rest = {key: item for key, item in value.items() if key != "kind"}
-    parsed: Transform = _parse_dataclass(TRANSFORMS[value["kind"]], rest, path, None)
-    return parsed
-
-
-def _parse_steps(value: Any, path: str) -> Steps:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return (float(value),)
-    if isinstance(value, str):
-        steps: list[float] = []
-        for part in value.split(":"):
-            number, _, count = part.partition("*")
-            steps += [_parse_scalar(float, number, path)] * _parse_scalar(int, count or "1", path)
-        return tuple(steps)
-    _require(isinstance(value, list | tuple), path, 'a number, a list, or a text such as "0.1*10:0.01"', value)
-    return tuple(_parse_scalar(float, item, path) for item in value)
-
-
-def _parse_scalar(kind: Any, value: Any, path: str) -> Any:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    if isinstance(value, str) and kind is not str:
-        words = {"true": True, "false": False}
-        try:
-            value = words[value.strip().lower()] if kind is bool else kind(value)
-        except (KeyError, ValueError):
-            raise UsageError(f"{path} must be {names[kind]}, got {value!r}") from None
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind or (kind is float and not math.isfinite(value)):
-        raise UsageError(f"{path} must be {names[kind]}, got {value!r}")
-    return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ def train(
     use_fake_data: bool = False,
     progress: Progress = _silent,
     workers: Workers | None = None,
+    each_epoch: Callable[[Model, int], None] | None = None,
     **overrides: Any,
 ) -> Run:
     """Train `recipe` (a name, a file or a value) and return the finished run.
@@ -71,6 +72,7 @@ def train(
     `restart`.
     `from_model` supplies the initial weights; an imported network, such as a CNTK file, is trained itself.
     `workers` are those that a launcher such as mpiexec has started; the first alone writes and hears of `progress`.
+    `each_epoch` is given the model after each epoch, and its number, from 1.
     `overrides` are fields of `RunSpec`: epochs=5, seed=1, precision="fp32".
     """
     began = time.perf_counter()
@@ -85,6 +87,8 @@ def train(
         if isinstance(dataset, OwnSet):
             recipe = replace(recipe, published_error=None)  # of other images
         parts = assemble(recipe, dataset, folder, from_model, progress, workers)
+        if each_epoch and is_first:
+            parts.loop.each_epoch = partial(each_epoch, parts.model)
         if isinstance(dataset, OwnSet):
             progress("note", {"message": took(parts.feed, dataset)})
         evaluation = _train(parts, restart, progress)

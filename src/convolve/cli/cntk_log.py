@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convolve.importers.brainscript.job import TrainStep
-    from convolve.run_config import Figure
+    from convolve.run_config.evaluation import Figure
 
 
 class CntkLog:
@@ -17,14 +17,15 @@ class CntkLog:
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
         self._step: TrainStep | None = None
-        self._samples = 0  # of an epoch
+        self._samples = self._held_out = 0  # of an epoch, of its evaluation
         self._epoch = 0
         self._last = _Sums()
         self._loss_name, self._error_name = "ce", "errs"
 
     def __call__(self, event: str, values: dict[str, Any]) -> None:
         handlers = {
-            "config": self._begin, "progress": self._progress, "epoch": self._finished, "final": self._final,
+            "config": self._begin, "progress": self._progress, "epoch": self._finished, "part": self._part,
+            "final": self._final, "model": self._model, "best": self._best, "written": self._written,
             "note": self._tell, "warning": self._tell,
         }  # fmt: skip
         if event in handlers:
@@ -35,35 +36,33 @@ class CntkLog:
 
     def _begin(self, values: dict[str, Any]) -> None:
         step: TrainStep = values["step"]
-        self._step, self._samples, self._epoch = step, values["samples"], 0
+        self._step, self._samples, self._held_out, self._epoch = step, values["samples"], values["held_out_samples"], 0
         roles = step.network.roles
         errors = [node.name for node in roles["evaluationNodes"] if node.kind == "ClassificationError"]
         self._loss_name, self._error_name = roles["criterionNodes"][0].name, errors[0] if errors else "errs"
 
     def _progress(self, values: dict[str, Any]) -> None:
-        """A line where as many minibatches are done as the SGD block asks for, or the epoch is over."""
-        step = self._step
+        """A line each time as many minibatches are done as the SGD block asks for."""
+        step, epoch, batch = self._step, values["epoch"], values["batch"]
         assert step is not None  # "config" comes first
-        size, epoch = step.sgd.batch_size, values["epoch"]
         if epoch != self._epoch:
             self._epoch, self._last = epoch, _Sums()
             self._start(values)
-        seen = values["samples_seen"] - (epoch - 1) * self._samples
-        now = _Sums(seen, values["loss"] * seen, values["error"] * seen, seen / values["images_per_second"])
-        first, last, in_all = (-(-samples // size) for samples in (self._last.samples, now.samples, self._samples))
-        if last - first < step.sgd.lines_every and last < in_all:
+        if batch % step.sgd.lines_every:
             return
+        seen = values["samples_seen"] - (epoch - 1) * self._samples
+        now = _Sums(batch, seen, values["loss"] * seen, values["error"] * seen, seen / values["images_per_second"])
         new = now - self._last
+        part = batch * self._batch_size() / self._samples  # CNTK's count, which a short last minibatch takes beyond 1
         self._write(
-            f" {self._name()}-Minibatch[{first + 1:4d}-{last:4d}, {100 * last / in_all:2.2f}%]: "
+            f" {self._name()}-Minibatch[{self._last.batches + 1:4d}-{batch:4d}, {100 * part:2.2f}%]: "
             f"{self._metrics(new.loss / new.samples, new.errors / new.samples, new.samples)}; "
             f"time = {new.seconds:.4f}s; samplesPerSecond = {new.samples / new.seconds:.1f}"
         )
         self._last = now
 
     def _start(self, values: dict[str, Any]) -> None:
-        assert self._step is not None
-        size, momentum = self._step.sgd.batch_size, values["momentum"]
+        size, momentum = self._batch_size(), values["momentum"]
         time_constant = -size / math.log(momentum) if momentum else 0.0
         self._write(
             f"Starting Epoch {values['epoch']}: learning rate per sample = {values['learning_rate'] / size:.6f}  "
@@ -72,51 +71,74 @@ class CntkLog:
 
     def _finished(self, values: dict[str, Any]) -> None:
         assert self._step is not None
-        name, samples = self._name(), self._samples
+        name = self._name()
         self._write(
-            f"Finished {name}: [Training] {self._metrics(values['train_loss'], values['train_error'], samples)}; "
+            f"Finished {name}: [Training] {self._metrics(values['train_loss'], values['train_error'], self._samples)}; "
             f"totalSamplesSeen = {values['samples_seen']}; "
-            f"learningRatePerSample = {values['learning_rate'] / self._step.sgd.batch_size:.8g}; "
+            f"learningRatePerSample = {values['learning_rate'] / self._batch_size():.8g}; "
             f"epochTime={values['seconds']:.6g}s"
         )
         if self._step.validation is not None:
-            loss, error = values["test_loss"], values["test_error"]
-            self._write(
-                f"Finished {name}: [Validate] {self._loss_name} = {loss:.8f}; {self._error_name} = {100 * error:.3f}%"
-            )
+            figures = self._metrics(values["test_loss"], values["test_error"], self._held_out)
+            self._write(f"Finished {name}: [Validate] {figures}")
+
+    def _part(self, values: dict[str, Any]) -> None:
+        figures = [_metric(figure, values["samples"]) for figure in values["figures"]]
+        self._write(f"Minibatch[{values['first']}-{values['last']}]: {'; '.join(figures)}")
 
     def _final(self, values: dict[str, Any]) -> None:
-        samples = values["samples"]
-        parts = [_figure(figure, samples) for figure in values["figures"]]
-        self._write(f"Final Results: Minibatch[1-{values['batches']}]: {'; '.join(parts)}")
+        figures = [_with_perplexity(figure, values["samples"]) for figure in values["figures"]]
+        self._write(f"Final Results: Minibatch[1-{values['batches']}]: {'; '.join(figures)}")
+
+    def _model(self, values: dict[str, Any]) -> None:
+        self._write(f"model {values['path']} --> ")
+
+    def _best(self, values: dict[str, Any]) -> None:
+        self._write("Best models:\n------------")
+        for number, (value, path) in enumerate(values["models"]):
+            self._write(f"Based on Err[{number}]: Best model = {path} with min err {value:.8g}")
+
+    def _written(self, values: dict[str, Any]) -> None:
+        for number, samples in enumerate(values["batches"]):
+            self._write(f"Minibatch[{number}]: ActualMBSize = {samples}")
+        self._write(f"Written to {values['path']}*\nTotal Samples Evaluated = {values['samples']}")
 
     def _name(self) -> str:
         assert self._step is not None
-        epochs = self._step.sgd.epochs
-        return f"Epoch[{self._epoch:{len(str(epochs))}d} of {epochs}]"
+        return f"Epoch[{self._epoch:2d} of {self._step.sgd.epochs}]"
+
+    def _batch_size(self) -> int:
+        assert self._step is not None
+        return self._step.recipe.run.batch_size(self._epoch - 1)
 
     def _metrics(self, loss: float, error: float, samples: int) -> str:
-        return f"{self._loss_name} = {loss:.8f} * {samples}; {_metric(self._error_name, error)} * {samples}"
+        return f"{_number(self._loss_name, loss)} * {samples}; {_number(self._error_name, error)} * {samples}"
 
 
 class _Sums:
     """Totals since the beginning of an epoch."""
 
-    def __init__(self, samples: int = 0, loss: float = 0.0, errors: float = 0.0, seconds: float = 0.0) -> None:
-        self.samples, self.loss, self.errors, self.seconds = samples, loss, errors, seconds
+    def __init__(
+        self, batches: int = 0, samples: int = 0, loss: float = 0.0, errors: float = 0.0, seconds: float = 0.0
+    ) -> None:
+        self.batches, self.samples, self.loss, self.errors, self.seconds = batches, samples, loss, errors, seconds
 
     def __sub__(self, other: _Sums) -> _Sums:
         return _Sums(
-            self.samples - other.samples, self.loss - other.loss, self.errors - other.errors,
-            self.seconds - other.seconds,
+            self.batches - other.batches, self.samples - other.samples, self.loss - other.loss,
+            self.errors - other.errors, self.seconds - other.seconds,
         )  # fmt: skip
 
 
-def _metric(name: str, value: float) -> str:
-    """CNTK writes a metric as a percentage where its name ends in s."""
+def _number(name: str, value: float) -> str:
+    """CNTK writes a number as a percentage where the name of its node ends in s."""
     return f"{name} = {100 * value:.3f}%" if name.endswith("s") else f"{name} = {value:.8f}"
 
 
-def _figure(figure: Figure, samples: int) -> str:
-    text = f"{_metric(figure.node, figure.value)} * {samples}"
+def _metric(figure: Figure, samples: int) -> str:
+    return f"{_number(figure.node, figure.value)} * {samples}"
+
+
+def _with_perplexity(figure: Figure, samples: int) -> str:
+    text = _metric(figure, samples)
     return text if figure.is_error else f"{text}; perplexity = {math.exp(min(figure.value, 700)):.8f}"

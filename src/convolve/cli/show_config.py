@@ -13,7 +13,7 @@ def show_config(what: str, schedule: bool, as_json: bool) -> None:
     from convolve.importers.build import build
     from convolve.importers.describe import describe
     from convolve.recipe import to_mapping
-    from convolve.run_config import network_graph, recipe_of, samples_of
+    from convolve.run_config.training import network_graph, recipe_of, samples_of
     from convolve.training.schedule import schedule_rows
 
     job = read_job([what])
@@ -23,7 +23,7 @@ def show_config(what: str, schedule: bool, as_json: bool) -> None:
         if schedule:
             rows = schedule_rows(recipe, samples_of(step))
             shown.append({"schedule": [vars(row) for row in rows]})
-            head = f"{step.name}: {recipe.optimizer.name}, {step.sgd.batch_size} samples a minibatch"
+            head = f"{step.name}: {recipe.optimizer.name}, {step.sgd.batch_sizes[0]} samples a minibatch"
             text = f"{head}\n\n{schedule_text(rows)}"
         else:
             summary = describe(graph, build(graph))

@@ -18,16 +18,27 @@ _CHANGES = {
     "momentum": "in the unit below; CNTK keeps it per sample",
     "unit_gain": "always so in BrainScript: PyTorch's rate is the rate times (1 - momentum)",
     "l2": "L2RegWeight: weight decay on the mean gradient; it is multiplied by the rate",
+    "penalize_batch_norm": "disableRegInBatchNormalization, the other way round",
     "learning_rates": "for reference_batch_size samples: 1 is learningRatesPerSample, else learningRatesPerMB",
+    "least_rate_per_sample": "minLearningRatePerSample",
+    "every_epochs": "learnRateAdjustInterval of autoAdjustLR=adjustAfterEpoch",
+    "lower_below": "reduceLearnRateIfImproveLessThan",
+    "lower_by": "learnRateDecreaseFactor",
+    "raise_above": "increaseLearnRateIfImproveMoreThan",
+    "raise_by": "learnRateIncreaseFactor",
+    "goes_back": "loadBestModel",
+    "epoch_samples": "epochSize",
+    "global_batch_sizes": "minibatchSize, where it has a value for each epoch",
+    "report_batches": "numMBsToShowResult",
     "global_batch_size": "minibatchSize, over all workers together",
     "accumulation_steps": "numSubminiBatches",
-    "epochs": "maxEpochs; CNTK's epochSize is one pass here",
+    "epochs": "maxEpochs",
 }
 
 
 def write_translation(job: Job, path: Path) -> None:
     """Write the recipe of the first training of `job` to `path`, and its network as a model folder beside it."""
-    from convolve.run_config import recipe_of, save_initial
+    from convolve.run_config.training import recipe_of, save_initial
 
     steps = [step for step in job.steps if isinstance(step, TrainStep)]
     if not steps:

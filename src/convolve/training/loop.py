@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from convolve.errors import TrainingError
 from convolve.recipe import Recipe
+from convolve.training.adjust import adjust
 from convolve.training.checkpoint import load_checkpoint, save_checkpoint
 from convolve.training.evaluate import evaluate
 from convolve.training.run_folder import RunFolder
@@ -56,11 +57,13 @@ class Loop:
     workers: Workers
     exchange: Exchange
     sets_dropout: bool = True  # an imported network keeps its own
+    each_epoch: Callable[[int], None] = lambda epoch: None  # hears of each epoch that is done and not undone
 
     def train(self) -> None:
         while self.state.position.epoch < self.recipe.run.epochs and not self._stops_early():
             self._train_epoch()
-            self._end_epoch()
+            if self._adjusted(self._end_epoch()):
+                self.each_epoch(self.state.position.epoch)
             self.save()
         if self.state.best_weights:
             self.state.evaluated.load_state_dict(self.state.best_weights)
@@ -140,9 +143,10 @@ class Loop:
 
     def _step_size(self, batch_size: int, samples_seen: int) -> StepSize:
         samples, recipe = self.batches.samples, self.recipe
-        return step_size(
+        size = step_size(
             recipe.optimizer, recipe.schedule, samples_seen, batch_size, samples, samples * recipe.run.epochs
         )
+        return size.times(self.state.adjustment.factor)
 
     def _last_full_step(self) -> StepSize:
         """The step size of the last update, had its batch been a full one: what a log should show."""
@@ -176,7 +180,8 @@ class Loop:
             "images_per_second": tally.samples / tally.seconds,
         }  # fmt: skip
 
-    def _end_epoch(self) -> None:
+    def _end_epoch(self) -> dict[str, Any]:
+        """Evaluate and move on; returns what was logged."""
         state, at, tally = self.state, self.state.position, self.state.tally
         start = time.perf_counter()
         self.exchange.settle()
@@ -184,7 +189,7 @@ class Loop:
         evaluation_seconds = time.perf_counter() - start
         if not math.isfinite(evaluation.loss):
             raise self._diverged(f"after step {at.step}", self._last_full_step())
-        self._log("epoch", {
+        values = {
             "epoch": at.epoch + 1, "samples_seen": at.samples_seen,
             "train_loss": tally.loss_sum / tally.samples, "train_error": tally.errors / tally.samples,
             f"{self.held_out_name}_loss": evaluation.loss, f"{self.held_out_name}_error": evaluation.error,
@@ -192,7 +197,8 @@ class Loop:
             "seconds": tally.seconds, "evaluation_seconds": evaluation_seconds,
             "images_per_second": tally.samples / tally.seconds,
             "data_wait_fraction": tally.wait_seconds / tally.seconds,
-        })  # fmt: skip
+        }  # fmt: skip
+        self._log("epoch", values)
         at.train_seconds, at.wait_seconds = at.train_seconds + tally.seconds, at.wait_seconds + tally.wait_seconds
         at.epoch, at.batch, state.tally = at.epoch + 1, 0, Tally()
         if state.hardness:
@@ -200,9 +206,31 @@ class Loop:
         if self.recipe.run.keep == "best" and evaluation.error < state.best.error:
             state.best = Best(evaluation.error, at.epoch)
             state.best_weights = {name: tensor.clone() for name, tensor in state.evaluated.state_dict().items()}
+        return values
+
+    def _adjusted(self, values: dict[str, Any]) -> bool:
+        """Let the rate adjust itself, if the recipe wants that; False: the epoch is undone and trained again."""
+        spec = self.recipe.adjust
+        if not spec.every_epochs:
+            return True
+        figure = values[spec.watches.replace("held_out", self.held_out_name)]
+        done = adjust(self.state, spec, len(self.recipe.schedule.learning_rates), figure, self.workers)
+        if done.went_back:
+            self._note(f"{spec.watches} got worse: back to the end of epoch {self.state.position.epoch}")
+        if done.now != done.before:
+            self._note(f"the learning rate is now {done.now:g} times the last one of the list")
+        return not done.went_back
+
     def _stops_early(self) -> bool:
-        patience, best = self.recipe.run.early_stopping_epochs, self.state.best.epoch
-        return bool(patience and best and self.state.position.epoch - best >= patience)
+        at, run, best = self.state.position, self.recipe.run, self.state.best.epoch
+        rate = self._step_size(run.batch_size(at.epoch), at.samples_seen).rate_per_sample
+        if rate < self.recipe.schedule.least_rate_per_sample:
+            return True
+        return bool(run.early_stopping_epochs and best and at.epoch - best >= run.early_stopping_epochs)
+
+    def _note(self, message: str) -> None:
+        if not self.workers.rank:
+            self.progress("note", {"message": message})
 
     def _log(self, event: str, values: dict[str, Any]) -> None:
         if not self.workers.rank:

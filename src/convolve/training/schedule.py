@@ -7,9 +7,10 @@ Pure functions over values. The arithmetic is CNTK's (Python API 2.7, `learning_
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from convolve.recipe import OptimizerSpec, Recipe, ScheduleSpec, Steps
+from convolve.recipe import OptimizerSpec, Recipe, ScheduleSpec
+from convolve.recipe_values import Steps
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class StepSize:
     rate_per_sample: float
     momentum: float
     variance_momentum: float
+
+    def times(self, factor: float) -> StepSize:
+        """The same with another rate."""
+        return replace(self, rate=self.rate * factor, rate_per_sample=self.rate_per_sample * factor)
 
 
 def step_size(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -49,6 +49,24 @@ class Best:
 
 
 @dataclass
+class Adjustment:
+    """Of a learning rate that adjusts itself: the `factor` of the schedule's rate, the `figure` of the last interval
+    that counts, and the sum over the `epochs` since then."""
+
+    factor: float = 1.0
+    figure: float | None = None
+    total: float = 0.0
+    epochs: int = 0
+
+
+class Earlier(NamedTuple):
+    """A state that the training may go back to, as a checkpoint holds it."""
+
+    tensors: dict[str, torch.Tensor]
+    values: dict[str, Any]
+
+
+@dataclass
 class TrainingState:
     module: nn.Module
     optimizer: Optimizer
@@ -59,6 +77,8 @@ class TrainingState:
     tally: Tally = field(default_factory=Tally)
     best: Best = field(default_factory=Best)
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    adjustment: Adjustment = field(default_factory=Adjustment)
+    earlier: Earlier | None = None
 
     @property
     def evaluated(self) -> nn.Module:
@@ -73,6 +93,7 @@ class TrainingState:
             "average": self.average.module.state_dict() if self.average else {},
             "hardness": self.hardness.state() if self.hardness else {},
             "best": self.best_weights,
+            "earlier": self.earlier.tensors if self.earlier else {},
             "random": {"cpu": workers.gather(torch.get_rng_state())},
         }
         if torch.cuda.is_initialized():
@@ -83,7 +104,10 @@ class TrainingState:
         """Everything in a checkpoint that is not a tensor."""
         scale = {"scale": self.loss_scale.scale, "good_steps": self.loss_scale.good_steps}
         best = asdict(self.best) if self.best.epoch else None  # infinity is not JSON
-        return {"position": asdict(self.position), "tally": asdict(self.tally), "best": best, "loss_scale": scale}
+        return {
+            "position": asdict(self.position), "tally": asdict(self.tally), "best": best, "loss_scale": scale,
+            "adjustment": asdict(self.adjustment), "earlier": self.earlier.values if self.earlier else None,
+        }  # fmt: skip
 
     def restore(self, tensors: dict[str, torch.Tensor], values: dict[str, Any], rank: int = 0) -> None:
         """The inverse of `tensors` and `values`, for the worker `rank`; a new one's generators stay as they are."""
@@ -100,6 +124,8 @@ class TrainingState:
         self.best_weights = part("best.")
         self.position, self.tally = Position(**values["position"]), Tally(**values["tally"])
         self.best = Best(**values["best"]) if values["best"] else Best()
+        self.adjustment = Adjustment(**values.get("adjustment", {}))  # older checkpoints have none
+        self.earlier = Earlier(part("earlier."), values["earlier"]) if values.get("earlier") else None
         self.loss_scale.scale, self.loss_scale.good_steps = (
             values["loss_scale"]["scale"],
             values["loss_scale"]["good_steps"],
@@ -107,6 +133,21 @@ class TrainingState:
         _restore_random(tensors["random.cpu"], rank, torch.get_rng_state, torch.set_rng_state)
         if "random.cuda" in tensors:
             _restore_random(tensors["random.cuda"], rank, torch.cuda.get_rng_state, torch.cuda.set_rng_state)
+
+    def remember(self, workers: Workers) -> None:
+        """Keep a copy of everything, to go back to."""
+        self.earlier = None
+        tensors = {name: tensor.detach().clone() for name, tensor in self.tensors(workers).items()}
+        self.earlier = Earlier(tensors, self.values())
+
+    def go_back(self, rank: int) -> None:
+        """Return to what is remembered, but for the adjustment, the count of updates and the time that they took."""
+        assert self.earlier is not None  # the training remembers the end of each interval
+        earlier, own, at = self.earlier, self.adjustment, self.position
+        self.restore(earlier.tensors, earlier.values, rank)
+        self.earlier, self.adjustment = earlier, own
+        self.position.step = at.step
+        self.position.train_seconds, self.position.wait_seconds = at.train_seconds, at.wait_seconds
 
 
 def _restore_random(

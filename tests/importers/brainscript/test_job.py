@@ -7,8 +7,12 @@ import pytest
 
 from convolve.errors import ConvolveError, FormatError, UnsupportedError
 from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep, read_job
+from convolve.importers.brainscript.reader import Images, TextStream
+from convolve.recipe import AdjustSpec
 from convolve.recipes import load_recipe
-from convolve.run_config import recipe_of, run_job
+from convolve.run_config import run_job
+from convolve.run_config.training import recipe_of
+from convolve.training.schedule import step_size
 from convolve.transforms.image_spec import Colour, Crop, Scale
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "BrainScript"
@@ -67,11 +71,11 @@ def test_numbers_of_the_examples() -> None:
     assert step.sgd.optimizer.momentum_unit == "time_constant_samples"
     step = trained(read_job([str(EXAMPLES / "AlexNet_ImageNet.cntk"), "dataDir=/there"]))
     assert step.sgd.schedule.learning_rates == (0.1,) * 25 + (0.01,) * 25 + (0.001,) * 25 + (0.0001,) * 25 + (0.00001,)
-    assert (step.sgd.schedule.reference_batch_size, step.sgd.batch_size, step.sgd.epochs) == (256, 256, 112)
+    assert (step.sgd.schedule.reference_batch_size, step.sgd.batch_sizes, step.sgd.epochs) == (256, (256,), 112)
     optimizer = step.sgd.optimizer
     assert (optimizer.momentum, optimizer.momentum_unit) == ((0.9,), "per_reference_batch")
     assert optimizer.momentum_reference_batch_size == 256
-    assert step.reader.file == "/there/train_map.txt"
+    assert step.reader.features.file == "/there/train_map.txt"
     assert step.reader.transforms == (
         Crop("randomside", side_ratio=(0.88671875,), jitter_type="uniratio"),
         Scale(227, 227),
@@ -87,7 +91,7 @@ def test_every_example_is_read_without_a_warning() -> None:
 
 def test_defaults(tmp_path: Path) -> None:
     step = trained(job(tmp_path, NETWORK, SGD, READER))
-    assert (step.sgd.epoch_size, step.sgd.dropout, step.sgd.accumulation_steps) == (0, (0.0,), 1)
+    assert (step.sgd.epoch_samples, step.sgd.dropout, step.sgd.accumulation_steps) == (0, (0.0,), 1)
     assert step.sgd.optimizer.momentum == (0.9,)
     assert step.sgd.optimizer.momentum_reference_batch_size == 8
     assert (step.resume, step.reader.randomize, step.recipe.run.device) == (True, True, "auto")
@@ -112,24 +116,99 @@ def test_image_readers_old_and_new(tmp_path: Path) -> None:
         Scale(4, 3, "cubic"),
         Colour(0.2),
     )
-    assert (reader.mean_file, reader.classes, reader.randomize) == ("mean.xml", 2, True)
+    assert isinstance(reader.features, Images)
+    assert (reader.features.mean_file, reader.classes, reader.randomize) == ("mean.xml", 2, True)
+
+
+def text_reader(*streams: str) -> str:
+    return (
+        f'\nreader = {{ readerType = "CNTKTextFormatReader" ; file = "a.txt" ; input = {{ {" ; ".join(streams)} }} }}'
+    )
+
+
+def test_streams_go_by_the_names_of_the_networks_inputs(tmp_path: Path) -> None:
+    network = NETWORK.replace("labels", "classes").replace("features", "image")
+    streams = ["other = { dim = 3 }", 'image = { dim = 12 ; alias = "x" }', 'classes = { dim = 2 ; format = "sparse" }']
+    reader = trained(job(tmp_path, network, SGD, text_reader(*streams))).reader
+    assert reader.features == TextStream("image", "a.txt", "x", 12, False)
+    assert (reader.labels, reader.classes) == (TextStream("classes", "a.txt", "classes", 2, True), 2)
+    with pytest.raises(FormatError, match="no stream for labels 'labels' of the network; it has features"):
+        job(tmp_path, NETWORK, SGD, text_reader("features = { dim = 12 }"))
+
+
+def test_several_deserializers_make_one_pair(tmp_path: Path) -> None:
+    """Images of one file, labels of another; the images' own labels are then not asked for."""
+    images = """{ type = "ImageDeserializer" ; module = "ImageReader" ; file = "map.txt" ; input = {
+        features = { transforms = ({ type = "Scale" ; width = 4 ; height = 3 ; channels = 1 }) }
+        ignored = { labelDim = 5 } } }"""
+    text = """{ type = "CNTKTextFormatDeserializer" ; module = "CNTKTextFormatReader" ; file = "labels.txt"
+        input = { labels = { dim = 2 ; format = "sparse" } } }"""
+    found = job(tmp_path, NETWORK, SGD, f"\nreader = {{ deserializers = ({images} : {text}) }}")
+    reader = trained(found).reader
+    assert isinstance(reader.features, Images) and reader.features.file == "map.txt"
+    assert (reader.labels, reader.classes) == (TextStream("labels", "labels.txt", "labels", 2, True), 2)
+    assert (found.refused, found.warnings) == ((), ())
+    own = trained(job(tmp_path, NETWORK, SGD, f"\nreader = {{ deserializers = ({images}) }}")).reader
+    assert (own.labels, own.classes) == (None, 5)
+
+
+def test_sizes_of_minibatches_and_their_rates(tmp_path: Path) -> None:
+    """What is said for a minibatch is meant for that of the epoch; CNTK keeps both per sample."""
+    sgd = "\nSGD = { maxEpochs = 9 ; minibatchSize = 8:16*2:32 ; learningRatesPerMB = 0.8*2:0.1 ; momentumPerMB = 0.9 }"
+    recipe = recipe_of(trained(job(tmp_path, NETWORK, sgd, READER)))
+    assert [recipe.run.batch_size(epoch) for epoch in range(6)] == [8, 16, 16, 32, 32, 32]
+    for epoch, (rate, size) in enumerate([(0.8, 8), (0.8, 16), (0.1, 16), (0.1, 32), (0.1, 32)]):
+        step = step_size(recipe.optimizer, recipe.schedule, epoch * 100, size, 100, 900)
+        assert (step.rate, step.momentum) == pytest.approx((rate, 0.9))
+
+
+def test_a_rate_that_adjusts_itself(tmp_path: Path) -> None:
+    sgd = """
+    SGD = { maxEpochs = 2 ; learningRatesPerMB = 0.5*4 ; AutoAdjust = [
+        autoAdjustLR = "AdjustAfterEpoch" ; reduceLearnRateIfImproveLessThan = 0.01 ; learnRateDecreaseFactor = 0.5
+        increaseLearnRateIfImproveMoreThan = 0.2 ; learnRateIncreaseFactor = 1.2 ; learnRateAdjustInterval = 2
+        loadBestModel = false ; useEvalCriterionControlLR = true ] }"""
+    reader = READER + READER.replace("reader", "cvReader", 1)
+    recipe = trained(job(tmp_path, NETWORK, sgd, reader)).recipe
+    assert recipe.adjust == AdjustSpec(2, "held_out_error", 0.01, 0.5, 0.2, 1.2, False)
+    assert len(recipe.schedule.learning_rates) == 4 and recipe.schedule.least_rate_per_sample == 1e-9
+
+
+@pytest.mark.parametrize(
+    ("layers", "sgd", "penalized", "refused"),
+    [
+        ("true:true", SGD, False, ""),
+        ("false:false", SGD, True, ""),
+        ("false:false", SGD.replace("{", "{ disableRegInBatchNormalization = true ;"), False, ""),
+        ("true:false", SGD, False, ""),  # without penalties there is nothing to leave out
+        ("true:false", SGD.replace("{", "{ L2RegWeight = 0.1 ;"), False, "disableRegularization of some layers only"),
+    ],
+)
+def test_batch_normalization_without_penalties(
+    tmp_path: Path, layers: str, sgd: str, penalized: bool, refused: str
+) -> None:
+    norms = " >> ".join(f"BatchNormalizationLayer {{disableRegularization = {flag}}}" for flag in layers.split(":"))
+    network = NETWORK.replace("LinearLayer {2} (features)", f"LinearLayer {{2}} (({norms}) (features))")
+    found = job(tmp_path, network, sgd, READER)
+    assert trained(found).recipe.optimizer.penalize_batch_norm is penalized
+    assert refused in "".join(found.refused) and bool(found.refused) == bool(refused)
 
 
 def test_everything_that_is_not_supported_is_said_at_once(tmp_path: Path) -> None:
     sgd = """
     SGD = {
-        maxEpochs = 2 ; minibatchSize = 8:16 ; learningRatesPerSample = 0.1
+        maxEpochs = 2 ; learningRatesPerSample = 0.1
         gradUpdateType = "RmsProp" ; gaussianNoiseInjectStd = 0.1
-        autoAdjust = { autoAdjustLR = "AdjustAfterEpoch" }
+        autoAdjust = { autoAdjustLR = "SearchBeforeEpoch" }
     }"""
-    reader = READER.replace('dim = 2 ; format = "dense"', 'dim = 2 ; format = "sparse"')
+    reader = READER.replace('"train.txt"', '"train.txt" ; maxErrors = 3')
     found = job(tmp_path, NETWORK, sgd, reader, head="precision = half")
     with pytest.raises(UnsupportedError) as error:
         run_job(found, lambda event, values: None)
     places = re.findall(r"line (\d+), column \d+: ([\w.]+): [^;]* is not supported", str(error.value))
     assert [name for _, name in places] == [
-        "precision", "Train.reader.input.labels.format", "Train.SGD.minibatchSize", "Train.SGD.gradUpdateType",
-        "Train.SGD.gaussianNoiseInjectStd", "Train.SGD.autoAdjust.autoAdjustLR",
+        "precision", "Train.reader.maxErrors", "Train.SGD.autoAdjust.autoAdjustLR", "Train.SGD.gradUpdateType",
+        "Train.SGD.gaussianNoiseInjectStd",
     ]  # fmt: skip
 
 

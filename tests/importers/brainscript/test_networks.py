@@ -184,6 +184,32 @@ def test_initial_values_of_a_matrix() -> None:
     assert (weight == next(p.array for p in again.parameters if p.array.ndim == 4)).all()
 
 
+def test_initial_values_that_are_given(tmp_path: Path) -> None:
+    """A text has a row on each line; CNTK keeps them column by column, the first axis of a shape fastest."""
+    (tmp_path / "w.txt").write_text("1 2 3 4\n5 6 7 8\n", encoding="utf-8")
+    x = torch.rand(1, 2, 3, 4)
+    for init, rows in (
+        (f"initFromFilePath = '{tmp_path}/w.txt'", [[1.0, 2, 3, 4], [5, 6, 7, 8]]),
+        ("init = 'fromLiteral', initFromLiteral = '1 -2 3e1 .5'", [[1, -2, 30, 0.5]]),
+    ):
+        module = build(lowered(f"z = Parameter ({len(rows)}, 4, {init}) * features", seed=1))
+        torch.testing.assert_close(module(x), torch.einsum("ow,bchw->bcho", torch.tensor(rows), x))
+    with pytest.raises(ConvolveError, match=r"cannot read nowhere\.txt"):
+        lowered("z = ParameterTensor {3, initFromFilePath = 'nowhere.txt'} + 1", seed=1)
+
+
+def test_bilinear_initial_values_enlarge_each_map() -> None:
+    """A constant stays the constant inside, and no map gets anything of another."""
+    layer = "ConvolutionTransposeLayer {2, (4:4), 2, stride = 2, bias = false, init = 'bilinear'}"
+    module = build(lowered(f"z = {layer} (features)", seed=1))
+    images = torch.zeros(1, 2, 3, 4)
+    images[:, 0] = 7
+    enlarged = module(images)
+    assert enlarged.shape == (1, 2, 8, 10)
+    torch.testing.assert_close(enlarged[0, 0, 2:-2, 2:-2], torch.full((4, 6), 7.0))
+    assert not enlarged[0, 1].any()
+
+
 def test_layers_share_what_they_own() -> None:
     """A layer that is applied twice has one weight; a constructor that is called twice makes two."""
     shared = lowered("l = ConvolutionalLayer {2, (1:1)}\nz = l (l (features))")
@@ -201,7 +227,9 @@ def test_layers_share_what_they_own() -> None:
         ("z = features + ParameterTensor {(1:1:1:0)}", "has 4 axes, 3 are wanted"),
         ("z = ReLU (ParameterTensor {0})", "cannot be inferred; write it out"),
         ("z = ParameterTensor {3, init = 'magic'} + 1", "unknown initializer 'magic'"),
-        ("z = ParameterTensor {3, init = 'bilinear'} + 1", "the initialization bilinear is not supported"),
+        ("z = ParameterTensor {3, init = 'fromLiteral', initFromLiteral = '1 2'} + 1", "2 initial values for"),
+        ("z = ParameterTensor {3, init = 'fromLiteral', initFromLiteral = '1 2 x'} + 1", "rows of as many numbers"),
+        ("z = ParameterTensor {3, init = 'bilinear'} + 1", "need a square window and as many maps"),
         ("z = Pooling (features, 'median', (2:2))", "unknown kind of pooling 'median'"),
         ("z = new ComputationNode [ operation = 'LSTM' ; inputs = features ]", "unknown operation 'LSTM'"),
         ("z = Splice (features : Input {5})", "side by side"),

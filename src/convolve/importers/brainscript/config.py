@@ -154,6 +154,10 @@ class Block:
     def path(self, key: str) -> str:
         return f"{self.name}.{key}" if self.name else key
 
+    def pass_over(self) -> None:
+        """Let nothing in this block count as unread."""
+        self._read |= self.entries.keys()
+
     def unread(self) -> list[str]:
         """A sentence for each of the first entries that nobody has asked for."""
         others = [] if self.parent else [*self.inner_blocks()]  # blocks of commands that are not run
@@ -165,7 +169,7 @@ class Block:
         return sentences + more
 
     def _unknown(self, name: str) -> str:
-        nearest = difflib.get_close_matches(name, self._asked, n=1, cutoff=0.7)
+        nearest = difflib.get_close_matches(name, self._asked - {name}, n=1, cutoff=0.7)
         return f"unknown key {name!r}; " + (f"did you mean {nearest[0]!r}?" if nearest else "nothing reads it")
 
     def _block(self, key: str, value: Text) -> Block:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 
@@ -132,7 +132,7 @@ class Evaluator:
         """The value of a call with all its arguments."""
         if function.native is not None:
             values = [self.force(arguments[name]) for name in function.parameters]
-            result: Value = function.native(self, spot, values)
+            result: Value = function.native(partial(self.error, spot), values)
             return result
         assert function.body is not None  # one or the other
         outer, self.frame = self.frame, Frame(function.name, spot, self.frame)
@@ -141,8 +141,8 @@ class Evaluator:
         finally:
             self.frame = outer
 
-    def node(self, operation: str, inputs: Sequence[Item], path: str, spot: Spot) -> Node:
-        return Node(operation, {"inputs": Array(tuple(inputs))}, path, spot, self.frame)
+    def node(self, operation: str, inputs: Sequence[Item], path: str, spot: Spot, **settings: Item) -> Node:
+        return Node(operation, {"inputs": Array(tuple(inputs)), **settings}, path, spot, self.frame)
 
     def array(self, items: Sequence[Item], spot: Spot) -> Array:
         if len(items) > MAX_ITEMS:
@@ -231,6 +231,11 @@ def _binary(self: Evaluator, e: syntax.Binary, scope: Scope, path: str) -> Value
     if e.operator in operators.SHORT_CUTS and left is operators.SHORT_CUTS[e.operator]:
         return left
     right = self.value(e.right, scope, _join(path, f"{names}[1]") if names else path)
+    if e.operator in (">>", "<<") and isinstance(left, Function) and isinstance(right, Function):
+        first, second = (left, right) if e.operator == ">>" else (right, left)
+        compose = self.force(self.library.members["_Compose"])
+        assert isinstance(compose, Function)  # the library says so
+        return self.apply(compose, {"f": first, "g": second}, e.spot, path)
     return operators.binary(self, e, left, right, path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod, sqrt
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,15 +34,17 @@ def initial_values(parameter: Operation, dims: Shape, generator: torch.Generator
     """
     settings = parameter.settings
     how, constant, shape = str(settings["how"]), settings["constant"], dims[::-1]
-    if settings["file"] or how in ("fromFile", "fromLiteral", "bilinear"):
-        raise parameter.unsupported("the initialization " + (how or "from a file"))
+    if how in _GIVEN or (settings["file"] and not how):
+        given = _GIVEN[how or "fromFile"]
+        is_away = generator is None and given is _from_file  # who asks for no numbers needs no file
+        return np.broadcast_to(np.float32(0), shape) if is_away else given(parameter, dims)
     if isinstance(constant, str) and how in ("zero", "fixedValue"):
         constant = 0.0 if how == "zero" else settings["fixed"]
     if not isinstance(constant, str):
         return np.broadcast_to(np.float32(_number(parameter, constant)), shape)
     kinds = {name.lower(): name for name in _SPREADS}
     if how.lower() not in kinds and how:
-        raise parameter.error(unknown_name("initializer", how, [*_SPREADS, "zero"]))
+        raise parameter.error(unknown_name("initializer", how, [*_SPREADS, *_GIVEN, "zero"]))
     if generator is None:
         return np.broadcast_to(np.float32(0), shape)
     distribution, spread = _SPREADS[kinds[how.lower() or "uniform"]]
@@ -56,6 +59,52 @@ def initial_values(parameter: Operation, dims: Shape, generator: torch.Generator
     order = [*range(outputs, len(dims)), *range(outputs)]
     drawn: Array = values.permute(order).numpy()
     return drawn
+
+
+def _from_file(parameter: Operation, dims: Shape) -> Array:
+    path = Path(str(parameter.settings["file"]))
+    try:
+        if path.stat().st_size > _LETTERS * (prod(dims) + 1_000):
+            raise parameter.error(f"{path} holds more than the {prod(dims):,} numbers of the parameter")
+        return _matrix(parameter, path.read_text(encoding="utf-8"), dims)
+    except (OSError, UnicodeDecodeError) as error:
+        raise parameter.error(f"cannot read {path} ({error}); correct initFromFilePath") from None
+
+
+def _from_literal(parameter: Operation, dims: Shape) -> Array:
+    return _matrix(parameter, str(parameter.settings["literal"]), dims)
+
+
+def _matrix(parameter: Operation, text: str, dims: Shape) -> Array:
+    """The numbers of a text with a row of a matrix on each line. CNTK keeps matrices column by column."""
+    try:
+        rows = [[float(word) for word in line.split()] for line in text.splitlines() if line.strip()]
+        matrix = np.array(rows, np.float32)
+    except ValueError:
+        raise parameter.error("rows of as many numbers each are expected as initial values") from None
+    if matrix.size != prod(dims):
+        raise parameter.error(f"{matrix.size:,} initial values for a parameter of {prod(dims):,} numbers")
+    values: Array = matrix.T.reshape(dims[::-1])
+    return values
+
+
+def _bilinear(parameter: Operation, dims: Shape) -> Array:
+    """Each map enlarges the map of its number, by weights that fall linearly from the middle of the window."""
+    if len(dims) != 4 or dims[0] != dims[1] or dims[2] != dims[3]:
+        raise parameter.error(f"bilinear initial values need a square window and as many maps out as in, not {dims}")
+    distance = np.abs(np.arange(dims[0]) - (dims[0] - 1) / 2) / ((dims[0] + 1) // 2)
+    window = np.outer(1 - distance, 1 - distance)
+    values: Array = (np.eye(dims[2])[:, :, None, None] * window).astype(np.float32)
+    return values
+
+
+# Initializers that leave nothing to chance.
+_GIVEN: dict[str, Callable[[Operation, Shape], Array]] = {
+    "fromFile": _from_file,
+    "fromLiteral": _from_literal,
+    "bilinear": _bilinear,
+}
+_LETTERS = 40  # of a number in a file, at most
 
 
 def _fans(parameter: Operation, dims: Shape) -> tuple[float, float]:

@@ -5,21 +5,25 @@ Everything is read before anything is done, so that all that is not supported ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convolve.errors import UnsupportedError, UsageError
 from convolve.importers.brainscript.config import Block, read_config
-from convolve.importers.brainscript.network import Network, read_network
-from convolve.importers.brainscript.reader import Reader, read_reader
+from convolve.importers.brainscript.network import Network, input_names, needed_for, read_network
+from convolve.importers.brainscript.output import OutputFormat, read_format
+from convolve.importers.brainscript.reader import Images, Reader, read_reader
 from convolve.importers.brainscript.sgd import Sgd, read_sgd
 from convolve.importers.brainscript.text import Text
 from convolve.recipe import DataSpec, ModelSpec, Recipe, RunSpec
 
 _PASSED_OVER = (  # what changes no result here
     "traceLevel", "outputDir", "numCPUThreads", "hyperCompressMemory", "shareNodeValueMatrices",
-    "progressTracing", "forceDeterministicAlgorithms", "timestamping", "configName", "runName",
+    "progressTracing", "forceDeterministicAlgorithms", "forceConstantRandomSeed", "timestamping", "configName",
+    "runName", "imageLayout", "optimizeGPUMemory", "perfTraceLevel", "initOnCPUOnly", "currentDirectory",
+    "ndlMacros",
 )  # fmt: skip
 
 
@@ -41,7 +45,8 @@ class TrainStep:
 @dataclass(frozen=True)
 class EvaluateStep:
     """`nodes` are those whose mean is reported; empty: all evaluation nodes and criteria. `network` is that of the
-    block that trains the model, if there is one."""
+    block that trains the model, if there is one. `samples` 0 is the whole set; `lines_every` is after how many
+    minibatches a line is logged. `epochs` are those whose models a cv action compares: first, step, last."""
 
     name: str
     network: Network | None
@@ -49,6 +54,27 @@ class EvaluateStep:
     nodes: tuple[str, ...]
     model_path: Path
     batch_size: int
+    samples: int
+    lines_every: int
+    epochs: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class WriteStep:
+    """The values of `nodes` go to `<output_path>.<node>`; empty: those of the network's outputNodes."""
+
+    name: str
+    network: Network | None
+    reader: Reader
+    nodes: tuple[str, ...]
+    model_path: Path
+    batch_size: int
+    samples: int
+    output_path: str
+    format: OutputFormat
+
+
+Step = TrainStep | EvaluateStep | WriteStep
 
 
 @dataclass(frozen=True)
@@ -57,7 +83,7 @@ class Job:
     file that is written beside the console."""
 
     name: str
-    steps: tuple[TrainStep | EvaluateStep, ...]
+    steps: tuple[Step, ...]
     warnings: tuple[str, ...]
     refused: tuple[str, ...]
     log: Path | None
@@ -90,7 +116,7 @@ class _Job:
             raise self.root.here.error("`command` names nothing to do")
         if self.root.text("precision", "float").lower() not in ("float", "double"):
             self.refuse(self.root, "precision", "a precision other than float")
-        steps: list[TrainStep | EvaluateStep] = []
+        steps: list[Step] = []
         for command in self.root.words("command", ("train",)):
             block = self.root.block(command)
             if block is None:
@@ -98,10 +124,8 @@ class _Job:
                 raise place.error(f"`command` names {command!r}, and no block is called so; correct one of the two")
             self.blocks.append(block)
             for action in block.words("action", ("train",), inherit=False):
-                if action.lower() == "train":
-                    steps.append(self.train(block))
-                elif action.lower() in ("test", "eval"):
-                    steps.append(self.test(block))
+                if action.lower() in _ACTIONS:
+                    steps.append(_ACTIONS[action.lower()](self, block))
                 else:
                     self.refuse(block, "action", f"the action {action!r}")
         prefix, commands = self.root.text("stderr", "-"), "_".join(self.root.words("command", ("train",)))
@@ -117,39 +141,55 @@ class _Job:
             raise block.here.error(f"{block.name} has no SGD block; say how it is trained")
         self.blocks.append(sgd_block)
         self.parallel(sgd_block)
-        validation = block.block("cvReader", inherit=False)
-        model_path = block.text("modelPath")
-        if not model_path:
-            raise block.here.error(f"{block.name} has no modelPath; say where the model goes")
-        reader = self.reader(block)
+        network, model_path = self.network(text), Path(self.model_path(block, "say where the model goes"))
+        reader = self.reader(block, "reader", network)
+        validation = self.reader(block, "cvReader", network) if block.block("cvReader", inherit=False) else None
         try:
-            sgd = read_sgd(sgd_block, self.refuse)
-            recipe = self.recipe(block, Path(model_path).name, sgd, reader)
+            sgd = self.with_free_batch_norm(read_sgd(sgd_block, validation is not None, self.refuse), network)
+            recipe = self.recipe(block, model_path.name, sgd, reader)
         except UsageError as error:  # a value out of range, in the recipe's words
             raise sgd_block.here.error(str(error)) from None
         return TrainStep(
-            name=block.name,
-            network=self.network(text),
-            sgd=sgd,
-            recipe=recipe,
-            reader=reader,
-            validation=read_reader(validation, self.refuse) if validation else None,
-            model_path=Path(model_path),
-            resume=block.flag("makeMode", True),
-        )
+            name=block.name, network=network, sgd=sgd, recipe=recipe, reader=reader, validation=validation,
+            model_path=model_path, resume=block.flag("makeMode", True),
+        )  # fmt: skip
+
+    def model_path(self, block: Block, way_out: str) -> str:
+        path = block.text("modelPath")
+        if not path:
+            raise block.here.error(f"{block.name} has no modelPath; {way_out}")
+        return path
+
+    def with_free_batch_norm(self, sgd: Sgd, network: Network) -> Sgd:
+        """Layers can ask for what the SGD block has too: batch normalization without penalties."""
+        layers = [node for node in needed_for([network.scores()]) if node.kind == "BatchNormalization"]
+        free = [layer for layer in layers if layer.settings.get("unregularized") is True]
+        if not free or not sgd.optimizer.penalize_batch_norm:
+            return sgd
+        if len(free) < len(layers) and (sgd.optimizer.l1 or sgd.optimizer.l2):
+            self.refused.append(str(free[0].error("disableRegularization of some layers only is not supported")))
+        return replace(sgd, optimizer=replace(sgd.optimizer, penalize_batch_norm=False))
 
     def recipe(self, block: Block, name: str, sgd: Sgd, reader: Reader) -> Recipe:
-        order = "file" if not reader.randomize else "cntk" if reader.kind == "text" else "shuffled"
+        images = isinstance(reader.features, Images)
+        order = "file" if not reader.randomize else "shuffled" if images else "cntk"
         precision = "auto" if block.text("precision", "float").lower() == "float" else "fp32"
         return Recipe(
             name=name,
-            data=DataSpec(name=name, order=order, train_transforms=reader.transforms, scale=1.0),  # type: ignore[arg-type]
+            data=DataSpec(
+                name=name, order=order, resize="fill" if images else "cover",  # type: ignore[arg-type]
+                train_transforms=reader.transforms, scale=1.0,
+            ),
             model=ModelSpec(dropout=sgd.dropout),
             optimizer=sgd.optimizer,
             schedule=sgd.schedule,
+            adjust=sgd.adjust,
             run=RunSpec(
-                epochs=sgd.epochs, seed=block.integer("randomSeedOffset", 0), global_batch_size=sgd.batch_size,
+                epochs=sgd.epochs, epoch_samples=sgd.epoch_samples, seed=block.integer("randomSeedOffset", 0),
+                global_batch_size=sgd.batch_sizes[0],
+                global_batch_sizes=tuple(map(float, sgd.batch_sizes)) if len(sgd.batch_sizes) > 1 else (),
                 accumulation_steps=sgd.accumulation_steps, precision=precision, device=self.device(block),  # type: ignore[arg-type]
+                report_batches=sgd.lines_every,
             ),
         )  # fmt: skip
 
@@ -160,10 +200,9 @@ class _Job:
 
     def no_network(self, block: Block) -> Exception:
         older = [key for key in ("NDLNetworkBuilder", "SimpleNetworkBuilder", "createNetwork") if block.find(key)]
-        if older or self.root.find("ndlMacros"):
-            what = older[0] if older else "ndlMacros"
+        if older:
             return UnsupportedError(
-                f"{block.here}: {block.name} describes its network with {what}, the language before BrainScript; "
+                f"{block.here}: {block.name} describes its network with {older[0]}, the language before BrainScript; "
                 "write the network as BrainScriptNetworkBuilder, or give the trained model to `convolve show`"
             )
         return block.here.error(f"{block.name} has no BrainScriptNetworkBuilder; say which network is trained")
@@ -176,12 +215,12 @@ class _Job:
             if settings is not None:
                 settings.find(key, inherit=False)
 
-    def reader(self, block: Block) -> Reader:
-        reader = block.block("reader")
+    def reader(self, block: Block, key: str, network: Network | None) -> Reader:
+        reader = block.block(key)
         if reader is None:
-            raise block.here.error(f"{block.name} has no reader; say where its data is")
+            raise block.here.error(f"{block.name} has no {key}; say where its data is")
         self.blocks.append(reader)
-        return read_reader(reader, self.refuse)
+        return read_reader(reader, input_names(network), self.refuse)
 
     def device(self, block: Block) -> str:
         value = block.text("deviceId", "auto").lower()
@@ -190,27 +229,66 @@ class _Job:
         return "cpu" if value in ("-1", "cpu") else f"cuda:{block.integer('deviceId', 0)}"
 
     def test(self, block: Block) -> EvaluateStep:
-        for key in ("epochSize", "numMBsToShowResult", "traceLevel"):
-            block.find(key)
-        if block.integer("epochSize", 0, inherit=False):
-            self.refuse(block, "epochSize", "a test on a part of the data")
-        model_path = block.text("modelPath")
-        if not model_path:
-            raise block.here.error(f"{block.name} has no modelPath; say which model is tested")
-        batch_size = block.integer("minibatchSize", 40960)
-        nodes = block.words("evalNodeNames")
+        model_path = self.model_path(block, "say which model is tested")
+        network = self.network_of(model_path)
         return EvaluateStep(
-            block.name, self.network_of(model_path), self.reader(block), nodes, Path(model_path), batch_size
-        )
+            block.name, network, self.reader(block, "reader", network), block.words("evalNodeNames"), Path(model_path),
+            self.at_least_one(block, "minibatchSize", 40960), block.integer("epochSize", 0),
+            block.integer("numMBsToShowResult", 100),
+        )  # fmt: skip
+
+    def cross_validate(self, block: Block) -> EvaluateStep:
+        interval = block.integers("crossValidationInterval")
+        if len(interval) != 3 or interval[1] < 1:
+            raise block.here.error(f"{block.name}: crossValidationInterval must be first:step:last, as in 1:1:10")
+        block.find("sleepTimeBetweenRuns")
+        return replace(self.test(block), epochs=(interval[0], interval[1], interval[2]))
+
+    def write(self, block: Block) -> WriteStep:
+        model_path = self.model_path(block, "say which model is asked")
+        network = self.network_of(model_path)
+        output_path = block.text("outputPath")
+        if not output_path:
+            self.refuse(block, "writer", "writing without an outputPath")
+        for key in ("nodeUnitTest", "writeSequenceKey"):
+            if block.flag(key):
+                self.refuse(block, key, "true")
+        own_format = block.block("format", inherit=False)
+        return WriteStep(
+            block.name, network, self.reader(block, "reader", network), block.words("outputNodeNames"),
+            Path(model_path), self.at_least_one(block, "minibatchSize", 2048), block.integer("epochSize", 0),
+            output_path, read_format(own_format, self.refuse) if own_format else OutputFormat(),
+        )  # fmt: skip
+
+    def at_least_one(self, block: Block, key: str, default: int) -> int:
+        value = block.integers(key, (default,))[0]
+        if value < 1:
+            raise (block.place(key) or block.here).error(f"{block.path(key)} must be at least 1")
+        return value
 
     def network_of(self, model_path: str) -> Network | None:
-        """The network of the block that trains the model at `model_path`, whether it is run or not."""
+        """The network of the block that trains the model at `model_path`, or of one of its epochs, run or not."""
         for block in self.root.inner_blocks().values():
             text = block.raw("BrainScriptNetworkBuilder", inherit=False)
-            if text is not None and block.text("modelPath") == model_path:
+            if text is None:
+                continue
+            trained = block.text("modelPath")
+            if model_path == trained or _EPOCH.fullmatch(model_path.removeprefix(trained)):
                 return self.network(text)
         return None
 
     def warnings(self) -> list[str]:
         """Keys that nobody has asked for, but for whole blocks: those may belong to other commands."""
         return [sentence for block in self.blocks for sentence in block.unread()]
+
+
+_EPOCH = re.compile(r"\.\d+")
+
+# The name of an action -> what reads its block.
+_ACTIONS: dict[str, Callable[[_Job, Block], Step]] = {
+    "train": _Job.train,
+    "test": _Job.test,
+    "eval": _Job.test,
+    "cv": _Job.cross_validate,
+    "write": _Job.write,
+}

@@ -15,7 +15,7 @@ import torch
 
 from convolve.errors import UnsupportedError, unknown_name
 from convolve.importers.brainscript.initial import initial_values
-from convolve.importers.brainscript.network import Operation
+from convolve.importers.brainscript.network import Operation, needed_for
 from convolve.importers.brainscript.settings import flag, flags, integer, integers, number
 from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.lower import RULES
@@ -36,21 +36,8 @@ def lower(outputs: Sequence[Operation], generator: torch.Generator | None, origi
 
     Raises FormatError, with the place in the text, for nodes that do not fit together.
     """
-    lowering = _Lowering(_ordered(outputs), generator)
+    lowering = _Lowering(needed_for(outputs), generator)
     return lowering.draft.finish([lowering.keys[output] for output in outputs], origin)
-
-
-def _ordered(outputs: Sequence[Operation]) -> list[Operation]:
-    """Everything that the outputs need, operands first."""
-    stack, seen, done = [*outputs[::-1]], set[Operation](), dict[Operation, None]()
-    while stack:
-        operation = stack[-1]
-        if operation in seen:
-            done.setdefault(stack.pop())
-            continue
-        seen.add(operation)
-        stack += [operand for operand in reversed(operation.inputs) if operand not in seen]
-    return [*done]
 
 
 class _Lowering:

@@ -5,82 +5,80 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from convolve.errors import FormatError
 from convolve.importers.brainscript.operators import MAX_LETTERS
-from convolve.importers.brainscript.syntax import Spot
 from convolve.importers.brainscript.values import Array, Function, Node, Nothing, Record, Value, kind_of
 
-if TYPE_CHECKING:
-    from convolve.importers.brainscript.evaluate import Evaluator
-
-Native = Callable[["Evaluator", Spot, list[Value]], Value]
+Fail = Callable[[str], FormatError]  # makes an error at the place of the call
+Native = Callable[[Fail, list[Value]], Value]
 
 # What `Format` takes: the conversions of C's printf that mean something for a number or a text.
 _CONVERSION = re.compile(r"[^%]*%[-+0 ]?\d{0,2}(\.\d{1,2})?(l?s|[dfge])[^%]*")
 
 
-def _length(self: Evaluator, spot: Spot, values: list[Value]) -> Value:
+def _length(fail: Fail, values: list[Value]) -> Value:
     value = values[0]
     if isinstance(value, Array):
         return float(len(value.items))
     if isinstance(value, str):
         return float(len(value))
-    raise self.error(spot, f"the length of {kind_of(value)}")
+    raise fail(f"the length of {kind_of(value)}")
 
 
-def _fail(self: Evaluator, spot: Spot, values: list[Value]) -> Value:
-    raise self.error(spot, _text(self, spot, values[0]))
+def _fail(fail: Fail, values: list[Value]) -> Value:
+    raise fail(_text(fail, values[0]))
 
 
-def _replace(self: Evaluator, spot: Spot, values: list[Value]) -> Value:
-    text, what, by = (_text(self, spot, value) for value in values)
+def _replace(fail: Fail, values: list[Value]) -> Value:
+    text, what, by = (_text(fail, value) for value in values)
     if not what:
         return text
     if len(text) + text.count(what) * len(by) > MAX_LETTERS:
-        raise self.error(spot, f"a text of more than {MAX_LETTERS:,} letters")
+        raise fail(f"a text of more than {MAX_LETTERS:,} letters")
     return text.replace(what, by)
 
 
-def _format(self: Evaluator, spot: Spot, values: list[Value]) -> Value:
+def _format(fail: Fail, values: list[Value]) -> Value:
     """Format (value, '%d'), as printf."""
-    value, how = values[0], _text(self, spot, values[1])
+    value, how = values[0], _text(fail, values[1])
     match = _CONVERSION.fullmatch(how)
     if not match or (match[2][-1] == "s") is not isinstance(value, str) or not isinstance(value, str | float):
-        raise self.error(spot, f"{kind_of(value)} cannot be written as {how[:40]!r}")
+        raise fail(f"{kind_of(value)} cannot be written as {how[:40]!r}")
     try:
         return how.replace("%ls", "%s") % value
     except (ValueError, OverflowError):
-        raise self.error(spot, f"{value} cannot be written as {how[:40]!r}") from None
+        raise fail(f"{value} cannot be written as {how[:40]!r}") from None
 
 
 def _is(*kinds: type) -> Native:
-    return lambda self, spot, values: type(values[0]) in kinds
+    return lambda fail, values: type(values[0]) in kinds
 
 
 def _numeric(function: Callable[..., float]) -> Native:
-    def native(self: Evaluator, spot: Spot, values: list[Value]) -> Value:
+    def native(fail: Fail, values: list[Value]) -> Value:
         numbers: list[Any] = [value for value in values if type(value) is float]
         if len(numbers) < len(values):
-            raise self.error(spot, f"a number is expected, not {kind_of(next(v for v in values if v not in numbers))}")
+            raise fail(f"a number is expected, not {kind_of(next(v for v in values if v not in numbers))}")
         try:
             return float(function(*numbers))
         except (ArithmeticError, ValueError):
-            raise self.error(spot, f"not defined for {', '.join(f'{number:g}' for number in numbers)}") from None
+            raise fail(f"not defined for {', '.join(f'{number:g}' for number in numbers)}") from None
 
     return native
 
 
-def _text(self: Evaluator, spot: Spot, value: Value) -> str:
+def _text(fail: Fail, value: Value) -> str:
     if not isinstance(value, str):
-        raise self.error(spot, f"a text is expected, not {kind_of(value)}")
+        raise fail(f"a text is expected, not {kind_of(value)}")
     return value
 
 
-def _compute(self: Evaluator, spot: Spot, values: list[Value]) -> Value:
+def _compute(fail: Fail, values: list[Value]) -> Value:
     """_Number ('Exp', x): a function of the network, of a plain number."""
-    name = _text(self, spot, values[0])
-    return _numeric(_OF_A_NUMBER[name])(self, spot, values[1:])
+    name = _text(fail, values[0])
+    return _numeric(_OF_A_NUMBER[name])(fail, values[1:])
 
 
 _OF_A_NUMBER: dict[str, Callable[[float], float]] = {
@@ -99,7 +97,7 @@ NATIVES: dict[str, tuple[tuple[str, ...], Native]] = {
     "Fail": (("what",), _fail),
     "Replace": (("text", "what", "by"), _replace),
     "Format": (("value", "how"), _format),
-    "Print": (("x",), lambda self, spot, values: values[0]),
+    "Print": (("x",), lambda fail, values: values[0]),
     "Min": (("a", "b"), _numeric(min)),
     "Max": (("a", "b"), _numeric(max)),
     "Mod": (("n", "d"), _numeric(math.fmod)),

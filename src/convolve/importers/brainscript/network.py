@@ -73,6 +73,28 @@ class Network:
         return self.roles["criterionNodes"][0].inputs[0]
 
 
+def input_names(network: Network | None) -> tuple[str, str]:
+    """The names of the input that the scores are computed from, and of the labels; "" where there is none."""
+    if network is None:
+        return "", ""
+    features = [node.name for node in needed_for([network.scores()]) if node.kind == "Input"]
+    labels = [node.name for node in needed_for([network.labels()]) if node.kind == "Input"]
+    return features[0] if features else "", labels[0] if labels else ""
+
+
+def needed_for(outputs: Sequence[Operation]) -> list[Operation]:
+    """Everything that the outputs need, operands first."""
+    stack, seen, done = [*outputs[::-1]], set[Operation](), dict[Operation, None]()
+    while stack:
+        operation = stack[-1]
+        if operation in seen:
+            done.setdefault(stack.pop())
+            continue
+        seen.add(operation)
+        stack += [operand for operand in reversed(operation.inputs) if operand not in seen]
+    return [*done]
+
+
 def read_network(text: Text, folders: Sequence[Path]) -> Network:
     """The network in `text`, which is a record or an expression that comes to one; `folders` are searched for includes.
 

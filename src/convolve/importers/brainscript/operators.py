@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
-from convolve.importers.brainscript.syntax import Binary, Unary
-from convolve.importers.brainscript.values import Array, Function, Node, Record, Scope, Value, kind_of
+from convolve.errors import FormatError
+from convolve.importers.brainscript.syntax import Binary, Spot, Unary
+from convolve.importers.brainscript.values import Item, Node, Record, Scope, Value, kind_of
 
-if TYPE_CHECKING:
-    from convolve.importers.brainscript.evaluate import Evaluator
+
+class Maker(Protocol):
+    """What operators ask of the evaluator: errors and nodes inside the call that is under way."""
+
+    def error(self, spot: Spot, what: str) -> FormatError: ...
+    def node(self, operation: str, inputs: Sequence[Item], path: str, spot: Spot, **settings: Item) -> Node: ...
+
 
 MAX_LETTERS = 100_000  # of a text
 
@@ -41,78 +47,69 @@ _ARITHMETIC: dict[str, Callable[[float, float], float]] = {
 }
 
 
-def unary(self: Evaluator, e: Unary, value: Value, path: str) -> Value:
+def unary(make: Maker, e: Unary, value: Value, path: str) -> Value:
     if e.operator == "!" and isinstance(value, bool):
         return not value
     if e.operator != "!" and type(value) is float:
         return -value if e.operator == "-" else value
     if e.operator != "!" and isinstance(value, Node):
-        return self.node("Negate", [value], path, e.spot) if e.operator == "-" else value
-    raise self.error(e.spot, f"{e.operator!r} of {kind_of(value)}")
+        return make.node("Negate", [value], path, e.spot) if e.operator == "-" else value
+    raise make.error(e.spot, f"{e.operator!r} of {kind_of(value)}")
 
 
-def binary(self: Evaluator, e: Binary, left: Value, right: Value, path: str) -> Value:
+def binary(make: Maker, e: Binary, left: Value, right: Value, path: str) -> Value:
     if isinstance(left, Node) or isinstance(right, Node):
-        return _node(self, e, left, right, path)
+        return _node(make, e, left, right, path)
     sign = e.operator
     if sign in _ARITHMETIC and type(left) is float and type(right) is float:
-        return _number(self, e, left, right)
+        return _number(make, e, left, right)
     if sign in SHORT_CUTS and isinstance(left, bool) and isinstance(right, bool):
         return right
     if sign in _COMPARISONS and type(left) is type(right) and isinstance(left, _COMPARED[sign]):
         return _COMPARISONS[sign][1](left, right)
     if sign == "+" and isinstance(left, str) and isinstance(right, str):
         if len(left) + len(right) > MAX_LETTERS:
-            raise self.error(e.spot, f"a text of more than {MAX_LETTERS:,} letters")
+            raise make.error(e.spot, f"a text of more than {MAX_LETTERS:,} letters")
         return left + right
-    if sign in (">>", "<<") and isinstance(left, Function) and isinstance(right, Function):
-        return _composed(self, e, *((left, right) if sign == ">>" else (right, left)), path)
     if sign == "with" and isinstance(left, Record) and isinstance(right, Record):
         return Record(Scope(left.scope.members | right.scope.members, left.scope.outer))
-    raise self.error(e.spot, f"{kind_of(left)} {sign} {kind_of(right)} has no meaning")
+    raise make.error(e.spot, f"{kind_of(left)} {sign} {kind_of(right)} has no meaning")
 
 
-def _number(self: Evaluator, e: Binary, left: float, right: float) -> float:
+def _number(make: Maker, e: Binary, left: float, right: float) -> float:
     try:
         return _ARITHMETIC[e.operator](left, right)
     except (ArithmeticError, ValueError, TypeError):  # a power of a negative number may be complex
-        raise self.error(e.spot, f"{left:g} {e.operator} {right:g} is no number") from None
+        raise make.error(e.spot, f"{left:g} {e.operator} {right:g} is no number") from None
 
 
-def _composed(self: Evaluator, e: Binary, first: Function, second: Function, path: str) -> Value:
-    compose = self.library.members["_Compose"]
-    function = self.force(compose)
-    assert isinstance(function, Function)  # the library says so
-    return self.apply(function, {"f": first, "g": second}, e.spot, path)
-
-
-def _node(self: Evaluator, e: Binary, left: Value, right: Value, path: str) -> Value:
+def _node(make: Maker, e: Binary, left: Value, right: Value, path: str) -> Value:
     """An operator with a node on one side; a number on the other becomes a constant."""
     sign, operands = e.operator, (left, right)
     if not all(isinstance(value, Node) or type(value) is float for value in operands):
-        raise self.error(e.spot, f"{kind_of(left)} {sign} {kind_of(right)} has no meaning")
+        raise make.error(e.spot, f"{kind_of(left)} {sign} {kind_of(right)} has no meaning")
     if sign == "/":
-        return _quotient(self, e, left, right, path)
+        return _quotient(make, e, left, right, path)
     name = _NODES.get(sign, "")
     if sign == "*":
         name = "Times" if isinstance(left, Node) and isinstance(right, Node) else "ElementTimes"
     if not name:
-        raise self.error(e.spot, f"{sign!r} is not defined for nodes of the network")
-    return self.node(name, [_constant(self, e, v, path, name, i) for i, v in enumerate(operands)], path, e.spot)
+        raise make.error(e.spot, f"{sign!r} is not defined for nodes of the network")
+    return make.node(name, [_constant(make, e, v, path, name, i) for i, v in enumerate(operands)], path, e.spot)
 
 
-def _quotient(self: Evaluator, e: Binary, left: Value, right: Value, path: str) -> Node:
+def _quotient(make: Maker, e: Binary, left: Value, right: Value, path: str) -> Node:
     """CNTK has node / number and 1 / node only."""
     if type(right) is float and isinstance(left, Node):
-        inverse = _number(self, e, 1.0, right)
-        inputs = [left, _constant(self, e, inverse, path, "ElementTimes", 1)]
-        return self.node("ElementTimes", inputs, path, e.spot)
+        inverse = _number(make, e, 1.0, right)
+        inputs = [left, _constant(make, e, inverse, path, "ElementTimes", 1)]
+        return make.node("ElementTimes", inputs, path, e.spot)
     if left == 1 and isinstance(right, Node):
-        return self.node("Reciprocal", [right], path, e.spot)
-    raise self.error(e.spot, "only node / number and 1 / node are defined; use ElementDivide (a, b)")
+        return make.node("Reciprocal", [right], path, e.spot)
+    raise make.error(e.spot, "only node / number and 1 / node are defined; use ElementDivide (a, b)")
 
 
-def _constant(self: Evaluator, e: Binary, value: Value, path: str, name: str, index: int) -> Node:
+def _constant(make: Maker, e: Binary, value: Value, path: str, name: str, index: int) -> Node:
     if isinstance(value, Node):
         return value
-    return Node("Constant", {"inputs": Array(()), "value": value}, f"{path}.{name}Args[{index}]", e.spot, self.frame)
+    return make.node("Constant", (), f"{path}.{name}Args[{index}]", e.spot, value=value)

@@ -1,9 +1,9 @@
-"""The reader block of a configuration: which file, which streams, and what is done to images."""
+"""The reader block of a configuration: which files, which streams, and what is done to images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from convolve.errors import UsageError
@@ -15,67 +15,139 @@ from convolve.transforms.spec import Transform
 # These change how fast samples come, and in which order.
 _PASSED_OVER = (
     "verbosity traceLevel randomizationWindow sampleBasedRandomizationWindow frameMode truncated keepDataInMemory "
-    "chunkSizeInBytes numCPUThreads prefetch cacheIndex"
+    "chunkSizeInBytes numCPUThreads prefetch cacheIndex useNumericSequenceKeys multiThreadedDeserialization precision"
 )
 _TRUE = ("true", "t", "1", "auto")
+_TEXT = ("cntktextformatreader", "cntktextformatdeserializer")
+_IMAGES = {"imagereader": "map", "imagedeserializer": "map", "base64imagedeserializer": "base64"}
+
+
+@dataclass(frozen=True)
+class TextStream:
+    """A stream of a CTF file: `token` is what the file calls it, `dim` the number of its values."""
+
+    name: str
+    file: str
+    token: str
+    dim: int
+    sparse: bool
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a map file, or of one that holds them in base64; `mean_file` is "" where there is none."""
+
+    file: str
+    form: Literal["map", "base64"]
+    transforms: tuple[Transform, ...]
+    mean_file: str
+    grey: bool
 
 
 @dataclass(frozen=True)
 class Reader:
-    """`features` and `labels` are the names of the streams. `dim` is the number of values of a sample of text; images
-    have `transforms` and perhaps a mean file."""
+    """Where the features come from, and the labels; None: each image has its own, in the map file."""
 
-    kind: Literal["text", "images"]
-    file: str
-    features: str
-    labels: str
+    features: Images | TextStream
+    labels: TextStream | None
     classes: int
     randomize: bool
-    dim: int = 0
-    transforms: tuple[Transform, ...] = ()
-    mean_file: str = ""
-    grey: bool = False
+
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        return self.features.transforms if isinstance(self.features, Images) else ()
 
 
-def read_reader(block: Block, refuse: Refuse) -> Reader:
-    """A CNTKTextFormatReader, an ImageReader of either form, or one deserializer of these kinds."""
+@dataclass(frozen=True)
+class _Source:
+    """What one deserializer delivers: streams of text, or images called `name` with labels called `labels`."""
+
+    texts: tuple[TextStream, ...] = ()
+    images: Images | None = None
+    name: str = ""
+    labels: str = ""
+    classes: int = 0
+
+
+def read_reader(block: Block, names: tuple[str, str], refuse: Refuse) -> Reader:
+    """A CNTKTextFormatReader, an ImageReader of either form, or deserializers of these kinds.
+
+    `names` are those of the network's inputs: features and labels; "" where nobody knows.
+    """
     for key in _PASSED_OVER.split():
         block.find(key)
     randomize = block.text("randomize", "true").lower() in _TRUE
-    kind = block.text("readerType", inherit=False).lower()
     deserializers = block.blocks("deserializers", inherit=False)
     if deserializers is None:
-        source, form = block, kind
+        kind = block.text("readerType", inherit=False)
+        sources = [_source(block, kind, "readerType", refuse)]
     else:
-        source, form = deserializers[0], deserializers[0].text("type", inherit=False).lower()
-        source.find("module")
-        if len(deserializers) > 1:
-            refuse(block, "deserializers", "more than one")
-    if form in ("cntktextformatreader", "cntktextformatdeserializer"):
-        return _text(source, randomize, refuse)
-    if form in ("imagereader", "imagedeserializer"):
-        return _images(source, source.block("input", inherit=False) or source, randomize, refuse)
-    refuse(source, "readerType" if deserializers is None else "type", f"the reader {form or 'without a type'}")
-    return Reader("text", "", "", "", 0, randomize)
+        sources = [_source(each, each.text("type", inherit=False), "type", refuse) for each in deserializers]
+        for each in deserializers:
+            each.find("module")
+    return replace(_paired(block, sources, names, refuse), randomize=randomize)
 
 
-def _text(block: Block, randomize: bool, refuse: Refuse) -> Reader:
+def _source(block: Block, kind: str, key: str, refuse: Refuse) -> _Source:
+    for passed in _PASSED_OVER.split():
+        block.find(passed)
+    if kind.lower() in _TEXT:
+        return _texts(block, refuse)
+    if kind.lower() in _IMAGES:
+        streams = block.block("input", inherit=False) or block
+        return _images(block, streams, "base64" if _IMAGES[kind.lower()] == "base64" else "map", refuse)
+    refuse(block, key, f"the reader {kind.lower() or 'without a type'}")
+    block.pass_over()
+    return _Source()
+
+
+def _paired(block: Block, sources: Sequence[_Source], names: tuple[str, str], refuse: Refuse) -> Reader:
+    """The streams that the network reads: they go by the names of its inputs, and by nature where it has none."""
+    texts = {stream.name: stream for source in sources for stream in source.texts}
+    images = [source for source in sources if source.images]
+    if len(images) > 1:
+        refuse(block, "deserializers", "several readers of images")
+    features, labels = names
+    if images:
+        source = images[0]
+        assert source.images is not None  # that is how they were chosen
+        own = labels in ("", source.labels) or labels not in texts
+        stream = None if own else texts[labels]
+        return Reader(source.images, stream, source.classes if stream is None else stream.dim, True)
+    labels = labels or next((name for name in texts if "label" in name.lower()), "")
+    features = features or next((name for name in texts if name != labels), "")
+    missing = [f"{what} {name!r}" for what, name in (("features", features), ("labels", labels)) if name not in texts]
+    if missing and texts:
+        found = ", ".join(texts)
+        place = block.place("input") or block.here
+        raise place.error(f"{block.name} has no stream for {' and '.join(missing)} of the network; it has {found}")
+    if missing:
+        return Reader(TextStream("", "", "", 0, False), None, 0, True)
+    if texts[features].sparse:
+        refuse(block, "input", "features that are sparse")
+    return Reader(texts[features], texts[labels], texts[labels].dim, True)
+
+
+def _texts(block: Block, refuse: Refuse) -> _Source:
     streams = block.block("input", inherit=False)
-    found = streams.inner_blocks() if streams else {}
-    for name, stream in found.items():
-        if stream.text("format", "dense", inherit=False).lower() != "dense" or stream.text("alias", name) != name:
-            refuse(stream, "format", "streams that are sparse or have an alias")
-    names = [*found]
-    if {*names} != {"features", "labels"}:
-        refuse(block, "input", f"streams other than `features` and `labels` ({', '.join(names) or 'none'})")
-        return Reader("text", block.text("file"), "", "", 0, randomize)
-    if block.integer("maxErrors", 0, inherit=False) or block.flag("skipSequenceIds", inherit=False):
-        refuse(block, "maxErrors", "damaged lines, or lines with sequence ids,")
-    dims = {name: stream.integer("dim", 0, inherit=False) for name, stream in found.items()}
-    return Reader("text", block.text("file"), "features", "labels", dims["labels"], randomize, dims["features"])
+    if block.integer("maxErrors", 0, inherit=False):
+        refuse(block, "maxErrors", "a file with damaged lines")
+    block.find("skipSequenceIds")  # they are always skipped: an image is a sequence of its own
+    found = []
+    for name, stream in (streams.inner_blocks() if streams else {}).items():
+        form = stream.choice("format", ("dense", "sparse"), "dense", inherit=False)
+        stream.find("definesMBSize")
+        token = stream.text("alias", name, inherit=False)
+        dim = stream.integer("dim", 0, inherit=False)
+        if dim < 1:
+            raise stream.here.error(f"{stream.name} has no dim; say how many values a sample has")
+        found.append(TextStream(name, _file(block), token, dim, form == "sparse"))
+    if not found:
+        raise block.here.error(f"{block.name} has no streams; name them in input = {{ ... }}")
+    return _Source(tuple(found))
 
 
-def _images(block: Block, streams: Block, randomize: bool, refuse: Refuse) -> Reader:
+def _images(block: Block, streams: Block, form: Literal["map", "base64"], refuse: Refuse) -> _Source:
     sections = streams.inner_blocks()
     labels = [name for name, section in sections.items() if section.find("labelDim", inherit=False)]
     features = [name for name in sections if name not in labels]
@@ -94,14 +166,23 @@ def _images(block: Block, streams: Block, randomize: bool, refuse: Refuse) -> Re
         for transform in listed:
             specs.append(_transform(transform, refuse))
             mean = transform.text("meanFile", mean, inherit=False)
-    for key in ("multiViewCrop",):
-        if block.flag(key, inherit=False):
-            refuse(block, key, "true")
-    return Reader(
-        "images", block.text("file"), features[0], labels[0], sections[labels[0]].integer("labelDim", 0), randomize,
-        transforms=tuple(spec for spec in specs if spec is not None), mean_file=mean,
-        grey=block.flag("grayscale", inherit=False),
-    )  # fmt: skip
+    done = tuple(spec for spec in specs if spec is not None)
+    if block.flag("multiViewCrop", inherit=False) or any(_has_ten_views(spec) for spec in done):
+        refuse(block, "multiViewCrop", "ten views of an image (see `convolve evaluate --views 10`)")
+    grey = block.flag("grayscale", inherit=False)
+    classes = sections[labels[0]].integer("labelDim", 0)
+    return _Source((), Images(_file(block), form, done, mean, grey), features[0], labels[0], classes)
+
+
+def _file(block: Block) -> str:
+    file = block.text("file")
+    if not file:
+        raise block.here.error(f"{block.name} has no file; say where its data is")
+    return file
+
+
+def _has_ten_views(spec: Transform) -> bool:
+    return isinstance(spec, Crop) and spec.crop_type == "multiview10"
 
 
 def _transform(block: Block, refuse: Refuse) -> Transform | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from convolve.importers.brainscript.config import Block
-from convolve.recipe import OptimizerSpec, ScheduleSpec, Steps
+from convolve.recipe import AdjustSpec, OptimizerSpec, ScheduleSpec
+from convolve.recipe_values import Steps
 
 # Hears of each option that is known and not supported.
 Refuse = Callable[[Block, str, str], None]
@@ -14,96 +16,141 @@ Refuse = Callable[[Block, str, str], None]
 
 @dataclass(frozen=True)
 class Sgd:
-    """`epoch_size` 0 is the whole set; `lines_every` is after how many minibatches a line is logged."""
+    """`batch_sizes`: one for each epoch, the last one holds. `epoch_samples` 0 is the whole set; `lines_every` is after
+    how many minibatches a line is logged."""
 
     optimizer: OptimizerSpec
     schedule: ScheduleSpec
+    adjust: AdjustSpec
     dropout: Steps
     epochs: int
-    batch_size: int
+    batch_sizes: tuple[int, ...]
     accumulation_steps: int
-    epoch_size: int
+    epoch_samples: int
     lines_every: int
 
 
-def read_sgd(block: Block, refuse: Refuse) -> Sgd:
+def read_sgd(block: Block, has_validation: bool, refuse: Refuse) -> Sgd:
     """Raises FormatError for values that are none; what is not supported is told to `refuse`."""
-    batch_size = _batch_size(block, refuse)
-    schedule = _schedule(block, batch_size, refuse)
-    _unsupported(block, schedule, refuse)
+    sizes = block.integers("minibatchSize", (256,))
+    for size in sizes:
+        _at_least(1, block, "minibatchSize", size)
+    adjust = _adjust(block, has_validation, refuse)
+    _unsupported(block, refuse)
     return Sgd(
-        _optimizer(block, batch_size),
-        schedule,
+        _optimizer(block, sizes),
+        _schedule(block, sizes, adjust),
+        adjust,
         block.numbers("dropoutRate", (0.0,)),
-        _at_least_one(block, "maxEpochs", block.integer("maxEpochs", 0)),
-        batch_size,
-        max(1, block.integer("numSubminiBatches", block.integer("numSubminibatches", 1))),
-        block.integer("epochSize", 0),
+        _at_least(1, block, "maxEpochs", block.integer("maxEpochs", 0)),
+        sizes if len({*sizes}) > 1 else sizes[:1],
+        max(1, block.integer("numSubminiBatches", 1)),
+        _at_least(0, block, "epochSize", block.integer("epochSize", 0)),
         max(1, block.integer("numMBsToShowResult", 10)),
     )
 
 
-def _at_least_one(block: Block, key: str, value: int) -> int:
-    if value < 1:
+def _at_least(least: int, block: Block, key: str, value: int) -> int:
+    if value < least:
         place = block.place(key) or block.here
-        raise place.error(f"{block.path(key)} must be at least 1")
+        raise place.error(f"{block.path(key)} must be at least {least}")
     return value
 
 
-def _batch_size(block: Block, refuse: Refuse) -> int:
-    sizes = block.integers("minibatchSize", (256,))
-    if len({*sizes}) > 1:
-        refuse(block, "minibatchSize", "a size for each epoch")
-    return _at_least_one(block, "minibatchSize", sizes[0])
-
-
-def _schedule(block: Block, batch_size: int, refuse: Refuse) -> ScheduleSpec:
+def _schedule(block: Block, sizes: tuple[int, ...], adjust: AdjustSpec) -> ScheduleSpec:
+    """Rates for a minibatch of the epoch's size, or per sample; a training ends where they fall below a limit."""
     per_minibatch, per_sample = (block.numbers(key) for key in ("learningRatesPerMB", "learningRatesPerSample"))
     if bool(per_minibatch) == bool(per_sample):
         raise block.here.error(f"{block.name}: give one of learningRatesPerMB and learningRatesPerSample")
-    if per_minibatch:
-        return ScheduleSpec(learning_rates=per_minibatch, reference_batch_size=batch_size)
-    return ScheduleSpec(learning_rates=per_sample, reference_batch_size=1)
+    reference = 1
+    if per_minibatch and len({*sizes}) == 1:
+        per_sample, reference = per_minibatch, sizes[0]
+    elif per_minibatch:
+        per_sample = tuple(rate / size for rate, size in _by_epoch(per_minibatch, sizes))
+    least = block.number("minLearningRatePerSample", 1e-9)
+    may_fall = adjust.every_epochs or min(per_sample) / reference < least
+    return ScheduleSpec(
+        learning_rates=per_sample, reference_batch_size=reference, least_rate_per_sample=least if may_fall else 0.0
+    )
 
 
-def _optimizer(block: Block, batch_size: int) -> OptimizerSpec:
+def _by_epoch(values: Steps, sizes: tuple[int, ...]) -> list[tuple[float, int]]:
+    """Both lists side by side, epoch by epoch; of the shorter one the last holds."""
+    count = max(len(values), len(sizes))
+    return [(values[min(i, len(values) - 1)], sizes[min(i, len(sizes) - 1)]) for i in range(count)]
+
+
+def _optimizer(block: Block, sizes: tuple[int, ...]) -> OptimizerSpec:
     """CNTK's trainer always has unit gain, and momentum per sample; 0.9 a minibatch where nothing is said."""
     given = {key: block.numbers(key) for key in ("momentumPerMB", "momentumPerSample", "momentumAsTimeConstant")}
     named = [key for key, values in given.items() if values]
     if len(named) > 1:
         raise block.here.error(f"{block.name}: give one of {' and '.join(named)}")
     time_constants, per_sample = given["momentumAsTimeConstant"], given["momentumPerSample"]
-    threshold = block.number("clippingThresholdPerSample", float("inf"))
+    momentum, reference = time_constants or per_sample or given["momentumPerMB"] or (0.9,), 1
+    if not time_constants and not per_sample:
+        reference = sizes[0]
+        if len({*sizes}) > 1 and min(momentum) >= 0:
+            momentum, reference = tuple(m ** (1 / size) for m, size in _by_epoch(momentum, sizes)), 1
+    threshold = block.number("clippingThresholdPerSample", math.inf)
     return OptimizerSpec(
         name="nesterov" if block.flag("useNAG") else "momentum_sgd",
-        momentum=time_constants or per_sample or given["momentumPerMB"] or (0.9,),
+        momentum=momentum,
         momentum_unit="time_constant_samples" if time_constants else "per_reference_batch",
-        momentum_reference_batch_size=1 if time_constants or per_sample else batch_size,
+        momentum_reference_batch_size=reference,
         l1=block.number("L1RegWeight", 0.0),
         l2=block.number("L2RegWeight", 0.0),
-        clip_per_sample=0.0 if threshold == float("inf") else threshold,
+        penalize_batch_norm=not block.flag("disableRegInBatchNormalization"),
+        clip_per_sample=0.0 if threshold == math.inf else threshold,
         clip_by="truncation" if block.flag("gradientClippingWithTruncation", True) else "norm",
     )
 
 
-def _unsupported(block: Block, schedule: ScheduleSpec, refuse: Refuse) -> None:
+_LEARNING_RATE_SEARCH = {
+    "none": "none", "false": "none", "adjustAfterEpoch": "after", "afterEpoch": "after", "after": "after",
+    "searchBeforeEpoch": "before", "beforeEpoch": "before", "before": "before",
+}  # fmt: skip
+
+
+def _adjust(block: Block, has_validation: bool, refuse: Refuse) -> AdjustSpec:
+    own = block.block("autoAdjust", inherit=False)
+    if own is None:
+        return AdjustSpec()
+    for key in ("numMiniBatch4LRSearch", "numPrevLearnRates", "numBestSearchEpoch", "minibatchSizeTuningFrequency",
+                "minibatchSizeTuningMax", "minibatchSearchCriterionErrorMargin"):  # fmt: skip
+        own.find(key)
+    if own.flag("autoAdjustMinibatch"):
+        refuse(own, "autoAdjustMinibatch", "true")
+    search = _LEARNING_RATE_SEARCH[own.choice("autoAdjustLR", [*_LEARNING_RATE_SEARCH], "none")]
+    if search == "before":
+        refuse(own, "autoAdjustLR", "a search for the learning rate before each epoch")
+    if own.flag("continueReduce"):
+        refuse(own, "continueReduce", "true")
+    part = "held_out" if has_validation and own.flag("useCVSetControlLRIfCVExists", True) else "train"
+    figure = "error" if own.flag("useEvalCriterionControlLR") else "loss"
+    raise_above = own.number("increaseLearnRateIfImproveMoreThan", math.inf)
+    spec = AdjustSpec(
+        every_epochs=own.integer("learnRateAdjustInterval", 1),
+        watches=f"{part}_{figure}",  # type: ignore[arg-type]  # one of the four
+        lower_below=own.number("reduceLearnRateIfImproveLessThan", 0.0),
+        lower_by=own.number("learnRateDecreaseFactor", 0.618),
+        raise_above=None if raise_above == math.inf else raise_above,
+        raise_by=own.number("learnRateIncreaseFactor", 1.382),
+        goes_back=own.flag("loadBestModel", True),
+    )
+    return spec if search == "after" else AdjustSpec()
+
+
+def _unsupported(block: Block, refuse: Refuse) -> None:
     """What CNTK knows and this does not. Options of logging and memory, which change no result, are passed over."""
-    for key in ("firstMBsToShowResult", "traceLevel", "keepCheckPointFiles", "maxSamplesInRAM", "gradientCheck"):
+    for key in ("firstMBsToShowResult", "traceLevel", "keepCheckPointFiles", "maxSamplesInRAM", "gradientCheck",
+                "maxTempMemSizeInSamplesForCNN", "numMBsToCUDAProfile", "tensorBoardLogDir",
+                "tensorBoardNumMBsToLogResult"):  # fmt: skip
         block.find(key)
     if block.text("gradUpdateType", "None").lower() not in ("none", "simple"):
         refuse(block, "gradUpdateType", "another learner than SGD with momentum")
     for key in ("batchNormalizationTimeConstant", "batchNormalizationBlendTimeConstant", "gaussianNoiseInjectStd"):
         if any(block.numbers(key)):
             refuse(block, key, "a value other than 0")
-    for key in ("disableRegInBatchNormalization", "saveBestModelPerCriterion"):
-        if block.flag(key):
-            refuse(block, key, "true")
-    least = block.number("minLearningRatePerSample", 1e-9)
-    if min(schedule.learning_rates) / schedule.reference_batch_size < least:
-        refuse(block, "minLearningRatePerSample", "a limit that the rates fall below, which ends the training")
-    automatic = block.block("autoAdjust", inherit=False)
-    if automatic is not None:
-        if automatic.text("autoAdjustLR", "none").lower() != "none":
-            refuse(automatic, "autoAdjustLR", "a learning rate that adjusts itself")
-        if automatic.flag("autoAdjustMinibatch"):
-            refuse(automatic, "autoAdjustMinibatch", "true")
+    if block.flag("saveBestModelPerCriterion"):
+        refuse(block, "saveBestModelPerCriterion", "true")

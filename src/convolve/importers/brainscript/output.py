@@ -1,0 +1,64 @@
+"""The format block of a write action: how the values of a node become text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from convolve.importers.brainscript.config import Block
+from convolve.importers.brainscript.sgd import Refuse
+
+_ESCAPES = {r"\n": "\n", r"\t": "\t", r"\s": " ", r"\r": "\r", r"\\": "\\"}
+_PRECISION = re.compile(r"\d{0,2}(\.\d{1,2})?")
+# What surrounds whole minibatches, sequences and files; an image is a sequence of one sample.
+_FRAMES = ("prologue", "epilogue", "sequenceSeparator", "sequencePrologue")
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """A line for each sample: its values, written as C's printf writes `%<precision>f`, or the number of the largest.
+
+    `label_file` names the classes, one a line, which are then written in place of the number.
+    """
+
+    is_category: bool = False
+    label_file: str = ""
+    precision: str = ""
+    between_elements: str = " "
+    prologue: str = ""
+    epilogue: str = ""
+    between_samples: str = ""
+    before_sample: str = ""
+    after_sample: str = "\n"
+
+
+def read_format(block: Block, refuse: Refuse) -> OutputFormat:
+    """Raises FormatError for a precision that is none."""
+    kind = block.choice("type", ("real", "category", "sparse"), "real", inherit=False)
+    if kind == "sparse":
+        refuse(block, "type", "sparse output")
+    if not block.flag("transpose", True):
+        refuse(block, "transpose", "a column for each sample")
+    precision = block.text("precisionFormat")
+    if not _PRECISION.fullmatch(precision):
+        raise (block.place("precisionFormat") or block.here).error(f"a precision such as .4 is wanted, not {precision}")
+    block.find("sampleSeparator")  # between the samples of a sequence
+    frames = {key: _unescaped(block.text(key)) for key in _FRAMES}
+    for key, frame in frames.items():
+        if "%" in frame:
+            refuse(block, key, "a number of the sequence or a shape in the text")
+    return OutputFormat(
+        is_category=kind == "category",
+        label_file=block.text("labelMappingFile"),
+        precision=precision,
+        between_elements=_unescaped(block.text("elementSeparator", " ")),
+        prologue=frames["prologue"],
+        epilogue=frames["epilogue"],
+        between_samples=frames["sequenceSeparator"],
+        before_sample=frames["sequencePrologue"],
+        after_sample=_unescaped(block.text("sequenceEpilogue", r"\n")),
+    )
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\[ntsr\\]", lambda match: _ESCAPES[match[0]], text)

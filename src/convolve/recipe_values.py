@@ -1,0 +1,107 @@
+"""Plain values -> the typed fields of a recipe: from JSON and YAML, and from the texts of `--set`."""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from convolve.errors import UsageError, unknown_name
+from convolve.transforms.spec import TRANSFORMS, Transform
+
+# One value for each period of a schedule; the last one holds from there on. Texts such as
+# "0.001*10:0.0005*10:0.0001" (CNTK's notation) are accepted wherever such a list is.
+Steps = tuple[float, ...]
+
+
+def require(holds: bool, path: str, expected: str, came: object) -> None:
+    if not holds:
+        raise UsageError(f"{path} must be {expected}, got {came!r}")
+
+
+def parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
+    """`value` as the type `kind`; `base` supplies what a mapping leaves out."""
+    origin = get_origin(kind)
+    if is_dataclass(kind):
+        return _parse_dataclass(typing.cast(type, kind), value, path, base)
+    if kind == tuple[Transform, ...]:
+        return _parse_transforms(value, path)
+    if kind == Steps:  # ratios and means are written the same way
+        return _parse_steps(value, path)
+    if origin is Literal:
+        if value not in get_args(kind):
+            raise UsageError(f"{path}: {unknown_name('value', str(value), map(str, get_args(kind)))}")
+        return value
+    if origin in (types.UnionType, typing.Union):  # the only unions are "number, or true or false, or nothing"
+        return None if value in (None, "none") else parse(get_args(kind)[0], value, path)
+    return _parse_scalar(kind, value, path)
+
+
+def _parse_dataclass(kind: type, value: Any, path: str, base: Any) -> Any:
+    if not isinstance(value, Mapping):
+        inside = ", ".join(f.name for f in fields(kind))
+        raise UsageError(
+            f"{path or 'recipe'} has fields of its own ({inside}); name one, for example {path}.{fields(kind)[0].name}"
+        )
+    hints = get_type_hints(kind)
+    prefix = f"{path}." if path else ""
+    for key in value:
+        if key not in hints:
+            raise UsageError(f"{prefix}{key}: {unknown_name('field', str(key), hints)}")
+    given = {key: parse(hints[key], item, prefix + key, getattr(base, key, None)) for key, item in value.items()}
+    if base is not None:
+        return replace(base, **given)
+    try:
+        return kind(**given)
+    except TypeError:  # a field without a default is missing; only `name` has none
+        raise UsageError(f"{prefix}name is missing; every recipe needs one") from None
+
+
+def _parse_transforms(value: Any, path: str) -> tuple[Transform, ...]:
+    if isinstance(value, str):  # from the command line
+        with suppress(json.JSONDecodeError):
+            value = json.loads(value)
+    require(isinstance(value, list), path, 'a list such as [{"kind": "shift", "pixels": 2}]', value)
+    return tuple(_parse_transform(item, f"{path}[{i}]") for i, item in enumerate(value))
+
+
+def _parse_transform(value: Any, path: str) -> Transform:
+    require(isinstance(value, Mapping) and "kind" in value, path, 'a mapping with a "kind"', value)
+    if value["kind"] not in TRANSFORMS:
+        raise UsageError(f"{path}.kind: {unknown_name('transform', str(value['kind']), TRANSFORMS)}")
+    rest = {key: item for key, item in value.items() if key != "kind"}
+    parsed: Transform = _parse_dataclass(TRANSFORMS[value["kind"]], rest, path, None)
+    return parsed
+
+
+def _parse_steps(value: Any, path: str) -> Steps:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return (float(value),)
+    if isinstance(value, str):
+        steps: list[float] = []
+        for part in value.split(":"):
+            number, _, count = part.partition("*")
+            steps += [_parse_scalar(float, number, path)] * _parse_scalar(int, count or "1", path)
+        return tuple(steps)
+    require(isinstance(value, list | tuple), path, 'a number, a list, or a text such as "0.1*10:0.01"', value)
+    return tuple(_parse_scalar(float, item, path) for item in value)
+
+
+def _parse_scalar(kind: Any, value: Any, path: str) -> Any:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    if isinstance(value, str) and kind is not str:
+        words = {"true": True, "false": False}
+        try:
+            value = words[value.strip().lower()] if kind is bool else kind(value)
+        except (KeyError, ValueError):
+            raise UsageError(f"{path} must be {names[kind]}, got {value!r}") from None
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        raise UsageError(f"{path} must be {names[kind]}, got {value!r}")
+    return value

@@ -1,0 +1,50 @@
+"""A BrainScript configuration, done: its data and networks are made into those of a run, its tests are evaluated.
+
+training.py     a train action; readers.py makes data of its readers
+evaluation.py   test, eval and cv
+writing.py      write
+
+    modelPath.0     the network with its initial values, as a model folder
+    modelPath.N     the network after epoch N
+    modelPath.run   the run folder; an unfinished run there goes on, unless makeMode=false
+    modelPath       the trained model, as a model folder; a test also takes one of CNTK's own files there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from convolve.errors import UnsupportedError
+from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep
+from convolve.run_config.evaluation import cross_validate, evaluate
+from convolve.run_config.training import train_step
+from convolve.run_config.writing import write_outputs
+
+# Hears of everything that `run.train` tells its own listener, and of what a step here tells: "config", "part", "final",
+# "model", "best", "written".
+Listener = Callable[[str, dict[str, Any]], None]
+
+
+def run_job(
+    job: Job, listener: Listener, data: str | None = None, from_model: Path | None = None
+) -> list[dict[str, Any]]:
+    """Do every step of `job`, and return the results of its tests.
+
+    `data` replaces the files of a configuration that reads CTF text: a folder, or "sample". `from_model` is a model
+    that CNTK trained from the same text: its numbers are the initial ones. Raises UnsupportedError, before anything is
+    done, for all that the configuration wants and convolve lacks.
+    """
+    if job.refused:
+        raise UnsupportedError("; ".join(job.refused))
+    results = []
+    for number, step in enumerate(job.steps):
+        if isinstance(step, TrainStep):
+            tests = [other for other in job.steps[number:] if isinstance(other, EvaluateStep)]
+            train_step(step, tests[0].reader if tests else None, listener, data, from_model)
+        elif isinstance(step, EvaluateStep):
+            results += (cross_validate if step.epochs else evaluate)(step, listener, data)
+        else:
+            write_outputs(step, listener, data)
+    return results

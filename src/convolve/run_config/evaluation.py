@@ -1,0 +1,116 @@
+"""test, eval and cv: the nodes of a network over all samples of a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from convolve.data.fitting import fitted
+from convolve.errors import MissingDataError, UnsupportedError, UsageError, unknown_name
+from convolve.importers.brainscript.job import EvaluateStep
+from convolve.importers.brainscript.network import Operation
+from convolve.importers.brainscript.reader import Images
+from convolve.importers.graph import Graph
+from convolve.model import load
+from convolve.run_config.readers import as_prepared, test_pictures
+from convolve.training.evaluate import Evaluation
+
+Listener = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The mean of a node over some samples; errors are fractions."""
+
+    node: str
+    value: float
+    is_error: bool
+
+
+def evaluate(step: EvaluateStep, listener: Listener, data: str | None) -> list[dict[str, Any]]:
+    """The result of one test of the model at modelPath."""
+    figures, samples = _evaluate(step, step.model_path, listener, data)
+    return [{"test": step.name, "samples": samples} | {figure.node: figure.value for figure in figures}]
+
+
+def cross_validate(step: EvaluateStep, listener: Listener, data: str | None) -> list[dict[str, Any]]:
+    """A result for the model of each epoch that `step` names; in place of a missing one, once, that at modelPath."""
+    assert step.epochs is not None  # that is what makes it a cv action
+    first, every, last = step.epochs
+    found: dict[Path, list[Figure]] = {}
+    results = []
+    for epoch in range(first, last + 1, every):
+        path = step.model_path.with_name(f"{step.model_path.name}.{epoch}")
+        if not path.exists():
+            listener("note", {"message": f"model {path} does not exist."})
+            path = step.model_path
+        if path in found or not path.exists():
+            continue
+        listener("model", {"path": path})
+        found[path], samples = _evaluate(step, path, listener, data)
+        results.append(
+            {"test": step.name, "model": str(path), "samples": samples} | {f.node: f.value for f in found[path]}
+        )
+    if not found:
+        raise MissingDataError(f"{step.name} finds no model at {step.model_path} and none of an epoch; train first")
+    by_node = zip(*([(figure.value, path) for figure in figures] for path, figures in found.items()), strict=True)
+    listener("best", {"models": [min(models) for models in by_node]})
+    return results
+
+
+def _evaluate(step: EvaluateStep, path: Path, listener: Listener, data: str | None) -> tuple[list[Figure], int]:
+    model, nodes = load(path), _nodes(step)
+    shape_CHW = model.preprocess.shape_CHW
+    if isinstance(model.architecture, Graph) and isinstance(step.reader.features, Images):
+        model.preprocess = as_prepared(step.reader, shape_CHW)
+    part = test_pictures(step.reader, shape_CHW, data, step.samples)
+    evaluation = model.evaluate(fitted(part, model.preprocess))
+
+    def figures(some: Evaluation) -> list[Figure]:
+        return [_figure(name, kind, top, some) for name, kind, top in nodes]
+
+    batches = -(-len(part) // step.batch_size)
+    for first in range(0, batches if step.lines_every else 0, step.lines_every or 1):
+        last = min(first + step.lines_every, batches)
+        some = _part(evaluation, first * step.batch_size, last * step.batch_size)
+        listener("part", {
+            "first": first + 1, "last": last, "figures": figures(some), "samples": len(some.labels_N),
+        })  # fmt: skip
+    listener("final", {"figures": figures(evaluation), "samples": len(part), "batches": batches})
+    return figures(evaluation), len(part)
+
+
+def _part(evaluation: Evaluation, begin: int, end: int) -> Evaluation:
+    labels_N, probabilities_NK = evaluation.labels_N[begin:end], evaluation.probabilities_NK[begin:end]
+    log_NK = probabilities_NK.double().clamp_min(torch.finfo(torch.float32).tiny).log()
+    return Evaluation(labels_N, probabilities_NK, float(F.nll_loss(log_NK, labels_N)))
+
+
+def _nodes(step: EvaluateStep) -> list[tuple[str, str, int]]:
+    """(name, kind, top) of each node that is reported; of a model without its text, the usual two."""
+    network = step.network
+    if network is None:
+        return [("errs", "ClassificationError", 1), ("ce", "CrossEntropyWithSoftmax", 1)]
+    roles = [*network.roles["evaluationNodes"], *network.roles["criterionNodes"]]
+    nodes: list[Operation] = []
+    for name in step.nodes:
+        if name not in network.members:
+            raise UsageError(f"{step.name}.evalNodeNames: {unknown_name('node', name, network.members)}")
+        nodes.append(network.members[name])
+    chosen = dict.fromkeys(nodes or roles)
+    return [(node.name, node.kind, int(float(str(node.settings.get("top", 1))))) for node in chosen]
+
+
+def _figure(name: str, kind: str, top: int, evaluation: Evaluation) -> Figure:
+    if kind == "CrossEntropyWithSoftmax":
+        return Figure(name, evaluation.loss, False)
+    if kind != "ClassificationError":
+        raise UnsupportedError(f"evaluating {name}, a {kind}, is not supported; errors and the criterion are")
+    likely = evaluation.probabilities_NK.topk(min(top, evaluation.probabilities_NK.shape[1]), dim=1).indices
+    wrong = int((likely != evaluation.labels_N[:, None]).all(1).sum())
+    return Figure(name, wrong / len(evaluation.labels_N), True)

@@ -1,0 +1,112 @@
+"""A train action: the network of the text, trained as the SGD block says on what the readers deliver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convolve.data.sources import DATASETS, fitting, outline
+from convolve.importers import cntk
+from convolve.importers.brainscript.job import TrainStep
+from convolve.importers.brainscript.lower import lower
+from convolve.importers.brainscript.reader import Reader
+from convolve.importers.brainscript.trained import with_numbers
+from convolve.importers.build import build
+from convolve.importers.classifier import class_scores, image_input
+from convolve.importers.graph import Graph
+from convolve.model import Model
+from convolve.recipe import Recipe
+from convolve.run import Run, train
+from convolve.run_config.readers import Shape, as_found, as_prepared, training_data
+from convolve.training.run_folder import RunFolder
+from convolve.transforms.preprocess import Preprocess
+
+Listener = Callable[[str, dict[str, Any]], None]
+
+ORIGIN = "BrainScript"
+
+
+def train_step(
+    step: TrainStep, test: Reader | None, listener: Listener, data: str | None = None, from_model: Path | None = None
+) -> None:
+    """Train the network of `step`; each epoch is evaluated on its cvReader's data, else on the `test` data."""
+    path = step.model_path
+    run_folder, initial = (path.with_name(f"{path.name}.{ending}") for ending in ("run", "0"))
+    if step.resume and path.exists():
+        listener("note", {"message": f"{path} exists: its training is skipped (makeMode=false repeats it)"})
+        return
+    graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
+    shape_CHW = image_shape(graph)
+    if from_model is not None:
+        graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model)), shape_CHW))
+    dataset = training_data(step, test, shape_CHW, data)
+    samples = step.sgd.epoch_samples or len(dataset.train)
+    listener("config", {"step": step, "samples": samples, "held_out_samples": len(dataset.test)})
+    if not (step.resume and initial.exists()):
+        _model(graph, as_prepared(step.reader, shape_CHW), dataset.class_names).save(initial)
+    final_preprocess = as_found(step.validation or test or step.reader, shape_CHW)
+
+    def keep(model: Model, epoch: int) -> None:
+        """CNTK keeps the model of every epoch but the last, which is modelPath itself."""
+        if epoch < step.sgd.epochs:
+            replace(model, preprocess=final_preprocess).save(path.with_name(f"{path.name}.{epoch}"))
+
+    if (run_folder / "result.json").exists() and step.resume:  # killed between the end of the run and the copy
+        trained = Run(RunFolder(run_folder))
+    else:
+        settings = {"out": run_folder, "restart": not step.resume, "from_model": initial, "progress": listener}
+        trained = train(recipe_of(step), data=dataset, each_epoch=keep, **settings)  # type: ignore[arg-type]
+    replace(trained.model, preprocess=final_preprocess).save(path)
+
+
+def save_initial(step: TrainStep, folder: Path) -> None:
+    """Write the network of `step` with its initial values as a model folder, for images of any size."""
+    graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
+    names = tuple(map(str, range(step.reader.classes)))
+    _model(graph, as_found(step.reader, image_shape(graph)), names).save(folder)
+
+
+def _model(graph: Graph, preprocess: Preprocess, class_names: tuple[str, ...]) -> Model:
+    return Model(build(graph), graph, preprocess, class_names, trained={"imported_from": ORIGIN})
+
+
+def network_graph(step: TrainStep, generator: torch.Generator | None) -> Graph:
+    """The graph from one image to the class scores.
+
+    A network of plain numbers takes them from the images of the data set that has as many, else from a single column.
+    """
+    graph = class_scores(lower([step.network.scores()], generator, ORIGIN))
+    shape = graph.inputs[0].shape if graph.inputs else ()
+    if len(shape) != 1:
+        return image_input(graph)
+    name = fitting((1, shape[0], 1), step.reader.classes)
+    return image_input(graph, outline(name).shape_CHW if name else (1, shape[0], 1))
+
+
+def image_shape(graph: Graph) -> Shape:
+    """(C, H, W) of what a `network_graph` takes."""
+    channels, height, width = graph.inputs[0].shape
+    return channels, height, width
+
+
+def recipe_of(step: TrainStep) -> Recipe:
+    """The recipe of the training. The network is not in it: it is the model that the training starts from."""
+    return replace(step.recipe, data=replace(step.recipe.data, name=data_name(step)))
+
+
+def data_name(step: TrainStep) -> str:
+    """The data set whose images and classes the network is made for; else the name of the model."""
+    shape_CHW = image_shape(network_graph(step, None))
+    return fitting(shape_CHW, step.reader.classes) or step.model_path.name
+
+
+def samples_of(step: TrainStep) -> int:
+    """The samples of an epoch as far as the text tells; where it does not, those of the data set that fits."""
+    if step.sgd.epoch_samples:
+        return step.sgd.epoch_samples
+    name = data_name(step)
+    return outline(name).train_samples if name in DATASETS else 1_000 * step.sgd.batch_sizes[0]

@@ -1,0 +1,103 @@
+"""write: the values of nodes, as text, sample by sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convolve.atomic import replacing
+from convolve.data.fitting import fitted
+from convolve.errors import MissingDataError, UnsupportedError, UsageError
+from convolve.importers.brainscript.job import WriteStep
+from convolve.importers.brainscript.lower import lower
+from convolve.importers.brainscript.output import OutputFormat
+from convolve.importers.brainscript.reader import Images
+from convolve.importers.build import build
+from convolve.importers.classifier import image_input
+from convolve.importers.graph import Graph
+from convolve.model import Model, load
+from convolve.run_config.readers import as_prepared, test_pictures
+
+Listener = Callable[[str, dict[str, Any]], None]
+
+
+def write_outputs(step: WriteStep, listener: Listener, data: str | None) -> None:
+    """Write `<outputPath>.<node>` for each node of `step`, a line for each sample."""
+    nodes = step.nodes or _output_nodes(step)
+    for node in nodes:
+        model = _model_up_to(step, node)
+        shape_CHW = model.preprocess.shape_CHW
+        if isinstance(model.architecture, Graph) and isinstance(step.reader.features, Images):
+            model.preprocess = as_prepared(step.reader, shape_CHW)
+        samples = fitted(test_pictures(step.reader, shape_CHW, data, step.samples), model.preprocess)
+        path = Path(f"{step.output_path}.{node}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.write(step.format.prologue)
+            _write(file, _values(model, samples), step.format)
+            file.write(step.format.epilogue)
+    batches = [min(step.batch_size, len(samples) - first) for first in range(0, len(samples), step.batch_size)]
+    listener("written", {"path": step.output_path, "batches": batches, "samples": len(samples)})
+
+
+def _output_nodes(step: WriteStep) -> tuple[str, ...]:
+    names = tuple(node.name for node in step.network.roles["outputNodes"]) if step.network else ()
+    if not names:
+        raise UsageError(f"{step.name} names no outputNodeNames, and the network has no outputNodes; name the nodes")
+    return names
+
+
+def _model_up_to(step: WriteStep, node: str) -> Model:
+    """The model that stops at `node`; one that the classifier does not need is made of the text."""
+    text = step.network.members.get(node) if step.network else None
+    try:
+        return load(step.model_path, node=node)
+    except UsageError:
+        model = load(step.model_path)
+        if text is None or not isinstance(model.architecture, Graph):
+            raise
+    graph = image_input(lower([text], None, model.architecture.origin), model.preprocess.shape_CHW)
+    module, weights = build(graph), model.module.state_dict()
+    unknown = [name for name in module.state_dict() if name not in weights]
+    if unknown:
+        raise UnsupportedError(f"{step.name}: {node} needs {unknown[0]}, which is no part of the trained classifier")
+    module.load_state_dict({name: weights[name] for name in module.state_dict()})
+    return replace(model, module=module, architecture=graph, node=node)
+
+
+def _values(model: Model, samples: Any) -> Iterator[NDArray[np.float32]]:
+    """values_ND, batch by batch: of each sample in CNTK's order, which is that of the axes (C, H, W)."""
+    model.module.eval()
+    with torch.inference_mode():
+        for images_NCHW, _ in model.batches(samples):
+            yield model.module(images_NCHW).float().flatten(1).numpy()
+
+
+def _write(file: TextIO, batches: Iterator[NDArray[np.float32]], form: OutputFormat) -> None:
+    number = f"%{form.precision}f"
+    names = _labels(form)
+    between = ""
+    for values_ND in batches:
+        for values_D in values_ND:
+            if form.is_category:
+                best = int(values_D.argmax())
+                text = names[best] if names else str(best)
+            else:
+                text = form.between_elements.join(number % value for value in values_D.tolist())
+            file.write(f"{between}{form.before_sample}{text}{form.after_sample}")
+            between = form.between_samples
+
+
+def _labels(form: OutputFormat) -> list[str]:
+    if not form.label_file:
+        return []
+    try:
+        return Path(form.label_file).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise MissingDataError(f"cannot read {form.label_file}: {error.strerror}; correct labelMappingFile") from None
