@@ -11,7 +11,7 @@ from typing import Any
 
 from convolve.assemble import Assembly, assemble
 from convolve.data.own import OwnSet
-from convolve.data.sources import fake_data, open_data
+from convolve.data.sources import fake_data, is_official, open_data
 from convolve.data.table import DataSet
 from convolve.distributed.workers import all_workers, naming_lost_workers
 from convolve.errors import ConvolveError, InterruptedTraining
@@ -84,7 +84,7 @@ def train(
         if not is_first:
             progress = _silent
         dataset = fake_data(recipe.data.name) if use_fake_data else _open(recipe.data.name, data, progress, workers)
-        if isinstance(dataset, OwnSet):
+        if isinstance(dataset, OwnSet) and not is_official(recipe.data.name, dataset):
             recipe = replace(recipe, published_error=None)  # of other images
         parts = assemble(recipe, dataset, folder, from_model, progress, workers)
         if each_epoch and is_first:

@@ -16,7 +16,7 @@ from convolve.data.damaged import Damaged
 from convolve.data.labelled_images import OnDisk, on_disk
 from convolve.data.pictures import Batch
 from convolve.data.resident import Batches
-from convolve.data.sources import fake_data, open_data, outline
+from convolve.data.sources import fake_data, is_official, open_data, outline
 from convolve.data.staged import Staged
 from convolve.data.streaming import Streamed
 from convolve.errors import DataError, MissingDataError
@@ -124,8 +124,10 @@ def test_ilsvrc2012_is_not_downloaded(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_noise_in_place_of_imagenet_fits_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_official("mnist", fake_data("mnist"))
     monkeypatch.setattr(sources, "_FAKE_BYTES", 1 << 25)
     noise, known = fake_data("ilsvrc2012"), outline("ilsvrc2012")
     assert (1 << 25) - 3 * 256 * 256 < noise.train.images_NCHW.numel() <= 1 << 25
     assert noise.shape_CHW == known.shape_CHW and len(noise.class_names) == 1000
+    assert not is_official("ilsvrc2012", noise)
     assert len(noise.test) * known.train_samples // known.test_samples <= len(noise.train) + 30

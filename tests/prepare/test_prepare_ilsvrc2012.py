@@ -13,6 +13,7 @@ from convolve.data.own import open_own
 from convolve.errors import ConvolveError, DataError, MissingDataError, UsageError
 from convolve.prepare.ilsvrc2012 import prepare_ilsvrc2012
 from ilsvrc2012_files import TRAIN_EACH, VAL, WORDS, annotation, write_download
+from processes import start
 
 IDS = list(WORDS)
 SCRIPT = Path(__file__).parents[2] / "examples" / "AlexNet" / "readlabels.py"
@@ -181,6 +182,18 @@ def test_what_cannot_be_prepared(source: Path, tmp_path: Path, convolve: Convolv
         prepare(tmp_path / "Kaggle", tmp_path / "theirs")
     outcome = convolve("prepare", "mnist", "--out", tmp_path / "mnist", "--order-from", tmp_path / "file")
     assert_refused(outcome, 2, "--order-from is for ilsvrc2012")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux has them")
+def test_a_map_that_cannot_grow(source: Path, tmp_path: Path, convolve: Convolve) -> None:
+    out = tmp_path / "out"
+    words = ["prepare", "ilsvrc2012", "--source", source, "--out", out]
+    outcome = start(tmp_path / "log", *words, most_file_bytes=400).outcome()
+    assert outcome.code == 1
+    assert f"cannot write {out / 'train_map.txt'}: File too large" in outcome.err
+    assert not (out / "train_map.txt").exists()
+    assert convolve(*words).code == 0
+    assert len(rows(out / "train_map.txt")) == 3 * TRAIN_EACH
 
 
 def test_a_download_without_images(source: Path, tmp_path: Path) -> None:

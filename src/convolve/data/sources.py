@@ -80,6 +80,13 @@ def outline(name: str) -> Outline:
     return _OUTLINES[_known(name)]
 
 
+def is_official(name: str, dataset: DataSet | OwnSet) -> bool:
+    """Whether `dataset` is the official data set `name`, by the numbers of its images and classes."""
+    known = outline(name)
+    counts = len(dataset.train), len(dataset.test), len(dataset.class_names)
+    return counts == (known.train_samples, known.test_samples, len(known.class_names))
+
+
 def fitting(shape_CHW: tuple[int, int, int], classes: int) -> str | None:
     """The data set whose images have as many numbers, and that has as many classes; None if there is none."""
     wanted = (prod(shape_CHW), classes)

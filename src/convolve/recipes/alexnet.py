@@ -90,7 +90,9 @@ def alexnet_modern() -> Recipe:
             train_sizes=(128.0, 160.0, 192.0, 227.0),
         ),
         model=ModelSpec(name="alexnet-batch-norm", dropout=(0.3,)),
-        optimizer=OptimizerSpec(name="nesterov", momentum=(0.9,), unit_gain=False, l2=0.00005),
+        optimizer=OptimizerSpec(
+            name="nesterov", momentum=(0.9,), unit_gain=False, l2=0.00005, penalize_batch_norm=False
+        ),
         schedule=ScheduleSpec(kind="cosine", learning_rates=(0.1,), warmup_fraction=0.1),
         run=RunSpec(epochs=30, global_batch_size=256, label_smoothing=0.1, average_epochs=0.5),
         published_error=None,
