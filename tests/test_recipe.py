@@ -154,3 +154,26 @@ def test_transforms_of_images(text: str, value: object, tmp_path: Path, capsys: 
 def test_image_fields_that_are_refused(setting: str, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         with_values(load_recipe("cifar10-aug"), {setting: text})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"quantization_bits": "3"}, "distributed.quantization_bits must be one of 32, 16, 8, 4, 2, 1, got 3"),
+        ({"method": "block_momentum"}, "block_samples and distributed.method=block_momentum .* need each other"),
+        ({"block_samples": "64"}, "block_samples and distributed.method=block_momentum .* need each other"),
+        ({"method": "block_momentum", "block_samples": "64", "quantization_bits": "1"}, "is for method=gradients"),
+        ({"method": "model_averaging", "block_samples": "64", "nesterov": "false"}, "not for .*=model_averaging"),
+        ({"block_momentum_time_constant": "-1"}, "block_momentum_time_constant must be at least 0, got -1.0"),
+        ({"block_learning_rate": "0"}, "block_learning_rate must be above 0"),
+    ],
+)
+def test_settings_of_many_workers_that_are_refused(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        with_values(load_recipe("mnist"), {f"distributed.{name}": text for name, text in settings.items()})
+
+
+def test_averages_of_workers_that_are_apart_are_refused() -> None:
+    settings = {"distributed.method": "block_momentum", "distributed.block_samples": 64, "run.average_epochs": 1}
+    with pytest.raises(UsageError, match=r"run\.average_epochs is of one network"):
+        with_values(load_recipe("mnist"), settings)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from convolve.distributed.process import find_place
+from convolve.errors import UsageError
 
 if TYPE_CHECKING:
     from convolve.reproduce import SeedRun
@@ -44,6 +48,8 @@ def reproduce(
     from convolve.recipes import load_recipe
     from convolve.reproduce import seed_runs, summarize
 
+    if find_place(os.environ).size > 1:
+        raise UsageError("convolve reproduce trains in one process; give many workers `convolve train --seed N`")
     named = load_recipe(recipe)
     seed_by_seed = seed_runs(with_values(named, flags), seeds, runs)
     _train_missing(seed_by_seed, data)

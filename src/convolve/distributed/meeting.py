@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import socket
+import struct
 import tempfile
 import time
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from convolve.atomic import write_json
 from convolve.distributed.process import Place, meeting_point
 from convolve.errors import TrainingError, UsageError
 
+_SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
 PATIENCE_SECONDS = 120.0  # torch alone takes many seconds to load where all workers read it from one network disk
 
 
@@ -53,6 +55,31 @@ def meet(place: Place, environ: Mapping[str, str], patience_seconds: float) -> t
     finally:
         if serves:
             notice.unlink(missing_ok=True)
+
+
+def interface_to(host: str, port: int) -> str | None:
+    """The name of the network interface that leads to `host`; None where this system does not tell.
+
+    Gloo would listen at the address of its own host's name, which many hosts file under 127.0.0.1.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, port))  # sends nothing
+        except OSError:
+            return None
+        address = probe.getsockname()[0]
+        for _, name in socket.if_nameindex():
+            try:
+                found = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()))
+            except OSError:  # it has no IPv4 address
+                continue
+            if socket.inet_ntoa(found[20:24]) == address:
+                return name
+    return None
 
 
 def _notice(place: Place) -> Path:

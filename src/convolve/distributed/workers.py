@@ -16,8 +16,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed import Store  # type: ignore[attr-defined]  # public, but not for mypy
 
-from convolve.distributed.meeting import PATIENCE_SECONDS, Card, meet
-from convolve.distributed.process import Place, find_place
+from convolve.distributed.meeting import PATIENCE_SECONDS, Card, interface_to, meet
+from convolve.distributed.process import Place, find_place, meeting_point
 from convolve.errors import TrainingError
 from convolve.training.workers import ALONE, Share, Workers, part
 
@@ -78,6 +78,9 @@ class Together:
 def join(place: Place, environ: Mapping[str, str], patience_seconds: float = PATIENCE_SECONDS) -> Together:
     """Meet the other processes of the job."""
     store, cards = meet(place, environ, patience_seconds)
+    point = meeting_point(place, environ)
+    if point and "GLOO_SOCKET_IFNAME" not in os.environ and (name := interface_to(*point)):
+        os.environ["GLOO_SOCKET_IFNAME"] = name
     return Together(store, place, cards)
 
 

@@ -1,0 +1,128 @@
+"""parallelTrain and the ParallelTrain block of a configuration -> how a recipe says it, for a number of workers.
+
+Keys and defaults are those of CNTK 2.7's SGD.cpp: 40,000 samples a worker between two meetings with model averaging,
+120,000 with block momentum, which is 1 - 1/workers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from convolve.errors import UnsupportedError, UsageError
+from convolve.importers.brainscript.config import Block
+from convolve.recipe import DistributedSpec
+
+METHODS = ("none", "DataParallelSGD", "BlockMomentumSGD", "ModelAveragingSGD", "DataParallelASGD")
+_PERIODS = {"BlockMomentumSGD": 120_000, "ModelAveragingSGD": 40_000}
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """What a configuration says about several workers; one alone takes no notice of it.
+
+    `gradient_bits`: one for each epoch; the last one holds. `block_samples` are of all workers together, or
+    `of_each_worker`. `block_momentum` is that of one block, if it is given so. `refused` are sentences on what is known
+    and not supported.
+    """
+
+    enabled: bool
+    method: str = "none"
+    start_epoch: int = 1
+    gradient_bits: tuple[int, ...] = (32,)
+    block_samples: int = 0
+    of_each_worker: bool = True
+    block_momentum: float | None = None
+    time_constant_samples: float | None = None
+    learning_rate: float = 1.0
+    nesterov: bool = True
+    refused: tuple[str, ...] = ()
+
+    def for_workers(self, workers: int, epoch_samples: int) -> DistributedSpec:
+        """Raises UsageError where the configuration is for one worker, UnsupportedError for what is not there."""
+        if not self.enabled or self.method == "none":
+            raise UsageError(
+                f"{workers} workers, but the configuration is for one: say parallelTrain=true, with a "
+                "parallelizationMethod in SGD.ParallelTrain, or start one process"
+            )
+        if self.refused:
+            raise UnsupportedError("; ".join(self.refused))
+        after_samples = (self.start_epoch - 1) * epoch_samples
+        if self.method == "DataParallelSGD":
+            whole = len([bits for bits in self.gradient_bits[:-1] if bits == 32])
+            return DistributedSpec(
+                quantization_bits=self.gradient_bits[-1], after_samples=max(after_samples, whole * epoch_samples)
+            )
+        block_samples = self.block_samples * (workers if self.of_each_worker else 1)
+        if self.method == "ModelAveragingSGD":
+            return DistributedSpec("model_averaging", after_samples=after_samples, block_samples=block_samples)
+        time_constant = self.time_constant_samples
+        if self.block_momentum is not None:
+            time_constant = -block_samples / math.log(self.block_momentum) if self.block_momentum else 0.0
+        return DistributedSpec(
+            "block_momentum", after_samples=after_samples, block_samples=block_samples,
+            block_momentum_time_constant=time_constant, block_learning_rate=self.learning_rate, nesterov=self.nesterov,
+        )  # fmt: skip
+
+
+def read_parallel(root: Block, sgd: Block) -> Parallel:
+    """Raises FormatError for values that are none."""
+    enabled, settings = root.flag("parallelTrain"), sgd.block("ParallelTrain", inherit=False)
+    if settings is None:
+        return Parallel(enabled)
+    for key in ("distributedMBReading", "syncPerfStats"):  # what changes no result
+        settings.find(key, inherit=False)
+    method = settings.choice("parallelizationMethod", METHODS, "none", inherit=False)
+    start_epoch = settings.integer("parallelizationStartEpoch", 1, inherit=False)
+    blocks = {name: settings.block(name, inherit=False) for name in METHODS[1:]}
+    refused: list[str] = []
+    own = blocks.get(method)
+    bits: tuple[int, ...] = (32,)
+    if method == "DataParallelASGD":
+        refused.append(_refused(settings, "parallelizationMethod", "asynchronous SGD"))
+    if method == "DataParallelSGD" and own is not None:
+        bits = _gradient_bits(own, refused)
+    for name, block in blocks.items():
+        if block is not None and name != method:
+            block.pass_over()
+    parallel = Parallel(enabled, method, max(start_epoch, 1), bits, _PERIODS.get(method, 0))
+    if method in _PERIODS and own is not None:
+        parallel = _with_block(parallel, own, refused)
+    return replace(parallel, refused=tuple(refused))
+
+
+def _gradient_bits(block: Block, refused: list[str]) -> tuple[int, ...]:
+    """One change alone is something that a recipe has: from whole gradients to quantized ones."""
+    if block.flag("useBufferedAsyncGradientAggregation", inherit=False):
+        refused.append(_refused(block, "useBufferedAsyncGradientAggregation", "true"))
+    if not block.flag("useZeroThresholdFor1BitQuantization", True, inherit=False):
+        refused.append(_refused(block, "useZeroThresholdFor1BitQuantization", "false"))
+    bits = block.integers("gradientBits", (32,), inherit=False)
+    later = [each for each in bits if each != 32]
+    if list(bits) != [32] * (len(bits) - len(later)) + later or len({*later}) > 1:
+        refused.append(_refused(block, "gradientBits", "another change than one, from 32"))
+    return bits
+
+
+def _with_block(parallel: Parallel, block: Block, refused: list[str]) -> Parallel:
+    """The settings of block momentum and model averaging."""
+    of_each = [key for key in ("blockSizePerWorker", "syncPeriod", "syncFrequencyInFrames") if block.find(key, False)]
+    whole = block.find("blockSize", inherit=False) is not None
+    key = "blockSize" if whole else of_each[0] if of_each else "blockSizePerWorker"
+    if not block.flag("resetSGDMomentum", True, inherit=False):
+        refused.append(_refused(block, "resetSGDMomentum", "false"))
+    return replace(
+        parallel, block_samples=block.integer(key, parallel.block_samples, inherit=False), of_each_worker=not whole,
+        block_momentum=_number_or_none(block, "blockMomentumPerSync"),
+        time_constant_samples=_number_or_none(block, "blockMomentumAsTimeConstant"),
+        learning_rate=block.number("blockLearningRate", 1.0, inherit=False),
+        nesterov=block.flag("useNesterovMomentum", True, inherit=False),
+    )  # fmt: skip
+
+
+def _number_or_none(block: Block, key: str) -> float | None:
+    return None if block.find(key, inherit=False) is None else block.number(key, 0.0, inherit=False)
+
+
+def _refused(block: Block, key: str, what: str) -> str:
+    return f"{block.place(key)}: {block.path(key)}: {what} is not supported"
