@@ -80,10 +80,6 @@ def old_class_mappings(path: Path) -> None:
     path.write_text("".join(f"{number}\t{name}\n" for number, name in enumerate(reversed(WORDS))))
 
 
-def old_numbers(path: Path) -> None:
-    path.write_text("".join(f"{number}\t{name}\n" for number, name in enumerate(reversed(WORDS))))
-
-
 # -- models and what belongs to them -----------------------------------------------------------------------------------
 
 
@@ -140,7 +136,7 @@ def two_configurations(path: Path) -> None:
 STAND_INS: dict[str, Callable[[Path], Any]] = {
     "digit.png": digit, "scans.zip": zipped, "cat.jpg": picture, "new.jpg": picture, "images/": pictures,
     "my_photos/": class_folders, "val_map.txt": map_file, "leaves": two_map_files,
-    "DIR": cntk_mnist, "data/MNIST": cntk_mnist, "ILSVRC2012": write_download, "old_classmappings.txt": old_numbers,
+    "DIR": cntk_mnist, "data/MNIST": cntk_mnist,
     "ILSVRC2012": write_download, "old_classmappings.txt": old_class_mappings,
     "classes.txt": class_names, "synset_words.txt": class_names,
     "AlexNet_ImageNet_CNTK.model": cntk_model, "net.model": cntk_model,
