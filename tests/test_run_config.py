@@ -21,6 +21,7 @@ from convolve.recipe import from_mapping
 from convolve.run_config.training import recipe_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "BrainScript"
+CORPUS = Path(__file__).parent / "corpus" / "brainscript" / "valid"
 
 TEXT = """
 command = Train : Test
@@ -211,8 +212,9 @@ def test_show(convolve: Convolve) -> None:
     assert "98,778 parameters" in convolve("show", EXAMPLES / "ConvNet_MNIST.cntk").out
 
 
-def test_images_with_all_transforms(convolve: Convolve, tmp_path: Path) -> None:
-    """The image example as it stands, but for a small network: maps, crops, a mean file, two epochs."""
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with maps of 24 training images of 40x40, 12 test images of 32x32, and their mean."""
     rng = np.random.default_rng(2)
     for name, count, side in (("train", 24, 40), ("test", 12, 32)):
         (tmp_path / name).mkdir()
@@ -222,7 +224,13 @@ def test_images_with_all_transforms(convolve: Convolve, tmp_path: Path) -> None:
             cv2.imwrite(str(tmp_path / name / f"{i}.png"), image)
         rows = [(str(tmp_path / name / f"{i}.png"), i % 3) for i in range(count)]
         write_image_map(tmp_path / f"{name}_map.txt", rows)
-    write_mean_xml(tmp_path / "CIFAR-10_mean.xml", np.full((32, 32, 3), 100, np.float32))
+    for name in ("CIFAR-10_mean.xml", "mean.xml"):
+        write_mean_xml(tmp_path / name, np.full((32, 32, 3), 100, np.float32))
+    return tmp_path
+
+
+def test_images_with_all_transforms(convolve: Convolve, pictures: Path, tmp_path: Path) -> None:
+    """The image example as it stands, but for a small network: maps, crops, a mean file, two epochs."""
     text = (EXAMPLES / "ConvNet_CIFAR10_DataAug.cntk").read_text(encoding="utf-8")
     start, end = text.index("model = Sequential"), text.index("features = Input")
     small = "model = Sequential (Scaled {1/256} : AveragePoolingLayer {(32:32)} : LinearLayer {labelDim})\n        "
@@ -231,7 +239,7 @@ def test_images_with_all_transforms(convolve: Convolve, tmp_path: Path) -> None:
     outcome = convolve(
         "run",
         tmp_path / "small.cntk",
-        f"dataDir={tmp_path}",
+        f"dataDir={pictures}",
         f"outputDir={tmp_path}",
         "deviceId=-1",
         *settings,
@@ -242,3 +250,20 @@ def test_images_with_all_transforms(convolve: Convolve, tmp_path: Path) -> None:
     assert (test["samples"], test["errs"], test["top5Errs"]) == (12, 0, 0)
     preprocess = load(tmp_path / "ConvNet_CIFAR10_DataAug").preprocess
     assert preprocess.channel_order == "bgr" and preprocess.mean_image_CHW is not None
+
+
+def test_the_idioms_of_image_configurations(convolve: Convolve, pictures: Path) -> None:
+    """Every block of a configuration in the corpus: training with a cvReader, a test, values as text, cv."""
+    config, out = CORPUS / "Idioms_CIFAR10.cntk", pictures / "out"
+    outcome = convolve("run", config, f"dataDir={pictures}", f"outputDir={out}", "deviceId=-1", "--json")
+    assert outcome.code == 0, outcome.err
+    tests = json.loads(outcome.out)["tests"]
+    models = [str(out / "Models" / name) for name in ("ResNet.1", "ResNet")]
+    assert [test.get("model") for test in tests] == [None, *models]
+    assert {test["samples"] for test in tests} == {12}
+    assert tests[0]["errs"] == tests[2]["errs"]  # two forms of one reader
+    scores_NK = np.loadtxt(out / "out.z")
+    assert scores_NK.shape == (12, 10)
+    assert np.mean(scores_NK.argmax(1) != np.arange(12) % 3) == tests[0]["errs"]
+    log = (out / "log_TrainNetwork_Eval_Write_CV.log").read_text(encoding="utf-8")
+    assert "Finished Epoch[ 2 of 2]: [Validate] ce = " in log and "Best models:" in log

@@ -28,7 +28,7 @@ from convolve.transforms.spec import Transform
 
 Shape = tuple[int, int, int]  # C, H, W
 
-MOST_OF_THE_TRAINING_SET = 10_000  # samples that each epoch is evaluated on where there is no other reader
+WITHOUT_CV_READER = 1_000  # samples, at most, that each epoch is evaluated on: CNTK evaluates nothing then
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +45,8 @@ class Prepared(OnDisk):
 
 
 def training_data(step: TrainStep, test: Reader | None, shape_CHW: Shape, data: str | None) -> DataSet | OwnSet:
-    """What the readers of `step` deliver; each epoch is evaluated on its cvReader's data, else on the `test` data, else
-    on a part of the training data."""
+    """What the readers of `step` deliver; each epoch is evaluated on its cvReader's data, else on a part of what `test`
+    or the training itself reads."""
     reader = step.reader
     if data is not None:
         return given_data(reader, shape_CHW, data)
@@ -54,8 +54,8 @@ def training_data(step: TrainStep, test: Reader | None, shape_CHW: Shape, data: 
     names = tuple(map(str, range(reader.classes)))
     train = _read(reader, shape_CHW)
     tested = test_pictures(held_out or reader, shape_CHW)
-    if held_out is None:
-        tested = tested.take(np.arange(min(len(tested), MOST_OF_THE_TRAINING_SET)))
+    if not step.validation and len(tested) > WITHOUT_CV_READER:
+        tested = tested.take(np.linspace(0, len(tested) - 1, WITHOUT_CV_READER).astype(np.int64))
     source = reader.features.file
     if isinstance(train, Table) and isinstance(tested, Table):
         return DataSet(train, tested, names, source)

@@ -33,7 +33,7 @@ ORIGIN = "BrainScript"
 def train_step(
     step: TrainStep, test: Reader | None, listener: Listener, data: str | None = None, from_model: Path | None = None
 ) -> None:
-    """Train the network of `step`; each epoch is evaluated on its cvReader's data, else on the `test` data."""
+    """Train the network of `step`; `test` is the reader of the first test after it, if there is one."""
     path = step.model_path
     run_folder, initial = (path.with_name(f"{path.name}.{ending}") for ending in ("run", "0"))
     if step.resume and path.exists():

@@ -16,6 +16,7 @@ from convolve.training.schedule import step_size
 from convolve.transforms.image_spec import Colour, Crop, Scale
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "BrainScript"
+CORPUS = Path(__file__).parents[2] / "corpus" / "brainscript" / "valid"
 
 NETWORK = """
     BrainScriptNetworkBuilder = {
@@ -87,6 +88,20 @@ def test_every_example_is_read_without_a_warning() -> None:
         found = read_job([str(file)])
         assert found.warnings == (), file
         assert [type(step) for step in found.steps] == [TrainStep, EvaluateStep]
+
+
+def test_idioms_are_read_without_a_warning() -> None:
+    for name in ("Idioms_CIFAR10", "OneHidden_MNIST"):
+        found = read_job([str(CORPUS / f"{name}.cntk")])
+        assert (found.warnings, found.refused) == ((), ()), name
+
+
+def test_what_an_older_configuration_has_is_refused_by_name() -> None:
+    found = read_job([str(CORPUS / "OldStyle_MNIST.cntk")])
+    assert [sentence.partition(": ")[2] for sentence in found.refused] == [
+        "line 49, column 22: Train.reader.readerType: the reader ucifastreader is not supported",
+        "line 57, column 14: AddTop5.action: the action 'edit' is not supported",
+    ]
 
 
 def test_defaults(tmp_path: Path) -> None:

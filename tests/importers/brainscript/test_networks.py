@@ -35,6 +35,10 @@ PARAMETERS = {
     CORPUS / "valid" / "VGG16_ImageNet.cntk": 138_357_544,
     CORPUS / "valid" / "BNInception_ImageNet.cntk": 11_295_240,
     CORPUS / "valid" / "InceptionV3_ImageNet.cntk": 23_834_568,
+    # Counted by hand, layer by layer.
+    CORPUS / "valid" / "Idioms_CIFAR10.cntk": 44_370,
+    CORPUS / "valid" / "OneHidden_MNIST.cntk": 785 * 200 + 201 * 10,
+    CORPUS / "valid" / "OldStyle_MNIST.cntk": 26 * 16 + (14 * 14 * 16 + 1) * 32 + 33 * 10,
 }
 
 LARGE = [file.stem for file in PARAMETERS if file.stem.endswith("_ImageNet") and file.parent != EXAMPLES]

@@ -153,6 +153,8 @@ def _images(block: Block, streams: Block, form: Literal["map", "base64"], refuse
     features = [name for name in sections if name not in labels]
     if len(labels) != 1 or len(features) != 1:
         raise streams.here.error(f"{streams.name}: one section with images and one with labelDim are wanted")
+    for name in sections:
+        streams.find(name, inherit=False)
     image = sections[features[0]]
     listed = image.blocks("transforms", inherit=False)
     if listed is None:  # the old reader: one section with all options, in an order of its own
