@@ -83,6 +83,9 @@ class ModelSpec:
     name: str = _field("convnet-mnist", "which network")
     variant: str = _field("", "a variant of it; empty: the original")
     dropout: Steps = _field((0.5,), "probability in each epoch; the last one holds")
+    batch_norm_time_constants: Steps = _field(
+        (), "samples, one value for each epoch in place of the network's own; 0 at the start leaves that"
+    )
 
     def __post_init__(self) -> None:
         holds = bool(self.dropout) and all(0 <= p < 1 for p in self.dropout)

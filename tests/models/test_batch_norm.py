@@ -15,6 +15,7 @@ from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.recipe import OptimizerSpec, ScheduleSpec
 from convolve.training.optimizer import Optimizer
 from convolve.training.schedule import step_size
+from convolve.training.step import set_batch_norm
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "train"
 TIME_CONSTANTS = {"zero": 0.0, "infinite": math.inf, "negative": -1.0}
@@ -117,6 +118,20 @@ def test_two_infinities_freeze_the_layer() -> None:
     assert torch.equal(y, layer.eval()(golden["x0"]))
     assert layer.running_count == 0
     assert torch.equal(layer.running_mean, golden["initial_mean"])
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [((), [300, 300, 300]), ((0.0, 1024.0), [300, 1024, 1024]), ((0.0,), [300, 300, 300]), ((7.0, 0.0), [7, 0, 0])],
+)
+def test_time_constants_of_the_training(given: tuple[float, ...], found: list[float]) -> None:
+    """As CNTK sets them: a change from 0 takes the place of the layers' own, from then on."""
+    layer = CntkBatchNorm2d(2, 300.0)
+    times = []
+    for epoch in range(3):
+        set_batch_norm(nn.Sequential(layer), given, epoch)
+        times.append(layer.normalization_time_constant_samples)
+    assert times == found
 
 
 @pytest.mark.parametrize("blend", [0.0, 6.0])

@@ -15,6 +15,7 @@ _CHANGES = {
     "scale": "pixels in 0..255: what is done to them is part of the network",
     "train_transforms": "the reader's transforms; Mean and Transpose belong to the network's preprocessing",
     "dropout": "CNTK's dropoutRate, one value an epoch",
+    "batch_norm_time_constants": "batchNormalizationTimeConstant",
     "momentum": "in the unit below; CNTK keeps it per sample",
     "unit_gain": "always so in BrainScript: PyTorch's rate is the rate times (1 - momentum)",
     "l2": "L2RegWeight: weight decay on the mean gradient; it is multiplied by the rate",

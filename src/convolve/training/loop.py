@@ -20,7 +20,7 @@ from convolve.training.evaluate import evaluate
 from convolve.training.run_folder import RunFolder
 from convolve.training.schedule import StepSize, step_size
 from convolve.training.state import Best, Tally, TrainingState
-from convolve.training.step import StepSettings, set_dropout, train_step
+from convolve.training.step import StepSettings, set_batch_norm, set_dropout, train_step
 from convolve.training.workers import Exchange, Workers
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW as the network sees them, labels_N
@@ -74,6 +74,7 @@ class Loop:
         if self.sets_dropout:
             dropout = self.recipe.model.dropout
             set_dropout(state.module, dropout[min(at.epoch, len(dropout) - 1)])
+        set_batch_norm(state.module, self.recipe.model.batch_norm_time_constants, at.epoch)
         sizes = self.batches.sizes(at.epoch)
         report_every = self.recipe.run.report_batches or max(1, min(100, len(sizes) // 10))
         sums = torch.zeros(3, dtype=torch.float64, device=self.settings.device)  # since the last report

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from convolve.recipe_values import Steps
 from convolve.training.optimizer import Optimizer
 from convolve.training.precision import LossScale, Precision
 from convolve.training.schedule import StepSize
@@ -68,6 +69,16 @@ def train_step(
     losses_N = torch.cat(losses)
     loss_sum = losses_N.sum()
     return StepResult(torch.stack([loss_sum, errors, (~loss_sum.isfinite()).float()]), losses_N)
+
+
+def set_batch_norm(module: nn.Module, time_constants: Steps, epoch: int) -> None:
+    """Give CNTK's batch normalization the time constant of `epoch`: once one was other than 0, they all hold."""
+    if any(time_constants[: epoch + 1]):
+        value = time_constants[min(epoch, len(time_constants) - 1)]
+        for layer in module.modules():
+            if hasattr(layer, "normalization_time_constant_samples"):
+                vars(layer)["normalization_time_constant_samples"] = value
+                vars(layer)["blend_time_constant_samples"] = 0.0
 
 
 def set_dropout(module: nn.Module, probability: float) -> None:

@@ -227,6 +227,13 @@ def test_everything_that_is_not_supported_is_said_at_once(tmp_path: Path) -> Non
     ]  # fmt: skip
 
 
+def test_time_constants_of_batch_normalization(tmp_path: Path) -> None:
+    for given, expected in (("0:1024", (0.0, 1024.0)), ("0", ())):
+        sgd = SGD.replace("{", f"{{ batchNormalizationTimeConstant = {given} ;")
+        step = trained(job(tmp_path, NETWORK, sgd, READER))
+        assert step.recipe.model.batch_norm_time_constants == expected
+
+
 def test_unknown_keys_are_warnings(tmp_path: Path) -> None:
     found = job(tmp_path, NETWORK, SGD.replace("{", "{ dropoutRat = 0.5 ;"), READER, head="zzz = 1")
     assert [warning.partition("unknown ")[2] for warning in found.warnings] == [

@@ -180,7 +180,7 @@ class _Job:
                 name=name, order=order, resize="fill" if images else "cover",  # type: ignore[arg-type]
                 train_transforms=reader.transforms, scale=1.0,
             ),
-            model=ModelSpec(dropout=sgd.dropout),
+            model=ModelSpec(dropout=sgd.dropout, batch_norm_time_constants=sgd.batch_norm_time_constants),
             optimizer=sgd.optimizer,
             schedule=sgd.schedule,
             adjust=sgd.adjust,

@@ -23,6 +23,7 @@ class Sgd:
     schedule: ScheduleSpec
     adjust: AdjustSpec
     dropout: Steps
+    batch_norm_time_constants: Steps
     epochs: int
     batch_sizes: tuple[int, ...]
     accumulation_steps: int
@@ -36,12 +37,14 @@ def read_sgd(block: Block, has_validation: bool, refuse: Refuse) -> Sgd:
     for size in sizes:
         _at_least(1, block, "minibatchSize", size)
     adjust = _adjust(block, has_validation, refuse)
+    time_constants = block.numbers("batchNormalizationTimeConstant")
     _unsupported(block, refuse)
     return Sgd(
         _optimizer(block, sizes),
         _schedule(block, sizes, adjust),
         adjust,
         block.numbers("dropoutRate", (0.0,)),
+        time_constants if any(time_constants) else (),
         _at_least(1, block, "maxEpochs", block.integer("maxEpochs", 0)),
         sizes if len({*sizes}) > 1 else sizes[:1],
         max(1, block.integer("numSubminiBatches", 1)),
@@ -149,7 +152,7 @@ def _unsupported(block: Block, refuse: Refuse) -> None:
         block.find(key)
     if block.text("gradUpdateType", "None").lower() not in ("none", "simple"):
         refuse(block, "gradUpdateType", "another learner than SGD with momentum")
-    for key in ("batchNormalizationTimeConstant", "batchNormalizationBlendTimeConstant", "gaussianNoiseInjectStd"):
+    for key in ("batchNormalizationBlendTimeConstant", "gaussianNoiseInjectStd"):
         if any(block.numbers(key)):
             refuse(block, key, "a value other than 0")
     if block.flag("saveBestModelPerCriterion"):
