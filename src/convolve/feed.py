@@ -56,11 +56,11 @@ def open_feed(
     spec, run = recipe.data, recipe.run
     want = imported or _geometry(spec, dataset)
     train: Pictures = dataset.train
-    test = resident(fitted(dataset.test, want), want.shape_CHW)
+    test = resident(fitted(dataset.test, want, threads=threads), want.shape_CHW)
     held_out, name = test, "test"
     if spec.validation_fraction:
         train, rest = split(dataset.train, spec.validation_fraction, run.seed)
-        held_out, name = resident(fitted(rest, want), want.shape_CHW), "validation"
+        held_out, name = resident(fitted(rest, want, threads=threads), want.shape_CHW), "validation"
     damaged = Damaged(min(spec.damaged_limit, len(train) - 1), tell) if spec.damaged_limit else None
     samples, transforms = _staged_samples(recipe, train, want, threads, damaged)
     if not imported and spec.mean_image:
@@ -130,8 +130,9 @@ def _training_samples(
         return planes(transform_image(image_HWC, alone, rng), want.channels)[None]
 
     samples: Samples = Streamed(
-        train, prepare, want.channels == 1, recipe.run.seed, threads=max(THREADS, threads), damaged=damaged
-    )
+        train, prepare, want.channels == 1, recipe.run.seed, threads=max(THREADS, threads), damaged=damaged,
+        random=bool(alone),
+    )  # fmt: skip
     if not alone:
         size = train.size if as_found and train.size else (want.height, want.width)
         samples = resident(samples, (want.channels, *size))

@@ -82,7 +82,7 @@ class Model:
 
     def fitted(self, pictures: Pictures, views: int = 1) -> Samples:
         """`pictures` of any size as this model takes them, each in so many `views`; see `transforms.views`."""
-        return fitted(pictures, self.preprocess, views)
+        return fitted(pictures, self.preprocess, views, threads=torch.get_num_threads())
 
     def batches(self, samples: Samples, views: int = 1, workers: Workers = ALONE) -> Iterator[Batch]:
         """`samples` in order, in batches as the network sees them; of several `workers`, this one's part of them."""

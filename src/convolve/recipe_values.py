@@ -84,7 +84,7 @@ def _parse_steps(value: Any, path: str) -> Steps:
         return (float(value),)
     if isinstance(value, str):
         steps: list[float] = []
-        for part in value.split(":"):
+        for part in value.split(":") if value else ():  # an empty text takes a list back: data.train_sizes=
             number, _, count = part.partition("*")
             steps += [_parse_scalar(float, number, path)] * _parse_scalar(int, count or "1", path)
         return tuple(steps)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.data.pictures import Pictures, Samples
-from convolve.data.streaming import Streamed
+from convolve.data.streaming import THREADS, Streamed
 from convolve.data.table import Table
 from convolve.transforms.chain import Size
 from convolve.transforms.pixels import Image
@@ -17,8 +17,13 @@ RESIDENT_BYTES = 1 << 31  # of one part of a data set; what is larger is read an
 _MEAN_IMAGES = 10_000  # of a set that is not resident: with pixels that deviate by 64, the mean is known to 0.64
 
 
-def fitted(pictures: Pictures, want: Preprocess, views: int = 1, least: Size | None = None) -> Samples:
-    """`pictures` as test images: what `fit_image` makes of each, or several `views`, one behind the other."""
+def fitted(
+    pictures: Pictures, want: Preprocess, views: int = 1, least: Size | None = None, threads: int = THREADS
+) -> Samples:
+    """`pictures` as test images: what `fit_image` makes of each, or several `views`, one behind the other.
+
+    They are decoded by so many `threads`, and no fewer than `THREADS`.
+    """
     require_views(want, views)
     if isinstance(pictures, Table) and views == 1 and is_fitted(pictures, want):
         return pictures
@@ -26,7 +31,7 @@ def fitted(pictures: Pictures, want: Preprocess, views: int = 1, least: Size | N
     def prepare(image_HWC: Image, _: np.random.Generator) -> Image:
         return views_of(image_HWC, want, views)
 
-    return Streamed(pictures, prepare, grey=want.channels == 1, least=least)
+    return Streamed(pictures, prepare, want.channels == 1, least=least, threads=max(THREADS, threads))
 
 
 def is_fitted(table: Table, want: Preprocess) -> bool:
