@@ -130,8 +130,9 @@ def _training_samples(
         return planes(transform_image(image_HWC, alone, rng), want.channels)[None]
 
     samples: Samples = Streamed(
-        train, prepare, want.channels == 1, recipe.run.seed, threads=max(THREADS, threads), damaged=damaged
-    )
+        train, prepare, want.channels == 1, recipe.run.seed, threads=max(THREADS, threads), damaged=damaged,
+        random=bool(alone),
+    )  # fmt: skip
     if not alone:
         size = train.size if as_found and train.size else (want.height, want.width)
         samples = resident(samples, (want.channels, *size))

@@ -127,7 +127,8 @@ def _keys(shapes_NF: NDArray[np.int8], unique_U: NDArray[np.int64], rng: np.rand
     for frequency in lowest:
         along_U += rng.standard_normal(dtype=np.float32) * shapes_NF[unique_U, frequency]
     rank_U = np.clip(along_U * (2**15 / (4 * UNIT)) + 2**15, 0, 2**16 - 1).astype(np.uint64)
-    return np.bitwise_or(keys_U << np.uint64(16), rank_U)
+    full_U: NDArray[np.uint64] = keys_U << np.uint64(16) | rank_U
+    return full_U
 
 
 def _cosine(one_PF: NDArray[np.int8], other_PF: NDArray[np.int8]) -> NDArray[np.float32]:

@@ -61,11 +61,8 @@ def look_at(part: Part, findings: Findings, threads: int, progress: Progress) ->
 def thumbnail(part: Part, index: int, content: bytes) -> NDArray[np.uint8]:
     """The image in grey, (H, W) of `SIDE`."""
     grey_HW = part.decode(index, content, grey=True, least=(SIDE, SIDE))[:, :, 0]
-    shrinks = min(grey_HW.shape) >= SIDE
-    small_HW: NDArray[np.uint8] = cv2.resize(
-        grey_HW, (SIDE, SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
-    return small_HW
+    interpolation = cv2.INTER_AREA if min(grey_HW.shape) >= SIDE else cv2.INTER_LINEAR
+    return cv2.resize(grey_HW, (SIDE, SIDE), interpolation=interpolation).astype(np.uint8, copy=False)
 
 
 def frequencies(thumbnails_NHW: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
@@ -81,7 +78,8 @@ def frequencies(thumbnails_NHW: NDArray[np.uint8], count: int) -> NDArray[np.flo
     lengths_N = np.linalg.norm(vectors_NF, axis=1)
     flat_N = thumbnails_NHW.std(axis=(1, 2)) < _FLAT
     lengths_N[flat_N] = np.inf
-    return vectors_NF / lengths_N[:, None]
+    vectors_NF /= lengths_N[:, None]
+    return vectors_NF
 
 
 def _look_at_chunk(part: Part, start: int, looks: Looks) -> list[tuple[int, DataError]]:

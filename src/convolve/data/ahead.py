@@ -17,17 +17,36 @@ _END = object()
 
 
 def in_order(work: Callable[[int], T], numbers: Iterable[int], threads: int, ahead: int) -> Generator[T, None, None]:
-    """`work` of each number, in their order; at most `ahead` are begun and not yet taken."""
+    """`work` of each number, in their order; at most `ahead` are begun and not yet taken.
+
+    A thread takes several at a time where there is room for that: to hand one over costs as much as to decode a small
+    image.
+    """
     rest = iter(numbers)
+    at_once = max(1, ahead // (4 * threads))
+    pieces = iter(lambda: list(islice(rest, at_once)), [])
     with ThreadPoolExecutor(threads) as pool:
-        begun = deque(pool.submit(work, number) for number in islice(rest, ahead))
+        begun = deque(pool.submit(_each, work, piece) for piece in islice(pieces, max(1, ahead // at_once - 1)))
         try:
             while begun:
-                result = begun.popleft().result()
-                begun.extend(pool.submit(work, number) for number in islice(rest, 1))
-                yield result
+                results, error = begun.popleft().result()
+                begun.extend(pool.submit(_each, work, piece) for piece in islice(pieces, 1))
+                yield from results
+                if error:
+                    raise error
         finally:
             _give_up(begun)
+
+
+def _each(work: Callable[[int], T], numbers: list[int]) -> tuple[list[T], Exception | None]:
+    """Results up to the first error, and that."""
+    results: list[T] = []
+    try:
+        for number in numbers:
+            results.append(work(number))
+    except Exception as error:
+        return results, error
+    return results, None
 
 
 def prefetch(items: Generator[T, None, None], ahead: int) -> Generator[T]:

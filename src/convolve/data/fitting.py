@@ -31,7 +31,7 @@ def fitted(
     def prepare(image_HWC: Image, _: np.random.Generator) -> Image:
         return views_of(image_HWC, want, views)
 
-    return Streamed(pictures, prepare, want.channels == 1, least=least, threads=max(THREADS, threads))
+    return Streamed(pictures, prepare, want.channels == 1, least=least, threads=max(THREADS, threads), random=False)
 
 
 def is_fitted(table: Table, want: Preprocess) -> bool:

@@ -23,6 +23,7 @@ from convolve.transforms.pixels import Image
 # Legend: N samples, V views of one image, C channels, H rows, W columns.
 
 THREADS = 4  # each holds the pixels of one image as it was decoded, 201 MB at most
+_NOTHING_RANDOM = np.random.default_rng(0)
 
 # (image_HWC as decoded, the generator for its random choices) -> images_VCHW: its views, usually one
 Prepare = Callable[[Image, np.random.Generator], Image]
@@ -44,6 +45,7 @@ class Streamed:
     least: Size | None = None  # to be given to `pictures.picture`
     threads: int = THREADS
     damaged: Damaged | None = None
+    random: bool = True  # whether `prepare` draws anything: to seed a generator costs as much as reading a small image
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -79,23 +81,24 @@ class Streamed:
                 return error
 
         images_NCHW, numbers, damaged = None, np.arange(len(self)), []
-        for index, found in enumerate(in_order(ready, range(len(self)), self.threads, ahead=4 * self.threads)):
+        for index, found in enumerate(in_order(ready, range(len(self)), self.threads, ahead=64 * self.threads)):
             if isinstance(found, DataError):
                 damaged.append((index, found))
                 continue
             image, numbers[index] = found
             if images_NCHW is None:
-                images_NCHW = torch.empty((len(self), *image.shape[1:]), dtype=torch.uint8)
-            images_NCHW[index] = torch.from_numpy(image[0])
+                images_NCHW = np.empty((len(self), *image.shape[1:]), np.uint8)
+            images_NCHW[index] = image[0]
         if images_NCHW is None or damaged:
             raise self._all_damaged(damaged)
-        return Table(images_NCHW, self.labels_N[torch.from_numpy(numbers)], self.chunk_N)
+        return Table(torch.from_numpy(images_NCHW), self.labels_N[torch.from_numpy(numbers)], self.chunk_N)
 
     def _ready(self, index: int, epoch: int) -> tuple[Image, int]:
         """(the image of the sample `index`, the number of the picture that it is)."""
         number, image_HWC = self._decoded(index)
         with naming(self.pictures.place(number)):
-            return self.prepare(image_HWC, generator(Purpose.IMAGE, self.seed, epoch, index)), number
+            rng = generator(Purpose.IMAGE, self.seed, epoch, index) if self.random else _NOTHING_RANDOM
+            return self.prepare(image_HWC, rng), number
 
     def _decoded(self, index: int) -> tuple[int, Image]:
         """The picture `index`, or the one that stands in for it, with its number."""

@@ -124,13 +124,16 @@ def fit_size(image_HWC: Image, want: Preprocess) -> Image:
 
 
 def planes(image_HWC: Image, channels: int) -> Image:
-    """An image, grey or BGR, as one grey plane or three of red, green and blue: (C, H, W), contiguous."""
-    ordered: NDArray[Any]
+    """An image, grey or BGR, as one grey plane or three of red, green and blue: (C, H, W).
+
+    In memory red, green and blue of a pixel stay together, as networks take them: batches keep that layout.
+    """
     if channels == 1:
-        ordered = image_HWC if image_HWC.shape[2] == 1 else cv2.cvtColor(image_HWC, cv2.COLOR_BGR2GRAY)[:, :, None]
-    else:
-        ordered = np.repeat(image_HWC, 3, axis=2) if image_HWC.shape[2] == 1 else image_HWC[:, :, ::-1]
-    return np.ascontiguousarray(ordered.transpose(2, 0, 1))
+        grey_HW = image_HWC[:, :, 0] if image_HWC.shape[2] == 1 else cv2.cvtColor(image_HWC, cv2.COLOR_BGR2GRAY)
+        return np.ascontiguousarray(grey_HW)[None]
+    is_grey = image_HWC.shape[2] == 1
+    ordered: Image = np.repeat(image_HWC, 3, axis=2) if is_grey else cv2.cvtColor(image_HWC, cv2.COLOR_BGR2RGB)
+    return ordered.transpose(2, 0, 1)
 
 
 def _fill(image_HWC: Image, want: Preprocess) -> Image:
