@@ -62,7 +62,8 @@ def write_site(folder: Path) -> None:
 def html(source: Path, folder: Path) -> str:
     """The page `source` for `folder`; its tables can be moved sideways on a narrow screen."""
     text = source.read_text(encoding="utf-8")
-    body = str(markdown2.markdown(text, extras=EXTRAS))
+    plain = re.sub(r"^```(\w+) .+$", r"```\1", text, flags=re.MULTILINE)  # a fence may name the file that it is
+    body = str(markdown2.markdown(plain, extras=EXTRAS))
     body = re.sub(r"<table>.*?</table>", r'<div class="wide">\g<0></div>', body, flags=re.DOTALL)
 
     def link(match: re.Match[str]) -> str:

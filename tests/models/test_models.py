@@ -66,6 +66,32 @@ def test_seed_decides_initial_weights() -> None:
     assert not torch.equal(one, other)
 
 
+def test_layers_of_other_kinds_get_their_own_initial_values_from_the_same_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def network(*_: object) -> nn.Module:
+        return nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.GroupNorm(2, 4), nn.BatchNorm2d(4))
+
+    monkeypatch.setitem(MODELS, "other", network)
+    torch.manual_seed(5)
+    one, same, other = (build_model(ModelSpec("other"), (3, 8, 8), 2, seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["0.weight"], other["0.weight"])
+    assert torch.equal(one["1.weight"], torch.ones(4)) and torch.equal(one["2.running_var"], torch.ones(4))
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(1))  # nobody else's random numbers are touched
+
+
+def test_numbers_that_nobody_sets_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.ones(1))
+
+    monkeypatch.setitem(MODELS, "scaled", lambda *_: nn.Sequential(Scaled()))
+    with pytest.raises(UsageError, match="a Scaled whose numbers nobody sets"):
+        build_model(ModelSpec("scaled"), (3, 8, 8), 2)
+
+
 def test_pooling_before_relu_is_relu_before_pooling() -> None:
     """The order in the code is the cheap one; CNTK's order gives the same numbers."""
     x = torch.randn(2, 3, 9, 9)

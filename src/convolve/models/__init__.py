@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from convolve.errors import UsageError, unknown_name
-from convolve.models.alexnet import AlexNet, alexnet, alexnet_batch_norm, alexnet_python
-from convolve.models.batch_norm import CntkBatchNorm2d
+from convolve.models.alexnet import alexnet, alexnet_batch_norm, alexnet_python
 from convolve.models.convnet_cifar10 import convnet_cifar10, convnet_cifar10_lrn
 from convolve.models.convnet_mnist import convnet_mnist
 from convolve.recipe import ModelSpec
@@ -44,15 +43,26 @@ def bare_model(spec: ModelSpec, input_shape_CHW: Shape, class_count: int) -> nn.
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
-    """A network's own initial values; else CNTK's default: Glorot-uniform weights, with the receptive field counted in
-    both fans, and zero biases."""
-    if isinstance(module, AlexNet):
-        module.initialize(generator)
+    """The network's own `initialize(generator)`, if it has one; else CNTK's default: Glorot-uniform weights, with the
+    receptive field counted in both fans, and zero biases. Layers of other kinds get their own initial values."""
+    own = getattr(module, "initialize", None)
+    if own is not None:
+        own(generator)
         return
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.xavier_uniform_(layer.weight, generator=generator)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        elif isinstance(layer, CntkBatchNorm2d | nn.BatchNorm2d):
-            layer.reset_parameters()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed())  # for `reset_parameters`, which takes no generator
+        for layer in module.modules():
+            _initialize_layer(layer, generator)
+
+
+def _initialize_layer(layer: nn.Module, generator: torch.Generator) -> None:
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+        nn.init.xavier_uniform_(layer.weight, generator=generator)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    elif hasattr(layer, "reset_parameters"):
+        layer.reset_parameters()
+    elif [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
+        raise UsageError(
+            f"the network has a {type(layer).__name__} whose numbers nobody sets; give it reset_parameters()"
+        )
