@@ -9,13 +9,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from command_line import Convolve, assert_refused
+from convolve.data.ctf_table import read_ctf_table
 from convolve.formats.ctf import write_ctf
 from convolve.formats.image_map import write_image_map
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.importers.brainscript.job import TrainStep, read_job
+from convolve.importers.graph import Graph
 from convolve.model import load
 from convolve.recipe import from_mapping
 from convolve.run_config.training import recipe_of
@@ -181,6 +184,22 @@ def test_write(convolve: Convolve, config: list[str], tmp_path: Path) -> None:
     form = "Test=[outputNodeNames=z;epochSize=4;format=[type=category;sequenceEpilogue=;;sequenceSeparator=\\t]]"
     assert convolve("run", *config, "command=Test", write, form).code == 0
     assert (tmp_path / "o" / "values.z").read_text() == "\t".join(map(str, scores_NK.argmax(1)[:4]))
+
+
+def test_statistics_of_the_training_data(convolve: Convolve, config: list[str], tmp_path: Path) -> None:
+    """MeanVarNorm leaves each pixel of the training images with mean 0 and deviation 1."""
+    text = TEXT.replace("(features / 256)", "(MeanVarNorm (features))")
+    (tmp_path / "net.cntk").write_text(text, encoding="utf-8")
+    assert convolve("run", *config, "Train=[SGD=[maxEpochs=1]]", "command=Train").code == 0
+    model = load(tmp_path / "out" / "net.0")
+    assert isinstance(model.architecture, Graph)
+    images_NCHW = read_ctf_table(tmp_path / "train.txt", 3, (1, 5, 6)).images_NCHW.float()
+    name = next(node.name for node in model.architecture.nodes if node.op == "convolution")
+    seen: list[torch.Tensor] = []
+    model.module.get_submodule(name).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.module(images_NCHW)
+    torch.testing.assert_close(seen[0].mean(0), torch.zeros(1, 5, 6), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen[0].std(0, correction=0), torch.ones(1, 5, 6), atol=1e-4, rtol=0)
 
 
 def test_missing_data_is_named(convolve: Convolve, config: list[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from convolve.data.sources import DATASETS, fitting, outline
+from convolve.data.table import Table
 from convolve.importers import cntk
 from convolve.importers.brainscript.job import TrainStep
 from convolve.importers.brainscript.lower import lower
@@ -22,6 +23,7 @@ from convolve.model import Model
 from convolve.recipe import Recipe
 from convolve.run import Run, train
 from convolve.run_config.readers import Shape, as_found, as_prepared, training_data
+from convolve.run_config.statistics import with_statistics
 from convolve.training.run_folder import RunFolder
 from convolve.transforms.preprocess import Preprocess
 
@@ -44,6 +46,8 @@ def train_step(
     if from_model is not None:
         graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model)), shape_CHW))
     dataset = training_data(step, test, shape_CHW, data)
+    if from_model is None and isinstance(dataset.train, Table):
+        graph = with_statistics(graph, step.network, dataset.train)
     samples = step.sgd.epoch_samples or len(dataset.train)
     listener("config", {"step": step, "samples": samples, "held_out_samples": len(dataset.test)})
     if not (step.resume and initial.exists()):

@@ -144,6 +144,7 @@ class _Job:
         network, model_path = self.network(text), Path(self.model_path(block, "say where the model goes"))
         reader = self.reader(block, "reader", network)
         validation = self.reader(block, "cvReader", network) if block.block("cvReader", inherit=False) else None
+        self.require_known_statistics(network, reader)
         try:
             sgd = self.with_free_batch_norm(read_sgd(sgd_block, validation is not None, self.refuse), network)
             recipe = self.recipe(block, model_path.name, sgd, reader)
@@ -159,6 +160,13 @@ class _Job:
         if not path:
             raise block.here.error(f"{block.name} has no modelPath; {way_out}")
         return path
+
+    def require_known_statistics(self, network: Network, reader: Reader) -> None:
+        """Mean and InvStdDev are computed of what a text reader delivers."""
+        for node in needed_for([network.scores()]):
+            of_text = not isinstance(reader.features, Images) and all(x.kind == "Input" for x in node.inputs)
+            if node.kind in ("Mean", "InvStdDev") and not of_text:
+                self.refused.append(str(node.unsupported(f"{node.kind} of other things than the features of a text")))
 
     def with_free_batch_norm(self, sgd: Sgd, network: Network) -> Sgd:
         """Layers can ask for what the SGD block has too: batch normalization without penalties."""
