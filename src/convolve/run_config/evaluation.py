@@ -14,7 +14,6 @@ from convolve.data.fitting import fitted
 from convolve.errors import MissingDataError, UnsupportedError, UsageError, unknown_name
 from convolve.importers.brainscript.job import EvaluateStep
 from convolve.importers.brainscript.network import Operation
-from convolve.importers.brainscript.reader import Images
 from convolve.importers.graph import Graph
 from convolve.model import load
 from convolve.run_config.readers import as_prepared, test_pictures
@@ -66,7 +65,7 @@ def cross_validate(step: EvaluateStep, listener: Listener, data: str | None) -> 
 def _evaluate(step: EvaluateStep, path: Path, listener: Listener, data: str | None) -> tuple[list[Figure], int]:
     model, nodes = load(path), _nodes(step)
     shape_CHW = model.preprocess.shape_CHW
-    if isinstance(model.architecture, Graph) and isinstance(step.reader.features, Images):
+    if isinstance(model.architecture, Graph):
         model.preprocess = as_prepared(step.reader, shape_CHW)
     part = test_pictures(step.reader, shape_CHW, data, step.samples)
     evaluation = model.evaluate(fitted(part, model.preprocess))

@@ -17,7 +17,6 @@ from convolve.errors import MissingDataError, UnsupportedError, UsageError
 from convolve.importers.brainscript.job import WriteStep
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.output import OutputFormat
-from convolve.importers.brainscript.reader import Images
 from convolve.importers.build import build
 from convolve.importers.classifier import image_input
 from convolve.importers.graph import Graph
@@ -33,7 +32,7 @@ def write_outputs(step: WriteStep, listener: Listener, data: str | None) -> None
     for node in nodes:
         model = _model_up_to(step, node)
         shape_CHW = model.preprocess.shape_CHW
-        if isinstance(model.architecture, Graph) and isinstance(step.reader.features, Images):
+        if isinstance(model.architecture, Graph):
             model.preprocess = as_prepared(step.reader, shape_CHW)
         samples = fitted(test_pictures(step.reader, shape_CHW, data, step.samples), model.preprocess)
         path = Path(f"{step.output_path}.{node}")
