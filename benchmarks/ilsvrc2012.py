@@ -2,9 +2,10 @@
 
     python benchmarks/ilsvrc2012.py [--train 1281167] [--val 50000] [--keep DIR]
 
-The images are empty files, but for one photograph in each part, in the layout of the download, with an annotation for
-each of validation; a training reads no pixel before its first batch. Each side is a process of its own, importing
-included. Results go to benchmarks/results/ilsvrc2012.json; --keep leaves the files in DIR, and finds them there.
+The files lie as the download has them: training images are empty but for the first, validation images are names of one
+photograph, each with an annotation. A training reads no pixel of the others before its first batch. Each side is a
+process of its own, importing included. Results go to benchmarks/results/ilsvrc2012.json; --keep leaves the files in
+DIR, and finds them there.
 """
 
 from __future__ import annotations
@@ -44,21 +45,20 @@ assert sorted(feed.batches.order(0)[:2]) != [0, 1]
 
 def write_download(root: Path, train: int, val: int) -> None:
     """As many images as `train` and `val` say, in `CLASSES` classes."""
-    photograph = cv2.imencode(".jpg", np.zeros((375, 500, 3), np.uint8))[1].tobytes()
     data, annotations = root / "Data" / "CLS-LOC", root / "Annotations" / "CLS-LOC" / "val"
     names = [f"n{1_440_764 + 7919 * k:08d}" for k in range(CLASSES)]
     for k, name in enumerate(names):
         (data / "train" / name).mkdir(parents=True)
         for image in range(train // CLASSES + (k < train % CLASSES)):
             (data / "train" / name / f"{name}_{image}.JPEG").touch()
+    photograph = data / "train" / names[0] / f"{names[0]}_0.JPEG"
+    photograph.write_bytes(cv2.imencode(".jpg", np.zeros((375, 500, 3), np.uint8))[1].tobytes())
     (data / "val").mkdir()
     annotations.mkdir(parents=True)
     for image in range(val):
         stem = f"ILSVRC2012_val_{image + 1:08d}"
-        (data / "val" / f"{stem}.JPEG").touch()
+        (data / "val" / f"{stem}.JPEG").hardlink_to(photograph)
         (annotations / f"{stem}.xml").write_text(f"<annotation>{_OBJECT.format(names[image % CLASSES])}</annotation>")
-    (data / "train" / names[0] / f"{names[0]}_0.JPEG").write_bytes(photograph)
-    (data / "val" / "ILSVRC2012_val_00000001.JPEG").write_bytes(photograph)
 
 
 def measured(*command: str | Path) -> dict[str, float]:
