@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -53,12 +53,14 @@ class Command:
         return Outcome(self.process.exitcode, self.log.with_suffix(".out").read_text(encoding="utf-8"), self.log_text())
 
 
-def start(log: Path, *arguments: object, most_file_bytes: int | None = None) -> Command:
-    """Start `convolve` with `arguments`. No file that it writes can grow beyond `most_file_bytes`."""
+def start(
+    log: Path, *arguments: object, most_file_bytes: int | None = None, environ: Mapping[str, str] | None = None
+) -> Command:
+    """Start `convolve` with `arguments` and what `environ` adds. No file it writes grows beyond `most_file_bytes`."""
     context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     context.set_forkserver_preload(["pytest", "convolve.run", "convolve.report", "convolve.cli.progress"])
     words = [str(argument) for argument in arguments]
-    process = context.Process(target=_child, args=(log, words, most_file_bytes))
+    process = context.Process(target=_child, args=(log, words, most_file_bytes, environ or {}))
     log.parent.mkdir(parents=True, exist_ok=True)
     for ending in (".out", ".err"):
         log.with_suffix(ending).write_text("")
@@ -66,9 +68,10 @@ def start(log: Path, *arguments: object, most_file_bytes: int | None = None) -> 
     return Command(process, log)
 
 
-def _child(log: Path, arguments: list[str], most_file_bytes: int | None) -> None:
+def _child(log: Path, arguments: list[str], most_file_bytes: int | None, environ: Mapping[str, str]) -> None:
     # Where the tests themselves run in the background, SIGINT is ignored, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.update(environ)
     from convolve.cli import main
 
     sys.stdout = log.with_suffix(".out").open("w", encoding="utf-8", buffering=1)

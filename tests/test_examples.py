@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cifar10_files import COUNTS, write_binary
+from worker_processes import launch, mpiexec
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -60,3 +61,23 @@ def test_convnet_cifar10(script: str, recipe: str, tmp_path: Path) -> None:
     figures = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (figures["recipe"], figures["samples_seen"]) == (recipe, 2 * COUNTS["train"])
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_convnet_cifar10_distributed(tmp_path: Path) -> None:
+    """The flags of the original, on two workers."""
+    script, data, out = "ConvNet_CIFAR10_DataAug_Distributed.py", write_binary(tmp_path / "data"), tmp_path / "run"
+    where = ["-datadir", data, "-outputdir", out, "-logdir", tmp_path]
+    flags = [*where, "-n", 2, "-m", 8, "-e", 15, "-device", "cpu"]
+    place = EXAMPLES / "ConvNet"
+    done = launch(*mpiexec(2), sys.executable, script, *flags, "-q", "1", "-a", "15", folder=place)
+    assert done.returncode == 0, done.stderr
+    printed = (tmp_path / "log.txt").read_text()
+    assert [line.split()[0] for line in printed.splitlines()] == ["epoch", "epoch", "test"]
+    figures = json.loads((out / "result.json").read_text())
+    expected = {"recipe": "cifar10-aug", "samples_seen": 30, "world_size": 2, "epochs": 2}
+    assert expected.items() <= figures.items()
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert recipe["distributed"]["quantization_bits"] == 1
+    assert (recipe["distributed"]["after_samples"], recipe["run"]["global_batch_size"]) == (15, 8)
+    both = launch(sys.executable, script, *flags, "-r", "-b", "8", "-q", "1", folder=place)
+    assert both.returncode == 1 and "quantization_bits is for method=gradients" in both.stderr

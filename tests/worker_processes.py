@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import secrets
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
-PATIENCE_SECONDS = 120
-PRELOAD = ["pytest", "convolve.distributed.block_momentum", "convolve.training.optimizer"]
+import pytest
+
+import convolve
+
+PATIENCE_SECONDS = 300  # for machines that are busy with something else
+PRELOAD = ["pytest", "convolve.run"]
 
 
 class Failed(str):
@@ -52,3 +60,28 @@ def _child(end: Connection, environ: dict[str, str], function: Callable[..., Any
         workers.leave()
     except Exception as error:
         end.send(Failed(f"{type(error).__name__}: {error}"))
+
+
+def mpiexec(size: int) -> list[str]:
+    """The beginning of a command; skips the test where there is no Open MPI."""
+    beside = Path(sys.executable).parent / "mpiexec"
+    path = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if not path:
+        pytest.skip("needs mpiexec: pip install 'convolve[mpi]'")
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    if "Open MPI" not in version:
+        pytest.skip(f"the options are Open MPI's, this is {version[:40]!r}")
+    return [path, "--oversubscribe", "-n", f"{size}"]
+
+
+def torchrun(size: int) -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", f"{size}", "--standalone"]
+
+
+def launch(*command: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a launcher's command. The tests may themselves run under a launcher, or as root in a container."""
+    environ = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "MASTER_ADDR")}
+    environ |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(convolve.__file__).parents[1])}
+    words = [str(word) for word in command]
+    return subprocess.run(words, env=environ, cwd=folder, capture_output=True, text=True, timeout=280, check=False)

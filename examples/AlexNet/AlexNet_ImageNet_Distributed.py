@@ -32,7 +32,7 @@ if __name__ == "__main__":
     where = {"data": given["datadir"], "out": given["outputdir"], "restart": given["restart"]}
     settings = {path: value for path, value in given.items() if "." in path}
     settings |= {"distributed.method": "block_momentum"} if given["distributed.block_samples"] else {}
-    with redirect_stdout((given["logdir"] / "log.txt").open("a")) if given["logdir"] else nullcontext():
+    with redirect_stdout((given["logdir"] / "log.txt").open("a", buffering=1)) if given["logdir"] else nullcontext():
         try:
             recipe = resolve("alexnet-python", settings)
             convolve.train(recipe, progress=lambda event, values: print(values) if event == "epoch" else None, **where)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,7 @@ from convolve.distributed.process import Place, find_place
 from convolve.distributed.workers import Together, threads_of
 from convolve.errors import ConvolveError
 from convolve.training.workers import Alone, Workers, part
-from worker_processes import run_together
+from worker_processes import launch, mpiexec, run_together, torchrun
 
 SCRIPT = """
 import os
@@ -141,30 +138,16 @@ def _launch(tmp_path: Path, *launcher: str) -> list[str]:
     """What the workers of a real launcher say of themselves."""
     script = tmp_path / "who.py"
     script.write_text(SCRIPT)
-    source = str(Path(meeting.__file__).parents[2])
-    # The tests may themselves run under a launcher or as root in a container.
-    environ = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "MASTER_ADDR")}
-    environ |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": source}
-    done = subprocess.run(
-        [*launcher, str(script)], env=environ, capture_output=True, text=True, timeout=240, check=False
-    )
+    done = launch(*launcher, script)
     assert done.returncode == 0, done.stderr
     return sorted(re.findall(r"\[[^]]*\]", done.stdout))  # the workers' lines may run into each other
 
 
 def test_mpiexec(tmp_path: Path) -> None:
-    beside = Path(sys.executable).parent / "mpiexec"
-    mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
-    if not mpiexec:
-        pytest.skip("needs mpiexec: pip install 'convolve[mpi]'")
-    version = subprocess.run([mpiexec, "--version"], capture_output=True, text=True, check=False).stdout
-    if "Open MPI" not in version:
-        pytest.skip(f"the options are Open MPI's, this is {version[:40]!r}")
-    said = _launch(tmp_path, mpiexec, "--oversubscribe", "-n", "3", sys.executable)
+    said = _launch(tmp_path, *mpiexec(3), sys.executable)
     assert said == [f"[Open MPI {rank}/3 local {rank} sum 6]" for rank in range(3)]
 
 
 def test_torchrun(tmp_path: Path) -> None:
-    said = _launch(tmp_path, sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
+    said = _launch(tmp_path, *torchrun(2))
     assert said == [f"[torchrun {rank}/2 local {rank} sum 3]" for rank in range(2)]

@@ -156,4 +156,4 @@ def _restore_random(
     """`states` of all workers, one after the other."""
     of_each = states.split(len(get()))
     if rank < len(of_each):
-        put(of_each[rank])
+        put(of_each[rank].clone())  # torch takes no view
