@@ -1,0 +1,154 @@
+"""Two workers on two cores, beside one process with both cores and two processes that know nothing of each other.
+
+    python benchmarks/distributed.py [--rounds 5] [--steps 150]
+
+Each side trains CNTK's recipe on noise and tells its rate in the second of two epochs, data included and evaluation
+left out. Workers and strangers are bound to a core each, as Open MPI binds them; strangers begin together, and their
+rates are added. Then what the workers send: an all-reduce of the gradients of ConvNet_MNIST (0.4 MB), ConvNet_CIFAR10
+(4.8 MB) and AlexNet (248 MB), in GB/s of gradient, beside a copy in memory, in GB/s read and written. Every side runs
+in processes of its own, the sides in turn, round after round. Results go to benchmarks/results/distributed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convolve.atomic import write_json
+from convolve.data.table import DataSet, Table
+from convolve.distributed.process import find_place
+from convolve.distributed.workers import join
+from convolve.models import build_model
+from convolve.recipe import Recipe
+from convolve.run import resolve, train
+from convolve.training.precision import has_bf16_instructions
+from convolve.training.workers import ALONE, Workers
+from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
+
+RESULTS = Path(__file__).parent / "results" / "distributed.json"
+SHAPES = {"mnist": (1, 28, 28), "cifar10-aug": (3, 32, 32)}
+MEGABYTES = (0.4, 4.8, 248.0)
+REPEATS = {0.4: 300, 4.8: 60, 248.0: 4}
+
+# side -> how many processes it has
+SIDES = {f"{recipe}, {how}": 1 if how == "one process" else 2 for recipe in SHAPES
+         for how in ("one process", "two workers", "two strangers")}  # fmt: skip
+SIDES |= {f"all-reduce {size:g} MB": 2 for size in MEGABYTES} | {"memory copy": 1}
+
+
+def measure(side: str, steps: int) -> float:
+    """The rate of one side: the sum of what its processes print."""
+    arguments = ("--side", side, "--steps", f"{steps}")
+    if SIDES[side] == 1:
+        return measure_apart(__file__, *arguments)
+    job = {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": secrets.token_hex(8)}
+    command = [sys.executable, __file__, *arguments]
+    processes = [
+        subprocess.Popen(command, env=os.environ | job | {"RANK": f"{rank}"}, stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    printed = [process.communicate()[0] for process in processes]
+    return sum(map(float, printed))
+
+
+def measure_here(side: str, steps: int) -> float:
+    """What this process adds to the rate of its side."""
+    place, cores = find_place(os.environ), sorted(os.sched_getaffinity(0))[:2]
+    if place.size == 1:
+        torch.set_num_threads(len(cores))
+        return _copy_rate() if side == "memory copy" else _training_rate(side.partition(",")[0], ALONE, 2, steps)
+    os.sched_setaffinity(0, {cores[place.rank % len(cores)]})
+    torch.set_num_threads(1)
+    workers = join(place, os.environ)
+    if side.startswith("all-reduce"):
+        rate = _all_reduce_rate(workers, float(side.split()[1]))
+        return rate if workers.rank == 0 else 0.0
+    workers.barrier()
+    recipe, _, how = side.partition(", ")
+    return _training_rate(recipe, workers if how == "two workers" else ALONE, 1, steps)
+
+
+def _training_rate(name: str, workers: Workers, threads: int, steps: int) -> float:
+    """Images per second; 0 for a worker that is not the first."""
+    recipe: Recipe = resolve(name, {
+        "run.epochs": 2, "run.threads": threads, "run.precision": "bf16" if has_bf16_instructions() else "fp32",
+    })  # fmt: skip
+    count = steps * recipe.run.global_batch_size
+    images_NCHW = torch.randint(0, 256, (count, *SHAPES[name]), dtype=torch.uint8, generator=torch.Generator())
+    table = Table(images_NCHW, torch.arange(count) % 10)
+    dataset = DataSet(table, Table(images_NCHW[:64], table.labels_N[:64]), tuple("0123456789"), "noise")
+    with tempfile.TemporaryDirectory() as folder:
+        finished = train(recipe, data=dataset, out=Path(folder) / "run", workers=workers)
+        if finished.rank:
+            return 0.0
+        epochs = [event for event in finished.folder.metrics() if event["event"] == "epoch"]
+        return float(epochs[-1]["images_per_second"])
+
+
+def _all_reduce_rate(workers: Workers, megabytes: float) -> float:
+    """GB/s of gradient: its bytes by the time after which all workers have the sum."""
+    gradient, repeats = torch.ones(round(megabytes * 1e6 / 4)), REPEATS[megabytes]
+    for _ in range(2):
+        workers.sum(gradient)
+    start = time.perf_counter()
+    for _ in range(repeats):
+        workers.sum(gradient)
+    return repeats * megabytes / 1e3 / (time.perf_counter() - start)
+
+
+def _copy_rate() -> float:
+    source = torch.ones(round(MEGABYTES[-1] * 1e6 / 4))
+    target = source.clone()
+    start = time.perf_counter()
+    for _ in range(REPEATS[MEGABYTES[-1]]):
+        target.copy_(source)
+    return REPEATS[MEGABYTES[-1]] * 2 * MEGABYTES[-1] / 1e3 / (time.perf_counter() - start)
+
+
+def compared(rates: Rates) -> dict[str, Any]:
+    """What is claimed: each a median of ratios within a round, but for the parts of a step, which are of medians."""
+    middle, parts = medians(rates), {}
+    for name, shape in SHAPES.items():
+        recipe = resolve(name, {})
+        parameters = sum(p.numel() for p in build_model(recipe.model, shape, 10).parameters())
+        size = min(MEGABYTES, key=lambda megabytes: abs(megabytes * 1e6 - 4 * parameters))
+        step_seconds = recipe.run.global_batch_size / middle[f"{name}, two workers"]
+        parts[name] = 4 * parameters / 1e9 / middle[f"all-reduce {size:g} MB"] / step_seconds
+    return {
+        "two_workers_to_one_process": {n: ratio(rates, f"{n}, two workers", f"{n}, one process") for n in SHAPES},
+        "two_workers_to_two_strangers": {n: ratio(rates, f"{n}, two workers", f"{n}, two strangers") for n in SHAPES},
+        "all_reduce_part_of_a_step_of_two_workers": parts,
+        "all_reduce_to_memory_copy": {
+            f"{size:g} MB": ratio(rates, f"all-reduce {size:g} MB", "memory copy") for size in MEGABYTES
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=150, help="in each of the two epochs")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.side:
+        print(measure_here(arguments.side, arguments.steps))
+        return
+    rates = in_turn(SIDES, arguments.rounds, lambda side: measure(side, arguments.steps))
+    result = {"conditions": conditions(arguments.rounds, arguments.steps), "medians": medians(rates), **compared(rates)}
+    write_json(arguments.out, result | {"all_rounds": rates})
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
