@@ -8,7 +8,7 @@ import pytest
 from convolve.errors import ConvolveError, FormatError, UnsupportedError
 from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep, read_job
 from convolve.importers.brainscript.reader import Images, TextStream
-from convolve.recipe import AdjustSpec
+from convolve.recipe import AdjustSpec, OptimizerSpec
 from convolve.recipes import load_recipe
 from convolve.run_config import run_job
 from convolve.run_config.training import recipe_of
@@ -225,6 +225,20 @@ def test_everything_that_is_not_supported_is_said_at_once(tmp_path: Path) -> Non
         "precision", "Train.reader.maxErrors", "Train.SGD.autoAdjust.autoAdjustLR", "Train.SGD.gradUpdateType",
         "Train.SGD.gaussianNoiseInjectStd",
     ]  # fmt: skip
+
+
+def test_learners(tmp_path: Path) -> None:
+    def optimizer(words: str) -> OptimizerSpec:
+        found = job(tmp_path, NETWORK, SGD.replace("{", f"{{ {words} ;"), READER)
+        assert not found.refused
+        return trained(found).recipe.optimizer
+
+    assert optimizer('gradUpdateType = "None"').name == "momentum_sgd"
+    assert optimizer("useNAG = true").name == "nesterov"
+    assert optimizer('gradUpdateType = "AdaGrad" ; normWithAveMultiplier = false').name == "adagrad"
+    ours, default = optimizer('gradUpdateType = "FSAdaGrad"'), OptimizerSpec(name="fsadagrad")
+    assert (ours.name, ours.unit_gain) == (default.name, default.unit_gain)
+    assert ours.variance_momentum == pytest.approx(default.variance_momentum, rel=1e-12)
 
 
 def test_time_constants_of_batch_normalization(tmp_path: Path) -> None:

@@ -96,9 +96,14 @@ def _optimizer(block: Block, sizes: tuple[int, ...]) -> OptimizerSpec:
         if len({*sizes}) > 1 and min(momentum) >= 0:
             momentum, reference = tuple(m ** (1 / size) for m, size in _by_epoch(momentum, sizes)), 1
     threshold = block.number("clippingThresholdPerSample", math.inf)
+    variance = block.number("varianceTimeConstant", 720_000.0)
+    if variance <= 0:
+        raise (block.place("varianceTimeConstant") or block.here).error("varianceTimeConstant must be above 0")
+    plain = "nesterov" if block.flag("useNAG") else "momentum_sgd"
     return OptimizerSpec(
-        name="nesterov" if block.flag("useNAG") else "momentum_sgd",
+        name=_LEARNERS.get(block.text("gradUpdateType").lower()) or plain,  # type: ignore[arg-type]
         momentum=momentum,
+        variance_momentum=math.exp(-1 / variance),
         momentum_unit="time_constant_samples" if time_constants else "per_reference_batch",
         momentum_reference_batch_size=reference,
         l1=block.number("L1RegWeight", 0.0),
@@ -108,6 +113,9 @@ def _optimizer(block: Block, sizes: tuple[int, ...]) -> OptimizerSpec:
         clip_by="truncation" if block.flag("gradientClippingWithTruncation", True) else "norm",
     )
 
+
+# CNTK's names -> ours; "": the one with momentum.
+_LEARNERS = {"": "", "none": "", "sgd": "", "adagrad": "adagrad", "fsadagrad": "fsadagrad"}
 
 _LEARNING_RATE_SEARCH = {
     "none": "none", "false": "none", "adjustAfterEpoch": "after", "afterEpoch": "after", "after": "after",
@@ -119,7 +127,7 @@ def _adjust(block: Block, has_validation: bool, refuse: Refuse) -> AdjustSpec:
     own = block.block("autoAdjust", inherit=False)
     if own is None:
         return AdjustSpec()
-    for key in ("numMiniBatch4LRSearch", "numPrevLearnRates", "numBestSearchEpoch", "minibatchSizeTuningFrequency",
+    for key in ("numMiniBatch4LRSearch", "numSamples4Search", "numPrevLearnRates", "minibatchSizeTuningFrequency",
                 "minibatchSizeTuningMax", "minibatchSearchCriterionErrorMargin"):  # fmt: skip
         own.find(key)
     if own.flag("autoAdjustMinibatch"):
@@ -147,11 +155,16 @@ def _adjust(block: Block, has_validation: bool, refuse: Refuse) -> AdjustSpec:
 def _unsupported(block: Block, refuse: Refuse) -> None:
     """What CNTK knows and this does not. Options of logging and memory, which change no result, are passed over."""
     for key in ("firstMBsToShowResult", "traceLevel", "keepCheckPointFiles", "maxSamplesInRAM", "gradientCheck",
-                "maxTempMemSizeInSamplesForCNN", "numMBsToCUDAProfile", "tensorBoardLogDir",
-                "tensorBoardNumMBsToLogResult"):  # fmt: skip
+                "maxTempMemSizeInSamplesForCNN", "numMBsToCUDAProfile", "tensorBoardLogDir", "sigFigs",
+                "tensorBoardNumMBsToLogResult", "packThresholdSizeInKB", "useAllDataForPreComputedNode"):  # fmt: skip
         block.find(key)
-    if block.text("gradUpdateType", "None").lower() not in ("none", "simple"):
-        refuse(block, "gradUpdateType", "another learner than SGD with momentum")
+    learner = block.text("gradUpdateType").lower()
+    if learner not in _LEARNERS or block.flag("useAdagrad"):
+        refuse(block, "gradUpdateType", f"the learner {block.text('gradUpdateType') or 'of useAdagrad'}")
+    if block.flag("normWithAveMultiplier", True) and learner == "adagrad":
+        refuse(block, "normWithAveMultiplier", "AdaGrad with true, CNTK's default,")
+    if block.number("fsAdagradTargetAvDenom", 1.0) != 1:
+        refuse(block, "fsAdagradTargetAvDenom", "a value other than 1")
     for key in ("batchNormalizationBlendTimeConstant", "gaussianNoiseInjectStd"):
         if any(block.numbers(key)):
             refuse(block, key, "a value other than 0")
