@@ -56,7 +56,7 @@ MAY_IMPORT = {
     },
     "feed": {"data", "environment", "formats", "recipe", "transforms"},
     "run": {"assemble", "data", "distributed", "environment", "feed", "model", "recipe", "recipes", "training"},
-    "run_config": {"data", "formats", "importers", "model", "recipe", "run", "training", "transforms"},
+    "run_config": {"data", "distributed", "formats", "importers", "model", "recipe", "run", "training", "transforms"},
     "reproduce": {"data", "recipe", "training"},
     "report": {"recipe", "training", "formats"},
     "serve": {"environment", "formats", "model", "report", "transforms"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,14 +15,18 @@ import yaml
 
 from command_line import Convolve, assert_refused
 from convolve.data.ctf_table import read_ctf_table
+from convolve.errors import ConvolveError
 from convolve.formats.ctf import write_ctf
 from convolve.formats.image_map import write_image_map
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.importers.brainscript.job import TrainStep, read_job
 from convolve.importers.graph import Graph
 from convolve.model import load
-from convolve.recipe import from_mapping
+from convolve.recipe import DistributedSpec, from_mapping
+from convolve.run_config import run_job
 from convolve.run_config.training import recipe_of
+from convolve.training.workers import Workers
+from worker_processes import run_together
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "BrainScript"
 CORPUS = Path(__file__).parent / "corpus" / "brainscript" / "valid"
@@ -286,3 +291,29 @@ def test_the_idioms_of_image_configurations(convolve: Convolve, pictures: Path) 
     assert np.mean(scores_NK.argmax(1) != np.arange(12) % 3) == tests[0]["errs"]
     log = (out / "log_TrainNetwork_Eval_Write_CV.log").read_text(encoding="utf-8")
     assert "Finished Epoch[ 2 of 2]: [Validate] ce = " in log and "Best models:" in log
+
+
+def run_job_of_many(workers: Workers, words: list[str]) -> tuple[list[dict[str, Any]], str]:
+    """The results of a configuration in one of several processes, or why there are none."""
+    try:
+        return run_job(read_job(words), lambda event, values: None, workers=workers), ""
+    except ConvolveError as error:
+        return [], str(error)
+
+
+def test_many_workers(config: list[str], tmp_path: Path) -> None:
+    parallel = "ParallelTrain=[parallelizationMethod=BlockMomentumSGD;BlockMomentumSGD=[blockSizePerWorker=32]]"
+    words = [*config, "parallelTrain=true", f"Train=[SGD=[{parallel}]]"]
+    (first, _), (other, _) = run_together(2, run_job_of_many, words)
+    assert first[0]["errs"] <= 0.2 and other == []
+    result = json.loads((tmp_path / "out" / "net.run" / "result.json").read_text())
+    assert (result["world_size"], result["samples_seen"]) == (2, 600)
+    recipe = from_mapping(json.loads((tmp_path / "out" / "net.run" / "recipe.json").read_text()))
+    assert recipe.distributed == DistributedSpec("block_momentum", block_samples=64)
+    assert load(tmp_path / "out" / "net").preprocess.shape_CHW == (1, 5, 6)
+
+
+def test_many_workers_for_a_configuration_of_one(config: list[str], tmp_path: Path) -> None:
+    for found, message in run_together(2, run_job_of_many, config):
+        assert found == [] and "2 workers, but the configuration is for one: say parallelTrain=true" in message
+    assert not (tmp_path / "out").exists()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from convolve.distributed.process import find_place
 
 
 def run(
@@ -43,7 +46,8 @@ def run(
     from convolve.run_config import run_job
 
     job = read_job(config)
-    for warning in job.warnings:
+    is_first = not find_place(os.environ).rank
+    for warning in job.warnings if is_first else ():
         print(f"warning: {warning}", file=sys.stderr)
     if translate is not None:
         from convolve.cli.translation import write_translation
@@ -51,9 +55,9 @@ def run(
         write_translation(job, translate)
         return
     with ExitStack() as open_files:
-        if job.log:
+        if job.log and is_first:
             job.log.parent.mkdir(parents=True, exist_ok=True)
-        log = open_files.enter_context(job.log.open("a", encoding="utf-8")) if job.log else None
+        log = open_files.enter_context(job.log.open("a", encoding="utf-8")) if job.log and is_first else None
 
         def write(line: str) -> None:
             print(line, file=sys.stderr, flush=True)
@@ -61,6 +65,8 @@ def run(
                 print(line, file=log, flush=True)
 
         results = run_job(job, CntkLog(write), data, from_model)
+    if not is_first:
+        return
     if as_json:
         print(json.dumps({"tests": results}, indent=2))
         return

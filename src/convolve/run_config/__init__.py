@@ -16,11 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from convolve.distributed.workers import all_workers, naming_lost_workers
 from convolve.errors import UnsupportedError
 from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep
 from convolve.run_config.evaluation import cross_validate, evaluate
 from convolve.run_config.training import train_step
 from convolve.run_config.writing import write_outputs
+from convolve.training.workers import Workers
 
 # Hears of everything that `run.train` tells its own listener, and of what a step here tells: "config", "part", "final",
 # "model", "best", "written".
@@ -28,21 +30,31 @@ Listener = Callable[[str, dict[str, Any]], None]
 
 
 def run_job(
-    job: Job, listener: Listener, data: str | None = None, from_model: Path | None = None
+    job: Job,
+    listener: Listener,
+    data: str | None = None,
+    from_model: Path | None = None,
+    workers: Workers | None = None,
 ) -> list[dict[str, Any]]:
     """Do every step of `job`, and return the results of its tests.
 
     `data` replaces the files of a configuration that reads CTF text: a folder, or "sample". `from_model` is a model
     that CNTK trained from the same text: its numbers are the initial ones. Raises UnsupportedError, before anything is
     done, for all that the configuration wants and convolve lacks.
+
+    Of several `workers`, by default those that a launcher has started, all train; the first alone tests and writes.
     """
     if job.refused:
         raise UnsupportedError("; ".join(job.refused))
+    workers = workers or all_workers()
     results = []
     for number, step in enumerate(job.steps):
         if isinstance(step, TrainStep):
             tests = [other for other in job.steps[number:] if isinstance(other, EvaluateStep)]
-            train_step(step, tests[0].reader if tests else None, listener, data, from_model)
+            with naming_lost_workers():
+                train_step(step, tests[0].reader if tests else None, listener, data, from_model, workers)
+        elif workers.rank:
+            continue
         elif isinstance(step, EvaluateStep):
             results += (cross_validate if step.epochs else evaluate)(step, listener, data)
         else:

@@ -25,6 +25,7 @@ from convolve.run import Run, train
 from convolve.run_config.readers import Shape, as_found, as_prepared, training_data
 from convolve.run_config.statistics import with_statistics
 from convolve.training.run_folder import RunFolder
+from convolve.training.workers import ALONE, Workers
 from convolve.transforms.preprocess import Preprocess
 
 Listener = Callable[[str, dict[str, Any]], None]
@@ -33,12 +34,18 @@ ORIGIN = "BrainScript"
 
 
 def train_step(
-    step: TrainStep, test: Reader | None, listener: Listener, data: str | None = None, from_model: Path | None = None
+    step: TrainStep,
+    test: Reader | None,
+    listener: Listener,
+    data: str | None = None,
+    from_model: Path | None = None,
+    workers: Workers = ALONE,
 ) -> None:
     """Train the network of `step`; `test` is the reader of the first test after it, if there is one."""
-    path = step.model_path
+    path, is_first = step.model_path, not workers.rank
+    listener = listener if is_first else _silent
     run_folder, initial = (path.with_name(f"{path.name}.{ending}") for ending in ("run", "0"))
-    if step.resume and path.exists():
+    if workers.hand_out(step.resume and path.exists()):
         listener("note", {"message": f"{path} exists: its training is skipped (makeMode=false repeats it)"})
         return
     graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
@@ -49,8 +56,11 @@ def train_step(
     if from_model is None and isinstance(dataset.train, Table):
         graph = with_statistics(graph, step.network, dataset.train)
     samples = step.sgd.epoch_samples or len(dataset.train)
+    recipe = recipe_of(step)
+    if workers.size > 1:
+        recipe = replace(recipe, distributed=step.parallel.for_workers(workers.size, samples))
     listener("config", {"step": step, "samples": samples, "held_out_samples": len(dataset.test)})
-    if not (step.resume and initial.exists()):
+    if is_first and not (step.resume and initial.exists()):
         _model(graph, as_prepared(step.reader, shape_CHW), dataset.class_names).save(initial)
     final_preprocess = as_found(step.validation or test or step.reader, shape_CHW)
 
@@ -59,12 +69,17 @@ def train_step(
         if epoch < step.sgd.epochs:
             replace(model, preprocess=final_preprocess).save(path.with_name(f"{path.name}.{epoch}"))
 
-    if (run_folder / "result.json").exists() and step.resume:  # killed between the end of the run and the copy
-        trained = Run(RunFolder(run_folder))
-    else:
+    done = (run_folder / "result.json").exists() and step.resume  # killed between the end of the run and the copy
+    if not workers.hand_out(done):
         settings = {"out": run_folder, "restart": not step.resume, "from_model": initial, "progress": listener}
-        trained = train(recipe_of(step), data=dataset, each_epoch=keep, **settings)  # type: ignore[arg-type]
-    replace(trained.model, preprocess=final_preprocess).save(path)
+        train(recipe, data=dataset, each_epoch=keep, workers=workers, **settings)  # type: ignore[arg-type]
+    if is_first:
+        replace(Run(RunFolder(run_folder)).model, preprocess=final_preprocess).save(path)
+    workers.barrier()
+
+
+def _silent(event: str, values: dict[str, Any]) -> None:
+    pass
 
 
 def save_initial(step: TrainStep, folder: Path) -> None:

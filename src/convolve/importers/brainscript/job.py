@@ -14,6 +14,7 @@ from convolve.errors import UnsupportedError, UsageError
 from convolve.importers.brainscript.config import Block, read_config
 from convolve.importers.brainscript.network import Network, input_names, needed_for, read_network
 from convolve.importers.brainscript.output import OutputFormat, read_format
+from convolve.importers.brainscript.parallel import Parallel, read_parallel
 from convolve.importers.brainscript.reader import Images, Reader, read_reader
 from convolve.importers.brainscript.sgd import Sgd, read_sgd
 from convolve.importers.brainscript.text import Text
@@ -29,8 +30,8 @@ _PASSED_OVER = (  # what changes no result here
 
 @dataclass(frozen=True)
 class TrainStep:
-    """`recipe` says everything but the network and the data. `validation` is the cvReader, if there is one. `resume`:
-    makeMode, which goes on and skips what is finished."""
+    """`recipe` says everything but the network, the data, and what several workers do: `parallel`. `validation` is the
+    cvReader, if there is one. `resume`: makeMode, which goes on and skips what is finished."""
 
     name: str
     network: Network
@@ -40,6 +41,7 @@ class TrainStep:
     validation: Reader | None
     model_path: Path
     resume: bool
+    parallel: Parallel
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class _Job:
         if sgd_block is None:
             raise block.here.error(f"{block.name} has no SGD block; say how it is trained")
         self.blocks.append(sgd_block)
-        self.parallel(sgd_block)
+        parallel = read_parallel(self.root, sgd_block)
         network, model_path = self.network(text), Path(self.model_path(block, "say where the model goes"))
         reader = self.reader(block, "reader", network)
         validation = self.reader(block, "cvReader", network) if block.block("cvReader", inherit=False) else None
@@ -152,7 +154,7 @@ class _Job:
             raise sgd_block.here.error(str(error)) from None
         return TrainStep(
             name=block.name, network=network, sgd=sgd, recipe=recipe, reader=reader, validation=validation,
-            model_path=model_path, resume=block.flag("makeMode", True),
+            model_path=model_path, resume=block.flag("makeMode", True), parallel=parallel,
         )  # fmt: skip
 
     def model_path(self, block: Block, way_out: str) -> str:
@@ -214,14 +216,6 @@ class _Job:
                 "write the network as BrainScriptNetworkBuilder, or give the trained model to `convolve show`"
             )
         return block.here.error(f"{block.name} has no BrainScriptNetworkBuilder; say which network is trained")
-
-    def parallel(self, sgd: Block) -> None:
-        """Several workers come from the launcher; with one, the block is not used."""
-        self.root.flag("parallelTrain")
-        settings = sgd.block("ParallelTrain", inherit=False)
-        for key in ("parallelizationMethod", "parallelizationStartEpoch", "distributedMBReading", "syncPerfStats"):
-            if settings is not None:
-                settings.find(key, inherit=False)
 
     def reader(self, block: Block, key: str, network: Network | None) -> Reader:
         reader = block.block(key)
