@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from caffe_files import Writer, caffemodel, message
 
+from convolve.formats.idx import write_idx
 from convolve.formats.image_map import write_image_map
 from convolve.prepare.mnist import prepare_mnist
 from convolve.run import train
@@ -69,6 +70,15 @@ def map_file(path: Path, classes: int = 10) -> None:
 def two_map_files(path: Path) -> None:
     for part in ("train", "test"):
         map_file(path / f"{part}_map.txt", 3)
+
+
+def letters(path: Path) -> None:
+    """Noise with 26 labels, in the four files of MNIST."""
+    path.mkdir()
+    for part, count in (("train", 78), ("t10k", 26)):
+        noise_NHW = np.random.default_rng(count).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        write_idx(path / f"{part}-images-idx3-ubyte", noise_NHW)
+        write_idx(path / f"{part}-labels-idx1-ubyte", (np.arange(count) % 26).astype(np.uint8))
 
 
 def cntk_mnist(path: Path) -> None:
@@ -135,7 +145,7 @@ def two_configurations(path: Path) -> None:
 # A name in a page -> how it is made.
 STAND_INS: dict[str, Callable[[Path], Any]] = {
     "digit.png": digit, "scans.zip": zipped, "cat.jpg": picture, "new.jpg": picture, "images/": pictures,
-    "my_photos/": class_folders, "val_map.txt": map_file, "leaves": two_map_files,
+    "my_photos/": class_folders, "val_map.txt": map_file, "leaves": two_map_files, "letters/": letters,
     "DIR": cntk_mnist, "data/MNIST": cntk_mnist,
     "ILSVRC2012": write_download, "old_classmappings.txt": old_class_mappings,
     "classes.txt": class_names, "synset_words.txt": class_names,

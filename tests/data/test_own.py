@@ -148,7 +148,7 @@ def test_the_size_is_the_images_own_if_they_have_a_small_one(
 ) -> None:
     for part in ("train", "test"):
         for number, size in enumerate(sizes):
-            write(tmp_path / part / "a" / f"{number}.png", number, size)
+            write(tmp_path / part / "ab"[number % 2] / f"{number}.png", number, size)
     assert open_own(tmp_path).sized((1, 32, 32)).shape_CHW == (1, *shape)
 
 
@@ -164,7 +164,7 @@ def test_the_fingerprint_tells_sets_apart_but_not_where_they_lie(tmp_path: Path)
     ("lines", "message"),
     [
         ("path,label\n0.png,0\n1.png,3\n", r"images\.csv: line 3: the label is 3; with 3 classes"),
-        ("path,label\n0.png,cat\n", "no class has two images"),
+        ("path,label\n0.png,cat\n0.png,dog\n", "no class has two images"),
     ],
 )
 def test_what_is_refused(lines: str, message: str, tmp_path: Path) -> None:
@@ -194,6 +194,9 @@ def test_what_is_no_own_set(tmp_path: Path, tiny_mnist: Path) -> None:
         assert find_parts(place) is None
     with pytest.raises(ConvolveError, match="holds no labelled images"):
         open_own(tmp_path / "empty")
+    write(tmp_path / "flat" / "1.png", 1)
+    with pytest.raises(ConvolveError, match=r"no CIFAR-10 in .*flat.*images of your own lie in a subfolder"):
+        open_data("cifar10", str(tmp_path / "flat"))
 
 
 def test_prepared_mnist_is_mnist_and_not_ones_own(tiny_mnist: Path, tmp_path: Path) -> None:
@@ -206,3 +209,24 @@ def test_prepared_mnist_is_mnist_and_not_ones_own(tiny_mnist: Path, tmp_path: Pa
     images_NHW = read_idx(tiny_mnist / "t10k-images-idx3-ubyte")
     for index in (0, 149):
         np.testing.assert_array_equal(own.test.picture(index, grey=True)[:, :, 0], images_NHW[index])
+
+
+def test_one_class_is_no_set(tmp_path: Path) -> None:
+    """As where the images of a table lie in a folder beside it, and the folder of both is given."""
+    for number in range(4):
+        write(tmp_path / "images" / f"{number}.png", number)
+    with pytest.raises(DataError, match=r"one class only \(images\).*a subfolder for each class"):
+        open_own(tmp_path)
+    (tmp_path / "labels.csv").write_text("path,label\nimages/0.png,cat\n")
+    with pytest.raises(DataError, match=r"give the table itself: .*labels\.csv"):
+        open_own(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(b"|labels 0 1 |features 5 7\n", "CTF text"), (b"7 |x 1\n", "CTF text"), (b"\0\0\x08\3\0", "IDX")],
+)
+def test_files_of_other_kinds_are_called_by_their_name(content: bytes, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "train").write_bytes(content)
+    with pytest.raises(DataError, match=f"train: byte 0: .*{kind}.*, no list of images"):
+        open_own(tmp_path / "train")

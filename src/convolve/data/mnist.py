@@ -82,7 +82,9 @@ def _obtain(missing: list[RemoteFile], folder: Path, progress: Progress | None) 
         except MissingDataError as error:
             reason = str(error)
     names = ", ".join(file.name for file in _IDX_FILES)
-    raise MissingDataError(f"{reason}; put {names} into {folder} (plain or .gz), or use --data sample")
+    raise MissingDataError(
+        f"{reason}; put {names} into {folder} (plain or .gz), or {CTF_TRAIN} and {CTF_TEST}, or use --data sample"
+    )
 
 
 def _table_from_idx(images_path: Path, labels_path: Path) -> Table:
@@ -98,5 +100,6 @@ def _table_from_idx(images_path: Path, labels_path: Path) -> Table:
         raise DataError(f"{counts}; they do not belong together: {_AGAIN}")
     if (wrong := np.flatnonzero(labels_N >= len(CLASS_NAMES))).size:
         place = f"byte {8 + wrong[0]}"  # behind a header of 8 bytes; of the unpacked data
-        raise FormatError(labels_path, place, f"expected a label in 0..9, got {labels_N[wrong[0]]}; {_AGAIN}")
+        what = f"expected a label in 0..9, got {labels_N[wrong[0]]}; {_AGAIN}"
+        raise FormatError(labels_path, place, f"{what}; sets with other classes: docs/old-formats.md")
     return Table(torch.from_numpy(images_NHW)[:, None], torch.from_numpy(labels_N.astype(np.int64)))

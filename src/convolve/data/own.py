@@ -108,6 +108,10 @@ def open_own(where: Path) -> OwnSet:
     first = _read(train_place, None)
     second = _read(test_place, first.class_names) if test_place else None
     names = first.class_names or _numbers(first, second)
+    if len(names) < 2:
+        tables = sorted(train_place.glob("*.csv")) if train_place.is_dir() else []
+        hint = f"the table itself: {tables[0]}" if tables else "a folder with a subfolder for each class, or a list"
+        raise DataError(f"{train_place} holds one class only ({names[0]}), where a classifier needs two; give {hint}")
     whole = on_disk(first.images, first.labels_N)
     train, test = (whole, on_disk(second.images, second.labels_N)) if second else _hold_out(whole)
     source = f"{where}, {_classes(names)}" + ("" if second else f"; {HELD_OUT:.0%} of each class held out for testing")
@@ -151,10 +155,21 @@ def _read(path: Path, wanted: Sequence[str] | None) -> _Part:
         return _Part(folders, folders.labels_N, folders.class_names)
     if path.suffix.lower() == ".csv":
         return _read_table(path, wanted)
+    _refuse_other_kinds(path)
     names = wanted or find_label_names(path)
     count = None if names is None else len(names)
     images = read_image_map(path, count) if lists_paths(path) else read_base64_map(path, count)
     return _Part(images, images.labels_N, None if names is None else tuple(names))
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """CTF text and IDX files are no lists of images, and alone they do not say what images they hold."""
+    with open_lines(path) as file:
+        head = file.read(64)
+    kind = "an IDX file" if head.startswith(b"\0\0\x08") else "CTF text"
+    if kind == "an IDX file" or head.lstrip(b"0123456789 \t").startswith(b"|"):
+        what = f"{kind}, no list of images; give the folder with all files of MNIST or CIFAR-10"
+        raise FormatError(path, "byte 0", f"{what}, or make a DataSet of your own in Python (docs/old-formats.md)")
 
 
 def _read_table(path: Path, wanted: Sequence[str] | None) -> _Part:

@@ -52,8 +52,14 @@ def open_data(name: str, where: str | None = None, progress: Progress | None = N
     """
     load, known = DATASETS[_known(name)], _OUTLINES[name]
     place = None if where in (None, SAMPLE) else Path(str(where)).expanduser()
-    if place is None or find_parts(place) is None:
+    if place is None:
         return load(where, progress)
+    if find_parts(place) is None:
+        try:
+            return load(where, progress)
+        except MissingDataError as error:
+            hint = "images of your own lie in a subfolder for each class, or are listed in a map file or a CSV table"
+            raise MissingDataError(f"{error}; {hint}") from None
     own = open_own(place)
     if _may_be(own, known):
         try:
