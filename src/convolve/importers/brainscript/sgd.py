@@ -84,34 +84,42 @@ def _by_epoch(values: Steps, sizes: tuple[int, ...]) -> list[tuple[float, int]]:
 
 
 def _optimizer(block: Block, sizes: tuple[int, ...]) -> OptimizerSpec:
-    """CNTK's trainer always has unit gain, and momentum per sample; 0.9 a minibatch where nothing is said."""
-    given = {key: block.numbers(key) for key in ("momentumPerMB", "momentumPerSample", "momentumAsTimeConstant")}
-    named = [key for key, values in given.items() if values]
-    if len(named) > 1:
-        raise block.here.error(f"{block.name}: give one of {' and '.join(named)}")
-    time_constants, per_sample = given["momentumAsTimeConstant"], given["momentumPerSample"]
-    momentum, reference = time_constants or per_sample or given["momentumPerMB"] or (0.9,), 1
-    if not time_constants and not per_sample:
-        reference = sizes[0]
-        if len({*sizes}) > 1 and min(momentum) >= 0:
-            momentum, reference = tuple(m ** (1 / size) for m, size in _by_epoch(momentum, sizes)), 1
+    """CNTK's trainer always has unit gain."""
     threshold = block.number("clippingThresholdPerSample", math.inf)
     variance = block.number("varianceTimeConstant", 720_000.0)
     if variance <= 0:
         raise (block.place("varianceTimeConstant") or block.here).error("varianceTimeConstant must be above 0")
+    momentum, unit, reference = _momentum(block, sizes)
     plain = "nesterov" if block.flag("useNAG") else "momentum_sgd"
     return OptimizerSpec(
         name=_LEARNERS.get(block.text("gradUpdateType").lower()) or plain,  # type: ignore[arg-type]
         momentum=momentum,
-        variance_momentum=math.exp(-1 / variance),
-        momentum_unit="time_constant_samples" if time_constants else "per_reference_batch",
+        momentum_unit=unit,  # type: ignore[arg-type]  # one of the two
         momentum_reference_batch_size=reference,
+        variance_momentum=math.exp(-1 / variance),
         l1=block.number("L1RegWeight", 0.0),
         l2=block.number("L2RegWeight", 0.0),
         penalize_batch_norm=not block.flag("disableRegInBatchNormalization"),
         clip_per_sample=0.0 if threshold == math.inf else threshold,
         clip_by="truncation" if block.flag("gradientClippingWithTruncation", True) else "norm",
     )
+
+
+def _momentum(block: Block, sizes: tuple[int, ...]) -> tuple[Steps, str, int]:
+    """Values, their unit and the batch that they are meant for. CNTK keeps momentum per sample; 0.9 a minibatch where
+    nothing is said."""
+    given = {key: block.numbers(key) for key in ("momentumPerMB", "momentumPerSample", "momentumAsTimeConstant")}
+    named = [key for key, values in given.items() if values]
+    if len(named) > 1:
+        raise block.here.error(f"{block.name}: give one of {' and '.join(named)}")
+    if given["momentumAsTimeConstant"]:
+        return given["momentumAsTimeConstant"], "time_constant_samples", 1
+    if given["momentumPerSample"]:
+        return given["momentumPerSample"], "per_reference_batch", 1
+    values = given["momentumPerMB"] or (0.9,)
+    if len({*sizes}) == 1 or min(values) < 0:  # a negative one is refused in the recipe's words
+        return values, "per_reference_batch", sizes[0]
+    return tuple(value ** (1 / size) for value, size in _by_epoch(values, sizes)), "per_reference_batch", 1
 
 
 # CNTK's names -> ours; "": the one with momentum.
