@@ -45,10 +45,9 @@ class TrainStep:
 
 
 @dataclass(frozen=True)
-class EvaluateStep:
-    """`nodes` are those whose mean is reported; empty: all evaluation nodes and criteria. `network` is that of the
-    block that trains the model, if there is one. `samples` 0 is the whole set; `lines_every` is after how many
-    minibatches a line is logged. `epochs` are those whose models a cv action compares: first, step, last."""
+class ModelStep:
+    """A trained model is asked for the values of `nodes`. `network` is that of the block that trains the model, if there
+    is one; `samples` 0 is all that the reader delivers."""
 
     name: str
     network: Network | None
@@ -57,21 +56,21 @@ class EvaluateStep:
     model_path: Path
     batch_size: int
     samples: int
+
+
+@dataclass(frozen=True)
+class EvaluateStep(ModelStep):
+    """The mean of each node is reported; no `nodes`: all evaluation nodes and criteria. `lines_every` is after how many
+    minibatches a line is logged. `epochs` are those whose models a cv action compares: first, step, last."""
+
     lines_every: int
     epochs: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
-class WriteStep:
-    """The values of `nodes` go to `<output_path>.<node>`; empty: those of the network's outputNodes."""
+class WriteStep(ModelStep):
+    """The values go to `<output_path>.<node>`; no `nodes`: those of the network's outputNodes."""
 
-    name: str
-    network: Network | None
-    reader: Reader
-    nodes: tuple[str, ...]
-    model_path: Path
-    batch_size: int
-    samples: int
     output_path: str
     format: OutputFormat
 
