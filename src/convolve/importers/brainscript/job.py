@@ -46,8 +46,8 @@ class TrainStep:
 
 @dataclass(frozen=True)
 class ModelStep:
-    """A trained model is asked for the values of `nodes`. `network` is that of the block that trains the model, if there
-    is one; `samples` 0 is all that the reader delivers."""
+    """A trained model is asked for the values of `nodes`. `network` is that of the block that trains the model, if
+    there is one; `samples` 0 is all that the reader delivers."""
 
     name: str
     network: Network | None
@@ -61,7 +61,7 @@ class ModelStep:
 @dataclass(frozen=True)
 class EvaluateStep(ModelStep):
     """The mean of each node is reported; no `nodes`: all evaluation nodes and criteria. `lines_every` is after how many
-    minibatches a line is logged. `epochs` are those whose models a cv action compares: first, step, last."""
+    minibatches a line is logged, 0: none. `epochs` are those whose models a cv action compares: first, step, last."""
 
     lines_every: int
     epochs: tuple[int, int, int] | None = None
@@ -235,7 +235,7 @@ class _Job:
         return EvaluateStep(
             block.name, network, self.reader(block, "reader", network), block.words("evalNodeNames"), Path(model_path),
             self.at_least_one(block, "minibatchSize", 40960), block.integer("epochSize", 0),
-            block.integer("numMBsToShowResult", 100),
+            block.integer("numMBsToShowResult", 100) if block.integer("traceLevel", 0) > 0 else 0,
         )  # fmt: skip
 
     def cross_validate(self, block: Block) -> EvaluateStep:
