@@ -52,5 +52,5 @@ def mean_image(samples: Samples) -> NDArray[np.float32]:
         numbers_N = numbers_N[:: max(1, len(samples) // _MEAN_IMAGES)]
     total_CHW: NDArray[np.float64] = np.zeros(1)  # whole numbers below 2^53: exact
     for images_NCHW, _ in samples.batches(numbers_N, 1000):
-        total_CHW = total_CHW + images_NCHW.sum(0).double().numpy()
+        total_CHW = total_CHW + images_NCHW.numpy().sum(0, dtype=np.uint32)  # torch's sum takes twenty times as long
     return (total_CHW / len(numbers_N)).astype(np.float32)

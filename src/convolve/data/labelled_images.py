@@ -71,15 +71,19 @@ class OnDisk:
 
     def encoded(self, index: int) -> bytes:
         """The bytes of one image."""
-        number = int(self.index_N[index])
-        if isinstance(self.images, Base64Map):
-            return self.images.read(number)
-        return self.reader.read(self.images.location(number))
+        return self._read(index)[1]
 
     def picture(self, index: int, *, grey: bool, least: Size | None = None) -> NDArray[np.uint8]:
+        name, content = self._read(index)
+        return decode_image(content, name, grey=grey, least=least)
+
+    def _read(self, index: int) -> tuple[str | Location, bytes]:
+        """What to call an image in a message, and its bytes."""
         number = int(self.index_N[index])
-        name = self.images.place(number) if isinstance(self.images, Base64Map) else self.images.location(number)
-        return decode_image(self.encoded(index), name, grey=grey, least=least)
+        if isinstance(self.images, Base64Map):
+            return self.images.place(number), self.images.read(number)
+        location = self.images.location(number)
+        return location, self.reader.read(location)
 
     def place(self, index: int) -> str:
         return self.images.place(int(self.index_N[index]))

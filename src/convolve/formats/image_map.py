@@ -10,6 +10,7 @@ import re
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,12 @@ class ImageMap:
         start = self.ends_N[index - 1] if index else 0
         text = os.fsdecode(self.names[start : self.ends_N[index]])
         if text.startswith((".../", "...\\")):
-            return parse_location(f"{self.file.parent}/{text[4:]}")
+            return parse_location(f"{self._folder}/{text[4:]}")
         return parse_location(text if self.base_folder is None else str(self.base_folder / text))
+
+    @cached_property
+    def _folder(self) -> str:
+        return str(self.file.parent)
 
     def place(self, index: int) -> str:
         """The file and line of image `index`, for messages."""

@@ -116,11 +116,12 @@ def fit_image(image_HWC: np.ndarray, want: Preprocess) -> tuple[np.ndarray, str]
 
 def fit_size(image_HWC: Image, want: Preprocess) -> Image:
     """The image in the wanted size, its channels as they are."""
+    whole = want.resize == "cover" or (want.side_ratio == 1 and want.height == want.width)
+    if whole and image_HWC.shape[:2] == (want.height, want.width):
+        return image_HWC
     if want.resize == "fill":
         return _fill(image_HWC, want)
-    if image_HWC.shape[:2] != (want.height, want.width):
-        return _cover(image_HWC, want.height, want.width)
-    return image_HWC
+    return _cover(image_HWC, want.height, want.width)
 
 
 def planes(image_HWC: Image, channels: int) -> Image:
