@@ -114,6 +114,8 @@ def test_steps_text_is_read_back() -> None:
     values = (0.0, 0.0, 1024.0)
     assert steps_text(values) == "0*2:1024"
     assert with_values(Recipe("a"), {"model.dropout": steps_text((0.0, 0.5))}).model.dropout == (0.0, 0.5)
+    per_sample = (0.9 ** (1 / 64), 0.1)  # more digits than a person would write
+    assert with_values(Recipe("a"), {"optimizer.momentum": steps_text(per_sample)}).optimizer.momentum == per_sample
 
 
 @pytest.mark.parametrize(

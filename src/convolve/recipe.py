@@ -357,4 +357,9 @@ def steps_text(values: Steps) -> str:
             parts[-1] = (value, parts[-1][1] + 1)
         else:
             parts.append((value, 1))
-    return ":".join(f"{value:g}*{count}" if count > 1 else f"{value:g}" for value, count in parts)
+    return ":".join(f"{_text(value)}*{count}" if count > 1 else _text(value) for value, count in parts)
+
+
+def _text(value: float) -> str:
+    """The shortest text that stands for the very number."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
