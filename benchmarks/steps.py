@@ -29,10 +29,10 @@ def our_step(recipe: Recipe, side: int, classes: int, without: type[nn.Module] |
     table = Table(torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8), torch.arange(size) % classes)
     with tempfile.TemporaryDirectory() as folder:
         dataset = DataSet(table, table, tuple(map(str, range(classes))), "noise")
-        loop = assemble(recipe, dataset, RunFolder(Path(folder)), None, lambda event, values: None).loop
-    images_NCHW, labels_N = next(loop.batches.epoch(0))
+        parts = assemble(recipe, dataset, RunFolder(Path(folder)), None, lambda event, values: None)
+    images_NCHW, labels_N = next(parts.feed.batches.epoch(0))
     step = step_size(recipe.optimizer, recipe.schedule, 0, size, size, size)
-    state = loop.state
+    loop, state = parts.loop, parts.loop.state
     for name, layer in list(state.module.named_children()):
         if without and isinstance(layer, without):
             setattr(state.module, name, nn.Identity())

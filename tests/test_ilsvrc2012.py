@@ -139,6 +139,7 @@ def test_real_images_in_the_real_layout(tmp_path: Path, convolve: Convolve) -> N
     said = json.loads(convolve("evaluate", folder, "--data", tmp_path / "prepared", "--views", 10, "--json").out)
     assert said["samples"] == 500
     assert {row["samples"] for row in said["classes"]} == {50}
+    assert said["errors_top5"] == round(500 * said["test_error_top5"]) == sum(k["errors_top5"] for k in said["classes"])
     assert said["test_error_top5"] <= 0.6  # chance is 0.5, after 32 updates
     assert said["classes"][0]["class"].startswith(f"{classes[0]} ")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -82,12 +83,18 @@ def test_evaluate_says_the_same(
     predicted_N, labels_N = last["probabilities_NK"].argmax(1), last["labels_N"]
     assert said["test_loss"] == pytest.approx(result["test_loss"], abs=1e-6)
     assert (said["test_error"], said["test_error_top5"]) == (result["test_error"], result["test_error_top5"])
+    wrong_top5_N = (last["probabilities_NK"].topk(5).indices != labels_N[:, None]).all(1)
+    assert said["errors_top5"] == int(wrong_top5_N.sum())
     for k, row in enumerate(said["classes"]):
+        taken_for = Counter(predicted_N[(labels_N == k) & (predicted_N != k)].tolist())
+        most = row.pop("most_taken_for")
+        assert (taken_for[int(most)] == max(taken_for.values())) if most else not taken_for
         assert row == {
             "class": str(k),
             "samples": int((labels_N == k).sum()),
             "errors": int(((labels_N == k) & (predicted_N != k)).sum()),
             "false_alarms": int(((labels_N != k) & (predicted_N == k)).sum()),
+            "errors_top5": int(wrong_top5_N[labels_N == k].sum()),
         }
 
 

@@ -15,6 +15,8 @@ from convolve.cli import asked as options
 from convolve.errors import DataError, MissingDataError, UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from convolve.data.pictures import Pictures
     from convolve.model import Model
     from convolve.training.evaluate import Evaluation
@@ -76,7 +78,8 @@ def evaluate(
         averaged = opened.evaluate(Watched(opened.fitted(pictures, views), f"evaluated in {views} views"), views)
         figures |= {
             "views": views, "views_errors": int(averaged.wrong_N.sum()), "views_error": averaged.error,
-            "views_error_top5": averaged.error_top5, "views_loss": averaged.loss,
+            "views_errors_top5": _count(averaged.wrong_top5_N), "views_error_top5": averaged.error_top5,
+            "views_loss": averaged.loss,
         }  # fmt: skip
     if opened.doubt:
         print(f"note: {opened.doubt}", file=sys.stderr)
@@ -107,7 +110,7 @@ def _find(opened: Model, data: str | None) -> tuple[Model, Pictures, str]:
     if isinstance(dataset, OwnSet) and data is not None:
         return _find_own(opened, place)
     if dataset.class_names != opened.class_names:
-        theirs, ours = ", ".join(dataset.class_names), ", ".join(opened.class_names)
+        theirs, ours = (", ".join(names[:10]) for names in (dataset.class_names, opened.class_names))
         raise DataError(f"{dataset.source} has the classes {theirs}; the model knows {ours}")
     fits_all = isinstance(dataset, OwnSet)  # its images are of any size
     return opened if fits_all else opened.for_images(dataset.shape_CHW), dataset.test, dataset.source
@@ -126,7 +129,7 @@ def _find_own(opened: Model, place: Path) -> tuple[Model, Pictures, str]:
 
 def _figures(evaluation: Evaluation, class_names: tuple[str, ...]) -> dict[str, Any]:
     labels_N, predicted_N = evaluation.labels_N, evaluation.probabilities_NK.argmax(1)
-    classes = []
+    wrong_top5_N, classes = evaluation.wrong_top5_N, []
     for k, name in enumerate(class_names):
         is_k, said_k = labels_N == k, predicted_N == k
         hits = int((is_k & said_k).sum())
@@ -136,13 +139,18 @@ def _figures(evaluation: Evaluation, class_names: tuple[str, ...]) -> dict[str, 
             "false_alarms": int(said_k.sum()) - hits,
             "most_taken_for": class_names[int(mistakes_K.argmax())] if mistakes_K.any() else None,
         }  # fmt: skip
-        if evaluation.wrong_top5_N is not None:
-            row["errors_top5"] = int(evaluation.wrong_top5_N[is_k].sum())
+        if wrong_top5_N is not None:
+            row["errors_top5"] = int(wrong_top5_N[is_k].sum())
         classes.append(row)
     return {
         "samples": len(labels_N), "errors": int(evaluation.wrong_N.sum()), "test_error": evaluation.error,
-        "test_error_top5": evaluation.error_top5, "test_loss": evaluation.loss, "classes": classes,
+        "errors_top5": _count(wrong_top5_N), "test_error_top5": evaluation.error_top5,
+        "test_loss": evaluation.loss, "classes": classes,
     }  # fmt: skip
+
+
+def _count(wrong_N: Tensor | None) -> int | None:
+    return None if wrong_N is None else int(wrong_N.sum())
 
 
 def _write_csv(path: Path, classes: list[dict[str, Any]]) -> None:
@@ -158,32 +166,30 @@ def _write_csv(path: Path, classes: list[dict[str, Any]]) -> None:
 
 
 def _table(figures: dict[str, Any], source: str) -> str:
-    top5 = "" if figures["test_error_top5"] is None else f", top-5 error {figures['test_error_top5']:.2%}"
+    width = min(40, max(16, *(len(row["class"]) + 1 for row in figures["classes"])))
     lines = [
         f"{figures['samples']:,} test images from {source}",
-        f"error {figures['test_error']:.2%} ({figures['errors']} images){top5}, loss {figures['test_loss']:.4f}",
-        *_averaged(figures),
+        _errors(figures, "", "test_"),
+        *([f"over {figures['views']} views: {_errors(figures, 'views_', 'views_')}"] if "views" in figures else []),
         *_published(figures),
         "",
-        f"{'class':<16}{'images':>8}{'errors':>8}{'error':>9}{'false alarms':>14}",
+        f"{'class':<{width}}{'images':>8}{'errors':>8}{'error':>9}{'false alarms':>14}",
     ]
     for row in figures["classes"]:
         if row["samples"] or row["false_alarms"]:  # of a thousand classes, many may not occur
             error = row["errors"] / row["samples"] if row["samples"] else 0.0
             counts = f"{row['samples']:>8}{row['errors']:>8}{error:>9.2%}{row['false_alarms']:>14}"
-            lines.append(f"{row['class'][:15]:<16}{counts}")
+            lines.append(f"{row['class'][: width - 1]:<{width}}{counts}")
     return "\n".join(lines)
 
 
-def _averaged(figures: dict[str, Any]) -> list[str]:
-    """The line with the errors over several views of each image."""
-    if "views" not in figures:
-        return []
-    top5 = "" if figures["views_error_top5"] is None else f", top-5 error {figures['views_error_top5']:.2%}"
-    return [
-        f"over {figures['views']} views: error {figures['views_error']:.2%} ({figures['views_errors']} images){top5}, "
-        f"loss {figures['views_loss']:.4f}"
-    ]
+def _errors(figures: dict[str, Any], counts: str, parts: str) -> str:
+    """Errors and loss in words; `counts` and `parts` is how the names of these figures begin."""
+    said = []
+    for name, which in (("error", ""), ("top-5 error", "_top5")):
+        if (error := figures[f"{parts}error{which}"]) is not None:
+            said.append(f"{name} {error:.2%} ({figures[f'{counts}errors{which}']} images)")
+    return ", ".join([*said, f"loss {figures[f'{parts}loss']:.4f}"])
 
 
 def _published(figures: dict[str, Any]) -> list[str]:
