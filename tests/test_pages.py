@@ -30,6 +30,13 @@ def test_the_list_of_pages_is_whole() -> None:
     assert {page.name for page in (ROOT / "docs").glob("*.md")} - listed == {"index.md"}
 
 
+def test_the_map_of_the_house_has_every_room() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rooms = [path for path in Path(convolve.__file__).parent.iterdir() if not path.name.startswith("_")]
+    names = [f"{room.name}/" if room.is_dir() else room.name for room in rooms if room.name != "py.typed"]
+    assert [name for name in names if f"`{name}`" not in text] == []
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `make docs` writes."""
