@@ -116,7 +116,9 @@ def as_found(reader: Reader, shape_CHW: Shape) -> Preprocess:
 
 
 def _fixed(spec: Crop | Scale) -> Transform:
-    return replace(spec, crop_type="center", hflip=False) if isinstance(spec, Crop) else spec
+    if isinstance(spec, Scale):
+        return spec
+    return replace(spec, crop_type="center", jitter_type="none", aspect_ratio=(1.0,), hflip=False)
 
 
 def _read(reader: Reader, shape_CHW: Shape) -> Table | OnDisk:

@@ -19,7 +19,9 @@ _PASSED_OVER = (
 )
 _TRUE = ("true", "t", "1", "auto")
 _TEXT = ("cntktextformatreader", "cntktextformatdeserializer")
-_IMAGES = {"imagereader": "map", "imagedeserializer": "map", "base64imagedeserializer": "base64"}
+_IMAGES: dict[str, Literal["map", "base64"]] = {
+    "imagereader": "map", "imagedeserializer": "map", "base64imagedeserializer": "base64",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def _source(block: Block, kind: str, key: str, refuse: Refuse) -> _Source:
         return _texts(block, refuse)
     if kind.lower() in _IMAGES:
         streams = block.block("input", inherit=False) or block
-        return _images(block, streams, "base64" if _IMAGES[kind.lower()] == "base64" else "map", refuse)
+        return _images(block, streams, _IMAGES[kind.lower()], refuse)
     refuse(block, key, f"the reader {kind.lower() or 'without a type'}")
     block.pass_over()
     return _Source()

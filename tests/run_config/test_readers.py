@@ -1,0 +1,90 @@
+"""What the readers of a configuration deliver: one pair of features and labels, from one file or two."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from convolve.data.labelled_images import OnDisk
+from convolve.data.table import Table
+from convolve.errors import DataError, UnsupportedError
+from convolve.formats.image_map import write_image_map
+from convolve.importers.brainscript.reader import Images, Reader, TextStream
+from convolve.run_config.readers import as_found, as_prepared
+from convolve.run_config.readers import test_pictures as read_pictures
+from convolve.transforms.image_spec import Crop, Scale
+
+LABELS = [2, 0, 1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three samples as text, with labels beside them and apart, and as pictures of 8x6 in a map and in base64."""
+    pixels = [" ".join(str(10 * i + j) for j in range(4)) for i in range(3)]
+    dense = [" ".join(str(int(k == label)) for k in range(3)) for label in LABELS]
+    lines = {
+        "both": [f"|y {y} |x {x}" for x, y in zip(pixels, dense, strict=True)],
+        "x": [f"|x {x}" for x in pixels],
+        "y": [f"|y {label}:1" for label in LABELS],
+        "ids": [f"{i} |y {label}:1" for i, label in enumerate(LABELS)],
+        "short": [f"|y {label}:1" for label in LABELS[:2]],
+    }
+    for name, texts in lines.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    encoded = []
+    for number in range(3):
+        image = np.full((6, 8, 3), 40 * number, np.uint8)
+        image[:, :2] = 255  # a stripe that a crop at the centre leaves out
+        cv2.imwrite(str(tmp_path / f"{number}.png"), image)
+        encoded.append(f"{LABELS[number]}\t{base64.b64encode((tmp_path / f'{number}.png').read_bytes()).decode()}")
+    write_image_map(tmp_path / "map.txt", [(str(tmp_path / f"{i}.png"), 7) for i in range(3)])
+    (tmp_path / "base64.txt").write_text("\n".join(encoded) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def text(folder: Path, features: str, labels: str, sparse: bool) -> Reader:
+    label_stream = TextStream("labels", str(folder / f"{labels}.txt"), "y", 3, sparse)
+    return Reader(TextStream("features", str(folder / f"{features}.txt"), "x", 4, False), label_stream, 3, True)
+
+
+def images(folder: Path, name: str, labels: str = "") -> Reader:
+    stream = TextStream("labels", str(folder / f"{labels}.txt"), "y", 3, True) if labels else None
+    transforms = (Crop("randomside", side_ratio=(0.5, 1.0), jitter_type="uniratio"), Scale(4, 4))
+    source = Images(str(folder / f"{name}.txt"), "base64" if name == "base64" else "map", transforms, "", False)
+    return Reader(source, stream, 3, True)
+
+
+@pytest.mark.parametrize(("features", "labels", "sparse"), [("both", "both", False), ("x", "y", True)])
+def test_text_of_one_file_or_two(folder: Path, features: str, labels: str, sparse: bool) -> None:
+    table = read_pictures(text(folder, features, labels, sparse), (1, 2, 2))
+    assert isinstance(table, Table)
+    assert table.labels_N.tolist() == LABELS
+    assert table.images_NCHW.flatten(1).tolist() == [[10 * i + j for j in range(4)] for i in range(3)]
+    assert len(read_pictures(text(folder, features, labels, sparse), (1, 2, 2), samples=2)) == 2
+
+
+@pytest.mark.parametrize(("name", "labels"), [("map", "y"), ("base64", "")])
+def test_pictures_come_as_their_transforms_make_them(folder: Path, name: str, labels: str) -> None:
+    """For a test the crop is at the centre, whatever the training does, and nothing is mirrored."""
+    reader = images(folder, name, labels)
+    found = read_pictures(reader, (3, 4, 4))
+    assert isinstance(found, OnDisk)
+    assert found.labels_N.tolist() == LABELS
+    for number in range(3):
+        picture = found.picture(number, grey=False)
+        assert picture.shape == (4, 4, 3) and (picture == 40 * number).all()
+    assert as_prepared(reader, (3, 4, 4)).resize == "cover"
+    assert (as_found(reader, (3, 4, 4)).resize, as_found(reader, (3, 4, 4)).side_ratio) == ("fill", 0.5)
+
+
+def test_files_that_do_not_go_together(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"short\.txt has 2 labels, .*map\.txt 3 images"):
+        read_pictures(images(folder, "map", "short"), (3, 4, 4))
+    with pytest.raises(DataError, match=r"short\.txt has 2 labels, .*x\.txt 3 images"):
+        read_pictures(text(folder, "x", "short", True), (1, 2, 2))
+    with pytest.raises(UnsupportedError, match="joined by sequence ids"):
+        read_pictures(text(folder, "x", "ids", True), (1, 2, 2))
