@@ -180,7 +180,11 @@ def test_settings_of_many_workers_that_are_refused(settings: dict[str, str], mes
         with_values(load_recipe("mnist"), {f"distributed.{name}": text for name, text in settings.items()})
 
 
-def test_averages_of_workers_that_are_apart_are_refused() -> None:
-    settings = {"distributed.method": "block_momentum", "distributed.block_samples": 64, "run.average_epochs": 1}
-    with pytest.raises(UsageError, match=r"run\.average_epochs is of one network"):
-        with_values(load_recipe("mnist"), settings)
+def test_workers_that_are_apart_have_no_average_and_do_not_go_back() -> None:
+    apart = {"distributed.method": "block_momentum", "distributed.block_samples": 64}
+    for setting, message in (
+        ("run.average_epochs", r"run\.average_epochs is of"),
+        ("adjust.every_epochs", "goes_back is of"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            with_values(load_recipe("mnist"), apart | {setting: 1})

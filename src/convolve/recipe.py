@@ -295,6 +295,8 @@ class Recipe:
             )
         if self.distributed.block_samples and self.run.average_epochs:
             raise UsageError("run.average_epochs is of one network; leave it out with distributed.block_samples")
+        if self.distributed.block_samples and self.adjust.every_epochs and self.adjust.goes_back:
+            raise UsageError("adjust.goes_back is of one network; set it to false with distributed.block_samples")
         if self.adjust.every_epochs and (self.schedule.kind != "steps" or self.schedule.period_samples):
             raise UsageError("adjust.every_epochs needs schedule.kind=steps and schedule.period_samples=0")
         if self.data.hard_fraction < 1 and (self.run.epoch_samples or self.run.global_batch_sizes):
