@@ -131,6 +131,16 @@ def test_epochs_of_a_part_of_the_data(convolve: Convolve, config: list[str]) -> 
     assert "totalSamplesSeen = 192;" in outcome.err
 
 
+def test_an_example_on_other_data(convolve: Convolve, tiny_mnist: Path, tmp_path: Path) -> None:
+    """Its epochs are as long as that data; its own files may be passed over several times in an epoch."""
+    settings = [f"outputDir={tmp_path}", "deviceId=-1", "TrainNetwork=[SGD=[maxEpochs=1]]"]
+    outcome = convolve("run", EXAMPLES / "ConvNet_MNIST.cntk", "--data", tiny_mnist, *settings, "--json")
+    assert outcome.code == 0, outcome.err
+    assert "epochSize=60,000 is taken as one pass over the 600 samples" in outcome.err
+    assert "totalSamplesSeen = 600;" in outcome.err
+    assert json.loads(outcome.out)["tests"][0]["samples"] == 150
+
+
 def test_a_rate_that_adjusts_itself(convolve: Convolve, config: list[str], tmp_path: Path) -> None:
     """A rate that is far too high makes epochs worse: they are undone with a lower one until the limit is reached."""
     adjust = (

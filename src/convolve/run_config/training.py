@@ -55,8 +55,8 @@ def train_step(
     dataset = training_data(step, test, shape_CHW, data)
     if from_model is None and isinstance(dataset.train, Table):
         graph = with_statistics(graph, step.network, dataset.train)
-    samples = step.sgd.epoch_samples or len(dataset.train)
-    recipe = recipe_of(step)
+    recipe = _recipe(step, len(dataset.train), data, listener)
+    samples = recipe.run.epoch_samples or len(dataset.train)
     if workers.size > 1:
         recipe = replace(recipe, distributed=step.parallel.for_workers(workers.size, samples))
     listener("config", {"step": step, "samples": samples, "held_out_samples": len(dataset.test)})
@@ -76,6 +76,16 @@ def train_step(
     if is_first:
         replace(Run(RunFolder(run_folder)).model, preprocess=final_preprocess).save(path)
     workers.barrier()
+
+
+def _recipe(step: TrainStep, train_samples: int, data: str | None, listener: Listener) -> Recipe:
+    """The recipe for the data at hand: epochs that are meant for more than `data` has become passes over it."""
+    recipe, wanted = recipe_of(step), step.sgd.epoch_samples
+    if data is None or wanted <= train_samples:
+        return recipe
+    message = f"epochSize={wanted:,} is taken as one pass over the {train_samples:,} samples of {data}"
+    listener("note", {"message": message})
+    return replace(recipe, run=replace(recipe.run, epoch_samples=0))
 
 
 def _silent(event: str, values: dict[str, Any]) -> None:
