@@ -125,6 +125,7 @@ def test_evaluation_is_on_the_part_held_out(run: Path, photos: Path, convolve: C
     assert said["test_error"] == result["test_error"]
     assert said["test_loss"] == pytest.approx(result["test_loss"], rel=1e-5)
     assert "held out" in convolve("evaluate", run, "--data", photos).out
+    assert_refused(convolve("evaluate", run), 2, "other images than cifar10's, of blue, green, rød; say with --data")
     other = shutil.copytree(photos, tmp_path / "other")
     (other / "blue" / "0.jpg").unlink()
     assert json.loads(convolve("evaluate", run, "--data", other, "--json").out)["samples"] == 119

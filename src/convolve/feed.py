@@ -159,7 +159,7 @@ def enters_as_found(spec: DataSpec, own: Size | None, want: Preprocess) -> bool:
         f"data.train_transforms turn images of {_words(own or goal)} into {came}, the network takes {_words(goal)}; "
         'for shifts by 4 pixels set data.train_transforms=[{"kind": "pad", "pixels": 4}, {"kind": "crop", '
         f'"crop_type": "randomside", "crop_width": {goal[1]}, "crop_height": {goal[0]}}}]; for others end with '
-        f'{{"kind": "scale", "width": {goal[1]}, "height": {goal[0]}}}'
+        f'{{"kind": "scale", "width": {goal[1]}, "height": {goal[0]}}}, or set data.image_size to what comes out'
     )
 
 

@@ -94,7 +94,7 @@ def _find(opened: Model, data: str | None) -> tuple[Model, Pictures, str]:
     """(the model, made ready for the images; the images; where they come from)."""
     from convolve.data.locate import SAMPLE
     from convolve.data.own import OwnSet, find_parts
-    from convolve.data.sources import fitting, open_data
+    from convolve.data.sources import fitting, open_data, outline
 
     place = Path(data or "").expanduser()
     parts = find_parts(place) if data not in (None, SAMPLE) else None
@@ -106,6 +106,9 @@ def _find(opened: Model, data: str | None) -> tuple[Model, Pictures, str]:
     name = opened.data_name or fitting(opened.preprocess.shape_CHW, len(opened.class_names))
     if name is None or (data is None and not opened.data_name):
         raise UsageError("say with --data on what: a map file (path TAB class number) or a folder of class folders")
+    if data is None and not _may_know(opened, outline(name).class_names):
+        known = ", ".join(opened.class_names[:10])
+        raise UsageError(f"the model was trained on other images than {name}'s, of {known}; say with --data on which")
     dataset = open_data(name, data)
     if isinstance(dataset, OwnSet) and data is not None:
         return _find_own(opened, place)
@@ -114,6 +117,11 @@ def _find(opened: Model, data: str | None) -> tuple[Model, Pictures, str]:
         raise DataError(f"{dataset.source} has the classes {theirs}; the model knows {ours}")
     fits_all = isinstance(dataset, OwnSet)  # its images are of any size
     return opened if fits_all else opened.for_images(dataset.shape_CHW), dataset.test, dataset.source
+
+
+def _may_know(opened: Model, class_names: tuple[str, ...]) -> bool:
+    """Whether the classes of the model can be those of a data set, which perhaps is not known by more than numbers."""
+    return class_names in (opened.class_names, tuple(map(str, range(len(class_names)))))
 
 
 def _find_own(opened: Model, place: Path) -> tuple[Model, Pictures, str]:
