@@ -53,4 +53,4 @@ def mean_image(samples: Samples) -> NDArray[np.float32]:
     total_CHW: NDArray[np.float64] = np.zeros(1)  # whole numbers below 2^53: exact
     for images_NCHW, _ in samples.batches(numbers_N, 1000):
         total_CHW = total_CHW + images_NCHW.numpy().sum(0, dtype=np.uint32)  # torch's sum takes twenty times as long
-    return (total_CHW / len(numbers_N)).astype(np.float32)
+    return np.ascontiguousarray(total_CHW / len(numbers_N), np.float32)  # sums keep the layout of streamed images
