@@ -82,6 +82,9 @@ def test_old_numbers_of_other_classes_are_refused(source: Path, tmp_path: Path) 
     (tmp_path / "old.txt").write_text(f"0\t{IDS[1]}\n1\tn99999999\n")
     with pytest.raises(DataError, match=r"old\.txt does not number 2 of the classes \(n01440764, n01484850\)"):
         prepare(source, tmp_path / "out", tmp_path / "old.txt")
+    (tmp_path / "old.txt").write_text("".join(f"{k}\t{name}\n" for k, name in enumerate([*IDS, IDS[1]])))
+    with pytest.raises(DataError, match=r"old\.txt gives n01443537 two numbers"):
+        prepare(source, tmp_path / "out", tmp_path / "old.txt")
     assert not (tmp_path / "out").exists()
 
 

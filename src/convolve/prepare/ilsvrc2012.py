@@ -23,7 +23,7 @@ from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.annotation import read_object_names
 from convolve.formats.image_map import write_image_map
 from convolve.formats.labels import read_labels
-from convolve.prepare.output import Output, claimed
+from convolve.prepare.output import Output, claimed, data_argument
 
 TRAIN_MAP, VAL_MAP, CLASS_MAPPINGS, LEFT_OUT = "train_map.txt", "val_map.txt", "classmappings.txt", "left_out.txt"
 SYNSETS = "LOC_synset_mapping.txt"  # as the download has it: WordNet ID, space, the words of the synset
@@ -102,7 +102,7 @@ def write_maps(places: Places, out: Path, order_from: Path | None = None) -> Ite
 
 
 def _places(source: Path | None) -> Places:
-    root = locate("ilsvrc2012", None if source is None else str(source))
+    root = locate("ilsvrc2012", data_argument(source))
     data, annotations = _LAYOUT
     for folder in (root / name for name in _FOLDERS):
         if (folder / data / "train").is_dir():
@@ -157,6 +157,9 @@ def _numbered(folders: list[ClassFolder], order_from: Path | None, left_out: Lef
     if order_from is None:
         return found
     known = [name.partition(" ")[0] for name in read_labels(order_from)]
+    twice = [name for name in dict.fromkeys(known) if known.count(name) > 1]
+    if twice:
+        raise DataError(f"{order_from} gives {twice[0]} two numbers; leave one")
     unknown = [name for name in found if name not in known]
     if unknown:
         named = ", ".join(unknown[:_MOST_NAMED])
