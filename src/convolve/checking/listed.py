@@ -153,4 +153,9 @@ def _add_unlisted(findings: Findings, place: object, names: list[str]) -> None:
         rest = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
         what = f"{len(names):,} images have no label: {', '.join(names[:_NAMED])}{rest}"
         mend = "list them, or move them elsewhere; if the test part lists them, name it with --test"
-        findings.add("unlabelled", str(place), what, mend)
+        findings.add("unlabelled", _shown(Path(str(place))), what, mend)
+
+
+def _shown(path: Path) -> str:
+    """Below the working folder, from there."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

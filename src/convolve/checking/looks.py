@@ -109,4 +109,4 @@ def _add(findings: Findings, part: Part, index: int, error: DataError) -> None:
         what = f"{part.image(index)} is not there" if part.image(index) in text else what
         findings.add("missing image", place, what, "put the file there, or correct or remove the line")
     else:
-        findings.add("damaged image", place, what, "get the file again, or leave it out")
+        findings.add("damaged image", place, what, "replace the file, or leave it out")

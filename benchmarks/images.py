@@ -1,0 +1,187 @@
+"""Images per second from a map file of JPEG files to augmented batches, beside the loaders that people use.
+
+    python benchmarks/images.py --data DIR [--rounds 3] [--case 32px|64px|photos]
+
+DIR holds cifar-10-jpeg.tar (32x32 pixels), ilsvrc2012-tiny.tar (64x64) and imagenet-sample.tar (200 photographs as they
+are): any JPEG files in archives of these names do. 32 and 64 pixels: pad by 4, cut at random, mirror half of the
+images, subtract a mean, scale; photographs: cut a random square of 7/8 of the shorter side, scale to 227x227, mirror,
+subtract, scale. All sides do the same work and end in float32 batches in memory; the files are in the disk's cache.
+
+Ours is what `convolve train` does: small images are decoded once ("first pass", opening the set included) and are then
+in memory ("later passes"); photographs are decoded in every pass. The peers are Pillow in PyTorch's DataLoader, with
+torchvision's steps written out and each number of workers, and, where they are installed, DALI's CPU pipeline and
+tf.data, both of which decode only the part of a photograph that is cut out. Each side runs in a process of its own, the
+sides in turn, round after round. Results go to benchmarks/results/images.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import image_peers
+from convolve.atomic import write_json
+from convolve.data.own import open_own
+from convolve.environment import usable_cores
+from convolve.feed import open_feed
+from convolve.formats.image_map import read_image_map
+from convolve.run import resolve
+from image_peers import Case
+from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
+
+SECONDS, WARM_UP_BATCHES = 2.0, 4
+TEST_IMAGES = 8  # a set has a test part; this one is not measured
+RESULTS = Path(__file__).parent / "results" / "images.json"
+
+CASES = {
+    "32px": Case("cifar-10-jpeg.tar", images=8000, side=32, pad=4, batch_size=128),
+    "64px": Case("ilsvrc2012-tiny.tar", images=8000, side=64, pad=4, batch_size=128),
+    "photos": Case("imagenet-sample.tar", images=1000, side=227, pad=0, batch_size=32),
+}
+WORKERS = (1, 2, 3)
+# name -> the package that it needs
+PEERS = {
+    **{f"Pillow + DataLoader, {workers} workers": "PIL" for workers in WORKERS},
+    "DALI": "nvidia.dali",
+    "tf.data": "tensorflow",
+}
+
+
+def sides(case: str) -> list[str]:
+    """Ours, and the peers that are installed."""
+    ours = ["ours"] if case == "photos" else ["ours, first pass", "ours, later passes"]
+    return ours + [name for name, package in PEERS.items() if _is_installed(package)]
+
+
+def _is_installed(package: str) -> bool:
+    return find_spec(package.partition(".")[0]) is not None
+
+
+def lay_out(archive: Path, case: Case, folder: Path) -> None:
+    """Unpack images until there are enough, and list them, each as often as it takes."""
+    names: list[str] = []
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.isreg() and member.name.lower().endswith((".jpg", ".jpeg")) and len(names) < case.images:
+                content = tar.extractfile(member)
+                assert content is not None  # it is a regular file
+                names.append(f"{len(names)}.jpg")
+                (folder / names[-1]).write_bytes(content.read())
+    listed = (names * -(-case.images // len(names)))[: case.images]
+    (folder / "train_map.txt").write_text("".join(f".../{name}\t{n % 10}\n" for n, name in enumerate(listed)))
+    (folder / "test_map.txt").write_text("".join(f".../{name}\t0\n" for name in listed[:TEST_IMAGES]))
+
+
+def our_batches(case: Case, folder: Path) -> Iterator[int]:
+    """What the loop of a training sees, pass after pass; yields the number of images of each batch."""
+    transforms: list[dict[str, Any]]
+    if case.pad:
+        transforms = [
+            {"kind": "pad", "pixels": case.pad, "value": 128},
+            {"kind": "crop", "crop_type": "randomside", "crop_width": case.side, "crop_height": case.side},
+        ]
+    else:
+        transforms = [
+            {"kind": "crop", "crop_type": "randomside", "side_ratio": image_peers.SIDE_RATIO},
+            {"kind": "scale", "width": case.side, "height": case.side},
+        ]
+    recipe = resolve(
+        "cifar10-aug",
+        {
+            "data.train_transforms": json.dumps(transforms), "data.image_size": case.side,
+            "data.mean_image": "", "data.mean": image_peers.MEAN, "data.scale": 1 / image_peers.DEVIATION,
+            "data.order": "shuffled", "run.global_batch_size": case.batch_size,
+        },
+    )  # fmt: skip
+    own = open_own(folder).sized((3, case.side, case.side))
+    batches = open_feed(recipe, own, usable_cores()).batches
+    epoch = 0
+    while True:
+        for _, labels_N in batches.epoch(epoch):
+            yield len(labels_N)
+        epoch += 1
+
+
+def measure(side: str, case: Case, folder: Path) -> float:
+    """Images per second of one side, in this process."""
+    torch.set_num_threads(usable_cores())
+    start = time.perf_counter()
+    batches = our_batches(case, folder) if side.startswith("ours") else peer_batches(side, case, folder)
+    if side == "ours, first pass":
+        return _rate(batches, start, case.images)
+    skipped = case.images if side == "ours, later passes" else WARM_UP_BATCHES * case.batch_size
+    _rate(batches, start, skipped)
+    start = time.perf_counter()
+    return _rate(batches, start, 0)
+
+
+def peer_batches(side: str, case: Case, folder: Path) -> Iterator[int]:
+    images = read_image_map(folder / "train_map.txt")
+    files = [images.location(index).file for index in range(len(images))]
+    labels = images.labels_N.tolist()
+    if side == "DALI":
+        return image_peers.dali(files, labels, case)
+    if side == "tf.data":
+        return image_peers.tf_data(files, labels, case)
+    return image_peers.pillow(files, labels, case, workers=int(side.split()[-2]))
+
+
+def _rate(batches: Iterator[int], start: float, least_images: int) -> float:
+    """Images per second since `start`, at the end of so many images; 0: of `SECONDS`."""
+    images = 0
+    while images < least_images or (not least_images and time.perf_counter() - start < SECONDS):
+        images += next(batches)
+    return images / (time.perf_counter() - start)
+
+
+def compared(case: str, rates: Rates) -> dict[str, Any]:
+    """What is claimed: each a median of ratios within a round, Pillow at its best number of workers."""
+    pillow = {name: value for name, value in medians(rates).items() if name.startswith("Pillow")}
+    best = max(pillow, key=pillow.__getitem__)
+    others = [name for name in rates if not name.startswith(("ours", "Pillow"))]
+    return {
+        "best_pillow": best,
+        **{
+            f"{side} / {other}": ratio(rates, side, other)
+            for side in rates if side.startswith("ours") for other in [best, *others]
+        },
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="the folder with the archives")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--case", choices=CASES, action="append", help="one of them only; repeatable")
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    cases: list[str] = arguments.case or list(CASES)
+    if arguments.side:
+        print(measure(arguments.side, CASES[cases[0]], arguments.folder))
+        return
+    result: dict[str, Any] = {"conditions": conditions(arguments.rounds, 0) | {"seconds_a_side": SECONDS}}
+    for name in cases:
+        with tempfile.TemporaryDirectory() as place:
+            lay_out(arguments.data / CASES[name].archive, CASES[name], Path(place))
+            rates = in_turn(
+                sides(name),
+                arguments.rounds,
+                lambda side, n=name, p=place: measure_apart(__file__, "--case", n, "--side", side, "--folder", p),
+            )
+        result[name] = {"medians": medians(rates), "ratios": compared(name, rates), "all_rounds": rates}
+    write_json(RESULTS, result)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
