@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -37,7 +38,7 @@ def bring(text: str) -> None:
 
 def picture(path: Path, shape_HWC: tuple[int, int, int] = (40, 48, 3)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    noise_HWC = np.random.default_rng(len(path.name)).integers(0, 256, shape_HWC, dtype=np.uint8)
+    noise_HWC = np.random.default_rng(crc32(str(path).encode())).integers(0, 256, shape_HWC, dtype=np.uint8)
     assert cv2.imwrite(str(path), noise_HWC)
 
 
