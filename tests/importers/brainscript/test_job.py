@@ -262,6 +262,7 @@ NDL = "\nNDLNetworkBuilder = { networkDescription = a.ndl }"
     ("blocks", "kind", "words"),
     [
         ((NETWORK, READER), FormatError, "Train has no SGD block"),
+        ((NETWORK, "\nSGD = ", READER), FormatError, "a block in {...} or [...] is expected, nothing is there"),
         ((NETWORK, SGD), FormatError, "Train has no reader"),
         ((SGD, READER), FormatError, "Train has no BrainScriptNetworkBuilder"),
         ((NDL, SGD, READER), UnsupportedError, "the language before BrainScript; write the network as Brain"),

@@ -277,6 +277,8 @@ def _groups(value: Text) -> list[Text]:
         end = _closed(value, begin)
         groups.append(value.cut(begin + 1, end - 1))
         begin = end
+    if not groups:
+        raise value.error(0, "a block in {...} or [...] is expected, nothing is there")
     return groups
 
 
