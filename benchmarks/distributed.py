@@ -5,7 +5,7 @@
 Each side trains CNTK's recipe on noise and tells its rate in the second of two epochs, data included and evaluation
 left out. Workers and strangers are bound to a core each, as Open MPI binds them; strangers begin together, and their
 rates are added. Then what the workers send: an all-reduce of the gradients of ConvNet_MNIST (0.4 MB), ConvNet_CIFAR10
-(4.8 MB) and AlexNet (248 MB), in GB/s of gradient, beside a copy in memory, in GB/s read and written. Every side runs
+(4.8 MB) and AlexNet (248 MB), in MB/s of gradient, beside a copy in memory, in MB/s read and written. Every side runs
 in processes of its own, the sides in turn, round after round. Results go to benchmarks/results/distributed.json.
 """
 
@@ -70,12 +70,14 @@ def measure_here(side: str, steps: int) -> float:
     os.sched_setaffinity(0, {cores[place.rank % len(cores)]})
     torch.set_num_threads(1)
     workers = join(place, os.environ)
-    if side.startswith("all-reduce"):
-        rate = _all_reduce_rate(workers, float(side.split()[1]))
-        return rate if workers.rank == 0 else 0.0
     workers.barrier()
     recipe, _, how = side.partition(", ")
-    return _training_rate(recipe, workers if how == "two workers" else ALONE, 1, steps)
+    if how:
+        rate = _training_rate(recipe, workers if how == "two workers" else ALONE, 1, steps)
+    else:
+        rate = _all_reduce_rate(workers, float(side.split()[1])) / workers.size  # both tell of the same
+    workers.leave()
+    return rate
 
 
 def _training_rate(name: str, workers: Workers, threads: int, steps: int) -> float:
@@ -96,14 +98,14 @@ def _training_rate(name: str, workers: Workers, threads: int, steps: int) -> flo
 
 
 def _all_reduce_rate(workers: Workers, megabytes: float) -> float:
-    """GB/s of gradient: its bytes by the time after which all workers have the sum."""
+    """MB/s of gradient: its bytes by the time after which all workers have the sum."""
     gradient, repeats = torch.ones(round(megabytes * 1e6 / 4)), REPEATS[megabytes]
     for _ in range(2):
         workers.sum(gradient)
     start = time.perf_counter()
     for _ in range(repeats):
         workers.sum(gradient)
-    return repeats * megabytes / 1e3 / (time.perf_counter() - start)
+    return repeats * megabytes / (time.perf_counter() - start)
 
 
 def _copy_rate() -> float:
@@ -112,7 +114,7 @@ def _copy_rate() -> float:
     start = time.perf_counter()
     for _ in range(REPEATS[MEGABYTES[-1]]):
         target.copy_(source)
-    return REPEATS[MEGABYTES[-1]] * 2 * MEGABYTES[-1] / 1e3 / (time.perf_counter() - start)
+    return REPEATS[MEGABYTES[-1]] * 2 * MEGABYTES[-1] / (time.perf_counter() - start)
 
 
 def compared(rates: Rates) -> dict[str, Any]:
@@ -123,7 +125,7 @@ def compared(rates: Rates) -> dict[str, Any]:
         parameters = sum(p.numel() for p in build_model(recipe.model, shape, 10).parameters())
         size = min(MEGABYTES, key=lambda megabytes: abs(megabytes * 1e6 - 4 * parameters))
         step_seconds = recipe.run.global_batch_size / middle[f"{name}, two workers"]
-        parts[name] = 4 * parameters / 1e9 / middle[f"all-reduce {size:g} MB"] / step_seconds
+        parts[name] = 4 * parameters / 1e6 / middle[f"all-reduce {size:g} MB"] / step_seconds
     return {
         "two_workers_to_one_process": {n: ratio(rates, f"{n}, two workers", f"{n}, one process") for n in SHAPES},
         "two_workers_to_two_strangers": {n: ratio(rates, f"{n}, two workers", f"{n}, two strangers") for n in SHAPES},
