@@ -56,12 +56,13 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
 
 
 def _initialize_layer(layer: nn.Module, generator: torch.Generator) -> None:
+    reset = getattr(layer, "reset_parameters", None)
     if isinstance(layer, nn.Conv2d | nn.Linear):
         nn.init.xavier_uniform_(layer.weight, generator=generator)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
-    elif hasattr(layer, "reset_parameters"):
-        layer.reset_parameters()
+    elif reset is not None:
+        reset()
     elif [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
         raise UsageError(
             f"the network has a {type(layer).__name__} whose numbers nobody sets; give it reset_parameters()"
