@@ -22,6 +22,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,10 @@ def compared(case: str, rates: Rates) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _measure_apart(case: str, folder: str, side: str) -> float:
+    return measure_apart(__file__, "--case", case, "--side", side, "--folder", folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="the folder with the archives")
@@ -173,11 +178,7 @@ def main() -> None:
     for name in cases:
         with tempfile.TemporaryDirectory() as place:
             lay_out(arguments.data / CASES[name].archive, CASES[name], Path(place))
-            rates = in_turn(
-                sides(name),
-                arguments.rounds,
-                lambda side, n=name, p=place: measure_apart(__file__, "--case", n, "--side", side, "--folder", p),
-            )
+            rates = in_turn(sides(name), arguments.rounds, partial(_measure_apart, name, place))
         result[name] = {"medians": medians(rates), "ratios": compared(name, rates), "all_rounds": rates}
     write_json(RESULTS, result)
     print(json.dumps(result, indent=2))

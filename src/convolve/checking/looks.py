@@ -74,7 +74,7 @@ def frequencies(thumbnails_NHW: NDArray[np.uint8], count: int) -> NDArray[np.flo
     rows_KX[0] /= np.sqrt(2)
     weights_KL = np.sqrt(1 + np.add.outer(np.arange(count), np.arange(count)))
     spectra_NKL = weights_KL * (rows_KX @ thumbnails_NHW.astype(np.float32) @ rows_KX.T)
-    vectors_NF = spectra_NKL.reshape(-1, count * count)[:, 1:].astype(np.float32)
+    vectors_NF: NDArray[np.float32] = spectra_NKL.reshape(-1, count * count)[:, 1:].astype(np.float32)
     lengths_N = np.linalg.norm(vectors_NF, axis=1)
     flat_N = thumbnails_NHW.std(axis=(1, 2)) < _FLAT
     lengths_N[flat_N] = np.inf

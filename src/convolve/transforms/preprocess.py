@@ -129,12 +129,14 @@ def planes(image_HWC: Image, channels: int) -> Image:
 
     In memory red, green and blue of a pixel stay together, as networks take them: batches keep that layout.
     """
-    if channels == 1:
-        grey_HW = image_HWC[:, :, 0] if image_HWC.shape[2] == 1 else cv2.cvtColor(image_HWC, cv2.COLOR_BGR2GRAY)
-        return np.ascontiguousarray(grey_HW)[None]
     is_grey = image_HWC.shape[2] == 1
-    ordered: Image = np.repeat(image_HWC, 3, axis=2) if is_grey else cv2.cvtColor(image_HWC, cv2.COLOR_BGR2RGB)
-    return ordered.transpose(2, 0, 1)
+    if channels == 1:
+        grey: Any = image_HWC if is_grey else cv2.cvtColor(image_HWC, cv2.COLOR_BGR2GRAY)
+        plane: Image = np.ascontiguousarray(grey.reshape(1, *image_HWC.shape[:2]))
+        return plane
+    rgb_HWC: Any = np.repeat(image_HWC, 3, axis=2) if is_grey else cv2.cvtColor(image_HWC, cv2.COLOR_BGR2RGB)
+    rgb_CHW: Image = rgb_HWC.transpose(2, 0, 1)
+    return rgb_CHW
 
 
 def _fill(image_HWC: Image, want: Preprocess) -> Image:
