@@ -118,6 +118,16 @@ def test_who_is_missing_or_too_many(place: Place, there: dict[int, int], message
         meeting._cards(store, place, patience_seconds=0.2)
 
 
+def test_met_and_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*arguments: object, **options: object) -> None:
+        raise RuntimeError("Gloo connectFullMesh failed")
+
+    monkeypatch.setattr("torch.distributed.init_process_group", refuses)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    with pytest.raises(ConvolveError, match=r"worker 0 of 2 .* connectFullMesh failed; GLOO_SOCKET_IFNAME says"):
+        Together(store, Place(0, 2), [meeting.Card(2, "host", [0])] * 2)
+
+
 def test_port_in_use() -> None:
     with socket.socket() as taken:
         taken.bind(("", 0))

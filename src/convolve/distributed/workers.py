@@ -34,7 +34,13 @@ class Together:
         self.threads = threads_of(self.local_rank, [cards[rank].cores for rank in here])
         has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
         backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
-        dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.size)
+        try:
+            dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.size)
+        except RuntimeError as error:
+            raise TrainingError(
+                f"worker {self.rank} of {self.size} has met the others and cannot reach them: {error}; "
+                "GLOO_SOCKET_IFNAME says which network interface leads there"
+            ) from error
 
     def share(self, count: int) -> Share:
         mine = part(count, self.rank, self.size)
