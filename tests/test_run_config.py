@@ -156,6 +156,23 @@ def test_a_rate_that_adjusts_itself(convolve: Convolve, config: list[str], tmp_p
     assert load(tmp_path / "out" / "net").trained["epochs"] < 9
 
 
+def test_two_networks_in_one_job(convolve: Convolve, config: list[str], tmp_path: Path) -> None:
+    """Each is evaluated on what its own test reads, be it the second one, and takes its images as that does."""
+    own = TEXT[: TEXT.index("    cvReader")] + TEXT[TEXT.index("}\nTest") :]
+    (tmp_path / "net.cntk").write_text(own, encoding="utf-8")
+    small = own.replace("Train =", "Train2 =").replace("Test =", "Test2 =").replace("(6:5:1)", "(6:2:1)")
+    small = small.replace("dim = 30", "dim = 12").replace("train.txt", "small.txt").replace("test.txt", "small.txt")
+    (tmp_path / "small.cntk").write_text(small, encoding="utf-8")
+    write_ctf(tmp_path / "small.txt", np.arange(30) % 3, np.full((30, 12), 7), 3)
+    names = {"": "net", "2": "small"}
+    paths = [f"{block}{i}=[modelPath={tmp_path}/{names[i]}]" for block in ("Train", "Test") for i in names]
+    epochs = [f"Train{i}=[SGD=[maxEpochs=1]]" for i in names]
+    files = f"{config[0]}+{tmp_path / 'small.cntk'}"
+    outcome = convolve("run", files, *config[1:], *paths, *epochs, "command=Train:Train2:Test:Test2", "--json")
+    assert outcome.code == 0, outcome.err
+    assert [test["samples"] for test in json.loads(outcome.out)["tests"]] == [25, 30]
+
+
 def test_cross_validation(convolve: Convolve, config: list[str], tmp_path: Path) -> None:
     """The models of some epochs beside each other; in place of the last one, the model at modelPath."""
     assert convolve("run", *config, "Train=[SGD=[maxEpochs=3]]", "command=Train").code == 0
@@ -176,6 +193,8 @@ def test_cross_validation(convolve: Convolve, config: list[str], tmp_path: Path)
         )
         == 3
     )
+    in_words = convolve("run", *config, *settings).out.splitlines()
+    assert [line.partition(": errs ")[0] for line in in_words] == [f"Test of {name}" for name in names]
     best = min((test["ce"], test["model"]) for test in tests)
     assert lines[-1] == f"Based on Err[2]: Best model = {best[1]} with min err {best[0]:.8g}"
 
@@ -199,6 +218,10 @@ def test_write(convolve: Convolve, config: list[str], tmp_path: Path) -> None:
     form = "Test=[outputNodeNames=z;epochSize=4;format=[type=category;sequenceEpilogue=;;sequenceSeparator=\\t]]"
     assert convolve("run", *config, "command=Test", write, form).code == 0
     assert (tmp_path / "o" / "values.z").read_text() == "\t".join(map(str, scores_NK.argmax(1)[:4]))
+    (tmp_path / "names.txt").write_text("cat\ndog\n", encoding="utf-8")
+    named = f"Test=[outputNodeNames=z;format=[type=category;labelMappingFile={tmp_path}/names.txt]]"
+    refused = convolve("run", *config, "command=Test", write, named)
+    assert refused.code == 3 and "names.txt names 2 of 3 classes" in refused.err
 
 
 def test_statistics_of_the_training_data(convolve: Convolve, config: list[str], tmp_path: Path) -> None:

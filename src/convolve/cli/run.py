@@ -71,5 +71,7 @@ def run(
         print(json.dumps({"tests": results}, indent=2))
         return
     for result in results:
-        figures = ", ".join(f"{name} {value:.6g}" for name, value in result.items() if name not in ("test", "samples"))
-        print(f"{result['test']}: {figures} on {result['samples']:,} samples")
+        of_model = f" of {result['model']}" if "model" in result else ""  # cv has a result for each model
+        named = {name: value for name, value in result.items() if name not in ("test", "model", "samples")}
+        figures = ", ".join(f"{name} {value:.6g}" for name, value in named.items())
+        print(f"{result['test']}{of_model}: {figures} on {result['samples']:,} samples")

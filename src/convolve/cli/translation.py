@@ -51,7 +51,8 @@ def write_translation(job: Job, path: Path) -> None:
         f"#   convolve train {path.name} --from {network.name} --data DIR",
     ]
     with replacing(path) as temporary:
-        temporary.write_text("\n".join([*head, *map(_commented, recipe_text(recipe_of(steps[0])).splitlines()), ""]))
+        lines = [*head, *map(_commented, recipe_text(recipe_of(steps[0])).splitlines()), ""]
+        temporary.write_text("\n".join(lines), encoding="utf-8")
     print(f"recipe   {path}\nnetwork  {network}")
 
 

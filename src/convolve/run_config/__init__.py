@@ -50,7 +50,9 @@ def run_job(
     results = []
     for number, step in enumerate(job.steps):
         if isinstance(step, TrainStep):
-            tests = [other for other in job.steps[number:] if isinstance(other, EvaluateStep)]
+            later = [other for other in job.steps[number:] if isinstance(other, EvaluateStep)]
+            # A job may train several networks, and test the model of one epoch, which has another path.
+            tests = [x for x in later if x.model_path == step.model_path or x.network is step.network]
             with naming_lost_workers():
                 train_step(step, tests[0].reader if tests else None, listener, data, from_model, workers)
         elif workers.rank:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from convolve.atomic import replacing
 from convolve.data.fitting import fitted
-from convolve.errors import MissingDataError, UnsupportedError, UsageError
+from convolve.errors import DataError, MissingDataError, UnsupportedError, UsageError
 from convolve.importers.brainscript.job import WriteStep
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.output import OutputFormat
@@ -83,6 +83,8 @@ def _write(file: TextIO, batches: Iterator[NDArray[np.float32]], form: OutputFor
     names = _labels(form)
     between = ""
     for values_ND in batches:
+        if names and len(names) < values_ND.shape[1]:
+            raise DataError(f"{form.label_file} names {len(names)} of {values_ND.shape[1]} classes; correct the file")
         for values_D in values_ND:
             if form.is_category:
                 best = int(values_D.argmax())

@@ -93,6 +93,12 @@ def test_what_is_not_there_is_refused(method: str, settings: str, message: str, 
     assert str(refused.value).startswith(str(tmp_path / "a.cntk"))
 
 
+@pytest.mark.parametrize("momentum", ["1", "-0.5"])
+def test_a_block_momentum_that_is_none(momentum: str, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"blockMomentumPerSync must be in \[0, 1\)"):
+        spec(tmp_path, "BlockMomentumSGD", f"BlockMomentumSGD = {{ blockMomentumPerSync = {momentum} }}")
+
+
 def test_a_configuration_for_one_worker(tmp_path: Path) -> None:
     for settings, head in (
         ("", "parallelTrain = true"),

@@ -111,9 +111,12 @@ def _with_block(parallel: Parallel, block: Block, refused: list[str]) -> Paralle
     key = "blockSize" if whole else of_each[0] if of_each else "blockSizePerWorker"
     if not block.flag("resetSGDMomentum", True, inherit=False):
         refused.append(_refused(block, "resetSGDMomentum", "false"))
+    momentum = _number_or_none(block, "blockMomentumPerSync")
+    if momentum is not None and not 0 <= momentum < 1:
+        raise (block.place("blockMomentumPerSync") or block.here).error("blockMomentumPerSync must be in [0, 1)")
     return replace(
         parallel, block_samples=block.integer(key, parallel.block_samples, inherit=False), of_each_worker=not whole,
-        block_momentum=_number_or_none(block, "blockMomentumPerSync"),
+        block_momentum=momentum,
         time_constant_samples=_number_or_none(block, "blockMomentumAsTimeConstant"),
         learning_rate=block.number("blockLearningRate", 1.0, inherit=False),
         nesterov=block.flag("useNesterovMomentum", True, inherit=False),
