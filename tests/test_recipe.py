@@ -180,6 +180,23 @@ def test_settings_of_many_workers_that_are_refused(settings: dict[str, str], mes
         with_values(load_recipe("mnist"), {f"distributed.{name}": text for name, text in settings.items()})
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"schedule.least_rate_per_sample": 1}, "least_rate_per_sample .*: nothing would be trained"),
+        (
+            {"schedule.least_rate_per_sample": 1e-9, "schedule.kind": "cosine", "schedule.warmup_fraction": 0.1},
+            "least_rate_per_sample .*: nothing would be trained",
+        ),
+        ({"adjust.every_epochs": 1, "adjust.lower_below": -0.1}, "goes_back needs a rate that falls"),
+        ({"adjust.every_epochs": 1, "adjust.lower_by": 1}, "goes_back needs a rate that falls"),
+    ],
+)
+def test_trainings_without_a_beginning_or_an_end_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        with_values(load_recipe("mnist"), settings)
+
+
 def test_workers_that_are_apart_have_no_average_and_do_not_go_back() -> None:
     apart = {"distributed.method": "block_momentum", "distributed.block_samples": 64}
     for setting, message in (

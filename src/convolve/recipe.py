@@ -186,6 +186,10 @@ class AdjustSpec:
         require(self.every_epochs >= 0, "adjust.every_epochs", "at least 0", self.every_epochs)
         for name in ("lower_by", "raise_by"):
             require(getattr(self, name) > 0, f"adjust.{name}", "above 0", getattr(self, name))
+        if self.every_epochs and self.goes_back and not (self.lower_below >= 0 and self.lower_by < 1):
+            raise UsageError(  # the same interval at the same rate would get worse again, for ever
+                "adjust.goes_back needs a rate that falls: set adjust.lower_below to 0 or more, adjust.lower_by below 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -299,8 +303,16 @@ class Recipe:
             raise UsageError("adjust.goes_back is of one network; set it to false with distributed.block_samples")
         if self.adjust.every_epochs and (self.schedule.kind != "steps" or self.schedule.period_samples):
             raise UsageError("adjust.every_epochs needs schedule.kind=steps and schedule.period_samples=0")
+        if self._first_rate_per_sample() < self.schedule.least_rate_per_sample:
+            raise UsageError("schedule.least_rate_per_sample is above the first rate: nothing would be trained")
         if self.data.hard_fraction < 1 and (self.run.epoch_samples or self.run.global_batch_sizes):
             raise UsageError("data.hard_fraction needs epochs of one pass and one run.global_batch_size; leave one out")
+
+    def _first_rate_per_sample(self) -> float:
+        schedule = self.schedule
+        rises_from_0 = schedule.kind != "steps" and schedule.warmup_fraction > 0
+        rate = 0.0 if rises_from_0 else schedule.learning_rates[0]
+        return rate / (schedule.reference_batch_size or self.run.batch_size(0))
 
 
 def to_mapping(value: Any) -> Any:
