@@ -174,6 +174,8 @@ def main() -> None:
     if arguments.side:
         print(measure(arguments.side, CASES[cases[0]], arguments.folder))
         return
+    if not arguments.data:
+        parser.error("--data DIR is missing: the folder with the archives")
     result: dict[str, Any] = {"conditions": conditions(arguments.rounds, 0) | {"seconds_a_side": SECONDS}}
     for name in cases:
         with tempfile.TemporaryDirectory() as place:

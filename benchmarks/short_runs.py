@@ -1,7 +1,7 @@
 """The short runs of CNTK's CI, on our BrainScript examples: do we land where CNTK landed?
 
     python benchmarks/short_runs.py --mnist data/MNIST --cifar10 data/CIFAR-10 [--seeds 10] [--only ConvNet_MNIST]
-                                    [--note "CIFAR-10 from JPEG files of quality 95"]
+                                    [--note "CIFAR-10 from JPEG files of quality 75"]
 
 CNTK's CI trained each example for three epochs of a few thousand samples (May 2017, GPU, one seed) and tested it. Here
 `convolve run` does the same for several seeds; a figure agrees if CNTK's is within three standard deviations of their

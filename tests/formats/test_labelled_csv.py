@@ -41,7 +41,7 @@ def test_cells_of_several_lines_and_archives(tmp_path: Path) -> None:
         (b"", r"t\.csv: line 1: the header must name the columns path and label"),
         (b"path,class\na.png,cat\n", r"line 1: the header must name"),
         (b"path,label,path\na,b,c\n", r"line 1: the header must name"),
-        (b"path,label\n", r"holds no image"),
+        (b"path,label\n", r"holds no image; each row below the header"),
         (b"path,label\na.png,cat\nb.png\n", r"line 3: 1 columns, the header has 2"),
         (b"path,label\na.png,cat\nb.png,dog,x\n", r"line 3: 3 columns, the header has 2"),
         (b"path,label\n,cat\n", r"line 2: the path is missing"),

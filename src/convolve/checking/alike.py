@@ -3,7 +3,7 @@
 Looking alike is decided in two steps. Hashing by location finds candidates: 16 of the lowest frequencies of a
 perceptual hash, each cut into cells of a quarter, are one number; images with the same number are neighbours once the
 numbers are sorted. Eight such tables, with other frequencies and other cells, miss next to nothing. Candidates are then
-decoded again and compared at 143 frequencies. For N images both take a time in proportion to N log N and 24 N bytes.
+decoded again and compared at 143 frequencies. For N images both take a time in proportion to N log N.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
@@ -103,7 +104,7 @@ def _map_part(path: Path, name: str, known: Sequence[str] | None, findings: Find
 def _refuse(path: Path, findings: Findings, mend: str) -> Refuse:
     def refuse(line: int, error: BadLine) -> None:
         blanks = isinstance(error, NoTab) and " " in str(error).partition(" in ")[2]
-        kind, way = ("blanks for tabs", _TABS.replace("FILE", str(path))) if blanks else ("bad line", mend)
+        kind, way = ("blanks for tabs", _TABS.replace("FILE", shlex.quote(str(path)))) if blanks else ("bad line", mend)
         findings.add(kind, f"{path}: line {line}", str(error), way)
 
     return refuse

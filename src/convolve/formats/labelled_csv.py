@@ -68,7 +68,7 @@ def read_labelled_csv(path: str | Path, refuse: Refuse | None = None) -> Labelle
                 raise FormatError(path, f"line {line}", str(error)) from None
             refuse(line, error)
     if not found:
-        raise FormatError(path, "", "holds no image, only a header")
+        raise FormatError(path, "", "holds no image; each row below the header is to name one")
     paths, labels, lines = zip(*found, strict=True)
     return LabelledCsv(Path(path), paths, labels, lines)
 
