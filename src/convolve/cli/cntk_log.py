@@ -81,6 +81,7 @@ class CntkLog:
         if self._step.validation is not None:
             figures = self._metrics(values["test_loss"], values["test_error"], self._held_out)
             self._write(f"Finished {name}: [Validate] {figures}")
+        self._epoch = 0  # a rate that adjusts itself may take the epoch back: its lines then begin anew
 
     def _part(self, values: dict[str, Any]) -> None:
         figures = [_metric(figure, values["samples"]) for figure in values["figures"]]
