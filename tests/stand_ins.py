@@ -155,5 +155,5 @@ STAND_INS: dict[str, Callable[[Path], Any]] = {
     "mean.binaryproto": caffe_mean,
     "my_lenet.model": own_model, "old.dnn": own_model,
     "runs/mnist": finished_run, "runs/cifar10-aug": finished_run,
-    "ConvNet_MNIST.cntk": example, "a.cntk": two_configurations,
+    "ConvNet_MNIST.cntk": example, "examples/BrainScript/ConvNet_MNIST.cntk": example, "a.cntk": two_configurations,
 }  # fmt: skip

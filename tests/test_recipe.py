@@ -69,6 +69,7 @@ def test_set(path: str, text: str, value: object) -> None:
         ("data.damaged_limit", "-1", r"data\.damaged_limit must be at least 0"),
         ("model.dropout", "", r"model\.dropout must be at least one value"),
         ("optimizer.momentum", "-1", r"optimizer\.momentum must be time constants"),
+        ("schedule.learning_rates", "0.1*0:0.01", r"schedule\.learning_rates must be a number of times of at least 1"),
         ("schedule.learning_rates", "0.1*x", r"schedule\.learning_rates must be a whole number, got 'x'"),
         ("data.train_transforms", "shift", r"data\.train_transforms must be a list"),
         ("run.early_stopping_epochs", "3", r"needs run\.keep=best"),

@@ -86,7 +86,9 @@ def _parse_steps(value: Any, path: str) -> Steps:
         steps: list[float] = []
         for part in value.split(":") if value else ():  # an empty text takes a list back: data.train_sizes=
             number, _, count = part.partition("*")
-            steps += [_parse_scalar(float, number, path)] * _parse_scalar(int, count or "1", path)
+            times = _parse_scalar(int, count or "1", path)
+            require(times >= 1, path, 'a number of times of at least 1 behind each "*"', value)
+            steps += [_parse_scalar(float, number, path)] * times
         return tuple(steps)
     require(isinstance(value, list | tuple), path, 'a number, a list, or a text such as "0.1*10:0.01"', value)
     return tuple(_parse_scalar(float, item, path) for item in value)

@@ -150,6 +150,14 @@ def test_the_mend_for_blanks_mends_them(folder: Path) -> None:
     assert found(folder) == []
 
 
+def test_a_name_that_is_no_text(folder: Path, convolve: Convolve) -> None:
+    with (folder / "train_map.txt").open("ab") as file:
+        file.write(b".../train/caf\xe9.jpg\t0\n")
+    outcome = convolve("check-data", folder)
+    assert (outcome.code, outcome.err) == (3, "") and r"caf\udce9.jpg" in outcome.out
+    assert json.loads(convolve("check-data", folder, "--json").out)["counts"] == {"missing image": 1}
+
+
 @pytest.mark.parametrize(
     ("labels", "kinds"), [("0 1 3", 1), ("1 2", 1), ("0 1 2", 0), ("0 7000000", 1)]
 )  # of three pictures

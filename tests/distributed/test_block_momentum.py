@@ -150,6 +150,21 @@ def test_going_on_from_a_checkpoint() -> None:
         np.testing.assert_array_equal(resumed, whole)
 
 
+def _statistics(workers: Workers) -> Any:
+    before, after = _Point(), _Point()
+    for point in (before, after):
+        point.register_buffer("mean", torch.zeros(1))
+    early, late = (BlockMomentum(point, workers, 8, 0.5, after_samples=20) for point in (before, after))
+    before.mean.fill_(workers.rank)
+    late.load_state(early.state())
+    return after.mean.item()
+
+
+def test_each_worker_goes_on_with_its_own_statistics() -> None:
+    """They are not the same on all workers as long as gradients are added up."""
+    assert run_together(2, _statistics) == [0, 1]
+
+
 def test_momentum_of_a_time_constant() -> None:
     """CNTK: a momentum h at each block of B samples is a time constant of -B / ln(h)."""
     assert block_momentum(3200, -3200 / math.log(0.875), 8) == pytest.approx(0.875)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from io import TextIOWrapper
 
 import typer
 
@@ -48,6 +49,8 @@ def options(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes
     debug = "--debug" in arguments  # wherever it stands: people add it to the end of the command that failed
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:

@@ -115,13 +115,15 @@ class BlockMomentum:
             self._reset()
 
     def state(self) -> dict[str, Tensor]:
-        """D of each parameter, and the bytes sent. The rest of a settled exchange is the weights themselves."""
+        """D of each parameter, the statistics of each worker, and the bytes sent. The rest of a settled exchange is the
+        weights themselves."""
         moves = {f"moves.{i}": move.contiguous() for i, move in enumerate(self._moves)}
-        return moves | {"bytes_sent": torch.tensor(self.bytes_sent)}
+        return moves | self._early.state() | {"bytes_sent": torch.tensor(self.bytes_sent)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         self._start, self._samples = [], 0
-        self._bytes_sent, self._early.bytes_sent = int(state.get("bytes_sent", 0)), 0
+        self._early.load_state(state)
+        self._bytes_sent, self._early.bytes_sent = self._early.bytes_sent, 0
         if not any(name.startswith("moves.") for name in state):  # of one process alone
             return
         for i, move in enumerate(self._moves):
