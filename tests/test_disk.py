@@ -27,7 +27,7 @@ def arguments(tiny_mnist: Path) -> list[str]:
     ("most_file_bytes", "named"),
     [
         (1_000, "recipe.json"),
-        (2_000, "metrics.jsonl"),
+        (2_800, "metrics.jsonl"),
         (8_000, "checkpoints/step-00000010.safetensors"),
         (22_000, "evaluation.safetensors"),
         (105_000, "report.html"),
