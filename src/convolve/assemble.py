@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -30,6 +30,7 @@ from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, to_ma
 from convolve.training.average import WeightAverage
 from convolve.training.certainty import reliability
 from convolve.training.evaluate import Evaluation
+from convolve.training.events import Listener
 from convolve.training.hardness import Hardness
 from convolve.training.loop import Loop
 from convolve.training.memory import keep_freed_memory
@@ -41,8 +42,6 @@ from convolve.training.state import TrainingState
 from convolve.training.step import StepSettings
 from convolve.training.workers import ALONE, Workers
 from convolve.transforms.preprocess import Preprocess
-
-Progress = Callable[[str, dict[str, Any]], None]
 
 PICTURE_SIDE = 96  # pixels; larger pictures are kept smaller for the report
 _RESULT_FROM_START = ("parameters", "precision", "device", "threads", "data_fingerprint", "versions", "hardware")
@@ -57,7 +56,7 @@ class Assembly:
     feed: Feed
     start: dict[str, Any]
 
-    def begin(self, progress: Progress) -> None:
+    def begin(self, progress: Listener) -> None:
         """Go back to the newest checkpoint of an unfinished run, if there is one, and tell where the run starts."""
         for warning in self.loop.resume():
             progress("warning", {"message": warning})
@@ -137,7 +136,7 @@ def assemble(
     dataset: DataSet | OwnSet,
     folder: RunFolder,
     from_model: str | Path | None,
-    progress: Progress,
+    progress: Listener,
     workers: Workers = ALONE,
 ) -> Assembly:
     """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run.

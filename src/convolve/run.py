@@ -20,16 +20,9 @@ from convolve.model import Model, load
 from convolve.recipe import Recipe, with_values
 from convolve.recipes import load_recipe
 from convolve.training.evaluate import Evaluation
+from convolve.training.events import Listener, silent
 from convolve.training.run_folder import RunFolder
 from convolve.training.workers import Workers
-
-# Hears of every event of metrics.jsonl, of each step in between ("step"), and of what a user should read ("note",
-# "warning").
-Progress = Callable[[str, dict[str, Any]], None]
-
-
-def _silent(event: str, values: dict[str, Any]) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ def train(
     restart: bool = False,
     from_model: str | Path | None = None,
     use_fake_data: bool = False,
-    progress: Progress = _silent,
+    progress: Listener = silent,
     workers: Workers | None = None,
     each_epoch: Callable[[Model, int], None] | None = None,
     **overrides: Any,
@@ -82,7 +75,7 @@ def train(
     with naming_lost_workers():
         folder = RunFolder.claim(path, restart) if is_first else RunFolder(path, restart)
         if not is_first:
-            progress = _silent
+            progress = silent
         dataset = fake_data(recipe.data.name) if use_fake_data else _open(recipe.data.name, data, progress, workers)
         if isinstance(dataset, OwnSet) and not is_official(recipe.data.name, dataset):
             recipe = replace(recipe, published_error=None)  # of other images
@@ -100,7 +93,7 @@ def train(
     return Run(folder, workers.rank)
 
 
-def _train(parts: Assembly, restart: bool, progress: Progress) -> Evaluation:
+def _train(parts: Assembly, restart: bool, progress: Listener) -> Evaluation:
     try:
         parts.begin(progress)
         parts.loop.train()
@@ -111,7 +104,7 @@ def _train(parts: Assembly, restart: bool, progress: Progress) -> Evaluation:
         raise InterruptedTraining(f"interrupted; {path} can be resumed: give {again}") from None
 
 
-def _open(name: str, where: str | DataSet | OwnSet | None, progress: Progress, workers: Workers) -> DataSet | OwnSet:
+def _open(name: str, where: str | DataSet | OwnSet | None, progress: Listener, workers: Workers) -> DataSet | OwnSet:
     """The data. One worker on each host comes first, since it may have to download it."""
     if isinstance(where, DataSet | OwnSet):
         return where

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -54,24 +55,31 @@ def run(
 
         write_translation(job, translate)
         return
-    with ExitStack() as open_files:
-        if job.log and is_first:
-            job.log.parent.mkdir(parents=True, exist_ok=True)
-        log = open_files.enter_context(job.log.open("a", encoding="utf-8")) if job.log and is_first else None
+    with _written_to(job.log if is_first else None) as write:
+        results = run_job(job, CntkLog(write), data, from_model)
+    if is_first:
+        for text in [json.dumps({"tests": results}, indent=2)] if as_json else map(_in_words, results):
+            print(text)
+
+
+@contextmanager
+def _written_to(log: Path | None) -> Iterator[Callable[[str], None]]:
+    """A function that writes a line to stderr and, if there is one, to the end of the file `log`."""
+    with ExitStack() as files:
+        places: list[TextIO] = [sys.stderr]
+        if log:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            places.append(files.enter_context(log.open("a", encoding="utf-8")))
 
         def write(line: str) -> None:
-            print(line, file=sys.stderr, flush=True)
-            if log:
-                print(line, file=log, flush=True)
+            for place in places:
+                print(line, file=place, flush=True)
 
-        results = run_job(job, CntkLog(write), data, from_model)
-    if not is_first:
-        return
-    if as_json:
-        print(json.dumps({"tests": results}, indent=2))
-        return
-    for result in results:
-        of_model = f" of {result['model']}" if "model" in result else ""  # cv has a result for each model
-        named = {name: value for name, value in result.items() if name not in ("test", "model", "samples")}
-        figures = ", ".join(f"{name} {value:.6g}" for name, value in named.items())
-        print(f"{result['test']}{of_model}: {figures} on {result['samples']:,} samples")
+        yield write
+
+
+def _in_words(result: dict[str, Any]) -> str:
+    of_model = f" of {result['model']}" if "model" in result else ""  # cv has a result for each model
+    named = {name: value for name, value in result.items() if name not in ("test", "model", "samples")}
+    figures = ", ".join(f"{name} {value:.6g}" for name, value in named.items())
+    return f"{result['test']}{of_model}: {figures} on {result['samples']:,} samples"

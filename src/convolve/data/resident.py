@@ -20,7 +20,7 @@ from convolve.transforms.batch import augment, normalize
 from convolve.transforms.spec import Transform
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW as the network sees them, labels_N
-Share = Callable[[int], slice]  # the size of a batch -> the part of it that is wanted
+PartOf = Callable[[int], slice]  # the size of a batch -> the part of it that is wanted
 
 
 def _whole(count: int) -> slice:
@@ -64,18 +64,18 @@ class Batches:
         return hard_order(hardness_N.cpu().numpy(), self.hard_fraction, generator(Purpose.ORDER, self.seed, epoch))
 
     def epoch(
-        self, epoch: int, first_batch: int = 0, hardness_N: torch.Tensor | None = None, share: Share = _whole
+        self, epoch: int, first_batch: int = 0, order_N: NDArray[np.int64] | None = None, share: PartOf = _whole
     ) -> Iterator[Batch]:
-        """The batches of `epoch`, in its `order`, from `first_batch` on; the last one may be short.
+        """The batches of `epoch`, in its plain `order` or in `order_N`, from `first_batch` on; the last may be short.
 
         Of each, the `share` alone is made ready, as it is in the whole batch. No share is larger than that of a
         larger batch, and none is empty.
         """
-        batches = self._epoch(epoch, first_batch, self.order(epoch, hardness_N), share)
+        batches = self._epoch(epoch, first_batch, self.order(epoch) if order_N is None else order_N, share)
         return batches if isinstance(self.table, Table) else prefetch(batches, ahead=1)
 
     def _epoch(
-        self, epoch: int, first_batch: int, order_N: NDArray[np.int64], share: Share
+        self, epoch: int, first_batch: int, order_N: NDArray[np.int64], share: PartOf
     ) -> Generator[Batch, None, None]:
         size, number = self._batch_size(epoch), 0
         for sweep, begin, end in self._passes(epoch):
@@ -87,7 +87,7 @@ class Batches:
                 yield from self._shares(epoch, sweep, number - len(rest), rest, share)
 
     def _shares(
-        self, epoch: int, sweep: int, first: int, whole: list[NDArray[np.int64]], share: Share
+        self, epoch: int, sweep: int, first: int, whole: list[NDArray[np.int64]], share: PartOf
     ) -> Generator[Batch, None, None]:
         """The shares of the `whole` batches of samples, all of one pass, which `epoch` counts from `first` on."""
         parts = [share(len(batch_N)) for batch_N in whole]

@@ -12,7 +12,6 @@ writing.py      write
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,8 @@ from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep
 from convolve.run_config.evaluation import cross_validate, evaluate
 from convolve.run_config.training import train_step
 from convolve.run_config.writing import write_outputs
+from convolve.training.events import Listener
 from convolve.training.workers import Workers
-
-# Hears of everything that `run.train` tells its own listener, and of what a step here tells: "config", "part", "final",
-# "model", "best", "written".
-Listener = Callable[[str, dict[str, Any]], None]
 
 
 def run_job(
@@ -42,7 +38,9 @@ def run_job(
     that CNTK trained from the same text: its numbers are the initial ones. Raises UnsupportedError, before anything is
     done, for all that the configuration wants and convolve lacks.
 
-    Of several `workers`, by default those that a launcher has started, all train; the first alone tests and writes.
+    `listener` hears of everything that `run.train` tells its own, and of what a step here tells: "config", "part",
+    "final", "model", "best", "written". Of several `workers`, by default those that a launcher has started, all train;
+    the first alone tests and writes.
     """
     if job.refused:
         raise UnsupportedError("; ".join(job.refused))

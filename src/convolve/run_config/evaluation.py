@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ from convolve.importers.graph import Graph
 from convolve.model import load
 from convolve.run_config.readers import as_prepared, test_pictures
 from convolve.training.evaluate import Evaluation
-
-Listener = Callable[[str, dict[str, Any]], None]
+from convolve.training.events import Listener
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,11 +22,10 @@ from convolve.recipe import Recipe
 from convolve.run import Run, train
 from convolve.run_config.readers import Shape, as_found, as_prepared, training_data
 from convolve.run_config.statistics import with_statistics
+from convolve.training.events import Listener, silent
 from convolve.training.run_folder import RunFolder
 from convolve.training.workers import ALONE, Workers
 from convolve.transforms.preprocess import Preprocess
-
-Listener = Callable[[str, dict[str, Any]], None]
 
 ORIGIN = "BrainScript"
 
@@ -43,7 +40,7 @@ def train_step(
 ) -> None:
     """Train the network of `step`; `test` is the reader of the first test after it, if there is one."""
     path, is_first = step.model_path, not workers.rank
-    listener = listener if is_first else _silent
+    listener = listener if is_first else silent
     run_folder, initial = (path.with_name(f"{path.name}.{ending}") for ending in ("run", "0"))
     if workers.hand_out(step.resume and path.exists()):
         listener("note", {"message": f"{path} exists: its training is skipped (makeMode=false repeats it)"})
@@ -86,10 +83,6 @@ def _recipe(step: TrainStep, train_samples: int, data: str | None, listener: Lis
     message = f"epochSize={wanted:,} is taken as one pass over the {train_samples:,} samples of {data}"
     listener("note", {"message": message})
     return replace(recipe, run=replace(recipe.run, epoch_samples=0))
-
-
-def _silent(event: str, values: dict[str, Any]) -> None:
-    pass
 
 
 def save_initial(step: TrainStep, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,8 +22,7 @@ from convolve.importers.classifier import image_input
 from convolve.importers.graph import Graph
 from convolve.model import Model, load
 from convolve.run_config.readers import as_prepared, test_pictures
-
-Listener = Callable[[str, dict[str, Any]], None]
+from convolve.training.events import Listener
 
 
 def write_outputs(step: WriteStep, listener: Listener, data: str | None) -> None:

@@ -17,6 +17,7 @@ from convolve.recipe import Recipe
 from convolve.training.adjust import adjust
 from convolve.training.checkpoint import load_checkpoint, save_checkpoint
 from convolve.training.evaluate import evaluate
+from convolve.training.events import Listener
 from convolve.training.run_folder import RunFolder
 from convolve.training.schedule import StepSize, step_size
 from convolve.training.state import Best, Tally, TrainingState
@@ -34,7 +35,7 @@ class BatchSource(Protocol):
     def sizes(self, epoch: int) -> list[int]: ...
     def order(self, epoch: int, hardness_N: torch.Tensor | None = None) -> NDArray[np.int64]: ...
     def epoch(
-        self, epoch: int, first_batch: int, hardness_N: torch.Tensor | None, share: Callable[[int], slice]
+        self, epoch: int, first_batch: int, order_N: NDArray[np.int64], share: Callable[[int], slice]
     ) -> Iterator[Batch]: ...
 
 
@@ -53,7 +54,7 @@ class Loop:
     held_out_name: str
     settings: StepSettings
     folder: RunFolder
-    progress: Callable[[str, dict[str, Any]], None]
+    progress: Listener
     workers: Workers
     exchange: Exchange
     sets_dropout: bool = True  # an imported network keeps its own
@@ -79,10 +80,10 @@ class Loop:
         report_every = self.recipe.run.report_batches or max(1, min(100, len(sizes) // 10))
         sums = torch.zeros(3, dtype=torch.float64, device=self.settings.device)  # since the last report
         saved = start = time.perf_counter()
-        hardness_N = self._hardness()
+        order_N = self.batches.order(at.epoch, self._hardness())
         if state.hardness:
-            state.hardness.order_N = torch.from_numpy(self.batches.order(at.epoch, hardness_N))
-        for images_NCHW, labels_N in self.batches.epoch(at.epoch, at.batch, hardness_N, self._part):
+            state.hardness.order_N = torch.from_numpy(order_N)
+        for images_NCHW, labels_N in self.batches.epoch(at.epoch, at.batch, order_N, self._part):
             state.tally.wait_seconds += time.perf_counter() - start
             size = self._step(images_NCHW, labels_N, sizes[at.batch], sums)
             self.progress("step", {"epoch": at.epoch + 1, "samples_seen": at.samples_seen})
@@ -130,9 +131,9 @@ class Loop:
 
     def _hardness(self) -> torch.Tensor | None:
         """What the order of this epoch goes by, if it is to dwell on the hard images."""
-        state, run = self.state, self.recipe.run
-        dwells = state.hardness and state.position.epoch >= self.recipe.data.hard_after * run.epochs
-        return state.hardness.at_start_N if state.hardness and dwells else None
+        hardness, recipe = self.state.hardness, self.recipe
+        dwells = self.state.position.epoch >= recipe.data.hard_after * recipe.run.epochs
+        return hardness.at_start_N if hardness and dwells else None
 
     def _checkpoint_due(self, saved: float) -> bool:
         """Whether it is time to save inside the epoch, by the clock of worker 0; its end saves by itself.
