@@ -97,6 +97,12 @@ def test_more_damage_than_the_recipe_allows(pictures: OnDisk) -> None:
         list(streamed(pictures, None).batches(np.arange(COUNT), 6))
 
 
+def test_all_images_damaged(pictures: OnDisk) -> None:
+    damaged = streamed(pictures.take(np.array([3, 4])), Damaged(2, lambda message: None))
+    with pytest.raises(DataError, match="all training images are damaged"):
+        list(damaged.batches(np.arange(2), 2))
+
+
 def test_stages_share_the_passes(pictures: OnDisk) -> None:
     damaged = Damaged(3, lambda message: None)
     stages = Staged(tuple(streamed(pictures, damaged, fill) for fill in (0, 100, 200)), passes=7)

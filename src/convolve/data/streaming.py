@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -102,15 +102,15 @@ class Streamed:
 
     def _decoded(self, index: int) -> tuple[int, Image]:
         """The picture `index`, or the one that stands in for it, with its number."""
-        while True:
+        for number in chain(range(index, len(self)), range(index)):
             try:
-                with naming(self.pictures.place(index)):
-                    return index, self.pictures.picture(index, grey=self.grey, least=self.least)
+                with naming(self.pictures.place(number)):
+                    return number, self.pictures.picture(number, grey=self.grey, least=self.least)
             except DataError as error:
                 if self.damaged is None:
                     raise
-                self.damaged.note(index, error)
-                index = (index + 1) % len(self)
+                self.damaged.note(number, error)
+        raise DataError("all training images are damaged; see `convolve check-data`")
 
     def _all_damaged(self, damaged: list[tuple[int, DataError]]) -> DataError:
         if len(damaged) == 1:
