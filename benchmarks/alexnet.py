@@ -28,7 +28,7 @@ from convolve.models.summary import summarize
 from convolve.recipe import ModelSpec
 from convolve.run import resolve
 from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
-from steps import Step, images_per_second, our_step, peer_step
+from steps import Step, images_per_second, our_step, parts_of_a_step, peer_step
 
 SIDE, CLASSES, STEPS, WARM_UP_STEPS = 227, 1000, 8, 2
 RESULTS = Path(__file__).parent / "results" / "alexnet.json"
@@ -94,17 +94,11 @@ def compared(rates: Rates, memory_mib: dict[str, float]) -> dict[str, Any]:
     gflop = summarize(network, (3, SIDE, SIDE)).training_flops_per_image / 1e9
     ours = [side for side in TRAINED if "ours" in side]
     peers = {side: "peer with LRN" if side.endswith("LRN") else "peer" for side in ours}
-    with_lrn = [side for side in TRAINED if side.endswith(" with LRN")]
     return {
         "training_gflop_per_image": gflop,
         "ratio_to_peer": {side: ratio(rates, side, peer) for side, peer in peers.items()},
         "memory_beside_peer": {side: memory_mib[side] / memory_mib[peer] for side, peer in peers.items()},
-        "part_of_matrix_multiply": {
-            precision: gflop * ratio(rates, f"ours {precision}", f"matrix multiply {precision}")
-            for precision in ("bf16", "fp32")
-        },
-        "lrn_part_of_the_step": {side: 1 - ratio(rates, side, side.removesuffix(" with LRN")) for side in with_lrn},
-    }
+    } | parts_of_a_step(rates, gflop)
 
 
 def main() -> None:

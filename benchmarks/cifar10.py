@@ -26,7 +26,7 @@ from convolve.models.summary import summarize
 from convolve.recipe import ModelSpec
 from convolve.run import resolve
 from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
-from steps import images_per_second, our_step, peer_step
+from steps import images_per_second, our_step, parts_of_a_step, peer_step
 
 BATCH_SIZE, STEPS, WARM_UP_STEPS = 64, 60, 10
 RESULTS = Path(__file__).parent / "results" / "cifar10.json"
@@ -80,16 +80,10 @@ def compared(rates: Rates) -> dict[str, Any]:
     """What is claimed: each a median of ratios within a round."""
     network = build_model(ModelSpec("convnet-cifar10"), (3, 32, 32), 10)
     gflop = summarize(network, (3, 32, 32)).training_flops_per_image / 1e9
-    with_lrn = [side for side in SIDES if side.endswith(" with LRN")]
     return {
         "training_gflop_per_image": gflop,
         "ratio_to_peer": {side: ratio(rates, side, _peer_of(side)) for side in SIDES if "ours" in side},
-        "part_of_matrix_multiply": {
-            precision: gflop * ratio(rates, f"ours {precision}", f"matrix multiply {precision}")
-            for precision in ("bf16", "fp32")
-        },
-        "lrn_part_of_the_step": {side: 1 - ratio(rates, side, side.removesuffix(" with LRN")) for side in with_lrn},
-    }
+    } | parts_of_a_step(rates, gflop)
 
 
 def main() -> None:

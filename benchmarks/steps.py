@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from convolve.recipe import Recipe
 from convolve.training.run_folder import RunFolder
 from convolve.training.schedule import step_size
 from convolve.training.step import train_step
+from rounds import Rates, ratio
 
 Step = Callable[[], object]
 
@@ -64,3 +66,15 @@ def images_per_second(step: Step, batch_size: int, steps: int, warm_up_steps: in
     for _ in range(steps):
         step()
     return steps * batch_size / (time.perf_counter() - start)
+
+
+def parts_of_a_step(rates: Rates, gflop: float) -> dict[str, Any]:
+    """What of the processor's rate a step of `gflop` an image reaches, and what of its time LRN takes."""
+    with_lrn = [side for side in rates if side.endswith(" with LRN")]
+    return {
+        "part_of_matrix_multiply": {
+            precision: gflop * ratio(rates, f"ours {precision}", f"matrix multiply {precision}")
+            for precision in ("bf16", "fp32")
+        },
+        "lrn_part_of_the_step": {side: 1 - ratio(rates, side, side.removesuffix(" with LRN")) for side in with_lrn},
+    }
