@@ -26,6 +26,7 @@ from convolve.importers.graph import Graph
 from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
 from convolve.models.batch_norm import CntkBatchNorm2d
+from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, to_mapping
 from convolve.training.average import WeightAverage
 from convolve.training.certainty import reliability
@@ -41,7 +42,6 @@ from convolve.training.run_folder import RunFolder
 from convolve.training.state import TrainingState
 from convolve.training.step import StepSettings
 from convolve.training.workers import ALONE, Workers
-from convolve.transforms.preprocess import Preprocess
 
 PICTURE_SIDE = 96  # pixels; larger pictures are kept smaller for the report
 _RESULT_FROM_START = ("parameters", "precision", "device", "threads", "data_fingerprint", "versions", "hardware")
@@ -153,7 +153,7 @@ def assemble(
         recipe, dataset, threads, given.preprocess if given and imported else None, batches_at_once,
         lambda message: progress("warning", {"message": message}),
     )  # fmt: skip
-    network = given if given and imported else _network(recipe, dataset, feed.preprocess, given, from_model)
+    network = given if given and imported else _network(recipe, dataset, feed, given, from_model)
     module, batches = network.module, feed.batches
     device = _device(run.device, workers)
     to_channels_last(module.to(device))
@@ -213,13 +213,16 @@ def _fitting(given: Model, dataset: DataSet | OwnSet, data_name: str) -> Model:
 
 
 def _network(
-    recipe: Recipe, dataset: DataSet | OwnSet, preprocess: Preprocess, given: Model | None, name: str | Path | None
+    recipe: Recipe, dataset: DataSet | OwnSet, feed: Feed, given: Model | None, name: str | Path | None
 ) -> Model:
     """The recipe's network, with the weights of the model `given`, if there is one, called `name`."""
-    module = build_model(recipe.model, preprocess.shape_CHW, len(dataset.class_names), recipe.run.seed)
+    module = build_model(recipe.model, feed.preprocess.shape_CHW, len(dataset.class_names), recipe.run.seed)
     if given:
         _take_weights(module, given.module, str(name))
-    return Model(module, recipe.model, preprocess, dataset.class_names, recipe.data.name)
+    elif isinstance(module, WhitenedConvNet):
+        images_NCHW, _ = next(feed.batches.epoch(0))
+        module.whiten(images_NCHW)
+    return Model(module, recipe.model, feed.preprocess, dataset.class_names, recipe.data.name)
 
 
 def _free(recipe: Recipe, module: nn.Module) -> list[nn.Parameter]:

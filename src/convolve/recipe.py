@@ -96,7 +96,7 @@ class ModelSpec:
 class OptimizerSpec:
     """CNTK's learners; the arithmetic and its source are in `training/optimizer.py`."""
 
-    name: Literal["sgd", "momentum_sgd", "nesterov", "adagrad", "adadelta", "adam", "fsadagrad"] = _field(
+    name: Literal["sgd", "momentum_sgd", "nesterov", "adagrad", "adadelta", "adam", "fsadagrad", "muon"] = _field(
         "momentum_sgd", "the learner"
     )
     momentum: Steps = _field((0.9,), "one value for each period of the schedule; the last one holds")
@@ -112,6 +112,7 @@ class OptimizerSpec:
     variance_momentum_unit: Literal["per_minibatch", "per_sample"] = _field("per_sample", "")
     adadelta_rho: float = _field(0.95, "")
     epsilon: float = _field(1e-8, "of adam and adadelta")
+    vector_rate: float = _field(1.0, "of muon: the rate of biases and scales, as a multiple of that of filters")
     l1: float = _field(0.0, "weight of the L1 penalty per sample")
     l2: float = _field(0.0, "weight of the L2 penalty per sample: weight decay on the mean gradient, biases included")
     penalize_batch_norm: bool = _field(True, "whether they act on batch normalization's scales and biases too")
@@ -131,7 +132,7 @@ class OptimizerSpec:
         require(0 <= self.variance_momentum < 1, "optimizer.variance_momentum", "in [0, 1)", self.variance_momentum)
         require(0 < self.adadelta_rho < 1, "optimizer.adadelta_rho", "in (0, 1)", self.adadelta_rho)
         require(self.epsilon > 0, "optimizer.epsilon", "above 0", self.epsilon)
-        for name in ("l1", "l2", "clip_per_sample"):
+        for name in ("l1", "l2", "clip_per_sample", "vector_rate"):
             require(getattr(self, name) >= 0, f"optimizer.{name}", "at least 0", getattr(self, name))
 
 

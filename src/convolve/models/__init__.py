@@ -11,6 +11,7 @@ from convolve.errors import UsageError, unknown_name
 from convolve.models.alexnet import alexnet, alexnet_batch_norm, alexnet_python
 from convolve.models.convnet_cifar10 import convnet_cifar10, convnet_cifar10_lrn
 from convolve.models.convnet_mnist import convnet_mnist
+from convolve.models.whitened_convnet import whitened_convnet
 from convolve.recipe import ModelSpec
 
 Shape = tuple[int, int, int]  # C, H, W
@@ -23,6 +24,7 @@ MODELS: dict[str, Callable[[ModelSpec, Shape, int], nn.Module]] = {
     "alexnet": alexnet,
     "alexnet-python": alexnet_python,
     "alexnet-batch-norm": alexnet_batch_norm,
+    "whitened-convnet": whitened_convnet,
 }
 
 

@@ -17,6 +17,7 @@ class Layer:
     parameters: int
     flops_per_image: int
     source: str = ""  # of an imported network: the name in its file
+    is_trained: bool = True  # False: its weights are fixed
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Summary:
     def training_flops_per_image(self) -> int:
         """Forward, gradient of weights, gradient of inputs; the first layer needs no gradient of its input."""
         first = next((layer.flops_per_image for layer in self.layers if layer.flops_per_image), 0)
-        return 3 * self.flops_per_image - first
+        return sum((2 + layer.is_trained) * layer.flops_per_image for layer in self.layers) - first
 
 
 def summarize(module: nn.Module, input_shape_CHW: tuple[int, int, int]) -> Summary:
@@ -46,7 +47,9 @@ def summarize(module: nn.Module, input_shape_CHW: tuple[int, int, int]) -> Summa
     hooks = []
     for name, child in module.named_modules():
         if next(child.children(), None) is None:
-            hooks.append(child.register_forward_hook(_recorder(name, layers)))
+            weight = getattr(child, "weight", None)
+            is_trained = weight is None or weight.requires_grad
+            hooks.append(child.register_forward_hook(_recorder(name, is_trained, layers)))
     was_training = module.training
     try:
         meta_state = {key: torch.empty_like(value, device="meta") for key, value in module.state_dict().items()}
@@ -59,11 +62,12 @@ def summarize(module: nn.Module, input_shape_CHW: tuple[int, int, int]) -> Summa
     return Summary(input_shape_CHW, tuple(layers))
 
 
-def _recorder(name: str, layers: list[Layer]) -> Any:
+def _recorder(name: str, is_trained: bool, layers: list[Layer]) -> Any:
     def record(layer: nn.Module, _inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         seen = any(known.name == name for known in layers)  # a layer used twice owns its parameters once
         parameters = 0 if seen else sum(p.numel() for p in layer.parameters())
-        layers.append(Layer(name, type(layer).__name__, tuple(output.shape[1:]), parameters, _flops(layer, output)))
+        shape, flops = tuple(output.shape[1:]), _flops(layer, output)
+        layers.append(Layer(name, type(layer).__name__, shape, parameters, flops, is_trained=is_trained))
 
     return record
 

@@ -12,7 +12,7 @@ import yaml
 from convolve.errors import FormatError, UsageError, unknown_name
 from convolve.recipe import Recipe, from_mapping
 from convolve.recipes.alexnet import alexnet, alexnet_modern, alexnet_python
-from convolve.recipes.cifar10 import cifar10, cifar10_aug, cifar10_aug_lrn
+from convolve.recipes.cifar10 import cifar10, cifar10_aug, cifar10_aug_lrn, cifar10_fast
 from convolve.recipes.mnist import mnist, mnist_best, mnist_fast
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -22,6 +22,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "cifar10": cifar10,
     "cifar10-aug": cifar10_aug,
     "cifar10-aug-lrn": cifar10_aug_lrn,
+    "cifar10-fast": cifar10_fast,
     "alexnet": alexnet,
     "alexnet-python": alexnet_python,
     "alexnet-modern": alexnet_modern,

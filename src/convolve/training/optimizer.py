@@ -1,4 +1,4 @@
-"""CNTK's learners, exactly: one function a learner, one table of them, one class that holds their state.
+"""CNTK's learners, exactly, and Muon: one function a learner, one table of them, one class that holds their state.
 
 Notation (CNTK 2.7's Python API; tests/golden/train holds traces of the real one): N samples in the batch,
 e rate per sample, beta momentum, q variance momentum, u = 1 - beta with unit gain and 1 without, w weights,
@@ -12,6 +12,11 @@ N is folded into the scalars.
     adadelta       s = rho*s + (1-rho)*g^2;  d = g*sqrt((x+eps)/(s+eps));  x = rho*x + (1-rho)*d^2;  w -= e*d
     adam           s = q*s + (1-q)*g^2;  m = beta*m + u*g;  w -= e*m*sqrt(1-q^t)/(1-beta^t) / (sqrt(s)+eps)
     fsadagrad      s = q*s + (1-q)*g^2;  c = q*c + (1-q)*N;  m = beta*m + u*g*min(sqrt(c/s), 10);  w -= e*m
+
+and one of today, for filters and matrices; a row of the matrix W is what leads to one map or unit, r their number:
+
+    muon           v = beta*v + u*g;  W *= sqrt(r) / |W|;  W -= rate * O(beta*v + u*g), where O makes all singular
+                   values nearly 1; vectors move as with nesterov, at vector_rate times the rate
 
 Before it, g is clipped, then l2*N*w is added; after it, w is soft-thresholded by e*l1*N, both for weights that are
 penalized. A rate of 0 skips all of it.
@@ -36,6 +41,8 @@ from convolve.training.schedule import StepSize
 
 ADAGRAD_FLOOR = 1e-16  # inside the root; a constant of CNTK's Adagrad
 FSADAGRAD_MAX_SCALE = 10.0  # a constant of CNTK's FSAdaGrad
+MUON_ITERATIONS = 3  # as airbench94_muon; five bring the singular values no nearer to 1
+MUON_FLOOR = 1e-7  # of a norm that is divided by
 
 
 class _Step(NamedTuple):
@@ -109,6 +116,36 @@ def _fsadagrad(step: _Step, mean: list[Tensor], square: list[Tensor]) -> None:
     torch._foreach_add_(step.weights, mean, alpha=-step.size.rate_per_sample)
 
 
+def _muon(step: _Step, velocity: list[Tensor]) -> None:
+    """Keller Jordan's Muon (kellerjordan.github.io/posts/muon), with weights of constant norm as in airbench94_muon."""
+    beta, rate = step.size.momentum, step.size.rate
+    _decay(velocity, beta, step.gradients, step.gain)
+    ahead = torch._foreach_mul(velocity, beta)
+    torch._foreach_add_(ahead, step.gradients, alpha=step.gain)
+    for weight, direction in zip(step.weights, ahead, strict=True):
+        if weight.ndim > 1:
+            weight.mul_(math.sqrt(len(weight)) / weight.norm().clamp_min(MUON_FLOOR))
+            weight.sub_(_orthogonal(direction), alpha=rate)
+        else:
+            weight.sub_(direction, alpha=rate * step.spec.vector_rate)
+
+
+def _orthogonal(direction: Tensor) -> Tensor:
+    """The matrix with the same singular vectors and with singular values of 0.5 to 1.5: a few Newton-Schulz steps.
+
+    The coefficients are Jordan's: they pull small singular values up fast rather than all of them exactly to 1.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    matrix = direction.flatten(1)
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if is_tall else matrix
+    x = x / x.norm().clamp_min(MUON_FLOOR)
+    for _ in range(MUON_ITERATIONS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.T if is_tall else x).reshape(direction.shape)
+
+
 class _Learner(NamedTuple):
     """`update(step, *slots)`, and the names of the slots: lists of tensors shaped as the weights, zero at the start."""
 
@@ -124,6 +161,7 @@ LEARNERS = {
     "adadelta": _Learner(_adadelta, ("square", "delta_square")),
     "adam": _Learner(_adam, ("mean", "square")),
     "fsadagrad": _Learner(_fsadagrad, ("mean", "square")),
+    "muon": _Learner(_muon, ("velocity",)),
 }
 
 

@@ -121,6 +121,7 @@ COUNTERPARTS: dict[str, tuple[str | None, str | None]] = {
     "adadelta": ("Adadelta", "AdaDelta"),
     "adam": ("Adam", "Adam"),
     "fsadagrad": (None, None),
+    "muon": (None, None),  # torch.optim's keeps no norms and takes matrices alone
 }
 
 
