@@ -11,7 +11,7 @@ import torch
 from convolve.data.resident import Batches, split
 from convolve.data.table import Table
 from convolve.errors import UsageError
-from convolve.transforms.spec import Shift
+from convolve.transforms.spec import AlternatingFlip, Shift
 
 
 def numbered(count: int) -> Table:
@@ -105,3 +105,17 @@ def test_a_split_keeps_every_sample_once(fraction: float, held_out: int) -> None
 def test_a_split_that_leaves_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match=r"data\.validation_fraction=0\.999 leaves nothing of 50 images"):
         split(numbered(50), 0.999, seed=0)
+
+
+def test_two_passes_show_each_image_both_ways() -> None:
+    ramp = torch.arange(4, dtype=torch.uint8).expand(50, 1, 2, 4).contiguous()
+    table = Table(ramp, torch.arange(50))
+    turned = Batches(table, (8,), "shuffled", (AlternatingFlip(),), mean=0.0, scale=1.0, seed=5)
+    passes = []
+    for epoch in range(3):
+        seen = [(labels_N, images[:, 0, 0, 0] == 3) for images, labels_N in turned.epoch(epoch)]
+        labels_N, mirrored_N = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        passes.append(mirrored_N[labels_N.argsort()])
+    assert torch.equal(passes[0], ~passes[1])
+    assert torch.equal(passes[0], passes[2])
+    assert 10 < passes[0].sum() < 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -95,8 +96,14 @@ class Batches:
         batches = self.table.batches(np.concatenate(mine), len(mine[0]), sweep)  # the last one alone may be short
         for number, (pixels, labels_N) in enumerate(batches):
             rng = generator(Purpose.BATCH, self.seed, epoch, first + number)
-            images = augment(pixels, self.transforms, rng, len(whole[number]), parts[number])
+            turn_N = self._mirrored_first_N[mine[number]] ^ bool(sweep % 2)
+            images = augment(pixels, self.transforms, rng, len(whole[number]), parts[number], turn_N)
             yield normalize(images, self.mean, self.scale, self.bgr), labels_N
+
+    @cached_property
+    def _mirrored_first_N(self) -> NDArray[np.bool_]:
+        """The images that alternating flips mirror in the first pass over the data, the third and so on."""
+        return generator(Purpose.MIRROR, self.seed).random(len(self.table)) < 0.5
 
     def _batch_size(self, epoch: int) -> int:
         return self.batch_sizes[min(epoch, len(self.batch_sizes) - 1)]

@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     SPLIT = 3  # seed: which training images are held out for validation
     IMAGE = 4  # seed, epoch, number of the sample: augmentation of one image
     TEST_PART = 5  # which images of a set without a test part are held out as one
+    MIRROR = 6  # seed: which images alternating flips mirror first
 
 
 def generator(purpose: Purpose, *numbers: int) -> np.random.Generator:

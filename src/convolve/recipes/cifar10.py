@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from convolve.recipe import DataSpec, ModelSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
 from convolve.transforms.image_spec import Crop
-from convolve.transforms.spec import Pad
+from convolve.transforms.spec import AlternatingFlip, Pad
 
 
 def cifar10() -> Recipe:
@@ -95,12 +95,13 @@ def cifar10_fast() -> Recipe:
             mean=(125.0, 123.0, 114.0),
             scale=1 / 64,
             train_transforms=(
-                Pad(pixels=2, value=128),
-                Crop(crop_type="randomside", side_ratio=(32 / 36,), jitter_type="uniratio"),
+                Pad(pixels=4, value=128),
+                Crop(crop_type="randomside", side_ratio=(0.8,), jitter_type="uniratio", hflip=False),
+                AlternatingFlip(),
             ),
         ),
         model=ModelSpec(name="whitened-convnet", dropout=(0.0,)),
         optimizer=OptimizerSpec(name="muon", momentum=(0.6,), unit_gain=False, vector_rate=100.0),
         schedule=ScheduleSpec(kind="one_cycle", learning_rates=(0.24,)),
-        run=RunSpec(epochs=30, global_batch_size=512, label_smoothing=0.2),
+        run=RunSpec(epochs=25, global_batch_size=512, label_smoothing=0.2),
     )

@@ -7,22 +7,27 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from convolve.transforms.affine import apply_affine, draw_affine
 from convolve.transforms.image_spec import Crop, Flip
 from convolve.transforms.preprocess import Preprocess
 from convolve.transforms.shift import apply_shift, draw_shift
-from convolve.transforms.spec import Affine, Pad, Shift, Transform
+from convolve.transforms.spec import Affine, AlternatingFlip, Pad, Shift, Transform
 from convolve.transforms.windows import apply_mirrors, apply_pad, cut_windows, draw_mirrors, draw_windows
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Choices are drawn for a whole batch of `count` images; the images at hand are the part `mine` of it."""
+    """Choices are drawn for a whole batch of `count` images; the images at hand are the part `mine` of it.
+
+    `turn_N` says which of them it is the turn of to be mirrored.
+    """
 
     rng: np.random.Generator
     count: int
     mine: slice
+    turn_N: NDArray[np.bool_] | None
 
 
 def _shift(images_NCHW: torch.Tensor, spec: Shift, drawn: Drawn) -> torch.Tensor:
@@ -46,6 +51,10 @@ def _flip(images_NCHW: torch.Tensor, spec: Flip, drawn: Drawn) -> torch.Tensor:
     return apply_mirrors(images_NCHW, draw_mirrors(spec, drawn.count, drawn.rng)[drawn.mine])
 
 
+def _flip_in_turn(images_NCHW: torch.Tensor, _: AlternatingFlip, drawn: Drawn) -> torch.Tensor:
+    return images_NCHW if drawn.turn_N is None else apply_mirrors(images_NCHW, drawn.turn_N)
+
+
 # What can be done to a batch of images of one size: draw for all of them, then apply to those at hand.
 _BATCH_TRANSFORMS: dict[type[Transform], Callable[..., torch.Tensor]] = {
     Shift: _shift,
@@ -53,6 +62,7 @@ _BATCH_TRANSFORMS: dict[type[Transform], Callable[..., torch.Tensor]] = {
     Pad: _pad,
     Crop: _crop,
     Flip: _flip,
+    AlternatingFlip: _flip_in_turn,
 }
 
 
@@ -67,12 +77,14 @@ def augment(
     rng: np.random.Generator,
     count: int | None = None,
     mine: slice = slice(None),
+    turn_N: NDArray[np.bool_] | None = None,
 ) -> torch.Tensor:
     """Random `transforms`, each of which `fits_batches`, in order; all choices come from `rng`. Pixels in 0..255.
 
-    The images may be the part `mine` of a batch of `count`: they become what they become in the whole one.
+    The images may be the part `mine` of a batch of `count`: they become what they become in the whole one. Those with
+    `turn_N` are the ones that `AlternatingFlip` mirrors; None: no image.
     """
-    drawn = Drawn(rng, len(images_NCHW) if count is None else count, mine)
+    drawn = Drawn(rng, len(images_NCHW) if count is None else count, mine, turn_N)
     for spec in transforms:
         images_NCHW = _BATCH_TRANSFORMS[type(spec)](images_NCHW, spec, drawn)
     return images_NCHW

@@ -50,7 +50,16 @@ class Affine:
             raise UsageError(f"affine.scale_fraction must be below 1, got {self.scale_fraction}")
 
 
-Transform = Shift | Affine | Pad | Crop | Flip | Scale | Colour | Intensity
+@dataclass(frozen=True)
+class AlternatingFlip:
+    """Mirror half of the images, left to right, in one pass over the data and the other half in the next.
+
+    Two passes show each image both ways, where `Flip` shows half of them twice the same. Source: Jordan (2024),
+    arXiv:2404.00498, section 3.6.
+    """
+
+
+Transform = Shift | Affine | Pad | Crop | Flip | AlternatingFlip | Scale | Colour | Intensity
 
 # The name a recipe file uses for each.
 TRANSFORMS: dict[str, type[Transform]] = {
@@ -59,6 +68,7 @@ TRANSFORMS: dict[str, type[Transform]] = {
     "pad": Pad,
     "crop": Crop,
     "flip": Flip,
+    "alternating_flip": AlternatingFlip,
     "scale": Scale,
     "colour": Colour,
     "intensity": Intensity,
