@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shlex
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convolve.recipe import differences, from_mapping
+from convolve.recipe import differences, from_mapping, with_values
 from convolve.recipes import RECIPES, load_recipe
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -36,7 +37,7 @@ def test_pages_show_the_results_as_they_are(tables: ModuleType) -> None:
     named = {
         recipe for text in pages.values() for _, _, names, _ in tables.PLACE.findall(text) for recipe in names.split()
     }
-    assert named <= set(RECIPES)
+    assert named <= set(RECIPES) | {path.stem for path in RESULTS}
     assert {path.stem for path in RESULTS} <= named, "a result that no page shows"
 
 
@@ -53,11 +54,18 @@ def test_the_check_sees_a_changed_number(tables: ModuleType) -> None:
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_results_are_of_the_recipe_as_it_is(path: Path) -> None:
-    """A recipe that was changed has to be measured anew: convolve reproduce NAME --out docs/results/NAME.json."""
+    """A recipe that was changed has to be measured anew: convolve reproduce NAME --out docs/results/NAME.json.
+
+    A file of the name RECIPE-WORD is of the recipe with other settings, which its command says.
+    """
     summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    assert summary["recipe"] == path.stem
-    assert summary["command"] == f"convolve reproduce {path.stem} --seeds {summary['n']}"
-    assert differences(from_mapping(summary["resolved_recipe"]), load_recipe(path.stem)) == []
+    words = shlex.split(summary["command"])
+    settings = dict(text.split("=", 1) for option, text in zip(words, words[1:], strict=False) if option == "--set")
+    name = summary["recipe"]
+    assert words[:3] == ["convolve", "reproduce", name]
+    assert words[-2:] == ["--seeds", str(summary["n"])]
+    assert path.stem == name if not settings else path.stem.startswith(f"{name}-")
+    assert differences(from_mapping(summary["resolved_recipe"]), with_values(load_recipe(name), settings)) == []
     assert [run["seed"] for run in summary["runs"]] == list(range(summary["n"]))
     assert len({run["data_fingerprint"] for run in summary["runs"]}) == 1
     for name in ("test_error", "train_seconds"):

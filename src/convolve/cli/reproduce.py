@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convolve.cli.train import assignment
 from convolve.distributed.process import find_place
 from convolve.errors import UsageError
 
@@ -32,6 +34,9 @@ def reproduce(
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:i.")] = None,
     threads: Annotated[int | None, typer.Option(help="Processor threads; 0 takes every core.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the recipe; repeatable.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Train a recipe with several seeds.
@@ -43,17 +48,18 @@ def reproduce(
     """
     flags = {f"run.{name}": value for name, value in (("device", device), ("threads", threads)) if value is not None}
 
+    from convolve import run
     from convolve.atomic import write_json
     from convolve.recipe import with_values
-    from convolve.recipes import load_recipe
     from convolve.reproduce import seed_runs, summarize
 
     if find_place(os.environ).size > 1:
         raise UsageError("convolve reproduce trains in one process; give many workers `convolve train --seed N`")
-    named = load_recipe(recipe)
+    named = run.resolve(recipe, dict(map(assignment, set_ or [])))
     seed_by_seed = seed_runs(with_values(named, flags), seeds, runs)
     _train_missing(seed_by_seed, data)
-    summary = summarize(named, seed_by_seed, f"convolve reproduce {recipe} --seeds {seeds}")
+    asked = [recipe, *(word for text in set_ or [] for word in ("--set", text)), "--seeds", str(seeds)]
+    summary = summarize(named, seed_by_seed, f"convolve reproduce {shlex.join(asked)}")
     place = out or runs / f"{named.name}.json"
     write_json(place, summary)
     if as_json:

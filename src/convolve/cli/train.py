@@ -50,7 +50,7 @@ def train(
     """
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
     settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
-    settings |= dict(_assignment(text) for text in set_ or [])
+    settings |= dict(assignment(text) for text in set_ or [])
 
     from convolve import run
     from convolve.cli.progress import Display
@@ -77,7 +77,7 @@ def train(
         print(_summary(finished.result, finished.folder.read("recipe.json")["published_error"], folder))
 
 
-def _assignment(text: str) -> tuple[str, str]:
+def assignment(text: str) -> tuple[str, str]:
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise UsageError(f"--set wants PATH=VALUE, for example run.epochs=3, got {text!r}")
