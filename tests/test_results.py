@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,7 +61,7 @@ def test_results_are_of_the_recipe_as_it_is(path: Path) -> None:
     """
     summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     words = shlex.split(summary["command"])
-    settings = dict(text.split("=", 1) for option, text in zip(words, words[1:], strict=False) if option == "--set")
+    settings = dict(text.split("=", 1) for option, text in pairwise(words) if option == "--set")
     name = summary["recipe"]
     assert words[:3] == ["convolve", "reproduce", name]
     assert words[-2:] == ["--seeds", str(summary["n"])]
