@@ -132,10 +132,10 @@ def test_what_a_finding_says(folder: Path, convolve: Convolve) -> None:
     assert lines[1].startswith(f"  {place} 30: two or three columns") and "sed -i" in lines[1]
     leak = f"{place} 22: {folder}/train/21.jpg: is the same as {folder}/test_map.txt: line 1: {folder}/test/40.jpg"
     assert f"  {leak}; labels: here bee, there ant; take it out of the training part" in lines
-    assert lines[-1] == "40 training images and 10 test images: 3 findings"  # 29.jpg is now in no list
+    assert lines[-1] == "40 training images and 10 test images: 2 findings"  # 29.jpg counts as listed
     result = json.loads(convolve("check-data", folder, "--json").out)
     assert result["images"] == {"training": 40, "test": 10}
-    assert result["counts"] == {"blanks for tabs": 1, "unlabelled": 1, "leak": 1}
+    assert result["counts"] == {"blanks for tabs": 1, "leak": 1}
     assert {"kind", "place", "what", "mend"} == result["findings"][0].keys()
 
 
@@ -143,11 +143,37 @@ def test_the_mend_for_blanks_mends_them(folder: Path) -> None:
     folder = folder.rename(folder.with_name("photos of bees"))
     path = folder / "train_map.txt"
     path.write_text(path.read_text().replace("\t", "  "))
-    findings = check_data(path).findings
-    assert findings.counts["blanks for tabs"] == COUNT
+    findings = check_data(path, folder / "test_map.txt").findings
+    assert findings.counts == {"blanks for tabs": COUNT}
     command = findings.kept[0].mend.partition(": ")[2]
     assert os.system(command) == 0  # it names the file
     assert found(folder) == []
+
+
+def test_a_bad_line_is_one_finding(folder: Path) -> None:
+    """Its image is listed, its class may be the one that is missing, and what is no path is no folder to look into."""
+    long_name = "a_name_of_more_than_forty_letters_and_a_blank_behind.jpg"
+    (folder / "train" / "39.jpg").rename(folder / "train" / long_name)
+    edit(folder / "train_map.txt", 40, f".../train/{long_name} 3\n")
+    edit(folder / "train_map.txt", 31, ".../train/30.jpg\n")
+    edit(folder / "train_map.txt", 1, "# a photograph a line\n")
+    (folder / "train" / "0.jpg").unlink()
+    assert found(folder) == [
+        ("bad line", "train_map.txt: line 1"), ("bad line", "train_map.txt: line 31"),
+        ("blanks for tabs", "train_map.txt: line 40"),
+    ]  # fmt: skip
+    (folder / "train_map.txt").write_text("".join(f".../train/{n}.jpg\t{n}\n" for n in (1, 2)) + ".../train/3.jpg\t\n")
+    (folder / "labels.txt").unlink()
+    assert [kind for kind, _ in found(folder / "train_map.txt")] == ["bad line", "unlabelled"]
+
+
+def test_one_class_only(tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / "ant" / f"{number}.png", picture(number))
+    (tmp_path / "train_map.txt").write_text("".join(f".../ant/{number}.png\t0\n" for number in range(3)))
+    assert found(tmp_path / "train_map.txt") == [("gap", "train_map.txt: line 1")]
+    (tmp_path / "train_map.txt").unlink()
+    assert found(tmp_path) == [("gap", "ant/0.png")]
 
 
 def test_a_name_that_is_no_text(folder: Path, convolve: Convolve) -> None:
@@ -288,7 +314,7 @@ def test_many_copies_and_flat_images_take_no_more_than_a_pass(tmp_path: Path) ->
     for number in range(300):
         image_HWC = np.full((40, 40, 3), number % 256, np.uint8) if number < 100 else picture(7)
         save(tmp_path / "a" / f"{number}.png", image_HWC)
-        lines.append(f".../a/{number}.png\t0\n")
+        lines.append(f".../a/{number}.png\t{int(number < 100)}\n")
     (tmp_path / "train_map.txt").write_text("".join(lines))
     assert Counter(kind for kind, _ in found(tmp_path)) == {"duplicate": 199}
 
@@ -305,6 +331,9 @@ def test_what_cannot_be_checked(tmp_path: Path, convolve: Convolve) -> None:
     assert_refused(convolve("check-data", tmp_path / "nothing"), 3, "does not exist")
     assert_refused(convolve("check-data", tmp_path), 3, "holds no labelled images")
     assert_refused(convolve("check-date", tmp_path), 2, "did you mean 'check-data'?")
+    photo = save(tmp_path / "photo.jpg", picture(0))
+    assert_refused(convolve("check-data", photo), 3, "photo.jpg: byte 4: a zero byte: a binary file")
+    assert_refused(convolve("check-data", tmp_path / "photo.jpg", "--test", photo), 3, "no list of images")
 
 
 @pytest.mark.slow

@@ -224,9 +224,14 @@ def test_one_class_is_no_set(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "kind"),
-    [(b"|labels 0 1 |features 5 7\n", "CTF text"), (b"7 |x 1\n", "CTF text"), (b"\0\0\x08\3\0", "IDX")],
+    [
+        (b"|labels 0 1 |features 5 7\n", "byte 0: CTF text"),
+        (b"7 |x 1\n", "byte 0: CTF text"),
+        (b"\0\0\x08\3\0", "byte 0: an IDX file"),
+        (b"\x89PNG\r\n\x1a\n\0", "byte 8: a zero byte: a binary file.*"),
+    ],
 )
 def test_files_of_other_kinds_are_called_by_their_name(content: bytes, kind: str, tmp_path: Path) -> None:
     (tmp_path / "train").write_bytes(content)
-    with pytest.raises(DataError, match=f"train: byte 0: .*{kind}.*, no list of images"):
+    with pytest.raises(DataError, match=f"train: {kind}, no list of images"):
         open_own(tmp_path / "train")

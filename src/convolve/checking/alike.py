@@ -19,9 +19,8 @@ from convolve.checking.part import Part
 
 # Legend: N images, F frequencies, P pairs of images.
 
-# The closest two of MNIST's 70,000 digits have 0.9966 in common. Of 100 copies each, the least have: digits saved as
-# JPEG of quality 75 0.9992, of quality 50 0.9978; photographs halved 0.9989, saved with quality 50 0.9997. Small ones
-# suffer more: of CIFAR-10's images saved with quality 50, half have more than 0.9983, the least 0.9901.
+# Above what any two of MNIST's 70,000 digits have in common, and below copies that were saved anew or halved: both are
+# tests (tests/checking: the real sets, the planted faults).
 SAME = 0.9975
 _CANDIDATE = 0.995  # at 63 frequencies in 8 bits
 _TABLES, _KEYS, _FROM = 8, 16, 24  # frequencies of a number, out of the lowest ones

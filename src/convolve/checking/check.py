@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from convolve.checking.looks import Progress, look_at
 from convolve.checking.mean_layout import check_mean, mean_files
 from convolve.checking.part import REFUSED, Part
 from convolve.checking.tables import table_parts
-from convolve.data.own import find_parts
+from convolve.data.own import find_parts, refuse_other_kinds
 from convolve.environment import usable_cores
 from convolve.errors import MissingDataError
 
@@ -43,7 +43,8 @@ def check_data(
 
     `mean` is a mean file; others are found beside a list of images. `threads` 0: every core. Memory: what the lists
     take and about 150 bytes an image; images in tables, such as MNIST's, are in memory as for training.
-    Raises `MissingDataError` where there is nothing to check; everything else that is wrong becomes a finding.
+    Raises `MissingDataError` where there is nothing to check, `FormatError` for a file that is neither a list nor a
+    data set; everything else that is wrong becomes a finding.
     """
     findings = Findings()
     parts = _open(source, test, findings)
@@ -64,7 +65,7 @@ def _open(source: Path, test: Path | None, findings: Findings) -> list[Part]:
     parts = _parts(source, None, findings)
     if test:
         known = parts[0].class_names if parts else None
-        parts = [*parts[:1], *(_named("test", part) for part in _parts(test, known, findings)[-1:])]
+        parts = [*parts[:1], *(replace(part, name="test") for part in _parts(test, known, findings)[-1:])]
     return parts
 
 
@@ -78,6 +79,8 @@ def _parts(place: Path, known: Sequence[str] | None, findings: Findings) -> list
         if tables is not None:
             return tables
     paths = own or find_parts(place)
+    if place.is_file():
+        refuse_other_kinds(place)
     if paths is None:
         raise MissingDataError(f"{place} holds no labelled images; see `convolve check-data --help`")
     parts: list[Part] = []
@@ -87,10 +90,6 @@ def _parts(place: Path, known: Sequence[str] | None, findings: Findings) -> list
             known = known or part.class_names
             parts.append(part)
     return parts
-
-
-def _named(name: str, part: Part) -> Part:
-    return Part(name, part.pictures, part.labels_N, part.class_names, part.place)
 
 
 def _check_classes(part: Part, training: Part, findings: Findings) -> None:
@@ -108,13 +107,18 @@ def _check_classes(part: Part, training: Part, findings: Findings) -> None:
 def _check_gaps(part: Part, used: NDArray[np.int64], findings: Findings) -> None:
     names, largest = part.class_names or (), int(used[-1])
     count, taken = max(len(names), largest + 1), {*used.tolist()}
-    if count == len(used):
+    missing = max(count, 2) - len(used)
+    if missing <= findings.counts["bad line"]:  # their images may stand in lines that cannot be read
+        return
+    place = part.place(int(np.flatnonzero(part.labels_N == largest)[0]))
+    if count == 1:
+        what = "all images are of one class, where a classifier needs two"
+        findings.add("gap", place, what, "add images of another class, or give the folder above")
         return
     unused = list(islice((number for number in range(count) if number not in taken), _NAMED))
     named = ", ".join(names[number] if number < len(names) else str(number) for number in unused)
-    more = f" and {count - len(used) - len(unused):,} more" if count - len(used) > len(unused) else ""
+    more = f" and {missing - len(unused):,} more" if missing > len(unused) else ""
     what = f"{len(used)} of {count:,} classes have images, not {named}{more} (the largest label, {largest}, is here)"
-    place = part.place(int(np.flatnonzero(part.labels_N == largest)[0]))
     findings.add("gap", place, what, "number the classes from 0 without gaps, or add images")
 
 

@@ -13,14 +13,21 @@ import numpy as np
 from convolve.checking.finding import Findings
 from convolve.checking.part import REFUSED, Part
 from convolve.data.image_files import is_image_name
-from convolve.data.labelled_images import ClassFolders, LabelledImages, class_folder_names, on_disk, read_class_folders
+from convolve.data.labelled_images import (
+    ClassFolders,
+    LabelledImages,
+    OnDisk,
+    class_folder_names,
+    on_disk,
+    read_class_folders,
+)
 from convolve.data.own import find_label_names, lists_paths
 from convolve.errors import DataError, MissingDataError
 from convolve.formats.archive import Location
 from convolve.formats.base64_map import Base64Map, read_base64_map
 from convolve.formats.image_map import read_image_map
 from convolve.formats.labelled_csv import read_labelled_csv
-from convolve.formats.map_lines import BadLine, NoTab, Refuse
+from convolve.formats.map_lines import BadLine, BlanksForTab, Refuse
 
 # Legend: N images.
 
@@ -46,16 +53,17 @@ def listed_part(path: Path, name: str, known: Sequence[str] | None, findings: Fi
 
 def check_unlisted(parts: Sequence[Part], findings: Findings) -> None:
     """Images that lie beside listed ones, and that no part lists. Memory: 8 bytes an image."""
-    lists = [part.pictures.images for part in parts if hasattr(part.pictures, "images")]
-    folders = [images.folder for images in lists if isinstance(images, ClassFolders)]
+    lists = [(part, part.pictures.images) for part in parts if isinstance(part.pictures, OnDisk)]
+    folders = [images.folder for _, images in lists if isinstance(images, ClassFolders)]
     for folder in folders:
         _add_unlisted(findings, folder, sorted(file.name for file in folder.iterdir() if _is_image_file(file)))
     listed: list[int] = []
     places: set[Location] = set()
-    for images in lists:
-        for location in _locations(images):
+    for part, images in lists:
+        for index, location in _locations(images):
             listed.append(hash(location))
-            places.add(_container(location))
+            if part.labels_N[index] != REFUSED:  # else there may be anything where the path belongs
+                places.add(_container(location))
     listed_N = np.sort(np.array(listed, np.int64))
     for place in sorted(places, key=str):
         inside = sorted(_images_in(place), key=str)
@@ -76,12 +84,13 @@ def _folder_part(path: Path, name: str, known: Sequence[str], findings: Findings
 
 def _table_part(path: Path, name: str, known: Sequence[str] | None, findings: Findings) -> Part:
     table = read_labelled_csv(path, _refuse(path, findings, "complete the row"))
-    if not all(label.isascii() and label.isdigit() and len(label) < 10 for label in table.labels):
-        names = (*(known or ()), *sorted({*table.labels} - {*(known or ())}))
-        number_of = {label: number for number, label in enumerate(names)}
+    used = {*table.labels} - {""}  # of rows that were refused
+    if not all(label.isascii() and label.isdigit() and len(label) < 10 for label in used):
+        names = (*(known or ()), *sorted(used - {*(known or ())}))
+        number_of = {"": REFUSED} | {label: number for number, label in enumerate(names)}
         labels_N = np.array([number_of[label] for label in table.labels], np.int64)
         return Part(name, on_disk(table, labels_N), labels_N, names, table.place)
-    labels_N = np.array(table.labels, np.int64)
+    labels_N = np.array([int(label) if label else REFUSED for label in table.labels], np.int64)
     numbered = known or _label_names(path, findings)
     for index in np.flatnonzero(labels_N >= len(numbered)).tolist() if numbered else ():
         what = f"the label is {labels_N[index]}; with {len(numbered or ())} classes it must be below that"
@@ -103,8 +112,9 @@ def _map_part(path: Path, name: str, known: Sequence[str] | None, findings: Find
 
 def _refuse(path: Path, findings: Findings, mend: str) -> Refuse:
     def refuse(line: int, error: BadLine) -> None:
-        blanks = isinstance(error, NoTab) and " " in str(error).partition(" in ")[2]
-        kind, way = ("blanks for tabs", _TABS.replace("FILE", shlex.quote(str(path)))) if blanks else ("bad line", mend)
+        kind, way = "bad line", mend
+        if isinstance(error, BlanksForTab):
+            kind, way = "blanks for tabs", _TABS.replace("FILE", shlex.quote(str(path)))
         findings.add(kind, f"{path}: line {line}", str(error), way)
 
     return refuse
@@ -118,14 +128,14 @@ def _label_names(path: Path, findings: Findings) -> Sequence[str] | None:
         return None
 
 
-def _locations(images: LabelledImages) -> Iterator[Location]:
-    """Where the images of a map file or table lie, each always in the same words."""
+def _locations(images: LabelledImages) -> Iterator[tuple[int, Location]]:
+    """(number, place) of the images of a map file or table, each place always in the same words."""
     if isinstance(images, ClassFolders | Base64Map):
         return
     for index in range(len(images)):
         location = images.location(index)
-        if location.file:  # of a bad line there is none
-            yield Location(os.path.abspath(location.file), location.member)  # noqa: PTH100  a million of them
+        if location.file:  # of some bad lines there is none
+            yield index, Location(os.path.abspath(location.file), location.member)  # noqa: PTH100  a million of them
 
 
 def _container(location: Location) -> Location:
@@ -152,7 +162,8 @@ def _is_image_file(file: Path) -> bool:
 def _add_unlisted(findings: Findings, place: object, names: list[str]) -> None:
     if names:
         rest = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-        what = f"{len(names):,} images have no label: {', '.join(names[:_NAMED])}{rest}"
+        count = f"{len(names):,} images have" if len(names) > 1 else "1 image has"
+        what = f"{count} no label: {', '.join(names[:_NAMED])}{rest}"
         mend = "list them, or move them elsewhere; if the test part lists them, name it with --test"
         findings.add("unlabelled", _shown(Path(str(place))), what, mend)
 

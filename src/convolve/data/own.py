@@ -155,21 +155,27 @@ def _read(path: Path, wanted: Sequence[str] | None) -> _Part:
         return _Part(folders, folders.labels_N, folders.class_names)
     if path.suffix.lower() == ".csv":
         return _read_table(path, wanted)
-    _refuse_other_kinds(path)
+    refuse_other_kinds(path)
     names = wanted or find_label_names(path)
     count = None if names is None else len(names)
     images = read_image_map(path, count) if lists_paths(path) else read_base64_map(path, count)
     return _Part(images, images.labels_N, None if names is None else tuple(names))
 
 
-def _refuse_other_kinds(path: Path) -> None:
-    """CTF text and IDX files are no lists of images, and alone they do not say what images they hold."""
+def refuse_other_kinds(path: Path) -> None:
+    """Raise `FormatError` for what is no list of images: an image, say.
+
+    CTF text and IDX files are none, either, and alone they do not say what images they hold.
+    """
     with open_lines(path) as file:
         head = file.read(64)
     kind = "an IDX file" if head.startswith(b"\0\0\x08") else "CTF text"
     if kind == "an IDX file" or head.lstrip(b"0123456789 \t").startswith(b"|"):
         what = f"{kind}, no list of images; give the folder with all files of MNIST or CIFAR-10"
         raise FormatError(path, "byte 0", f"{what}, or make a DataSet of your own in Python (docs/old-formats.md)")
+    if (zero := head.find(b"\0")) >= 0:
+        what = "a zero byte: a binary file, or UTF-16, no list of images; give folders of classes"
+        raise FormatError(path, f"byte {zero}", f"{what}, or text in UTF-8 with lines path TAB class number")
 
 
 def _read_table(path: Path, wanted: Sequence[str] | None) -> _Part:

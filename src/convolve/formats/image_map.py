@@ -19,12 +19,22 @@ from numpy.typing import NDArray
 from convolve.atomic import replacing
 from convolve.errors import FormatError, UsageError
 from convolve.formats.archive import Location, parse_location
-from convolve.formats.map_lines import BadLine, NoTab, Refuse, check_key, open_lines, parse_label, read_lines, show
+from convolve.formats.map_lines import (
+    BadLine,
+    BlanksForTab,
+    Refuse,
+    check_key,
+    open_lines,
+    parse_label,
+    read_lines,
+    show,
+)
 
 # Legend: N images.
 
 MAX_LINE_BYTES = 1 << 16
 _HAS_NO_PLACE = re.compile(r"[\t\r\n]")
+_BLANKS_AND_NUMBER = re.compile(rb" +([0-9]{1,9})[ \r\n]*\Z")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +82,8 @@ def read_image_map(
 ) -> ImageMap:
     """Read a map file; with `classes` (CNTK's labelDim) every label must be below it.
 
-    Refuses what CNTK refuses, with `FormatError` naming the line; with `refuse`, that hears of it, and the line has the
-    label -1 and no path. Memory: the file's size and 24 bytes an image.
+    Refuses what CNTK refuses, with `FormatError` naming the line; with `refuse`, that hears of it, and the line has its
+    path and label as far as they can be told, else none and -1. Memory: the file's size and 24 bytes an image.
     """
     labels, ends, names = array("q"), array("q"), bytearray()
     with open_lines(path) as file:
@@ -109,7 +119,18 @@ def _entry(line: bytes, classes: int | None, number: int, refuse: Refuse | None)
         if refuse is None:
             raise
         refuse(number, error)
+        return _as_meant(line, classes)
+
+
+def _as_meant(line: bytes, classes: int | None) -> tuple[bytes, int]:
+    """Path and class of a line that was refused, as far as they can be told."""
+    if b"\0" in line:
         return b"", -1
+    if b"\t" not in line and (found := _BLANKS_AND_NUMBER.search(line)):
+        label = int(found[1])
+        return line[: found.start()], label if classes is None or label < classes else -1
+    columns = line.rstrip(b"\r\n").split(b"\t")
+    return columns[len(columns) > 2], -1
 
 
 def _columns(line: bytes) -> tuple[bytes, bytes]:
@@ -118,7 +139,8 @@ def _columns(line: bytes) -> tuple[bytes, bytes]:
     if len(columns) == 3 and not columns[2]:  # a tab after the label opens no third column for CNTK
         columns.pop()
     if len(columns) < 2:
-        raise NoTab(f"two or three columns separated by tabs are expected, there is no tab in {show(line)}")
+        kind = BlanksForTab if _BLANKS_AND_NUMBER.search(line) else BadLine
+        raise kind(f"two or three columns separated by tabs are expected, there is no tab in {show(line)}")
     if len(columns) > 2:
         check_key(columns.pop(0))
     name, label = columns[:2]

@@ -44,7 +44,7 @@ class LabelledCsv:
 def read_labelled_csv(path: str | Path, refuse: Refuse | None = None) -> LabelledCsv:
     """Read the table. Raises `MissingDataError`, or `FormatError` with the line.
 
-    With `refuse`, that hears of a row that is not whole, and the row is left out.
+    With `refuse`, that hears of a row that is not whole, and the row has no label, and a path if it can be told.
     """
     try:
         content = Path(path).read_bytes()
@@ -67,6 +67,7 @@ def read_labelled_csv(path: str | Path, refuse: Refuse | None = None) -> Labelle
             if refuse is None:
                 raise FormatError(path, f"line {line}", str(error)) from None
             refuse(line, error)
+            found.append((*_without_label(row, header), line))
     if not found:
         raise FormatError(path, "", "holds no image; each row below the header is to name one")
     paths, labels, lines = zip(*found, strict=True)
@@ -81,6 +82,12 @@ def _entry(row: list[str], header: list[str]) -> tuple[str, str]:
     if not image or not label or "\0" in image:
         raise BadLine(f"the {'label' if image else 'path'} is missing")
     return image, label
+
+
+def _without_label(row: list[str], header: list[str]) -> tuple[str, str]:
+    """The path of a row that was refused, as far as it can be told, and no label."""
+    image = dict(zip(header, row, strict=False)).get("path", "")
+    return "" if "\0" in image else image, ""
 
 
 def _rows(path: str | Path, text: str) -> Iterator[tuple[int, list[str]]]:

@@ -23,8 +23,8 @@ class BadLine(Exception):  # noqa: N818  one sentence for the reader of the file
     pass
 
 
-class NoTab(BadLine):
-    """Often blanks stand where tabs belong."""
+class BlanksForTab(BadLine):
+    """Blanks stand where a tab belongs, before the class number at the end of the line."""
 
 
 Refuse = Callable[[int, BadLine], None]  # hears of a bad line, by its number from 1, where reading goes on
