@@ -1,12 +1,20 @@
-"""`convolve serve` under load: images per second beside the model's own batched rate, failures, waiting times.
+"""`convolve serve` under load: what an image costs beside the model's own work on it, failures, waiting times.
 
     python benchmarks/serve.py runs/mnist alex.model [--clients 200] [--seconds 10] [--rounds 5]
 
 Three sides, each in a process of its own, in turn: the model alone in batches of 64 (`Model.probabilities`), decoding
 and fitting alone in one thread, and the server, asked by that many clients at once, each of which asks again as soon as
-it is answered. The overhead of an image is what the server takes longer for it than the model alone, decoding included;
-the clients run on the same cores. Grey models get digits of the packaged sample as PNG, others JPEGs of 500x375 pixels
-that are made up. Results go to benchmarks/results/serve.json.
+it is answered. Grey models get digits of the packaged sample as PNG, others JPEGs of 500x375 pixels that are made up.
+Results go to benchmarks/results/serve.json.
+
+The overhead is what an image costs in the server beyond the model alone, decoding included, as a part of the latter:
+
+- by the processor: the processor time of the server's process. Clients do not count, whoever else is busy hardly does.
+- by the clock: the time the machine takes for an image, less what the clients' process takes of it: their processor
+  time, spread over the cores. Cores that wait for each other count. Only on a machine that does nothing else.
+
+Answers come in bursts of a batch, so they are not counted over time: clients that always wait are answered at
+`clients / mean wait` images per second (Little's law).
 """
 
 from __future__ import annotations
@@ -14,6 +22,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -29,14 +38,16 @@ import cv2
 import numpy as np
 
 from convolve.atomic import write_json
+from convolve.environment import usable_cores
 from convolve.formats.idx import read_idx
 from convolve.model import Model, load
 from convolve.serve.batching import MOST_IMAGES
 from convolve.serve.upload import Limits, fitted_image
-from rounds import conditions, in_turn, measure_apart, medians
+from rounds import conditions, figures_apart
 
 RESULTS = Path(__file__).parent / "results" / "serve.json"
 SIDES = ("model", "decoding", "server")
+Figures = dict[str, float]
 PICTURES = 64  # different ones
 WARM_UP_SECONDS = 2.0
 
@@ -52,25 +63,26 @@ def uploads(model: Model) -> list[bytes]:
     return [cv2.imencode(".jpg", photo)[1].tobytes() for photo in photos]
 
 
-def repeated(work: partial[Any], images: int, seconds: float) -> float:
-    """Images per second of `work`, which does that many, after a warm-up."""
+def repeated(work: partial[Any], images: int, seconds: float) -> Figures:
+    """Figures of `work`, which does that many images, after a warm-up."""
     until = time.perf_counter() + WARM_UP_SECONDS
     while time.perf_counter() < until:
         work()
-    start, done = time.perf_counter(), 0
+    start, start_of_processor, done = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - start < seconds:
         work()
         done += images
-    return done / (time.perf_counter() - start)
+    rate = done / (time.perf_counter() - start)
+    return {"images_per_second": rate, "processor_ms": 1000 * (time.process_time() - start_of_processor) / done}
 
 
-def model_rate(model: Model, seconds: float) -> float:
-    fitted = [fitted_image(upload, model.preprocess, Limits())[0] for upload in uploads(model)]
+def model_figures(model: Model, seconds: float) -> Figures:
+    fitted = [fitted_image(upload, model.preprocess, Limits()).image_CHW for upload in uploads(model)]
     batch = min(MOST_IMAGES, model.batch_size)
     return repeated(partial(model.probabilities, np.stack(fitted[:batch])), batch, seconds)
 
 
-def decoding_rate(model: Model, seconds: float) -> float:
+def decoding_figures(model: Model, seconds: float) -> Figures:
     cv2.setNumThreads(1)
     encoded = uploads(model)
     return repeated(
@@ -79,38 +91,51 @@ def decoding_rate(model: Model, seconds: float) -> float:
 
 
 @contextmanager
-def served(path: str) -> Iterator[int]:
-    """The port of `convolve serve` in a process of its own."""
+def served(path: str) -> Iterator[tuple[int, int]]:
+    """(port, process) of `convolve serve` in a process of its own."""
     command = [sys.executable, "-m", "convolve", "serve", path, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        yield int(process.stdout.readline().rpartition(":")[2])
+        yield int(process.stdout.readline().rpartition(":")[2]), process.pid
         process.terminate()
 
 
-class Load:
-    """Clients that ask one server for some seconds."""
+def processor_seconds(process: int) -> float:
+    """What a process has used so far, all its threads together. Linux only."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime, proc(5)
 
-    def __init__(self, port: int, encoded: list[bytes], seconds: float) -> None:
-        self.port, self.encoded = port, encoded
+
+class Load:
+    """Clients that ask one server for some seconds; what is asked after the warm-up counts."""
+
+    def __init__(self, port: int, process: int, encoded: list[bytes], seconds: float) -> None:
+        self.port, self.process, self.encoded = port, process, encoded
         self.from_seconds = time.perf_counter() + WARM_UP_SECONDS
         self.to_seconds = self.from_seconds + seconds
         self.waits_seconds: list[float] = []
         self.failures = 0
+        self.cores_of_server = self.cores_of_clients = 0.0  # busy, on average
 
     async def run(self, clients: int) -> None:
-        await asyncio.gather(*(self._client(number) for number in range(clients)))
+        await asyncio.gather(self._watch(), *(self._client(number) for number in range(clients)))
+
+    async def _watch(self) -> None:
+        await asyncio.sleep(self.from_seconds - time.perf_counter())
+        start, server, own = time.perf_counter(), processor_seconds(self.process), time.process_time()
+        await asyncio.sleep(self.to_seconds - start)
+        seconds = time.perf_counter() - start
+        self.cores_of_server = (processor_seconds(self.process) - server) / seconds
+        self.cores_of_clients = (time.process_time() - own) / seconds
 
     async def _client(self, number: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         while (asked := time.perf_counter()) < self.to_seconds:
             number += 1
-            right = await self._ask(reader, writer, self.encoded[number % len(self.encoded)])
-            answered = time.perf_counter()
-            if not right:
+            if not await self._ask(reader, writer, self.encoded[number % len(self.encoded)]):
                 self.failures += 1
-            elif self.from_seconds < answered < self.to_seconds:
-                self.waits_seconds.append(answered - asked)
+            elif asked >= self.from_seconds:
+                self.waits_seconds.append(time.perf_counter() - asked)
         writer.close()
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> bool:
@@ -121,33 +146,51 @@ class Load:
         return head.startswith(b"HTTP/1.1 200") and len(answer["classes"]) > 0
 
 
-def server_rate(path: str, seconds: float, clients: int) -> float:
+def server_figures(path: str, seconds: float, clients: int) -> Figures:
     encoded = uploads(load(path))
-    with served(path) as port:
-        load_ = Load(port, encoded, seconds)
+    with served(path) as (port, process):
+        load_ = Load(port, process, encoded, seconds)
         asyncio.run(load_.run(clients))
     waits = statistics.quantiles(load_.waits_seconds, n=100)
     print(f"{clients} clients, {len(load_.waits_seconds)} answers, {load_.failures} failures; waited "
           f"{waits[49]:.3f} s (median), {waits[98]:.3f} s (99 %)", file=sys.stderr)  # fmt: skip
     assert load_.failures == 0
-    return len(load_.waits_seconds) / seconds
+    rate = clients / statistics.mean(load_.waits_seconds)
+    return {
+        "images_per_second": rate,
+        "processor_ms": 1000 * load_.cores_of_server / rate,
+        "clients_processor_ms": 1000 * load_.cores_of_clients / rate,
+    }
 
 
-def measure(path: str, side: str, seconds: float, clients: int) -> float:
+def figures(path: str, side: str, seconds: float, clients: int) -> Figures:
     if side == "server":
-        return server_rate(path, seconds, clients)
-    return {"model": model_rate, "decoding": decoding_rate}[side](load(path), seconds)
+        return server_figures(path, seconds, clients)
+    return {"model": model_figures, "decoding": decoding_figures}[side](load(path), seconds)
+
+
+def overheads(model: Figures, server: Figures) -> Figures:
+    """Of the server, as parts of the model's own processor time and of its own time by the clock, for an image."""
+    of_clients_ms = server["clients_processor_ms"] / usable_cores()
+    server_ms, model_ms = (1000 / side["images_per_second"] for side in (server, model))
+    return {
+        "by_the_processor": server["processor_ms"] / model["processor_ms"] - 1,
+        "by_the_clock": (server_ms - of_clients_ms) / model_ms - 1,
+    }
 
 
 def measured(path: str, arguments: argparse.Namespace) -> dict[str, Any]:
     settings = ("--seconds", str(arguments.seconds), "--clients", str(arguments.clients))
-    rates = in_turn(SIDES, arguments.rounds, lambda side: measure_apart(__file__, path, "--side", side, *settings))
-    overheads = [m / s - 1 for m, s in zip(rates["model"], rates["server"], strict=True)]
-    return {
-        "images_per_second": medians(rates),
-        "overhead_per_image_of_model_time": statistics.median(overheads),
-        "all_rounds": rates,
+    rounds = []
+    for _ in range(arguments.rounds):
+        sides = {side: figures_apart(__file__, path, "--side", side, *settings) for side in SIDES}
+        rounds.append(sides | {"overhead": overheads(sides["model"], sides["server"])})
+        print(json.dumps(rounds[-1]), file=sys.stderr)
+    medians = {
+        part: {name: statistics.median(one[part][name] for one in rounds) for name in rounds[0][part]}
+        for part in rounds[0]
     }
+    return medians | {"all_rounds": rounds}
 
 
 def main() -> None:
@@ -159,7 +202,7 @@ def main() -> None:
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
-        print(measure(arguments.models[0], arguments.side, arguments.seconds, arguments.clients))
+        print(json.dumps(figures(arguments.models[0], arguments.side, arguments.seconds, arguments.clients)))
         return
     result: dict[str, Any] = {
         "conditions": conditions(arguments.rounds, 0) | {"clients": arguments.clients, "seconds": arguments.seconds}

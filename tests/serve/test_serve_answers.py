@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,9 +18,12 @@ import torch
 from serving import PATIENCE_SECONDS, Client, encoded, noise, serving
 from torch import nn
 
+from convolve.errors import FormatError
 from convolve.model import Model, load
 from convolve.opening import Asked
 from convolve.recipe import ModelSpec
+from convolve.serve import app
+from convolve.serve.batching import Answer, Batcher, Prepared
 from convolve.serve.occlusion import occlusion
 from convolve.transforms.preprocess import Preprocess, fit_image
 from zip_golden import ARCHIVE
@@ -135,6 +139,52 @@ def test_a_model_that_fails_harms_nobody_else(
         assert bad.status == 500 and "I do not like white" in bad.said["error"]
         assert client.ask("/predict", UPLOADS["exact.png"]).status == 200
     assert "moody" in capsys.readouterr().err  # where it happened
+
+
+def test_damaged_images_harm_nobody_in_their_batch(model: Path) -> None:
+    asked = load(model)
+    good, expected = noise(28, 28).transpose(2, 0, 1), asked.probabilities(noise(28, 28).transpose(2, 0, 1)[None])[0]
+
+    def damaged() -> Prepared:
+        raise FormatError("the image", "", "is damaged")
+
+    async def ask() -> list[Answer | BaseException]:
+        batcher = Batcher(asked)
+        questions = [damaged if k % 3 == 0 else lambda: Prepared(good, "") for k in range(9)]
+        asking = [asyncio.create_task(batcher.answer(prepare)) for prepare in questions]
+        await asyncio.sleep(0)  # all have asked: one batch
+        answering = asyncio.create_task(batcher.run())
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+        answering.cancel()
+        await asyncio.wait([answering])
+        return answers
+
+    for k, answer in enumerate(asyncio.run(ask())):
+        assert isinstance(answer, FormatError if k % 3 == 0 else Answer)
+        if isinstance(answer, Answer):
+            np.testing.assert_allclose(answer.probabilities_K, expected, rtol=1e-5)
+
+
+def test_images_are_prepared_while_the_model_rests(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cores that do both at once make the threads of the network wait for each other."""
+    asked, running, prepared_meanwhile = load(model), threading.Event(), []
+    answer, prepare = asked.probabilities, app.fitted_image
+
+    def slowly(images_NCHW: np.ndarray) -> torch.Tensor:
+        running.set()
+        time.sleep(0.02)
+        running.clear()
+        return answer(images_NCHW)
+
+    def watched(*arguments: Any) -> Prepared:
+        prepared_meanwhile.append(running.is_set())
+        return prepare(*arguments)
+
+    monkeypatch.setattr(app, "fitted_image", watched)
+    monkeypatch.setattr(asked, "probabilities", slowly)
+    with serving(asked) as client:
+        asyncio.run(_ask_together(client.port, [encoded(noise(28, 28, seed=seed)) for seed in range(20)], 5))
+    assert prepared_meanwhile == [False] * 100
 
 
 def test_an_answer_that_is_no_number(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

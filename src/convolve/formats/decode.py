@@ -72,4 +72,6 @@ def _silence_opencv() -> None:
 
 def without_colour(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """One channel where all are the same: an image without colour, however it is stored."""
-    return image_HWC[:, :, :1] if (image_HWC == image_HWC[:, :, :1]).all() else image_HWC
+    first_HW = image_HWC[:, :, 0]  # plane by plane: comparing pixel by pixel takes longer than decoding them
+    is_grey = all(np.array_equal(first_HW, image_HWC[:, :, c]) for c in range(1, image_HWC.shape[2]))
+    return image_HWC[:, :, :1] if is_grey else image_HWC

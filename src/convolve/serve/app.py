@@ -6,8 +6,8 @@ import asyncio
 import base64
 import traceback
 from collections.abc import AsyncIterator, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import cv2
@@ -20,10 +20,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from convolve.environment import usable_cores
 from convolve.errors import DataError, FormatError, unknown_name
 from convolve.model import Model
-from convolve.serve.batching import Batcher, Image, Probabilities
+from convolve.serve.batching import Answer, Batcher, Image, Prepared, Probabilities
 from convolve.serve.guard import Guard
 from convolve.serve.occlusion import cells_for, occlusion
 from convolve.serve.page import files, page
@@ -31,7 +30,6 @@ from convolve.serve.upload import Budget, Limits, fitted_image, read_upload, upl
 
 T = TypeVar("T")
 
-MOST_DECODERS = 4  # threads: each may hold an image of the largest size
 EXPLAINED_AT_ONCE = 2  # a map is a hundred questions, all others ask one
 
 
@@ -61,57 +59,49 @@ class _Service:
         self.limits = limits
         self.batcher = Batcher(model)
         self.budget = Budget(limits.held_bytes)
-        self.decoders = ThreadPoolExecutor(min(MOST_DECODERS, usable_cores()), "decoder")
         self.explaining = asyncio.Semaphore(EXPLAINED_AT_ONCE)
         self.cells = cells_for(model)
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         answering = asyncio.create_task(self.batcher.run())
-        with self.decoders:
-            yield
+        yield
         answering.cancel()
         await asyncio.wait([answering])
 
     async def predict(self, request: Request) -> JSONResponse:
         asked = _numbers(request, top=5, seen=0)
-        async with self._image(request) as (image_CHW, fitted):
-            probabilities_K = await self._ask(image_CHW)
-            answer = {"classes": self._classes(probabilities_K, asked["top"]), "fitted": fitted}
+        async with self._answer(request) as (prepared, probabilities_K):
+            said = {"classes": self._classes(probabilities_K, asked["top"]), "fitted": prepared.fitted}
             if asked["seen"]:
-                answer["seen"] = _png_uri(image_CHW)
-        return JSONResponse(answer)
+                said["seen"] = _png_uri(prepared.image_CHW)
+        return JSONResponse(said)
 
     async def explain(self, request: Request) -> JSONResponse:
         index = _numbers(request, **{"class": 0})["class"]
         if index >= len(self.model.class_names):
             raise HTTPException(400, f"class must be below {len(self.model.class_names)}, it is {index}")
-        async with self._image(request) as (image_CHW, _), self.explaining:
-            change_RS = await _unless_gone(request, occlusion(self._ask, image_CHW, index, self.cells))
+        async with self._answer(request) as (prepared, _), self.explaining:
+            change_RS = await _unless_gone(request, occlusion(self._ask, prepared.image_CHW, index, self.cells))
         name = self.model.class_names[index]
         return JSONResponse({"class": name, "index": index, "change": change_RS.round(4).tolist()})
 
     @asynccontextmanager
-    async def _image(self, request: Request) -> AsyncIterator[tuple[Image, str]]:
-        """The uploaded image as the model wants it, within all limits, which hold until the block ends."""
+    async def _answer(self, request: Request) -> AsyncIterator[Answer]:
+        """The answer for the uploaded image, within all limits, which hold until the block ends."""
         size, want = upload_size(request, self.limits), self.model.preprocess
         held_bytes = size + int(np.prod(want.shape_CHW))
         try:
             async with asyncio.timeout(self.limits.answer_seconds), self.budget.hold(held_bytes):
                 encoded = await read_upload(request, self.limits)
-                yield await asyncio.get_running_loop().run_in_executor(
-                    self.decoders, fitted_image, encoded, want, self.limits
-                )
+                yield _finite(await self.batcher.answer(partial(fitted_image, encoded, want, self.limits)))
         except TimeoutError:
             busy = f"too busy to answer within {self.limits.answer_seconds:g} s; try again later"
             raise HTTPException(503, busy, {"Retry-After": "10"}) from None
 
     async def _ask(self, image_CHW: Image) -> Probabilities:
-        """probabilities_K. Raises HTTPException where they are none, for which JSON has no word."""
-        probabilities_K = await self.batcher.probabilities(image_CHW)
-        if not np.isfinite(probabilities_K).all():
-            raise HTTPException(500, "the model's answer is not a number; are --mean and --scale as in its training?")
-        return probabilities_K
+        """probabilities_K of an image that has the model's size."""
+        return _finite(await self.batcher.answer(lambda: Prepared(image_CHW, ""))).probabilities_K
 
     def _classes(self, probabilities_K: Probabilities, top: int) -> list[dict[str, Any]]:
         """The most likely classes, in the words of `convolve predict --json`; `index` is what `/explain` takes."""
@@ -133,6 +123,13 @@ def _numbers(request: Request, **defaults: int) -> dict[str, int]:
             raise HTTPException(400, f"{name} must be a whole number, got {text!r}")
         numbers[name] = int(text)
     return numbers
+
+
+def _finite(answer: Answer) -> Answer:
+    """`answer`. Raises HTTPException where its probabilities are none, for which JSON has no word."""
+    if not np.isfinite(answer.probabilities_K).all():
+        raise HTTPException(500, "the model's answer is not a number; are --mean and --scale as in its training?")
+    return answer
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

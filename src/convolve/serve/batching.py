@@ -1,28 +1,49 @@
-"""One model, many askers: a single thread runs the network, each time on all images that came while it was busy."""
+"""One model, many askers. In turn all cores prepare the images that came meanwhile, and all run the network on them.
+
+Doing both at once takes longer: the network's threads share each layer evenly, so all wait for the one whose core is
+lent to a decoder.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convolve.environment import usable_cores
 from convolve.model import Model
 
 # Legend: C channels, H rows, W columns, K classes.
 
 MOST_IMAGES = 64  # at a time: throughput hardly grows beyond, and nobody waits for more than one such batch
+MOST_DECODERS = 4  # threads: each may hold an image of the largest size
 
 Image = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
 
 
+class Prepared(NamedTuple):
+    """An image that has the model's size, and what was done to it in words."""
+
+    image_CHW: Image
+    fitted: str
+
+
+class Answer(NamedTuple):
+    prepared: Prepared
+    probabilities_K: Probabilities
+
+
 @dataclass(frozen=True)
 class _Question:
-    image_CHW: Image
-    answer: asyncio.Future[Probabilities]
+    prepare: Callable[[], Prepared]
+    answer: asyncio.Future[Answer]
 
 
 class Batcher:
@@ -32,35 +53,65 @@ class Batcher:
         self._model = model
         self._most_images = min(MOST_IMAGES, model.batch_size)
         self._questions: asyncio.Queue[_Question] = asyncio.Queue()
+        self._decoders = min(MOST_DECODERS, usable_cores())
 
-    async def probabilities(self, image_CHW: Image) -> Probabilities:
-        """probabilities_K of a uint8 image that has the model's size. Raises what the model raises."""
-        question = _Question(image_CHW, asyncio.get_running_loop().create_future())
+    async def answer(self, prepare: Callable[[], Prepared]) -> Answer:
+        """The answer for the image that `prepare` gives, in a thread. Raises what it raises, or the model."""
+        question = _Question(prepare, asyncio.get_running_loop().create_future())
         self._questions.put_nowait(question)
         return await question.answer
 
     async def run(self) -> None:
         """Answer questions until cancelled."""
-        with ThreadPoolExecutor(1, "model") as thread:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(self._decoders, "decoder") as decoders, ThreadPoolExecutor(1, "model") as thread:
             while True:
                 batch = [await self._questions.get()]
                 while len(batch) < self._most_images and not self._questions.empty():
                     batch.append(self._questions.get_nowait())
                 wanted = [question for question in batch if not question.answer.done()]  # else the asker has gone
-                if wanted:
-                    await self._answer(wanted, thread)
+                for question, answer in await loop.run_in_executor(thread, self._answers, wanted, decoders):
+                    _tell(question, answer)
 
-    async def _answer(self, questions: list[_Question], thread: ThreadPoolExecutor) -> None:
-        images_NCHW = np.stack([question.image_CHW for question in questions])
+    def _answers(
+        self, questions: Sequence[_Question], decoders: ThreadPoolExecutor
+    ) -> list[tuple[_Question, Answer | Exception]]:
+        """The answer to each question, or why there is none."""
+        parts = [questions[first :: self._decoders] for first in range(self._decoders)]
+        prepared = list(chain.from_iterable(decoders.map(_prepare, parts)))
+        failed = [(question, error) for question, error in prepared if isinstance(error, Exception)]
+        ready = [(question, found) for question, found in prepared if isinstance(found, Prepared)]
+        return [*failed, *self._ask(ready)]
+
+    def _ask(self, ready: Sequence[tuple[_Question, Prepared]]) -> Iterable[tuple[_Question, Answer | Exception]]:
+        if not ready:
+            return []
         try:
-            probabilities_NK = await asyncio.get_running_loop().run_in_executor(
-                thread, self._model.probabilities, images_NCHW
-            )
+            images_NCHW = np.stack([prepared.image_CHW for _, prepared in ready])
+            probabilities_NK = self._model.probabilities(images_NCHW).numpy()
         except Exception as error:  # whatever it is, it belongs to those who asked; the next batch has its own chance
-            for question in questions:
-                if not question.answer.done():
-                    question.answer.set_exception(error)
-            return
-        for question, probabilities_K in zip(questions, probabilities_NK.numpy(), strict=True):
-            if not question.answer.done():
-                question.answer.set_result(probabilities_K)
+            return [(question, error) for question, _ in ready]
+        return [
+            (question, Answer(prepared, probabilities_K))
+            for (question, prepared), probabilities_K in zip(ready, probabilities_NK, strict=True)
+        ]
+
+
+def _prepare(questions: Sequence[_Question]) -> list[tuple[_Question, Prepared | Exception]]:
+    """Each question's image, or what is wrong with it."""
+    prepared: list[tuple[_Question, Prepared | Exception]] = []
+    for question in questions:
+        try:
+            prepared.append((question, question.prepare()))
+        except Exception as error:
+            prepared.append((question, error))
+    return prepared
+
+
+def _tell(question: _Question, answer: Answer | Exception) -> None:
+    if question.answer.done():  # the asker has gone
+        return
+    if isinstance(answer, Exception):
+        question.answer.set_exception(answer)
+    else:
+        question.answer.set_result(answer)

@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from convolve.formats.decode import MAX_PIXELS, decode_image, without_colour
+from convolve.serve.batching import Prepared
 from convolve.transforms.preprocess import Preprocess, fit_image
 
 
@@ -71,10 +70,10 @@ async def read_upload(request: Request, limits: Limits) -> bytes:
         raise HTTPException(408, late, {"Connection": "close"}) from None
 
 
-def fitted_image(encoded: bytes, want: Preprocess, limits: Limits) -> tuple[NDArray[np.uint8], str]:
-    """(image_CHW, what was done to it in words) of an encoded image, as `convolve predict` makes it.
+def fitted_image(encoded: bytes, want: Preprocess, limits: Limits) -> Prepared:
+    """An encoded image as `convolve predict` makes it.
 
     Raises FormatError for what is no image, DataError for one that is too large or too narrow.
     """
     image_HWC = decode_image(encoded, "the image", max_pixels=limits.pixels)
-    return fit_image(without_colour(image_HWC), want)
+    return Prepared(*fit_image(without_colour(image_HWC), want))
