@@ -81,3 +81,11 @@ def test_convnet_cifar10_distributed(tmp_path: Path) -> None:
     assert (recipe["distributed"]["after_samples"], recipe["run"]["global_batch_size"]) == (15, 8)
     both = launch(sys.executable, script, *flags, "-r", "-b", "8", "-q", "1", folder=place)
     assert both.returncode == 1 and "quantization_bits is for method=gradients" in both.stderr
+
+
+@pytest.mark.parametrize("script", ["ConvNet/ConvNet_CIFAR10_DataAug", "AlexNet/AlexNet_ImageNet"])
+def test_a_missing_log_folder(script: str, tmp_path: Path) -> None:
+    path = EXAMPLES / f"{script}_Distributed.py"
+    done = launch(sys.executable, path.name, "-logdir", tmp_path / "logs", folder=path.parent)
+    assert done.returncode == 1
+    assert done.stderr == f"[Errno 2] No such file or directory: '{tmp_path / 'logs' / 'log.txt'}'\n"

@@ -17,7 +17,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 flag = parser.add_argument
 flag("-datadir", help="where train_map.txt and val_map.txt are; without it, the usual places")
 flag("-outputdir", default="runs/AlexNet_ImageNet_Distributed", help="an unfinished run there goes on")
-flag("-logdir", type=Path, help="a folder that exists: what would be printed goes to log.txt there")
+flag("-logdir", dest="log", type=Path, help="a folder that exists: what would be printed goes to log.txt there")
 flag("-n", "--num_epochs", dest="run.epochs", type=int, default=112)
 flag("-m", "--minibatch_size", dest="run.global_batch_size", type=int, default=256, help="of all workers together")
 flag("-e", "--epoch_size", dest="run.epoch_samples", type=int, default=1281167)
@@ -32,9 +32,9 @@ if __name__ == "__main__":
     where = {"data": given["datadir"], "out": given["outputdir"], "restart": given["restart"]}
     settings = {path: value for path, value in given.items() if "." in path}
     settings |= {"distributed.method": "block_momentum"} if given["distributed.block_samples"] else {}
-    with redirect_stdout((given["logdir"] / "log.txt").open("a", buffering=1)) if given["logdir"] else nullcontext():
-        try:
+    try:
+        with redirect_stdout((given["log"] / "log.txt").open("a", buffering=1)) if given["log"] else nullcontext():
             recipe = resolve("alexnet-python", settings)
             convolve.train(recipe, progress=lambda event, values: print(values) if event == "epoch" else None, **where)
-        except ConvolveError as error:
-            raise SystemExit(str(error)) from None
+    except (ConvolveError, OSError) as error:
+        raise SystemExit(str(error)) from None

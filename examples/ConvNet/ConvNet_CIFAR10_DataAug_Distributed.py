@@ -18,7 +18,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 flag = parser.add_argument
 flag("-datadir", help="CIFAR-10: a folder or an archive; without it, the usual places or a download")
 flag("-outputdir", default="runs/ConvNet_CIFAR10_DataAug_Distributed", help="an unfinished run there goes on")
-flag("-logdir", type=Path, help="a folder that exists: what would be printed goes to log.txt there")
+flag("-logdir", dest="log", type=Path, help="a folder that exists: what would be printed goes to log.txt there")
 flag("-n", "--num_epochs", dest="run.epochs", type=int, default=160)
 flag("-m", "--minibatch_size", dest="run.global_batch_size", type=int, default=64, help="of all workers together")
 flag("-e", "--epoch_size", dest="run.epoch_samples", type=int, default=50000)
@@ -31,10 +31,10 @@ given = vars(parser.parse_args())
 method = "block_momentum" if given["distributed.block_samples"] else "gradients"
 settings = {path: value for path, value in given.items() if "." in path} | {"distributed.method": method}
 where = {"data": given["datadir"], "out": given["outputdir"], "restart": given["restart"]}
-with redirect_stdout((given["logdir"] / "log.txt").open("a", buffering=1)) if given["logdir"] else nullcontext():
-    try:
+try:
+    with redirect_stdout((given["log"] / "log.txt").open("a", buffering=1)) if given["log"] else nullcontext():
         run = train(resolve("cifar10-aug", settings), progress=print_progress, **where)
-    except ConvolveError as error:
-        raise SystemExit(str(error)) from None
-    if run.rank == 0:
-        print(f"test error {run.result['test_error']:.2%}; see {write_report(run.folder.path)}")
+        if run.rank == 0:
+            print(f"test error {run.result['test_error']:.2%}; see {write_report(run.folder.path)}")
+except (ConvolveError, OSError) as error:
+    raise SystemExit(str(error)) from None
