@@ -259,6 +259,26 @@ def test_doubt_travels_and_labels_can_be_given(
     )
 
 
+def test_show_describes_an_onnx_file(model: Path, tmp_path: Path, convolve: Convolve) -> None:
+    path = tmp_path / "digits.onnx"
+    opened = load(model)
+    opened.export(path)
+    made = onnx.load(path).graph
+    said = json.loads(convolve("show", path, "--json").out)
+    assert said["inputs"] == [{"name": made.input[0].name, "type": "tensor(float)", "shape": ["N", 1, 28, 28]}]
+    assert said["outputs"] == [{"name": made.output[0].name, "type": "tensor(float)", "shape": ["N", 10]}]
+    assert (said["class_names"], said["preprocess"]) == (list(opened.class_names), opened.preprocess.mapping())
+    printed = convolve("show", path).out
+    assert "images: tensor(float), N x 1 x 28 x 28" in printed and "0, 1, 2" in printed
+
+
+def test_what_cannot_be_shown(model: Path, tmp_path: Path, convolve: Convolve) -> None:
+    load(model).export(tmp_path / "digits.pt2")
+    assert_refused(
+        convolve("show", tmp_path / "digits.pt2"), 2, "digits.pt2", "cannot be shown", "an exported ONNX file"
+    )
+
+
 def test_onnx_files_of_strangers_and_damaged_ones(
     model: Path, pictures: Path, tmp_path: Path, convolve: Convolve
 ) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convolve.cli import asked as options
-from convolve.cli.shown import recipe_text, schedule_text, summary_mapping, summary_text
+from convolve.cli.shown import ports_text, recipe_text, schedule_text, summary_mapping, summary_text
+from convolve.errors import UsageError
 from convolve.importers.brainscript import is_config
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def show(
         str,
         typer.Argument(
             help="A recipe (name or file), a model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, "
-            "or a BrainScript file.",
+            "an exported ONNX file, or a BrainScript file.",
             metavar="RECIPE|MODEL|RUN|CONFIG",
         ),
     ],
@@ -54,17 +55,21 @@ def show(
     elif _is_model(what):
         _show_model(what, as_json, options.asked(preset, mean, channel_order, scale, labels, image_shape, output))
     else:
+        _require_recipe(what)
         _show_recipe(what, as_json)
 
 
 def _is_model(what: str) -> bool:
+    from convolve.export.onnx import is_onnx
     from convolve.opening import is_foreign
 
     path = Path(what)
-    return any((path / name).exists() for name in ("model.json", "model/model.json")) or is_foreign(path)
+    is_folder = any((path / name).exists() for name in ("model.json", "model/model.json"))
+    return is_folder or is_foreign(path) or is_onnx(path)
 
 
 def _show_model(what: str, as_json: bool, asked: Asked) -> None:
+    from convolve.export.onnx import OnnxNetwork
     from convolve.importers.classifier import input_arithmetic
     from convolve.importers.describe import describe
     from convolve.importers.graph import Graph
@@ -73,18 +78,22 @@ def _show_model(what: str, as_json: bool, asked: Asked) -> None:
 
     model = load(what, asked)
     imported = model.architecture if isinstance(model.architecture, Graph) else None
-    if imported:
-        summary, arithmetic = describe(imported, model.module), list(input_arithmetic(imported))
-    else:
-        summary, arithmetic = summarize(model.module, model.preprocess.shape_CHW), []
+    arithmetic = list(input_arithmetic(imported)) if imported else []
     notes = [*(imported.notes if imported else ()), *filter(None, [model.doubt])]
+    if isinstance(model.module, OnnxNetwork):
+        ports = model.module.ports()
+        mapping: dict[str, Any] = {**ports, "class_names": list(model.class_names)}
+        text = ports_text(ports)
+    else:
+        shape_CHW = model.preprocess.shape_CHW
+        summary = describe(imported, model.module) if imported else summarize(model.module, shape_CHW)
+        mapping, text = summary_mapping(summary, model.class_names), summary_text(summary)
     if as_json:
-        more: dict[str, Any] = {"preprocess": model.preprocess.mapping(), "trained": model.trained}
-        if imported:
-            more |= {"in_the_graph": arithmetic, "notes": notes}
-        print(json.dumps(summary_mapping(summary, model.class_names) | more, indent=2))
+        mapping |= {"preprocess": model.preprocess.mapping(), "trained": model.trained}
+        mapping |= {"in_the_graph": arithmetic, "notes": notes} if imported else {}
+        print(json.dumps(mapping, indent=2))
         return
-    print(summary_text(summary))
+    print(text)
     print(f"\nthe network sees  {model.preprocess}")
     for line in arithmetic:
         print(f"in the graph      {line}")
@@ -99,6 +108,16 @@ def _show_model(what: str, as_json: bool, asked: Asked) -> None:
 def _classes(names: tuple[str, ...]) -> str:
     shown = ", ".join(names[:20])
     return shown if len(names) <= 20 else f"{shown} and {len(names) - 20} more"
+
+
+def _require_recipe(what: str) -> None:
+    from convolve.recipes import ENDINGS
+
+    if Path(what).is_file() and Path(what).suffix not in ENDINGS:
+        raise UsageError(
+            f"{what}: this kind of file cannot be shown; give a recipe (.json or .yaml), a model folder, a run folder, "
+            "a CNTK model, net.prototxt+net.caffemodel, an exported ONNX file, or a BrainScript file"
+        )
 
 
 def _show_recipe(what: str, as_json: bool) -> None:

@@ -86,6 +86,15 @@ def summary_mapping(summary: Summary, class_names: tuple[str, ...]) -> dict[str,
     }
 
 
+def ports_text(ports: dict[str, list[dict[str, Any]]]) -> str:
+    """One line for each input and output of a file whose layers are not ours to show."""
+    return "\n".join(
+        f"{side:<18}{port['name']}: {port['type']}, {' x '.join(map(str, port['shape']))}"
+        for side, found in ports.items()
+        for port in found
+    )
+
+
 def summary_text(summary: Summary) -> str:
     name_width = max(14, *(len(layer.name) + 2 for layer in summary.layers))
     kind_width = max(14, *(len(layer.kind) + 2 for layer in summary.layers))

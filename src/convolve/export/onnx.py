@@ -140,6 +140,14 @@ class OnnxNetwork(nn.Module):
             )
         self.about = read_about(metadata[KEY], path)
 
+    def ports(self) -> dict[str, list[dict[str, Any]]]:
+        """Name, type and shape of each input and output, as the file has them."""
+        found = {"inputs": self._session.get_inputs(), "outputs": self._session.get_outputs()}
+        return {
+            side: [{"name": port.name, "type": port.type, "shape": port.shape} for port in ports]
+            for side, ports in found.items()
+        }
+
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         images = images_NCHW.permute(0, 2, 3, 1).to(torch.uint8) if self.about.takes_pixels else images_NCHW
         return torch.from_numpy(self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(images.numpy())})[0])

@@ -29,6 +29,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 }
 
 
+ENDINGS = (".json", ".yaml", ".yml")  # of recipe files
+
+
 def load_recipe(name: str) -> Recipe:
     """The recipe called `name`, or the one in the file `name` (.json, .yaml, .yml, or a run folder)."""
     if name in RECIPES:
@@ -36,7 +39,7 @@ def load_recipe(name: str) -> Recipe:
     path = Path(name)
     if (path / "recipe.json").is_file():
         path = path / "recipe.json"
-    if path.suffix not in (".json", ".yaml", ".yml"):
+    if path.suffix not in ENDINGS:
         raise UsageError(f"{unknown_name('recipe', name, RECIPES)} (a recipe file ends in .json or .yaml)")
     mapping = _read(path)
     if not isinstance(mapping, dict):
