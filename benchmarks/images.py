@@ -36,6 +36,7 @@ from convolve.environment import usable_cores
 from convolve.feed import open_feed
 from convolve.formats.image_map import read_image_map
 from convolve.run import resolve
+from convolve.training.memory import keep_freed_memory
 from image_peers import Case
 from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
 
@@ -60,10 +61,10 @@ PEERS = {
 def sides(case: str) -> list[str]:
     """Ours, and the peers that are installed."""
     ours = ["ours"] if case == "photos" else ["ours, first pass", "ours, later passes"]
-    return ours + [name for name, package in PEERS.items() if _is_installed(package)]
+    return ours + [name for name, package in PEERS.items() if is_installed(package)]
 
 
-def _is_installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
     return find_spec(package.partition(".")[0]) is not None
 
 
@@ -84,6 +85,7 @@ def lay_out(archive: Path, case: Case, folder: Path) -> None:
 
 def our_batches(case: Case, folder: Path) -> Iterator[int]:
     """What the loop of a training sees, pass after pass; yields the number of images of each batch."""
+    keep_freed_memory()  # as every training does
     transforms: list[dict[str, Any]]
     if case.pad:
         transforms = [

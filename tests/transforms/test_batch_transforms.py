@@ -1,13 +1,16 @@
 """Whole-batch transforms against independent ways of computing the same."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from convolve.transforms.affine import apply_affine, draw_affine
-from convolve.transforms.batch import augment, normalize
+from convolve.transforms.batch import augment, mean_of, normalize, normalize_alone
 from convolve.transforms.image_spec import Crop, Flip
+from convolve.transforms.preprocess import Preprocess
 from convolve.transforms.shift import apply_shift, draw_shift
 from convolve.transforms.spec import Affine, Pad, Shift
 
@@ -94,3 +97,19 @@ def test_normalize(images: torch.Tensor) -> None:
         kept = source.clone()
         np.testing.assert_allclose(normalize(source, 128, 1 / 256).numpy(), expected, atol=1e-7)
         assert torch.equal(source, kept)
+
+
+@pytest.mark.parametrize("kind", ["number", "one a channel", "image"])
+@pytest.mark.parametrize(("channels", "bgr"), [(1, False), (3, False), (3, True)])
+def test_a_thread_alone_normalizes_to_the_same_bits(kind: str, channels: int, bgr: bool) -> None:
+    rng = np.random.default_rng(0)
+    want = Preprocess(channels, 5, 7, (104.1,) * channels if kind == "one a channel" else 104.1)
+    if kind == "image":
+        want = replace(want, mean_image_CHW=rng.uniform(0, 255, (channels, 5, 7)).astype(np.float32))
+    pixels = torch.from_numpy(rng.integers(0, 256, (4, 5, 7, channels), dtype=np.uint8)).permute(0, 3, 1, 2)
+    for images_NCHW in (pixels, pixels.float(), pixels.contiguous()):
+        kept = images_NCHW.clone()
+        expected = normalize(images_NCHW, mean_of(want), 1 / 58, bgr)
+        got = normalize_alone(images_NCHW, mean_of(want), 1 / 58, bgr)
+        assert torch.equal(got, expected) and torch.equal(images_NCHW, kept)
+        assert got.is_contiguous(memory_format=torch.channels_last)

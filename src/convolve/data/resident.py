@@ -17,7 +17,7 @@ from convolve.data.pictures import Pictures, Samples
 from convolve.data.streams import Purpose, generator
 from convolve.data.table import Table
 from convolve.errors import UsageError
-from convolve.transforms.batch import augment, normalize
+from convolve.transforms.batch import augment, normalize, normalize_alone
 from convolve.transforms.spec import Transform
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW as the network sees them, labels_N
@@ -94,11 +94,12 @@ class Batches:
         parts = [share(len(batch_N)) for batch_N in whole]
         mine = [batch_N[part] for batch_N, part in zip(whole, parts, strict=True)]
         batches = self.table.batches(np.concatenate(mine), len(mine[0]), sweep)  # the last one alone may be short
+        make = normalize if isinstance(self.table, Table) else normalize_alone
         for number, (pixels, labels_N) in enumerate(batches):
             rng = generator(Purpose.BATCH, self.seed, epoch, first + number)
             turn_N = self._mirrored_first_N[mine[number]] ^ bool(sweep % 2)
             images = augment(pixels, self.transforms, rng, len(whole[number]), parts[number], turn_N)
-            yield normalize(images, self.mean, self.scale, self.bgr), labels_N
+            yield make(images, self.mean, self.scale, self.bgr), labels_N
 
     @cached_property
     def _mirrored_first_N(self) -> NDArray[np.bool_]:
