@@ -67,6 +67,8 @@ def train(
     `workers` are those that a launcher such as mpiexec has started; the first alone writes and hears of `progress`.
     `each_epoch` is given the model after each epoch, and its number, from 1.
     `overrides` are fields of `RunSpec`: epochs=5, seed=1, precision="fp32".
+    Afterwards torch keeps the run's number of threads and takes vanishing numbers for 0 (`torch.set_flush_denormal`):
+    the model then answers to the bit as in its evaluation.
     """
     began = time.perf_counter()
     recipe = resolve(recipe, {f"run.{name}": value for name, value in overrides.items()})
