@@ -13,7 +13,8 @@ from convolve.assemble import Assembly, assemble
 from convolve.data.own import OwnSet
 from convolve.data.sources import fake_data, is_official, open_data
 from convolve.data.table import DataSet
-from convolve.distributed.workers import all_workers, naming_lost_workers
+from convolve.distributed.lost import naming_lost_workers
+from convolve.distributed.workers import all_workers
 from convolve.errors import ConvolveError, InterruptedTraining
 from convolve.feed import took
 from convolve.model import Model, load

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from convolve.distributed.data_parallel import DataParallel
+from convolve.distributed.workers import Together
 from convolve.errors import UsageError
 from convolve.recipe import OptimizerSpec, ScheduleSpec
 from convolve.training.optimizer import Optimizer
@@ -72,8 +75,12 @@ def _trained(workers: Workers, dtype: torch.dtype, bits: int, pieces: int, after
     return np.array(losses), weights.numpy(), exchange.bytes_sent
 
 
-def _both_precisions(workers: Workers) -> Any:
-    return [_trained(workers, dtype, 32, pieces) for dtype, pieces in ((torch.float64, 2), (torch.float32, 1))]
+def _both_precisions(workers: Together) -> Any:
+    """Through memory, then over the network."""
+    cases = ((torch.float64, 2), (torch.float32, 1))
+    in_memory = [_trained(workers, dtype, 32, pieces) for dtype, pieces in cases]
+    workers._memory = None
+    return in_memory + [_trained(workers, dtype, 32, pieces) for dtype, pieces in cases]
 
 
 def alone(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
@@ -85,7 +92,7 @@ def alone(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 def test_same_answer(size: int) -> None:
     results = run_together(size, _both_precisions)
-    for number, (dtype, tolerance) in enumerate(((torch.float64, 1e-9), (torch.float32, 1e-3))):
+    for number, (dtype, tolerance) in enumerate(2 * ((torch.float64, 1e-9), (torch.float32, 1e-3))):
         losses, weights = alone(dtype)
         assert len(losses) == 100
         assert losses[-4:].sum() < losses[:4].sum() / 2  # it does learn
@@ -98,8 +105,10 @@ def test_same_answer(size: int) -> None:
             assert sent == pytest.approx(100 * 2 * bytes_each * (size - 1) / size, rel=1e-3)
 
 
-def _compressed(workers: Workers) -> Any:
-    return [_trained(workers, torch.float32, *case) for case in ((16, 1), (1, 1), (4, 2), (1, 1, SAMPLES))]
+def _compressed(workers: Together) -> Any:
+    trained = [_trained(workers, torch.float32, *case) for case in ((16, 1), (1, 1), (4, 2), (1, 1, SAMPLES))]
+    workers._memory = None
+    return [*trained, _trained(workers, torch.float32, 16, 1)]
 
 
 def test_fewer_bits_learn_the_same() -> None:
@@ -109,9 +118,10 @@ def test_fewer_bits_learn_the_same() -> None:
     for (_, ours, sent), (_, theirs, _) in zip(*results, strict=True):
         np.testing.assert_array_equal(ours, theirs)
         assert 0 < sent < 100 * weights.nbytes
-    half, one_bit, four_bits, warm = first
+    half, one_bit, four_bits, warm, half_over_network = first
     np.testing.assert_allclose(half, losses, rtol=0.02)  # the sums keep 11 bits
-    assert results[0][0][2] == 100 * weights.nbytes // 2
+    np.testing.assert_array_equal(half, half_over_network)
+    assert results[0][0][2] == results[0][-1][2] == 100 * weights.nbytes // 2
     np.testing.assert_allclose(four_bits, losses, rtol=0.5, atol=0.5)
     for curve in (one_bit, four_bits, warm):
         assert curve[-4:].sum() < losses[:4].sum() / 2
@@ -133,6 +143,36 @@ def test_running_statistics_are_averaged() -> None:
     (one, mean), (other, same) = run_together(2, _statistics)
     assert one != other
     assert mean == same == pytest.approx([(a + b) / 2 for a, b in zip(one, other, strict=True)])
+
+
+def _lacks_a_gradient(workers: Workers) -> Any:
+    used, unused = nn.Linear(2, 2), nn.Linear(2, 2)
+    exchange = DataParallel(nn.ModuleList([used, unused]), workers)
+    with exchange.piece(True):
+        used(torch.ones(1, 2)).sum().backward()
+    try:
+        Optimizer(MOMENTUM, [*used.parameters(), *unused.parameters()]).gradients()
+    except UsageError as error:
+        return str(error)
+
+
+def test_a_parameter_without_a_gradient() -> None:
+    for message in run_together(2, _lacks_a_gradient):
+        assert "a parameter of shape (2, 2) has no gradient" in message
+
+
+def _connections(workers: Together) -> list[str]:
+    """The threads that talk to others, after a training over connections that is over, and the workers' parting."""
+    _trained(workers, torch.float32, 1, 1)
+    workers.leave()
+    workers.leave = lambda: None  # type: ignore[method-assign]
+    return [name for path in Path("/proc/self/task").glob("*/comm") if "gloo" in (name := path.read_text())]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no names")
+def test_nothing_goes_on_after_the_end() -> None:
+    """A thread of gloo's that outlives the interpreter can end the process with SIGABRT."""
+    assert run_together(2, _connections) == [[], []]
 
 
 def test_unknown_bits() -> None:

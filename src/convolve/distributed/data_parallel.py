@@ -2,13 +2,17 @@
 
 A worker's loss is the sum over its share divided by the size of the whole batch. The gradients are added, not averaged:
 a last batch of any size, and any number of workers, then give the update of one worker.
+
+Over a network they travel while the backward pass goes on, by PyTorch's DistributedDataParallel. Workers that share a
+host's memory add them up after it: what moves the values there is the core that computes.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -73,15 +77,23 @@ class DataParallel:
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._quantized = QuantizedSum(parameters, workers, bits) if bits in BITS else None
         self._method, self._early = self._quantized or IN_FULL[bits], False
-        self.module = DistributedDataParallel(network, gradient_as_bucket_view=True, **_KEEP_BUFFERS)
-        # A lambda, as torch cannot read annotations that are text.
-        self.module.register_comm_hook(None, lambda _, bucket: self._sum(bucket))
+        self.module: nn.Module = network
+        if workers.shares_memory and not self._quantized and all(p.device.type == "cpu" for p in parameters):
+            network.load_state_dict(workers.hand_out(network.state_dict()))  # as DistributedDataParallel does
+            self._vector = _Vector(parameters)
+        else:
+            self.module = DistributedDataParallel(network, gradient_as_bucket_view=True, **_KEEP_BUFFERS)
+            # A lambda, as torch cannot read annotations that are text; no cycle, as Python sees none through torch.
+            this = weakref.proxy(self)
+            self.module.register_comm_hook(None, lambda _, bucket: this._sum(bucket))
 
     def begin(self, samples_seen: int) -> None:
         self._early = samples_seen < self._after_samples
 
     def piece(self, is_last: bool) -> AbstractContextManager[None]:
-        return nullcontext() if is_last else self.module.no_sync()
+        if isinstance(self.module, DistributedDataParallel):
+            return nullcontext() if is_last else self.module.no_sync()
+        return self._adding_up() if is_last else nullcontext()
 
     def end(self, samples: int) -> None:
         pass
@@ -106,7 +118,40 @@ class DataParallel:
         if self._quantized:
             self._quantized.load_state(state)
 
+    @contextmanager
+    def _adding_up(self) -> Iterator[None]:
+        yield
+        whole = self._vector.filled()
+        if whole is None:
+            return
+        in_full = self._early or self._method is sum_fully
+        sent = whole if in_full else whole.half()
+        self._workers.sum(sent)
+        if not in_full:
+            whole.copy_(sent)
+        self.bytes_sent += ring_bytes(sent, self._workers.size)
+
     def _sum(self, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
         future, sent = sum_fully(bucket) if self._early else self._method(bucket)
         self.bytes_sent += sent
         return future
+
+
+class _Vector:
+    """The gradients of `parameters` one after the other, each in its parameter's memory format."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self._parameters = parameters
+        self._whole = torch.cat([torch.zeros_like(p).detach().flatten() for p in parameters])
+        parts = self._whole.split([p.numel() for p in parameters])
+        self._parts = [part.as_strided(p.shape, p.stride()) for part, p in zip(parts, parameters, strict=True)]
+
+    def filled(self) -> torch.Tensor | None:
+        """The vector, of which each parameter's gradient is now a part; None if one has none, as the optimizer says."""
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        if len(gradients) < len(self._parameters):
+            return None
+        torch._foreach_copy_(self._parts, gradients)
+        for parameter, part in zip(self._parameters, self._parts, strict=True):
+            parameter.grad = part
+        return self._whole

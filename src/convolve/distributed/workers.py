@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import cache
 from typing import TypeVar
 
@@ -16,52 +17,71 @@ import torch
 import torch.distributed as dist
 from torch.distributed import Store  # type: ignore[attr-defined]  # public, but not for mypy
 
+from convolve.distributed.lost import STEP_PATIENCE_SECONDS
 from convolve.distributed.meeting import PATIENCE_SECONDS, Card, interface_to, meet
 from convolve.distributed.process import Place, find_place, meeting_point
+from convolve.distributed.shared_memory import open_shared
 from convolve.errors import TrainingError
 from convolve.training.workers import ALONE, Share, Workers, part
 
 T = TypeVar("T")
+LONG_PATIENCE_SECONDS = 1800.0  # for what one worker alone may do between steps: download the data, for one
 
 
 class Together:
-    """Worker `rank` of `size`. `local_rank` counts on its host; `threads` is its part of the host's cores."""
+    """Worker `rank` of `size`. `local_rank` counts on its host; `threads` is its part of the host's cores.
+
+    Workers that all share one host add up in its memory, others over the network.
+    """
 
     def __init__(self, store: Store, place: Place, cards: Sequence[Card]) -> None:
         self.rank, self.size = place.rank, place.size
         here = [rank for rank, card in enumerate(cards) if card.host == cards[self.rank].host]
         self.local_rank = here.index(self.rank)
         self.threads = threads_of(self.local_rank, [cards[rank].cores for rank in here])
+        # DistributedDataParallel imports it, and its functions keep the group of that moment as a default: none, here.
+        import torch.distributed.nn.functional
+
         has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
         backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
+        step, between = timedelta(seconds=STEP_PATIENCE_SECONDS), timedelta(seconds=LONG_PATIENCE_SECONDS)
         try:
-            dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.size)
+            dist.init_process_group(backend, timeout=step, store=store, rank=self.rank, world_size=self.size)
+            self._between_steps = dist.new_group(backend="gloo", timeout=between)
+            self._memory = open_shared(store, self.rank, self.size) if 1 < self.size == len(here) else None
         except RuntimeError as error:
             raise TrainingError(
                 f"worker {self.rank} of {self.size} has met the others and cannot reach them: {error}; "
                 "GLOO_SOCKET_IFNAME says which network interface leads there"
             ) from error
 
+    @property
+    def shares_memory(self) -> bool:
+        return self._memory is not None
+
     def share(self, count: int) -> Share:
         mine = part(count, self.rank, self.size)
         return Share(mine, 1.0) if mine.start < mine.stop else Share(slice(0, 1), 0.0)
 
     def sum(self, tensor: torch.Tensor) -> None:
-        dist.all_reduce(tensor)
+        if self._memory and tensor.device.type == "cpu":
+            self._memory.sum(tensor)
+        else:
+            dist.all_reduce(tensor)
 
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        dist.all_gather(lengths, torch.tensor([len(tensor)]))
+        dist.all_gather(lengths, torch.tensor([len(tensor)]), self._between_steps)
         longest = max(int(length) for length in lengths)
         padded = tensor.new_zeros(longest, *tensor.shape[1:])
         padded[: len(tensor)] = tensor
         parts = [torch.empty_like(padded) for _ in range(self.size)]
-        dist.all_gather(parts, padded)
+        dist.all_gather(parts, padded, self._between_steps)
         return torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
 
     def hand_out(self, value: T) -> T:
         values = [value]
-        dist.broadcast_object_list(values, device=torch.device("cpu"))
+        dist.broadcast_object_list(values, group=self._between_steps, device=torch.device("cpu"))
         return values[0]
 
     def require_same(self, values: Mapping[str, str]) -> None:
@@ -75,9 +95,15 @@ class Together:
                     )
 
     def barrier(self) -> None:
-        self.sum(torch.zeros(1))
+        dist.all_reduce(torch.zeros(1), group=self._between_steps)
 
     def leave(self) -> None:
+        """End the connections. Gloo's threads, which end with the last user of one, must not outlive the interpreter.
+
+        One that then has a tensor to free ends the process with SIGABRT (github.com/pytorch/pytorch/issues/190489).
+        """
+        gc.collect()  # a DistributedDataParallel of a training that is over
+        del self._between_steps
         dist.destroy_process_group()
 
 
@@ -99,19 +125,6 @@ def all_workers() -> Workers:
     workers = join(place, os.environ)
     atexit.register(workers.leave)
     return workers
-
-
-@contextmanager
-def naming_lost_workers() -> Iterator[None]:
-    """Say in one sentence what torch's errors about a closed connection mean."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "gloo/transport" not in str(error):
-            raise
-        raise TrainingError(
-            "another worker has ended; see its message. The same command again goes on, but without --restart"
-        ) from error
 
 
 def threads_of(local_rank: int, cores: Sequence[Sequence[int]]) -> int:

@@ -45,6 +45,10 @@ class Workers(Protocol):
     def threads(self) -> int:
         """This worker's part of the host's cores; 0: all of them."""
 
+    @property
+    def shares_memory(self) -> bool:
+        """Whether sums on the processor go through memory, so that there is no connection to wait for."""
+
     def share(self, count: int) -> Share:
         """This worker's share of a batch of `count` samples."""
 
@@ -99,7 +103,7 @@ class Exchange(Protocol):
 class Alone:
     """One process."""
 
-    rank, size, local_rank, threads = 0, 1, 0, 0
+    rank, size, local_rank, threads, shares_memory = 0, 1, 0, 0, False
 
     def share(self, count: int) -> Share:
         return Share(slice(0, count), 1.0)
