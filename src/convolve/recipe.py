@@ -258,6 +258,7 @@ class DistributedSpec:
     block_momentum_time_constant: float | None = _field(None, "in samples; 0: no momentum; none: 1 - 1/workers a block")
     block_learning_rate: float = _field(1.0, "1: the model moves as far as the steps of all workers together")
     nesterov: bool = _field(True, "of block momentum")
+    reset_momentum: bool = _field(True, "each worker's own momentum begins anew after a block; else it goes on")
 
     def __post_init__(self) -> None:
         bits, known = self.quantization_bits, ", ".join(map(str, GRADIENT_BITS))
@@ -273,7 +274,8 @@ class DistributedSpec:
             )
         if self.block_samples and bits != 32:
             raise UsageError(f"distributed.quantization_bits is for method=gradients, not {self.method}; leave it out")
-        if self.method == "model_averaging" and (constant, rate, self.nesterov) != (None, 1.0, True):
+        own = (constant, rate, self.nesterov, self.reset_momentum)
+        if self.method == "model_averaging" and own != (None, 1.0, True, True):
             raise UsageError("the settings of block momentum are not for distributed.method=model_averaging")
 
 

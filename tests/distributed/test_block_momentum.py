@@ -12,6 +12,9 @@ from torch import nn
 
 from convolve.distributed.block_momentum import BlockMomentum, block_momentum
 from convolve.errors import ModelError, UsageError
+from convolve.recipe import OptimizerSpec, ScheduleSpec
+from convolve.training.optimizer import Optimizer
+from convolve.training.schedule import step_size
 from convolve.training.workers import Alone, Workers
 from worker_processes import run_together
 
@@ -49,10 +52,19 @@ class _Point(nn.Module):
         return (self.weights - target).square().sum() / 2
 
 
-def _descend(workers: Workers, settings: dict[str, Any], steps: range, restored: Any = None) -> Any:
-    resets: list[int] = []
+class _Counted(Optimizer):
+    resets = 0
+
+    def reset(self) -> None:
+        super().reset()
+        self.resets += 1
+
+
+def _descend(workers: Workers, settings: dict[str, Any], steps: range, restored: Any = None, beta: float = 0.0) -> Any:
     point = _Point()
-    exchange = BlockMomentum(point, workers, reset=lambda: resets.append(1), **settings)
+    spec = OptimizerSpec(name="momentum_sgd", momentum=(beta,), unit_gain=False)
+    schedule, optimizer = ScheduleSpec(learning_rates=(RATE,)), _Counted(spec, [point.weights])
+    exchange = BlockMomentum(point, workers, optimizer=optimizer, **settings)
     if restored:
         point.weights.data.copy_(torch.from_numpy(restored[0]))
         exchange.load_state({name: torch.from_numpy(value) for name, value in restored[1].items()})
@@ -63,15 +75,13 @@ def _descend(workers: Workers, settings: dict[str, Any], steps: range, restored:
         with exchange.piece(True):
             loss = exchange.module(torch.from_numpy(target))
             (loss if exchange.is_apart else loss / workers.size).backward()
-        assert point.weights.grad is not None
-        with torch.no_grad():
-            point.weights -= RATE * point.weights.grad
-        point.weights.grad = None
+        optimizer.step(step_size(optimizer.spec, schedule, 0, 1, STEPS, STEPS), 1)
+        optimizer.zero_grad()
         exchange.end(workers.size)
         apart.append(exchange.is_apart)
     exchange.settle()
     state = {name: tensor.numpy() for name, tensor in exchange.state().items()}
-    return point.weights.detach().numpy(), state, exchange.bytes_sent, len(resets), sum(apart)
+    return point.weights.detach().numpy(), state, exchange.bytes_sent, optimizer.resets, sum(apart)
 
 
 def _all(workers: Workers, cases: list[dict[str, Any]]) -> Any:
@@ -148,6 +158,37 @@ def _halves(workers: Workers) -> Any:
 def test_going_on_from_a_checkpoint() -> None:
     for resumed, whole in run_together(2, _halves):
         np.testing.assert_array_equal(resumed, whole)
+
+
+def _with_momentum(workers: Workers) -> Any:
+    """The weights where local momentum begins anew, where it goes on, and where that does across a checkpoint."""
+    case = {"block_samples": 8, "momentum": 0.5}
+    anew, on = (_descend(workers, case | {"resets": resets}, range(STEPS), beta=0.8)[0] for resets in (True, False))
+    half = _descend(workers, case | {"resets": False}, range(12), beta=0.8)
+    return anew, on, _descend(workers, case | {"resets": False}, range(12, STEPS), half, 0.8)[0]
+
+
+def test_local_momentum() -> None:
+    expected = {}
+    for resets in (True, False):
+        model, start, move = START, START, np.zeros(3)
+        locals_, speeds = [start, start], [np.zeros(3), np.zeros(3)]
+        for step in range(STEPS):
+            slopes = [slope(w, rank, step) for rank, w in enumerate(locals_)]
+            speeds = [0.8 * v + RATE * g for v, g in zip(speeds, slopes, strict=True)]
+            locals_ = [w - v for w, v in zip(locals_, speeds, strict=True)]
+            if (step + 1) % 4 == 0:
+                move = 0.5 * move + np.mean(locals_, axis=0) - start
+                model = model + move
+                start = model + 0.5 * move
+                locals_ = [start, start]
+                speeds = [np.zeros(3), np.zeros(3)] if resets else speeds
+        expected[resets] = start
+    assert np.abs(expected[True] - expected[False]).max() > 0.1
+    for anew, on, resumed in run_together(2, _with_momentum):
+        np.testing.assert_allclose(anew, expected[True], rtol=1e-12)
+        np.testing.assert_allclose(on, expected[False], rtol=1e-12)
+        np.testing.assert_array_equal(resumed, on)
 
 
 def _statistics(workers: Workers) -> Any:

@@ -16,7 +16,7 @@ Model averaging is h = 0 and z = 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from convolve.distributed.data_parallel import DataParallel
 from convolve.distributed.workers import ring_bytes, take
 from convolve.errors import ModelError, UsageError
+from convolve.training.optimizer import Optimizer
 from convolve.training.workers import Workers
 
 
@@ -39,7 +40,7 @@ class BlockMomentum:
     """Each worker updates a network of its own, and all of them meet after `block_samples` of all together.
 
     momentum: h, see `block_momentum`. learning_rate: r; 1/N with a momentum of 0 is model averaging.
-    reset: called after each block, to set the local momentum to zero; None: it is kept.
+    optimizer: this worker's; after each block it is reset, or keeps its momentum if not `resets`.
     after_samples: until so many samples were seen, gradients are added up in each step, as `DataParallel` does.
     """
 
@@ -51,7 +52,8 @@ class BlockMomentum:
         momentum: float,
         learning_rate: float = 1.0,
         nesterov: bool = True,
-        reset: Callable[[], None] | None = None,
+        optimizer: Optimizer | None = None,
+        resets: bool = True,
         after_samples: int = 0,
     ) -> None:
         if block_samples < workers.size or not 0 <= momentum < 1 or learning_rate <= 0:
@@ -61,7 +63,7 @@ class BlockMomentum:
             )
         self._workers, self._block_samples, self._after_samples = workers, block_samples, after_samples
         self._momentum, self._gain, self._nesterov = momentum, (1 - momentum) * learning_rate, nesterov
-        self._reset = reset
+        self._optimizer, self._resets = optimizer, resets
         self._early = DataParallel(network, workers)
         self.module = self._early.module
         self._weights: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
@@ -111,14 +113,16 @@ class BlockMomentum:
         torch._foreach_add_(self._start, self._moves, alpha=1 + self._momentum if self._nesterov else 1.0)
         torch._foreach_copy_(self._weights, self._start)
         self._samples = 0
-        if self._reset:
-            self._reset()
+        if self._optimizer and self._resets:
+            self._optimizer.reset()
 
     def state(self) -> dict[str, Tensor]:
-        """D of each parameter, the statistics of each worker, and the bytes sent. The rest of a settled exchange is the
-        weights themselves."""
+        """D of each parameter, the statistics of each worker, and its momentum if that goes on, shape (workers, ...),
+        and the bytes sent. The rest of a settled exchange is the weights themselves."""
         moves = {f"moves.{i}": move.contiguous() for i, move in enumerate(self._moves)}
-        return moves | self._early.state() | {"bytes_sent": torch.tensor(self.bytes_sent)}
+        own = self._optimizer.state() if self._optimizer and not self._resets else {}
+        local = {f"local.{name}": self._workers.gather(tensor[None].cpu()) for name, tensor in own.items()}
+        return moves | local | self._early.state() | {"bytes_sent": torch.tensor(self.bytes_sent)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         self._start, self._samples = [], 0
@@ -126,6 +130,9 @@ class BlockMomentum:
         self._bytes_sent, self._early.bytes_sent = self._early.bytes_sent, 0
         if not any(name.startswith("moves.") for name in state):  # of one process alone
             return
+        local = {name.removeprefix("local."): kept for name, kept in state.items() if name.startswith("local.")}
+        if self._optimizer and local and len(local["updates"]) == self._workers.size:
+            self._optimizer.load_state({name: kept[self._workers.rank] for name, kept in local.items()})
         for i, move in enumerate(self._moves):
             kept = state.get(f"moves.{i}")
             if kept is None or kept.shape != move.shape:

@@ -29,5 +29,6 @@ def exchange_for(spec: DistributedSpec, state: TrainingState, workers: Workers) 
         momentum = block_momentum(spec.block_samples, spec.block_momentum_time_constant, size)
         rate = spec.block_learning_rate
     return BlockMomentum(
-        network, workers, spec.block_samples, momentum, rate, spec.nesterov, state.optimizer.reset, spec.after_samples
-    )
+        network, workers, spec.block_samples, momentum, rate, spec.nesterov, state.optimizer, spec.reset_momentum,
+        spec.after_samples,
+    )  # fmt: skip

@@ -62,6 +62,11 @@ def test_data_parallel_sgd(settings: str, expected: DistributedSpec, tmp_path: P
         ),
         (
             "BlockMomentumSGD",
+            "BlockMomentumSGD = { blockSize = 90 ; resetSGDMomentum = false }",
+            DistributedSpec("block_momentum", block_samples=90, reset_momentum=False),
+        ),
+        (
+            "BlockMomentumSGD",
             "BlockMomentumSGD = { syncPeriod = 10 ; blockMomentumPerSync = 0.5 ; blockLearningRate = 2 }",
             DistributedSpec(
                 "block_momentum", block_samples=40, block_momentum_time_constant=-40 / math.log(0.5),
@@ -84,7 +89,7 @@ def test_blocks(method: str, settings: str, expected: DistributedSpec, tmp_path:
             "DataParallelSGD = { useBufferedAsyncGradientAggregation = true }",
             "true is not supported",
         ),
-        ("BlockMomentumSGD", "BlockMomentumSGD = { resetSGDMomentum = false }", "resetSGDMomentum: false is not"),
+        ("ModelAveragingSGD", "ModelAveragingSGD = { resetSGDMomentum = false }", "resetSGDMomentum: false is not"),
     ],
 )
 def test_what_is_not_there_is_refused(method: str, settings: str, message: str, tmp_path: Path) -> None:

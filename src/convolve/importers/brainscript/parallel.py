@@ -36,6 +36,7 @@ class Parallel:
     time_constant_samples: float | None = None
     learning_rate: float = 1.0
     nesterov: bool = True
+    reset_momentum: bool = True
     refused: tuple[str, ...] = ()
 
     def for_workers(self, workers: int, epoch_samples: int) -> DistributedSpec:
@@ -62,6 +63,7 @@ class Parallel:
         return DistributedSpec(
             "block_momentum", after_samples=after_samples, block_samples=block_samples,
             block_momentum_time_constant=time_constant, block_learning_rate=self.learning_rate, nesterov=self.nesterov,
+            reset_momentum=self.reset_momentum,
         )  # fmt: skip
 
 
@@ -109,7 +111,8 @@ def _with_block(parallel: Parallel, block: Block, refused: list[str]) -> Paralle
     of_each = [key for key in ("blockSizePerWorker", "syncPeriod", "syncFrequencyInFrames") if block.find(key, False)]
     whole = block.find("blockSize", inherit=False) is not None
     key = "blockSize" if whole else of_each[0] if of_each else "blockSizePerWorker"
-    if not block.flag("resetSGDMomentum", True, inherit=False):
+    resets = block.flag("resetSGDMomentum", True, inherit=False)
+    if not resets and parallel.method == "ModelAveragingSGD":
         refused.append(_refused(block, "resetSGDMomentum", "false"))
     momentum = _number_or_none(block, "blockMomentumPerSync")
     if momentum is not None and not 0 <= momentum < 1:
@@ -119,7 +122,7 @@ def _with_block(parallel: Parallel, block: Block, refused: list[str]) -> Paralle
         block_momentum=momentum,
         time_constant_samples=_number_or_none(block, "blockMomentumAsTimeConstant"),
         learning_rate=block.number("blockLearningRate", 1.0, inherit=False),
-        nesterov=block.flag("useNesterovMomentum", True, inherit=False),
+        nesterov=block.flag("useNesterovMomentum", True, inherit=False), reset_momentum=resets,
     )  # fmt: skip
 
 
