@@ -9,9 +9,11 @@ Results go to benchmarks/results/serve.json.
 
 The overhead is what an image costs in the server beyond the model alone, decoding included, as a part of the latter:
 
-- by the processor: the processor time of the server's process. Clients do not count, whoever else is busy hardly does.
+- by the processor: the processor time of the server's process, all threads, those that wait busily for each other too.
 - by the clock: the time the machine takes for an image, less what the clients' process takes of it: their processor
-  time, spread over the cores. Cores that wait for each other count. Only on a machine that does nothing else.
+  time, spread over the cores. Cores that idle count too.
+
+Both need a machine that does nothing else: threads of a network that share their cores wait, and waiting is work too.
 
 Answers come in bursts of a batch, so they are not counted over time: clients that always wait are answered at
 `clients / mean wait` images per second (Little's law).
@@ -43,6 +45,7 @@ from convolve.formats.idx import read_idx
 from convolve.model import Model, load
 from convolve.serve.batching import MOST_IMAGES
 from convolve.serve.upload import Limits, fitted_image
+from convolve.training.memory import keep_freed_memory
 from rounds import conditions, figures_apart
 
 RESULTS = Path(__file__).parent / "results" / "serve.json"
@@ -166,6 +169,7 @@ def server_figures(path: str, seconds: float, clients: int) -> Figures:
 def figures(path: str, side: str, seconds: float, clients: int) -> Figures:
     if side == "server":
         return server_figures(path, seconds, clients)
+    keep_freed_memory()  # as the server does
     return {"model": model_figures, "decoding": decoding_figures}[side](load(path), seconds)
 
 

