@@ -37,8 +37,11 @@ class Line(NamedTuple):
 
 
 # Round figures of a TCP connection between two hosts, not measured.
-LINES = (Line("1 Gbit/s, 100 µs", 1e-4, 1.25e8), Line("10 Gbit/s, 50 µs", 5e-5, 1.25e9))
-LINES += (Line("100 Gbit/s, 10 µs", 1e-5, 1.25e10),)
+LINES = (
+    Line("1 Gbit/s, 100 µs", 1e-4, 1.25e8),
+    Line("10 Gbit/s, 50 µs", 5e-5, 1.25e9),
+    Line("100 Gbit/s, 10 µs", 1e-5, 1.25e10),
+)
 
 
 class Network(NamedTuple):

@@ -77,7 +77,7 @@ class WhitenedConvNet(nn.Module):
                     nn.init.dirac_(layer.weight[: layer.in_channels])
             elif isinstance(layer, nn.BatchNorm2d):
                 layer.reset_parameters()
-        nn.init.zeros_(self.whitening.bias)
+        self.get_parameter("whitening.bias").zero_()
         nn.init.normal_(self.head.weight, generator=generator)
 
     @torch.no_grad()
