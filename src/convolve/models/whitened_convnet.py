@@ -6,8 +6,6 @@ hlb-CIFAR10 and David Page's DAWNBench entry. At 3x32x32 the maps are 31 -> 15 -
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,20 +15,13 @@ from convolve.recipe import ModelSpec
 
 # Legend: N batch, C channel, H row, W column, K class, P patch, D number in a patch.
 
-PATCH = 2  # pixels; with larger patches the first layer costs more and gains nothing
+PATCH = 2  # pixels, as in airbench94
 EIGENVALUE_FLOOR = 5e-4  # added to the variances, so that directions without signal do not become noise
 BATCH_NORM_MOMENTUM = 0.4  # the share of a batch; statistics of the last few batches, when the rate is nearly 0
 LOGIT_SCALE = 1 / 9  # keeps the first logits small without small weights
 
 
-@dataclass(frozen=True)
-class Variant:
-    """Maps of the three blocks."""
-
-    maps: tuple[int, int, int]
-
-
-VARIANTS = {"": Variant((64, 256, 256)), "narrow": Variant((32, 128, 256)), "tiny": Variant((8, 12, 16))}
+VARIANTS = {"": (64, 256, 256), "narrow": (32, 128, 256), "tiny": (8, 12, 16)}  # maps of the three blocks
 
 
 class Block(nn.Module):
@@ -51,7 +42,7 @@ class Block(nn.Module):
 class WhitenedConvNet(nn.Module):
     """images_NCHW -> logits_NK. `whiten` sets the first layer's filters; they are not trained, its biases are."""
 
-    def __init__(self, variant: Variant, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
+    def __init__(self, maps: tuple[int, int, int], input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
         super().__init__()
         channels, height, width = input_shape_CHW
         if min(height, width) < 9:
@@ -59,7 +50,7 @@ class WhitenedConvNet(nn.Module):
         filters = 2 * channels * PATCH**2
         self.whitening = nn.Conv2d(channels, filters, PATCH)
         self.whitening.weight.requires_grad_(False)
-        maps1, maps2, maps3 = variant.maps
+        maps1, maps2, maps3 = maps
         self.blocks = nn.Sequential(Block(filters, maps1), Block(maps1, maps2), Block(maps2, maps3))
         self.head = nn.Linear(maps3, class_count, bias=False)
 
