@@ -1,7 +1,7 @@
 """One model, many askers. In turn all cores prepare the images that came meanwhile, and all run the network on them.
 
-Doing both at once takes longer: the network's threads share each layer evenly, so all wait for the one whose core is
-lent to a decoder.
+Not both at once: the network's threads share each layer evenly, so all would wait for the one whose core is lent to a
+decoder.
 """
 
 from __future__ import annotations

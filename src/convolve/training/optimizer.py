@@ -41,7 +41,7 @@ from convolve.training.schedule import StepSize
 
 ADAGRAD_FLOOR = 1e-16  # inside the root; a constant of CNTK's Adagrad
 FSADAGRAD_MAX_SCALE = 10.0  # a constant of CNTK's FSAdaGrad
-MUON_ITERATIONS = 3  # as airbench94_muon; five bring the singular values no nearer to 1
+MUON_ITERATIONS = 3  # as airbench94_muon
 MUON_FLOOR = 1e-7  # of a norm that is divided by
 
 
@@ -131,7 +131,7 @@ def _muon(step: _Step, velocity: list[Tensor]) -> None:
 
 
 def _orthogonal(direction: Tensor) -> Tensor:
-    """The matrix with the same singular vectors and with singular values of 0.5 to 1.5: a few Newton-Schulz steps.
+    """The matrix with the same singular vectors and with singular values near 1, but for tiny ones, by Newton-Schulz.
 
     The coefficients are Jordan's: they pull small singular values up fast rather than all of them exactly to 1.
     """
