@@ -45,8 +45,8 @@ TEST_IMAGES = 8  # a set has a test part; this one is not measured
 RESULTS = Path(__file__).parent / "results" / "images.json"
 
 CASES = {
-    "32px": Case("cifar-10-jpeg.tar", images=8000, side=32, pad=4, batch_size=128),
-    "64px": Case("ilsvrc2012-tiny.tar", images=8000, side=64, pad=4, batch_size=128),
+    "32px": Case("cifar-10-jpeg.tar", images=50_000, side=32, pad=4, batch_size=128),
+    "64px": Case("ilsvrc2012-tiny.tar", images=25_000, side=64, pad=4, batch_size=128),
     "photos": Case("imagenet-sample.tar", images=1000, side=227, pad=0, batch_size=32),
 }
 WORKERS = (1, 2, 3)

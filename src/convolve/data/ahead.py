@@ -5,12 +5,17 @@ Threads suffice: reading, decoding and the arithmetic on images all release Pyth
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
+from statistics import median
 from typing import TypeVar
+
+TRIED = 8  # results that show how long the work takes
+WORTH_A_THREAD = 100e-6  # seconds
 
 T = TypeVar("T")
 _END = object()
@@ -19,12 +24,26 @@ _END = object()
 def in_order(work: Callable[[int], T], numbers: Iterable[int], threads: int, ahead: int) -> Generator[T, None, None]:
     """`work` of each number, in their order; at most `ahead` are begun and not yet taken.
 
-    A thread takes several at a time where there is room for that: to hand one over costs as much as to decode a small
-    image.
+    Short work is done by the caller's thread: threads that share one interpreter take turns, and to wait for a turn
+    costs more than to read and decode a small image (docs/experiments.md).
     """
     rest = iter(numbers)
+    seconds: list[float] = []
+    for number in islice(rest, TRIED):
+        start = time.perf_counter()
+        result = work(number)
+        seconds.append(time.perf_counter() - start)
+        yield result
+    if threads > 1 and seconds and median(seconds) > WORTH_A_THREAD:
+        yield from _in_threads(work, rest, threads, ahead)
+    else:
+        yield from map(work, rest)
+
+
+def _in_threads(work: Callable[[int], T], numbers: Iterator[int], threads: int, ahead: int) -> Generator[T, None, None]:
+    """A thread takes several numbers at a time where there is room for that: to hand one over is not free either."""
     at_once = max(1, ahead // (4 * threads))
-    pieces = iter(lambda: list(islice(rest, at_once)), [])
+    pieces = iter(lambda: list(islice(numbers, at_once)), [])
     with ThreadPoolExecutor(threads) as pool:
         begun = deque(pool.submit(_each, work, piece) for piece in islice(pieces, max(1, ahead // at_once - 1)))
         try:
