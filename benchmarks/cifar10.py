@@ -1,34 +1,45 @@
-"""CIFAR-10: training images per second of the step alone, beside the script that a PyTorch tutorial would have.
+"""CIFAR-10: training images per second, of the step alone and of whole trainings, beside what people would write.
 
-    python benchmarks/cifar10.py [--rounds 5]
+    python benchmarks/cifar10.py [--rounds 5] [--data DIR]
 
-Both sides train CNTK's ConvNet for CIFAR-10 (1,195,594 parameters), with and without response normalization, on one
-batch of 64 random images: forward, backward, update; no data, no evaluation. The peer is written as tutorials do it
+The step: both sides train CNTK's ConvNet for CIFAR-10 (1,195,594 parameters), with and without response normalization,
+on one batch of 64 random images: forward, backward, update; no data, no evaluation. The peer is as tutorials do it
 (fp32, NCHW, torch.optim.SGD, nn.LocalResponseNorm). Each side runs in a process of its own, the sides in turn, round
-after round, and so does a plain matrix multiply, which says what this processor can do. Results go to
-benchmarks/results/cifar10.json.
+after round, and so does a plain matrix multiply, which says what this processor can do.
+
+Whole trainings, where DIR holds cifar-10-jpeg.tar: from 50,000 JPEG files in a map file to updates, shifted and
+mirrored as `cifar10-aug` does it; without the first pass, warm-up and evaluation. The peers: PyTorch with Pillow in a
+DataLoader (its best number of workers), Keras on TensorFlow where that is installed. All train the same network, so
+that the error of 30 epochs of `cifar10` and of 80 of `cifar10-aug` is theirs too, after the seconds that are given.
+Results go to benchmarks/results/cifar10.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
+import time
+from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
+import cifar10_peers
 from convolve.atomic import write_json
-from convolve.environment import matmul_gflops
+from convolve.environment import matmul_gflops, usable_cores
+from convolve.formats.image_map import read_image_map
 from convolve.models import build_model
 from convolve.models.summary import summarize
 from convolve.recipe import ModelSpec
 from convolve.run import resolve
+from image_peers import lay_out
 from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
 from steps import images_per_second, our_step, parts_of_a_step, peer_step
 
-BATCH_SIZE, STEPS, WARM_UP_STEPS = 64, 60, 10
+BATCH_SIZE, STEPS, WARM_UP_STEPS, SECONDS = cifar10_peers.BATCH_SIZE, 60, 10, 8.0
 RESULTS = Path(__file__).parent / "results" / "cifar10.json"
 
 # name -> (who, network, precision)
@@ -42,21 +53,16 @@ SIDES = {
     "matrix multiply bf16": ("matrix multiply", "", "bf16"),
     "matrix multiply fp32": ("matrix multiply", "", "fp32"),
 }
-
-
-def tutorial_network(lrn: bool) -> nn.Sequential:
-    """The same network in the order in which tutorials write it: convolution, ReLU, pooling."""
-
-    def pair(channels: int) -> list[nn.Module]:
-        norm = [nn.LocalResponseNorm(9, alpha=0.001, beta=0.75, k=1.0)] if lrn else []
-        first, second = nn.Conv2d(channels, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=1)
-        return [first, nn.ReLU(), second, nn.ReLU(), *norm, nn.MaxPool2d(3, 2, padding=1)]
-
-    return nn.Sequential(
-        *pair(3), *pair(64), nn.Flatten(),
-        nn.Linear(4096, 256), nn.ReLU(), nn.Dropout(0.5), nn.Linear(256, 128), nn.ReLU(), nn.Dropout(0.5),
-        nn.Linear(128, 10),
-    )  # fmt: skip
+# name -> (who, how)
+TRAININGS = {
+    "ours, whole training, bf16": ("ours", "bf16"),
+    "ours, whole training, fp32": ("ours", "fp32"),
+    "PyTorch, Pillow, 1 worker": ("PyTorch", "1"),
+    "PyTorch, Pillow, 2 workers": ("PyTorch", "2"),
+    "Keras, fp32": ("Keras", "float32"),
+    "Keras, bf16": ("Keras", "mixed_bfloat16"),
+}
+EPOCHS = {"cifar10": 30, "cifar10-aug": 80}
 
 
 def measure(side: str) -> float:
@@ -68,8 +74,30 @@ def measure(side: str) -> float:
         recipe = resolve("cifar10", {"model.name": network, "run.precision": precision})
         step = our_step(recipe, 32, 10)
     else:
-        step = peer_step(tutorial_network(network.endswith("lrn")), BATCH_SIZE, 32, 10, weight_decay=0.002)
+        step = peer_step(
+            cifar10_peers.tutorial_network(network.endswith("lrn")), BATCH_SIZE, 32, 10, weight_decay=0.002
+        )
     return images_per_second(step, BATCH_SIZE, STEPS, WARM_UP_STEPS)
+
+
+def measure_training(side: str, folder: Path) -> float:
+    """Images per second of a whole training, in this process."""
+    who, how = TRAININGS[side]
+    torch.set_num_threads(usable_cores())
+    listed = read_image_map(folder / "train_map.txt")
+    files, labels = [listed.location(index).file for index in range(len(listed))], listed.labels_N.tolist()
+    if who == "ours":
+        counts = cifar10_peers.ours(folder, how)
+    elif who == "PyTorch":
+        counts = cifar10_peers.pytorch(files, labels, int(how))
+    else:
+        counts = cifar10_peers.keras(files, labels, how)
+    for _ in islice(counts, WARM_UP_STEPS):
+        pass
+    images, start = 0, time.perf_counter()
+    while time.perf_counter() - start < SECONDS:
+        images += next(counts)
+    return images / (time.perf_counter() - start)
 
 
 def _peer_of(side: str) -> str:
@@ -86,17 +114,40 @@ def compared(rates: Rates) -> dict[str, Any]:
     } | parts_of_a_step(rates, gflop)
 
 
+def whole_trainings(archive: Path, rounds: int) -> dict[str, Any]:
+    sides = [side for side, (who, _) in TRAININGS.items() if who != "Keras" or find_spec("tensorflow")]
+    with tempfile.TemporaryDirectory() as folder:
+        lay_out(archive, cifar10_peers.CASE, Path(folder))
+        rates = in_turn(sides, rounds, lambda side: measure_apart(__file__, "--side", side, "--folder", folder))
+    best = max((side for side in sides if side.startswith("PyTorch")), key=medians(rates).__getitem__)
+    return {
+        "medians": medians(rates),
+        "ratio_to_pytorch": {side: ratio(rates, side, best) for side in sides if side.startswith("ours")},
+        "seconds_of_a_training": {
+            side: {recipe: epochs * 50_000 / rate for recipe, epochs in EPOCHS.items()}
+            for side, rate in medians(rates).items()
+        },
+        "all_rounds": rates,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, help="the folder with cifar-10-jpeg.tar, for whole trainings")
+    parser.add_argument("--side", choices=[*SIDES, *TRAININGS], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
-        print(measure(arguments.side))
+        whole = arguments.side in TRAININGS
+        print(measure_training(arguments.side, arguments.folder) if whole else measure(arguments.side))
         return
     rates = in_turn(SIDES, arguments.rounds, lambda side: measure_apart(__file__, "--side", side))
     result = {"conditions": conditions(arguments.rounds, STEPS), "medians": medians(rates), **compared(rates)}
-    write_json(RESULTS, result | {"all_rounds": rates})
+    result["all_rounds"] = rates
+    if arguments.data:
+        result["whole_training"] = whole_trainings(arguments.data / cifar10_peers.CASE.archive, arguments.rounds)
+    write_json(RESULTS, result)
     print(json.dumps(result, indent=2))
 
 

@@ -44,7 +44,8 @@ from convolve.formats.image_map import read_image_map
 from convolve.model import Model, load
 from convolve.training.memory import keep_freed_memory
 from convolve.transforms.preprocess import Preprocess, fit_image
-from images import CASES, is_installed, lay_out
+from image_peers import lay_out
+from images import CASES, is_installed
 from rounds import conditions, in_turn, measure_apart, medians, ratio
 
 # Legend: N images, C channels (R, G, B), H rows, W columns.

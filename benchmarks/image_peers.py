@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from convolve.environment import usable_cores
 
 MEAN, DEVIATION = 114.0, 64.0  # subtracted from pixels in 0..255, and divided by
+TEST_IMAGES = 8  # a set has a test part; this one is not measured
 SIDE_RATIO = 0.875  # of a photograph's shorter side, what is cut out
 
 
@@ -27,6 +30,21 @@ class Case:
     side: int
     pad: int
     batch_size: int
+
+
+def lay_out(archive: Path, case: Case, folder: Path) -> None:
+    """Unpack images until there are enough, and list them, each as often as it takes."""
+    names: list[str] = []
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.isreg() and member.name.lower().endswith((".jpg", ".jpeg")) and len(names) < case.images:
+                content = tar.extractfile(member)
+                assert content is not None  # it is a regular file
+                names.append(f"{len(names)}.jpg")
+                (folder / names[-1]).write_bytes(content.read())
+    listed = (names * -(-case.images // len(names)))[: case.images]
+    (folder / "train_map.txt").write_text("".join(f".../{name}\t{n % 10}\n" for n, name in enumerate(listed)))
+    (folder / "test_map.txt").write_text("".join(f".../{name}\t0\n" for name in listed[:TEST_IMAGES]))
 
 
 class Pictures(Dataset[tuple[torch.Tensor, int]]):

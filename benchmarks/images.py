@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -37,11 +36,10 @@ from convolve.feed import open_feed
 from convolve.formats.image_map import read_image_map
 from convolve.run import resolve
 from convolve.training.memory import keep_freed_memory
-from image_peers import Case
+from image_peers import Case, lay_out
 from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
 
 SECONDS, WARM_UP_BATCHES = 2.0, 4
-TEST_IMAGES = 8  # a set has a test part; this one is not measured
 RESULTS = Path(__file__).parent / "results" / "images.json"
 
 CASES = {
@@ -66,21 +64,6 @@ def sides(case: str) -> list[str]:
 
 def is_installed(package: str) -> bool:
     return find_spec(package.partition(".")[0]) is not None
-
-
-def lay_out(archive: Path, case: Case, folder: Path) -> None:
-    """Unpack images until there are enough, and list them, each as often as it takes."""
-    names: list[str] = []
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            if member.isreg() and member.name.lower().endswith((".jpg", ".jpeg")) and len(names) < case.images:
-                content = tar.extractfile(member)
-                assert content is not None  # it is a regular file
-                names.append(f"{len(names)}.jpg")
-                (folder / names[-1]).write_bytes(content.read())
-    listed = (names * -(-case.images // len(names)))[: case.images]
-    (folder / "train_map.txt").write_text("".join(f".../{name}\t{n % 10}\n" for n, name in enumerate(listed)))
-    (folder / "test_map.txt").write_text("".join(f".../{name}\t0\n" for name in listed[:TEST_IMAGES]))
 
 
 def our_batches(case: Case, folder: Path) -> Iterator[int]:

@@ -23,7 +23,17 @@ Step = Callable[[], object]
 
 
 def our_step(recipe: Recipe, side: int, classes: int, without: type[nn.Module] | None = None) -> Step:
-    """The product's own step on images of `side` x `side`, with the parts that `convolve train` has.
+    """`our_step_on` one batch of noise."""
+    size = recipe.run.global_batch_size
+    images_NCHW = torch.randn(size, 3, side, side).contiguous(memory_format=torch.channels_last)
+    step, labels_N = our_step_on(recipe, side, classes, without), torch.arange(size) % classes
+    return lambda: step(images_NCHW, labels_N)
+
+
+def our_step_on(
+    recipe: Recipe, side: int, classes: int, without: type[nn.Module] | None = None
+) -> Callable[[torch.Tensor, torch.Tensor], object]:
+    """The product's own step on (images_NCHW, labels_N) of `side` x `side`, with the parts that `convolve train` has.
 
     Layers of the type `without` are taken out of the network.
     """
@@ -32,15 +42,14 @@ def our_step(recipe: Recipe, side: int, classes: int, without: type[nn.Module] |
     with tempfile.TemporaryDirectory() as folder:
         dataset = DataSet(table, table, tuple(map(str, range(classes))), "noise")
         parts = assemble(recipe, dataset, RunFolder(Path(folder)), None, lambda event, values: None)
-    images_NCHW, labels_N = next(parts.feed.batches.epoch(0))
-    step = step_size(recipe.optimizer, recipe.schedule, 0, size, size, size)
+    rates = step_size(recipe.optimizer, recipe.schedule, 0, size, size, size)
     loop, state = parts.loop, parts.loop.state
     for name, layer in list(state.module.named_children()):
         if without and isinstance(layer, without):
             setattr(state.module, name, nn.Identity())
     state.module.train()
-    return lambda: train_step(
-        loop.exchange, state.optimizer, state.loss_scale, images_NCHW, labels_N, step, loop.settings, size
+    return lambda images_NCHW, labels_N: train_step(
+        loop.exchange, state.optimizer, state.loss_scale, images_NCHW, labels_N, rates, loop.settings, size
     )
 
 
