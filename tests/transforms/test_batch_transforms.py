@@ -9,10 +9,11 @@ import torch
 
 from convolve.transforms.affine import apply_affine, draw_affine
 from convolve.transforms.batch import augment, mean_of, normalize, normalize_alone
+from convolve.transforms.cutout import apply_cutout, draw_cutout
 from convolve.transforms.image_spec import Crop, Flip
 from convolve.transforms.preprocess import Preprocess
 from convolve.transforms.shift import apply_shift, draw_shift
-from convolve.transforms.spec import Affine, Pad, Shift
+from convolve.transforms.spec import Affine, Cutout, Pad, Shift
 
 
 @pytest.fixture
@@ -38,6 +39,23 @@ def test_shift_draws_every_offset_alike() -> None:
     np.add.at(counts, (offsets_N2[:, 0] + 2, offsets_N2[:, 1] + 2), 1)
     chi_square = ((counts - 800) ** 2 / 800).sum()
     assert chi_square < 51.2  # the 99.9 % point with 24 degrees of freedom
+
+
+def test_cutout_equals_slicing(images: torch.Tensor) -> None:
+    before, centres_N2 = images.clone(), np.array([[0, 0], [4, 3], [8, 6], [2, 6], [8, 0]])
+    covered = apply_cutout(images, Cutout(pixels=5, value=77), centres_N2).numpy()
+    for image, found, (row, column) in zip(images.numpy(), covered, centres_N2, strict=True):
+        expected = image.copy()
+        expected[:, max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = 77
+        np.testing.assert_array_equal(found, expected)
+    assert torch.equal(images, before)
+
+
+def test_cutout_is_centred_anywhere() -> None:
+    centres_N2 = draw_cutout(9 * 7 * 300, 9, 7, np.random.default_rng(0))
+    counts = np.zeros((9, 7))
+    np.add.at(counts, tuple(centres_N2.T), 1)
+    assert ((counts - 300) ** 2 / 300).sum() < 102.2  # the 99.9 % point of chi square with 62 degrees of freedom
 
 
 def test_affine_equals_opencv(images: torch.Tensor) -> None:
@@ -84,7 +102,8 @@ def test_augment_is_a_function_of_its_generator(images: torch.Tensor) -> None:
 
 
 def test_a_part_of_a_batch_becomes_what_it_becomes_in_the_whole(images: torch.Tensor) -> None:
-    transforms = (Pad(2, 9), Crop("randomside", crop_width=9, crop_height=8), Flip(0.5), Shift(2), Affine())
+    crop = Crop("randomside", crop_width=9, crop_height=8)
+    transforms = (Pad(2, 9), crop, Flip(0.5), Cutout(3), Shift(2), Affine())
     whole = augment(images, transforms, np.random.default_rng(3))
     for mine in (slice(0, 2), slice(2, len(images)), slice(1, 2)):
         part = augment(images[mine], transforms, np.random.default_rng(3), len(images), mine)

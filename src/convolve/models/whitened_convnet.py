@@ -42,7 +42,9 @@ class Block(nn.Module):
 class WhitenedConvNet(nn.Module):
     """images_NCHW -> logits_NK. `whiten` sets the first layer's filters; they are not trained, its biases are."""
 
-    def __init__(self, maps: tuple[int, int, int], input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
+    def __init__(
+        self, maps: tuple[int, int, int], input_shape_CHW: tuple[int, int, int], class_count: int, dropout: float
+    ) -> None:
         super().__init__()
         channels, height, width = input_shape_CHW
         if min(height, width) < 9:
@@ -52,11 +54,12 @@ class WhitenedConvNet(nn.Module):
         self.whitening.weight.requires_grad_(False)
         maps1, maps2, maps3 = maps
         self.blocks = nn.Sequential(Block(filters, maps1), Block(maps1, maps2), Block(maps2, maps3))
+        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(maps3, class_count, bias=False)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         maps_NCHW = self.blocks(F.gelu(self.whitening(images_NCHW)))
-        return self.head(maps_NCHW.amax((2, 3))) * LOGIT_SCALE  # type: ignore[no-any-return]
+        return self.head(self.dropout(maps_NCHW.amax((2, 3)))) * LOGIT_SCALE  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
@@ -92,4 +95,4 @@ def _norm(maps: int) -> nn.BatchNorm2d:
 def whitened_convnet(spec: ModelSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> nn.Module:
     if spec.variant not in VARIANTS:
         raise UsageError(f"model.variant: {unknown_name('variant', spec.variant, VARIANTS)}")
-    return WhitenedConvNet(VARIANTS[spec.variant], input_shape_CHW, class_count)
+    return WhitenedConvNet(VARIANTS[spec.variant], input_shape_CHW, class_count, spec.dropout[0])

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from convolve.transforms.affine import apply_affine, draw_affine
+from convolve.transforms.cutout import apply_cutout, draw_cutout
 from convolve.transforms.image_spec import Crop, Flip
 from convolve.transforms.preprocess import Preprocess
 from convolve.transforms.shift import apply_shift, draw_shift
-from convolve.transforms.spec import Affine, AlternatingFlip, Pad, Shift, Transform
+from convolve.transforms.spec import Affine, AlternatingFlip, Cutout, Pad, Shift, Transform
 from convolve.transforms.windows import apply_mirrors, apply_pad, cut_windows, draw_mirrors, draw_windows
 
 
@@ -55,6 +56,11 @@ def _flip_in_turn(images_NCHW: torch.Tensor, _: AlternatingFlip, drawn: Drawn) -
     return images_NCHW if drawn.turn_N is None else apply_mirrors(images_NCHW, drawn.turn_N)
 
 
+def _cutout(images_NCHW: torch.Tensor, spec: Cutout, drawn: Drawn) -> torch.Tensor:
+    height, width = images_NCHW.shape[2:]
+    return apply_cutout(images_NCHW, spec, draw_cutout(drawn.count, height, width, drawn.rng)[drawn.mine])
+
+
 # What can be done to a batch of images of one size: draw for all of them, then apply to those at hand.
 _BATCH_TRANSFORMS: dict[type[Transform], Callable[..., torch.Tensor]] = {
     Shift: _shift,
@@ -63,6 +69,7 @@ _BATCH_TRANSFORMS: dict[type[Transform], Callable[..., torch.Tensor]] = {
     Crop: _crop,
     Flip: _flip,
     AlternatingFlip: _flip_in_turn,
+    Cutout: _cutout,
 }
 
 

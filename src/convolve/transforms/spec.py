@@ -59,7 +59,24 @@ class AlternatingFlip:
     """
 
 
-Transform = Shift | Affine | Pad | Crop | Flip | AlternatingFlip | Scale | Colour | Intensity
+@dataclass(frozen=True)
+class Cutout:
+    """Cover a square of `pixels` by `pixels`, centred anywhere in the image, with grey level `value`.
+
+    Source: DeVries, Taylor (2017), arXiv:1708.04552.
+    """
+
+    pixels: int = 8
+    value: int = 128
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pixels <= MAX_SIDE:
+            raise UsageError(f"cutout.pixels must be in 0..{MAX_SIDE}, got {self.pixels}")
+        if not 0 <= self.value <= 255:
+            raise UsageError(f"cutout.value must be in 0..255, got {self.value}")
+
+
+Transform = Shift | Affine | Pad | Crop | Flip | AlternatingFlip | Cutout | Scale | Colour | Intensity
 
 # The name a recipe file uses for each.
 TRANSFORMS: dict[str, type[Transform]] = {
@@ -69,6 +86,7 @@ TRANSFORMS: dict[str, type[Transform]] = {
     "crop": Crop,
     "flip": Flip,
     "alternating_flip": AlternatingFlip,
+    "cutout": Cutout,
     "scale": Scale,
     "colour": Colour,
     "intensity": Intensity,
