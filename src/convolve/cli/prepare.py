@@ -13,13 +13,13 @@ from convolve.errors import UsageError, unknown_name
 
 
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="mnist, cifar10 or ilsvrc2012")],
+    dataset: Annotated[str, typer.Argument(help="mnist, cifar10, ilsvrc2012, or folder: images of your own")],
     out: Annotated[Path, typer.Option(help="Where to write CTF text, images, map files and labels.")],
     source: Annotated[
         Path | None,
         typer.Option(
-            help="The folder with the official files, packed or unpacked. [default: $CONVOLVE_DATA/DATASET, else the "
-            "cache folder, filled by download]"
+            help="The folder with the official files, packed or unpacked, or with images of your own. [default: "
+            "$CONVOLVE_DATA/DATASET, else the cache folder, filled by download]"
         ),
     ] = None,
     order_from: Annotated[
@@ -30,15 +30,16 @@ def prepare(
         ),
     ] = None,
 ) -> None:
-    """Turn official files into what CNTK's examples read.
+    """Turn official files, or images of your own, into what CNTK's examples read.
 
-    That is CTF text, images, map files, labels and, for CIFAR-10, the mean image; for ILSVRC2012, maps of the images
-    where they lie.
+    That is CTF text, images, map files, labels and, for CIFAR-10, the mean image; for ILSVRC2012 and your own images,
+    maps of them where they lie.
 
     Example: convolve prepare mnist --source downloads/ --out data/mnist
     """
     from convolve.cli.progress import DownloadLines, stderr_console
     from convolve.prepare.cifar10 import prepare_cifar10
+    from convolve.prepare.folder import prepare_folder
     from convolve.prepare.ilsvrc2012 import prepare_ilsvrc2012
     from convolve.prepare.mnist import prepare_mnist
 
@@ -46,6 +47,7 @@ def prepare(
         "mnist": prepare_mnist,
         "cifar10": prepare_cifar10,
         "ilsvrc2012": partial(prepare_ilsvrc2012, order_from=order_from),
+        "folder": prepare_folder,
     }
     if dataset not in preparations:
         raise UsageError(unknown_name("data set", dataset, preparations))
