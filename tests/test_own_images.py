@@ -17,9 +17,11 @@ from safetensors.torch import load_file
 
 from command_line import Convolve, assert_refused
 from convolve.data import fitting
+from convolve.data.own import open_own
 from convolve.data.streaming import Streamed
 from convolve.data.table import Table
 from convolve.errors import InterruptedTraining
+from convolve.feed import open_feed
 from convolve.formats.decode import decode_image
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.model import load
@@ -100,6 +102,60 @@ def test_a_size_that_the_crops_do_not_keep_gives_way_to_that_of_the_recipe(convo
         "train", "cifar10-aug", "--data", tmp_path / "small", "--out", tmp_path / "r", "--set=data.image_size=64"
     )
     assert_refused(outcome, 2, '"crop_width": 64, "crop_height": 64}]')
+
+
+def squares(place: Path, side: int, count: int) -> None:
+    """Two classes of images that hold 0, 1, ... row by row."""
+    ramp = (np.arange(side * side) % 251).astype(np.uint8).reshape(side, side)
+    for name in ("a", "b"):
+        (place / name).mkdir(parents=True)
+        for number in range(count):
+            assert cv2.imwrite(str(place / name / f"{number}.png"), np.repeat(ramp[:, :, None], 3, axis=2))
+
+
+def test_images_with_a_border_are_cut_as_they_are(convolve: Convolve, tmp_path: Path) -> None:
+    """As CNTK's script leaves CIFAR-10: the training images alone are padded."""
+    squares(tmp_path / "set" / "train", 40, 5)
+    squares(tmp_path / "set" / "test", 32, 2)
+    crop = {"kind": "crop", "crop_type": "randomside", "crop_width": 32, "crop_height": 32, "hflip": False}
+    recipe = with_values(load_recipe("cifar10-aug"), {"data.train_transforms": [crop], "data.mean_image": ""})
+    feed = open_feed(recipe, open_own(tmp_path / "set").sized((3, 32, 32)), threads=1)
+    images_NCHW, _ = next(feed.batches.epoch(0))
+    corners = {float(image[0, 0, 0]) for image in images_NCHW}
+    assert len(corners) > 3  # different places, not one image shrunk
+    said = train(convolve, tmp_path / "set", tmp_path / "run", f"data.train_transforms={json.dumps([crop])}")
+    assert "10 training images of 40x40 and 4 test images of 32x32" in said
+
+
+def test_a_crop_with_nothing_to_cut_is_refused(convolve: Convolve, tmp_path: Path) -> None:
+    squares(tmp_path / "set", 40, 5)
+    crop = '[{"kind": "crop", "crop_type": "randomside", "crop_width": 32, "crop_height": 32}]'
+    outcome = convolve(
+        "train",
+        "cifar10-aug",
+        "--data",
+        tmp_path / "set",
+        "--out",
+        tmp_path / "r",
+        f"--set=data.train_transforms={crop}",
+    )
+    assert_refused(outcome, 2, "leaves nothing to chance", "for shifts by 4 pixels")
+
+
+def test_classes_that_a_part_lacks_are_named(convolve: Convolve, tmp_path: Path) -> None:
+    squares(tmp_path / "set" / "train", 32, 3)
+    squares(tmp_path / "set" / "test", 32, 1)
+    shutil.move(tmp_path / "set" / "test" / "b", tmp_path / "set" / "train" / "c")
+    assert "; no test images of b, c\n" in train(convolve, tmp_path / "set", tmp_path / "run")
+
+
+def test_damaged_images_are_passed_over_in_the_mean_too(convolve: Convolve, tmp_path: Path) -> None:
+    squares(tmp_path / "set", 40, 6)
+    own = open_own(tmp_path / "set")
+    broken = Path(own.train.place(0))
+    broken.write_bytes(broken.read_bytes()[:60])
+    words = (*FROM_FILES, "data.mean_image=train", "data.damaged_limit=1")
+    assert "another image stands in" in train(convolve, tmp_path / "set", tmp_path / "run", *words)
 
 
 def test_the_mean_is_that_of_the_training_images(run: Path, photos: Path) -> None:

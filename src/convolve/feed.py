@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from convolve.data.damaged import Damaged
 from convolve.data.fitting import fitted, mean_image, resident
-from convolve.data.own import OwnSet
+from convolve.data.own import OwnSet, in_words
 from convolve.data.pictures import Pictures, Samples
 from convolve.data.resident import Batches, split
 from convolve.data.sources import outline
@@ -23,7 +23,7 @@ from convolve.formats.mean_xml import read_mean_xml
 from convolve.recipe import DataSpec, Recipe
 from convolve.transforms.batch import mean_of
 from convolve.transforms.chain import Size, least_source, size_after, split_chain, transform_image
-from convolve.transforms.image_spec import Scale
+from convolve.transforms.image_spec import Crop, Scale
 from convolve.transforms.pixels import Image
 from convolve.transforms.preprocess import Preprocess, fit_size, planes
 from convolve.transforms.spec import Pad, Transform
@@ -62,9 +62,9 @@ def open_feed(
         train, rest = split(dataset.train, spec.validation_fraction, run.seed)
         held_out, name = resident(fitted(rest, want, threads=threads), want.shape_CHW), "validation"
     damaged = Damaged(min(spec.damaged_limit, len(train) - 1), tell) if spec.damaged_limit else None
-    samples, transforms = _staged_samples(recipe, train, want, threads, damaged)
+    samples, transforms = _staged_samples(recipe, train, dataset.test.size, want, threads, damaged)
     if not imported and spec.mean_image:
-        want = replace(want, mean=0.0, mean_image_CHW=_mean(spec, train, samples, want))
+        want = replace(want, mean=0.0, mean_image_CHW=_mean(spec, train, samples, want, damaged))
     sizes = run.global_batch_sizes or (run.global_batch_size,)
     batches = Batches(
         samples, tuple(int(size) * batches_at_once for size in sizes), spec.order, transforms,
@@ -91,14 +91,16 @@ def _geometry(spec: DataSpec, dataset: DataSet | OwnSet) -> Preprocess:
 
 
 def _staged_samples(
-    recipe: Recipe, train: Pictures, want: Preprocess, threads: int, damaged: Damaged | None
+    recipe: Recipe, train: Pictures, tested: Size | None, want: Preprocess, threads: int, damaged: Damaged | None
 ) -> tuple[Samples, Sequence[Transform]]:
     """As `_training_samples`, in one size after the other where the recipe has several."""
     spec, run = recipe.data, recipe.run
     if not spec.train_sizes:
-        return _training_samples(recipe, train, want, threads, damaged)
+        return _training_samples(recipe, train, tested, want, threads, damaged)
     stages = [
-        _training_samples(_resized(recipe, side), train, replace(want, height=side, width=side), threads, damaged)
+        _training_samples(
+            _resized(recipe, side), train, tested, replace(want, height=side, width=side), threads, damaged
+        )
         for side in map(int, spec.train_sizes)
     ]
     passes = math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train))
@@ -115,12 +117,12 @@ def _resized(recipe: Recipe, side: int) -> Recipe:
 
 
 def _training_samples(
-    recipe: Recipe, train: Pictures, want: Preprocess, threads: int, damaged: Damaged | None
+    recipe: Recipe, train: Pictures, tested: Size | None, want: Preprocess, threads: int, damaged: Damaged | None
 ) -> tuple[Samples, Sequence[Transform]]:
     """The training images as the batches are cut from them, and what is then done to whole batches."""
     spec = recipe.data
     alone, together = split_chain(spec.train_transforms)
-    as_found = enters_as_found(spec, train.size, want)
+    as_found = enters_as_found(spec, train.size, tested, want)
     if isinstance(train, Table) and not alone:
         return train if as_found else resident(fitted(train, want), want.shape_CHW), together
 
@@ -142,32 +144,51 @@ def _training_samples(
     return samples, together
 
 
-def enters_as_found(spec: DataSpec, own: Size | None, want: Preprocess) -> bool:
+def enters_as_found(spec: DataSpec, own: Size | None, tested: Size | None, want: Preprocess) -> bool:
     """Whether training images of size `own` (None: various) are transformed as they are, or after `fit_size`.
 
     With a scale among the transforms these make the size; without one, images first get the network's size if the
-    transforms keep that, and else stay as they are if that leads to it. Raises `UsageError` where nothing does.
+    transforms keep that, and else stay as they are if that leads to it. Those with a border to cut from, where test
+    images (of size `tested`) have none, stay as they are, too. Raises `UsageError` where nothing leads to the size, or
+    a crop is left with nothing to cut.
     """
-    goal = (want.height, want.width)
-    scales = any(isinstance(transform, Scale) for transform in spec.train_transforms)
-    if not scales and size_after(spec.train_transforms, goal) == goal:
-        return False
-    if size_after(spec.train_transforms, own) == goal:
+    transforms, goal = spec.train_transforms, (want.height, want.width)
+    leads, bordered = size_after(transforms, own) == goal, own != tested == goal
+    scales = any(isinstance(transform, Scale) for transform in transforms)
+    keeps = not scales and size_after(transforms, goal) == goal
+    if leads and (bordered or not keeps):
         return True
-    came = _words(size_after(spec.train_transforms, own or goal))
-    raise UsageError(
-        f"data.train_transforms turn images of {_words(own or goal)} into {came}, the network takes {_words(goal)}; "
+    if not keeps:
+        came = _words(size_after(transforms, own or goal))
+        raise UsageError(
+            f"data.train_transforms turn images of {_words(own or goal)} into {came}, the network takes "
+            f"{_words(goal)}; {_ways_out(goal)}"
+        )
+    for at, crop in enumerate(transforms):
+        before = size_after(transforms[:at], goal)
+        if isinstance(crop, Crop) and crop.crop_width and size_after([crop], before) == before:
+            raise UsageError(
+                f"data.train_transforms cut {crop.crop_width}x{crop.crop_height} out of images that come as "
+                f"{_words(before)}, the size that the network takes, which leaves nothing to chance; {_ways_out(goal)}"
+            )
+    return False
+
+
+def _ways_out(goal: Size) -> str:
+    return (
         'for shifts by 4 pixels set data.train_transforms=[{"kind": "pad", "pixels": 4}, {"kind": "crop", '
         f'"crop_type": "randomside", "crop_width": {goal[1]}, "crop_height": {goal[0]}}}]; for others end with '
         f'{{"kind": "scale", "width": {goal[1]}, "height": {goal[0]}}}, or set data.image_size to what comes out'
     )
 
 
-def _mean(spec: DataSpec, train: Pictures, samples: Samples, want: Preprocess) -> NDArray[np.float32]:
+def _mean(
+    spec: DataSpec, train: Pictures, samples: Samples, want: Preprocess, damaged: Damaged | None
+) -> NDArray[np.float32]:
     """The mean image, in the network's planes, which are grey or RGB."""
     if spec.mean_image == "train":
         is_fit = isinstance(samples, Table) and samples.shape_CHW == want.shape_CHW
-        return mean_image(samples if is_fit else fitted(train, want))
+        return mean_image(samples if is_fit else fitted(train, want, damaged=damaged))
     bgr_HWC = read_mean_xml(spec.mean_image, spec.mean_image_layout)
     mean_CHW = np.ascontiguousarray(bgr_HWC[:, :, ::-1].transpose(2, 0, 1))
     if mean_CHW.shape != want.shape_CHW:
@@ -183,7 +204,18 @@ def took(feed: Feed, dataset: OwnSet) -> str:
     parts = ((dataset.train, "training"), (dataset.test, "test"))
     images = " and ".join(f"{len(part):,} {name} images of {_words(part.size)}" for part, name in parts)
     where = "in memory" if isinstance(feed.batches.table, Table) else "read anew in each epoch"
-    return f"{images}, {where}; the network sees {feed.preprocess}"
+    return f"{images}, {where}; the network sees {feed.preprocess}{_missing(dataset)}"
+
+
+def _missing(dataset: OwnSet) -> str:
+    """The classes that one of the parts knows nothing of."""
+    told = ""
+    for part, name in ((dataset.train, "training"), (dataset.test, "test")):
+        there = set(part.labels_N.tolist())
+        classes = [class_name for number, class_name in enumerate(dataset.class_names) if number not in there]
+        if classes:
+            told += f"; no {name} images of {in_words(classes)}"
+    return told
 
 
 def _words(size: Size | None) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -111,6 +112,25 @@ def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", [missing, dies_half_way, wrong_bytes, log_in_page])
 def test_the_next_mirror_takes_over(mirror, tmp_path: Path, bad: Behaviour) -> None:
     download(remote(mirror(bad), mirror(good)), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["data.gz"]
+    assert (tmp_path / "data.gz").read_bytes() == BODY
+
+
+def test_two_processes_bring_a_file_once(mirror, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def counted(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.path)
+        time.sleep(0.2)  # as long as the other may come in between
+        good(handler)
+
+    files = remote(mirror(counted))
+    threads = [threading.Thread(target=download, args=(files, tmp_path)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert asked == ["/data.gz"]
     assert [path.name for path in tmp_path.iterdir()] == ["data.gz"]
     assert (tmp_path / "data.gz").read_bytes() == BODY
 

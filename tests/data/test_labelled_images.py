@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from convolve.data.labelled_images import has_class_folders, on_disk, read_class_folders
+from convolve.data.labelled_images import class_numbers, has_class_folders, on_disk, read_class_folders
 from convolve.data.pictures import Batch
 from convolve.data.streaming import Streamed
 from convolve.errors import DataError
@@ -76,17 +76,25 @@ def test_no_more_is_read_ahead_than_a_batch(pictures: Path) -> None:
     assert len(read) <= 16
 
 
-def test_class_folders_by_name_or_in_order(pictures: Path, tmp_path: Path) -> None:
+def test_class_folders_by_name(pictures: Path, tmp_path: Path) -> None:
     for name, numbers in (("wolf", (0, 2)), ("cat", (4,))):
         (tmp_path / "set" / name).mkdir(parents=True)
         for number in numbers:
             (pictures / f"{number}.png").rename(tmp_path / "set" / name / f"{number}.png")
     assert has_class_folders(tmp_path / "set") and not has_class_folders(tmp_path / "set" / "cat")
+    (tmp_path / "deep" / "cat" / "2020").mkdir(parents=True)
+    (tmp_path / "deep" / "cat" / "2020" / "1.png").touch()
+    assert has_class_folders(tmp_path / "deep")
     by_name = read_class_folders(tmp_path / "set", ["wolf", "bear", "cat"])
     assert [(path.name, int(label)) for path, label in zip(by_name.files, by_name.labels_N, strict=True)] == [
         ("4.png", 2), ("0.png", 0), ("2.png", 0),
     ]  # fmt: skip
-    assert read_class_folders(tmp_path / "set", ["0", "1"]).labels_N.tolist() == [0, 1, 1]
-    for wanted in (["0", "1", "2"], ["wolf", "kitten"]):  # too many, and names of which one is missing
+    for wanted in (["0", "1"], ["0", "1", "2"], ["wolf", "kitten"]):  # no names, and names of which one is missing
         with pytest.raises(DataError, match="name the subfolders after its classes"):
             read_class_folders(tmp_path / "set", wanted)
+
+
+def test_synsets_stand_for_numbers_in_their_order() -> None:
+    assert class_numbers(["n01440764", "n02000000"], ["0", "1"]) == [0, 1]
+    assert class_numbers(["n02000000"], ["n01440764 tench", "n02000000 x, y"]) == [1]
+    assert class_numbers(sorted(["zero", "one"]), ["0", "1"]) is None

@@ -222,6 +222,23 @@ def test_one_class_is_no_set(tmp_path: Path) -> None:
         open_own(tmp_path)
 
 
+def test_identifiers_are_no_class_numbers(tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path / f"{number}.png", number)
+    (tmp_path / "train_map.txt").write_text(".../0.png\t7\n.../1.png\t20240001\n")
+    (tmp_path / "test_map.txt").write_text(".../2.png\t999\n")
+    with pytest.raises(DataError, match=r"train_map\.txt: line 2: class 20240001 in a list of 3 images.*labels\.txt"):
+        open_own(tmp_path)
+    (tmp_path / "train_map.txt").write_text(".../0.png\t7\n.../1.png\t8\n")
+    assert len(open_own(tmp_path).class_names) == 1000
+
+
+def test_columns_the_other_way_round(tmp_path: Path) -> None:
+    (tmp_path / "images.txt").write_text("0\ta/b.png\n")
+    with pytest.raises(DataError, match=r"line 1: the columns stand the other way round; a line is path TAB"):
+        open_own(tmp_path / "images.txt")
+
+
 @pytest.mark.parametrize(
     ("content", "kind"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from convolve.data.damaged import Damaged
 from convolve.data.pictures import Pictures, Samples
 from convolve.data.streaming import THREADS, Streamed
 from convolve.data.table import Table
@@ -18,11 +19,16 @@ _MEAN_IMAGES = 10_000  # of a set that is not resident: with pixels that deviate
 
 
 def fitted(
-    pictures: Pictures, want: Preprocess, views: int = 1, least: Size | None = None, threads: int = THREADS
+    pictures: Pictures,
+    want: Preprocess,
+    views: int = 1,
+    least: Size | None = None,
+    threads: int = THREADS,
+    damaged: Damaged | None = None,
 ) -> Samples:
     """`pictures` as test images: what `fit_image` makes of each, or several `views`, one behind the other.
 
-    They are decoded by so many `threads`, and no fewer than `THREADS`.
+    They are decoded by so many `threads`, and no fewer than `THREADS`. `damaged`: see `Streamed`.
     """
     require_views(want, views)
     if isinstance(pictures, Table) and views == 1 and is_fitted(pictures, want):
@@ -31,7 +37,9 @@ def fitted(
     def prepare(image_HWC: Image, _: np.random.Generator) -> Image:
         return views_of(image_HWC, want, views)
 
-    return Streamed(pictures, prepare, want.channels == 1, least=least, threads=max(THREADS, threads), random=False)
+    return Streamed(
+        pictures, prepare, want.channels == 1, least=least, threads=max(THREADS, threads), damaged=damaged, random=False
+    )
 
 
 def is_fitted(table: Table, want: Preprocess) -> bool:

@@ -124,8 +124,7 @@ def class_folder_names(folder: Path) -> tuple[str, ...]:
 def read_class_folders(folder: Path, wanted: Sequence[str]) -> ClassFolders:
     """The images below `folder`, where each subfolder holds one class.
 
-    Subfolders named after some of the classes `wanted` take their numbers. Where the classes have no names but their
-    numbers, there must be as many subfolders, which are numbered in the order of their names.
+    Subfolders named after some of the classes `wanted` take their numbers; see `class_numbers`.
     """
     names = class_folder_names(folder)
     if not names:
@@ -146,20 +145,21 @@ def class_numbers(names: Sequence[str], wanted: Sequence[str]) -> list[int] | No
     """The number of each of `names` among the classes `wanted`, None if they do not go together.
 
     ImageNet's folders are called by the synset that begins the name of a class: n01440764 tench. Where the classes have
-    no names but their numbers, as many names are numbered in their order.
+    no names but their numbers, as many synsets are numbered in their order, as everybody does.
     """
     synsets = [name.partition(" ")[0] for name in wanted if _SYNSET.match(name)]
     for known in (list(wanted), synsets if len(synsets) == len(wanted) else []):
         if {*names} <= {*known}:
             return [known.index(name) for name in names]
-    if len(names) == len(wanted) and all(name == str(number) for number, name in enumerate(wanted)):
+    unnamed = all(name == str(number) for number, name in enumerate(wanted))
+    if unnamed and len(names) == len(wanted) and all(_SYNSET.match(f"{name} ") for name in names):
         return list(range(len(names)))
     return None
 
 
 def has_class_folders(folder: Path) -> bool:
     """Whether there is an image in a subfolder."""
-    return folder.is_dir() and any(_is_image(file) for file in folder.glob("*/*"))
+    return folder.is_dir() and any(_holds_images(path) for path in folder.iterdir())
 
 
 def _listing(images: LabelledImages) -> bytes:

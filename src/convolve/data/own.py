@@ -44,6 +44,7 @@ PARTS = {
     "train": ("test", "val", "validation"),
 }
 HELD_OUT = 0.2  # of each class, where there is no test part
+MANY_CLASSES = 1000  # that a shorter list may number without naming them
 SMALL_SIDE = 96  # images that are all of one size up to this are taken as they are
 
 _HEAD_BYTES = 1 << 16
@@ -187,7 +188,7 @@ def _read_table(path: Path, wanted: Sequence[str] | None) -> _Part:
     numbers = class_numbers(known, names)
     if numbers is None:
         line, label = next(row for row in zip(table.lines, table.labels, strict=True) if row[1] not in names)
-        raise FormatError(path, f"line {line}", f"{label!r} is none of the classes {_list(names)}")
+        raise FormatError(path, f"line {line}", f"{label!r} is none of the classes {in_words(names)}")
     number_of = dict(zip(known, numbers, strict=True))
     return _Part(table, np.array([number_of[label] for label in table.labels], np.int64), names)
 
@@ -212,7 +213,11 @@ def lists_paths(path: Path) -> bool:
     """Whether a map file is one of paths: there the label is the last of two or three columns, else base64 is."""
     with open_lines(path) as file:
         columns = file.readline(_HEAD_BYTES).rstrip(b"\r\n").split(b"\t")
-    return not (len(columns) in (2, 3) and columns[-2].strip().isdigit() and not columns[-1].strip().isdigit())
+    if not (len(columns) in (2, 3) and columns[-2].strip().isdigit() and not columns[-1].strip().isdigit()):
+        return True
+    if b"." in columns[-1]:  # which base64 does not know
+        raise FormatError(path, "line 1", "the columns stand the other way round; a line is path TAB class number")
+    return False
 
 
 def find_label_names(path: Path) -> tuple[str, ...] | None:
@@ -221,8 +226,16 @@ def find_label_names(path: Path) -> tuple[str, ...] | None:
 
 
 def _numbers(*parts: _Part | None) -> tuple[str, ...]:
-    """Classes that have no names are called by their numbers."""
-    return tuple(map(str, range(1 + max(int(part.labels_N.max()) for part in parts if part))))
+    """Classes that have no names are called by their numbers; these may leave gaps, but not be years or identifiers."""
+    lists = [part for part in parts if part]
+    last = max(lists, key=lambda part: int(part.labels_N.max()))
+    count, index = sum(len(part.labels_N) for part in lists), int(last.labels_N.argmax())
+    if last.labels_N[index] >= max(MANY_CLASSES, count):
+        raise DataError(
+            f"{last.images.place(index)}: class {last.labels_N[index]} in a list of {count} images; is that the column "
+            "of the class numbers? If so, name all classes in a labels.txt beside the list"
+        )
+    return tuple(map(str, range(1 + int(last.labels_N[index]))))
 
 
 def _hold_out(whole: OnDisk) -> tuple[OnDisk, OnDisk]:
@@ -256,9 +269,10 @@ def _common_size(part: OnDisk) -> Size | None:
 
 
 def _classes(names: Sequence[str]) -> str:
-    return f"{len(names)} classes ({_list(names)})"
+    return f"{len(names)} classes ({in_words(names)})"
 
 
-def _list(names: Sequence[str]) -> str:
+def in_words(names: Sequence[str]) -> str:
+    """The first ten of `names`."""
     shown = ", ".join(islice(names, 10))
     return shown if len(names) <= 10 else f"{shown}, ..."

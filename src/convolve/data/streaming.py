@@ -110,14 +110,14 @@ class Streamed:
                 if self.damaged is None:
                     raise
                 self.damaged.note(number, error)
-        raise DataError("all training images are damaged; see `convolve check-data`")
+        raise DataError("all training images are damaged or missing; see `convolve check-data`")
 
     def _all_damaged(self, damaged: list[tuple[int, DataError]]) -> DataError:
         if len(damaged) == 1:
             return damaged[0][1]
         names = "; ".join(self.pictures.place(index) for index, _ in damaged[1:MOST_NAMED])
         more = f" and {len(damaged) - MOST_NAMED} more" if len(damaged) > MOST_NAMED else ""
-        return DataError(f"{len(damaged)} of {len(self)} images are damaged: {damaged[0][1]}; {names}{more}")
+        return DataError(f"{len(damaged)} of {len(self)} images are damaged or missing: {damaged[0][1]}; {names}{more}")
 
 
 @contextmanager

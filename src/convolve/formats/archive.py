@@ -69,7 +69,9 @@ class ByteReader:
 
     def _read_file(self, name: str) -> bytes:
         size = _regular_size(
-            name, "a relative path starts at the working folder, and `.../` stands for the folder of the map file"
+            name,
+            "relative paths in a map file start at the working folder, or with `.../` at the map file's, those in a "
+            "table at the table's",
         )
         self._require_size(name, size)
         try:
