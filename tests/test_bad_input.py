@@ -94,6 +94,10 @@ def test_commands(
         ("a.yaml", "name: a\nrun: {epoch: 3}", 2, ["run.epoch", "did you mean 'epochs'?"]),
         ("a.yaml", "name: a\nrun: {epochs: yes}", 2, ["run.epochs must be a whole number"]),
         ("a.yaml", "name: a\ndata: {train_transforms: [{kind: shfit}]}", 2, ["train_transforms[0]", "'shift'?"]),
+        ("a.yaml", "name: a\ndata: {train_transforms: [{kind: [shift]}]}", 2, ["train_transforms[0].kind", "unknown"]),
+        ("a.yaml", "name: \x07", 3, ["a.yaml", "not YAML"]),
+        ("a.yaml", "name: 2020-13-45", 3, ["a.yaml", "not YAML"]),
+        ("a.json", "[" * 100_000, 3, ["a.json", "nested too deeply"]),
         ("a.yaml", "name: a\nrun: !!python/object/apply:os.system [ls]", 3, ["line 2, column 6", "not YAML"]),
     ],
 )

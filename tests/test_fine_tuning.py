@@ -68,7 +68,7 @@ def test_twenty_steps_follow_cntk(trace: dict[str, np.ndarray], network: Path, t
     def listen(event: str, values: dict[str, Any]) -> None:
         said.extend([values["message"]] if event == "warning" else [])
 
-    parts = assemble(RECIPE, data_of(trace), RunFolder.claim(tmp_path / "run", False), network, listen)
+    parts = assemble(RECIPE, data_of(trace), RunFolder(tmp_path / "run"), network, listen)
     parts.loop.train()
     assert len(said) == 1 and "the recipe's model" in said[0]
     events = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
@@ -80,15 +80,15 @@ def test_twenty_steps_follow_cntk(trace: dict[str, np.ndarray], network: Path, t
 
 def test_a_killed_run_goes_on_without_the_original(trace: dict[str, np.ndarray], network: Path, tmp_path: Path) -> None:
     data, recipe = data_of(trace), replace(RECIPE, run=replace(RECIPE.run, epochs=2))
-    whole = assemble(recipe, data, RunFolder.claim(tmp_path / "whole", False), network, silent)
+    whole = assemble(recipe, data, RunFolder(tmp_path / "whole"), network, silent)
     whole.loop.train()
     for moment in ("before the first checkpoint", "after an epoch"):
         place = tmp_path / moment
-        killed = assemble(recipe, data, RunFolder.claim(place, False), network, silent)
+        killed = assemble(recipe, data, RunFolder(place), network, silent)
         if moment == "after an epoch":
             _stop_after_an_epoch(killed)
         network.rename(tmp_path / "elsewhere")
-        resumed = assemble(recipe, data, RunFolder.claim(place, False), network, silent)
+        resumed = assemble(recipe, data, RunFolder(place), network, silent)
         resumed.begin(silent)
         assert resumed.loop.state.position.step == (4 if moment == "after an epoch" else 0)
         resumed.loop.train()
@@ -96,7 +96,7 @@ def test_a_killed_run_goes_on_without_the_original(trace: dict[str, np.ndarray],
             assert torch.equal(tensor, resumed.model.module.state_dict()[name]), name
         (tmp_path / "elsewhere").rename(network)
     with pytest.raises(ResumeRefusedError, match="--from"):
-        assemble(recipe, data, RunFolder.claim(place, False), tmp_path / "other", silent)
+        assemble(recipe, data, RunFolder(place), tmp_path / "other", silent)
 
 
 def _stop_after_an_epoch(parts: Assembly) -> None:
@@ -158,7 +158,7 @@ def test_a_file_without_dropout_rates_takes_the_recipes(tiny: list[str], tmp_pat
     assert outcome.code == 0 and "but for model.dropout" in outcome.err
     modules = load(tmp_path / "run").module.modules()
     assert [layer.p for layer in modules if isinstance(layer, torch.nn.Dropout)] == [0.0]  # of the graph
-    assemble_again = assemble(RECIPE, mnist_like(), RunFolder.claim(tmp_path / "again", False), model, silent)
+    assemble_again = assemble(RECIPE, mnist_like(), RunFolder(tmp_path / "again"), model, silent)
     assemble_again.loop._train_epoch()
     assert [layer.p for layer in assemble_again.model.module.modules() if isinstance(layer, torch.nn.Dropout)] == [0.5]
 
@@ -175,7 +175,7 @@ def test_what_does_not_fit_the_data_is_refused(
 ) -> None:
     assert_refused(convolve("train", "mnist", *tiny, "--from", network, "--out", tmp_path / "run"), 2, "(3, 16, 16)")
     with pytest.raises(ModelError, match=r"10 classes, the data has .* and 5"):
-        assemble(RECIPE, data_of(trace, classes=5), RunFolder.claim(tmp_path / "r", False), network, silent)
+        assemble(RECIPE, data_of(trace, classes=5), RunFolder(tmp_path / "r"), network, silent)
     _freeze(frozen_model)
     outcome = convolve("train", "mnist", *tiny, "--from", frozen_model, "--out", tmp_path / "run")
     assert_refused(outcome, 3, "frozen", "nothing to train")

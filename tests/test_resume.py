@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from command_line import Convolve, Outcome, assert_failed, assert_refused, files_in
+from convolve.atomic import locked
+from convolve.training.run_folder import RunFolder
 from processes import Command, start
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither kill -9 nor fork servers")
@@ -272,6 +274,21 @@ def test_a_run_killed_as_it_began_starts(arguments: list[str], undisturbed: Path
     (folder / ".start.json.77.tmp").write_text("half")
     assert convolve(*arguments, "--out", folder).code == 0
     assert_same_training(undisturbed, folder)
+
+
+def test_a_run_at_work_is_left_alone(arguments: list[str], killed: Path, convolve: Convolve) -> None:
+    before = {path: path.read_bytes() for path in killed.rglob("*") if path.is_file()}
+    with locked(killed, wait=False):
+        assert_refused(convolve(*arguments, "--out", killed), 2, "another process is at work", str(killed))
+    assert {path: path.read_bytes() for path in killed.rglob("*") if path.is_file()} == before
+
+
+def test_a_log_that_lost_its_end_stays_whole(tmp_path: Path) -> None:
+    """After a power cut the log may be shorter than its last checkpoint says."""
+    folder = RunFolder(tmp_path)
+    folder.log("progress", loss=1.0)
+    folder.cut_metrics(folder.metrics_bytes() + 100)
+    assert [event["loss"] for event in folder.metrics()] == [1.0]
 
 
 def test_a_finished_run_is_not_trained_again(arguments: list[str], undisturbed: Path, convolve: Convolve) -> None:

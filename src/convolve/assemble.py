@@ -317,6 +317,7 @@ def _require_same(recipe: Recipe, given: dict[str, Any], workers: Workers) -> No
 def _prepare_torch(threads: int) -> None:
     keep_freed_memory()
     torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, on a GPU too
     torch.set_flush_denormal(True)  # arithmetic on vanishing numbers is up to a hundred times slower
 
 
@@ -345,7 +346,10 @@ def _device(name: str, workers: Workers) -> torch.device:
         raise UsageError(
             f"run.device={name}: PyTorch sees {torch.cuda.device_count()} CUDA devices; see `convolve doctor`"
         )
-    if kind == "cpu" or workers.size == 1:
+    if kind == "cpu":
+        return torch.device(name)
+    if workers.size == 1:
+        torch.cuda.set_device(int(index or 0))  # whose random generator a checkpoint holds
         return torch.device(name)
     if index or workers.local_rank >= torch.cuda.device_count():
         raise UsageError(

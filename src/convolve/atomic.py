@@ -1,16 +1,20 @@
-"""Files appear under their final name whole or not at all."""
+"""Files appear under their final name whole or not at all, and folders have one process at work."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from convolve.errors import ConvolveError
+from convolve.errors import ConvolveError, UsageError
+
+if sys.platform != "win32":
+    import fcntl
 
 _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")  # what `replacing` makes
 
@@ -33,6 +37,30 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise cannot_write(final, error) from error
     finally:
         _remove(temporary)
+
+
+@contextmanager
+def locked(folder: Path, wait: bool) -> Iterator[None]:
+    """Keep others who ask for `folder`, which exists, out of it; `UsageError` if one is inside and we do not `wait`.
+
+    The system's lock: it ends with the process, however that ends. Windows locks no folders, and some network disks do
+    not: there nobody is kept out.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UsageError(f"another process is at work in {folder}; wait for it, or choose another folder") from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def half_written(folder: Path) -> list[Path]:

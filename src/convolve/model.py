@@ -31,6 +31,7 @@ from convolve.model_folder import Architecture, find_folder, read_model, write_m
 from convolve.models.tapped import Tapped
 from convolve.opening import Asked, class_names, is_foreign, read_foreign, with_asked
 from convolve.training.evaluate import Evaluation, evaluate
+from convolve.training.precision import whole_fp32
 from convolve.training.workers import ALONE, Workers, part
 from convolve.transforms.batch import mean_of, normalize
 from convolve.transforms.preprocess import ChannelOrder, Preprocess, fit_image
@@ -113,7 +114,7 @@ class Model:
         names, _, images_NCHW = self._images(paths)
         was_training = self.module.training
         self.module.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), whole_fp32():
             batches = self.batches(_unlabelled(images_NCHW))
             parts = [self.module(images.to(self._device)).float().cpu() for images, _ in batches]
         self.module.train(was_training)

@@ -72,10 +72,11 @@ def _parse_transforms(value: Any, path: str) -> tuple[Transform, ...]:
 
 def _parse_transform(value: Any, path: str) -> Transform:
     require(isinstance(value, Mapping) and "kind" in value, path, 'a mapping with a "kind"', value)
-    if value["kind"] not in TRANSFORMS:
-        raise UsageError(f"{path}.kind: {unknown_name('transform', str(value['kind']), TRANSFORMS)}")
+    kind = str(value["kind"])
+    if kind not in TRANSFORMS:
+        raise UsageError(f"{path}.kind: {unknown_name('transform', kind, TRANSFORMS)}")
     rest = {key: item for key, item in value.items() if key != "kind"}
-    parsed: Transform = _parse_dataclass(TRANSFORMS[value["kind"]], rest, path, None)
+    parsed: Transform = _parse_dataclass(TRANSFORMS[kind], rest, path, None)
     return parsed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -68,15 +69,15 @@ def train(
     `workers` are those that a launcher such as mpiexec has started; the first alone writes and hears of `progress`.
     `each_epoch` is given the model after each epoch, and its number, from 1.
     `overrides` are fields of `RunSpec`: epochs=5, seed=1, precision="fp32".
-    Afterwards torch keeps the run's number of threads and takes vanishing numbers for 0 (`torch.set_flush_denormal`):
-    the model then answers to the bit as in its evaluation.
+    Afterwards torch keeps the run's number of threads, convolves without TF32 and takes vanishing numbers for 0
+    (`torch.set_flush_denormal`): the model then answers to the bit as in its evaluation.
     """
     began = time.perf_counter()
     recipe = resolve(recipe, {f"run.{name}": value for name, value in overrides.items()})
     workers = workers or all_workers()
     is_first, path = not workers.rank, Path(out or f"runs/{recipe.name}")
-    with naming_lost_workers():
-        folder = RunFolder.claim(path, restart) if is_first else RunFolder(path, restart)
+    claimed = RunFolder.claim(path, restart) if is_first else nullcontext(RunFolder(path, restart))
+    with naming_lost_workers(), claimed as folder:
         if not is_first:
             progress = silent
         dataset = fake_data(recipe.data.name) if use_fake_data else _open(recipe.data.name, data, progress, workers)

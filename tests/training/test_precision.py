@@ -52,6 +52,12 @@ def test_the_faster_of_two_right_ones_is_chosen(monkeypatch: pytest.MonkeyPatch)
         assert choose_precision("auto", tiny(), IMAGES, CPU).name == expected
 
 
+def test_gradients_that_are_no_numbers_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    gradients = {"fp32": [torch.ones(3)] * 2, "bf16": [torch.ones(3), torch.full((3,), float("nan"))]}
+    monkeypatch.setattr(precision, "_gradients", lambda m, i, p, d: (gradients[p.name], 1 + (p.name == "fp32")))
+    assert precision._self_test(tiny(), IMAGES, CPU).name == "fp32"
+
+
 def test_asked_for_is_given_but_fp16_needs_cuda() -> None:
     assert choose_precision("bf16", tiny(), IMAGES, CPU).name == "bf16"
     with pytest.raises(UsageError, match="CUDA"):

@@ -1,6 +1,7 @@
 """Any image becomes what the model wants, and it is said what was done."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,13 @@ def test_a_fitting_image_is_untouched() -> None:
     fitted, done = fit_image(image, GREY)
     np.testing.assert_array_equal(fitted, image.transpose(2, 0, 1))
     assert done == ""
+
+
+def test_a_part_scaled_to_the_size_of_the_whole_is_told() -> None:
+    image = RNG.integers(0, 256, (28, 28, 1), dtype=np.uint8)
+    fitted, done = fit_image(image, replace(GREY, resize="fill", side_ratio=0.5))
+    assert not np.array_equal(fitted[0], image[:, :, 0])
+    assert done == "scaled and centre-cropped from 28x28 to 28x28"
 
 
 def test_bgr_becomes_rgb_planes() -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from convolve.atomic import locked
 from convolve.errors import ConvolveError, MissingDataError
 
 Progress = Callable[[str, int, int], None]  # file name, bytes there so far, bytes in all
@@ -49,8 +50,10 @@ def download(files: Sequence[RemoteFile], folder: Path, progress: Progress | Non
             continue
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _from_any_mirror(file, part, progress or _silent)
-            part.replace(final)
+            with locked(folder, wait=True):
+                if not final.exists():  # another process may have brought it meanwhile
+                    _from_any_mirror(file, part, progress or _silent)
+                    part.replace(final)
         except OSError as error:  # network errors have become _MirrorError further down, so this is the disk
             reason = error.strerror or str(error)
             raise ConvolveError(

@@ -23,6 +23,11 @@ def exchange_for(spec: DistributedSpec, state: TrainingState, workers: Workers) 
             )
         averaged = [state.average.module] if state.average else []
         return DataParallel(network, workers, spec.quantization_bits, spec.after_samples, averaged)
+    if state.loss_scale.enabled:
+        raise UsageError(
+            f"distributed.method={spec.method} leaves each worker to itself for a while, and with it the loss scale of "
+            "run.precision=fp16; set run.precision=bf16 or fp32"
+        )
     if spec.method == "model_averaging":
         momentum, rate = 0.0, 1 / size
     else:

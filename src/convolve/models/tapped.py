@@ -22,13 +22,14 @@ class Tapped(nn.Module):
         if name not in layers:
             raise UsageError(unknown_name("layer", name, layers))
         self.network = network
-        self._seen: list[torch.Tensor] = []
+        self._last: torch.Tensor | None = None
         layers[name].register_forward_hook(self._keep)
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        self._seen.clear()
+        self._last = None
         self.network(images_NCHW)
-        return self._seen[-1]
+        assert self._last is not None  # the layer is one that the network calls
+        return self._last
 
     def _keep(self, _layer: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-        self._seen.append(output)
+        self._last = output

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from convolve.training.precision import whole_fp32
 from convolve.training.workers import ALONE, Workers
 
 
@@ -60,7 +61,7 @@ def evaluate(
     was_training = module.training
     module.eval()
     labels, probabilities, losses = [torch.empty(0, dtype=torch.int64)], [torch.empty(0)], []
-    with torch.inference_mode():
+    with torch.inference_mode(), whole_fp32():
         for images_NCHW, labels_N in batches:
             logits_NK = module(images_NCHW.to(device)).float().cpu()
             labels.append(labels_N.cpu())

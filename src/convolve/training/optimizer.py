@@ -222,7 +222,7 @@ class Optimizer:
             weight.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """Everything a resumed training needs, under flat names ("velocity.0"); the tensors are live, not copies."""
+        """Everything a resumed training needs, under flat names ("velocity.0")."""
         tensors = {f"{name}.{i}": t.contiguous() for name, slot in self._slots.items() for i, t in enumerate(slot)}
         counters = {
             "updates": torch.tensor(self._updates),

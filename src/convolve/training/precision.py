@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,17 @@ class Precision:
 
     def autocast(self, device: torch.device) -> AbstractContextManager[None]:
         return torch.autocast(device.type, dtype=_DTYPES[self.name], enabled=self.name != "fp32")
+
+
+@contextmanager
+def whole_fp32() -> Iterator[None]:
+    """Convolutions of fp32 numbers in fp32: GPUs since Ampere would round them to the 10 bits of TF32."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @dataclass
@@ -96,7 +108,8 @@ def _self_test(module: nn.Module, images_NCHW: torch.Tensor, device: torch.devic
         for name in ("fp32", "bf16"):  # in turn, so that a busy moment of the machine meets both
             gradients[name], took = _gradients(module, images_NCHW, Precision(name, ""), device)
             seconds[name] = min(seconds[name], took)
-    worst = max(_relative_difference(a, b) for a, b in zip(gradients["fp32"], gradients["bf16"], strict=True))
+    pairs = zip(gradients["fp32"], gradients["bf16"], strict=True)
+    worst = float(torch.stack([_relative_difference(a, b) for a, b in pairs]).max())  # NaN if one is
     ratio = seconds["fp32"] / seconds["bf16"]
     if not worst <= _GRADIENT_TOLERANCE:
         return Precision("fp32", f"self-test: bf16 gradients are off by {worst:.0%} of fp32's")
@@ -123,5 +136,6 @@ def _gradients(
     return list(gradients), seconds
 
 
-def _relative_difference(exact: torch.Tensor, rounded: torch.Tensor) -> float:
-    return float((exact - rounded).norm() / exact.norm().clamp_min(1e-30))
+def _relative_difference(exact: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
+    difference: torch.Tensor = (exact - rounded).norm() / exact.norm().clamp_min(1e-30)
+    return difference

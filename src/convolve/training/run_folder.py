@@ -16,12 +16,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from convolve.atomic import cannot_write, half_written, sweep, write_json
+from convolve.atomic import cannot_write, half_written, locked, sweep, write_json
 from convolve.errors import DataError, UsageError
 
 # What a run writes. Starting over replaces the first two and removes the rest, and nothing else.
@@ -37,23 +39,37 @@ class RunFolder:
     restart: bool = False
 
     @classmethod
-    def claim(cls, path: Path, restart: bool) -> RunFolder:
-        """The folder for a run that is to start or to go on there; a finished run and strangers' files are refused.
+    @contextmanager
+    def claim(cls, path: Path, restart: bool) -> Iterator[RunFolder]:
+        """The folder for a run that is to start or to go on there; other processes are kept out of it meanwhile.
 
-        Nothing of an earlier run is removed yet: whatever else is wrong with the command is found first.
+        A finished run and strangers' files are refused. Nothing of an earlier run is removed yet: whatever else is
+        wrong with the command is found first.
         """
         folder = cls(path, restart)
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file; --out names a folder")
-        if folder.finished and not restart:
-            raise UsageError(f"{path} holds a finished run; choose another --out, or train it anew with --restart")
-        if path.exists() and not folder.started:  # a run that was killed as it began may have left these
-            strangers = set(path.iterdir()) - {path / "recipe.json", *half_written(path)}
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        try:
+            with locked(path, wait=False):
+                folder._refuse_strangers()
+                for place in (path, path / "checkpoints", path / "from", path / "model"):
+                    sweep(place)
+                yield folder
+        finally:
+            with suppress(OSError):  # not empty: the run has begun
+                path.rmdir()
+
+    def _refuse_strangers(self) -> None:
+        if self.finished and not self.restart:
+            raise UsageError(f"{self.path} holds a finished run; choose another --out, or train it anew with --restart")
+        if not self.started:  # a run that was killed as it began may have left these
+            strangers = set(self.path.iterdir()) - {self.path / "recipe.json", *half_written(self.path)}
             if strangers:
-                raise UsageError(f"{path} holds other files and no run; choose another --out")
-        for place in (path, path / "checkpoints", path / "from", path / "model"):
-            sweep(place)
-        return folder
+                raise UsageError(f"{self.path} holds other files and no run; choose another --out")
 
     def clear(self) -> None:
         """Remove what an earlier run left."""
@@ -126,6 +142,6 @@ class RunFolder:
         if not path.exists():
             return
         try:
-            os.truncate(path, length_bytes)
+            os.truncate(path, min(length_bytes, path.stat().st_size))  # after a power cut it may be the shorter one
         except OSError as error:
             raise cannot_write(path, error) from error

@@ -107,11 +107,12 @@ def fit_image(image_HWC: np.ndarray, want: Preprocess) -> tuple[np.ndarray, str]
     """
     done = []
     height, width, channels = image_HWC.shape
-    if (height, width) != (want.height, want.width):
+    fit_HWC = fit_size(image_HWC, want)
+    if fit_HWC is not image_HWC:
         done.append(f"scaled and centre-cropped from {width}x{height} to {want.width}x{want.height}")
     if channels != want.channels:
         done.append("made grey" if want.channels == 1 else "grey repeated in three planes")
-    return planes(fit_size(image_HWC, want), want.channels), ", ".join(done)
+    return planes(fit_HWC, want.channels), ", ".join(done)
 
 
 def fit_size(image_HWC: Image, want: Preprocess) -> Image:
