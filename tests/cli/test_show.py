@@ -45,7 +45,7 @@ def test_the_network_of_cntk(convolve: Convolve) -> None:
 
 
 def test_the_schedule_in_three_counts(convolve: Convolve) -> None:
-    rows = json.loads(convolve("show", "mnist", "--schedule", "--json").out)
+    rows = json.loads(convolve("show", "mnist", "--schedule", "--json").out)["schedule"]
     assert [(row["from_epoch"], row["to_epoch"]) for row in rows] == [(0, 5), (5, 10), (10, 20), (20, 40)]
     last = rows[-1]
     assert last["cntk_lr_per_sample"] == 0.0001

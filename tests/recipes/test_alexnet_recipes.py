@@ -86,7 +86,7 @@ def test_what_show_prints(convolve: Convolve) -> None:
         assert len(said["class_names"]) == 1000
         shapes = {layer["name"]: layer["output_shape"] for layer in said["layers"]}
         assert (shapes["conv1"], shapes["norm1"], shapes["fc8"]) == ([96, 55, 55], [96, 55, 55], [1000])
-    rows = json.loads(convolve("show", "alexnet", "--schedule", "--json").out)
+    rows = json.loads(convolve("show", "alexnet", "--schedule", "--json").out)["schedule"]
     assert [row["from_epoch"] for row in rows] == [0, 25, 50, 75, 100]
 
 

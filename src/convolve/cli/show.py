@@ -149,7 +149,7 @@ def _show_schedule(what: str, as_json: bool) -> None:
     samples = recipe.run.epoch_samples or outline(recipe.data.name).train_samples
     rows = schedule_rows(recipe, samples)
     if as_json:
-        print(json.dumps([vars(row) for row in rows], indent=2))
+        print(json.dumps({"schedule": [vars(row) for row in rows]}, indent=2))
         return
     print(
         f"{recipe.name}: {recipe.optimizer.name}, {recipe.run.global_batch_size} of {samples:,} samples a minibatch\n"

@@ -34,6 +34,6 @@ def show_config(what: str, schedule: bool, as_json: bool) -> None:
         if not as_json:
             print(text)
     if as_json:
-        print(json.dumps(shown[0] if len(shown) == 1 else shown, indent=2))
+        print(json.dumps(shown[0] if len(shown) == 1 else {"trainings": shown}, indent=2))
     for sentence in () if as_json else (*job.warnings, *job.refused):
         print(f"# {sentence}")
