@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "environment": set(),
     "importers": {"recipe", "recipe_values", "formats", "models", "transforms"},
     "recipes": {"recipe", "transforms", "formats", "models"},
-    "prepare": {"formats", "data"},
+    "prepare": {"formats", "transforms", "data"},
     "checking": {"data", "environment", "formats", "transforms"},
     "opening": {"formats", "importers", "transforms"},
     "model_card": {"importers", "recipe", "training", "transforms"},

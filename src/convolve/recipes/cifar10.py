@@ -88,7 +88,7 @@ def cifar10_fast() -> Recipe:
 
     `--epochs` stretches and shrinks its schedule. Source of the ideas: airbench94_muon (Keller Jordan, 2024); what was
     tried of them on two cores stands in docs/experiments.md. Ours, on a JPEG copy, with the variant "narrow": 18.04 %
-    after 2 epochs, 15.56 % after 4 (2 seeds; conditions in docs/cifar10.md); the full network 11.01 % after 25 (1 seed).
+    after 2 epochs, 15.56 % after 4 (2 seeds; conditions in docs/cifar10.md); the full network 11.01 % after 25 (1).
     """
     return Recipe(
         name="cifar10-fast",
