@@ -11,11 +11,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
-from statistics import median
 from typing import TypeVar
 
 TRIED = 8  # results that show how long the work takes
-WORTH_A_THREAD = 100e-6  # seconds
+WORTH_A_THREAD = 150e-6  # seconds
 
 T = TypeVar("T")
 _END = object()
@@ -34,7 +33,7 @@ def in_order(work: Callable[[int], T], numbers: Iterable[int], threads: int, ahe
         result = work(number)
         seconds.append(time.perf_counter() - start)
         yield result
-    if threads > 1 and seconds and median(seconds) > WORTH_A_THREAD:
+    if threads > 1 and seconds and sorted(seconds)[len(seconds) // 4] > WORTH_A_THREAD:  # the first ones take longer
         yield from _in_threads(work, rest, threads, ahead)
     else:
         yield from map(work, rest)
