@@ -10,7 +10,8 @@ after round, and so does a plain matrix multiply, which says what this processor
 Whole trainings, where DIR holds cifar-10-jpeg.tar: from 50,000 JPEG files in a map file to updates, shifted and
 mirrored as `cifar10-aug` does it; without the first pass, warm-up and evaluation. The peers: PyTorch with Pillow in a
 DataLoader (its best number of workers), Keras on TensorFlow where that is installed. All train the same network, so
-that the error of 30 epochs of `cifar10` and of 80 of `cifar10-aug` is theirs too, after the seconds that are given.
+that with the recipe's schedule the error of 30 epochs of `cifar10` and of 80 of `cifar10-aug` would be theirs too,
+after the seconds that are given.
 Results go to benchmarks/results/cifar10.json.
 """
 

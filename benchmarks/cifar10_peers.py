@@ -39,7 +39,7 @@ def tutorial_network(lrn: bool) -> nn.Sequential:
 
 
 def ours(folder: Path, precision: str) -> Iterator[int]:
-    """`convolve train cifar10-aug` on a map file: every step of the loop, pass after pass."""
+    """The batches and steps of `convolve train cifar10-aug` on a map file, pass after pass."""
     recipe = resolve("cifar10-aug", {"run.precision": precision})
     feed = open_feed(recipe, open_own(folder).sized((3, CASE.side, CASE.side)), usable_cores())
     step = our_step_on(recipe, CASE.side, classes=10)

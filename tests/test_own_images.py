@@ -142,6 +142,14 @@ def test_a_crop_with_nothing_to_cut_is_refused(convolve: Convolve, tmp_path: Pat
     assert_refused(outcome, 2, "leaves nothing to chance", "for shifts by 4 pixels")
 
 
+def test_a_crop_of_the_middle_may_take_the_whole(convolve: Convolve, tmp_path: Path) -> None:
+    squares(tmp_path / "set", 40, 5)
+    crop = '[{"kind": "crop", "crop_width": 32, "crop_height": 32}]'
+    assert "the network sees 32x32" in train(
+        convolve, tmp_path / "set", tmp_path / "r", f"data.train_transforms={crop}"
+    )
+
+
 def test_classes_that_a_part_lacks_are_named(convolve: Convolve, tmp_path: Path) -> None:
     squares(tmp_path / "set" / "train", 32, 3)
     squares(tmp_path / "set" / "test", 32, 1)

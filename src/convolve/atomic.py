@@ -51,13 +51,12 @@ def locked(folder: Path, wait: bool) -> Iterator[None]:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise UsageError(f"another process is at work in {folder}; wait for it, or choose another folder") from None
-    except OSError:
-        pass
-    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another process is at work in {folder}; wait for it, or choose another folder") from None
+        except OSError:
+            pass  # a disk without locks
         yield
     finally:
         os.close(handle)

@@ -164,14 +164,20 @@ def enters_as_found(spec: DataSpec, own: Size | None, tested: Size | None, want:
             f"data.train_transforms turn images of {_words(own or goal)} into {came}, the network takes "
             f"{_words(goal)}; {_ways_out(goal)}"
         )
+    _refuse_idle_crops(transforms, goal)
+    return False
+
+
+def _refuse_idle_crops(transforms: Sequence[Transform], goal: Size) -> None:
+    """Raise `UsageError` for a crop at random that always takes the whole of an image of size `goal`."""
     for at, crop in enumerate(transforms):
         before = size_after(transforms[:at], goal)
-        if isinstance(crop, Crop) and crop.crop_width and size_after([crop], before) == before:
+        is_random = isinstance(crop, Crop) and crop.crop_type != "center" and crop.crop_width
+        if is_random and size_after([crop], before) == before:
             raise UsageError(
-                f"data.train_transforms cut {crop.crop_width}x{crop.crop_height} out of images that come as "
-                f"{_words(before)}, the size that the network takes, which leaves nothing to chance; {_ways_out(goal)}"
+                f"data.train_transforms cut {_words(before)} out of images that come in that size, the network's, "
+                f"which leaves nothing to chance in where they cut; {_ways_out(goal)}"
             )
-    return False
 
 
 def _ways_out(goal: Size) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from convolve.data.cifar10 import CTF_TEST, CTF_TRAIN, MAP_TEST, MAP_TRAIN
@@ -40,6 +41,9 @@ def prepare_folder(source: Path | None, out: Path, progress: Progress | None = N
     if source is None:
         raise UsageError("say with --source where the images are: a folder with a subfolder for each class, or a list")
     own = open_own(source.expanduser()).sized((3, 0, 0))
+    for part in (own.train, own.test):
+        if isinstance(part.images, Base64Map):
+            raise UsageError(f"{part.place(0)}: the image is in the list itself and has no path; train on it as it is")
     with claimed(out, {"dataset": "folder", "data_fingerprint": own.fingerprint()}, FILES) as output:
         yield output.labels(own.class_names)
         for part, map_name, ctf_name in ((own.train, MAP_TRAIN, CTF_TRAIN), (own.test, MAP_TEST, CTF_TEST)):
@@ -50,7 +54,7 @@ def prepare_folder(source: Path | None, out: Path, progress: Progress | None = N
                 continue
             yield output.ctf(ctf_name, table, len(own.class_names))
             if part is own.train:
-                yield output.once(MEAN, lambda path, table=table: _write_mean(path, table))  # type: ignore[misc]
+                yield output.once(MEAN, partial(_write_mean, table=table))
 
 
 def _write_map(output: Output, name: str, part: OnDisk) -> str:
@@ -61,8 +65,7 @@ def _write_map(output: Output, name: str, part: OnDisk) -> str:
 
 
 def _path(part: OnDisk, index: int) -> str:
-    if isinstance(part.images, Base64Map):
-        raise UsageError(f"{part.place(index)}: the image is in the list itself and has no path; train on it as it is")
+    assert not isinstance(part.images, Base64Map)  # refused above
     location = part.images.location(int(part.index_N[index]))
     return str(Location(os.path.abspath(location.file), location.member))  # noqa: PTH100  no links are followed
 

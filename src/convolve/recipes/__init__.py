@@ -66,6 +66,6 @@ def _read(path: Path) -> Any:
             path, f"line {mark.line + 1}, column {mark.column + 1}" if mark else "", f"not YAML: {error.problem}"
         ) from None
     except (yaml.YAMLError, ValueError) as error:  # a control character; a date that no calendar has
-        raise FormatError(path, "", f"not YAML: {error}") from None
+        raise FormatError(path, "", f"not {path.suffix[1:].upper()}: {error}") from None
     except RecursionError:
         raise FormatError(path, "", "nested too deeply for a recipe") from None
