@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.data.damaged import Damaged
-from convolve.data.fitting import fitted, mean_image, resident
+from convolve.data.fitting import at_hand, fitted, mean_image, resident
 from convolve.data.own import OwnSet, in_words
 from convolve.data.pictures import Pictures, Samples
 from convolve.data.resident import Batches, split
@@ -122,6 +122,7 @@ def _training_samples(
     """The training images as the batches are cut from them, and what is then done to whole batches."""
     spec = recipe.data
     alone, together = split_chain(spec.train_transforms)
+    train = at_hand(train, want.channels)
     as_found = enters_as_found(spec, train.size, tested, want)
     if isinstance(train, Table) and not alone:
         return train if as_found else resident(fitted(train, want), want.shape_CHW), together

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from convolve.data.cifar10 import CLASS_NAMES
+from convolve.data.fitting import at_hand
 from convolve.data.own import OwnSet, find_parts, open_own, read_own
 from convolve.data.sources import open_data
 from convolve.data.table import DataSet
@@ -150,6 +151,30 @@ def test_the_size_is_the_images_own_if_they_have_a_small_one(
         for number, size in enumerate(sizes):
             write(tmp_path / part / "ab"[number % 2] / f"{number}.png", number, size)
     assert open_own(tmp_path).sized((1, 32, 32)).shape_CHW == (1, *shape)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_small_images_of_one_size_are_in_memory_from_the_start(channels: int, tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    own = open_own(tmp_path).sized((channels, 32, 32))
+    for part in (own.train, own.test):
+        table = at_hand(part, channels)
+        assert table is part.table is not None and table.labels_N.tolist() == part.labels_N.tolist()
+        for index in range(len(part)):
+            assert (table.picture(index, grey=False) == part.picture(index, grey=channels == 1)).all()
+        assert at_hand(part.take(np.array([1])), channels).picture(0, grey=True)[0, 0, 0] == numbers(part)[1]
+        assert at_hand(part, 4 - channels) is part
+
+
+def test_damaged_images_and_more_than_fits_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class_folders(tmp_path)
+    own = open_own(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("convolve.data.own.RESIDENT_BYTES", 1000)
+        assert own.sized((3, 32, 32)).train.table is None
+    Path(own.train.place(2)).write_bytes(b"none")
+    train = own.sized((3, 32, 32)).train
+    assert train.table is None and train.size == (12, 10)
 
 
 def test_the_fingerprint_tells_sets_apart_but_not_where_they_lie(tmp_path: Path) -> None:

@@ -6,15 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.data.damaged import Damaged
+from convolve.data.labelled_images import OnDisk
 from convolve.data.pictures import Pictures, Samples
 from convolve.data.streaming import THREADS, Streamed
-from convolve.data.table import Table
+from convolve.data.table import RESIDENT_BYTES, Table
 from convolve.transforms.chain import Size
 from convolve.transforms.pixels import Image
 from convolve.transforms.preprocess import Preprocess
 from convolve.transforms.views import require_views, views_of
 
-RESIDENT_BYTES = 1 << 31  # of one part of a data set; what is larger is read anew in each epoch
 _MEAN_IMAGES = 10_000  # of a set that is not resident: with pixels that deviate by 64, the mean is known to 0.64
 
 
@@ -31,6 +31,7 @@ def fitted(
     They are decoded by so many `threads`, and no fewer than `THREADS`. `damaged`: see `Streamed`.
     """
     require_views(want, views)
+    pictures = at_hand(pictures, want.channels)
     if isinstance(pictures, Table) and views == 1 and is_fitted(pictures, want):
         return pictures
 
@@ -40,6 +41,12 @@ def fitted(
     return Streamed(
         pictures, prepare, want.channels == 1, least=least, threads=max(THREADS, threads), damaged=damaged, random=False
     )
+
+
+def at_hand(pictures: Pictures, channels: int) -> Pictures:
+    """`pictures`, or the same from memory if they are there with so many channels."""
+    table = pictures.table if isinstance(pictures, OnDisk) else None
+    return table if table and table.shape_CHW[0] == channels else pictures
 
 
 def is_fitted(table: Table, want: Preprocess) -> bool:

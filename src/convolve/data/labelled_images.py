@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from convolve.data.image_files import ENDINGS
+from convolve.data.table import Table
 from convolve.errors import DataError, MissingDataError
 from convolve.formats.archive import ByteReader, Location
 from convolve.formats.base64_map import Base64Map
@@ -49,12 +50,16 @@ LabelledImages = ClassFolders | ImageMap | LabelledCsv | Base64Map
 
 @dataclass(frozen=True, eq=False)
 class OnDisk:
-    """The images of `images` that `index_N` numbers, read when they are asked for. See `Pictures`."""
+    """The images of `images` that `index_N` numbers, read when they are asked for. See `Pictures`.
+
+    `table` has all of them in memory, if they are small and somebody looked.
+    """
 
     images: LabelledImages
     all_labels_N: NDArray[np.int64]
     index_N: NDArray[np.int64]
     size: Size | None = None
+    table: Table | None = None
     reader: ByteReader = field(default_factory=ByteReader)
 
     def __len__(self) -> int:
@@ -89,7 +94,7 @@ class OnDisk:
         return self.images.place(int(self.index_N[index]))
 
     def take(self, indices_N: NDArray[np.int64]) -> OnDisk:
-        return replace(self, index_N=self.index_N[indices_N])
+        return replace(self, index_N=self.index_N[indices_N], table=self.table and self.table.take(indices_N))
 
     def digest(self) -> bytes:
         """A hash of names, labels and sizes in bytes: the pixels of a large set are not read for it.

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from convolve.data.ahead import in_order
@@ -24,7 +25,7 @@ from convolve.data.labelled_images import (
 )
 from convolve.data.streaming import THREADS
 from convolve.data.streams import Purpose, generator
-from convolve.data.table import check_labels
+from convolve.data.table import RESIDENT_BYTES, Table, check_labels
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.base64_map import read_base64_map
 from convolve.formats.image_header import read_size
@@ -33,6 +34,8 @@ from convolve.formats.labelled_csv import LabelledCsv, read_labelled_csv
 from convolve.formats.labels import read_labels
 from convolve.formats.map_lines import open_lines
 from convolve.transforms.chain import Size
+from convolve.transforms.pixels import Image
+from convolve.transforms.preprocess import planes
 
 # Legend: N images, C channels, H rows, W columns, K classes.
 
@@ -74,9 +77,10 @@ class OwnSet:
     def sized(self, shape_CHW: tuple[int, int, int]) -> OwnSet:
         """This set with the sizes of its images, for a recipe that is made for images of `shape_CHW`.
 
-        Its number of channels is taken, and its size where the test images have none in common, or a large one.
+        Its number of channels is taken, and its size where the test images have none in common, or a large one. Small
+        images of one size are in memory from here on.
         """
-        train, test = (replace(part, size=_common_size(part)) for part in (self.train, self.test))
+        train, test = (_looked_at(part, shape_CHW[0]) for part in (self.train, self.test))
         height, width = test.size or shape_CHW[1:]
         return replace(self, train=train, test=test, shape_CHW=(shape_CHW[0], height, width))
 
@@ -249,6 +253,34 @@ def _hold_out(whole: OnDisk) -> tuple[OnDisk, OnDisk]:
         raise DataError(f"{whole.place(0)}: no class has two images, so that none can be held out for testing")
     rest_N = np.setdiff1d(np.arange(len(whole)), held_out)
     return whole.take(rest_N), whole.take(np.sort(held_out))
+
+
+def _looked_at(part: OnDisk, channels: int) -> OnDisk:
+    table = _in_memory(part, channels)
+    return replace(part, size=table.size if table else _common_size(part), table=table)
+
+
+def _in_memory(part: OnDisk, channels: int) -> Table | None:
+    """All images as they are; None where they are too many or too large for that, of several sizes, or damaged."""
+
+    def decoded(index: int) -> Image | None:
+        try:
+            return planes(part.picture(index, grey=channels == 1), channels)
+        except DataError:
+            return None
+
+    images_NCHW: NDArray[np.uint8] | None = None
+    for index, image_CHW in enumerate(in_order(decoded, range(len(part)), THREADS, ahead=64 * THREADS)):
+        if image_CHW is None or max(image_CHW.shape[1:]) > SMALL_SIDE:
+            return None
+        if images_NCHW is None:
+            if len(part) * image_CHW.size > RESIDENT_BYTES:
+                return None
+            images_NCHW = np.empty((len(part), *image_CHW.shape), np.uint8)
+        if image_CHW.shape != images_NCHW.shape[1:]:
+            return None
+        images_NCHW[index] = image_CHW
+    return Table(torch.from_numpy(images_NCHW), part.labels_N, part.chunk_N)
 
 
 def _common_size(part: OnDisk) -> Size | None:

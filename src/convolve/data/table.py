@@ -16,6 +16,8 @@ from convolve.transforms.chain import Size
 
 # Legend: N samples, C channels, H rows, W columns.
 
+RESIDENT_BYTES = 1 << 31  # of one part of a data set; what is larger is read anew in each epoch
+
 
 @dataclass(frozen=True)
 class Table:

@@ -33,7 +33,7 @@ def views_of(image_HWC: Image, want: Preprocess, count: int) -> Image:
         views = _ten(image_HWC, want)
     else:
         fitted = fit_size(image_HWC, want)
-        views = [fitted, apply_flip(fitted, True)][:count]
+        views = [fitted] if count == 1 else [fitted, apply_flip(fitted, True)]
     views_VCHW: list[NDArray[Any]] = [planes(view_HWC, want.channels) for view_HWC in views]
     return np.stack(views_VCHW)
 
