@@ -265,6 +265,7 @@ def test_transforms_that_scale_work_on_the_files(photos: Path, convolve: Convolv
         ('data.train_transforms=[{"kind": "scale", "width": 20, "height": 20}]', ("20x20", "32x32", "data.image_size")),
         ('data.train_transforms=[{"kind": "shift"}, {"kind": "colour"}]', ("shift", "behind colour")),
         ("data.mean_image=nowhere.xml", ("nowhere.xml",)),
+        ('data.train_transforms=[{"kind": "intensity", "file": "nowhere.xml"}]', ("convolve: nowhere.xml: no such",)),
         ("data.order=cntk", ("chunks",)),
     ],
 )

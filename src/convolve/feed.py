@@ -22,7 +22,7 @@ from convolve.errors import DataError, UsageError
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.recipe import DataSpec, Recipe
 from convolve.transforms.batch import mean_of
-from convolve.transforms.chain import Size, least_source, size_after, split_chain, transform_image
+from convolve.transforms.chain import Size, least_source, read_files, size_after, split_chain, transform_image
 from convolve.transforms.image_spec import Crop, Scale
 from convolve.transforms.pixels import Image
 from convolve.transforms.preprocess import Preprocess, fit_size, planes
@@ -54,6 +54,7 @@ def open_feed(
     of each damaged image that is replaced by another.
     """
     spec, run = recipe.data, recipe.run
+    read_files(spec.train_transforms)
     want = imported or _geometry(spec, dataset)
     train: Pictures = dataset.train
     test = resident(fitted(dataset.test, want, threads=threads), want.shape_CHW)

@@ -67,6 +67,13 @@ def transform_image(image_HWC: Image, transforms: Iterable[Transform], rng: np.r
     return image_HWC
 
 
+def read_files(transforms: Iterable[Transform]) -> None:
+    """Read the files that `transforms` name: what is wrong with one would else be said of the first image."""
+    for spec in transforms:
+        if isinstance(spec, Intensity):
+            _axes(spec.file)
+
+
 def apply_pad(image_HWC: Image, spec: Pad) -> Image:
     """The image with a border of `spec.value`."""
     value = (float(spec.value),) * 4
