@@ -49,7 +49,9 @@ def look_at(part: Part, findings: Findings, threads: int, progress: Progress) ->
     count = len(part)
     looks = Looks(np.zeros(count, np.uint64), np.zeros((count, FREQUENCIES**2 - 1), np.int8), np.zeros(count, bool))
     starts = range(0, count, _CHUNK)
-    chunks = in_order(lambda start: _look_at_chunk(part, start, looks), starts, threads, ahead=4 * threads)
+    chunks = in_order(
+        lambda start: _look_at_chunk(part, start, looks), starts, threads, ahead=4 * threads, images=_CHUNK
+    )
     with closing(chunks):
         for start, faults in zip(starts, chunks, strict=True):
             for index, error in faults:

@@ -14,14 +14,16 @@ from itertools import islice
 from typing import TypeVar
 
 TRIED = 8  # results that show how long the work takes
-WORTH_A_THREAD = 150e-6  # seconds
+WORTH_A_THREAD = 150e-6  # seconds, of an image
 
 T = TypeVar("T")
 _END = object()
 
 
-def in_order(work: Callable[[int], T], numbers: Iterable[int], threads: int, ahead: int) -> Generator[T, None, None]:
-    """`work` of each number, in their order; at most `ahead` are begun and not yet taken.
+def in_order(
+    work: Callable[[int], T], numbers: Iterable[int], threads: int, ahead: int, images: int = 1
+) -> Generator[T, None, None]:
+    """`work` of each number, that of so many `images`, in their order; at most `ahead` are begun and not yet taken.
 
     Short work is done by the caller's thread: threads that share one interpreter take turns, and to wait for a turn
     costs more than to read and decode a small image (docs/experiments.md).
@@ -33,7 +35,8 @@ def in_order(work: Callable[[int], T], numbers: Iterable[int], threads: int, ahe
         result = work(number)
         seconds.append(time.perf_counter() - start)
         yield result
-    if threads > 1 and seconds and sorted(seconds)[len(seconds) // 4] > WORTH_A_THREAD:  # the first ones take longer
+    usual = sorted(seconds)[len(seconds) // 4] if seconds else 0.0  # the first ones take longer
+    if threads > 1 and usual > images * WORTH_A_THREAD:
         yield from _in_threads(work, rest, threads, ahead)
     else:
         yield from map(work, rest)
