@@ -46,7 +46,7 @@ def fitted(
 def at_hand(pictures: Pictures, channels: int) -> Pictures:
     """`pictures`, or the same from memory if they are there with so many channels."""
     table = pictures.table if isinstance(pictures, OnDisk) else None
-    return table if table and table.shape_CHW[0] == channels else pictures
+    return pictures if table is None or table.shape_CHW[0] != channels else table
 
 
 def is_fitted(table: Table, want: Preprocess) -> bool:

@@ -94,7 +94,8 @@ class OnDisk:
         return self.images.place(int(self.index_N[index]))
 
     def take(self, indices_N: NDArray[np.int64]) -> OnDisk:
-        return replace(self, index_N=self.index_N[indices_N], table=self.table and self.table.take(indices_N))
+        table = None if self.table is None else self.table.take(indices_N)
+        return replace(self, index_N=self.index_N[indices_N], table=table)
 
     def digest(self) -> bytes:
         """A hash of names, labels and sizes in bytes: the pixels of a large set are not read for it.

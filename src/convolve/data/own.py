@@ -269,15 +269,12 @@ def _in_memory(part: OnDisk, channels: int) -> Table | None:
         except DataError:
             return None
 
-    images_NCHW: NDArray[np.uint8] | None = None
+    first_CHW = decoded(0)
+    if first_CHW is None or max(first_CHW.shape[1:]) > SMALL_SIDE or len(part) * first_CHW.size > RESIDENT_BYTES:
+        return None
+    images_NCHW = np.empty((len(part), *first_CHW.shape), np.uint8)
     for index, image_CHW in enumerate(in_order(decoded, range(len(part)), THREADS, ahead=64 * THREADS)):
-        if image_CHW is None or max(image_CHW.shape[1:]) > SMALL_SIDE:
-            return None
-        if images_NCHW is None:
-            if len(part) * image_CHW.size > RESIDENT_BYTES:
-                return None
-            images_NCHW = np.empty((len(part), *image_CHW.shape), np.uint8)
-        if image_CHW.shape != images_NCHW.shape[1:]:
+        if image_CHW is None or image_CHW.shape != first_CHW.shape:
             return None
         images_NCHW[index] = image_CHW
     return Table(torch.from_numpy(images_NCHW), part.labels_N, part.chunk_N)
