@@ -220,7 +220,7 @@ def _network(
     if given:
         _take_weights(module, given.module, str(name))
     elif isinstance(module, WhitenedConvNet):
-        images_NCHW, _ = next(feed.batches.epoch(0))
+        images_NCHW, _ = next(feed.batches.epoch(recipe.run.epochs - 1))  # in the size of the test images
         module.whiten(images_NCHW)
     return Model(module, recipe.model, feed.preprocess, dataset.class_names, recipe.data.name)
 

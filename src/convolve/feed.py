@@ -15,7 +15,7 @@ from convolve.data.own import OwnSet, in_words
 from convolve.data.pictures import Pictures, Samples
 from convolve.data.resident import Batches, split
 from convolve.data.sources import outline
-from convolve.data.staged import Staged
+from convolve.data.staged import Staged, are_in_memory
 from convolve.data.streaming import THREADS, Streamed
 from convolve.data.table import DataSet, Table
 from convolve.errors import DataError, UsageError
@@ -87,7 +87,7 @@ def _geometry(spec: DataSpec, dataset: DataSet | OwnSet) -> Preprocess:
     mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
     return Preprocess(
         channels, height, width, mean, spec.scale, resize=spec.resize, side_ratio=spec.side_ratio,
-        margin=sum(pad.pixels for pad in pads), margin_value=pads[0].value if pads else 0,
+        margin=sum(pad.border(height, width) for pad in pads), margin_value=pads[0].value if pads else 0,
     )  # fmt: skip
 
 
@@ -98,20 +98,22 @@ def _staged_samples(
     spec, run = recipe.data, recipe.run
     if not spec.train_sizes:
         return _training_samples(recipe, train, tested, want, threads, damaged)
-    stages = [
-        _training_samples(
-            _resized(recipe, side), train, tested, replace(want, height=side, width=side), threads, damaged
-        )
-        for side in map(int, spec.train_sizes)
-    ]
+    wanted = [_in_size(want, size) for size in spec.train_sizes]
+    stages = [_training_samples(_scaled(recipe, less), train, tested, less, threads, damaged) for less in wanted]
     passes = math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train))
     return Staged(tuple(samples for samples, _ in stages), passes), stages[0][1]
 
 
-def _resized(recipe: Recipe, side: int) -> Recipe:
-    """`recipe` with every scale among its transforms to `side`."""
+def _in_size(want: Preprocess, size: float) -> Preprocess:
+    """One of `data.train_sizes`: pixels of each side, or part of what `want` has."""
+    height, width = (size, size) if size > 1 else (size * want.height, size * want.width)
+    return replace(want, height=round(height), width=round(width))
+
+
+def _scaled(recipe: Recipe, want: Preprocess) -> Recipe:
+    """`recipe` with every scale among its transforms to the size of `want`."""
     transforms = tuple(
-        replace(transform, width=side, height=side) if isinstance(transform, Scale) else transform
+        replace(transform, width=want.width, height=want.height) if isinstance(transform, Scale) else transform
         for transform in recipe.data.train_transforms
     )
     return replace(recipe, data=replace(recipe.data, train_transforms=transforms))
@@ -211,7 +213,7 @@ def took(feed: Feed, dataset: OwnSet) -> str:
     """What the run takes of a user's own images, in words."""
     parts = ((dataset.train, "training"), (dataset.test, "test"))
     images = " and ".join(f"{len(part):,} {name} images of {_words(part.size)}" for part, name in parts)
-    where = "in memory" if isinstance(feed.batches.table, Table) else "read anew in each epoch"
+    where = "in memory" if are_in_memory(feed.batches.table) else "read anew in each epoch"
     return f"{images}, {where}; the network sees {feed.preprocess}{_missing(dataset)}"
 
 

@@ -44,7 +44,7 @@ class DataSpec:
     scale: float = _field(1 / 256, "")
     train_transforms: tuple[Transform, ...] = _field((), "augmentation of training images, in this order")
     train_sizes: Steps = _field(
-        (), "in place of image_size in training: height and width for each of as many equal parts of the run"
+        (), "what training images are scaled to in as many equal parts of the run: pixels, or up to 1 part of the size"
     )
     damaged_limit: int = _field(0, "training images that may turn out to be damaged, and be replaced by others")
     hard_fraction: float = _field(
@@ -63,8 +63,8 @@ class DataSpec:
         require(0 <= self.validation_fraction < 1, "data.validation_fraction", "in [0, 1)", self.validation_fraction)
         require(self.scale != 0, "data.scale", "other than 0", self.scale)
         require(self.damaged_limit >= 0, "data.damaged_limit", "at least 0", self.damaged_limit)
-        are_sizes = all(1 <= size <= MAX_SIDE and size.is_integer() for size in self.train_sizes)
-        require(are_sizes, "data.train_sizes", f"whole numbers in 1..{MAX_SIDE}", self.train_sizes)
+        are_sizes = all(0 < size <= 1 or (size <= MAX_SIDE and size.is_integer()) for size in self.train_sizes)
+        require(are_sizes, "data.train_sizes", f"parts up to 1, or whole numbers up to {MAX_SIDE}", self.train_sizes)
         if self.train_sizes and self.mean_image:
             raise UsageError("data.mean_image has one size: leave it out, or data.train_sizes")
         require(len(self.mean) in (1, 3), "data.mean", "one number, or one for red, green and blue", self.mean)

@@ -107,7 +107,7 @@ def test_stages_share_the_passes(pictures: OnDisk) -> None:
     damaged = Damaged(3, lambda message: None)
     stages = Staged(tuple(streamed(pictures, damaged, fill) for fill in (0, 100, 200)), passes=7)
     seen = [int(next(stages.batches(np.array([0]), 1, epoch))[0][0, 0, 0, 0]) for epoch in range(9)]
-    assert seen == [0, 0, 0, 100, 100, 200, 200, 200, 200]
+    assert seen == [0, 0, 100, 100, 200, 200, 200, 200, 200]  # passes that are left over go to the later stages
     assert (len(stages), stages.labels_N.tolist()) == (COUNT, list(range(COUNT)))
 
 

@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from command_line import Convolve
+from convolve.data.table import DataSet, Table
+from convolve.feed import open_feed
 from convolve.recipe import Recipe, differences, to_mapping, with_values
 from convolve.recipes import load_recipe
 from convolve.training.schedule import StepSize, step_size
@@ -57,6 +60,21 @@ def test_images() -> None:
     crop = Crop(crop_type="randomside", side_ratio=(0.8,), jitter_type="uniratio")
     assert augmented.train_transforms == (Pad(pixels=4, value=128), crop)
     assert crop.mirrors
+
+
+@pytest.mark.parametrize(
+    ("side", "epochs", "seen"),
+    [(32, 1, [32]), (32, 2, [24, 32]), (32, 4, [16, 24, 32, 32]), (64, 3, [32, 48, 64])],
+)
+def test_the_images_of_the_fast_one_grow(side: int, epochs: int, seen: list[int]) -> None:
+    """To their own size, whatever that is, and also in a short run; borders grow with them."""
+    table = Table(torch.full((6, 3, side, side), 200, dtype=torch.uint8), torch.arange(6))
+    recipe = with_values(load_recipe("cifar10-fast"), {"run.epochs": epochs, "data.image_size": side})
+    feed = open_feed(recipe, DataSet(table, table, tuple("abcdef"), "grey"), threads=1)
+    shapes = [{tuple(images.shape[-2:]) for images, _ in feed.batches.epoch(epoch)} for epoch in range(epochs)]
+    assert shapes == [{(side, side)} for side in seen]
+    assert feed.preprocess.shape_CHW == (3, side, side)
+    assert feed.preprocess.margin == side // 8
 
 
 def test_normalization_is_all_that_lrn_adds() -> None:

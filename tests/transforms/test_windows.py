@@ -106,6 +106,15 @@ def test_padding(images: torch.Tensor) -> None:
     np.testing.assert_array_equal(apply_pad_to_one(one(images, 2), Pad(3, 128)), one(padded, 2))
 
 
+def test_padding_in_proportion(images: torch.Tensor) -> None:
+    height, width = images.shape[2:]
+    assert (height, width) == (9, 12)
+    padded = apply_pad(images, Pad(value=128, side_ratio=1 / 3))
+    assert torch.equal(padded, apply_pad(images, Pad(3, 128)))
+    np.testing.assert_array_equal(apply_pad_to_one(one(images, 2), Pad(value=128, side_ratio=1 / 3)), one(padded, 2))
+    assert size_after([Pad(side_ratio=0.125)], (32, 40)) == (40, 48)
+
+
 def test_augment_of_a_batch_keeps_the_choices_of_its_generator(images: torch.Tensor) -> None:
     transforms = (Pad(4, 128), Crop("randomside", crop_width=12, crop_height=9), Flip(0.5))
     results = [augment(images, transforms, np.random.default_rng(seed)) for seed in (0, 0, 1)]

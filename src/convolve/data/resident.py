@@ -14,8 +14,8 @@ from convolve.data.ahead import prefetch
 from convolve.data.hard_order import hard_order
 from convolve.data.order import epoch_order
 from convolve.data.pictures import Pictures, Samples
+from convolve.data.staged import are_in_memory
 from convolve.data.streams import Purpose, generator
-from convolve.data.table import Table
 from convolve.errors import UsageError
 from convolve.transforms.batch import augment, normalize, normalize_alone
 from convolve.transforms.spec import Transform
@@ -73,7 +73,7 @@ class Batches:
         larger batch, and none is empty.
         """
         batches = self._epoch(epoch, first_batch, self.order(epoch) if order_N is None else order_N, share)
-        return batches if isinstance(self.table, Table) else prefetch(batches, ahead=1)
+        return batches if are_in_memory(self.table) else prefetch(batches, ahead=1)
 
     def _epoch(
         self, epoch: int, first_batch: int, order_N: NDArray[np.int64], share: PartOf
@@ -94,7 +94,7 @@ class Batches:
         parts = [share(len(batch_N)) for batch_N in whole]
         mine = [batch_N[part] for batch_N, part in zip(whole, parts, strict=True)]
         batches = self.table.batches(np.concatenate(mine), len(mine[0]), sweep)  # the last one alone may be short
-        make = normalize if isinstance(self.table, Table) else normalize_alone
+        make = normalize if are_in_memory(self.table) else normalize_alone
         for number, (pixels, labels_N) in enumerate(batches):
             rng = generator(Purpose.BATCH, self.seed, epoch, first + number)
             turn_N = self._mirrored_first_N[mine[number]] ^ bool(sweep % 2)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from convolve.data.pictures import Batch, Samples
+from convolve.data.table import Table
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,5 +36,10 @@ class Staged:
 
     def batches(self, order_N: NDArray[np.int64], batch_size: int, epoch: int = 0) -> Iterator[Batch]:
         """As `Samples` has it; `epoch` is the number of the pass."""
-        stage = min(epoch * len(self.stages) // self.passes, len(self.stages) - 1)
-        return self.stages[stage].batches(order_N, batch_size, epoch)
+        passes_left = max(self.passes - 1 - epoch, 0)
+        return self.stages[-1 - passes_left * len(self.stages) // self.passes].batches(order_N, batch_size, epoch)
+
+
+def are_in_memory(samples: Samples) -> bool:
+    """Whether a batch is a copy out of a table, in each stage; else it has to be made."""
+    return all(isinstance(stage, Table) for stage in (samples.stages if isinstance(samples, Staged) else [samples]))

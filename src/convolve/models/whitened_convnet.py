@@ -21,7 +21,12 @@ BATCH_NORM_MOMENTUM = 0.4  # the share of a batch; statistics of the last few ba
 LOGIT_SCALE = 1 / 9  # keeps the first logits small without small weights
 
 
-VARIANTS = {"": (64, 256, 256), "narrow": (32, 128, 256), "tiny": (8, 12, 16)}  # maps of the three blocks
+VARIANTS = {  # maps of the three blocks
+    "": (64, 256, 256),
+    "wide": (128, 384, 384),  # as airbench95
+    "narrow": (32, 128, 256),
+    "tiny": (8, 12, 16),
+}
 
 
 class Block(nn.Module):

@@ -98,13 +98,14 @@ def cifar10_fast() -> Recipe:
             mean=(125.0, 123.0, 114.0),
             scale=1 / 64,
             train_transforms=(
-                Pad(pixels=4, value=128),
+                Pad(side_ratio=0.125, value=128),
                 Crop(crop_type="randomside", side_ratio=(0.8,), jitter_type="uniratio", hflip=False),
                 AlternatingFlip(),
             ),
+            train_sizes=(0.5, 0.75, 1.0),
         ),
-        model=ModelSpec(name="whitened-convnet", dropout=(0.0,)),
+        model=ModelSpec(name="whitened-convnet", variant="wide", dropout=(0.0,)),
         optimizer=OptimizerSpec(name="muon", momentum=(0.6,), unit_gain=False, vector_rate=100.0),
         schedule=ScheduleSpec(kind="one_cycle", learning_rates=(0.24,)),
-        run=RunSpec(epochs=25, global_batch_size=512, label_smoothing=0.2),
+        run=RunSpec(epochs=15, global_batch_size=512, label_smoothing=0.2),
     )

@@ -76,8 +76,9 @@ def read_files(transforms: Iterable[Transform]) -> None:
 
 def apply_pad(image_HWC: Image, spec: Pad) -> Image:
     """The image with a border of `spec.value`."""
+    border = spec.border(*image_HWC.shape[:2])
     value = (float(spec.value),) * 4
-    return like(image_HWC, cv2.copyMakeBorder(image_HWC, *(spec.pixels,) * 4, cv2.BORDER_CONSTANT, value=value))
+    return like(image_HWC, cv2.copyMakeBorder(image_HWC, *(border,) * 4, cv2.BORDER_CONSTANT, value=value))
 
 
 def split_chain(transforms: Sequence[Transform]) -> tuple[Sequence[Transform], Sequence[Transform]]:
@@ -102,7 +103,8 @@ def size_after(transforms: Iterable[Transform], size: Size | None) -> Size | Non
         if isinstance(spec, Scale):
             size = spec.height, spec.width
         elif size and isinstance(spec, Pad):
-            size = size[0] + 2 * spec.pixels, size[1] + 2 * spec.pixels
+            border = spec.border(*size)
+            size = size[0] + 2 * border, size[1] + 2 * border
         elif size and isinstance(spec, Crop):
             width, height = draw_size(spec, *size, np.random.default_rng(0))  # draws nothing, unless it varies
             size = None if spec.varies else (height, width)

@@ -10,16 +10,23 @@ from convolve.transforms.image_spec import MAX_SIDE, Colour, Crop, Flip, Intensi
 
 @dataclass(frozen=True)
 class Pad:
-    """Add `pixels` of grey level `value` on every side."""
+    """Add `pixels` of grey level `value` on every side, or, where that is given, `side_ratio` of the shorter side."""
 
     pixels: int = 4
     value: int = 0
+    side_ratio: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.pixels <= MAX_SIDE:
             raise UsageError(f"pad.pixels must be in 0..{MAX_SIDE}, got {self.pixels}")
         if not 0 <= self.value <= 255:
             raise UsageError(f"pad.value must be in 0..255, got {self.value}")
+        if not 0 <= self.side_ratio <= 1:
+            raise UsageError(f"pad.side_ratio must be in 0..1, got {self.side_ratio:g}")
+
+    def border(self, height: int, width: int) -> int:
+        """How many pixels an image of this size gets on each side."""
+        return round(self.side_ratio * min(height, width)) if self.side_ratio else self.pixels
 
 
 @dataclass(frozen=True)

@@ -70,4 +70,5 @@ def apply_mirrors(images_NCHW: torch.Tensor, mirrored_N: NDArray[np.bool_]) -> t
 
 def apply_pad(images_NCHW: torch.Tensor, spec: Pad) -> torch.Tensor:
     """The images with a border of `spec.value`."""
-    return F.pad(images_NCHW, (spec.pixels,) * 4, value=spec.value)
+    height, width = images_NCHW.shape[2:]
+    return F.pad(images_NCHW, (spec.border(height, width),) * 4, value=spec.value)
