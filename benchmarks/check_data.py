@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from convolve.atomic import write_json
-from rounds import conditions
+from rounds import conditions, settle
 
 CLASS_IMAGES, SIDE, COARSE_SIDE = 1000, 64, 9  # pixels; coarse: of the random colours that an image is grown from
 RESULTS = Path(__file__).parent / "results" / "check_data.json"
@@ -85,7 +85,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as place:
         make_images(Path(place), arguments.images)
-        os.sync()  # else the first side shares the processor with the writing of the files
+        settle(Path(place))
         figures = {side: measure([*command, place]) for side, command in SIDES.items()}
     result = {"conditions": conditions(1, 0) | {"images": arguments.images}, **figures}
     write_json(RESULTS, result)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -38,7 +37,7 @@ from convolve.formats.image_map import read_image_map
 from convolve.run import resolve
 from convolve.training.memory import keep_freed_memory
 from image_peers import Case, lay_out
-from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
+from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio, settle
 
 SECONDS, WARM_UP_BATCHES = 2.0, 4
 RESULTS = Path(__file__).parent / "results" / "images.json"
@@ -166,7 +165,7 @@ def main() -> None:
     for name in cases:
         with tempfile.TemporaryDirectory() as place:
             lay_out(arguments.data / CASES[name].archive, CASES[name], Path(place))
-            os.sync()  # else the first side shares the processor with the writing of the files
+            settle(Path(place))
             rates = in_turn(sides(name), arguments.rounds, partial(_measure_apart, name, place))
         result[name] = {"medians": medians(rates), "ratios": compared(name, rates), "all_rounds": rates}
     write_json(RESULTS, result)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from convolve.environment import hardware, versions
@@ -36,6 +38,13 @@ def in_turn(sides: Iterable[str], rounds: int, measure: Callable[[str], float]) 
             values.append(measure(side))
             print(f"round {number + 1}  {side:<28}{values[-1]:>8.0f}", file=sys.stderr)
     return rates
+
+
+def settle(place: Path) -> None:
+    """Every file below `place` written out and read once: else the first side alone pays for both."""
+    os.sync()
+    for file in place.rglob("*.jpg"):
+        file.read_bytes()
 
 
 def medians(rates: Rates) -> dict[str, float]:

@@ -21,7 +21,7 @@ from convolve.data.table import DataSet
 from convolve.distributed.exchange import exchange_for
 from convolve.environment import hardware, usable_cores, versions
 from convolve.errors import ModelError, ResumeRefusedError, UsageError
-from convolve.feed import Feed, open_feed
+from convolve.feed import Feed, in_size, open_feed
 from convolve.importers.graph import Graph
 from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
@@ -155,6 +155,8 @@ def assemble(
     )  # fmt: skip
     network = given if given and imported else _network(recipe, dataset, feed, given, from_model)
     module, batches = network.module, feed.batches
+    for size in recipe.data.train_sizes:
+        _require_fit(module, in_size(feed.preprocess, size).shape_CHW)
     device = _device(run.device, workers)
     to_channels_last(module.to(device))
     start = _start(recipe, dataset, folder, from_model, module, feed, threads, workers)
@@ -223,6 +225,21 @@ def _network(
         images_NCHW, _ = next(feed.batches.epoch(recipe.run.epochs - 1))  # in the size of the test images
         module.whiten(images_NCHW)
     return Model(module, recipe.model, feed.preprocess, dataset.class_names, recipe.data.name)
+
+
+def _require_fit(module: nn.Module, shape_CHW: tuple[int, int, int]) -> None:
+    """Raise `UsageError` for one of `data.train_sizes` that the network does not take."""
+    was_training = module.training
+    try:
+        with torch.inference_mode():
+            module.eval()(torch.zeros(1, *shape_CHW))
+    except RuntimeError as error:
+        raise UsageError(
+            f"data.train_sizes: the network does not take images of {shape_CHW[2]}x{shape_CHW[1]}; set larger ones, or "
+            "train in one size with --set data.train_sizes="
+        ) from error
+    finally:
+        module.train(was_training)
 
 
 def _free(recipe: Recipe, module: nn.Module) -> list[nn.Parameter]:

@@ -98,13 +98,13 @@ def _staged_samples(
     spec, run = recipe.data, recipe.run
     if not spec.train_sizes:
         return _training_samples(recipe, train, tested, want, threads, damaged)
-    wanted = [_in_size(want, size) for size in spec.train_sizes]
+    wanted = [in_size(want, size) for size in spec.train_sizes]
     stages = [_training_samples(_scaled(recipe, less), train, tested, less, threads, damaged) for less in wanted]
     passes = math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train))
     return Staged(tuple(samples for samples, _ in stages), passes), stages[0][1]
 
 
-def _in_size(want: Preprocess, size: float) -> Preprocess:
+def in_size(want: Preprocess, size: float) -> Preprocess:
     """One of `data.train_sizes`: pixels of each side, or part of what `want` has."""
     height, width = (size, size) if size > 1 else (size * want.height, size * want.width)
     return replace(want, height=round(height), width=round(width))
