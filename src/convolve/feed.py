@@ -105,9 +105,14 @@ def _staged_samples(
 
 
 def in_size(want: Preprocess, size: float) -> Preprocess:
-    """One of `data.train_sizes`: pixels of each side, or part of what `want` has."""
-    height, width = (size, size) if size > 1 else (size * want.height, size * want.width)
-    return replace(want, height=round(height), width=round(width))
+    """One of `data.train_sizes`: pixels of each side, or part of what `want` has, in whole eights of pixels.
+
+    Of those, borders of an eighth and crops of four fifths (`side_ratio`) give the same size again.
+    """
+    if size == 1:
+        return want
+    height, width = (size, size) if size > 1 else (8 * round(size * side / 8) for side in (want.height, want.width))
+    return replace(want, height=max(int(height), 1), width=max(int(width), 1))
 
 
 def _scaled(recipe: Recipe, want: Preprocess) -> Recipe:

@@ -64,7 +64,7 @@ def test_images() -> None:
 
 @pytest.mark.parametrize(
     ("side", "epochs", "seen"),
-    [(32, 1, [32]), (32, 2, [24, 32]), (32, 4, [16, 24, 32, 32]), (64, 3, [32, 48, 64])],
+    [(32, 1, [32]), (32, 2, [24, 32]), (32, 4, [16, 24, 32, 32]), (64, 3, [32, 48, 64]), (50, 3, [24, 40, 50])],
 )
 def test_the_images_of_the_fast_one_grow(side: int, epochs: int, seen: list[int]) -> None:
     """To their own size, whatever that is, and also in a short run; borders grow with them."""
