@@ -85,11 +85,11 @@ def cifar10_aug_lrn() -> Recipe:
 
 
 def cifar10_fast() -> Recipe:
-    """A network and a recipe of today: a whitened first layer, batch norm, and Muon.
+    """A network and a recipe of today: a whitened first layer, batch norm, Muon, and images that grow.
 
-    `--epochs` stretches and shrinks its schedule. Source of the ideas: airbench94_muon (Keller Jordan, 2024); what was
-    tried of them on two cores stands in docs/experiments.md. Ours, on a JPEG copy, with the variant "narrow": 18.04 %
-    after 2 epochs, 15.56 % after 4 (2 seeds; conditions in docs/cifar10.md); the full network 11.01 % after 25 (1).
+    `--epochs` stretches and shrinks its schedule. Source of the ideas: airbench95 and airbench94_muon (Keller Jordan,
+    2024); what was tried of them on two cores stands in docs/experiments.md. Ours, on a JPEG copy: 9.88 % after 15
+    epochs (2 seeds), with the variant "narrow" 15.22 % after 6 (2 seeds; conditions in docs/cifar10.md).
     """
     return Recipe(
         name="cifar10-fast",
