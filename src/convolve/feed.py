@@ -105,7 +105,7 @@ def _staged_samples(
 
 
 def in_size(want: Preprocess, size: float) -> Preprocess:
-    """One of `data.train_sizes`: pixels of each side, or part of what `want` has, in whole eights of pixels.
+    """One of `data.train_sizes`: pixels of each side, or part of what `want` has, in multiples of eight.
 
     Of those, borders of an eighth and crops of four fifths (`side_ratio`) give the same size again.
     """
