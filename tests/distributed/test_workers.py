@@ -128,6 +128,14 @@ def test_met_and_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
         Together(store, Place(0, 2), [meeting.Card(2, "host", [0])] * 2)
 
 
+def test_worker_0_ends_before_all_are_connected() -> None:
+    kept_by_worker_0 = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", kept_by_worker_0.port, is_master=False)
+    del kept_by_worker_0
+    with pytest.raises(ConvolveError, match="another worker has ended; see its message"):
+        Together(store, Place(1, 2), [meeting.Card(2, "host", [0])] * 2)
+
+
 def test_port_in_use() -> None:
     with socket.socket() as taken:
         taken.bind(("", 0))

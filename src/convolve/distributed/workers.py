@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import Store  # type: ignore[attr-defined]  # public, but not for mypy
 
-from convolve.distributed.lost import STEP_PATIENCE_SECONDS
+from convolve.distributed.lost import STEP_PATIENCE_SECONDS, has_ended
 from convolve.distributed.meeting import PATIENCE_SECONDS, Card, interface_to, meet
 from convolve.distributed.process import Place, find_place, meeting_point
 from convolve.distributed.shared_memory import open_shared
@@ -49,6 +49,8 @@ class Together:
             dist.init_process_group(backend, timeout=step, store=store, rank=self.rank, world_size=self.size)
             self._between_steps = dist.new_group(backend="gloo", timeout=between)
             self._memory = open_shared(store, self.rank, self.size) if 1 < self.size == len(here) else None
+        except dist.DistNetworkError as error:  # from the store, which worker 0 keeps, and which answered before
+            raise has_ended() from error
         except RuntimeError as error:
             raise TrainingError(
                 f"worker {self.rank} of {self.size} has met the others and cannot reach them: {error}; "
