@@ -11,6 +11,7 @@ from convolve.transforms.views import require_views, views_of
 
 IMAGE_HWC = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 FILL = Preprocess(3, 24, 24, resize="fill", side_ratio=0.6)
+LARGE = Preprocess(3, 64, 80)
 PADDED = Preprocess(3, 32, 32, margin=4, margin_value=128)
 
 
@@ -21,6 +22,17 @@ def test_the_image_and_its_mirror(want: Preprocess, count: int) -> None:
     assert len(views_VCHW) == count
     np.testing.assert_array_equal(views_VCHW[0], fit_image(IMAGE_HWC, want)[0])
     np.testing.assert_array_equal(views_VCHW[-1], views_VCHW[0][:, :, ::-1] if count == 2 else views_VCHW[0])
+
+
+@pytest.mark.parametrize(("want", "by"), [(PADDED, 1), (FILL, 1), (Preprocess(1, 20, 30, margin=3), 1), (LARGE, 2)])
+def test_six_views_move_the_image_along_its_diagonal(want: Preprocess, by: int) -> None:
+    views_VCHW = views_of(IMAGE_HWC, want, 6)
+    place_CHW, down_right_CHW, up_left_CHW = views_VCHW[:3]
+    np.testing.assert_array_equal(place_CHW, fit_image(IMAGE_HWC, want)[0])
+    np.testing.assert_array_equal(down_right_CHW[:, by:, by:], place_CHW[:, :-by, :-by])
+    np.testing.assert_array_equal(down_right_CHW[:, 0, by:], place_CHW[:, 0, :-by])
+    np.testing.assert_array_equal(up_left_CHW[:, :-by, :-by], place_CHW[:, by:, by:])
+    np.testing.assert_array_equal(views_VCHW[3:], views_VCHW[:3, :, :, ::-1])
 
 
 def test_ten_views_with_a_side_ratio_are_cut_from_the_image() -> None:
@@ -48,7 +60,7 @@ def test_views_are_scaled_to_the_size_of_the_network() -> None:
 
 
 def test_what_cannot_be_cut_is_refused() -> None:
-    with pytest.raises(UsageError, match="views can be 1, 2 or 10, not 5"):
+    with pytest.raises(UsageError, match="views can be 1, 2, 6 or 10, not 5"):
         require_views(FILL, 5)
     with pytest.raises(UsageError, match="try --views 2"):
         require_views(Preprocess(3, 32, 32), 10)

@@ -39,7 +39,8 @@ def evaluate(
     views: Annotated[
         int,
         typer.Option(
-            help="Also average the answers to so many views: 2, the image and its mirror; 10, corners, centre, mirrors."
+            help="Also average the answers to so many views: 2, the image and its mirror; 6, those in place and moved "
+            "by 1/32; 10, corners, centre, mirrors."
         ),
     ] = 1,
     output: Annotated[

@@ -1,9 +1,10 @@
-"""Several views of one test image, whose answers are averaged: the image and its mirror, or ten crops."""
+"""Several views of one test image, whose answers are averaged: the image, moved a little, in corners, and mirrored."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,28 +13,31 @@ from convolve.transforms.chain import apply_pad
 from convolve.transforms.crop import VIEWS, apply_crop, draw_crop
 from convolve.transforms.flip import apply_flip
 from convolve.transforms.image_spec import Crop, Scale
-from convolve.transforms.pixels import Image
+from convolve.transforms.pixels import Image, like
 from convolve.transforms.preprocess import Preprocess, fit_size, planes
 from convolve.transforms.scale import apply_scale
 from convolve.transforms.spec import Pad
 
 # Legend: V views, C channels, H rows, W columns.
 
-COUNTS = (1, 2, VIEWS)
+COUNTS = (1, 2, 6, VIEWS)
 
 
 def views_of(image_HWC: Image, want: Preprocess, count: int) -> Image:
     """images_VCHW as the network of `want` takes them, but for mean and scale; `count` is one of `COUNTS`.
 
-    1: what `fit_image` makes of the image. 2: that and its mirror. 10: CNTK's multiview10, four corners and the centre,
-    then the same mirrored. The crops are squares of `want.side_ratio` of the shorter side, scaled to the wanted size,
-    where that is below 1; else they are of the wanted size, out of the fitted image with its margin around it.
+    1: what `fit_image` makes of the image. 2: that and its mirror. 6: those of the image in place and moved along its
+    diagonal, both ways, by 1/32 of its shorter side (github.com/KellerJordan/cifar10-airbench: a pixel of 32). 10:
+    CNTK's multiview10, four corners and the centre, then the same mirrored. The crops are squares of `want.side_ratio`
+    of the shorter side, scaled to the wanted size, where that is below 1; else they are of the wanted size, out of the
+    fitted image with its margin around it.
     """
     if count == VIEWS:
         views = _ten(image_HWC, want)
     else:
         fitted = fit_size(image_HWC, want)
-        views = [fitted] if count == 1 else [fitted, apply_flip(fitted, True)]
+        unmirrored = _moved(fitted) if count == 6 else [fitted]
+        views = unmirrored if count == 1 else unmirrored + [apply_flip(each, True) for each in unmirrored]
     views_VCHW: list[NDArray[Any]] = [planes(view_HWC, want.channels) for view_HWC in views]
     return np.stack(views_VCHW)
 
@@ -47,6 +51,14 @@ def require_views(want: Preprocess, count: int) -> None:
             "ten views are cut from a margin, or from an image larger than what the network sees: the model must come "
             "from a recipe with a pad among its data.train_transforms, or a data.side_ratio below 1; try --views 2"
         )
+
+
+def _moved(image_HWC: Image) -> list[Image]:
+    """The image, and moved down and right, up and left; what comes into sight repeats the edge."""
+    height, width = image_HWC.shape[:2]
+    by = max(1, round(min(height, width) / 32))
+    around = like(image_HWC, cv2.copyMakeBorder(image_HWC, by, by, by, by, cv2.BORDER_REPLICATE))
+    return [around[at : at + height, at : at + width] for at in (by, 0, 2 * by)]
 
 
 def _ten(image_HWC: Image, want: Preprocess) -> list[Image]:
