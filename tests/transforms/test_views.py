@@ -62,7 +62,7 @@ def test_views_are_scaled_to_the_size_of_the_network() -> None:
 def test_what_cannot_be_cut_is_refused() -> None:
     with pytest.raises(UsageError, match="views can be 1, 2, 6 or 10, not 5"):
         require_views(FILL, 5)
-    with pytest.raises(UsageError, match="try --views 2"):
+    with pytest.raises(UsageError, match="try --views 6"):
         require_views(Preprocess(3, 32, 32), 10)
     for want in (FILL, PADDED):
         require_views(want, 10)

@@ -49,7 +49,7 @@ def require_views(want: Preprocess, count: int) -> None:
     if count == VIEWS and want.side_ratio == 1 and not want.margin:
         raise UsageError(
             "ten views are cut from a margin, or from an image larger than what the network sees: the model must come "
-            "from a recipe with a pad among its data.train_transforms, or a data.side_ratio below 1; try --views 2"
+            "from a recipe with a grey pad among its data.train_transforms, or a data.side_ratio below 1; try --views 6"
         )
 
 
