@@ -83,7 +83,7 @@ def _geometry(spec: DataSpec, dataset: DataSet | OwnSet) -> Preprocess:
         found = (size_after(spec.train_transforms, size) for size in ((height, width), dataset.train.size))
         if (height, width) not in found:  # the recipe's crops do not keep the size of these images
             _, height, width = outline(spec.name).shape_CHW
-    pads = [transform for transform in spec.train_transforms if isinstance(transform, Pad) and not transform.mirrored]
+    pads = [transform for transform in spec.train_transforms if isinstance(transform, Pad)]
     mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
     return Preprocess(
         channels, height, width, mean, spec.scale, resize=spec.resize, side_ratio=spec.side_ratio,

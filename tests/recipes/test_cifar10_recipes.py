@@ -1,7 +1,6 @@
 """The CIFAR-10 recipes are CNTK's, number by number."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,16 +74,7 @@ def test_the_images_of_the_fast_one_grow(side: int, epochs: int, seen: list[int]
     shapes = [{tuple(images.shape[-2:]) for images, _ in feed.batches.epoch(epoch)} for epoch in range(epochs)]
     assert shapes == [{(side, side)} for side in seen]
     assert feed.preprocess.shape_CHW == (3, side, side)
-
-
-@pytest.mark.parametrize(("mirrored", "margin"), [(False, 4), (True, 0)])
-def test_views_are_cut_from_grey_margins_alone(mirrored: bool, margin: int) -> None:
-    table = Table(torch.full((6, 3, 32, 32), 200, dtype=torch.uint8), torch.arange(6))
-    recipe = load_recipe("cifar10-aug")
-    transforms = (replace(recipe.data.train_transforms[0], mirrored=mirrored), *recipe.data.train_transforms[1:])
-    recipe = replace(recipe, data=replace(recipe.data, train_transforms=transforms))
-    feed = open_feed(recipe, DataSet(table, table, tuple("abcdef"), "grey"), threads=1)
-    assert feed.preprocess.margin == margin
+    assert feed.preprocess.margin == side // 8
 
 
 def test_a_size_that_the_network_does_not_take(convolve: Convolve, tmp_path: Path) -> None:

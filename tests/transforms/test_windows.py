@@ -106,16 +106,6 @@ def test_padding(images: torch.Tensor) -> None:
     np.testing.assert_array_equal(apply_pad_to_one(one(images, 2), Pad(3, 128)), one(padded, 2))
 
 
-@pytest.mark.parametrize("border", [0, 3, 20])
-def test_padding_with_the_mirror_image(images: torch.Tensor, border: int) -> None:
-    spec = Pad(border, mirrored=True)
-    padded = apply_pad(images, spec)
-    expected = np.pad(images.numpy(), ((0, 0), (0, 0), (border, border), (border, border)), mode="reflect")
-    np.testing.assert_array_equal(padded, expected)
-    np.testing.assert_array_equal(apply_pad_to_one(one(images, 2), spec), one(padded, 2))
-    np.testing.assert_array_equal(apply_pad(images[:, :, :1, :1], spec)[0, 0], images[0, 0, 0, 0])
-
-
 def test_padding_in_proportion(images: torch.Tensor) -> None:
     height, width = images.shape[2:]
     assert (height, width) == (9, 12)

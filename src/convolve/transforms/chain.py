@@ -75,10 +75,10 @@ def read_files(transforms: Iterable[Transform]) -> None:
 
 
 def apply_pad(image_HWC: Image, spec: Pad) -> Image:
-    """The image with a border of `spec.value`, or of its mirror image."""
+    """The image with a border of `spec.value`."""
     border = spec.border(*image_HWC.shape[:2])
-    kind, value = cv2.BORDER_REFLECT_101 if spec.mirrored else cv2.BORDER_CONSTANT, (float(spec.value),) * 4
-    return like(image_HWC, cv2.copyMakeBorder(image_HWC, *(border,) * 4, kind, value=value))
+    value = (float(spec.value),) * 4
+    return like(image_HWC, cv2.copyMakeBorder(image_HWC, *(border,) * 4, cv2.BORDER_CONSTANT, value=value))
 
 
 def split_chain(transforms: Sequence[Transform]) -> tuple[Sequence[Transform], Sequence[Transform]]:

@@ -10,15 +10,11 @@ from convolve.transforms.image_spec import MAX_SIDE, Colour, Crop, Flip, Intensi
 
 @dataclass(frozen=True)
 class Pad:
-    """Add `pixels` of grey level `value` on every side, or, where that is given, `side_ratio` of the shorter side.
-
-    With `mirrored`, the borders are the image's mirror image, without the outermost row and column, in place of grey.
-    """
+    """Add `pixels` of grey level `value` on every side, or, where that is given, `side_ratio` of the shorter side."""
 
     pixels: int = 4
     value: int = 0
     side_ratio: float = 0.0
-    mirrored: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.pixels <= MAX_SIDE:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +12,7 @@ from convolve.transforms.chain import apply_pad
 from convolve.transforms.crop import VIEWS, apply_crop, draw_crop
 from convolve.transforms.flip import apply_flip
 from convolve.transforms.image_spec import Crop, Scale
-from convolve.transforms.pixels import Image, like
+from convolve.transforms.pixels import Image
 from convolve.transforms.preprocess import Preprocess, fit_size, planes
 from convolve.transforms.scale import apply_scale
 from convolve.transforms.spec import Pad
@@ -49,7 +48,7 @@ def require_views(want: Preprocess, count: int) -> None:
     if count == VIEWS and want.side_ratio == 1 and not want.margin:
         raise UsageError(
             "ten views are cut from a margin, or from an image larger than what the network sees: the model must come "
-            "from a recipe with a grey pad among its data.train_transforms, or a data.side_ratio below 1; try --views 6"
+            "from a recipe with a pad among its data.train_transforms, or a data.side_ratio below 1; try --views 6"
         )
 
 
@@ -57,7 +56,7 @@ def _moved(image_HWC: Image) -> list[Image]:
     """The image, and moved down and right, up and left; what comes into sight repeats the edge."""
     height, width = image_HWC.shape[:2]
     by = max(1, round(min(height, width) / 32))
-    around = like(image_HWC, cv2.copyMakeBorder(image_HWC, by, by, by, by, cv2.BORDER_REPLICATE))
+    around: Image = np.pad(image_HWC, ((by, by), (by, by), (0, 0)), mode="edge")
     return [around[at : at + height, at : at + width] for at in (by, 0, 2 * by)]
 
 

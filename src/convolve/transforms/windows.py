@@ -69,16 +69,6 @@ def apply_mirrors(images_NCHW: torch.Tensor, mirrored_N: NDArray[np.bool_]) -> t
 
 
 def apply_pad(images_NCHW: torch.Tensor, spec: Pad) -> torch.Tensor:
-    """The images with a border of `spec.value`, or of their mirror image."""
+    """The images with a border of `spec.value`."""
     height, width = images_NCHW.shape[2:]
-    border = spec.border(height, width)
-    if not spec.mirrored:
-        return F.pad(images_NCHW, (border,) * 4, value=spec.value)
-    rows, columns = (torch.arange(-border, size + border) for size in (height, width))
-    return images_NCHW[:, :, _reflected(rows, height)[:, None], _reflected(columns, width)]
-
-
-def _reflected(places: torch.Tensor, size: int) -> torch.Tensor:
-    """Where in 0..`size` - 1 each of `places` shows when both ends are mirrors, as in OpenCV's BORDER_REFLECT_101."""
-    period = max(1, 2 * (size - 1))
-    return (size - 1) - ((places % period) - (size - 1)).abs()
+    return F.pad(images_NCHW, (spec.border(height, width),) * 4, value=spec.value)
