@@ -56,7 +56,7 @@ def _moved(image_HWC: Image) -> list[Image]:
     """The image, and moved down and right, up and left; what comes into sight repeats the edge."""
     height, width = image_HWC.shape[:2]
     by = max(1, round(min(height, width) / 32))
-    around: Image = np.pad(image_HWC, ((by, by), (by, by), (0, 0)), mode="edge")
+    around: NDArray[Any] = np.pad(image_HWC, ((by, by), (by, by), (0, 0)), mode="edge")
     return [around[at : at + height, at : at + width] for at in (by, 0, 2 * by)]
 
 
