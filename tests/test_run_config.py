@@ -19,8 +19,8 @@ from convolve.errors import ConvolveError
 from convolve.formats.ctf import write_ctf
 from convolve.formats.image_map import write_image_map
 from convolve.formats.mean_xml import write_mean_xml
+from convolve.graph.graph import Graph
 from convolve.importers.brainscript.job import TrainStep, read_job
-from convolve.importers.graph import Graph
 from convolve.model import load
 from convolve.recipe import DistributedSpec, from_mapping
 from convolve.run_config import run_job

@@ -22,7 +22,7 @@ from convolve.distributed.exchange import exchange_for
 from convolve.environment import hardware, usable_cores, versions
 from convolve.errors import ModelError, ResumeRefusedError, UsageError
 from convolve.feed import Feed, in_size, open_feed
-from convolve.importers.graph import Graph
+from convolve.graph.graph import Graph
 from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
 from convolve.models.batch_norm import CntkBatchNorm2d

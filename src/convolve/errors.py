@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class ConvolveError(Exception):
@@ -76,3 +77,15 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     if nearest:
         return f"unknown {kind} {name!r}; did you mean {nearest[0]!r}?"
     return f"unknown {kind} {name!r}; known: {', '.join(known)}"
+
+
+def legible(name: str) -> str:
+    """A name from a file, fit for one line of a message: nothing that a terminal would obey, and not too long."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:80])
+
+
+def brief(value: Any) -> str:
+    """A value from a file, fit for a message: itself if it is simple, otherwise its type."""
+    if isinstance(value, str):
+        return repr(legible(value))
+    return repr(value) if value is None or isinstance(value, bool | int | float) else type(value).__name__

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from convolve.importers.graph import Graph
+from convolve.graph.graph import Graph
 from convolve.importers.presets import PRESETS
 from convolve.recipe import ModelSpec
 from convolve.training.certainty import wilson_interval

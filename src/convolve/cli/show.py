@@ -14,7 +14,7 @@ from convolve.errors import UsageError
 from convolve.importers.brainscript import is_config
 
 if TYPE_CHECKING:
-    from convolve.opening import Asked
+    from convolve.importers.loaders import Asked
 
 
 def show(
@@ -61,7 +61,7 @@ def show(
 
 def _is_model(what: str) -> bool:
     from convolve.export.onnx import is_onnx
-    from convolve.opening import is_foreign
+    from convolve.importers.loaders import is_foreign
 
     path = Path(what)
     is_folder = any((path / name).exists() for name in ("model.json", "model/model.json"))
@@ -70,9 +70,9 @@ def _is_model(what: str) -> bool:
 
 def _show_model(what: str, as_json: bool, asked: Asked) -> None:
     from convolve.export.onnx import OnnxNetwork
-    from convolve.importers.classifier import input_arithmetic
-    from convolve.importers.describe import describe
-    from convolve.importers.graph import Graph
+    from convolve.graph.classifier import input_arithmetic
+    from convolve.graph.describe import describe
+    from convolve.graph.graph import Graph
     from convolve.model import load
     from convolve.models.summary import summarize
 

@@ -9,14 +9,14 @@ import torch
 
 from convolve.data.sources import DATASETS, fitting, outline
 from convolve.data.table import Table
+from convolve.graph.build import build
+from convolve.graph.classifier import class_scores, image_input
+from convolve.graph.graph import Graph
 from convolve.importers import cntk
 from convolve.importers.brainscript.job import TrainStep
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.reader import Reader
 from convolve.importers.brainscript.trained import with_numbers
-from convolve.importers.build import build
-from convolve.importers.classifier import class_scores, image_input
-from convolve.importers.graph import Graph
 from convolve.model import Model
 from convolve.recipe import Recipe
 from convolve.run import Run, train

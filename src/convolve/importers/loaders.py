@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.errors import MissingDataError, UsageError
+from convolve.errors import MissingDataError, UsageError, legible
 from convolve.formats.labels import read_labels
 from convolve.formats.mean_xml import read_mean_xml
+from convolve.graph.classifier import class_scores, image_input, input_arithmetic
+from convolve.graph.graph import Graph
+from convolve.graph.shapes import Shape
 from convolve.importers import caffe, cntk
-from convolve.importers.classifier import class_scores, image_input, input_arithmetic
-from convolve.importers.graph import Graph
 from convolve.importers.presets import PRESETS, Preset, find_preset
-from convolve.importers.shapes import Shape
-from convolve.importers.source import legible
 from convolve.transforms.preprocess import Preprocess
 
 _HEAD_BYTES = 32
