@@ -17,8 +17,14 @@ An error is one line: where, what was expected and what came, and what to do nex
 from __future__ import annotations
 
 import difflib
+import json
+import shlex
 from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 
 class ConvolveError(Exception):
@@ -89,3 +95,26 @@ def brief(value: Any) -> str:
     if isinstance(value, str):
         return repr(legible(value))
     return repr(value) if value is None or isinstance(value, bool | int | float) else type(value).__name__
+
+
+def install_hint(extra: str) -> str:
+    """The command that adds `extra` to this installation, from wherever it came.
+
+    No package index has convolve yet, so `pip install convolve[...]` would install whatever somebody else puts there.
+    """
+    clone = Path(__file__).parents[2]
+    if (clone / "pyproject.toml").exists():
+        return f"pip install -e {shlex.quote(f'{clone}[{extra}]')}"
+    try:
+        origin = json.loads(metadata.distribution("convolve").read_text("direct_url.json") or "{}")  # PEP 610
+    except metadata.PackageNotFoundError:
+        origin = {}
+    address, git = origin.get("url", ""), origin.get("vcs_info")
+    folder = Path(url2pathname(urlsplit(address).path))
+    if "dir_info" in origin and (folder / "pyproject.toml").exists():
+        return f"pip install {shlex.quote(f'{folder}[{extra}]')}"
+    if git:
+        address = f"{git['vcs']}+{address}@{git['commit_id']}"
+    if git or "archive_info" in origin:
+        return f"pip install {shlex.quote(f'convolve[{extra}] @ {address}')}"
+    return f"pip install '.[{extra}]' in a clone of convolve"
