@@ -17,7 +17,13 @@ An error is one line: where, what was expected and what came, and what to do nex
 from __future__ import annotations
 
 import difflib
+import json
+import shlex
 from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 
 class ConvolveError(Exception):
@@ -76,3 +82,26 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     if nearest:
         return f"unknown {kind} {name!r}; did you mean {nearest[0]!r}?"
     return f"unknown {kind} {name!r}; known: {', '.join(known)}"
+
+
+def install_hint(extra: str) -> str:
+    """The command that adds `extra` to this installation, from wherever it came.
+
+    No package index has convolve yet, so `pip install convolve[...]` would install whatever somebody else puts there.
+    """
+    clone = Path(__file__).parents[2]
+    if (clone / "pyproject.toml").exists():
+        return f"pip install -e {shlex.quote(f'{clone}[{extra}]')}"
+    try:
+        origin = json.loads(metadata.distribution("convolve").read_text("direct_url.json") or "{}")  # PEP 610
+    except metadata.PackageNotFoundError:
+        origin = {}
+    address, git = origin.get("url", ""), origin.get("vcs_info")
+    folder = Path(url2pathname(urlsplit(address).path))
+    if "dir_info" in origin and (folder / "pyproject.toml").exists():
+        return f"pip install {shlex.quote(f'{folder}[{extra}]')}"
+    if git:
+        address = f"{git['vcs']}+{address}@{git['commit_id']}"
+    if git or "archive_info" in origin:
+        return f"pip install {shlex.quote(f'convolve[{extra}] @ {address}')}"
+    return f"pip install '.[{extra}]' in a clone of convolve"

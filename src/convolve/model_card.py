@@ -15,7 +15,7 @@ from torch import nn
 from convolve.importers.graph import Graph
 from convolve.importers.presets import PRESETS
 from convolve.recipe import ModelSpec
-from convolve.training.certainty import wilson_interval
+from convolve.training.calibration import wilson_interval
 from convolve.transforms.preprocess import Preprocess
 
 CARD = "model-card.md"

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from command_line import Convolve, assert_refused, files_in
-from convolve.errors import ConvolveError, UnsupportedError, UsageError
+from convolve.errors import ConvolveError, UnsupportedError, UsageError, install_hint
 from convolve.export import exported_program
 from convolve.export import onnx as onnx_form
 from convolve.export.inputs import natural_images
@@ -337,7 +337,7 @@ def test_a_missing_package_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     outcome = convolve("convert", model, "--to", "onnx", "--out", tmp_path / "digits.onnx")
-    assert_refused(outcome, 2, package, "pip install 'convolve[onnx]'")
+    assert_refused(outcome, 2, package, install_hint("onnx"))
     assert convolve("convert", model, "--to", "exported-program", "--out", tmp_path / "digits.pt2").code == 0
 
 
