@@ -128,6 +128,11 @@ def _show_recipe(what: str, as_json: bool) -> None:
     from convolve.recipes import load_recipe
 
     recipe = load_recipe(what)
+    if not recipe.data.name:
+        raise UsageError(
+            f"{what} names no data set: its network and its classes are those of the model that it starts from; "
+            "give that model to `convolve show`"
+        )
     data = outline(recipe.data.name)
     channels, height, width = data.shape_CHW
     size = recipe.data.image_size

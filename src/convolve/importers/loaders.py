@@ -71,7 +71,7 @@ def read_foreign(path: Path, asked: Asked, node: str | None) -> tuple[Graph, Pre
     if asked.preset and preset and not fits:
         raise UsageError(f"preset {preset.name} is for images of {preset.input_size} pixels; here: {height}")
     given = Preprocess(
-        channels, height, width, channel_order="grey" if channels == 1 else "bgr", resize="fill", known_from=""
+        channels, height, width, channel_order="grey" if channels == 1 else "bgr", resize="square", known_from=""
     )  # as CNTK's image reader and Caffe deliver them: colours in BGR order, values in 0..255
     if transform:
         graph, given = _with_transform(graph, given, transform)
