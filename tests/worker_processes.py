@@ -67,7 +67,7 @@ def mpiexec(size: int) -> list[str]:
     beside = Path(sys.executable).parent / "mpiexec"
     path = str(beside) if beside.exists() else shutil.which("mpiexec")
     if not path:
-        pytest.skip("needs mpiexec: pip install 'convolve[mpi]'")
+        pytest.skip("needs mpiexec: pip install '.[mpi]'")
     version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
     if "Open MPI" not in version:
         pytest.skip(f"the options are Open MPI's, this is {version[:40]!r}")

@@ -22,20 +22,20 @@ from convolve.distributed.gradient_sync import gradient_sync_for
 from convolve.environment import hardware, usable_cores, versions
 from convolve.errors import ModelError, ResumeRefusedError, UsageError
 from convolve.feed import Feed, in_size, open_feed
-from convolve.importers.graph import Graph
+from convolve.graph.graph import Graph
 from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
 from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, to_mapping
 from convolve.training.average import WeightAverage
-from convolve.training.certainty import reliability
+from convolve.training.calibration import reliability
+from convolve.training.error_analysis import worth_a_picture
 from convolve.training.evaluate import Evaluation
 from convolve.training.events import Listener
 from convolve.training.hardness import Hardness
 from convolve.training.loop import Loop
 from convolve.training.memory import keep_freed_memory
-from convolve.training.mistakes import worth_a_picture
 from convolve.training.optimizer import Optimizer
 from convolve.training.precision import LossScale, Precision, choose_precision
 from convolve.training.run_folder import RunFolder

@@ -23,13 +23,13 @@ from convolve.errors import UnsupportedError, UsageError
 from convolve.export import export
 from convolve.export.onnx import OnnxNetwork, is_onnx
 from convolve.export.parity import Parity
-from convolve.importers.build import build
-from convolve.importers.classifier import reshaped_image
-from convolve.importers.graph import Graph
+from convolve.graph.build import build
+from convolve.graph.classifier import reshaped_image
+from convolve.graph.graph import Graph
+from convolve.importers.loaders import Asked, class_names, is_foreign, read_foreign, with_asked
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, find_folder, read_model, write_model
 from convolve.models.tapped import Tapped
-from convolve.opening import Asked, class_names, is_foreign, read_foreign, with_asked
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
-from convolve.data.sources import DATASETS, fitting, outline
+from convolve.data.sources import fitting, outline
 from convolve.data.table import Table
+from convolve.graph.build import build
+from convolve.graph.classifier import class_scores, image_input
+from convolve.graph.graph import Graph
 from convolve.importers import cntk
 from convolve.importers.brainscript.job import TrainStep
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.reader import Reader
 from convolve.importers.brainscript.trained import with_numbers
-from convolve.importers.build import build
-from convolve.importers.classifier import class_scores, image_input
-from convolve.importers.graph import Graph
 from convolve.model import Model
 from convolve.recipe import Recipe
 from convolve.run import Run, train
@@ -121,9 +121,8 @@ def recipe_of(step: TrainStep) -> Recipe:
 
 
 def data_name(step: TrainStep) -> str:
-    """The data set whose images and classes the network is made for; else the name of the model."""
-    shape_CHW = image_shape(network_graph(step, None))
-    return fitting(shape_CHW, step.reader.classes) or step.model_path.name
+    """The data set whose images and classes the network is made for; empty where it is made for others."""
+    return fitting(image_shape(network_graph(step, None)), step.reader.classes) or ""
 
 
 def samples_of(step: TrainStep) -> int:
@@ -131,4 +130,4 @@ def samples_of(step: TrainStep) -> int:
     if step.sgd.epoch_samples:
         return step.sgd.epoch_samples
     name = data_name(step)
-    return outline(name).train_samples if name in DATASETS else 1_000 * step.sgd.batch_sizes[0]
+    return outline(name).train_samples if name else 1_000 * step.sgd.batch_sizes[0]
