@@ -149,9 +149,9 @@ def _training_samples(
     if not alone:
         size = train.size if as_found and train.size else (want.height, want.width)
         samples = resident(samples, (want.channels, *size))
-    if isinstance(samples, Streamed) and spec.resize != "fill":
+    if isinstance(samples, Streamed) and spec.resize == "cover":
         least = min_size_before(alone) if as_found else (want.height, want.width)
-        samples = replace(samples, least=least)  # quicker; data.resize=fill promises to do what CNTK does
+        samples = replace(samples, least=least)  # quicker; the others promise to do what CNTK does
     return samples, together
 
 

@@ -24,7 +24,7 @@ def alexnet() -> Recipe:
         data=DataSpec(
             name="ilsvrc2012",
             image_size=SIDE,
-            resize="fill",
+            resize="square",
             side_ratio=_SIDE_RATIO,
             mean=(114.0,),
             scale=1.0,

@@ -18,7 +18,7 @@ from convolve.transforms.transform import MAX_SIDE, Image, require, require_one_
 # Legend: C channel, H row, W column.
 
 ChannelOrder = Literal["rgb", "bgr", "grey"]
-Resize = Literal["cover", "fill"]
+Resize = Literal["cover", "square", "squash"]
 
 _NOTHING_DRAWN = np.random.default_rng(0)  # by a crop at the center
 
@@ -28,8 +28,9 @@ class Preprocess:
     """The network sees `(pixel - mean) * scale` of an image with `channels` planes (1: gray; 3: color) of that size.
 
     `mean` is one number, or one a channel in the network's own order; `mean_image_CHW`, if there is one, is subtracted
-    in its place. `resize` "cover" scales an image of another size to cover the wanted one and cuts the center; "fill"
-    is what CNTK's examples do: cut the central square of `side_ratio` of the shorter side, then scale it linearly.
+    in its place. `resize` "cover" scales an image of another size to cover the wanted one and cuts the center;
+    "square" is what CNTK's examples do: cut the central square of `side_ratio` of the shorter side, then scale it
+    linearly; "squash" scales the whole image linearly, whatever that does to its proportions, as CNTK does.
     `padding` pixels of gray level `padding_value` around the image are what training cropped from; only test-time
     augmentation uses them.
     `known_from` says who described all this; empty: nobody did, it is assumed. Raises UsageError for what does not fit
@@ -96,7 +97,7 @@ class Preprocess:
         mean = "mean image" if self.mean_image_CHW is not None else ", ".join(f"{value:g}" for value in means)
         mean = f"({mean})" if isinstance(self.mean, tuple) else mean
         square = "central square" if self.side_ratio == 1 else f"central {self.side_ratio:.10g} of the shorter side"
-        crop = f"{square} scaled to " if self.resize == "fill" else ""
+        crop = {"cover": "", "square": f"{square} scaled to ", "squash": "whole image scaled to "}[self.resize]
         return f"{crop}{self.width}x{self.height} {color}, (pixel - {mean}) * {self.scale:g}"
 
 
@@ -109,7 +110,8 @@ def fit_image(image_HWC: np.ndarray, want: Preprocess) -> tuple[np.ndarray, str]
     height, width, channels = image_HWC.shape
     fit_HWC = fit_size(image_HWC, want)
     if fit_HWC is not image_HWC:
-        done.append(f"scaled and center-cropped from {width}x{height} to {want.width}x{want.height}")
+        how = "scaled" if want.resize == "squash" else "scaled and center-cropped"
+        done.append(f"{how} from {width}x{height} to {want.width}x{want.height}")
     if channels != want.channels:
         done.append("made gray" if want.channels == 1 else "gray repeated in three planes")
     return to_planes(fit_HWC, want.channels), ", ".join(done)
@@ -117,15 +119,17 @@ def fit_image(image_HWC: np.ndarray, want: Preprocess) -> tuple[np.ndarray, str]
 
 def fit_size(image_HWC: Image, want: Preprocess) -> Image:
     """The image in the wanted size, its channels as they are."""
-    whole = want.resize == "cover" or (want.side_ratio == 1 and want.height == want.width)
+    whole = want.resize != "square" or (want.side_ratio == 1 and want.height == want.width)
     if whole and image_HWC.shape[:2] == (want.height, want.width):
         return image_HWC
-    if want.resize == "fill":
-        return _fill(image_HWC, want)
+    if want.resize == "square":
+        return _square(image_HWC, want)
+    if want.resize == "squash":
+        return Scale(want.width, want.height).apply(image_HWC)
     return _cover(image_HWC, want.height, want.width)
 
 
-def _fill(image_HWC: Image, want: Preprocess) -> Image:
+def _square(image_HWC: Image, want: Preprocess) -> Image:
     """As CNTK's readers: Crop with sideRatio at the center, then Scale."""
     crop = Crop(side_ratio=(want.side_ratio,))
     height, width, _ = image_HWC.shape
