@@ -73,6 +73,10 @@ class ImageMap:
         """The file and line of image `index`, for messages."""
         return f"{self.file}: line {index + 1}"
 
+    def identity(self) -> bytes:
+        """What tells this list from others, wherever it lies."""
+        return self.names + self.ends_N.tobytes()
+
 
 def read_image_map(
     path: str | Path,
