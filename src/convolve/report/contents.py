@@ -133,7 +133,7 @@ def _evaluation(folder: RunFolder) -> Evaluation | None:
     if not path.exists():
         return None
     try:
-        tensors = {name.replace("worst_", "kept_"): tensor for name, tensor in load_file(path).items()}  # as of 0.1.0
+        tensors = load_file(path)
     except (SafetensorError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); remove it and the report shows the rest") from None
     class_count = tensors["probabilities_NK"].shape[1]
