@@ -222,7 +222,7 @@ def test_class_never_said_has_no_precision(run: Path) -> None:
     assert rows[2] == ["2", "0", "0", "0.00 %", "–"]
 
 
-def test_surest_mistakes_are_the_given_pictures(tmp_path: Path) -> None:
+def test_most_confident_errors_are_the_given_pictures(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", channels=3, names=[f"kind {k}" for k in range(10)])
     tensors, (labels, answers, _) = load_file(run / "evaluation.safetensors"), counted(run)
     place = {int(index): position for position, index in enumerate(tensors["kept_indices_M"])}
@@ -273,7 +273,7 @@ def test_calibration_is_the_definition(run: Path) -> None:
         assert number(row[3]) == pytest.approx(100 * sum(right for _, right in bins[b]) / len(bins[b]), abs=0.006)
 
 
-def test_filters_put_zero_at_mid_grey(run: Path) -> None:
+def test_filters_put_zero_at_mid_gray(run: Path) -> None:
     weights = np.zeros((2, 1, 3, 3), np.float32)
     weights[0, 0, 0, 0], weights[1, 0, 2, 1] = 0.5, -1.0
     save_file({"a.bias": np.zeros(2, np.float32), "b.weight": weights}, run / "model" / "weights.safetensors")

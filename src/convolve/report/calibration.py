@@ -28,7 +28,10 @@ def diagram(found: Reliability) -> Plot:
     gap = percent(found.expected_error)
     return Plot(
         title="Accuracy by confidence",
-        keys=[("published", "as sure as right", ""), ("held-out", f"a bin, with its 95{NARROW_SPACE}% interval", "")],
+        keys=[
+            ("published", "confidence = accuracy", ""),
+            ("held-out", f"a bin, with its 95{NARROW_SPACE}% interval", ""),
+        ],
         paths=[("published", "M0 100L100 0"), ("whisker", "".join(whiskers)), dots(points, "held-out")],
         x_axis=PERCENT,
         y_axis=PERCENT,

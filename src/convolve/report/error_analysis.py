@@ -6,7 +6,7 @@ from typing import Any
 
 from convolve.report.contents import Evaluation
 from convolve.report.pictures import Picture, picture
-from convolve.training.error_analysis import EACH_PAIR, PAIRS, SUREST
+from convolve.training.error_analysis import EACH_PAIR, MOST_CONFIDENT, PAIRS
 
 MOST_CLASSES = 30  # a matrix or table of more cannot be read at a glance; then its worst rows are shown
 MOST_SIDE_BY_SIDE = 12  # a matrix of more takes the whole width of the page
@@ -50,9 +50,9 @@ def pair_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     return rows
 
 
-def surest_errors(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """The errors that the model was surest of."""
-    return [_error(evaluation, index) for index in [*evaluation.pictures][:SUREST]]
+def most_confident_errors(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """The errors with the highest confidence."""
+    return [_error(evaluation, index) for index in [*evaluation.pictures][:MOST_CONFIDENT]]
 
 
 def _error(evaluation: Evaluation, index: int) -> dict[str, Any]:

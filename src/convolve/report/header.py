@@ -10,7 +10,7 @@ from convolve.training.calibration import wilson_interval
 
 
 def errors(contents: Contents) -> list[dict[str, Any]]:
-    """The error in large figures, how sure it is, and the published one beside it."""
+    """The error in large figures, its interval, and the published one beside it."""
     held_out = "test" if contents.result else contents.held_out
     last = contents.result or (contents.epochs[-1] if contents.epochs else {})
     error, published = last.get(f"{held_out}_error"), contents.recipe.published_error
@@ -23,7 +23,7 @@ def errors(contents: Contents) -> list[dict[str, Any]]:
 
 
 def _notes(contents: Contents, error: float) -> list[str]:
-    """How sure an error on the test set is."""
+    """Errors and images of the test set, and the interval around the error."""
     n = contents.start.get("test_samples")
     if not n:
         return []

@@ -77,7 +77,7 @@ def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
         else [],
         "classes": error_analysis.class_rows(evaluation),
         "pairs": error_analysis.pair_rows(evaluation),
-        "surest": error_analysis.surest_errors(evaluation),
+        "most_confident": error_analysis.most_confident_errors(evaluation),
     }
     if not len(evaluation.labels_N):
         return found

@@ -1,4 +1,4 @@
-"""Images as data URIs. H row, W column, C channel (1: grey, 3: RGB); O filters, I input channels."""
+"""Images as data URIs. H row, W column, C channel (1: gray, 3: RGB); O filters, I input channels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def picture(image_HWC: Pixels) -> Picture:
 
 
 def filter_images(filters_OIHW: npt.NDArray[np.float32]) -> Pixels:
-    """Filters (O, I, H, W) -> images (O, H, W, I): zero is mid-grey, the largest weight of all is black or white."""
+    """Filters (O, I, H, W) -> images (O, H, W, I): zero is mid-gray, the largest weight of all is black or white."""
     filters_OHWI: npt.NDArray[np.float32] = np.nan_to_num(filters_OIHW.transpose(0, 2, 3, 1))
     largest = float(np.abs(filters_OHWI).max()) or 1.0
     images_OHWI: Pixels = np.rint(127.5 + 127.5 * (filters_OHWI / largest)).astype(np.uint8)
