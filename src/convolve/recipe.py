@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from convolve.errors import UsageError
-from convolve.recipe_values import Steps, parse, require
-from convolve.transforms.image_spec import MAX_SIDE, Crop
-from convolve.transforms.spec import TRANSFORMS, Transform
+from convolve.recipe_values import Steps, parse
+from convolve.transforms.crop import Crop
+from convolve.transforms.table import TRANSFORMS
+from convolve.transforms.transform import MAX_SIDE, Transform, require
 
 
 def _field(default: Any, comment: str) -> Any:
@@ -25,15 +26,17 @@ def _field(default: Any, comment: str) -> Any:
 class DataSpec:
     """Which samples, in which order, and what happens to them on the way into the network."""
 
-    name: str = _field("mnist", "which data set")
+    name: str = _field("mnist", "the data set that is looked for without --data; empty: none")
     order: Literal["shuffled", "cntk", "file"] = _field(
         "shuffled", "shuffled: fully, anew each epoch; cntk: as CNTK 2.7's reader; file"
     )
     image_size: int = _field(0, "height and width that the network sees; 0: as the data has them")
-    resize: Literal["cover", "fill"] = _field(
-        "cover", "images of another size: scaled to cover it, the centre cut out; fill: the central square, scaled"
+    resize: Literal["cover", "square", "squash"] = _field(
+        "cover",
+        "images of another size: scaled to cover it, the center cut out; square: the central square, scaled; "
+        "squash: the whole image, scaled",
     )
-    side_ratio: float = _field(1.0, "part of the shorter side that the square of resize=fill takes")
+    side_ratio: float = _field(1.0, "part of the shorter side that the square of resize=square takes")
     mean: tuple[float, ...] = _field(
         (0.0,), "the network sees (pixel - mean) * scale, with pixels in 0..255; one number, or red:green:blue"
     )
@@ -70,8 +73,8 @@ class DataSpec:
         require(len(self.mean) in (1, 3), "data.mean", "one number, or one for red, green and blue", self.mean)
         require(0 <= self.image_size <= MAX_SIDE, "data.image_size", f"in 0..{MAX_SIDE}", self.image_size)
         require(0 < self.side_ratio <= 1, "data.side_ratio", "in (0, 1]", self.side_ratio)
-        if self.side_ratio != 1 and self.resize != "fill":
-            raise UsageError("data.side_ratio needs data.resize=fill")
+        if self.side_ratio != 1 and self.resize != "square":
+            raise UsageError("data.side_ratio needs data.resize=square")
         if any(isinstance(spec, Crop) and spec.crop_type == "multiview10" for spec in self.train_transforms):
             raise UsageError("multiview10 is for testing: leave it out of data.train_transforms, and see --views 10")
 
