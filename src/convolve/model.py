@@ -33,7 +33,7 @@ from convolve.models.tapped import Tapped
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
-from convolve.transforms.batch import mean_of, normalize
+from convolve.transforms.normalize import mean_of, normalize
 from convolve.transforms.preprocess import ChannelOrder, Preprocess, fit_image
 
 # Legend: N images, C channels, H rows, W columns, K classes.
