@@ -116,6 +116,18 @@ def test_formats_know_no_torch() -> None:
         assert "import torch" not in path.read_text(encoding="utf-8"), path
 
 
+def test_nothing_is_unpickled_but_by_the_allow_list() -> None:
+    """`torch.load` could be made to overwrite memory even with weights_only=True (CVE-2026-24747)."""
+    for path in SOURCE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        loads = {f"{ast.unparse(node.value)}.{node.attr}" for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert not loads & {"torch.load", "torch.jit.load", "pickle.load", "pickle.loads", "pickle.Unpickler"}, path
+        names = {
+            name.name for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for name in node.names
+        }
+        assert "pickle" not in names or path.name == "allowed_pickle.py", path
+
+
 def test_public_names() -> None:
     """`__all__` is what is public: every name resolves, and nothing else is offered."""
     assert sorted(convolve.__all__) == sorted(convolve._HOMES)
