@@ -36,7 +36,7 @@ from convolve.training.hardness import Hardness
 from convolve.training.loop import Loop
 from convolve.training.memory import keep_freed_memory
 from convolve.training.mistakes import worth_a_picture
-from convolve.training.optimizer import Optimizer
+from convolve.training.optimizers import build_optimizer
 from convolve.training.precision import LossScale, Precision, choose_precision
 from convolve.training.run_folder import RunFolder
 from convolve.training.state import TrainingState
@@ -169,7 +169,8 @@ def assemble(
     precision = Precision(start["precision"], start["precision_reason"])
     settings = StepSettings(device, precision, run.label_smoothing, run.accumulation_steps)
     torch.manual_seed(run.seed + workers.rank)  # for dropout; the data has generators of its own
-    optimizer = Optimizer(recipe.optimizer, [p for p in module.parameters() if p.requires_grad], _free(recipe, module))
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = build_optimizer(recipe.optimizer, trained, _no_decay(recipe, module))
     average = WeightAverage(module, run.average_epochs * batches.samples) if run.average_epochs else None
     hardness = Hardness(batches.samples, settings.device) if recipe.data.hard_fraction < 1 else None
     state = TrainingState(module, optimizer, LossScale(start["precision"] == "fp16"), average, hardness)
@@ -242,7 +243,7 @@ def _require_fit(module: nn.Module, shape_CHW: tuple[int, int, int]) -> None:
         module.train(was_training)
 
 
-def _free(recipe: Recipe, module: nn.Module) -> list[nn.Parameter]:
+def _no_decay(recipe: Recipe, module: nn.Module) -> list[nn.Parameter]:
     """The parameters that no penalty acts on."""
     layers = [layer for layer in module.modules() if isinstance(layer, CntkBatchNorm2d | nn.BatchNorm2d)]
     return [] if recipe.optimizer.penalize_batch_norm else [p for layer in layers for p in layer.parameters()]

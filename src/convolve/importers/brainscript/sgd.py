@@ -73,7 +73,7 @@ def _schedule(block: Block, sizes: tuple[int, ...], adjust: AdjustSpec) -> Sched
     least = block.number("minLearningRatePerSample", 1e-9)
     may_fall = adjust.every_epochs or min(per_sample) / reference < least
     return ScheduleSpec(
-        learning_rates=per_sample, reference_batch_size=reference, least_rate_per_sample=least if may_fall else 0.0
+        learning_rates=per_sample, reference_batch_size=reference, min_lr_per_sample=least if may_fall else 0.0
     )
 
 
