@@ -27,7 +27,7 @@ EXTRAS = ["fenced-code-blocks", "tables", "header-ids", "cuddled-lists"]
 MODULES = (
     "convolve", "convolve.recipe", "convolve.recipes", "convolve.transforms", "convolve.models", "convolve.formats",
     "convolve.data.table", "convolve.data.ctf_table", "convolve.training.optimizers", "convolve.training.schedule",
-    "convolve.importers", "convolve.distributed", "convolve.errors",
+    "convolve.graph", "convolve.importers", "convolve.distributed", "convolve.errors",
 )  # fmt: skip
 FRAME = """<!doctype html>
 <html lang="en">

@@ -8,11 +8,16 @@ import yaml
 
 from convolve.cli import main
 from convolve.errors import ConvolveError, UsageError
-from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, to_mapping, with_values
-from convolve.recipe_values import steps_text
+from convolve.recipe import Recipe, from_mapping, to_mapping, with_values
+from convolve.recipe_values import differences, leaf_paths, steps_text
 from convolve.recipes import RECIPES, load_recipe
-from convolve.transforms.image_spec import Colour, Crop, Flip, Intensity, Scale
-from convolve.transforms.spec import Pad, Shift
+from convolve.transforms.color import Color
+from convolve.transforms.crop import Crop
+from convolve.transforms.flip import Flip
+from convolve.transforms.intensity import Intensity
+from convolve.transforms.pad import Pad
+from convolve.transforms.scale import Scale
+from convolve.transforms.shift import Shift
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -140,8 +145,8 @@ def test_steps_text_is_read_back() -> None:
          (Scale(8, 9, scale_mode="pad", pad_value=0),)),
         ('[{"kind": "crop", "area_ratio": [0.5, 1]}, {"kind": "flip", "probability": 0.2}]',
          (Crop(area_ratio=(0.5, 1.0)), Flip(0.2))),
-        ('[{"kind": "colour", "brightness_radius": 0.3}, {"kind": "intensity", "file": "a.xml"}]',
-         (Colour(0.3), Intensity("a.xml"))),
+        ('[{"kind": "color", "brightness_radius": 0.3}, {"kind": "intensity", "file": "a.xml"}]',
+         (Color(0.3), Intensity("a.xml"))),
     ],
 )  # fmt: skip
 def test_transforms_of_images(text: str, value: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,7 +169,7 @@ def test_transforms_of_images(text: str, value: object, tmp_path: Path, capsys: 
         ("data.train_transforms", '[{"kind": "pad", "value": 256}]', r"pad\.value must be in 0\.\.255"),
         ("data.train_transforms", '[{"kind": "pad", "side_ratio": 2}]', r"pad\.side_ratio must be in 0\.\.1, got 2"),
         ("data.mean", "1:2", r"data\.mean must be one number, or one for red, green and blue"),
-        ("data.side_ratio", "0.5", r"data\.side_ratio needs data\.resize=fill"),
+        ("data.side_ratio", "0.5", r"data\.side_ratio needs data\.resize=square"),
         ("data.image_size", "-1", r"data\.image_size must be in"),
         ("data.mean_image_layout", "rgb", r"data\.mean_image_layout: unknown value"),
     ],

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from convolve.errors import UsageError, unknown_name
-from convolve.recipe_values import Arguments, Steps, parse, require
+from convolve.recipe_values import Arguments, Steps, parse
 from convolve.torch_optim import PREFIX, checked_arguments
-from convolve.transforms.image_spec import MAX_SIDE, Crop
-from convolve.transforms.spec import TRANSFORMS, Transform
+from convolve.transforms.crop import Crop
+from convolve.transforms.table import TRANSFORMS
+from convolve.transforms.transform import MAX_SIDE, Transform, require
 
 
 def _field(default: Any, comment: str) -> Any:
@@ -28,15 +29,17 @@ def _field(default: Any, comment: str) -> Any:
 class DataSpec:
     """Which samples, in which order, and what happens to them on the way into the network."""
 
-    name: str = _field("mnist", "which data set")
+    name: str = _field("mnist", "the data set that is looked for without --data; empty: none")
     order: Literal["shuffled", "cntk", "file"] = _field(
         "shuffled", "shuffled: fully, anew each epoch; cntk: as CNTK 2.7's reader; file"
     )
     image_size: int = _field(0, "height and width that the network sees; 0: as the data has them")
-    resize: Literal["cover", "fill"] = _field(
-        "cover", "images of another size: scaled to cover it, the centre cut out; fill: the central square, scaled"
+    resize: Literal["cover", "square", "squash"] = _field(
+        "cover",
+        "images of another size: scaled to cover it, the center cut out; square: the central square, scaled; "
+        "squash: the whole image, scaled",
     )
-    side_ratio: float = _field(1.0, "part of the shorter side that the square of resize=fill takes")
+    side_ratio: float = _field(1.0, "part of the shorter side that the square of resize=square takes")
     mean: tuple[float, ...] = _field(
         (0.0,), "the network sees (pixel - mean) * scale, with pixels in 0..255; one number, or red:green:blue"
     )
@@ -73,8 +76,8 @@ class DataSpec:
         require(len(self.mean) in (1, 3), "data.mean", "one number, or one for red, green and blue", self.mean)
         require(0 <= self.image_size <= MAX_SIDE, "data.image_size", f"in 0..{MAX_SIDE}", self.image_size)
         require(0 < self.side_ratio <= 1, "data.side_ratio", "in (0, 1]", self.side_ratio)
-        if self.side_ratio != 1 and self.resize != "fill":
-            raise UsageError("data.side_ratio needs data.resize=fill")
+        if self.side_ratio != 1 and self.resize != "square":
+            raise UsageError("data.side_ratio needs data.resize=square")
         if any(isinstance(spec, Crop) and spec.crop_type == "multiview10" for spec in self.train_transforms):
             raise UsageError("multiview10 is for testing: leave it out of data.train_transforms, and see --views 10")
 
@@ -378,23 +381,3 @@ def with_values(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
             inside = inside.setdefault(part, {})
         inside[name] = setting
     return from_mapping(mapping, base=recipe)
-
-
-def leaf_paths(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Every dotted path of a recipe and its value: {"run.epochs": 40, ...}."""
-    leaves: dict[str, Any] = {}
-    for f in fields(value):
-        item, path = getattr(value, f.name), f"{prefix}{f.name}"
-        if is_dataclass(item):
-            leaves |= leaf_paths(item, f"{path}.")
-        else:
-            leaves[path] = item
-    return leaves
-
-
-def differences(one: Recipe, other: Recipe) -> list[str]:
-    """The lines "path: a -> b" in which two recipes differ."""
-    left, right = leaf_paths(one), leaf_paths(other)  # of which one may have a part that the other lacks
-    paths = [*left, *(path for path in right if path not in left)]
-    changed = [path for path in paths if path not in left or path not in right or left[path] != right[path]]
-    return [f"{path}: {left.get(path)!r} -> {right.get(path)!r}" for path in changed]

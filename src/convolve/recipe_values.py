@@ -12,7 +12,8 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from convolve.errors import UsageError, unknown_name
-from convolve.transforms.spec import TRANSFORMS, Transform
+from convolve.transforms.table import TRANSFORMS
+from convolve.transforms.transform import Transform, require
 
 # One value for each period of a schedule; the last one holds from there on. Texts such as
 # "0.001*10:0.0005*10:0.0001" (CNTK's notation) are accepted wherever such a list is.
@@ -24,11 +25,6 @@ RENAMED = {
     "optimizer.vector_rate": "optimizer.bias_lr",
     "schedule.least_rate_per_sample": "schedule.min_lr_per_sample",
 }
-
-
-def require(holds: bool, path: str, expected: str, came: object) -> None:
-    if not holds:
-        raise UsageError(f"{path} must be {expected}, got {came!r}")
 
 
 def parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
@@ -128,6 +124,26 @@ def _parse_scalar(kind: Any, value: Any, path: str) -> Any:
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise UsageError(f"{path} must be {names[kind]}, got {value!r}")
     return value
+
+
+def leaf_paths(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Every dotted path of a recipe and its value: {"run.epochs": 40, ...}."""
+    leaves: dict[str, Any] = {}
+    for f in fields(value):
+        item, path = getattr(value, f.name), f"{prefix}{f.name}"
+        if is_dataclass(item):
+            leaves |= leaf_paths(item, f"{path}.")
+        else:
+            leaves[path] = item
+    return leaves
+
+
+def differences(one: Any, other: Any) -> list[str]:
+    """The lines "path: a -> b" in which two recipes differ."""
+    left, right = leaf_paths(one), leaf_paths(other)  # of which one may have a part that the other lacks
+    paths = [*left, *(path for path in right if path not in left)]
+    changed = [path for path in paths if path not in left or path not in right or left[path] != right[path]]
+    return [f"{path}: {left.get(path)!r} -> {right.get(path)!r}" for path in changed]
 
 
 def steps_text(values: Steps) -> str:

@@ -18,16 +18,16 @@ import torch
 from torch import nn
 
 from command_line import Convolve, assert_refused, files_in
-from convolve.errors import ConvolveError, UnsupportedError, UsageError
+from convolve.errors import ConvolveError, UnsupportedError, UsageError, install_hint
 from convolve.export import exported_program
 from convolve.export import onnx as onnx_form
 from convolve.export.inputs import natural_images
 from convolve.export.parity import disagreement, distance
 from convolve.formats.mean_xml import write_mean_xml
-from convolve.importers.build import build
-from convolve.importers.draft import Draft
+from convolve.graph.build import build
+from convolve.graph.draft import Draft
+from convolve.importers.loaders import Asked
 from convolve.model import Model, load
-from convolve.opening import Asked
 from convolve.recipe import ModelSpec
 from convolve.transforms.preprocess import Preprocess
 from runtimes import answer, metadata
@@ -337,7 +337,7 @@ def test_a_missing_package_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     outcome = convolve("convert", model, "--to", "onnx", "--out", tmp_path / "digits.onnx")
-    assert_refused(outcome, 2, package, "pip install 'convolve[onnx]'")
+    assert_refused(outcome, 2, package, install_hint("onnx"))
     assert convolve("convert", model, "--to", "exported-program", "--out", tmp_path / "digits.pt2").code == 0
 
 

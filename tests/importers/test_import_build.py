@@ -14,11 +14,11 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 import golden
 from convolve.errors import UnsupportedError
+from convolve.graph.build import RULES, build
+from convolve.graph.draft import Draft
+from convolve.graph.graph import Graph
+from convolve.graph.shapes import SHAPE_RULES
 from convolve.importers import cntk
-from convolve.importers.build import RULES, build
-from convolve.importers.draft import Draft
-from convolve.importers.graph import Graph
-from convolve.importers.shapes import SHAPE_RULES
 from convolve.models.batch_norm import CntkBatchNorm2d
 
 

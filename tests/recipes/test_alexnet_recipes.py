@@ -16,7 +16,8 @@ from convolve.importers.brainscript.job import TrainStep, read_job
 from convolve.recipe import Recipe, with_values
 from convolve.recipes import load_recipe
 from convolve.training.schedule import StepSize, schedule_rows, step_size
-from convolve.transforms.image_spec import Crop, Scale
+from convolve.transforms.crop import Crop
+from convolve.transforms.scale import Scale
 
 TEXT = Path(__file__).parents[2] / "examples" / "BrainScript" / "AlexNet_ImageNet.cntk"
 IMAGES = 1_281_167
@@ -73,7 +74,7 @@ def test_images() -> None:
     for name in ("alexnet", "alexnet-python"):
         data = load_recipe(name).data
         assert (data.mean, data.scale, data.image_size) == ((114.0,), 1.0, 227)
-        assert (data.resize, data.side_ratio) == ("fill", 227 / 256)
+        assert (data.resize, data.side_ratio) == ("square", 227 / 256)
         crop, scale = data.train_transforms
         assert isinstance(crop, Crop) and crop.mirrors and crop.side_ratio == (227 / 256,)
         assert scale == Scale(227, 227)

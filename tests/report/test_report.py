@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from convolve.errors import DataError, ModelError, UsageError
 from convolve.recipe import DataSpec, Recipe, RunSpec, ScheduleSpec, to_mapping
 from convolve.report import write_report
-from convolve.transforms.spec import Shift
+from convolve.transforms.shift import Shift
 
 VOID = {"meta", "img"}  # the elements of the page that have no end tag
 MOST_KEPT = 216  # 24, and 8 for each of 24 pairs

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from convolve.errors import install_hint
+
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """Look at this machine: versions, processor, precision.
@@ -66,4 +68,4 @@ def _extra(extra: str, package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return f"missing; pip install 'convolve[{extra}]'"
+        return f"missing; {install_hint(extra)}"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from convolve.cli import asked as options
-from convolve.errors import UsageError
+from convolve.errors import UsageError, install_hint
 
 
 def serve(
@@ -35,7 +35,7 @@ def serve(
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn"):
             raise
-        raise UsageError(f"serve needs the package {error.name}: pip install 'convolve[serve]'") from None
+        raise UsageError(f"serve needs the package {error.name}: {install_hint('serve')}") from None
 
     from convolve.model import load
     from convolve.serve.app import create_app

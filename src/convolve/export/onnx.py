@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from convolve.errors import ModelError, UnsupportedError, UsageError
+from convolve.errors import ModelError, UnsupportedError, UsageError, install_hint
 from convolve.export.about import INPUT, KEY, OUTPUT, About, read_about
 from convolve.export.exported_program import first_sentence, quiet
 from convolve.export.parity import Runner, Values
@@ -31,7 +31,7 @@ def check_packages(names: tuple[str, ...] = _PACKAGES) -> None:
     """Raise UsageError with the way out where one of the packages `names` is not installed."""
     missing = [name for name in names if find_spec(name) is None]
     if missing:
-        raise UsageError(f"ONNX files need the package {' and '.join(missing)}: pip install 'convolve[onnx]'")
+        raise UsageError(f"ONNX files need the package {' and '.join(missing)}: {install_hint('onnx')}")
 
 
 def write(program: ExportedProgram, about: dict[str, Any], path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from convolve.report.contents import Evaluation
 from convolve.report.markup import NARROW_SPACE, Html, count, percent, tag
 from convolve.report.plot import Axis, across, dots, down, drawn
-from convolve.training.certainty import BINS, Reliability, reliability, wilson_interval
+from convolve.training.calibration import BINS, Reliability, reliability, wilson_interval
 
 PERCENT = Axis(0, 100)
 

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from convolve.errors import DataError, ModelError
 from convolve.recipe import Recipe, from_mapping
-from convolve.training.mistakes import confused_pairs, surest_first
+from convolve.training.error_analysis import confused_pairs, surest_first
 from convolve.training.run_folder import RunFolder
 
 IntArray = npt.NDArray[np.int64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from convolve.report.contents import Evaluation
 from convolve.report.markup import Html, count, join, percent, tag
 from convolve.report.pictures import picture
-from convolve.training.mistakes import EACH_PAIR, PAIRS, SUREST
+from convolve.training.error_analysis import EACH_PAIR, PAIRS, SUREST
 
 PAIRS_IN_SIGHT = 9  # the others are behind a click
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from convolve.report.contents import Contents
 from convolve.report.markup import NARROW_SPACE, Html, Writer, count, duration, number, percent, tag
-from convolve.training.certainty import wilson_interval
+from convolve.training.calibration import wilson_interval
 
 
 def header(contents: Contents) -> Html:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from convolve.recipe import Recipe, leaf_paths, to_mapping
-from convolve.recipe_values import steps_text
+from convolve.recipe import Recipe, to_mapping
+from convolve.recipe_values import leaf_paths, steps_text
 from convolve.report.contents import Contents
 from convolve.report.markup import Html, tag
 

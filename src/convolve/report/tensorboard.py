@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from convolve.errors import UsageError
+from convolve.errors import UsageError, install_hint
 
 
 class TensorBoard:
@@ -15,9 +15,8 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise UsageError(
-                "--tensorboard needs the package tensorboard: pip install 'convolve[tensorboard]'"
-            ) from None
+            hint = install_hint("tensorboard")
+            raise UsageError(f"--tensorboard needs the package tensorboard: {hint}") from None
         self.folder = folder
         self.new_writer = SummaryWriter
         self.writer: Any = None

@@ -332,7 +332,7 @@ def _gradient(weight: nn.Parameter) -> Tensor:
     return weight.grad
 
 
-def _decay(average: list[Tensor], decay: float, values: Sequence[Tensor], weight: float) -> None:
+def _decay(average: list[Tensor], decay: float, values: list[Tensor] | tuple[Tensor, ...], weight: float) -> None:
     """average = decay * average + weight * values"""
     torch._foreach_mul_(average, decay)
     torch._foreach_add_(average, values, alpha=weight)

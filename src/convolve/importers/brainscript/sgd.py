@@ -92,7 +92,7 @@ def _optimizer(block: Block, sizes: tuple[int, ...]) -> OptimizerSpec:
     momentum, unit, reference = _momentum(block, sizes)
     plain = "nesterov" if block.flag("useNAG") else "momentum_sgd"
     return OptimizerSpec(
-        name=_LEARNERS.get(block.text("gradUpdateType").lower()) or plain,  # type: ignore[arg-type]
+        name=_LEARNERS.get(block.text("gradUpdateType").lower()) or plain,
         momentum=momentum,
         momentum_unit=unit,  # type: ignore[arg-type]  # one of the two
         momentum_reference_batch_size=reference,

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from convolve.importers.graph import Array, Graph, Node, Parameter, Value, pruned
+from convolve.graph.graph import Array, Graph, Node, Parameter, Value, pruned
 
 Values = dict[str, Value]
 
 
-def recognise(graph: Graph) -> Graph:
+def fuse(graph: Graph) -> Graph:
     """The graph with what is done to a parameter alone done once, scales and biases moved into their layers, and
     response normalization that is spelled out in full found again."""
     graph = _rescaled(_folded(graph))

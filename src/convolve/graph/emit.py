@@ -11,8 +11,8 @@ import torch
 from torch import fx, nn
 
 from convolve.errors import UnsupportedError
-from convolve.importers.graph import Array, Graph, Input, Node, Parameter
-from convolve.importers.shapes import Shape
+from convolve.graph.graph import Array, Graph, Input, Node, Parameter
+from convolve.graph.shapes import Shape
 
 
 class Emitter:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from math import prod
 
 from convolve.errors import UnsupportedError, UsageError
-from convolve.importers.graph import Graph, Input, Node, Parameter, pruned
-from convolve.importers.shapes import Shape
+from convolve.graph.graph import Graph, Input, Node, Parameter, pruned
+from convolve.graph.shapes import Shape
 
 
 def class_scores(graph: Graph) -> Graph:

@@ -6,7 +6,7 @@ from math import prod
 
 from torch import nn
 
-from convolve.importers.graph import Graph, Node, Parameter, Value
+from convolve.graph.graph import Graph, Node, Parameter, Value
 from convolve.models.summary import Layer, Summary
 
 

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from convolve.errors import ModelError, UnsupportedError, unknown_name
-from convolve.importers.draft import MAX_VALUES
-from convolve.importers.graph import RESERVED, Array, Graph, Input, Node, Parameter, Value
-from convolve.importers.shapes import MAX_ELEMENTS, OVER_THE_BATCH, SHAPE_RULES, GraphError, bounded, require
-from convolve.importers.source import brief
+from convolve.errors import ModelError, UnsupportedError, brief, unknown_name
+from convolve.graph.draft import MAX_VALUES
+from convolve.graph.graph import RESERVED, Array, Graph, Input, Node, Parameter, Value
+from convolve.graph.shapes import MAX_ELEMENTS, OVER_THE_BATCH, SHAPE_RULES, GraphError, bounded, require
 
 _NAME = re.compile(r"[A-Za-z][0-9A-Za-z_]{0,79}")  # what `with_readable_names` makes
 

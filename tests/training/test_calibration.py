@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from convolve.training.certainty import reliability, wilson_interval
+from convolve.training.calibration import reliability, wilson_interval
 
 
 def made(classes: int, images: int, seed: int, strength: float) -> tuple[np.ndarray, np.ndarray]:

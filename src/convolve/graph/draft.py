@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from convolve.importers.graph import Array, Graph, Input, Node, Parameter, Value, pruned, with_readable_names
-from convolve.importers.recognise import recognise
-from convolve.importers.shapes import OVER_THE_BATCH, SHAPE_RULES, Shape, bounded, require
+from convolve.graph.fuse import fuse
+from convolve.graph.graph import Array, Graph, Input, Node, Parameter, Value, pruned, with_readable_names
+from convolve.graph.shapes import OVER_THE_BATCH, SHAPE_RULES, Shape, bounded, require
 
 # Twenty times a ResNet-152; a bound on the time that a hostile file can cost.
 MAX_VALUES = 20_000
@@ -75,7 +75,7 @@ class Draft:
             notes=tuple(dict.fromkeys(self.notes)),
             origin=origin,
         )
-        return with_readable_names(recognise(pruned(graph)))
+        return with_readable_names(fuse(pruned(graph)))
 
     def _key(self) -> str:
         return str(len(self._values))

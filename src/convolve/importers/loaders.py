@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.errors import MissingDataError, UsageError
+from convolve.errors import MissingDataError, UsageError, legible
 from convolve.formats.labels import read_labels
 from convolve.formats.mean_xml import read_mean_xml
+from convolve.graph.classifier import class_scores, image_input, input_arithmetic
+from convolve.graph.graph import Graph
+from convolve.graph.shapes import Shape
 from convolve.importers import caffe, cntk
-from convolve.importers.classifier import class_scores, image_input, input_arithmetic
-from convolve.importers.graph import Graph
 from convolve.importers.presets import PRESETS, Preset, find_preset
-from convolve.importers.shapes import Shape
-from convolve.importers.source import legible
 from convolve.transforms.preprocess import Preprocess
 
 _HEAD_BYTES = 32
@@ -72,7 +71,7 @@ def read_foreign(path: Path, asked: Asked, node: str | None) -> tuple[Graph, Pre
     if asked.preset and preset and not fits:
         raise UsageError(f"preset {preset.name} is for images of {preset.input_size} pixels; here: {height}")
     given = Preprocess(
-        channels, height, width, channel_order="grey" if channels == 1 else "bgr", resize="fill", known_from=""
+        channels, height, width, channel_order="grey" if channels == 1 else "bgr", resize="square", known_from=""
     )  # as CNTK's image reader and Caffe deliver them: colours in BGR order, values in 0..255
     if transform:
         graph, given = _with_transform(graph, given, transform)

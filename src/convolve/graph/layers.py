@@ -15,10 +15,10 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from convolve.importers import functions
-from convolve.importers.emit import Emitter, tensor
-from convolve.importers.graph import Array, Node, Parameter
-from convolve.importers.shapes import Shape
+from convolve.graph import functions
+from convolve.graph.emit import Emitter, tensor
+from convolve.graph.graph import Array, Node, Parameter
+from convolve.graph.shapes import Shape
 from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.models.lrn import LocalResponseNorm
 

@@ -17,10 +17,10 @@ import torch
 from torch import fx
 from torch.nn import functional as F
 
-from convolve.importers import functions
-from convolve.importers.emit import Emitter
-from convolve.importers.graph import Graph, Node
-from convolve.importers.layers import LAYERS, Rule
+from convolve.graph import functions
+from convolve.graph.emit import Emitter
+from convolve.graph.graph import Graph, Node
+from convolve.graph.layers import LAYERS, Rule
 
 
 def build(graph: Graph) -> fx.GraphModule:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from convolve.training.mistakes import confused_pairs, worth_a_picture
+from convolve.training.error_analysis import confused_pairs, worth_a_picture
 
 CLASSES, IMAGES = 12, 3000
 RANDOM = np.random.default_rng(5)

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.errors import UsageError, unknown_name
-from convolve.importers.shapes import SHAPE_RULES, Attributes, Shape
+from convolve.graph.shapes import SHAPE_RULES, Attributes, Shape
 
 Array = NDArray[np.floating]
 
