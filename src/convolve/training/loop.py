@@ -250,8 +250,10 @@ class Loop:
     def resume(self) -> list[str]:
         """Go back to the newest checkpoint, if there is one. Returns warnings about damaged ones."""
         is_first = not self.workers.rank
-        found = self.workers.broadcast(load_checkpoint(self.folder.path / "checkpoints") if is_first else None)
+        found = load_checkpoint(self.folder.path / "checkpoints") if is_first else None
         tensors, values, warnings = found or ({}, {"metrics_bytes": 0}, [])
+        values, warnings = self.workers.broadcast((values, warnings))
+        tensors = self.workers.broadcast_tensors(tensors)
         if is_first:
             self.folder.cut_metrics(values["metrics_bytes"])  # what was logged after the checkpoint happens again
         if tensors:
