@@ -37,7 +37,7 @@ SETTINGS = ("model.variant=tiny", "run.epochs=2", "run.global_batch_size=16", "r
 FROM_FILES = (
     "data.image_size=24", "data.resize=square", "data.side_ratio=0.875", "data.mean_image=",
     'data.train_transforms=[{"kind": "crop", "crop_type": "randomside", "side_ratio": 0.875}, '
-    '{"kind": "scale", "width": 24, "height": 24}, {"kind": "colour", "brightness_radius": 0.1}, {"kind": "flip"}]',
+    '{"kind": "scale", "width": 24, "height": 24}, {"kind": "color", "brightness_radius": 0.1}, {"kind": "flip"}]',
 )  # fmt: skip
 
 
@@ -263,7 +263,7 @@ def test_transforms_that_scale_work_on_the_files(photos: Path, convolve: Convolv
     [
         ('data.train_transforms=[{"kind": "crop", "crop_type": "randomside", "side_ratio": 0.8}]', ("26x26", "32x32")),
         ('data.train_transforms=[{"kind": "scale", "width": 20, "height": 20}]', ("20x20", "32x32", "data.image_size")),
-        ('data.train_transforms=[{"kind": "shift"}, {"kind": "colour"}]', ("shift", "behind colour")),
+        ('data.train_transforms=[{"kind": "shift"}, {"kind": "color"}]', ("shift", "behind color")),
         ("data.mean_image=nowhere.xml", ("nowhere.xml",)),
         ('data.train_transforms=[{"kind": "intensity", "file": "nowhere.xml"}]', ("convolve: nowhere.xml: no such",)),
         ("data.order=cntk", ("chunks",)),

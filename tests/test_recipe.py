@@ -10,8 +10,13 @@ from convolve.cli import main
 from convolve.errors import ConvolveError, UsageError
 from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, steps_text, to_mapping, with_values
 from convolve.recipes import RECIPES, load_recipe
-from convolve.transforms.image_spec import Colour, Crop, Flip, Intensity, Scale
-from convolve.transforms.spec import Pad, Shift
+from convolve.transforms.color import Color
+from convolve.transforms.crop import Crop
+from convolve.transforms.flip import Flip
+from convolve.transforms.intensity import Intensity
+from convolve.transforms.pad import Pad
+from convolve.transforms.scale import Scale
+from convolve.transforms.shift import Shift
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -132,8 +137,8 @@ def test_steps_text_is_read_back() -> None:
          (Scale(8, 9, scale_mode="pad", pad_value=0),)),
         ('[{"kind": "crop", "area_ratio": [0.5, 1]}, {"kind": "flip", "probability": 0.2}]',
          (Crop(area_ratio=(0.5, 1.0)), Flip(0.2))),
-        ('[{"kind": "colour", "brightness_radius": 0.3}, {"kind": "intensity", "file": "a.xml"}]',
-         (Colour(0.3), Intensity("a.xml"))),
+        ('[{"kind": "color", "brightness_radius": 0.3}, {"kind": "intensity", "file": "a.xml"}]',
+         (Color(0.3), Intensity("a.xml"))),
     ],
 )  # fmt: skip
 def test_transforms_of_images(text: str, value: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

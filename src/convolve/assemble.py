@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from convolve.atomic import replacing
 from convolve.data.own import OwnSet
 from convolve.data.table import DataSet
-from convolve.distributed.exchange import exchange_for
+from convolve.distributed.gradient_sync import gradient_sync_for
 from convolve.environment import hardware, usable_cores, versions
 from convolve.errors import ModelError, ResumeRefusedError, UsageError
 from convolve.feed import Feed, in_size, open_feed
@@ -41,7 +41,7 @@ from convolve.training.precision import LossScale, Precision, choose_precision
 from convolve.training.run_folder import RunFolder
 from convolve.training.state import TrainingState
 from convolve.training.step import StepSettings
-from convolve.training.workers import ALONE, Workers
+from convolve.training.workers import SINGLE_PROCESS, Workers
 
 PICTURE_SIDE = 96  # pixels; larger pictures are kept smaller for the report
 _RESULT_FROM_START = ("parameters", "precision", "device", "threads", "data_fingerprint", "versions", "hardware")
@@ -126,7 +126,7 @@ class Assembly:
             "images_per_second": at.samples_seen / at.train_seconds,
             "data_wait_fraction": at.wait_seconds / at.train_seconds,
             "world_size": self.loop.workers.size,
-            "bytes_sent": self.loop.exchange.bytes_sent,
+            "bytes_sent": self.loop.gradient_sync.bytes_sent,
             "seed": recipe.run.seed,
         } | {name: self.start[name] for name in _RESULT_FROM_START}
 
@@ -137,7 +137,7 @@ def assemble(
     folder: RunFolder,
     from_model: str | Path | None,
     progress: Listener,
-    workers: Workers = ALONE,
+    workers: Workers = SINGLE_PROCESS,
 ) -> Assembly:
     """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run.
 
@@ -180,7 +180,7 @@ def assemble(
 
     loop = Loop(
         recipe, state, batches, evaluation_batches, feed.held_out_name, settings, folder, progress, workers,
-        exchange_for(recipe.distributed, state, workers), not own_dropout,
+        gradient_sync_for(recipe.distributed, state, workers), not own_dropout,
     )  # fmt: skip
     return Assembly(loop, model, feed, start)
 
@@ -313,13 +313,13 @@ def _start(
     if resumed:
         start = resumed | {"threads": threads, "workers": workers.size}
     elif not workers.rank:
-        images_NCHW, _ = next(feed.batches.epoch(0, share=lambda count: workers.share(count).part))
+        images_NCHW, _ = next(feed.batches.epoch(0, share=lambda count: workers.shard(count).rows))
         precision = choose_precision(recipe.run.precision, module, images_NCHW.to(device), device)
         start |= {"precision": precision.name, "precision_reason": precision.reason}
         folder.clear()
         folder.write("recipe.json", to_mapping(recipe))
         folder.write("start.json", start)
-    return workers.hand_out(start)
+    return workers.broadcast(start)
 
 
 def _require_same(recipe: Recipe, given: dict[str, Any], workers: Workers) -> None:

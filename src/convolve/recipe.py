@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from convolve.errors import UsageError
-from convolve.recipe_values import Steps, parse, require
-from convolve.transforms.image_spec import MAX_SIDE, Crop
-from convolve.transforms.spec import TRANSFORMS, Transform
+from convolve.recipe_values import Steps, parse
+from convolve.transforms.crop import Crop
+from convolve.transforms.table import TRANSFORMS
+from convolve.transforms.transform import MAX_SIDE, Transform, require
 
 
 def _field(default: Any, comment: str) -> Any:

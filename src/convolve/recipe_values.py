@@ -12,16 +12,12 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from convolve.errors import UsageError, unknown_name
-from convolve.transforms.spec import TRANSFORMS, Transform
+from convolve.transforms.table import TRANSFORMS
+from convolve.transforms.transform import Transform, require
 
 # One value for each period of a schedule; the last one holds from there on. Texts such as
 # "0.001*10:0.0005*10:0.0001" (CNTK's notation) are accepted wherever such a list is.
 Steps = tuple[float, ...]
-
-
-def require(holds: bool, path: str, expected: str, came: object) -> None:
-    if not holds:
-        raise UsageError(f"{path} must be {expected}, got {came!r}")
 
 
 def parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:

@@ -16,7 +16,8 @@ from convolve.importers.brainscript.job import TrainStep, read_job
 from convolve.recipe import Recipe, with_values
 from convolve.recipes import load_recipe
 from convolve.training.schedule import StepSize, schedule_rows, step_size
-from convolve.transforms.image_spec import Crop, Scale
+from convolve.transforms.crop import Crop
+from convolve.transforms.scale import Scale
 
 TEXT = Path(__file__).parents[2] / "examples" / "BrainScript" / "AlexNet_ImageNet.cntk"
 IMAGES = 1_281_167

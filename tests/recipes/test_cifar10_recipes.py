@@ -12,8 +12,8 @@ from convolve.feed import open_feed
 from convolve.recipe import Recipe, differences, to_mapping, with_values
 from convolve.recipes import load_recipe
 from convolve.training.schedule import StepSize, step_size
-from convolve.transforms.image_spec import Crop
-from convolve.transforms.spec import Pad
+from convolve.transforms.crop import Crop
+from convolve.transforms.pad import Pad
 
 NAMES = ("cifar10", "cifar10-aug", "cifar10-aug-lrn")
 
@@ -74,7 +74,7 @@ def test_the_images_of_the_fast_one_grow(side: int, epochs: int, seen: list[int]
     shapes = [{tuple(images.shape[-2:]) for images, _ in feed.batches.epoch(epoch)} for epoch in range(epochs)]
     assert shapes == [{(side, side)} for side in seen]
     assert feed.preprocess.shape_CHW == (3, side, side)
-    assert feed.preprocess.margin == side // 8
+    assert feed.preprocess.padding == side // 8
 
 
 def test_a_size_that_the_network_does_not_take(convolve: Convolve, tmp_path: Path) -> None:

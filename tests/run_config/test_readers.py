@@ -16,7 +16,8 @@ from convolve.formats.image_map import write_image_map
 from convolve.importers.brainscript.reader import Images, Reader, TextStream
 from convolve.run_config.readers import as_found, as_prepared
 from convolve.run_config.readers import test_pictures as read_pictures
-from convolve.transforms.image_spec import Crop, Scale
+from convolve.transforms.crop import Crop
+from convolve.transforms.scale import Scale
 
 LABELS = [2, 0, 1]
 

@@ -11,7 +11,7 @@ import torch
 
 from convolve.errors import UsageError
 from convolve.formats.decode import decode_image
-from convolve.transforms.batch import mean_of, normalize
+from convolve.transforms.normalize import mean_of, normalize
 from convolve.transforms.preprocess import Preprocess, Resize, fit_image
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "img"
@@ -31,7 +31,7 @@ def test_a_part_scaled_to_the_size_of_the_whole_is_told() -> None:
     image = RNG.integers(0, 256, (28, 28, 1), dtype=np.uint8)
     fitted, done = fit_image(image, replace(GREY, resize="square", side_ratio=0.5))
     assert not np.array_equal(fitted[0], image[:, :, 0])
-    assert done == "scaled and centre-cropped from 28x28 to 28x28"
+    assert done == "scaled and center-cropped from 28x28 to 28x28"
 
 
 def test_bgr_becomes_rgb_planes() -> None:
@@ -45,7 +45,7 @@ def test_colour_becomes_grey_and_grey_three_planes() -> None:
     image = RNG.integers(0, 256, (28, 28, 3), dtype=np.uint8)
     fitted, done = fit_image(image, GREY)
     np.testing.assert_array_equal(fitted[0], cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
-    assert done == "made grey"
+    assert done == "made gray"
     fitted, done = fit_image(image[:, :, :1], COLOUR)
     np.testing.assert_array_equal(fitted, np.repeat(image[:, :, :1], 3, axis=2).transpose(2, 0, 1))
     assert "three planes" in done

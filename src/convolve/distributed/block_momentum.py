@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from convolve.distributed.data_parallel import DataParallel
-from convolve.distributed.workers import ring_bytes, take
+from convolve.distributed.process_group import ring_bytes, take
 from convolve.errors import ModelError, UsageError
 from convolve.training.optimizer import Optimizer
 from convolve.training.workers import Workers
@@ -77,28 +77,28 @@ class BlockMomentum:
         return self._bytes_sent + self._early.bytes_sent
 
     @property
-    def is_apart(self) -> bool:
+    def takes_local_steps(self) -> bool:
         return bool(self._start)
 
-    def begin(self, samples_seen: int) -> None:
+    def begin_step(self, samples_seen: int) -> None:
         if samples_seen >= self._after_samples and not self._start:
             self._start = [weight.detach().clone() for weight in self._weights]
 
-    def piece(self, is_last: bool) -> AbstractContextManager[None]:
-        return self._early.piece(is_last and not self._start)
+    def micro_batch(self, is_last: bool) -> AbstractContextManager[None]:
+        return self._early.micro_batch(is_last and not self._start)
 
-    def end(self, samples: int) -> None:
+    def end_step(self, samples: int) -> None:
         if not self._start:
             return
         self._samples += samples
         if self._samples >= self._block_samples:
             self._meet()
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """End the block at hand, however short."""
         if self._samples:
             self._meet()
-        self._early.settle()
+        self._early.sync()
 
     @torch.no_grad()
     def _meet(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from convolve.recipe import DataSpec, ModelSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
-from convolve.transforms.image_spec import Crop
-from convolve.transforms.spec import AlternatingFlip, Pad
+from convolve.transforms.crop import Crop
+from convolve.transforms.flip import AlternatingFlip
+from convolve.transforms.pad import Pad
 
 
 def cifar10() -> Recipe:

@@ -21,10 +21,10 @@ from convolve.formats.image_map import ImageMap, read_image_map
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.importers.brainscript.job import TrainStep
 from convolve.importers.brainscript.reader import Images, Reader, TextStream
-from convolve.transforms.chain import Size, transform_image
-from convolve.transforms.image_spec import Crop, Scale
+from convolve.transforms.crop import Crop
 from convolve.transforms.preprocess import Preprocess
-from convolve.transforms.spec import Transform
+from convolve.transforms.scale import Scale
+from convolve.transforms.transform import Size, Transform, transform_image
 
 Shape = tuple[int, int, int]  # C, H, W
 

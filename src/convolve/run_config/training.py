@@ -24,7 +24,7 @@ from convolve.run_config.readers import Shape, as_found, as_prepared, training_d
 from convolve.run_config.statistics import with_statistics
 from convolve.training.events import Listener, silent
 from convolve.training.run_folder import RunFolder
-from convolve.training.workers import ALONE, Workers
+from convolve.training.workers import SINGLE_PROCESS, Workers
 from convolve.transforms.preprocess import Preprocess
 
 ORIGIN = "BrainScript"
@@ -36,13 +36,13 @@ def train_step(
     listener: Listener,
     data: str | None = None,
     from_model: Path | None = None,
-    workers: Workers = ALONE,
+    workers: Workers = SINGLE_PROCESS,
 ) -> None:
     """Train the network of `step`; `test` is the reader of the first test after it, if there is one."""
     path, is_first = step.model_path, not workers.rank
     listener = listener if is_first else silent
     run_folder, initial = (path.with_name(f"{path.name}.{ending}") for ending in ("run", "0"))
-    if workers.hand_out(step.resume and path.exists()):
+    if workers.broadcast(step.resume and path.exists()):
         listener("note", {"message": f"{path} exists: its training is skipped (makeMode=false repeats it)"})
         return
     graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
@@ -67,7 +67,7 @@ def train_step(
             replace(model, preprocess=final_preprocess).save(path.with_name(f"{path.name}.{epoch}"))
 
     done = (run_folder / "result.json").exists() and step.resume  # killed between the end of the run and the copy
-    if not workers.hand_out(done):
+    if not workers.broadcast(done):
         settings = {"out": run_folder, "restart": not step.resume, "from_model": initial, "progress": listener}
         train(recipe, data=dataset, each_epoch=keep, workers=workers, **settings)  # type: ignore[arg-type]
     if is_first:

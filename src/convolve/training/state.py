@@ -14,7 +14,7 @@ from convolve.training.average import WeightAverage
 from convolve.training.hardness import Hardness
 from convolve.training.optimizer import Optimizer
 from convolve.training.precision import LossScale
-from convolve.training.workers import ALONE, Workers
+from convolve.training.workers import SINGLE_PROCESS, Workers
 
 
 @dataclass
@@ -85,7 +85,7 @@ class TrainingState:
         """The network that is evaluated and shipped: the average of the weights where the recipe asks for one."""
         return self.average.module if self.average else self.module
 
-    def tensors(self, workers: Workers = ALONE) -> dict[str, torch.Tensor]:
+    def tensors(self, workers: Workers = SINGLE_PROCESS) -> dict[str, torch.Tensor]:
         """All tensors of a checkpoint, the states of all workers' random generators included: every one has to ask."""
         parts = {
             "module": self.module.state_dict(),

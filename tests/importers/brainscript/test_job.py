@@ -13,7 +13,9 @@ from convolve.recipes import load_recipe
 from convolve.run_config import run_job
 from convolve.run_config.training import recipe_of
 from convolve.training.schedule import step_size
-from convolve.transforms.image_spec import Colour, Crop, Scale
+from convolve.transforms.color import Color
+from convolve.transforms.crop import Crop
+from convolve.transforms.scale import Scale
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "BrainScript"
 CORPUS = Path(__file__).parents[2] / "corpus" / "brainscript" / "valid"
@@ -129,7 +131,7 @@ def test_image_readers_old_and_new(tmp_path: Path) -> None:
     assert reader.transforms == (
         Crop("randomarea", area_ratio=(0.08, 1.0), aspect_ratio=(0.75, 1.0), jitter_type="uniratio", hflip=True),
         Scale(4, 3, "cubic"),
-        Colour(0.2),
+        Color(0.2),
     )
     assert isinstance(reader.features, Images)
     assert (reader.features.mean_file, reader.classes, reader.randomize) == ("mean.xml", 2, True)

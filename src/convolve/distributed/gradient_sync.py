@@ -7,14 +7,14 @@ from convolve.distributed.data_parallel import DataParallel
 from convolve.errors import UsageError
 from convolve.recipe import DistributedSpec
 from convolve.training.state import TrainingState
-from convolve.training.workers import Exchange, NoExchange, Workers
+from convolve.training.workers import GradientSync, NoSync, Workers
 
 
-def exchange_for(spec: DistributedSpec, state: TrainingState, workers: Workers) -> Exchange:
+def gradient_sync_for(spec: DistributedSpec, state: TrainingState, workers: Workers) -> GradientSync:
     """The exchange between `workers` that train the network of `state`, which is now the first one's."""
     network, size = state.module, workers.size
     if size == 1:
-        return NoExchange(network)
+        return NoSync(network)
     if spec.method == "gradients":
         if state.loss_scale.enabled and spec.quantization_bits < 16:
             raise UsageError(

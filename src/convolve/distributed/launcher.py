@@ -43,7 +43,7 @@ LAUNCHERS = (
 
 
 @dataclass(frozen=True)
-class Place:
+class RankInfo:
     """Process `rank` (from 0) of `size`. `job` tells the processes of this job from those of any other on the host."""
 
     rank: int = 0
@@ -53,33 +53,33 @@ class Place:
     job: str = ""
 
 
-def find_place(environ: Mapping[str, str]) -> Place:
-    """This process's place among those that a launcher started; alone where there is none.
+def rank_info(environ: Mapping[str, str]) -> RankInfo:
+    """This process among those that a launcher started; alone where there is none.
 
     Slurm often starts the launcher itself, once on each host: its own numbers count only where no other one speaks.
     Raises `UsageError` if two launchers disagree, or one says what cannot be.
     """
     speaking = [row for row in LAUNCHERS if row.rank in environ and row.size in environ]
     inner = [row for row in speaking if row is not SLURM] or speaking
-    places = [_place(row, environ) for row in inner]
-    if not places:
-        return Place()
-    for row, place in zip(inner, places, strict=True):
-        if (place.rank, place.size) != (places[0].rank, places[0].size):
+    told = [_read(row, environ) for row in inner]
+    if not told:
+        return RankInfo()
+    for row, own in zip(inner, told, strict=True):
+        if (own.rank, own.size) != (told[0].rank, told[0].size):
             raise UsageError(
-                f"{places[0].launcher} says that this is worker {places[0].rank} of {places[0].size}, {place.launcher} "
-                f"worker {place.rank} of {place.size}; start the workers with one of the two, or unset "
+                f"{told[0].launcher} says that this is worker {told[0].rank} of {told[0].size}, {own.launcher} "
+                f"worker {own.rank} of {own.size}; start the workers with one of the two, or unset "
                 f"{row.rank} and {row.size}, or {inner[0].rank} and {inner[0].size}"
             )
-    return places[0]
+    return told[0]
 
 
-def _place(row: Launcher, environ: Mapping[str, str]) -> Place:
+def _read(row: Launcher, environ: Mapping[str, str]) -> RankInfo:
     rank, size = _number(row.rank, environ), _number(row.size, environ)
     if rank >= size:
         raise UsageError(f"{row.rank}={rank} and {row.size}={size}: ranks count from 0 and are below the size")
     named = [environ[name] for name in row.job if name in environ] or [f"child of {os.getppid()}"]
-    return Place(rank, size, row.name, environ.get(row.on_this_host, str(size)) == str(size), " ".join(named))
+    return RankInfo(rank, size, row.name, environ.get(row.on_this_host, str(size)) == str(size), " ".join(named))
 
 
 def _number(name: str, environ: Mapping[str, str]) -> int:
@@ -88,7 +88,7 @@ def _number(name: str, environ: Mapping[str, str]) -> int:
     return int(environ[name])
 
 
-def meeting_point(place: Place, environ: Mapping[str, str]) -> tuple[str, int] | None:
+def master_address(own: RankInfo, environ: Mapping[str, str]) -> tuple[str, int] | None:
     """(host, port) where rank 0 is to be found; None on one host, where rank 0 takes any free port and says which.
 
     Raises `UsageError` on several hosts if neither MASTER_ADDR nor Slurm says which of them is the first.
@@ -98,16 +98,16 @@ def meeting_point(place: Place, environ: Mapping[str, str]) -> tuple[str, int] |
         if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 2**16:
             raise UsageError(f"MASTER_PORT={port!r} is not a port; give a number from 1 to 65535")
         return environ["MASTER_ADDR"], int(port)
-    if place.is_one_host:
+    if own.is_one_host:
         return None
-    hosts = environ.get("SLURM_STEP_NODELIST") if place.launcher == SLURM.name else None
+    hosts = environ.get("SLURM_STEP_NODELIST") if own.launcher == SLURM.name else None
     if hosts is None:
         raise UsageError(
-            f"{place.size} workers on several hosts do not know where to meet; give all of them MASTER_ADDR, the name "
+            f"{own.size} workers on several hosts do not know where to meet; give all of them MASTER_ADDR, the name "
             "or address of the host of rank 0, and MASTER_PORT, a free port there (Open MPI: -x MASTER_ADDR=HOST)"
         )
     # Two jobs may share the first host, so the port follows from the job.
-    return first_host(hosts), 20_000 + zlib.crc32(place.job.encode()) % 10_000
+    return first_host(hosts), 20_000 + zlib.crc32(own.job.encode()) % 10_000
 
 
 def first_host(hosts: str) -> str:

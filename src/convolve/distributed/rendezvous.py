@@ -1,4 +1,4 @@
-"""How the processes of one job find each other: in a store that rank 0 serves, where each leaves its card."""
+"""How the processes of one job find each other: in a store that rank 0 serves, where each leaves its info."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from typing import NamedTuple
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public, but not for mypy
 
 from convolve.atomic import write_json
-from convolve.distributed.process import Place, meeting_point
+from convolve.distributed.launcher import RankInfo, master_address
 from convolve.errors import TrainingError, UsageError
 
 _SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
 PATIENCE_SECONDS = 120.0  # torch alone takes many seconds to load where all workers read it from one network disk
 
 
-class Card(NamedTuple):
+class WorkerInfo(NamedTuple):
     """What a worker tells the others of itself: the size of its world, its host, the cores that it may use."""
 
     size: int
@@ -33,25 +33,25 @@ class Card(NamedTuple):
     cores: list[int]
 
 
-def meet(place: Place, environ: Mapping[str, str], patience_seconds: float) -> tuple[Store, list[Card]]:
-    """The store that all workers share, and the cards of all, by rank.
+def rendezvous(own: RankInfo, environ: Mapping[str, str], patience_seconds: float) -> tuple[Store, list[WorkerInfo]]:
+    """The store that all workers share, and the infos of all, by rank.
 
     Raises `TrainingError` if the port is in use, rank 0 is not to be found, or workers are missing or there twice.
     """
-    point, notice = meeting_point(place, environ), _notice(place)
+    point, notice = master_address(own, environ), _notice(own)
     # torchrun serves the store itself; its workers are started anew after a failure and then need fresh keys.
-    serves = place.rank == 0 and environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    serves = own.rank == 0 and environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     attempt = environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:
         if point is None and serves:
             notice.unlink(missing_ok=True)
-            store = _store("127.0.0.1", 0, place, serves, patience_seconds)
+            store = _store("127.0.0.1", 0, own, serves, patience_seconds)
             write_json(notice, {"port": store.port})
         else:
-            host, port = point or ("127.0.0.1", _announced_port(notice, place, patience_seconds))
-            store = _store(host, port, place, serves, patience_seconds)
+            host, port = point or ("127.0.0.1", _announced_port(notice, own, patience_seconds))
+            store = _store(host, port, own, serves, patience_seconds)
         shared = PrefixStore(f"convolve/{attempt}", store)
-        return shared, _cards(shared, place, patience_seconds)
+        return shared, _infos(shared, own, patience_seconds)
     finally:
         if serves:
             notice.unlink(missing_ok=True)
@@ -82,13 +82,13 @@ def interface_to(host: str, port: int) -> str | None:
     return None
 
 
-def _notice(place: Place) -> Path:
+def _notice(own: RankInfo) -> Path:
     """Where rank 0 tells the others on its host the port that it took."""
-    job = f"{getpass.getuser()} {place.launcher} {place.job}"
+    job = f"{getpass.getuser()} {own.launcher} {own.job}"
     return Path(tempfile.gettempdir()) / f"convolve-{hashlib.sha256(job.encode()).hexdigest()[:16]}.json"
 
 
-def _announced_port(notice: Path, place: Place, patience_seconds: float) -> int:
+def _announced_port(notice: Path, own: RankInfo, patience_seconds: float) -> int:
     limit = time.monotonic() + patience_seconds
     while time.monotonic() < limit:
         try:
@@ -98,53 +98,53 @@ def _announced_port(notice: Path, place: Place, patience_seconds: float) -> int:
         except OSError:
             time.sleep(0.02)
     raise TrainingError(
-        f"worker {place.rank} of {place.size} found no rank 0 on this host within {patience_seconds:g} s; where every "
+        f"worker {own.rank} of {own.size} found no rank 0 on this host within {patience_seconds:g} s; where every "
         "worker has a parent process of its own, or a host, give all of them MASTER_ADDR and MASTER_PORT"
     )
 
 
-def _store(host: str, port: int, place: Place, serves: bool, patience_seconds: float) -> TCPStore:
+def _store(host: str, port: int, own: RankInfo, serves: bool, patience_seconds: float) -> TCPStore:
     try:
-        return TCPStore(host, port, place.size, serves, timedelta(seconds=patience_seconds), wait_for_workers=False)
+        return TCPStore(host, port, own.size, serves, timedelta(seconds=patience_seconds), wait_for_workers=False)
     except RuntimeError as error:
         if serves:
             raise TrainingError(
                 f"rank 0 cannot listen on port {port} ({_first_line(error)}); set MASTER_PORT to a free one"
             ) from None
         raise TrainingError(
-            f"worker {place.rank} of {place.size} found no rank 0 at {host}:{port} within {patience_seconds:g} s; "
+            f"worker {own.rank} of {own.size} found no rank 0 at {host}:{port} within {patience_seconds:g} s; "
             "see whether it runs, and whether MASTER_ADDR and MASTER_PORT are the same for all"
         ) from None
 
 
-def _cards(store: Store, place: Place, patience_seconds: float) -> list[Card]:
-    """Leave this worker's card and take everybody's."""
-    if store.add(f"claim/{place.rank}", 1) > 1:
+def _infos(store: Store, own: RankInfo, patience_seconds: float) -> list[WorkerInfo]:
+    """Leave this worker's info and take everybody's."""
+    if store.add(f"claim/{own.rank}", 1) > 1:
         raise TrainingError(
-            f"two workers call themselves rank {place.rank} of {place.size}; is another job using the same MASTER_PORT?"
+            f"two workers call themselves rank {own.rank} of {own.size}; is another job using the same MASTER_PORT?"
         )
-    store.set(f"card/{place.rank}", json.dumps(Card(place.size, socket.gethostname(), _cores())))
-    keys = [f"card/{rank}" for rank in range(place.size)]
+    store.set(f"info/{own.rank}", json.dumps(WorkerInfo(own.size, socket.gethostname(), _cores())))
+    keys = [f"info/{rank}" for rank in range(own.size)]
     try:
         store.wait(keys, timedelta(seconds=patience_seconds))
-        cards = [Card(*json.loads(store.get(key))) for key in keys]
+        infos = [WorkerInfo(*json.loads(store.get(key))) for key in keys]
     except RuntimeError:
         missing = _missing(store, keys)
         raise TrainingError(
-            f"of {place.size} workers {missing or 'some'} did not come within {patience_seconds:g} s; see their output"
+            f"of {own.size} workers {missing or 'some'} did not come within {patience_seconds:g} s; see their output"
         ) from None
-    for rank, card in enumerate(cards):
-        if card.size != place.size:
+    for rank, info in enumerate(infos):
+        if info.size != own.size:
             raise UsageError(
-                f"worker {place.rank} was told of {place.size} workers, worker {rank} of {card.size}; "
+                f"worker {own.rank} was told of {own.size} workers, worker {rank} of {info.size}; "
                 "start all of them with one command, or the same WORLD_SIZE"
             )
-    return cards
+    return infos
 
 
 def _missing(store: Store, keys: list[str]) -> str:
     try:
-        return ", ".join(key.removeprefix("card/") for key in keys if not store.check([key]))
+        return ", ".join(key.removeprefix("info/") for key in keys if not store.check([key]))
     except RuntimeError:  # rank 0, which serves the store, has given up before
         return ""
 

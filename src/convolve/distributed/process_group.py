@@ -11,34 +11,35 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from safetensors.torch import load, save
 from torch.distributed import Store  # type: ignore[attr-defined]  # public, but not for mypy
 
+from convolve.distributed.launcher import RankInfo, master_address, rank_info
 from convolve.distributed.lost import STEP_PATIENCE_SECONDS, has_ended
-from convolve.distributed.meeting import PATIENCE_SECONDS, Card, interface_to, meet
-from convolve.distributed.process import Place, find_place, meeting_point
+from convolve.distributed.rendezvous import PATIENCE_SECONDS, WorkerInfo, interface_to, rendezvous
 from convolve.distributed.shared_memory import open_shared
 from convolve.errors import TrainingError
-from convolve.training.workers import ALONE, Share, Workers, part
+from convolve.training.workers import SINGLE_PROCESS, Shard, Workers, part
 
 T = TypeVar("T")
 LONG_PATIENCE_SECONDS = 1800.0  # for what one worker alone may do between steps: download the data, for one
 
 
-class Together:
+class ProcessGroup:
     """Worker `rank` of `size`. `local_rank` counts on its host; `threads` is its part of the host's cores.
 
     Workers that all share one host add up in its memory, others over the network.
     """
 
-    def __init__(self, store: Store, place: Place, cards: Sequence[Card]) -> None:
-        self.rank, self.size = place.rank, place.size
-        here = [rank for rank, card in enumerate(cards) if card.host == cards[self.rank].host]
+    def __init__(self, store: Store, own: RankInfo, infos: Sequence[WorkerInfo]) -> None:
+        self.rank, self.size = own.rank, own.size
+        here = [rank for rank, info in enumerate(infos) if info.host == infos[self.rank].host]
         self.local_rank = here.index(self.rank)
-        self.threads = threads_of(self.local_rank, [cards[rank].cores for rank in here])
+        self.threads = threads_of(self.local_rank, [infos[rank].cores for rank in here])
         # DistributedDataParallel imports it, and its functions keep the group of that moment as a default: none, here.
         import torch.distributed.nn.functional
 
@@ -61,9 +62,9 @@ class Together:
     def shares_memory(self) -> bool:
         return self._memory is not None
 
-    def share(self, count: int) -> Share:
+    def shard(self, count: int) -> Shard:
         mine = part(count, self.rank, self.size)
-        return Share(mine, 1.0) if mine.start < mine.stop else Share(slice(0, 1), 0.0)
+        return Shard(mine, 1.0) if mine.start < mine.stop else Shard(slice(0, 1), 0.0)
 
     def sum(self, tensor: torch.Tensor) -> None:
         if self._memory and tensor.device.type == "cpu":
@@ -81,10 +82,25 @@ class Together:
         dist.all_gather(parts, padded, self._between_steps)
         return torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
 
-    def hand_out(self, value: T) -> T:
-        values = [value]
-        dist.broadcast_object_list(values, group=self._between_steps, device=torch.device("cpu"))
-        return values[0]
+    def broadcast(self, value: T) -> T:
+        return cast(T, json.loads(self._broadcast(b"" if self.rank else json.dumps(value).encode())))
+
+    def broadcast_tensors(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        copies = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)  # safetensors takes no views
+            for name, tensor in tensors.items()
+            if self.rank == 0
+        }
+        return load(self._broadcast(save(copies)))
+
+    def _broadcast(self, content: bytes) -> bytes:
+        length = torch.tensor([len(content)])
+        dist.broadcast(length, 0, self._between_steps)
+        buffer = torch.empty(int(length), dtype=torch.uint8)
+        if self.rank == 0:
+            buffer.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        dist.broadcast(buffer, 0, self._between_steps)
+        return buffer.numpy().tobytes()
 
     def require_same(self, values: Mapping[str, str]) -> None:
         text = torch.tensor(list(f"{json.dumps(values)}\n".encode()), dtype=torch.uint8)
@@ -109,22 +125,22 @@ class Together:
         dist.destroy_process_group()
 
 
-def join(place: Place, environ: Mapping[str, str], patience_seconds: float = PATIENCE_SECONDS) -> Together:
+def join(own: RankInfo, environ: Mapping[str, str], patience_seconds: float = PATIENCE_SECONDS) -> ProcessGroup:
     """Meet the other processes of the job."""
-    store, cards = meet(place, environ, patience_seconds)
-    point = meeting_point(place, environ)
+    store, infos = rendezvous(own, environ, patience_seconds)
+    point = master_address(own, environ)
     if point and "GLOO_SOCKET_IFNAME" not in os.environ and (name := interface_to(*point)):
         os.environ["GLOO_SOCKET_IFNAME"] = name
-    return Together(store, place, cards)
+    return ProcessGroup(store, own, infos)
 
 
 @cache
 def all_workers() -> Workers:
     """The processes that a launcher has started with this one: they meet once, and part as the process ends."""
-    place = find_place(os.environ)
-    if place.size == 1:
-        return ALONE
-    workers = join(place, os.environ)
+    own = rank_info(os.environ)
+    if own.size == 1:
+        return SINGLE_PROCESS
+    workers = join(own, os.environ)
     atexit.register(workers.leave)
     return workers
 

@@ -7,15 +7,15 @@ import pytest
 
 from convolve.errors import UsageError
 from convolve.transforms.preprocess import Preprocess, fit_image
-from convolve.transforms.views import require_views, views_of
+from convolve.transforms.tta import require_views, views_of
 
 IMAGE_HWC = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 FILL = Preprocess(3, 24, 24, resize="square", side_ratio=0.6)
 LARGE = Preprocess(3, 64, 80)
-PADDED = Preprocess(3, 32, 32, margin=4, margin_value=128)
+PADDED = Preprocess(3, 32, 32, padding=4, padding_value=128)
 
 
-@pytest.mark.parametrize("want", [FILL, PADDED, Preprocess(1, 20, 30, margin=3), Preprocess(3, 32, 32)])
+@pytest.mark.parametrize("want", [FILL, PADDED, Preprocess(1, 20, 30, padding=3), Preprocess(3, 32, 32)])
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_image_and_its_mirror(want: Preprocess, count: int) -> None:
     views_VCHW = views_of(IMAGE_HWC, want, count)
@@ -24,7 +24,7 @@ def test_the_image_and_its_mirror(want: Preprocess, count: int) -> None:
     np.testing.assert_array_equal(views_VCHW[-1], views_VCHW[0][:, :, ::-1] if count == 2 else views_VCHW[0])
 
 
-@pytest.mark.parametrize(("want", "by"), [(PADDED, 1), (FILL, 1), (Preprocess(1, 20, 30, margin=3), 1), (LARGE, 2)])
+@pytest.mark.parametrize(("want", "by"), [(PADDED, 1), (FILL, 1), (Preprocess(1, 20, 30, padding=3), 1), (LARGE, 2)])
 def test_six_views_move_the_image_along_its_diagonal(want: Preprocess, by: int) -> None:
     views_VCHW = views_of(IMAGE_HWC, want, 6)
     place_CHW, down_right_CHW, up_left_CHW = views_VCHW[:3]
@@ -45,7 +45,7 @@ def test_ten_views_with_a_side_ratio_are_cut_from_the_image() -> None:
     np.testing.assert_array_equal(views_VCHW[4], fit_image(IMAGE_HWC, FILL)[0])
 
 
-def test_ten_views_with_a_margin_are_cut_from_the_padded_image() -> None:
+def test_ten_views_with_padding_are_cut_from_the_padded_image() -> None:
     image_HWC = IMAGE_HWC[4:36, :32]
     views_VCHW = views_of(image_HWC, PADDED, 10)
     padded = np.pad(image_HWC[:, :, ::-1].transpose(2, 0, 1), ((0, 0), (4, 4), (4, 4)), constant_values=128)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from convolve.distributed.process import Place, find_place, first_host, meeting_point
+from convolve.distributed.launcher import RankInfo, first_host, master_address, rank_info
 from convolve.errors import UsageError
 
 # What processes really find in their environment; worker 1 of 4 in each case.
@@ -33,42 +33,42 @@ ON_TWO_HOSTS = {
 
 @pytest.mark.parametrize("name", LAUNCHED)
 def test_every_launcher_is_understood(name: str) -> None:
-    place = find_place(LAUNCHED[name])
-    assert (place.rank, place.size, place.is_one_host) == (1, 4, True)
-    assert name in place.launcher
-    assert place.job
+    own = rank_info(LAUNCHED[name])
+    assert (own.rank, own.size, own.is_one_host) == (1, 4, True)
+    assert name in own.launcher
+    assert own.job
     meets = ("127.0.0.1", 41234) if name == "torchrun" else None
-    assert meeting_point(place, LAUNCHED[name]) == meets
+    assert master_address(own, LAUNCHED[name]) == meets
 
 
 def test_alone() -> None:
-    assert find_place({}) == Place()
-    assert find_place({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "77"}) == Place()  # a batch script
-    assert find_place({"RANK": "3"}) == Place()  # somebody else's variable
+    assert rank_info({}) == RankInfo()
+    assert rank_info({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "77"}) == RankInfo()  # a batch script
+    assert rank_info({"RANK": "3"}) == RankInfo()  # somebody else's variable
 
 
 @pytest.mark.parametrize("name", ON_TWO_HOSTS)
 def test_several_hosts(name: str) -> None:
     environ = LAUNCHED[name] | ON_TWO_HOSTS[name]
-    place = find_place(environ)
-    assert not place.is_one_host
+    own = rank_info(environ)
+    assert not own.is_one_host
     told = environ | {"MASTER_ADDR": "first"}
-    assert meeting_point(place, told) == ("first", 29500)
-    assert meeting_point(place, told | {"MASTER_PORT": "4000"}) == ("first", 4000)
+    assert master_address(own, told) == ("first", 29500)
+    assert master_address(own, told | {"MASTER_PORT": "4000"}) == ("first", 4000)
     if name == "Slurm":
-        host, port = meeting_point(place, environ) or ("", 0)
+        host, port = master_address(own, environ) or ("", 0)
         assert host == "gpu03"
         assert 20_000 <= port < 30_000
     else:
         with pytest.raises(UsageError, match=r"4 workers on several hosts do not know where to meet.*MASTER_ADDR"):
-            meeting_point(place, environ)
+            master_address(own, environ)
 
 
 def test_slurm_starts_other_launchers() -> None:
     """One of them on each host: mpiexec's daemons, or torchrun, are Slurm's processes, and the workers theirs."""
     once_a_host = LAUNCHED["Slurm"] | {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"}
-    assert find_place(once_a_host | LAUNCHED["Open MPI"]).launcher == "Open MPI"
-    assert find_place(once_a_host | LAUNCHED["torchrun"]).launcher == "torchrun"
+    assert rank_info(once_a_host | LAUNCHED["Open MPI"]).launcher == "Open MPI"
+    assert rank_info(once_a_host | LAUNCHED["torchrun"]).launcher == "torchrun"
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_slurm_starts_other_launchers() -> None:
 )
 def test_contradictions_are_named(environ: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        find_place(environ)
+        rank_info(environ)
 
 
 @pytest.mark.parametrize("port", ["", "0", "65536", "http"])
 def test_bad_port(port: str) -> None:
     with pytest.raises(UsageError, match="MASTER_PORT"):
-        meeting_point(Place(0, 2), {"MASTER_ADDR": "first", "MASTER_PORT": port})
+        master_address(RankInfo(0, 2), {"MASTER_ADDR": "first", "MASTER_PORT": port})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Colour and lighting noise against images that CNTK 2.7 changed.
+"""Color and lighting noise against images that CNTK 2.7 changed.
 
 Its random amounts are read off one part of the pixels; then all of them must fit.
 """
@@ -14,9 +14,8 @@ import pytest
 
 from convolve.formats.decode import decode_image
 from convolve.formats.mean_xml import read_colour_axes
-from convolve.transforms.colour import ColourChange, apply_colour, draw_colour
-from convolve.transforms.image_spec import Colour, Intensity
-from convolve.transforms.intensity import apply_intensity, draw_intensity
+from convolve.transforms.color import Color, ColorChange, apply_color
+from convolve.transforms.intensity import Intensity, apply_intensity
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "img"
 THEIRS = np.load(GOLDEN / "colours.npz")
@@ -43,7 +42,7 @@ def test_brightness(name):
     for theirs in changed(f"bright_{name}"):
         amount = np.median((theirs - image)[unclipped(theirs)]) / mean
         assert 0 < abs(amount) <= 0.4
-        assert np.abs(apply_colour(image, ColourChange(brightness=float(amount))) - theirs).max() < GREY_LEVELS
+        assert np.abs(apply_color(image, ColorChange(brightness=float(amount))) - theirs).max() < GREY_LEVELS
 
 
 @pytest.mark.parametrize("name", ["mid", "wild"])
@@ -53,7 +52,7 @@ def test_contrast(name):
         usable = unclipped(theirs) & (image > 50)
         amount = np.median(theirs[usable] / image[usable]) - 1
         assert 0 < abs(amount) <= 0.5
-        assert np.abs(apply_colour(image, ColourChange(contrast=float(amount))) - theirs).max() < GREY_LEVELS
+        assert np.abs(apply_color(image, ColorChange(contrast=float(amount))) - theirs).max() < GREY_LEVELS
 
 
 @pytest.mark.parametrize("name", ["mid", "wild"])
@@ -64,7 +63,7 @@ def test_saturation(name):
         after = cv2.cvtColor(np.ascontiguousarray(theirs), cv2.COLOR_BGR2HSV)[:, :, 1]
         amount = np.median((after / before)[after < 0.99]) - 1
         assert 0 < abs(amount) <= 0.7
-        assert np.abs(apply_colour(image, ColourChange(saturation=float(amount))) - theirs).max() < GREY_LEVELS
+        assert np.abs(apply_color(image, ColorChange(saturation=float(amount))) - theirs).max() < GREY_LEVELS
 
 
 @pytest.mark.parametrize("name", ["mid", "wild"])
@@ -81,8 +80,8 @@ def test_grey_images():
     image = source("c", grey=True)
     for theirs in changed("color_grey"):  # brightness, contrast; no saturation
         slope, offset = np.polyfit(image[unclipped(theirs)].astype(float), theirs[unclipped(theirs)], 1)
-        change = ColourChange(brightness=float(offset / image.mean()), contrast=float(slope - 1), saturation=0.3)
-        assert np.abs(apply_colour(image, change) - theirs).max() < GREY_LEVELS
+        change = ColorChange(brightness=float(offset / image.mean()), contrast=float(slope - 1), saturation=0.3)
+        assert np.abs(apply_color(image, change) - theirs).max() < GREY_LEVELS
     for theirs in changed("intens_grey"):  # the first row of the axes alone
         shift = np.median((theirs - image)[unclipped(theirs)])
         alphas = np.array([shift / AXES.vectors[0, 0] / AXES.values[0], 0, 0], np.float32)
@@ -98,9 +97,9 @@ def assert_distribution(values, cumulative):
     assert distance < 1.95 / math.sqrt(len(values))
 
 
-def test_colour_amounts_are_uniform_in_their_radius():
+def test_color_amounts_are_uniform_in_their_radius():
     rng = np.random.default_rng(0)
-    draws = [draw_colour(Colour(0.4, 0.2, 0.9), rng) for _ in range(DRAWS)]
+    draws = [Color(0.4, 0.2, 0.9).draw(rng) for _ in range(DRAWS)]
     for name, radius in (("brightness", 0.4), ("contrast", 0.2), ("saturation", 0.9)):
         values = np.array([getattr(draw, name) for draw in draws])
         assert np.abs(values).max() <= radius
@@ -111,25 +110,25 @@ def test_colour_amounts_are_uniform_in_their_radius():
 
 def test_radius_zero_changes_nothing():
     rng = np.random.default_rng(0)
-    assert draw_colour(Colour(contrast_radius=0.1), rng).brightness is None
-    change = draw_colour(Colour(), rng)
+    assert Color(contrast_radius=0.1).draw(rng).brightness is None
+    change = Color().draw(rng)
     image = source("wild")
-    assert change == ColourChange()
-    assert apply_colour(image, change) is image  # and stays uint8, as in CNTK
+    assert change == ColorChange()
+    assert apply_color(image, change) is image  # and stays uint8, as in CNTK
 
 
 def test_lighting_amounts_are_normal():
     rng = np.random.default_rng(0)
-    alphas = np.array([draw_intensity(Intensity("x.xml", 0.3), rng) for _ in range(DRAWS)])
+    alphas = np.array([Intensity("x.xml", 0.3).draw(rng) for _ in range(DRAWS)])
     for axis in range(3):
         assert_distribution(alphas[:, axis], lambda value: 0.5 * (1 + math.erf(value / 0.3 / math.sqrt(2))))
     assert np.abs(np.corrcoef(alphas.T) - np.eye(3)).max() < 5 / math.sqrt(DRAWS)
-    assert not draw_intensity(Intensity("x.xml", 0.0), rng).any()
+    assert not Intensity("x.xml", 0.0).draw(rng).any()
 
 
 def test_inputs_stay_as_they_are():
     image = source("wild").astype(np.float32)
     before = image.copy()
-    apply_colour(image, ColourChange(0.3, 0.3, 0.3))
+    apply_color(image, ColorChange(0.3, 0.3, 0.3))
     apply_intensity(image, np.ones(3, np.float32), AXES)
     assert np.array_equal(image, before)

@@ -1,4 +1,7 @@
-"""Several views of one test image, whose answers are averaged: the image, moved a little, in corners, and mirrored."""
+"""Test-time augmentation: several views of one image, whose answers are averaged.
+
+The image itself, moved a little, in corners, and mirrored.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.errors import UsageError
-from convolve.transforms.chain import apply_pad
-from convolve.transforms.crop import VIEWS, apply_crop, draw_crop
-from convolve.transforms.flip import apply_flip
-from convolve.transforms.image_spec import Crop, Scale
-from convolve.transforms.pixels import Image
-from convolve.transforms.preprocess import Preprocess, fit_size, planes
-from convolve.transforms.scale import apply_scale
-from convolve.transforms.spec import Pad
+from convolve.formats.decode import to_planes
+from convolve.transforms.crop import VIEWS, Crop, cut_box
+from convolve.transforms.flip import mirrored
+from convolve.transforms.pad import Pad
+from convolve.transforms.preprocess import Preprocess, fit_size
+from convolve.transforms.scale import Scale
+from convolve.transforms.transform import Image
 
 # Legend: V views, C channels, H rows, W columns.
 
@@ -27,17 +29,17 @@ def views_of(image_HWC: Image, want: Preprocess, count: int) -> Image:
 
     1: what `fit_image` makes of the image. 2: that and its mirror. 6: those of the image in place and moved along its
     diagonal, both ways, by 1/32 of its shorter side (github.com/KellerJordan/cifar10-airbench: a pixel of 32). 10:
-    CNTK's multiview10, four corners and the centre, then the same mirrored. The crops are squares of `want.side_ratio`
+    CNTK's multiview10, four corners and the center, then the same mirrored. The crops are squares of `want.side_ratio`
     of the shorter side, scaled to the wanted size, where that is below 1; else they are of the wanted size, out of the
-    fitted image with its margin around it.
+    fitted image with its padding around it.
     """
     if count == VIEWS:
         views = _ten(image_HWC, want)
     else:
         fitted = fit_size(image_HWC, want)
         unmirrored = _moved(fitted) if count == 6 else [fitted]
-        views = unmirrored if count == 1 else unmirrored + [apply_flip(each, True) for each in unmirrored]
-    views_VCHW: list[NDArray[Any]] = [planes(view_HWC, want.channels) for view_HWC in views]
+        views = unmirrored if count == 1 else unmirrored + [mirrored(each) for each in unmirrored]
+    views_VCHW: list[NDArray[Any]] = [to_planes(view_HWC, want.channels) for view_HWC in views]
     return np.stack(views_VCHW)
 
 
@@ -45,9 +47,9 @@ def require_views(want: Preprocess, count: int) -> None:
     """Raise `UsageError` where there is no such number of views, or the model does not say where to cut ten."""
     if count not in COUNTS:
         raise UsageError(f"views can be {', '.join(map(str, COUNTS[:-1]))} or {COUNTS[-1]}, not {count}")
-    if count == VIEWS and want.side_ratio == 1 and not want.margin:
+    if count == VIEWS and want.side_ratio == 1 and not want.padding:
         raise UsageError(
-            "ten views are cut from a margin, or from an image larger than what the network sees: the model must come "
+            "ten views are cut from a padding, or from an image larger than what the network sees: the model must come "
             "from a recipe with a pad among its data.train_transforms, or a data.side_ratio below 1; try --views 6"
         )
 
@@ -64,9 +66,9 @@ def _ten(image_HWC: Image, want: Preprocess) -> list[Image]:
     if want.side_ratio < 1:
         crop = Crop("multiview10", side_ratio=(want.side_ratio,))
     else:
-        image_HWC = apply_pad(fit_size(image_HWC, want), Pad(want.margin, want.margin_value))
+        image_HWC = Pad(want.padding, want.padding_value).apply(fit_size(image_HWC, want))
         crop = Crop("multiview10", crop_width=want.width, crop_height=want.height)
     scale, (height, width, _) = Scale(want.width, want.height), image_HWC.shape
-    nothing_random = np.random.default_rng(0)
-    boxes = [draw_crop(crop, height, width, nothing_random, view) for view in range(VIEWS)]
-    return [apply_scale(apply_crop(image_HWC, box), scale) for box in boxes]
+    nothing_drawn = np.random.default_rng(0)
+    boxes = [crop.draw(nothing_drawn, height, width, view) for view in range(VIEWS)]
+    return [scale.apply(cut_box(image_HWC, box)) for box in boxes]
