@@ -31,14 +31,14 @@ import torch.distributed as dist
 
 from convolve.atomic import write_json
 from convolve.data.table import DataSet, Table
-from convolve.distributed.process import find_place
+from convolve.distributed.launcher import rank_info
+from convolve.distributed.process_group import join
 from convolve.distributed.quantized import decode, encode
-from convolve.distributed.workers import join
 from convolve.models import build_model
 from convolve.recipe import Recipe
 from convolve.run import resolve, train
 from convolve.training.precision import has_bf16_instructions
-from convolve.training.workers import ALONE, Workers
+from convolve.training.workers import SINGLE_PROCESS, Workers
 from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
 from steps import images_per_second, our_step
 
@@ -73,9 +73,9 @@ def measure(side: str, steps: int) -> float:
 
 def measure_here(side: str, steps: int) -> float:
     """What this process adds to the rate of its side."""
-    place, cores = find_place(os.environ), sorted(os.sched_getaffinity(0))[:2]
+    place, cores = rank_info(os.environ), sorted(os.sched_getaffinity(0))[:2]
     if side.endswith("one process"):
-        return _training_rate(side.partition(",")[0], ALONE, len(cores), steps)
+        return _training_rate(side.partition(",")[0], SINGLE_PROCESS, len(cores), steps)
     if place.size == 1:
         torch.set_num_threads(1)
         return _coding_rate() if "coding" in side else _copy_rate() if "copy" in side else _alexnet_rate(side)
@@ -86,7 +86,7 @@ def measure_here(side: str, steps: int) -> float:
     recipe, _, how = side.partition(", ")
     if how:
         shares = 2 if how.endswith("shares") else 1
-        rate = _training_rate(recipe, workers if how == "two workers" else ALONE, 1, steps, shares)
+        rate = _training_rate(recipe, workers if how == "two workers" else SINGLE_PROCESS, 1, steps, shares)
     else:
         add_up = dist.all_reduce if side.startswith("gloo") else workers.sum
         rate = _all_reduce_rate(add_up, float(side.split()[-2])) / workers.size  # both tell of the same

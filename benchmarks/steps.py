@@ -49,7 +49,7 @@ def our_step_on(
             setattr(state.module, name, nn.Identity())
     state.module.train()
     return lambda images_NCHW, labels_N: train_step(
-        loop.exchange, state.optimizer, state.loss_scale, images_NCHW, labels_N, rates, loop.settings, size
+        loop.gradient_sync, state.optimizer, state.loss_scale, images_NCHW, labels_N, rates, loop.settings, size
     )
 
 

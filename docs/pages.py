@@ -26,8 +26,8 @@ EXTRAS = ["fenced-code-blocks", "tables", "header-ids", "cuddled-lists"]
 # What people import, with all modules below; the rest of the house is for reading in its files.
 MODULES = (
     "convolve", "convolve.recipe", "convolve.recipes", "convolve.transforms", "convolve.models", "convolve.formats",
-    "convolve.data.table", "convolve.data.ctf_table", "convolve.training.optimizer", "convolve.training.schedule",
-    "convolve.importers", "convolve.distributed", "convolve.errors",
+    "convolve.data.table", "convolve.data.ctf_table", "convolve.training.optimizers", "convolve.training.schedule",
+    "convolve.graph", "convolve.importers", "convolve.distributed", "convolve.errors",
 )  # fmt: skip
 FRAME = """<!doctype html>
 <html lang="en">

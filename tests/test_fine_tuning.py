@@ -18,9 +18,9 @@ from command_line import Convolve, assert_refused
 from convolve.assemble import Assembly, assemble
 from convolve.data.table import DataSet, Table
 from convolve.errors import ModelError, ResumeRefusedError
-from convolve.importers.build import build
-from convolve.importers.draft import Draft
-from convolve.importers.graph import Graph
+from convolve.graph.build import build
+from convolve.graph.draft import Draft
+from convolve.graph.graph import Graph
 from convolve.model import Model, load
 from convolve.recipe import DataSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
 from convolve.training.run_folder import RunFolder

@@ -20,9 +20,9 @@ from convolve.errors import ConvolveError, ModelError, UsageError
 from convolve.formats.image_map import write_image_map
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.importers import presets
+from convolve.importers.loaders import Asked
 from convolve.importers.presets import Preset
 from convolve.model import load
-from convolve.opening import Asked
 from zip_golden import ARCHIVE, values_of
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from command_line import Outcome
 from convolve import run
 from convolve.model import Model, load
-from convolve.training.workers import ALONE, Workers
+from convolve.training.workers import SINGLE_PROCESS, Workers
 from processes import PATIENCE_SECONDS, Command, start
 from worker_processes import launch, mpiexec, run_together, torchrun
 
@@ -75,7 +75,7 @@ def alone(tiny_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("alone")
     batch_size = Model.batch_size
     try:
-        train_cases(ALONE, tiny_mnist, out, SAME)
+        train_cases(SINGLE_PROCESS, tiny_mnist, out, SAME)
     finally:
         Model.batch_size = batch_size  # type: ignore[method-assign]
     return out
@@ -101,7 +101,7 @@ def test_a_sharded_evaluation_is_exact(alone: Path, tiny_mnist: Path, tmp_path: 
     case = {"plain": ("mnist", {"schedule.learning_rates": 0.0, "run.epochs": 1})}
     batch_size = Model.batch_size
     try:
-        train_cases(ALONE, tiny_mnist, tmp_path / "one", case)
+        train_cases(SINGLE_PROCESS, tiny_mnist, tmp_path / "one", case)
     finally:
         Model.batch_size = batch_size  # type: ignore[method-assign]
     (_, result, _), *_ = (left["plain"] for left in run_together(3, train_cases, tiny_mnist, tmp_path / "three", case))

@@ -189,8 +189,8 @@ def test_predict_takes_other_sizes_and_colours_and_says_so(
     answers = [line.split()[1:] for line in outcome.out.splitlines()]
     assert answers[0] == answers[1]  # three times as large and stored in colour, it is the same picture
     assert outcome.err.startswith("note: 1 of 2 images")
-    assert f"{large}: scaled and centre-cropped from 84x84 to 28x28)" in outcome.err
-    assert f"{red}: made grey)" in convolve("predict", run, red).err
+    assert f"{large}: scaled and center-cropped from 84x84 to 28x28)" in outcome.err
+    assert f"{red}: made gray)" in convolve("predict", run, red).err
 
 
 def test_predict_writes_a_table(run: Path, prepared: Path, tmp_path: Path, convolve: Convolve) -> None:

@@ -35,9 +35,9 @@ CLASSES = {"blue": (200, 60, 40), "green": (40, 180, 60), "rød": (30, 50, 190)}
 SETTINGS = ("model.variant=tiny", "run.epochs=2", "run.global_batch_size=16", "run.threads=1", "run.precision=fp32")
 # As AlexNet's recipe: crops of various places from the files, scaled to what the network sees.
 FROM_FILES = (
-    "data.image_size=24", "data.resize=fill", "data.side_ratio=0.875", "data.mean_image=",
+    "data.image_size=24", "data.resize=square", "data.side_ratio=0.875", "data.mean_image=",
     'data.train_transforms=[{"kind": "crop", "crop_type": "randomside", "side_ratio": 0.875}, '
-    '{"kind": "scale", "width": 24, "height": 24}, {"kind": "colour", "brightness_radius": 0.1}, {"kind": "flip"}]',
+    '{"kind": "scale", "width": 24, "height": 24}, {"kind": "color", "brightness_radius": 0.1}, {"kind": "flip"}]',
 )  # fmt: skip
 
 
@@ -236,7 +236,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_what_does_not_fit_is_streamed_to_the_same_model(
     photos: Path, convolve: Convolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = "data.resize=fill"  # otherwise streamed images are decoded at a part of their size
+    exact = "data.resize=square"  # otherwise streamed images are decoded at a part of their size
     assert "in memory" in train(convolve, photos, tmp_path / "resident", exact)
     monkeypatch.setattr(fitting, "RESIDENT_BYTES", 1000)
     assert "read anew in each epoch" in train(convolve, photos, tmp_path / "streamed", exact)
@@ -263,7 +263,7 @@ def test_transforms_that_scale_work_on_the_files(photos: Path, convolve: Convolv
     [
         ('data.train_transforms=[{"kind": "crop", "crop_type": "randomside", "side_ratio": 0.8}]', ("26x26", "32x32")),
         ('data.train_transforms=[{"kind": "scale", "width": 20, "height": 20}]', ("20x20", "32x32", "data.image_size")),
-        ('data.train_transforms=[{"kind": "shift"}, {"kind": "colour"}]', ("shift", "behind colour")),
+        ('data.train_transforms=[{"kind": "shift"}, {"kind": "color"}]', ("shift", "behind color")),
         ("data.mean_image=nowhere.xml", ("nowhere.xml",)),
         ('data.train_transforms=[{"kind": "intensity", "file": "nowhere.xml"}]', ("convolve: nowhere.xml: no such",)),
         ("data.order=cntk", ("chunks",)),

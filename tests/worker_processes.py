@@ -50,12 +50,12 @@ def run_together(size: int, function: Callable[..., Any], *arguments: Any) -> li
 def _child(end: Connection, environ: dict[str, str], function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     import torch
 
-    from convolve.distributed.process import find_place
-    from convolve.distributed.workers import join
+    from convolve.distributed.launcher import rank_info
+    from convolve.distributed.process_group import join
 
     torch.set_num_threads(1)
     try:
-        workers = join(find_place(environ), environ, patience_seconds=PATIENCE_SECONDS)
+        workers = join(rank_info(environ), environ, patience_seconds=PATIENCE_SECONDS)
         end.send(function(workers, *arguments))
         workers.leave()
     except Exception as error:

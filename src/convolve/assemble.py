@@ -18,30 +18,31 @@ from torch.nn import functional as F
 from convolve.atomic import replacing
 from convolve.data.own import OwnSet
 from convolve.data.table import DataSet
-from convolve.distributed.exchange import exchange_for
+from convolve.distributed.gradient_sync import gradient_sync_for
 from convolve.environment import hardware, usable_cores, versions
 from convolve.errors import ModelError, ResumeRefusedError, UsageError
 from convolve.feed import Feed, in_size, open_feed
-from convolve.importers.graph import Graph
+from convolve.graph.graph import Graph
 from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
 from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.models.whitened_convnet import WhitenedConvNet
-from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, to_mapping
+from convolve.recipe import Recipe, from_mapping, to_mapping
+from convolve.recipe_values import differences, leaf_paths
 from convolve.training.average import WeightAverage
-from convolve.training.certainty import reliability
+from convolve.training.calibration import reliability
+from convolve.training.error_analysis import worth_a_picture
 from convolve.training.evaluate import Evaluation
 from convolve.training.events import Listener
 from convolve.training.hardness import Hardness
 from convolve.training.loop import Loop
 from convolve.training.memory import keep_freed_memory
-from convolve.training.mistakes import worth_a_picture
-from convolve.training.optimizer import Optimizer
+from convolve.training.optimizers import build_optimizer
 from convolve.training.precision import LossScale, Precision, choose_precision
 from convolve.training.run_folder import RunFolder
 from convolve.training.state import TrainingState
 from convolve.training.step import StepSettings
-from convolve.training.workers import ALONE, Workers
+from convolve.training.workers import SINGLE_PROCESS, Workers
 
 PICTURE_SIDE = 96  # pixels; larger pictures are kept smaller for the report
 _RESULT_FROM_START = ("parameters", "precision", "device", "threads", "data_fingerprint", "versions", "hardware")
@@ -126,7 +127,7 @@ class Assembly:
             "images_per_second": at.samples_seen / at.train_seconds,
             "data_wait_fraction": at.wait_seconds / at.train_seconds,
             "world_size": self.loop.workers.size,
-            "bytes_sent": self.loop.exchange.bytes_sent,
+            "bytes_sent": self.loop.gradient_sync.bytes_sent,
             "seed": recipe.run.seed,
         } | {name: self.start[name] for name in _RESULT_FROM_START}
 
@@ -137,7 +138,7 @@ def assemble(
     folder: RunFolder,
     from_model: str | Path | None,
     progress: Listener,
-    workers: Workers = ALONE,
+    workers: Workers = SINGLE_PROCESS,
 ) -> Assembly:
     """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run.
 
@@ -169,7 +170,8 @@ def assemble(
     precision = Precision(start["precision"], start["precision_reason"])
     settings = StepSettings(device, precision, run.label_smoothing, run.accumulation_steps)
     torch.manual_seed(run.seed + workers.rank)  # for dropout; the data has generators of its own
-    optimizer = Optimizer(recipe.optimizer, [p for p in module.parameters() if p.requires_grad], _free(recipe, module))
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = build_optimizer(recipe.optimizer, trained, _no_decay(recipe, module))
     average = WeightAverage(module, run.average_epochs * batches.samples) if run.average_epochs else None
     hardness = Hardness(batches.samples, settings.device) if recipe.data.hard_fraction < 1 else None
     state = TrainingState(module, optimizer, LossScale(start["precision"] == "fp16"), average, hardness)
@@ -180,7 +182,7 @@ def assemble(
 
     loop = Loop(
         recipe, state, batches, evaluation_batches, feed.held_out_name, settings, folder, progress, workers,
-        exchange_for(recipe.distributed, state, workers), not own_dropout,
+        gradient_sync_for(recipe.distributed, state, workers), not own_dropout,
     )  # fmt: skip
     return Assembly(loop, model, feed, start)
 
@@ -242,7 +244,7 @@ def _require_fit(module: nn.Module, shape_CHW: tuple[int, int, int]) -> None:
         module.train(was_training)
 
 
-def _free(recipe: Recipe, module: nn.Module) -> list[nn.Parameter]:
+def _no_decay(recipe: Recipe, module: nn.Module) -> list[nn.Parameter]:
     """The parameters that no penalty acts on."""
     layers = [layer for layer in module.modules() if isinstance(layer, CntkBatchNorm2d | nn.BatchNorm2d)]
     return [] if recipe.optimizer.penalize_batch_norm else [p for layer in layers for p in layer.parameters()]
@@ -313,13 +315,13 @@ def _start(
     if resumed:
         start = resumed | {"threads": threads, "workers": workers.size}
     elif not workers.rank:
-        images_NCHW, _ = next(feed.batches.epoch(0, share=lambda count: workers.share(count).part))
+        images_NCHW, _ = next(feed.batches.epoch(0, share=lambda count: workers.shard(count).rows))
         precision = choose_precision(recipe.run.precision, module, images_NCHW.to(device), device)
         start |= {"precision": precision.name, "precision_reason": precision.reason}
         folder.clear()
         folder.write("recipe.json", to_mapping(recipe))
         folder.write("start.json", start)
-    return workers.hand_out(start)
+    return workers.broadcast(start)
 
 
 def _require_same(recipe: Recipe, given: dict[str, Any], workers: Workers) -> None:

@@ -22,6 +22,7 @@ import shlex
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -82,6 +83,18 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     if nearest:
         return f"unknown {kind} {name!r}; did you mean {nearest[0]!r}?"
     return f"unknown {kind} {name!r}; known: {', '.join(known)}"
+
+
+def legible(name: str) -> str:
+    """A name from a file, fit for one line of a message: nothing that a terminal would obey, and not too long."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:80])
+
+
+def brief(value: Any) -> str:
+    """A value from a file, fit for a message: itself if it is simple, otherwise its type."""
+    if isinstance(value, str):
+        return repr(legible(value))
+    return repr(value) if value is None or isinstance(value, bool | int | float) else type(value).__name__
 
 
 def install_hint(extra: str) -> str:

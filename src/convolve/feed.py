@@ -19,14 +19,16 @@ from convolve.data.staged import Staged, are_in_memory
 from convolve.data.streaming import THREADS, Streamed
 from convolve.data.table import DataSet, Table
 from convolve.errors import DataError, UsageError
+from convolve.formats.decode import to_planes
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.recipe import DataSpec, Recipe
-from convolve.transforms.batch import mean_of
-from convolve.transforms.chain import Size, least_source, read_files, size_after, split_chain, transform_image
-from convolve.transforms.image_spec import Crop, Scale
-from convolve.transforms.pixels import Image
-from convolve.transforms.preprocess import Preprocess, fit_size, planes
-from convolve.transforms.spec import Pad, Transform
+from convolve.transforms.crop import Crop
+from convolve.transforms.normalize import mean_of
+from convolve.transforms.pad import Pad
+from convolve.transforms.preprocess import Preprocess, fit_size
+from convolve.transforms.scale import Scale
+from convolve.transforms.table import min_size_before, read_files, split_transforms
+from convolve.transforms.transform import Image, Size, Transform, size_after, transform_image
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _geometry(spec: DataSpec, dataset: DataSet | OwnSet) -> Preprocess:
     mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
     return Preprocess(
         channels, height, width, mean, spec.scale, resize=spec.resize, side_ratio=spec.side_ratio,
-        margin=sum(pad.border(height, width) for pad in pads), margin_value=pads[0].value if pads else 0,
+        padding=sum(pad.border(height, width) for pad in pads), padding_value=pads[0].value if pads else 0,
     )  # fmt: skip
 
 
@@ -129,7 +131,7 @@ def _training_samples(
 ) -> tuple[Samples, Sequence[Transform]]:
     """The training images as the batches are cut from them, and what is then done to whole batches."""
     spec = recipe.data
-    alone, together = split_chain(spec.train_transforms)
+    alone, together = split_transforms(spec.train_transforms)
     train = at_hand(train, want.channels)
     as_found = enters_as_found(spec, train.size, tested, want)
     if isinstance(train, Table) and not alone:
@@ -138,7 +140,7 @@ def _training_samples(
     def prepare(image_HWC: Image, rng: np.random.Generator) -> Image:
         if not as_found:
             image_HWC = fit_size(image_HWC, want)
-        return planes(transform_image(image_HWC, alone, rng), want.channels)[None]
+        return to_planes(transform_image(image_HWC, alone, rng), want.channels)[None]
 
     samples: Samples = Streamed(
         train, prepare, want.channels == 1, recipe.run.seed, threads=max(THREADS, threads), damaged=damaged,
@@ -147,9 +149,9 @@ def _training_samples(
     if not alone:
         size = train.size if as_found and train.size else (want.height, want.width)
         samples = resident(samples, (want.channels, *size))
-    if isinstance(samples, Streamed) and spec.resize != "fill":
-        least = least_source(alone) if as_found else (want.height, want.width)
-        samples = replace(samples, least=least)  # quicker; data.resize=fill promises to do what CNTK does
+    if isinstance(samples, Streamed) and spec.resize == "cover":
+        least = min_size_before(alone) if as_found else (want.height, want.width)
+        samples = replace(samples, least=least)  # quicker; the others promise to do what CNTK does
     return samples, together
 
 

@@ -23,17 +23,17 @@ from convolve.errors import UnsupportedError, UsageError
 from convolve.export import export
 from convolve.export.onnx import OnnxNetwork, is_onnx
 from convolve.export.parity import Parity
-from convolve.importers.build import build
-from convolve.importers.classifier import reshaped_image
-from convolve.importers.graph import Graph
+from convolve.graph.build import build
+from convolve.graph.classifier import reshaped_image
+from convolve.graph.graph import Graph
+from convolve.importers.loaders import Asked, class_names, is_foreign, read_foreign, with_asked
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, find_folder, read_model, write_model
 from convolve.models.tapped import Tapped
-from convolve.opening import Asked, class_names, is_foreign, read_foreign, with_asked
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
-from convolve.training.workers import ALONE, Workers, part
-from convolve.transforms.batch import mean_of, normalize
+from convolve.training.workers import SINGLE_PROCESS, Workers, part
+from convolve.transforms.normalize import mean_of, normalize
 from convolve.transforms.preprocess import ChannelOrder, Preprocess, fit_image
 
 # Legend: N images, C channels, H rows, W columns, K classes.
@@ -85,7 +85,7 @@ class Model:
         """`pictures` of any size as this model takes them, each in so many `views`; see `transforms.views`."""
         return fitted(pictures, self.preprocess, views, threads=torch.get_num_threads())
 
-    def batches(self, samples: Samples, views: int = 1, workers: Workers = ALONE) -> Iterator[Batch]:
+    def batches(self, samples: Samples, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Iterator[Batch]:
         """`samples` in order, in batches as the network sees them; of several `workers`, this one's part of them."""
         want, mean, size = self.preprocess, mean_of(self.preprocess), max(1, self.batch_size // views)
         mine = part(-(-len(samples) // size), workers.rank, workers.size)
@@ -93,7 +93,7 @@ class Model:
         for images_NCHW, labels_N in samples.batches(numbers_N, size):
             yield normalize(images_NCHW, mean, want.scale, want.channel_order == "bgr"), labels_N
 
-    def evaluate(self, samples: Samples, views: int = 1, workers: Workers = ALONE) -> Evaluation:
+    def evaluate(self, samples: Samples, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Evaluation:
         """Every one of `samples`, exactly once, in fp32; `views` as they were `fitted`, whose answers are averaged."""
         return evaluate(self.module, self.batches(samples, views, workers), self._device, views, workers)
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import nn
 
-from convolve.importers.graph import Graph
+from convolve.graph.graph import Graph
 from convolve.importers.presets import PRESETS
 from convolve.recipe import ModelSpec
-from convolve.training.certainty import wilson_interval
+from convolve.training.calibration import wilson_interval
 from convolve.transforms.preprocess import Preprocess
 
 CARD = "model-card.md"
@@ -131,7 +131,11 @@ def _published(trained: Mapping[str, Any]) -> str:
 def _preprocessing(want: Preprocess, takes_pixels: bool) -> str:
     size = f"{want.width}x{want.height}"
     square = "square" if want.side_ratio == 1 else f"square of {want.side_ratio:.10g} of the shorter side"
-    manner = {"cover": f"scaled to cover {size}, the centre cut out", "fill": f"the central {square}, scaled to {size}"}
+    manner = {
+        "cover": f"scaled to cover {size}, the centre cut out",
+        "square": f"the central {square}, scaled to {size}",
+        "squash": f"the whole image, scaled to {size}",
+    }
     colours = {"grey": "one plane of grey", "rgb": "planes of red, green, blue", "bgr": "planes of blue, green, red"}
     means = want.mean if isinstance(want.mean, tuple) else (want.mean,)
     mean = "mean image" if want.mean_image_CHW is not None else ", ".join(f"{value:.9g}" for value in means)

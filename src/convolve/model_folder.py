@@ -24,9 +24,9 @@ from torch import nn
 
 from convolve.atomic import replacing, write_json
 from convolve.errors import ModelError, UnsupportedError, UsageError, unknown_name
-from convolve.importers.build import build
-from convolve.importers.graph import Graph
-from convolve.importers.stored import graph_from_mapping, graph_to_mapping
+from convolve.graph.build import build
+from convolve.graph.graph import Graph
+from convolve.graph.stored import graph_from_mapping, graph_to_mapping
 from convolve.model_card import CARD, model_card
 from convolve.models import MODELS, build_model
 from convolve.recipe import ModelSpec

@@ -15,7 +15,7 @@ from convolve.data.own import OwnSet
 from convolve.data.sources import fake_data, is_official, open_data
 from convolve.data.table import DataSet
 from convolve.distributed.lost import naming_lost_workers
-from convolve.distributed.workers import all_workers
+from convolve.distributed.process_group import all_workers
 from convolve.errors import ConvolveError, InterruptedTraining
 from convolve.feed import took
 from convolve.model import Model, load

@@ -24,7 +24,7 @@ from convolve.data.streaming import Streamed
 from convolve.errors import DataError
 from convolve.formats.image_map import read_image_map
 from convolve.transforms.preprocess import Preprocess
-from convolve.transforms.views import views_of
+from convolve.transforms.tta import views_of
 
 BATCH, THREADS = 8, 2
 MEMORY_BYTES = 3 << 29  # two images of 67 million pixels, their scaled versions and the decoders' copies

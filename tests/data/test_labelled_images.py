@@ -16,7 +16,7 @@ from convolve.data.pictures import Batch
 from convolve.data.streaming import Streamed
 from convolve.errors import DataError
 from convolve.formats.image_map import read_image_map
-from convolve.transforms.pixels import Image
+from convolve.transforms.transform import Image
 
 COUNT = 23
 

@@ -21,7 +21,7 @@ from convolve.data.staged import Staged
 from convolve.data.streaming import Streamed
 from convolve.errors import DataError, MissingDataError
 from convolve.formats.image_map import read_image_map
-from convolve.transforms.pixels import Image
+from convolve.transforms.transform import Image
 
 IMAGES = 1_281_167
 COUNT = 20

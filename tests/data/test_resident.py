@@ -11,7 +11,8 @@ import torch
 from convolve.data.resident import Batches, split
 from convolve.data.table import Table
 from convolve.errors import UsageError
-from convolve.transforms.spec import AlternatingFlip, Shift
+from convolve.transforms.flip import AlternatingFlip
+from convolve.transforms.shift import Shift
 
 
 def numbered(count: int) -> Table:

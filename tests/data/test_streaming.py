@@ -19,16 +19,17 @@ from convolve.data.resident import Batches, split
 from convolve.data.streaming import Streamed
 from convolve.data.table import Table
 from convolve.errors import DataError
-from convolve.formats.decode import decode_image
+from convolve.formats.decode import decode_image, to_planes
 from convolve.formats.image_map import read_image_map
-from convolve.transforms.chain import transform_image
-from convolve.transforms.image_spec import Colour, Crop, Scale
-from convolve.transforms.pixels import Image
-from convolve.transforms.preprocess import Preprocess, fit_image, planes
-from convolve.transforms.spec import Pad
+from convolve.transforms.color import Color
+from convolve.transforms.crop import Crop
+from convolve.transforms.pad import Pad
+from convolve.transforms.preprocess import Preprocess, fit_image
+from convolve.transforms.scale import Scale
+from convolve.transforms.transform import Image, transform_image
 
 COUNT = 30
-TRANSFORMS = (Crop("randomside", side_ratio=(0.7,)), Scale(12, 10), Colour(0.2, 0.2, 0.2))
+TRANSFORMS = (Crop("randomside", side_ratio=(0.7,)), Scale(12, 10), Color(0.2, 0.2, 0.2))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def pictures(folder: Path) -> OnDisk:
 
 
 def augmented(image_HWC: Image, rng: np.random.Generator) -> Image:
-    return planes(transform_image(image_HWC, TRANSFORMS, rng), 3)[None]
+    return to_planes(transform_image(image_HWC, TRANSFORMS, rng), 3)[None]
 
 
 def batches(folder: Path, threads: int = 4, order: str = "shuffled", seed: int = 0) -> Batches:

@@ -24,10 +24,10 @@ from convolve.export import onnx as onnx_form
 from convolve.export.inputs import natural_images
 from convolve.export.parity import disagreement, distance
 from convolve.formats.mean_xml import write_mean_xml
-from convolve.importers.build import build
-from convolve.importers.draft import Draft
+from convolve.graph.build import build
+from convolve.graph.draft import Draft
+from convolve.importers.loaders import Asked
 from convolve.model import Model, load
-from convolve.opening import Asked
 from convolve.recipe import ModelSpec
 from convolve.transforms.preprocess import Preprocess
 from runtimes import answer, metadata

@@ -27,9 +27,9 @@ from wire_bytes import varint
 
 import golden
 from convolve.errors import ConvolveError
+from convolve.graph.build import build
+from convolve.graph.graph import Graph
 from convolve.importers import caffe, cntk
-from convolve.importers.build import build
-from convolve.importers.graph import Graph
 
 SECONDS, EXTRA_MEMORY = 2.0, 200 * 2**20
 

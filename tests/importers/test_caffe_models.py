@@ -16,11 +16,11 @@ from torch import nn
 
 import golden
 from convolve.errors import UsageError
+from convolve.graph.build import build
+from convolve.graph.describe import describe
+from convolve.graph.graph import Graph
+from convolve.graph.stored import graph_from_mapping, graph_to_mapping
 from convolve.importers import caffe
-from convolve.importers.build import build
-from convolve.importers.describe import describe
-from convolve.importers.graph import Graph
-from convolve.importers.stored import graph_from_mapping, graph_to_mapping
 
 FILE = Path(__file__).parent.parent / "golden" / "caffe" / "opencv.npz"
 THIN = 8  # as in record_caffe.py

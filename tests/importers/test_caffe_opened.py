@@ -16,8 +16,8 @@ from command_line import Convolve, assert_refused
 from convolve.errors import UsageError
 from convolve.formats.image_map import write_image_map
 from convolve.importers.imagenet import imagenet_classes
+from convolve.importers.loaders import Asked
 from convolve.model import load
-from convolve.opening import Asked
 
 
 def small_net(classes: int = 5) -> Writer:

@@ -13,9 +13,9 @@ import torch
 import golden
 from convolve.errors import UnsupportedError, UsageError
 from convolve.formats.idx import read_idx
+from convolve.graph.build import build
+from convolve.graph.graph import Graph
 from convolve.importers import cntk
-from convolve.importers.build import build
-from convolve.importers.graph import Graph
 
 INDEX = golden.oracle_index()
 # CNTK's CPU code reads out of bounds for one cell of these: the last row, column 0.

@@ -154,7 +154,7 @@ def test_numbers_of_things_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     refused(FormatError, "more than 50 fields", "layer { }" * 60)
     refused(FormatError, "more than 50 fields", f"input_dim: [{', '.join('1' * 60)}]")
     monkeypatch.undo()
-    monkeypatch.setattr("convolve.importers.draft.MAX_VALUES", 50)
+    monkeypatch.setattr("convolve.graph.draft.MAX_VALUES", 50)
     chain = "".join(layer("ReLU", bottom="x").replace(HEAD, "").replace('"y"', '"x"') for _ in range(60))
     refused(FormatError, "more than 50 operations", HEAD + chain)
 

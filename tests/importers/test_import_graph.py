@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 import golden
 from convolve.errors import UsageError
-from convolve.importers.draft import Draft
-from convolve.importers.graph import Graph, Node, identifier
-from convolve.importers.shapes import GraphError, broadcast
+from convolve.graph.draft import Draft
+from convolve.graph.graph import Graph, Node
+from convolve.graph.names import identifier
+from convolve.graph.shapes import GraphError, broadcast
 
 
 def convolution(draft: Draft, x: str, weight: str) -> str:

@@ -11,10 +11,10 @@ import pytest
 
 import golden
 from convolve.errors import ConvolveError, ModelError, UnsupportedError
+from convolve.graph.build import build
+from convolve.graph.graph import Graph
+from convolve.graph.stored import graph_from_mapping, graph_to_mapping
 from convolve.importers import cntk
-from convolve.importers.build import build
-from convolve.importers.graph import Graph
-from convolve.importers.stored import graph_from_mapping, graph_to_mapping
 
 MODELS = [(name, case) for name in ("oracle", "more") for case in golden.cases(name, "v2")]
 PLENTY = 2**30

@@ -16,7 +16,8 @@ from convolve.formats.image_map import write_image_map
 from convolve.importers.brainscript.reader import Images, Reader, TextStream
 from convolve.run_config.readers import as_found, as_prepared
 from convolve.run_config.readers import test_pictures as read_pictures
-from convolve.transforms.image_spec import Crop, Scale
+from convolve.transforms.crop import Crop
+from convolve.transforms.scale import Scale
 
 LABELS = [2, 0, 1]
 
@@ -78,7 +79,7 @@ def test_pictures_come_as_their_transforms_make_them(folder: Path, name: str, la
         picture = found.picture(number, grey=False)
         assert picture.shape == (4, 4, 3) and (picture == 40 * number).all()
     assert as_prepared(reader, (3, 4, 4)).resize == "cover"
-    assert (as_found(reader, (3, 4, 4)).resize, as_found(reader, (3, 4, 4)).side_ratio) == ("fill", 0.5)
+    assert (as_found(reader, (3, 4, 4)).resize, as_found(reader, (3, 4, 4)).side_ratio) == ("square", 0.5)
 
 
 def test_files_that_do_not_go_together(folder: Path) -> None:

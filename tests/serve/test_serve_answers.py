@@ -19,8 +19,8 @@ from serving import PATIENCE_SECONDS, Client, encoded, noise, serving
 from torch import nn
 
 from convolve.errors import FormatError
+from convolve.importers.loaders import Asked
 from convolve.model import Model, load
-from convolve.opening import Asked
 from convolve.recipe import ModelSpec
 from convolve.serve import app
 from convolve.serve.batching import Answer, Batcher, Prepared

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from convolve.data.labelled_images import OnDisk
 from convolve.data.table import Table
 from convolve.formats.base64_map import Base64Map
-from convolve.formats.decode import decode_image
-from convolve.transforms.chain import Size
-from convolve.transforms.preprocess import planes
+from convolve.formats.decode import decode_image, to_planes
+from convolve.transforms.transform import Size
 
 # Legend: N images, C channels, H rows, W columns.
 
@@ -47,7 +46,7 @@ class Part:
         if not isinstance(self.pictures, Table):
             return decode_image(content, self.image(index), grey=grey, least=least)
         image_HWC = self.pictures.picture(index, grey=grey)
-        return planes(image_HWC, 1).transpose(1, 2, 0) if grey else image_HWC  # type: ignore[return-value]  # uint8
+        return to_planes(image_HWC, 1).transpose(1, 2, 0) if grey else image_HWC  # type: ignore[return-value]  # uint8
 
     def image(self, index: int) -> str:
         """The file of the image; where it has none, its place in the list."""

@@ -10,7 +10,7 @@ import typer
 from convolve.errors import UsageError
 
 if TYPE_CHECKING:
-    from convolve.opening import Asked
+    from convolve.importers.loaders import Asked
 
 Preset = Annotated[
     str | None, typer.Option(help="A published model whose preprocessing is known; by default that of the file's name.")
@@ -47,7 +47,7 @@ def asked(
     output: str | None = None,
 ) -> Asked:
     """What the options say, checked as far as it can be without the model."""
-    from convolve.opening import Asked
+    from convolve.importers.loaders import Asked
 
     return Asked(preset, mean, channel_order, scale, labels, _shape(image_shape), output)
 

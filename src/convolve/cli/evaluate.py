@@ -68,7 +68,7 @@ def evaluate(
     from convolve.importers.presets import PRESETS
     from convolve.model import load
     from convolve.training.memory import keep_freed_memory
-    from convolve.transforms.views import require_views
+    from convolve.transforms.tta import require_views
 
     keep_freed_memory()  # images are decoded in a tenth less time
     opened = load(model, options.asked(preset, mean, channel_order, scale, labels, image_shape, output))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convolve.cli.train import assignment
-from convolve.distributed.process import find_place
+from convolve.distributed.launcher import rank_info
 from convolve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def reproduce(
     from convolve.recipe import with_values
     from convolve.reproduce import seed_runs, summarize
 
-    if find_place(os.environ).size > 1:
+    if rank_info(os.environ).size > 1:
         raise UsageError("convolve reproduce trains in one process; give many workers `convolve train --seed N`")
     named = run.resolve(recipe, dict(map(assignment, set_ or [])))
     seed_by_seed = seed_runs(with_values(named, flags), seeds, runs)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from convolve.distributed.process import find_place
+from convolve.distributed.launcher import rank_info
 
 
 def run(
@@ -47,7 +47,7 @@ def run(
     from convolve.run_config import run_job
 
     job = read_job(config)
-    is_first = not find_place(os.environ).rank
+    is_first = not rank_info(os.environ).rank
     for warning in job.warnings if is_first else ():
         print(f"warning: {warning}", file=sys.stderr)
     if translate is not None:

@@ -14,7 +14,7 @@ from convolve.errors import UsageError
 from convolve.importers.brainscript import is_config
 
 if TYPE_CHECKING:
-    from convolve.opening import Asked
+    from convolve.importers.loaders import Asked
 
 
 def show(
@@ -61,7 +61,7 @@ def show(
 
 def _is_model(what: str) -> bool:
     from convolve.export.onnx import is_onnx
-    from convolve.opening import is_foreign
+    from convolve.importers.loaders import is_foreign
 
     path = Path(what)
     is_folder = any((path / name).exists() for name in ("model.json", "model/model.json"))
@@ -70,9 +70,9 @@ def _is_model(what: str) -> bool:
 
 def _show_model(what: str, as_json: bool, asked: Asked) -> None:
     from convolve.export.onnx import OnnxNetwork
-    from convolve.importers.classifier import input_arithmetic
-    from convolve.importers.describe import describe
-    from convolve.importers.graph import Graph
+    from convolve.graph.classifier import input_arithmetic
+    from convolve.graph.describe import describe
+    from convolve.graph.graph import Graph
     from convolve.model import load
     from convolve.models.summary import summarize
 
@@ -128,6 +128,11 @@ def _show_recipe(what: str, as_json: bool) -> None:
     from convolve.recipes import load_recipe
 
     recipe = load_recipe(what)
+    if not recipe.data.name:
+        raise UsageError(
+            f"{what} names no data set: its network and its classes are those of the model that it starts from; "
+            "give that model to `convolve show`"
+        )
     data = outline(recipe.data.name)
     channels, height, width = data.shape_CHW
     size = recipe.data.image_size

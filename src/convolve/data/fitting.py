@@ -10,10 +10,9 @@ from convolve.data.labelled_images import OnDisk
 from convolve.data.pictures import Pictures, Samples
 from convolve.data.streaming import THREADS, Streamed
 from convolve.data.table import RESIDENT_BYTES, Table
-from convolve.transforms.chain import Size
-from convolve.transforms.pixels import Image
 from convolve.transforms.preprocess import Preprocess
-from convolve.transforms.views import require_views, views_of
+from convolve.transforms.transform import Image, Size
+from convolve.transforms.tta import require_views, views_of
 
 _MEAN_IMAGES = 10_000  # of a set that is not resident: with pixels that deviate by 64, the mean is known to 0.64
 

@@ -21,7 +21,7 @@ from convolve.formats.base64_map import Base64Map
 from convolve.formats.decode import decode_image
 from convolve.formats.image_map import ImageMap
 from convolve.formats.labelled_csv import LabelledCsv
-from convolve.transforms.chain import Size
+from convolve.transforms.transform import Size
 
 # Legend: N images, C channels, H rows, W columns.
 

@@ -28,14 +28,13 @@ from convolve.data.streams import Purpose, generator
 from convolve.data.table import RESIDENT_BYTES, Table, check_labels
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.base64_map import read_base64_map
+from convolve.formats.decode import to_planes
 from convolve.formats.image_header import read_size
 from convolve.formats.image_map import read_image_map
 from convolve.formats.labelled_csv import LabelledCsv, read_labelled_csv
 from convolve.formats.labels import read_labels
 from convolve.formats.map_lines import open_lines
-from convolve.transforms.chain import Size
-from convolve.transforms.pixels import Image
-from convolve.transforms.preprocess import planes
+from convolve.transforms.transform import Image, Size
 
 # Legend: N images, C channels, H rows, W columns, K classes.
 
@@ -265,7 +264,7 @@ def _in_memory(part: OnDisk, channels: int) -> Table | None:
 
     def decoded(index: int) -> Image | None:
         try:
-            return planes(part.picture(index, grey=channels == 1), channels)
+            return to_planes(part.picture(index, grey=channels == 1), channels)
         except DataError:
             return None
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convolve.transforms.chain import Size
+from convolve.transforms.transform import Size
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW, grey or in RGB planes, 0..255; labels_N int64
 

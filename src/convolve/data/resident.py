@@ -17,8 +17,8 @@ from convolve.data.pictures import Pictures, Samples
 from convolve.data.staged import are_in_memory
 from convolve.data.streams import Purpose, generator
 from convolve.errors import UsageError
-from convolve.transforms.batch import augment, normalize, normalize_alone
-from convolve.transforms.spec import Transform
+from convolve.transforms.normalize import normalize, normalize_alone
+from convolve.transforms.transform import Transform, WholeBatch, transform_batch
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW as the network sees them, labels_N
 PartOf = Callable[[int], slice]  # the size of a batch -> the part of it that is wanted
@@ -98,7 +98,8 @@ class Batches:
         for number, (pixels, labels_N) in enumerate(batches):
             rng = generator(Purpose.BATCH, self.seed, epoch, first + number)
             turn_N = self._mirrored_first_N[mine[number]] ^ bool(sweep % 2)
-            images = augment(pixels, self.transforms, rng, len(whole[number]), parts[number], turn_N)
+            drawn = WholeBatch(rng, len(whole[number]), parts[number], turn_N)
+            images = transform_batch(pixels, self.transforms, drawn)
             yield make(images, self.mean, self.scale, self.bgr), labels_N
 
     @cached_property

@@ -50,8 +50,10 @@ def open_data(name: str, where: str | None = None, progress: Progress | None = N
 
     `progress` hears of a download: name of the file, bytes that are there, bytes in all.
     """
-    load, known = DATASETS[_known(name)], _OUTLINES[name]
     place = None if where in (None, SAMPLE) else Path(str(where)).expanduser()
+    if not name:
+        return _open_unnamed(place)
+    load, known = DATASETS[_known(name)], _OUTLINES[name]
     if place is None:
         return load(where, progress)
     if find_parts(place) is None:
@@ -69,6 +71,13 @@ def open_data(name: str, where: str | None = None, progress: Progress | None = N
     return own.sized(known.shape_CHW)
 
 
+def _open_unnamed(place: Path | None) -> OwnSet:
+    """The images at `place`, for a recipe that names no data set."""
+    if place is None:
+        raise MissingDataError("this recipe names no data set; say where your images are, with --data DIR")
+    return open_own(place).sized((3, 0, 0))
+
+
 def _may_be(own: OwnSet, known: Outline) -> bool:
     """Whether the pictures can be those of the data set `known`: the same classes, and a test image of its size."""
     numbered = own.numbered and len(own.class_names) == len(known.class_names)
@@ -82,12 +91,17 @@ def _may_be(own: OwnSet, known: Outline) -> bool:
 
 
 def outline(name: str) -> Outline:
-    """Shape, classes and sizes of the official data set `name`."""
+    """Shape, classes and sizes of the official data set `name`. Raises `UsageError` for any other name."""
     return _OUTLINES[_known(name)]
 
 
 def is_official(name: str, dataset: DataSet | OwnSet) -> bool:
-    """Whether `dataset` is the official data set `name`, by the numbers of its images and classes."""
+    """Whether `dataset` is the official data set `name`, by the numbers of its images and classes.
+
+    A `name` that is no data set's, as a recipe for images of one's own may have it, is not official.
+    """
+    if name not in DATASETS:
+        return False
     known = outline(name)
     counts = len(dataset.train), len(dataset.test), len(dataset.class_names)
     return counts == (known.train_samples, known.test_samples, len(known.class_names))
@@ -114,6 +128,8 @@ def fake_data(name: str) -> DataSet:
 
 
 def _known(name: str) -> str:
+    if not name:
+        raise UsageError("data.name is empty, so that nothing says what the images are; set it, or data.image_size")
     if name not in DATASETS:
         raise UsageError(f"data.name: {unknown_name('data set', name, DATASETS)}")
     return name

@@ -17,8 +17,7 @@ from convolve.data.pictures import Batch, Pictures
 from convolve.data.streams import Purpose, generator
 from convolve.data.table import Table
 from convolve.errors import DataError, UsageError
-from convolve.transforms.chain import Size
-from convolve.transforms.pixels import Image
+from convolve.transforms.transform import Image, Size
 
 # Legend: N samples, V views of one image, C channels, H rows, W columns.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from convolve.data.pictures import Batch, Pictures
 from convolve.errors import DataError
-from convolve.transforms.chain import Size
+from convolve.transforms.transform import Size
 
 # Legend: N samples, C channels, H rows, W columns.
 

@@ -21,8 +21,8 @@ from torch import nn
 from torch.distributed import GradBucket  # type: ignore[attr-defined]  # public, but not for mypy
 from torch.nn.parallel import DistributedDataParallel
 
+from convolve.distributed.process_group import average, ring_bytes
 from convolve.distributed.quantized import BITS, QuantizedSum
-from convolve.distributed.workers import average, ring_bytes
 from convolve.errors import UsageError
 from convolve.training.workers import Workers
 
@@ -71,7 +71,7 @@ class DataParallel:
         if bits not in (*BITS, *IN_FULL):
             known = ", ".join(map(str, (*BITS, *sorted(IN_FULL))))
             raise UsageError(f"the elements of a gradient travel in {known} bits, got {bits}")
-        self.bytes_sent, self.is_apart = 0, False
+        self.bytes_sent, self.takes_local_steps = 0, False
         self._workers, self._after_samples = workers, after_samples
         self._statistics = [b for each in (network, *averaged) for b in each.buffers() if b.is_floating_point()]
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -79,7 +79,7 @@ class DataParallel:
         self._method, self._early = self._quantized or IN_FULL[bits], False
         self.module: nn.Module = network
         if workers.shares_memory and not self._quantized and all(p.device.type == "cpu" for p in parameters):
-            network.load_state_dict(workers.hand_out(network.state_dict()))  # as DistributedDataParallel does
+            network.load_state_dict(workers.broadcast_tensors(network.state_dict()))  # as DistributedDataParallel does
             self._vector = _Vector(parameters)
         else:
             self.module = DistributedDataParallel(network, gradient_as_bucket_view=True, **_KEEP_BUFFERS)
@@ -87,18 +87,18 @@ class DataParallel:
             this = weakref.proxy(self)
             self.module.register_comm_hook(None, lambda _, bucket: this._sum(bucket))
 
-    def begin(self, samples_seen: int) -> None:
+    def begin_step(self, samples_seen: int) -> None:
         self._early = samples_seen < self._after_samples
 
-    def piece(self, is_last: bool) -> AbstractContextManager[None]:
+    def micro_batch(self, is_last: bool) -> AbstractContextManager[None]:
         if isinstance(self.module, DistributedDataParallel):
             return nullcontext() if is_last else self.module.no_sync()
         return self._adding_up() if is_last else nullcontext()
 
-    def end(self, samples: int) -> None:
+    def end_step(self, samples: int) -> None:
         pass
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Average what each worker has seen of its own share: the running statistics of batch normalization."""
         self.bytes_sent += average(self._statistics, self._workers)
 

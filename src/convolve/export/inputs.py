@@ -15,7 +15,7 @@ from convolve.data.locate import SAMPLE
 from convolve.data.sources import fitting, open_data
 from convolve.data.table import Table
 from convolve.errors import MissingDataError
-from convolve.transforms.batch import mean_of, normalize
+from convolve.transforms.normalize import mean_of, normalize
 from convolve.transforms.preprocess import Preprocess
 
 NOISY, NATURAL = 16, 16  # images: enough to see a difference, quick enough for a VGG-16

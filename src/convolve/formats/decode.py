@@ -7,6 +7,7 @@ Transparency is dropped, 16 bits become 8, of an animation the first picture cou
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from convolve.errors import DataError, FormatError
 from convolve.formats.image_header import read_size
+
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
 MAX_PIXELS = 1 << 26  # 8192 x 8192: 201 MB decoded
 # For the whole size, a half, a quarter, an eighth: OpenCV's flags for colour and for grey.
@@ -75,3 +78,18 @@ def without_colour(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     first_HW = image_HWC[:, :, 0]  # plane by plane: comparing pixel by pixel takes longer than decoding them
     is_grey = all(np.array_equal(first_HW, image_HWC[:, :, c]) for c in range(1, image_HWC.shape[2]))
     return image_HWC[:, :, :1] if is_grey else image_HWC
+
+
+def to_planes(image_HWC: Pixels, channels: int) -> Pixels:
+    """An image, gray or BGR, as one gray plane or three of red, green and blue: (C, H, W).
+
+    In memory red, green and blue of a pixel stay together, as networks take them: batches keep that layout.
+    """
+    is_gray = image_HWC.shape[2] == 1
+    if channels == 1:
+        gray: Any = image_HWC if is_gray else cv2.cvtColor(image_HWC, cv2.COLOR_BGR2GRAY)
+        plane: Pixels = np.ascontiguousarray(gray.reshape(1, *image_HWC.shape[:2]))
+        return plane
+    rgb_HWC: Any = np.repeat(image_HWC, 3, axis=2) if is_gray else cv2.cvtColor(image_HWC, cv2.COLOR_BGR2RGB)
+    rgb_CHW: Pixels = rgb_HWC.transpose(2, 0, 1)
+    return rgb_CHW

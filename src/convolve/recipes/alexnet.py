@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from convolve.recipe import DataSpec, ModelSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
-from convolve.transforms.image_spec import Crop, Scale
+from convolve.transforms.crop import Crop
+from convolve.transforms.scale import Scale
 
 SIDE = 227
 _SIDE_RATIO = 0.88671875  # 227 / 256
@@ -23,7 +24,7 @@ def alexnet() -> Recipe:
         data=DataSpec(
             name="ilsvrc2012",
             image_size=SIDE,
-            resize="fill",
+            resize="square",
             side_ratio=_SIDE_RATIO,
             mean=(114.0,),
             scale=1.0,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from convolve.recipe import DataSpec, ModelSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
-from convolve.transforms.spec import Affine, Shift
+from convolve.transforms.affine import Affine
+from convolve.transforms.shift import Shift
 
 
 def mnist() -> Recipe:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from convolve.distributed.lost import naming_lost_workers
-from convolve.distributed.workers import all_workers
+from convolve.distributed.process_group import all_workers
 from convolve.errors import UnsupportedError
 from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep
 from convolve.run_config.evaluation import cross_validate, evaluate

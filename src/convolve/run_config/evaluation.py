@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from convolve.data.fitting import fitted
 from convolve.errors import MissingDataError, UnsupportedError, UsageError, unknown_name
+from convolve.graph.graph import Graph
 from convolve.importers.brainscript.job import EvaluateStep
 from convolve.importers.brainscript.network import Operation
-from convolve.importers.graph import Graph
 from convolve.model import load
 from convolve.run_config.readers import as_prepared, test_pictures
 from convolve.training.evaluate import Evaluation

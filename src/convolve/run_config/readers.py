@@ -21,10 +21,10 @@ from convolve.formats.image_map import ImageMap, read_image_map
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.importers.brainscript.job import TrainStep
 from convolve.importers.brainscript.reader import Images, Reader, TextStream
-from convolve.transforms.chain import Size, transform_image
-from convolve.transforms.image_spec import Crop, Scale
+from convolve.transforms.crop import Crop
 from convolve.transforms.preprocess import Preprocess
-from convolve.transforms.spec import Transform
+from convolve.transforms.scale import Scale
+from convolve.transforms.transform import Size, Transform, transform_image
 
 Shape = tuple[int, int, int]  # C, H, W
 
@@ -103,16 +103,20 @@ def as_prepared(reader: Reader, shape_CHW: Shape) -> Preprocess:
 
 def as_found(reader: Reader, shape_CHW: Shape) -> Preprocess:
     """How a network takes any image: like `as_prepared`, and what can be said of the reader's crop and scale."""
-    want, crop, scale = as_prepared(reader, shape_CHW), Crop(), Scale(1, 1)
+    want, scale = as_prepared(reader, shape_CHW), Scale(1, 1)
+    crop: Crop | None = None
     for transform in reader.transforms:
         crop = transform if isinstance(transform, Crop) else crop
         scale = transform if isinstance(transform, Scale) else scale
     if not isinstance(reader.features, Images) or scale.scale_mode == "crop":
         return want
+    if crop is None and scale in reader.transforms and scale.scale_mode == "fill":
+        return replace(want, resize="squash")
+    crop = crop or Crop()
     ratio = crop.side_ratio[0] if crop.side_ratio else 1.0
     if crop.crop_width and crop.crop_width < scale.width:
         ratio = crop.crop_width / scale.width
-    return replace(want, resize="fill", side_ratio=ratio)
+    return replace(want, resize="square", side_ratio=ratio)
 
 
 def _fixed(spec: Crop | Scale) -> Transform:

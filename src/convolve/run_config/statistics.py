@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from convolve.data.table import Table
+from convolve.graph.graph import Graph, Parameter
 from convolve.importers.brainscript.network import Network, needed_for
-from convolve.importers.graph import Graph, Parameter
 
 _LEAST_VARIANCE = 1e-10  # a constant of CNTK's InvStdDev
 

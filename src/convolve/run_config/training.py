@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
-from convolve.data.sources import DATASETS, fitting, outline
+from convolve.data.sources import fitting, outline
 from convolve.data.table import Table
+from convolve.graph.build import build
+from convolve.graph.classifier import class_scores, image_input
+from convolve.graph.graph import Graph
 from convolve.importers import cntk
 from convolve.importers.brainscript.job import TrainStep
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.reader import Reader
 from convolve.importers.brainscript.trained import with_numbers
-from convolve.importers.build import build
-from convolve.importers.classifier import class_scores, image_input
-from convolve.importers.graph import Graph
 from convolve.model import Model
 from convolve.recipe import Recipe
 from convolve.run import Run, train
@@ -24,7 +24,7 @@ from convolve.run_config.readers import Shape, as_found, as_prepared, training_d
 from convolve.run_config.statistics import with_statistics
 from convolve.training.events import Listener, silent
 from convolve.training.run_folder import RunFolder
-from convolve.training.workers import ALONE, Workers
+from convolve.training.workers import SINGLE_PROCESS, Workers
 from convolve.transforms.preprocess import Preprocess
 
 ORIGIN = "BrainScript"
@@ -36,13 +36,13 @@ def train_step(
     listener: Listener,
     data: str | None = None,
     from_model: Path | None = None,
-    workers: Workers = ALONE,
+    workers: Workers = SINGLE_PROCESS,
 ) -> None:
     """Train the network of `step`; `test` is the reader of the first test after it, if there is one."""
     path, is_first = step.model_path, not workers.rank
     listener = listener if is_first else silent
     run_folder, initial = (path.with_name(f"{path.name}.{ending}") for ending in ("run", "0"))
-    if workers.hand_out(step.resume and path.exists()):
+    if workers.broadcast(step.resume and path.exists()):
         listener("note", {"message": f"{path} exists: its training is skipped (makeMode=false repeats it)"})
         return
     graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
@@ -67,7 +67,7 @@ def train_step(
             replace(model, preprocess=final_preprocess).save(path.with_name(f"{path.name}.{epoch}"))
 
     done = (run_folder / "result.json").exists() and step.resume  # killed between the end of the run and the copy
-    if not workers.hand_out(done):
+    if not workers.broadcast(done):
         settings = {"out": run_folder, "restart": not step.resume, "from_model": initial, "progress": listener}
         train(recipe, data=dataset, each_epoch=keep, workers=workers, **settings)  # type: ignore[arg-type]
     if is_first:
@@ -121,9 +121,8 @@ def recipe_of(step: TrainStep) -> Recipe:
 
 
 def data_name(step: TrainStep) -> str:
-    """The data set whose images and classes the network is made for; else the name of the model."""
-    shape_CHW = image_shape(network_graph(step, None))
-    return fitting(shape_CHW, step.reader.classes) or step.model_path.name
+    """The data set whose images and classes the network is made for; empty where it is made for others."""
+    return fitting(image_shape(network_graph(step, None)), step.reader.classes) or ""
 
 
 def samples_of(step: TrainStep) -> int:
@@ -131,4 +130,4 @@ def samples_of(step: TrainStep) -> int:
     if step.sgd.epoch_samples:
         return step.sgd.epoch_samples
     name = data_name(step)
-    return outline(name).train_samples if name in DATASETS else 1_000 * step.sgd.batch_sizes[0]
+    return outline(name).train_samples if name else 1_000 * step.sgd.batch_sizes[0]

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from convolve.atomic import replacing
 from convolve.data.fitting import fitted
 from convolve.errors import DataError, MissingDataError, UnsupportedError, UsageError
+from convolve.graph.build import build
+from convolve.graph.classifier import image_input
+from convolve.graph.graph import Graph
 from convolve.importers.brainscript.job import WriteStep
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.output import OutputFormat
-from convolve.importers.build import build
-from convolve.importers.classifier import image_input
-from convolve.importers.graph import Graph
 from convolve.model import Model, load
 from convolve.run_config.readers import as_prepared, test_pictures
 from convolve.training.events import Listener

@@ -22,7 +22,7 @@ from convolve.training.run_folder import RunFolder
 from convolve.training.schedule import StepSize, step_size
 from convolve.training.state import Best, Tally, TrainingState
 from convolve.training.step import StepSettings, set_batch_norm, set_dropout, train_step
-from convolve.training.workers import Exchange, Workers
+from convolve.training.workers import GradientSync, Workers
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW as the network sees them, labels_N
 
@@ -56,7 +56,7 @@ class Loop:
     folder: RunFolder
     progress: Listener
     workers: Workers
-    exchange: Exchange
+    gradient_sync: GradientSync
     sets_dropout: bool = True  # an imported network keeps its own
     each_epoch: Callable[[int], None] = lambda epoch: None  # hears of each epoch that is done and not undone
 
@@ -100,18 +100,18 @@ class Loop:
 
     def _part(self, count: int) -> slice:
         """This worker's part of a batch of `count`."""
-        return self.workers.share(count).part
+        return self.workers.shard(count).rows
 
     def _step(self, images_NCHW: torch.Tensor, labels_N: torch.Tensor, count: int, sums: torch.Tensor) -> StepSize:
         """One update, on this worker's share of a batch of `count`; what it found is added to `sums`."""
-        state, at, exchange = self.state, self.state.position, self.exchange
-        exchange.begin(at.samples_seen)
-        counted = len(labels_N) if exchange.is_apart else count
-        size, weight = self._step_size(counted, at.samples_seen), self.workers.share(count).weight
+        state, at, sync = self.state, self.state.position, self.gradient_sync
+        sync.begin_step(at.samples_seen)
+        counted = len(labels_N) if sync.takes_local_steps else count
+        size, weight = self._step_size(counted, at.samples_seen), self.workers.shard(count).weight
         step = train_step(
-            exchange, state.optimizer, state.loss_scale, images_NCHW, labels_N, size, self.settings, counted, weight
+            sync, state.optimizer, state.loss_scale, images_NCHW, labels_N, size, self.settings, counted, weight
         )
-        exchange.end(count)
+        sync.end_step(count)
         if weight:
             sums += step.sums
         if state.hardness:
@@ -124,8 +124,8 @@ class Loop:
 
     def _losses_of_all(self, losses_M: torch.Tensor, count: int) -> torch.Tensor:
         """The losses of a whole batch of `count`, of which this worker has some."""
-        losses_N, share = losses_M.new_zeros(count), self.workers.share(count)
-        losses_N[share.part] = losses_M * share.weight
+        losses_N, shard = losses_M.new_zeros(count), self.workers.shard(count)
+        losses_N[shard.rows] = losses_M * shard.weight
         self.workers.sum(losses_N)
         return losses_N
 
@@ -141,7 +141,7 @@ class Loop:
         Workers that train apart have no state in common before that.
         """
         due = 0 < self.recipe.run.checkpoint_seconds < time.perf_counter() - saved
-        return not self.exchange.is_apart and self.workers.hand_out(due)
+        return not self.gradient_sync.takes_local_steps and self.workers.broadcast(due)
 
     def _step_size(self, batch_size: int, samples_seen: int) -> StepSize:
         samples, recipe = self.batches.samples, self.recipe
@@ -168,7 +168,7 @@ class Loop:
 
     def _diverged(self, when: str, size: StepSize) -> TrainingError:
         return TrainingError(
-            f"the loss is not finite {when} (epoch {self.state.position.epoch + 1}), at learning rate {size.rate:g} "
+            f"the loss is not finite {when} (epoch {self.state.position.epoch + 1}), at learning rate {size.lr:g} "
             "on the mean gradient; lower schedule.learning_rates, or limit the gradient with "
             "optimizer.clip_per_sample, and start over with --restart"
         )
@@ -178,7 +178,7 @@ class Loop:
         return {
             "epoch": at.epoch + 1, "batch": at.batch, "step": at.step, "samples_seen": at.samples_seen,
             "loss": tally.loss_sum / tally.samples, "error": tally.errors / tally.samples,
-            "learning_rate": size.rate, "momentum": size.momentum,
+            "learning_rate": size.lr, "momentum": size.momentum,
             "images_per_second": tally.samples / tally.seconds,
         }  # fmt: skip
 
@@ -186,7 +186,7 @@ class Loop:
         """Evaluate and move on; returns what was logged."""
         state, at, tally = self.state, self.state.position, self.state.tally
         start = time.perf_counter()
-        self.exchange.settle()
+        self.gradient_sync.sync()
         evaluation = evaluate(state.evaluated, self.held_out(), self.settings.device, workers=self.workers)
         evaluation_seconds = time.perf_counter() - start
         if not math.isfinite(evaluation.loss):
@@ -195,7 +195,7 @@ class Loop:
             "epoch": at.epoch + 1, "samples_seen": at.samples_seen,
             "train_loss": tally.loss_sum / tally.samples, "train_error": tally.errors / tally.samples,
             f"{self.held_out_name}_loss": evaluation.loss, f"{self.held_out_name}_error": evaluation.error,
-            "learning_rate": self._last_full_step().rate,
+            "learning_rate": self._last_full_step().lr,
             "seconds": tally.seconds, "evaluation_seconds": evaluation_seconds,
             "images_per_second": tally.samples / tally.seconds,
             "data_wait_fraction": tally.wait_seconds / tally.seconds,
@@ -225,8 +225,8 @@ class Loop:
 
     def _stops_early(self) -> bool:
         at, run, best = self.state.position, self.recipe.run, self.state.best.epoch
-        rate = self._step_size(run.batch_size(at.epoch), at.samples_seen).rate_per_sample
-        if rate < self.recipe.schedule.least_rate_per_sample:
+        rate = self._step_size(run.batch_size(at.epoch), at.samples_seen).lr_per_sample
+        if rate < self.recipe.schedule.min_lr_per_sample:
             return True
         return bool(run.early_stopping_epochs and best and at.epoch - best >= run.early_stopping_epochs)
 
@@ -241,7 +241,7 @@ class Loop:
 
     def save(self) -> None:
         """Write a checkpoint; a run killed at any moment goes on from the newest one to the same bits."""
-        shared = {f"exchange.{name}": tensor for name, tensor in self.exchange.state().items()}
+        shared = {f"sync.{name}": tensor for name, tensor in self.gradient_sync.state().items()}
         tensors = self.state.tensors(self.workers) | shared
         if not self.workers.rank:
             values = self.state.values() | {"metrics_bytes": self.folder.metrics_bytes()}
@@ -250,12 +250,14 @@ class Loop:
     def resume(self) -> list[str]:
         """Go back to the newest checkpoint, if there is one. Returns warnings about damaged ones."""
         is_first = not self.workers.rank
-        found = self.workers.hand_out(load_checkpoint(self.folder.path / "checkpoints") if is_first else None)
+        found = load_checkpoint(self.folder.path / "checkpoints") if is_first else None
         tensors, values, warnings = found or ({}, {"metrics_bytes": 0}, [])
+        values, warnings = self.workers.broadcast((values, warnings))
+        tensors = self.workers.broadcast_tensors(tensors)
         if is_first:
             self.folder.cut_metrics(values["metrics_bytes"])  # what was logged after the checkpoint happens again
         if tensors:
             self.state.restore(tensors, values, self.workers.rank)
-            kept = {n.removeprefix("exchange."): t for n, t in tensors.items() if n.startswith("exchange.")}
-            self.exchange.load_state(kept)
+            kept = {n.removeprefix("sync."): t for n, t in tensors.items() if n.startswith("sync.")}
+            self.gradient_sync.load_state(kept)
         return warnings

@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from convolve.recipe_values import Steps
-from convolve.training.optimizer import Optimizer
+from convolve.training.optimizers import gradients_of, take_step
 from convolve.training.precision import LossScale, Precision
 from convolve.training.schedule import StepSize
-from convolve.training.workers import Exchange
+from convolve.training.workers import GradientSync
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class StepResult(NamedTuple):
 
 
 def train_step(
-    exchange: Exchange,
-    optimizer: Optimizer,
+    gradient_sync: GradientSync,
+    optimizer: torch.optim.Optimizer,
     loss_scale: LossScale,
     images_NCHW: torch.Tensor,
     labels_N: torch.Tensor,
@@ -56,15 +56,15 @@ def train_step(
     pieces = list(zip(images_NCHW.split(size_of_piece), labels_N.split(size_of_piece), strict=True))
     for number, (images, labels) in enumerate(pieces, 1):
         images, labels = images.to(settings.device), labels.to(settings.device)  # noqa: PLW2901
-        with exchange.piece(is_last=number == len(pieces)):
+        with gradient_sync.micro_batch(is_last=number == len(pieces)):
             with settings.precision.autocast(settings.device):
-                logits_NK = exchange.module(images)
+                logits_NK = gradient_sync.module(images)
             loss_N = F.cross_entropy(logits_NK.float(), labels, reduction="none", label_smoothing=smoothing)
             loss_scale.scaled(loss_N.sum() / divisor).backward()
         losses.append(loss_N.detach())
         errors += (logits_NK.argmax(1) != labels).sum()
-    if loss_scale.unscale(optimizer.gradients()):
-        optimizer.step(size, count)
+    if not loss_scale.enabled or loss_scale.unscale(gradients_of(optimizer)):
+        take_step(optimizer, size, count)
     optimizer.zero_grad()
     losses_N = torch.cat(losses)
     loss_sum = losses_N.sum()

@@ -12,14 +12,14 @@ from torch import nn
 T = TypeVar("T")
 
 
-class Share(NamedTuple):
-    """A worker's `part` of a batch, and what it counts.
+class Shard(NamedTuple):
+    """A worker's `rows` of a batch, and what it counts.
 
     The weight is 1, or 0 where a short batch leaves nothing for a worker: it computes one sample all the same, as
     its gradient must be there to be added, and counts it for nothing.
     """
 
-    part: slice
+    rows: slice
     weight: float
 
 
@@ -49,8 +49,8 @@ class Workers(Protocol):
     def shares_memory(self) -> bool:
         """Whether sums on the processor go through memory, so that there is no connection to wait for."""
 
-    def share(self, count: int) -> Share:
-        """This worker's share of a batch of `count` samples."""
+    def shard(self, count: int) -> Shard:
+        """The shard of this worker in a batch of `count` samples."""
 
     def sum(self, tensor: torch.Tensor) -> None:
         """Replace `tensor` by its sum over all workers."""
@@ -58,8 +58,11 @@ class Workers(Protocol):
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensors of all workers, one after the other in the order of ranks; they may differ in length."""
 
-    def hand_out(self, value: T) -> T:
-        """Worker 0's `value`, whatever the others give."""
+    def broadcast(self, value: T) -> T:
+        """Worker 0's `value`, which must be JSON, whatever the others give."""
+
+    def broadcast_tensors(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Worker 0's `tensors`, on the processor, whatever the others give."""
 
     def require_same(self, values: Mapping[str, str]) -> None:
         """Raise TrainingError, naming the first of `values` in which the workers differ."""
@@ -68,7 +71,7 @@ class Workers(Protocol):
         """Wait for all the others."""
 
 
-class Exchange(Protocol):
+class GradientSync(Protocol):
     """How the workers' gradients or weights meet. `module` is to be called in place of the network."""
 
     @property
@@ -78,19 +81,19 @@ class Exchange(Protocol):
         """By this worker, so far."""
 
     @property
-    def is_apart(self) -> bool:
+    def takes_local_steps(self) -> bool:
         """Whether each worker takes a step of its own in this round, on the mean gradient of its share alone."""
 
-    def begin(self, samples_seen: int) -> None:
+    def begin_step(self, samples_seen: int) -> None:
         """Before a step, which comes after `samples_seen` of all workers together."""
 
-    def piece(self, is_last: bool) -> AbstractContextManager[None]:
+    def micro_batch(self, is_last: bool) -> AbstractContextManager[None]:
         """Around forward and backward of one piece of a batch; gradients travel with the last one."""
 
-    def end(self, samples: int) -> None:
+    def end_step(self, samples: int) -> None:
         """After a step of `samples` of all workers together."""
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Make the weights of all workers the same, as they must be for an evaluation or a checkpoint."""
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -100,13 +103,13 @@ class Exchange(Protocol):
         """Go on from a `state()`, be it of another number of workers."""
 
 
-class Alone:
+class SingleProcess:
     """One process."""
 
     rank, size, local_rank, threads, shares_memory = 0, 1, 0, 0, False
 
-    def share(self, count: int) -> Share:
-        return Share(slice(0, count), 1.0)
+    def shard(self, count: int) -> Shard:
+        return Shard(slice(0, count), 1.0)
 
     def sum(self, tensor: torch.Tensor) -> None:
         pass
@@ -114,8 +117,11 @@ class Alone:
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor
 
-    def hand_out(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         return value
+
+    def broadcast_tensors(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return dict(tensors)
 
     def require_same(self, values: Mapping[str, str]) -> None:
         pass
@@ -124,27 +130,27 @@ class Alone:
         pass
 
 
-ALONE = Alone()
+SINGLE_PROCESS = SingleProcess()
 
 
-class NoExchange:
-    """The exchange of one process: there is none."""
+class NoSync:
+    """One process: there is nothing to synchronize."""
 
-    bytes_sent, is_apart = 0, False
+    bytes_sent, takes_local_steps = 0, False
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
 
-    def begin(self, samples_seen: int) -> None:
+    def begin_step(self, samples_seen: int) -> None:
         pass
 
-    def piece(self, is_last: bool) -> AbstractContextManager[None]:
+    def micro_batch(self, is_last: bool) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def end(self, samples: int) -> None:
+    def end_step(self, samples: int) -> None:
         pass
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         pass
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -186,7 +186,7 @@ class _Job:
         return Recipe(
             name=name,
             data=DataSpec(
-                name=name, order=order, resize="fill" if images else "cover",  # type: ignore[arg-type]
+                name=name, order=order, resize="square" if images else "cover",  # type: ignore[arg-type]
                 train_transforms=reader.transforms, scale=1.0,
             ),
             model=ModelSpec(dropout=sgd.dropout, batch_norm_time_constants=sgd.batch_norm_time_constants),

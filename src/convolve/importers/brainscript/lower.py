@@ -14,6 +14,9 @@ import numpy as np
 import torch
 
 from convolve.errors import UnsupportedError, unknown_name
+from convolve.graph.draft import Draft
+from convolve.graph.graph import Graph
+from convolve.graph.shapes import MAX_ELEMENTS, GraphError, Shape, require
 from convolve.importers.brainscript.initial import initial_values
 from convolve.importers.brainscript.network import Operation, needed_for
 from convolve.importers.brainscript.settings import flag, flags, integer, integers, number
@@ -21,9 +24,6 @@ from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.lower import RULES
 from convolve.importers.cntk.model import ALL_STATIC_AXES, END_AXIS, Attributes
 from convolve.importers.cntk.wire import Axis
-from convolve.importers.draft import Draft
-from convolve.importers.graph import Graph
-from convolve.importers.shapes import MAX_ELEMENTS, GraphError, Shape, require
 
 MAX_PARAMETERS = 2**29  # numbers in all parameters together: 2 GiB, four times a VGG-16
 # Names that somebody chose: of members, and of what a record names. Longer paths are made by calls.

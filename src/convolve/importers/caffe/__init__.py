@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from convolve.graph.graph import Graph
+from convolve.graph.shapes import Shape
 from convolve.importers.caffe.caffemodel import read_mean_image, read_weights
 from convolve.importers.caffe.lower import lower
 from convolve.importers.caffe.net import read_net
 from convolve.importers.caffe.transform import Transform, stated_transform
-from convolve.importers.graph import Graph
-from convolve.importers.shapes import Shape
 from convolve.importers.source import read_bytes
 
 __all__ = ["ENDINGS", "CaffeModel", "Transform", "pair_of", "parse", "read", "read_mean_image"]

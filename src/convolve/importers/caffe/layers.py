@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from convolve.errors import UnsupportedError
+from convolve.graph.shapes import Shape, require
 from convolve.importers.caffe.call import Call
 from convolve.importers.caffe.plain import Rule
 from convolve.importers.caffe.schema import Message
-from convolve.importers.shapes import Shape, require
 
 # Caffe counts minibatches where CNTK counts samples; this is CNTK's default.
 _TIME_CONSTANT_SAMPLES = 5000.0

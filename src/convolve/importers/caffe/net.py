@@ -12,10 +12,9 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any
 
-from convolve.errors import FormatError
+from convolve.errors import FormatError, brief, legible
 from convolve.importers.caffe.schema import Message, read_message
 from convolve.importers.caffe.text import Prototxt, decode, parse
-from convolve.importers.source import brief, legible
 
 # Caffe's old names of layer types -> the current ones, where they are not the same word.
 _V1_TYPES = {

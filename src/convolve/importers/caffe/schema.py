@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from convolve.errors import FormatError, UnsupportedError, unknown_name
+from convolve.errors import FormatError, UnsupportedError, legible, unknown_name
 from convolve.importers.caffe.text import Block, Entry, Prototxt, Scalar
-from convolve.importers.source import legible
 
 T = TypeVar("T")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from convolve.graph.shapes import Shape
 from convolve.importers.caffe.net import Net
 from convolve.importers.caffe.schema import Message
-from convolve.importers.shapes import Shape
 
 # Where the fields of a transform may stand; Caffe's oldest files have them among those of the data.
 _PLACES = ("transform_param", "data_param", "image_data_param")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convolve.errors import FormatError, UnsupportedError
+from convolve.graph.graph import Graph
 from convolve.importers.cntk import v1, v2
 from convolve.importers.cntk.checkpoint import LearnerState, TrainerState, read_checkpoint
 from convolve.importers.cntk.lower import lower
-from convolve.importers.graph import Graph
 from convolve.importers.source import read_bytes
 
 __all__ = ["LearnerState", "TrainerState", "is_cntk", "parse", "read", "read_checkpoint"]

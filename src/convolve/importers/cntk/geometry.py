@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convolve.importers.shapes import require
+from convolve.graph.shapes import require
 
 
 @dataclass(frozen=True)

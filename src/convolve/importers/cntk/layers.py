@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from convolve.errors import UnsupportedError
+from convolve.graph.shapes import Shape, require
 from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.geometry import Sliding, completed, sliding
 from convolve.importers.cntk.plain import Rule
-from convolve.importers.shapes import Shape, require
 
 
 @dataclass(frozen=True)

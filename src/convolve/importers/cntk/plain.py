@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-from convolve.errors import UnsupportedError
+from convolve.errors import UnsupportedError, brief
+from convolve.graph.shapes import require
 from convolve.importers.cntk.call import Call, axis_position, static_axes, static_axis
 from convolve.importers.cntk.model import ALL_AXES, ALL_STATIC_AXES, END_AXIS
 from convolve.importers.cntk.wire import MAX_RANK, Axis
-from convolve.importers.shapes import require
-from convolve.importers.source import brief
 
 Rule = Callable[[Call], str | tuple[str, ...]]
 

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from convolve.errors import UnsupportedError
+from convolve.errors import UnsupportedError, brief
+from convolve.graph.graph import Array
 from convolve.importers.cntk.model import Attributes, CntkModel, Function, Variable
 from convolve.importers.cntk.v1_bytes import Cursor, encoded
 from convolve.importers.cntk.v1_nodes import Content, read_content
-from convolve.importers.graph import Array
-from convolve.importers.source import brief
 
 MAGIC = encoded("BCN")
 NEWEST_VERSION = 31

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from convolve.errors import UnsupportedError
+from convolve.errors import UnsupportedError, legible
+from convolve.graph.graph import Array
+from convolve.graph.shapes import Shape
 from convolve.importers.cntk.model import ALL_STATIC_AXES, DYNAMIC_AXIS, END_AXIS
 from convolve.importers.cntk.v1_bytes import Cursor
 from convolve.importers.cntk.wire import Axis
-from convolve.importers.graph import Array
-from convolve.importers.shapes import Shape
-from convolve.importers.source import legible
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from convolve.errors import FormatError, UnsupportedError
+from convolve.errors import FormatError, UnsupportedError, brief, legible
+from convolve.graph.graph import Array
 from convolve.importers.cntk.model import Attributes, CntkModel, Function, Variable
 from convolve.importers.cntk.wire import MAX_DEPTH, Axis, Record, StoredArray, read_message
-from convolve.importers.graph import Array
-from convolve.importers.source import brief, legible
 
 SPLIT_MAGIC = (0x636E746B).to_bytes(4, "little")
 

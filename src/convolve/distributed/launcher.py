@@ -1,0 +1,119 @@
+"""Which of several processes this one is, as their launcher says. Knows no torch: ask before it loads."""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from convolve.errors import UsageError
+
+TORCH_PORT = "29500"  # torch's own default where MASTER_ADDR comes without MASTER_PORT
+
+
+class Launcher(NamedTuple):
+    """The environment variables of one launcher.
+
+    `on_this_host` tells how many of the processes share this host; `job` is what the processes of one job, and of no
+    other, have in common. Where a launcher has no such variable, its processes have the same parent.
+    """
+
+    name: str
+    rank: str
+    size: str
+    on_this_host: str
+    job: tuple[str, ...]
+
+
+SLURM = Launcher(
+    # The step's variables: those of the job (SLURM_NTASKS) are also there for a plain `convolve` inside a batch script.
+    "Slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE", ("SLURM_JOB_ID", "SLURM_STEP_ID")
+)  # fmt: skip
+LAUNCHERS = (
+    Launcher("torchrun", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", ("TORCHELASTIC_RUN_ID",)),
+    Launcher(
+        "Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", ("PMIX_NAMESPACE",)
+    ),
+    Launcher("MPICH, Intel MPI or MS-MPI", "PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS", ("PMI_KVS",)),
+    SLURM,
+)
+
+
+@dataclass(frozen=True)
+class RankInfo:
+    """Process `rank` (from 0) of `size`. `job` tells the processes of this job from those of any other on the host."""
+
+    rank: int = 0
+    size: int = 1
+    launcher: str = ""
+    is_one_host: bool = True
+    job: str = ""
+
+
+def rank_info(environ: Mapping[str, str]) -> RankInfo:
+    """This process among those that a launcher started; alone where there is none.
+
+    Slurm often starts the launcher itself, once on each host: its own numbers count only where no other one speaks.
+    Raises `UsageError` if two launchers disagree, or one says what cannot be.
+    """
+    speaking = [row for row in LAUNCHERS if row.rank in environ and row.size in environ]
+    inner = [row for row in speaking if row is not SLURM] or speaking
+    told = [_read(row, environ) for row in inner]
+    if not told:
+        return RankInfo()
+    for row, own in zip(inner, told, strict=True):
+        if (own.rank, own.size) != (told[0].rank, told[0].size):
+            raise UsageError(
+                f"{told[0].launcher} says that this is worker {told[0].rank} of {told[0].size}, {own.launcher} "
+                f"worker {own.rank} of {own.size}; start the workers with one of the two, or unset "
+                f"{row.rank} and {row.size}, or {inner[0].rank} and {inner[0].size}"
+            )
+    return told[0]
+
+
+def _read(row: Launcher, environ: Mapping[str, str]) -> RankInfo:
+    rank, size = _number(row.rank, environ), _number(row.size, environ)
+    if rank >= size:
+        raise UsageError(f"{row.rank}={rank} and {row.size}={size}: ranks count from 0 and are below the size")
+    named = [environ[name] for name in row.job if name in environ] or [f"child of {os.getppid()}"]
+    return RankInfo(rank, size, row.name, environ.get(row.on_this_host, str(size)) == str(size), " ".join(named))
+
+
+def _number(name: str, environ: Mapping[str, str]) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", environ[name]):
+        raise UsageError(f"{name}={environ[name]!r} is not a number of workers; start them with torchrun or mpiexec")
+    return int(environ[name])
+
+
+def master_address(own: RankInfo, environ: Mapping[str, str]) -> tuple[str, int] | None:
+    """(host, port) where rank 0 is to be found; None on one host, where rank 0 takes any free port and says which.
+
+    Raises `UsageError` on several hosts if neither MASTER_ADDR nor Slurm says which of them is the first.
+    """
+    if environ.get("MASTER_ADDR"):
+        port = environ.get("MASTER_PORT", TORCH_PORT)
+        if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 2**16:
+            raise UsageError(f"MASTER_PORT={port!r} is not a port; give a number from 1 to 65535")
+        return environ["MASTER_ADDR"], int(port)
+    if own.is_one_host:
+        return None
+    hosts = environ.get("SLURM_STEP_NODELIST") if own.launcher == SLURM.name else None
+    if hosts is None:
+        raise UsageError(
+            f"{own.size} workers on several hosts do not know where to meet; give all of them MASTER_ADDR, the name "
+            "or address of the host of rank 0, and MASTER_PORT, a free port there (Open MPI: -x MASTER_ADDR=HOST)"
+        )
+    # Two jobs may share the first host, so the port follows from the job.
+    return first_host(hosts), 20_000 + zlib.crc32(own.job.encode()) % 10_000
+
+
+def first_host(hosts: str) -> str:
+    """The first name in one of Slurm's lists of hosts: "gpu[03-07,12],login" -> "gpu03"."""
+    match = re.fullmatch(r"([^\[,]+)(?:\[(\w+)[^\]]*\](\S*?))?(?:,.*)?", hosts)
+    if not match:
+        raise UsageError(f"SLURM_STEP_NODELIST={hosts!r} is not understood; set MASTER_ADDR to the host of rank 0")
+    before, number, after = match.groups(default="")
+    return f"{before}{number}{after}"

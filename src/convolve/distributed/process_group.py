@@ -1,0 +1,176 @@
+"""The group of processes that train together: who is in it, and what they can tell each other."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from functools import cache
+from typing import TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load, save
+from torch.distributed import Store  # type: ignore[attr-defined]  # public, but not for mypy
+
+from convolve.distributed.launcher import RankInfo, master_address, rank_info
+from convolve.distributed.lost import STEP_PATIENCE_SECONDS, has_ended
+from convolve.distributed.rendezvous import PATIENCE_SECONDS, WorkerInfo, interface_to, rendezvous
+from convolve.distributed.shared_memory import open_shared
+from convolve.errors import TrainingError
+from convolve.training.workers import SINGLE_PROCESS, Shard, Workers, part
+
+T = TypeVar("T")
+LONG_PATIENCE_SECONDS = 1800.0  # for what one worker alone may do between steps: download the data, for one
+
+
+class ProcessGroup:
+    """Worker `rank` of `size`. `local_rank` counts on its host; `threads` is its part of the host's cores.
+
+    Workers that all share one host add up in its memory, others over the network.
+    """
+
+    def __init__(self, store: Store, own: RankInfo, infos: Sequence[WorkerInfo]) -> None:
+        self.rank, self.size = own.rank, own.size
+        here = [rank for rank, info in enumerate(infos) if info.host == infos[self.rank].host]
+        self.local_rank = here.index(self.rank)
+        self.threads = threads_of(self.local_rank, [infos[rank].cores for rank in here])
+        # DistributedDataParallel imports it, and its functions keep the group of that moment as a default: none, here.
+        import torch.distributed.nn.functional
+
+        has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
+        backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
+        step, between = timedelta(seconds=STEP_PATIENCE_SECONDS), timedelta(seconds=LONG_PATIENCE_SECONDS)
+        try:
+            dist.init_process_group(backend, timeout=step, store=store, rank=self.rank, world_size=self.size)
+            self._between_steps = dist.new_group(backend="gloo", timeout=between)
+            self._memory = open_shared(store, self.rank, self.size) if 1 < self.size == len(here) else None
+        except dist.DistNetworkError as error:  # from the store, which worker 0 keeps, and which answered before
+            raise has_ended() from error
+        except RuntimeError as error:
+            raise TrainingError(
+                f"worker {self.rank} of {self.size} has met the others and cannot reach them: {error}; "
+                "GLOO_SOCKET_IFNAME says which network interface leads there"
+            ) from error
+
+    @property
+    def shares_memory(self) -> bool:
+        return self._memory is not None
+
+    def shard(self, count: int) -> Shard:
+        mine = part(count, self.rank, self.size)
+        return Shard(mine, 1.0) if mine.start < mine.stop else Shard(slice(0, 1), 0.0)
+
+    def sum(self, tensor: torch.Tensor) -> None:
+        if self._memory and tensor.device.type == "cpu":
+            self._memory.sum(tensor)
+        else:
+            dist.all_reduce(tensor)
+
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(lengths, torch.tensor([len(tensor)]), self._between_steps)
+        longest = max(int(length) for length in lengths)
+        padded = tensor.new_zeros(longest, *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded, self._between_steps)
+        return torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
+
+    def broadcast(self, value: T) -> T:
+        return cast(T, json.loads(self._broadcast(b"" if self.rank else json.dumps(value).encode())))
+
+    def broadcast_tensors(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        copies = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)  # safetensors takes no views
+            for name, tensor in tensors.items()
+            if self.rank == 0
+        }
+        return load(self._broadcast(save(copies)))
+
+    def _broadcast(self, content: bytes) -> bytes:
+        length = torch.tensor([len(content)])
+        dist.broadcast(length, 0, self._between_steps)
+        buffer = torch.empty(int(length), dtype=torch.uint8)
+        if self.rank == 0:
+            buffer.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        dist.broadcast(buffer, 0, self._between_steps)
+        return buffer.numpy().tobytes()
+
+    def require_same(self, values: Mapping[str, str]) -> None:
+        text = torch.tensor(list(f"{json.dumps(values)}\n".encode()), dtype=torch.uint8)
+        everyone = [json.loads(line) for line in bytes(self.gather(text).tolist()).splitlines()]
+        for rank, theirs in enumerate(everyone):
+            for name, first in everyone[0].items():
+                if theirs.get(name) != first:
+                    raise TrainingError(
+                        f"{name} is {first} for worker 0 and {theirs.get(name)} for worker {rank}; all need the same"
+                    )
+
+    def barrier(self) -> None:
+        dist.all_reduce(torch.zeros(1), group=self._between_steps)
+
+    def leave(self) -> None:
+        """End the connections. Gloo's threads, which end with the last user of one, must not outlive the interpreter.
+
+        One that then has a tensor to free ends the process with SIGABRT (github.com/pytorch/pytorch/issues/190489).
+        """
+        gc.collect()  # a DistributedDataParallel of a training that is over
+        del self._between_steps
+        dist.destroy_process_group()
+
+
+def join(own: RankInfo, environ: Mapping[str, str], patience_seconds: float = PATIENCE_SECONDS) -> ProcessGroup:
+    """Meet the other processes of the job."""
+    store, infos = rendezvous(own, environ, patience_seconds)
+    point = master_address(own, environ)
+    if point and "GLOO_SOCKET_IFNAME" not in os.environ and (name := interface_to(*point)):
+        os.environ["GLOO_SOCKET_IFNAME"] = name
+    return ProcessGroup(store, own, infos)
+
+
+@cache
+def all_workers() -> Workers:
+    """The processes that a launcher has started with this one: they meet once, and part as the process ends."""
+    own = rank_info(os.environ)
+    if own.size == 1:
+        return SINGLE_PROCESS
+    workers = join(own, os.environ)
+    atexit.register(workers.leave)
+    return workers
+
+
+def threads_of(local_rank: int, cores: Sequence[Sequence[int]]) -> int:
+    """The part of the cores that falls to one of the processes on a host, where each may run on `cores`.
+
+    Launchers may bind each process to cores of its own, or leave all cores to all.
+    """
+    users = Counter(core for allowed in cores for core in allowed)
+    return max(1, math.floor(sum(1 / users[core] for core in cores[local_rank]) + 1e-9))
+
+
+def average(tensors: Sequence[torch.Tensor], workers: Workers) -> int:
+    """Replace each of `tensors` by its mean over all workers. Returns the bytes that this worker sent."""
+    if not tensors:
+        return 0
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    workers.sum(flat)
+    take(tensors, flat / workers.size)
+    return ring_bytes(flat, workers.size)
+
+
+def take(tensors: Sequence[torch.Tensor], flat: torch.Tensor) -> None:
+    """Fill `tensors` from the vector of all their elements; each keeps its memory format."""
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    for tensor, values in zip(tensors, parts, strict=True):
+        tensor.copy_(values.view(tensor.shape))
+
+
+def ring_bytes(tensor: torch.Tensor, size: int) -> int:
+    """What each of `size` workers sends for an all-reduce of `tensor`: all but its own part of it, twice."""
+    return 2 * (size - 1) * tensor.numel() * tensor.element_size() // size
