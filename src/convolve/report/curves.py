@@ -39,7 +39,7 @@ def schedule_plots(contents: Contents) -> list[Plot | None]:
     ]
     epochs = [place / samples for place in places]
     by_factors = recipe.schedule.kind == "steps"  # a cycle ends near zero, where a logarithm has no room
-    rates = _taken_and_ahead([*zip(epochs, (size.rate for size in sizes), strict=True)], seen / samples)
+    rates = _taken_and_ahead([*zip(epochs, (size.lr for size in sizes), strict=True)], seen / samples)
     momenta = _taken_and_ahead([*zip(epochs, (size.momentum for size in sizes), strict=True)], seen / samples)
     plots = [plot("Learning rate", rates, last_epoch(contents), number, log=by_factors)]
     if any(size.momentum for size in sizes):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from convolve.recipe import Recipe, leaf_paths, steps_text, to_mapping
+from convolve.recipe import Recipe, to_mapping
+from convolve.recipe_values import leaf_paths, steps_text
 from convolve.report.contents import Contents
 
 Parts = dict[str, dict[str, str]]  # part -> name -> value
