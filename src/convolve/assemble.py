@@ -27,7 +27,8 @@ from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
 from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.models.whitened_convnet import WhitenedConvNet
-from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, to_mapping
+from convolve.recipe import Recipe, from_mapping, to_mapping
+from convolve.recipe_values import differences, leaf_paths
 from convolve.training.average import WeightAverage
 from convolve.training.calibration import reliability
 from convolve.training.error_analysis import worth_a_picture
@@ -36,7 +37,7 @@ from convolve.training.events import Listener
 from convolve.training.hardness import Hardness
 from convolve.training.loop import Loop
 from convolve.training.memory import keep_freed_memory
-from convolve.training.optimizer import Optimizer
+from convolve.training.optimizers import build_optimizer
 from convolve.training.precision import LossScale, Precision, choose_precision
 from convolve.training.run_folder import RunFolder
 from convolve.training.state import TrainingState
@@ -169,7 +170,8 @@ def assemble(
     precision = Precision(start["precision"], start["precision_reason"])
     settings = StepSettings(device, precision, run.label_smoothing, run.accumulation_steps)
     torch.manual_seed(run.seed + workers.rank)  # for dropout; the data has generators of its own
-    optimizer = Optimizer(recipe.optimizer, [p for p in module.parameters() if p.requires_grad], _free(recipe, module))
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = build_optimizer(recipe.optimizer, trained, _no_decay(recipe, module))
     average = WeightAverage(module, run.average_epochs * batches.samples) if run.average_epochs else None
     hardness = Hardness(batches.samples, settings.device) if recipe.data.hard_fraction < 1 else None
     state = TrainingState(module, optimizer, LossScale(start["precision"] == "fp16"), average, hardness)
@@ -242,7 +244,7 @@ def _require_fit(module: nn.Module, shape_CHW: tuple[int, int, int]) -> None:
         module.train(was_training)
 
 
-def _free(recipe: Recipe, module: nn.Module) -> list[nn.Parameter]:
+def _no_decay(recipe: Recipe, module: nn.Module) -> list[nn.Parameter]:
     """The parameters that no penalty acts on."""
     layers = [layer for layer in module.modules() if isinstance(layer, CntkBatchNorm2d | nn.BatchNorm2d)]
     return [] if recipe.optimizer.penalize_batch_norm else [p for layer in layers for p in layer.parameters()]

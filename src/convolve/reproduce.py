@@ -14,7 +14,8 @@ from typing import Any
 from convolve.data.own import OwnSet
 from convolve.data.table import DataSet
 from convolve.errors import ResumeRefusedError
-from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, to_mapping, with_values
+from convolve.recipe import Recipe, from_mapping, to_mapping, with_values
+from convolve.recipe_values import differences, leaf_paths
 from convolve.training.run_folder import RunFolder
 
 # How a run is computed, not what: this may differ from seed to seed, and each result says what it was.

@@ -15,6 +15,7 @@ import torch
 from torch.distributed import TCPStore
 
 from convolve.distributed import rendezvous
+from convolve.distributed.data_parallel import DataParallel
 from convolve.distributed.launcher import RankInfo, rank_info
 from convolve.distributed.process_group import ProcessGroup, threads_of
 from convolve.errors import ConvolveError
@@ -81,6 +82,32 @@ def test_they_talk() -> None:
         assert message == "the data is bb for worker 0 and cc for worker 2; all need the same"
         assert place[:2] == (rank, rank)
         assert place[2] >= 1
+
+
+def _without_pickles(workers: ProcessGroup) -> Any:
+    """What worker 0 broadcasts, in a process in which torch can neither pickle nor unpickle for another one."""
+
+    def refuses(*arguments: object) -> None:
+        raise AssertionError("torch pickles what goes to another worker")
+
+    for name in ("_tensor_to_object", "_object_to_tensor"):
+        assert hasattr(torch.distributed.distributed_c10d, name)
+        setattr(torch.distributed.distributed_c10d, name, refuses)
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)).to(torch.float64)
+    network[0].weight.data.fill_(0.1 + workers.rank)
+    DataParallel(network, workers)
+    value = workers.broadcast({"rank": workers.rank, "third": 1 / 3, "none": None})
+    tensors = {"a": torch.arange(6).view(2, 3).T, "b": torch.tensor(1 / 3, dtype=torch.bfloat16), "c": torch.ones(0)}
+    same = workers.broadcast_tensors(tensors if workers.rank == 0 else {})
+    equal = all(
+        torch.equal(same[name], tensor) and same[name].dtype == tensor.dtype for name, tensor in tensors.items()
+    )
+    return value, equal, network[0].weight.tolist()
+
+
+def test_nothing_is_pickled() -> None:
+    expected = ({"rank": 0, "third": 1 / 3, "none": None}, True, [[0.1, 0.1]] * 2)
+    assert run_together(2, _without_pickles) == [expected] * 2
 
 
 def _evaluate(workers: Workers, batches: int, size: int) -> tuple[list[float], list[int]]:

@@ -222,7 +222,7 @@ def test_class_never_said_has_no_precision(run: Path) -> None:
     assert rows[2] == ["2", "0", "0", "0.00 %", "–"]
 
 
-def test_surest_mistakes_are_the_given_pictures(tmp_path: Path) -> None:
+def test_most_confident_errors_are_the_given_pictures(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", channels=3, names=[f"kind {k}" for k in range(10)])
     tensors, (labels, answers, _) = load_file(run / "evaluation.safetensors"), counted(run)
     place = {int(index): position for position, index in enumerate(tensors["kept_indices_M"])}
@@ -240,7 +240,7 @@ def test_surest_mistakes_are_the_given_pictures(tmp_path: Path) -> None:
 def test_pairs_show_their_own_pictures(run: Path) -> None:
     labels, answers, matrix = counted(run)
     source = write_report(run).read_text().replace("\u202f", " ")
-    confused = re.findall(r'<figure class="confused">.*?</figure>', source)
+    confused = re.findall(r'<figure class="confused">.*?</figure>', source, re.DOTALL)
     pairs = [
         re.search(r"<b>(.)</b> taken for <b>(.)</b>.*?<small>(\d+) of (\d+) · ([\d.]+) %", text) for text in confused
     ]
@@ -254,15 +254,6 @@ def test_pairs_show_their_own_pictures(run: Path) -> None:
         assert all((labels[index], answers[index]) == (truth, said) for index in shown)
     counts = [images for _, _, images, _ in numbers]
     assert counts == sorted((matrix[t][s] for t in range(10) for s in range(10) if t != s), reverse=True)[:24]
-
-
-def test_run_of_0_1_0_shows_what_it_kept(run: Path) -> None:
-    tensors = load_file(run / "evaluation.safetensors")
-    older = {name.replace("kept_", "worst_"): tensor for name, tensor in tensors.items()}
-    page = write_report(run).read_bytes()
-    save_file(older, run / "evaluation.safetensors")
-
-    assert b"Surest mistakes" in page and write_report(run).read_bytes() == page
 
 
 def test_calibration_is_the_definition(run: Path) -> None:
@@ -282,7 +273,7 @@ def test_calibration_is_the_definition(run: Path) -> None:
         assert number(row[3]) == pytest.approx(100 * sum(right for _, right in bins[b]) / len(bins[b]), abs=0.006)
 
 
-def test_filters_put_zero_at_mid_grey(run: Path) -> None:
+def test_filters_put_zero_at_mid_gray(run: Path) -> None:
     weights = np.zeros((2, 1, 3, 3), np.float32)
     weights[0, 0, 0, 0], weights[1, 0, 2, 1] = 0.5, -1.0
     save_file({"a.bias": np.zeros(2, np.float32), "b.weight": weights}, run / "model" / "weights.safetensors")
@@ -309,7 +300,7 @@ def test_epoch_table_repeats_the_metrics(run: Path) -> None:
 
 
 def test_text_from_data_is_escaped(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "<b>run</b>", names=[NASTY, *"123456789"], name=f"{NASTY} $body")
+    run = make_run(tmp_path / "<b>run</b>", names=[NASTY, *"123456789"], name=NASTY + " {{ 7 * 7 }}")
     start = json.loads((run / "start.json").read_text())
     write_json(run / "start.json", start | {"data": NASTY})
     page = Page(write_report(run))
@@ -320,7 +311,7 @@ def test_text_from_data_is_escaped(tmp_path: Path) -> None:
     assert page.table("true")[0][0] == NASTY == page.table("class")[0][0]
     assert any(f"labelled {NASTY}" in (image["alt"] or "") or f"taken for {NASTY}" in (image["alt"] or "")
                for image in page.images)  # fmt: skip
-    assert page.text.count("$body") == 3  # heading, title, recipe: data never meets the template
+    assert page.text.count("{{ 7 * 7 }}") == 3  # heading, title, recipe: data never meets the template
 
 
 def test_unfinished_run_shows_what_is_there(run: Path) -> None:
@@ -451,9 +442,7 @@ def test_names_that_do_not_match_the_evaluation(run: Path) -> None:
         write_report(run)
 
 
-def test_the_report_needs_neither_torch_nor_matplotlib() -> None:
-    command = "import sys, convolve.report; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
-    assert (
-        subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.strip()
-        == "[]"
-    )
+def test_the_report_needs_no_matplotlib() -> None:
+    command = "import sys, convolve.report; print('matplotlib' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "False"

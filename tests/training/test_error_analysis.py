@@ -1,4 +1,4 @@
-"""Which mistakes are kept as pictures: the surest of all and of each of the most confused pairs, each once."""
+"""Which errors are kept as pictures: the most confident of all and of each of the most confused pairs, each once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_what_is_kept_is_what_the_rule_says() -> None:
     assert len(kept) == len(expected) <= 24 + 24 * 8 and set(kept) == expected
 
 
-def test_a_model_without_mistakes() -> None:
+def test_a_model_without_errors() -> None:
     perfect_NK = np.eye(CLASSES, dtype=np.float32)[LABELS_N]
     assert confused_pairs(LABELS_N, LABELS_N) == []
     assert worth_a_picture(LABELS_N, perfect_NK).shape == (0,)

@@ -79,7 +79,7 @@ class DataParallel:
         self._method, self._early = self._quantized or IN_FULL[bits], False
         self.module: nn.Module = network
         if workers.shares_memory and not self._quantized and all(p.device.type == "cpu" for p in parameters):
-            network.load_state_dict(workers.broadcast(network.state_dict()))  # as DistributedDataParallel does
+            network.load_state_dict(workers.broadcast_tensors(network.state_dict()))  # as DistributedDataParallel does
             self._vector = _Vector(parameters)
         else:
             self.module = DistributedDataParallel(network, gradient_as_bucket_view=True, **_KEEP_BUFFERS)

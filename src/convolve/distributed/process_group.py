@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from safetensors.torch import load, save
 from torch.distributed import Store  # type: ignore[attr-defined]  # public, but not for mypy
 
 from convolve.distributed.launcher import RankInfo, master_address, rank_info
@@ -82,9 +83,24 @@ class ProcessGroup:
         return torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
 
     def broadcast(self, value: T) -> T:
-        values = [value]
-        dist.broadcast_object_list(values, group=self._between_steps, device=torch.device("cpu"))
-        return values[0]
+        return cast(T, json.loads(self._broadcast(b"" if self.rank else json.dumps(value).encode())))
+
+    def broadcast_tensors(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        copies = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)  # safetensors takes no views
+            for name, tensor in tensors.items()
+            if self.rank == 0
+        }
+        return load(self._broadcast(save(copies)))
+
+    def _broadcast(self, content: bytes) -> bytes:
+        length = torch.tensor([len(content)])
+        dist.broadcast(length, 0, self._between_steps)
+        buffer = torch.empty(int(length), dtype=torch.uint8)
+        if self.rank == 0:
+            buffer.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        dist.broadcast(buffer, 0, self._between_steps)
+        return buffer.numpy().tobytes()
 
     def require_same(self, values: Mapping[str, str]) -> None:
         text = torch.tensor(list(f"{json.dumps(values)}\n".encode()), dtype=torch.uint8)

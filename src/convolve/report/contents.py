@@ -1,6 +1,6 @@
 """What a run folder holds, read for the report. Whatever the run has not written yet is None or empty.
 
-N images, K classes, M mistakes that were kept as pictures; H row, W column, C channel; O filters, I input channels.
+N images, K classes, M errors that were kept as pictures; H row, W column, C channel; O filters, I input channels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from convolve.errors import DataError, ModelError
 from convolve.recipe import Recipe, from_mapping
-from convolve.training.error_analysis import confused_pairs, surest_first
+from convolve.training.error_analysis import confused_pairs, most_confident_first
 from convolve.training.run_folder import RunFolder
 
 IntArray = npt.NDArray[np.int64]
@@ -44,7 +44,7 @@ class Evaluation:
         return len(self.class_names)
 
     @property
-    def mistakes(self) -> int:
+    def errors(self) -> int:
         return int(np.count_nonzero(self.predicted_N != self.labels_N))
 
     def confusion_KK(self) -> IntArray:
@@ -59,10 +59,10 @@ class Evaluation:
 
     @cached_property
     def pictures(self) -> dict[int, npt.NDArray[np.uint8]]:
-        """Index of an image -> its picture (H, W, C), the mistakes first that the model was surest of."""
+        """Index of an image -> its picture (H, W, C), the most confident errors first."""
         place = {int(index): position for position, index in enumerate(self.kept_indices_M)}
-        surest = surest_first(self.labels_N, self.probabilities_NK).tolist()
-        return {index: self.kept_images_MHWC[place[index]] for index in surest if index in place}
+        indices = most_confident_first(self.labels_N, self.probabilities_NK).tolist()
+        return {index: self.kept_images_MHWC[place[index]] for index in indices if index in place}
 
     def class_counts(self) -> tuple[IntArray, IntArray, IntArray]:
         """For each class: images that are of it, images taken for it, images of which both hold."""
@@ -133,7 +133,7 @@ def _evaluation(folder: RunFolder) -> Evaluation | None:
     if not path.exists():
         return None
     try:
-        tensors = {name.replace("worst_", "kept_"): tensor for name, tensor in load_file(path).items()}  # as of 0.1.0
+        tensors = load_file(path)
     except (SafetensorError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); remove it and the report shows the rest") from None
     class_count = tensors["probabilities_NK"].shape[1]

@@ -1,24 +1,22 @@
-"""The page: sections in a template. `write_report` is the only way in."""
+"""The page: what each section shows, for the template page.html. `write_report` is the only way in."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
-from string import Template
+from typing import Any
 
 from convolve.atomic import replacing
-from convolve.report.calibration import calibration
-from convolve.report.contents import Contents, FloatArray, read_contents
-from convolve.report.curves import learning
-from convolve.report.gallery import pairs, surest
-from convolve.report.header import header
-from convolve.report.markup import Html, count, join, tag
-from convolve.report.mistakes import mistakes
+from convolve.report import calibration, curves, error_analysis, header, settings, speed
+from convolve.report.contents import Contents, Evaluation, FloatArray, read_contents
 from convolve.report.pictures import filter_images, picture
-from convolve.report.settings import environment, recipe_section
-from convolve.report.speed import speed
+from convolve.report.templates import render
+from convolve.training.calibration import BINS, reliability
+from convolve.training.error_analysis import PAIRS
 
 MOST_FILTERS = 256
+PAIRS_IN_SIGHT = 9  # the others are behind a click
 
 
 def write_report(run: Path) -> Path:
@@ -35,30 +33,64 @@ def write_report(run: Path) -> Path:
 
 
 def _page(contents: Contents) -> str:
-    sections = [header(contents), learning(contents)]
-    if contents.evaluation is not None:
-        found = contents.evaluation
-        sections += [mistakes(found), pairs(found), surest(found), calibration(found)]
-    if contents.filters_OIHW is not None:
-        sections.append(_filters(contents.filters_OIHW))
-    sections += [speed(contents), recipe_section(contents.recipe), environment(contents)]
-    package = resources.files("convolve.report")
-    template = Template((package / "page.html").read_text(encoding="utf-8"))
-    style = (package / "style.css").read_text(encoding="utf-8")
-    title = join([f"{contents.recipe.name} · convolve"])
-    return template.substitute(title=title, style=style, body="\n".join(filter(None, sections)))
-
-
-def _filters(filters_OIHW: FloatArray) -> Html:
-    filters, channels, height, width = filters_OIHW.shape
-    images_OHWC = filter_images(filters_OIHW[:MOST_FILTERS])
-    pictures = [picture(image_HWC, f"Filter {i}") for i, image_HWC in enumerate(images_OHWC, start=1)]
-    size = f"{count(filters)} filters of {height} × {width}{' × 3 colours' if channels == 3 else ''}"
-    scale = "Mid-grey is zero; the largest weight is black or white."
-    shown = f" The first {MOST_FILTERS} are shown." if filters > MOST_FILTERS else ""
-    return tag(
-        "section",
-        tag("h2", "First-layer filters"),
-        tag("p", f"{size}. {scale}{shown}"),
-        tag("div", *pictures, class_="filters"),
+    return render(
+        "report/page.html",
+        style=(resources.files("convolve.report") / "style.css").read_text(encoding="utf-8"),
+        run=contents,
+        started=datetime.fromisoformat(contents.started_at) if contents.started_at else None,
+        errors=header.errors(contents),
+        facts=header.facts(contents),
+        **(_curves(contents) if contents.epochs or contents.progress else {}),
+        **(_evaluation(contents.evaluation) if contents.evaluation else {}),
+        **(_filters(contents.filters_OIHW) if contents.filters_OIHW is not None else {}),
+        settings={
+            "Recipe": settings.recipe_parts(contents.recipe),
+            "Environment": settings.environment_parts(contents),
+        },
     )
+
+
+def _curves(contents: Contents) -> dict[str, Any]:
+    found = {
+        "learning_plots": curves.learning_plots(contents),
+        "schedule_plots": curves.schedule_plots(contents),
+    }
+    if not contents.epochs:  # nothing is timed yet
+        return found
+    return found | {
+        "epoch_table": curves.epoch_table(contents),
+        "conditions": speed.conditions(contents),
+        "times": speed.times(contents),
+        "speed_plots": speed.speed_plots(contents),
+    }
+
+
+def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
+    found = {
+        "evaluation": evaluation,
+        "layout": error_analysis.layout(evaluation),
+        "most_classes": error_analysis.MOST_CLASSES,
+        "most_pairs": PAIRS,
+        "in_sight": PAIRS_IN_SIGHT,
+        "confusion": evaluation.confusion_KK().tolist()
+        if evaluation.class_count <= error_analysis.MOST_CLASSES
+        else [],
+        "classes": error_analysis.class_rows(evaluation),
+        "pairs": error_analysis.pair_rows(evaluation),
+        "most_confident": error_analysis.most_confident_errors(evaluation),
+    }
+    if not len(evaluation.labels_N):
+        return found
+    bins = reliability(evaluation.labels_N, evaluation.probabilities_NK)
+    return found | {
+        "bins": bins,
+        "bin_count": BINS,
+        "diagram": calibration.diagram(bins),
+        "histogram": calibration.histogram(bins),
+        "bin_table": (calibration.TABLE_HEAD, calibration.bin_rows(bins)),
+    }
+
+
+def _filters(filters_OIHW: FloatArray) -> dict[str, Any]:
+    pictures = [picture(image_HWC) for image_HWC in filter_images(filters_OIHW[:MOST_FILTERS])]
+    return {"filters_shape": filters_OIHW.shape, "filters": pictures}

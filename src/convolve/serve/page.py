@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from importlib import resources
-from string import Template
+from typing import Any
 
 from convolve.model import Model
-from convolve.report.markup import Html, count, join, percent, tag
+from convolve.report.templates import count, percent, render
 
 DRAWN_SIDE = 64  # pixels: a person can draw what a grey model of up to this size was trained on
 
 
 def page(model: Model, name: str) -> str:
     """index.html for `model`, called `name`."""
-    doubt = f"{model.doubt[:1].upper()}{model.doubt[1:]}."
-    template = Template(_read("convolve.serve", "page.html"))
-    return template.substitute(
-        name=join([name]),
-        doubt=tag("p", doubt, class_="notice") if model.doubt else "",
+    return render(
+        "serve/page.html",
+        name=name,
+        doubt=f"{model.doubt[:1].upper()}{model.doubt[1:]}." if model.doubt else "",
         drawn="drawn" if _is_drawn(model) else "",
         places=min(5, len(model.class_names)),
         facts=_facts(model),
-        sees=join([str(model.preprocess)]),
+        sees=str(model.preprocess),
     )
 
 
@@ -40,14 +39,12 @@ def _is_drawn(model: Model) -> bool:
     return want.channels == 1 and max(want.height, want.width) <= DRAWN_SIDE
 
 
-def _facts(model: Model) -> Html:
+def _facts(model: Model) -> dict[str, Any]:
     want, trained = model.preprocess, model.trained
-    facts = {
+    return {
         "classes": count(len(model.class_names)),
         "sees": f"{want.width} × {want.height}, {'grey' if want.channels == 1 else 'colour'}",
         "recipe": trained.get("recipe"),
         "test error": percent(trained["test_error"]) if "test_error" in trained else None,
         "imported from": trained.get("imported_from"),
     }
-    entries = [tag("div", tag("dt", label), tag("dd", str(fact))) for label, fact in facts.items() if fact]
-    return tag("dl", *entries, class_="facts")

@@ -168,7 +168,7 @@ class Loop:
 
     def _diverged(self, when: str, size: StepSize) -> TrainingError:
         return TrainingError(
-            f"the loss is not finite {when} (epoch {self.state.position.epoch + 1}), at learning rate {size.rate:g} "
+            f"the loss is not finite {when} (epoch {self.state.position.epoch + 1}), at learning rate {size.lr:g} "
             "on the mean gradient; lower schedule.learning_rates, or limit the gradient with "
             "optimizer.clip_per_sample, and start over with --restart"
         )
@@ -178,7 +178,7 @@ class Loop:
         return {
             "epoch": at.epoch + 1, "batch": at.batch, "step": at.step, "samples_seen": at.samples_seen,
             "loss": tally.loss_sum / tally.samples, "error": tally.errors / tally.samples,
-            "learning_rate": size.rate, "momentum": size.momentum,
+            "learning_rate": size.lr, "momentum": size.momentum,
             "images_per_second": tally.samples / tally.seconds,
         }  # fmt: skip
 
@@ -195,7 +195,7 @@ class Loop:
             "epoch": at.epoch + 1, "samples_seen": at.samples_seen,
             "train_loss": tally.loss_sum / tally.samples, "train_error": tally.errors / tally.samples,
             f"{self.held_out_name}_loss": evaluation.loss, f"{self.held_out_name}_error": evaluation.error,
-            "learning_rate": self._last_full_step().rate,
+            "learning_rate": self._last_full_step().lr,
             "seconds": tally.seconds, "evaluation_seconds": evaluation_seconds,
             "images_per_second": tally.samples / tally.seconds,
             "data_wait_fraction": tally.wait_seconds / tally.seconds,
@@ -225,8 +225,8 @@ class Loop:
 
     def _stops_early(self) -> bool:
         at, run, best = self.state.position, self.recipe.run, self.state.best.epoch
-        rate = self._step_size(run.batch_size(at.epoch), at.samples_seen).rate_per_sample
-        if rate < self.recipe.schedule.least_rate_per_sample:
+        rate = self._step_size(run.batch_size(at.epoch), at.samples_seen).lr_per_sample
+        if rate < self.recipe.schedule.min_lr_per_sample:
             return True
         return bool(run.early_stopping_epochs and best and at.epoch - best >= run.early_stopping_epochs)
 
@@ -250,8 +250,10 @@ class Loop:
     def resume(self) -> list[str]:
         """Go back to the newest checkpoint, if there is one. Returns warnings about damaged ones."""
         is_first = not self.workers.rank
-        found = self.workers.broadcast(load_checkpoint(self.folder.path / "checkpoints") if is_first else None)
+        found = load_checkpoint(self.folder.path / "checkpoints") if is_first else None
         tensors, values, warnings = found or ({}, {"metrics_bytes": 0}, [])
+        values, warnings = self.workers.broadcast((values, warnings))
+        tensors = self.workers.broadcast_tensors(tensors)
         if is_first:
             self.folder.cut_metrics(values["metrics_bytes"])  # what was logged after the checkpoint happens again
         if tensors:

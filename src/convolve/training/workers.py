@@ -59,7 +59,10 @@ class Workers(Protocol):
         """The tensors of all workers, one after the other in the order of ranks; they may differ in length."""
 
     def broadcast(self, value: T) -> T:
-        """Worker 0's `value`, whatever the others give."""
+        """Worker 0's `value`, which must be JSON, whatever the others give."""
+
+    def broadcast_tensors(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Worker 0's `tensors`, on the processor, whatever the others give."""
 
     def require_same(self, values: Mapping[str, str]) -> None:
         """Raise TrainingError, naming the first of `values` in which the workers differ."""
@@ -116,6 +119,9 @@ class SingleProcess:
 
     def broadcast(self, value: T) -> T:
         return value
+
+    def broadcast_tensors(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return dict(tensors)
 
     def require_same(self, values: Mapping[str, str]) -> None:
         pass
