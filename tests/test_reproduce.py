@@ -84,7 +84,7 @@ def three_finished(tmp_path: Path, recipe: Recipe) -> Path:
 def test_finished_runs_are_summed_up_without_their_data(
     three_finished: Path, recipe_file: Path, convolve: Convolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convolve.data.sources.open_data", None)
+    monkeypatch.setattr("convolve.data.open.open_data", None)
     monkeypatch.setattr("convolve.run.train", None)
     out = three_finished / "elsewhere" / "figures.json"
     outcome = convolve("reproduce", recipe_file, "--seeds", 3, "--runs", three_finished, "--out", out, "--json")

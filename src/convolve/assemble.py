@@ -16,12 +16,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from convolve.atomic import replacing
-from convolve.data.own import OwnSet
-from convolve.data.table import DataSet
+from convolve.data.build import DataModule, build_data, in_size
+from convolve.data.splits import Splits
 from convolve.distributed.gradient_sync import gradient_sync_for
 from convolve.environment import hardware, usable_cores, versions
 from convolve.errors import ModelError, ResumeRefusedError, UsageError
-from convolve.feed import Feed, in_size, open_feed
 from convolve.graph.graph import Graph
 from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
@@ -54,7 +53,7 @@ class Assembly:
 
     loop: Loop
     model: Model
-    feed: Feed
+    data: DataModule
     start: dict[str, Any]
 
     def begin(self, progress: Listener) -> None:
@@ -104,7 +103,7 @@ class Assembly:
         shrink = min(1.0, PICTURE_SIDE / max(size))
         small = [max(1, round(side * shrink)) for side in size]
         pictures = [torch.zeros(0, channels, *small, dtype=torch.uint8)]
-        for images_NCHW, _ in self.feed.test.batches(index_M, self.model.batch_size):
+        for images_NCHW, _ in self.data.test.batches(index_M, self.model.batch_size):
             resized = F.interpolate(images_NCHW.float(), small, mode="area") if shrink < 1 else images_NCHW.float()
             pictures.append(resized.round().clamp(0, 255).to(torch.uint8))
         return torch.cat(pictures).permute(0, 2, 3, 1).contiguous()
@@ -134,7 +133,7 @@ class Assembly:
 
 def assemble(
     recipe: Recipe,
-    dataset: DataSet | OwnSet,
+    splits: Splits,
     folder: RunFolder,
     from_model: str | Path | None,
     progress: Listener,
@@ -147,20 +146,20 @@ def assemble(
     run = recipe.run
     resumes = folder.resumes
     threads = run.threads or workers.threads or usable_cores()
-    given = _given(recipe, dataset, folder, from_model)
+    given = _given(splits, folder, from_model)
     imported = given.architecture if given and isinstance(given.architecture, Graph) else None
     batches_at_once = workers.size if recipe.distributed.block_samples else 1
-    feed = open_feed(
-        recipe, dataset, threads, given.preprocess if given and imported else None, batches_at_once,
+    data = build_data(
+        recipe, splits, threads, given.preprocess if given and imported else None, batches_at_once,
         lambda message: progress("warning", {"message": message}),
     )  # fmt: skip
-    network = given if given and imported else _network(recipe, dataset, feed, given, from_model)
-    module, batches = network.module, feed.batches
+    network = given if given and imported else _network(recipe, splits, data, given, from_model)
+    module, batches = network.module, data.loader
     for size in recipe.data.train_sizes:
-        _require_fit(module, in_size(feed.preprocess, size).shape_CHW)
+        _require_fit(module, in_size(data.preprocess, size).shape_CHW)
     device = _device(run.device, workers)
     to_channels_last(module.to(device))
-    start = _start(recipe, dataset, folder, from_model, module, feed, threads, workers)
+    start = _start(recipe, splits, folder, from_model, module, data, threads, workers)
     own_dropout = imported is not None and _has_rates(imported)
     if imported:
         for message in _not_used(imported, str(from_model), own_dropout):
@@ -178,16 +177,16 @@ def assemble(
     model = replace(network, module=state.evaluated)
 
     def evaluation_batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return model.batches(feed.held_out, workers=workers)
+        return model.batches(data.validation, workers=workers)
 
     loop = Loop(
-        recipe, state, batches, evaluation_batches, feed.held_out_name, settings, folder, progress, workers,
+        recipe, state, batches, evaluation_batches, data.validation_name, settings, folder, progress, workers,
         gradient_sync_for(recipe.distributed, state, workers), not own_dropout,
     )  # fmt: skip
-    return Assembly(loop, model, feed, start)
+    return Assembly(loop, model, data, start)
 
 
-def _given(recipe: Recipe, dataset: DataSet | OwnSet, folder: RunFolder, from_model: str | Path | None) -> Model | None:
+def _given(splits: Splits, folder: RunFolder, from_model: str | Path | None) -> Model | None:
     """The model that the training starts from; an imported network is made ready for the data, to be trained itself."""
     if not from_model:
         return None
@@ -197,36 +196,36 @@ def _given(recipe: Recipe, dataset: DataSet | OwnSet, folder: RunFolder, from_mo
         raise UsageError(f"{from_model} is an exported file, which cannot be trained; give the model that it came from")
     if not isinstance(given.architecture, Graph):
         return given
-    if isinstance(dataset, DataSet):
-        given = given.for_images(dataset.shape_CHW)
+    if splits.array_shape_CHW:
+        given = given.for_images(splits.array_shape_CHW)
     given.require_images()
-    return _fitting(given, dataset, recipe.data.name)
+    return _fitting(given, splits)
 
 
-def _fitting(given: Model, dataset: DataSet | OwnSet, data_name: str) -> Model:
-    """An imported network for the classes of `dataset`, as many as it has; resident images must have its size."""
-    shape_CHW = dataset.shape_CHW if isinstance(dataset, DataSet) else given.preprocess.shape_CHW
-    if given.preprocess.shape_CHW != shape_CHW or len(given.class_names) != len(dataset.class_names):
+def _fitting(given: Model, splits: Splits) -> Model:
+    """An imported network for the classes of `splits`, as many as it has; images in memory must have its size."""
+    shape_CHW = splits.array_shape_CHW or given.preprocess.shape_CHW
+    if given.preprocess.shape_CHW != shape_CHW or len(given.class_names) != len(splits.class_names):
         raise ModelError(
             f"the imported network takes images {given.preprocess.shape_CHW} (C, H, W) of {len(given.class_names)} "
-            f"classes, the data has {shape_CHW} and {len(dataset.class_names)}; choose other data"
+            f"classes, the data has {shape_CHW} and {len(splits.class_names)}; choose other data"
         )
     if not any(parameter.requires_grad for parameter in given.module.parameters()):
         raise ModelError("every parameter of the imported network is frozen: there is nothing to train")
-    return replace(given, class_names=dataset.class_names, data_name=data_name)
+    return replace(given, class_names=splits.class_names, data_name=splits.name)
 
 
 def _network(
-    recipe: Recipe, dataset: DataSet | OwnSet, feed: Feed, given: Model | None, name: str | Path | None
+    recipe: Recipe, splits: Splits, data: DataModule, given: Model | None, name: str | Path | None
 ) -> Model:
     """The recipe's network, with the weights of the model `given`, if there is one, called `name`."""
-    module = build_model(recipe.model, feed.preprocess.shape_CHW, len(dataset.class_names), recipe.run.seed)
+    module = build_model(recipe.model, data.preprocess.shape_CHW, len(splits.class_names), recipe.run.seed)
     if given:
         _take_weights(module, given.module, str(name))
     elif isinstance(module, WhitenedConvNet):
-        images_NCHW, _ = next(feed.batches.epoch(recipe.run.epochs - 1))  # in the size of the test images
+        images_NCHW, _ = next(data.loader.epoch(recipe.run.epochs - 1))  # in the size of the test images
         module.whiten(images_NCHW)
-    return Model(module, recipe.model, feed.preprocess, dataset.class_names, recipe.data.name)
+    return Model(module, recipe.model, data.preprocess, splits.class_names, splits.name)
 
 
 def _require_fit(module: nn.Module, shape_CHW: tuple[int, int, int]) -> None:
@@ -280,11 +279,11 @@ def _take_weights(module: nn.Module, source: nn.Module, name: str | Path) -> Non
 
 def _start(
     recipe: Recipe,
-    dataset: DataSet | OwnSet,
+    splits: Splits,
     folder: RunFolder,
     from_model: str | Path | None,
     module: nn.Module,
-    feed: Feed,
+    data: DataModule,
     threads: int,
     workers: Workers,
 ) -> dict[str, Any]:
@@ -293,10 +292,10 @@ def _start(
     The threads may be others when a run goes on with another number of workers.
     """
     device = next(module.parameters()).device
-    mean_CHW = feed.preprocess.mean_image_CHW
+    mean_CHW = data.preprocess.mean_image_CHW
     given = {
         "device": str(device), "from_model": str(from_model) if from_model else None,
-        "data_fingerprint": dataset.fingerprint(),
+        "data_fingerprint": splits.fingerprint(),
         "mean_image_sha256": None if mean_CHW is None else sha256(mean_CHW.tobytes()).hexdigest(),
     }  # fmt: skip
     _require_same(recipe, given, workers)
@@ -308,14 +307,14 @@ def _start(
             threads = resumed["threads"]
     _prepare_torch(threads)
     start = given | {
-        "recipe": recipe.name, "threads": threads, "workers": workers.size, "data": dataset.source,
-        "train_samples": len(feed.batches.table), "test_samples": len(dataset.test),
+        "recipe": recipe.name, "threads": threads, "workers": workers.size, "data": splits.description,
+        "data_name": splits.name, "train_samples": data.loader.dataset_size, "test_samples": len(splits.test),
         "parameters": sum(p.numel() for p in module.parameters()), "versions": versions(), "hardware": hardware(),
     }  # fmt: skip
     if resumed:
         start = resumed | {"threads": threads, "workers": workers.size}
     elif not workers.rank:
-        images_NCHW, _ = next(feed.batches.epoch(0, share=lambda count: workers.shard(count).rows))
+        images_NCHW, _ = next(data.loader.epoch(0, share=lambda count: workers.shard(count).rows))
         precision = choose_precision(recipe.run.precision, module, images_NCHW.to(device), device)
         start |= {"precision": precision.name, "precision_reason": precision.reason}
         folder.clear()

@@ -84,7 +84,7 @@ def test_grey_jpeg_files_are_the_luma_plane():
     for content in (FILES["jpeg"], FILES["jpeg grey"]):
         luma = Image.open(io.BytesIO(content))
         luma.draft("L", luma.size)
-        image = decode_image(content, "name", grey=True)
+        image = decode_image(content, "name", gray=True)
         assert image.shape == (30, 40, 1)
         assert np.array_equal(image[:, :, 0], np.asarray(luma.convert("L")))
 

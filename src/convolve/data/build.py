@@ -92,7 +92,7 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
     """What the model will say of its images, but for a mean image; `found`: the size that all test images have."""
     size = spec.size or found
     if size is None:
-        raise UsageError("data.image_size=0 takes the size that all images have, and these have none; set it, to 224 say")
+        raise UsageError("data.image_size=0: these images have no small size in common; set it, for example to 224")
     height, width = size
     pads = [transform for transform in spec.train_transforms if isinstance(transform, Pad)]
     mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
@@ -217,9 +217,7 @@ def mean_image(dataset: Dataset) -> NDArray[np.float32]:
     return np.ascontiguousarray(total_CHW / len(numbers_N), np.float32)  # sums keep the layout of decoded images
 
 
-def _describe(
-    splits: Splits, sizes: tuple[Size | None, Size | None], loader: Loader, preprocess: Preprocess
-) -> str:
+def _describe(splits: Splits, sizes: tuple[Size | None, Size | None], loader: Loader, preprocess: Preprocess) -> str:
     """What the training makes of the images, in words, and the classes that one of the parts knows nothing of."""
     parts = ((splits.train, "training"), (splits.test, "test"))
     counts = [f"{len(part):,} {name} images of {_words(size)}" for (part, name), size in zip(parts, sizes, strict=True)]

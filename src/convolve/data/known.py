@@ -31,6 +31,8 @@ _FAKE_BYTES = 1 << 29  # of noise for training: all of MNIST and CIFAR-10, 2,730
 
 def dataset_info(name: str) -> DatasetInfo:
     """What is known of the data set `name`. Raises `UsageError` for any other name."""
+    if not name:
+        raise UsageError("data.name is empty, so that nothing says how many images and classes there are; set it")
     if name not in DATASETS:
         raise UsageError(f"data.name: {unknown_name('data set', name, DATASETS)}")
     return DATASETS[name]

@@ -75,7 +75,8 @@ def open_test(
     if info is None:
         trained = f"; the model was trained on {name}, of {in_words(class_names)}" if name else ""
         raise UsageError(f"say with --data on what: a map file (path TAB class number), class folders{trained}")
-    if where is None and class_names not in (info.class_names, tuple(map(str, range(len(info.class_names))))):
+    numbers = tuple(map(str, range(len(info.class_names))))  # where a set is known by no more, any names may be its
+    if where is None and info.class_names not in (class_names, numbers):
         others = f"other images than {info.name}'s, of {in_words(class_names)}"
         raise UsageError(f"the model was trained on {others}; say with --data on which")
     found = open_data(where, info.name)

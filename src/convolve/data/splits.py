@@ -63,6 +63,12 @@ class Splits:
         """The shape of images that are arrays; None of files, which can be brought to any."""
         return self.test.shape_CHW if isinstance(self.test, ArraySource) else None
 
+    @property
+    def arrays(self) -> tuple[ArraySource, ArraySource]:
+        """Both parts of a set that is in memory."""
+        assert isinstance(self.train, ArraySource) and isinstance(self.test, ArraySource)
+        return self.train, self.test
+
     def fingerprint(self) -> str:
         """SHA-256 over both parts: two runs with the same fingerprint saw the same data."""
         return sha256(self.train.digest() + self.test.digest()).hexdigest()

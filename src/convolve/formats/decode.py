@@ -4,8 +4,8 @@ The pixels are those that CNTK's reader decodes: through OpenCV, 8 bits, blue-gr
 Transparency is dropped, 16 bits become 8, of an animation the first picture counts.
 
 Height and width are read from the header, before memory is spent on the pixels: of JPEG, PNG, BMP, GIF, WebP, TIFF and
-PNM, told apart by content. JPEG and PNG files are also checked for being whole: decoders fill what is missing with gray,
-and print their opinion of it to stderr.
+PNM, told apart by content. JPEG and PNG files are also checked for being whole: decoders fill what is missing with
+gray, and print their opinion of it to stderr.
 """
 
 from __future__ import annotations

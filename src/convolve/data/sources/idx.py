@@ -39,9 +39,11 @@ def open_idx(
 
     if images_NHW.dtype != np.uint8 or images_NHW.ndim != 3 or (size and images_NHW.shape[1:] != size):
         expected = f"{size[0]} x {size[1]}" if size else "H x W"
-        return refuse(images_path, "", f"expected N x {expected} uint8 pixels, got {_words(images_NHW)}")
+        refuse(images_path, "", f"expected N x {expected} uint8 pixels, got {_words(images_NHW)}")
+        return None
     if labels_N.dtype != np.uint8 or labels_N.ndim != 1:
-        return refuse(labels_path, "", f"expected one uint8 label for each image, got {_words(labels_N)}")
+        refuse(labels_path, "", f"expected one uint8 label for each image, got {_words(labels_N)}")
+        return None
     count = min(len(images_NHW), len(labels_N))
     if len(images_NHW) != len(labels_N):
         if on_fault is None:
