@@ -12,7 +12,8 @@ from zlib import crc32
 
 import cv2
 import numpy as np
-from caffe_files import Writer, caffemodel, message
+from caffe_files import Writer, caffemodel
+from wire_bytes import field as message
 
 from convolve.formats.idx import write_idx
 from convolve.formats.image_map import write_image_map

@@ -13,9 +13,9 @@ import typer
 from convolve.errors import UsageError
 
 if TYPE_CHECKING:
-    from convolve.importers.loaders import Asked
+    from convolve.importers.loader import PreprocessOverrides
 
-    Overrides = Asked
+    Overrides = PreprocessOverrides
 else:
     Overrides = Any  # typer evaluates the annotations of a command, and importing one must not load torch
 
@@ -86,9 +86,12 @@ def _overrides(
         typer.Option(help="The shape of the model's input, where the file does not say it.", metavar="CxHxW"),
     ] = None,
 ) -> Overrides:
-    from convolve.importers.loaders import Asked
+    from convolve.importers.loader import PreprocessOverrides
 
-    return Asked(preset, mean, channel_order, scale, labels, _shape(image_shape), output)
+    return PreprocessOverrides(
+        preset=preset, mean=mean, channel_order=channel_order, scale=scale, labels=labels,
+        image_shape_CHW=_shape(image_shape), output=output,
+    )  # fmt: skip
 
 
 def _shape(text: str | None) -> tuple[int, int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,9 +12,6 @@ from convolve.cli.formatting import ports_text, recipe_text, schedule_text, summ
 from convolve.cli.options import AsJson, Overrides, with_overrides
 from convolve.errors import UsageError
 from convolve.importers.brainscript import is_config
-
-if TYPE_CHECKING:
-    pass
 
 
 @with_overrides
@@ -55,11 +52,11 @@ def show(
 
 def _is_model(what: str) -> bool:
     from convolve.export.onnx import is_onnx
-    from convolve.importers.loaders import is_foreign
+    from convolve.importers.loaders import find_loader
+    from convolve.model_folder import is_folder
 
     path = Path(what)
-    is_folder = any((path / name).exists() for name in ("model.json", "model/model.json"))
-    return is_folder or is_foreign(path) or is_onnx(path)
+    return is_folder(path) or find_loader(path) is not None or is_onnx(path)
 
 
 def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
@@ -73,7 +70,7 @@ def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
     model = load(what, overrides)
     imported = model.architecture if isinstance(model.architecture, Graph) else None
     arithmetic = list(input_arithmetic(imported)) if imported else []
-    notes = [*(imported.notes if imported else ()), *filter(None, [model.doubt])]
+    notes = [*(imported.notes if imported else ()), *filter(None, [model.preprocess_warning])]
     if isinstance(model.module, OnnxNetwork):
         ports = model.module.ports()
         mapping: dict[str, Any] = {**ports, "class_names": list(model.class_names)}
