@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from convolve.errors import ModelError, UnsupportedError, brief, unknown_name
-from convolve.graph.draft import MAX_VALUES
 from convolve.graph.graph import Array, Graph, Input, Node, Parameter, Value
 from convolve.graph.names import RESERVED
 from convolve.graph.operations import OPERATIONS, outcome
-from convolve.graph.shapes import MAX_ELEMENTS, GraphError, bounded, require
+from convolve.graph.shapes import MAX_ELEMENTS, MAX_VALUES, GraphError, bounded, require
 
 _NAME = re.compile(r"[A-Za-z][0-9A-Za-z_]{0,79}")  # what `with_readable_names` makes
 
