@@ -8,7 +8,8 @@ import yaml
 
 from convolve.cli import main
 from convolve.errors import ConvolveError, UsageError
-from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, steps_text, to_mapping, with_values
+from convolve.recipe import Recipe, from_mapping, to_mapping, with_values
+from convolve.recipe_values import differences, leaf_paths, steps_text
 from convolve.recipes import RECIPES, load_recipe
 from convolve.transforms.color import Color
 from convolve.transforms.crop import Crop
@@ -70,7 +71,14 @@ def test_set(path: str, text: str, value: object) -> None:
         ("run.epochs", "2.5", r"run\.epochs must be a whole number, got '2\.5'"),
         ("run.epochs", "0", r"run\.epochs must be at least 1, got 0"),
         ("data.scale", "nan", r"data\.scale must be a number"),
-        ("optimizer.name", "sdg", r"optimizer\.name: unknown value 'sdg'; did you mean 'sgd'\?"),
+        ("optimizer.name", "sdg", r"optimizer\.name: unknown optimizer 'sdg'; did you mean 'sgd'\?"),
+        (
+            "optimizer.name",
+            "torch.adamv",
+            r"optimizer\.name: unknown optimizer 'torch\.adamv'; did you mean 'torch\.adam",
+        ),
+        ("optimizer.arguments.betas", "0.9:0.9", r"for those of torch\.optim, not for momentum_sgd"),
+        ("optimizer.vector_rate", "2", r"optimizer\.vector_rate is now called optimizer\.bias_lr"),
         ("data.train_sizes", "12.5", r"data\.train_sizes must be parts up to 1, or whole numbers"),
         ("data.damaged_limit", "-1", r"data\.damaged_limit must be at least 0"),
         ("model.dropout", "", r"model\.dropout must be at least one value"),
@@ -79,7 +87,7 @@ def test_set(path: str, text: str, value: object) -> None:
         ("schedule.learning_rates", "0.1*x", r"schedule\.learning_rates must be a whole number, got 'x'"),
         ("data.train_transforms", "shift", r"data\.train_transforms must be a list"),
         ("run.early_stopping_epochs", "3", r"needs run\.keep=best"),
-        ("run.epochs.more", "3", r"run\.epochs\.more: unknown field 'epochs\.more'"),
+        ("run.epochs.more", "3", r"run\.epochs\.more: run\.epochs has no fields of its own"),
     ],
 )
 def test_refused_by_path(path: str, text: str, message: str) -> None:
@@ -191,10 +199,10 @@ def test_settings_of_many_workers_that_are_refused(settings: dict[str, str], mes
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"schedule.least_rate_per_sample": 1}, "least_rate_per_sample .*: nothing would be trained"),
+        ({"schedule.min_lr_per_sample": 1}, "min_lr_per_sample .*: nothing would be trained"),
         (
-            {"schedule.least_rate_per_sample": 1e-9, "schedule.kind": "cosine", "schedule.warmup_fraction": 0.1},
-            "least_rate_per_sample .*: nothing would be trained",
+            {"schedule.min_lr_per_sample": 1e-9, "schedule.kind": "cosine", "schedule.warmup_fraction": 0.1},
+            "min_lr_per_sample .*: nothing would be trained",
         ),
         ({"adjust.every_epochs": 1, "adjust.lower_below": -0.1}, "goes_back needs a rate that falls"),
         ({"adjust.every_epochs": 1, "adjust.lower_by": 1}, "goes_back needs a rate that falls"),
@@ -213,3 +221,28 @@ def test_workers_that_are_apart_have_no_average_and_do_not_go_back() -> None:
     ):
         with pytest.raises(UsageError, match=message):
             with_values(load_recipe("mnist"), apart | {setting: 1})
+
+
+def test_an_optimizer_of_torch_with_its_own_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"optimizer.name": "torch.adamw", "optimizer.arguments.betas": "0.9:0.95"}
+    recipe = with_values(load_recipe("mnist"), settings)
+    more = with_values(recipe, {"optimizer.arguments.weight_decay": "0.01"})
+    assert more.optimizer.arguments == {"betas": (0.9, 0.95), "weight_decay": 0.01}
+    assert from_mapping(json.loads(json.dumps(to_mapping(more)))) == more
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(to_mapping(more)))
+    assert main(["show", str(tmp_path / "r.yaml")]) == 0
+    (tmp_path / "shown.yaml").write_text(capsys.readouterr().out)
+    assert load_recipe(str(tmp_path / "shown.yaml")) == more
+    assert main(["show", str(tmp_path / "r.yaml"), "--schedule"]) == 0
+    assert "PyTorch AdamW" in capsys.readouterr().out
+    for setting, message in (
+        (
+            {"optimizer.arguments.beta": 1},
+            r"optimizer\.arguments\.beta: unknown argument; torch\.adamw takes amsgrad, betas",
+        ),
+        ({"optimizer.arguments.lr": 1}, r"the learning rate comes from schedule\.learning_rates"),
+        ({"optimizer.arguments.eps": "x"}, r"optimizer\.arguments\.eps must be a number"),
+        ({"optimizer.l2": 0.1}, r"optimizer\.l2 is for CNTK's .*weight_decay in its place"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            with_values(recipe, setting)

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from convolve.errors import UsageError
-from convolve.recipe_values import Steps, parse
+from convolve.errors import UsageError, unknown_name
+from convolve.recipe_values import Arguments, Steps, parse
+from convolve.torch_optim import PREFIX, checked_arguments
 from convolve.transforms.crop import Crop
 from convolve.transforms.table import TRANSFORMS
 from convolve.transforms.transform import MAX_SIDE, Transform, require
@@ -19,6 +20,8 @@ from convolve.transforms.transform import MAX_SIDE, Transform, require
 
 def _field(default: Any, comment: str) -> Any:
     """A field with its default and the comment that `convolve show` prints beside it."""
+    if default == {}:
+        return field(default_factory=dict, metadata={"comment": comment})
     return field(default=default, metadata={"comment": comment})
 
 
@@ -95,13 +98,22 @@ class ModelSpec:
         require(holds, "model.dropout", "at least one value, each in [0, 1)", self.dropout)
 
 
+OPTIMIZER_NAMES = ("sgd", "momentum_sgd", "nesterov", "adagrad", "adadelta", "adam", "fsadagrad", "muon")
+
+
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """CNTK's learners; the arithmetic and its source are in `training/optimizer.py`."""
+    """CNTK's optimizers, Muon, or one of torch.optim; the arithmetic is in `training/optimizers.py`.
 
-    name: Literal["sgd", "momentum_sgd", "nesterov", "adagrad", "adadelta", "adam", "fsadagrad", "muon"] = _field(
-        "momentum_sgd", "the learner"
+    One of torch.optim takes its learning rate from the schedule, for the mean gradient, and all else from `arguments`.
+    """
+
+    name: str = _field(
+        "momentum_sgd",
+        "sgd, momentum_sgd, nesterov, adagrad, adadelta, adam, fsadagrad: CNTK's (adam is not PyTorch's); muon; or one "
+        "of torch.optim, such as torch.adamw",
     )
+    arguments: Arguments = _field({}, "of one of torch.optim, such as betas and weight_decay; else none")
     momentum: Steps = _field((0.9,), "one value for each period of the schedule; the last one holds")
     momentum_unit: Literal["per_minibatch", "per_reference_batch", "time_constant_samples"] = _field(
         "per_minibatch",
@@ -115,7 +127,7 @@ class OptimizerSpec:
     variance_momentum_unit: Literal["per_minibatch", "per_sample"] = _field("per_sample", "")
     adadelta_rho: float = _field(0.95, "")
     epsilon: float = _field(1e-8, "of adam and adadelta")
-    vector_rate: float = _field(1.0, "of muon: the rate of biases and scales, as a multiple of that of filters")
+    bias_lr: float = _field(1.0, "of muon: the learning rate of biases and scales, as a multiple of that of filters")
     l1: float = _field(0.0, "weight of the L1 penalty per sample")
     l2: float = _field(0.0, "weight of the L2 penalty per sample: weight decay on the mean gradient, biases included")
     penalize_batch_norm: bool = _field(True, "whether they act on batch normalization's scales and biases too")
@@ -135,8 +147,23 @@ class OptimizerSpec:
         require(0 <= self.variance_momentum < 1, "optimizer.variance_momentum", "in [0, 1)", self.variance_momentum)
         require(0 < self.adadelta_rho < 1, "optimizer.adadelta_rho", "in (0, 1)", self.adadelta_rho)
         require(self.epsilon > 0, "optimizer.epsilon", "above 0", self.epsilon)
-        for name in ("l1", "l2", "clip_per_sample", "vector_rate"):
+        for name in ("l1", "l2", "clip_per_sample", "bias_lr"):
             require(getattr(self, name) >= 0, f"optimizer.{name}", "at least 0", getattr(self, name))
+        self._check_name()
+
+    def _check_name(self) -> None:
+        if self.name.startswith(PREFIX):
+            object.__setattr__(self, "arguments", checked_arguments(self.name, self.arguments))
+            for name in ("l1", "l2", "clip_per_sample"):
+                if getattr(self, name):
+                    raise UsageError(
+                        f"optimizer.{name} is for CNTK's optimizers and muon: set it to 0 with {self.name}"
+                        + (", and optimizer.arguments.weight_decay in its place" if name == "l2" else "")
+                    )
+        elif self.name not in OPTIMIZER_NAMES:
+            raise UsageError(f"optimizer.name: {unknown_name('optimizer', self.name, OPTIMIZER_NAMES)}")
+        elif self.arguments:
+            raise UsageError(f"optimizer.arguments are for those of torch.optim, not for {self.name}; leave them out")
 
 
 @dataclass(frozen=True)
@@ -158,12 +185,12 @@ class ScheduleSpec:
     period_samples: int = _field(0, "samples in a period; 0: one pass over the data")
     warmup_fraction: float = _field(0.0, "part of the training in which the rate rises")
     final_fraction: float = _field(0.0, "part of the peak rate at the end")
-    least_rate_per_sample: float = _field(0.0, "the training ends where the rate on the summed gradient is below this")
+    min_lr_per_sample: float = _field(0.0, "the training ends where the rate on the summed gradient is below this")
 
     def __post_init__(self) -> None:
         rates = self.learning_rates
         require(bool(rates) and min(rates) >= 0, "schedule.learning_rates", "at least one value, none negative", rates)
-        for name in ("reference_batch_size", "period_samples", "least_rate_per_sample"):
+        for name in ("reference_batch_size", "period_samples", "min_lr_per_sample"):
             require(getattr(self, name) >= 0, f"schedule.{name}", "at least 0", getattr(self, name))
         for name in ("warmup_fraction", "final_fraction"):
             require(0 <= getattr(self, name) <= 1, f"schedule.{name}", "in [0, 1]", getattr(self, name))
@@ -309,12 +336,12 @@ class Recipe:
             raise UsageError("adjust.goes_back is of one network; set it to false with distributed.block_samples")
         if self.adjust.every_epochs and (self.schedule.kind != "steps" or self.schedule.period_samples):
             raise UsageError("adjust.every_epochs needs schedule.kind=steps and schedule.period_samples=0")
-        if self._first_rate_per_sample() < self.schedule.least_rate_per_sample:
-            raise UsageError("schedule.least_rate_per_sample is above the first rate: nothing would be trained")
+        if self._first_lr_per_sample() < self.schedule.min_lr_per_sample:
+            raise UsageError("schedule.min_lr_per_sample is above the first rate: nothing would be trained")
         if self.data.hard_fraction < 1 and (self.run.epoch_samples or self.run.global_batch_sizes):
             raise UsageError("data.hard_fraction needs epochs of one pass and one run.global_batch_size; leave one out")
 
-    def _first_rate_per_sample(self) -> float:
+    def _first_lr_per_sample(self) -> float:
         schedule = self.schedule
         rises_from_0 = schedule.kind != "steps" and schedule.warmup_fraction > 0
         rate = 0.0 if rises_from_0 else schedule.learning_rates[0]
@@ -330,6 +357,8 @@ def to_mapping(value: Any) -> Any:
         return {f.name: to_mapping(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, tuple):
         return [to_mapping(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: to_mapping(item) for name, item in value.items()}
     return value
 
 
@@ -345,41 +374,10 @@ def with_values(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     All at once, as one setting may be valid only together with another.
     """
     mapping: dict[str, Any] = {}
-    for path, setting in sorted(settings.items(), key=lambda item: "." not in item[0]):  # "run" overrides "run.epochs"
-        part, dot, name = path.partition(".")
-        mapping[part] = mapping.get(part, {}) | {name: setting} if dot else setting
+    for path, setting in sorted(settings.items(), key=lambda item: -item[0].count(".")):  # "run" overrides "run.epochs"
+        *parts, name = path.split(".")
+        inside = mapping
+        for part in parts:
+            inside = inside.setdefault(part, {})
+        inside[name] = setting
     return from_mapping(mapping, base=recipe)
-
-
-def leaf_paths(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Every dotted path of a recipe and its value: {"run.epochs": 40, ...}."""
-    leaves: dict[str, Any] = {}
-    for f in fields(value):
-        item, path = getattr(value, f.name), f"{prefix}{f.name}"
-        if is_dataclass(item):
-            leaves |= leaf_paths(item, f"{path}.")
-        else:
-            leaves[path] = item
-    return leaves
-
-
-def differences(one: Recipe, other: Recipe) -> list[str]:
-    """The lines "path: a -> b" in which two recipes differ."""
-    left, right = leaf_paths(one), leaf_paths(other)
-    return [f"{path}: {left[path]!r} -> {right[path]!r}" for path in left if left[path] != right[path]]
-
-
-def steps_text(values: Steps) -> str:
-    """(0.1, 0.1, 0.01) -> "0.1*2:0.01", the short way to write a list of steps."""
-    parts: list[tuple[float, int]] = []
-    for value in values:
-        if parts and parts[-1][0] == value:
-            parts[-1] = (value, parts[-1][1] + 1)
-        else:
-            parts.append((value, 1))
-    return ":".join(f"{_text(value)}*{count}" if count > 1 else _text(value) for value, count in parts)
-
-
-def _text(value: float) -> str:
-    """The shortest text that stands for the very number."""
-    return f"{value:g}" if float(f"{value:g}") == value else repr(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 from convolve.distributed.block_momentum import BlockMomentum, block_momentum
 from convolve.errors import ModelError, UsageError
 from convolve.recipe import OptimizerSpec, ScheduleSpec
-from convolve.training.optimizer import Optimizer
+from convolve.training.optimizers import build_optimizer, take_step
 from convolve.training.schedule import step_size
 from convolve.training.workers import SingleProcess, Workers
 from worker_processes import run_together
@@ -52,18 +53,19 @@ class _Point(nn.Module):
         return (self.weights - target).square().sum() / 2
 
 
-class _Counted(Optimizer):
+class _CountedState(defaultdict[Any, Any]):
     resets = 0
 
-    def reset(self) -> None:
-        super().reset()
+    def clear(self) -> None:
+        super().clear()
         self.resets += 1
 
 
 def _descend(workers: Workers, settings: dict[str, Any], steps: range, restored: Any = None, beta: float = 0.0) -> Any:
     point = _Point()
     spec = OptimizerSpec(name="momentum_sgd", momentum=(beta,), unit_gain=False)
-    schedule, optimizer = ScheduleSpec(learning_rates=(RATE,)), _Counted(spec, [point.weights])
+    schedule, optimizer = ScheduleSpec(learning_rates=(RATE,)), build_optimizer(spec, [point.weights])
+    optimizer.state = _CountedState(dict)
     sync = BlockMomentum(point, workers, optimizer=optimizer, **settings)
     if restored:
         point.weights.data.copy_(torch.from_numpy(restored[0]))
@@ -75,13 +77,13 @@ def _descend(workers: Workers, settings: dict[str, Any], steps: range, restored:
         with sync.micro_batch(True):
             loss = sync.module(torch.from_numpy(target))
             (loss if sync.takes_local_steps else loss / workers.size).backward()
-        optimizer.step(step_size(optimizer.spec, schedule, 0, 1, STEPS, STEPS), 1)
+        take_step(optimizer, step_size(spec, schedule, 0, 1, STEPS, STEPS), 1)
         optimizer.zero_grad()
         sync.end_step(workers.size)
         apart.append(sync.takes_local_steps)
     sync.sync()
     state = {name: tensor.numpy() for name, tensor in sync.state().items()}
-    return point.weights.detach().numpy(), state, sync.bytes_sent, optimizer.resets, sum(apart)
+    return point.weights.detach().numpy(), state, sync.bytes_sent, optimizer.state.resets, sum(apart)
 
 
 def _all(workers: Workers, cases: list[dict[str, Any]]) -> Any:

@@ -16,7 +16,7 @@ from convolve.distributed.data_parallel import DataParallel
 from convolve.distributed.process_group import ProcessGroup
 from convolve.errors import UsageError
 from convolve.recipe import OptimizerSpec, ScheduleSpec
-from convolve.training.optimizer import Optimizer
+from convolve.training.optimizers import build_optimizer, gradients_of, take_step
 from convolve.training.schedule import step_size
 from convolve.training.workers import GradientSync, NoSync, SingleProcess, Workers
 from worker_processes import run_together
@@ -41,7 +41,7 @@ def images_and_labels(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
 def train(workers: Workers, sync: GradientSync, network: nn.Module, pieces: int = 1) -> list[float]:
     """The loss of each step, summed over the whole batch; every worker is given all batches and takes its share."""
     parameters = list(network.parameters())
-    optimizer, losses, seen = Optimizer(MOMENTUM, parameters), [], 0
+    optimizer, losses, seen = build_optimizer(MOMENTUM, parameters), [], 0
     images_NCHW, labels_N = images_and_labels(parameters[0].dtype)
     for epoch in range(EPOCHS):
         order_N = torch.from_numpy(np.random.default_rng(epoch).permutation(SAMPLES))
@@ -58,7 +58,7 @@ def train(workers: Workers, sync: GradientSync, network: nn.Module, pieces: int 
                     (loss / len(batch_N)).backward()
                 loss_sum += loss.detach()
             workers.sum(loss_sum)
-            optimizer.step(step_size(MOMENTUM, RATE, seen, len(batch_N), SAMPLES, SAMPLES * EPOCHS), len(batch_N))
+            take_step(optimizer, step_size(MOMENTUM, RATE, seen, len(batch_N), SAMPLES, SAMPLES * EPOCHS), len(batch_N))
             optimizer.zero_grad()
             sync.end_step(len(batch_N))
             seen += len(batch_N)
@@ -151,7 +151,7 @@ def _lacks_a_gradient(workers: Workers) -> Any:
     with sync.micro_batch(True):
         used(torch.ones(1, 2)).sum().backward()
     try:
-        Optimizer(MOMENTUM, [*used.parameters(), *unused.parameters()]).gradients()
+        gradients_of(build_optimizer(MOMENTUM, [*used.parameters(), *unused.parameters()]))
     except UsageError as error:
         return str(error)
 

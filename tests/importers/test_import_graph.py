@@ -10,7 +10,8 @@ from torch.nn import functional as F
 import golden
 from convolve.errors import UsageError
 from convolve.graph.draft import Draft
-from convolve.graph.graph import Graph, Node, identifier
+from convolve.graph.graph import Graph, Node
+from convolve.graph.names import identifier
 from convolve.graph.shapes import GraphError, broadcast
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.recipe import OptimizerSpec, ScheduleSpec
-from convolve.training.optimizer import Optimizer
+from convolve.training.optimizers import build_optimizer, take_step
 from convolve.training.schedule import step_size
 from convolve.training.step import set_batch_norm
 
@@ -44,14 +44,14 @@ def cntk_layer(golden: dict[str, torch.Tensor], time_constant: float, blend: flo
 def test_bn_train_trace() -> None:
     golden = read("bn_train")
     layer = CntkBatchNorm2d(2, normalization_time_constant_samples=20, epsilon=1e-3)
-    optimizer = Optimizer(spec := OptimizerSpec(name="sgd"), list(layer.parameters()))
+    optimizer = build_optimizer(spec := OptimizerSpec(name="sgd"), list(layer.parameters()))
     schedule = ScheduleSpec(learning_rates=(0.001,), reference_batch_size=1)
     for i in range(5):
         images_NCHW = golden[f"x{i}"]
         n = len(images_NCHW)
         loss = layer(images_NCHW).square().sum() / n
         loss.backward()
-        optimizer.step(step_size(spec, schedule, 0, n, n, n), n)
+        take_step(optimizer, step_size(spec, schedule, 0, n, n, n), n)
         optimizer.zero_grad()
         assert_close(loss.detach().double(), golden["loss"][i], f"loss {i}")
         for name in ("mean", "var", "count"):
@@ -180,7 +180,7 @@ def test_convnet_trace() -> None:
     network = ConvNet(golden)
     spec = OptimizerSpec(momentum=(0.9,), momentum_unit="per_reference_batch", momentum_reference_batch_size=8, l2=0.01)
     schedule = ScheduleSpec(learning_rates=(0.5, 0.5, 0.1), reference_batch_size=8, period_samples=16)
-    optimizer = Optimizer(spec, list(network.parameters()))
+    optimizer = build_optimizer(spec, list(network.parameters()))
     labels_N = golden["Y"].argmax(1)
     seen = 0
     for i, (start, end) in enumerate(golden["batches"].tolist()):
@@ -188,7 +188,7 @@ def test_convnet_trace() -> None:
         logits_NK = network(golden["X"][start:end])
         loss = F.cross_entropy(logits_NK, labels_N[start:end])
         loss.backward()
-        optimizer.step(step_size(spec, schedule, seen, n, 40, 56), n)
+        take_step(optimizer, step_size(spec, schedule, seen, n, 40, 56), n)
         optimizer.zero_grad()
         seen += n
         assert_close(loss.detach().double(), golden["loss"][i], f"loss {i}")

@@ -31,12 +31,12 @@ def test_steps_of_the_configuration() -> None:
     """0.1 for a minibatch of 256 with unit gain: 0.01 with the momentum of other toolkits. 143 images are left over."""
     recipe = load_recipe("alexnet")
     first = [step(recipe, IMAGES * epoch) for epoch in range(recipe.run.epochs)]
-    assert [size.rate for size in first] == pytest.approx(
+    assert [size.lr for size in first] == pytest.approx(
         [0.1] * 25 + [0.01] * 25 + [0.001] * 25 + [1e-4] * 25 + [1e-5] * 12
     )
     assert {size.momentum for size in first} == {0.9}
     last = step(recipe, IMAGES - 143, IMAGES % 256)
-    assert (last.rate, last.momentum) == pytest.approx((0.1 * 143 / 256, 0.9 ** (143 / 256)))
+    assert (last.lr, last.momentum) == pytest.approx((0.1 * 143 / 256, 0.9 ** (143 / 256)))
     assert recipe.optimizer.unit_gain
 
 
@@ -44,11 +44,11 @@ def test_steps_of_the_script() -> None:
     """A tenth of the rates, without unit gain; rate and momentum are meant for any minibatch as it is."""
     recipe = load_recipe("alexnet-python")
     first = [step(recipe, IMAGES * epoch) for epoch in range(recipe.run.epochs)]
-    assert [size.rate for size in first] == pytest.approx(
+    assert [size.lr for size in first] == pytest.approx(
         [0.01] * 25 + [1e-3] * 25 + [1e-4] * 25 + [1e-5] * 25 + [1e-6] * 12
     )
     last = step(recipe, IMAGES - 143, IMAGES % 256)
-    assert (last.rate, last.momentum, recipe.optimizer.unit_gain) == (0.01, 0.9, False)
+    assert (last.lr, last.momentum, recipe.optimizer.unit_gain) == (0.01, 0.9, False)
 
 
 def test_both_are_caffes_solver() -> None:
@@ -97,7 +97,7 @@ def test_the_modern_one_stretches_with_its_epochs() -> None:
     for epochs in (10, 30):
         shorter = replace(recipe, run=replace(recipe.run, epochs=epochs))
         total = IMAGES * epochs
-        rates = [step(shorter, round(part * total)).rate for part in (0, 0.05, 0.1, 0.55, 1)]
+        rates = [step(shorter, round(part * total)).lr for part in (0, 0.05, 0.1, 0.55, 1)]
         assert rates == pytest.approx([0, peak / 2, peak, peak / 2, 0], abs=1e-6)
     assert recipe.run.label_smoothing and recipe.run.average_epochs
 

@@ -9,7 +9,8 @@ import torch
 from command_line import Convolve
 from convolve.data.table import DataSet, Table
 from convolve.feed import open_feed
-from convolve.recipe import Recipe, differences, to_mapping, with_values
+from convolve.recipe import Recipe, to_mapping, with_values
+from convolve.recipe_values import differences
 from convolve.recipes import load_recipe
 from convolve.training.schedule import StepSize, step_size
 from convolve.transforms.crop import Crop
@@ -30,7 +31,7 @@ def sizes(recipe: Recipe, batch_size: int = 64) -> list[StepSize]:
 def test_cifar10_steps() -> None:
     """0.0015625 per sample is 0.1 on the mean gradient of 64 samples; the momentum is 0.9 in every minibatch."""
     steps = sizes(load_recipe("cifar10"))
-    assert [step.rate for step in steps] == pytest.approx([0.1] * 10 + [0.03] * 10 + [0.01] * 10)
+    assert [step.lr for step in steps] == pytest.approx([0.1] * 10 + [0.03] * 10 + [0.01] * 10)
     assert {step.momentum for step in steps} == {0.9}
 
 
@@ -39,11 +40,11 @@ def test_cifar10_aug_steps(name: str) -> None:
     """Time constants of 600 and 1200 samples leave exp(-64 / 600) and exp(-64 / 1200) after a minibatch."""
     steps = sizes(load_recipe(name))
     rates = [0.1] * 20 + [0.03] * 20 + [0.01] * 20 + [0.003] * 10 + [0.001] * 10
-    assert [step.rate for step in steps] == pytest.approx(rates)
+    assert [step.lr for step in steps] == pytest.approx(rates)
     momenta = [0.0] * 20 + [0.8988] * 20 + [0.9481] * 40
     assert [step.momentum for step in steps] == pytest.approx(momenta, abs=5e-5)
     last_batch = sizes(load_recipe(name), batch_size=50_000 % 64)[-1]  # the last one of an epoch has its own
-    assert (last_batch.rate, last_batch.momentum) == pytest.approx((0.001 * 16 / 64, 0.9868), abs=5e-5)
+    assert (last_batch.lr, last_batch.momentum) == pytest.approx((0.001 * 16 / 64, 0.9868), abs=5e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,26 +10,26 @@ from torch import nn
 
 from convolve.recipe import AdjustSpec, OptimizerSpec
 from convolve.training.adjust import adjust
-from convolve.training.optimizer import Optimizer
+from convolve.training.optimizers import build_optimizer, take_step
 from convolve.training.precision import LossScale
 from convolve.training.schedule import StepSize
 from convolve.training.state import TrainingState
 from convolve.training.workers import SINGLE_PROCESS
 
 SPEC = AdjustSpec(every_epochs=1, lower_below=0.1, lower_by=0.5, raise_above=0.4, raise_by=2.0)
-STEP = StepSize(rate=0.1, rate_per_sample=0.1, momentum=0.9, variance_momentum=0.0)
+STEP = StepSize(lr=0.1, lr_per_sample=0.1, momentum=0.9, variance_momentum=0.0)
 
 
 def new_state() -> TrainingState:
     torch.manual_seed(1)
     module = nn.Sequential(nn.Linear(3, 2), nn.Dropout(), nn.BatchNorm1d(2))
-    return TrainingState(module, Optimizer(OptimizerSpec(), [*module.parameters()]), LossScale(False), None)
+    return TrainingState(module, build_optimizer(OptimizerSpec(), [*module.parameters()]), LossScale(False), None)
 
 
 def train_epoch(state: TrainingState) -> None:
     """Something that moves weights, statistics, the optimizer, the random generator and the position."""
     state.module(torch.rand(4, 3)).square().sum().backward()
-    state.optimizer.step(STEP, 4)
+    take_step(state.optimizer, STEP, 4)
     state.optimizer.zero_grad()
     at = state.position
     at.epoch, at.step, at.samples_seen, at.train_seconds = at.epoch + 1, at.step + 1, at.samples_seen + 4, at.step + 1.0

@@ -10,7 +10,7 @@ import typer
 from convolve.errors import UsageError
 
 if TYPE_CHECKING:
-    from convolve.importers.loaders import Asked
+    from convolve.importers.loader import PreprocessOverrides
 
 Preset = Annotated[
     str | None, typer.Option(help="A published model whose preprocessing is known; by default that of the file's name.")
@@ -45,11 +45,14 @@ def asked(
     labels: Path | None,
     image_shape: str | None,
     output: str | None = None,
-) -> Asked:
+) -> PreprocessOverrides:
     """What the options say, checked as far as it can be without the model."""
-    from convolve.importers.loaders import Asked
+    from convolve.importers.loader import PreprocessOverrides
 
-    return Asked(preset, mean, channel_order, scale, labels, _shape(image_shape), output)
+    return PreprocessOverrides(
+        preset=preset, mean=mean, channel_order=channel_order, scale=scale, labels=labels,
+        image_shape_CHW=_shape(image_shape), output=output,
+    )  # fmt: skip
 
 
 def _shape(text: str | None) -> tuple[int, int, int] | None:

@@ -84,8 +84,8 @@ def evaluate(
             "views_errors_top5": _count(averaged.wrong_top5_N), "views_error_top5": averaged.error_top5,
             "views_loss": averaged.loss,
         }  # fmt: skip
-    if opened.doubt:
-        print(f"note: {opened.doubt}", file=sys.stderr)
+    if opened.preprocess_warning:
+        print(f"note: {opened.preprocess_warning}", file=sys.stderr)
     published = PRESETS.get(str(opened.trained.get("preset")))
     if published:
         figures["published_error"] = published.published_error

@@ -65,8 +65,8 @@ def predict(
         write_features(names, features, str(model), output, as_json=as_json, csv_file=csv_file, npz_file=npz_file)
     else:
         _say(opened.predict(paths, top), model, as_json, csv_file)
-    if opened.doubt:
-        print(f"note: {opened.doubt}", file=sys.stderr)
+    if opened.preprocess_warning:
+        print(f"note: {opened.preprocess_warning}", file=sys.stderr)
 
 
 def _say(predictions: list[Prediction], model: Path, as_json: bool, csv_file: Path | None) -> None:

@@ -14,7 +14,7 @@ from convolve.errors import UsageError
 from convolve.importers.brainscript import is_config
 
 if TYPE_CHECKING:
-    from convolve.importers.loaders import Asked
+    from convolve.importers.loader import PreprocessOverrides
 
 
 def show(
@@ -61,14 +61,14 @@ def show(
 
 def _is_model(what: str) -> bool:
     from convolve.export.onnx import is_onnx
-    from convolve.importers.loaders import is_foreign
+    from convolve.importers.loaders import find_loader
+    from convolve.model_folder import is_folder
 
     path = Path(what)
-    is_folder = any((path / name).exists() for name in ("model.json", "model/model.json"))
-    return is_folder or is_foreign(path) or is_onnx(path)
+    return is_folder(path) or find_loader(path) is not None or is_onnx(path)
 
 
-def _show_model(what: str, as_json: bool, asked: Asked) -> None:
+def _show_model(what: str, as_json: bool, overrides: PreprocessOverrides) -> None:
     from convolve.export.onnx import OnnxNetwork
     from convolve.graph.classifier import input_arithmetic
     from convolve.graph.describe import describe
@@ -76,10 +76,10 @@ def _show_model(what: str, as_json: bool, asked: Asked) -> None:
     from convolve.model import load
     from convolve.models.summary import summarize
 
-    model = load(what, asked)
+    model = load(what, overrides)
     imported = model.architecture if isinstance(model.architecture, Graph) else None
     arithmetic = list(input_arithmetic(imported)) if imported else []
-    notes = [*(imported.notes if imported else ()), *filter(None, [model.doubt])]
+    notes = [*(imported.notes if imported else ()), *filter(None, [model.preprocess_warning])]
     if isinstance(model.module, OnnxNetwork):
         ports = model.module.ports()
         mapping: dict[str, Any] = {**ports, "class_names": list(model.class_names)}

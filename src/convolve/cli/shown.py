@@ -26,7 +26,8 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def _recipe_line(item: Field[Any], value: Any) -> str:
-    from convolve.recipe import steps_text, to_mapping
+    from convolve.recipe import to_mapping
+    from convolve.recipe_values import steps_text
 
     below = ""
     if isinstance(value, tuple) and value and all(isinstance(v, float) for v in value):

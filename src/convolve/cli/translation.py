@@ -21,7 +21,7 @@ _CHANGES = {
     "l2": "L2RegWeight: weight decay on the mean gradient; it is multiplied by the rate",
     "penalize_batch_norm": "disableRegInBatchNormalization, the other way round",
     "learning_rates": "for reference_batch_size samples: 1 is learningRatesPerSample, else learningRatesPerMB",
-    "least_rate_per_sample": "minLearningRatePerSample",
+    "min_lr_per_sample": "minLearningRatePerSample",
     "every_epochs": "learnRateAdjustInterval of autoAdjustLR=adjustAfterEpoch",
     "lower_below": "reduceLearnRateIfImproveLessThan",
     "lower_by": "learnRateDecreaseFactor",

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from convolve.distributed.data_parallel import DataParallel
 from convolve.distributed.process_group import ring_bytes, take
 from convolve.errors import ModelError, UsageError
-from convolve.training.optimizer import Optimizer
+from convolve.training.optimizers import load_state_tensors, state_tensors
 from convolve.training.workers import Workers
 
 
@@ -52,7 +52,7 @@ class BlockMomentum:
         momentum: float,
         learning_rate: float = 1.0,
         nesterov: bool = True,
-        optimizer: Optimizer | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
         resets: bool = True,
         after_samples: int = 0,
     ) -> None:
@@ -114,13 +114,13 @@ class BlockMomentum:
         torch._foreach_copy_(self._weights, self._start)
         self._samples = 0
         if self._optimizer and self._resets:
-            self._optimizer.reset()
+            self._optimizer.state.clear()
 
     def state(self) -> dict[str, Tensor]:
         """D of each parameter, the statistics of each worker, and its momentum if that goes on, shape (workers, ...),
         and the bytes sent. The rest of a settled exchange is the weights themselves."""
         moves = {f"moves.{i}": move.contiguous() for i, move in enumerate(self._moves)}
-        own = self._optimizer.state() if self._optimizer and not self._resets else {}
+        own = state_tensors(self._optimizer) if self._optimizer and not self._resets else {}
         local = {f"local.{name}": self._workers.gather(tensor[None].cpu()) for name, tensor in own.items()}
         return moves | local | self._early.state() | {"bytes_sent": torch.tensor(self.bytes_sent)}
 
@@ -131,8 +131,8 @@ class BlockMomentum:
         if not any(name.startswith("moves.") for name in state):  # of one process alone
             return
         local = {name.removeprefix("local."): kept for name, kept in state.items() if name.startswith("local.")}
-        if self._optimizer and local and len(local["updates"]) == self._workers.size:
-            self._optimizer.load_state({name: kept[self._workers.rank] for name, kept in local.items()})
+        if self._optimizer and all(len(kept) == self._workers.size for kept in local.values()):
+            load_state_tensors(self._optimizer, {name: kept[self._workers.rank] for name, kept in local.items()})
         for i, move in enumerate(self._moves):
             kept = state.get(f"moves.{i}")
             if kept is None or kept.shape != move.shape:

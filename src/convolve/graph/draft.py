@@ -7,11 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from convolve.graph.fuse import fuse
-from convolve.graph.graph import Array, Graph, Input, Node, Parameter, Value, pruned, with_readable_names
-from convolve.graph.shapes import OVER_THE_BATCH, SHAPE_RULES, Shape, bounded, require
-
-# Twenty times a ResNet-152; a bound on the time that a hostile file can cost.
-MAX_VALUES = 20_000
+from convolve.graph.graph import Array, Graph, Input, Node, Parameter, Value, pruned
+from convolve.graph.names import with_readable_names
+from convolve.graph.operations import outcome
+from convolve.graph.shapes import MAX_VALUES, Shape, bounded, require
 
 
 class Draft:
@@ -33,14 +32,9 @@ class Draft:
     def add(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
         """A node. Raises GraphError where the operands do not fit."""
         require(len(self._values) < MAX_VALUES, f"more than {MAX_VALUES} operations and parameters")
-        rule, operands = SHAPE_RULES[op]
-        require(len(inputs) in operands if operands else bool(inputs), f"{op} of {len(inputs)} values")
-        shape = bounded(rule(attributes, [self.shape(name) for name in inputs]))
-        batched = any(self.batched(name) for name in inputs)
-        if op in OVER_THE_BATCH:
-            require(batched, f"{op} of values that belong to no sample")
-            batched = False
-        return self._keep(Node(self._key(), op, tuple(inputs), attributes, shape, batched, block=self.block))
+        shape, batched = outcome(op, attributes, [self._values[name] for name in inputs])
+        node = Node(self._key(), op, tuple(inputs), attributes, shape=shape, batched=batched, block=self.block)
+        return self._keep(node)
 
     def shape(self, key: str) -> Shape:
         return self._values[key].shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -71,9 +71,10 @@ class Emitter:
         return self.value(name)
 
     @staticmethod
-    def padding(lower: Sequence[int], upper: Sequence[int]) -> tuple[int, ...]:
-        """As `torch.nn.functional.pad` takes it: the last axis first, its two ends side by side."""
-        return tuple(end for pair in zip(lower[::-1], upper[::-1], strict=True) for end in pair)
+    def padding(node: Node) -> tuple[int, ...]:
+        """`lower` and `upper` as `torch.nn.functional.pad` takes them: the last axis first, its ends side by side."""
+        ends = zip(node.integers("lower")[::-1], node.integers("upper")[::-1], strict=True)
+        return tuple(end for pair in ends for end in pair)
 
     # -- parameters ---------------------------------------------------------------------------------------------------
 

@@ -8,25 +8,22 @@
 
 Values are called by the name of the input, parameter or node that they come from. Shapes are those of one sample,
 slowest axis first: (C, H, W) for an image. A `batched` value is such an array for each sample of the batch; a value
-made from parameters alone has no batch axis. `shapes.py` lists the operations, their attributes and what they do to
-shapes; `draft.py` is how a front end makes a graph.
+made from parameters alone has no batch axis. `operations.py` lists the operations; `draft.py` is how a front end makes
+a graph.
 """
 
 from __future__ import annotations
 
-import builtins
-import keyword
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convolve.errors import UsageError, unknown_name
-from convolve.graph.shapes import SHAPE_RULES, Attributes, Shape
+from convolve.graph.shapes import Attributes, Shape
 
 Array = NDArray[np.floating]
 
@@ -78,6 +75,10 @@ class Node:
 
     def integers(self, name: str) -> tuple[int, ...]:
         return tuple(self.attributes[name])
+
+    def settings(self, *names: str) -> dict[str, Any]:
+        """The attributes called `names`, in this order: keywords of a function."""
+        return {name: self.attributes[name] for name in names}
 
 
 Value = Input | Parameter | Node
@@ -134,57 +135,3 @@ def pruned(graph: Graph) -> Graph:
         nodes=tuple(value for value in graph.nodes if value.name in needed),
         aliases={alias: names for alias, names in aliases.items() if names},
     )
-
-
-def with_readable_names(graph: Graph) -> Graph:
-    """The graph with its values renamed to Python identifiers: the file's own name, the block and the operation, or the
-    operation and a number. What would be called alike is numbered.
-
-    The names become attributes and variables of generated code, so that nothing but letters, digits and
-    underscores may pass.
-    """
-    values: list[Value] = [*graph.inputs, *graph.nodes, *graph.parameters]
-    wanted = {value.name: _wanted_name(value) for value in values}
-    counts = Counter(wanted.values())
-    taken = {name for name in counts if counts[name] == 1 and name not in RESERVED}
-    new: dict[str, str] = {}
-    numbers: Counter[str] = Counter()
-    for key, name in wanted.items():
-        new[key] = name if name in taken and counts[name] == 1 else _numbered(name, numbers, taken)
-        taken.add(new[key])
-    return replace(
-        graph,
-        inputs=tuple(replace(value, name=new[value.name]) for value in graph.inputs),
-        parameters=tuple(replace(value, name=new[value.name]) for value in graph.parameters),
-        nodes=tuple(
-            replace(node, name=new[node.name], inputs=tuple(new[name] for name in node.inputs)) for node in graph.nodes
-        ),
-        outputs=tuple(new[name] for name in graph.outputs),
-        aliases={alias: tuple(new[name] for name in names) for alias, names in graph.aliases.items()},
-    )
-
-
-def _wanted_name(value: Value) -> str:
-    if name := identifier(value.source):
-        return name
-    if isinstance(value, Node):
-        return identifier(f"{value.block}_{value.op}")
-    return "parameter" if isinstance(value, Parameter) else "features"
-
-
-def _numbered(name: str, numbers: Counter[str], taken: set[str]) -> str:
-    """`name` with the next free number behind it."""
-    while True:
-        numbers[name] += 1
-        if (numbered := f"{name}_{numbers[name]}") not in taken:
-            return numbered
-
-
-def identifier(text: str) -> str:
-    """`text` as a Python identifier of at most 60 characters; empty where nothing of it can stay."""
-    name = re.sub(r"[^0-9A-Za-z]+", "_", text)[:60].strip("_")
-    return f"n{name}" if name[:1].isdigit() else name
-
-
-# What means something else in the generated code; operations are numbered, so that each counts from 1.
-RESERVED = {*dir(builtins), *keyword.kwlist, *SHAPE_RULES, "self", "torch", "inf", "nan", "device", "operator"}

@@ -22,7 +22,6 @@ from convolve.graph.shapes import Shape
 from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.models.lrn import LocalResponseNorm
 
-Rule = Callable[[Emitter, Node], fx.Node]
 _ByRank = dict[int, Callable[..., nn.Module]]
 
 # By the number of spatial axes.
@@ -49,12 +48,12 @@ def _filled(emitter: Emitter, layer: nn.Module, own: list[Parameter], weight: Ar
 # -- windows ----------------------------------------------------------------------------------------------------------
 
 
-def _convolution(emitter: Emitter, node: Node) -> fx.Node:
+def convolution(emitter: Emitter, node: Node) -> fx.Node:
     weight_shape, dilation = emitter.shape(node.inputs[1]), node.integers("dilation")
     reach = tuple((k - 1) * d + 1 for k, d in zip(weight_shape[2:], dilation, strict=True))
     x, padding = emitter.value(node.inputs[0]), node.integers("lower")
     if not _fits(emitter, node, reach, ceil=False):
-        x = emitter.call("", F.pad, x, emitter.padding(padding, node.integers("upper")))
+        x = emitter.call("", F.pad, x, emitter.padding(node))
         padding = (0,) * len(padding)
     rank, groups, own = len(dilation), node.integer("groups"), emitter.own(*node.inputs[1:])
     settings = {"stride": node.integers("strides"), "padding": padding, "dilation": dilation, "groups": groups}
@@ -66,7 +65,7 @@ def _convolution(emitter: Emitter, node: Node) -> fx.Node:
     return emitter.layer(node.name, _filled(emitter, layer, own), x)
 
 
-def _convolution_transpose(emitter: Emitter, node: Node) -> fx.Node:
+def convolution_transpose(emitter: Emitter, node: Node) -> fx.Node:
     strides, dilation, groups = node.integers("strides"), node.integers("dilation"), node.integer("groups")
     lower, output = node.integers("lower"), node.integers("output")
     channels, maps, *kernel = emitter.shape(node.inputs[1])
@@ -75,13 +74,14 @@ def _convolution_transpose(emitter: Emitter, node: Node) -> fx.Node:
     # torch cuts the same number of cells off both ends, and gives some back at the far one.
     back = tuple(out - size for out, size in zip(output, symmetric, strict=True))
     fits = min(lower) >= 0 and all(0 <= b < max(s, d) for b, s, d in zip(back, strides, dilation, strict=True))
-    x, rank, own = emitter.value(node.inputs[0]), len(strides), emitter.own(*node.inputs[1:])
+    x, own = emitter.value(node.inputs[0]), emitter.own(*node.inputs[1:])
     if own is None or not fits:
-        weight, bias = _weight_and_bias(emitter, node)
-        function = functions.convolution_transpose
-        return emitter.call(node.name, function, x, weight, bias, strides, dilation, groups, lower, output)
-    layer = _TRANSPOSED[rank](
-        channels, maps * groups, tuple(kernel), strides, lower, back, groups, len(own) == 2, dilation, device="meta"
+        function, operands = functions.convolution_transpose, _weight_and_bias(emitter, node)
+        settings = node.settings("strides", "dilation", "groups", "lower", "output")
+        return emitter.call(node.name, function, x, *operands, **settings)
+    settings = {"stride": strides, "padding": lower, "output_padding": back, "groups": groups, "dilation": dilation}
+    layer = _TRANSPOSED[len(strides)](
+        channels, maps * groups, tuple(kernel), bias=len(own) == 2, device="meta", **settings
     )
     return emitter.layer(node.name, _filled(emitter, layer, own), x)
 
@@ -108,44 +108,42 @@ def _pool_settings(emitter: Emitter, node: Node) -> dict[str, Any] | None:
     return None
 
 
-def _max_pool(emitter: Emitter, node: Node) -> fx.Node:
+def max_pool(emitter: Emitter, node: Node) -> fx.Node:
     window, settings = node.integers("window"), _pool_settings(emitter, node)
     x = emitter.value(node.inputs[0])
     if settings is None:
-        padding = emitter.padding(node.integers("lower"), node.integers("upper"))
-        x = emitter.call("", F.pad, x, padding, "constant", float("-inf"))
+        x = emitter.call("", F.pad, x, emitter.padding(node), value=float("-inf"))
         settings = {"stride": node.integers("strides")}
     return emitter.layer(node.name, _MAX_POOLS[len(window)](window, **settings), x)
 
 
-def _average_pool(emitter: Emitter, node: Node) -> fx.Node:
+def average_pool(emitter: Emitter, node: Node) -> fx.Node:
     window, strides, settings = node.integers("window"), node.integers("strides"), _pool_settings(emitter, node)
     x, layer = emitter.value(node.inputs[0]), _AVERAGE_POOLS[len(window)]
     real = node.attributes["divisor"] == "real"
     if settings and (real or not settings["ceil_mode"]):
         return emitter.layer(node.name, layer(window, count_include_pad=not real, **settings), x)
-    padding = emitter.padding(node.integers("lower"), node.integers("upper"))
+    padding = emitter.padding(node)
     if real:
-        return emitter.call(node.name, functions.average_pool_real_cells, x, window, strides, padding)
+        settings = node.settings("window", "strides")
+        return emitter.call(node.name, functions.average_pool_real_cells, x, **settings, padding=padding)
     return emitter.layer(node.name, layer(window, strides), emitter.call("", F.pad, x, padding))
 
 
-def _max_unpool(emitter: Emitter, node: Node) -> fx.Node:
-    padding = emitter.padding(node.integers("lower"), node.integers("upper"))
-    pooled, original = map(emitter.value, node.inputs)
-    window, strides = node.integers("window"), node.integers("strides")
-    return emitter.call(node.name, functions.max_unpool, pooled, original, window, strides, padding)
+def max_unpool(emitter: Emitter, node: Node) -> fx.Node:
+    values, settings = map(emitter.value, node.inputs), node.settings("window", "strides")
+    return emitter.call(node.name, functions.max_unpool, *values, **settings, padding=emitter.padding(node))
 
 
-def _roi_pool(emitter: Emitter, node: Node) -> fx.Node:
-    settings = (node.integers("output"), node.number("scale"), node.attributes["kind"])
-    return emitter.call(node.name, functions.roi_pool, *map(emitter.value, node.inputs), *settings)
+def roi_pool(emitter: Emitter, node: Node) -> fx.Node:
+    settings = node.settings("output", "scale", "kind")
+    return emitter.call(node.name, functions.roi_pool, *map(emitter.value, node.inputs), **settings)
 
 
 # -- products ---------------------------------------------------------------------------------------------------------
 
 
-def _linear(emitter: Emitter, node: Node) -> fx.Node:
+def linear(emitter: Emitter, node: Node) -> fx.Node:
     """nn.Linear where the product has one output axis and flattening the input gives its other one."""
     x, weight_shape = emitter.value(node.inputs[0]), emitter.shape(node.inputs[1])
     contracted, transposed = node.integer("contracted"), bool(node.attributes["transposed"])
@@ -173,7 +171,7 @@ def _contraction(emitter: Emitter, node: Node, x: fx.Node, contracted: int, tran
 # -- normalization and dropout ----------------------------------------------------------------------------------------
 
 
-def _batch_normalization(emitter: Emitter, node: Node) -> fx.Node:
+def batch_normalization(emitter: Emitter, node: Node) -> fx.Node:
     """Per-element statistics are those of the flattened sample, each element a channel."""
     x, shape, own = emitter.value(node.inputs[0]), node.shape, emitter.own(*node.inputs[1:])
     spatial = bool(node.attributes["spatial"])
@@ -194,13 +192,13 @@ def _batch_normalization(emitter: Emitter, node: Node) -> fx.Node:
     return emitter.reshaped(node.name, normalized, shape, node.batched)
 
 
-def _local_response_normalization(emitter: Emitter, node: Node) -> fx.Node:
+def local_response_normalization(emitter: Emitter, node: Node) -> fx.Node:
     alpha, beta, k = (node.number(name) for name in ("alpha", "beta", "k"))
     layer = LocalResponseNorm(node.integer("size"), alpha, beta, k)
     return emitter.layer(node.name, layer, emitter.value(node.inputs[0]))
 
 
-def _prelu(emitter: Emitter, node: Node) -> fx.Node:
+def prelu(emitter: Emitter, node: Node) -> fx.Node:
     x, own = emitter.value(node.inputs[0]), emitter.own(node.inputs[1])
     if own is None or not node.batched:
         channels = (-1,) + (1,) * (len(node.shape) - 1)
@@ -211,20 +209,5 @@ def _prelu(emitter: Emitter, node: Node) -> fx.Node:
     return emitter.layer(node.name, layer, x)
 
 
-def _dropout(emitter: Emitter, node: Node) -> fx.Node:
+def dropout(emitter: Emitter, node: Node) -> fx.Node:
     return emitter.layer(node.name, nn.Dropout(node.number("rate")), emitter.value(node.inputs[0]))
-
-
-LAYERS: dict[str, Rule] = {
-    "convolution": _convolution,
-    "convolution_transpose": _convolution_transpose,
-    "max_pool": _max_pool,
-    "average_pool": _average_pool,
-    "max_unpool": _max_unpool,
-    "roi_pool": _roi_pool,
-    "linear": _linear,
-    "prelu": _prelu,
-    "batch_normalization": _batch_normalization,
-    "local_response_normalization": _local_response_normalization,
-    "dropout": _dropout,
-}

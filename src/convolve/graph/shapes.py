@@ -1,29 +1,7 @@
-"""The operations of the neutral graph, and what each does to shapes.
+"""What each operation of the neutral graph does to shapes, and what it demands of them.
 
 Shapes are those of one sample, slowest axis first, without the batch: (C, H, W). Axes are counted as numpy counts
-them: 0 is the slowest, -1 the fastest. `SHAPE_RULES` is the whole vocabulary; `build.py` has a row for each of its
-rows.
-
-Attributes of the operations that have any:
-
-    convolution            strides, dilation, lower, upper (a number for each spatial axis), groups
-    convolution_transpose  strides, dilation, lower (cut off at the start), output (the spatial size), groups
-    max_pool, average_pool window, strides, lower, upper; average_pool also divisor: "real" counts the cells inside
-                           the image, "window" counts all
-    max_unpool             window, strides, lower, upper: those of the pooling that it reverses
-    roi_pool               output (rows, columns), scale, kind ("max" or "average")
-    linear                 contracted: how many of the last axes of x meet the first ones of the weight; transposed: the
-                           weight is (out, in) instead of (in, out)
-    batch_normalization    epsilon, spatial, time_constant_samples, blend_time_constant_samples
-    reduce_*, arg*         axes, keep_dims      softmax, log_softmax, hardmax  axes      top_k_*  axis, k
-    reshape                shape                transpose  order                         concatenate  axis
-    slice                  axis, begin, end, step      pad  lower, upper, mode, value    one_hot  axis, classes
-    local_response_normalization  size, alpha, beta, k                                   dropout  rate
-    elu, leaky_relu        alpha                classification_error  top
-
-prelu takes x and the slopes for negative numbers: one, or one for each channel.
-
-lower and upper padding may be negative, which cuts off.
+them: 0 is the slowest, -1 the fastest.
 """
 
 from __future__ import annotations
@@ -34,10 +12,12 @@ from typing import Any
 
 Shape = tuple[int, ...]
 Attributes = Mapping[str, Any]
-Rule = Callable[[Attributes, Sequence[Shape]], Shape]
+ShapeRule = Callable[[Attributes, Sequence[Shape]], Shape]
 
 # 1 GB of float32 for one sample: beyond any image network, and a bound on what a damaged file can ask for.
 MAX_ELEMENTS = 2**28
+# Values of a graph: twenty times a ResNet-152; a bound on the time that a hostile file can cost.
+MAX_VALUES = 20_000
 
 
 class GraphError(ValueError):
@@ -79,31 +59,31 @@ def broadcast(shapes: Sequence[Shape]) -> Shape:
     return tuple(result)
 
 
-def _same(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def same(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     return shapes[0]
 
 
-def _along_axes(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def along_axes(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     axes_of(attributes, len(shapes[0]))
     return shapes[0]
 
 
-def _broadcast(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def broadcasting(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     return broadcast(shapes)
 
 
-def _over_the_batch(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def over_the_batch(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     require(len({*map(prod, shapes)}) == 1, f"samples of shapes {' and '.join(map(str, shapes))} compared")
     return ()
 
 
-def _prelu(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def prelu(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     x, slopes = shapes
     require(len(x) >= 1 and prod(slopes) in (1, x[0]), f"slopes of shape {slopes} for an input of shape {x}")
     return x
 
 
-def _batch_normalization(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def batch_normalization(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     x = shapes[0]
     require(len(x) > 0, "batch normalization of a scalar")
     wanted = x[0] if attributes["spatial"] else prod(x)
@@ -113,7 +93,7 @@ def _batch_normalization(attributes: Attributes, shapes: Sequence[Shape]) -> Sha
     return x
 
 
-def _local_response_normalization(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def local_response_normalization(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     require(len(shapes[0]) >= 2 and attributes["size"] >= 1, f"normalization across the channels of shape {shapes[0]}")
     return shapes[0]
 
@@ -134,7 +114,7 @@ def _windows(attributes: Attributes, x: Shape, windows: Shape) -> Shape:
     return tuple(counts)
 
 
-def _convolution(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def convolution(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     x, weight = shapes[:2]
     groups, dilation = attributes["groups"], attributes["dilation"]
     require(2 <= len(x) == len(weight) - 1, f"a weight of shape {weight} over an input of shape {x}")
@@ -146,7 +126,7 @@ def _convolution(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     return (weight[0], *_windows(attributes, x, kernel))
 
 
-def _convolution_transpose(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def convolution_transpose(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     x, weight = shapes[:2]
     groups, spatial = attributes["groups"], len(shapes[0]) - 1
     require(2 <= len(x) == len(weight) - 1, f"a weight of shape {weight} over an input of shape {x}")
@@ -168,26 +148,26 @@ def _require_bias(shapes: Sequence[Shape], channels: int) -> None:
     require(len(shapes) == 2 or prod(shapes[2]) == channels, f"a bias of shape {shapes[-1]} for {channels} channels")
 
 
-def _pool(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def pool(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     x = shapes[0]
     require(len(x) >= 2, f"pooling of shape {x}")
     return (x[0], *_windows(attributes, x, attributes["window"]))
 
 
-def _max_unpool(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def max_unpool(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     pooled, original = shapes
-    require(pooled == _pool(attributes, [original]), f"unpooling of shape {pooled} to {original}")
+    require(pooled == pool(attributes, [original]), f"unpooling of shape {pooled} to {original}")
     return original
 
 
-def _roi_pool(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def roi_pool(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     x, regions = shapes
     require(len(x) == 3 and len(regions) == 2 and regions[1] == 4, f"regions of shape {regions} over {x}")
     require(len(attributes["output"]) == 2 and min(attributes["output"]) >= 1, f"output {attributes['output']}")
     return (regions[0], x[0], *attributes["output"])
 
 
-def _linear(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def linear(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     x, weight = shapes[:2]
     contracted = attributes["contracted"]
     require(0 <= contracted <= min(len(x), len(weight)), f"product of shapes {x} and {weight} over {contracted} axes")
@@ -201,46 +181,46 @@ def _linear(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     return kept + weight[contracted:]
 
 
-def _reduce(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def reduce(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     axes = axes_of(attributes, len(shapes[0]))
     if attributes["keep_dims"]:
         return tuple(1 if axis in axes else size for axis, size in enumerate(shapes[0]))
     return tuple(size for axis, size in enumerate(shapes[0]) if axis not in axes)
 
 
-def _reduce_one(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def reduce_one(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     axes, rank = attributes["axes"], len(shapes[0])
     require(len(axes) == 1 or len(axes) == rank, f"the index of an extreme over axes {axes} of shape {shapes[0]}")
-    return _reduce(attributes, shapes)
+    return reduce(attributes, shapes)
 
 
-def _reshape(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def reshape(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     shape: Shape = attributes["shape"]
     require(prod(shape) == prod(shapes[0]) and min(shape, default=1) >= 1, f"shape {shapes[0]} does not fill {shape}")
     return shape
 
 
-def _transpose(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def transpose(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     order = attributes["order"]
     require(sorted(order) == list(range(len(shapes[0]))), f"axes {order} of shape {shapes[0]}")
     return tuple(shapes[0][axis] for axis in order)
 
 
-def _slice(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def slice_(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     axis = axis_of(attributes["axis"], len(shapes[0]))
     begin, end, step, size = attributes["begin"], attributes["end"], attributes["step"], shapes[0][axis]
     require(0 <= begin < end <= size and step >= 1, f"slice {begin}:{end}:{step} of {size}")
     return (*shapes[0][:axis], (end - begin + step - 1) // step, *shapes[0][axis + 1 :])
 
 
-def _concatenate(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def concatenate(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     axis = axis_of(attributes["axis"], len(shapes[0]))
     others = {shape[:axis] + shape[axis + 1 :] for shape in shapes}
     require(len(others) == 1 and len({*map(len, shapes)}) == 1, f"shapes {' and '.join(map(str, shapes))} side by side")
     return (*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :])
 
 
-def _pad(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def pad(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     lower, upper = attributes["lower"], attributes["upper"]
     require(len(lower) == len(upper) == len(shapes[0]), f"padding {lower}, {upper} of shape {shapes[0]}")
     require(min(*lower, *upper, 0) == 0, f"negative padding {lower}, {upper}")
@@ -251,62 +231,13 @@ def _pad(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     return tuple(low + size + high for low, size, high in zip(lower, shapes[0], upper, strict=True))
 
 
-def _one_hot(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def one_hot(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     axis = axis_of(attributes["axis"], len(shapes[0]) + 1)
     require(attributes["classes"] >= 1, f"{attributes['classes']} classes")
     return (*shapes[0][:axis], attributes["classes"], *shapes[0][axis:])
 
 
-def _top_k(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+def top_k(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     axis = axis_of(attributes["axis"], len(shapes[0]))
     require(1 <= attributes["k"] <= shapes[0][axis], f"the {attributes['k']} largest of {shapes[0][axis]}")
     return (*shapes[0][:axis], attributes["k"], *shapes[0][axis + 1 :])
-
-
-def _one_by_one(names: str, rule: Rule, operands: tuple[int, ...]) -> dict[str, tuple[Rule, tuple[int, ...]]]:
-    return dict.fromkeys(names.split(), (rule, operands))
-
-
-# operation -> its rule, and the numbers of operands that it may have (none listed: one or more)
-SHAPE_RULES: dict[str, tuple[Rule, tuple[int, ...]]] = {
-    **_one_by_one(
-        "negate abs reciprocal exp log sqrt floor sin cos tan asin acos atan sinh cosh asinh atanh "
-        "sigmoid tanh relu elu leaky_relu dropout stop_gradient",
-        _same,
-        (1,),
-    ),
-    **_one_by_one(
-        "add subtract multiply power maximum log_add_exp equal not_equal less less_equal greater greater_equal",
-        _broadcast,
-        (2,),
-    ),
-    **_one_by_one("select clip", _broadcast, (3,)),
-    **_one_by_one("softmax log_softmax hardmax", _along_axes, (1,)),
-    **_one_by_one("reduce_sum reduce_mean reduce_max reduce_min reduce_log_sum_exp reduce_product", _reduce, (1,)),
-    **_one_by_one("argmax argmin", _reduce_one, (1,)),
-    "prelu": (_prelu, (2,)),
-    "batch_normalization": (_batch_normalization, (5, 6)),
-    "local_response_normalization": (_local_response_normalization, (1,)),
-    "convolution": (_convolution, (2, 3)),
-    "convolution_transpose": (_convolution_transpose, (2, 3)),
-    "max_pool": (_pool, (1,)),
-    "average_pool": (_pool, (1,)),
-    "max_unpool": (_max_unpool, (2,)),
-    "roi_pool": (_roi_pool, (2,)),
-    "linear": (_linear, (2, 3)),
-    "reshape": (_reshape, (1,)),
-    "transpose": (_transpose, (1,)),
-    "slice": (_slice, (1,)),
-    "concatenate": (_concatenate, ()),
-    "pad": (_pad, (1,)),
-    "one_hot": (_one_hot, (1,)),
-    "top_k_values": (_top_k, (1,)),
-    "top_k_indices": (_top_k, (1,)),
-    # These add over the samples too: their value belongs to the batch.
-    **_one_by_one("cross_entropy_with_softmax classification_error squared_error logistic", _over_the_batch, (2,)),
-    "sum_all": (_over_the_batch, (1,)),
-}
-
-OVER_THE_BATCH = frozenset(
-    {"cross_entropy_with_softmax", "classification_error", "squared_error", "logistic", "sum_all"}
-)

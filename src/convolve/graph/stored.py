@@ -15,42 +15,12 @@ from typing import Any
 import numpy as np
 
 from convolve.errors import ModelError, UnsupportedError, brief, unknown_name
-from convolve.graph.draft import MAX_VALUES
-from convolve.graph.graph import RESERVED, Array, Graph, Input, Node, Parameter, Value
-from convolve.graph.shapes import MAX_ELEMENTS, OVER_THE_BATCH, SHAPE_RULES, GraphError, bounded, require
+from convolve.graph.graph import Array, Graph, Input, Node, Parameter, Value
+from convolve.graph.names import RESERVED
+from convolve.graph.operations import OPERATIONS, outcome
+from convolve.graph.shapes import MAX_ELEMENTS, MAX_VALUES, GraphError, bounded, require
 
 _NAME = re.compile(r"[A-Za-z][0-9A-Za-z_]{0,79}")  # what `with_readable_names` makes
-
-# The kind of each attribute: a number, several, or one of some words. The operations not listed have none.
-_WINDOW = dict.fromkeys(("strides", "lower", "upper"), tuple)
-_REDUCTION = {"axes": tuple, "keep_dims": bool}
-_ATTRIBUTES: dict[str, dict[str, Any]] = {
-    "convolution": {**_WINDOW, "dilation": tuple, "groups": int},
-    "convolution_transpose": {"strides": tuple, "dilation": tuple, "lower": tuple, "output": tuple, "groups": int},
-    "max_pool": {**_WINDOW, "window": tuple},
-    "max_unpool": {**_WINDOW, "window": tuple},
-    "average_pool": {**_WINDOW, "window": tuple, "divisor": {"real", "window"}},
-    "roi_pool": {"output": tuple, "scale": float, "kind": {"max", "average"}},
-    "linear": {"contracted": int, "transposed": bool},
-    "batch_normalization": {
-        "epsilon": float, "spatial": bool, "time_constant_samples": float, "blend_time_constant_samples": float,
-    },
-    **{f"reduce_{name}": _REDUCTION for name in ("sum", "mean", "max", "min", "log_sum_exp", "product")},
-    **dict.fromkeys(("argmax", "argmin"), _REDUCTION),
-    **{name: {"axes": tuple} for name in ("softmax", "log_softmax", "hardmax")},
-    **{name: {"axis": int, "k": int} for name in ("top_k_values", "top_k_indices")},
-    "reshape": {"shape": tuple},
-    "transpose": {"order": tuple},
-    "concatenate": {"axis": int},
-    "slice": {"axis": int, "begin": int, "end": int, "step": int},
-    "pad": {"lower": tuple, "upper": tuple, "mode": {"constant", "reflect", "symmetric"}, "value": float},
-    "one_hot": {"axis": int, "classes": int},
-    "local_response_normalization": {"size": int, "alpha": float, "beta": float, "k": float},
-    "dropout": {"rate": float},
-    "elu": {"alpha": float},
-    "leaky_relu": {"alpha": float},
-    "classification_error": {"top": int},
-}  # fmt: skip
 
 
 def graph_to_mapping(graph: Graph) -> dict[str, Any]:
@@ -88,7 +58,7 @@ def _parameter_mapping(value: Parameter) -> dict[str, Any]:
 
 
 def _node_mapping(node: Node) -> dict[str, Any]:
-    kinds = _ATTRIBUTES.get(node.op, {})
+    kinds = OPERATIONS[node.op].attributes
     if node.attributes.keys() != kinds.keys():
         raise UnsupportedError(f"{node.op} {node.name} has attributes that a model folder does not hold")
     attributes = {name: _attribute_to_json(node.attributes[name], kind) for name, kind in kinds.items()}
@@ -152,31 +122,24 @@ def _parameter(item: Any, values: Mapping[str, Value]) -> Parameter:
 def _node(item: Any, values: Mapping[str, Value]) -> Node:
     _keys(item, "a node", {"name", "op", "inputs", "attributes", "shape", "source", "block"})
     op, operands = _text(item["op"]), tuple(map(_text, _list(item, "inputs")))
-    if op not in SHAPE_RULES:
-        raise UnsupportedError(unknown_name("operation", op, SHAPE_RULES))
-    name = _new_name(item, values)
-    attributes = _attributes(op, item["attributes"])
-    rule, counts = SHAPE_RULES[op]
+    if op not in OPERATIONS:
+        raise UnsupportedError(unknown_name("operation", op, OPERATIONS))
+    name, attributes = _new_name(item, values), _attributes(op, item["attributes"])
     require({*operands} <= values.keys(), f"node {name} reads what does not come before it")
-    require(len(operands) in counts if counts else bool(operands), f"{op} of {len(operands)} values")
-    shape = bounded(rule(attributes, [values[operand].shape for operand in operands]))
+    shape, batched = outcome(op, attributes, [values[operand] for operand in operands])
     require(shape == _sizes(item["shape"]), f"node {name} has the shape {shape}, not the one that stands there")
-    batched = any(values[operand].batched for operand in operands)
-    require(batched or op not in OVER_THE_BATCH, f"{op} of values that belong to no sample")
-    return Node(
-        name, op, operands, attributes, shape, batched and op not in OVER_THE_BATCH,
-        _text(item["source"]), _text(item["block"]),
-    )  # fmt: skip
+    source, block = _text(item["source"]), _text(item["block"])
+    return Node(name, op, operands, attributes, shape=shape, batched=batched, source=source, block=block)
 
 
 def _attributes(op: str, mapping: Any) -> dict[str, Any]:
-    kinds = _ATTRIBUTES.get(op, {})
+    kinds = OPERATIONS[op].attributes
     _keys(mapping, f"the attributes of {op}", set(kinds))
     return {name: _attribute(f"{op}.{name}", mapping[name], kind) for name, kind in kinds.items()}
 
 
 def _attribute(name: str, value: Any, kind: Any) -> Any:
-    if isinstance(kind, set):
+    if isinstance(kind, frozenset):
         if value not in kind:
             raise UnsupportedError(f"{name}: {unknown_name('value', str(value), kind)}")
         return value

@@ -106,7 +106,7 @@ def cifar10_fast() -> Recipe:
             train_sizes=(0.5, 0.75, 1.0),
         ),
         model=ModelSpec(name="whitened-convnet", variant="wide", dropout=(0.0,)),
-        optimizer=OptimizerSpec(name="muon", momentum=(0.6,), unit_gain=False, vector_rate=100.0),
+        optimizer=OptimizerSpec(name="muon", momentum=(0.6,), unit_gain=False, bias_lr=100.0),
         schedule=ScheduleSpec(kind="one_cycle", learning_rates=(0.24,)),
         run=RunSpec(epochs=15, global_batch_size=512, label_smoothing=0.2),
     )

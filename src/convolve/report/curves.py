@@ -39,7 +39,7 @@ def schedule_plots(contents: Contents) -> list[Plot | None]:
     ]
     epochs = [place / samples for place in places]
     by_factors = recipe.schedule.kind == "steps"  # a cycle ends near zero, where a logarithm has no room
-    rates = _taken_and_ahead([*zip(epochs, (size.rate for size in sizes), strict=True)], seen / samples)
+    rates = _taken_and_ahead([*zip(epochs, (size.lr for size in sizes), strict=True)], seen / samples)
     momenta = _taken_and_ahead([*zip(epochs, (size.momentum for size in sizes), strict=True)], seen / samples)
     plots = [plot("Learning rate", rates, last_epoch(contents), number, log=by_factors)]
     if any(size.momentum for size in sizes):
@@ -76,14 +76,14 @@ def _published(contents: Contents, last_epoch: float) -> list[Curve]:
 
 def each_epoch(contents: Contents, key: str) -> Points:
     """The value that each epoch ended with."""
-    return [(event["epoch"], event[key]) for event in contents.epochs if event.get(key) is not None]
+    points = [(event.epoch, getattr(event, key)) for event in contents.epochs]
+    return [(epoch, value) for epoch, value in points if value is not None]
 
 
 def within_epochs(contents: Contents, key: str) -> Points:
     """The value as it moved within the epochs, where the run noted it."""
     samples = contents.samples_per_epoch
-    noted = [event for event in contents.progress if event.get(key) is not None]
-    return [(event["samples_seen"] / samples, event[key]) for event in noted]
+    return [(event.samples_seen / samples, getattr(event, key)) for event in contents.progress]
 
 
 def epoch_table(contents: Contents) -> tuple[list[str], list[list[str]]]:
@@ -103,7 +103,8 @@ def epoch_table(contents: Contents) -> tuple[list[str], list[list[str]]]:
     ]
     columns = [column for column in columns if each_epoch(contents, column[1])]
     rows = [
-        ["–" if event.get(key) is None else write(event[key]) for _, key, write in columns] for event in contents.epochs
+        ["–" if (value := getattr(event, key)) is None else write(value) for _, key, write in columns]
+        for event in contents.epochs
     ]
     return [name for name, _, _ in columns], rows
 

@@ -48,7 +48,7 @@ def train_step(
     graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
     shape_CHW = image_shape(graph)
     if from_model is not None:
-        graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model)), shape_CHW))
+        graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model).graph), shape_CHW))
     dataset = training_data(step, test, shape_CHW, data)
     if from_model is None and isinstance(dataset.train, Table):
         graph = with_statistics(graph, step.network, dataset.train)
@@ -66,7 +66,7 @@ def train_step(
         if epoch < step.sgd.epochs:
             replace(model, preprocess=final_preprocess).save(path.with_name(f"{path.name}.{epoch}"))
 
-    done = (run_folder / "result.json").exists() and step.resume  # killed between the end of the run and the copy
+    done = step.resume and RunFolder(run_folder).finished  # killed between the end of the run and the copy
     if not workers.broadcast(done):
         settings = {"out": run_folder, "restart": not step.resume, "from_model": initial, "progress": listener}
         train(recipe, data=dataset, each_epoch=keep, workers=workers, **settings)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from torch import nn
 
 from convolve.training.average import WeightAverage
 from convolve.training.hardness import Hardness
-from convolve.training.optimizer import Optimizer
+from convolve.training.optimizers import load_state_tensors, state_tensors
 from convolve.training.precision import LossScale
 from convolve.training.workers import SINGLE_PROCESS, Workers
 
@@ -69,7 +69,7 @@ class Earlier(NamedTuple):
 @dataclass
 class TrainingState:
     module: nn.Module
-    optimizer: Optimizer
+    optimizer: torch.optim.Optimizer
     loss_scale: LossScale
     average: WeightAverage | None
     hardness: Hardness | None = None
@@ -89,7 +89,7 @@ class TrainingState:
         """All tensors of a checkpoint, the states of all workers' random generators included: every one has to ask."""
         parts = {
             "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state(),
+            "optimizer": state_tensors(self.optimizer),
             "average": self.average.module.state_dict() if self.average else {},
             "hardness": self.hardness.state() if self.hardness else {},
             "best": self.best_weights,
@@ -116,7 +116,7 @@ class TrainingState:
             return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
         self.module.load_state_dict(part("module."))
-        self.optimizer.load_state(part("optimizer."))
+        load_state_tensors(self.optimizer, part("optimizer."))
         if self.average:
             self.average.module.load_state_dict(part("average."))
         if self.hardness:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from convolve.recipe_values import Steps
-from convolve.training.optimizer import Optimizer
+from convolve.training.optimizers import gradients_of, take_step
 from convolve.training.precision import LossScale, Precision
 from convolve.training.schedule import StepSize
 from convolve.training.workers import GradientSync
@@ -36,7 +36,7 @@ class StepResult(NamedTuple):
 
 def train_step(
     gradient_sync: GradientSync,
-    optimizer: Optimizer,
+    optimizer: torch.optim.Optimizer,
     loss_scale: LossScale,
     images_NCHW: torch.Tensor,
     labels_N: torch.Tensor,
@@ -63,8 +63,8 @@ def train_step(
             loss_scale.scaled(loss_N.sum() / divisor).backward()
         losses.append(loss_N.detach())
         errors += (logits_NK.argmax(1) != labels).sum()
-    if loss_scale.unscale(optimizer.gradients()):
-        optimizer.step(size, count)
+    if not loss_scale.enabled or loss_scale.unscale(gradients_of(optimizer)):
+        take_step(optimizer, size, count)
     optimizer.zero_grad()
     losses_N = torch.cat(losses)
     loss_sum = losses_N.sum()

@@ -176,7 +176,7 @@ def test_sizes_of_minibatches_and_their_rates(tmp_path: Path) -> None:
     assert [recipe.run.batch_size(epoch) for epoch in range(6)] == [8, 16, 16, 32, 32, 32]
     for epoch, (rate, size) in enumerate([(0.8, 8), (0.8, 16), (0.1, 16), (0.1, 32), (0.1, 32)]):
         step = step_size(recipe.optimizer, recipe.schedule, epoch * 100, size, 100, 900)
-        assert (step.rate, step.momentum) == pytest.approx((rate, 0.9))
+        assert (step.lr, step.momentum) == pytest.approx((rate, 0.9))
 
 
 def test_a_rate_that_adjusts_itself(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_rate_that_adjusts_itself(tmp_path: Path) -> None:
     reader = READER + READER.replace("reader", "cvReader", 1)
     recipe = trained(job(tmp_path, NETWORK, sgd, reader)).recipe
     assert recipe.adjust == AdjustSpec(2, "held_out_error", 0.01, 0.5, 0.2, 1.2, False)
-    assert len(recipe.schedule.learning_rates) == 4 and recipe.schedule.least_rate_per_sample == 1e-9
+    assert len(recipe.schedule.learning_rates) == 4 and recipe.schedule.min_lr_per_sample == 1e-9
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def _schedule(block: Block, sizes: tuple[int, ...], adjust: AdjustSpec) -> Sched
     least = block.number("minLearningRatePerSample", 1e-9)
     may_fall = adjust.every_epochs or min(per_sample) / reference < least
     return ScheduleSpec(
-        learning_rates=per_sample, reference_batch_size=reference, least_rate_per_sample=least if may_fall else 0.0
+        learning_rates=per_sample, reference_batch_size=reference, min_lr_per_sample=least if may_fall else 0.0
     )
 
 
@@ -92,7 +92,7 @@ def _optimizer(block: Block, sizes: tuple[int, ...]) -> OptimizerSpec:
     momentum, unit, reference = _momentum(block, sizes)
     plain = "nesterov" if block.flag("useNAG") else "momentum_sgd"
     return OptimizerSpec(
-        name=_LEARNERS.get(block.text("gradUpdateType").lower()) or plain,  # type: ignore[arg-type]
+        name=_LEARNERS.get(block.text("gradUpdateType").lower()) or plain,
         momentum=momentum,
         momentum_unit=unit,  # type: ignore[arg-type]  # one of the two
         momentum_reference_batch_size=reference,
