@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from command_line import Convolve, Outcome
-from convolve.formats.idx import read_idx, write_idx
+from convolve.formats.idx import read_idx
+from idx_files import write_idx
 
 TRAIN_IMAGES, TEST_IMAGES = 600, 150  # of the 4,000 and 1,000 of the sample
 SLOW_TESTS = Path(__file__).parent / "slow_tests.txt"
