@@ -84,8 +84,8 @@ def _print_predictions(predictions: list[Prediction], model: Path, as_json: bool
 
 
 def _rows(predictions: list[Prediction]) -> Iterator[list[str]]:
-    places = range(1, len(predictions[0].classes) + 1)
-    yield ["path", *(title for place in places for title in (f"class_{place}", f"probability_{place}"))]
+    ranks = range(1, len(predictions[0].classes) + 1)
+    yield ["path", *(title for rank in ranks for title in (f"class_{rank}", f"probability_{rank}"))]
     for prediction in predictions:
         yield [prediction.path, *(value for name, p in prediction.classes for value in (name, f"{p:.6f}"))]
 
