@@ -25,5 +25,5 @@ fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
 tables:  ## of results, in README.md and docs, from docs/results
 	$(PYTHON) docs/tables.py
 
-docs:  ## the pages and the reference of the Python functions as HTML, in build/docs
-	$(PYTHON) docs/pages.py
+docs:  ## the pages and the reference of the Python functions as HTML, in site
+	$(PYTHON) -m zensical build --strict

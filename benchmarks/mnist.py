@@ -160,13 +160,13 @@ def time_to_error(data: str, error: float) -> dict[str, object]:
     """Training seconds of `mnist-fast` (seed 0) at the end of the first epoch with a test error of at most `error`."""
     with tempfile.TemporaryDirectory() as folder:
         run = convolve.train("mnist-fast", data=data, out=folder)
-        epochs = [event for event in run.folder.metrics() if event["event"] == "epoch"]
+        epochs = run.folder.epochs()
     seconds = 0.0
     for event in epochs:
-        seconds += event["seconds"]
-        if event["test_error"] <= error:
-            return {"seconds": seconds, "epoch": event["epoch"], "test_error": event["test_error"]}
-    return {"seconds": None, "epoch": len(epochs), "test_error": epochs[-1]["test_error"]}
+        seconds += event.seconds
+        if event.test_error is not None and event.test_error <= error:
+            return {"seconds": seconds, "epoch": event.epoch, "test_error": event.test_error}
+    return {"seconds": None, "epoch": len(epochs), "test_error": epochs[-1].test_error}
 
 
 def peer_time_to_error(dataset: DataSet, error: float, epochs: int = 40) -> dict[str, object]:

@@ -21,6 +21,7 @@ from convolve.feed import took
 from convolve.model import Model, load
 from convolve.recipe import Recipe, with_values
 from convolve.recipes import load_recipe
+from convolve.records import EndEvent, to_json
 from convolve.training.evaluate import Evaluation
 from convolve.training.events import Listener, silent
 from convolve.training.run_folder import RunFolder
@@ -39,7 +40,7 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any]:
-        result: dict[str, Any] = self.folder.read("result.json")
+        result: dict[str, Any] = to_json(self.folder.result())
         return result
 
     @cached_property
@@ -58,6 +59,7 @@ def train(
     progress: Listener = silent,
     workers: Workers | None = None,
     each_epoch: Callable[[Model, int], None] | None = None,
+    report: Callable[[Path], object] | None = None,
     **overrides: Any,
 ) -> Run:
     """Train `recipe` (a name, a file or a value) and return the finished run.
@@ -67,7 +69,8 @@ def train(
     `restart`.
     `from_model` supplies the initial weights; an imported network, such as a CNTK file, is trained itself.
     `workers` are those that a launcher such as mpiexec has started; the first alone writes and hears of `progress`.
-    `each_epoch` is given the model after each epoch, and its number, from 1.
+    `each_epoch` is given the model after each epoch, and its number, from 1; `report`, such as `write_report`, the
+    folder at the end, before another process may have it. A finished run that was killed before gets it then.
     `overrides` are fields of `RunSpec`: epochs=5, seed=1, precision="fp32".
     Afterwards torch keeps the run's number of threads, convolves without TF32 and takes vanishing numbers for 0
     (`torch.set_flush_denormal`): the model then answers to the bit as in its evaluation.
@@ -76,10 +79,11 @@ def train(
     recipe = resolve(recipe, {f"run.{name}": value for name, value in overrides.items()})
     workers = workers or all_workers()
     is_first, path = not workers.rank, Path(out or f"runs/{recipe.name}")
-    claimed = RunFolder.claim(path, restart) if is_first else nullcontext(RunFolder(path, restart))
+    claimed = RunFolder.claim(path, restart, bool(report)) if is_first else nullcontext(RunFolder(path, restart))
     with naming_lost_workers(), claimed as folder:
         if not is_first:
             progress = silent
+        is_finished = workers.broadcast(folder.resumes and folder.finished)
         dataset = fake_data(recipe.data.name) if use_fake_data else _open(recipe.data.name, data, progress, workers)
         if isinstance(dataset, OwnSet) and not is_official(recipe.data.name, dataset):
             recipe = replace(recipe, published_error=None)  # of other images
@@ -88,11 +92,15 @@ def train(
             parts.loop.each_epoch = partial(each_epoch, parts.model)
         if isinstance(dataset, OwnSet):
             progress("note", {"message": took(parts.feed, dataset)})
-        evaluation = _train(parts, restart, progress)
-        if is_first:
-            parts.save(evaluation)
-            folder.log("end", test_error=evaluation.error)
-            folder.write("result.json", parts.result(evaluation, time.perf_counter() - began))
+        if not is_finished:
+            evaluation = _train(parts, restart, progress)
+            if is_first:
+                parts.save(evaluation)
+                folder.log(EndEvent(test_error=evaluation.error))
+                folder.finish(parts.result(evaluation, time.perf_counter() - began))
+        if is_first and report:
+            report(path)
+            folder.reported()
         workers.barrier()
     return Run(folder, workers.rank)
 

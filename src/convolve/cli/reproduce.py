@@ -66,7 +66,7 @@ def reproduce(
         print(json.dumps(summary, indent=2))
         return
     print(*_table(summary), sep="\n")
-    print(f"data       {seed_by_seed[0].folder.read('start.json')['data']}\nsummary    {place}")
+    print(f"data       {seed_by_seed[0].folder.start().data}\nsummary    {place}")
 
 
 def _train_missing(seed_by_seed: list[SeedRun], data: str | None) -> None:
@@ -75,16 +75,19 @@ def _train_missing(seed_by_seed: list[SeedRun], data: str | None) -> None:
     from convolve.data.sources import open_data
     from convolve.report import write_report
     from convolve.reproduce import require_same_data
+    from convolve.training.run_folder import State
 
     missing = [one for one in seed_by_seed if not one.folder.finished]
     name = seed_by_seed[0].recipe.data.name
     dataset = open_data(name, data, DownloadLines(stderr_console())) if missing or data else None
     require_same_data(seed_by_seed, dataset)
+    for one in seed_by_seed:
+        if one.folder.state is State.FINISHED:  # killed before its report
+            write_report(one.folder.path)
     for one in missing:
         with Display(one.recipe, None) as display:
             display.console.print(f"seed {one.recipe.run.seed} in {one.folder.path}")
-            run.train(one.recipe, data=dataset, out=one.folder.path, progress=display)
-        write_report(one.folder.path)
+            run.train(one.recipe, data=dataset, out=one.folder.path, progress=display, report=write_report)
 
 
 def _table(summary: dict[str, Any]) -> Iterator[str]:

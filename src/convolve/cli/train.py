@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from convolve.errors import UsageError
+from convolve.records import Result
 
 
 def train(
@@ -67,14 +68,14 @@ def train(
             from_model=from_model,
             use_fake_data=fake_data,
             progress=display,
+            report=write_report,
         )
     if finished.rank:
         return
-    write_report(folder)
     if as_json:
         print(json.dumps(finished.result, indent=2))
     else:
-        print(_summary(finished.result, finished.folder.read("recipe.json")["published_error"], folder))
+        print(_summary(finished.folder.result(), finished.folder.recipe().published_error, folder))
 
 
 def assignment(text: str) -> tuple[str, str]:
@@ -84,11 +85,11 @@ def assignment(text: str) -> tuple[str, str]:
     return path.strip(), value
 
 
-def _summary(result: dict[str, Any], published_error: float | None, folder: Path) -> str:
+def _summary(result: Result, published_error: float | None, folder: Path) -> str:
     published = f" (published: {published_error:.1%})" if published_error is not None else ""
     return (
-        f"test error {result['test_error']:.2%}{published} after {result['epochs']} epochs, "
-        f"{result['train_seconds']:.1f} s at {result['images_per_second']:.0f} images/s in {result['precision']}\n"
+        f"test error {result.test_error:.2%}{published} after {result.epochs} epochs, "
+        f"{result.train_seconds:.1f} s at {result.images_per_second:.0f} images/s in {result.precision}\n"
         f"run     {folder}\n"
         f"report  {folder / 'report.html'}\n"
         f"try     convolve predict {folder} IMAGE"

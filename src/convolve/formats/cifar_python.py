@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, Python version: pickled dicts, read without unpickling anything.
+"""CIFAR-10 and CIFAR-100, Python version: pickled dicts, of which nothing is run.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html
 """
@@ -6,13 +6,14 @@ Source: https://www.cs.toronto.edu/~kriz/cifar.html
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convolve.errors import FormatError
+from convolve.formats.allowed_pickle import read_pickle
 from convolve.formats.cifar_binary import COARSE_CLASSES, PIXELS, CifarBatch, Classes, read_bytes
-from convolve.formats.plain_pickle import Plain, read_plain_pickle
 
 # Legend: N images, P pixels of one image (planes R, G, B of 32 x 32).
 
@@ -45,15 +46,15 @@ def read_cifar_python_names(path: str | Path, classes: Classes = 10) -> tuple[st
     return tuple(_text(name) for name in names)
 
 
-def _entries(content: bytes, name: object) -> dict[str, Plain]:
+def _entries(content: bytes, name: object) -> dict[str, Any]:
     """The outermost dict, its keys as texts: Python 2 wrote them as bytes."""
-    value = read_plain_pickle(content, name)
+    value = read_pickle(content, name)
     if not isinstance(value, dict):
         raise FormatError(name, "", f"a dict is expected, as in the files of CIFAR; it holds a {type(value).__name__}")
     return {_text(key): item for key, item in value.items()}
 
 
-def _labels(entries: dict[str, Plain], name: object, key: str, count: int, classes: int) -> NDArray[np.int64]:
+def _labels(entries: dict[str, Any], name: object, key: str, count: int, classes: int) -> NDArray[np.int64]:
     labels = entries.get(key)
     if not isinstance(labels, list) or len(labels) != count:
         raise FormatError(name, f"entry {key}", f"a list of {count} labels is expected; {_known(entries)}")
@@ -64,7 +65,7 @@ def _labels(entries: dict[str, Plain], name: object, key: str, count: int, class
     return np.array(labels, np.int64)
 
 
-def _known(entries: dict[str, Plain]) -> str:
+def _known(entries: dict[str, Any]) -> str:
     return f"the file has {', '.join(sorted(entries)[:10]) or 'no entries'}"
 
 

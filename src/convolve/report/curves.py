@@ -76,14 +76,14 @@ def _published(contents: Contents, last_epoch: float) -> list[Curve]:
 
 def each_epoch(contents: Contents, key: str) -> Points:
     """The value that each epoch ended with."""
-    return [(event["epoch"], event[key]) for event in contents.epochs if event.get(key) is not None]
+    points = [(event.epoch, getattr(event, key)) for event in contents.epochs]
+    return [(epoch, value) for epoch, value in points if value is not None]
 
 
 def within_epochs(contents: Contents, key: str) -> Points:
     """The value as it moved within the epochs, where the run noted it."""
     samples = contents.samples_per_epoch
-    noted = [event for event in contents.progress if event.get(key) is not None]
-    return [(event["samples_seen"] / samples, event[key]) for event in noted]
+    return [(event.samples_seen / samples, getattr(event, key)) for event in contents.progress]
 
 
 def epoch_table(contents: Contents) -> tuple[list[str], list[list[str]]]:
@@ -103,7 +103,8 @@ def epoch_table(contents: Contents) -> tuple[list[str], list[list[str]]]:
     ]
     columns = [column for column in columns if each_epoch(contents, column[1])]
     rows = [
-        ["–" if event.get(key) is None else write(event[key]) for _, key, write in columns] for event in contents.epochs
+        ["–" if (value := getattr(event, key)) is None else write(value) for _, key, write in columns]
+        for event in contents.epochs
     ]
     return [name for name, _, _ in columns], rows
 

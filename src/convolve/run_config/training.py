@@ -66,7 +66,7 @@ def train_step(
         if epoch < step.sgd.epochs:
             replace(model, preprocess=final_preprocess).save(path.with_name(f"{path.name}.{epoch}"))
 
-    done = (run_folder / "result.json").exists() and step.resume  # killed between the end of the run and the copy
+    done = step.resume and RunFolder(run_folder).finished  # killed between the end of the run and the copy
     if not workers.broadcast(done):
         settings = {"out": run_folder, "restart": not step.resume, "from_model": initial, "progress": listener}
         train(recipe, data=dataset, each_epoch=keep, workers=workers, **settings)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from convolve.errors import TrainingError
 from convolve.recipe import Recipe
+from convolve.records import EVENT_NAMES, EpochEvent, Event, ProgressEvent, to_json
 from convolve.training.adjust import adjust
 from convolve.training.checkpoint import load_checkpoint, save_checkpoint
 from convolve.training.evaluate import evaluate
@@ -92,7 +93,7 @@ class Loop:
                 self._collect(sums, size)
             state.tally.seconds += time.perf_counter() - start
             if reports:
-                self._log("progress", self._progress_values())
+                self._log(self._progress_event())
                 if at.batch < len(sizes) and self._checkpoint_due(saved):
                     self.save()
                     saved = time.perf_counter()
@@ -173,16 +174,15 @@ class Loop:
             "optimizer.clip_per_sample, and start over with --restart"
         )
 
-    def _progress_values(self) -> dict[str, Any]:
+    def _progress_event(self) -> ProgressEvent:
         at, tally, size = self.state.position, self.state.tally, self._last_full_step()
-        return {
-            "epoch": at.epoch + 1, "batch": at.batch, "step": at.step, "samples_seen": at.samples_seen,
-            "loss": tally.loss_sum / tally.samples, "error": tally.errors / tally.samples,
-            "learning_rate": size.lr, "momentum": size.momentum,
-            "images_per_second": tally.samples / tally.seconds,
-        }  # fmt: skip
+        return ProgressEvent(
+            epoch=at.epoch + 1, batch=at.batch, step=at.step, samples_seen=at.samples_seen,
+            loss=tally.loss_sum / tally.samples, error=tally.errors / tally.samples,
+            learning_rate=size.lr, momentum=size.momentum, images_per_second=tally.samples / tally.seconds,
+        )  # fmt: skip
 
-    def _end_epoch(self) -> dict[str, Any]:
+    def _end_epoch(self) -> EpochEvent:
         """Evaluate and move on; returns what was logged."""
         state, at, tally = self.state, self.state.position, self.state.tally
         start = time.perf_counter()
@@ -191,16 +191,15 @@ class Loop:
         evaluation_seconds = time.perf_counter() - start
         if not math.isfinite(evaluation.loss):
             raise self._diverged(f"after step {at.step}", self._last_full_step())
-        values = {
-            "epoch": at.epoch + 1, "samples_seen": at.samples_seen,
-            "train_loss": tally.loss_sum / tally.samples, "train_error": tally.errors / tally.samples,
-            f"{self.held_out_name}_loss": evaluation.loss, f"{self.held_out_name}_error": evaluation.error,
-            "learning_rate": self._last_full_step().lr,
-            "seconds": tally.seconds, "evaluation_seconds": evaluation_seconds,
-            "images_per_second": tally.samples / tally.seconds,
-            "data_wait_fraction": tally.wait_seconds / tally.seconds,
-        }  # fmt: skip
-        self._log("epoch", values)
+        name = self.held_out_name
+        held_out: dict[str, Any] = {f"{name}_loss": evaluation.loss, f"{name}_error": evaluation.error}
+        event = EpochEvent(
+            epoch=at.epoch + 1, samples_seen=at.samples_seen,
+            train_loss=tally.loss_sum / tally.samples, train_error=tally.errors / tally.samples, **held_out,
+            learning_rate=self._last_full_step().lr, seconds=tally.seconds, evaluation_seconds=evaluation_seconds,
+            images_per_second=tally.samples / tally.seconds, data_wait_fraction=tally.wait_seconds / tally.seconds,
+        )  # fmt: skip
+        self._log(event)
         at.train_seconds, at.wait_seconds = at.train_seconds + tally.seconds, at.wait_seconds + tally.wait_seconds
         at.epoch, at.batch, state.tally = at.epoch + 1, 0, Tally()
         if state.hardness:
@@ -208,14 +207,14 @@ class Loop:
         if self.recipe.run.keep == "best" and evaluation.error < state.best.error:
             state.best = Best(evaluation.error, at.epoch)
             state.best_weights = {name: tensor.clone() for name, tensor in state.evaluated.state_dict().items()}
-        return values
+        return event
 
-    def _adjusted(self, values: dict[str, Any]) -> bool:
+    def _adjusted(self, event: EpochEvent) -> bool:
         """Let the rate adjust itself, if the recipe wants that; False: the epoch is undone and trained again."""
         spec = self.recipe.adjust
         if not spec.every_epochs:
             return True
-        figure = values[spec.watches.replace("held_out", self.held_out_name)]
+        figure = getattr(event, spec.watches.replace("held_out", self.held_out_name))
         done = adjust(self.state, spec, len(self.recipe.schedule.learning_rates), figure, self.workers)
         if done.went_back:
             self._note(f"{spec.watches} got worse: back to the end of epoch {self.state.position.epoch}")
@@ -234,10 +233,10 @@ class Loop:
         if not self.workers.rank:
             self.progress("note", {"message": message})
 
-    def _log(self, event: str, values: dict[str, Any]) -> None:
+    def _log(self, event: Event) -> None:
         if not self.workers.rank:
-            self.folder.log(event, **values)
-            self.progress(event, values)
+            self.folder.log(event)
+            self.progress(EVENT_NAMES[type(event)], to_json(event))
 
     def save(self) -> None:
         """Write a checkpoint; a run killed at any moment goes on from the newest one to the same bits."""
