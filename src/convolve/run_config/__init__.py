@@ -22,13 +22,13 @@ from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep
 from convolve.run_config.evaluation import cross_validate, evaluate
 from convolve.run_config.training import train_step
 from convolve.run_config.writing import write_outputs
-from convolve.training.events import Listener
+from convolve.training.events import Callback
 from convolve.training.workers import Workers
 
 
 def run_job(
     job: Job,
-    listener: Listener,
+    listener: Callback,
     data: str | None = None,
     from_model: Path | None = None,
     workers: Workers | None = None,

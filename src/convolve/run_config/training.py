@@ -22,7 +22,7 @@ from convolve.recipe import Recipe
 from convolve.run import Run, train
 from convolve.run_config.readers import Shape, as_found, as_prepared, training_data
 from convolve.run_config.statistics import with_statistics
-from convolve.training.events import Listener, silent
+from convolve.training.events import Callback, silent
 from convolve.training.run_folder import RunFolder
 from convolve.training.workers import SINGLE_PROCESS, Workers
 from convolve.transforms.preprocess import Preprocess
@@ -33,7 +33,7 @@ ORIGIN = "BrainScript"
 def train_step(
     step: TrainStep,
     test: Reader | None,
-    listener: Listener,
+    listener: Callback,
     data: str | None = None,
     from_model: Path | None = None,
     workers: Workers = SINGLE_PROCESS,
@@ -75,7 +75,7 @@ def train_step(
     workers.barrier()
 
 
-def _recipe(step: TrainStep, train_samples: int, data: str | None, listener: Listener) -> Recipe:
+def _recipe(step: TrainStep, train_samples: int, data: str | None, listener: Callback) -> Recipe:
     """The recipe for the data at hand: epochs that are meant for more than `data` has become passes over it."""
     recipe, wanted = recipe_of(step), step.sgd.epoch_samples
     if data is None or wanted <= train_samples:

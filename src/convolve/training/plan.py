@@ -1,4 +1,4 @@
-"""What is known of the steps of an epoch before it begins: samples, shards, step sizes, and after which a report is due."""
+"""What is known of the steps of an epoch before it begins: samples, shards, step sizes, reports."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ class Loader(Protocol):
 
 
 class PlannedStep(NamedTuple):
-    """A step on `count` samples of all workers together. `shown` is the step size of a full batch, which the report
-    after this step shows; None: there is no report."""
+    """A step on so many `samples`, of all workers together, of which this one has a shard.
 
-    count: int
+    shown: the step size of a full batch, for the report after this step; None: there is no report.
+    """
+
+    samples: int
     shard: Shard
     size: StepSize
     shown: StepSize | None

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 
 from convolve.errors import TrainingError
 from convolve.recipe import Recipe
-from convolve.records import EVENT_NAMES, EpochEvent, Event, ProgressEvent, to_json
+from convolve.records import EVENT_NAMES, EpochEvent, Event, ProgressEvent
 from convolve.training.criteria import CRITERIA
 from convolve.training.evaluate import evaluate
 from convolve.training.events import Callback
@@ -33,6 +34,7 @@ from convolve.training.schedule import StepSize, set_epoch_values
 from convolve.training.session import Session
 from convolve.training.snapshot import EpochMetrics, Position, save
 from convolve.training.workers import GradientSync, Workers
+
 
 @dataclass(frozen=True)
 class Extras:
@@ -123,12 +125,13 @@ class Trainer:
         The gradient is that of the mean loss over the whole batch, in however many micro-batches it is computed. A
         shard that only stands in for an empty one has the weight 0 and adds nothing to it.
         """
-        at, sync, device, count, size = self.position, self.gradient_sync, self.session.device, step.count, step.size
+        at, sync, device = self.position, self.gradient_sync, self.session.device
+        samples, size = step.samples, step.size
         if sync:
             sync.begin_step(at.samples_seen)
             if sync.takes_local_steps:
-                count, size = len(labels_N), self._plan.size(len(labels_N), at.samples_seen)
-        divisor = count / step.shard.weight if step.shard.weight else math.inf
+                samples, size = len(labels_N), self._plan.size(len(labels_N), at.samples_seen)
+        divisor = samples / step.shard.weight if step.shard.weight else math.inf
         losses, errors = [], torch.zeros((), device=device)
         rows = -(-len(labels_N) // self.recipe.run.accumulation_steps)
         micro_batches = list(zip(images_NCHW.split(rows), labels_N.split(rows), strict=True))
@@ -143,10 +146,10 @@ class Trainer:
             losses.append(loss_N.detach())
             errors += (self._criterion.predict(logits_NK) != labels).sum()
         if not self.loss_scale or self.loss_scale.unscale(gradients_of(self.optimizer)):
-            take_step(self.optimizer, size, count)
+            take_step(self.optimizer, size, samples)
         self.optimizer.zero_grad()
         if sync:
-            sync.end_step(step.count)
+            sync.end_step(step.samples)
         self._count(torch.cat(losses), errors, step)
 
     def _count(self, losses_M: torch.Tensor, errors: torch.Tensor, step: PlannedStep) -> None:
@@ -154,27 +157,28 @@ class Trainer:
         at, loss_sum = self.position, losses_M.sum()
         if step.shard.weight:
             self._sums += torch.stack([loss_sum, errors, (~loss_sum.isfinite()).float()])
-        at.batch, at.step, at.samples_seen = at.batch + 1, at.step + 1, at.samples_seen + step.count
-        self.metrics.samples += step.count
+        at.batch, at.step, at.samples_seen = at.batch + 1, at.step + 1, at.samples_seen + step.samples
+        self.metrics.samples += step.samples
         for on_step in self._on_step:
             on_step(self, losses_M, step)
 
     def end_epoch(self) -> None:
         """Evaluate and move on."""
-        at, metrics, start = self.position, self.metrics, time.perf_counter()
+        at, metrics, start, name = self.position, self.metrics, time.perf_counter(), self.validation_name
         if self.gradient_sync:
             self.gradient_sync.sync()
         found = evaluate(self.evaluated, self.validation(), self.session.device, workers=self.workers)
         size = self._plan.shown(at.epoch, at.samples_seen)
         if not math.isfinite(found.loss):
             raise self._diverged(f"after step {at.step}", size)
+        held_out: dict[str, Any] = {f"{name}_loss": found.loss, f"{name}_error": found.error}
         event = EpochEvent(
             epoch=at.epoch + 1, samples_seen=at.samples_seen,
             train_loss=metrics.loss_sum / metrics.samples, train_error=metrics.errors / metrics.samples,
             learning_rate=size.lr, seconds=metrics.seconds, evaluation_seconds=time.perf_counter() - start,
             images_per_second=metrics.samples / metrics.seconds,
             data_wait_fraction=metrics.wait_seconds / metrics.seconds,
-            **{f"{self.validation_name}_loss": found.loss, f"{self.validation_name}_error": found.error},
+            **held_out,
         )  # fmt: skip
         self._log(event)
         at.train_seconds, at.wait_seconds = at.train_seconds + metrics.seconds, at.wait_seconds + metrics.wait_seconds
@@ -230,5 +234,4 @@ class Trainer:
 
     def _log(self, event: Event) -> None:
         if not self.workers.rank:
-            self.folder.log(event)
-            self.callback(EVENT_NAMES[type(event)], to_json(event))
+            self.callback(EVENT_NAMES[type(event)], self.folder.log(event))

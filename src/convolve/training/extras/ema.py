@@ -28,7 +28,7 @@ class Ema(Extra):
         self.network = copy.deepcopy(source).requires_grad_(False)
 
     def on_step(self, trainer: Trainer, losses_M: Tensor, step: PlannedStep) -> None:
-        self.update(trainer.network, trainer.position.samples_seen, step.count)
+        self.update(trainer.network, trainer.position.samples_seen, step.samples)
 
     @torch.no_grad()
     def update(self, source: nn.Module, samples_seen: int, batch_size: int) -> None:

@@ -44,11 +44,11 @@ class HardExamples(Extra):
 
     def on_step(self, trainer: Trainer, losses_M: Tensor, step: PlannedStep) -> None:
         if trainer.workers.size > 1:  # each knows the losses of its own shard
-            losses_N = losses_M.new_zeros(step.count)
+            losses_N = losses_M.new_zeros(step.samples)
             losses_N[step.shard.rows] = losses_M * step.shard.weight
             trainer.workers.sum(losses_N)
             losses_M = losses_N
-        self.note(trainer.metrics.samples - step.count, losses_M)
+        self.note(trainer.metrics.samples - step.samples, losses_M)
 
     def note(self, first: int, losses_M: Tensor) -> None:
         """The images from place `first` of the order on have just had `losses_M`."""
