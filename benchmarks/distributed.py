@@ -90,7 +90,7 @@ def measure_here(side: str, steps: int) -> float:
     else:
         add_up = dist.all_reduce if side.startswith("gloo") else workers.sum
         rate = _all_reduce_rate(add_up, float(side.split()[-2])) / workers.size  # both tell of the same
-    workers.leave()
+    workers.close()
     return rate
 
 

@@ -48,7 +48,7 @@ def train_step(
     graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
     shape_CHW = image_shape(graph)
     if from_model is not None:
-        graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model)), shape_CHW))
+        graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model).graph), shape_CHW))
     dataset = training_data(step, test, shape_CHW, data)
     if from_model is None and isinstance(dataset.train, Table):
         graph = with_statistics(graph, step.network, dataset.train)

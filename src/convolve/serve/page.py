@@ -16,7 +16,9 @@ def page(model: Model, name: str) -> str:
     return render(
         "serve/page.html",
         name=name,
-        doubt=f"{model.doubt[:1].upper()}{model.doubt[1:]}." if model.doubt else "",
+        doubt=f"{model.preprocess_warning[:1].upper()}{model.preprocess_warning[1:]}."
+        if model.preprocess_warning
+        else "",
         drawn="drawn" if _is_drawn(model) else "",
         places=min(5, len(model.class_names)),
         facts=_facts(model),
