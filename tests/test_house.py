@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "training": {"recipe", "recipe_values", "records", "torch_optim"},
     "distributed": {"recipe", "training"},
     "environment": set(),
-    "graph": {"models"},
+    "graph": {"models", "records"},
     "importers": {"graph", "registry", "recipe", "recipe_values", "formats", "models", "transforms"},
     "recipes": {"recipe", "registry", "transforms", "formats", "models"},
     "prepare": {"formats", "transforms", "data"},

@@ -10,47 +10,34 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from convolve.cli import asked as options
 from convolve.cli.features import write_features
+from convolve.cli.options import AnyModel, AsJson, CsvFile, Overrides, with_overrides
 from convolve.errors import UsageError
 
 if TYPE_CHECKING:
     from convolve.model import Prediction
 
 
+@with_overrides
 def predict(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            help="A model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, or an exported .onnx."
-        ),
-    ],
+    model: AnyModel,
     paths: Annotated[list[Path], typer.Argument(help="Images, folders of images, zips of images.", metavar="PATH...")],
-    top: Annotated[int, typer.Option(min=1, help="How many classes to name for each image.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    csv_file: Annotated[
-        Path | None,
-        typer.Option("--csv", metavar="FILE", help="Write a table: path, then class and probability of each place."),
-    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to show per image.")] = 5,
+    as_json: AsJson = False,
+    csv_file: CsvFile = None,
     output: Annotated[
         str | None,
-        typer.Option(
-            metavar="NODE", help="Print the features of this layer instead: a node's name in the file or ours."
-        ),
+        typer.Option(metavar="NODE", help="Print the features of this layer instead of class probabilities."),
     ] = None,
     npz_file: Annotated[
-        Path | None, typer.Option("--npz", metavar="FILE", help="With --output: write the features as numpy arrays.")
+        Path | None, typer.Option("--npz", metavar="FILE", help="With --output: write the features to this NumPy file.")
     ] = None,
-    preset: options.Preset = None,
-    mean: options.Mean = None,
-    channel_order: options.Order = None,
-    scale: options.Scale = None,
-    labels: options.Labels = None,
-    image_shape: options.ImageShape = None,
+    *,
+    overrides: Overrides,
 ) -> None:
-    """Say what is on images, with probabilities.
+    """Classify images, with probabilities.
 
-    Images of another size or colour are brought to what the model wants.
+    Images of any size and color mode are preprocessed as the model expects.
 
     Example: convolve predict runs/mnist digit.png more_digits/ --top 3
     """
@@ -59,7 +46,7 @@ def predict(
 
     from convolve.model import load
 
-    opened = load(model, options.asked(preset, mean, channel_order, scale, labels, image_shape), output)
+    opened = load(model, overrides, output)
     if output:
         names, features = opened.features(paths)
         write_features(names, features, str(model), output, as_json=as_json, csv_file=csv_file, npz_file=npz_file)

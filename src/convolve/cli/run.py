@@ -12,6 +12,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from convolve.cli.options import AsJson
 from convolve.distributed.launcher import rank_info
 
 
@@ -19,26 +20,26 @@ def run(
     config: Annotated[
         list[str],
         typer.Argument(
-            help="A BrainScript file, or several joined by `+`; then settings such as maxEpochs=3 or "
-            "Train=[SGD=[maxEpochs=3]], of which the last one holds.",
+            help="A BrainScript file, or several joined by `+`, followed by settings such as maxEpochs=3 or "
+            "Train=[SGD=[maxEpochs=3]]. If a key is set more than once, the last value is used.",
             metavar="CONFIG.cntk [KEY=VALUE]...",
         ),
     ],
     data: Annotated[
         str | None,
-        typer.Option(help="In place of the reader's CTF files: a folder, or `sample`.", metavar="DIR|sample"),
+        typer.Option(help="Replace the reader's CTF files: a folder, or `sample`.", metavar="DIR|sample"),
     ] = None,
     translate: Annotated[
         Path | None,
-        typer.Option(help="Train nothing; write the training as a recipe, and the network beside it.", metavar="FILE"),
+        typer.Option(help="Do not train, but write a recipe file, and the network beside it.", metavar="FILE"),
     ] = None,
     from_model: Annotated[
         Path | None,
-        typer.Option("--from", help="Begin with the numbers of a model that CNTK trained from the same text."),
+        typer.Option("--from", help="Start from a model that CNTK trained with the same configuration."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results of the tests as one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Run a CNTK configuration: train and test what its BrainScript says.
+    """Run a CNTK configuration: its training and test commands.
 
     Example: convolve run ConvNet_MNIST.cntk dataDir=data/MNIST
     """

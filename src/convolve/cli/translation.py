@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from convolve.atomic import replacing
-from convolve.cli.shown import recipe_text
+from convolve.cli.formatting import recipe_text
 from convolve.errors import UsageError
 from convolve.importers.brainscript.job import Job, TrainStep
 
