@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class CntkLog:
-    """Hears the events of `run_config.run_job`. The means of a line are over the samples since the line before."""
+    """A callback for the events of `run_config.run_job`. Means are over the samples since the line before."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write

@@ -9,7 +9,7 @@ from convolve.errors import UsageError, install_hint
 
 
 class TensorBoard:
-    """A listener for the events of a run."""
+    """A callback for the events of a run."""
 
     def __init__(self, folder: Path) -> None:
         try:
