@@ -53,7 +53,8 @@ def run_job(
             # A job may train several networks, and test the model of one epoch, which has another path.
             tests = [x for x in later if x.model_path == step.model_path or x.network is step.network]
             with naming_lost_workers():
-                train_step(step, tests[0].reader if tests else None, listener, data, from_model, workers)
+                test = tests[0].reader if tests else None
+                train_step(step, test, listener, data=data, from_model=from_model, workers=workers)
         elif workers.rank:
             continue
         elif isinstance(step, EvaluateStep):
