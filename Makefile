@@ -1,9 +1,13 @@
 # `make check` is what CI runs after installing: style, types, tests.
 PYTHON ?= python
 
-.PHONY: check style types test fuzz tables docs
+.PHONY: check quick style types test slow-tests coverage package fuzz tables docs
 
 check: style types test
+
+quick:  ## style and the tests that take no time, in less than 90 s on two cores
+	@start=$$(date +%s); $(MAKE) --no-print-directory style && $(PYTHON) -m pytest -q -n 2 --quick; \
+	status=$$?; echo "quick: $$(($$(date +%s) - start)) s"; exit $$status
 
 style:
 	$(PYTHON) -m ruff check .
@@ -14,6 +18,16 @@ types:
 
 test:
 	$(PYTHON) -m pytest -n 2
+
+slow-tests:  ## all tests; tests/slow_tests.txt, which `quick` leaves out, as they are now
+	$(PYTHON) -m pytest -n 2 --renew-slow-tests
+
+coverage:  ## all tests, and which lines they reach
+	$(PYTHON) -m pytest -n 2 --cov=convolve --cov-report=term:skip-covered
+
+package:  ## wheel and source archive, in dist
+	$(PYTHON) -m build --outdir dist
+	$(PYTHON) -m twine check --strict dist/*
 
 fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
 	$(PYTHON) tests/formats/fuzz_images.py 2000

@@ -91,7 +91,7 @@ def measure_here(side: str, steps: int) -> float:
     else:
         add_up = dist.all_reduce if side.startswith("gloo") else workers.sum
         rate = _all_reduce_rate(add_up, float(side.split()[-2])) / workers.size  # both tell of the same
-    workers.leave()
+    workers.close()
     return rate
 
 
@@ -109,8 +109,7 @@ def _training_rate(name: str, workers: Workers, threads: int, steps: int, shares
         finished = train(recipe, data=dataset, out=Path(folder) / "run", workers=workers)
         if finished.rank:
             return 0.0
-        epochs = [event for event in finished.folder.metrics() if event["event"] == "epoch"]
-        return float(epochs[-1]["images_per_second"])
+        return finished.folder.epochs()[-1].images_per_second
 
 
 def _all_reduce_rate(add_up: Callable[[torch.Tensor], object], megabytes: float) -> float:

@@ -137,7 +137,7 @@ def our_steps_seconds(dataset: Splits, batch_size: int, precision: str) -> list[
 
     recipe = resolve("mnist-fast", {"run.global_batch_size": batch_size, "run.precision": precision})
     with tempfile.TemporaryDirectory() as folder, suppress(EnoughStepsError):
-        assemble(recipe, dataset, RunFolder(Path(folder)), None, listen).loop.train()
+        assemble(recipe, dataset, RunFolder(Path(folder)), None, listen).trainer.fit()
     return marks
 
 
@@ -161,13 +161,13 @@ def time_to_error(data: str, error: float) -> dict[str, object]:
     """Training seconds of `mnist-fast` (seed 0) at the end of the first epoch with a test error of at most `error`."""
     with tempfile.TemporaryDirectory() as folder:
         run = convolve.train("mnist-fast", data=data, out=folder)
-        epochs = [event for event in run.folder.metrics() if event["event"] == "epoch"]
+        epochs = run.folder.epochs()
     seconds = 0.0
     for event in epochs:
-        seconds += event["seconds"]
-        if event["test_error"] <= error:
-            return {"seconds": seconds, "epoch": event["epoch"], "test_error": event["test_error"]}
-    return {"seconds": None, "epoch": len(epochs), "test_error": epochs[-1]["test_error"]}
+        seconds += event.seconds
+        if event.test_error is not None and event.test_error <= error:
+            return {"seconds": seconds, "epoch": event.epoch, "test_error": event.test_error}
+    return {"seconds": None, "epoch": len(epochs), "test_error": epochs[-1].test_error}
 
 
 def peer_time_to_error(dataset: Splits, error: float, epochs: int = 40) -> dict[str, object]:

@@ -15,6 +15,7 @@ import pytest
 
 from command_line import Convolve, Outcome, assert_failed, assert_refused, files_in
 from convolve.atomic import locked
+from convolve.records import StartEvent
 from convolve.training.run_folder import RunFolder
 from processes import Command, start
 
@@ -32,11 +33,11 @@ VARIANTS = {
         "run.epoch_samples=450",
     ],
     "modern": [
-        "mnist-fast", "run.threads=1", "run.average_epochs=0.5", "run.keep=best", "data.validation_fraction=0.25",
+        "mnist-fast", "run.threads=1", "run.ema_epochs=0.5", "run.keep=best", "data.validation_fraction=0.25",
     ],
     "adam": [
         "mnist", "run.threads=1", "run.global_batch_size=20", "run.accumulation_steps=3", "run.precision=bf16",
-        "run.average_epochs=1", "data.hard_fraction=0.3", "data.hard_after=0.3", "optimizer.name=adam",
+        "run.ema_epochs=1", "data.hard_fraction=0.3", "data.hard_after=0.3", "optimizer.name=adam",
         "schedule.learning_rates=0.0001", "optimizer.momentum=0.9",
         "optimizer.momentum_unit=per_minibatch", "optimizer.variance_momentum=0.999",
     ],
@@ -269,8 +270,9 @@ def test_what_a_kill_left_half_written_is_swept(
 
 def test_a_run_killed_as_it_began_starts(arguments: list[str], undisturbed: Path, convolve: Convolve) -> None:
     folder = undisturbed.with_name("began")
-    folder.mkdir()
+    (folder / "checkpoints").mkdir(parents=True)  # of the run before
     shutil.copy(undisturbed / "recipe.json", folder)
+    (folder / "state.json").write_text('{"state": "new"}')
     (folder / ".start.json.77.tmp").write_text("half")
     assert convolve(*arguments, "--out", folder).code == 0
     assert_same_training(undisturbed, folder)
@@ -286,9 +288,9 @@ def test_a_run_at_work_is_left_alone(arguments: list[str], killed: Path, convolv
 def test_a_log_that_lost_its_end_stays_whole(tmp_path: Path) -> None:
     """After a power cut the log may be shorter than its last checkpoint says."""
     folder = RunFolder(tmp_path)
-    folder.log("progress", loss=1.0)
+    folder.log(StartEvent(step=7))
     folder.cut_metrics(folder.metrics_bytes() + 100)
-    assert [event["loss"] for event in folder.metrics()] == [1.0]
+    assert [getattr(event, "step", None) for event in folder.metrics()] == [7]
 
 
 def test_a_finished_run_is_not_trained_again(arguments: list[str], undisturbed: Path, convolve: Convolve) -> None:

@@ -57,7 +57,7 @@ def _child(end: Connection, environ: dict[str, str], function: Callable[..., Any
     try:
         workers = join(rank_info(environ), environ, patience_seconds=PATIENCE_SECONDS)
         end.send(function(workers, *arguments))
-        workers.leave()
+        workers.close()
     except Exception as error:
         end.send(Failed(f"{type(error).__name__}: {error}"))
 

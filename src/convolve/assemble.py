@@ -26,48 +26,54 @@ from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
 from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.models.whitened_convnet import WhitenedConvNet
-from convolve.recipe import Recipe, from_mapping, to_mapping
+from convolve.recipe import Recipe
 from convolve.recipe_values import differences, leaf_paths
-from convolve.training.average import WeightAverage
+from convolve.records import Hardware, Result, ResumeEvent, Start, StartEvent, from_json, to_json
 from convolve.training.calibration import reliability
 from convolve.training.error_analysis import worth_a_picture
 from convolve.training.evaluate import Evaluation
-from convolve.training.events import Listener
-from convolve.training.hardness import Hardness
-from convolve.training.loop import Loop
+from convolve.training.events import Callback
+from convolve.training.extras.best_epoch import BestEpoch
+from convolve.training.extras.ema import Ema
+from convolve.training.extras.hard_examples import HardExamples
+from convolve.training.extras.plateau import Plateau
 from convolve.training.memory import keep_freed_memory
 from convolve.training.optimizers import build_optimizer
-from convolve.training.precision import LossScale, Precision, choose_precision
+from convolve.training.precision import Precision, choose_precision
 from convolve.training.run_folder import RunFolder
-from convolve.training.state import TrainingState
-from convolve.training.step import StepSettings
+from convolve.training.session import Session
+from convolve.training.snapshot import resume
+from convolve.training.trainer import Extras, Trainer
 from convolve.training.workers import SINGLE_PROCESS, Workers
 
 PICTURE_SIDE = 96  # pixels; larger pictures are kept smaller for the report
-_RESULT_FROM_START = ("parameters", "precision", "device", "threads", "data_fingerprint", "versions", "hardware")
+_RESULT_FROM_START = (
+    "parameters", "precision", "device", "threads", "data_name", "data_fingerprint", "versions", "hardware",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """A loop, the model artefact over the module that it trains, what flows into it, and start.json."""
+    """A trainer, the model artefact over the module that it trains, what flows into it, and start.json."""
 
-    loop: Loop
+    trainer: Trainer
     model: Model
     data: DataModule
-    start: dict[str, Any]
+    start: Start
 
-    def begin(self, progress: Listener) -> None:
+    def begin(self, progress: Callback) -> None:
         """Go back to the newest checkpoint of an unfinished run, if there is one, and tell where the run starts."""
-        for warning in self.loop.resume():
+        for warning in resume(self.trainer):
             progress("warning", {"message": warning})
-        step = self.loop.state.position.step
-        if not self.loop.workers.rank:
-            self.loop.folder.log("resume" if step else "start", step=step)
-        progress("start", self.start | {"step": step, "samples_seen": self.loop.state.position.samples_seen})
+        step = self.trainer.position.step
+        if not self.trainer.workers.rank:
+            self.trainer.folder.log(ResumeEvent(step=step) if step else StartEvent(step=step))
+        seen = self.trainer.position.samples_seen
+        progress("start", to_json(self.start) | {"step": step, "samples_seen": seen})
 
     def save(self, evaluation: Evaluation) -> None:
         """Write the model and its last evaluation into the run folder."""
-        path = self.loop.folder.path
+        path = self.trainer.folder.path
         self.model.trained = self._trained(evaluation)
         self.model.save(path / "model")
         labels_N, probabilities_NK = evaluation.labels_N, evaluation.probabilities_NK
@@ -83,17 +89,17 @@ class Assembly:
 
     def _trained(self, evaluation: Evaluation) -> dict[str, Any]:
         """What the model says of its training: figures with their conditions, and nothing of this machine's folders."""
-        run, at, best, start = self.loop.recipe.run, self.loop.state.position, self.loop.state.best, self.start
+        run, at, best, start = self.trainer.recipe.run, self.trainer.position, self.trainer.extras.best, self.start
         found = reliability(evaluation.labels_N.numpy(), evaluation.probabilities_NK.numpy())
         trained = {
-            "recipe": self.loop.recipe.name,
-            "started_from": Path(start["from_model"]).name if start.get("from_model") else None,
-            "epochs": at.epoch, "epoch_kept": best.epoch or at.epoch, "weights_averaged": run.average_epochs > 0,
-            "train_images": start["train_samples"], "seed": run.seed, "precision": start["precision"],
+            "recipe": self.trainer.recipe.name,
+            "started_from": Path(start.from_model).name if start.from_model else None,
+            "epochs": at.epoch, "epoch_kept": best.epoch if best else at.epoch, "weights_averaged": run.ema_epochs > 0,
+            "train_images": start.train_samples, "seed": run.seed, "precision": start.precision,
             "test_images": len(evaluation.labels_N), "test_error": evaluation.error,
             "test_error_top5": evaluation.error_top5, "test_loss": evaluation.loss,
-            "calibration_error": found.expected_error, "data_fingerprint": start["data_fingerprint"],
-            "convolve": start["versions"]["convolve"],
+            "calibration_error": found.expected_error, "data_fingerprint": start.data_fingerprint,
+            "convolve": start.versions["convolve"],
         }  # fmt: skip
         return {name: value for name, value in trained.items() if value is not None}
 
@@ -108,27 +114,25 @@ class Assembly:
             pictures.append(resized.round().clamp(0, 255).to(torch.uint8))
         return torch.cat(pictures).permute(0, 2, 3, 1).contiguous()
 
-    def result(self, evaluation: Evaluation, total_seconds: float) -> dict[str, Any]:
-        """result.json. `train_seconds` leaves out evaluation and checkpoints; `total_seconds` is this process's.
-
-        `bytes_sent` is what worker 0 sent to the others in gradients or weights.
-        """
-        recipe, at = self.loop.recipe, self.loop.state.position
-        return {
-            "recipe": recipe.name,
-            "test_error": evaluation.error,
-            "test_error_top5": evaluation.error_top5,
-            "test_loss": evaluation.loss,
-            "epochs": at.epoch,
-            "samples_seen": at.samples_seen,
-            "train_seconds": at.train_seconds,
-            "total_seconds": total_seconds,
-            "images_per_second": at.samples_seen / at.train_seconds,
-            "data_wait_fraction": at.wait_seconds / at.train_seconds,
-            "world_size": self.loop.workers.size,
-            "bytes_sent": self.loop.gradient_sync.bytes_sent,
-            "seed": recipe.run.seed,
-        } | {name: self.start[name] for name in _RESULT_FROM_START}
+    def result(self, evaluation: Evaluation, total_seconds: float) -> Result:
+        run, at, start = self.trainer.recipe.run, self.trainer.position, self.start
+        return Result(
+            recipe=self.trainer.recipe.name,
+            test_error=evaluation.error,
+            test_error_top5=evaluation.error_top5,
+            test_loss=evaluation.loss,
+            epochs=at.epoch,
+            model_epoch=self.trainer.extras.best.epoch if self.trainer.extras.best else None,
+            samples_seen=at.samples_seen,
+            train_seconds=at.train_seconds,
+            total_seconds=total_seconds,
+            images_per_second=at.samples_seen / at.train_seconds,
+            data_wait_fraction=at.wait_seconds / at.train_seconds,
+            world_size=self.trainer.workers.size,
+            bytes_sent=self.trainer.gradient_sync.bytes_sent if self.trainer.gradient_sync else 0,
+            seed=run.seed,
+            **{name: getattr(start, name) for name in _RESULT_FROM_START},
+        )
 
 
 def assemble(
@@ -136,7 +140,7 @@ def assemble(
     splits: Splits,
     folder: RunFolder,
     from_model: str | Path | None,
-    progress: Listener,
+    progress: Callback,
     workers: Workers = SINGLE_PROCESS,
 ) -> Assembly:
     """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run.
@@ -166,24 +170,35 @@ def assemble(
             progress("warning", {"message": message})
         if not resumes and not workers.rank:
             network.save(folder.path / "from")
-    precision = Precision(start["precision"], start["precision_reason"])
-    settings = StepSettings(device, precision, run.label_smoothing, run.accumulation_steps)
+    precision = Precision(start.precision, start.precision_reason)
     torch.manual_seed(run.seed + workers.rank)  # for dropout; the data has generators of its own
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = build_optimizer(recipe.optimizer, trained, _no_decay(recipe, module))
-    average = WeightAverage(module, run.average_epochs * batches.samples) if run.average_epochs else None
-    hardness = Hardness(batches.samples, settings.device) if recipe.data.hard_fraction < 1 else None
-    state = TrainingState(module, optimizer, LossScale(start["precision"] == "fp16"), average, hardness)
-    model = replace(network, module=state.evaluated)
-
-    def evaluation_batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return model.batches(data.validation, workers=workers)
-
-    loop = Loop(
-        recipe, state, batches, evaluation_batches, data.validation_name, settings, folder, progress, workers,
-        gradient_sync_for(recipe.distributed, state, workers), not own_dropout,
-    )  # fmt: skip
-    return Assembly(loop, model, data, start)
+    extras = Extras(
+        ema=Ema(module, run.ema_epochs * batches.samples) if run.ema_epochs else None,
+        hard_examples=HardExamples(batches.samples, recipe.data.hard_after * run.epochs, device)
+        if recipe.data.hard_fraction < 1
+        else None,
+        best=BestEpoch(run.early_stopping_epochs) if run.keep == "best" else None,
+        plateau=Plateau(recipe.plateau, len(recipe.schedule.learning_rates)) if recipe.plateau else None,
+    )
+    model = replace(network, module=extras.ema.network if extras.ema else module)
+    trainer = Trainer(
+        recipe=recipe,
+        session=Session(device, precision, start.threads),
+        network=module,
+        optimizer=optimizer,
+        loader=batches,
+        validation=lambda: model.batches(data.validation, workers=workers),
+        validation_name=data.validation_name,
+        folder=folder,
+        workers=workers,
+        callback=progress,
+        extras=extras,
+        sets_dropout=not own_dropout,
+    )
+    trainer.gradient_sync = gradient_sync_for(trainer)
+    return Assembly(trainer, model, data, start)
 
 
 def _given(splits: Splits, folder: RunFolder, from_model: str | Path | None) -> Model | None:
@@ -286,41 +301,39 @@ def _start(
     data: DataModule,
     threads: int,
     workers: Workers,
-) -> dict[str, Any]:
+) -> Start:
     """start.json: what the unfinished run decided, if this is the same run; else the decisions of now, written down.
 
     The threads may be others when a run goes on with another number of workers.
     """
     device = next(module.parameters()).device
     mean_CHW = data.preprocess.mean_image_CHW
-    given = {
+    given: dict[str, Any] = {
         "device": str(device), "from_model": str(from_model) if from_model else None,
         "data_fingerprint": splits.fingerprint(),
         "mean_image_sha256": None if mean_CHW is None else sha256(mean_CHW.tobytes()).hexdigest(),
     }  # fmt: skip
     _require_same(recipe, given, workers)
-    resumed: dict[str, Any] = {}
+    start = None
     if folder.resumes and not workers.rank:
-        resumed = folder.read("start.json")
-        _refuse_changes(folder, recipe, resumed, given)
-        if resumed.get("workers", 1) == workers.size:
-            threads = resumed["threads"]
+        start = folder.start()
+        _refuse_changes(folder, recipe, start, given)
+        if start.workers == workers.size:
+            threads = start.threads
+        start = replace(start, threads=threads, workers=workers.size)
     _prepare_torch(threads)
-    start = given | {
-        "recipe": recipe.name, "threads": threads, "workers": workers.size, "data": splits.description,
-        "data_name": splits.name, "train_samples": data.loader.dataset_size, "test_samples": len(splits.test),
-        "parameters": sum(p.numel() for p in module.parameters()), "versions": versions(), "hardware": hardware(),
-    }  # fmt: skip
-    if resumed:
-        start = resumed | {"threads": threads, "workers": workers.size}
-    elif not workers.rank:
+    if not start and not workers.rank:
         images_NCHW, _ = next(data.loader.epoch(0, share=lambda count: workers.shard(count).rows))
         precision = choose_precision(recipe.run.precision, module, images_NCHW.to(device), device)
-        start |= {"precision": precision.name, "precision_reason": precision.reason}
-        folder.clear()
-        folder.write("recipe.json", to_mapping(recipe))
-        folder.write("start.json", start)
-    return workers.broadcast(start)
+        start = Start(
+            recipe=recipe.name, precision=precision.name, precision_reason=precision.reason, threads=threads,
+            workers=workers.size, data=splits.description, data_name=splits.name,
+            train_samples=data.loader.dataset_size, test_samples=len(splits.test),
+            parameters=sum(p.numel() for p in module.parameters()),
+            versions=versions(), hardware=Hardware(**hardware()), **given,
+        )  # fmt: skip
+        folder.begin(recipe, start)
+    return from_json(Start, workers.broadcast(to_json(start)))
 
 
 def _require_same(recipe: Recipe, given: dict[str, Any], workers: Workers) -> None:
@@ -339,18 +352,18 @@ def _prepare_torch(threads: int) -> None:
     torch.set_flush_denormal(True)  # arithmetic on vanishing numbers is up to a hundred times slower
 
 
-def _refuse_changes(folder: RunFolder, recipe: Recipe, start: dict[str, Any], given: dict[str, Any]) -> None:
-    changes = differences(from_mapping(folder.read("recipe.json")), recipe)
+def _refuse_changes(folder: RunFolder, recipe: Recipe, start: Start, given: dict[str, Any]) -> None:
+    changes = differences(folder.recipe(), recipe)
     for key, name in (("device", "device"), ("from_model", "--from")):
-        if start.get(key) != given[key]:
-            changes.append(f"{name}: {start.get(key)} -> {given[key]}")
+        if getattr(start, key) != given[key]:
+            changes.append(f"{name}: {getattr(start, key)} -> {given[key]}")
     for key, name in (("data_fingerprint", "the data"), ("mean_image_sha256", "the mean image")):
-        if start.get(key) != given[key]:
+        if getattr(start, key) != given[key]:
             changes.append(f"{name} (its fingerprint differs)")
     if changes:
         raise ResumeRefusedError(
-            f"{folder.path} holds an unfinished run with other settings: {'; '.join(changes)}; "
-            "give the same ones to resume it, another --out, or --restart"
+            f"{folder.path} holds a run with other settings: {'; '.join(changes)}; "
+            "give the same ones to go on with it, another --out, or --restart"
         )
 
 

@@ -27,9 +27,10 @@ from convolve.export.parity import Parity
 from convolve.graph.build import build
 from convolve.graph.classifier import reshaped_image
 from convolve.graph.graph import Graph
-from convolve.importers.loaders import Asked, class_names, is_foreign, read_foreign, with_asked
+from convolve.importers.loader import PreprocessOverrides
+from convolve.importers.loaders import class_names, find_loader, read_third_party, with_overrides
 from convolve.model_card import card_path, model_card
-from convolve.model_folder import Architecture, find_folder, read_model, write_model
+from convolve.model_folder import Architecture, find_folder, is_folder, read_model, write_model
 from convolve.models.tapped import Tapped
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
@@ -74,7 +75,7 @@ class Model:
         return max(1, min(1000, 2**24 // (channels * height * width)))
 
     @property
-    def doubt(self) -> str:
+    def preprocess_warning(self) -> str:
         """What a user should know before believing an answer: the preprocessing is assumed. Empty where it is known."""
         if self.preprocess.known_from:
             return ""
@@ -208,52 +209,54 @@ class Model:
         return next(tensors, torch.empty(0)).device
 
 
-def load(path: str | Path, asked: Asked | None = None, node: str | None = None) -> Model:
+def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: str | None = None) -> Model:
     """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, or an ONNX file that we exported.
 
-    Files are recognised by their content; a Caffe model is two files, `net.prototxt+net.caffemodel`.
+    Files are recognized by their content; a Caffe model is two files, `net.prototxt+net.caffemodel`.
 
-    `asked` adds what the model does not say itself. With `node`, the model gives the features of that inner layer.
+    `overrides` adds what the model does not say itself. With `node`, the model gives the features of that inner layer.
     """
-    path, asked = Path(path), asked or Asked()
-    if is_foreign(path):
-        model = _import(path, asked, node)
+    path, overrides = Path(path), overrides or PreprocessOverrides()
+    if not is_folder(path) and find_loader(path):
+        model = _import(path, overrides, node)
     elif is_onnx(path):
-        model = _open_exported(path, asked, node)
+        model = _open_exported(path, overrides, node)
     else:
-        model = _open_folder(path, asked)
+        model = _open_folder(path, overrides)
         model = model.cut(node) if node else model
-    model.preprocess = with_asked(model.preprocess, asked)
+    model.preprocess = with_overrides(model.preprocess, overrides)
     to_channels_last(model.module)
     model.module.eval()
     return model
 
 
-def _import(path: Path, asked: Asked, node: str | None) -> Model:
-    graph, preprocess, about = read_foreign(path, asked, node)
+def _import(path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
+    graph, preprocess, metadata = read_third_party(path, overrides, node)
     scores = graph.values()[graph.outputs[0]]
-    names = () if node else class_names(scores.shape[0], asked.labels, about.get("preset"))
-    return Model(build(graph), graph, preprocess, names, trained=about, node=node or "")
+    names = () if node else class_names(scores.shape[0], overrides.labels, metadata.get("preset"))
+    return Model(build(graph), graph, preprocess, names, trained=metadata, node=node or "")
 
 
-def _open_folder(path: Path, asked: Asked) -> Model:
+def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
     module, architecture, preprocess, about = read_model(find_folder(path))
-    if asked.output or asked.preset:
+    if overrides.output or overrides.preset:
         raise UsageError(f"{path} is a convolve model: --output and --preset are for models of other tools")
-    names = about["class_names"] if asked.labels is None else class_names(len(about["class_names"]), asked.labels)
+    names = (
+        about["class_names"] if overrides.labels is None else class_names(len(about["class_names"]), overrides.labels)
+    )
     model = Model(module, architecture, preprocess, names, about["data"], about["trained"])
-    return model.for_images(asked.image_shape_CHW) if asked.image_shape_CHW else model
+    return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
 
-def _open_exported(path: Path, asked: Asked, node: str | None) -> Model:
-    if node or replace(asked, labels=None) != Asked():
+def _open_exported(path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
+    if node or replace(overrides, labels=None) != PreprocessOverrides():
         raise UsageError(
             f"{path} is an exported file and used as it is: --output, --mean and their like are for the model that it "
             "was made from"
         )
     network = OnnxNetwork(path)
     about = network.about
-    names = about.class_names if asked.labels is None else class_names(len(about.class_names), asked.labels)
+    names = about.class_names if overrides.labels is None else class_names(len(about.class_names), overrides.labels)
     return Model(network, None, about.preprocess, names, about.data_name, about.trained)
 
 

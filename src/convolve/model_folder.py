@@ -67,12 +67,16 @@ def write_model(
     })  # fmt: skip
 
 
+def is_folder(path: Path) -> bool:
+    """Whether `path` is a model folder, or a run folder that has one."""
+    return any((path / name).exists() for name in ("model.json", "model/model.json"))
+
+
 def find_folder(path: Path) -> Path:
     """The model folder that `path` is, or the one of a run folder."""
-    folder = path / "model" if (path / "model" / "model.json").exists() else path
-    if not (folder / "model.json").exists():
+    if not is_folder(path):
         raise _not_a_model(path)
-    return folder
+    return path / "model" if (path / "model" / "model.json").exists() else path
 
 
 def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, dict[str, Any]]:
@@ -148,7 +152,8 @@ def _architecture(head: dict[str, Any], weights_bytes: int) -> Architecture:
 def _module(architecture: Architecture, preprocess: Preprocess, classes: int) -> nn.Module:
     if not isinstance(architecture, Graph):
         if architecture.name not in MODELS:
-            raise UnsupportedError(f"{unknown_name('model', architecture.name, MODELS)} A newer convolve may know it")
+            unknown = unknown_name("model", architecture.name, MODELS)
+            raise UnsupportedError(f"{unknown} A newer convolve may know it, or a package that is not installed here")
         return build_model(architecture, preprocess.shape_CHW, classes)
     inputs = [value.shape for value in architecture.inputs]
     scores = architecture.values()[architecture.outputs[0]].shape

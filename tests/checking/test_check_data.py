@@ -20,8 +20,9 @@ from convolve.checking.alike import SAME
 from convolve.checking.check import check_data
 from convolve.checking.finding import KINDS, MOST_KEPT, Findings
 from convolve.formats.ctf import write_ctf
-from convolve.formats.idx import read_idx, write_idx
+from convolve.formats.idx import read_idx
 from convolve.formats.mean_xml import write_mean_xml
+from idx_files import write_idx
 
 # Legend: H rows, W columns, C channels (B, G, R).
 

@@ -12,7 +12,7 @@ from convolve.data.mnist import CTF_TEST, CTF_TRAIN, load_mnist
 from convolve.data.sources import ctf
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.ctf import write_ctf
-from convolve.formats.idx import write_idx
+from idx_files import write_idx
 from mirrors import mirror
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"

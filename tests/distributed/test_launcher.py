@@ -37,8 +37,7 @@ def test_every_launcher_is_understood(name: str) -> None:
     assert (own.rank, own.size, own.is_one_host) == (1, 4, True)
     assert name in own.launcher
     assert own.job
-    meets = ("127.0.0.1", 41234) if name == "torchrun" else None
-    assert master_address(own, LAUNCHED[name]) == meets
+    assert master_address(own, LAUNCHED[name]) is None
 
 
 def test_alone() -> None:
@@ -62,6 +61,21 @@ def test_several_hosts(name: str) -> None:
     else:
         with pytest.raises(UsageError, match=r"4 workers on several hosts do not know where to meet.*MASTER_ADDR"):
             master_address(own, environ)
+
+
+@pytest.mark.parametrize(("address", "is_one_host"), [("127.0.0.1", True), ("localhost", True), ("first", False)])
+def test_started_by_hand(address: str, is_one_host: bool) -> None:
+    """Nobody says how many workers share this host; those of one job have the same port."""
+    environ = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": address, "MASTER_PORT": "29417"}
+    own, of_another_job = rank_info(environ), rank_info(environ | {"MASTER_PORT": "29418"})
+    assert (own.is_one_host, own.job == of_another_job.job) == (is_one_host, False)
+    assert master_address(own, environ) == (None if is_one_host else (address, 29417))
+
+
+def test_torchrun_starts_them_anew() -> None:
+    """After a failure, with nothing else changed: what the first ones said must not be read."""
+    first, second = (rank_info(LAUNCHED["torchrun"] | {"TORCHELASTIC_RESTART_COUNT": count}) for count in "01")
+    assert first.job != second.job
 
 
 def test_slurm_starts_other_launchers() -> None:
@@ -91,7 +105,7 @@ def test_contradictions_are_named(environ: dict[str, str], message: str) -> None
 @pytest.mark.parametrize("port", ["", "0", "65536", "http"])
 def test_bad_port(port: str) -> None:
     with pytest.raises(UsageError, match="MASTER_PORT"):
-        master_address(RankInfo(0, 2), {"MASTER_ADDR": "first", "MASTER_PORT": port})
+        master_address(RankInfo(0, 2, is_one_host=False), {"MASTER_ADDR": "first", "MASTER_PORT": port})
 
 
 @pytest.mark.parametrize(

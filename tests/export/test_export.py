@@ -26,7 +26,7 @@ from convolve.export.parity import disagreement, distance
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.graph.build import build
 from convolve.graph.draft import Draft
-from convolve.importers.loaders import Asked
+from convolve.importers.loader import PreprocessOverrides
 from convolve.model import Model, load
 from convolve.recipe import ModelSpec
 from convolve.transforms.preprocess import Preprocess
@@ -81,10 +81,10 @@ def test_convert_a_model_of_ours(form: str, model: Path, tmp_path: Path, convolv
 
 
 ASKED = {
-    "number": Asked(mean="118", scale=0.5),
-    "channels": Asked(mean="104,117,123"),
-    "rgb": Asked(mean="104,117,123", channel_order="rgb", scale=1 / 58),
-    "image": Asked(mean="mean.xml"),
+    "number": PreprocessOverrides(mean="118", scale=0.5),
+    "channels": PreprocessOverrides(mean="104,117,123"),
+    "rgb": PreprocessOverrides(mean="104,117,123", channel_order="rgb", scale=1 / 58),
+    "image": PreprocessOverrides(mean="mean.xml"),
 }
 
 
@@ -110,7 +110,7 @@ def test_preprocessing_inside_the_file(
 def test_a_mean_image_travels_in_the_metadata(resnet: Path, tmp_path: Path) -> None:
     mean_HWC = np.random.default_rng(1).uniform(0, 255, (16, 16, 3)).astype(np.float32)
     write_mean_xml(tmp_path / "mean.xml", mean_HWC)
-    opened = load(resnet, Asked(mean=str(tmp_path / "mean.xml")))
+    opened = load(resnet, PreprocessOverrides(mean=str(tmp_path / "mean.xml")))
     opened.export(tmp_path / "net.onnx")
     text = metadata(tmp_path / "net.onnx")["preprocess_mean_image"]
     mean_CHW = np.frombuffer(base64.b64decode(text), "<f4").reshape(3, 16, 16)

@@ -158,7 +158,7 @@ def nest_blocks(rng: random.Random, data: bytearray) -> None:
     data[rng.randrange(len(data)) : 0] = b" layer { " * depth + b" } " * rng.choice([0, depth])
 
 
-TEXT_MUTATIONS = 3 * [change_number, exchange_texts, change_type, exchange_blocks]
+TEXT_MUTATIONS: list[Mutation] = [change_number, exchange_texts, change_type, exchange_blocks] * 3
 TEXT_MUTATIONS += [insert_mark, nest_blocks, flip_bits, truncate, remove, repeat]
 
 

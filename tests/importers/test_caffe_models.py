@@ -212,7 +212,7 @@ def test_a_train_val_file() -> None:
     graph = model.graph
     assert [node.name for node in graph.nodes] == ["conv1", "relu1", "flatten", "ip"] or graph.outputs == ("ip",)
     assert graph.inputs[0].shape == (3, 12, 12)
-    assert model.transform == caffe.Transform((104.0, 117.0, 123.0), "", 0.5)
+    assert model.preprocess == {"mean": (104.0, 117.0, 123.0), "scale": 0.5, "known_from": "the prototxt"}
     assert [p.learning_rate_multiplier for p in graph.parameters][:2] == [0.0, 2.0]
     assert any("accuracy, loss, weighed" in note for note in graph.notes)
     deploy = """input: "data" input_dim: 1 input_dim: 3 input_dim: 12 input_dim: 12 """ + _between("conv1", "accuracy")

@@ -78,7 +78,7 @@ class Page(HTMLParser):
 
 def make_run(
     folder: Path, *, epochs: int = 6, classes: int = 10, names: list[str] | None = None,
-    channels: int = 1, side: int = 8, held_out: str = "test", name: str = "mnist", images: int = 300,
+    channels: int = 1, side: int = 8, split: str = "test", name: str = "mnist", images: int = 300,
 ) -> Path:  # fmt: skip
     """A finished run; tests remove what theirs lacks."""
     (folder / "model").mkdir(parents=True)
@@ -87,35 +87,45 @@ def make_run(
     write_json(
         folder / "recipe.json", to_mapping(Recipe(name, data, schedule=schedule, run=run, published_error=0.005))
     )
-    write_json(folder / "start.json", {
-        "recipe": name, "precision": "bf16", "precision_reason": "the self-test agreed", "threads": 2, "device": "cpu",
-        "data": "the sample", "train_samples": 600, "test_samples": images, "parameters": 98778,
-        "versions": {"convolve": "0.1.0", "torch": "2.13.0"}, "hardware": {"cpu": "Imaginary 9000", "gpu": None},
+    write_json(folder / "state.json", {"state": "finished"})
+    found = {
+        "recipe": name, "precision": "bf16", "threads": 2, "device": "cpu", "parameters": 98778,
+        "versions": {"convolve": "0.1.0", "torch": "2.13.0"}, "data_name": "mnist", "data_fingerprint": "0f",
+        "hardware": {"cpu": "Imaginary 9000", "cores": 2, "memory_gib": 7.5, "gpu": None},
+    }  # fmt: skip
+    write_json(folder / "start.json", found | {
+        "precision_reason": "the self-test agreed", "workers": 1, "from_model": None, "mean_image_sha256": None,
+        "data": "the sample", "train_samples": 600, "test_samples": images,
     })  # fmt: skip
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in make_events(epochs, held_out)))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in make_events(epochs, split)))
     error = save_evaluation(folder, images, classes, side, channels)
     weights = {"conv1.weight": np.ones((5, channels, 3, 3), np.float32), "fc.weight": np.ones((9, 20), np.float32)}
     save_file(weights, folder / "model" / "weights.safetensors")
-    write_json(folder / "model" / "model.json", {"class_names": names or [str(k) for k in range(classes)]})
-    write_json(folder / "result.json", {
-        "recipe": name, "test_error": error, "test_error_top5": 0.0123, "test_loss": 0.4567, "epochs": epochs,
-        "samples_seen": 600 * epochs, "train_seconds": 83.0, "images_per_second": 7968.4, "parameters": 98778,
-        "precision": "bf16", "device": "cpu",
+    write_json(folder / "model" / "model.json", {
+        "format": 1, "preprocess": {}, "class_names": names or [str(k) for k in range(classes)], "data": "",
+        "trained": {}, "weights_sha256": "",
+    })  # fmt: skip
+    write_json(folder / "result.json", found | {
+        "test_error": error, "test_error_top5": 0.0123, "test_loss": 0.4567, "epochs": epochs, "model_epoch": None,
+        "samples_seen": 600 * epochs, "train_seconds": 83.0, "total_seconds": 90.0, "images_per_second": 7968.4,
+        "data_wait_fraction": 0.01, "world_size": 1, "bytes_sent": 0, "seed": 0,
     })  # fmt: skip
     return folder
 
 
-def make_events(epochs: int, held_out: str) -> list[dict[str, Any]]:
-    events: list[dict[str, Any]] = [{"event": "start", "time": "2026-05-20T10:11:12+00:00"}]
+def make_events(epochs: int, split: str) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = [{"event": "start", "time": "2026-05-20T10:11:12+00:00", "step": 0}]
+    within = {"event": "progress", "batch": 1, "step": 1, "momentum": 0.9}
     for epoch in range(1, epochs + 1):
         events += [
-            {"event": "progress", "epoch": epoch, "samples_seen": 600 * (epoch - 1) + 300, "loss": 1 / epoch,
-             "error": 0.2 / epoch, "learning_rate": 0.2, "images_per_second": None},
-            {"event": "progress", "epoch": epoch, "samples_seen": 600 * epoch, "loss": 0.9 / epoch,
+            within | {"epoch": epoch, "samples_seen": 600 * (epoch - 1) + 300, "loss": 1 / epoch,
+             "error": 0.2 / epoch, "learning_rate": 0.2, "images_per_second": 200.0},
+            within | {"epoch": epoch, "samples_seen": 600 * epoch, "loss": 0.9 / epoch,
              "error": 0.3 / epoch, "learning_rate": 0.1, "images_per_second": 300.0},
             {"event": "epoch", "epoch": epoch, "samples_seen": 600 * epoch, "train_loss": 0.9 / epoch,
-             "train_error": 0.3 / epoch, f"{held_out}_loss": 0.8 / epoch, f"{held_out}_error": 0.21 / epoch,
-             "learning_rate": 0.05, "seconds": 2.0, "images_per_second": 300.0, "data_wait_fraction": 0.01},
+             "train_error": 0.3 / epoch, f"{split}_loss": 0.8 / epoch, f"{split}_error": 0.21 / epoch,
+             "learning_rate": 0.05, "seconds": 2.0, "evaluation_seconds": 0.0, "images_per_second": 300.0,
+             "data_wait_fraction": 0.01},
         ]  # fmt: skip
     return events
 
@@ -296,7 +306,7 @@ def test_epoch_table_repeats_the_metrics(run: Path) -> None:
     rows = Page(write_report(run)).table("epoch")
 
     assert len(rows) == 6
-    assert [number(cell) for cell in rows[2]] == [3, 0.3, 10, 0.2667, 7, 0.05, 2, 300, 1]
+    assert [number(cell) for cell in rows[2]] == [3, 0.3, 10, 0.2667, 7, 0.05, 2, 0, 300, 1]
 
 
 def test_text_from_data_is_escaped(tmp_path: Path) -> None:
@@ -317,6 +327,7 @@ def test_text_from_data_is_escaped(tmp_path: Path) -> None:
 def test_unfinished_run_shows_what_is_there(run: Path) -> None:
     for name in ("result.json", "evaluation.safetensors", "model/model.json", "model/weights.safetensors"):
         (run / name).unlink()
+    write_json(run / "state.json", {"state": "running"})
     lines = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text("\n".join(lines[:8]) + "\n")  # two epochs and a half
     page = Page(write_report(run))
@@ -335,15 +346,16 @@ def test_run_killed_before_its_first_report(run: Path) -> None:
         run / "metrics.jsonl",
     ):
         path.unlink()
+    write_json(run / "state.json", {"state": "new"})
     page = Page(write_report(run))
 
     assert "Unfinished: 0 of 6 epochs." in page.text and "svg" not in page.tags
 
 
 def test_validation_split_is_named(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", held_out="validation")
+    run = make_run(tmp_path / "run", split="validation")
     assert "test error" in Page(write_report(run)).text  # the last figure is measured on the test set
-    (run / "result.json").unlink()
+    write_json(run / "state.json", {"state": "running"})
     text = Page(write_report(run)).text
 
     assert "3.50 % validation error" in text and "of 300 wrong" not in text  # an interval is for the test set
@@ -370,7 +382,7 @@ def test_schedule_is_drawn_from_the_recipe_with_its_corners(run: Path) -> None:
 
 
 def test_unfinished_run_shows_the_schedule_to_come(run: Path) -> None:
-    (run / "result.json").unlink()
+    write_json(run / "state.json", {"state": "running"})
     lines = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text("\n".join(lines[:8]) + "\n")  # two epochs and a half
 
@@ -437,8 +449,9 @@ def test_damaged_tensors_are_named(run: Path, name: str, error: type[Exception])
 
 
 def test_names_that_do_not_match_the_evaluation(run: Path) -> None:
-    write_json(run / "model" / "model.json", {"class_names": ["one"]})
-    with pytest.raises(DataError, match=r"10 classes, model/model.json names 1"):
+    head = json.loads((run / "model" / "model.json").read_text())
+    write_json(run / "model" / "model.json", head | {"class_names": ["one"]})
+    with pytest.raises(DataError, match=r"\(300, 10\); model.json names 1 classes"):
         write_report(run)
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from convolve.cli import asked as options
-from convolve.cli.shown import ports_text, recipe_text, schedule_text, summary_mapping, summary_text
+from convolve.cli.formatting import ports_text, recipe_text, schedule_text, summary_mapping, summary_text
+from convolve.cli.options import AsJson, Overrides, with_overrides
 from convolve.errors import UsageError
 from convolve.importers.brainscript import is_config
 
-if TYPE_CHECKING:
-    from convolve.importers.loaders import Asked
 
-
+@with_overrides
 def show(
     what: Annotated[
         str,
@@ -27,22 +25,15 @@ def show(
         ),
     ],
     schedule: Annotated[
-        bool, typer.Option("--schedule", help="Every step size as CNTK, PyTorch and Caffe count it.")
+        bool, typer.Option("--schedule", help="Show the learning rates as CNTK, PyTorch and Caffe define them.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    output: Annotated[
-        str | None, typer.Option(metavar="NODE", help="The class scores, where a file has several outputs.")
-    ] = None,
-    preset: options.Preset = None,
-    mean: options.Mean = None,
-    channel_order: options.Order = None,
-    scale: options.Scale = None,
-    labels: options.Labels = None,
-    image_shape: options.ImageShape = None,
+    as_json: AsJson = False,
+    *,
+    overrides: Overrides,
 ) -> None:
-    """Show layers, shapes, parameters, FLOPs; a recipe, a model.
+    """Show a recipe or a model: layers, shapes, parameters, FLOPs.
 
-    What is shown of a recipe is itself a recipe file, with a comment on each field.
+    The output for a recipe is a recipe file, with a comment on each field.
 
     Example: convolve show mnist --schedule
     """
@@ -53,7 +44,7 @@ def show(
     elif schedule:
         _show_schedule(what, as_json)
     elif _is_model(what):
-        _show_model(what, as_json, options.asked(preset, mean, channel_order, scale, labels, image_shape, output))
+        _show_model(what, as_json, overrides)
     else:
         _require_recipe(what)
         _show_recipe(what, as_json)
@@ -61,14 +52,14 @@ def show(
 
 def _is_model(what: str) -> bool:
     from convolve.export.onnx import is_onnx
-    from convolve.importers.loaders import is_foreign
+    from convolve.importers.loaders import find_loader
+    from convolve.model_folder import is_folder
 
     path = Path(what)
-    is_folder = any((path / name).exists() for name in ("model.json", "model/model.json"))
-    return is_folder or is_foreign(path) or is_onnx(path)
+    return is_folder(path) or find_loader(path) is not None or is_onnx(path)
 
 
-def _show_model(what: str, as_json: bool, asked: Asked) -> None:
+def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
     from convolve.export.onnx import OnnxNetwork
     from convolve.graph.classifier import input_arithmetic
     from convolve.graph.describe import describe
@@ -76,10 +67,10 @@ def _show_model(what: str, as_json: bool, asked: Asked) -> None:
     from convolve.model import load
     from convolve.models.summary import summarize
 
-    model = load(what, asked)
+    model = load(what, overrides)
     imported = model.architecture if isinstance(model.architecture, Graph) else None
     arithmetic = list(input_arithmetic(imported)) if imported else []
-    notes = [*(imported.notes if imported else ()), *filter(None, [model.doubt])]
+    notes = [*(imported.notes if imported else ()), *filter(None, [model.preprocess_warning])]
     if isinstance(model.module, OnnxNetwork):
         ports = model.module.ports()
         mapping: dict[str, Any] = {**ports, "class_names": list(model.class_names)}

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from convolve.errors import UsageError
 
 TORCH_PORT = "29500"  # torch's own default where MASTER_ADDR comes without MASTER_PORT
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+OF_A_JOB = ("MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")  # torchrun starts its workers anew after a failure
 
 
 class Launcher(NamedTuple):
@@ -78,8 +80,10 @@ def _read(row: Launcher, environ: Mapping[str, str]) -> RankInfo:
     rank, size = _number(row.rank, environ), _number(row.size, environ)
     if rank >= size:
         raise UsageError(f"{row.rank}={rank} and {row.size}={size}: ranks count from 0 and are below the size")
-    named = [environ[name] for name in row.job if name in environ] or [f"child of {os.getppid()}"]
-    return RankInfo(rank, size, row.name, environ.get(row.on_this_host, str(size)) == str(size), " ".join(named))
+    here, address = environ.get(row.on_this_host), environ.get("MASTER_ADDR")
+    is_one_host = here == str(size) if here else not address or address in LOOPBACK
+    job = [environ[name] for name in (*row.job, *OF_A_JOB) if name in environ] or [f"child of {os.getppid()}"]
+    return RankInfo(rank, size, row.name, is_one_host, " ".join(job))
 
 
 def _number(name: str, environ: Mapping[str, str]) -> int:
@@ -89,17 +93,17 @@ def _number(name: str, environ: Mapping[str, str]) -> int:
 
 
 def master_address(own: RankInfo, environ: Mapping[str, str]) -> tuple[str, int] | None:
-    """(host, port) where rank 0 is to be found; None on one host, where rank 0 takes any free port and says which.
+    """(host, port) where rank 0 is to be found; None on one host, where nothing has to listen.
 
     Raises `UsageError` on several hosts if neither MASTER_ADDR nor Slurm says which of them is the first.
     """
+    if own.is_one_host:
+        return None
     if environ.get("MASTER_ADDR"):
         port = environ.get("MASTER_PORT", TORCH_PORT)
         if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 2**16:
             raise UsageError(f"MASTER_PORT={port!r} is not a port; give a number from 1 to 65535")
         return environ["MASTER_ADDR"], int(port)
-    if own.is_one_host:
-        return None
     hosts = environ.get("SLURM_STEP_NODELIST") if own.launcher == SLURM.name else None
     if hosts is None:
         raise UsageError(

@@ -9,6 +9,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import cache
 from typing import TypeVar, cast
@@ -16,10 +17,10 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as dist
 from safetensors.torch import load, save
-from torch.distributed import Store  # type: ignore[attr-defined]  # public, but not for mypy
+from torch.distributed import FileStore, Store  # type: ignore[attr-defined]  # public, but not for mypy
 
 from convolve.distributed.launcher import RankInfo, master_address, rank_info
-from convolve.distributed.lost import STEP_PATIENCE_SECONDS, has_ended
+from convolve.distributed.lost import STEP_PATIENCE_SECONDS, has_ended, is_silent
 from convolve.distributed.rendezvous import PATIENCE_SECONDS, WorkerInfo, interface_to, rendezvous
 from convolve.distributed.shared_memory import open_shared
 from convolve.errors import TrainingError
@@ -35,24 +36,28 @@ class ProcessGroup:
     Workers that all share one host add up in its memory, others over the network.
     """
 
-    def __init__(self, store: Store, own: RankInfo, infos: Sequence[WorkerInfo]) -> None:
-        self.rank, self.size = own.rank, own.size
+    def __init__(self, store: Store, infos: Sequence[WorkerInfo], own: RankInfo) -> None:
+        self.at_close = ExitStack()
+        self.rank, self.size, self._is_one_host = own.rank, own.size, isinstance(store, FileStore)
         here = [rank for rank, info in enumerate(infos) if info.host == infos[self.rank].host]
         self.local_rank = here.index(self.rank)
         self.threads = threads_of(self.local_rank, [infos[rank].cores for rank in here])
         # DistributedDataParallel imports it, and its functions keep the group of that moment as a default: none, here.
         import torch.distributed.nn.functional
 
-        has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
-        backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
+        self.uses_nccl = torch.cuda.is_available() and dist.is_nccl_available()
+        backend = "cpu:gloo,cuda:nccl" if self.uses_nccl else "gloo"
         step, between = timedelta(seconds=STEP_PATIENCE_SECONDS), timedelta(seconds=LONG_PATIENCE_SECONDS)
         try:
             dist.init_process_group(backend, timeout=step, store=store, rank=self.rank, world_size=self.size)
             self._between_steps = dist.new_group(backend="gloo", timeout=between)
-            self._memory = open_shared(store, self.rank, self.size) if 1 < self.size == len(here) else None
+            # Its path comes from the store, which on several hosts anyone who reaches the port can write to.
+            self._memory = open_shared(store, self.rank, self.size) if self._is_one_host and self.size > 1 else None
         except dist.DistNetworkError as error:  # from the store, which worker 0 keeps, and which answered before
             raise has_ended() from error
         except RuntimeError as error:
+            if self._is_one_host and "imeout" in str(error):
+                raise is_silent(STEP_PATIENCE_SECONDS) from error
             raise TrainingError(
                 f"worker {self.rank} of {self.size} has met the others and cannot reach them: {error}; "
                 "GLOO_SOCKET_IFNAME says which network interface leads there"
@@ -115,7 +120,7 @@ class ProcessGroup:
     def barrier(self) -> None:
         dist.all_reduce(torch.zeros(1), group=self._between_steps)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """End the connections. Gloo's threads, which end with the last user of one, must not outlive the interpreter.
 
         One that then has a tensor to free ends the process with SIGABRT (github.com/pytorch/pytorch/issues/190489).
@@ -123,25 +128,30 @@ class ProcessGroup:
         gc.collect()  # a DistributedDataParallel of a training that is over
         del self._between_steps
         dist.destroy_process_group()
+        self.at_close.close()
 
 
 def join(own: RankInfo, environ: Mapping[str, str], patience_seconds: float = PATIENCE_SECONDS) -> ProcessGroup:
     """Meet the other processes of the job."""
-    store, infos = rendezvous(own, environ, patience_seconds)
-    point = master_address(own, environ)
-    if point and "GLOO_SOCKET_IFNAME" not in os.environ and (name := interface_to(*point)):
+    address = master_address(own, environ) or ("127.0.0.1", 1)
+    if "GLOO_SOCKET_IFNAME" not in os.environ and (name := interface_to(*address)):
         os.environ["GLOO_SOCKET_IFNAME"] = name
-    return ProcessGroup(store, own, infos)
+    with ExitStack() as stack:
+        workers = ProcessGroup(*stack.enter_context(rendezvous(own, environ, patience_seconds)), own)
+        workers.barrier()  # all are connected, and gloo needs the store no more
+        if workers.uses_nccl:  # which connects at the first sum
+            workers.at_close = stack.pop_all()
+    return workers
 
 
 @cache
 def all_workers() -> Workers:
-    """The processes that a launcher has started with this one: they meet once, and part as the process ends."""
+    """The processes that a launcher has started with this one: they meet once, and part when the process ends."""
     own = rank_info(os.environ)
     if own.size == 1:
         return SINGLE_PROCESS
     workers = join(own, os.environ)
-    atexit.register(workers.leave)
+    atexit.register(workers.close)
     return workers
 
 

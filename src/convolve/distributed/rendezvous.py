@@ -1,28 +1,37 @@
-"""How the processes of one job find each other: in a store that rank 0 serves, where each leaves its info."""
+"""How the processes of one job find each other, in a store where each says who it is.
+
+On one host the store is a file in a folder that only its user can enter; worker 0 makes it, the others look for it. On
+several hosts worker 0 serves the store at MASTER_ADDR; whoever reaches that port can read and change what is in it.
+"""
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import os
 import socket
 import struct
+import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public, but not for mypy
+from torch.distributed import FileStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public
 
-from convolve.atomic import write_json
+from convolve.atomic import cannot_write, locked
 from convolve.distributed.launcher import RankInfo, master_address
 from convolve.errors import TrainingError, UsageError
 
+if sys.platform != "win32":
+    import fcntl
+
 _SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
 PATIENCE_SECONDS = 120.0  # torch alone takes many seconds to load where all workers read it from one network disk
+_PAUSE_SECONDS = 0.02
 
 
 class WorkerInfo(NamedTuple):
@@ -33,28 +42,79 @@ class WorkerInfo(NamedTuple):
     cores: list[int]
 
 
-def rendezvous(own: RankInfo, environ: Mapping[str, str], patience_seconds: float) -> tuple[Store, list[WorkerInfo]]:
-    """The store that all workers share, and the infos of all, by rank.
+@contextmanager
+def rendezvous(
+    own: RankInfo, environ: Mapping[str, str], patience_seconds: float = PATIENCE_SECONDS
+) -> Iterator[tuple[Store, list[WorkerInfo]]]:
+    """The store that all workers share, and what each says of itself, by rank. A store on disk is removed at the end.
 
-    Raises `TrainingError` if the port is in use, rank 0 is not to be found, or workers are missing or there twice.
+    Raises `TrainingError` if the port is in use, worker 0 is not found, or workers are missing or there twice.
     """
-    point, notice = master_address(own, environ), _notice(own)
-    # torchrun serves the store itself; its workers are started anew after a failure and then need fresh keys.
-    serves = own.rank == 0 and environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    attempt = environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    address = master_address(own, environ)
+    if address:
+        attempt = environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's store outlives its workers
+        # torchrun serves the store itself.
+        serves = own.rank == 0 and environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+        served = PrefixStore(f"convolve/{attempt}", _tcp_store(*address, own, serves, patience_seconds))
+        yield served, _infos(served, own, patience_seconds)
+        return
+    job = hashlib.sha256(f"{own.launcher} {own.job}".encode()).hexdigest()[:16]
+    with (
+        _made(f"convolve-{job}-", own) if own.rank == 0 else _found(f"convolve-{job}-", own, patience_seconds) as folder
+    ):
+        store = FileStore(str(folder / "store"))
+        store.set_timeout(timedelta(seconds=patience_seconds))
+        yield store, _infos(store, own, patience_seconds)
+
+
+@contextmanager
+def _made(prefix: str, own: RankInfo) -> Iterator[Path]:
+    """A new folder of mode 0700 for the workers of this host. Worker 0 holds its lock, and removes it at the end."""
     try:
-        if point is None and serves:
-            notice.unlink(missing_ok=True)
-            store = _store("127.0.0.1", 0, own, serves, patience_seconds)
-            write_json(notice, {"port": store.port})
-        else:
-            host, port = point or ("127.0.0.1", _announced_port(notice, own, patience_seconds))
-            store = _store(host, port, own, serves, patience_seconds)
-        shared = PrefixStore(f"convolve/{attempt}", store)
-        return shared, _infos(shared, own, patience_seconds)
+        made = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise cannot_write(Path(tempfile.tempdir or "a temporary folder"), error) from error
+    with made as name, locked(Path(name), wait=True):
+        folder = Path(name)
+        if any(_is_in_use(other) for other in folder.parent.glob(f"{prefix}*") if other != folder):
+            raise _twice(own)
+        yield folder
+
+
+@contextmanager
+def _found(prefix: str, own: RankInfo, patience_seconds: float) -> Iterator[Path]:
+    """The folder that worker 0 has made."""
+    limit = time.monotonic() + patience_seconds
+    while time.monotonic() < limit:
+        for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+            if _is_in_use(folder):
+                yield folder
+                return
+        time.sleep(_PAUSE_SECONDS)
+    raise TrainingError(
+        f"worker {own.rank} of {own.size} found no worker 0 on this host within {patience_seconds:g} s; where every "
+        "worker has a parent process of its own, or a host, give all of them MASTER_ADDR and MASTER_PORT; where each "
+        "has a temporary folder of its own, set TMPDIR to one that all of them see"
+    )
+
+
+def _is_in_use(folder: Path) -> bool:
+    """Whether `folder` is this user's alone, and a living worker 0 holds its lock: a killed job may have left one."""
+    if sys.platform == "win32":  # a temporary folder there belongs to one user, and folders cannot be locked
+        return True
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(handle)
+        if status.st_uid == os.geteuid() and not status.st_mode & 0o077:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
     finally:
-        if serves:
-            notice.unlink(missing_ok=True)
+        os.close(handle)
+    return False
 
 
 def interface_to(host: str, port: int) -> str | None:
@@ -62,9 +122,7 @@ def interface_to(host: str, port: int) -> str | None:
 
     Gloo would listen at the address of its own host's name, which many hosts file under 127.0.0.1.
     """
-    try:
-        import fcntl
-    except ImportError:
+    if sys.platform == "win32":
         return None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -82,47 +140,25 @@ def interface_to(host: str, port: int) -> str | None:
     return None
 
 
-def _notice(own: RankInfo) -> Path:
-    """Where rank 0 tells the others on its host the port that it took."""
-    job = f"{getpass.getuser()} {own.launcher} {own.job}"
-    return Path(tempfile.gettempdir()) / f"convolve-{hashlib.sha256(job.encode()).hexdigest()[:16]}.json"
-
-
-def _announced_port(notice: Path, own: RankInfo, patience_seconds: float) -> int:
-    limit = time.monotonic() + patience_seconds
-    while time.monotonic() < limit:
-        try:
-            port = int(json.loads(notice.read_text(encoding="utf-8"))["port"])
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()  # a killed job may have left its notice
-            return port
-        except OSError:
-            time.sleep(0.02)
-    raise TrainingError(
-        f"worker {own.rank} of {own.size} found no rank 0 on this host within {patience_seconds:g} s; where every "
-        "worker has a parent process of its own, or a host, give all of them MASTER_ADDR and MASTER_PORT"
-    )
-
-
-def _store(host: str, port: int, own: RankInfo, serves: bool, patience_seconds: float) -> TCPStore:
+def _tcp_store(host: str, port: int, own: RankInfo, serves: bool, patience_seconds: float) -> TCPStore:
     try:
         return TCPStore(host, port, own.size, serves, timedelta(seconds=patience_seconds), wait_for_workers=False)
     except RuntimeError as error:
         if serves:
+            reason = str(error).splitlines()[0][:200]
             raise TrainingError(
-                f"rank 0 cannot listen on port {port} ({_first_line(error)}); set MASTER_PORT to a free one"
+                f"worker 0 cannot listen on port {port} ({reason}); set MASTER_PORT to a free one"
             ) from None
         raise TrainingError(
-            f"worker {own.rank} of {own.size} found no rank 0 at {host}:{port} within {patience_seconds:g} s; "
+            f"worker {own.rank} of {own.size} found no worker 0 at {host}:{port} within {patience_seconds:g} s; "
             "see whether it runs, and whether MASTER_ADDR and MASTER_PORT are the same for all"
         ) from None
 
 
 def _infos(store: Store, own: RankInfo, patience_seconds: float) -> list[WorkerInfo]:
-    """Leave this worker's info and take everybody's."""
+    """Tell the others of this worker, and wait for what they tell."""
     if store.add(f"claim/{own.rank}", 1) > 1:
-        raise TrainingError(
-            f"two workers call themselves rank {own.rank} of {own.size}; is another job using the same MASTER_PORT?"
-        )
+        raise _twice(own)
     store.set(f"info/{own.rank}", json.dumps(WorkerInfo(own.size, socket.gethostname(), _cores())))
     keys = [f"info/{rank}" for rank in range(own.size)]
     try:
@@ -142,17 +178,19 @@ def _infos(store: Store, own: RankInfo, patience_seconds: float) -> list[WorkerI
     return infos
 
 
+def _twice(own: RankInfo) -> TrainingError:
+    return TrainingError(
+        f"two workers call themselves rank {own.rank} of {own.size}; is another job using the same MASTER_PORT?"
+    )
+
+
 def _missing(store: Store, keys: list[str]) -> str:
     try:
         return ", ".join(key.removeprefix("info/") for key in keys if not store.check([key]))
-    except RuntimeError:  # rank 0, which serves the store, has given up before
+    except RuntimeError:  # worker 0, which serves the store, has given up before
         return ""
 
 
 def _cores() -> list[int]:
     """The cores that this process may run on."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:200]

@@ -10,10 +10,7 @@ from convolve.graph.fuse import fuse
 from convolve.graph.graph import Array, Graph, Input, Node, Parameter, Value, pruned
 from convolve.graph.names import with_readable_names
 from convolve.graph.operations import outcome
-from convolve.graph.shapes import Shape, bounded, require
-
-# Twenty times a ResNet-152; a bound on the time that a hostile file can cost.
-MAX_VALUES = 20_000
+from convolve.graph.shapes import MAX_VALUES, Shape, bounded, require
 
 
 class Draft:

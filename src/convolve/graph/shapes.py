@@ -16,6 +16,8 @@ ShapeRule = Callable[[Attributes, Sequence[Shape]], Shape]
 
 # 1 GB of float32 for one sample: beyond any image network, and a bound on what a damaged file can ask for.
 MAX_ELEMENTS = 2**28
+# Values of a graph: twenty times a ResNet-152; a bound on the time that a hostile file can cost.
+MAX_VALUES = 20_000
 
 
 class GraphError(ValueError):

@@ -2,115 +2,85 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.errors import MissingDataError, UsageError, legible
+from convolve.errors import ConvolveError, UsageError
 from convolve.formats.labels import read_labels
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.graph.classifier import class_scores, image_input, input_arithmetic
 from convolve.graph.graph import Graph
 from convolve.graph.shapes import Shape
 from convolve.importers import caffe, cntk
+from convolve.importers.loader import Imported, Loader, PreprocessOverrides
 from convolve.importers.presets import PRESETS, Preset, find_preset
+from convolve.registry import Registry
 from convolve.transforms.preprocess import Preprocess
 
-_HEAD_BYTES = 32
+_ROWS: dict[str, Loader] = {"cntk": cntk, "caffe": caffe}
+LOADERS = Registry("convolve.loaders", _ROWS)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a user says of a model; None leaves it as it is.
-
-    `mean` is a number, one a channel in the network's order ("104,117,123"), or a file with a mean image, CNTK's .xml
-    or Caffe's .binaryproto. `output` names the class scores of a file with several outputs; `image_shape_CHW` the image
-    that a network of plain numbers takes, or one whose prototxt does not say.
-    """
-
-    preset: str | None = None
-    mean: str | None = None
-    channel_order: str | None = None
-    scale: float | None = None
-    labels: Path | None = None
-    image_shape_CHW: tuple[int, int, int] | None = None
-    output: str | None = None
+def find_loader(path: Path) -> Loader | None:
+    """The first loader that recognizes `path`. Raises ConvolveError where none does and one cannot be loaded."""
+    failed: ConvolveError | None = None
+    for name in LOADERS:
+        try:
+            loader = LOADERS[name]
+        except ConvolveError as error:
+            failed = failed or error
+        else:
+            if loader.recognizes(path):
+                return loader
+    if failed and path.exists():
+        raise failed
+    return None
 
 
-def is_foreign(path: Path) -> bool:
-    """Whether `path` is a model of another tool: a file, judged by its content, or `net.prototxt+net.caffemodel`."""
-    if caffe.pair_of(path):
-        return True
-    if not path.is_file():
-        return False
-    if path.suffix in caffe.ENDINGS:
-        return True
-    try:
-        with path.open("rb") as file:
-            return cntk.is_cntk(file.read(_HEAD_BYTES))
-    except OSError as error:
-        raise MissingDataError(f"cannot read {path}: {error.strerror}; give a model file") from None
-
-
-def read_foreign(path: Path, asked: Asked, node: str | None) -> tuple[Graph, Preprocess, dict[str, Any]]:
+def read_third_party(
+    path: Path, overrides: PreprocessOverrides, node: str | None
+) -> tuple[Graph, Preprocess, dict[str, Any]]:
     """(graph of one image input and one output, preprocessing, where it comes from).
 
     The output is the class scores, or with `node` whatever that node gives.
     """
-    graph, transform = _read(path, node or asked.output, asked.image_shape_CHW)
-    graph = image_input(graph if node else class_scores(graph), asked.image_shape_CHW)
+    imported = _read(path, replace(overrides, output=node or overrides.output))
+    graph = imported.graph if node else class_scores(imported.graph)
+    graph = image_input(graph, overrides.image_shape_CHW)
     channels, height, width = graph.inputs[0].shape
     if channels not in (1, 3):
-        raise UsageError(f"{path}: the network takes {channels} planes; images have 1 (grey) or 3 (colour)")
-    prototxt, weights = caffe.pair_of(path) or (None, path)
-    preset = find_preset(str(weights), asked.preset)
+        raise UsageError(f"{path}: the network takes {channels} planes; images have 1 (grey) or 3 (color)")
+    name = imported.name or path.name
+    preset = find_preset(name.rpartition("+")[2], overrides.preset)
     fits = preset is not None and preset.input_size in (None, height)
-    if asked.preset and preset and not fits:
+    if overrides.preset and preset and not fits:
         raise UsageError(f"preset {preset.name} is for images of {preset.input_size} pixels; here: {height}")
     given = Preprocess(
         channels, height, width, channel_order="grey" if channels == 1 else "bgr", resize="square", known_from=""
-    )  # as CNTK's image reader and Caffe deliver them: colours in BGR order, values in 0..255
-    if transform:
-        graph, given = _with_transform(graph, given, transform)
+    )  # as CNTK's image reader and Caffe deliver them: colors in BGR order, values in 0..255
+    given = replace(given, **imported.preprocess)
     if preset and fits:
         given = _with_preset(given, preset)
     if channels == 1 and not given.known_from and any(input_arithmetic(graph)):
         given = replace(given, known_from="the graph")
-    files = f"{prototxt.name}+{weights.name}" if prototxt else path.name
-    about = {"imported_from": f"{files} ({graph.origin})"} | ({"preset": preset.name} if preset and fits else {})
-    return graph, given, about
+    metadata = {"imported_from": f"{name} ({graph.origin})"} | ({"preset": preset.name} if preset and fits else {})
+    return graph, given, metadata
 
 
-def _read(path: Path, output: str | None, image_shape_CHW: Shape | None) -> tuple[Graph, caffe.Transform | None]:
-    """(the graph, what the file says of how images are prepared)."""
-    pair = caffe.pair_of(path)
-
-    def read(outputs: list[str] | None) -> tuple[Graph, caffe.Transform | None]:
-        if pair is None:
-            return cntk.read(path, outputs), None
-        model = caffe.read(*pair, outputs, image_shape_CHW)
-        return model.graph, model.transform
-
-    if pair is None and path.suffix in caffe.ENDINGS:
-        raise UsageError(f"{path} is half of a Caffe model; give both files: net.prototxt+net.caffemodel")
-    if output is None:
-        return read(None)
+def _read(path: Path, overrides: PreprocessOverrides) -> Imported:
+    loader = find_loader(path)
+    assert loader is not None  # the caller has looked
+    if overrides.output is None:
+        return loader.read(path, overrides)
     try:
-        return read([output])
+        return loader.read(path, overrides)
     except UsageError:  # no name of the file's; perhaps one of ours, as `convolve show` prints them
-        graph, transform = read(None)
-        return graph.with_outputs([output]), transform
-
-
-def _with_transform(graph: Graph, given: Preprocess, transform: caffe.Transform) -> tuple[Graph, Preprocess]:
-    if transform.mean_file:
-        note = f"the prototxt subtracts the mean image {legible(transform.mean_file)}; give it with --mean"
-        return replace(graph, notes=(*graph.notes, note)), replace(given, scale=transform.scale)
-    mean = transform.mean if len(transform.mean) > 1 else sum(transform.mean, start=0.0)
-    return graph, replace(given, mean=mean, scale=transform.scale, known_from="the prototxt")
+        imported = loader.read(path, replace(overrides, output=None))
+        return replace(imported, graph=imported.graph.with_outputs([overrides.output]))
 
 
 def _with_preset(given: Preprocess, preset: Preset) -> Preprocess:
@@ -122,16 +92,16 @@ def _with_preset(given: Preprocess, preset: Preset) -> Preprocess:
     )
 
 
-def with_asked(given: Preprocess, asked: Asked) -> Preprocess:
+def with_overrides(given: Preprocess, overrides: PreprocessOverrides) -> Preprocess:
     """The preprocessing with what the user says of it. Raises UsageError for what does not fit the network."""
     changes: dict[str, Any] = {}
-    if asked.channel_order is not None:
-        changes["channel_order"] = asked.channel_order
-    if asked.scale is not None:
-        changes["scale"] = asked.scale
-    if asked.mean is not None:
-        order = asked.channel_order or given.channel_order
-        changes |= _mean(asked.mean, str(order), given.shape_CHW)
+    if overrides.channel_order is not None:
+        changes["channel_order"] = overrides.channel_order
+    if overrides.scale is not None:
+        changes["scale"] = overrides.scale
+    if overrides.mean is not None:
+        order = overrides.channel_order or given.channel_order
+        changes |= _mean(overrides.mean, str(order), given.shape_CHW)
     return replace(given, **changes, known_from="the command line") if changes else given
 
 
@@ -150,7 +120,7 @@ def _mean(text: str, channel_order: str, shape_CHW: Shape) -> dict[str, Any]:
 
 
 def _mean_image(file: str, shape_CHW: Shape) -> NDArray[np.float32]:
-    """The mean image of a file, (C, H, W), colours in B, G, R order. A larger one of Caffe's is cut to its centre, as
+    """The mean image of a file, (C, H, W), colors in B, G, R order. A larger one of Caffe's is cut to its centre, as
     Caffe cuts the image that it is subtracted from."""
     if file.lower().endswith(".xml"):
         return read_mean_xml(file).transpose(2, 0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from convolve.records import to_json
 from convolve.report.contents import Contents
 from convolve.report.templates import NARROW_SPACE, Writer, count, duration, number, percent
 from convolve.training.calibration import wilson_interval
@@ -11,12 +12,12 @@ from convolve.training.calibration import wilson_interval
 
 def errors(contents: Contents) -> list[dict[str, Any]]:
     """The error in large figures, its interval, and the published one beside it."""
-    held_out = "test" if contents.result else contents.held_out
-    last = contents.result or (contents.epochs[-1] if contents.epochs else {})
-    error, published = last.get(f"{held_out}_error"), contents.recipe.published_error
-    notes = [] if error is None or held_out != "test" else _notes(contents, error)
+    split = "test" if contents.result else contents.split
+    last = contents.result or (contents.epochs[-1] if contents.epochs else None)
+    error, published = getattr(last, f"{split}_error", None), contents.recipe.published_error
+    notes = [] if error is None or split != "test" else _notes(contents, error)
     found: list[dict[str, Any]] = [
-        {"style": "", "error": error, "name": f"{held_out} error", "notes": notes},
+        {"style": "", "error": error, "name": f"{split} error", "notes": notes},
         {"style": "beside", "error": published, "name": "published error", "notes": []},
     ]
     return [one for one in found if one["error"] is not None]
@@ -24,9 +25,9 @@ def errors(contents: Contents) -> list[dict[str, Any]]:
 
 def _notes(contents: Contents, error: float) -> list[str]:
     """Errors and images of the test set, and the interval around the error."""
-    n = contents.start.get("test_samples")
-    if not n:
+    if not contents.start:
         return []
+    n = contents.start.test_samples
     low, high = wilson_interval(error, n)
     between = f"95{NARROW_SPACE}% interval {100 * low:.2f}–{percent(high)}"
     return [f"{count(round(error * n))} of {count(n)} wrong", between]
@@ -44,13 +45,14 @@ def facts(contents: Contents) -> list[tuple[str, str]]:
         ("device", "device", str),
         ("precision", "precision", str),
     ]
-    known = contents.start | (contents.result or _so_far(contents))
+    figures = to_json(contents.result) if contents.result else _so_far(contents)
+    known = (to_json(contents.start) if contents.start else {}) | figures
     return [(label, write(known[key])) for label, key, write in rows if known.get(key) is not None]
 
 
 def _so_far(contents: Contents) -> dict[str, Any]:
     if not contents.epochs:
         return {}
-    seconds = sum(event["seconds"] for event in contents.epochs)
-    rate = contents.epochs[-1]["samples_seen"] / seconds if seconds else None
+    seconds = sum(event.seconds for event in contents.epochs)
+    rate = contents.epochs[-1].samples_seen / seconds if seconds else None
     return {"images_per_second": rate, "train_seconds": seconds, "epochs": contents.epochs_done}

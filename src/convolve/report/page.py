@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from convolve.atomic import replacing
+from convolve.atomic import locked, replacing
+from convolve.errors import UsageError
 from convolve.report import calibration, curves, error_analysis, header, settings, speed
 from convolve.report.contents import Contents, Evaluation, FloatArray, read_contents
 from convolve.report.pictures import filter_images, picture
 from convolve.report.templates import render
 from convolve.training.calibration import BINS, reliability
 from convolve.training.error_analysis import PAIRS
+from convolve.training.run_folder import RunFolder
 
 MOST_FILTERS = 256
 PAIRS_IN_SIGHT = 9  # the others are behind a click
@@ -29,6 +32,8 @@ def write_report(run: Path) -> Path:
     path = run / "report.html"
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+    with suppress(UsageError), locked(run, wait=False):  # a process that is at work there says itself how far it is
+        RunFolder(run).reported()
     return path
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 from convolve.recipe import Recipe, to_mapping
 from convolve.recipe_values import leaf_paths, steps_text
+from convolve.records import to_json
 from convolve.report.contents import Contents
 
 Parts = dict[str, dict[str, str]]  # part -> name -> value
 
 # Part of the environment -> keys of start.json; whatever is in none of them is told of the run.
 _PARTS = {
-    "machine": ("device", "threads", "world_size", "hardware"),
+    "machine": ("device", "threads", "workers", "hardware"),
     "software": ("versions",),
     "arithmetic": ("precision", "precision_reason"),
     "data": ("data", "train_samples", "test_samples", "data_fingerprint", "mean_image_sha256"),
@@ -30,7 +31,8 @@ def recipe_parts(recipe: Recipe) -> Parts:
 
 def environment_parts(contents: Contents) -> Parts:
     """Machine, software, arithmetic, data, and the run itself."""
-    start = {name: value for name, value in contents.start.items() if name != "recipe"}
+    start = to_json(contents.start) if contents.start else {}
+    start.pop("recipe", None)
     parts = {part: _flat({key: start[key] for key in keys if key in start}) for part, keys in _PARTS.items()}
     placed = {key for keys in _PARTS.values() for key in keys}
     rest = {name: value for name, value in start.items() if name not in placed}

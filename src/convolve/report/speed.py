@@ -14,29 +14,28 @@ def speed_plots(contents: Contents) -> list[Plot | None]:
     rates = (few and within_epochs(contents, "images_per_second")) or each_epoch(contents, "images_per_second")
     waits, last = each_epoch(contents, "data_wait_fraction"), last_epoch(contents)
     return [
-        plot("Images per second", [Curve("last", "held-out", rates)], last, count),
-        plot("Waiting for data", [Curve("last", "held-out", waits)], last, percent_text),
+        plot("Images per second", [Curve("last", "test", rates)], last, count),
+        plot("Waiting for data", [Curve("last", "test", waits)], last, percent_text),
     ]
 
 
 def conditions(contents: Contents) -> str:
     """What the run ran on, as a sentence; empty if that is not known."""
     start = contents.start
-    hardware = start.get("hardware") or {}
-    on_gpu = str(start.get("device", "")).startswith("cuda")
-    number = 0 if on_gpu else start.get("threads") or 0
+    if not start:
+        return ""
+    on_gpu = start.device.startswith("cuda")
+    number = 0 if on_gpu else start.threads
     threads = f" with {number} thread{'s' if number > 1 else ''}" if number else ""
-    device = hardware.get("gpu" if on_gpu else "cpu")
-    precision = f" in {start['precision']}" if start.get("precision") else ""
-    return f"On {device}{threads}{precision}." if device else ""
+    return f"On {start.hardware.gpu if on_gpu else start.hardware.cpu}{threads} in {start.precision}."
 
 
 def times(contents: Contents) -> list[tuple[str, str, float, float]]:
     """(what the time of all epochs was spent on, CSS class, seconds, fraction of the whole)."""
-    seconds = sum(event["seconds"] for event in contents.epochs)
-    waiting = sum(event["seconds"] * (event.get("data_wait_fraction") or 0) for event in contents.epochs)
-    evaluation = sum(event.get("evaluation_seconds") or 0 for event in contents.epochs)
+    seconds = sum(event.seconds for event in contents.epochs)
+    waiting = sum(event.seconds * event.data_wait_fraction for event in contents.epochs)
+    evaluation = sum(event.evaluation_seconds for event in contents.epochs)
     total = seconds + evaluation
-    parts = [("computing", "held-out", seconds - waiting), ("waiting for data", "published", waiting),
+    parts = [("computing", "test", seconds - waiting), ("waiting for data", "published", waiting),
              ("evaluating", "train", evaluation)]  # fmt: skip
     return [(name, style, part, part / total) for name, style, part in parts if part > 0]

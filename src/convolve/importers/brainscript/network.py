@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convolve.errors import ConvolveError, UnsupportedError
-from convolve.graph.draft import MAX_VALUES
+from convolve.graph.shapes import MAX_VALUES
 from convolve.importers.brainscript.evaluate import MAX_ITEMS, Evaluator, deep_calls
 from convolve.importers.brainscript.syntax import Spot, parse_expression
 from convolve.importers.brainscript.text import Text

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from convolve.errors import FormatError, UnsupportedError, brief, legible
 from convolve.graph.graph import Array
 from convolve.graph.shapes import Shape
-from convolve.importers.source import read_bytes
+from convolve.importers.loader import read_bytes
 from convolve.importers.wire import BYTES, FIXED32, FIXED64, VARINT, Field, WireReader
 
 MAX_AXES = 32  # as in Caffe

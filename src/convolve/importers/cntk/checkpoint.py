@@ -14,7 +14,7 @@ from convolve.errors import FormatError, UnsupportedError, brief
 from convolve.graph.graph import Array
 from convolve.importers.cntk.v2 import read_top, to_numpy
 from convolve.importers.cntk.wire import Record, StoredArray
-from convolve.importers.source import read_bytes
+from convolve.importers.loader import read_bytes
 
 
 @dataclass(frozen=True, eq=False)
