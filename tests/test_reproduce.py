@@ -81,7 +81,8 @@ def three_finished(tmp_path: Path, recipe: Recipe) -> Path:
         write_json(run / "recipe.json", to_mapping(with_values(recipe, {"run.seed": seed, "run.threads": 1 + seed})))
         known: dict[str, Any] = {
             "recipe": "tiny", "device": "cpu", "precision": "bf16", "threads": 1 + seed, "parameters": 1,
-            "data_name": "digits", "data_fingerprint": "f", "versions": {}, "hardware": Hardware("Imaginary 9000", 2, None, None),
+            "data_name": "digits", "data_fingerprint": "f", "versions": {},
+            "hardware": Hardware("Imaginary 9000", 2, None, None),
         }  # fmt: skip
         start = Start(
             precision_reason="", workers=1, from_model=None, data="digits", mean_image_sha256=None, train_samples=600,
