@@ -93,7 +93,7 @@ def save_initial(step: TrainStep, folder: Path) -> None:
 
 
 def _model(graph: Graph, preprocess: Preprocess, class_names: tuple[str, ...]) -> Model:
-    return Model(build(graph), graph, preprocess, class_names, trained={"imported_from": ORIGIN})
+    return Model(build(graph), graph, preprocess, class_names, training_info={"imported_from": ORIGIN})
 
 
 def network_graph(step: TrainStep, generator: torch.Generator | None) -> Graph:

@@ -42,11 +42,11 @@ def _is_drawn(model: Model) -> bool:
 
 
 def _facts(model: Model) -> dict[str, Any]:
-    want, trained = model.preprocess, model.trained
+    want, info = model.preprocess, model.training_info
     return {
         "classes": count(len(model.class_names)),
         "sees": f"{want.width} × {want.height}, {'grey' if want.channels == 1 else 'colour'}",
-        "recipe": trained.get("recipe"),
-        "test error": percent(trained["test_error"]) if "test_error" in trained else None,
-        "imported from": trained.get("imported_from"),
+        "recipe": info.get("recipe"),
+        "test error": percent(info["test_error"]) if "test_error" in info else None,
+        "imported from": info.get("imported_from"),
     }
