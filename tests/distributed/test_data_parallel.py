@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from convolve.errors import UsageError
 from convolve.recipe import OptimizerSpec, ScheduleSpec
 from convolve.training.optimizers import build_optimizer, gradients_of, take_step
 from convolve.training.schedule import step_size
-from convolve.training.workers import GradientSync, NoSync, SingleProcess, Workers
+from convolve.training.workers import GradientSync, SingleProcess, Workers
 from worker_processes import run_together
 
 SAMPLES, BATCH, EPOCHS = 50, 16, 25  # four steps an epoch; the last batch of two leaves workers without a sample
@@ -81,6 +82,27 @@ def _both_precisions(workers: ProcessGroup) -> Any:
     in_memory = [_trained(workers, dtype, 32, pieces) for dtype, pieces in cases]
     workers._memory = None
     return in_memory + [_trained(workers, dtype, 32, pieces) for dtype, pieces in cases]
+
+
+class NoSync:
+    """One process: there is nothing to synchronize."""
+
+    takes_local_steps = False
+
+    def __init__(self, network: nn.Module) -> None:
+        self.module = network
+
+    def begin_step(self, samples_seen: int) -> None:
+        pass
+
+    def micro_batch(self, is_last: bool) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def end_step(self, samples: int) -> None:
+        pass
+
+    def sync(self) -> None:
+        pass
 
 
 def alone(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:

@@ -56,13 +56,13 @@ def reproduce(
     _train_missing(seed_by_seed, data)
     asked = [recipe, *(word for text in set_ or [] for word in ("--set", text)), "--seeds", str(seeds)]
     summary = summarize(named, seed_by_seed, f"convolve reproduce {shlex.join(asked)}")
-    place = out or runs / f"{named.name}.json"
-    write_json(place, summary)
+    path = out or runs / f"{named.name}.json"
+    write_json(path, summary)
     if as_json:
         print(json.dumps(summary, indent=2))
         return
     print(*_table(summary), sep="\n")
-    print(f"data       {seed_by_seed[0].folder.start().data}\nsummary    {place}")
+    print(f"data       {seed_by_seed[0].folder.start().data}\nsummary    {path}")
 
 
 def _train_missing(seed_by_seed: list[SeedRun], data: str | None) -> None:

@@ -67,14 +67,14 @@ def run(
 def _written_to(log: Path | None) -> Iterator[Callable[[str], None]]:
     """A function that writes a line to stderr and, if there is one, to the end of the file `log`."""
     with ExitStack() as files:
-        places: list[TextIO] = [sys.stderr]
+        outputs: list[TextIO] = [sys.stderr]
         if log:
             log.parent.mkdir(parents=True, exist_ok=True)
-            places.append(files.enter_context(log.open("a", encoding="utf-8")))
+            outputs.append(files.enter_context(log.open("a", encoding="utf-8")))
 
         def write(line: str) -> None:
-            for place in places:
-                print(line, file=place, flush=True)
+            for output in outputs:
+                print(line, file=output, flush=True)
 
         yield write
 

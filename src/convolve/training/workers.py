@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
@@ -131,30 +131,3 @@ class SingleProcess:
 
 
 SINGLE_PROCESS = SingleProcess()
-
-
-class NoSync:
-    """One process: there is nothing to synchronize."""
-
-    bytes_sent, takes_local_steps = 0, False
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def begin_step(self, samples_seen: int) -> None:
-        pass
-
-    def micro_batch(self, is_last: bool) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def end_step(self, samples: int) -> None:
-        pass
-
-    def sync(self) -> None:
-        pass
-
-    def state(self) -> dict[str, torch.Tensor]:
-        return {}
-
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        pass
