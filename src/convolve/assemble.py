@@ -69,7 +69,7 @@ class Assembly:
     def save(self, evaluation: Evaluation) -> None:
         """Write the model and its last evaluation into the run folder."""
         path = self.trainer.folder.path
-        self.model.trained = self._trained(evaluation)
+        self.model.training_info = self._training_info(evaluation)
         self.model.save(path / "model")
         labels_N, probabilities_NK = evaluation.labels_N, evaluation.probabilities_NK
         kept_M = worth_a_picture(labels_N.numpy(), probabilities_NK.numpy())
@@ -82,11 +82,11 @@ class Assembly:
         with replacing(path / "evaluation.safetensors") as temporary:
             temporary.write_bytes(save(tensors))
 
-    def _trained(self, evaluation: Evaluation) -> dict[str, Any]:
+    def _training_info(self, evaluation: Evaluation) -> dict[str, Any]:
         """What the model says of its training: figures with their conditions, and nothing of this machine's folders."""
         run, at, best, start = self.trainer.recipe.run, self.trainer.position, self.trainer.extras.best, self.start
         found = reliability(evaluation.labels_N.numpy(), evaluation.probabilities_NK.numpy())
-        trained = {
+        info = {
             "recipe": self.trainer.recipe.name,
             "started_from": Path(start.from_model).name if start.from_model else None,
             "epochs": at.epoch, "epoch_kept": best.epoch if best else at.epoch, "weights_averaged": run.ema_epochs > 0,
@@ -96,7 +96,7 @@ class Assembly:
             "calibration_error": found.expected_error, "data_fingerprint": start.data_fingerprint,
             "convolve": start.versions["convolve"],
         }  # fmt: skip
-        return {name: value for name, value in trained.items() if value is not None}
+        return {name: value for name, value in info.items() if value is not None}
 
     def _test_pictures(self, index_M: NDArray[np.int64]) -> torch.Tensor:
         """images_MHWC, uint8, none larger than `PICTURE_SIDE`."""
