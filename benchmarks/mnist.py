@@ -136,7 +136,7 @@ def our_steps_seconds(dataset: DataSet, batch_size: int, precision: str) -> list
 
     recipe = resolve("mnist-fast", {"run.global_batch_size": batch_size, "run.precision": precision})
     with tempfile.TemporaryDirectory() as folder, suppress(EnoughStepsError):
-        assemble(recipe, dataset, RunFolder(Path(folder)), None, listen).loop.train()
+        assemble(recipe, dataset, RunFolder(Path(folder)), None, listen).trainer.fit()
     return marks
 
 

@@ -24,6 +24,7 @@ from convolve.graph.graph import Graph
 from convolve.model import Model, load
 from convolve.recipe import DataSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
 from convolve.training.run_folder import RunFolder
+from convolve.training.snapshot import save
 from convolve.transforms.preprocess import Preprocess
 from zip_golden import ARCHIVE, FOLDER
 
@@ -69,7 +70,7 @@ def test_twenty_steps_follow_cntk(trace: dict[str, np.ndarray], network: Path, t
         said.extend([values["message"]] if event == "warning" else [])
 
     parts = assemble(RECIPE, data_of(trace), RunFolder(tmp_path / "run"), network, listen)
-    parts.loop.train()
+    parts.trainer.fit()
     assert len(said) == 1 and "the recipe's model" in said[0]
     events = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     losses = [event["train_loss"] for event in events if event["event"] == "epoch"]
@@ -81,7 +82,7 @@ def test_twenty_steps_follow_cntk(trace: dict[str, np.ndarray], network: Path, t
 def test_a_killed_run_goes_on_without_the_original(trace: dict[str, np.ndarray], network: Path, tmp_path: Path) -> None:
     data, recipe = data_of(trace), replace(RECIPE, run=replace(RECIPE.run, epochs=2))
     whole = assemble(recipe, data, RunFolder(tmp_path / "whole"), network, silent)
-    whole.loop.train()
+    whole.trainer.fit()
     for moment in ("before the first checkpoint", "after an epoch"):
         place = tmp_path / moment
         killed = assemble(recipe, data, RunFolder(place), network, silent)
@@ -90,8 +91,8 @@ def test_a_killed_run_goes_on_without_the_original(trace: dict[str, np.ndarray],
         network.rename(tmp_path / "elsewhere")
         resumed = assemble(recipe, data, RunFolder(place), network, silent)
         resumed.begin(silent)
-        assert resumed.loop.state.position.step == (4 if moment == "after an epoch" else 0)
-        resumed.loop.train()
+        assert resumed.trainer.position.step == (4 if moment == "after an epoch" else 0)
+        resumed.trainer.fit()
         for name, tensor in whole.model.module.state_dict().items():
             assert torch.equal(tensor, resumed.model.module.state_dict()[name]), name
         (tmp_path / "elsewhere").rename(network)
@@ -100,9 +101,9 @@ def test_a_killed_run_goes_on_without_the_original(trace: dict[str, np.ndarray],
 
 
 def _stop_after_an_epoch(parts: Assembly) -> None:
-    parts.loop._train_epoch()
-    parts.loop._end_epoch()
-    parts.loop.save()
+    parts.trainer.train_epoch()
+    parts.trainer.end_epoch()
+    save(parts.trainer)
 
 
 def half_frozen(rate: float) -> Graph:
@@ -159,7 +160,7 @@ def test_a_file_without_dropout_rates_takes_the_recipes(tiny: list[str], tmp_pat
     modules = load(tmp_path / "run").module.modules()
     assert [layer.p for layer in modules if isinstance(layer, torch.nn.Dropout)] == [0.0]  # of the graph
     assemble_again = assemble(RECIPE, mnist_like(), RunFolder(tmp_path / "again"), model, silent)
-    assemble_again.loop._train_epoch()
+    assemble_again.trainer.train_epoch()
     assert [layer.p for layer in assemble_again.model.module.modules() if isinstance(layer, torch.nn.Dropout)] == [0.5]
 
 

@@ -34,7 +34,7 @@ SAME = {
     # Augmentation, an average, the best epoch on a validation split, and an order that follows the losses.
     "modern": (
         "mnist-fast",
-        {"run.average_epochs": 0.5, "run.keep": "best", "data.validation_fraction": 0.25, "data.hard_fraction": 0.5,
+        {"run.ema_epochs": 0.5, "run.keep": "best", "data.validation_fraction": 0.25, "data.hard_fraction": 0.5,
          "run.accumulation_steps": 2, "run.epochs": 3},
     ),
 }  # fmt: skip

@@ -23,7 +23,7 @@ from runtimes import answer, metadata, prepared_for
 
 RECIPES = {
     "last": ["mnist", "--set=schedule.learning_rates=0.01", "--set=model.dropout=0"],
-    "average": ["mnist-fast", "--set=run.average_epochs=0.5", "--set=data.hard_fraction=1"],
+    "average": ["mnist-fast", "--set=run.ema_epochs=0.5", "--set=data.hard_fraction=1"],
     "best": ["mnist-fast", "--set=run.keep=best", "--set=data.hard_fraction=1", "--set=data.validation_fraction=0.2"],
 }
 

@@ -28,7 +28,7 @@ from convolve.model import load
 from convolve.recipe import with_values
 from convolve.recipes import load_recipe
 from convolve.run import train as run_recipe
-from convolve.training.step import train_step
+from convolve.training.trainer import Trainer
 from convolve.transforms.preprocess import Preprocess, fit_image
 
 CLASSES = {"blue": (200, 60, 40), "green": (40, 180, 60), "rød": (30, 50, 190)}
@@ -345,7 +345,7 @@ def test_the_log_tells_who_waited_for_whom(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Six batches an epoch, each of which takes 0.1 s to be read, or to be learned from."""
-    read, step = Streamed.batches, train_step
+    read, step = Streamed.batches, Trainer.train_step
 
     def slow_batches(*arguments: Any) -> Iterator[Any]:
         for batch in read(*arguments):
@@ -357,7 +357,7 @@ def test_the_log_tells_who_waited_for_whom(
         return step(*arguments)
 
     monkeypatch.setattr(Streamed, "batches", slow_batches)
-    monkeypatch.setattr("convolve.training.loop.train_step", slow_step)
+    monkeypatch.setattr(Trainer, "train_step", slow_step)
     train(convolve, photos, tmp_path / "run", *FROM_FILES, "data.validation_fraction=0")
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     waited = result["data_wait_fraction"] * result["train_seconds"]

@@ -8,7 +8,7 @@ import yaml
 
 from convolve.cli import main
 from convolve.errors import ConvolveError, UsageError
-from convolve.recipe import Recipe, from_mapping, to_mapping, with_values
+from convolve.recipe import PlateauSpec, Recipe, from_mapping, to_mapping, with_values
 from convolve.recipe_values import differences, leaf_paths, steps_text
 from convolve.recipes import RECIPES, load_recipe
 from convolve.transforms.color import Color
@@ -78,6 +78,9 @@ def test_set(path: str, text: str, value: object) -> None:
             r"optimizer\.name: unknown optimizer 'torch\.adamv'; did you mean 'torch\.adam",
         ),
         ("optimizer.arguments.betas", "0.9:0.9", r"for those of torch\.optim, not for momentum_sgd"),
+        ("adjust.every_epochs", "2", r"adjust is now called plateau"),
+        ("plateau.every_epoch", "2", r"plateau\.every_epoch: unknown field .*did you mean 'every_epochs'"),
+        ("plateau", "2", r"plateau has fields of its own .*plateau\.every_epochs"),
         ("optimizer.vector_rate", "2", r"optimizer\.vector_rate is now called optimizer\.bias_lr"),
         ("data.train_sizes", "12.5", r"data\.train_sizes must be parts up to 1, or whole numbers"),
         ("data.damaged_limit", "-1", r"data\.damaged_limit must be at least 0"),
@@ -204,8 +207,8 @@ def test_settings_of_many_workers_that_are_refused(settings: dict[str, str], mes
             {"schedule.min_lr_per_sample": 1e-9, "schedule.kind": "cosine", "schedule.warmup_fraction": 0.1},
             "min_lr_per_sample .*: nothing would be trained",
         ),
-        ({"adjust.every_epochs": 1, "adjust.lower_below": -0.1}, "goes_back needs a rate that falls"),
-        ({"adjust.every_epochs": 1, "adjust.lower_by": 1}, "goes_back needs a rate that falls"),
+        ({"plateau.every_epochs": 1, "plateau.threshold": -0.1}, "rollback needs a rate that falls"),
+        ({"plateau.factor": 1}, "rollback needs a rate that falls"),
     ],
 )
 def test_trainings_without_a_beginning_or_an_end_are_refused(settings: dict[str, object], message: str) -> None:
@@ -216,8 +219,8 @@ def test_trainings_without_a_beginning_or_an_end_are_refused(settings: dict[str,
 def test_workers_that_are_apart_have_no_average_and_do_not_go_back() -> None:
     apart = {"distributed.method": "block_momentum", "distributed.block_samples": 64}
     for setting, message in (
-        ("run.average_epochs", r"run\.average_epochs is of"),
-        ("adjust.every_epochs", "goes_back is of"),
+        ("run.ema_epochs", r"run\.ema_epochs is of"),
+        ("plateau.every_epochs", "rollback is of"),
     ):
         with pytest.raises(UsageError, match=message):
             with_values(load_recipe("mnist"), apart | {setting: 1})
@@ -246,3 +249,15 @@ def test_an_optimizer_of_torch_with_its_own_arguments(tmp_path: Path, capsys: py
     ):
         with pytest.raises(UsageError, match=message):
             with_values(recipe, setting)
+
+
+def test_a_part_that_is_absent_comes_with_its_first_field_and_goes_again() -> None:
+    plain = load_recipe("mnist")
+    assert plain.plateau is None
+    recipe = with_values(plain, {"plateau.factor": "0.5"})
+    assert recipe.plateau == PlateauSpec(factor=0.5)
+    assert from_mapping(json.loads(json.dumps(to_mapping(recipe)))) == recipe
+    assert with_values(recipe, {"plateau.every_epochs": 3}).plateau == PlateauSpec(every_epochs=3, factor=0.5)
+    assert with_values(recipe, {"plateau": "none"}) == plain
+    assert "plateau.factor: None -> 0.5" in differences(plain, recipe)
+    assert "plateau.factor: 0.5 -> None" in differences(recipe, plain)

@@ -33,11 +33,11 @@ VARIANTS = {
         "run.epoch_samples=450",
     ],
     "modern": [
-        "mnist-fast", "run.threads=1", "run.average_epochs=0.5", "run.keep=best", "data.validation_fraction=0.25",
+        "mnist-fast", "run.threads=1", "run.ema_epochs=0.5", "run.keep=best", "data.validation_fraction=0.25",
     ],
     "adam": [
         "mnist", "run.threads=1", "run.global_batch_size=20", "run.accumulation_steps=3", "run.precision=bf16",
-        "run.average_epochs=1", "data.hard_fraction=0.3", "data.hard_after=0.3", "optimizer.name=adam",
+        "run.ema_epochs=1", "data.hard_fraction=0.3", "data.hard_after=0.3", "optimizer.name=adam",
         "schedule.learning_rates=0.0001", "optimizer.momentum=0.9",
         "optimizer.momentum_unit=per_minibatch", "optimizer.variance_momentum=0.999",
     ],

@@ -53,7 +53,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def checkpoint(folder: Path, part: str) -> dict[str, torch.Tensor]:
-    """The tensors of `part` ("module", "average", ...) in the last checkpoint."""
+    """The tensors of `part` ("module", "ema", ...) in the last checkpoint."""
     tensors = load_file(max((folder / "checkpoints").glob("*.safetensors")))
     return {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
 
@@ -159,8 +159,8 @@ def test_training_stops_when_nothing_gets_better(train: Train) -> None:
 
 
 def test_the_average_of_the_weights_is_kept(train: Train) -> None:
-    run = train("mnist", "run.average_epochs=0.5", "schedule.learning_rates=0.01", "run.epochs=3")
-    assert largest_difference(weights(run), checkpoint(run, "average")) == 0
+    run = train("mnist", "run.ema_epochs=0.5", "schedule.learning_rates=0.01", "run.epochs=3")
+    assert largest_difference(weights(run), checkpoint(run, "ema")) == 0
     assert largest_difference(weights(run), checkpoint(run, "module")) > 1e-3
     plain = train("mnist", "schedule.learning_rates=0.01", "run.epochs=3")
     assert largest_difference(checkpoint(run, "module"), weights(plain)) == 0  # it only looks on

@@ -30,19 +30,21 @@ from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.recipe import Recipe
 from convolve.recipe_values import differences, leaf_paths
 from convolve.records import Hardware, Result, ResumeEvent, Start, StartEvent, from_json, to_json
-from convolve.training.average import WeightAverage
 from convolve.training.calibration import reliability
 from convolve.training.error_analysis import worth_a_picture
 from convolve.training.evaluate import Evaluation
-from convolve.training.events import Listener
-from convolve.training.hardness import Hardness
-from convolve.training.loop import Loop
+from convolve.training.events import Callback
+from convolve.training.extras.best_epoch import BestEpoch
+from convolve.training.extras.ema import Ema
+from convolve.training.extras.hard_examples import HardExamples
+from convolve.training.extras.plateau import Plateau
 from convolve.training.memory import keep_freed_memory
 from convolve.training.optimizers import build_optimizer
-from convolve.training.precision import LossScale, Precision, choose_precision
+from convolve.training.precision import Precision, choose_precision
 from convolve.training.run_folder import RunFolder
-from convolve.training.state import TrainingState
-from convolve.training.step import StepSettings
+from convolve.training.session import Session
+from convolve.training.snapshot import resume
+from convolve.training.trainer import Extras, Trainer
 from convolve.training.workers import SINGLE_PROCESS, Workers
 
 PICTURE_SIDE = 96  # pixels; larger pictures are kept smaller for the report
@@ -51,26 +53,26 @@ _RESULT_FROM_START = ("parameters", "precision", "device", "threads", "data_fing
 
 @dataclass(frozen=True)
 class Assembly:
-    """A loop, the model artefact over the module that it trains, what flows into it, and start.json."""
+    """A trainer, the model artefact over the module that it trains, what flows into it, and start.json."""
 
-    loop: Loop
+    trainer: Trainer
     model: Model
     feed: Feed
     start: Start
 
-    def begin(self, progress: Listener) -> None:
+    def begin(self, progress: Callback) -> None:
         """Go back to the newest checkpoint of an unfinished run, if there is one, and tell where the run starts."""
-        for warning in self.loop.resume():
+        for warning in resume(self.trainer):
             progress("warning", {"message": warning})
-        step = self.loop.state.position.step
-        if not self.loop.workers.rank:
-            self.loop.folder.log(ResumeEvent(step=step) if step else StartEvent(step=step))
-        seen = self.loop.state.position.samples_seen
+        step = self.trainer.position.step
+        if not self.trainer.workers.rank:
+            self.trainer.folder.log(ResumeEvent(step=step) if step else StartEvent(step=step))
+        seen = self.trainer.position.samples_seen
         progress("start", to_json(self.start) | {"step": step, "samples_seen": seen})
 
     def save(self, evaluation: Evaluation) -> None:
         """Write the model and its last evaluation into the run folder."""
-        path = self.loop.folder.path
+        path = self.trainer.folder.path
         self.model.trained = self._trained(evaluation)
         self.model.save(path / "model")
         labels_N, probabilities_NK = evaluation.labels_N, evaluation.probabilities_NK
@@ -86,12 +88,12 @@ class Assembly:
 
     def _trained(self, evaluation: Evaluation) -> dict[str, Any]:
         """What the model says of its training: figures with their conditions, and nothing of this machine's folders."""
-        run, at, best, start = self.loop.recipe.run, self.loop.state.position, self.loop.state.best, self.start
+        run, at, best, start = self.trainer.recipe.run, self.trainer.position, self.trainer.extras.best, self.start
         found = reliability(evaluation.labels_N.numpy(), evaluation.probabilities_NK.numpy())
         trained = {
-            "recipe": self.loop.recipe.name,
+            "recipe": self.trainer.recipe.name,
             "started_from": Path(start.from_model).name if start.from_model else None,
-            "epochs": at.epoch, "epoch_kept": best.epoch or at.epoch, "weights_averaged": run.average_epochs > 0,
+            "epochs": at.epoch, "epoch_kept": best.epoch if best else at.epoch, "weights_averaged": run.ema_epochs > 0,
             "train_images": start.train_samples, "seed": run.seed, "precision": start.precision,
             "test_images": len(evaluation.labels_N), "test_error": evaluation.error,
             "test_error_top5": evaluation.error_top5, "test_loss": evaluation.loss,
@@ -112,21 +114,21 @@ class Assembly:
         return torch.cat(pictures).permute(0, 2, 3, 1).contiguous()
 
     def result(self, evaluation: Evaluation, total_seconds: float) -> Result:
-        run, at, start = self.loop.recipe.run, self.loop.state.position, self.start
+        run, at, start = self.trainer.recipe.run, self.trainer.position, self.start
         return Result(
-            recipe=self.loop.recipe.name,
+            recipe=self.trainer.recipe.name,
             test_error=evaluation.error,
             test_error_top5=evaluation.error_top5,
             test_loss=evaluation.loss,
             epochs=at.epoch,
-            model_epoch=self.loop.state.best.epoch or None,
+            model_epoch=self.trainer.extras.best.epoch if self.trainer.extras.best else None,
             samples_seen=at.samples_seen,
             train_seconds=at.train_seconds,
             total_seconds=total_seconds,
             images_per_second=at.samples_seen / at.train_seconds,
             data_wait_fraction=at.wait_seconds / at.train_seconds,
-            world_size=self.loop.workers.size,
-            bytes_sent=self.loop.gradient_sync.bytes_sent,
+            world_size=self.trainer.workers.size,
+            bytes_sent=self.trainer.gradient_sync.bytes_sent if self.trainer.gradient_sync else 0,
             seed=run.seed,
             **{name: getattr(start, name) for name in _RESULT_FROM_START},
         )
@@ -137,7 +139,7 @@ def assemble(
     dataset: DataSet | OwnSet,
     folder: RunFolder,
     from_model: str | Path | None,
-    progress: Listener,
+    progress: Callback,
     workers: Workers = SINGLE_PROCESS,
 ) -> Assembly:
     """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run.
@@ -168,23 +170,34 @@ def assemble(
         if not resumes and not workers.rank:
             network.save(folder.path / "from")
     precision = Precision(start.precision, start.precision_reason)
-    settings = StepSettings(device, precision, run.label_smoothing, run.accumulation_steps)
     torch.manual_seed(run.seed + workers.rank)  # for dropout; the data has generators of its own
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = build_optimizer(recipe.optimizer, trained, _no_decay(recipe, module))
-    average = WeightAverage(module, run.average_epochs * batches.samples) if run.average_epochs else None
-    hardness = Hardness(batches.samples, settings.device) if recipe.data.hard_fraction < 1 else None
-    state = TrainingState(module, optimizer, LossScale(start.precision == "fp16"), average, hardness)
-    model = replace(network, module=state.evaluated)
-
-    def evaluation_batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return model.batches(feed.held_out, workers=workers)
-
-    loop = Loop(
-        recipe, state, batches, evaluation_batches, feed.held_out_name, settings, folder, progress, workers,
-        gradient_sync_for(recipe.distributed, state, workers), not own_dropout,
-    )  # fmt: skip
-    return Assembly(loop, model, feed, start)
+    extras = Extras(
+        ema=Ema(module, run.ema_epochs * batches.samples) if run.ema_epochs else None,
+        hard_examples=HardExamples(batches.samples, recipe.data.hard_after * run.epochs, device)
+        if recipe.data.hard_fraction < 1
+        else None,
+        best=BestEpoch(run.early_stopping_epochs) if run.keep == "best" else None,
+        plateau=Plateau(recipe.plateau, len(recipe.schedule.learning_rates)) if recipe.plateau else None,
+    )
+    model = replace(network, module=extras.ema.network if extras.ema else module)
+    trainer = Trainer(
+        recipe=recipe,
+        session=Session(device, precision, start.threads),
+        network=module,
+        optimizer=optimizer,
+        loader=batches,
+        validation=lambda: model.batches(feed.held_out, workers=workers),
+        validation_name=feed.held_out_name,
+        folder=folder,
+        workers=workers,
+        callback=progress,
+        extras=extras,
+        sets_dropout=not own_dropout,
+    )
+    trainer.gradient_sync = gradient_sync_for(trainer)
+    return Assembly(trainer, model, feed, start)
 
 
 def _given(recipe: Recipe, dataset: DataSet | OwnSet, folder: RunFolder, from_model: str | Path | None) -> Model | None:

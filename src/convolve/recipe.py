@@ -197,29 +197,29 @@ class ScheduleSpec:
 
 
 @dataclass(frozen=True)
-class AdjustSpec:
-    """How the last of the listed learning rates goes on by itself: CNTK's autoAdjustLR=adjustAfterEpoch.
+class PlateauSpec:
+    """Reduce on plateau, once the listed learning rates are used up: CNTK's autoAdjustLR=adjustAfterEpoch.
 
-    At the end of each interval the mean of a figure is compared with that of the interval before.
+    At the end of each interval the mean of a metric is compared with that of the interval before.
     """
 
-    every_epochs: int = _field(0, "epochs of an interval; 0: the rate does not adjust itself")
-    watches: Literal["train_loss", "train_error", "held_out_loss", "held_out_error"] = _field(
-        "train_loss", "the figure; held_out: on the validation split, else on the test set"
+    every_epochs: int = _field(1, "epochs of an interval")
+    monitor: Literal["train_loss", "train_error", "validation_loss", "validation_error"] = _field(
+        "train_loss", "the metric; validation: of the validation split, else of the test set"
     )
-    lower_below: float = _field(0.0, "the rate falls where the figure improved by no more than this part of it")
-    lower_by: float = _field(0.618, "its factor then")
-    raise_above: float | None = _field(None, "the rate rises where it improved by more than this part; none: never")
-    raise_by: float = _field(1.382, "its factor then")
-    goes_back: bool = _field(True, "where the figure got worse, the interval is undone and trained again")
+    threshold: float = _field(0.0, "the rate is reduced where the metric improved by no more than this fraction of it")
+    factor: float = _field(0.618, "what it is multiplied with then")
+    raise_threshold: float | None = _field(None, "the rate rises where it improved by more than this; none: never")
+    raise_factor: float = _field(1.382, "what it is multiplied with then")
+    rollback: bool = _field(True, "where the metric got worse, the interval is undone and trained again")
 
     def __post_init__(self) -> None:
-        require(self.every_epochs >= 0, "adjust.every_epochs", "at least 0", self.every_epochs)
-        for name in ("lower_by", "raise_by"):
-            require(getattr(self, name) > 0, f"adjust.{name}", "above 0", getattr(self, name))
-        if self.every_epochs and self.goes_back and not (self.lower_below >= 0 and self.lower_by < 1):
+        require(self.every_epochs >= 1, "plateau.every_epochs", "at least 1", self.every_epochs)
+        for name in ("factor", "raise_factor"):
+            require(getattr(self, name) > 0, f"plateau.{name}", "above 0", getattr(self, name))
+        if self.rollback and not (self.threshold >= 0 and self.factor < 1):
             raise UsageError(  # the same interval at the same rate would get worse again, for ever
-                "adjust.goes_back needs a rate that falls: set adjust.lower_below to 0 or more, adjust.lower_by below 1"
+                "plateau.rollback needs a rate that falls: set plateau.threshold to 0 or more, plateau.factor below 1"
             )
 
 
@@ -234,13 +234,13 @@ class RunSpec:
     seed: int = _field(0, "of initial weights, order, augmentation and dropout")
     global_batch_size: int = _field(64, "samples an update, over all workers together")
     global_batch_sizes: Steps = _field((), "in place of it, one for each epoch; the last one holds")
-    accumulation_steps: int = _field(1, "pieces in which a batch is computed, to save memory")
+    accumulation_steps: int = _field(1, "micro-batches in which a batch is computed, to save memory")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _field("auto", "auto: the fastest that passes a self-test")
     device: str = _field("auto", "auto, cpu, cuda or cuda:i")
     threads: int = _field(0, "processor threads; 0: every core")
     label_smoothing: float = _field(0.0, "probability spread evenly over all classes in the training loss")
-    average_epochs: float = _field(
-        0.0, "horizon in epochs of the moving average of weights that is evaluated and kept; 0: none"
+    ema_epochs: float = _field(
+        0.0, "horizon in epochs of the moving average of the weights (EMA) that is evaluated and kept; 0: none"
     )
     keep: Literal["last", "best"] = _field("last", "which epoch's model is kept; best: on the validation split")
     early_stopping_epochs: int = _field(0, "stop after so many epochs without a better validation error; 0: never")
@@ -251,7 +251,7 @@ class RunSpec:
         for name in ("epochs", "global_batch_size", "accumulation_steps"):
             require(getattr(self, name) >= 1, f"run.{name}", "at least 1", getattr(self, name))
         for name in (
-            "epoch_samples", "seed", "threads", "average_epochs", "early_stopping_epochs", "checkpoint_seconds",
+            "epoch_samples", "seed", "threads", "ema_epochs", "early_stopping_epochs", "checkpoint_seconds",
             "report_batches",
         ):  # fmt: skip
             require(getattr(self, name) >= 0, f"run.{name}", "at least 0", getattr(self, name))
@@ -320,7 +320,9 @@ class Recipe:
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     run: RunSpec = field(default_factory=RunSpec)
     distributed: DistributedSpec = field(default_factory=DistributedSpec)
-    adjust: AdjustSpec = field(default_factory=AdjustSpec)
+    plateau: PlateauSpec | None = _field(
+        None, "reduce on plateau: plateau.every_epochs=1 turns it on; null: the rate follows the schedule alone"
+    )
     published_error: float | None = _field(None, "the error that the recipe's source reports, as a fraction")
 
     def __post_init__(self) -> None:
@@ -330,12 +332,12 @@ class Recipe:
             raise UsageError(
                 "run.early_stopping_epochs needs run.keep=best and a data.validation_fraction, for example 0.1"
             )
-        if self.distributed.block_samples and self.run.average_epochs:
-            raise UsageError("run.average_epochs is of one network; leave it out with distributed.block_samples")
-        if self.distributed.block_samples and self.adjust.every_epochs and self.adjust.goes_back:
-            raise UsageError("adjust.goes_back is of one network; set it to false with distributed.block_samples")
-        if self.adjust.every_epochs and (self.schedule.kind != "steps" or self.schedule.period_samples):
-            raise UsageError("adjust.every_epochs needs schedule.kind=steps and schedule.period_samples=0")
+        if self.distributed.block_samples and self.run.ema_epochs:
+            raise UsageError("run.ema_epochs is of one network; leave it out with distributed.block_samples")
+        if self.distributed.block_samples and self.plateau and self.plateau.rollback:
+            raise UsageError("plateau.rollback is of one network; set it to false with distributed.block_samples")
+        if self.plateau and (self.schedule.kind != "steps" or self.schedule.period_samples):
+            raise UsageError("plateau needs schedule.kind=steps and schedule.period_samples=0")
         if self._first_lr_per_sample() < self.schedule.min_lr_per_sample:
             raise UsageError("schedule.min_lr_per_sample is above the first rate: nothing would be trained")
         if self.data.hard_fraction < 1 and (self.run.epoch_samples or self.run.global_batch_sizes):

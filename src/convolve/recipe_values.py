@@ -22,6 +22,8 @@ Arguments = Mapping[str, Any]  # what another library takes: it says which, and 
 
 # Fields that were called otherwise -> their name of today.
 RENAMED = {
+    "adjust": "plateau",
+    "run.average_epochs": "run.ema_epochs",
     "optimizer.vector_rate": "optimizer.bias_lr",
     "schedule.least_rate_per_sample": "schedule.min_lr_per_sample",
 }

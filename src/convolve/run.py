@@ -23,7 +23,7 @@ from convolve.recipe import Recipe, with_values
 from convolve.recipes import load_recipe
 from convolve.records import EndEvent, to_json
 from convolve.training.evaluate import Evaluation
-from convolve.training.events import Listener, silent
+from convolve.training.events import Callback, silent
 from convolve.training.run_folder import RunFolder
 from convolve.training.workers import Workers
 
@@ -56,7 +56,7 @@ def train(
     restart: bool = False,
     from_model: str | Path | None = None,
     use_fake_data: bool = False,
-    progress: Listener = silent,
+    progress: Callback = silent,
     workers: Workers | None = None,
     each_epoch: Callable[[Model, int], None] | None = None,
     report: Callable[[Path], object] | None = None,
@@ -89,7 +89,7 @@ def train(
             recipe = replace(recipe, published_error=None)  # of other images
         parts = assemble(recipe, dataset, folder, from_model, progress, workers)
         if each_epoch and is_first:
-            parts.loop.each_epoch = partial(each_epoch, parts.model)
+            parts.trainer.each_epoch = partial(each_epoch, parts.model)
         if isinstance(dataset, OwnSet):
             progress("note", {"message": took(parts.feed, dataset)})
         if not is_finished:
@@ -105,18 +105,18 @@ def train(
     return Run(folder, workers.rank)
 
 
-def _train(parts: Assembly, restart: bool, progress: Listener) -> Evaluation:
+def _train(parts: Assembly, restart: bool, progress: Callback) -> Evaluation:
     try:
         parts.begin(progress)
-        parts.loop.train()
-        return parts.model.evaluate(parts.feed.test, workers=parts.loop.workers)
+        parts.trainer.fit()
+        return parts.model.evaluate(parts.feed.test, workers=parts.trainer.workers)
     except KeyboardInterrupt:
         again = "the same command again" + (", but without --restart" if restart else "")
-        path = parts.loop.folder.path
+        path = parts.trainer.folder.path
         raise InterruptedTraining(f"interrupted; {path} can be resumed: give {again}") from None
 
 
-def _open(name: str, where: str | DataSet | OwnSet | None, progress: Listener, workers: Workers) -> DataSet | OwnSet:
+def _open(name: str, where: str | DataSet | OwnSet | None, progress: Callback, workers: Workers) -> DataSet | OwnSet:
     """The data. One worker on each host comes first, since it may have to download it."""
     if isinstance(where, DataSet | OwnSet):
         return where

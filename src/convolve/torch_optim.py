@@ -19,8 +19,11 @@ def torch_optimizer(name: str) -> tuple[type[torch.optim.Optimizer], dict[str, A
     """The class that `name` stands for, and its arguments with their defaults; the schedule gives the learning rate."""
     import torch
 
-    found = {f"{PREFIX}{key.lower()}": kind for key, kind in vars(torch.optim).items() if inspect.isclass(kind)}
-    known = {key: kind for key, kind in found.items() if kind.__name__ not in _NOT_HERE}
+    known = {
+        f"{PREFIX}{key.lower()}": kind
+        for key, kind in vars(torch.optim).items()
+        if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer) and key not in _NOT_HERE
+    }
     if name.lower() not in known:
         raise UsageError(f"optimizer.name: {unknown_name('optimizer', name, known)}")
     kind = known[name.lower()]

@@ -12,10 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from convolve.models.batch_norm import CntkBatchNorm2d
-from convolve.recipe import OptimizerSpec, ScheduleSpec
+from convolve.recipe import ModelSpec, OptimizerSpec, ScheduleSpec
 from convolve.training.optimizers import build_optimizer, take_step
-from convolve.training.schedule import step_size
-from convolve.training.step import set_batch_norm
+from convolve.training.schedule import set_epoch_values, step_size
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "train"
 TIME_CONSTANTS = {"zero": 0.0, "infinite": math.inf, "negative": -1.0}
@@ -129,7 +128,7 @@ def test_time_constants_of_the_training(given: tuple[float, ...], found: list[fl
     layer = CntkBatchNorm2d(2, 300.0)
     times = []
     for epoch in range(3):
-        set_batch_norm(nn.Sequential(layer), given, epoch)
+        set_epoch_values(nn.Sequential(layer), ModelSpec(batch_norm_time_constants=given), epoch)
         times.append(layer.normalization_time_constant_samples)
     assert times == found
 

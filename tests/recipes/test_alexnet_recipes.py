@@ -99,7 +99,7 @@ def test_the_modern_one_stretches_with_its_epochs() -> None:
         total = IMAGES * epochs
         rates = [step(shorter, round(part * total)).lr for part in (0, 0.05, 0.1, 0.55, 1)]
         assert rates == pytest.approx([0, peak / 2, peak, peak / 2, 0], abs=1e-6)
-    assert recipe.run.label_smoothing and recipe.run.average_epochs
+    assert recipe.run.label_smoothing and recipe.run.ema_epochs
 
 
 def test_the_modern_one_grows_its_images() -> None:

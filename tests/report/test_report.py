@@ -78,7 +78,7 @@ class Page(HTMLParser):
 
 def make_run(
     folder: Path, *, epochs: int = 6, classes: int = 10, names: list[str] | None = None,
-    channels: int = 1, side: int = 8, held_out: str = "test", name: str = "mnist", images: int = 300,
+    channels: int = 1, side: int = 8, split: str = "test", name: str = "mnist", images: int = 300,
 ) -> Path:  # fmt: skip
     """A finished run; tests remove what theirs lacks."""
     (folder / "model").mkdir(parents=True)
@@ -97,7 +97,7 @@ def make_run(
         "precision_reason": "the self-test agreed", "workers": 1, "from_model": None, "mean_image_sha256": None,
         "data": "the sample", "train_samples": 600, "test_samples": images,
     })  # fmt: skip
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in make_events(epochs, held_out)))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in make_events(epochs, split)))
     error = save_evaluation(folder, images, classes, side, channels)
     weights = {"conv1.weight": np.ones((5, channels, 3, 3), np.float32), "fc.weight": np.ones((9, 20), np.float32)}
     save_file(weights, folder / "model" / "weights.safetensors")
@@ -113,7 +113,7 @@ def make_run(
     return folder
 
 
-def make_events(epochs: int, held_out: str) -> list[dict[str, Any]]:
+def make_events(epochs: int, split: str) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = [{"event": "start", "time": "2026-05-20T10:11:12+00:00", "step": 0}]
     within = {"event": "progress", "batch": 1, "step": 1, "momentum": 0.9}
     for epoch in range(1, epochs + 1):
@@ -123,7 +123,7 @@ def make_events(epochs: int, held_out: str) -> list[dict[str, Any]]:
             within | {"epoch": epoch, "samples_seen": 600 * epoch, "loss": 0.9 / epoch,
              "error": 0.3 / epoch, "learning_rate": 0.1, "images_per_second": 300.0},
             {"event": "epoch", "epoch": epoch, "samples_seen": 600 * epoch, "train_loss": 0.9 / epoch,
-             "train_error": 0.3 / epoch, f"{held_out}_loss": 0.8 / epoch, f"{held_out}_error": 0.21 / epoch,
+             "train_error": 0.3 / epoch, f"{split}_loss": 0.8 / epoch, f"{split}_error": 0.21 / epoch,
              "learning_rate": 0.05, "seconds": 2.0, "evaluation_seconds": 0.0, "images_per_second": 300.0,
              "data_wait_fraction": 0.01},
         ]  # fmt: skip
@@ -353,7 +353,7 @@ def test_run_killed_before_its_first_report(run: Path) -> None:
 
 
 def test_validation_split_is_named(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", held_out="validation")
+    run = make_run(tmp_path / "run", split="validation")
     assert "test error" in Page(write_report(run)).text  # the last figure is measured on the test set
     write_json(run / "state.json", {"state": "running"})
     text = Page(write_report(run)).text

@@ -51,5 +51,5 @@ def test_nothing_to_draw_gives_no_figure() -> None:
 
 
 def test_constant_zero_has_an_axis() -> None:
-    drawing = plot("Waiting", [Curve("last", "held-out", [(0, 0.0), (1, 0.0)])], 1, str)
-    assert drawing and drawing.paths[0] == ("held-out", "M0.00 100.00L100.00 100.00")
+    drawing = plot("Waiting", [Curve("last", "test", [(0, 0.0), (1, 0.0)])], 1, str)
+    assert drawing and drawing.paths[0] == ("test", "M0.00 100.00L100.00 100.00")

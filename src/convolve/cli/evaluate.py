@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convolve.cli import asked as options
+from convolve.cli.options import AnyModel, AsJson, CsvFile, Overrides, with_overrides
 from convolve.errors import DataError, MissingDataError, UsageError
 
 if TYPE_CHECKING:
@@ -22,45 +22,32 @@ if TYPE_CHECKING:
     from convolve.training.evaluate import Evaluation
 
 
+@with_overrides
 def evaluate(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            help="A model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, or an exported .onnx."
-        ),
-    ],
+    model: AnyModel,
     data: Annotated[
         str | None,
         typer.Option(
-            help="Where the data is: a folder, a map file or table of images, a folder of classes, or `sample`.",
+            help="The test images: a data set's folder, class folders, a map file, a CSV table, or `sample`.",
             metavar="DIR|FILE|sample",
         ),
     ] = None,
     views: Annotated[
         int,
         typer.Option(
-            help="Also average the answers to so many views: 2, the image and its mirror; 6, those in place and moved "
-            "by 1/32; 10, corners, centre, mirrors."
+            help="Test-time augmentation: also average the predictions for 2 views (the image and its mirror image), "
+            "6 (both, in place and shifted by 1/32 of the size), or 10 (corners and center, and their mirror images)."
         ),
     ] = 1,
-    output: Annotated[
-        str | None, typer.Option(metavar="NODE", help="The class scores, where a file has several outputs.")
-    ] = None,
-    preset: options.Preset = None,
-    mean: options.Mean = None,
-    channel_order: options.Order = None,
-    scale: options.Scale = None,
-    labels: options.Labels = None,
-    image_shape: options.ImageShape = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    csv: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write the table of classes there, too, as CSV.")
-    ] = None,
+    as_json: AsJson = False,
+    csv: CsvFile = None,
+    *,
+    overrides: Overrides,
 ) -> None:
     """Test a model on a data set: errors, loss, a table of classes.
 
-    Top-1 and top-5 are exact over the whole test set. Images of a map file, a CSV table or class folders are read as
-    they are needed, prepared as the model wants them. The table is that of the single view.
+    The top-1 and top-5 errors count every test image. Images of any size are preprocessed as the model expects. The
+    table of classes is for the single view.
 
     Example: convolve evaluate runs/mnist --data sample
     """
@@ -71,7 +58,7 @@ def evaluate(
     from convolve.transforms.tta import require_views
 
     keep_freed_memory()  # images are decoded in a tenth less time
-    opened = load(model, options.asked(preset, mean, channel_order, scale, labels, image_shape, output))
+    opened = load(model, overrides)
     opened, pictures, source = _find(opened, data)
     require_views(opened.preprocess, views)
     figures = _figures(opened.evaluate(Watched(opened.fitted(pictures), "evaluated")), opened.class_names)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convolve.cli.train import assignment
+from convolve.cli.options import AsJson, Device, Set, Threads, TrainingData, assignment
 from convolve.distributed.launcher import rank_info
 from convolve.errors import UsageError
 
@@ -22,27 +22,23 @@ if TYPE_CHECKING:
 def reproduce(
     recipe: Annotated[str, typer.Argument(help="A recipe's name, or a recipe file (.json, .yaml).")],
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Train with the seeds 0 to N-1.")] = 3,
-    data: Annotated[
-        str | None, typer.Option(help="Where the data is, as for `train`.", metavar="DIR|FILE|sample")
-    ] = None,
+    data: TrainingData = None,
     runs: Annotated[
         Path,
-        typer.Option(help="Where the run folders lie, DIR/RECIPE-SEED; what is finished there counts.", metavar="DIR"),
+        typer.Option(help="The folder for the runs, DIR/RECIPE-SEED. Finished runs are kept.", metavar="DIR"),
     ] = Path("runs"),
     out: Annotated[
-        Path | None, typer.Option(help="The summary, a JSON file. [default: DIR/RECIPE.json in the DIR of --runs]")
+        Path | None, typer.Option(help="The JSON file for the summary. [default: DIR/RECIPE.json in the DIR of --runs]")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:i.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Processor threads; 0 takes every core.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the recipe; repeatable.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    device: Device = None,
+    threads: Threads = None,
+    set_: Set = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train a recipe with several seeds.
 
-    Mean and spread of the error, and the time it took, stand beside the published error. The same command goes on
-    where an earlier one stopped.
+    Prints mean and standard deviation of the test error and of the training time, and the published error. If it is
+    interrupted, the same command resumes it.
 
     Example: convolve reproduce mnist-fast --seeds 5
     """
@@ -60,13 +56,13 @@ def reproduce(
     _train_missing(seed_by_seed, data)
     asked = [recipe, *(word for text in set_ or [] for word in ("--set", text)), "--seeds", str(seeds)]
     summary = summarize(named, seed_by_seed, f"convolve reproduce {shlex.join(asked)}")
-    place = out or runs / f"{named.name}.json"
-    write_json(place, summary)
+    path = out or runs / f"{named.name}.json"
+    write_json(path, summary)
     if as_json:
         print(json.dumps(summary, indent=2))
         return
     print(*_table(summary), sep="\n")
-    print(f"data       {seed_by_seed[0].folder.start().data}\nsummary    {place}")
+    print(f"data       {seed_by_seed[0].folder.start().data}\nsummary    {path}")
 
 
 def _train_missing(seed_by_seed: list[SeedRun], data: str | None) -> None:

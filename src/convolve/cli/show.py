@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from convolve.cli import asked as options
-from convolve.cli.shown import ports_text, recipe_text, schedule_text, summary_mapping, summary_text
+from convolve.cli.formatting import ports_text, recipe_text, schedule_text, summary_mapping, summary_text
+from convolve.cli.options import AsJson, Overrides, with_overrides
 from convolve.errors import UsageError
 from convolve.importers.brainscript import is_config
 
-if TYPE_CHECKING:
-    from convolve.importers.loader import PreprocessOverrides
 
-
+@with_overrides
 def show(
     what: Annotated[
         str,
@@ -27,22 +25,15 @@ def show(
         ),
     ],
     schedule: Annotated[
-        bool, typer.Option("--schedule", help="Every step size as CNTK, PyTorch and Caffe count it.")
+        bool, typer.Option("--schedule", help="Show the learning rates as CNTK, PyTorch and Caffe define them.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    output: Annotated[
-        str | None, typer.Option(metavar="NODE", help="The class scores, where a file has several outputs.")
-    ] = None,
-    preset: options.Preset = None,
-    mean: options.Mean = None,
-    channel_order: options.Order = None,
-    scale: options.Scale = None,
-    labels: options.Labels = None,
-    image_shape: options.ImageShape = None,
+    as_json: AsJson = False,
+    *,
+    overrides: Overrides,
 ) -> None:
-    """Show layers, shapes, parameters, FLOPs; a recipe, a model.
+    """Show a recipe or a model: layers, shapes, parameters, FLOPs.
 
-    What is shown of a recipe is itself a recipe file, with a comment on each field.
+    The output for a recipe is a recipe file, with a comment on each field.
 
     Example: convolve show mnist --schedule
     """
@@ -53,7 +44,7 @@ def show(
     elif schedule:
         _show_schedule(what, as_json)
     elif _is_model(what):
-        _show_model(what, as_json, options.asked(preset, mean, channel_order, scale, labels, image_shape, output))
+        _show_model(what, as_json, overrides)
     else:
         _require_recipe(what)
         _show_recipe(what, as_json)
@@ -68,7 +59,7 @@ def _is_model(what: str) -> bool:
     return is_folder(path) or find_loader(path) is not None or is_onnx(path)
 
 
-def _show_model(what: str, as_json: bool, overrides: PreprocessOverrides) -> None:
+def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
     from convolve.export.onnx import OnnxNetwork
     from convolve.graph.classifier import input_arithmetic
     from convolve.graph.describe import describe

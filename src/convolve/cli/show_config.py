@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from convolve.cli.shown import recipe_text, schedule_text, summary_mapping, summary_text
+from convolve.cli.formatting import recipe_text, schedule_text, summary_mapping, summary_text
 
 
 def show_config(what: str, schedule: bool, as_json: bool) -> None:

@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from convolve.distributed.process_group import average, ring_bytes
 from convolve.distributed.quantized import BITS, QuantizedSum
 from convolve.errors import UsageError
-from convolve.training.workers import GradientSync, Workers
+from convolve.training.workers import Workers
 
 Summed = tuple["torch.futures.Future[torch.Tensor]", int]  # the bucket's sum over all workers; the bytes sent
 
@@ -51,7 +51,7 @@ _KEEP_BUFFERS: dict[str, Any] = {
 IN_FULL = {32: sum_fully, 16: sum_in_fp16}
 
 
-class DataParallel(GradientSync):
+class DataParallel:
     """After a backward pass through `module`, all workers have the same gradient.
 
     bits: for each element of a gradient: 32, 16 (fp16), or 8, 4, 2 or 1, quantized with error feedback. The last four
@@ -71,7 +71,7 @@ class DataParallel(GradientSync):
         if bits not in (*BITS, *IN_FULL):
             known = ", ".join(map(str, (*BITS, *sorted(IN_FULL))))
             raise UsageError(f"a gradient's element is sent in {known} bits, got {bits}")
-        super().__init__(network)
+        self.bytes_sent, self.module = 0, network
         self._workers, self._after_samples = workers, after_samples
         self._statistics = [b for each in (network, *averaged) for b in each.buffers() if b.is_floating_point()]
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -86,6 +86,10 @@ class DataParallel(GradientSync):
             this = weakref.proxy(self)
             self.module.register_comm_hook(None, lambda _, bucket: this._sum(bucket))
 
+    @property
+    def takes_local_steps(self) -> bool:
+        return False
+
     def begin_step(self, samples_seen: int) -> None:
         self._early = samples_seen < self._after_samples
 
@@ -93,6 +97,9 @@ class DataParallel(GradientSync):
         if isinstance(self.module, DistributedDataParallel):
             return nullcontext() if is_last else self.module.no_sync()
         return self._sum_gradients() if is_last else nullcontext()
+
+    def end_step(self, samples: int) -> None:
+        pass
 
     def sync(self) -> None:
         """Average the running statistics of batch normalization, which each worker computes from its own shards."""

@@ -59,7 +59,10 @@ class ProcessGroup(Workers):
                 f"worker {self.rank} of {self.size} found the others and cannot connect to them: {error}; "
                 "GLOO_SOCKET_IFNAME says which network interface leads there"
             ) from error
-        self.shares_memory = self._memory is not None
+
+    @property
+    def shares_memory(self) -> bool:
+        return self._memory is not None
 
     def shard(self, count: int) -> Shard:
         mine = part(count, self.rank, self.size)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import fx
@@ -30,10 +30,23 @@ from torch.nn import functional as F
 from convolve.graph import functions, layers, shapes
 from convolve.graph.emit import Emitter
 from convolve.graph.graph import Node, Value
-from convolve.graph.shapes import Attributes, Shape, ShapeRule, bounded, require
+from convolve.graph.shapes import MAX_ELEMENTS, Attributes, Shape, ShapeRule, bounded, require
+from convolve.records import Between
 
 Emit = Callable[[Emitter, Node], fx.Node]
-Kind = type | frozenset[str]  # of an attribute: a number, a truth value, several whole numbers, or one of some words
+Kind = Any  # of an attribute, as `records` has them: a number, a truth value, several whole numbers, one of some words
+
+Integer = Annotated[int, Between(-MAX_ELEMENTS, MAX_ELEMENTS)]
+Integers = tuple[Integer, ...]
+
+
+class OneOf(frozenset[str]):
+    """The words that an attribute may be."""
+
+    holds = frozenset.__contains__
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(sorted(self))}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,7 @@ def _along(function: Callable[..., Any]) -> Operation:
     def emit(emitter: Emitter, node: Node) -> fx.Node:
         return emitter.call(node.name, function, emitter.value(node.inputs[0]), _dims(emitter, node))
 
-    return Operation(shapes.along_axes, emit, attributes={"axes": tuple})
+    return Operation(shapes.along_axes, emit, attributes={"axes": Integers})
 
 
 def _reduction(function: Callable[..., Any], *before: Any, shape: ShapeRule = shapes.reduce) -> Operation:
@@ -99,7 +112,7 @@ def _reduction(function: Callable[..., Any], *before: Any, shape: ShapeRule = sh
         x, dims = emitter.value(node.inputs[0]), _dims(emitter, node)
         return emitter.call(node.name, function, x, *before, dims, node.attributes["keep_dims"]) if dims else x
 
-    return Operation(shape, emit, attributes={"axes": tuple, "keep_dims": bool})
+    return Operation(shape, emit, attributes={"axes": Integers, "keep_dims": bool})
 
 
 def _top_k(indices: bool) -> Operation:
@@ -107,7 +120,7 @@ def _top_k(indices: bool) -> Operation:
         x, k = emitter.value(node.inputs[0]), node.integer("k")
         return emitter.call(node.name, functions.top_k, x, k, _dim(node), indices=indices)
 
-    return Operation(shapes.top_k, emit, attributes={"axis": int, "k": int})
+    return Operation(shapes.top_k, emit, attributes={"axis": Integer, "k": Integer})
 
 
 def _over_batch(emit: Emit, operands: int = 2, **attributes: Kind) -> Operation:
@@ -162,27 +175,27 @@ def _one_hot(emitter: Emitter, node: Node) -> fx.Node:
     return emitter.call(node.name, functions.one_hot, x, node.attributes["classes"], _dim(node))
 
 
-_WINDOW: dict[str, Kind] = dict.fromkeys(("strides", "lower", "upper"), tuple)
-_POOLING = _WINDOW | {"window": tuple}
+_WINDOW: dict[str, Kind] = dict.fromkeys(("strides", "lower", "upper"), Integers)
+_POOLING = _WINDOW | {"window": Integers}
 
 OPERATIONS: dict[str, Operation] = {
     "convolution": Operation(
-        shapes.convolution, layers.convolution, (2, 3), _WINDOW | {"dilation": tuple, "groups": int}
+        shapes.convolution, layers.convolution, (2, 3), _WINDOW | {"dilation": Integers, "groups": Integer}
     ),
     "convolution_transpose": Operation(
         shapes.convolution_transpose, layers.convolution_transpose, (2, 3),
-        {"strides": tuple, "dilation": tuple, "lower": tuple, "output": tuple, "groups": int},
+        {"strides": Integers, "dilation": Integers, "lower": Integers, "output": Integers, "groups": Integer},
     ),
     "max_pool": Operation(shapes.pool, layers.max_pool, attributes=_POOLING),
     "average_pool": Operation(
-        shapes.pool, layers.average_pool, attributes=_POOLING | {"divisor": frozenset({"real", "window"})}
+        shapes.pool, layers.average_pool, attributes=_POOLING | {"divisor": Annotated[str, OneOf(["real", "window"])]}
     ),
     "max_unpool": Operation(shapes.max_unpool, layers.max_unpool, (2,), _POOLING),
     "roi_pool": Operation(
         shapes.roi_pool, layers.roi_pool, (2,),
-        {"output": tuple, "scale": float, "kind": frozenset({"max", "average"})},
+        {"output": Integers, "scale": float, "kind": Annotated[str, OneOf(["max", "average"])]},
     ),
-    "linear": Operation(shapes.linear, layers.linear, (2, 3), {"contracted": int, "transposed": bool}),
+    "linear": Operation(shapes.linear, layers.linear, (2, 3), {"contracted": Integer, "transposed": bool}),
     "prelu": Operation(shapes.prelu, layers.prelu, (2,)),
     "batch_normalization": Operation(
         shapes.batch_normalization, layers.batch_normalization, (5, 6),
@@ -190,7 +203,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "local_response_normalization": Operation(
         shapes.local_response_normalization, layers.local_response_normalization,
-        attributes={"size": int, "alpha": float, "beta": float, "k": float},
+        attributes={"size": Integer, "alpha": float, "beta": float, "k": float},
     ),
     "dropout": Operation(shapes.same, layers.dropout, attributes={"rate": float}),
     "negate": _unary(operator.neg),
@@ -241,21 +254,24 @@ OPERATIONS: dict[str, Operation] = {
     "reduce_product": _reduction(functions.product_along),
     "argmax": _reduction(functions.index_of_extreme, True, shape=shapes.reduce_one),
     "argmin": _reduction(functions.index_of_extreme, False, shape=shapes.reduce_one),
-    "reshape": Operation(shapes.reshape, _reshape, attributes={"shape": tuple}),
-    "transpose": Operation(shapes.transpose, _transpose, attributes={"order": tuple}),
-    "slice": Operation(shapes.slice_, _slice, attributes={"axis": int, "begin": int, "end": int, "step": int}),
-    "concatenate": Operation(shapes.concatenate, _concatenate, (), {"axis": int}),
+    "reshape": Operation(shapes.reshape, _reshape, attributes={"shape": Integers}),
+    "transpose": Operation(shapes.transpose, _transpose, attributes={"order": Integers}),
+    "slice": Operation(
+        shapes.slice_, _slice, attributes={"axis": Integer, "begin": Integer, "end": Integer, "step": Integer}
+    ),
+    "concatenate": Operation(shapes.concatenate, _concatenate, (), {"axis": Integer}),
     "pad": Operation(
         shapes.pad, _pad,
         attributes={
-            "lower": tuple, "upper": tuple, "mode": frozenset({"constant", "reflect", "symmetric"}), "value": float,
+            "lower": Integers, "upper": Integers, "value": float,
+            "mode": Annotated[str, OneOf(["constant", "reflect", "symmetric"])],
         },
     ),
-    "one_hot": Operation(shapes.one_hot, _one_hot, attributes={"axis": int, "classes": int}),
+    "one_hot": Operation(shapes.one_hot, _one_hot, attributes={"axis": Integer, "classes": Integer}),
     "top_k_values": _top_k(indices=False),
     "top_k_indices": _top_k(indices=True),
     "cross_entropy_with_softmax": _over_batch(_plain(functions.cross_entropy_with_softmax)),
-    "classification_error": _over_batch(_plain(functions.classification_error, "top"), top=int),
+    "classification_error": _over_batch(_plain(functions.classification_error, "top"), top=Integer),
     "squared_error": _over_batch(_aligned(functions.squared_error)),
     "logistic": _over_batch(_aligned(functions.logistic)),
     "sum_all": _over_batch(_plain(torch.sum), operands=1),

@@ -95,6 +95,6 @@ def alexnet_modern() -> Recipe:
             name="nesterov", momentum=(0.9,), unit_gain=False, l2=0.00005, penalize_batch_norm=False
         ),
         schedule=ScheduleSpec(kind="cosine", learning_rates=(0.1,), warmup_fraction=0.1),
-        run=RunSpec(epochs=30, global_batch_size=256, label_smoothing=0.1, average_epochs=0.5),
+        run=RunSpec(epochs=30, global_batch_size=256, label_smoothing=0.1, ema_epochs=0.5),
         published_error=None,
     )

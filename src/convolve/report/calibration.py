@@ -30,9 +30,9 @@ def diagram(found: Reliability) -> Plot:
         title="Accuracy by confidence",
         keys=[
             ("published", "confidence = accuracy", ""),
-            ("held-out", f"a bin, with its 95{NARROW_SPACE}% interval", ""),
+            ("test", f"a bin, with its 95{NARROW_SPACE}% interval", ""),
         ],
-        paths=[("published", "M0 100L100 0"), ("whisker", "".join(whiskers)), dots(points, "held-out")],
+        paths=[("published", "M0 100L100 0"), ("whisker", "".join(whiskers)), dots(points, "test")],
         x_axis=PERCENT,
         y_axis=PERCENT,
         spoken=f"Accuracy by confidence. {len(points)} bins, {gap} off the diagonal on average",

@@ -79,9 +79,9 @@ class Evaluation:
     @cached_property
     def pictures(self) -> dict[int, npt.NDArray[np.uint8]]:
         """Index of an image -> its picture (H, W, C), the most confident errors first."""
-        place = {int(index): position for position, index in enumerate(self.kept_indices_M)}
+        position = {int(index): k for k, index in enumerate(self.kept_indices_M)}
         indices = most_confident_first(self.labels_N, self.probabilities_NK).tolist()
-        return {index: self.kept_images_MHWC[place[index]] for index in indices if index in place}
+        return {index: self.kept_images_MHWC[position[index]] for index in indices if index in position}
 
     def class_counts(self) -> tuple[IntArray, IntArray, IntArray]:
         """For each class: images that are of it, images taken for it, images of which both hold."""
@@ -124,7 +124,7 @@ class Contents:
         return max(seen, default=0)
 
     @property
-    def held_out(self) -> str:
+    def split(self) -> str:
         """Which samples judge each epoch: "validation" where the training set was split, else "test"."""
         return "validation" if self.epochs and self.epochs[-1].validation_error is not None else "test"
 

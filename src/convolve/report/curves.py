@@ -32,12 +32,14 @@ def schedule_plots(contents: Contents) -> list[Plot | None]:
     total, batch_size = samples * recipe.run.epochs, recipe.run.batch_size(0)
     seen = contents.samples_seen
     end = seen if contents.result else total  # a finished run may have stopped early
-    places = sorted(_corners(contents, end) | {round(i * max(end - batch_size, 0) / 200) for i in range(201)})
+    positions = sorted(_corners(contents, end) | {round(i * max(end - batch_size, 0) / 200) for i in range(201)})
     sizes = [
-        step_size(recipe.optimizer, recipe.schedule, place, recipe.run.batch_size(place // samples), samples, total)
-        for place in places
+        step_size(
+            recipe.optimizer, recipe.schedule, position, recipe.run.batch_size(position // samples), samples, total
+        )
+        for position in positions
     ]
-    epochs = [place / samples for place in places]
+    epochs = [position / samples for position in positions]
     by_factors = recipe.schedule.kind == "steps"  # a cycle ends near zero, where a logarithm has no room
     rates = _taken_and_ahead([*zip(epochs, (size.lr for size in sizes), strict=True)], seen / samples)
     momenta = _taken_and_ahead([*zip(epochs, (size.momentum for size in sizes), strict=True)], seen / samples)
@@ -53,20 +55,20 @@ def _corners(contents: Contents, end: int) -> set[int]:
     period = recipe.schedule.period_samples or round(contents.samples_per_epoch)
     count = max(len(recipe.schedule.learning_rates), len(recipe.optimizer.momentum))
     starts = range(period, min(count * period, end), period)
-    return {place for start in starts for place in (start - 1, start)}
+    return {sample for start in starts for sample in (start - 1, start)}
 
 
 def _taken_and_ahead(points: Points, seen_epochs: float) -> list[Curve]:
     taken = [point for point in points if point[0] <= seen_epochs]
     ahead = points[max(len(taken) - 1, 0) :] if len(taken) < len(points) else []
-    return [Curve("last", "held-out", taken), Curve("to come", "ahead", ahead)]
+    return [Curve("last", "test", taken), Curve("to come", "ahead", ahead)]
 
 
 def _pair(contents: Contents, what: str) -> list[Curve]:
     few = len(contents.epochs) < FEW_EPOCHS
     train = (few and within_epochs(contents, what)) or each_epoch(contents, f"train_{what}")
-    held_out = contents.held_out
-    return [Curve("train", "train", train), Curve(held_out, "held-out", each_epoch(contents, f"{held_out}_{what}"))]
+    split = contents.split
+    return [Curve("train", "train", train), Curve(split, "test", each_epoch(contents, f"{split}_{what}"))]
 
 
 def _published(contents: Contents, last_epoch: float) -> list[Curve]:
@@ -88,13 +90,13 @@ def within_epochs(contents: Contents, key: str) -> Points:
 
 def epoch_table(contents: Contents) -> tuple[list[str], list[list[str]]]:
     """The head of the table, and a row for each epoch."""
-    held_out = contents.held_out
+    split = contents.split
     columns: list[tuple[str, str, Writer]] = [
         ("epoch", "epoch", count),
         ("train loss", "train_loss", _loss),
         ("train error", "train_error", percent),
-        (f"{held_out} loss", f"{held_out}_loss", _loss),
-        (f"{held_out} error", f"{held_out}_error", percent),
+        (f"{split} loss", f"{split}_loss", _loss),
+        (f"{split} error", f"{split}_error", percent),
         ("learning rate", "learning_rate", number),
         ("seconds", "seconds", _tenths),
         ("evaluation", "evaluation_seconds", _tenths),

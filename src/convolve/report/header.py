@@ -12,12 +12,12 @@ from convolve.training.calibration import wilson_interval
 
 def errors(contents: Contents) -> list[dict[str, Any]]:
     """The error in large figures, its interval, and the published one beside it."""
-    held_out = "test" if contents.result else contents.held_out
+    split = "test" if contents.result else contents.split
     last = contents.result or (contents.epochs[-1] if contents.epochs else None)
-    error, published = getattr(last, f"{held_out}_error", None), contents.recipe.published_error
-    notes = [] if error is None or held_out != "test" else _notes(contents, error)
+    error, published = getattr(last, f"{split}_error", None), contents.recipe.published_error
+    notes = [] if error is None or split != "test" else _notes(contents, error)
     found: list[dict[str, Any]] = [
-        {"style": "", "error": error, "name": f"{held_out} error", "notes": notes},
+        {"style": "", "error": error, "name": f"{split} error", "notes": notes},
         {"style": "beside", "error": published, "name": "published error", "notes": []},
     ]
     return [one for one in found if one["error"] is not None]

@@ -18,7 +18,7 @@ FEW_POINTS = 12  # up to here every point gets a dot
 
 @dataclass(frozen=True)
 class Curve:
-    """`points` are (x, y) in ascending x; `style` is a CSS class: "train", "held-out", "published" or "ahead"."""
+    """`points` are (x, y) in ascending x; `style` is a CSS class: "train", "test", "published" or "ahead"."""
 
     name: str
     style: str

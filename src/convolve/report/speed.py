@@ -14,8 +14,8 @@ def speed_plots(contents: Contents) -> list[Plot | None]:
     rates = (few and within_epochs(contents, "images_per_second")) or each_epoch(contents, "images_per_second")
     waits, last = each_epoch(contents, "data_wait_fraction"), last_epoch(contents)
     return [
-        plot("Images per second", [Curve("last", "held-out", rates)], last, count),
-        plot("Waiting for data", [Curve("last", "held-out", waits)], last, percent_text),
+        plot("Images per second", [Curve("last", "test", rates)], last, count),
+        plot("Waiting for data", [Curve("last", "test", waits)], last, percent_text),
     ]
 
 
@@ -36,6 +36,6 @@ def times(contents: Contents) -> list[tuple[str, str, float, float]]:
     waiting = sum(event.seconds * event.data_wait_fraction for event in contents.epochs)
     evaluation = sum(event.evaluation_seconds for event in contents.epochs)
     total = seconds + evaluation
-    parts = [("computing", "held-out", seconds - waiting), ("waiting for data", "published", waiting),
+    parts = [("computing", "test", seconds - waiting), ("waiting for data", "published", waiting),
              ("evaluating", "train", evaluation)]  # fmt: skip
     return [(name, style, part, part / total) for name, style, part in parts if part > 0]

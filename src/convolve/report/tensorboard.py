@@ -9,7 +9,7 @@ from convolve.errors import UsageError, install_hint
 
 
 class TensorBoard:
-    """A listener for the events of a run."""
+    """A callback for the events of a run."""
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -26,12 +26,12 @@ class TensorBoard:
             minibatch = {"minibatch/avg_loss": values["loss"], "minibatch/avg_metric": values["error"]}
             self._scalars(values["step"], minibatch | {"learning_rate": values["learning_rate"]})
         elif event == "epoch":
-            held_out = "test" if "test_error" in values else "validation"
+            split = "test" if "test_error" in values else "validation"
             scalars = {
                 "summary/avg_loss": values["train_loss"],
                 "summary/avg_metric": values["train_error"],
-                f"summary/{held_out}_avg_loss": values[f"{held_out}_loss"],
-                f"summary/{held_out}_avg_metric": values[f"{held_out}_error"],
+                f"summary/{split}_avg_loss": values[f"{split}_loss"],
+                f"summary/{split}_avg_metric": values[f"{split}_error"],
             }
             self._scalars(values["epoch"], scalars)
 

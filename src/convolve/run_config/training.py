@@ -22,7 +22,7 @@ from convolve.recipe import Recipe
 from convolve.run import Run, train
 from convolve.run_config.readers import Shape, as_found, as_prepared, training_data
 from convolve.run_config.statistics import with_statistics
-from convolve.training.events import Listener, silent
+from convolve.training.events import Callback, silent
 from convolve.training.run_folder import RunFolder
 from convolve.training.workers import SINGLE_PROCESS, Workers
 from convolve.transforms.preprocess import Preprocess
@@ -33,7 +33,7 @@ ORIGIN = "BrainScript"
 def train_step(
     step: TrainStep,
     test: Reader | None,
-    listener: Listener,
+    listener: Callback,
     data: str | None = None,
     from_model: Path | None = None,
     workers: Workers = SINGLE_PROCESS,
@@ -45,15 +45,13 @@ def train_step(
     if workers.broadcast(step.resume and path.exists()):
         listener("note", {"message": f"{path} exists: its training is skipped (makeMode=false repeats it)"})
         return
-    graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
-    shape_CHW = image_shape(graph)
+    graph, shape_CHW = _fresh_network(step)
+    dataset = training_data(step, test, shape_CHW, data)
     if from_model is not None:
         graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model).graph), shape_CHW))
-    dataset = training_data(step, test, shape_CHW, data)
-    if from_model is None and isinstance(dataset.train, Table):
+    elif isinstance(dataset.train, Table):
         graph = with_statistics(graph, step.network, dataset.train)
-    recipe = _recipe(step, len(dataset.train), data, listener)
-    samples = recipe.run.epoch_samples or len(dataset.train)
+    recipe, samples = _recipe(step, len(dataset.train), data, listener)
     if workers.size > 1:
         recipe = replace(recipe, distributed=step.parallel.for_workers(workers.size, samples))
     listener("config", {"step": step, "samples": samples, "held_out_samples": len(dataset.test)})
@@ -66,30 +64,38 @@ def train_step(
         if epoch < step.sgd.epochs:
             replace(model, preprocess=final_preprocess).save(path.with_name(f"{path.name}.{epoch}"))
 
-    done = step.resume and RunFolder(run_folder).finished  # killed between the end of the run and the copy
-    if not workers.broadcast(done):
-        settings = {"out": run_folder, "restart": not step.resume, "from_model": initial, "progress": listener}
-        train(recipe, data=dataset, each_epoch=keep, workers=workers, **settings)  # type: ignore[arg-type]
+    if not workers.broadcast(step.resume and RunFolder(run_folder).finished):  # it may have been killed before the copy
+        where = {"data": dataset, "out": run_folder, "restart": not step.resume, "from_model": initial}
+        train(recipe, progress=listener, each_epoch=keep, workers=workers, **where)  # type: ignore[arg-type]
     if is_first:
         replace(Run(RunFolder(run_folder)).model, preprocess=final_preprocess).save(path)
     workers.barrier()
 
 
-def _recipe(step: TrainStep, train_samples: int, data: str | None, listener: Listener) -> Recipe:
-    """The recipe for the data at hand: epochs that are meant for more than `data` has become passes over it."""
+def _recipe(step: TrainStep, train_samples: int, data: str | None, listener: Callback) -> tuple[Recipe, int]:
+    """The recipe for the data at hand, and the samples of an epoch.
+
+    Epochs that are meant for more than `data` has become passes over it.
+    """
     recipe, wanted = recipe_of(step), step.sgd.epoch_samples
     if data is None or wanted <= train_samples:
-        return recipe
+        return recipe, recipe.run.epoch_samples or train_samples
     message = f"epochSize={wanted:,} is taken as one pass over the {train_samples:,} samples of {data}"
     listener("note", {"message": message})
-    return replace(recipe, run=replace(recipe.run, epoch_samples=0))
+    return replace(recipe, run=replace(recipe.run, epoch_samples=0)), train_samples
 
 
 def save_initial(step: TrainStep, folder: Path) -> None:
     """Write the network of `step` with its initial values as a model folder, for images of any size."""
-    graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
+    graph, shape_CHW = _fresh_network(step)
     names = tuple(map(str, range(step.reader.classes)))
-    _model(graph, as_found(step.reader, image_shape(graph)), names).save(folder)
+    _model(graph, as_found(step.reader, shape_CHW), names).save(folder)
+
+
+def _fresh_network(step: TrainStep) -> tuple[Graph, Shape]:
+    """The network with its initial values, and (C, H, W) of what it takes."""
+    graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
+    return graph, image_shape(graph)
 
 
 def _model(graph: Graph, preprocess: Preprocess, class_names: tuple[str, ...]) -> Model:

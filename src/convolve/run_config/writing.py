@@ -22,10 +22,10 @@ from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.output import OutputFormat
 from convolve.model import Model, load
 from convolve.run_config.readers import as_prepared, test_pictures
-from convolve.training.events import Listener
+from convolve.training.events import Callback
 
 
-def write_outputs(step: WriteStep, listener: Listener, data: str | None) -> None:
+def write_outputs(step: WriteStep, listener: Callback, data: str | None) -> None:
     """Write `<outputPath>.<node>` for each node of `step`, a line for each sample."""
     nodes = step.nodes or _output_nodes(step)
     for node in nodes:

@@ -37,15 +37,15 @@ def _read(package: str, name: str) -> str:
 
 
 def _is_drawn(model: Model) -> bool:
-    want = model.preprocess
-    return want.channels == 1 and max(want.height, want.width) <= DRAWN_SIDE
+    preprocess = model.preprocess
+    return preprocess.channels == 1 and max(preprocess.height, preprocess.width) <= DRAWN_SIDE
 
 
 def _facts(model: Model) -> dict[str, Any]:
-    want, trained = model.preprocess, model.trained
+    preprocess, trained = model.preprocess, model.trained
     return {
         "classes": count(len(model.class_names)),
-        "sees": f"{want.width} × {want.height}, {'grey' if want.channels == 1 else 'colour'}",
+        "sees": f"{preprocess.width} × {preprocess.height}, {'gray' if preprocess.channels == 1 else 'color'}",
         "recipe": trained.get("recipe"),
         "test error": percent(trained["test_error"]) if "test_error" in trained else None,
         "imported from": trained.get("imported_from"),

@@ -70,10 +70,10 @@ async def read_upload(request: Request, limits: Limits) -> bytes:
         raise HTTPException(408, late, {"Connection": "close"}) from None
 
 
-def fitted_image(encoded: bytes, want: Preprocess, limits: Limits) -> Prepared:
+def fitted_image(encoded: bytes, preprocess: Preprocess, limits: Limits) -> Prepared:
     """An encoded image as `convolve predict` makes it.
 
     Raises FormatError for what is no image, DataError for one that is too large or too narrow.
     """
     image_HWC = decode_image(encoded, "the image", max_pixels=limits.pixels)
-    return Prepared(*fit_image(without_colour(image_HWC), want))
+    return Prepared(*fit_image(without_colour(image_HWC), preprocess))

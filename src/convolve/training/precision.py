@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +33,8 @@ class Precision:
     reason: str
 
     def autocast(self, device: torch.device) -> AbstractContextManager[None]:
-        return torch.autocast(device.type, dtype=_DTYPES[self.name], enabled=self.name != "fp32")
+        """To be entered around each forward pass, one after the other."""
+        return nullcontext() if self.name == "fp32" else torch.autocast(device.type, dtype=_DTYPES[self.name])
 
 
 @contextmanager
@@ -51,20 +52,14 @@ def whole_fp32() -> Iterator[None]:
 class LossScale:
     """fp16's dynamic loss scaling: the gradients of small losses would underflow without it.
 
-    Constants are those of torch.amp.GradScaler. With `enabled` false, everything here is the identity.
+    Constants are those of torch.amp.GradScaler.
     """
 
-    enabled: bool
     scale: float = field(default=2.0**16)
     good_steps: int = 0
 
-    def scaled(self, loss: torch.Tensor) -> torch.Tensor:
-        return loss * self.scale if self.enabled else loss
-
     def unscale(self, gradients: list[torch.Tensor]) -> bool:
         """Undo the scaling in place. False: the gradients overflowed, and this update must be left out."""
-        if not self.enabled:
-            return True
         torch._foreach_mul_(gradients, 1 / self.scale)
         finite = bool(torch.stack([gradient.isfinite().all() for gradient in gradients]).all())
         self.good_steps = self.good_steps + 1 if finite else 0

@@ -181,15 +181,17 @@ class RunFolder:
     def _missing(self, name: str) -> UsageError:
         return UsageError(f"{self.path} is not a run folder, or the run never got that far: {name} is missing")
 
-    def log(self, event: Event) -> None:
-        """Append one event to metrics.jsonl."""
+    def log(self, event: Event) -> dict[str, Any]:
+        """Append one event to metrics.jsonl. Returns its values."""
         path, now = self.path / "metrics.jsonl", datetime.now(UTC).isoformat(timespec="seconds")
-        line = json.dumps({"event": EVENT_NAMES[type(event)], **to_json(event), "time": now}) + "\n"
+        values = {name: value for name, value in vars(event).items() if value is not None}  # all of them are plain
+        line = json.dumps({"event": EVENT_NAMES[type(event)], **values, "time": now}) + "\n"
         try:
             with path.open("a", encoding="utf-8") as file:
                 file.write(line)
         except OSError as error:
             raise cannot_write(path, error) from error
+        return values
 
     def metrics(self) -> list[Event]:
         """All events of metrics.jsonl, in order."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from convolve.recipe import OptimizerSpec, Recipe, ScheduleSpec
+from torch import nn
+
+from convolve.recipe import ModelSpec, OptimizerSpec, Recipe, ScheduleSpec
 from convolve.recipe_values import Steps
 from convolve.torch_optim import PREFIX, torch_optimizer
 
@@ -86,6 +88,20 @@ def momentum(
 def value_at(steps: Steps, samples_seen: int, period_samples: int) -> float:
     """The entry of `steps` for the period in which sample number `samples_seen` (from 0) falls; the last one holds."""
     return steps[min(samples_seen // period_samples, len(steps) - 1)]
+
+
+def set_epoch_values(network: nn.Module, spec: ModelSpec, epoch: int, sets_dropout: bool = True) -> None:
+    """Give the layers of `network` what the recipe says of them for `epoch`."""
+    if sets_dropout:
+        for layer in network.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = value_at(spec.dropout, epoch, 1)
+    constants = spec.batch_norm_time_constants
+    if any(constants[: epoch + 1]):  # once one was other than 0, they all hold
+        for layer in network.modules():
+            if hasattr(layer, "normalization_time_constant_samples"):
+                vars(layer)["normalization_time_constant_samples"] = value_at(constants, epoch, 1)
+                vars(layer)["blend_time_constant_samples"] = 0.0
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, TypeVar
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -38,7 +38,10 @@ class Workers:
 
     rank = local_rank = threads = 0
     size = 1
-    shares_memory = False
+
+    @property
+    def shares_memory(self) -> bool:
+        return False
 
     def shard(self, count: int) -> Shard:
         """This worker's shard of a batch of `count` samples."""
@@ -69,28 +72,24 @@ class Workers:
 SINGLE_PROCESS = Workers()
 
 
-class GradientSync:
-    """How the workers keep their weights in step; here for one process, which has nothing to do.
+class GradientSync(Protocol):
+    """How several workers keep their weights in step. `module` is to be called in place of the network."""
 
-    module: to be called in place of the network. bytes_sent: by this worker so far.
-    """
-
-    bytes_sent = 0
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    @property
+    def module(self) -> nn.Module: ...
+    @property
+    def bytes_sent(self) -> int:
+        """By this worker so far."""
 
     @property
     def takes_local_steps(self) -> bool:
         """Whether each worker now updates its own weights, with the mean gradient of its own batch."""
-        return False
 
     def begin_step(self, samples_seen: int) -> None:
         """Before a step; all workers together have seen `samples_seen`."""
 
     def micro_batch(self, is_last: bool) -> AbstractContextManager[None]:
         """Around forward and backward of a micro-batch; gradients are sent with the last one of a step."""
-        return nullcontext()
 
     def end_step(self, samples: int) -> None:
         """After a step of `samples` of all workers together."""
@@ -100,7 +99,6 @@ class GradientSync:
 
     def state(self) -> dict[str, torch.Tensor]:
         """What a checkpoint needs of all workers; each of them must ask for it."""
-        return {}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Go on from a `state()`, also that of another number of workers."""

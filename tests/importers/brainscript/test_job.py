@@ -8,7 +8,7 @@ import pytest
 from convolve.errors import ConvolveError, FormatError, UnsupportedError
 from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep, read_job
 from convolve.importers.brainscript.reader import Images, TextStream
-from convolve.recipe import AdjustSpec, OptimizerSpec
+from convolve.recipe import OptimizerSpec, PlateauSpec
 from convolve.recipes import load_recipe
 from convolve.run_config import run_job
 from convolve.run_config.training import recipe_of
@@ -179,7 +179,7 @@ def test_sizes_of_minibatches_and_their_rates(tmp_path: Path) -> None:
         assert (step.lr, step.momentum) == pytest.approx((rate, 0.9))
 
 
-def test_a_rate_that_adjusts_itself(tmp_path: Path) -> None:
+def test_reduce_on_plateau(tmp_path: Path) -> None:
     sgd = """
     SGD = { maxEpochs = 2 ; learningRatesPerMB = 0.5*4 ; AutoAdjust = [
         autoAdjustLR = "AdjustAfterEpoch" ; reduceLearnRateIfImproveLessThan = 0.01 ; learnRateDecreaseFactor = 0.5
@@ -187,7 +187,10 @@ def test_a_rate_that_adjusts_itself(tmp_path: Path) -> None:
         loadBestModel = false ; useEvalCriterionControlLR = true ] }"""
     reader = READER + READER.replace("reader", "cvReader", 1)
     recipe = trained(job(tmp_path, NETWORK, sgd, reader)).recipe
-    assert recipe.adjust == AdjustSpec(2, "held_out_error", 0.01, 0.5, 0.2, 1.2, False)
+    assert recipe.plateau == PlateauSpec(
+        every_epochs=2, monitor="validation_error", threshold=0.01, factor=0.5, raise_threshold=0.2, raise_factor=1.2,
+        rollback=False,
+    )  # fmt: skip
     assert len(recipe.schedule.learning_rates) == 4 and recipe.schedule.min_lr_per_sample == 1e-9
 
 

@@ -192,7 +192,7 @@ class _Job:
             model=ModelSpec(dropout=sgd.dropout, batch_norm_time_constants=sgd.batch_norm_time_constants),
             optimizer=sgd.optimizer,
             schedule=sgd.schedule,
-            adjust=sgd.adjust,
+            plateau=sgd.plateau,
             run=RunSpec(
                 epochs=sgd.epochs, epoch_samples=sgd.epoch_samples, seed=block.integer("randomSeedOffset", 0),
                 global_batch_size=sgd.batch_sizes[0],

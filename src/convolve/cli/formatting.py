@@ -1,15 +1,30 @@
-"""Recipes, schedules and summaries of networks, as text and as JSON."""
+"""Recipes, schedules and summaries of networks, as text and as JSON; tables as CSV."""
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
+from collections.abc import Iterable
 from dataclasses import Field, fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convolve.models.summary import Summary
     from convolve.recipe import Recipe
     from convolve.training.schedule import ScheduleRow
+
+
+def write_csv(path: Path | None, rows: Iterable[Iterable[Any]]) -> None:
+    """Write `rows` to the file `path`, or to stdout."""
+    from convolve.atomic import replacing
+
+    if path is None:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+        return
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -6,24 +6,24 @@ import numpy as np
 import torch
 
 from convolve.data.hard_order import hard_order
-from convolve.training.hardness import Hardness
+from convolve.training.extras.hard_examples import HardExamples
 
 
 def test_the_recent_losses_of_an_image_are_averaged_and_new_ones_count_half() -> None:
-    hardness = Hardness(4, torch.device("cpu"))
-    hardness.order_N = torch.tensor([2, 0, 2, 1])
-    hardness.note(0, torch.tensor([1.0, 3.0]))
-    hardness.note(2, torch.tensor([2.0]))
-    assert hardness.loss_N.tolist() == [6.0, 9.0, 3.5, 9.0]  # 9: never met; (9 + 3) / 2; ((9 + 1) / 2 + 2) / 2
+    hard = HardExamples(4, 0, torch.device("cpu"))
+    hard.order_N = torch.tensor([2, 0, 2, 1])
+    hard.note(0, torch.tensor([1.0, 3.0]))
+    hard.note(2, torch.tensor([2.0]))
+    assert hard.loss_N.tolist() == [6.0, 9.0, 3.5, 9.0]  # 9: never met; (9 + 3) / 2; ((9 + 1) / 2 + 2) / 2
 
 
 def test_the_order_of_an_epoch_goes_by_what_was_known_when_it_began() -> None:
-    hardness = Hardness(2, torch.device("cpu"))
-    hardness.order_N = torch.tensor([0, 1])
-    hardness.note(0, torch.tensor([1.0, 3.0]))
-    assert hardness.at_start_N.tolist() == [9.0, 9.0]
-    hardness.end_epoch()
-    assert hardness.at_start_N.tolist() == [5.0, 6.0]
+    hard = HardExamples(2, 0, torch.device("cpu"))
+    hard.order_N = torch.tensor([0, 1])
+    hard.note(0, torch.tensor([1.0, 3.0]))
+    assert hard.at_start_N.tolist() == [9.0, 9.0]
+    hard.end_epoch()
+    assert hard.at_start_N.tolist() == [5.0, 6.0]
 
 
 def test_passes_go_over_the_hard_images_and_a_tenth_of_all() -> None:
@@ -40,7 +40,7 @@ def test_passes_go_over_the_hard_images_and_a_tenth_of_all() -> None:
 
 
 def test_an_image_that_was_never_met_comes_first() -> None:
-    hardness = Hardness(10, torch.device("cpu"))
-    hardness.order_N = torch.arange(9)
-    hardness.note(0, torch.full((9,), 5.0))
-    assert 9 in hard_order(hardness.loss_N.numpy(), 0.1, np.random.default_rng(0))[:2]
+    hard = HardExamples(10, 0, torch.device("cpu"))
+    hard.order_N = torch.arange(9)
+    hard.note(0, torch.full((9,), 5.0))
+    assert 9 in hard_order(hard.loss_N.numpy(), 0.1, np.random.default_rng(0))[:2]
