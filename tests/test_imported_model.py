@@ -59,8 +59,8 @@ def test_it_answers_as_cntk_before_and_after_it_was_stored(name: str, files: Pat
         opened.save(tmp_path / "model")
         again = load(tmp_path / "model")
         assert torch.equal(again.module(x), opened.module(x))
-    assert (again.preprocess, again.class_names, again.trained) == (
-        opened.preprocess, opened.class_names, opened.trained,
+    assert (again.preprocess, again.class_names, again.training_info) == (
+        opened.preprocess, opened.class_names, opened.training_info,
     )  # fmt: skip
     again.save(tmp_path / "copy")
     for file in ("model.json", "weights.safetensors"):
@@ -227,11 +227,11 @@ def _alter(folder: Path, **values: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"graph": None}, "the graph is no mapping"),
-        ({"model": {"name": "convnet-mnist"}}, "model or graph"),
-        ({"hook": "import os"}, "unknown key 'hook'"),
+        ({"graph": None}, "a model or a graph"),
+        ({"model": {"name": "convnet-mnist"}}, "a model or a graph"),
+        ({"hook": "import os"}, "unknown field 'hook'"),
         ({"class_names": ["cat"]}, "classes have names"),
-        ({"class_names": [[]] * 10}, "must be texts"),
+        ({"class_names": [[]] * 10}, "must be a text"),
         ({"preprocess": {"channels": 3, "height": 16, "width": 16, "mean": []}}, "mean"),
         ({"preprocess": {"channels": 1, "height": 16, "width": 16}}, "preprocessing makes"),
         ({"preprocess": {"channels": 3, "height": 16, "width": 16, "resize": "warp"}}, "resize"),

@@ -16,6 +16,7 @@ from convolve.importers.presets import PRESETS
 from convolve.model import Model, load
 from convolve.model_card import model_card
 from convolve.recipe import ModelSpec
+from convolve.records import Metadata
 from convolve.transforms.preprocess import Preprocess
 from zip_golden import ARCHIVE
 
@@ -23,8 +24,8 @@ SEES = Preprocess(1, 28, 28, 0.0, 1 / 256)
 
 
 def card(trained: dict[str, Any], names: tuple[str, ...] = ("cat", "dog"), want: Preprocess = SEES, **more: Any) -> str:
-    about = {"class_names": names, "data": "mnist", "trained": trained}
-    return model_card(ModelSpec(), nn.Linear(3, 2), want, about, ("weights.safetensors", "5e" * 32), **more)
+    metadata = Metadata(class_names=names, data="mnist", training_info=trained)
+    return model_card(ModelSpec(), nn.Linear(3, 2), want, metadata, ("weights.safetensors", "5e" * 32), **more)
 
 
 def test_a_training_leaves_a_card_that_agrees_with_its_result(

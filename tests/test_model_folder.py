@@ -55,7 +55,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], int, list[str]]] = {
     "cut head": (cut("model.json"), 3, ["model.json is damaged", "copy the model folder again"]),
     "head of bytes": (lambda folder: (folder / "model.json").write_bytes(b"\xff\xfe"), 3, ["model.json is damaged"]),
     "head of a list": (lambda folder: (folder / "model.json").write_text("[]"), 3, ["model.json is damaged"]),
-    "empty head": (lambda folder: (folder / "model.json").write_text("{}"), 3, ["lacks class_names, data, format"]),
+    "empty head": (lambda folder: (folder / "model.json").write_text("{}"), 3, ["damaged", "class_names is missing"]),
     "newer format": (altered(format=99), 4, ["format 99", "update convolve"]),
     "no sizes": (altered(preprocess={}), 3, ["model.json is damaged"]),
     "unknown size": (altered(preprocess=SIZE | {"depth": 3}), 3, ["model.json is damaged", "'depth'"]),

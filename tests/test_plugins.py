@@ -92,7 +92,7 @@ def test_a_loader_reads_its_files(tmp_path: Path) -> None:
     model = load(tmp_path / "net.sizes")
     assert model.preprocess.shape_CHW == (3, 8, 8)
     assert (model.preprocess.channel_order, model.preprocess.known_from) == ("rgb", "the file")
-    assert model.trained == {"imported_from": "net.sizes (Acme)"}
+    assert model.training_info == {"imported_from": "net.sizes (Acme)"}
     (tmp_path / "other.txt").write_text("other")
     assert find_loader(tmp_path / "other.txt") is None
 

@@ -31,6 +31,7 @@ from convolve.importers.loaders import class_names, find_loader, read_third_part
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, find_folder, is_folder, read_model, write_model
 from convolve.models.tapped import Tapped
+from convolve.records import Metadata
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
@@ -63,7 +64,7 @@ class Model:
     preprocess: Preprocess
     class_names: tuple[str, ...]
     data_name: str = ""
-    trained: dict[str, Any] = field(default_factory=dict)
+    training_info: dict[str, Any] = field(default_factory=dict)
     node: str = ""
 
     @property
@@ -157,7 +158,7 @@ class Model:
 
     def save(self, folder: Path) -> None:
         """Write the model folder, atomically file by file."""
-        write_model(folder, self.module, self._whole(), self.preprocess, self._about)
+        write_model(folder, self.module, self._whole(), self.preprocess, self._metadata)
 
     def export(self, path: str | Path, *, with_preprocessing: bool = False) -> Parity:
         """Write the model for other runtimes, as `path` ends: ONNX (.onnx) or a torch.export program (.pt2).
@@ -168,17 +169,19 @@ class Model:
         """
         architecture, path = self._whole(), Path(path)
         self.require_images()
-        parity = export(self.module, self.preprocess, self._about, path, with_preprocessing)
+        parity = export(self.module, self.preprocess, self._metadata, path, with_preprocessing)
         with path.open("rb") as file:
             stored = path.name, hashlib.file_digest(file, "sha256").hexdigest()
-        card = model_card(architecture, self.module, self.preprocess, self._about, stored, with_preprocessing)
+        card = model_card(
+            architecture, self.module, self.preprocess, self._metadata, stored, takes_pixels=with_preprocessing
+        )
         with replacing(card_path(path)) as temporary:
             temporary.write_text(card, encoding="utf-8")
         return parity
 
     @property
-    def _about(self) -> dict[str, Any]:
-        return {"class_names": list(self.class_names), "data": self.data_name, "trained": self.trained}
+    def _metadata(self) -> Metadata:
+        return Metadata(class_names=self.class_names, data=self.data_name, training_info=self.training_info)
 
     def _whole(self) -> Architecture:
         """The architecture of a model that can be written; UsageError for one that cannot."""
@@ -230,17 +233,16 @@ def _import(path: Path, overrides: PreprocessOverrides, node: str | None) -> Mod
     graph, preprocess, metadata = read_third_party(path, overrides, node)
     scores = graph.values()[graph.outputs[0]]
     names = () if node else class_names(scores.shape[0], overrides.labels, metadata.get("preset"))
-    return Model(build(graph), graph, preprocess, names, trained=metadata, node=node or "")
+    return Model(build(graph), graph, preprocess, names, training_info=metadata, node=node or "")
 
 
 def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
-    module, architecture, preprocess, about = read_model(find_folder(path))
+    module, architecture, preprocess, metadata = read_model(find_folder(path))
     if overrides.output or overrides.preset:
         raise UsageError(f"{path} is a convolve model: --output and --preset are for models of other tools")
-    names = (
-        about["class_names"] if overrides.labels is None else class_names(len(about["class_names"]), overrides.labels)
-    )
-    model = Model(module, architecture, preprocess, names, about["data"], about["trained"])
+    names, labels = metadata.class_names, overrides.labels
+    names = names if labels is None else class_names(len(names), labels)
+    model = Model(module, architecture, preprocess, names, metadata.data, metadata.training_info)
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
 
@@ -251,9 +253,9 @@ def _open_exported(path: Path, overrides: PreprocessOverrides, node: str | None)
             "was made from"
         )
     network = OnnxNetwork(path)
-    about = network.about
-    names = about.class_names if overrides.labels is None else class_names(len(about.class_names), overrides.labels)
-    return Model(network, None, about.preprocess, names, about.data_name, about.trained)
+    metadata, labels = network.metadata, overrides.labels
+    names = metadata.class_names if labels is None else class_names(len(metadata.class_names), labels)
+    return Model(network, None, network.preprocess, names, metadata.data, metadata.training_info)
 
 
 def _unlabelled(images_NCHW: np.ndarray) -> Table:

@@ -15,6 +15,7 @@ from torch import nn
 from convolve.graph.graph import Graph
 from convolve.importers.presets import PRESETS
 from convolve.recipe import ModelSpec
+from convolve.records import Metadata
 from convolve.training.calibration import wilson_interval
 from convolve.transforms.preprocess import Preprocess
 
@@ -26,27 +27,28 @@ def model_card(
     architecture: ModelSpec | Graph,
     module: nn.Module,
     preprocess: Preprocess,
-    about: Mapping[str, Any],
+    metadata: Metadata,
     file: tuple[str, str],
+    *,
     takes_pixels: bool = False,
 ) -> str:
-    """The card, in Markdown. `about` has class_names, data and trained, as model.json; `file` is the name and SHA-256
-    of what holds the weights. `takes_pixels`: it takes uint8 (N, H, W, C) and does the arithmetic itself."""
-    names, trained = about["class_names"], about["trained"]
+    """The card, in Markdown. `file` is the name and SHA-256 of what holds the weights. `takes_pixels`: it takes uint8
+    (N, H, W, C) and does the arithmetic itself."""
+    names, info = metadata.class_names, metadata.training_info
     parts = [
-        f"# {_title(architecture, about)}",
+        f"# {_title(architecture, metadata)}",
         f"An image classifier for {len(names):,} classes.",
         _facts(architecture, module, preprocess, file, takes_pixels),
         "## Training",
-        _training(about),
+        _training(metadata),
         "## Error",
-        _error(trained),
+        _error(info),
         "## Preprocessing",
         _preprocessing(preprocess, takes_pixels),
         "## Classes",
         _classes(names),
         "## Limits",
-        _limits(len(names), trained, preprocess),
+        _limits(len(names), info, preprocess),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -56,10 +58,10 @@ def card_path(file: Path) -> Path:
     return file.with_name(f"{file.stem}-{CARD}")
 
 
-def _title(architecture: ModelSpec | Graph, about: Mapping[str, Any]) -> str:
-    imported = str(about["trained"].get("imported_from", "")).partition(" (")[0]
+def _title(architecture: ModelSpec | Graph, metadata: Metadata) -> str:
+    imported = str(metadata.training_info.get("imported_from", "")).partition(" (")[0]
     network = imported or ("an imported network" if isinstance(architecture, Graph) else architecture.name)
-    return _plain(f"{network}, trained on {about['data']}" if about["data"] else network)
+    return _plain(f"{network}, trained on {metadata.data}" if metadata.data else network)
 
 
 def _facts(
@@ -83,35 +85,35 @@ def _network(architecture: ModelSpec | Graph) -> str:
     return f"{architecture.name}, variant {architecture.variant}" if architecture.variant else architecture.name
 
 
-def _training(about: Mapping[str, Any]) -> str:
-    trained = about["trained"]
-    if "imported_from" in trained:
-        source = _plain(trained["imported_from"])
+def _training(metadata: Metadata) -> str:
+    info = metadata.training_info
+    if "imported_from" in info:
+        source = _plain(info["imported_from"])
         return f"Imported from {source}, not trained by convolve. What it learned from is for its source to say."
-    if "recipe" not in trained:
+    if "recipe" not in info:
         return "Nothing is known of it."
-    images, epochs, kept = (_count(trained, name) for name in ("train_images", "epochs", "epoch_kept"))
-    words = [f"recipe {_plain(trained['recipe'])}", f"data {_plain(about['data'] or 'unnamed')}"]
+    images, epochs, kept = (_count(info, name) for name in ("train_images", "epochs", "epoch_kept"))
+    words = [f"recipe {_plain(info['recipe'])}", f"data {_plain(metadata.data or 'unnamed')}"]
     words += [f"{images:,} images"] if images else []
     words += [f"{epochs:,} epochs"] if epochs else []
     words += [f"the one kept is epoch {kept}, the best on a validation split"] if kept and kept != epochs else []
-    words += ["weights averaged over time"] if trained.get("weights_averaged") is True else []
-    words += [f"started from {_plain(trained['started_from'])}"] if trained.get("started_from") else []
-    words += [f"{name} {_plain(trained[name])}" for name in ("seed", "precision", "convolve") if name in trained]
-    fingerprint = trained.get("data_fingerprint")
+    words += ["weights averaged over time"] if info.get("weights_averaged") is True else []
+    words += [f"started from {_plain(info['started_from'])}"] if info.get("started_from") else []
+    words += [f"{name} {_plain(info[name])}" for name in ("seed", "precision", "convolve") if name in info]
+    fingerprint = info.get("data_fingerprint")
     return f"{_sentence(words)}." + (f"\n\nFingerprint of the data: {_plain(fingerprint)}." if fingerprint else "")
 
 
-def _error(trained: Mapping[str, Any]) -> str:
-    error, images = _fraction(trained, "test_error"), _count(trained, "test_images")
+def _error(info: Mapping[str, Any]) -> str:
+    error, images = _fraction(info, "test_error"), _count(info, "test_images")
     if error is None:
-        return _published(trained) + "Not measured here. `convolve evaluate MODEL --data DATA` measures it."
+        return _published(info) + "Not measured here. `convolve evaluate MODEL --data DATA` measures it."
     words = f"**{_percent(error)}** test error"
     if images:
         low, high = wilson_interval(error, images)
         interval = f"95 % interval {_percent(low)} to {_percent(high)}"
         words += f": {round(error * images):,} of {images:,} images wrong, {interval}"
-    top5 = _fraction(trained, "test_error_top5")
+    top5 = _fraction(info, "test_error_top5")
     words += "" if top5 is None else f"; {_percent(top5)} of the images are not of the first five classes named"
     return (
         f"{words}.\n\nMeasured once, when the training had ended, on the whole test part of the data: one view of each "
@@ -119,8 +121,8 @@ def _error(trained: Mapping[str, Any]) -> str:
     )
 
 
-def _published(trained: Mapping[str, Any]) -> str:
-    preset = PRESETS.get(str(trained.get("preset")))
+def _published(info: Mapping[str, Any]) -> str:
+    preset = PRESETS.get(str(info.get("preset")))
     if preset is None:
         return ""
     errors = {"": preset.published_error, " of the first five answers": preset.published_error_top5}
@@ -156,8 +158,8 @@ def _classes(names: Sequence[str]) -> str:
     return f"In the order of the outputs:\n\n{shown}" + (rest if len(names) > MOST_NAMES else "")
 
 
-def _limits(classes: int, trained: Mapping[str, Any], want: Preprocess) -> str:
-    gap = _fraction(trained, "calibration_error")
+def _limits(classes: int, info: Mapping[str, Any], want: Preprocess) -> str:
+    gap = _fraction(info, "calibration_error")
     apart = "" if gap is None else f"; on the test images it is {_percent(gap)} off (expected calibration error)"
     lines = [
         f"It knows these {classes:,} classes and answers with one of them, whatever the image shows.",
@@ -179,13 +181,13 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
 
 
-def _fraction(trained: Mapping[str, Any], name: str) -> float | None:
-    value = trained.get(name)
+def _fraction(info: Mapping[str, Any], name: str) -> float | None:
+    value = info.get(name)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1 else None
 
 
-def _count(trained: Mapping[str, Any], name: str) -> int | None:
-    value = trained.get(name)
+def _count(info: Mapping[str, Any], name: str) -> int | None:
+    value = info.get(name)
     return value if type(value) is int and 0 < value < 10**15 else None
 
 

@@ -11,10 +11,8 @@ unpickled, and nothing of the files is executed but the code that `build` makes 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -30,12 +28,12 @@ from convolve.graph.stored import graph_from_mapping, graph_to_mapping
 from convolve.model_card import CARD, model_card
 from convolve.models import MODELS, build_model
 from convolve.recipe import ModelSpec
+from convolve.records import Metadata, ModelRecord, read_record, to_json
 from convolve.transforms.preprocess import Preprocess
 
 FORMAT = 1
 MEAN_IMAGE = "preprocess.mean_image"
-_KEYS = {"format", "preprocess", "class_names", "data", "trained", "weights_sha256"}
-_ARCHITECTURES = {"model", "graph"}
+_MEND = "copy the model folder again"
 
 Architecture = ModelSpec | Graph
 
@@ -45,26 +43,26 @@ def write_model(
     module: nn.Module,
     architecture: Architecture,
     preprocess: Preprocess,
-    about: dict[str, Any],
+    metadata: Metadata,
 ) -> None:
-    """Write the model folder; model.json, which vouches for the weights, comes last. `about` are its plain values."""
+    """Write the model folder; model.json, which vouches for the weights, comes last."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     if preprocess.mean_image_CHW is not None:
         state[MEAN_IMAGE] = torch.from_numpy(preprocess.mean_image_CHW)
-    if isinstance(architecture, Graph):
-        described = {"graph": graph_to_mapping(architecture)}
-    else:
-        described = {"model": asdict(architecture)}
     content = save_tensors(state)
     with replacing(folder / "weights.safetensors") as temporary:
         temporary.write_bytes(content)
     sha256 = hashlib.sha256(content).hexdigest()
-    card = model_card(architecture, module, preprocess, about, ("weights.safetensors", sha256))
+    card = model_card(architecture, module, preprocess, metadata, ("weights.safetensors", sha256))
     with replacing(folder / CARD) as temporary:
         temporary.write_text(card, encoding="utf-8")
-    write_json(folder / "model.json", {
-        "format": FORMAT, **described, "preprocess": preprocess.mapping(), **about, "weights_sha256": sha256,
-    })  # fmt: skip
+    record = ModelRecord(
+        class_names=metadata.class_names, data=metadata.data, training_info=metadata.training_info, format=FORMAT,
+        preprocess=preprocess.mapping(), weights_sha256=sha256,
+        graph=graph_to_mapping(architecture) if isinstance(architecture, Graph) else None,
+        model=None if isinstance(architecture, Graph) else asdict(architecture),
+    )  # fmt: skip
+    write_json(folder / "model.json", to_json(record))
 
 
 def is_folder(path: Path) -> bool:
@@ -79,11 +77,11 @@ def find_folder(path: Path) -> Path:
     return path / "model" if (path / "model" / "model.json").exists() else path
 
 
-def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, dict[str, Any]]:
+def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, Metadata]:
     """The inverse of `write_model`; the module is in evaluation mode. Raises ModelError or UnsupportedError."""
     path = folder / "model.json"
-    head = _read_head(path)
-    content = _read_weights(folder / "weights.safetensors", head["weights_sha256"])
+    record = _read_record(path)
+    content = _read_weights(folder / "weights.safetensors", record.weights_sha256)
     try:
         tensors = load_tensors(content)
     except SafetensorError as error:
@@ -91,22 +89,19 @@ def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, dict[
     image = tensors.pop(MEAN_IMAGE, None)
     try:
         mean_image = None if image is None else image.to(torch.float32).numpy()
-        preprocess = Preprocess(**head["preprocess"], mean_image_CHW=mean_image)
-        about = {"class_names": tuple(head["class_names"]), "data": head["data"], "trained": dict(head["trained"])}
-        if not all(isinstance(text, str) for text in (about["data"], *about["class_names"])):
-            raise ValueError("data and class_names must be texts")
-        architecture = _architecture(head, len(content))
-        module = _module(architecture, preprocess, len(about["class_names"]))
+        preprocess = Preprocess(**record.preprocess, mean_image_CHW=mean_image)
+        architecture = _architecture(record, len(content))
+        module = _module(architecture, preprocess, len(record.class_names))
     except (ModelError, UnsupportedError) as error:
         raise type(error)(f"{path}: {error}") from None
     except (UsageError, AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"{path} is damaged ({reason}); copy the model folder again") from None
+        raise ModelError(f"{path} is damaged ({reason}); {_MEND}") from None
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
         raise _misfit(folder, error) from None
-    return module.eval(), architecture, preprocess, about
+    return module.eval(), architecture, preprocess, record
 
 
 def _not_a_model(path: Path) -> ModelError | UsageError | UnsupportedError:
@@ -126,27 +121,19 @@ def _not_a_model(path: Path) -> ModelError | UsageError | UnsupportedError:
     return ModelError(f"{path} holds no model.json; give a model folder or a run folder")
 
 
-def _read_head(path: Path) -> dict[str, Any]:
-    try:
-        head: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing, unknown = _KEYS - head.keys(), head.keys() - _KEYS - _ARCHITECTURES
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path} is damaged ({error}); copy the model folder again") from None
-    if not missing and len(_ARCHITECTURES & head.keys()) != 1:
-        missing = {"model or graph"}
-    if missing:
-        raise ModelError(f"{path} lacks {', '.join(sorted(missing))}; copy the model folder again")
-    if head["format"] != FORMAT:
-        raise UnsupportedError(f"{path} has format {head['format']}, this version reads {FORMAT}; update convolve")
-    if unknown:
-        raise UnsupportedError(f"{path}: {unknown_name('key', sorted(unknown)[0], _KEYS)} (is convolve up to date?)")
-    return head
+def _read_record(path: Path) -> ModelRecord:
+    record = read_record(path, ModelRecord, _MEND, ModelError)
+    if record.format != FORMAT:
+        raise UnsupportedError(f"{path} has format {record.format}, this version reads {FORMAT}; update convolve")
+    if (record.model is None) is (record.graph is None):
+        raise ModelError(f"{path} is damaged (it has a model or a graph, one of the two); {_MEND}")
+    return record
 
 
-def _architecture(head: dict[str, Any], weights_bytes: int) -> Architecture:
-    if "graph" in head:
-        return graph_from_mapping(head["graph"], weights_bytes)
-    return ModelSpec(**head["model"] | {"dropout": tuple(head["model"]["dropout"])})
+def _architecture(record: ModelRecord, weights_bytes: int) -> Architecture:
+    if record.model is None:
+        return graph_from_mapping(record.graph, weights_bytes)
+    return ModelSpec(**record.model | {"dropout": tuple(record.model["dropout"])})
 
 
 def _module(architecture: Architecture, preprocess: Preprocess, classes: int) -> nn.Module:

@@ -195,16 +195,22 @@ class CheckpointHead:
     sha256: str
 
 
-@dataclass(frozen=True)
-class ModelRecord:
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What a model says of itself beside its network and preprocessing: on what `data` it was trained, and how."""
+
+    class_names: tuple[str, ...]
+    data: str
+    training_info: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord(Metadata):
     """model.json. The architecture is `model`, one of our networks by name, or `graph`, node by node; these and
     `preprocess` are checked by those who make them."""
 
     format: int
     preprocess: dict[str, Any]
-    class_names: tuple[str, ...]
-    data: str
-    trained: dict[str, Any]
     weights_sha256: str
     model: dict[str, Any] | None = None
     graph: dict[str, Any] | None = None

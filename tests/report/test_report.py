@@ -103,7 +103,7 @@ def make_run(
     save_file(weights, folder / "model" / "weights.safetensors")
     write_json(folder / "model" / "model.json", {
         "format": 1, "preprocess": {}, "class_names": names or [str(k) for k in range(classes)], "data": "",
-        "trained": {}, "weights_sha256": "",
+        "training_info": {}, "weights_sha256": "",
     })  # fmt: skip
     write_json(folder / "result.json", found | {
         "test_error": error, "test_error_top5": 0.0123, "test_loss": 0.4567, "epochs": epochs, "model_epoch": None,

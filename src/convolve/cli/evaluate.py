@@ -73,7 +73,7 @@ def evaluate(
         }  # fmt: skip
     if opened.preprocess_warning:
         print(f"note: {opened.preprocess_warning}", file=sys.stderr)
-    published = PRESETS.get(str(opened.trained.get("preset")))
+    published = PRESETS.get(str(opened.training_info.get("preset")))
     if published:
         figures["published_error"] = published.published_error
         figures["published_error_top5"] = published.published_error_top5
@@ -119,7 +119,7 @@ def _find_own(opened: Model, place: Path) -> tuple[Model, Pictures, str]:
     from convolve.data.own import held_out_part, read_own
 
     opened.require_images()
-    held_out = held_out_part(place, opened.trained.get("data_fingerprint"))
+    held_out = held_out_part(place, opened.training_info.get("data_fingerprint"))
     if held_out:
         return opened, held_out, f"{place}, the part held out in training"
     return opened, *read_own(place, opened.class_names)

@@ -99,7 +99,7 @@ def _fresh_network(step: TrainStep) -> tuple[Graph, Shape]:
 
 
 def _model(graph: Graph, preprocess: Preprocess, class_names: tuple[str, ...]) -> Model:
-    return Model(build(graph), graph, preprocess, class_names, trained={"imported_from": ORIGIN})
+    return Model(build(graph), graph, preprocess, class_names, training_info={"imported_from": ORIGIN})
 
 
 def network_graph(step: TrainStep, generator: torch.Generator | None) -> Graph:

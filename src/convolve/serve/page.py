@@ -42,11 +42,11 @@ def _is_drawn(model: Model) -> bool:
 
 
 def _facts(model: Model) -> dict[str, Any]:
-    preprocess, trained = model.preprocess, model.trained
+    preprocess, info = model.preprocess, model.training_info
     return {
         "classes": count(len(model.class_names)),
         "sees": f"{preprocess.width} × {preprocess.height}, {'gray' if preprocess.channels == 1 else 'color'}",
-        "recipe": trained.get("recipe"),
-        "test error": percent(trained["test_error"]) if "test_error" in trained else None,
-        "imported from": trained.get("imported_from"),
+        "recipe": info.get("recipe"),
+        "test error": percent(info["test_error"]) if "test_error" in info else None,
+        "imported from": info.get("imported_from"),
     }

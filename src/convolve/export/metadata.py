@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass, replace
+from dataclasses import fields, replace
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from convolve.errors import ModelError, UnsupportedError, UsageError
+from convolve.records import Metadata, from_json, to_json
 from convolve.transforms.preprocess import ChannelOrder, Preprocess
 
 FORMAT = 1
@@ -18,19 +19,8 @@ KEY = "convolve"  # of the metadata in ONNX; "convolve.json" in a .pt2
 INPUT, OUTPUT = "images", "logits"
 
 
-@dataclass(frozen=True)
-class About:
-    """`preprocess` is what remains to be done to an image; `takes_pixels`: in uint8, (N, H, W, C)."""
-
-    preprocess: Preprocess
-    class_names: tuple[str, ...]
-    data_name: str
-    trained: dict[str, Any]
-    takes_pixels: bool
-
-
-def describe(preprocess: Preprocess, about: dict[str, Any], with_preprocessing: bool) -> dict[str, Any]:
-    """The metadata. `about` has class_names, data and trained, as in a model folder."""
+def describe(preprocess: Preprocess, metadata: Metadata, with_preprocessing: bool) -> dict[str, Any]:
+    """The metadata of the file; `with_preprocessing`, it takes pixels: uint8 (N, H, W, C)."""
     channels, height, width = preprocess.shape_CHW
     outside = _outside(preprocess) if with_preprocessing else preprocess
     if with_preprocessing:
@@ -41,11 +31,11 @@ def describe(preprocess: Preprocess, about: dict[str, Any], with_preprocessing: 
         "format": FORMAT,
         "convolve": version("convolve"),
         "input": taken,
-        "output": {"name": OUTPUT, "type": "float32", "axes": "NK", "shape": ["N", len(about["class_names"])]},
+        "output": {"name": OUTPUT, "type": "float32", "axes": "NK", "shape": ["N", len(metadata.class_names)]},
         "preprocess": outside.mapping(),
         "preprocess_mean_image": _text_of(outside.mean_image_CHW),
         "preprocess_in_graph": preprocess.mapping() if with_preprocessing else None,
-        **about,
+        **to_json(metadata),
     }
 
 
@@ -55,8 +45,8 @@ def _outside(preprocess: Preprocess) -> Preprocess:
     return replace(preprocess, mean=0.0, scale=1.0, channel_order=order, mean_image_CHW=None)
 
 
-def read_about(text: str, path: object) -> About:
-    """The inverse of `describe`; `path` is for messages."""
+def read_metadata(text: str, path: object) -> tuple[Preprocess, Metadata, bool]:
+    """The inverse of `describe`, with what remains to be done to an image; `path` is for messages."""
     try:
         values = json.loads(text)
         if values["format"] != FORMAT:
@@ -65,10 +55,8 @@ def read_about(text: str, path: object) -> About:
             )
         image = _image_of(values["preprocess_mean_image"], values["preprocess"])
         preprocess = Preprocess(**values["preprocess"], mean_image_CHW=image)
-        names = tuple(map(str, values["class_names"]))
-        return About(
-            preprocess, names, str(values["data"]), dict(values["trained"]), values["input"]["type"] == "uint8"
-        )
+        metadata = from_json(Metadata, {item.name: values[item.name] for item in fields(Metadata)})
+        return preprocess, metadata, values["input"]["type"] == "uint8"
     except (UsageError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{path}: its metadata is damaged ({reason}); convert the model again") from None
