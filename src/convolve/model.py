@@ -1,4 +1,4 @@
-"""The Model artefact: a network with everything needed to ask it. `model_folder.py` says how it is stored."""
+"""The Model artifact: a network with everything needed to ask it. `model_folder.py` says how it is stored."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from convolve.importers.loader import PreprocessOverrides
 from convolve.importers.loaders import class_names, find_loader, read_third_party, with_overrides
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, find_folder, is_folder, read_model, write_model
-from convolve.models.tapped import Tapped
+from convolve.models.feature_extractor import FeatureExtractor
 from convolve.records import Metadata
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
@@ -147,7 +147,7 @@ class Model:
     def cut(self, node: str) -> Model:
         """The model up to `node`: a name in an imported network's file, or a layer of one of ours."""
         if not isinstance(self.architecture, Graph):
-            return replace(self, module=Tapped(self.module, node).eval(), node=node)
+            return replace(self, module=FeatureExtractor(self.module, node).eval(), node=node)
         graph = self.architecture.with_outputs([node])
         module, weights = build(graph), self.module.state_dict()
         wanted = module.state_dict()
