@@ -16,20 +16,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from convolve.atomic import replacing
-from convolve.data.own import OwnSet
-from convolve.data.table import DataSet
+from convolve.data.build import DataModule, build_data, in_size
+from convolve.data.splits import Splits
 from convolve.distributed.gradient_sync import gradient_sync_for
-from convolve.environment import hardware, usable_cores, versions
-from convolve.errors import ModelError, ResumeRefusedError, UsageError
-from convolve.feed import Feed, in_size, open_feed
+from convolve.errors import ModelError, UsageError
 from convolve.graph.graph import Graph
 from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
 from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.recipe import Recipe
-from convolve.recipe_values import differences, leaf_paths
-from convolve.records import Hardware, Result, ResumeEvent, Start, StartEvent, from_json, to_json
+from convolve.records import Result, ResumeEvent, Start, StartEvent, to_json
 from convolve.training.calibration import reliability
 from convolve.training.error_analysis import worth_a_picture
 from convolve.training.evaluate import Evaluation
@@ -38,17 +35,17 @@ from convolve.training.extras.best_epoch import BestEpoch
 from convolve.training.extras.ema import Ema
 from convolve.training.extras.hard_examples import HardExamples
 from convolve.training.extras.plateau import Plateau
-from convolve.training.memory import keep_freed_memory
 from convolve.training.optimizers import build_optimizer
-from convolve.training.precision import Precision, choose_precision
 from convolve.training.run_folder import RunFolder
-from convolve.training.session import Session
+from convolve.training.session import TrainedOn, begin_session, choose_device, choose_threads
 from convolve.training.snapshot import resume
 from convolve.training.trainer import Extras, Trainer
 from convolve.training.workers import SINGLE_PROCESS, Workers
 
 PICTURE_SIDE = 96  # pixels; larger pictures are kept smaller for the report
-_RESULT_FROM_START = ("parameters", "precision", "device", "threads", "data_fingerprint", "versions", "hardware")
+_RESULT_FROM_START = (
+    "parameters", "precision", "device", "threads", "data_name", "data_fingerprint", "versions", "hardware",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Assembly:
 
     trainer: Trainer
     model: Model
-    feed: Feed
+    data: DataModule
     start: Start
 
     def begin(self, progress: Callback) -> None:
@@ -108,7 +105,7 @@ class Assembly:
         shrink = min(1.0, PICTURE_SIDE / max(size))
         small = [max(1, round(side * shrink)) for side in size]
         pictures = [torch.zeros(0, channels, *small, dtype=torch.uint8)]
-        for images_NCHW, _ in self.feed.test.batches(index_M, self.model.batch_size):
+        for images_NCHW, _ in self.data.test.batches(index_M, self.model.batch_size):
             resized = F.interpolate(images_NCHW.float(), small, mode="area") if shrink < 1 else images_NCHW.float()
             pictures.append(resized.round().clamp(0, 255).to(torch.uint8))
         return torch.cat(pictures).permute(0, 2, 3, 1).contiguous()
@@ -136,7 +133,7 @@ class Assembly:
 
 def assemble(
     recipe: Recipe,
-    dataset: DataSet | OwnSet,
+    splits: Splits,
     folder: RunFolder,
     from_model: str | Path | None,
     progress: Callback,
@@ -148,29 +145,40 @@ def assemble(
     """
     run = recipe.run
     resumes = folder.resumes
-    threads = run.threads or workers.threads or usable_cores()
-    given = _given(recipe, dataset, folder, from_model)
+    threads = choose_threads(run, workers, folder)
+    given = _given(splits, folder, from_model)
     imported = given.architecture if given and isinstance(given.architecture, Graph) else None
     batches_at_once = workers.size if recipe.distributed.block_samples else 1
-    feed = open_feed(
-        recipe, dataset, threads, given.preprocess if given and imported else None, batches_at_once,
+    data = build_data(
+        recipe, splits, threads, given.preprocess if given and imported else None, batches_at_once,
         lambda message: progress("warning", {"message": message}),
     )  # fmt: skip
-    network = given if given and imported else _network(recipe, dataset, feed, given, from_model)
-    module, batches = network.module, feed.batches
+    network = given if given and imported else _network(recipe, splits, data, given, from_model)
+    module, batches = network.module, data.loader
     for size in recipe.data.train_sizes:
-        _require_fit(module, in_size(feed.preprocess, size).shape_CHW)
-    device = _device(run.device, workers)
+        _require_fit(module, in_size(data.preprocess, size).shape_CHW)
+    device = choose_device(run.device, workers)
     to_channels_last(module.to(device))
-    start = _start(recipe, dataset, folder, from_model, module, feed, threads, workers)
+    mean_CHW = data.preprocess.mean_image_CHW
+    session = begin_session(
+        recipe, folder, workers, network=module, threads=threads,
+        trained_on=TrainedOn(
+            from_model=str(from_model) if from_model else None,
+            data=splits.description,
+            data_name=splits.name,
+            data_fingerprint=splits.fingerprint(),
+            mean_image_sha256=None if mean_CHW is None else sha256(mean_CHW.tobytes()).hexdigest(),
+            train_samples=batches.dataset_size,
+            test_samples=len(splits.test),
+        ),
+        first_images=lambda: next(batches.epoch(0, share=lambda count: workers.shard(count).rows))[0],
+    )  # fmt: skip
     own_dropout = imported is not None and _has_rates(imported)
     if imported:
         for message in _not_used(imported, str(from_model), own_dropout):
             progress("warning", {"message": message})
         if not resumes and not workers.rank:
             network.save(folder.path / "from")
-    precision = Precision(start.precision, start.precision_reason)
-    torch.manual_seed(run.seed + workers.rank)  # for dropout; the data has generators of its own
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = build_optimizer(recipe.optimizer, trained, _no_decay(recipe, module))
     extras = Extras(
@@ -184,12 +192,12 @@ def assemble(
     model = replace(network, module=extras.ema.network if extras.ema else module)
     trainer = Trainer(
         recipe=recipe,
-        session=Session(device, precision, start.threads),
+        session=session,
         network=module,
         optimizer=optimizer,
         loader=batches,
-        validation=lambda: model.batches(feed.held_out, workers=workers),
-        validation_name=feed.held_out_name,
+        validation=lambda: model.batches(data.validation, workers=workers),
+        validation_name=data.validation_name,
         folder=folder,
         workers=workers,
         callback=progress,
@@ -197,10 +205,10 @@ def assemble(
         sets_dropout=not own_dropout,
     )
     trainer.gradient_sync = gradient_sync_for(trainer)
-    return Assembly(trainer, model, feed, start)
+    return Assembly(trainer, model, data, session.start)
 
 
-def _given(recipe: Recipe, dataset: DataSet | OwnSet, folder: RunFolder, from_model: str | Path | None) -> Model | None:
+def _given(splits: Splits, folder: RunFolder, from_model: str | Path | None) -> Model | None:
     """The model that the training starts from; an imported network is made ready for the data, to be trained itself."""
     if not from_model:
         return None
@@ -210,36 +218,36 @@ def _given(recipe: Recipe, dataset: DataSet | OwnSet, folder: RunFolder, from_mo
         raise UsageError(f"{from_model} is an exported file, which cannot be trained; give the model that it came from")
     if not isinstance(given.architecture, Graph):
         return given
-    if isinstance(dataset, DataSet):
-        given = given.for_images(dataset.shape_CHW)
+    if splits.array_shape_CHW:
+        given = given.for_images(splits.array_shape_CHW)
     given.require_images()
-    return _fitting(given, dataset, recipe.data.name)
+    return _fitting(given, splits)
 
 
-def _fitting(given: Model, dataset: DataSet | OwnSet, data_name: str) -> Model:
-    """An imported network for the classes of `dataset`, as many as it has; resident images must have its size."""
-    shape_CHW = dataset.shape_CHW if isinstance(dataset, DataSet) else given.preprocess.shape_CHW
-    if given.preprocess.shape_CHW != shape_CHW or len(given.class_names) != len(dataset.class_names):
+def _fitting(given: Model, splits: Splits) -> Model:
+    """An imported network for the classes of `splits`, as many as it has; images in memory must have its size."""
+    shape_CHW = splits.array_shape_CHW or given.preprocess.shape_CHW
+    if given.preprocess.shape_CHW != shape_CHW or len(given.class_names) != len(splits.class_names):
         raise ModelError(
             f"the imported network takes images {given.preprocess.shape_CHW} (C, H, W) of {len(given.class_names)} "
-            f"classes, the data has {shape_CHW} and {len(dataset.class_names)}; choose other data"
+            f"classes, the data has {shape_CHW} and {len(splits.class_names)}; choose other data"
         )
     if not any(parameter.requires_grad for parameter in given.module.parameters()):
         raise ModelError("every parameter of the imported network is frozen: there is nothing to train")
-    return replace(given, class_names=dataset.class_names, data_name=data_name)
+    return replace(given, class_names=splits.class_names, data_name=splits.name)
 
 
 def _network(
-    recipe: Recipe, dataset: DataSet | OwnSet, feed: Feed, given: Model | None, name: str | Path | None
+    recipe: Recipe, splits: Splits, data: DataModule, given: Model | None, name: str | Path | None
 ) -> Model:
     """The recipe's network, with the weights of the model `given`, if there is one, called `name`."""
-    module = build_model(recipe.model, feed.preprocess.shape_CHW, len(dataset.class_names), recipe.run.seed)
+    module = build_model(recipe.model, data.preprocess.shape_CHW, len(splits.class_names), recipe.run.seed)
     if given:
         _take_weights(module, given.module, str(name))
     elif isinstance(module, WhitenedConvNet):
-        images_NCHW, _ = next(feed.batches.epoch(recipe.run.epochs - 1))  # in the size of the test images
+        images_NCHW, _ = next(data.loader.epoch(recipe.run.epochs - 1))  # in the size of the test images
         module.whiten(images_NCHW)
-    return Model(module, recipe.model, feed.preprocess, dataset.class_names, recipe.data.name)
+    return Model(module, recipe.model, data.preprocess, splits.class_names, splits.name)
 
 
 def _require_fit(module: nn.Module, shape_CHW: tuple[int, int, int]) -> None:
@@ -289,101 +297,3 @@ def _take_weights(module: nn.Module, source: nn.Module, name: str | Path) -> Non
             "choose the same model.name and model.variant"
         )
     module.load_state_dict(ours | fitting)
-
-
-def _start(
-    recipe: Recipe,
-    dataset: DataSet | OwnSet,
-    folder: RunFolder,
-    from_model: str | Path | None,
-    module: nn.Module,
-    feed: Feed,
-    threads: int,
-    workers: Workers,
-) -> Start:
-    """start.json: what the unfinished run decided, if this is the same run; else the decisions of now, written down.
-
-    The threads may be others when a run goes on with another number of workers.
-    """
-    device = next(module.parameters()).device
-    mean_CHW = feed.preprocess.mean_image_CHW
-    given: dict[str, Any] = {
-        "device": str(device), "from_model": str(from_model) if from_model else None,
-        "data_fingerprint": dataset.fingerprint(),
-        "mean_image_sha256": None if mean_CHW is None else sha256(mean_CHW.tobytes()).hexdigest(),
-    }  # fmt: skip
-    _require_same(recipe, given, workers)
-    start = None
-    if folder.resumes and not workers.rank:
-        start = folder.start()
-        _refuse_changes(folder, recipe, start, given)
-        if start.workers == workers.size:
-            threads = start.threads
-        start = replace(start, threads=threads, workers=workers.size)
-    _prepare_torch(threads)
-    if not start and not workers.rank:
-        images_NCHW, _ = next(feed.batches.epoch(0, share=lambda count: workers.shard(count).rows))
-        precision = choose_precision(recipe.run.precision, module, images_NCHW.to(device), device)
-        start = Start(
-            recipe=recipe.name, precision=precision.name, precision_reason=precision.reason, threads=threads,
-            workers=workers.size, data=dataset.source, train_samples=len(feed.batches.table),
-            test_samples=len(dataset.test), parameters=sum(p.numel() for p in module.parameters()),
-            versions=versions(), hardware=Hardware(**hardware()), **given,
-        )  # fmt: skip
-        folder.begin(recipe, start)
-    return from_json(Start, workers.broadcast(to_json(start)))
-
-
-def _require_same(recipe: Recipe, given: dict[str, Any], workers: Workers) -> None:
-    """All workers must be about to train the same network on the same data."""
-    found = versions()
-    same = {f"the version of {name}": found[name] for name in ("convolve", "torch")}
-    same |= {path: repr(value) for path, value in leaf_paths(recipe).items()}
-    same |= {"--from": str(given["from_model"]), "the data's fingerprint": given["data_fingerprint"]}
-    workers.require_same(same | {"the mean image's fingerprint": str(given["mean_image_sha256"])})
-
-
-def _prepare_torch(threads: int) -> None:
-    keep_freed_memory()
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, on a GPU too
-    torch.set_flush_denormal(True)  # arithmetic on vanishing numbers is up to a hundred times slower
-
-
-def _refuse_changes(folder: RunFolder, recipe: Recipe, start: Start, given: dict[str, Any]) -> None:
-    changes = differences(folder.recipe(), recipe)
-    for key, name in (("device", "device"), ("from_model", "--from")):
-        if getattr(start, key) != given[key]:
-            changes.append(f"{name}: {getattr(start, key)} -> {given[key]}")
-    for key, name in (("data_fingerprint", "the data"), ("mean_image_sha256", "the mean image")):
-        if getattr(start, key) != given[key]:
-            changes.append(f"{name} (its fingerprint differs)")
-    if changes:
-        raise ResumeRefusedError(
-            f"{folder.path} holds a run with other settings: {'; '.join(changes)}; "
-            "give the same ones to go on with it, another --out, or --restart"
-        )
-
-
-def _device(name: str, workers: Workers) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
-        raise UsageError(f"run.device must be auto, cpu, cuda or cuda:<number>, got {name!r}")
-    if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
-        raise UsageError(
-            f"run.device={name}: PyTorch sees {torch.cuda.device_count()} CUDA devices; see `convolve doctor`"
-        )
-    if kind == "cpu":
-        return torch.device(name)
-    if workers.size == 1:
-        torch.cuda.set_device(int(index or 0))  # whose random generator a checkpoint holds
-        return torch.device(name)
-    if index or workers.local_rank >= torch.cuda.device_count():
-        raise UsageError(
-            f"each worker takes a GPU of its own, this one number {workers.local_rank} of {torch.cuda.device_count()} "
-            f"on this host, run.device={name}; say cuda or cpu, or start fewer workers"
-        )
-    torch.cuda.set_device(workers.local_rank)
-    return torch.device("cuda", workers.local_rank)
