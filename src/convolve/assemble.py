@@ -237,9 +237,7 @@ def _fitting(given: Model, splits: Splits) -> Model:
     return replace(given, class_names=splits.class_names, data_name=splits.name)
 
 
-def _network(
-    recipe: Recipe, splits: Splits, data: DataModule, given: Model | None, name: str | Path | None
-) -> Model:
+def _network(recipe: Recipe, splits: Splits, data: DataModule, given: Model | None, name: str | Path | None) -> Model:
     """The recipe's network, with the weights of the model `given`, if there is one, called `name`."""
     module = build_model(recipe.model, data.preprocess.shape_CHW, len(splits.class_names), recipe.run.seed)
     if given:
