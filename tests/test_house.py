@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "registry": set(),
     "models": {"recipe", "registry"},
     "records": set(),
-    "training": {"recipe", "recipe_values", "records", "torch_optim"},
+    "training": {"environment", "recipe", "recipe_values", "records", "torch_optim"},
     "distributed": {"recipe", "training"},
     "environment": set(),
     "graph": {"models", "records"},

@@ -19,8 +19,7 @@ from convolve.atomic import replacing
 from convolve.data.own import OwnSet
 from convolve.data.table import DataSet
 from convolve.distributed.gradient_sync import gradient_sync_for
-from convolve.environment import hardware, usable_cores, versions
-from convolve.errors import ModelError, ResumeRefusedError, UsageError
+from convolve.errors import ModelError, UsageError
 from convolve.feed import Feed, in_size, open_feed
 from convolve.graph.graph import Graph
 from convolve.model import Model, load, to_channels_last
@@ -28,8 +27,7 @@ from convolve.models import build_model
 from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.recipe import Recipe
-from convolve.recipe_values import differences, leaf_paths
-from convolve.records import Hardware, Result, ResumeEvent, Start, StartEvent, from_json, to_json
+from convolve.records import Result, ResumeEvent, Start, StartEvent, to_json
 from convolve.training.calibration import reliability
 from convolve.training.error_analysis import worth_a_picture
 from convolve.training.evaluate import Evaluation
@@ -38,11 +36,9 @@ from convolve.training.extras.best_epoch import BestEpoch
 from convolve.training.extras.ema import Ema
 from convolve.training.extras.hard_examples import HardExamples
 from convolve.training.extras.plateau import Plateau
-from convolve.training.memory import keep_freed_memory
 from convolve.training.optimizers import build_optimizer
-from convolve.training.precision import Precision, choose_precision
 from convolve.training.run_folder import RunFolder
-from convolve.training.session import Session
+from convolve.training.session import TrainedOn, begin_session, choose_device, choose_threads
 from convolve.training.snapshot import resume
 from convolve.training.trainer import Extras, Trainer
 from convolve.training.workers import SINGLE_PROCESS, Workers
@@ -148,7 +144,7 @@ def assemble(
     """
     run = recipe.run
     resumes = folder.resumes
-    threads = run.threads or workers.threads or usable_cores()
+    threads = choose_threads(run, workers, folder)
     given = _given(recipe, dataset, folder, from_model)
     imported = given.architecture if given and isinstance(given.architecture, Graph) else None
     batches_at_once = workers.size if recipe.distributed.block_samples else 1
@@ -160,17 +156,27 @@ def assemble(
     module, batches = network.module, feed.batches
     for size in recipe.data.train_sizes:
         _require_fit(module, in_size(feed.preprocess, size).shape_CHW)
-    device = _device(run.device, workers)
+    device = choose_device(run.device, workers)
     to_channels_last(module.to(device))
-    start = _start(recipe, dataset, folder, from_model, module, feed, threads, workers)
+    mean_CHW = feed.preprocess.mean_image_CHW
+    session = begin_session(
+        recipe, folder, workers, network=module, threads=threads,
+        trained_on=TrainedOn(
+            from_model=str(from_model) if from_model else None,
+            data=dataset.source,
+            data_fingerprint=dataset.fingerprint(),
+            mean_image_sha256=None if mean_CHW is None else sha256(mean_CHW.tobytes()).hexdigest(),
+            train_samples=len(batches.table),
+            test_samples=len(dataset.test),
+        ),
+        first_images=lambda: next(batches.epoch(0, share=lambda count: workers.shard(count).rows))[0],
+    )  # fmt: skip
     own_dropout = imported is not None and _has_rates(imported)
     if imported:
         for message in _not_used(imported, str(from_model), own_dropout):
             progress("warning", {"message": message})
         if not resumes and not workers.rank:
             network.save(folder.path / "from")
-    precision = Precision(start.precision, start.precision_reason)
-    torch.manual_seed(run.seed + workers.rank)  # for dropout; the data has generators of its own
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = build_optimizer(recipe.optimizer, trained, _no_decay(recipe, module))
     extras = Extras(
@@ -184,7 +190,7 @@ def assemble(
     model = replace(network, module=extras.ema.network if extras.ema else module)
     trainer = Trainer(
         recipe=recipe,
-        session=Session(device, precision, start.threads),
+        session=session,
         network=module,
         optimizer=optimizer,
         loader=batches,
@@ -197,7 +203,7 @@ def assemble(
         sets_dropout=not own_dropout,
     )
     trainer.gradient_sync = gradient_sync_for(trainer)
-    return Assembly(trainer, model, feed, start)
+    return Assembly(trainer, model, feed, session.start)
 
 
 def _given(recipe: Recipe, dataset: DataSet | OwnSet, folder: RunFolder, from_model: str | Path | None) -> Model | None:
@@ -289,101 +295,3 @@ def _take_weights(module: nn.Module, source: nn.Module, name: str | Path) -> Non
             "choose the same model.name and model.variant"
         )
     module.load_state_dict(ours | fitting)
-
-
-def _start(
-    recipe: Recipe,
-    dataset: DataSet | OwnSet,
-    folder: RunFolder,
-    from_model: str | Path | None,
-    module: nn.Module,
-    feed: Feed,
-    threads: int,
-    workers: Workers,
-) -> Start:
-    """start.json: what the unfinished run decided, if this is the same run; else the decisions of now, written down.
-
-    The threads may be others when a run goes on with another number of workers.
-    """
-    device = next(module.parameters()).device
-    mean_CHW = feed.preprocess.mean_image_CHW
-    given: dict[str, Any] = {
-        "device": str(device), "from_model": str(from_model) if from_model else None,
-        "data_fingerprint": dataset.fingerprint(),
-        "mean_image_sha256": None if mean_CHW is None else sha256(mean_CHW.tobytes()).hexdigest(),
-    }  # fmt: skip
-    _require_same(recipe, given, workers)
-    start = None
-    if folder.resumes and not workers.rank:
-        start = folder.start()
-        _refuse_changes(folder, recipe, start, given)
-        if start.workers == workers.size:
-            threads = start.threads
-        start = replace(start, threads=threads, workers=workers.size)
-    _prepare_torch(threads)
-    if not start and not workers.rank:
-        images_NCHW, _ = next(feed.batches.epoch(0, share=lambda count: workers.shard(count).rows))
-        precision = choose_precision(recipe.run.precision, module, images_NCHW.to(device), device)
-        start = Start(
-            recipe=recipe.name, precision=precision.name, precision_reason=precision.reason, threads=threads,
-            workers=workers.size, data=dataset.source, train_samples=len(feed.batches.table),
-            test_samples=len(dataset.test), parameters=sum(p.numel() for p in module.parameters()),
-            versions=versions(), hardware=Hardware(**hardware()), **given,
-        )  # fmt: skip
-        folder.begin(recipe, start)
-    return from_json(Start, workers.broadcast(to_json(start)))
-
-
-def _require_same(recipe: Recipe, given: dict[str, Any], workers: Workers) -> None:
-    """All workers must be about to train the same network on the same data."""
-    found = versions()
-    same = {f"the version of {name}": found[name] for name in ("convolve", "torch")}
-    same |= {path: repr(value) for path, value in leaf_paths(recipe).items()}
-    same |= {"--from": str(given["from_model"]), "the data's fingerprint": given["data_fingerprint"]}
-    workers.require_same(same | {"the mean image's fingerprint": str(given["mean_image_sha256"])})
-
-
-def _prepare_torch(threads: int) -> None:
-    keep_freed_memory()
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, on a GPU too
-    torch.set_flush_denormal(True)  # arithmetic on vanishing numbers is up to a hundred times slower
-
-
-def _refuse_changes(folder: RunFolder, recipe: Recipe, start: Start, given: dict[str, Any]) -> None:
-    changes = differences(folder.recipe(), recipe)
-    for key, name in (("device", "device"), ("from_model", "--from")):
-        if getattr(start, key) != given[key]:
-            changes.append(f"{name}: {getattr(start, key)} -> {given[key]}")
-    for key, name in (("data_fingerprint", "the data"), ("mean_image_sha256", "the mean image")):
-        if getattr(start, key) != given[key]:
-            changes.append(f"{name} (its fingerprint differs)")
-    if changes:
-        raise ResumeRefusedError(
-            f"{folder.path} holds a run with other settings: {'; '.join(changes)}; "
-            "give the same ones to go on with it, another --out, or --restart"
-        )
-
-
-def _device(name: str, workers: Workers) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
-        raise UsageError(f"run.device must be auto, cpu, cuda or cuda:<number>, got {name!r}")
-    if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
-        raise UsageError(
-            f"run.device={name}: PyTorch sees {torch.cuda.device_count()} CUDA devices; see `convolve doctor`"
-        )
-    if kind == "cpu":
-        return torch.device(name)
-    if workers.size == 1:
-        torch.cuda.set_device(int(index or 0))  # whose random generator a checkpoint holds
-        return torch.device(name)
-    if index or workers.local_rank >= torch.cuda.device_count():
-        raise UsageError(
-            f"each worker takes a GPU of its own, this one number {workers.local_rank} of {torch.cuda.device_count()} "
-            f"on this host, run.device={name}; say cuda or cpu, or start fewer workers"
-        )
-    torch.cuda.set_device(workers.local_rank)
-    return torch.device("cuda", workers.local_rank)

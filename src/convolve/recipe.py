@@ -235,9 +235,9 @@ class RunSpec:
     global_batch_size: int = _field(64, "samples an update, over all workers together")
     global_batch_sizes: Steps = _field((), "in place of it, one for each epoch; the last one holds")
     accumulation_steps: int = _field(1, "micro-batches in which a batch is computed, to save memory")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = _field("auto", "auto: the fastest that passes a self-test")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = _field("auto", "auto: the fastest whose gradients are right")
     device: str = _field("auto", "auto, cpu, cuda or cuda:i")
-    threads: int = _field(0, "processor threads; 0: every core")
+    threads: int = _field(0, "processor threads; 0: as many as there are idle cores at the start")
     label_smoothing: float = _field(0.0, "probability spread evenly over all classes in the training loss")
     ema_epochs: float = _field(
         0.0, "horizon in epochs of the moving average of the weights (EMA) that is evaluated and kept; 0: none"

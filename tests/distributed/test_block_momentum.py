@@ -16,7 +16,7 @@ from convolve.errors import ModelError, UsageError
 from convolve.recipe import OptimizerSpec, ScheduleSpec
 from convolve.training.optimizers import build_optimizer, take_step
 from convolve.training.schedule import step_size
-from convolve.training.workers import SingleProcess, Workers
+from convolve.training.workers import SINGLE_PROCESS, Workers
 from worker_processes import run_together
 
 STEPS, RATE, BLOCK = 24, 0.3, 4  # each step is of one sample a worker
@@ -217,9 +217,9 @@ def test_momentum_of_a_time_constant() -> None:
 def test_refused() -> None:
     for wrong in ({"block_samples": 0, "momentum": 0.5}, {"block_samples": 9, "momentum": 1.0}):
         with pytest.raises(UsageError, match="a block needs a sample for each"):
-            BlockMomentum(_Point(), SingleProcess(), **wrong)
+            BlockMomentum(_Point(), SINGLE_PROCESS, **wrong)
     with pytest.raises(UsageError, match=r"learning rate above 0, got 9, 0\.5 and 0"):
-        BlockMomentum(_Point(), SingleProcess(), 9, 0.5, learning_rate=0)
+        BlockMomentum(_Point(), SINGLE_PROCESS, 9, 0.5, learning_rate=0)
 
 
 def _foreign(workers: Workers) -> str:

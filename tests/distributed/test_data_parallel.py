@@ -19,7 +19,7 @@ from convolve.errors import UsageError
 from convolve.recipe import OptimizerSpec, ScheduleSpec
 from convolve.training.optimizers import build_optimizer, gradients_of, take_step
 from convolve.training.schedule import step_size
-from convolve.training.workers import GradientSync, SingleProcess, Workers
+from convolve.training.workers import SINGLE_PROCESS, GradientSync, Workers
 from worker_processes import run_together
 
 SAMPLES, BATCH, EPOCHS = 50, 16, 25  # four steps an epoch; the last batch of two leaves workers without a sample
@@ -107,7 +107,7 @@ class NoSync:
 
 def alone(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
     network = small_network(dtype)
-    losses = train(SingleProcess(), NoSync(network), network)
+    losses = train(SINGLE_PROCESS, NoSync(network), network)
     return np.array(losses), torch.cat([p.detach().reshape(-1) for p in network.parameters()]).numpy()
 
 
@@ -198,5 +198,5 @@ def test_nothing_goes_on_after_the_end() -> None:
 
 
 def test_unknown_bits() -> None:
-    with pytest.raises(UsageError, match="travel in 1, 2, 4, 8, 16, 32 bits, got 3"):
-        DataParallel(nn.Linear(2, 2), SingleProcess(), bits=3)
+    with pytest.raises(UsageError, match="sent in 1, 2, 4, 8, 16, 32 bits, got 3"):
+        DataParallel(nn.Linear(2, 2), SINGLE_PROCESS, bits=3)

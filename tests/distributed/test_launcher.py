@@ -59,7 +59,7 @@ def test_several_hosts(name: str) -> None:
         assert host == "gpu03"
         assert 20_000 <= port < 30_000
     else:
-        with pytest.raises(UsageError, match=r"4 workers on several hosts do not know where to meet.*MASTER_ADDR"):
+        with pytest.raises(UsageError, match=r"4 workers on several hosts need a common address.*MASTER_ADDR"):
             master_address(own, environ)
 
 

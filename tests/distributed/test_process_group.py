@@ -17,7 +17,7 @@ from convolve.distributed.launcher import RankInfo
 from convolve.distributed.process_group import ProcessGroup, threads_of
 from convolve.distributed.rendezvous import WorkerInfo
 from convolve.errors import ConvolveError
-from convolve.training.workers import SingleProcess, Workers, part
+from convolve.training.workers import SINGLE_PROCESS, Workers, part
 from worker_processes import launch, mpiexec, run_together, torchrun
 
 SCRIPT = """
@@ -120,10 +120,10 @@ def _evaluate(workers: Workers, batches: int, size: int) -> tuple[list[float], l
 
 
 def test_sharded_evaluation_is_exact() -> None:
-    alone = _evaluate(SingleProcess(), 7, 8)
+    alone = _evaluate(SINGLE_PROCESS, 7, 8)
     assert all(alone[1])
     assert run_together(3, _evaluate, 7, 8) == [alone] * 3
-    assert run_together(3, _evaluate, 2, 8) == [_evaluate(SingleProcess(), 2, 8)] * 3  # a worker with nothing to do
+    assert run_together(3, _evaluate, 2, 8) == [_evaluate(SINGLE_PROCESS, 2, 8)] * 3  # a worker with nothing to do
 
 
 def test_met_and_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:

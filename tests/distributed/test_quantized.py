@@ -14,7 +14,7 @@ from convolve.distributed.quantized import BITS, QuantizedSum, bytes_per_row, de
 from convolve.errors import ModelError
 from convolve.models import build_model
 from convolve.recipe import ModelSpec
-from convolve.training.workers import SingleProcess, Workers, part
+from convolve.training.workers import SINGLE_PROCESS, Workers, part
 from worker_processes import run_together
 
 STEPS = 12
@@ -179,6 +179,6 @@ def test_going_on() -> None:
 
 
 def test_foreign_state() -> None:
-    sums = QuantizedSum(list(_Given().parameters()), SingleProcess(), 1)
+    sums = QuantizedSum(list(_Given().parameters()), SINGLE_PROCESS, 1)
     with pytest.raises(ModelError, match="do not fit parameter 0"):
         sums.load_state({"own.0": torch.zeros(1, 2, 3), "sums.0": torch.zeros(2, 3)})

@@ -26,7 +26,14 @@ AnyModel = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 CsvFile = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the results to this CSV file.")]
 Device = Annotated[str | None, typer.Option(help="The device: auto, cpu, cuda or cuda:i.")]
-Threads = Annotated[int | None, typer.Option(help="Number of processor threads; 0 uses all cores.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        parser=lambda text: 0 if text == "auto" else int(text),
+        metavar="INTEGER",
+        help="Number of processor threads; auto or 0: as many as there are idle cores at the start.",
+    ),
+]
 TrainingData = Annotated[
     str | None,
     typer.Option(

@@ -1,4 +1,4 @@
-"""Which of several processes this one is, as their launcher says. Knows no torch: ask before it loads."""
+"""Which of several processes this one is, according to their launcher. Does not import torch."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ OF_A_JOB = ("MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")  # torchrun starts its 
 class Launcher(NamedTuple):
     """The environment variables of one launcher.
 
-    `on_this_host` tells how many of the processes share this host; `job` is what the processes of one job, and of no
-    other, have in common. Where a launcher has no such variable, its processes have the same parent.
+    `on_this_host` is the number of processes on this host. `job` identifies the job among others on the host; where a
+    launcher has no such variable, its processes have the same parent.
     """
 
     name: str
@@ -46,7 +46,7 @@ LAUNCHERS = (
 
 @dataclass(frozen=True)
 class RankInfo:
-    """Process `rank` (from 0) of `size`. `job` tells the processes of this job from those of any other on the host."""
+    """Process `rank` (from 0) of `size`. `job` identifies this job among others on the host."""
 
     rank: int = 0
     size: int = 1
@@ -56,13 +56,13 @@ class RankInfo:
 
 
 def rank_info(environ: Mapping[str, str]) -> RankInfo:
-    """This process among those that a launcher started; alone where there is none.
+    """The rank and world size that a launcher gave this process; rank 0 of 1 without a launcher.
 
-    Slurm often starts the launcher itself, once on each host: its own numbers count only where no other one speaks.
-    Raises `UsageError` if two launchers disagree, or one says what cannot be.
+    Slurm often starts another launcher, once on each host; its own variables count only if no other launcher's are set.
+    Raises `UsageError` if two launchers disagree, or a variable is not valid.
     """
-    speaking = [row for row in LAUNCHERS if row.rank in environ and row.size in environ]
-    inner = [row for row in speaking if row is not SLURM] or speaking
+    present = [row for row in LAUNCHERS if row.rank in environ and row.size in environ]
+    inner = [row for row in present if row is not SLURM] or present
     told = [_read(row, environ) for row in inner]
     if not told:
         return RankInfo()
@@ -93,7 +93,7 @@ def _number(name: str, environ: Mapping[str, str]) -> int:
 
 
 def master_address(own: RankInfo, environ: Mapping[str, str]) -> tuple[str, int] | None:
-    """(host, port) where rank 0 is to be found; None on one host, where nothing has to listen.
+    """(host, port) of worker 0's store; None on one host, where the store is a file.
 
     Raises `UsageError` on several hosts if neither MASTER_ADDR nor Slurm says which of them is the first.
     """
@@ -107,8 +107,8 @@ def master_address(own: RankInfo, environ: Mapping[str, str]) -> tuple[str, int]
     hosts = environ.get("SLURM_STEP_NODELIST") if own.launcher == SLURM.name else None
     if hosts is None:
         raise UsageError(
-            f"{own.size} workers on several hosts do not know where to meet; give all of them MASTER_ADDR, the name "
-            "or address of the host of rank 0, and MASTER_PORT, a free port there (Open MPI: -x MASTER_ADDR=HOST)"
+            f"{own.size} workers on several hosts need a common address; give all of them MASTER_ADDR, the name "
+            "or address of worker 0's host, and MASTER_PORT, a free port there (Open MPI: -x MASTER_ADDR=HOST)"
         )
     # Two jobs may share the first host, so the port follows from the job.
     return first_host(hosts), 20_000 + zlib.crc32(own.job.encode()) % 10_000
@@ -118,6 +118,6 @@ def first_host(hosts: str) -> str:
     """The first name in one of Slurm's lists of hosts: "gpu[03-07,12],login" -> "gpu03"."""
     match = re.fullmatch(r"([^\[,]+)(?:\[(\w+)[^\]]*\](\S*?))?(?:,.*)?", hosts)
     if not match:
-        raise UsageError(f"SLURM_STEP_NODELIST={hosts!r} is not understood; set MASTER_ADDR to the host of rank 0")
+        raise UsageError(f"SLURM_STEP_NODELIST={hosts!r} is not understood; set MASTER_ADDR to worker 0's host")
     before, number, after = match.groups(default="")
     return f"{before}{number}{after}"

@@ -1,4 +1,4 @@
-"""The group of processes that train together: who is in it, and what they can tell each other."""
+"""The group of processes that train together, and its collectives."""
 
 from __future__ import annotations
 
@@ -27,14 +27,11 @@ from convolve.errors import TrainingError
 from convolve.training.workers import SINGLE_PROCESS, Shard, Workers, part
 
 T = TypeVar("T")
-LONG_PATIENCE_SECONDS = 1800.0  # for what one worker alone may do between steps: download the data, for one
+LONG_PATIENCE_SECONDS = 1800.0  # for what one worker may do alone between steps, such as a download
 
 
-class ProcessGroup:
-    """Worker `rank` of `size`. `local_rank` counts on its host; `threads` is its part of the host's cores.
-
-    Workers that all share one host add up in its memory, others over the network.
-    """
+class ProcessGroup(Workers):
+    """Worker `rank` of `size`. Workers of one host sum tensors in its memory if they can, others over connections."""
 
     def __init__(self, store: Store, infos: Sequence[WorkerInfo], own: RankInfo) -> None:
         self.at_close = ExitStack()
@@ -42,7 +39,7 @@ class ProcessGroup:
         here = [rank for rank, info in enumerate(infos) if info.host == infos[self.rank].host]
         self.local_rank = here.index(self.rank)
         self.threads = threads_of(self.local_rank, [infos[rank].cores for rank in here])
-        # DistributedDataParallel imports it, and its functions keep the group of that moment as a default: none, here.
+        # DistributedDataParallel imports it, and its functions keep the current group as a default: here there is none.
         import torch.distributed.nn.functional
 
         self.uses_nccl = torch.cuda.is_available() and dist.is_nccl_available()
@@ -51,15 +48,15 @@ class ProcessGroup:
         try:
             dist.init_process_group(backend, timeout=step, store=store, rank=self.rank, world_size=self.size)
             self._between_steps = dist.new_group(backend="gloo", timeout=between)
-            # Its path comes from the store, which on several hosts anyone who reaches the port can write to.
+            # Its path is in the store, which on several hosts anyone who reaches the port can change.
             self._memory = open_shared(store, self.rank, self.size) if self._is_one_host and self.size > 1 else None
-        except dist.DistNetworkError as error:  # from the store, which worker 0 keeps, and which answered before
+        except dist.DistNetworkError as error:  # from worker 0's store, which answered before
             raise has_ended() from error
         except RuntimeError as error:
             if self._is_one_host and "imeout" in str(error):
                 raise is_silent(STEP_PATIENCE_SECONDS) from error
             raise TrainingError(
-                f"worker {self.rank} of {self.size} has met the others and cannot reach them: {error}; "
+                f"worker {self.rank} of {self.size} found the others and cannot connect to them: {error}; "
                 "GLOO_SOCKET_IFNAME says which network interface leads there"
             ) from error
 
@@ -121,32 +118,33 @@ class ProcessGroup:
         dist.all_reduce(torch.zeros(1), group=self._between_steps)
 
     def close(self) -> None:
-        """End the connections. Gloo's threads, which end with the last user of one, must not outlive the interpreter.
+        """Close the connections. Gloo's threads end with the last object that uses them.
 
-        One that then has a tensor to free ends the process with SIGABRT (github.com/pytorch/pytorch/issues/190489).
+        A thread that outlives the interpreter and frees a tensor ends the process with SIGABRT
+        (github.com/pytorch/pytorch/issues/190489).
         """
-        gc.collect()  # a DistributedDataParallel of a training that is over
+        gc.collect()  # the DistributedDataParallel of a finished training
         del self._between_steps
         dist.destroy_process_group()
         self.at_close.close()
 
 
 def join(own: RankInfo, environ: Mapping[str, str], patience_seconds: float = PATIENCE_SECONDS) -> ProcessGroup:
-    """Meet the other processes of the job."""
+    """The process group of this job."""
     address = master_address(own, environ) or ("127.0.0.1", 1)
     if "GLOO_SOCKET_IFNAME" not in os.environ and (name := interface_to(*address)):
         os.environ["GLOO_SOCKET_IFNAME"] = name
     with ExitStack() as stack:
         workers = ProcessGroup(*stack.enter_context(rendezvous(own, environ, patience_seconds)), own)
-        workers.barrier()  # all are connected, and gloo needs the store no more
-        if workers.uses_nccl:  # which connects at the first sum
+        workers.barrier()  # all are connected; gloo does not need the store any more
+        if workers.uses_nccl:  # it connects at its first all-reduce
             workers.at_close = stack.pop_all()
     return workers
 
 
 @cache
 def all_workers() -> Workers:
-    """The processes that a launcher has started with this one: they meet once, and part when the process ends."""
+    """The processes that a launcher has started with this one, connected until this one ends."""
     own = rank_info(os.environ)
     if own.size == 1:
         return SINGLE_PROCESS
@@ -156,9 +154,9 @@ def all_workers() -> Workers:
 
 
 def threads_of(local_rank: int, cores: Sequence[Sequence[int]]) -> int:
-    """The part of the cores that falls to one of the processes on a host, where each may run on `cores`.
+    """The number of threads for process `local_rank` on a host; process i may run on `cores[i]`.
 
-    Launchers may bind each process to cores of its own, or leave all cores to all.
+    Launchers may bind each process to its own cores, or leave all cores to all.
     """
     users = Counter(core for allowed in cores for core in allowed)
     return max(1, math.floor(sum(1 / users[core] for core in cores[local_rank]) + 1e-9))
@@ -175,12 +173,12 @@ def average(tensors: Sequence[torch.Tensor], workers: Workers) -> int:
 
 
 def take(tensors: Sequence[torch.Tensor], flat: torch.Tensor) -> None:
-    """Fill `tensors` from the vector of all their elements; each keeps its memory format."""
+    """Fill `tensors` from one vector of all their elements; each keeps its memory format."""
     parts = flat.split([tensor.numel() for tensor in tensors])
     for tensor, values in zip(tensors, parts, strict=True):
         tensor.copy_(values.view(tensor.shape))
 
 
 def ring_bytes(tensor: torch.Tensor, size: int) -> int:
-    """What each of `size` workers sends for an all-reduce of `tensor`: all but its own part of it, twice."""
+    """What each of `size` workers sends in a ring all-reduce of `tensor`: all but its own part, twice."""
     return 2 * (size - 1) * tensor.numel() * tensor.element_size() // size

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -106,6 +107,10 @@ class Contents:
     result: Result | None
     evaluation: Evaluation | None
     filters_OIHW: FloatArray | None
+
+    @property
+    def started(self) -> datetime | None:
+        return datetime.fromisoformat(self.started_at) if self.started_at else None
 
     @property
     def epochs_done(self) -> int:

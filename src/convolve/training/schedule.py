@@ -150,7 +150,7 @@ def schedule_rows(recipe: Recipe, samples_per_epoch: int) -> list[ScheduleRow]:
     for start, end in zip(starts, [*starts[1:], total_samples], strict=True):
         middle = (start + end) // 2
         n = recipe.run.batch_size(start // samples_per_epoch)
-        size = step_size(recipe.optimizer, recipe.schedule, middle, n, samples_per_epoch, total_samples)
+        size = step_size(recipe.optimizer, recipe.schedule, middle, n, samples_per_epoch, total_samples=total_samples)
         rows.append(_row(recipe.optimizer, size, n, start / samples_per_epoch, end / samples_per_epoch))
     return rows
 

@@ -29,6 +29,7 @@ from convolve.training.extras.plateau import Plateau
 from convolve.training.optimizers import gradients_of, take_step
 from convolve.training.plan import Batch, Loader, Plan, PlannedStep
 from convolve.training.precision import LossScale
+from convolve.training.rate_watch import RateWatch
 from convolve.training.run_folder import RunFolder
 from convolve.training.schedule import StepSize, set_epoch_values
 from convolve.training.session import Session
@@ -77,6 +78,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.loss_scale = LossScale() if self.session.precision.name == "fp16" else None
         self._autocast = self.session.precision.autocast(self.session.device)
+        self._rate_watch = RateWatch()
         self._plan = Plan(self.recipe, self.loader, self.workers, self.extras.plateau)
         self._criterion = CRITERIA["cross_entropy"](self.recipe.run)
         self._sums = torch.zeros(3, dtype=torch.float64, device=self.session.device)  # since the last report
@@ -114,6 +116,8 @@ class Trainer:
             metrics.seconds += time.perf_counter() - start
             if step.shown:
                 self._log(self._progress_event(step.shown))
+                if at.train_seconds + metrics.seconds >= self._rate_watch.due:
+                    self._look_at_rate(images_NCHW)
                 if at.batch < len(steps) and self._checkpoint_is_due(saved):
                     save(self)
                     saved = time.perf_counter()
@@ -227,6 +231,15 @@ class Trainer:
             loss=metrics.loss_sum / metrics.samples, error=metrics.errors / metrics.samples,
             learning_rate=size.lr, momentum=size.momentum, images_per_second=metrics.samples / metrics.seconds,
         )  # fmt: skip
+
+    def _look_at_rate(self, images_NCHW: torch.Tensor) -> None:
+        at, metrics = self.position, self.metrics
+        seconds, waited = at.train_seconds + metrics.seconds, at.wait_seconds + metrics.wait_seconds
+        threads = self.session.threads if self.session.device.type == "cpu" else 0
+        size = tuple(images_NCHW.shape[1:])
+        message = self._rate_watch.look(size, at.samples_seen, seconds, waited, threads)
+        if message:
+            self.note(message)
 
     def note(self, message: str) -> None:
         if not self.workers.rank:
