@@ -1,4 +1,4 @@
-"""CNTK models as artefacts: opened by content, saved and read back to the same answers, asked by the command line."""
+"""CNTK models as artifacts: opened by content, saved and read back to the same answers, asked by the command line."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from convolve.transforms.transform import Transform, require
 # One value for each period of a schedule; the last one holds from there on. Texts such as
 # "0.001*10:0.0005*10:0.0001" (CNTK's notation) are accepted wherever such a list is.
 Steps = tuple[float, ...]
+ImageSize = int | str  # N, or "WxH"
 Arguments = Mapping[str, Any]  # what another library takes: it says which, and checks them
 
 # Fields that were called otherwise -> their name of today.
@@ -43,6 +44,8 @@ def parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
         raise UsageError(f"{path}.{next(iter(value), '')}: {path} has no fields of its own")
     if kind == tuple[Transform, ...]:
         return _parse_transforms(value, path)
+    if kind == ImageSize:
+        return _parse_image_size(value, path)
     if kind == Steps:  # ratios and means are written the same way
         return _parse_steps(value, path)
     if origin is Literal:
@@ -96,6 +99,14 @@ def _parse_transform(value: Any, path: str) -> Transform:
     rest = {key: item for key, item in value.items() if key != "kind"}
     parsed: Transform = _parse_dataclass(TRANSFORMS[kind], rest, path, None)
     return parsed
+
+
+def _parse_image_size(value: Any, path: str) -> ImageSize:
+    """A number where it is one; what else a text can be is checked where the recipe is made."""
+    if isinstance(value, str) and not value.isdecimal():
+        return value
+    size: int = _parse_scalar(int, value, path)
+    return size
 
 
 def _parse_steps(value: Any, path: str) -> Steps:

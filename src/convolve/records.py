@@ -85,6 +85,7 @@ class Start:
     workers: Number
     from_model: str | None
     data: str
+    data_name: str
     data_fingerprint: str
     mean_image_sha256: str | None
     train_samples: Number
@@ -119,6 +120,7 @@ class Result:
     precision: str
     device: str
     threads: Number
+    data_name: str
     data_fingerprint: str
     versions: dict[str, str]
     hardware: Hardware

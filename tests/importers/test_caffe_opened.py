@@ -1,4 +1,4 @@
-"""Caffe models as artefacts: `net.prototxt+net.caffemodel` wherever a model goes, with means, labels and presets."""
+"""Caffe models as artifacts: `net.prototxt+net.caffemodel` wherever a model goes, with means, labels and presets."""
 
 from __future__ import annotations
 

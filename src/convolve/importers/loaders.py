@@ -120,7 +120,7 @@ def _mean(text: str, channel_order: str, shape_CHW: Shape) -> dict[str, Any]:
 
 
 def _mean_image(file: str, shape_CHW: Shape) -> NDArray[np.float32]:
-    """The mean image of a file, (C, H, W), colors in B, G, R order. A larger one of Caffe's is cut to its centre, as
+    """The mean image of a file, (C, H, W), colors in B, G, R order. A larger one of Caffe's is cut to its center, as
     Caffe cuts the image that it is subtracted from."""
     if file.lower().endswith(".xml"):
         return read_mean_xml(file).transpose(2, 0, 1)
