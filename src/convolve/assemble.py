@@ -49,7 +49,7 @@ _RESULT_FROM_START = (
 
 @dataclass(frozen=True)
 class Assembly:
-    """A trainer, the model artefact over the module that it trains, what flows into it, and start.json."""
+    """A trainer, the model artifact over the module that it trains, what flows into it, and start.json."""
 
     trainer: Trainer
     model: Model

@@ -133,18 +133,18 @@ def _preprocessing(want: Preprocess, takes_pixels: bool) -> str:
     size = f"{want.width}x{want.height}"
     square = "square" if want.side_ratio == 1 else f"square of {want.side_ratio:.10g} of the shorter side"
     manner = {
-        "cover": f"scaled to cover {size}, the centre cut out",
+        "cover": f"scaled to cover {size}, the center cut out",
         "square": f"the central {square}, scaled to {size}",
         "squash": f"the whole image, scaled to {size}",
     }
-    colours = {"grey": "one plane of grey", "rgb": "planes of red, green, blue", "bgr": "planes of blue, green, red"}
+    colors = {"gray": "one plane of gray", "rgb": "planes of red, green, blue", "bgr": "planes of blue, green, red"}
     means = want.mean if isinstance(want.mean, tuple) else (want.mean,)
     mean = "mean image" if want.mean_image_CHW is not None else ", ".join(f"{value:.9g}" for value in means)
     inside = " The file does this arithmetic itself." if takes_pixels else ""
     assumed = "**assumed**, as its source does not say it; a wrong one gives wrong answers without a word"
     lines = [
         f"- Size: {manner[want.resize]}.",
-        f"- Colours: {colours[str(want.channel_order)]}.",
+        f"- Colors: {colors[str(want.channel_order)]}.",
         f"- Values: (pixel - {f'({mean})' if len(means) > 1 else mean}) * {want.scale:.9g}, pixels 0 to 255.{inside}",
         f"- Known from: {_plain(want.known_from) or assumed}.",
     ]
