@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from convolve.graph.graph import Graph
-from convolve.importers.presets import PRESETS
+from convolve.importers.presets import presets
 from convolve.recipe import ModelSpec
 from convolve.records import Metadata, TrainingInfo
 from convolve.training.calibration import wilson_interval
@@ -121,7 +121,7 @@ def _error(info: TrainingInfo) -> str:
 
 
 def _published(info: TrainingInfo) -> str:
-    preset = PRESETS.get(info.preset or "")
+    preset = presets().get(info.preset or "")
     if preset is None:
         return ""
     errors = {"": preset.published_error, " of the first five answers": preset.published_error_top5}

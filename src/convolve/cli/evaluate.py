@@ -52,7 +52,7 @@ def evaluate(
     Example: convolve evaluate runs/mnist --data sample
     """
     from convolve.cli.watched import watched
-    from convolve.importers.presets import PRESETS
+    from convolve.importers.presets import presets
     from convolve.model import load
     from convolve.training.memory import keep_freed_memory
     from convolve.transforms.tta import require_views
@@ -75,7 +75,7 @@ def evaluate(
         }  # fmt: skip
     if opened.preprocess_warning:
         print(f"note: {opened.preprocess_warning}", file=sys.stderr)
-    published = PRESETS.get(opened.training_info.preset or "")
+    published = presets().get(opened.training_info.preset or "")
     if published:
         figures["published_error"] = published.published_error
         figures["published_error_top5"] = published.published_error_top5
