@@ -46,30 +46,9 @@ MAY_IMPORT = {
         "training",
         "transforms",
     },
-    "assemble": {
-        "data",
-        "distributed",
-        "environment",
-        "graph",
-        "model",
-        "models",
-        "recipe",
-        "records",
-        "recipe_values",
-        "training",
-        "transforms",
-    },
-    "run": {
-        "assemble",
-        "data",
-        "distributed",
-        "environment",
-        "model",
-        "recipe",
-        "recipes",
-        "records",
-        "training",
-    },
+    "inputs": {"data", "graph", "model", "models", "recipe", "training"},
+    "outcome": {"data", "model", "records", "training"},
+    "run": {"data", "distributed", "inputs", "model", "outcome", "recipe", "recipes", "training"},
     "run_config": {
         "data",
         "distributed",
@@ -112,7 +91,7 @@ MAY_IMPORT = {
         "transforms",
     },
     "__main__": {"cli"},
-    "__init__": {"errors", "model", "recipe", "report", "run"},
+    "__init__": {"errors", "model", "outcome", "recipe", "report", "run"},
 }
 
 
