@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "recipes": {"recipe", "registry", "transforms", "formats", "models"},
     "prepare": {"formats", "transforms", "data"},
     "checking": {"data", "environment", "formats", "transforms"},
-    "model_card": {"records", "graph", "importers", "recipe", "training", "transforms"},
+    "templates": set(),
+    "model_card": {"templates", "records", "graph", "importers", "recipe", "training", "transforms"},
     "model_folder": {"records", "graph", "model_card", "models", "recipe", "transforms"},
     "export": {"data", "records", "transforms"},
     "model": {
@@ -86,8 +87,8 @@ MAY_IMPORT = {
         "transforms",
     },
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
-    "report": {"recipe", "recipe_values", "records", "training", "formats"},
-    "serve": {"environment", "formats", "model", "report", "transforms"},
+    "report": {"templates", "recipe", "recipe_values", "records", "training", "formats"},
+    "serve": {"environment", "formats", "model", "templates", "transforms"},
     "cli": {
         "atomic",
         "checking",
