@@ -5,17 +5,14 @@ Whatever the description does not hold is left out, or said to be unknown; nothi
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from convolve.graph.graph import Graph
-from convolve.importers.presets import PRESETS, Preset
+from convolve.importers.presets import PRESETS
 from convolve.recipe import ModelSpec
-from convolve.records import Metadata
+from convolve.records import Metadata, TrainingInfo
 from convolve.templates import hundredths, render
 from convolve.training.calibration import wilson_interval
 from convolve.transforms.preprocess import Preprocess
@@ -36,33 +33,24 @@ def model_card(
 ) -> str:
     """The card, in Markdown. `file` is the name and SHA-256 of what holds the weights. `takes_pixels`: it takes uint8
     (N, H, W, C) and does the arithmetic itself."""
-    info, preset = metadata.training_info, PRESETS.get(str(metadata.training_info.get("preset")))
-    error, test_images = _fraction(info, "test_error"), _count(info, "test_images")
+    info = metadata.training_info
     channels, height, width = preprocess.shape_CHW
     return render(
         "model_card.jinja",
         title=_title(architecture, metadata),
-        names=metadata.class_names,
-        most_names=MOST_NAMES,
         network=_network(architecture),
         parameters=sum(p.numel() for p in module.parameters()),
+        names=metadata.class_names,
+        most_names=MOST_NAMES,
+        data=metadata.data,
+        info=info,
+        interval=wilson_interval(info.test_error or 0, info.test_images) if info.test_images else None,
+        published=_published(info),
+        file=file,
+        takes_pixels=takes_pixels,
         channels=channels,
         height=height,
         width=width,
-        takes_pixels=takes_pixels,
-        file=file,
-        info=defaultdict(lambda: None, info),
-        data=metadata.data,
-        images=_count(info, "train_images"),
-        epochs=_count(info, "epochs"),
-        kept=_count(info, "epoch_kept"),
-        error=error,
-        test_images=test_images,
-        interval=wilson_interval(error, test_images) if error is not None and test_images else None,
-        top5=_fraction(info, "test_error_top5"),
-        gap=_fraction(info, "calibration_error"),
-        preset=preset,
-        published=_published(preset),
         **_preprocessing(preprocess),
     )
 
@@ -73,7 +61,7 @@ def card_path(file: Path) -> Path:
 
 
 def _title(architecture: ModelSpec | Graph, metadata: Metadata) -> str:
-    imported = str(metadata.training_info.get("imported_from", "")).partition(" (")[0]
+    imported = (metadata.training_info.imported_from or "").partition(" (")[0]
     network = imported or ("an imported network" if isinstance(architecture, Graph) else architecture.name)
     return f"{network}, trained on {metadata.data}" if metadata.data else network
 
@@ -85,11 +73,13 @@ def _network(architecture: ModelSpec | Graph) -> str:
     return f"{architecture.name}, variant {architecture.variant}" if architecture.variant else architecture.name
 
 
-def _published(preset: Preset | None) -> str:
+def _published(info: TrainingInfo) -> str:
+    preset = PRESETS.get(info.preset or "")
     if preset is None:
         return ""
     errors = {"": preset.published_error, " of the first five answers": preset.published_error_top5}
-    return ", ".join(f"{hundredths(value)} error{of}" for of, value in errors.items() if value is not None)
+    told = [f"{hundredths(value)} error{of}" for of, value in errors.items() if value is not None]
+    return f"{', '.join(told)} (one central crop; preset {preset.name})" if told else ""
 
 
 def _preprocessing(preprocess: Preprocess) -> dict[str, str]:
@@ -104,13 +94,3 @@ def _preprocessing(preprocess: Preprocess) -> dict[str, str]:
         "scale": f"{preprocess.scale:.9g}",
         "known_from": preprocess.known_from,
     }
-
-
-def _fraction(info: Mapping[str, Any], name: str) -> float | None:
-    value = info.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1 else None
-
-
-def _count(info: Mapping[str, Any], name: str) -> int | None:
-    value = info.get(name)
-    return value if type(value) is int and 0 < value < 10**15 else None

@@ -16,22 +16,28 @@ from convolve.importers.caffe.text import Block, Entry, Prototxt, Scalar
 
 T = TypeVar("T")
 
-ENUMS: dict[str, dict[str, int]] = {
-    "Phase": {"TRAIN": 0, "TEST": 1},
-    "PoolMethod": {"MAX": 0, "AVE": 1, "STOCHASTIC": 2},
-    "RoundMode": {"CEIL": 0, "FLOOR": 1},
-    "EltwiseOp": {"PROD": 0, "SUM": 1, "MAX": 2},
-    "NormRegion": {"ACROSS_CHANNELS": 0, "WITHIN_CHANNEL": 1},
-    "V1Type": {
-        "NONE": 0, "ACCURACY": 1, "BNLL": 2, "CONCAT": 3, "CONVOLUTION": 4, "DATA": 5, "DROPOUT": 6,
-        "EUCLIDEAN_LOSS": 7, "FLATTEN": 8, "HDF5_DATA": 9, "HDF5_OUTPUT": 10, "IM2COL": 11, "IMAGE_DATA": 12,
-        "INFOGAIN_LOSS": 13, "INNER_PRODUCT": 14, "LRN": 15, "MULTINOMIAL_LOGISTIC_LOSS": 16, "POOLING": 17,
-        "RELU": 18, "SIGMOID": 19, "SOFTMAX": 20, "SOFTMAX_LOSS": 21, "SPLIT": 22, "TANH": 23, "WINDOW_DATA": 24,
-        "ELTWISE": 25, "POWER": 26, "SIGMOID_CROSS_ENTROPY_LOSS": 27, "HINGE_LOSS": 28, "MEMORY_DATA": 29,
-        "ARGMAX": 30, "THRESHOLD": 31, "DUMMY_DATA": 32, "SLICE": 33, "MVN": 34, "ABSVAL": 35, "SILENCE": 36,
-        "CONTRASTIVE_LOSS": 37, "EXP": 38, "DECONVOLUTION": 39,
-    },
-}  # fmt: skip
+# Layer types of Caffe's old syntax in the order of their numbers, and what they are called today.
+_V1_TYPES = (
+    "NONE=NONE ACCURACY=Accuracy BNLL=BNLL CONCAT=Concat CONVOLUTION=Convolution DATA=Data DROPOUT=Dropout "
+    "EUCLIDEAN_LOSS=EuclideanLoss FLATTEN=Flatten HDF5_DATA=HDF5Data HDF5_OUTPUT=HDF5Output IM2COL=Im2col "
+    "IMAGE_DATA=ImageData INFOGAIN_LOSS=InfogainLoss INNER_PRODUCT=InnerProduct LRN=LRN "
+    "MULTINOMIAL_LOGISTIC_LOSS=MultinomialLogisticLoss POOLING=Pooling RELU=ReLU SIGMOID=Sigmoid SOFTMAX=Softmax "
+    "SOFTMAX_LOSS=SoftmaxWithLoss SPLIT=Split TANH=TanH WINDOW_DATA=WindowData ELTWISE=Eltwise POWER=Power "
+    "SIGMOID_CROSS_ENTROPY_LOSS=SigmoidCrossEntropyLoss HINGE_LOSS=HingeLoss MEMORY_DATA=MemoryData ARGMAX=ArgMax "
+    "THRESHOLD=Threshold DUMMY_DATA=DummyData SLICE=Slice MVN=MVN ABSVAL=AbsVal SILENCE=Silence "
+    "CONTRASTIVE_LOSS=ContrastiveLoss EXP=Exp DECONVOLUTION=Deconvolution"
+)
+V1_TYPES = dict(pair.split("=") for pair in _V1_TYPES.split())
+
+# The words of each, by their numbers from 0.
+ENUMS: dict[str, tuple[str, ...]] = {
+    "Phase": ("TRAIN", "TEST"),
+    "PoolMethod": ("MAX", "AVE", "STOCHASTIC"),
+    "RoundMode": ("CEIL", "FLOOR"),
+    "EltwiseOp": ("PROD", "SUM", "MAX"),
+    "NormRegion": ("ACROSS_CHANNELS", "WITHIN_CHANNEL"),
+    "V1Type": tuple(V1_TYPES),
+}
 
 
 def _fields(kinds: dict[str, str]) -> dict[str, str]:
@@ -217,7 +223,7 @@ def _scalar(value: Scalar, kind: str) -> Any:
     if kind == "bool":
         return _FLAGS.get(value.text) if value.kind != "text" else None
     if kind in ENUMS:
-        names = {str(number): name for name, number in ENUMS[kind].items()}
+        names = dict(zip(map(str, range(len(ENUMS[kind]))), ENUMS[kind], strict=True))
         known = value.kind != "text" and (value.text in ENUMS[kind] or value.text in names)
         return names.get(value.text, value.text) if known else None
     if value.kind != "number":
