@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from convolve.atomic import replacing
 from convolve.data.dataset import Dataset
 from convolve.model import Model, load
-from convolve.records import EndEvent, Result, to_json
+from convolve.records import EndEvent, Result, TrainingInfo, to_json
 from convolve.training.calibration import reliability
 from convolve.training.error_analysis import worth_a_picture
 from convolve.training.evaluate import Evaluation
@@ -67,21 +67,26 @@ def write_outcome(trainer: Trainer, model: Model, test: Dataset, evaluation: Eva
     trainer.folder.finish(_result(trainer, evaluation, total_seconds))
 
 
-def _training_info(trainer: Trainer, evaluation: Evaluation) -> dict[str, Any]:
-    """What the model says of its training: figures with their conditions, and nothing of this machine's folders."""
+def _training_info(trainer: Trainer, evaluation: Evaluation) -> TrainingInfo:
     run, at, best, start = trainer.recipe.run, trainer.position, trainer.extras.best, trainer.session.start
     found = reliability(evaluation.labels_N.numpy(), evaluation.probabilities_NK.numpy())
-    info = {
-        "recipe": trainer.recipe.name,
-        "started_from": Path(start.from_model).name if start.from_model else None,
-        "epochs": at.epoch, "epoch_kept": best.epoch if best else at.epoch, "weights_averaged": run.ema_epochs > 0,
-        "train_images": start.train_samples, "seed": run.seed, "precision": start.precision,
-        "test_images": len(evaluation.labels_N), "test_error": evaluation.error,
-        "test_error_top5": evaluation.error_top5, "test_loss": evaluation.loss,
-        "calibration_error": found.expected_error, "data_fingerprint": start.data_fingerprint,
-        "convolve": start.versions["convolve"],
-    }  # fmt: skip
-    return {name: value for name, value in info.items() if value is not None}
+    return TrainingInfo(
+        recipe=trainer.recipe.name,
+        started_from=Path(start.from_model).name if start.from_model else None,
+        epochs=at.epoch,
+        epoch_kept=best.epoch if best else at.epoch,
+        weights_averaged=run.ema_epochs > 0,
+        train_images=start.train_samples,
+        seed=run.seed,
+        precision=start.precision,
+        test_images=len(evaluation.labels_N),
+        test_error=evaluation.error,
+        test_error_top5=evaluation.error_top5,
+        test_loss=evaluation.loss,
+        calibration_error=found.expected_error,
+        data_fingerprint=start.data_fingerprint,
+        convolve=start.versions["convolve"],
+    )
 
 
 def _test_pictures(model: Model, test: Dataset, index_M: NDArray[np.int64]) -> torch.Tensor:
