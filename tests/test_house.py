@@ -57,6 +57,7 @@ MAY_IMPORT = {
         "graph",
         "importers",
         "model",
+        "outcome",
         "recipe",
         "records",
         "run",
