@@ -30,7 +30,8 @@ import torch
 import torch.distributed as dist
 
 from convolve.atomic import write_json
-from convolve.data.table import DataSet, Table
+from convolve.data.sources.source import ArraySource
+from convolve.data.splits import Splits
 from convolve.distributed.launcher import rank_info
 from convolve.distributed.process_group import join
 from convolve.distributed.quantized import decode, encode
@@ -102,8 +103,8 @@ def _training_rate(name: str, workers: Workers, threads: int, steps: int, shares
     batch_size = int(recipe.run.global_batch_size) // shares
     recipe, count = resolve(recipe, {"run.global_batch_size": batch_size}), steps * batch_size
     images_NCHW = torch.randint(0, 256, (count, *SHAPES[name]), dtype=torch.uint8, generator=torch.Generator())
-    table = Table(images_NCHW, torch.arange(count) % 10)
-    dataset = DataSet(table, Table(images_NCHW[:64], table.labels_N[:64]), tuple("0123456789"), "noise")
+    table = ArraySource(images_NCHW, torch.arange(count) % 10)
+    dataset = Splits(table, ArraySource(images_NCHW[:64], table.labels_N[:64]), tuple("0123456789"), "noise")
     with tempfile.TemporaryDirectory() as folder:
         finished = train(recipe, data=dataset, out=Path(folder) / "run", workers=workers)
         if finished.rank:

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from convolve.assemble import assemble
-from convolve.data.table import DataSet, Table
+from convolve.data.sources.source import ArraySource
+from convolve.data.splits import Splits
 from convolve.recipe import Recipe
 from convolve.training.plan import PlannedStep
 from convolve.training.run_folder import RunFolder
@@ -39,9 +40,9 @@ def our_step_on(
     Layers of the type `without` are taken out of the network.
     """
     size = recipe.run.global_batch_size
-    table = Table(torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8), torch.arange(size) % classes)
+    table = ArraySource(torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8), torch.arange(size) % classes)
     with tempfile.TemporaryDirectory() as folder:
-        dataset = DataSet(table, table, tuple(map(str, range(classes))), "noise")
+        dataset = Splits(table, table, tuple(map(str, range(classes))), "noise")
         parts = assemble(recipe, dataset, RunFolder(Path(folder)), None, lambda event, values: None)
     rates = step_size(recipe.optimizer, recipe.schedule, 0, size, size, size)
     trainer, step = parts.trainer, PlannedStep(size, Shard(slice(0, size), 1.0), rates, None)

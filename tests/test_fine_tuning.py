@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 
 from command_line import Convolve, assert_refused
 from convolve.assemble import Assembly, assemble
-from convolve.data.table import DataSet, Table
+from convolve.data.sources.source import ArraySource
+from convolve.data.splits import Splits
 from convolve.errors import ModelError, ResumeRefusedError
 from convolve.graph.build import build
 from convolve.graph.draft import Draft
@@ -57,10 +58,10 @@ def network(tmp_path: Path) -> Path:
     return path
 
 
-def data_of(trace: dict[str, np.ndarray], classes: int = 10) -> DataSet:
+def data_of(trace: dict[str, np.ndarray], classes: int = 10) -> Splits:
     """The 32 images, in RGB planes: the imported network wants BGR, and the trace is what it was fed."""
-    table = Table(torch.from_numpy(trace["images"]).flip(1), torch.from_numpy(trace["labels"]) % classes)
-    return DataSet(table, table, tuple(map(str, range(classes))), "a trace of CNTK")
+    table = ArraySource(torch.from_numpy(trace["images"]).flip(1), torch.from_numpy(trace["labels"]) % classes)
+    return Splits(table, table, tuple(map(str, range(classes))), "a trace of CNTK")
 
 
 def test_twenty_steps_follow_cntk(trace: dict[str, np.ndarray], network: Path, tmp_path: Path) -> None:
@@ -164,11 +165,11 @@ def test_a_file_without_dropout_rates_takes_the_recipes(tiny: list[str], tmp_pat
     assert [layer.p for layer in assemble_again.model.module.modules() if isinstance(layer, torch.nn.Dropout)] == [0.5]
 
 
-def mnist_like() -> DataSet:
+def mnist_like() -> Splits:
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(0, 256, (16, 1, 28, 28), dtype=np.uint8))
-    table = Table(images, torch.arange(16) % 10)
-    return DataSet(table, table, tuple("0123456789"), "noise")
+    table = ArraySource(images, torch.arange(16) % 10)
+    return Splits(table, table, tuple("0123456789"), "noise")
 
 
 def test_what_does_not_fit_the_data_is_refused(

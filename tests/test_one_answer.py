@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from command_line import Convolve
-from convolve.data.sources import open_data
+from convolve.data.open import open_data
 from convolve.formats.idx import read_idx
 from processes import start
 from runtimes import answer, metadata, prepared_for

@@ -173,7 +173,7 @@ def test_transforms_of_images(text: str, value: object, tmp_path: Path, capsys: 
         ("data.train_transforms", '[{"kind": "pad", "side_ratio": 2}]', r"pad\.side_ratio must be in 0\.\.1, got 2"),
         ("data.mean", "1:2", r"data\.mean must be one number, or one for red, green and blue"),
         ("data.side_ratio", "0.5", r"data\.side_ratio needs data\.resize=square"),
-        ("data.image_size", "-1", r"data\.image_size must be in"),
+        ("data.image_size", "-1", r"data\.image_size must be N or WxH"),
         ("data.mean_image_layout", "rgb", r"data\.mean_image_layout: unknown value"),
     ],
 )

@@ -81,7 +81,8 @@ def three_finished(tmp_path: Path, recipe: Recipe) -> Path:
         write_json(run / "recipe.json", to_mapping(with_values(recipe, {"run.seed": seed, "run.threads": 1 + seed})))
         known: dict[str, Any] = {
             "recipe": "tiny", "device": "cpu", "precision": "bf16", "threads": 1 + seed, "parameters": 1,
-            "data_fingerprint": "f", "versions": {}, "hardware": Hardware("Imaginary 9000", 2, None, None),
+            "data_name": "digits", "data_fingerprint": "f", "versions": {},
+            "hardware": Hardware("Imaginary 9000", 2, None, None),
         }  # fmt: skip
         start = Start(
             precision_reason="", workers=1, from_model=None, data="digits", mean_image_sha256=None, train_samples=600,
@@ -100,7 +101,7 @@ def three_finished(tmp_path: Path, recipe: Recipe) -> Path:
 def test_finished_runs_are_summed_up_without_their_data(
     three_finished: Path, recipe_file: Path, convolve: Convolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convolve.data.sources.open_data", None)
+    monkeypatch.setattr("convolve.data.open.open_data", None)
     monkeypatch.setattr("convolve.run.train", None)
     out = three_finished / "elsewhere" / "figures.json"
     outcome = convolve("reproduce", recipe_file, "--seeds", 3, "--runs", three_finished, "--out", out, "--json")

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from command_line import Convolve, assert_refused
-from convolve.data.ctf_table import read_ctf_table
+from convolve.data.sources.ctf import open_ctf
 from convolve.errors import ConvolveError
 from convolve.formats.ctf import write_ctf
 from convolve.formats.image_map import write_image_map
@@ -153,7 +153,7 @@ def test_a_rate_that_adjusts_itself(convolve: Convolve, config: list[str], tmp_p
     fallen = [0.02, 0.02, 0.0002, 2e-6]  # the first one is only noted
     assert sorted({*rates}, reverse=True) == pytest.approx(sorted({*fallen}, reverse=True))
     assert "the learning rate is now 1e-06 times the last one of the list" in outcome.err
-    assert load(tmp_path / "out" / "net").training_info["epochs"] < 9
+    assert load(tmp_path / "out" / "net").training_info.epochs < 9
 
 
 def test_two_networks_in_one_job(convolve: Convolve, config: list[str], tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_statistics_of_the_training_data(convolve: Convolve, config: list[str], 
     assert convolve("run", *config, "Train=[SGD=[maxEpochs=1]]", "command=Train").code == 0
     model = load(tmp_path / "out" / "net.0")
     assert isinstance(model.architecture, Graph)
-    images_NCHW = read_ctf_table(tmp_path / "train.txt", 3, (1, 5, 6)).images_NCHW.float()
+    images_NCHW = open_ctf(tmp_path / "train.txt", 3, (1, 5, 6)).images_NCHW.float()
     name = next(node.name for node in model.architecture.nodes if node.op == "convolution")
     seen: list[torch.Tensor] = []
     model.module.get_submodule(name).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))

@@ -188,10 +188,10 @@ def test_from_another_network_is_refused(train: Train, tiny: list[str], tmp_path
 
 
 def test_fake_data_needs_no_data(tmp_path: Path, convolve: Convolve, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convolve.data import sources
+    from convolve.data import known
 
-    small = dataclasses.replace(sources.outline("mnist"), train_samples=300, test_samples=200)
-    monkeypatch.setattr(sources, "outline", lambda name: small)
+    small = dataclasses.replace(known.dataset_info("mnist"), train_samples=300, test_samples=200)
+    monkeypatch.setattr(known, "dataset_info", lambda name: small)
     words = ["--fake-data", "--epochs", 1, "--set=model.variant=tiny", "--threads", 1, "--precision", "fp32"]
     outcome = convolve("train", "mnist", *words, "--out", tmp_path / "run")
     assert (outcome.code, "noise (--fake-data)" in outcome.err) == (0, True)

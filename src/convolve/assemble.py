@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,18 +15,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from convolve.atomic import replacing
-from convolve.data.own import OwnSet
-from convolve.data.table import DataSet
+from convolve.data.build import DataModule, build_data, in_size
+from convolve.data.splits import Splits
 from convolve.distributed.gradient_sync import gradient_sync_for
 from convolve.errors import ModelError, UsageError
-from convolve.feed import Feed, in_size, open_feed
 from convolve.graph.graph import Graph
 from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
 from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.recipe import Recipe
-from convolve.records import Result, ResumeEvent, Start, StartEvent, to_json
+from convolve.records import Result, ResumeEvent, Start, StartEvent, TrainingInfo, to_json
 from convolve.training.calibration import reliability
 from convolve.training.error_analysis import worth_a_picture
 from convolve.training.evaluate import Evaluation
@@ -44,7 +42,9 @@ from convolve.training.trainer import Extras, Trainer
 from convolve.training.workers import SINGLE_PROCESS, Workers
 
 PICTURE_SIDE = 96  # pixels; larger pictures are kept smaller for the report
-_RESULT_FROM_START = ("parameters", "precision", "device", "threads", "data_fingerprint", "versions", "hardware")
+_RESULT_FROM_START = (
+    "parameters", "precision", "device", "threads", "data_name", "data_fingerprint", "versions", "hardware",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Assembly:
 
     trainer: Trainer
     model: Model
-    feed: Feed
+    data: DataModule
     start: Start
 
     def begin(self, progress: Callback) -> None:
@@ -82,21 +82,26 @@ class Assembly:
         with replacing(path / "evaluation.safetensors") as temporary:
             temporary.write_bytes(save(tensors))
 
-    def _training_info(self, evaluation: Evaluation) -> dict[str, Any]:
-        """What the model says of its training: figures with their conditions, and nothing of this machine's folders."""
+    def _training_info(self, evaluation: Evaluation) -> TrainingInfo:
         run, at, best, start = self.trainer.recipe.run, self.trainer.position, self.trainer.extras.best, self.start
         found = reliability(evaluation.labels_N.numpy(), evaluation.probabilities_NK.numpy())
-        info = {
-            "recipe": self.trainer.recipe.name,
-            "started_from": Path(start.from_model).name if start.from_model else None,
-            "epochs": at.epoch, "epoch_kept": best.epoch if best else at.epoch, "weights_averaged": run.ema_epochs > 0,
-            "train_images": start.train_samples, "seed": run.seed, "precision": start.precision,
-            "test_images": len(evaluation.labels_N), "test_error": evaluation.error,
-            "test_error_top5": evaluation.error_top5, "test_loss": evaluation.loss,
-            "calibration_error": found.expected_error, "data_fingerprint": start.data_fingerprint,
-            "convolve": start.versions["convolve"],
-        }  # fmt: skip
-        return {name: value for name, value in info.items() if value is not None}
+        return TrainingInfo(
+            recipe=self.trainer.recipe.name,
+            started_from=Path(start.from_model).name if start.from_model else None,
+            epochs=at.epoch,
+            epoch_kept=best.epoch if best else at.epoch,
+            weights_averaged=run.ema_epochs > 0,
+            train_images=start.train_samples,
+            seed=run.seed,
+            precision=start.precision,
+            test_images=len(evaluation.labels_N),
+            test_error=evaluation.error,
+            test_error_top5=evaluation.error_top5,
+            test_loss=evaluation.loss,
+            calibration_error=found.expected_error,
+            data_fingerprint=start.data_fingerprint,
+            convolve=start.versions["convolve"],
+        )
 
     def _test_pictures(self, index_M: NDArray[np.int64]) -> torch.Tensor:
         """images_MHWC, uint8, none larger than `PICTURE_SIDE`."""
@@ -104,7 +109,7 @@ class Assembly:
         shrink = min(1.0, PICTURE_SIDE / max(size))
         small = [max(1, round(side * shrink)) for side in size]
         pictures = [torch.zeros(0, channels, *small, dtype=torch.uint8)]
-        for images_NCHW, _ in self.feed.test.batches(index_M, self.model.batch_size):
+        for images_NCHW, _ in self.data.test.batches(index_M, self.model.batch_size):
             resized = F.interpolate(images_NCHW.float(), small, mode="area") if shrink < 1 else images_NCHW.float()
             pictures.append(resized.round().clamp(0, 255).to(torch.uint8))
         return torch.cat(pictures).permute(0, 2, 3, 1).contiguous()
@@ -132,7 +137,7 @@ class Assembly:
 
 def assemble(
     recipe: Recipe,
-    dataset: DataSet | OwnSet,
+    splits: Splits,
     folder: RunFolder,
     from_model: str | Path | None,
     progress: Callback,
@@ -145,29 +150,30 @@ def assemble(
     run = recipe.run
     resumes = folder.resumes
     threads = choose_threads(run, workers, folder)
-    given = _given(recipe, dataset, folder, from_model)
+    given = _given(splits, folder, from_model)
     imported = given.architecture if given and isinstance(given.architecture, Graph) else None
     batches_at_once = workers.size if recipe.distributed.block_samples else 1
-    feed = open_feed(
-        recipe, dataset, threads, given.preprocess if given and imported else None, batches_at_once,
+    data = build_data(
+        recipe, splits, threads, given.preprocess if given and imported else None, batches_at_once,
         lambda message: progress("warning", {"message": message}),
     )  # fmt: skip
-    network = given if given and imported else _network(recipe, dataset, feed, given, from_model)
-    module, batches = network.module, feed.batches
+    network = given if given and imported else _network(recipe, splits, data, given, from_model)
+    module, batches = network.module, data.loader
     for size in recipe.data.train_sizes:
-        _require_fit(module, in_size(feed.preprocess, size).shape_CHW)
+        _require_fit(module, in_size(data.preprocess, size).shape_CHW)
     device = choose_device(run.device, workers)
     to_channels_last(module.to(device))
-    mean_CHW = feed.preprocess.mean_image_CHW
+    mean_CHW = data.preprocess.mean_image_CHW
     session = begin_session(
         recipe, folder, workers, network=module, threads=threads,
         trained_on=TrainedOn(
             from_model=str(from_model) if from_model else None,
-            data=dataset.source,
-            data_fingerprint=dataset.fingerprint(),
+            data=splits.description,
+            data_name=splits.name,
+            data_fingerprint=splits.fingerprint(),
             mean_image_sha256=None if mean_CHW is None else sha256(mean_CHW.tobytes()).hexdigest(),
-            train_samples=len(batches.table),
-            test_samples=len(dataset.test),
+            train_samples=batches.dataset_size,
+            test_samples=len(splits.test),
         ),
         first_images=lambda: next(batches.epoch(0, share=lambda count: workers.shard(count).rows))[0],
     )  # fmt: skip
@@ -194,8 +200,8 @@ def assemble(
         network=module,
         optimizer=optimizer,
         loader=batches,
-        validation=lambda: model.batches(feed.held_out, workers=workers),
-        validation_name=feed.held_out_name,
+        validation=lambda: model.batches(data.validation, workers=workers),
+        validation_name=data.validation_name,
         folder=folder,
         workers=workers,
         callback=progress,
@@ -203,10 +209,10 @@ def assemble(
         sets_dropout=not own_dropout,
     )
     trainer.gradient_sync = gradient_sync_for(trainer)
-    return Assembly(trainer, model, feed, session.start)
+    return Assembly(trainer, model, data, session.start)
 
 
-def _given(recipe: Recipe, dataset: DataSet | OwnSet, folder: RunFolder, from_model: str | Path | None) -> Model | None:
+def _given(splits: Splits, folder: RunFolder, from_model: str | Path | None) -> Model | None:
     """The model that the training starts from; an imported network is made ready for the data, to be trained itself."""
     if not from_model:
         return None
@@ -216,36 +222,34 @@ def _given(recipe: Recipe, dataset: DataSet | OwnSet, folder: RunFolder, from_mo
         raise UsageError(f"{from_model} is an exported file, which cannot be trained; give the model that it came from")
     if not isinstance(given.architecture, Graph):
         return given
-    if isinstance(dataset, DataSet):
-        given = given.for_images(dataset.shape_CHW)
+    if splits.array_shape_CHW:
+        given = given.for_images(splits.array_shape_CHW)
     given.require_images()
-    return _fitting(given, dataset, recipe.data.name)
+    return _fitting(given, splits)
 
 
-def _fitting(given: Model, dataset: DataSet | OwnSet, data_name: str) -> Model:
-    """An imported network for the classes of `dataset`, as many as it has; resident images must have its size."""
-    shape_CHW = dataset.shape_CHW if isinstance(dataset, DataSet) else given.preprocess.shape_CHW
-    if given.preprocess.shape_CHW != shape_CHW or len(given.class_names) != len(dataset.class_names):
+def _fitting(given: Model, splits: Splits) -> Model:
+    """An imported network for the classes of `splits`, as many as it has; images in memory must have its size."""
+    shape_CHW = splits.array_shape_CHW or given.preprocess.shape_CHW
+    if given.preprocess.shape_CHW != shape_CHW or len(given.class_names) != len(splits.class_names):
         raise ModelError(
             f"the imported network takes images {given.preprocess.shape_CHW} (C, H, W) of {len(given.class_names)} "
-            f"classes, the data has {shape_CHW} and {len(dataset.class_names)}; choose other data"
+            f"classes, the data has {shape_CHW} and {len(splits.class_names)}; choose other data"
         )
     if not any(parameter.requires_grad for parameter in given.module.parameters()):
         raise ModelError("every parameter of the imported network is frozen: there is nothing to train")
-    return replace(given, class_names=dataset.class_names, data_name=data_name)
+    return replace(given, class_names=splits.class_names, data_name=splits.name)
 
 
-def _network(
-    recipe: Recipe, dataset: DataSet | OwnSet, feed: Feed, given: Model | None, name: str | Path | None
-) -> Model:
+def _network(recipe: Recipe, splits: Splits, data: DataModule, given: Model | None, name: str | Path | None) -> Model:
     """The recipe's network, with the weights of the model `given`, if there is one, called `name`."""
-    module = build_model(recipe.model, feed.preprocess.shape_CHW, len(dataset.class_names), recipe.run.seed)
+    module = build_model(recipe.model, data.preprocess.shape_CHW, len(splits.class_names), recipe.run.seed)
     if given:
         _take_weights(module, given.module, str(name))
     elif isinstance(module, WhitenedConvNet):
-        images_NCHW, _ = next(feed.batches.epoch(recipe.run.epochs - 1))  # in the size of the test images
+        images_NCHW, _ = next(data.loader.epoch(recipe.run.epochs - 1))  # in the size of the test images
         module.whiten(images_NCHW)
-    return Model(module, recipe.model, feed.preprocess, dataset.class_names, recipe.data.name)
+    return Model(module, recipe.model, data.preprocess, splits.class_names, splits.name)
 
 
 def _require_fit(module: nn.Module, shape_CHW: tuple[int, int, int]) -> None:

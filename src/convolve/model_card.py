@@ -6,16 +6,15 @@ Whatever the description does not hold is left out, or said to be unknown; nothi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from convolve.graph.graph import Graph
 from convolve.importers.presets import PRESETS
 from convolve.recipe import ModelSpec
-from convolve.records import Metadata
+from convolve.records import Metadata, TrainingInfo
 from convolve.training.calibration import wilson_interval
 from convolve.transforms.preprocess import Preprocess
 
@@ -59,7 +58,7 @@ def card_path(file: Path) -> Path:
 
 
 def _title(architecture: ModelSpec | Graph, metadata: Metadata) -> str:
-    imported = str(metadata.training_info.get("imported_from", "")).partition(" (")[0]
+    imported = (metadata.training_info.imported_from or "").partition(" (")[0]
     network = imported or ("an imported network" if isinstance(architecture, Graph) else architecture.name)
     return _plain(f"{network}, trained on {metadata.data}" if metadata.data else network)
 
@@ -87,25 +86,26 @@ def _network(architecture: ModelSpec | Graph) -> str:
 
 def _training(metadata: Metadata) -> str:
     info = metadata.training_info
-    if "imported_from" in info:
-        source = _plain(info["imported_from"])
+    if info.imported_from:
+        source = _plain(info.imported_from)
         return f"Imported from {source}, not trained by convolve. What it learned from is for its source to say."
-    if "recipe" not in info:
+    if not info.recipe:
         return "Nothing is known of it."
-    images, epochs, kept = (_count(info, name) for name in ("train_images", "epochs", "epoch_kept"))
-    words = [f"recipe {_plain(info['recipe'])}", f"data {_plain(metadata.data or 'unnamed')}"]
-    words += [f"{images:,} images"] if images else []
-    words += [f"{epochs:,} epochs"] if epochs else []
-    words += [f"the one kept is epoch {kept}, the best on a validation split"] if kept and kept != epochs else []
-    words += ["weights averaged over time"] if info.get("weights_averaged") is True else []
-    words += [f"started from {_plain(info['started_from'])}"] if info.get("started_from") else []
-    words += [f"{name} {_plain(info[name])}" for name in ("seed", "precision", "convolve") if name in info]
-    fingerprint = info.get("data_fingerprint")
-    return f"{_sentence(words)}." + (f"\n\nFingerprint of the data: {_plain(fingerprint)}." if fingerprint else "")
+    kept = info.epoch_kept if info.epoch_kept != info.epochs else None
+    words = [f"recipe {_plain(info.recipe)}", f"data {_plain(metadata.data or 'unnamed')}"]
+    words += [f"{info.train_images:,} images"] if info.train_images else []
+    words += [f"{info.epochs:,} epochs"] if info.epochs else []
+    words += [f"the one kept is epoch {kept}, the best on a validation split"] if kept else []
+    words += ["weights averaged over time"] if info.weights_averaged else []
+    words += [f"started from {_plain(info.started_from)}"] if info.started_from else []
+    words += [f"{name} {_plain(value)}" for name in ("seed", "precision", "convolve")
+              if (value := getattr(info, name)) is not None]  # fmt: skip
+    data = f"\n\nFingerprint of the data: {_plain(info.data_fingerprint)}." if info.data_fingerprint else ""
+    return f"{_sentence(words)}.{data}"
 
 
-def _error(info: Mapping[str, Any]) -> str:
-    error, images = _fraction(info, "test_error"), _count(info, "test_images")
+def _error(info: TrainingInfo) -> str:
+    error, images, top5 = info.test_error, info.test_images, info.test_error_top5
     if error is None:
         return _published(info) + "Not measured here. `convolve evaluate MODEL --data DATA` measures it."
     words = f"**{_percent(error)}** test error"
@@ -113,7 +113,6 @@ def _error(info: Mapping[str, Any]) -> str:
         low, high = wilson_interval(error, images)
         interval = f"95 % interval {_percent(low)} to {_percent(high)}"
         words += f": {round(error * images):,} of {images:,} images wrong, {interval}"
-    top5 = _fraction(info, "test_error_top5")
     words += "" if top5 is None else f"; {_percent(top5)} of the images are not of the first five classes named"
     return (
         f"{words}.\n\nMeasured once, when the training had ended, on the whole test part of the data: one view of each "
@@ -121,8 +120,8 @@ def _error(info: Mapping[str, Any]) -> str:
     )
 
 
-def _published(info: Mapping[str, Any]) -> str:
-    preset = PRESETS.get(str(info.get("preset")))
+def _published(info: TrainingInfo) -> str:
+    preset = PRESETS.get(info.preset or "")
     if preset is None:
         return ""
     errors = {"": preset.published_error, " of the first five answers": preset.published_error_top5}
@@ -158,8 +157,8 @@ def _classes(names: Sequence[str]) -> str:
     return f"In the order of the outputs:\n\n{shown}" + (rest if len(names) > MOST_NAMES else "")
 
 
-def _limits(classes: int, info: Mapping[str, Any], want: Preprocess) -> str:
-    gap = _fraction(info, "calibration_error")
+def _limits(classes: int, info: TrainingInfo, want: Preprocess) -> str:
+    gap = info.calibration_error
     apart = "" if gap is None else f"; on the test images it is {_percent(gap)} off (expected calibration error)"
     lines = [
         f"It knows these {classes:,} classes and answers with one of them, whatever the image shows.",
@@ -179,16 +178,6 @@ def _sentence(words: Sequence[str]) -> str:
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
-
-
-def _fraction(info: Mapping[str, Any], name: str) -> float | None:
-    value = info.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1 else None
-
-
-def _count(info: Mapping[str, Any], name: str) -> int | None:
-    value = info.get(name)
-    return value if type(value) is int and 0 < value < 10**15 else None
 
 
 def _plain(text: object) -> str:

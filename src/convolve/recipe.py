@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from convolve.errors import UsageError, unknown_name
-from convolve.recipe_values import Arguments, Steps, parse
+from convolve.recipe_values import Arguments, ImageSize, Steps, parse
 from convolve.torch_optim import PREFIX, checked_arguments
 from convolve.transforms.crop import Crop
 from convolve.transforms.table import TRANSFORMS
-from convolve.transforms.transform import MAX_SIDE, Transform, require
+from convolve.transforms.transform import MAX_SIDE, Size, Transform, require
 
 
 def _field(default: Any, comment: str) -> Any:
@@ -29,11 +29,12 @@ def _field(default: Any, comment: str) -> Any:
 class DataSpec:
     """Which samples, in which order, and what happens to them on the way into the network."""
 
-    name: str = _field("mnist", "the data set that is looked for without --data; empty: none")
+    name: str = _field("", "the data set that is looked for without --data; empty: --data must say where")
     order: Literal["shuffled", "cntk", "file"] = _field(
         "shuffled", "shuffled: fully, anew each epoch; cntk: as CNTK 2.7's reader; file"
     )
-    image_size: int = _field(0, "height and width that the network sees; 0: as the data has them")
+    channels: int = _field(3, "what the network sees: 3, color; 1, gray")
+    image_size: ImageSize = _field(0, "what the network sees, in pixels: N or WxH; 0: the size that all images have")
     resize: Literal["cover", "square", "squash"] = _field(
         "cover",
         "images of another size: scaled to cover it, the center cut out; square: the central square, scaled; "
@@ -50,7 +51,8 @@ class DataSpec:
     scale: float = _field(1 / 256, "")
     train_transforms: tuple[Transform, ...] = _field((), "augmentation of training images, in this order")
     train_sizes: Steps = _field(
-        (), "what training images are scaled to in as many equal parts of the run: pixels, or up to 1 part of the size"
+        (),
+        "Progressive resizing: one size for each equal phase of training, in pixels or as a fraction of image_size.",
     )
     damaged_limit: int = _field(0, "training images that may turn out to be damaged, and be replaced by others")
     hard_fraction: float = _field(
@@ -74,12 +76,22 @@ class DataSpec:
         if self.train_sizes and self.mean_image:
             raise UsageError("data.mean_image has one size: leave it out, or data.train_sizes")
         require(len(self.mean) in (1, 3), "data.mean", "one number, or one for red, green and blue", self.mean)
-        require(0 <= self.image_size <= MAX_SIDE, "data.image_size", f"in 0..{MAX_SIDE}", self.image_size)
+        require(self.channels in (1, 3), "data.channels", "1 or 3", self.channels)
+        sides = str(self.image_size).split("x")
+        are_sides = 1 <= len(sides) <= 2 and all(side.isdecimal() and int(side) <= MAX_SIDE for side in sides)
+        usable = are_sides and (len(sides) == 1 or min(map(int, sides)) > 0)
+        require(usable, "data.image_size", f"N or WxH, in pixels up to {MAX_SIDE}", self.image_size)
         require(0 < self.side_ratio <= 1, "data.side_ratio", "in (0, 1]", self.side_ratio)
         if self.side_ratio != 1 and self.resize != "square":
             raise UsageError("data.side_ratio needs data.resize=square")
         if any(isinstance(spec, Crop) and spec.crop_type == "multiview10" for spec in self.train_transforms):
             raise UsageError("multiview10 is for testing: leave it out of data.train_transforms, and see --views 10")
+
+    @property
+    def size(self) -> Size | None:
+        """(height, width) that the network sees; None: as the images have it."""
+        width, _, height = str(self.image_size).partition("x")
+        return (int(height or width), int(width)) if int(width) else None
 
 
 @dataclass(frozen=True)

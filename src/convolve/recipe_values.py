@@ -18,6 +18,7 @@ from convolve.transforms.transform import Transform, require
 # One value for each period of a schedule; the last one holds from there on. Texts such as
 # "0.001*10:0.0005*10:0.0001" (CNTK's notation) are accepted wherever such a list is.
 Steps = tuple[float, ...]
+ImageSize = int | str  # N, or "WxH"
 Arguments = Mapping[str, Any]  # what another library takes: it says which, and checks them
 
 # Fields that were called otherwise -> their name of today.
@@ -43,6 +44,8 @@ def parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
         raise UsageError(f"{path}.{next(iter(value), '')}: {path} has no fields of its own")
     if kind == tuple[Transform, ...]:
         return _parse_transforms(value, path)
+    if kind == ImageSize:
+        return _parse_image_size(value, path)
     if kind == Steps:  # ratios and means are written the same way
         return _parse_steps(value, path)
     if origin is Literal:
@@ -98,9 +101,17 @@ def _parse_transform(value: Any, path: str) -> Transform:
     return parsed
 
 
+def _parse_image_size(value: Any, path: str) -> ImageSize:
+    """A number where it is one; what else a text can be is checked where the recipe is made."""
+    if isinstance(value, str) and not value.isdecimal():
+        return value
+    size: int = _parse_scalar(int, value, path)
+    return size
+
+
 def _parse_steps(value: Any, path: str) -> Steps:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return (float(value),)
+        return (_parse_scalar(float, value, path),)
     if isinstance(value, str):
         steps: list[float] = []
         for part in value.split(":") if value else ():  # an empty text takes a list back: data.train_sizes=
@@ -122,7 +133,8 @@ def _parse_scalar(kind: Any, value: Any, path: str) -> Any:
         except (KeyError, ValueError):
             raise UsageError(f"{path} must be {names[kind]}, got {value!r}") from None
     if kind is float and type(value) is int:
-        value = float(value)
+        with suppress(OverflowError):
+            value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise UsageError(f"{path} must be {names[kind]}, got {value!r}")
     return value

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convolve.data.own import OwnSet
-from convolve.data.table import DataSet
+from convolve.data.splits import Splits
 from convolve.errors import ResumeRefusedError
 from convolve.recipe import Recipe, to_mapping, with_values
 from convolve.recipe_values import differences, leaf_paths
@@ -56,16 +55,16 @@ def _as_begun(planned: Recipe, folder: RunFolder) -> SeedRun:
     return SeedRun(recorded, folder)
 
 
-def require_same_data(runs: Sequence[SeedRun], dataset: DataSet | OwnSet | None) -> None:
-    """`ResumeRefusedError` unless the runs that have begun all saw the same data: `dataset`, if it is given."""
-    seen = {"the data": dataset.fingerprint()} if dataset else {}
+def require_same_data(runs: Sequence[SeedRun], splits: Splits | None) -> None:
+    """`ResumeRefusedError` unless the runs that have begun all saw the same data: `splits`, if it is given."""
+    seen = {"the data": splits.fingerprint()} if splits else {}
     begun = [run.folder for run in runs if run.folder.started]
     seen |= {str(folder.path): folder.start().data_fingerprint for folder in begun}
     for where, fingerprint in seen.items():
         first = next(iter(seen))
         if fingerprint != seen[first]:
             raise ResumeRefusedError(
-                f"{where} was trained on other data than {'this' if dataset else first}; "
+                f"{where} was trained on other data than {'this' if splits else first}; "
                 "give the --data of that run, or choose another --runs"
             )
 

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from convolve.assemble import Assembly, assemble
-from convolve.data.own import OwnSet
-from convolve.data.sources import fake_data, is_official, open_data
-from convolve.data.table import DataSet
+from convolve.data.known import DATASETS, fake_data
+from convolve.data.open import open_data
+from convolve.data.splits import Splits
 from convolve.distributed.lost import naming_lost_workers
 from convolve.distributed.process_group import all_workers
 from convolve.errors import ConvolveError, InterruptedTraining
-from convolve.feed import took
 from convolve.model import Model, load
 from convolve.recipe import Recipe, with_values
 from convolve.recipes import load_recipe
@@ -51,7 +50,7 @@ class Run:
 def train(
     recipe: str | Recipe,
     *,
-    data: str | DataSet | OwnSet | None = None,
+    data: str | Splits | None = None,
     out: str | Path | None = None,
     restart: bool = False,
     from_model: str | Path | None = None,
@@ -64,7 +63,7 @@ def train(
 ) -> Run:
     """Train `recipe` (a name, a file or a value) and return the finished run.
 
-    `data` is a folder, a file, "sample" or the samples themselves; None looks in the usual places. `out` is the run
+    `data` is a folder, a file, "sample" or the images themselves; None looks in the usual places. `out` is the run
     folder, by default runs/<recipe>: an unfinished run there goes on to the same bits, a finished one is refused unless
     `restart`.
     `from_model` supplies the initial weights; an imported network, such as a CNTK file, is trained itself.
@@ -84,14 +83,15 @@ def train(
         if not is_first:
             progress = silent
         is_finished = workers.broadcast(folder.resumes and folder.finished)
-        dataset = fake_data(recipe.data.name) if use_fake_data else _open(recipe.data.name, data, progress, workers)
-        if isinstance(dataset, OwnSet) and not is_official(recipe.data.name, dataset):
+        splits = fake_data(recipe.data.name) if use_fake_data else _open(recipe, data, progress, workers)
+        info, in_memory = DATASETS.get(recipe.data.name), splits.array_shape_CHW is not None
+        if info is None or not (splits.is_official(info) or (in_memory and splits.name == info.name)):
             recipe = replace(recipe, published_error=None)  # of other images
-        parts = assemble(recipe, dataset, folder, from_model, progress, workers)
+        parts = assemble(recipe, splits, folder, from_model, progress, workers)
         if each_epoch and is_first:
             parts.trainer.each_epoch = partial(each_epoch, parts.model)
-        if isinstance(dataset, OwnSet):
-            progress("note", {"message": took(parts.feed, dataset)})
+        if not in_memory:
+            progress("note", {"message": parts.data.description})
         if not is_finished:
             evaluation = _train(parts, restart, progress)
             if is_first:
@@ -109,26 +109,27 @@ def _train(parts: Assembly, restart: bool, progress: Callback) -> Evaluation:
     try:
         parts.begin(progress)
         parts.trainer.fit()
-        return parts.model.evaluate(parts.feed.test, workers=parts.trainer.workers)
+        return parts.model.evaluate(parts.data.test, workers=parts.trainer.workers)
     except KeyboardInterrupt:
         again = "the same command again" + (", but without --restart" if restart else "")
         path = parts.trainer.folder.path
         raise InterruptedTraining(f"interrupted; {path} can be resumed: give {again}") from None
 
 
-def _open(name: str, where: str | DataSet | OwnSet | None, progress: Callback, workers: Workers) -> DataSet | OwnSet:
+def _open(recipe: Recipe, where: str | Splits | None, progress: Callback, workers: Workers) -> Splits:
     """The data. One worker on each host comes first, since it may have to download it."""
-    if isinstance(where, DataSet | OwnSet):
+    if isinstance(where, Splits):
         return where
 
     def downloading(file: str, done_bytes: int, size_bytes: int) -> None:
         progress("download", {"file": file, "done_bytes": done_bytes, "size_bytes": size_bytes})
 
-    found: DataSet | OwnSet | ConvolveError | None = None
+    found: Splits | ConvolveError | None = None
+    file_order = recipe.data.order != "shuffled"
     for comes_first in (True, False):
         if comes_first == (workers.local_rank == 0):
             try:
-                found = open_data(name, where, downloading)
+                found = open_data(where, recipe.data.name, file_order=file_order, progress=downloading)
             except ConvolveError as error:
                 found = error
         workers.barrier()

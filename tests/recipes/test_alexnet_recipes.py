@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from command_line import Convolve
-from convolve.data.table import DataSet, Table
-from convolve.feed import open_feed
+from convolve.data.build import build_data
+from convolve.data.sources.source import ArraySource
+from convolve.data.splits import Splits
 from convolve.importers.brainscript.job import TrainStep, read_job
 from convolve.recipe import Recipe, with_values
 from convolve.recipes import load_recipe
@@ -104,16 +105,16 @@ def test_the_modern_one_stretches_with_its_epochs() -> None:
 
 def test_the_modern_one_grows_its_images() -> None:
     """On noise: the sizes that the network sees in 8 passes, and what it is tested on."""
-    table = Table(torch.randint(0, 256, (6, 3, 90, 72), dtype=torch.uint8), torch.arange(6))
+    table = ArraySource(torch.randint(0, 256, (6, 3, 90, 72), dtype=torch.uint8), torch.arange(6))
     recipe = with_values(
         load_recipe("alexnet-modern"),
         {"data.train_sizes": "67:72:80:99", "data.image_size": 99, "run.epochs": 8, "run.global_batch_size": 4},
     )
-    feed = open_feed(recipe, DataSet(table, table, tuple("abcdef"), "noise"), threads=1)
-    sizes = [{tuple(images.shape[-2:]) for images, _ in feed.batches.epoch(epoch)} for epoch in range(8)]
+    data = build_data(recipe, Splits(table, table, tuple("abcdef"), "noise"), threads=1)
+    sizes = [{tuple(images.shape[-2:]) for images, _ in data.loader.epoch(epoch)} for epoch in range(8)]
     assert sizes == [{(side, side)} for side in (67, 67, 72, 72, 80, 80, 99, 99)]
-    assert feed.preprocess.shape_CHW == (3, 99, 99)
-    assert {tuple(images.shape[1:]) for images, _ in feed.test.batches(torch.arange(6).numpy(), 6)} == {(3, 99, 99)}
-    images, labels = next(feed.batches.epoch(7))
-    again, same = next(feed.batches.epoch(7))
+    assert data.preprocess.shape_CHW == (3, 99, 99)
+    assert {tuple(images.shape[1:]) for images, _ in data.test.batches(torch.arange(6).numpy(), 6)} == {(3, 99, 99)}
+    images, labels = next(data.loader.epoch(7))
+    again, same = next(data.loader.epoch(7))
     assert torch.equal(images, again) and torch.equal(labels, same)

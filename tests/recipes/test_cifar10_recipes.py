@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from command_line import Convolve
-from convolve.data.table import DataSet, Table
-from convolve.feed import open_feed
+from convolve.data.build import build_data
+from convolve.data.sources.source import ArraySource
+from convolve.data.splits import Splits
 from convolve.recipe import Recipe, to_mapping, with_values
 from convolve.recipe_values import differences
 from convolve.recipes import load_recipe
@@ -69,13 +70,13 @@ def test_images() -> None:
 )
 def test_the_images_of_the_fast_one_grow(side: int, epochs: int, seen: list[int]) -> None:
     """To their own size, whatever that is, and also in a short run; borders grow with them."""
-    table = Table(torch.full((6, 3, side, side), 200, dtype=torch.uint8), torch.arange(6))
+    table = ArraySource(torch.full((6, 3, side, side), 200, dtype=torch.uint8), torch.arange(6))
     recipe = with_values(load_recipe("cifar10-fast"), {"run.epochs": epochs, "data.image_size": side})
-    feed = open_feed(recipe, DataSet(table, table, tuple("abcdef"), "grey"), threads=1)
-    shapes = [{tuple(images.shape[-2:]) for images, _ in feed.batches.epoch(epoch)} for epoch in range(epochs)]
+    data = build_data(recipe, Splits(table, table, tuple("abcdef"), "grey"), threads=1)
+    shapes = [{tuple(images.shape[-2:]) for images, _ in data.loader.epoch(epoch)} for epoch in range(epochs)]
     assert shapes == [{(side, side)} for side in seen]
-    assert feed.preprocess.shape_CHW == (3, side, side)
-    assert feed.preprocess.padding == side // 8
+    assert data.preprocess.shape_CHW == (3, side, side)
+    assert data.preprocess.padding == side // 8
 
 
 def test_a_size_that_the_network_does_not_take(convolve: Convolve, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def make_run(
     write_json(folder / "state.json", {"state": "finished"})
     found = {
         "recipe": name, "precision": "bf16", "threads": 2, "device": "cpu", "parameters": 98778,
-        "versions": {"convolve": "0.1.0", "torch": "2.13.0"}, "data_fingerprint": "0f",
+        "versions": {"convolve": "0.1.0", "torch": "2.13.0"}, "data_name": "mnist", "data_fingerprint": "0f",
         "hardware": {"cpu": "Imaginary 9000", "cores": 2, "memory_gib": 7.5, "gpu": None},
     }  # fmt: skip
     write_json(folder / "start.json", found | {

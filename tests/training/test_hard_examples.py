@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from convolve.data.hard_order import hard_order
+from convolve.data.order import hard_order
 from convolve.training.extras.hard_examples import HardExamples
 
 

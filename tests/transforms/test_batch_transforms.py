@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from convolve.data.loader import mean_of, normalize, normalize_in_one_thread
 from convolve.transforms.affine import Affine
 from convolve.transforms.crop import Crop
 from convolve.transforms.cutout import Cutout
 from convolve.transforms.flip import Flip
-from convolve.transforms.normalize import mean_of, normalize, normalize_alone
 from convolve.transforms.pad import Pad
 from convolve.transforms.preprocess import Preprocess
 from convolve.transforms.shift import Shift
@@ -137,6 +137,6 @@ def test_a_thread_alone_normalizes_to_the_same_bits(kind: str, channels: int, bg
     for images_NCHW in (pixels, pixels.float(), pixels.contiguous()):
         kept = images_NCHW.clone()
         expected = normalize(images_NCHW, mean_of(want), 1 / 58, bgr)
-        got = normalize_alone(images_NCHW, mean_of(want), 1 / 58, bgr)
+        got = normalize_in_one_thread(images_NCHW, mean_of(want), 1 / 58, bgr)
         assert torch.equal(got, expected) and torch.equal(images_NCHW, kept)
         assert got.is_contiguous(memory_format=torch.channels_last)

@@ -49,7 +49,7 @@ def ours(case, channels):
     views = VIEWS if any(isinstance(s, Crop) and s.crop_type == "multiview10" for s in specs) else 1
     for file in case["files"]:
         for view in range(views):
-            image = decode_image((GOLDEN / file).read_bytes(), file, grey=channels == 1)
+            image = decode_image((GOLDEN / file).read_bytes(), file, gray=channels == 1)
             for spec in specs:
                 image = apply(image, spec, view)
             yield image.transpose(2, 0, 1)

@@ -24,8 +24,8 @@ GREY_LEVELS = 1e-4  # float32 at 255
 DRAWS = 20_000
 
 
-def source(name, grey=False):
-    return decode_image((GOLDEN / f"noise_{name}.bmp").read_bytes(), name, grey=grey)
+def source(name, gray=False):
+    return decode_image((GOLDEN / f"noise_{name}.bmp").read_bytes(), name, gray=gray)
 
 
 def changed(name):
@@ -77,7 +77,7 @@ def test_lighting_noise(name):
 
 
 def test_grey_images():
-    image = source("c", grey=True)
+    image = source("c", gray=True)
     for theirs in changed("color_grey"):  # brightness, contrast; no saturation
         slope, offset = np.polyfit(image[unclipped(theirs)].astype(float), theirs[unclipped(theirs)], 1)
         change = ColorChange(brightness=float(offset / image.mean()), contrast=float(slope - 1), saturation=0.3)

@@ -68,22 +68,24 @@ def reproduce(
 def _train_missing(seed_by_seed: list[SeedRun], data: str | None) -> None:
     from convolve import run
     from convolve.cli.progress import Display, DownloadLines, stderr_console
-    from convolve.data.sources import open_data
+    from convolve.data.open import open_data
     from convolve.report import write_report
     from convolve.reproduce import require_same_data
     from convolve.training.run_folder import State
 
     missing = [one for one in seed_by_seed if not one.folder.finished]
-    name = seed_by_seed[0].recipe.data.name
-    dataset = open_data(name, data, DownloadLines(stderr_console())) if missing or data else None
-    require_same_data(seed_by_seed, dataset)
+    spec, splits = seed_by_seed[0].recipe.data, None
+    if missing or data:
+        file_order = spec.order != "shuffled"
+        splits = open_data(data, spec.name, file_order=file_order, progress=DownloadLines(stderr_console()))
+    require_same_data(seed_by_seed, splits)
     for one in seed_by_seed:
         if one.folder.state is State.FINISHED:  # killed before its report
             write_report(one.folder.path)
     for one in missing:
         with Display(one.recipe, None) as display:
             display.console.print(f"seed {one.recipe.run.seed} in {one.folder.path}")
-            run.train(one.recipe, data=dataset, out=one.folder.path, progress=display, report=write_report)
+            run.train(one.recipe, data=splits, out=one.folder.path, progress=display, report=write_report)
 
 
 def _table(summary: dict[str, Any]) -> Iterator[str]:

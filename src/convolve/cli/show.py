@@ -66,6 +66,7 @@ def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
     from convolve.graph.graph import Graph
     from convolve.model import load
     from convolve.models.summary import summarize
+    from convolve.records import to_json
 
     model = load(what, overrides)
     imported = model.architecture if isinstance(model.architecture, Graph) else None
@@ -80,7 +81,7 @@ def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
         summary = describe(imported, model.module) if imported else summarize(model.module, shape_CHW)
         mapping, text = summary_mapping(summary, model.class_names), summary_text(summary)
     if as_json:
-        mapping |= {"preprocess": model.preprocess.mapping(), "training_info": model.training_info}
+        mapping |= {"preprocess": model.preprocess.mapping(), "training_info": to_json(model.training_info)}
         mapping |= {"in_the_graph": arithmetic, "notes": notes} if imported else {}
         print(json.dumps(mapping, indent=2))
         return
@@ -90,7 +91,7 @@ def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
         print(f"in the graph      {line}")
     print(f"known from        {model.preprocess.known_from or 'nobody: it is assumed'}")
     print(f"classes           {_classes(model.class_names)}")
-    for name, value in model.training_info.items():
+    for name, value in to_json(model.training_info).items():
         print(f"{name:<18}{value}")
     for note in notes:
         print(f"note              {note}")
@@ -112,7 +113,7 @@ def _require_recipe(what: str) -> None:
 
 
 def _show_recipe(what: str, as_json: bool) -> None:
-    from convolve.data.sources import outline
+    from convolve.data.known import dataset_info
     from convolve.models import bare_model
     from convolve.models.summary import summarize
     from convolve.recipe import to_mapping
@@ -124,10 +125,8 @@ def _show_recipe(what: str, as_json: bool) -> None:
             f"{what} names no data set: its network and its classes are those of the model that it starts from; "
             "give that model to `convolve show`"
         )
-    data = outline(recipe.data.name)
-    channels, height, width = data.shape_CHW
-    size = recipe.data.image_size
-    shape_CHW = (channels, size or height, size or width)
+    data = dataset_info(recipe.data.name)
+    shape_CHW = (recipe.data.channels, *(recipe.data.size or data.shape_CHW[1:]))
     summary = summarize(bare_model(recipe.model, shape_CHW, len(data.class_names)), shape_CHW)
     if as_json:
         print(json.dumps(summary_mapping(summary, data.class_names) | {"recipe": to_mapping(recipe)}, indent=2))
@@ -137,12 +136,12 @@ def _show_recipe(what: str, as_json: bool) -> None:
 
 
 def _show_schedule(what: str, as_json: bool) -> None:
-    from convolve.data.sources import outline
+    from convolve.data.known import dataset_info
     from convolve.recipes import load_recipe
     from convolve.training.schedule import schedule_rows
 
     recipe = load_recipe(what)
-    samples = recipe.run.epoch_samples or outline(recipe.data.name).train_samples
+    samples = recipe.run.epoch_samples or dataset_info(recipe.data.name).train_samples
     rows = schedule_rows(recipe, samples)
     if as_json:
         print(json.dumps({"schedule": [vars(row) for row in rows]}, indent=2))

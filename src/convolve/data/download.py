@@ -67,6 +67,8 @@ def _from_any_mirror(file: RemoteFile, part: Path, progress: Progress | None) ->
             return _fetch(file, mirror + file.name, part, progress)
         except _MirrorError as error:
             reasons[mirror] = f"{urllib.parse.urlsplit(mirror).netloc}: {error}"
+            if part.exists() and not part.stat().st_size:
+                part.unlink()
     raise MissingDataError(f"cannot download {file.name} ({'; '.join(reasons.values())})")
 
 

@@ -72,6 +72,10 @@ class ImageMap:
         """The file and line of image `index`, for messages."""
         return f"{self.file}: line {index + 1}"
 
+    def identity(self) -> bytes:
+        """What tells this list from others, wherever it lies."""
+        return self.names + self.ends_N.tobytes()
+
 
 def read_image_map(path: str | Path, classes: int | None = None, refuse: Refuse | None = None) -> ImageMap:
     """Read a map file; with `classes` (CNTK's labelDim) every label must be below it.

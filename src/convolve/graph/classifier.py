@@ -45,7 +45,7 @@ def image_input(graph: Graph, shape_CHW: Shape | None = None) -> Graph:
     if len(source.shape) > 2 or prod(shape_CHW) != prod(source.shape):
         raise UsageError(f"the network takes {source.shape}, which cannot be an image of shape {shape_CHW} (C, H, W)")
     image = Input(_free(graph, "image"), shape_CHW, source.source)
-    flat = Node(source.name, "reshape", (image.name,), {"shape": source.shape}, source.shape, True, source.source)
+    flat = replace(_reshape(source.name, image.name, source.shape), source=source.source)
     return replace(graph, inputs=(image,), nodes=(flat, *graph.nodes))
 
 
@@ -89,9 +89,12 @@ def _is_vector(node: Node) -> bool:
 
 
 def _with_flat_output(graph: Graph, last: Node) -> Graph:
-    shape = (prod(last.shape),)
-    flat = Node(_free(graph, "class_scores"), "reshape", (last.name,), {"shape": shape}, shape, True)
+    flat = _reshape(_free(graph, "class_scores"), last.name, (prod(last.shape),))
     return replace(graph, nodes=(*graph.nodes, flat), outputs=(flat.name,))
+
+
+def _reshape(name: str, x: str, shape: Shape) -> Node:
+    return Node(name, "reshape", (x,), {"shape": shape}, shape=shape, batched=True)
 
 
 def _free(graph: Graph, name: str) -> str:

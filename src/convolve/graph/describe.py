@@ -22,9 +22,8 @@ def describe(graph: Graph, module: nn.Module) -> Summary:
         counted |= own
         parameters = sum(prod(values[name].shape) for name in own if _learned(node, values[name]))
         source = "/".join(dict.fromkeys(part for part in (node.block, node.source) if part))
-        layers.append(
-            Layer(node.name, became.get(node.name, node.op), node.shape, parameters, _flops(node, values), source)
-        )
+        kind, flops = became.get(node.name, node.op), _flops(node, values)
+        layers.append(Layer(node.name, kind, node.shape, parameters, flops, source=source))
     channels, height, width = graph.inputs[0].shape
     return Summary((channels, height, width), tuple(layers))
 

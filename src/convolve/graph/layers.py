@@ -163,8 +163,8 @@ def _contraction(emitter: Emitter, node: Node, x: fx.Node, contracted: int, tran
     if transposed:
         weight = emitter.call("", torch.transpose, weight, -1, -2)
     name = "" if bias else node.name
-    batched = (emitter.batched(operand) for operand in node.inputs[:2])
-    result = emitter.call(name, functions.contract, x, weight, contracted, *batched)
+    batched = dict(zip(("x_batched", "weight_batched"), map(emitter.batched, node.inputs), strict=False))
+    result = emitter.call(name, functions.contract, x, weight, contracted, **batched)
     return emitter.call(node.name, operator.add, result, bias[0]) if bias else result
 
 
@@ -178,7 +178,8 @@ def batch_normalization(emitter: Emitter, node: Node) -> fx.Node:
     if own is None or not node.batched:
         statistics = map(emitter.value, node.inputs[1:5])
         wanted = (shape[0],) + (1,) * (len(shape) - 1) if spatial else shape
-        return emitter.call(node.name, functions.normalize, x, *statistics, node.number("epsilon"), wanted)
+        settings = {"epsilon": node.number("epsilon"), "shape": wanted}
+        return emitter.call(node.name, functions.normalize, x, *statistics, **settings)
     times = (node.number("time_constant_samples"), node.number("blend_time_constant_samples"))
     layer = CntkBatchNorm2d(shape[0] if spatial else prod(shape), *times, node.number("epsilon"))
     weight, bias, mean, variance = (parameter.array.reshape(-1) for parameter in own[:4])

@@ -110,7 +110,7 @@ def _reduction(function: Callable[..., Any], *before: Any, shape: ShapeRule = sh
 
     def emit(emitter: Emitter, node: Node) -> fx.Node:
         x, dims = emitter.value(node.inputs[0]), _dims(emitter, node)
-        return emitter.call(node.name, function, x, *before, dims, node.attributes["keep_dims"]) if dims else x
+        return emitter.call(node.name, function, x, *before, dims, keepdim=node.attributes["keep_dims"]) if dims else x
 
     return Operation(shape, emit, attributes={"axes": Integers, "keep_dims": bool})
 

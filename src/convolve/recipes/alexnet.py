@@ -16,7 +16,7 @@ def alexnet() -> Recipe:
     """AlexNet_ImageNet as CNTK's BrainScript configuration has it: 62,003,496 parameters, 112 epochs.
 
     Source: Examples/Image/Classification/AlexNet/BrainScript/AlexNet_ImageNet.cntk. Published: 40.106 % top-1 and
-    17.746 % top-5 error of one centre crop. CNTK cuts squares of 227/256 of the shorter side out of each photograph, at
+    17.746 % top-5 error of one center crop. CNTK cuts squares of 227/256 of the shorter side out of each photograph, at
     random, mirrors half of them and scales them to 227x227.
     """
     return Recipe(

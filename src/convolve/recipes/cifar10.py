@@ -19,7 +19,7 @@ def cifar10() -> Recipe:
     """
     return Recipe(
         name="cifar10",
-        data=DataSpec(name="cifar10", mean=(128.0,), scale=1 / 256),
+        data=DataSpec(name="cifar10", image_size=32, mean=(128.0,), scale=1 / 256),
         model=ModelSpec(name="convnet-cifar10", variant="python", dropout=(0.5,)),
         optimizer=OptimizerSpec(name="momentum_sgd", momentum=(0.9,), momentum_unit="per_minibatch", l2=0.002),
         schedule=ScheduleSpec(
@@ -44,6 +44,7 @@ def cifar10_aug() -> Recipe:
         name="cifar10-aug",
         data=DataSpec(
             name="cifar10",
+            image_size=32,
             mean_image="train",
             scale=1 / 256,
             train_transforms=(
@@ -96,6 +97,7 @@ def cifar10_fast() -> Recipe:
         name="cifar10-fast",
         data=DataSpec(
             name="cifar10",
+            image_size=32,
             mean=(125.0, 123.0, 114.0),
             scale=1 / 64,
             train_transforms=(

@@ -17,7 +17,7 @@ def mnist() -> Recipe:
     """
     return Recipe(
         name="mnist",
-        data=DataSpec(name="mnist", scale=1 / 256),
+        data=DataSpec(name="mnist", channels=1, image_size=28, scale=1 / 256),
         model=ModelSpec(name="convnet-mnist", dropout=(0.5,)),
         optimizer=OptimizerSpec(
             name="momentum_sgd", momentum=(0.0,) * 5 + (1024.0,), momentum_unit="time_constant_samples"
@@ -35,7 +35,9 @@ def mnist_fast() -> Recipe:
     """
     return Recipe(
         name="mnist-fast",
-        data=DataSpec(name="mnist", scale=1 / 256, train_transforms=(Shift(2),), hard_fraction=0.3),
+        data=DataSpec(
+            name="mnist", channels=1, image_size=28, scale=1 / 256, train_transforms=(Shift(2),), hard_fraction=0.3
+        ),
         model=ModelSpec(name="convnet-mnist", dropout=(0.3,)),
         optimizer=OptimizerSpec(name="muon", momentum=(0.6,), unit_gain=False),
         schedule=ScheduleSpec(kind="one_cycle", learning_rates=(0.05,)),

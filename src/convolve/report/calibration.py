@@ -6,13 +6,14 @@ import numpy as np
 
 from convolve.report.plot import Axis, Plot, dots
 from convolve.report.templates import NARROW_SPACE, count, percent
-from convolve.training.calibration import BINS, Reliability, wilson_interval
+from convolve.training.calibration import BINS, Reliability, reliability, wilson_interval
 
 
 def _whole(value: float) -> str:
     return f"{value:.0f}{NARROW_SPACE}%"
 
 
+__all__ = ["BINS", "bin_table", "diagram", "histogram", "reliability"]
 PERCENT = Axis(0, 100, write=_whole)
 TABLE_HEAD = ("confidence", "images", "mean confidence", "accuracy", "gap")
 
@@ -54,12 +55,12 @@ def histogram(found: Reliability) -> Plot:
     return Plot("Images by confidence", [], paths, x_axis=PERCENT, y_axis=fractions, spoken=spoken, shape="low")
 
 
-def bin_rows(found: Reliability) -> list[list[str]]:
-    """A row for each bin that holds images."""
+def bin_table(found: Reliability) -> tuple[tuple[str, ...], list[list[str]]]:
+    """The head of the table, and a row for each bin that holds images."""
     rows = []
     for b in np.flatnonzero(found.images_B):
         confidence, accuracy = found.confidence_B[b], found.accuracy_B[b]
         width = f"{100 * b / BINS:.0f}–{100 * (b + 1) / BINS:.0f}{NARROW_SPACE}%"
         gap = f"{100 * (confidence - accuracy):+.2f}"
         rows.append([width, count(int(found.images_B[b])), percent(confidence), percent(accuracy), gap])
-    return rows
+    return TABLE_HEAD, rows

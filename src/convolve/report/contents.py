@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -38,7 +39,8 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         images, classes = len(self.labels_N), self.class_count
-        shapes = {"labels_N": (images,), "probabilities_NK": (images, classes)}
+        kept = (len(self.kept_indices_M),)
+        shapes = {"labels_N": (images,), "probabilities_NK": (images, classes), "kept_indices_M": kept}
         kinds = {"labels_N": "i8", "probabilities_NK": "f4", "kept_indices_M": "i8", "kept_images_MHWC": "u1"}
         for name, kind in kinds.items():
             array = getattr(self, name)
@@ -106,6 +108,10 @@ class Contents:
     result: Result | None
     evaluation: Evaluation | None
     filters_OIHW: FloatArray | None
+
+    @property
+    def started(self) -> datetime | None:
+        return datetime.fromisoformat(self.started_at) if self.started_at else None
 
     @property
     def epochs_done(self) -> int:

@@ -33,13 +33,11 @@ def schedule_plots(contents: Contents) -> list[Plot | None]:
     seen = contents.samples_seen
     end = seen if contents.result else total  # a finished run may have stopped early
     positions = sorted(_corners(contents, end) | {round(i * max(end - batch_size, 0) / 200) for i in range(201)})
+    known = {"samples_per_epoch": samples, "total_samples": total}
     sizes = [
-        step_size(
-            recipe.optimizer, recipe.schedule, position, recipe.run.batch_size(position // samples), samples,
-            total_samples=total,
-        )
-        for position in positions
-    ]  # fmt: skip
+        step_size(recipe.optimizer, recipe.schedule, at, recipe.run.batch_size(at // samples), **known)
+        for at in positions
+    ]
     epochs = [position / samples for position in positions]
     by_factors = recipe.schedule.kind == "steps"  # a cycle ends near zero, where a logarithm has no room
     rates = _taken_and_ahead([*zip(epochs, (size.lr for size in sizes), strict=True)], seen / samples)

@@ -9,12 +9,8 @@ from convolve.report.pictures import Picture, picture
 from convolve.training.error_analysis import EACH_PAIR, MOST_CONFIDENT, PAIRS
 
 MOST_CLASSES = 30  # a matrix or table of more cannot be read at a glance; then its worst rows are shown
+PAIRS_IN_SIGHT = 9  # pictures of the other pairs are behind a click
 MOST_SIDE_BY_SIDE = 12  # a matrix of more takes the whole width of the page
-
-
-def layout(evaluation: Evaluation) -> str:
-    """The CSS classes of the matrix and the table of classes, side by side or one below the other."""
-    return "pair wide" if MOST_SIDE_BY_SIDE < evaluation.class_count <= MOST_CLASSES else "pair"
 
 
 def class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:

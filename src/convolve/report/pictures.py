@@ -13,6 +13,7 @@ Pixels = npt.NDArray[np.uint8]
 
 LONGEST_SIDE = 112  # pixels; as large as the page shows a picture
 JPEG_QUALITY = 85  # 216 photographs then stay near 1 MB; as PNG they would take five times that
+MOST_FILTERS = 256
 SMALL_SIDE = 48  # below, pixels are shown as squares, not blurred
 
 
@@ -34,7 +35,11 @@ def picture(image_HWC: Pixels) -> Picture:
     return Picture(_uri(image_HWC, exact=kind == "pixels"), width, height, kind)
 
 
-def filter_images(filters_OIHW: npt.NDArray[np.float32]) -> Pixels:
+def filter_pictures(filters_OIHW: npt.NDArray[np.float32]) -> list[Picture]:
+    return [picture(image_HWC) for image_HWC in _filter_images(filters_OIHW[:MOST_FILTERS])]
+
+
+def _filter_images(filters_OIHW: npt.NDArray[np.float32]) -> Pixels:
     """Filters (O, I, H, W) -> images (O, H, W, I): zero is mid-gray, the largest weight of all is black or white."""
     filters_OHWI: npt.NDArray[np.float32] = np.nan_to_num(filters_OIHW.transpose(0, 2, 3, 1))
     largest = float(np.abs(filters_OHWI).max()) or 1.0

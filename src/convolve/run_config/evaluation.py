@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from convolve.data.fitting import fitted
+from convolve.data.evaluation import eval_dataset
 from convolve.errors import MissingDataError, UnsupportedError, UsageError, unknown_name
 from convolve.graph.graph import Graph
 from convolve.importers.brainscript.job import EvaluateStep
 from convolve.importers.brainscript.network import Operation
 from convolve.model import load
-from convolve.run_config.readers import as_prepared, test_pictures
+from convolve.run_config.readers import as_prepared, test_images
 from convolve.training.evaluate import Evaluation
 from convolve.training.events import Callback
 
@@ -65,8 +65,8 @@ def _evaluate(step: EvaluateStep, path: Path, listener: Callback, data: str | No
     shape_CHW = model.preprocess.shape_CHW
     if isinstance(model.architecture, Graph):
         model.preprocess = as_prepared(step.reader, shape_CHW)
-    part = test_pictures(step.reader, shape_CHW, data, step.samples)
-    evaluation = model.evaluate(fitted(part, model.preprocess))
+    part = test_images(step.reader, shape_CHW, data, step.samples)
+    evaluation = model.evaluate(eval_dataset(part, model.preprocess))
 
     def figures(some: Evaluation) -> list[Figure]:
         return [_figure(name, kind, top, some) for name, kind, top in nodes]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from convolve.data.sources import fitting, outline
-from convolve.data.table import Table
+from convolve.data.known import dataset_info, guess_dataset
+from convolve.data.sources.source import ArraySource
 from convolve.graph.build import build
 from convolve.graph.classifier import class_scores, image_input
 from convolve.graph.graph import Graph
@@ -19,6 +19,7 @@ from convolve.importers.brainscript.reader import Reader
 from convolve.importers.brainscript.trained import with_numbers
 from convolve.model import Model
 from convolve.recipe import Recipe
+from convolve.records import TrainingInfo
 from convolve.run import Run, train
 from convolve.run_config.readers import Shape, as_found, as_prepared, training_data
 from convolve.run_config.statistics import with_statistics
@@ -46,17 +47,17 @@ def train_step(
         listener("note", {"message": f"{path} exists: its training is skipped (makeMode=false repeats it)"})
         return
     graph, shape_CHW = _fresh_network(step)
-    dataset = training_data(step, test, shape_CHW, data)
+    splits = training_data(step, test, shape_CHW, data)
     if from_model is not None:
         graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model).graph), shape_CHW))
-    elif isinstance(dataset.train, Table):
-        graph = with_statistics(graph, step.network, dataset.train)
-    recipe, samples = _recipe(step, len(dataset.train), data, listener)
+    elif isinstance(splits.train, ArraySource):
+        graph = with_statistics(graph, step.network, splits.train)
+    recipe, samples = _recipe(step, len(splits.train), data, listener)
     if workers.size > 1:
         recipe = replace(recipe, distributed=step.parallel.for_workers(workers.size, samples))
-    listener("config", {"step": step, "samples": samples, "held_out_samples": len(dataset.test)})
+    listener("config", {"step": step, "samples": samples, "held_out_samples": len(splits.test)})
     if is_first and not (step.resume and initial.exists()):
-        _model(graph, as_prepared(step.reader, shape_CHW), dataset.class_names).save(initial)
+        _model(graph, as_prepared(step.reader, shape_CHW), splits.class_names).save(initial)
     final_preprocess = as_found(step.validation or test or step.reader, shape_CHW)
 
     def keep(model: Model, epoch: int) -> None:
@@ -65,7 +66,7 @@ def train_step(
             replace(model, preprocess=final_preprocess).save(path.with_name(f"{path.name}.{epoch}"))
 
     if not workers.broadcast(step.resume and RunFolder(run_folder).finished):  # it may have been killed before the copy
-        where = {"data": dataset, "out": run_folder, "restart": not step.resume, "from_model": initial}
+        where = {"data": splits, "out": run_folder, "restart": not step.resume, "from_model": initial}
         train(recipe, progress=listener, each_epoch=keep, workers=workers, **where)  # type: ignore[arg-type]
     if is_first:
         replace(Run(RunFolder(run_folder)).model, preprocess=final_preprocess).save(path)
@@ -99,7 +100,7 @@ def _fresh_network(step: TrainStep) -> tuple[Graph, Shape]:
 
 
 def _model(graph: Graph, preprocess: Preprocess, class_names: tuple[str, ...]) -> Model:
-    return Model(build(graph), graph, preprocess, class_names, training_info={"imported_from": ORIGIN})
+    return Model(build(graph), graph, preprocess, class_names, training_info=TrainingInfo(imported_from=ORIGIN))
 
 
 def network_graph(step: TrainStep, generator: torch.Generator | None) -> Graph:
@@ -111,8 +112,8 @@ def network_graph(step: TrainStep, generator: torch.Generator | None) -> Graph:
     shape = graph.inputs[0].shape if graph.inputs else ()
     if len(shape) != 1:
         return image_input(graph)
-    name = fitting((1, shape[0], 1), step.reader.classes)
-    return image_input(graph, outline(name).shape_CHW if name else (1, shape[0], 1))
+    info = guess_dataset((1, shape[0], 1), step.reader.classes)
+    return image_input(graph, info.shape_CHW if info else (1, shape[0], 1))
 
 
 def image_shape(graph: Graph) -> Shape:
@@ -123,12 +124,15 @@ def image_shape(graph: Graph) -> Shape:
 
 def recipe_of(step: TrainStep) -> Recipe:
     """The recipe of the training. The network is not in it: it is the model that the training starts from."""
-    return replace(step.recipe, data=replace(step.recipe.data, name=data_name(step)))
+    channels, height, width = image_shape(network_graph(step, None))
+    spec = replace(step.recipe.data, name=data_name(step), channels=channels, image_size=f"{width}x{height}")
+    return replace(step.recipe, data=spec)
 
 
 def data_name(step: TrainStep) -> str:
     """The data set whose images and classes the network is made for; empty where it is made for others."""
-    return fitting(image_shape(network_graph(step, None)), step.reader.classes) or ""
+    info = guess_dataset(image_shape(network_graph(step, None)), step.reader.classes)
+    return info.name if info else ""
 
 
 def samples_of(step: TrainStep) -> int:
@@ -136,4 +140,4 @@ def samples_of(step: TrainStep) -> int:
     if step.sgd.epoch_samples:
         return step.sgd.epoch_samples
     name = data_name(step)
-    return outline(name).train_samples if name else 1_000 * step.sgd.batch_sizes[0]
+    return dataset_info(name).train_samples if name else 1_000 * step.sgd.batch_sizes[0]

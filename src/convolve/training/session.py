@@ -25,6 +25,7 @@ class TrainedOn:
 
     from_model: str | None
     data: str
+    data_name: str
     data_fingerprint: str
     mean_image_sha256: str | None
     train_samples: int

@@ -180,7 +180,7 @@ class _Collector:
         settings = {name: self._setting(node, item) for name, item in node.attributes.items() if name != "inputs"}
         operands = tuple(self.done[operand] for operand in inputs)
         given = {name: value for name, value in settings.items() if value is not None}
-        return Operation(node.operation, self._name(node), operands, given, node.spot, node.frame)
+        return Operation(node.operation, self._name(node), operands, given, spot=node.spot, frame=node.frame)
 
     def _name(self, node: Node) -> str:
         """CNTK's name of a node: that of its member, or its path, made unique by a number."""

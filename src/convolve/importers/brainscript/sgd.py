@@ -40,16 +40,16 @@ def read_sgd(block: Block, has_validation: bool, refuse: Refuse) -> Sgd:
     time_constants = block.numbers("batchNormalizationTimeConstant")
     _unsupported(block, refuse)
     return Sgd(
-        _optimizer(block, sizes),
-        _schedule(block, sizes, plateau),
-        plateau,
-        block.numbers("dropoutRate", (0.0,)),
-        time_constants if any(time_constants) else (),
-        _at_least(1, block, "maxEpochs", block.integer("maxEpochs", 0)),
-        sizes if len({*sizes}) > 1 else sizes[:1],
-        max(1, block.integer("numSubminiBatches", 1)),
-        _at_least(0, block, "epochSize", block.integer("epochSize", 0)),
-        max(1, block.integer("numMBsToShowResult", 10)),
+        optimizer=_optimizer(block, sizes),
+        schedule=_schedule(block, sizes, plateau),
+        plateau=plateau,
+        dropout=block.numbers("dropoutRate", (0.0,)),
+        batch_norm_time_constants=time_constants if any(time_constants) else (),
+        epochs=_at_least(1, block, "maxEpochs", block.integer("maxEpochs", 0)),
+        batch_sizes=sizes if len({*sizes}) > 1 else sizes[:1],
+        accumulation_steps=max(1, block.integer("numSubminiBatches", 1)),
+        epoch_samples=_at_least(0, block, "epochSize", block.integer("epochSize", 0)),
+        lines_every=max(1, block.integer("numMBsToShowResult", 10)),
     )
 
 

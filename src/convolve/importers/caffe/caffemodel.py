@@ -64,7 +64,7 @@ def read_weights(data: bytes, path: object) -> Weights:
 
 
 def read_mean_image(path: str | Path) -> NDArray[np.float32]:
-    """The mean image of a binaryproto file, (C, H, W); colours are in the order that Caffe reads them, B, G, R."""
+    """The mean image of a binaryproto file, (C, H, W); colors are in the order that Caffe reads them, B, G, R."""
     reader = _Reader(read_bytes(path, "a binaryproto file"), path)
     array = reader.blob(Field(0, BYTES, 0, 0, len(reader.data))).array
     shape = array.shape[1:] if len(array.shape) == 4 and array.shape[0] == 1 else array.shape

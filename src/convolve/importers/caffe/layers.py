@@ -151,7 +151,7 @@ def _lrn(call: Call) -> str:
 def _batch_norm(call: Call) -> str:
     """The blobs are sums over minibatches of the mean and the variance, and the divisor that makes means of them.
 
-    Scale and bias are a layer of their own, Scale, which `recognise` puts back.
+    Scale and bias are a layer of their own, Scale, which `fuse` puts back.
     """
     settings = call.settings("batch_norm_param")
     if not settings.get("use_global_stats", True):

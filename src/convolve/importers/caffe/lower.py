@@ -109,7 +109,10 @@ class _Lowering:
         if layer.type not in RULES:
             raise layer.settings.unsupported(f"{layer} is not supported; choose an --output that does not need it")
         operands = tuple(self.done[value] for value in layer.reads)
-        call = Call(self.draft, layer, operands, self.weights, self.batch, self.shared, self.weighted)
+        call = Call(
+            draft=self.draft, layer=layer, operands=operands, weights=self.weights, batch=self.batch,
+            shared=self.shared, weighted=self.weighted,
+        )  # fmt: skip
         try:
             result = RULES[layer.type](call)
         except GraphError as error:

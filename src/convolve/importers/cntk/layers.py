@@ -33,7 +33,7 @@ class _Axis:
         return (self.window - 1) * self.dilation + 1
 
     def over(self, size: int, ceil: bool = False) -> Sliding:
-        return sliding(size, self.reach, self.stride, self.auto, self.lower, self.upper, ceil)
+        return sliding(size, self.reach, self.stride, auto=self.auto, lower=self.lower, upper=self.upper, ceil=ceil)
 
 
 def _axes(call: Call, window: Shape, rank: int) -> list[_Axis]:

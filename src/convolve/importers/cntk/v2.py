@@ -142,7 +142,8 @@ class _Model:
                 )
             return Variable(uid, name, record.get("shape", tuple), record.offset)
         array = to_numpy(record.get("value", StoredArray), self.top.path)
-        return Variable(uid, name, array.shape[::-1], record.offset, array, float(kind == "parameter"))
+        multiplier = float(kind == "parameter")
+        return Variable(uid, name, array.shape[::-1], record.offset, array, learning_rate_multiplier=multiplier)
 
     # -- functions ----------------------------------------------------------------------------------------------------
 
@@ -165,7 +166,8 @@ class _Model:
         if op:
             outputs = tuple(f"{uid}_Output_{index}" for index in range(_OUTPUT_COUNTS.get(op, 1)))
             path = "/".join(self.named_blocks_around(uid)[::-1])
-            function = Function(uid, name, op, inputs, outputs, Attributes(attributes.values), record.offset, path)
+            settings, at = Attributes(attributes.values), record.offset
+            function = Function(uid, name, op, inputs, outputs, attributes=settings, offset=at, block=path)
             self.functions |= dict.fromkeys(outputs, function)
 
     def block(self, uid: str, record: Record, attributes: Record) -> tuple[str, tuple[str, ...]]:

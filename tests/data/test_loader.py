@@ -8,21 +8,23 @@ import numpy as np
 import pytest
 import torch
 
-from convolve.data.resident import Batches, split
-from convolve.data.table import Table
+from convolve.data.dataset import Dataset
+from convolve.data.loader import Loader
+from convolve.data.sources.source import ArraySource
+from convolve.data.splits import hold_out_validation
 from convolve.errors import UsageError
 from convolve.transforms.flip import AlternatingFlip
 from convolve.transforms.shift import Shift
 
 
-def numbered(count: int) -> Table:
+def numbered(count: int) -> ArraySource:
     """Images whose every pixel is their number, which is their label too."""
     labels_N = torch.arange(count)
-    return Table(labels_N.to(torch.uint8)[:, None, None, None].expand(count, 1, 4, 4).contiguous(), labels_N)
+    return ArraySource(labels_N.to(torch.uint8)[:, None, None, None].expand(count, 1, 4, 4).contiguous(), labels_N)
 
 
-def batches(order: str = "shuffled", seed: int = 0, transforms: tuple[Shift, ...] = ()) -> Batches:
-    return Batches(numbered(50), (8,), order, transforms, mean=1.0, scale=0.5, seed=seed)
+def batches(order: str = "shuffled", seed: int = 0, transforms: tuple[Shift, ...] = ()) -> Loader:
+    return Loader((Dataset(numbered(50)),), (8,), order, transforms, mean=1.0, scale=0.5, seed=seed)
 
 
 def test_each_epoch_has_every_sample_once_and_its_own_order() -> None:
@@ -84,20 +86,19 @@ def test_seed_and_epoch_change_order_and_augmentation() -> None:
 
 def test_the_files_are_left_as_they_are() -> None:
     source = batches("file", transforms=(Shift(2),))
-    assert isinstance(source.table, Table)
-    before = source.table.images_NCHW.clone()
+    before = source.datasets[0].images_NCHW.clone()
     list(source.epoch(0))
-    assert torch.equal(source.table.images_NCHW, before)
+    assert torch.equal(source.datasets[0].images_NCHW, before)
 
 
 @pytest.mark.parametrize(("fraction", "held_out"), [(0.1, 5), (0.5, 25), (0.001, 1), (0.98, 49)])
 def test_a_split_keeps_every_sample_once(fraction: float, held_out: int) -> None:
     table = numbered(50)
-    train, validation = split(table, fraction, seed=3)
+    train, validation = hold_out_validation(table, fraction, seed=3)
     assert len(validation) == held_out
     assert sorted([*train.labels_N.tolist(), *validation.labels_N.tolist()]) == list(range(50))
-    again, _ = split(table, fraction, seed=3)
-    other, _ = split(table, fraction, seed=4)
+    again, _ = hold_out_validation(table, fraction, seed=3)
+    other, _ = hold_out_validation(table, fraction, seed=4)
     assert torch.equal(again.labels_N, train.labels_N)
     assert not torch.equal(other.labels_N, train.labels_N)
     assert np.all(np.diff(train.labels_N.numpy()) > 0)  # in the order of the files
@@ -105,13 +106,13 @@ def test_a_split_keeps_every_sample_once(fraction: float, held_out: int) -> None
 
 def test_a_split_that_leaves_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match=r"data\.validation_fraction=0\.999 leaves nothing of 50 images"):
-        split(numbered(50), 0.999, seed=0)
+        hold_out_validation(numbered(50), 0.999, seed=0)
 
 
 def test_two_passes_show_each_image_both_ways() -> None:
     ramp = torch.arange(4, dtype=torch.uint8).expand(50, 1, 2, 4).contiguous()
-    table = Table(ramp, torch.arange(50))
-    turned = Batches(table, (8,), "shuffled", (AlternatingFlip(),), mean=0.0, scale=1.0, seed=5)
+    dataset = Dataset(ArraySource(ramp, torch.arange(50)))
+    turned = Loader((dataset,), (8,), "shuffled", (AlternatingFlip(),), mean=0.0, scale=1.0, seed=5)
     passes = []
     for epoch in range(3):
         seen = [(labels_N, images[:, 0, 0, 0] == 3) for images, labels_N in turned.epoch(epoch)]

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from convolve.data.labelled_images import class_numbers, has_class_folders, on_disk, read_class_folders
-from convolve.data.pictures import Batch
-from convolve.data.streaming import Streamed
+from convolve.data.dataset import Batch, Dataset
+from convolve.data.sources.folder import class_numbers, has_class_folders, open_folder
+from convolve.data.sources.map_file import open_map_file
 from convolve.errors import DataError
-from convolve.formats.image_map import read_image_map
 from convolve.transforms.transform import Image
 
 COUNT = 23
@@ -39,7 +38,7 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def batches(pictures: Path, batch_size: int, grey: bool = False, note: list[int] | None = None) -> Iterator[Batch]:
+def batches(pictures: Path, batch_size: int, gray: bool = False, note: list[int] | None = None) -> Iterator[Batch]:
     """All images of the map file, in order, as they are; `note` hears of each that was read."""
 
     def planes(image_HWC: Image, _: np.random.Generator) -> Image:
@@ -47,17 +46,16 @@ def batches(pictures: Path, batch_size: int, grey: bool = False, note: list[int]
             note.append(int(image_HWC[0, 0, 0]))
         return image_HWC.transpose(2, 0, 1)[None]
 
-    images = read_image_map(pictures / "map.txt")
-    return Streamed(on_disk(images, images.labels_N), planes, grey).batches(np.arange(COUNT), batch_size)
+    return Dataset(open_map_file(pictures / "map.txt"), planes, gray).batches(np.arange(COUNT), batch_size)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 100])
-@pytest.mark.parametrize("grey", [True, False])
-def test_in_order_and_exactly_once(batch_size: int, grey: bool, pictures: Path) -> None:
-    found = list(batches(pictures, batch_size, grey))
+@pytest.mark.parametrize("gray", [True, False])
+def test_in_order_and_exactly_once(batch_size: int, gray: bool, pictures: Path) -> None:
+    found = list(batches(pictures, batch_size, gray))
     assert [len(images) for images, _ in found[:-1]] == [batch_size] * (len(found) - 1)
     images_NCHW = torch.cat([images for images, _ in found])
-    assert images_NCHW.shape == (COUNT, 1 if grey else 3, 4, 4)
+    assert images_NCHW.shape == (COUNT, 1 if gray else 3, 4, 4)
     assert images_NCHW[:, 0, 0, 0].tolist() == list(range(COUNT))
     assert torch.cat([labels for _, labels in found]).tolist() == [number % 5 for number in range(COUNT)]
 
@@ -85,13 +83,13 @@ def test_class_folders_by_name(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "deep" / "cat" / "2020").mkdir(parents=True)
     (tmp_path / "deep" / "cat" / "2020" / "1.png").touch()
     assert has_class_folders(tmp_path / "deep")
-    by_name = read_class_folders(tmp_path / "set", ["wolf", "bear", "cat"])
-    assert [(path.name, int(label)) for path, label in zip(by_name.files, by_name.labels_N, strict=True)] == [
+    by_name = open_folder(tmp_path / "set", ["wolf", "bear", "cat"])
+    assert [(Path(by_name.file(index)).name, int(by_name.labels_N[index])) for index in range(3)] == [
         ("4.png", 2), ("0.png", 0), ("2.png", 0),
     ]  # fmt: skip
     for wanted in (["0", "1"], ["0", "1", "2"], ["wolf", "kitten"]):  # no names, and names of which one is missing
         with pytest.raises(DataError, match="name the subfolders after its classes"):
-            read_class_folders(tmp_path / "set", wanted)
+            open_folder(tmp_path / "set", wanted)
 
 
 def test_synsets_stand_for_numbers_in_their_order() -> None:

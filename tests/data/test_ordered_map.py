@@ -7,14 +7,14 @@ import time
 
 import pytest
 
-from convolve.data import ahead as ahead_module
-from convolve.data.ahead import TRIED, WORTH_A_THREAD, in_order
+from convolve.data import ordered_map as module
+from convolve.data.ordered_map import TRIED, WORTH_A_THREAD, ordered_map
 
 
 @pytest.fixture(params=["short work", "long work"])
 def _length(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any work counts as short, or as long."""
-    monkeypatch.setattr(ahead_module, "WORTH_A_THREAD", {"short work": 1e9, "long work": 0.0}[request.param])
+    monkeypatch.setattr(module, "WORTH_A_THREAD", {"short work": 1e9, "long work": 0.0}[request.param])
 
 
 @pytest.mark.usefixtures("_length")
@@ -28,10 +28,10 @@ def test_an_error_comes_after_everything_before_it(ahead: int, threads: int) -> 
 
     found: list[int] = []
     with pytest.raises(ValueError, match="at 57"):
-        for result in in_order(work, range(100), threads, ahead):
+        for result in ordered_map(work, range(100), threads, ahead):
             found.append(result)
     assert found == [number * number for number in range(57)]
-    assert list(in_order(work, range(50), threads, ahead)) == found[:50]
+    assert list(ordered_map(work, range(50), threads, ahead)) == found[:50]
 
 
 def test_threads_share_long_work_and_short_work_stays_where_it_is() -> None:
@@ -41,7 +41,7 @@ def test_threads_share_long_work_and_short_work_stays_where_it_is() -> None:
                 time.sleep(seconds)
             return threading.get_ident()
 
-        *first, rest = in_order(work, range(TRIED + 12), 3, 12)
+        *first, rest = ordered_map(work, range(TRIED + 12), 3, 12)
         assert {*first[:TRIED]} == {threading.get_ident()}
         return {*first[TRIED:], rest}
 
@@ -53,7 +53,7 @@ def test_threads_share_long_work_and_short_work_stays_where_it_is() -> None:
 @pytest.mark.parametrize("ahead", [3, 12, 60, 200])
 def test_no_more_is_begun_than_there_is_room_for(ahead: int) -> None:
     begun: list[int] = []
-    results = in_order(begun.append, range(10_000), 3, ahead)
+    results = ordered_map(begun.append, range(10_000), 3, ahead)
     for _ in range(50):
         next(results)
     assert len(begun) <= 50 + max(ahead, 3)

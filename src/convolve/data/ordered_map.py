@@ -20,7 +20,7 @@ T = TypeVar("T")
 _END = object()
 
 
-def in_order(
+def ordered_map(
     work: Callable[[int], T], numbers: Iterable[int], threads: int, ahead: int, images: int = 1
 ) -> Generator[T, None, None]:
     """`work` of each number, that of so many `images`, in their order; at most `ahead` are begun and not yet taken.

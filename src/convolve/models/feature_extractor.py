@@ -10,7 +10,7 @@ from torch import nn
 from convolve.errors import UsageError, unknown_name
 
 
-class Tapped(nn.Module):
+class FeatureExtractor(nn.Module):
     """images_NCHW -> what the layer `name` of `network` gives; of several calls, the last one counts.
 
     Raises UsageError for an unknown layer.

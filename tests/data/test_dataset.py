@@ -1,4 +1,4 @@
-"""Streamed images: the same whatever the threads, in bounded memory, with the name of whatever is damaged."""
+"""Images decoded on demand: the same whatever the threads, in bounded memory, with the name of whatever is damaged."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from convolve.data.ahead import in_order, prefetch
-from convolve.data.fitting import fitted, mean_image, resident
-from convolve.data.labelled_images import OnDisk, on_disk
-from convolve.data.resident import Batches, split
-from convolve.data.streaming import Streamed
-from convolve.data.table import Table
+from convolve.data.build import mean_image
+from convolve.data.dataset import Dataset
+from convolve.data.evaluation import eval_dataset
+from convolve.data.loader import Loader
+from convolve.data.ordered_map import ordered_map, prefetch
+from convolve.data.sources.files import FileSource
+from convolve.data.sources.map_file import open_map_file
+from convolve.data.splits import hold_out_validation
 from convolve.errors import DataError
 from convolve.formats.decode import decode_image, to_planes
-from convolve.formats.image_map import read_image_map
 from convolve.transforms.color import Color
 from convolve.transforms.crop import Crop
 from convolve.transforms.pad import Pad
@@ -34,7 +35,7 @@ TRANSFORMS = (Crop("randomside", side_ratio=(0.7,)), Scale(12, 10), Color(0.2, 0
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Colourful images of many sizes and a map file of them."""
+    """Colorful images of many sizes and a map file of them."""
     folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for number in range(COUNT):
         height, width = rng.integers(16, 60, size=2)
@@ -44,18 +45,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pictures(folder: Path) -> OnDisk:
-    images = read_image_map(folder / "map.txt")
-    return on_disk(images, images.labels_N)
+def pictures(folder: Path) -> FileSource:
+    return open_map_file(folder / "map.txt")
 
 
 def augmented(image_HWC: Image, rng: np.random.Generator) -> Image:
     return to_planes(transform_image(image_HWC, TRANSFORMS, rng), 3)[None]
 
 
-def batches(folder: Path, threads: int = 4, order: str = "shuffled", seed: int = 0) -> Batches:
-    samples = Streamed(pictures(folder), augmented, grey=False, seed=seed, threads=threads)
-    return Batches(samples, (8,), order, (), mean=100.0, scale=0.5, seed=seed)
+def batches(folder: Path, threads: int = 4, order: str = "shuffled", seed: int = 0) -> Loader:
+    dataset = Dataset(pictures(folder), augmented, seed=seed, threads=threads)
+    return Loader((dataset,), (8,), order, (), mean=100.0, scale=0.5, seed=seed)
 
 
 def assert_same(one: list[tuple[torch.Tensor, torch.Tensor]], other: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -82,7 +82,7 @@ def test_choices_belong_to_the_image_and_the_epoch(folder: Path) -> None:
     """Image i of epoch e is the same whatever stands before it; another epoch or seed changes it."""
 
     def by_number(order: str, epoch: int, seed: int = 0) -> list[torch.Tensor]:
-        samples = Streamed(pictures(folder), augmented, grey=False, seed=seed)
+        samples = Dataset(pictures(folder), augmented, seed=seed)
         order_N = np.arange(COUNT) if order == "file" else np.random.default_rng(9).permutation(COUNT)
         found = torch.cat([images for images, _ in samples.batches(order_N, 7, epoch)])
         return list(found[torch.from_numpy(order_N.argsort())])
@@ -93,16 +93,16 @@ def test_choices_belong_to_the_image_and_the_epoch(folder: Path) -> None:
         assert sum(torch.equal(a, b) for a, b in zip(file, other, strict=True)) == 0
 
 
-def test_streamed_and_resident_images_are_the_same(folder: Path) -> None:
+def test_images_on_demand_and_in_the_cache_are_the_same(folder: Path) -> None:
     want = Preprocess(3, 14, 12)
-    samples = fitted(pictures(folder), want)
-    table = resident(samples, want.shape_CHW)
-    assert isinstance(samples, Streamed) and isinstance(table, Table)
+    samples = eval_dataset(pictures(folder), want)
+    table = samples.cached((14, 12))
+    assert not samples.is_cached and table.is_cached
     for number in range(COUNT):
         picture = decode_image((folder / f"{number}.png").read_bytes(), number)
         np.testing.assert_array_equal(table.images_NCHW[number], fit_image(picture, want)[0])
     transforms = (Pad(2, 128), Crop("randomside", crop_width=12, crop_height=14))
-    one, other = (Batches(source, (8,), "shuffled", transforms, 1.0, 0.5, seed=3) for source in (samples, table))
+    one, other = (Loader((source,), (8,), "shuffled", transforms, 1.0, 0.5, seed=3) for source in (samples, table))
     assert_same(list(one.epoch(1)), list(other.epoch(1)))
     np.testing.assert_allclose(mean_image(samples), table.images_NCHW.numpy().mean(0), atol=1e-4)
     np.testing.assert_array_equal(mean_image(samples), mean_image(table))
@@ -118,7 +118,7 @@ def test_loading_names_all_that_is_damaged(folder: Path, tmp_path: Path) -> None
     copied = copy_with_damage(folder, tmp_path, [3, 4, 20])
     words = r"3 of 30 images are damaged or missing: .*line 4: .*3\.png.*; .*line 5; .*line 21$"
     with pytest.raises(DataError, match=words):
-        resident(fitted(pictures(copied), Preprocess(3, 8, 8)), (3, 8, 8))
+        eval_dataset(pictures(copied), Preprocess(3, 8, 8)).cached((8, 8))
 
 
 def copy_with_damage(folder: Path, place: Path, damaged: list[int]) -> Path:
@@ -129,9 +129,9 @@ def copy_with_damage(folder: Path, place: Path, damaged: list[int]) -> Path:
 
 
 def test_a_part_of_the_set_keeps_places_and_labels(folder: Path) -> None:
-    train, rest = split(pictures(folder), 0.3, seed=5)
+    train, rest = hold_out_validation(pictures(folder), 0.3, seed=5)
     assert (len(train), len(rest)) == (21, 9)
-    numbers = [int(part.place(index).rpartition(" ")[2]) - 1 for part in (train, rest) for index in range(len(part))]
+    numbers = [int(part.location(index).rpartition(" ")[2]) - 1 for part in (train, rest) for index in range(len(part))]
     assert sorted(numbers) == list(range(COUNT))
     assert [*train.labels_N.tolist(), *rest.labels_N.tolist()] == [number % 3 for number in numbers]
 
@@ -143,7 +143,7 @@ def test_no_more_is_begun_than_asked_for() -> None:
         begun.append(number)
         return number
 
-    results = in_order(work, range(100), threads=3, ahead=5)
+    results = ordered_map(work, range(100), threads=3, ahead=5)
     assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
     results.close()
     assert len(begun) <= 9
@@ -193,14 +193,14 @@ def test_jpegs_are_decoded_small_where_that_is_enough(tmp_path: Path) -> None:
         None: (240, 320), (240, 320): (240, 320), (121, 160): (240, 320), (120, 160): (120, 160), (60, 60): (60, 80),
         (1, 1): (30, 40), (500, 10): (240, 320),
     }  # fmt: skip
-    for least, size in sizes.items():
-        for grey in (False, True):
-            decoded = decode_image(encoded, "a", grey=grey, least=least)
-            assert decoded.shape == (*size, 1 if grey else 3)
-            expected = cv2.resize(decode_image(encoded, "a", grey=grey), size[::-1], interpolation=cv2.INTER_AREA)
+    for min_size, size in sizes.items():
+        for gray in (False, True):
+            decoded = decode_image(encoded, "a", gray=gray, min_size=min_size)
+            assert decoded.shape == (*size, 1 if gray else 3)
+            expected = cv2.resize(decode_image(encoded, "a", gray=gray), size[::-1], interpolation=cv2.INTER_AREA)
             assert np.abs(decoded.squeeze().astype(float) - expected).mean() < 2
     png = cv2.imencode(".png", large)[1].tobytes()
-    assert decode_image(png, "a", least=(1, 1)).shape == (240, 320, 3)  # OpenCV would only scale it, without care
+    assert decode_image(png, "a", min_size=(1, 1)).shape == (240, 320, 3)  # OpenCV would only scale it, without care
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -210,9 +210,9 @@ def test_map_files_in_the_order_of_cntks_reader(in_memory: bool, tmp_path: Path)
     for number in range(20):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((4, 4), number, np.uint8))
     (tmp_path / "map.txt").write_text("".join(f".../{number}.png\t0\n" for number in range(20)))
-    samples = fitted(pictures(tmp_path), Preprocess(1, 4, 4))
+    samples = eval_dataset(pictures(tmp_path), Preprocess(1, 4, 4))
     if in_memory:
-        samples = resident(samples, (1, 4, 4))
-    source = Batches(samples, (4,), "cntk", (), mean=0.0, scale=1.0, seed=5)
+        samples = samples.cached((4, 4))
+    source = Loader((samples,), (4,), "cntk", (), mean=0.0, scale=1.0, seed=5)
     batches = [images[:, 0, 0, 0].int().tolist() for epoch in range(2) for images, _ in source.epoch(epoch)]
     assert batches == json.loads(golden.read_text())["seed0"]
