@@ -1,9 +1,13 @@
 # `make check` is what CI runs after installing: style, types, tests.
 PYTHON ?= python
 
-.PHONY: check style types test fuzz tables docs
+.PHONY: check quick style types test slow-tests coverage package fuzz race kills tables docs
 
 check: style types test
+
+quick:  ## style and the tests that take no time, in less than 90 s on two cores
+	@start=$$(date +%s); $(MAKE) --no-print-directory style && $(PYTHON) -m pytest -q -n 2 --quick; \
+	status=$$?; echo "quick: $$(($$(date +%s) - start)) s"; exit $$status
 
 style:
 	$(PYTHON) -m ruff check .
@@ -15,15 +19,32 @@ types:
 test:
 	$(PYTHON) -m pytest -n 2
 
+slow-tests:  ## all tests; tests/slow_tests.txt, which `quick` leaves out, as they are now
+	$(PYTHON) -m pytest -n 2 --renew-slow-tests
+
+coverage:  ## all tests, and which lines they reach
+	$(PYTHON) -m pytest -n 2 --cov=convolve --cov-report=term:skip-covered
+
+package:  ## wheel and source archive, in dist
+	$(PYTHON) -m build --outdir dist
+	$(PYTHON) -m twine check --strict dist/*
+
 fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
 	$(PYTHON) tests/formats/fuzz_images.py 2000
 	$(PYTHON) tests/data/fuzz_loader.py 2000
+	$(PYTHON) tests/report/fuzz_report.py 2000
 	$(PYTHON) tests/importers/fuzz.py --count 20000
 	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000
 	$(PYTHON) tests/importers/fuzz.py caffe --count 5000
 
+race:  ## three processes start on one run folder at random moments, 200 times; the suite does it three times
+	$(PYTHON) tests/run_folder_trials.py race
+
+kills:  ## a training ends before each event of the file system, and goes on; the suite tries nine of 420
+	$(PYTHON) tests/run_folder_trials.py kills
+
 tables:  ## of results, in README.md and docs, from docs/results
 	$(PYTHON) docs/tables.py
 
-docs:  ## the pages and the reference of the Python functions as HTML, in build/docs
-	$(PYTHON) docs/pages.py
+docs:  ## the pages and the reference of the Python functions as HTML, in site
+	$(PYTHON) -m zensical build --strict

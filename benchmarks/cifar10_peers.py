@@ -12,9 +12,9 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
-from convolve.data.own import open_own
+from convolve.data.build import build_data
+from convolve.data.lists import open_lists
 from convolve.environment import usable_cores
-from convolve.feed import open_feed
 from convolve.run import resolve
 from image_peers import DEVIATION, MEAN, Case, Pictures
 from steps import our_step_on
@@ -41,11 +41,11 @@ def tutorial_network(lrn: bool) -> nn.Sequential:
 def ours(folder: Path, precision: str) -> Iterator[int]:
     """The batches and steps of `convolve train cifar10-aug` on a map file, pass after pass."""
     recipe = resolve("cifar10-aug", {"run.precision": precision})
-    feed = open_feed(recipe, open_own(folder).sized((3, CASE.side, CASE.side)), usable_cores())
+    data = build_data(recipe, open_lists(folder), usable_cores())
     step = our_step_on(recipe, CASE.side, classes=10)
     epoch = 0
     while True:
-        for images_NCHW, labels_N in feed.batches.epoch(epoch):
+        for images_NCHW, labels_N in data.loader.epoch(epoch):
             step(images_NCHW, labels_N)
             yield len(labels_N)
         epoch += 1

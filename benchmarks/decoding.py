@@ -37,10 +37,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convolve.atomic import write_json
-from convolve.data.fitting import fitted
-from convolve.data.labelled_images import OnDisk, on_disk
+from convolve.data.evaluation import eval_dataset
+from convolve.data.sources.files import FileSource
+from convolve.data.sources.map_file import open_map_file
 from convolve.formats.decode import decode_image
-from convolve.formats.image_map import read_image_map
 from convolve.model import Model, load
 from convolve.training.memory import keep_freed_memory
 from convolve.transforms.preprocess import Preprocess, fit_image
@@ -108,17 +108,16 @@ PILLOW = {"Pillow, cut and scaled": cut_and_scale, "Pillow, scaled and cut": sca
 DECODED = {"OpenCV, decoded whole": _opencv_whole, "Pillow, decoded whole": _pillow_whole}
 
 
-def listed(folder: Path) -> OnDisk:
-    images = read_image_map(folder / "train_map.txt")
-    return on_disk(images, images.labels_N)
+def listed(folder: Path) -> FileSource:
+    return open_map_file(folder / "train_map.txt")
 
 
-def centres(side: str, pictures: OnDisk, want: Preprocess) -> NDArray[np.uint8]:
+def centres(side: str, pictures: FileSource, want: Preprocess) -> NDArray[np.uint8]:
     """images_NCHW, the centres of all photographs as `side` makes them out of their files, batch by batch."""
     if side == OURS:
-        batches = fitted(pictures, want, threads=1).batches(np.arange(len(pictures)), BATCH)
+        batches = eval_dataset(pictures, want, threads=1).batches(np.arange(len(pictures)), BATCH)
         return np.concatenate([images_NCHW.numpy() for images_NCHW, _ in batches])
-    encoded = (pictures.encoded(index) for index in range(len(pictures)))
+    encoded = (pictures.read(index) for index in range(len(pictures)))
     if side in DECODED:
         return np.stack([fit_image(DECODED[side](photo), want)[0] for photo in encoded])
     shown = (np.asarray(PILLOW[side](_pillow(photo), want)) for photo in encoded)
@@ -141,13 +140,13 @@ def measured(sides: Iterable[str], rounds: int, measure: Callable[[str], float])
     return {"photos_per_second_and_core": medians(rates), "ratios": ratios, "all_rounds": rates}
 
 
-def measure_decoders(pictures: OnDisk, rounds: int) -> dict[str, Any]:
-    encoded = [pictures.encoded(index) for index in range(len(pictures))]
+def measure_decoders(pictures: FileSource, rounds: int) -> dict[str, Any]:
+    encoded = [pictures.read(index) for index in range(len(pictures))]
     table = decoders()
     return measured(table, rounds, lambda side: photos_a_second(lambda: [table[side](photo) for photo in encoded]))
 
 
-def other_answers(model: Model, pictures: OnDisk) -> dict[str, int]:
+def other_answers(model: Model, pictures: FileSource) -> dict[str, int]:
     """For how many photographs the first answer is another than for what `convolve evaluate` makes of them."""
     answers = {
         side: model.probabilities(centres(side, pictures, model.preprocess)).argmax(1)
@@ -160,14 +159,14 @@ def other_answers(model: Model, pictures: OnDisk) -> dict[str, int]:
     }
 
 
-def side_rate(path: Path, pictures: OnDisk, side: str) -> float:
+def side_rate(path: Path, pictures: FileSource, side: str) -> float:
     want = load(path).preprocess
     if side == OURS:
         keep_freed_memory()  # as `convolve evaluate` does
     return photos_a_second(lambda: centres(side, pictures, want))
 
 
-def measure_centres(path: Path, pictures: OnDisk, folder: Path, rounds: int) -> dict[str, Any]:
+def measure_centres(path: Path, pictures: FileSource, folder: Path, rounds: int) -> dict[str, Any]:
     model = load(path)
     apart = partial(measure_apart, __file__, str(path), "--folder", str(folder), "--side")
     rates = measured([OURS, *PILLOW], rounds, apart)

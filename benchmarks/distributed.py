@@ -30,15 +30,16 @@ import torch
 import torch.distributed as dist
 
 from convolve.atomic import write_json
-from convolve.data.table import DataSet, Table
-from convolve.distributed.process import find_place
+from convolve.data.sources.source import ArraySource
+from convolve.data.splits import Splits
+from convolve.distributed.launcher import rank_info
+from convolve.distributed.process_group import join
 from convolve.distributed.quantized import decode, encode
-from convolve.distributed.workers import join
 from convolve.models import build_model
 from convolve.recipe import Recipe
 from convolve.run import resolve, train
 from convolve.training.precision import has_bf16_instructions
-from convolve.training.workers import ALONE, Workers
+from convolve.training.workers import SINGLE_PROCESS, Workers
 from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
 from steps import images_per_second, our_step
 
@@ -73,9 +74,9 @@ def measure(side: str, steps: int) -> float:
 
 def measure_here(side: str, steps: int) -> float:
     """What this process adds to the rate of its side."""
-    place, cores = find_place(os.environ), sorted(os.sched_getaffinity(0))[:2]
+    place, cores = rank_info(os.environ), sorted(os.sched_getaffinity(0))[:2]
     if side.endswith("one process"):
-        return _training_rate(side.partition(",")[0], ALONE, len(cores), steps)
+        return _training_rate(side.partition(",")[0], SINGLE_PROCESS, len(cores), steps)
     if place.size == 1:
         torch.set_num_threads(1)
         return _coding_rate() if "coding" in side else _copy_rate() if "copy" in side else _alexnet_rate(side)
@@ -86,11 +87,11 @@ def measure_here(side: str, steps: int) -> float:
     recipe, _, how = side.partition(", ")
     if how:
         shares = 2 if how.endswith("shares") else 1
-        rate = _training_rate(recipe, workers if how == "two workers" else ALONE, 1, steps, shares)
+        rate = _training_rate(recipe, workers if how == "two workers" else SINGLE_PROCESS, 1, steps, shares)
     else:
         add_up = dist.all_reduce if side.startswith("gloo") else workers.sum
         rate = _all_reduce_rate(add_up, float(side.split()[-2])) / workers.size  # both tell of the same
-    workers.leave()
+    workers.close()
     return rate
 
 
@@ -102,14 +103,13 @@ def _training_rate(name: str, workers: Workers, threads: int, steps: int, shares
     batch_size = int(recipe.run.global_batch_size) // shares
     recipe, count = resolve(recipe, {"run.global_batch_size": batch_size}), steps * batch_size
     images_NCHW = torch.randint(0, 256, (count, *SHAPES[name]), dtype=torch.uint8, generator=torch.Generator())
-    table = Table(images_NCHW, torch.arange(count) % 10)
-    dataset = DataSet(table, Table(images_NCHW[:64], table.labels_N[:64]), tuple("0123456789"), "noise")
+    table = ArraySource(images_NCHW, torch.arange(count) % 10)
+    dataset = Splits(table, ArraySource(images_NCHW[:64], table.labels_N[:64]), tuple("0123456789"), "noise")
     with tempfile.TemporaryDirectory() as folder:
         finished = train(recipe, data=dataset, out=Path(folder) / "run", workers=workers)
         if finished.rank:
             return 0.0
-        epochs = [event for event in finished.folder.metrics() if event["event"] == "epoch"]
-        return float(epochs[-1]["images_per_second"])
+        return finished.folder.epochs()[-1].images_per_second
 
 
 def _all_reduce_rate(add_up: Callable[[torch.Tensor], object], megabytes: float) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,7 +30,8 @@ TINY = {"model.variant": "tiny", "run.threads": 1, "run.precision": "fp32", "run
 def files_of_a_step(recipe: str, data: str, **settings: Any) -> list[str]:
     """The files entered between the backward passes of `FIRST_STEP` and `LAST_STEP`, in any thread."""
     entered: set[str] = set()
-    steps, backward = 0, torch.Tensor.backward
+    steps = 0
+    backward: Callable[..., None] = torch.Tensor.backward
 
     def enter(frame: FrameType, event: str, _: object) -> None:
         if event == "call" and frame.f_code.co_filename.startswith(ROOT):
@@ -47,7 +49,7 @@ def files_of_a_step(recipe: str, data: str, **settings: Any) -> list[str]:
         backward(*arguments, **options)
 
     result: list[str] = []
-    torch.Tensor.backward = counted  # type: ignore[method-assign, assignment]
+    torch.Tensor.backward = counted  # type: ignore[method-assign]
     threading.setprofile(enter)  # in each thread from its start on
     try:
         with tempfile.TemporaryDirectory() as out:

@@ -33,13 +33,13 @@ _OBJECT = (
 )
 _START = """
 import sys
-from convolve.data.sources import open_data
-from convolve.feed import open_feed
+from convolve.data.open import open_data
+from convolve.data.build import build_data
 from convolve.recipes import load_recipe
-dataset = open_data("ilsvrc2012", sys.argv[1])
+dataset = open_data(sys.argv[1], "ilsvrc2012")
 dataset.fingerprint()
-feed = open_feed(load_recipe("alexnet"), dataset, threads=1)
-assert sorted(feed.batches.order(0)[:2]) != [0, 1]
+data = build_data(load_recipe("alexnet"), dataset, threads=1)
+assert sorted(data.loader.order(0)[:2]) != [0, 1]
 """
 
 

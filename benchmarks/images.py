@@ -30,9 +30,9 @@ import torch
 
 import image_peers
 from convolve.atomic import write_json
-from convolve.data.own import open_own
+from convolve.data.build import build_data
+from convolve.data.lists import open_lists
 from convolve.environment import usable_cores
-from convolve.feed import open_feed
 from convolve.formats.image_map import read_image_map
 from convolve.run import resolve
 from convolve.training.memory import keep_freed_memory
@@ -88,8 +88,7 @@ def our_batches(case: Case, folder: Path) -> Iterator[int]:
             "data.order": "shuffled", "run.global_batch_size": case.batch_size,
         },
     )  # fmt: skip
-    own = open_own(folder).sized((3, case.side, case.side))
-    batches = open_feed(recipe, own, usable_cores()).batches
+    batches = build_data(recipe, open_lists(folder), usable_cores()).loader
     epoch = 0
     while True:
         for _, labels_N in batches.epoch(epoch):

@@ -33,7 +33,8 @@ import convolve
 from convolve.assemble import assemble
 from convolve.atomic import write_json
 from convolve.data.mnist import load_mnist
-from convolve.data.table import DataSet, Table
+from convolve.data.sources.source import ArraySource
+from convolve.data.splits import Splits
 from convolve.environment import matmul_gflops
 from convolve.models import build_model
 from convolve.models.summary import summarize
@@ -67,7 +68,7 @@ class Pictures(Dataset[tuple[torch.Tensor, int]]):
     transforms/functional.py there), as pytorch/examples/mnist/main.py has it.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: ArraySource) -> None:
         self.images_NHW, self.labels = table.images_NCHW[:, 0], table.labels_N
 
     def __len__(self) -> int:
@@ -124,7 +125,7 @@ class EnoughStepsError(Exception):
     """Ends a loop that would go on for long."""
 
 
-def our_steps_seconds(dataset: DataSet, batch_size: int, precision: str) -> list[tuple[float, int]]:
+def our_steps_seconds(dataset: Splits, batch_size: int, precision: str) -> list[tuple[float, int]]:
     """(clock, samples seen) after each step of the product's own loop, logging and progress included."""
     marks: list[tuple[float, int]] = []
 
@@ -136,7 +137,7 @@ def our_steps_seconds(dataset: DataSet, batch_size: int, precision: str) -> list
 
     recipe = resolve("mnist-fast", {"run.global_batch_size": batch_size, "run.precision": precision})
     with tempfile.TemporaryDirectory() as folder, suppress(EnoughStepsError):
-        assemble(recipe, dataset, RunFolder(Path(folder)), None, listen).loop.train()
+        assemble(recipe, dataset, RunFolder(Path(folder)), None, listen).trainer.fit()
     return marks
 
 
@@ -148,7 +149,7 @@ def measure(side: str, data: str) -> float:
         marks = our_steps_seconds(dataset, batch_size, setting)
         (start, before), (end, after) = marks[WARM_UP_STEPS], marks[-1]
         return (after - before) / (end - start)
-    digits = Pictures(dataset.train) if who == "peer" else Digits(dataset.train)
+    digits = Pictures(dataset.arrays[0]) if who == "peer" else Digits(dataset.arrays[0])
     steps = peer_steps(digits, batch_size, int(setting))
     for _ in islice(steps, WARM_UP_STEPS):
         pass
@@ -160,24 +161,24 @@ def time_to_error(data: str, error: float) -> dict[str, object]:
     """Training seconds of `mnist-fast` (seed 0) at the end of the first epoch with a test error of at most `error`."""
     with tempfile.TemporaryDirectory() as folder:
         run = convolve.train("mnist-fast", data=data, out=folder)
-        epochs = [event for event in run.folder.metrics() if event["event"] == "epoch"]
+        epochs = run.folder.epochs()
     seconds = 0.0
     for event in epochs:
-        seconds += event["seconds"]
-        if event["test_error"] <= error:
-            return {"seconds": seconds, "epoch": event["epoch"], "test_error": event["test_error"]}
-    return {"seconds": None, "epoch": len(epochs), "test_error": epochs[-1]["test_error"]}
+        seconds += event.seconds
+        if event.test_error is not None and event.test_error <= error:
+            return {"seconds": seconds, "epoch": event.epoch, "test_error": event.test_error}
+    return {"seconds": None, "epoch": len(epochs), "test_error": epochs[-1].test_error}
 
 
-def peer_time_to_error(dataset: DataSet, error: float, epochs: int = 40) -> dict[str, object]:
+def peer_time_to_error(dataset: Splits, error: float, epochs: int = 40) -> dict[str, object]:
     """The same for the peer (one worker, batch 128) with a one-cycle rate over `epochs`, seed 0."""
     torch.manual_seed(0)
-    loader = DataLoader(Pictures(dataset.train), 128, shuffle=True, num_workers=1)
+    loader = DataLoader(Pictures(dataset.arrays[0]), 128, shuffle=True, num_workers=1)
     model, loss_function = TutorialNet(), nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=epochs * len(loader))
     (mean,), (deviation,) = _MEAN_AND_DEVIATION
-    test_images = (dataset.test.images_NCHW.float().div(255) - mean) / deviation
+    test_images = (dataset.arrays[1].images_NCHW.float().div(255) - mean) / deviation
     seconds, test_error = 0.0, 1.0
     for epoch in range(epochs):
         start = time.perf_counter()

@@ -12,11 +12,13 @@ import torch
 from torch import nn
 
 from convolve.assemble import assemble
-from convolve.data.table import DataSet, Table
+from convolve.data.sources.source import ArraySource
+from convolve.data.splits import Splits
 from convolve.recipe import Recipe
+from convolve.training.plan import PlannedStep
 from convolve.training.run_folder import RunFolder
 from convolve.training.schedule import step_size
-from convolve.training.step import train_step
+from convolve.training.workers import Shard
 from rounds import Rates, ratio
 
 Step = Callable[[], object]
@@ -38,19 +40,17 @@ def our_step_on(
     Layers of the type `without` are taken out of the network.
     """
     size = recipe.run.global_batch_size
-    table = Table(torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8), torch.arange(size) % classes)
+    table = ArraySource(torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8), torch.arange(size) % classes)
     with tempfile.TemporaryDirectory() as folder:
-        dataset = DataSet(table, table, tuple(map(str, range(classes))), "noise")
+        dataset = Splits(table, table, tuple(map(str, range(classes))), "noise")
         parts = assemble(recipe, dataset, RunFolder(Path(folder)), None, lambda event, values: None)
     rates = step_size(recipe.optimizer, recipe.schedule, 0, size, size, size)
-    loop, state = parts.loop, parts.loop.state
-    for name, layer in list(state.module.named_children()):
+    trainer, step = parts.trainer, PlannedStep(size, Shard(slice(0, size), 1.0), rates, None)
+    for name, layer in list(trainer.network.named_children()):
         if without and isinstance(layer, without):
-            setattr(state.module, name, nn.Identity())
-    state.module.train()
-    return lambda images_NCHW, labels_N: train_step(
-        loop.exchange, state.optimizer, state.loss_scale, images_NCHW, labels_N, rates, loop.settings, size
-    )
+            setattr(trainer.network, name, nn.Identity())
+    trainer.network.train()
+    return lambda images_NCHW, labels_N: trainer.train_step(images_NCHW, labels_N, step)
 
 
 def peer_step(model: nn.Module, batch_size: int, side: int, classes: int, weight_decay: float) -> Step:

@@ -1,20 +1,76 @@
-"""What many tests need: the command line in this process, a tiny MNIST, settings of a run that takes a second."""
+"""What many tests need: the command line in this process, a tiny MNIST, settings of a run that takes a second.
+
+And the quick tier: `--quick` leaves out the functions in slow_tests.txt, which a run with `--renew-slow-tests` writes.
+"""
 
 from __future__ import annotations
 
+import collections
+import os
+from collections.abc import Generator
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from command_line import Convolve, Outcome
-from convolve.formats.idx import read_idx, write_idx
+from convolve.formats.idx import read_idx
+from idx_files import write_idx
 
 TRAIN_IMAGES, TEST_IMAGES = 600, 150  # of the 4,000 and 1,000 of the sample
+SLOW_TESTS = Path(__file__).parent / "slow_tests.txt"
+SLOW_SECONDS = 0.4  # of processor time, all cases of a function and what they start together
+seconds: dict[str, float] = collections.defaultdict(float)  # by function
+last_test_ended = 0.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--accept", action="store_true", help="Renew golden files from what the code does now.")
+    parser.addoption("--quick", action="store_true", help="Leave out what slow_tests.txt lists.")
+    parser.addoption("--renew-slow-tests", action="store_true", help="Write slow_tests.txt from what this run takes.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    global last_test_ended  # noqa: PLW0603
+    last_test_ended = processor_seconds()
+    if config.getoption("--quick"):
+        slow = {line.split()[0] for line in SLOW_TESTS.read_text().splitlines()}
+        chosen = [item for item in items if item.nodeid.partition("[")[0] not in slow]
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid.partition("[")[0] in slow])
+        items[:] = chosen
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Processor time, as a busy machine makes every test slow by the clock."""
+    global last_test_ended  # noqa: PLW0603
+    report = yield
+    if call.when == "teardown":
+        now = processor_seconds()
+        report.user_properties.append(("seconds", now - last_test_ended))
+        last_test_ended = now
+    return report
+
+
+def processor_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    return sum(os.times()[:4])
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    for name, value in report.user_properties:
+        if name == "seconds" and isinstance(value, float):
+            seconds[report.nodeid.partition("[")[0]] += value
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    slow = {name: spent for name, spent in sorted(seconds.items()) if spent >= SLOW_SECONDS}
+    if config.getoption("--renew-slow-tests"):
+        SLOW_TESTS.write_text("".join(f"{name}  {spent:.1f}\n" for name, spent in slow.items()))
+    elif config.getoption("--quick"):
+        terminalreporter.write_line(f"processor time: {sum(seconds.values()):.0f} s")
+        for name, spent in slow.items():
+            terminalreporter.write_line(f"{name} takes {spent:.1f} s; it belongs into slow_tests.txt (make slow-tests)")
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def prepared_for(about: dict[str, Any], images_NCHW: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(images_NCHW.transpose(0, 2, 3, 1))
     want = about["preprocess"]
     planes = images_NCHW[:, ::-1] if want["channel_order"] == "bgr" else images_NCHW
-    mean = np.array(want["mean"], np.float32).reshape(-1, 1, 1)
+    mean: Any = np.array(want["mean"], np.float32).reshape(-1, 1, 1)
     if about["preprocess_mean_image"]:
         mean = np.frombuffer(base64.b64decode(about["preprocess_mean_image"]), "<f4").reshape(images_NCHW.shape[1:])
     return np.ascontiguousarray((planes.astype(np.float32) - mean) * np.float32(want["scale"]))

@@ -12,12 +12,13 @@ from zlib import crc32
 
 import cv2
 import numpy as np
-from caffe_files import Writer, caffemodel, message
+from caffe_files import Writer, caffemodel
+from wire_bytes import field as message
 
-from convolve.formats.idx import write_idx
 from convolve.formats.image_map import write_image_map
 from convolve.prepare.mnist import prepare_mnist
 from convolve.run import train
+from idx_files import write_idx
 from ilsvrc2012_files import WORDS, write_download
 from zip_golden import ARCHIVE
 

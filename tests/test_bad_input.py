@@ -229,7 +229,7 @@ def test_a_loss_that_is_not_finite(batch: int, when: str, tiny: list[str], tmp_p
     words = [*tiny, *(f"--set={setting}" for setting in settings), "--epochs", 1, "--set=run.epochs=1"]
     outcome = convolve("train", "mnist", *words, "--out", tmp_path / "run")
     assert_failed(outcome, 1, "not finite", when, "1e+30", "schedule.learning_rates", "--restart")
-    assert files_in(tmp_path / "run") == ["metrics.jsonl", "recipe.json", "start.json"]
+    assert files_in(tmp_path / "run") == ["metrics.jsonl", "recipe.json", "start.json", "state.json"]
 
 
 def test_a_folder_with_other_files(tiny: list[str], tmp_path: Path, convolve: Convolve) -> None:

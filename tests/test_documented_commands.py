@@ -1,7 +1,7 @@
 """Every command and snippet in README.md, CONTRIBUTING.md and docs is run, or says in the page's source why it is not.
 
 A page is done from top to bottom in a folder of its own, in this process. A fence without a language holds commands,
-`python` a snippet, `text` and `yaml` what is only shown; a second word names the file that the fence is.
+`python` a snippet, `text` and `yaml` what is only shown; `title="leaves.py"` names the file that the fence is.
 `<!-- not run: the reason -->` on the line before a fence leaves it out. Commands within a sentence are parsed.
 
 Three things make it quick. Every training is one epoch of the tiny network. What a reader would bring is in
@@ -74,7 +74,8 @@ class Fence:
 def fences(name: str, text: str) -> list[Fence]:
     found = []
     for match in FENCE.finditer(text):
-        language, _, file = match["info"].partition(" ")
+        language, _, title = match["info"].partition(" ")
+        file = title.removeprefix("title=").strip('"')
         place = f"{name}, line {1 + text.count(chr(10), 0, match.start())}"
         found.append(Fence(place, language, file, match["text"], match["reason"] or ""))
     assert text.count("```") == 2 * len(found), f"{name}: a fence that is not closed, or not at the start of a line"

@@ -16,14 +16,16 @@ from safetensors.torch import load_file
 
 from command_line import Convolve, assert_refused
 from convolve.assemble import Assembly, assemble
-from convolve.data.table import DataSet, Table
+from convolve.data.sources.source import ArraySource
+from convolve.data.splits import Splits
 from convolve.errors import ModelError, ResumeRefusedError
-from convolve.importers.build import build
-from convolve.importers.draft import Draft
-from convolve.importers.graph import Graph
+from convolve.graph.build import build
+from convolve.graph.draft import Draft
+from convolve.graph.graph import Graph
 from convolve.model import Model, load
 from convolve.recipe import DataSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
 from convolve.training.run_folder import RunFolder
+from convolve.training.snapshot import save
 from convolve.transforms.preprocess import Preprocess
 from zip_golden import ARCHIVE, FOLDER
 
@@ -56,10 +58,10 @@ def network(tmp_path: Path) -> Path:
     return path
 
 
-def data_of(trace: dict[str, np.ndarray], classes: int = 10) -> DataSet:
+def data_of(trace: dict[str, np.ndarray], classes: int = 10) -> Splits:
     """The 32 images, in RGB planes: the imported network wants BGR, and the trace is what it was fed."""
-    table = Table(torch.from_numpy(trace["images"]).flip(1), torch.from_numpy(trace["labels"]) % classes)
-    return DataSet(table, table, tuple(map(str, range(classes))), "a trace of CNTK")
+    table = ArraySource(torch.from_numpy(trace["images"]).flip(1), torch.from_numpy(trace["labels"]) % classes)
+    return Splits(table, table, tuple(map(str, range(classes))), "a trace of CNTK")
 
 
 def test_twenty_steps_follow_cntk(trace: dict[str, np.ndarray], network: Path, tmp_path: Path) -> None:
@@ -69,7 +71,7 @@ def test_twenty_steps_follow_cntk(trace: dict[str, np.ndarray], network: Path, t
         said.extend([values["message"]] if event == "warning" else [])
 
     parts = assemble(RECIPE, data_of(trace), RunFolder(tmp_path / "run"), network, listen)
-    parts.loop.train()
+    parts.trainer.fit()
     assert len(said) == 1 and "the recipe's model" in said[0]
     events = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     losses = [event["train_loss"] for event in events if event["event"] == "epoch"]
@@ -81,7 +83,7 @@ def test_twenty_steps_follow_cntk(trace: dict[str, np.ndarray], network: Path, t
 def test_a_killed_run_goes_on_without_the_original(trace: dict[str, np.ndarray], network: Path, tmp_path: Path) -> None:
     data, recipe = data_of(trace), replace(RECIPE, run=replace(RECIPE.run, epochs=2))
     whole = assemble(recipe, data, RunFolder(tmp_path / "whole"), network, silent)
-    whole.loop.train()
+    whole.trainer.fit()
     for moment in ("before the first checkpoint", "after an epoch"):
         place = tmp_path / moment
         killed = assemble(recipe, data, RunFolder(place), network, silent)
@@ -90,8 +92,8 @@ def test_a_killed_run_goes_on_without_the_original(trace: dict[str, np.ndarray],
         network.rename(tmp_path / "elsewhere")
         resumed = assemble(recipe, data, RunFolder(place), network, silent)
         resumed.begin(silent)
-        assert resumed.loop.state.position.step == (4 if moment == "after an epoch" else 0)
-        resumed.loop.train()
+        assert resumed.trainer.position.step == (4 if moment == "after an epoch" else 0)
+        resumed.trainer.fit()
         for name, tensor in whole.model.module.state_dict().items():
             assert torch.equal(tensor, resumed.model.module.state_dict()[name]), name
         (tmp_path / "elsewhere").rename(network)
@@ -100,9 +102,9 @@ def test_a_killed_run_goes_on_without_the_original(trace: dict[str, np.ndarray],
 
 
 def _stop_after_an_epoch(parts: Assembly) -> None:
-    parts.loop._train_epoch()
-    parts.loop._end_epoch()
-    parts.loop.save()
+    parts.trainer.train_epoch()
+    parts.trainer.end_epoch()
+    save(parts.trainer)
 
 
 def half_frozen(rate: float) -> Graph:
@@ -159,15 +161,15 @@ def test_a_file_without_dropout_rates_takes_the_recipes(tiny: list[str], tmp_pat
     modules = load(tmp_path / "run").module.modules()
     assert [layer.p for layer in modules if isinstance(layer, torch.nn.Dropout)] == [0.0]  # of the graph
     assemble_again = assemble(RECIPE, mnist_like(), RunFolder(tmp_path / "again"), model, silent)
-    assemble_again.loop._train_epoch()
+    assemble_again.trainer.train_epoch()
     assert [layer.p for layer in assemble_again.model.module.modules() if isinstance(layer, torch.nn.Dropout)] == [0.5]
 
 
-def mnist_like() -> DataSet:
+def mnist_like() -> Splits:
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(0, 256, (16, 1, 28, 28), dtype=np.uint8))
-    table = Table(images, torch.arange(16) % 10)
-    return DataSet(table, table, tuple("0123456789"), "noise")
+    table = ArraySource(images, torch.arange(16) % 10)
+    return Splits(table, table, tuple("0123456789"), "noise")
 
 
 def test_what_does_not_fit_the_data_is_refused(

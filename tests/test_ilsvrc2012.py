@@ -17,7 +17,7 @@ from PIL import Image
 
 from command_line import Convolve, assert_failed
 from convolve import run
-from convolve.data import sources
+from convolve.data import known
 from convolve.recipe import Recipe, with_values
 from ilsvrc2012_files import TRAIN_EACH, VAL, WORDS, write_download
 
@@ -100,15 +100,17 @@ def test_it_is_found_in_the_usual_place(
     prepared: Path, tmp_path: Path, convolve: Convolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
-    assert convolve("train", "alexnet-modern", "--data", prepared, "--out", folder, *settings(*MODERN)).code == 0
     prepared.rename(tmp_path / "ilsvrc2012")
     monkeypatch.setenv("CONVOLVE_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    outcome = convolve("train", "alexnet-modern", "--out", folder, *settings(*MODERN))
+    assert outcome.code == 0, outcome.err
+    assert json.loads((folder / "model" / "model.json").read_text())["data"] == "ilsvrc2012"
     assert json.loads(convolve("evaluate", folder, "--json").out)["samples"] == VAL
 
 
 def test_the_loop_without_data(tmp_path: Path, convolve: Convolve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "_FAKE_BYTES", 1 << 23)
+    monkeypatch.setattr(known, "_FAKE_BYTES", 1 << 23)
     words = ["--fake-data", "--epochs", 1, "--out", tmp_path / "run", "--json"]
     outcome = convolve("train", "alexnet-modern", *words, *settings(*TINY, "data.train_sizes=67"))
     result = json.loads(outcome.out)

@@ -1,4 +1,4 @@
-"""CNTK models as artefacts: opened by content, saved and read back to the same answers, asked by the command line."""
+"""CNTK models as artifacts: opened by content, saved and read back to the same answers, asked by the command line."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from convolve.errors import ConvolveError, ModelError, UsageError
 from convolve.formats.image_map import write_image_map
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.importers import presets
+from convolve.importers.loader import PreprocessOverrides
 from convolve.importers.presets import Preset
 from convolve.model import load
-from convolve.opening import Asked
 from zip_golden import ARCHIVE, values_of
 
 
@@ -59,8 +59,8 @@ def test_it_answers_as_cntk_before_and_after_it_was_stored(name: str, files: Pat
         opened.save(tmp_path / "model")
         again = load(tmp_path / "model")
         assert torch.equal(again.module(x), opened.module(x))
-    assert (again.preprocess, again.class_names, again.trained) == (
-        opened.preprocess, opened.class_names, opened.trained,
+    assert (again.preprocess, again.class_names, again.training_info) == (
+        opened.preprocess, opened.class_names, opened.training_info,
     )  # fmt: skip
     again.save(tmp_path / "copy")
     for file in ("model.json", "weights.safetensors"):
@@ -71,12 +71,14 @@ def test_preprocessing_travels(files: Path, tmp_path: Path, pictures: Path) -> N
     mean_HWC = np.random.default_rng(1).uniform(0, 255, (16, 16, 3)).astype(np.float32)
     write_mean_xml(tmp_path / "mean.xml", mean_HWC)
     (tmp_path / "labels.txt").write_text("".join(f"class {k}\n" for k in range(10)))
-    asked = Asked(mean=str(tmp_path / "mean.xml"), channel_order="rgb", scale=0.5, labels=tmp_path / "labels.txt")
+    asked = PreprocessOverrides(
+        mean=str(tmp_path / "mean.xml"), channel_order="rgb", scale=0.5, labels=tmp_path / "labels.txt"
+    )
     opened = load(files / "net_resnet.bin", asked)
     opened.save(tmp_path / "model")
     again = load(tmp_path / "model")
     assert again.class_names[3] == "class 3"
-    assert again.preprocess.known_from == "the command line" and not again.doubt
+    assert again.preprocess.known_from == "the command line" and not again.preprocess_warning
     assert again.preprocess.mean_image_CHW is not None
     np.testing.assert_array_equal(again.preprocess.mean_image_CHW, mean_HWC[:, :, ::-1].transpose(2, 0, 1))
     assert again.predict([pictures]) == opened.predict([pictures])
@@ -86,7 +88,7 @@ def test_preprocessing_travels(files: Path, tmp_path: Path, pictures: Path) -> N
     with torch.no_grad():
         expected = opened.module(torch.from_numpy(seen_HWC.transpose(2, 0, 1).copy())[None]).softmax(1)[0].max()
     assert again.predict([pictures / "0.png"])[0].classes[0][1] == pytest.approx(float(expected), rel=1e-5)
-    per_channel = load(files / "net_resnet.bin", Asked(mean="104,117,123"))
+    per_channel = load(files / "net_resnet.bin", PreprocessOverrides(mean="104,117,123"))
     per_channel.save(tmp_path / "channels")
     assert load(tmp_path / "channels").preprocess.mean == (104.0, 117.0, 123.0)
 
@@ -225,11 +227,11 @@ def _alter(folder: Path, **values: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"graph": None}, "the graph is no mapping"),
-        ({"model": {"name": "convnet-mnist"}}, "model or graph"),
-        ({"hook": "import os"}, "unknown key 'hook'"),
+        ({"graph": None}, "either model or graph"),
+        ({"model": {"name": "convnet-mnist"}}, "either model or graph"),
+        ({"hook": "import os"}, "unknown field 'hook'"),
         ({"class_names": ["cat"]}, "classes have names"),
-        ({"class_names": [[]] * 10}, "must be texts"),
+        ({"class_names": [[]] * 10}, "must be a text"),
         ({"preprocess": {"channels": 3, "height": 16, "width": 16, "mean": []}}, "mean"),
         ({"preprocess": {"channels": 1, "height": 16, "width": 16}}, "preprocessing makes"),
         ({"preprocess": {"channels": 3, "height": 16, "width": 16, "resize": "warp"}}, "resize"),

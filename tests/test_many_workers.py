@@ -21,7 +21,7 @@ from torch.nn.modules import module
 from command_line import Outcome
 from convolve import run
 from convolve.model import Model, load
-from convolve.training.workers import ALONE, Workers
+from convolve.training.workers import SINGLE_PROCESS, Workers
 from processes import PATIENCE_SECONDS, Command, start
 from worker_processes import launch, mpiexec, run_together, torchrun
 
@@ -42,7 +42,7 @@ SAME = {
     # Augmentation, an average, the best epoch on a validation split, and an order that follows the losses.
     "modern": (
         "mnist-fast",
-        {"run.average_epochs": 0.5, "run.keep": "best", "data.validation_fraction": 0.25, "data.hard_fraction": 0.5,
+        {"run.ema_epochs": 0.5, "run.keep": "best", "data.validation_fraction": 0.25, "data.hard_fraction": 0.5,
          "run.accumulation_steps": 2, "run.epochs": 3},
     ),
 }  # fmt: skip
@@ -108,7 +108,7 @@ def train_alone(data: Path, out: Path, cases: Cases) -> None:
     """Train the cases in this process, which is left as it was."""
     batch_size = Model.batch_size
     try:
-        train_cases(ALONE, data, out, cases)
+        train_cases(SINGLE_PROCESS, data, out, cases)
     finally:
         Model.batch_size = batch_size  # type: ignore[method-assign]
 
@@ -169,7 +169,7 @@ def test_less_traffic(alone: Path, tiny_mnist: Path, tmp_path: Path) -> None:
         assert losses(tmp_path / name)[-1] < 0.97 * losses(tmp_path / name)[0]
         assert result["samples_seen"] == 6000
         assert 0 < result["bytes_sent"] < whole_bytes
-        assert load(tmp_path / name).trained["test_error"] == result["test_error"]
+        assert load(tmp_path / name).training_info.test_error == result["test_error"]
 
 
 def test_under_launchers(tiny_mnist: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from command_line import Convolve
-from convolve.data.sources import open_data
+from convolve.data.open import open_data
 from convolve.formats.idx import read_idx
 from processes import start
 from runtimes import answer, metadata, prepared_for
@@ -30,7 +30,7 @@ RECIPES = {
         "run.precision=fp32",
     ],
     "average": [
-        "mnist-fast", "run.average_epochs=0.5", "data.hard_fraction=1", "run.epochs=6", "run.precision=bf16",
+        "mnist-fast", "run.ema_epochs=0.5", "data.hard_fraction=1", "run.epochs=6", "run.precision=bf16",
     ],
     "best": [
         "mnist-fast", "run.keep=best", "data.hard_fraction=1", "data.validation_fraction=0.2", "run.epochs=6",
@@ -204,8 +204,8 @@ def test_predict_takes_other_sizes_and_colours_and_says_so(
     answers = [line.split()[1:] for line in outcome.out.splitlines()]
     assert answers[0] == answers[1]  # three times as large and stored in colour, it is the same picture
     assert outcome.err.startswith("note: 1 of 2 images")
-    assert f"{large}: scaled and centre-cropped from 84x84 to 28x28)" in outcome.err
-    assert f"{red}: made grey)" in convolve("predict", run, red).err
+    assert f"{large}: scaled and center-cropped from 84x84 to 28x28)" in outcome.err
+    assert f"{red}: made gray)" in convolve("predict", run, red).err
 
 
 def test_predict_writes_a_table(run: Path, prepared: Path, tmp_path: Path, convolve: Convolve) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,28 +17,28 @@ import torch
 from safetensors.torch import load_file
 
 from command_line import Convolve, assert_refused
-from convolve.data import fitting
-from convolve.data.own import open_own
-from convolve.data.streaming import Streamed
-from convolve.data.table import Table
+from convolve.data import dataset as dataset_module
+from convolve.data.build import build_data
+from convolve.data.dataset import Dataset
+from convolve.data.lists import open_lists
+from convolve.data.sources.source import ArraySource
 from convolve.errors import InterruptedTraining
-from convolve.feed import open_feed
 from convolve.formats.decode import decode_image
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.model import load
 from convolve.recipe import with_values
 from convolve.recipes import load_recipe
 from convolve.run import train as run_recipe
-from convolve.training.step import train_step
+from convolve.training.trainer import Trainer
 from convolve.transforms.preprocess import Preprocess, fit_image
 
 CLASSES = {"blue": (200, 60, 40), "green": (40, 180, 60), "rød": (30, 50, 190)}
 SETTINGS = ("model.variant=tiny", "run.epochs=2", "run.global_batch_size=16", "run.threads=1", "run.precision=fp32")
 # As AlexNet's recipe: crops of various places from the files, scaled to what the network sees.
 FROM_FILES = (
-    "data.image_size=24", "data.resize=fill", "data.side_ratio=0.875", "data.mean_image=",
+    "data.image_size=24", "data.resize=square", "data.side_ratio=0.875", "data.mean_image=",
     'data.train_transforms=[{"kind": "crop", "crop_type": "randomside", "side_ratio": 0.875}, '
-    '{"kind": "scale", "width": 24, "height": 24}, {"kind": "colour", "brightness_radius": 0.1}, {"kind": "flip"}]',
+    '{"kind": "scale", "width": 24, "height": 24}, {"kind": "color", "brightness_radius": 0.1}, {"kind": "flip"}]',
 )  # fmt: skip
 
 
@@ -78,7 +79,7 @@ def test_it_says_what_it_took(convolve: Convolve, photos: Path, tmp_path: Path) 
     said = train(convolve, photos, tmp_path / "run")
     assert f"{photos}, 3 classes (blue, green, rød); 20% of each class held out for testing" in said
     assert "96 training images of various or large sizes and 24 test images of" in said
-    assert "in memory; the network sees 32x32 RGB, (pixel - mean image)" in said
+    assert "cached in memory; the network sees 32x32 RGB, (pixel - mean image)" in said
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["samples_seen"] == 2 * 96
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["published_error"] is None
@@ -87,8 +88,8 @@ def test_it_says_what_it_took(convolve: Convolve, photos: Path, tmp_path: Path) 
     assert model.preprocess.shape_CHW == (3, 32, 32)
 
 
-def test_a_size_that_the_crops_do_not_keep_gives_way_to_that_of_the_recipe(convolve: Convolve, tmp_path: Path) -> None:
-    """Padded by 4 and cut to four fifths, 28x28 would become 29x29."""
+def test_the_recipe_says_what_the_network_sees(convolve: Convolve, tmp_path: Path) -> None:
+    """Whatever the size of the images; 0 takes theirs, if they have one. Padded by 4 and cut, 28x28 becomes 29x29."""
     for name in ("a", "b"):
         (tmp_path / "small" / name).mkdir(parents=True)
         for number in range(5):
@@ -96,12 +97,45 @@ def test_a_size_that_the_crops_do_not_keep_gives_way_to_that_of_the_recipe(convo
                 str(tmp_path / "small" / name / f"{number}.png"), np.full((28, 28, 3), 9 * number, np.uint8)
             )
     assert "the network sees 32x32" in train(convolve, tmp_path / "small", tmp_path / "cut")
-    said = train(convolve, tmp_path / "small", tmp_path / "whole", "data.train_transforms=[]")
-    assert "the network sees 28x28" in said
+    for size, seen in (("32", "32x32"), ("0", "28x28"), ("24x20", "24x20")):
+        words = (f"data.image_size={size}", "data.train_transforms=[]")
+        assert f"the network sees {seen} RGB" in train(convolve, tmp_path / "small", tmp_path / size, *words)
+    assert "the network sees 32x32 grey" in train(convolve, tmp_path / "small", tmp_path / "gray", "data.channels=1")
     outcome = convolve(
         "train", "cifar10-aug", "--data", tmp_path / "small", "--out", tmp_path / "r", "--set=data.image_size=64"
     )
     assert_refused(outcome, 2, '"crop_width": 64, "crop_height": 64}]')
+
+
+def listed(photos: Path, layout: str, place: Path) -> Path:
+    """The same photographs in another form, in an order that is not theirs."""
+    if layout == "class folders":
+        return photos
+    files = sorted(photos.rglob("*.jpg"), key=lambda file: (file.stat().st_size, file))
+    place.mkdir()
+    if layout == "table":
+        (place / "all.csv").write_text("path,label\n" + "".join(f"{file},{file.parent.name}\n" for file in files))
+        return place / "all.csv"
+    (place / "labels.txt").write_text("".join(f"{name}\n" for name in CLASSES))
+    if layout == "map of an archive":
+        with zipfile.ZipFile(place / "all.zip", "w") as archive:
+            for file in files:
+                archive.write(file, f"{file.parent.name}/{file.name}")
+    at = ".../all.zip@" if layout == "map of an archive" else photos
+    lines = (f"{at}/{file.parent.name}/{file.name}\t{[*CLASSES].index(file.parent.name)}\n" for file in files)
+    (place / "map.txt").write_text("".join(lines))
+    return place / "map.txt"
+
+
+@pytest.mark.parametrize("layout", ["table", "map", "map of an archive"])
+def test_a_layout_does_not_change_a_result(layout: str, run: Path, photos: Path, tmp_path: Path) -> None:
+    recipe = with_values(load_recipe("cifar10-aug"), dict(word.split("=", 1) for word in SETTINGS))
+    place = listed(photos, layout, tmp_path / "listed")
+    other = run_recipe(recipe, data=str(place), out=tmp_path / "run").folder.path
+    one, same = weights(run), weights(other)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    results = [json.loads((folder / "result.json").read_text()) for folder in (run, other)]
+    assert results[0]["test_loss"] == results[1]["test_loss"]
 
 
 def squares(place: Path, side: int, count: int) -> None:
@@ -119,8 +153,7 @@ def test_images_with_a_border_are_cut_as_they_are(convolve: Convolve, tmp_path: 
     squares(tmp_path / "set" / "test", 32, 2)
     crop = {"kind": "crop", "crop_type": "randomside", "crop_width": 32, "crop_height": 32, "hflip": False}
     recipe = with_values(load_recipe("cifar10-aug"), {"data.train_transforms": [crop], "data.mean_image": ""})
-    feed = open_feed(recipe, open_own(tmp_path / "set").sized((3, 32, 32)), threads=1)
-    images_NCHW, _ = next(feed.batches.epoch(0))
+    images_NCHW, _ = next(build_data(recipe, open_lists(tmp_path / "set"), threads=1).loader.epoch(0))
     corners = {float(image[0, 0, 0]) for image in images_NCHW}
     assert len(corners) > 3  # different places, not one image shrunk
     said = train(convolve, tmp_path / "set", tmp_path / "run", f"data.train_transforms={json.dumps([crop])}")
@@ -139,7 +172,7 @@ def test_a_crop_with_nothing_to_cut_is_refused(convolve: Convolve, tmp_path: Pat
         tmp_path / "r",
         f"--set=data.train_transforms={crop}",
     )
-    assert_refused(outcome, 2, "leaves nothing to chance", "for shifts by 4 pixels")
+    assert_refused(outcome, 2, "A random 32x32 crop of a 32x32 image is always the whole image; pad first")
 
 
 def test_a_crop_of_the_middle_may_take_the_whole(convolve: Convolve, tmp_path: Path) -> None:
@@ -159,8 +192,7 @@ def test_classes_that_a_part_lacks_are_named(convolve: Convolve, tmp_path: Path)
 
 def test_damaged_images_are_passed_over_in_the_mean_too(convolve: Convolve, tmp_path: Path) -> None:
     squares(tmp_path / "set", 40, 6)
-    own = open_own(tmp_path / "set")
-    broken = Path(own.train.place(0))
+    broken = Path(open_lists(tmp_path / "set").train.location(0))
     broken.write_bytes(broken.read_bytes()[:60])
     words = (*FROM_FILES, "data.mean_image=train", "data.damaged_limit=1")
     assert "another image stands in" in train(convolve, tmp_path / "set", tmp_path / "run", *words)
@@ -189,7 +221,8 @@ def test_evaluation_is_on_the_part_held_out(run: Path, photos: Path, convolve: C
     assert said["test_error"] == result["test_error"]
     assert said["test_loss"] == pytest.approx(result["test_loss"], rel=1e-5)
     assert "held out" in convolve("evaluate", run, "--data", photos).out
-    assert_refused(convolve("evaluate", run), 2, "other images than cifar10's, of blue, green, rød; say with --data")
+    words = ("the model was trained on", photos.name, "blue, green, rød", "say with --data")
+    assert_refused(convolve("evaluate", run), 2, *words)
     other = shutil.copytree(photos, tmp_path / "other")
     (other / "blue" / "0.jpg").unlink()
     assert json.loads(convolve("evaluate", run, "--data", other, "--json").out)["samples"] == 119
@@ -221,8 +254,8 @@ def test_views_stand_beside_the_single_one(run: Path, photos: Path, convolve: Co
 def test_two_views_are_the_mean_of_the_image_and_its_mirror(run: Path, photos: Path) -> None:
     model = load(run)
     images_NCHW = all_fitted(photos, model.preprocess)
-    table = Table(torch.from_numpy(images_NCHW), torch.zeros(len(images_NCHW), dtype=torch.int64))
-    said = model.evaluate(model.fitted(table, 2), 2)
+    source = ArraySource(torch.from_numpy(images_NCHW), torch.zeros(len(images_NCHW), dtype=torch.int64))
+    said = model.evaluate(model.dataset(source, 2), 2)
     mirrored = np.ascontiguousarray(images_NCHW[:, :, :, ::-1])
     expected_NK = (model.probabilities(images_NCHW) + model.probabilities(mirrored)) / 2
     torch.testing.assert_close(said.probabilities_NK, expected_NK)
@@ -233,14 +266,14 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model" / "weights.safetensors")
 
 
-def test_what_does_not_fit_is_streamed_to_the_same_model(
+def test_what_does_not_fit_is_decoded_on_demand_to_the_same_model(
     photos: Path, convolve: Convolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = "data.resize=fill"  # otherwise streamed images are decoded at a part of their size
-    assert "in memory" in train(convolve, photos, tmp_path / "resident", exact)
-    monkeypatch.setattr(fitting, "RESIDENT_BYTES", 1000)
-    assert "read anew in each epoch" in train(convolve, photos, tmp_path / "streamed", exact)
-    assert "read anew in each epoch" in train(convolve, photos, tmp_path / "small")
+    exact = "data.resize=square"  # otherwise images on demand are decoded at a part of their size
+    assert "cached in memory" in train(convolve, photos, tmp_path / "resident", exact)
+    monkeypatch.setattr(dataset_module, "CACHE_BYTES", 1000)
+    assert "decoded on demand" in train(convolve, photos, tmp_path / "streamed", exact)
+    assert "decoded on demand" in train(convolve, photos, tmp_path / "small")
     one, other = weights(tmp_path / "resident"), weights(tmp_path / "streamed")
     assert all(torch.equal(one[name], other[name]) for name in one)
     shown = [load_file(tmp_path / name / "evaluation.safetensors") for name in ("resident", "streamed")]
@@ -263,7 +296,7 @@ def test_transforms_that_scale_work_on_the_files(photos: Path, convolve: Convolv
     [
         ('data.train_transforms=[{"kind": "crop", "crop_type": "randomside", "side_ratio": 0.8}]', ("26x26", "32x32")),
         ('data.train_transforms=[{"kind": "scale", "width": 20, "height": 20}]', ("20x20", "32x32", "data.image_size")),
-        ('data.train_transforms=[{"kind": "shift"}, {"kind": "colour"}]', ("shift", "behind colour")),
+        ('data.train_transforms=[{"kind": "shift"}, {"kind": "color"}]', ("shift", "behind color")),
         ("data.mean_image=nowhere.xml", ("nowhere.xml",)),
         ('data.train_transforms=[{"kind": "intensity", "file": "nowhere.xml"}]', ("convolve: nowhere.xml: no such",)),
         ("data.order=cntk", ("chunks",)),
@@ -345,7 +378,7 @@ def test_the_log_tells_who_waited_for_whom(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Six batches an epoch, each of which takes 0.1 s to be read, or to be learned from."""
-    read, step = Streamed.batches, train_step
+    read, step = Dataset.batches, Trainer.train_step
 
     def slow_batches(*arguments: Any) -> Iterator[Any]:
         for batch in read(*arguments):
@@ -356,8 +389,8 @@ def test_the_log_tells_who_waited_for_whom(
         time.sleep(step_seconds)
         return step(*arguments)
 
-    monkeypatch.setattr(Streamed, "batches", slow_batches)
-    monkeypatch.setattr("convolve.training.loop.train_step", slow_step)
+    monkeypatch.setattr(Dataset, "batches", slow_batches)
+    monkeypatch.setattr(Trainer, "train_step", slow_step)
     train(convolve, photos, tmp_path / "run", *FROM_FILES, "data.validation_fraction=0")
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     waited = result["data_wait_fraction"] * result["train_seconds"]

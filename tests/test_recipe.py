@@ -8,10 +8,16 @@ import yaml
 
 from convolve.cli import main
 from convolve.errors import ConvolveError, UsageError
-from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, steps_text, to_mapping, with_values
+from convolve.recipe import PlateauSpec, Recipe, from_mapping, to_mapping, with_values
+from convolve.recipe_values import differences, leaf_paths, steps_text
 from convolve.recipes import RECIPES, load_recipe
-from convolve.transforms.image_spec import Colour, Crop, Flip, Intensity, Scale
-from convolve.transforms.spec import Pad, Shift
+from convolve.transforms.color import Color
+from convolve.transforms.crop import Crop
+from convolve.transforms.flip import Flip
+from convolve.transforms.intensity import Intensity
+from convolve.transforms.pad import Pad
+from convolve.transforms.scale import Scale
+from convolve.transforms.shift import Shift
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -65,7 +71,17 @@ def test_set(path: str, text: str, value: object) -> None:
         ("run.epochs", "2.5", r"run\.epochs must be a whole number, got '2\.5'"),
         ("run.epochs", "0", r"run\.epochs must be at least 1, got 0"),
         ("data.scale", "nan", r"data\.scale must be a number"),
-        ("optimizer.name", "sdg", r"optimizer\.name: unknown value 'sdg'; did you mean 'sgd'\?"),
+        ("optimizer.name", "sdg", r"optimizer\.name: unknown optimizer 'sdg'; did you mean 'sgd'\?"),
+        (
+            "optimizer.name",
+            "torch.adamv",
+            r"optimizer\.name: unknown optimizer 'torch\.adamv'; did you mean 'torch\.adam",
+        ),
+        ("optimizer.arguments.betas", "0.9:0.9", r"for those of torch\.optim, not for momentum_sgd"),
+        ("adjust.every_epochs", "2", r"adjust is now called plateau"),
+        ("plateau.every_epoch", "2", r"plateau\.every_epoch: unknown field .*did you mean 'every_epochs'"),
+        ("plateau", "2", r"plateau has fields of its own .*plateau\.every_epochs"),
+        ("optimizer.vector_rate", "2", r"optimizer\.vector_rate is now called optimizer\.bias_lr"),
         ("data.train_sizes", "12.5", r"data\.train_sizes must be parts up to 1, or whole numbers"),
         ("data.damaged_limit", "-1", r"data\.damaged_limit must be at least 0"),
         ("model.dropout", "", r"model\.dropout must be at least one value"),
@@ -74,7 +90,7 @@ def test_set(path: str, text: str, value: object) -> None:
         ("schedule.learning_rates", "0.1*x", r"schedule\.learning_rates must be a whole number, got 'x'"),
         ("data.train_transforms", "shift", r"data\.train_transforms must be a list"),
         ("run.early_stopping_epochs", "3", r"needs run\.keep=best"),
-        ("run.epochs.more", "3", r"run\.epochs\.more: unknown field 'epochs\.more'"),
+        ("run.epochs.more", "3", r"run\.epochs\.more: run\.epochs has no fields of its own"),
     ],
 )
 def test_refused_by_path(path: str, text: str, message: str) -> None:
@@ -132,8 +148,8 @@ def test_steps_text_is_read_back() -> None:
          (Scale(8, 9, scale_mode="pad", pad_value=0),)),
         ('[{"kind": "crop", "area_ratio": [0.5, 1]}, {"kind": "flip", "probability": 0.2}]',
          (Crop(area_ratio=(0.5, 1.0)), Flip(0.2))),
-        ('[{"kind": "colour", "brightness_radius": 0.3}, {"kind": "intensity", "file": "a.xml"}]',
-         (Colour(0.3), Intensity("a.xml"))),
+        ('[{"kind": "color", "brightness_radius": 0.3}, {"kind": "intensity", "file": "a.xml"}]',
+         (Color(0.3), Intensity("a.xml"))),
     ],
 )  # fmt: skip
 def test_transforms_of_images(text: str, value: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,8 +172,8 @@ def test_transforms_of_images(text: str, value: object, tmp_path: Path, capsys: 
         ("data.train_transforms", '[{"kind": "pad", "value": 256}]', r"pad\.value must be in 0\.\.255"),
         ("data.train_transforms", '[{"kind": "pad", "side_ratio": 2}]', r"pad\.side_ratio must be in 0\.\.1, got 2"),
         ("data.mean", "1:2", r"data\.mean must be one number, or one for red, green and blue"),
-        ("data.side_ratio", "0.5", r"data\.side_ratio needs data\.resize=fill"),
-        ("data.image_size", "-1", r"data\.image_size must be in"),
+        ("data.side_ratio", "0.5", r"data\.side_ratio needs data\.resize=square"),
+        ("data.image_size", "-1", r"data\.image_size must be N or WxH"),
         ("data.mean_image_layout", "rgb", r"data\.mean_image_layout: unknown value"),
     ],
 )
@@ -186,13 +202,13 @@ def test_settings_of_many_workers_that_are_refused(settings: dict[str, str], mes
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"schedule.least_rate_per_sample": 1}, "least_rate_per_sample .*: nothing would be trained"),
+        ({"schedule.min_lr_per_sample": 1}, "min_lr_per_sample .*: nothing would be trained"),
         (
-            {"schedule.least_rate_per_sample": 1e-9, "schedule.kind": "cosine", "schedule.warmup_fraction": 0.1},
-            "least_rate_per_sample .*: nothing would be trained",
+            {"schedule.min_lr_per_sample": 1e-9, "schedule.kind": "cosine", "schedule.warmup_fraction": 0.1},
+            "min_lr_per_sample .*: nothing would be trained",
         ),
-        ({"adjust.every_epochs": 1, "adjust.lower_below": -0.1}, "goes_back needs a rate that falls"),
-        ({"adjust.every_epochs": 1, "adjust.lower_by": 1}, "goes_back needs a rate that falls"),
+        ({"plateau.every_epochs": 1, "plateau.threshold": -0.1}, "rollback needs a rate that falls"),
+        ({"plateau.factor": 1}, "rollback needs a rate that falls"),
     ],
 )
 def test_trainings_without_a_beginning_or_an_end_are_refused(settings: dict[str, object], message: str) -> None:
@@ -203,8 +219,45 @@ def test_trainings_without_a_beginning_or_an_end_are_refused(settings: dict[str,
 def test_workers_that_are_apart_have_no_average_and_do_not_go_back() -> None:
     apart = {"distributed.method": "block_momentum", "distributed.block_samples": 64}
     for setting, message in (
-        ("run.average_epochs", r"run\.average_epochs is of"),
-        ("adjust.every_epochs", "goes_back is of"),
+        ("run.ema_epochs", r"run\.ema_epochs is of"),
+        ("plateau.every_epochs", "rollback is of"),
     ):
         with pytest.raises(UsageError, match=message):
             with_values(load_recipe("mnist"), apart | {setting: 1})
+
+
+def test_an_optimizer_of_torch_with_its_own_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"optimizer.name": "torch.adamw", "optimizer.arguments.betas": "0.9:0.95"}
+    recipe = with_values(load_recipe("mnist"), settings)
+    more = with_values(recipe, {"optimizer.arguments.weight_decay": "0.01"})
+    assert more.optimizer.arguments == {"betas": (0.9, 0.95), "weight_decay": 0.01}
+    assert from_mapping(json.loads(json.dumps(to_mapping(more)))) == more
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(to_mapping(more)))
+    assert main(["show", str(tmp_path / "r.yaml")]) == 0
+    (tmp_path / "shown.yaml").write_text(capsys.readouterr().out)
+    assert load_recipe(str(tmp_path / "shown.yaml")) == more
+    assert main(["show", str(tmp_path / "r.yaml"), "--schedule"]) == 0
+    assert "PyTorch AdamW" in capsys.readouterr().out
+    for setting, message in (
+        (
+            {"optimizer.arguments.beta": 1},
+            r"optimizer\.arguments\.beta: unknown argument; torch\.adamw takes amsgrad, betas",
+        ),
+        ({"optimizer.arguments.lr": 1}, r"the learning rate comes from schedule\.learning_rates"),
+        ({"optimizer.arguments.eps": "x"}, r"optimizer\.arguments\.eps must be a number"),
+        ({"optimizer.l2": 0.1}, r"optimizer\.l2 is for CNTK's .*weight_decay in its place"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            with_values(recipe, setting)
+
+
+def test_a_part_that_is_absent_comes_with_its_first_field_and_goes_again() -> None:
+    plain = load_recipe("mnist")
+    assert plain.plateau is None
+    recipe = with_values(plain, {"plateau.factor": "0.5"})
+    assert recipe.plateau == PlateauSpec(factor=0.5)
+    assert from_mapping(json.loads(json.dumps(to_mapping(recipe)))) == recipe
+    assert with_values(recipe, {"plateau.every_epochs": 3}).plateau == PlateauSpec(every_epochs=3, factor=0.5)
+    assert with_values(recipe, {"plateau": "none"}) == plain
+    assert "plateau.factor: None -> 0.5" in differences(plain, recipe)
+    assert "plateau.factor: 0.5 -> None" in differences(recipe, plain)

@@ -15,6 +15,7 @@ from convolve.atomic import write_json
 from convolve.errors import InterruptedTraining
 from convolve.recipe import Recipe, to_mapping, with_values
 from convolve.recipes import load_recipe
+from convolve.records import Hardware, Result, Start, to_json
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +58,9 @@ def test_goes_on_from_what_is_there(
     outcome = convolve("reproduce", recipe_file, "--seeds", 3, "--data", tiny_mnist, "--runs", tmp_path, "--threads", 1)
 
     assert outcome.code == 0, outcome.err
-    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+    assert (finished / "report.html").exists()  # which it lacked
+    del before[finished / "state.json"]
+    assert {path: path.read_bytes() for path in before} == before
     assert "seed 0" not in outcome.err and "seed 1" in outcome.err
     assert "resume" in events(begun) and "resume" not in events(fresh)
     assert events(begun).count("epoch") == events(fresh).count("epoch") == 2
@@ -74,17 +77,31 @@ def three_finished(tmp_path: Path, recipe: Recipe) -> Path:
     """What is asked of finished runs: recipe, start, result."""
     for seed, (error, seconds) in enumerate([(0.004, 10.0), (0.007, 30.0), (0.005, 11.0)]):
         run = tmp_path / f"tiny-{seed}"
-        result = {"seed": seed, "test_error": error, "train_seconds": seconds, "images_per_second": 1000.0}
+        write_json(run / "state.json", {"state": "reported"})
         write_json(run / "recipe.json", to_mapping(with_values(recipe, {"run.seed": seed, "run.threads": 1 + seed})))
-        write_json(run / "start.json", {"data_fingerprint": "f", "data": "digits", "from_model": None})
-        write_json(run / "result.json", result | {"precision": "bf16", "threads": 1 + seed})
+        known: dict[str, Any] = {
+            "recipe": "tiny", "device": "cpu", "precision": "bf16", "threads": 1 + seed, "parameters": 1,
+            "data_name": "digits", "data_fingerprint": "f", "versions": {},
+            "hardware": Hardware("Imaginary 9000", 2, None, None),
+        }  # fmt: skip
+        start = Start(
+            precision_reason="", workers=1, from_model=None, data="digits", mean_image_sha256=None, train_samples=600,
+            test_samples=150, **known,
+        )  # fmt: skip
+        result = Result(
+            test_error=error, test_error_top5=None, test_loss=1.0, epochs=2, model_epoch=None, samples_seen=1200,
+            train_seconds=seconds, total_seconds=seconds, images_per_second=1000.0, data_wait_fraction=0.0,
+            world_size=1, bytes_sent=0, seed=seed, **known,
+        )  # fmt: skip
+        write_json(run / "start.json", to_json(start))
+        write_json(run / "result.json", to_json(result))
     return tmp_path
 
 
 def test_finished_runs_are_summed_up_without_their_data(
     three_finished: Path, recipe_file: Path, convolve: Convolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convolve.data.sources.open_data", None)
+    monkeypatch.setattr("convolve.data.open.open_data", None)
     monkeypatch.setattr("convolve.run.train", None)
     out = three_finished / "elsewhere" / "figures.json"
     outcome = convolve("reproduce", recipe_file, "--seeds", 3, "--runs", three_finished, "--out", out, "--json")

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convolve.recipe import differences, from_mapping, with_values
+from convolve.recipe import from_mapping, with_values
+from convolve.recipe_values import differences
 from convolve.recipes import RECIPES, load_recipe
 
 DOCS = Path(__file__).parents[1] / "docs"

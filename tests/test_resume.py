@@ -15,6 +15,7 @@ import pytest
 
 from command_line import Convolve, Outcome, assert_failed, assert_refused, files_in
 from convolve.atomic import locked
+from convolve.records import StartEvent
 from convolve.training.run_folder import RunFolder
 from processes import Command, start
 
@@ -32,11 +33,11 @@ VARIANTS = {
         "run.epoch_samples=450",
     ],
     "modern": [
-        "mnist-fast", "run.threads=1", "run.average_epochs=0.5", "run.keep=best", "data.validation_fraction=0.25",
+        "mnist-fast", "run.threads=1", "run.ema_epochs=0.5", "run.keep=best", "data.validation_fraction=0.25",
     ],
     "adam": [
         "mnist", "run.threads=1", "run.global_batch_size=20", "run.accumulation_steps=3", "run.precision=bf16",
-        "run.average_epochs=1", "data.hard_fraction=0.3", "data.hard_after=0.3", "optimizer.name=adam",
+        "run.ema_epochs=1", "data.hard_fraction=0.3", "data.hard_after=0.3", "optimizer.name=adam",
         "schedule.learning_rates=0.0001", "optimizer.momentum=0.9",
         "optimizer.momentum_unit=per_minibatch", "optimizer.variance_momentum=0.999",
     ],
@@ -269,8 +270,9 @@ def test_what_a_kill_left_half_written_is_swept(
 
 def test_a_run_killed_as_it_began_starts(arguments: list[str], undisturbed: Path, convolve: Convolve) -> None:
     folder = undisturbed.with_name("began")
-    folder.mkdir()
+    (folder / "checkpoints").mkdir(parents=True)  # of the run before
     shutil.copy(undisturbed / "recipe.json", folder)
+    (folder / "state.json").write_text('{"state": "new"}')
     (folder / ".start.json.77.tmp").write_text("half")
     assert convolve(*arguments, "--out", folder).code == 0
     assert_same_training(undisturbed, folder)
@@ -286,9 +288,9 @@ def test_a_run_at_work_is_left_alone(arguments: list[str], killed: Path, convolv
 def test_a_log_that_lost_its_end_stays_whole(tmp_path: Path) -> None:
     """After a power cut the log may be shorter than its last checkpoint says."""
     folder = RunFolder(tmp_path)
-    folder.log("progress", loss=1.0)
+    folder.log(StartEvent(step=7))
     folder.cut_metrics(folder.metrics_bytes() + 100)
-    assert [event["loss"] for event in folder.metrics()] == [1.0]
+    assert [getattr(event, "step", None) for event in folder.metrics()] == [7]
 
 
 def test_a_finished_run_is_not_trained_again(arguments: list[str], undisturbed: Path, convolve: Convolve) -> None:
@@ -296,6 +298,65 @@ def test_a_finished_run_is_not_trained_again(arguments: list[str], undisturbed: 
     assert_refused(outcome, 2, "finished", str(undisturbed), "--restart")
     assert convolve("train", undisturbed, *arguments[2:], "--out", undisturbed.with_name("again")).code == 0
     assert_same_training(undisturbed, undisturbed.with_name("again"))
+
+
+def test_a_finished_run_without_its_report_gets_it(
+    arguments: list[str], undisturbed: Path, convolve: Convolve, tmp_path: Path
+) -> None:
+    """As a kill leaves it between the two."""
+    before = {name: (undisturbed / name).read_bytes() for name in files_in(undisturbed) if name != "report.html"}
+    for command, out in (([*arguments, "--out"], "trained"), (["report"], "reported")):
+        folder = shutil.copytree(undisturbed, tmp_path / out)
+        (folder / "report.html").rename(folder / ".report.html.77.tmp")
+        (folder / "state.json").write_text('{"state": "finished"}')
+        if out == "trained":
+            other = [word.replace("run.epochs=12", "run.epochs=13") for word in command]
+            assert_refused(convolve(*other, folder), 1, "other settings: run.epochs: 12 -> 13")
+        outcome = convolve(*command, folder)
+        assert (outcome.code, "training: " in outcome.err, "resuming" in outcome.err) == (0, False, False)
+        (folder / ".report.html.77.tmp").unlink(missing_ok=True)  # a report alone sweeps nothing
+        assert read(folder / "state.json") == {"state": "reported"} and (folder / "report.html").exists()
+        assert before.items() <= {name: (folder / name).read_bytes() for name in files_in(folder)}.items()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints", "state.json"])
+def test_links_in_a_run_folder_are_refused(
+    name: str, arguments: list[str], killed: Path, convolve: Convolve, tmp_path: Path
+) -> None:
+    """A run that comes from elsewhere may hold links to what is ours."""
+    (killed / name).rename(tmp_path / "ours")
+    (killed / name).symlink_to(tmp_path / "ours")
+    before = files_in(tmp_path)
+    for more in ([], ["--restart"]):
+        assert_refused(convolve(*arguments, *more, "--out", killed), 2, str(killed / name), "a link")
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("state.json", '{"state": "gone"}', ["state must be one of new, running, finished, reported, got 'gone'"]),
+        ("start.json", "{", ["start.json is damaged"]),
+        ("start.json", "[" * 100_000, ["start.json is damaged", "nested too deeply"]),
+        ("start.json", None, ["threads must be a whole number, got '2'"]),
+        ("recipe.json", '{"name": 3}', ["recipe.json is damaged", "name must be a text, got 3"]),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_field(
+    name: str, content: str | None, words: list[str], arguments: list[str], killed: Path, convolve: Convolve
+) -> None:
+    content = content or json.dumps(read(killed / name) | {"threads": "2"})
+    (killed / name).write_text(content)
+    before = files_in(killed)
+    assert_refused(convolve(*arguments, "--out", killed), 3, str(killed / name), *words)
+    assert files_in(killed) == before
+
+
+def test_an_empty_folder_of_the_user_stays(arguments: list[str], tmp_path: Path, convolve: Convolve) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in ("mine", "new"):
+        assert convolve(*arguments, "--data", "nowhere", "--out", tmp_path / name).code == 3
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["mine"]
 
 
 def test_a_killed_run_has_no_model_and_says_how_to_get_one(

@@ -14,13 +14,13 @@ import torch
 import yaml
 
 from command_line import Convolve, assert_refused
-from convolve.data.ctf_table import read_ctf_table
+from convolve.data.sources.ctf import open_ctf
 from convolve.errors import ConvolveError
 from convolve.formats.ctf import write_ctf
 from convolve.formats.image_map import write_image_map
 from convolve.formats.mean_xml import write_mean_xml
+from convolve.graph.graph import Graph
 from convolve.importers.brainscript.job import TrainStep, read_job
-from convolve.importers.graph import Graph
 from convolve.model import load
 from convolve.recipe import DistributedSpec, from_mapping
 from convolve.run_config import run_job
@@ -153,7 +153,7 @@ def test_a_rate_that_adjusts_itself(convolve: Convolve, config: list[str], tmp_p
     fallen = [0.02, 0.02, 0.0002, 2e-6]  # the first one is only noted
     assert sorted({*rates}, reverse=True) == pytest.approx(sorted({*fallen}, reverse=True))
     assert "the learning rate is now 1e-06 times the last one of the list" in outcome.err
-    assert load(tmp_path / "out" / "net").trained["epochs"] < 9
+    assert load(tmp_path / "out" / "net").training_info.epochs < 9
 
 
 def test_two_networks_in_one_job(convolve: Convolve, config: list[str], tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_statistics_of_the_training_data(convolve: Convolve, config: list[str], 
     assert convolve("run", *config, "Train=[SGD=[maxEpochs=1]]", "command=Train").code == 0
     model = load(tmp_path / "out" / "net.0")
     assert isinstance(model.architecture, Graph)
-    images_NCHW = read_ctf_table(tmp_path / "train.txt", 3, (1, 5, 6)).images_NCHW.float()
+    images_NCHW = open_ctf(tmp_path / "train.txt", 3, (1, 5, 6)).images_NCHW.float()
     name = next(node.name for node in model.architecture.nodes if node.op == "convolution")
     seen: list[torch.Tensor] = []
     model.module.get_submodule(name).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -350,3 +350,61 @@ def test_many_workers_for_a_configuration_of_one(config: list[str], tmp_path: Pa
     for found, message in run_together(2, run_job_of_many, config):
         assert found == [] and "2 workers, but the configuration is for one: say parallelTrain=true" in message
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("width", "height", "channels", "classes"), [(30, 20, 3, 3), (16, 16, 1, 4)])
+def test_images_that_no_known_set_has(
+    width: int, height: int, channels: int, classes: int, convolve: Convolve, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Images of sizes of their own in classes of their own; the recipe that it is translated to trains the same."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(3)
+    for name, count in (("train", 24), ("test", 12)):
+        rows = [(f".../{name}{i}.png", i % classes) for i in range(count)]
+        write_image_map(tmp_path / f"{name}_map.txt", rows)
+        for i in range(count):
+            image = rng.integers(0, 90, (40 + i, 50, 3)).astype(np.uint8)
+            image[:, 12 * (i % classes) : 12 * (i % classes) + 12] += 150  # the bright strip tells the class
+            cv2.imwrite(str(tmp_path / f"{name}{i}.png"), image)
+    reader = """{ randomize = false ; deserializers = ({ type = "ImageDeserializer" ; module = "ImageReader"
+        file = "PART_map.txt" ; grayscale = GRAY
+        input = { labels = { labelDim = K } ; features = { transforms = (
+            { type = "Scale" ; width = W ; height = H ; channels = C } : { type = "Transpose" }) } } }) }"""
+    (tmp_path / "kinds.cntk").write_text(
+        """command = Train : Test ; modelPath = "out/kinds" ; deviceId = -1
+        Train = { action = "train" ; reader = TRAIN_READER
+            SGD = { epochSize = 0 ; minibatchSize = 8 ; maxEpochs = 6 ; learningRatesPerSample = 0.02 }
+            BrainScriptNetworkBuilder = {
+                features = Input {W:H:C} ; labels = Input {K}
+                z = LinearLayer {K, init = "uniform"} (features .* Constant (1/2560))
+                ce = CrossEntropyWithSoftmax (labels, z) ; errs = ClassificationError (labels, z)
+                featureNodes = (features) ; labelNodes = (labels)
+                criterionNodes = (ce) ; evaluationNodes = (errs) ; outputNodes = (z)
+            } }
+        Test = { action = "test" ; reader = TEST_READER }""".replace("TRAIN_READER", reader.replace("PART", "train"))
+        .replace("TEST_READER", reader.replace("PART", "test"))
+        .replace("W:H:C", f"{width}:{height}:{channels}")
+        .replace(
+            "width = W ; height = H ; channels = C", f"width = {width} ; height = {height} ; channels = {channels}"
+        )
+        .replace("GRAY", str(channels == 1).lower())
+        .replace("{K", f"{{{classes}")
+        .replace("= K", f"= {classes}"),
+        encoding="utf-8",
+    )
+    outcome = convolve("run", "kinds.cntk", "--json")
+    assert outcome.code == 0, outcome.err
+    (test,) = json.loads(outcome.out)["tests"]
+    assert test["samples"] == 12 and test["errs"] < 0.2
+
+    assert convolve("run", "kinds.cntk", "--translate", "kinds.yaml").code == 0
+    printed = (tmp_path / "kinds.yaml").read_text(encoding="utf-8").splitlines()[1].split("convolve ")[1]
+    outcome = convolve(*printed.replace("--data DIR", "--data .").split(), "--set=run.precision=fp32", "--json")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert result["test_error"] == test["errs"]
+    assert result["test_loss"] == pytest.approx(test["ce"], rel=1e-3)
+    assert "names no data set" in convolve("train", "kinds.yaml", "--from", "kinds.network", "--out", "other").err
+    for words in (["show", "kinds.yaml"], ["show", "kinds.yaml", "--schedule"]):
+        assert convolve(*words).code == 2

@@ -53,7 +53,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def checkpoint(folder: Path, part: str) -> dict[str, torch.Tensor]:
-    """The tensors of `part` ("module", "average", ...) in the last checkpoint."""
+    """The tensors of `part` ("module", "ema", ...) in the last checkpoint."""
     tensors = load_file(max((folder / "checkpoints").glob("*.safetensors")))
     return {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
 
@@ -159,8 +159,8 @@ def test_training_stops_when_nothing_gets_better(train: Train) -> None:
 
 
 def test_the_average_of_the_weights_is_kept(train: Train) -> None:
-    run = train("mnist", "run.average_epochs=0.5", "schedule.learning_rates=0.01", "run.epochs=3")
-    assert largest_difference(weights(run), checkpoint(run, "average")) == 0
+    run = train("mnist", "run.ema_epochs=0.5", "schedule.learning_rates=0.01", "run.epochs=3")
+    assert largest_difference(weights(run), checkpoint(run, "ema")) == 0
     assert largest_difference(weights(run), checkpoint(run, "module")) > 1e-3
     plain = train("mnist", "schedule.learning_rates=0.01", "run.epochs=3")
     assert largest_difference(checkpoint(run, "module"), weights(plain)) == 0  # it only looks on
@@ -188,10 +188,10 @@ def test_from_another_network_is_refused(train: Train, tiny: list[str], tmp_path
 
 
 def test_fake_data_needs_no_data(tmp_path: Path, convolve: Convolve, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convolve.data import sources
+    from convolve.data import known
 
-    small = dataclasses.replace(sources.outline("mnist"), train_samples=300, test_samples=200)
-    monkeypatch.setattr(sources, "outline", lambda name: small)
+    small = dataclasses.replace(known.dataset_info("mnist"), train_samples=300, test_samples=200)
+    monkeypatch.setattr(known, "dataset_info", lambda name: small)
     words = ["--fake-data", "--epochs", 1, "--set=model.variant=tiny", "--threads", 1, "--precision", "fp32"]
     outcome = convolve("train", "mnist", *words, "--out", tmp_path / "run")
     assert (outcome.code, "noise (--fake-data)" in outcome.err) == (0, True)

@@ -50,14 +50,14 @@ def run_together(size: int, function: Callable[..., Any], *arguments: Any) -> li
 def _child(end: Connection, environ: dict[str, str], function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     import torch
 
-    from convolve.distributed.process import find_place
-    from convolve.distributed.workers import join
+    from convolve.distributed.launcher import rank_info
+    from convolve.distributed.process_group import join
 
     torch.set_num_threads(1)
     try:
-        workers = join(find_place(environ), environ, patience_seconds=PATIENCE_SECONDS)
+        workers = join(rank_info(environ), environ, patience_seconds=PATIENCE_SECONDS)
         end.send(function(workers, *arguments))
-        workers.leave()
+        workers.close()
     except Exception as error:
         end.send(Failed(f"{type(error).__name__}: {error}"))
 
@@ -67,7 +67,7 @@ def mpiexec(size: int) -> list[str]:
     beside = Path(sys.executable).parent / "mpiexec"
     path = str(beside) if beside.exists() else shutil.which("mpiexec")
     if not path:
-        pytest.skip("needs mpiexec: pip install 'convolve[mpi]'")
+        pytest.skip("needs mpiexec: pip install '.[mpi]'")
     version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
     if "Open MPI" not in version:
         pytest.skip(f"the options are Open MPI's, this is {version[:40]!r}")

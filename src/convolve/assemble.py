@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,59 +15,61 @@ from torch import nn
 from torch.nn import functional as F
 
 from convolve.atomic import replacing
-from convolve.data.own import OwnSet
-from convolve.data.table import DataSet
-from convolve.distributed.exchange import exchange_for
-from convolve.environment import hardware, usable_cores, versions
-from convolve.errors import ModelError, ResumeRefusedError, UsageError
-from convolve.feed import Feed, in_size, open_feed
-from convolve.importers.graph import Graph
+from convolve.data.build import DataModule, build_data, in_size
+from convolve.data.splits import Splits
+from convolve.distributed.gradient_sync import gradient_sync_for
+from convolve.errors import ModelError, UsageError
+from convolve.graph.graph import Graph
 from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
 from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.models.whitened_convnet import WhitenedConvNet
-from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, to_mapping
-from convolve.training.average import WeightAverage
-from convolve.training.certainty import reliability
+from convolve.recipe import Recipe
+from convolve.records import Result, ResumeEvent, Start, StartEvent, TrainingInfo, to_json
+from convolve.training.calibration import reliability
+from convolve.training.error_analysis import worth_a_picture
 from convolve.training.evaluate import Evaluation
-from convolve.training.events import Listener
-from convolve.training.hardness import Hardness
-from convolve.training.loop import Loop
-from convolve.training.memory import keep_freed_memory
-from convolve.training.mistakes import worth_a_picture
-from convolve.training.optimizer import Optimizer
-from convolve.training.precision import LossScale, Precision, choose_precision
+from convolve.training.events import Callback
+from convolve.training.extras.best_epoch import BestEpoch
+from convolve.training.extras.ema import Ema
+from convolve.training.extras.hard_examples import HardExamples
+from convolve.training.extras.plateau import Plateau
+from convolve.training.optimizers import build_optimizer
 from convolve.training.run_folder import RunFolder
-from convolve.training.state import TrainingState
-from convolve.training.step import StepSettings
-from convolve.training.workers import ALONE, Workers
+from convolve.training.session import TrainedOn, begin_session, choose_device, choose_threads
+from convolve.training.snapshot import resume
+from convolve.training.trainer import Extras, Trainer
+from convolve.training.workers import SINGLE_PROCESS, Workers
 
 PICTURE_SIDE = 96  # pixels; larger pictures are kept smaller for the report
-_RESULT_FROM_START = ("parameters", "precision", "device", "threads", "data_fingerprint", "versions", "hardware")
+_RESULT_FROM_START = (
+    "parameters", "precision", "device", "threads", "data_name", "data_fingerprint", "versions", "hardware",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """A loop, the model artefact over the module that it trains, what flows into it, and start.json."""
+    """A trainer, the model artefact over the module that it trains, what flows into it, and start.json."""
 
-    loop: Loop
+    trainer: Trainer
     model: Model
-    feed: Feed
-    start: dict[str, Any]
+    data: DataModule
+    start: Start
 
-    def begin(self, progress: Listener) -> None:
+    def begin(self, progress: Callback) -> None:
         """Go back to the newest checkpoint of an unfinished run, if there is one, and tell where the run starts."""
-        for warning in self.loop.resume():
+        for warning in resume(self.trainer):
             progress("warning", {"message": warning})
-        step = self.loop.state.position.step
-        if not self.loop.workers.rank:
-            self.loop.folder.log("resume" if step else "start", step=step)
-        progress("start", self.start | {"step": step, "samples_seen": self.loop.state.position.samples_seen})
+        step = self.trainer.position.step
+        if not self.trainer.workers.rank:
+            self.trainer.folder.log(ResumeEvent(step=step) if step else StartEvent(step=step))
+        seen = self.trainer.position.samples_seen
+        progress("start", to_json(self.start) | {"step": step, "samples_seen": seen})
 
     def save(self, evaluation: Evaluation) -> None:
         """Write the model and its last evaluation into the run folder."""
-        path = self.loop.folder.path
-        self.model.trained = self._trained(evaluation)
+        path = self.trainer.folder.path
+        self.model.training_info = self._training_info(evaluation)
         self.model.save(path / "model")
         labels_N, probabilities_NK = evaluation.labels_N, evaluation.probabilities_NK
         kept_M = worth_a_picture(labels_N.numpy(), probabilities_NK.numpy())
@@ -81,21 +82,26 @@ class Assembly:
         with replacing(path / "evaluation.safetensors") as temporary:
             temporary.write_bytes(save(tensors))
 
-    def _trained(self, evaluation: Evaluation) -> dict[str, Any]:
-        """What the model says of its training: figures with their conditions, and nothing of this machine's folders."""
-        run, at, best, start = self.loop.recipe.run, self.loop.state.position, self.loop.state.best, self.start
+    def _training_info(self, evaluation: Evaluation) -> TrainingInfo:
+        run, at, best, start = self.trainer.recipe.run, self.trainer.position, self.trainer.extras.best, self.start
         found = reliability(evaluation.labels_N.numpy(), evaluation.probabilities_NK.numpy())
-        trained = {
-            "recipe": self.loop.recipe.name,
-            "started_from": Path(start["from_model"]).name if start.get("from_model") else None,
-            "epochs": at.epoch, "epoch_kept": best.epoch or at.epoch, "weights_averaged": run.average_epochs > 0,
-            "train_images": start["train_samples"], "seed": run.seed, "precision": start["precision"],
-            "test_images": len(evaluation.labels_N), "test_error": evaluation.error,
-            "test_error_top5": evaluation.error_top5, "test_loss": evaluation.loss,
-            "calibration_error": found.expected_error, "data_fingerprint": start["data_fingerprint"],
-            "convolve": start["versions"]["convolve"],
-        }  # fmt: skip
-        return {name: value for name, value in trained.items() if value is not None}
+        return TrainingInfo(
+            recipe=self.trainer.recipe.name,
+            started_from=Path(start.from_model).name if start.from_model else None,
+            epochs=at.epoch,
+            epoch_kept=best.epoch if best else at.epoch,
+            weights_averaged=run.ema_epochs > 0,
+            train_images=start.train_samples,
+            seed=run.seed,
+            precision=start.precision,
+            test_images=len(evaluation.labels_N),
+            test_error=evaluation.error,
+            test_error_top5=evaluation.error_top5,
+            test_loss=evaluation.loss,
+            calibration_error=found.expected_error,
+            data_fingerprint=start.data_fingerprint,
+            convolve=start.versions["convolve"],
+        )
 
     def _test_pictures(self, index_M: NDArray[np.int64]) -> torch.Tensor:
         """images_MHWC, uint8, none larger than `PICTURE_SIDE`."""
@@ -103,41 +109,39 @@ class Assembly:
         shrink = min(1.0, PICTURE_SIDE / max(size))
         small = [max(1, round(side * shrink)) for side in size]
         pictures = [torch.zeros(0, channels, *small, dtype=torch.uint8)]
-        for images_NCHW, _ in self.feed.test.batches(index_M, self.model.batch_size):
+        for images_NCHW, _ in self.data.test.batches(index_M, self.model.batch_size):
             resized = F.interpolate(images_NCHW.float(), small, mode="area") if shrink < 1 else images_NCHW.float()
             pictures.append(resized.round().clamp(0, 255).to(torch.uint8))
         return torch.cat(pictures).permute(0, 2, 3, 1).contiguous()
 
-    def result(self, evaluation: Evaluation, total_seconds: float) -> dict[str, Any]:
-        """result.json. `train_seconds` leaves out evaluation and checkpoints; `total_seconds` is this process's.
-
-        `bytes_sent` is what worker 0 sent to the others in gradients or weights.
-        """
-        recipe, at = self.loop.recipe, self.loop.state.position
-        return {
-            "recipe": recipe.name,
-            "test_error": evaluation.error,
-            "test_error_top5": evaluation.error_top5,
-            "test_loss": evaluation.loss,
-            "epochs": at.epoch,
-            "samples_seen": at.samples_seen,
-            "train_seconds": at.train_seconds,
-            "total_seconds": total_seconds,
-            "images_per_second": at.samples_seen / at.train_seconds,
-            "data_wait_fraction": at.wait_seconds / at.train_seconds,
-            "world_size": self.loop.workers.size,
-            "bytes_sent": self.loop.exchange.bytes_sent,
-            "seed": recipe.run.seed,
-        } | {name: self.start[name] for name in _RESULT_FROM_START}
+    def result(self, evaluation: Evaluation, total_seconds: float) -> Result:
+        run, at, start = self.trainer.recipe.run, self.trainer.position, self.start
+        return Result(
+            recipe=self.trainer.recipe.name,
+            test_error=evaluation.error,
+            test_error_top5=evaluation.error_top5,
+            test_loss=evaluation.loss,
+            epochs=at.epoch,
+            model_epoch=self.trainer.extras.best.epoch if self.trainer.extras.best else None,
+            samples_seen=at.samples_seen,
+            train_seconds=at.train_seconds,
+            total_seconds=total_seconds,
+            images_per_second=at.samples_seen / at.train_seconds,
+            data_wait_fraction=at.wait_seconds / at.train_seconds,
+            world_size=self.trainer.workers.size,
+            bytes_sent=self.trainer.gradient_sync.bytes_sent if self.trainer.gradient_sync else 0,
+            seed=run.seed,
+            **{name: getattr(start, name) for name in _RESULT_FROM_START},
+        )
 
 
 def assemble(
     recipe: Recipe,
-    dataset: DataSet | OwnSet,
+    splits: Splits,
     folder: RunFolder,
     from_model: str | Path | None,
-    progress: Listener,
-    workers: Workers = ALONE,
+    progress: Callback,
+    workers: Workers = SINGLE_PROCESS,
 ) -> Assembly:
     """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run.
 
@@ -145,47 +149,70 @@ def assemble(
     """
     run = recipe.run
     resumes = folder.resumes
-    threads = run.threads or workers.threads or usable_cores()
-    given = _given(recipe, dataset, folder, from_model)
+    threads = choose_threads(run, workers, folder)
+    given = _given(splits, folder, from_model)
     imported = given.architecture if given and isinstance(given.architecture, Graph) else None
     batches_at_once = workers.size if recipe.distributed.block_samples else 1
-    feed = open_feed(
-        recipe, dataset, threads, given.preprocess if given and imported else None, batches_at_once,
+    data = build_data(
+        recipe, splits, threads, given.preprocess if given and imported else None, batches_at_once,
         lambda message: progress("warning", {"message": message}),
     )  # fmt: skip
-    network = given if given and imported else _network(recipe, dataset, feed, given, from_model)
-    module, batches = network.module, feed.batches
+    network = given if given and imported else _network(recipe, splits, data, given, from_model)
+    module, batches = network.module, data.loader
     for size in recipe.data.train_sizes:
-        _require_fit(module, in_size(feed.preprocess, size).shape_CHW)
-    device = _device(run.device, workers)
+        _require_fit(module, in_size(data.preprocess, size).shape_CHW)
+    device = choose_device(run.device, workers)
     to_channels_last(module.to(device))
-    start = _start(recipe, dataset, folder, from_model, module, feed, threads, workers)
+    mean_CHW = data.preprocess.mean_image_CHW
+    session = begin_session(
+        recipe, folder, workers, network=module, threads=threads,
+        trained_on=TrainedOn(
+            from_model=str(from_model) if from_model else None,
+            data=splits.description,
+            data_name=splits.name,
+            data_fingerprint=splits.fingerprint(),
+            mean_image_sha256=None if mean_CHW is None else sha256(mean_CHW.tobytes()).hexdigest(),
+            train_samples=batches.dataset_size,
+            test_samples=len(splits.test),
+        ),
+        first_images=lambda: next(batches.epoch(0, share=lambda count: workers.shard(count).rows))[0],
+    )  # fmt: skip
     own_dropout = imported is not None and _has_rates(imported)
     if imported:
         for message in _not_used(imported, str(from_model), own_dropout):
             progress("warning", {"message": message})
         if not resumes and not workers.rank:
             network.save(folder.path / "from")
-    precision = Precision(start["precision"], start["precision_reason"])
-    settings = StepSettings(device, precision, run.label_smoothing, run.accumulation_steps)
-    torch.manual_seed(run.seed + workers.rank)  # for dropout; the data has generators of its own
-    optimizer = Optimizer(recipe.optimizer, [p for p in module.parameters() if p.requires_grad], _free(recipe, module))
-    average = WeightAverage(module, run.average_epochs * batches.samples) if run.average_epochs else None
-    hardness = Hardness(batches.samples, settings.device) if recipe.data.hard_fraction < 1 else None
-    state = TrainingState(module, optimizer, LossScale(start["precision"] == "fp16"), average, hardness)
-    model = replace(network, module=state.evaluated)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = build_optimizer(recipe.optimizer, trained, _no_decay(recipe, module))
+    extras = Extras(
+        ema=Ema(module, run.ema_epochs * batches.samples) if run.ema_epochs else None,
+        hard_examples=HardExamples(batches.samples, recipe.data.hard_after * run.epochs, device)
+        if recipe.data.hard_fraction < 1
+        else None,
+        best=BestEpoch(run.early_stopping_epochs) if run.keep == "best" else None,
+        plateau=Plateau(recipe.plateau, len(recipe.schedule.learning_rates)) if recipe.plateau else None,
+    )
+    model = replace(network, module=extras.ema.network if extras.ema else module)
+    trainer = Trainer(
+        recipe=recipe,
+        session=session,
+        network=module,
+        optimizer=optimizer,
+        loader=batches,
+        validation=lambda: model.batches(data.validation, workers=workers),
+        validation_name=data.validation_name,
+        folder=folder,
+        workers=workers,
+        callback=progress,
+        extras=extras,
+        sets_dropout=not own_dropout,
+    )
+    trainer.gradient_sync = gradient_sync_for(trainer)
+    return Assembly(trainer, model, data, session.start)
 
-    def evaluation_batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return model.batches(feed.held_out, workers=workers)
 
-    loop = Loop(
-        recipe, state, batches, evaluation_batches, feed.held_out_name, settings, folder, progress, workers,
-        exchange_for(recipe.distributed, state, workers), not own_dropout,
-    )  # fmt: skip
-    return Assembly(loop, model, feed, start)
-
-
-def _given(recipe: Recipe, dataset: DataSet | OwnSet, folder: RunFolder, from_model: str | Path | None) -> Model | None:
+def _given(splits: Splits, folder: RunFolder, from_model: str | Path | None) -> Model | None:
     """The model that the training starts from; an imported network is made ready for the data, to be trained itself."""
     if not from_model:
         return None
@@ -195,36 +222,34 @@ def _given(recipe: Recipe, dataset: DataSet | OwnSet, folder: RunFolder, from_mo
         raise UsageError(f"{from_model} is an exported file, which cannot be trained; give the model that it came from")
     if not isinstance(given.architecture, Graph):
         return given
-    if isinstance(dataset, DataSet):
-        given = given.for_images(dataset.shape_CHW)
+    if splits.array_shape_CHW:
+        given = given.for_images(splits.array_shape_CHW)
     given.require_images()
-    return _fitting(given, dataset, recipe.data.name)
+    return _fitting(given, splits)
 
 
-def _fitting(given: Model, dataset: DataSet | OwnSet, data_name: str) -> Model:
-    """An imported network for the classes of `dataset`, as many as it has; resident images must have its size."""
-    shape_CHW = dataset.shape_CHW if isinstance(dataset, DataSet) else given.preprocess.shape_CHW
-    if given.preprocess.shape_CHW != shape_CHW or len(given.class_names) != len(dataset.class_names):
+def _fitting(given: Model, splits: Splits) -> Model:
+    """An imported network for the classes of `splits`, as many as it has; images in memory must have its size."""
+    shape_CHW = splits.array_shape_CHW or given.preprocess.shape_CHW
+    if given.preprocess.shape_CHW != shape_CHW or len(given.class_names) != len(splits.class_names):
         raise ModelError(
             f"the imported network takes images {given.preprocess.shape_CHW} (C, H, W) of {len(given.class_names)} "
-            f"classes, the data has {shape_CHW} and {len(dataset.class_names)}; choose other data"
+            f"classes, the data has {shape_CHW} and {len(splits.class_names)}; choose other data"
         )
     if not any(parameter.requires_grad for parameter in given.module.parameters()):
         raise ModelError("every parameter of the imported network is frozen: there is nothing to train")
-    return replace(given, class_names=dataset.class_names, data_name=data_name)
+    return replace(given, class_names=splits.class_names, data_name=splits.name)
 
 
-def _network(
-    recipe: Recipe, dataset: DataSet | OwnSet, feed: Feed, given: Model | None, name: str | Path | None
-) -> Model:
+def _network(recipe: Recipe, splits: Splits, data: DataModule, given: Model | None, name: str | Path | None) -> Model:
     """The recipe's network, with the weights of the model `given`, if there is one, called `name`."""
-    module = build_model(recipe.model, feed.preprocess.shape_CHW, len(dataset.class_names), recipe.run.seed)
+    module = build_model(recipe.model, data.preprocess.shape_CHW, len(splits.class_names), recipe.run.seed)
     if given:
         _take_weights(module, given.module, str(name))
     elif isinstance(module, WhitenedConvNet):
-        images_NCHW, _ = next(feed.batches.epoch(recipe.run.epochs - 1))  # in the size of the test images
+        images_NCHW, _ = next(data.loader.epoch(recipe.run.epochs - 1))  # in the size of the test images
         module.whiten(images_NCHW)
-    return Model(module, recipe.model, feed.preprocess, dataset.class_names, recipe.data.name)
+    return Model(module, recipe.model, data.preprocess, splits.class_names, splits.name)
 
 
 def _require_fit(module: nn.Module, shape_CHW: tuple[int, int, int]) -> None:
@@ -242,7 +267,7 @@ def _require_fit(module: nn.Module, shape_CHW: tuple[int, int, int]) -> None:
         module.train(was_training)
 
 
-def _free(recipe: Recipe, module: nn.Module) -> list[nn.Parameter]:
+def _no_decay(recipe: Recipe, module: nn.Module) -> list[nn.Parameter]:
     """The parameters that no penalty acts on."""
     layers = [layer for layer in module.modules() if isinstance(layer, CntkBatchNorm2d | nn.BatchNorm2d)]
     return [] if recipe.optimizer.penalize_batch_norm else [p for layer in layers for p in layer.parameters()]
@@ -274,104 +299,3 @@ def _take_weights(module: nn.Module, source: nn.Module, name: str | Path) -> Non
             "choose the same model.name and model.variant"
         )
     module.load_state_dict(ours | fitting)
-
-
-def _start(
-    recipe: Recipe,
-    dataset: DataSet | OwnSet,
-    folder: RunFolder,
-    from_model: str | Path | None,
-    module: nn.Module,
-    feed: Feed,
-    threads: int,
-    workers: Workers,
-) -> dict[str, Any]:
-    """start.json: what the unfinished run decided, if this is the same run; else the decisions of now, written down.
-
-    The threads may be others when a run goes on with another number of workers.
-    """
-    device = next(module.parameters()).device
-    mean_CHW = feed.preprocess.mean_image_CHW
-    given = {
-        "device": str(device), "from_model": str(from_model) if from_model else None,
-        "data_fingerprint": dataset.fingerprint(),
-        "mean_image_sha256": None if mean_CHW is None else sha256(mean_CHW.tobytes()).hexdigest(),
-    }  # fmt: skip
-    _require_same(recipe, given, workers)
-    resumed: dict[str, Any] = {}
-    if folder.resumes and not workers.rank:
-        resumed = folder.read("start.json")
-        _refuse_changes(folder, recipe, resumed, given)
-        if resumed.get("workers", 1) == workers.size:
-            threads = resumed["threads"]
-    _prepare_torch(threads)
-    start = given | {
-        "recipe": recipe.name, "threads": threads, "workers": workers.size, "data": dataset.source,
-        "train_samples": len(feed.batches.table), "test_samples": len(dataset.test),
-        "parameters": sum(p.numel() for p in module.parameters()), "versions": versions(), "hardware": hardware(),
-    }  # fmt: skip
-    if resumed:
-        start = resumed | {"threads": threads, "workers": workers.size}
-    elif not workers.rank:
-        images_NCHW, _ = next(feed.batches.epoch(0, share=lambda count: workers.share(count).part))
-        precision = choose_precision(recipe.run.precision, module, images_NCHW.to(device), device)
-        start |= {"precision": precision.name, "precision_reason": precision.reason}
-        folder.clear()
-        folder.write("recipe.json", to_mapping(recipe))
-        folder.write("start.json", start)
-    return workers.hand_out(start)
-
-
-def _require_same(recipe: Recipe, given: dict[str, Any], workers: Workers) -> None:
-    """All workers must be about to train the same network on the same data."""
-    found = versions()
-    same = {f"the version of {name}": found[name] for name in ("convolve", "torch")}
-    same |= {path: repr(value) for path, value in leaf_paths(recipe).items()}
-    same |= {"--from": str(given["from_model"]), "the data's fingerprint": given["data_fingerprint"]}
-    workers.require_same(same | {"the mean image's fingerprint": str(given["mean_image_sha256"])})
-
-
-def _prepare_torch(threads: int) -> None:
-    keep_freed_memory()
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, on a GPU too
-    torch.set_flush_denormal(True)  # arithmetic on vanishing numbers is up to a hundred times slower
-
-
-def _refuse_changes(folder: RunFolder, recipe: Recipe, start: dict[str, Any], given: dict[str, Any]) -> None:
-    changes = differences(from_mapping(folder.read("recipe.json")), recipe)
-    for key, name in (("device", "device"), ("from_model", "--from")):
-        if start.get(key) != given[key]:
-            changes.append(f"{name}: {start.get(key)} -> {given[key]}")
-    for key, name in (("data_fingerprint", "the data"), ("mean_image_sha256", "the mean image")):
-        if start.get(key) != given[key]:
-            changes.append(f"{name} (its fingerprint differs)")
-    if changes:
-        raise ResumeRefusedError(
-            f"{folder.path} holds an unfinished run with other settings: {'; '.join(changes)}; "
-            "give the same ones to resume it, another --out, or --restart"
-        )
-
-
-def _device(name: str, workers: Workers) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
-        raise UsageError(f"run.device must be auto, cpu, cuda or cuda:<number>, got {name!r}")
-    if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
-        raise UsageError(
-            f"run.device={name}: PyTorch sees {torch.cuda.device_count()} CUDA devices; see `convolve doctor`"
-        )
-    if kind == "cpu":
-        return torch.device(name)
-    if workers.size == 1:
-        torch.cuda.set_device(int(index or 0))  # whose random generator a checkpoint holds
-        return torch.device(name)
-    if index or workers.local_rank >= torch.cuda.device_count():
-        raise UsageError(
-            f"each worker takes a GPU of its own, this one number {workers.local_rank} of {torch.cuda.device_count()} "
-            f"on this host, run.device={name}; say cuda or cpu, or start fewer workers"
-        )
-    torch.cuda.set_device(workers.local_rank)
-    return torch.device("cuda", workers.local_rank)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -46,31 +49,108 @@ def locked(folder: Path, wait: bool) -> Iterator[None]:
     The system's lock: it ends with the process, however that ends. Windows locks no folders, and some network disks do
     not: there nobody is kept out.
     """
-    if sys.platform == "win32":
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = _lock(folder, wait)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"another process is at work in {folder}; wait for it, or choose another folder") from None
-        except OSError:
-            pass  # a disk without locks
         yield
     finally:
+        if handle is not None:
+            os.close(handle)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """As `locked`, without waiting; makes `folder` if there is none, and removes it again if it stayed empty.
+
+    Between the making and the locking others may come and go: the lock counts once it is on what the name stands for.
+    """
+    handle, is_made = _make_and_lock(folder)
+    while handle is not None and not _stands_for(folder, handle):
         os.close(handle)
+        handle, is_made = _make_and_lock(folder)
+    try:
+        yield
+    finally:
+        if is_made:
+            with suppress(OSError):  # not empty
+                folder.rmdir()
+        if handle is not None:
+            os.close(handle)
 
 
-def half_written(folder: Path) -> list[Path]:
-    """What a killed process left in `folder`: temporary files that never took their final names."""
-    return [path for path in folder.glob(".*.tmp") if _TEMPORARY.fullmatch(path.name)]
+def _make_and_lock(folder: Path) -> tuple[int | None, bool]:
+    """(what holds the lock, whether the folder was made here)."""
+    while True:
+        is_made = _make(folder)
+        with suppress(FileNotFoundError):  # removed by the one who made it
+            return _lock(folder, wait=False), is_made
+
+
+def _stands_for(folder: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), folder.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _make(folder: Path) -> bool:
+    """Whether `folder` was not there and is made now."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    except FileExistsError:
+        if folder.is_dir() or not os.path.lexists(folder):
+            return False
+        raise UsageError(f"{folder} is a file; --out names a folder") from None
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return True
+
+
+def _lock(folder: Path, wait: bool) -> int | None:
+    """What holds the lock until it is closed; None where the system has no such locks."""
+    if sys.platform == "win32":
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UsageError(f"another process is at work in {folder}; wait for it, or choose another folder") from None
+    except OSError:
+        pass  # a disk without locks
+    return handle
+
+
+@contextmanager
+def opened(path: Path, error: type[ConvolveError]) -> Iterator[BufferedReader]:
+    """An ordinary file, for reading. Raises FileNotFoundError, and `error` for what cannot be read or is no file.
+
+    Pipes and devices, which never end, are not waited for.
+    """
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise error(f"{path} is no ordinary file; copy it again")
+            yield file
+    except FileNotFoundError:
+        raise
+    except OSError as failure:
+        raise error(f"cannot read {path}: {failure.strerror}; copy it again") from None
+
+
+def read_whole(path: Path, error: type[ConvolveError], most_bytes: float = math.inf) -> bytes:
+    """The bytes of a file, as `opened` has it, of at most so many."""
+    with opened(path, error) as file:
+        if (size := os.fstat(file.fileno()).st_size) > most_bytes:
+            raise error(f"{path} is damaged: {size:,} bytes, at most {most_bytes:,} are expected")
+        return file.read()
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left in `folder`."""
-    for path in half_written(folder):
-        _remove(path)
+    """Remove what a killed process left in `folder`: temporary files that never took their final names."""
+    for path in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            _remove(path)
 
 
 def cannot_write(path: Path, error: OSError) -> ConvolveError:

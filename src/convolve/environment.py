@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+IDLE_WINDOW_SECONDS = 0.25
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "safetensors")
 
 
@@ -44,8 +46,60 @@ def matmul_gflops(dtype: torch.dtype, size: int = 2048) -> float:
 
 
 def usable_cores() -> int:
-    """The cores that this process may run on, fewer than the machine's under a launcher or in a container."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use, fewer than the machine's under a launcher or in a container."""
+    return max(1, min(len(_allowed_cores()), math.floor(min(_cgroup_limit(), 1e6))))
+
+
+def idle_cores() -> int:
+    """How many of the usable cores other processes leave idle, and at least 1; all where the system does not say.
+
+    Looks twice at the counters of /proc/stat. They count in hundredths of a second, and a core that is busy for less
+    than a fifth of the time has only the noise of an idle machine.
+    """
+    before, own_before, start = _busy_ticks(), time.process_time(), time.perf_counter()
+    time.sleep(IDLE_WINDOW_SECONDS)
+    after, own_after, end = _busy_ticks(), time.process_time(), time.perf_counter()
+    busy = 0.0
+    for core in before.keys() & after.keys():
+        (busy_before, all_before), (busy_after, all_after) = before[core], after[core]
+        fraction = (busy_after - busy_before) / max(all_after - all_before, 1)
+        busy += fraction if fraction > 0.2 else 0.0
+    busy -= (own_after - own_before) / (end - start)
+    return max(1, min(usable_cores(), round(len(_allowed_cores()) - max(busy, 0.0))))
+
+
+def _allowed_cores() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def _busy_ticks() -> dict[int, tuple[int, int]]:
+    """core -> (busy, all) ticks since the machine started, of the cores that this process may run on."""
+    found = {}
+    for line in _lines("/proc/stat"):
+        name, *words = line.split()
+        if name.startswith("cpu") and name != "cpu" and int(name[3:]) in _allowed_cores():
+            ticks = list(map(int, words[:8]))  # user, nice, system, idle, iowait, irq, softirq, steal
+            found[int(name[3:])] = (sum(ticks) - ticks[3] - ticks[4], sum(ticks))
+    return found
+
+
+def _cgroup_limit() -> float:
+    """The processor time that the control groups of this process allow, in cores; infinity without a limit."""
+    limits = [math.inf]
+    for line in _lines("/proc/self/cgroup"):
+        number, controllers, path = line.split(":", 2)
+        names: tuple[str, ...] = ()
+        if number == "0":
+            folder, names = Path("/sys/fs/cgroup", path.strip("/")), ("cpu.max",)
+        elif "cpu" in controllers.split(","):
+            folder, names = Path("/sys/fs/cgroup/cpu", path.strip("/")), ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        else:
+            continue
+        for place in (folder, *folder.parents):
+            words = " ".join(line for name in names for line in _lines(place / name)).split()
+            if len(words) == 2 and words[0].isdecimal():  # neither "max" nor -1
+                limits.append(int(words[0]) / int(words[1]))
+    return min(limits)
 
 
 def _cpu_name() -> str:
@@ -61,7 +115,7 @@ def _memory_gib() -> float | None:
     return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
 
 
-def _lines(path: str) -> list[str]:
+def _lines(path: str | Path) -> list[str]:
     try:
         return Path(path).read_text().splitlines()
     except OSError:

@@ -17,7 +17,14 @@ An error is one line: where, what was expected and what came, and what to do nex
 from __future__ import annotations
 
 import difflib
+import json
+import shlex
 from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 
 class ConvolveError(Exception):
@@ -76,3 +83,38 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     if nearest:
         return f"unknown {kind} {name!r}; did you mean {nearest[0]!r}?"
     return f"unknown {kind} {name!r}; known: {', '.join(known)}"
+
+
+def legible(name: str) -> str:
+    """A name from a file, fit for one line of a message: nothing that a terminal would obey, and not too long."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:80])
+
+
+def brief(value: Any) -> str:
+    """A value from a file, fit for a message: itself if it is simple, otherwise its type."""
+    if isinstance(value, str):
+        return repr(legible(value))
+    return repr(value) if value is None or isinstance(value, bool | int | float) else type(value).__name__
+
+
+def install_hint(extra: str) -> str:
+    """The command that adds `extra` to this installation, from wherever it came.
+
+    No package index has convolve yet, so `pip install convolve[...]` would install whatever somebody else puts there.
+    """
+    clone = Path(__file__).parents[2]
+    if (clone / "pyproject.toml").exists():
+        return f"pip install -e {shlex.quote(f'{clone}[{extra}]')}"
+    try:
+        origin = json.loads(metadata.distribution("convolve").read_text("direct_url.json") or "{}")  # PEP 610
+    except metadata.PackageNotFoundError:
+        origin = {}
+    address, git = origin.get("url", ""), origin.get("vcs_info")
+    folder = Path(url2pathname(urlsplit(address).path))
+    if "dir_info" in origin and (folder / "pyproject.toml").exists():
+        return f"pip install {shlex.quote(f'{folder}[{extra}]')}"
+    if git:
+        address = f"{git['vcs']}+{address}@{git['commit_id']}"
+    if git or "archive_info" in origin:
+        return f"pip install {shlex.quote(f'convolve[{extra}] @ {address}')}"
+    return f"pip install '.[{extra}]' in a clone of convolve"

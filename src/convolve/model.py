@@ -1,13 +1,12 @@
-"""The Model artefact: a network with everything needed to ask it. `model_folder.py` says how it is stored."""
+"""The Model artifact: a network with everything needed to ask it. `model_folder.py` says how it is stored."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,28 +14,32 @@ from numpy.typing import NDArray
 from torch import nn
 
 from convolve.atomic import replacing
-from convolve.data.fitting import fitted
+from convolve.data.dataset import Batch, Dataset
+from convolve.data.evaluation import eval_dataset
 from convolve.data.image_files import read_images
-from convolve.data.pictures import Batch, Pictures, Samples
-from convolve.data.table import Table
+from convolve.data.loader import mean_of, normalize
+from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import UnsupportedError, UsageError
 from convolve.export import export
 from convolve.export.onnx import OnnxNetwork, is_onnx
 from convolve.export.parity import Parity
-from convolve.importers.build import build
-from convolve.importers.classifier import reshaped_image
-from convolve.importers.graph import Graph
+from convolve.graph.build import build
+from convolve.graph.classifier import reshaped_image
+from convolve.graph.graph import Graph
+from convolve.importers.loader import PreprocessOverrides
+from convolve.importers.loaders import class_names, find_loader, read_third_party, with_overrides
 from convolve.model_card import card_path, model_card
-from convolve.model_folder import Architecture, find_folder, read_model, write_model
-from convolve.models.tapped import Tapped
-from convolve.opening import Asked, class_names, is_foreign, read_foreign, with_asked
+from convolve.model_folder import Architecture, find_folder, is_folder, read_model, write_model
+from convolve.models.feature_extractor import FeatureExtractor
+from convolve.records import Metadata, TrainingInfo
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
-from convolve.training.workers import ALONE, Workers, part
-from convolve.transforms.batch import mean_of, normalize
+from convolve.training.workers import SINGLE_PROCESS, Workers, part
 from convolve.transforms.preprocess import ChannelOrder, Preprocess, fit_image
 
 # Legend: N images, C channels, H rows, W columns, K classes.
+
+Watch = Callable[[Iterator[Batch]], Iterator[Batch]]  # hands on batches as they come
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Model:
     preprocess: Preprocess
     class_names: tuple[str, ...]
     data_name: str = ""
-    trained: dict[str, Any] = field(default_factory=dict)
+    training_info: TrainingInfo = field(default_factory=TrainingInfo)
     node: str = ""
 
     @property
@@ -72,7 +75,7 @@ class Model:
         return max(1, min(1000, 2**24 // (channels * height * width)))
 
     @property
-    def doubt(self) -> str:
+    def preprocess_warning(self) -> str:
         """What a user should know before believing an answer: the preprocessing is assumed. Empty where it is known."""
         if self.preprocess.known_from:
             return ""
@@ -81,21 +84,23 @@ class Model:
             "Say it with --preset, --mean, --channel-order or --scale"
         )
 
-    def fitted(self, pictures: Pictures, views: int = 1) -> Samples:
-        """`pictures` of any size as this model takes them, each in so many `views`; see `transforms.views`."""
-        return fitted(pictures, self.preprocess, views, threads=torch.get_num_threads())
+    def dataset(self, source: Source, views: int = 1) -> Dataset:
+        """Images of any size as this model takes them, each in so many `views`; see `transforms/tta.py`."""
+        return eval_dataset(source, self.preprocess, views, threads=torch.get_num_threads())
 
-    def batches(self, samples: Samples, views: int = 1, workers: Workers = ALONE) -> Iterator[Batch]:
-        """`samples` in order, in batches as the network sees them; of several `workers`, this one's part of them."""
+    def batches(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Iterator[Batch]:
+        """`dataset` in order, in batches as the network sees them; of several `workers`, this one's part of them."""
         want, mean, size = self.preprocess, mean_of(self.preprocess), max(1, self.batch_size // views)
-        mine = part(-(-len(samples) // size), workers.rank, workers.size)
-        numbers_N = np.arange(len(samples))[mine.start * size : mine.stop * size]
-        for images_NCHW, labels_N in samples.batches(numbers_N, size):
+        mine = part(-(-len(dataset) // size), workers.rank, workers.size)
+        numbers_N = np.arange(len(dataset))[mine.start * size : mine.stop * size]
+        for images_NCHW, labels_N in dataset.batches(numbers_N, size):
             yield normalize(images_NCHW, mean, want.scale, want.channel_order == "bgr"), labels_N
 
-    def evaluate(self, samples: Samples, views: int = 1, workers: Workers = ALONE) -> Evaluation:
-        """Every one of `samples`, exactly once, in fp32; `views` as they were `fitted`, whose answers are averaged."""
-        return evaluate(self.module, self.batches(samples, views, workers), self._device, views, workers)
+    def evaluate(
+        self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS, watch: Watch = iter
+    ) -> Evaluation:
+        """All images, each once, in fp32; the answers to their `views` are averaged. `watch` sees each batch."""
+        return evaluate(self.module, watch(self.batches(dataset, views, workers)), self._device, views, workers)
 
     def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
         """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names."""
@@ -115,14 +120,14 @@ class Model:
         was_training = self.module.training
         self.module.eval()
         with torch.inference_mode(), whole_fp32():
-            batches = self.batches(_unlabelled(images_NCHW))
+            batches = self.batches(_unlabeled(images_NCHW))
             parts = [self.module(images.to(self._device)).float().cpu() for images, _ in batches]
         self.module.train(was_training)
         return names, torch.cat(parts).numpy()
 
     def probabilities(self, images_NCHW: np.ndarray) -> torch.Tensor:
         """probabilities_NK of uint8 images that already have the wanted size."""
-        return self.evaluate(_unlabelled(images_NCHW)).probabilities_NK
+        return self.evaluate(_unlabeled(images_NCHW)).probabilities_NK
 
     def require_images(self) -> None:
         """Raise UsageError where an imported network takes plain numbers and nobody said which image they are."""
@@ -145,7 +150,7 @@ class Model:
     def cut(self, node: str) -> Model:
         """The model up to `node`: a name in an imported network's file, or a layer of one of ours."""
         if not isinstance(self.architecture, Graph):
-            return replace(self, module=Tapped(self.module, node).eval(), node=node)
+            return replace(self, module=FeatureExtractor(self.module, node).eval(), node=node)
         graph = self.architecture.with_outputs([node])
         module, weights = build(graph), self.module.state_dict()
         wanted = module.state_dict()
@@ -156,7 +161,7 @@ class Model:
 
     def save(self, folder: Path) -> None:
         """Write the model folder, atomically file by file."""
-        write_model(folder, self.module, self._whole(), self.preprocess, self._about)
+        write_model(folder, self.module, self._whole(), self.preprocess, self._metadata)
 
     def export(self, path: str | Path, *, with_preprocessing: bool = False) -> Parity:
         """Write the model for other runtimes, as `path` ends: ONNX (.onnx) or a torch.export program (.pt2).
@@ -167,17 +172,19 @@ class Model:
         """
         architecture, path = self._whole(), Path(path)
         self.require_images()
-        parity = export(self.module, self.preprocess, self._about, path, with_preprocessing)
+        parity = export(self.module, self.preprocess, self._metadata, path, with_preprocessing)
         with path.open("rb") as file:
             stored = path.name, hashlib.file_digest(file, "sha256").hexdigest()
-        card = model_card(architecture, self.module, self.preprocess, self._about, stored, with_preprocessing)
+        card = model_card(
+            architecture, self.module, self.preprocess, self._metadata, stored, takes_pixels=with_preprocessing
+        )
         with replacing(card_path(path)) as temporary:
             temporary.write_text(card, encoding="utf-8")
         return parity
 
     @property
-    def _about(self) -> dict[str, Any]:
-        return {"class_names": list(self.class_names), "data": self.data_name, "trained": self.trained}
+    def _metadata(self) -> Metadata:
+        return Metadata(class_names=self.class_names, data=self.data_name, training_info=self.training_info)
 
     def _whole(self) -> Architecture:
         """The architecture of a model that can be written; UsageError for one that cannot."""
@@ -204,57 +211,60 @@ class Model:
         return next(tensors, torch.empty(0)).device
 
 
-def load(path: str | Path, asked: Asked | None = None, node: str | None = None) -> Model:
+def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: str | None = None) -> Model:
     """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, or an ONNX file that we exported.
 
-    Files are recognised by their content; a Caffe model is two files, `net.prototxt+net.caffemodel`.
+    Files are recognized by their content; a Caffe model is two files, `net.prototxt+net.caffemodel`.
 
-    `asked` adds what the model does not say itself. With `node`, the model gives the features of that inner layer.
+    `overrides` adds what the model does not say itself. With `node`, the model gives the features of that inner layer.
     """
-    path, asked = Path(path), asked or Asked()
-    if is_foreign(path):
-        model = _import(path, asked, node)
+    path, overrides = Path(path), overrides or PreprocessOverrides()
+    if not is_folder(path) and find_loader(path):
+        model = _import(path, overrides, node)
     elif is_onnx(path):
-        model = _open_exported(path, asked, node)
+        model = _open_exported(path, overrides, node)
     else:
-        model = _open_folder(path, asked)
+        model = _open_folder(path, overrides)
         model = model.cut(node) if node else model
-    model.preprocess = with_asked(model.preprocess, asked)
+    model.preprocess = with_overrides(model.preprocess, overrides)
     to_channels_last(model.module)
     model.module.eval()
     return model
 
 
-def _import(path: Path, asked: Asked, node: str | None) -> Model:
-    graph, preprocess, about = read_foreign(path, asked, node)
+def _import(path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
+    graph, preprocess, training_info = read_third_party(path, overrides, node)
     scores = graph.values()[graph.outputs[0]]
-    names = () if node else class_names(scores.shape[0], asked.labels, about.get("preset"))
-    return Model(build(graph), graph, preprocess, names, trained=about, node=node or "")
+    names = () if node else class_names(scores.shape[0], overrides.labels, training_info.preset)
+    return Model(build(graph), graph, preprocess, names, training_info=training_info, node=node or "")
 
 
-def _open_folder(path: Path, asked: Asked) -> Model:
-    module, architecture, preprocess, about = read_model(find_folder(path))
-    if asked.output or asked.preset:
+def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
+    module, architecture, preprocess, metadata = read_model(find_folder(path))
+    if overrides.output or overrides.preset:
         raise UsageError(f"{path} is a convolve model: --output and --preset are for models of other tools")
-    names = about["class_names"] if asked.labels is None else class_names(len(about["class_names"]), asked.labels)
-    model = Model(module, architecture, preprocess, names, about["data"], about["trained"])
-    return model.for_images(asked.image_shape_CHW) if asked.image_shape_CHW else model
+    names = _named(metadata.class_names, overrides)
+    model = Model(module, architecture, preprocess, names, metadata.data, metadata.training_info)
+    return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
 
-def _open_exported(path: Path, asked: Asked, node: str | None) -> Model:
-    if node or replace(asked, labels=None) != Asked():
+def _open_exported(path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
+    if node or replace(overrides, labels=None) != PreprocessOverrides():
         raise UsageError(
             f"{path} is an exported file and used as it is: --output, --mean and their like are for the model that it "
             "was made from"
         )
     network = OnnxNetwork(path)
-    about = network.about
-    names = about.class_names if asked.labels is None else class_names(len(about.class_names), asked.labels)
-    return Model(network, None, about.preprocess, names, about.data_name, about.trained)
+    names = _named(network.metadata.class_names, overrides)
+    return Model(network, None, network.preprocess, names, network.metadata.data, network.metadata.training_info)
 
 
-def _unlabelled(images_NCHW: np.ndarray) -> Table:
-    return Table(torch.from_numpy(images_NCHW), torch.zeros(len(images_NCHW), dtype=torch.int64))
+def _named(own: tuple[str, ...], overrides: PreprocessOverrides) -> tuple[str, ...]:
+    return own if overrides.labels is None else class_names(len(own), overrides.labels)
+
+
+def _unlabeled(images_NCHW: np.ndarray) -> Dataset:
+    return Dataset(ArraySource(torch.from_numpy(images_NCHW), torch.zeros(len(images_NCHW), dtype=torch.int64)))
 
 
 def to_channels_last(module: nn.Module) -> None:

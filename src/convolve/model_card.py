@@ -6,16 +6,16 @@ Whatever the description does not hold is left out, or said to be unknown; nothi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from convolve.importers.graph import Graph
+from convolve.graph.graph import Graph
 from convolve.importers.presets import PRESETS
 from convolve.recipe import ModelSpec
-from convolve.training.certainty import wilson_interval
+from convolve.records import Metadata, TrainingInfo
+from convolve.training.calibration import wilson_interval
 from convolve.transforms.preprocess import Preprocess
 
 CARD = "model-card.md"
@@ -26,27 +26,28 @@ def model_card(
     architecture: ModelSpec | Graph,
     module: nn.Module,
     preprocess: Preprocess,
-    about: Mapping[str, Any],
+    metadata: Metadata,
     file: tuple[str, str],
+    *,
     takes_pixels: bool = False,
 ) -> str:
-    """The card, in Markdown. `about` has class_names, data and trained, as model.json; `file` is the name and SHA-256
-    of what holds the weights. `takes_pixels`: it takes uint8 (N, H, W, C) and does the arithmetic itself."""
-    names, trained = about["class_names"], about["trained"]
+    """The card, in Markdown. `file` is the name and SHA-256 of what holds the weights. `takes_pixels`: it takes uint8
+    (N, H, W, C) and does the arithmetic itself."""
+    names, info = metadata.class_names, metadata.training_info
     parts = [
-        f"# {_title(architecture, about)}",
+        f"# {_title(architecture, metadata)}",
         f"An image classifier for {len(names):,} classes.",
         _facts(architecture, module, preprocess, file, takes_pixels),
         "## Training",
-        _training(about),
+        _training(metadata),
         "## Error",
-        _error(trained),
+        _error(info),
         "## Preprocessing",
         _preprocessing(preprocess, takes_pixels),
         "## Classes",
         _classes(names),
         "## Limits",
-        _limits(len(names), trained, preprocess),
+        _limits(len(names), info, preprocess),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -56,10 +57,10 @@ def card_path(file: Path) -> Path:
     return file.with_name(f"{file.stem}-{CARD}")
 
 
-def _title(architecture: ModelSpec | Graph, about: Mapping[str, Any]) -> str:
-    imported = str(about["trained"].get("imported_from", "")).partition(" (")[0]
+def _title(architecture: ModelSpec | Graph, metadata: Metadata) -> str:
+    imported = (metadata.training_info.imported_from or "").partition(" (")[0]
     network = imported or ("an imported network" if isinstance(architecture, Graph) else architecture.name)
-    return _plain(f"{network}, trained on {about['data']}" if about["data"] else network)
+    return _plain(f"{network}, trained on {metadata.data}" if metadata.data else network)
 
 
 def _facts(
@@ -83,35 +84,35 @@ def _network(architecture: ModelSpec | Graph) -> str:
     return f"{architecture.name}, variant {architecture.variant}" if architecture.variant else architecture.name
 
 
-def _training(about: Mapping[str, Any]) -> str:
-    trained = about["trained"]
-    if "imported_from" in trained:
-        source = _plain(trained["imported_from"])
+def _training(metadata: Metadata) -> str:
+    info = metadata.training_info
+    if info.imported_from:
+        source = _plain(info.imported_from)
         return f"Imported from {source}, not trained by convolve. What it learned from is for its source to say."
-    if "recipe" not in trained:
+    if not info.recipe:
         return "Nothing is known of it."
-    images, epochs, kept = (_count(trained, name) for name in ("train_images", "epochs", "epoch_kept"))
-    words = [f"recipe {_plain(trained['recipe'])}", f"data {_plain(about['data'] or 'unnamed')}"]
-    words += [f"{images:,} images"] if images else []
-    words += [f"{epochs:,} epochs"] if epochs else []
-    words += [f"the one kept is epoch {kept}, the best on a validation split"] if kept and kept != epochs else []
-    words += ["weights averaged over time"] if trained.get("weights_averaged") is True else []
-    words += [f"started from {_plain(trained['started_from'])}"] if trained.get("started_from") else []
-    words += [f"{name} {_plain(trained[name])}" for name in ("seed", "precision", "convolve") if name in trained]
-    fingerprint = trained.get("data_fingerprint")
-    return f"{_sentence(words)}." + (f"\n\nFingerprint of the data: {_plain(fingerprint)}." if fingerprint else "")
+    kept = info.epoch_kept if info.epoch_kept != info.epochs else None
+    words = [f"recipe {_plain(info.recipe)}", f"data {_plain(metadata.data or 'unnamed')}"]
+    words += [f"{info.train_images:,} images"] if info.train_images else []
+    words += [f"{info.epochs:,} epochs"] if info.epochs else []
+    words += [f"the one kept is epoch {kept}, the best on a validation split"] if kept else []
+    words += ["weights averaged over time"] if info.weights_averaged else []
+    words += [f"started from {_plain(info.started_from)}"] if info.started_from else []
+    words += [f"{name} {_plain(value)}" for name in ("seed", "precision", "convolve")
+              if (value := getattr(info, name)) is not None]  # fmt: skip
+    data = f"\n\nFingerprint of the data: {_plain(info.data_fingerprint)}." if info.data_fingerprint else ""
+    return f"{_sentence(words)}.{data}"
 
 
-def _error(trained: Mapping[str, Any]) -> str:
-    error, images = _fraction(trained, "test_error"), _count(trained, "test_images")
+def _error(info: TrainingInfo) -> str:
+    error, images, top5 = info.test_error, info.test_images, info.test_error_top5
     if error is None:
-        return _published(trained) + "Not measured here. `convolve evaluate MODEL --data DATA` measures it."
+        return _published(info) + "Not measured here. `convolve evaluate MODEL --data DATA` measures it."
     words = f"**{_percent(error)}** test error"
     if images:
         low, high = wilson_interval(error, images)
         interval = f"95 % interval {_percent(low)} to {_percent(high)}"
         words += f": {round(error * images):,} of {images:,} images wrong, {interval}"
-    top5 = _fraction(trained, "test_error_top5")
     words += "" if top5 is None else f"; {_percent(top5)} of the images are not of the first five classes named"
     return (
         f"{words}.\n\nMeasured once, when the training had ended, on the whole test part of the data: one view of each "
@@ -119,8 +120,8 @@ def _error(trained: Mapping[str, Any]) -> str:
     )
 
 
-def _published(trained: Mapping[str, Any]) -> str:
-    preset = PRESETS.get(str(trained.get("preset")))
+def _published(info: TrainingInfo) -> str:
+    preset = PRESETS.get(info.preset or "")
     if preset is None:
         return ""
     errors = {"": preset.published_error, " of the first five answers": preset.published_error_top5}
@@ -131,7 +132,11 @@ def _published(trained: Mapping[str, Any]) -> str:
 def _preprocessing(want: Preprocess, takes_pixels: bool) -> str:
     size = f"{want.width}x{want.height}"
     square = "square" if want.side_ratio == 1 else f"square of {want.side_ratio:.10g} of the shorter side"
-    manner = {"cover": f"scaled to cover {size}, the centre cut out", "fill": f"the central {square}, scaled to {size}"}
+    manner = {
+        "cover": f"scaled to cover {size}, the centre cut out",
+        "square": f"the central {square}, scaled to {size}",
+        "squash": f"the whole image, scaled to {size}",
+    }
     colours = {"grey": "one plane of grey", "rgb": "planes of red, green, blue", "bgr": "planes of blue, green, red"}
     means = want.mean if isinstance(want.mean, tuple) else (want.mean,)
     mean = "mean image" if want.mean_image_CHW is not None else ", ".join(f"{value:.9g}" for value in means)
@@ -152,8 +157,8 @@ def _classes(names: Sequence[str]) -> str:
     return f"In the order of the outputs:\n\n{shown}" + (rest if len(names) > MOST_NAMES else "")
 
 
-def _limits(classes: int, trained: Mapping[str, Any], want: Preprocess) -> str:
-    gap = _fraction(trained, "calibration_error")
+def _limits(classes: int, info: TrainingInfo, want: Preprocess) -> str:
+    gap = info.calibration_error
     apart = "" if gap is None else f"; on the test images it is {_percent(gap)} off (expected calibration error)"
     lines = [
         f"It knows these {classes:,} classes and answers with one of them, whatever the image shows.",
@@ -173,16 +178,6 @@ def _sentence(words: Sequence[str]) -> str:
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
-
-
-def _fraction(trained: Mapping[str, Any], name: str) -> float | None:
-    value = trained.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1 else None
-
-
-def _count(trained: Mapping[str, Any], name: str) -> int | None:
-    value = trained.get(name)
-    return value if type(value) is int and 0 < value < 10**15 else None
 
 
 def _plain(text: object) -> str:

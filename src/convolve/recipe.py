@@ -10,14 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from convolve.errors import UsageError
-from convolve.recipe_values import Steps, parse, require
-from convolve.transforms.image_spec import MAX_SIDE, Crop
-from convolve.transforms.spec import TRANSFORMS, Transform
+from convolve.errors import UsageError, unknown_name
+from convolve.recipe_values import Arguments, ImageSize, Steps, parse
+from convolve.torch_optim import PREFIX, checked_arguments
+from convolve.transforms.crop import Crop
+from convolve.transforms.table import TRANSFORMS
+from convolve.transforms.transform import MAX_SIDE, Size, Transform, require
 
 
 def _field(default: Any, comment: str) -> Any:
     """A field with its default and the comment that `convolve show` prints beside it."""
+    if default == {}:
+        return field(default_factory=dict, metadata={"comment": comment})
     return field(default=default, metadata={"comment": comment})
 
 
@@ -25,15 +29,18 @@ def _field(default: Any, comment: str) -> Any:
 class DataSpec:
     """Which samples, in which order, and what happens to them on the way into the network."""
 
-    name: str = _field("mnist", "which data set")
+    name: str = _field("", "the data set that is looked for without --data; empty: --data must say where")
     order: Literal["shuffled", "cntk", "file"] = _field(
         "shuffled", "shuffled: fully, anew each epoch; cntk: as CNTK 2.7's reader; file"
     )
-    image_size: int = _field(0, "height and width that the network sees; 0: as the data has them")
-    resize: Literal["cover", "fill"] = _field(
-        "cover", "images of another size: scaled to cover it, the centre cut out; fill: the central square, scaled"
+    channels: int = _field(3, "what the network sees: 3, color; 1, gray")
+    image_size: ImageSize = _field(0, "what the network sees, in pixels: N or WxH; 0: the size that all images have")
+    resize: Literal["cover", "square", "squash"] = _field(
+        "cover",
+        "images of another size: scaled to cover it, the center cut out; square: the central square, scaled; "
+        "squash: the whole image, scaled",
     )
-    side_ratio: float = _field(1.0, "part of the shorter side that the square of resize=fill takes")
+    side_ratio: float = _field(1.0, "part of the shorter side that the square of resize=square takes")
     mean: tuple[float, ...] = _field(
         (0.0,), "the network sees (pixel - mean) * scale, with pixels in 0..255; one number, or red:green:blue"
     )
@@ -44,7 +51,8 @@ class DataSpec:
     scale: float = _field(1 / 256, "")
     train_transforms: tuple[Transform, ...] = _field((), "augmentation of training images, in this order")
     train_sizes: Steps = _field(
-        (), "what training images are scaled to in as many equal parts of the run: pixels, or up to 1 part of the size"
+        (),
+        "Progressive resizing: one size for each equal phase of training, in pixels or as a fraction of image_size.",
     )
     damaged_limit: int = _field(0, "training images that may turn out to be damaged, and be replaced by others")
     hard_fraction: float = _field(
@@ -68,12 +76,22 @@ class DataSpec:
         if self.train_sizes and self.mean_image:
             raise UsageError("data.mean_image has one size: leave it out, or data.train_sizes")
         require(len(self.mean) in (1, 3), "data.mean", "one number, or one for red, green and blue", self.mean)
-        require(0 <= self.image_size <= MAX_SIDE, "data.image_size", f"in 0..{MAX_SIDE}", self.image_size)
+        require(self.channels in (1, 3), "data.channels", "1 or 3", self.channels)
+        sides = str(self.image_size).split("x")
+        are_sides = 1 <= len(sides) <= 2 and all(side.isdecimal() and int(side) <= MAX_SIDE for side in sides)
+        usable = are_sides and (len(sides) == 1 or min(map(int, sides)) > 0)
+        require(usable, "data.image_size", f"N or WxH, in pixels up to {MAX_SIDE}", self.image_size)
         require(0 < self.side_ratio <= 1, "data.side_ratio", "in (0, 1]", self.side_ratio)
-        if self.side_ratio != 1 and self.resize != "fill":
-            raise UsageError("data.side_ratio needs data.resize=fill")
+        if self.side_ratio != 1 and self.resize != "square":
+            raise UsageError("data.side_ratio needs data.resize=square")
         if any(isinstance(spec, Crop) and spec.crop_type == "multiview10" for spec in self.train_transforms):
             raise UsageError("multiview10 is for testing: leave it out of data.train_transforms, and see --views 10")
+
+    @property
+    def size(self) -> Size | None:
+        """(height, width) that the network sees; None: as the images have it."""
+        width, _, height = str(self.image_size).partition("x")
+        return (int(height or width), int(width)) if int(width) else None
 
 
 @dataclass(frozen=True)
@@ -92,13 +110,22 @@ class ModelSpec:
         require(holds, "model.dropout", "at least one value, each in [0, 1)", self.dropout)
 
 
+OPTIMIZER_NAMES = ("sgd", "momentum_sgd", "nesterov", "adagrad", "adadelta", "adam", "fsadagrad", "muon")
+
+
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """CNTK's learners; the arithmetic and its source are in `training/optimizer.py`."""
+    """CNTK's optimizers, Muon, or one of torch.optim; the arithmetic is in `training/optimizers.py`.
 
-    name: Literal["sgd", "momentum_sgd", "nesterov", "adagrad", "adadelta", "adam", "fsadagrad", "muon"] = _field(
-        "momentum_sgd", "the learner"
+    One of torch.optim takes its learning rate from the schedule, for the mean gradient, and all else from `arguments`.
+    """
+
+    name: str = _field(
+        "momentum_sgd",
+        "sgd, momentum_sgd, nesterov, adagrad, adadelta, adam, fsadagrad: CNTK's (adam is not PyTorch's); muon; or one "
+        "of torch.optim, such as torch.adamw",
     )
+    arguments: Arguments = _field({}, "of one of torch.optim, such as betas and weight_decay; else none")
     momentum: Steps = _field((0.9,), "one value for each period of the schedule; the last one holds")
     momentum_unit: Literal["per_minibatch", "per_reference_batch", "time_constant_samples"] = _field(
         "per_minibatch",
@@ -112,7 +139,7 @@ class OptimizerSpec:
     variance_momentum_unit: Literal["per_minibatch", "per_sample"] = _field("per_sample", "")
     adadelta_rho: float = _field(0.95, "")
     epsilon: float = _field(1e-8, "of adam and adadelta")
-    vector_rate: float = _field(1.0, "of muon: the rate of biases and scales, as a multiple of that of filters")
+    bias_lr: float = _field(1.0, "of muon: the learning rate of biases and scales, as a multiple of that of filters")
     l1: float = _field(0.0, "weight of the L1 penalty per sample")
     l2: float = _field(0.0, "weight of the L2 penalty per sample: weight decay on the mean gradient, biases included")
     penalize_batch_norm: bool = _field(True, "whether they act on batch normalization's scales and biases too")
@@ -132,8 +159,23 @@ class OptimizerSpec:
         require(0 <= self.variance_momentum < 1, "optimizer.variance_momentum", "in [0, 1)", self.variance_momentum)
         require(0 < self.adadelta_rho < 1, "optimizer.adadelta_rho", "in (0, 1)", self.adadelta_rho)
         require(self.epsilon > 0, "optimizer.epsilon", "above 0", self.epsilon)
-        for name in ("l1", "l2", "clip_per_sample", "vector_rate"):
+        for name in ("l1", "l2", "clip_per_sample", "bias_lr"):
             require(getattr(self, name) >= 0, f"optimizer.{name}", "at least 0", getattr(self, name))
+        self._check_name()
+
+    def _check_name(self) -> None:
+        if self.name.startswith(PREFIX):
+            object.__setattr__(self, "arguments", checked_arguments(self.name, self.arguments))
+            for name in ("l1", "l2", "clip_per_sample"):
+                if getattr(self, name):
+                    raise UsageError(
+                        f"optimizer.{name} is for CNTK's optimizers and muon: set it to 0 with {self.name}"
+                        + (", and optimizer.arguments.weight_decay in its place" if name == "l2" else "")
+                    )
+        elif self.name not in OPTIMIZER_NAMES:
+            raise UsageError(f"optimizer.name: {unknown_name('optimizer', self.name, OPTIMIZER_NAMES)}")
+        elif self.arguments:
+            raise UsageError(f"optimizer.arguments are for those of torch.optim, not for {self.name}; leave them out")
 
 
 @dataclass(frozen=True)
@@ -155,41 +197,41 @@ class ScheduleSpec:
     period_samples: int = _field(0, "samples in a period; 0: one pass over the data")
     warmup_fraction: float = _field(0.0, "part of the training in which the rate rises")
     final_fraction: float = _field(0.0, "part of the peak rate at the end")
-    least_rate_per_sample: float = _field(0.0, "the training ends where the rate on the summed gradient is below this")
+    min_lr_per_sample: float = _field(0.0, "the training ends where the rate on the summed gradient is below this")
 
     def __post_init__(self) -> None:
         rates = self.learning_rates
         require(bool(rates) and min(rates) >= 0, "schedule.learning_rates", "at least one value, none negative", rates)
-        for name in ("reference_batch_size", "period_samples", "least_rate_per_sample"):
+        for name in ("reference_batch_size", "period_samples", "min_lr_per_sample"):
             require(getattr(self, name) >= 0, f"schedule.{name}", "at least 0", getattr(self, name))
         for name in ("warmup_fraction", "final_fraction"):
             require(0 <= getattr(self, name) <= 1, f"schedule.{name}", "in [0, 1]", getattr(self, name))
 
 
 @dataclass(frozen=True)
-class AdjustSpec:
-    """How the last of the listed learning rates goes on by itself: CNTK's autoAdjustLR=adjustAfterEpoch.
+class PlateauSpec:
+    """Reduce on plateau, once the listed learning rates are used up: CNTK's autoAdjustLR=adjustAfterEpoch.
 
-    At the end of each interval the mean of a figure is compared with that of the interval before.
+    At the end of each interval the mean of a metric is compared with that of the interval before.
     """
 
-    every_epochs: int = _field(0, "epochs of an interval; 0: the rate does not adjust itself")
-    watches: Literal["train_loss", "train_error", "held_out_loss", "held_out_error"] = _field(
-        "train_loss", "the figure; held_out: on the validation split, else on the test set"
+    every_epochs: int = _field(1, "epochs of an interval")
+    monitor: Literal["train_loss", "train_error", "validation_loss", "validation_error"] = _field(
+        "train_loss", "the metric; validation: of the validation split, else of the test set"
     )
-    lower_below: float = _field(0.0, "the rate falls where the figure improved by no more than this part of it")
-    lower_by: float = _field(0.618, "its factor then")
-    raise_above: float | None = _field(None, "the rate rises where it improved by more than this part; none: never")
-    raise_by: float = _field(1.382, "its factor then")
-    goes_back: bool = _field(True, "where the figure got worse, the interval is undone and trained again")
+    threshold: float = _field(0.0, "the rate is reduced where the metric improved by no more than this fraction of it")
+    factor: float = _field(0.618, "what it is multiplied with then")
+    raise_threshold: float | None = _field(None, "the rate rises where it improved by more than this; none: never")
+    raise_factor: float = _field(1.382, "what it is multiplied with then")
+    rollback: bool = _field(True, "where the metric got worse, the interval is undone and trained again")
 
     def __post_init__(self) -> None:
-        require(self.every_epochs >= 0, "adjust.every_epochs", "at least 0", self.every_epochs)
-        for name in ("lower_by", "raise_by"):
-            require(getattr(self, name) > 0, f"adjust.{name}", "above 0", getattr(self, name))
-        if self.every_epochs and self.goes_back and not (self.lower_below >= 0 and self.lower_by < 1):
+        require(self.every_epochs >= 1, "plateau.every_epochs", "at least 1", self.every_epochs)
+        for name in ("factor", "raise_factor"):
+            require(getattr(self, name) > 0, f"plateau.{name}", "above 0", getattr(self, name))
+        if self.rollback and not (self.threshold >= 0 and self.factor < 1):
             raise UsageError(  # the same interval at the same rate would get worse again, for ever
-                "adjust.goes_back needs a rate that falls: set adjust.lower_below to 0 or more, adjust.lower_by below 1"
+                "plateau.rollback needs a rate that falls: set plateau.threshold to 0 or more, plateau.factor below 1"
             )
 
 
@@ -204,13 +246,13 @@ class RunSpec:
     seed: int = _field(0, "of initial weights, order, augmentation and dropout")
     global_batch_size: int = _field(64, "samples an update, over all workers together")
     global_batch_sizes: Steps = _field((), "in place of it, one for each epoch; the last one holds")
-    accumulation_steps: int = _field(1, "pieces in which a batch is computed, to save memory")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = _field("auto", "auto: the fastest that passes a self-test")
+    accumulation_steps: int = _field(1, "micro-batches in which a batch is computed, to save memory")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = _field("auto", "auto: the fastest whose gradients are right")
     device: str = _field("auto", "auto, cpu, cuda or cuda:i")
-    threads: int = _field(0, "processor threads; 0: every core")
+    threads: int = _field(0, "processor threads; 0: as many as there are idle cores at the start")
     label_smoothing: float = _field(0.0, "probability spread evenly over all classes in the training loss")
-    average_epochs: float = _field(
-        0.0, "horizon in epochs of the moving average of weights that is evaluated and kept; 0: none"
+    ema_epochs: float = _field(
+        0.0, "horizon in epochs of the moving average of the weights (EMA) that is evaluated and kept; 0: none"
     )
     keep: Literal["last", "best"] = _field("last", "which epoch's model is kept; best: on the validation split")
     early_stopping_epochs: int = _field(0, "stop after so many epochs without a better validation error; 0: never")
@@ -221,7 +263,7 @@ class RunSpec:
         for name in ("epochs", "global_batch_size", "accumulation_steps"):
             require(getattr(self, name) >= 1, f"run.{name}", "at least 1", getattr(self, name))
         for name in (
-            "epoch_samples", "seed", "threads", "average_epochs", "early_stopping_epochs", "checkpoint_seconds",
+            "epoch_samples", "seed", "threads", "ema_epochs", "early_stopping_epochs", "checkpoint_seconds",
             "report_batches",
         ):  # fmt: skip
             require(getattr(self, name) >= 0, f"run.{name}", "at least 0", getattr(self, name))
@@ -290,7 +332,9 @@ class Recipe:
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     run: RunSpec = field(default_factory=RunSpec)
     distributed: DistributedSpec = field(default_factory=DistributedSpec)
-    adjust: AdjustSpec = field(default_factory=AdjustSpec)
+    plateau: PlateauSpec | None = _field(
+        None, "reduce on plateau: plateau.every_epochs=1 turns it on; null: the rate follows the schedule alone"
+    )
     published_error: float | None = _field(None, "the error that the recipe's source reports, as a fraction")
 
     def __post_init__(self) -> None:
@@ -300,18 +344,18 @@ class Recipe:
             raise UsageError(
                 "run.early_stopping_epochs needs run.keep=best and a data.validation_fraction, for example 0.1"
             )
-        if self.distributed.block_samples and self.run.average_epochs:
-            raise UsageError("run.average_epochs is of one network; leave it out with distributed.block_samples")
-        if self.distributed.block_samples and self.adjust.every_epochs and self.adjust.goes_back:
-            raise UsageError("adjust.goes_back is of one network; set it to false with distributed.block_samples")
-        if self.adjust.every_epochs and (self.schedule.kind != "steps" or self.schedule.period_samples):
-            raise UsageError("adjust.every_epochs needs schedule.kind=steps and schedule.period_samples=0")
-        if self._first_rate_per_sample() < self.schedule.least_rate_per_sample:
-            raise UsageError("schedule.least_rate_per_sample is above the first rate: nothing would be trained")
+        if self.distributed.block_samples and self.run.ema_epochs:
+            raise UsageError("run.ema_epochs is of one network; leave it out with distributed.block_samples")
+        if self.distributed.block_samples and self.plateau and self.plateau.rollback:
+            raise UsageError("plateau.rollback is of one network; set it to false with distributed.block_samples")
+        if self.plateau and (self.schedule.kind != "steps" or self.schedule.period_samples):
+            raise UsageError("plateau needs schedule.kind=steps and schedule.period_samples=0")
+        if self._first_lr_per_sample() < self.schedule.min_lr_per_sample:
+            raise UsageError("schedule.min_lr_per_sample is above the first rate: nothing would be trained")
         if self.data.hard_fraction < 1 and (self.run.epoch_samples or self.run.global_batch_sizes):
             raise UsageError("data.hard_fraction needs epochs of one pass and one run.global_batch_size; leave one out")
 
-    def _first_rate_per_sample(self) -> float:
+    def _first_lr_per_sample(self) -> float:
         schedule = self.schedule
         rises_from_0 = schedule.kind != "steps" and schedule.warmup_fraction > 0
         rate = 0.0 if rises_from_0 else schedule.learning_rates[0]
@@ -327,6 +371,8 @@ def to_mapping(value: Any) -> Any:
         return {f.name: to_mapping(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, tuple):
         return [to_mapping(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: to_mapping(item) for name, item in value.items()}
     return value
 
 
@@ -342,41 +388,10 @@ def with_values(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     All at once, as one setting may be valid only together with another.
     """
     mapping: dict[str, Any] = {}
-    for path, setting in sorted(settings.items(), key=lambda item: "." not in item[0]):  # "run" overrides "run.epochs"
-        part, dot, name = path.partition(".")
-        mapping[part] = mapping.get(part, {}) | {name: setting} if dot else setting
+    for path, setting in sorted(settings.items(), key=lambda item: -item[0].count(".")):  # "run" overrides "run.epochs"
+        *parts, name = path.split(".")
+        inside = mapping
+        for part in parts:
+            inside = inside.setdefault(part, {})
+        inside[name] = setting
     return from_mapping(mapping, base=recipe)
-
-
-def leaf_paths(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Every dotted path of a recipe and its value: {"run.epochs": 40, ...}."""
-    leaves: dict[str, Any] = {}
-    for f in fields(value):
-        item, path = getattr(value, f.name), f"{prefix}{f.name}"
-        if is_dataclass(item):
-            leaves |= leaf_paths(item, f"{path}.")
-        else:
-            leaves[path] = item
-    return leaves
-
-
-def differences(one: Recipe, other: Recipe) -> list[str]:
-    """The lines "path: a -> b" in which two recipes differ."""
-    left, right = leaf_paths(one), leaf_paths(other)
-    return [f"{path}: {left[path]!r} -> {right[path]!r}" for path in left if left[path] != right[path]]
-
-
-def steps_text(values: Steps) -> str:
-    """(0.1, 0.1, 0.01) -> "0.1*2:0.01", the short way to write a list of steps."""
-    parts: list[tuple[float, int]] = []
-    for value in values:
-        if parts and parts[-1][0] == value:
-            parts[-1] = (value, parts[-1][1] + 1)
-        else:
-            parts.append((value, 1))
-    return ":".join(f"{_text(value)}*{count}" if count > 1 else _text(value) for value, count in parts)
-
-
-def _text(value: float) -> str:
-    """The shortest text that stands for the very number."""
-    return f"{value:g}" if float(f"{value:g}") == value else repr(value)

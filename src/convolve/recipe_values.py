@@ -12,16 +12,22 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from convolve.errors import UsageError, unknown_name
-from convolve.transforms.spec import TRANSFORMS, Transform
+from convolve.transforms.table import TRANSFORMS
+from convolve.transforms.transform import Transform, require
 
 # One value for each period of a schedule; the last one holds from there on. Texts such as
 # "0.001*10:0.0005*10:0.0001" (CNTK's notation) are accepted wherever such a list is.
 Steps = tuple[float, ...]
+ImageSize = int | str  # N, or "WxH"
+Arguments = Mapping[str, Any]  # what another library takes: it says which, and checks them
 
-
-def require(holds: bool, path: str, expected: str, came: object) -> None:
-    if not holds:
-        raise UsageError(f"{path} must be {expected}, got {came!r}")
+# Fields that were called otherwise -> their name of today.
+RENAMED = {
+    "adjust": "plateau",
+    "run.average_epochs": "run.ema_epochs",
+    "optimizer.vector_rate": "optimizer.bias_lr",
+    "schedule.least_rate_per_sample": "schedule.min_lr_per_sample",
+}
 
 
 def parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
@@ -29,17 +35,30 @@ def parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
     origin = get_origin(kind)
     if is_dataclass(kind):
         return _parse_dataclass(typing.cast(type, kind), value, path, base)
+    if kind == Arguments:
+        if value in (None, "none"):
+            return {}
+        require(isinstance(value, Mapping), path, 'a mapping such as {"betas": [0.9, 0.95]}', value)
+        return {**(base or {}), **value}
+    if isinstance(value, Mapping) and not _has_parts(kind):
+        raise UsageError(f"{path}.{next(iter(value), '')}: {path} has no fields of its own")
     if kind == tuple[Transform, ...]:
         return _parse_transforms(value, path)
+    if kind == ImageSize:
+        return _parse_image_size(value, path)
     if kind == Steps:  # ratios and means are written the same way
         return _parse_steps(value, path)
     if origin is Literal:
         if value not in get_args(kind):
             raise UsageError(f"{path}: {unknown_name('value', str(value), map(str, get_args(kind)))}")
         return value
-    if origin in (types.UnionType, typing.Union):  # the only unions are "number, or true or false, or nothing"
-        return None if value in (None, "none") else parse(get_args(kind)[0], value, path)
+    if origin in (types.UnionType, typing.Union):  # the only unions are "this, or nothing"
+        return None if value in (None, "none") else parse(get_args(kind)[0], value, path, base)
     return _parse_scalar(kind, value, path)
+
+
+def _has_parts(kind: Any) -> bool:
+    return any(is_dataclass(part) for part in get_args(kind))
 
 
 def _parse_dataclass(kind: type, value: Any, path: str, base: Any) -> Any:
@@ -51,6 +70,8 @@ def _parse_dataclass(kind: type, value: Any, path: str, base: Any) -> Any:
     hints = get_type_hints(kind)
     prefix = f"{path}." if path else ""
     for key in value:
+        if f"{prefix}{key}" in RENAMED:
+            raise UsageError(f"{prefix}{key} is now called {RENAMED[f'{prefix}{key}']}")
         if key not in hints:
             raise UsageError(f"{prefix}{key}: {unknown_name('field', str(key), hints)}")
     given = {key: parse(hints[key], item, prefix + key, getattr(base, key, None)) for key, item in value.items()}
@@ -80,9 +101,17 @@ def _parse_transform(value: Any, path: str) -> Transform:
     return parsed
 
 
+def _parse_image_size(value: Any, path: str) -> ImageSize:
+    """A number where it is one; what else a text can be is checked where the recipe is made."""
+    if isinstance(value, str) and not value.isdecimal():
+        return value
+    size: int = _parse_scalar(int, value, path)
+    return size
+
+
 def _parse_steps(value: Any, path: str) -> Steps:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return (float(value),)
+        return (_parse_scalar(float, value, path),)
     if isinstance(value, str):
         steps: list[float] = []
         for part in value.split(":") if value else ():  # an empty text takes a list back: data.train_sizes=
@@ -104,7 +133,44 @@ def _parse_scalar(kind: Any, value: Any, path: str) -> Any:
         except (KeyError, ValueError):
             raise UsageError(f"{path} must be {names[kind]}, got {value!r}") from None
     if kind is float and type(value) is int:
-        value = float(value)
+        with suppress(OverflowError):
+            value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise UsageError(f"{path} must be {names[kind]}, got {value!r}")
     return value
+
+
+def leaf_paths(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Every dotted path of a recipe and its value: {"run.epochs": 40, ...}."""
+    leaves: dict[str, Any] = {}
+    for f in fields(value):
+        item, path = getattr(value, f.name), f"{prefix}{f.name}"
+        if is_dataclass(item):
+            leaves |= leaf_paths(item, f"{path}.")
+        else:
+            leaves[path] = item
+    return leaves
+
+
+def differences(one: Any, other: Any) -> list[str]:
+    """The lines "path: a -> b" in which two recipes differ."""
+    left, right = leaf_paths(one), leaf_paths(other)  # of which one may have a part that the other lacks
+    paths = [*left, *(path for path in right if path not in left)]
+    changed = [path for path in paths if path not in left or path not in right or left[path] != right[path]]
+    return [f"{path}: {left.get(path)!r} -> {right.get(path)!r}" for path in changed]
+
+
+def steps_text(values: Steps) -> str:
+    """(0.1, 0.1, 0.01) -> "0.1*2:0.01", the short way to write a list of steps."""
+    parts: list[tuple[float, int]] = []
+    for value in values:
+        if parts and parts[-1][0] == value:
+            parts[-1] = (value, parts[-1][1] + 1)
+        else:
+            parts.append((value, 1))
+    return ":".join(f"{_text(value)}*{count}" if count > 1 else _text(value) for value, count in parts)
+
+
+def _text(value: float) -> str:
+    """The shortest text that stands for the very number."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)

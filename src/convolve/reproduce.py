@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convolve.data.own import OwnSet
-from convolve.data.table import DataSet
+from convolve.data.splits import Splits
 from convolve.errors import ResumeRefusedError
-from convolve.recipe import Recipe, differences, from_mapping, leaf_paths, to_mapping, with_values
+from convolve.recipe import Recipe, to_mapping, with_values
+from convolve.recipe_values import differences, leaf_paths
+from convolve.records import to_json
 from convolve.training.run_folder import RunFolder
 
 # How a run is computed, not what: this may differ from seed to seed, and each result says what it was.
@@ -42,10 +43,10 @@ def seed_runs(recipe: Recipe, seeds: int, place: Path) -> list[SeedRun]:
 def _as_begun(planned: Recipe, folder: RunFolder) -> SeedRun:
     if not folder.started:
         return SeedRun(planned, folder)
-    recorded = from_mapping(folder.read("recipe.json"))
+    recorded = folder.recipe()
     leaves = leaf_paths(recorded)
     changes = differences(recorded, with_values(planned, {path: leaves[path] for path in _HOW}))
-    if weights := folder.read("start.json").get("from_model"):
+    if weights := folder.start().from_model:
         changes.append(f"--from: {weights} -> None")
     if changes:
         raise ResumeRefusedError(
@@ -54,16 +55,16 @@ def _as_begun(planned: Recipe, folder: RunFolder) -> SeedRun:
     return SeedRun(recorded, folder)
 
 
-def require_same_data(runs: Sequence[SeedRun], dataset: DataSet | OwnSet | None) -> None:
-    """`ResumeRefusedError` unless the runs that have begun all saw the same data: `dataset`, if it is given."""
-    seen = {"the data": dataset.fingerprint()} if dataset else {}
+def require_same_data(runs: Sequence[SeedRun], splits: Splits | None) -> None:
+    """`ResumeRefusedError` unless the runs that have begun all saw the same data: `splits`, if it is given."""
+    seen = {"the data": splits.fingerprint()} if splits else {}
     begun = [run.folder for run in runs if run.folder.started]
-    seen |= {str(folder.path): folder.read("start.json")["data_fingerprint"] for folder in begun}
+    seen |= {str(folder.path): folder.start().data_fingerprint for folder in begun}
     for where, fingerprint in seen.items():
         first = next(iter(seen))
         if fingerprint != seen[first]:
             raise ResumeRefusedError(
-                f"{where} was trained on other data than {'this' if dataset else first}; "
+                f"{where} was trained on other data than {'this' if splits else first}; "
                 "give the --data of that run, or choose another --runs"
             )
 
@@ -74,15 +75,15 @@ def summarize(recipe: Recipe, runs: Sequence[SeedRun], command: str) -> dict[str
     Errors are fractions; `train_seconds` leaves out evaluation and checkpoints, and counts all processes of a run that
     was resumed. `runs` holds each result.json as it is.
     """
-    results = [run.folder.read("result.json") for run in runs]
+    results = [run.folder.result() for run in runs]
     return {
         "recipe": recipe.name,
         "command": command,
         "n": len(results),
         "published_error": recipe.published_error,
-        "test_error": _spread([result["test_error"] for result in results]),
-        "train_seconds": _spread([result["train_seconds"] for result in results]),
-        "runs": results,
+        "test_error": _spread([result.test_error for result in results]),
+        "train_seconds": _spread([result.train_seconds for result in results]),
+        "runs": [to_json(result) for result in results],
         "resolved_recipe": to_mapping(recipe),
     }
 

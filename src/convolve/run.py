@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from convolve.assemble import Assembly, assemble
-from convolve.data.own import OwnSet
-from convolve.data.sources import fake_data, is_official, open_data
-from convolve.data.table import DataSet
+from convolve.data.known import DATASETS, fake_data
+from convolve.data.open import open_data
+from convolve.data.splits import Splits
 from convolve.distributed.lost import naming_lost_workers
-from convolve.distributed.workers import all_workers
+from convolve.distributed.process_group import all_workers
 from convolve.errors import ConvolveError, InterruptedTraining
-from convolve.feed import took
 from convolve.model import Model, load
 from convolve.recipe import Recipe, with_values
 from convolve.recipes import load_recipe
+from convolve.records import EndEvent, to_json
 from convolve.training.evaluate import Evaluation
-from convolve.training.events import Listener, silent
+from convolve.training.events import Callback, silent
 from convolve.training.run_folder import RunFolder
 from convolve.training.workers import Workers
 
@@ -39,7 +39,7 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any]:
-        result: dict[str, Any] = self.folder.read("result.json")
+        result: dict[str, Any] = to_json(self.folder.result())
         return result
 
     @cached_property
@@ -50,24 +50,26 @@ class Run:
 def train(
     recipe: str | Recipe,
     *,
-    data: str | DataSet | OwnSet | None = None,
+    data: str | Splits | None = None,
     out: str | Path | None = None,
     restart: bool = False,
     from_model: str | Path | None = None,
     use_fake_data: bool = False,
-    progress: Listener = silent,
+    progress: Callback = silent,
     workers: Workers | None = None,
     each_epoch: Callable[[Model, int], None] | None = None,
+    report: Callable[[Path], object] | None = None,
     **overrides: Any,
 ) -> Run:
     """Train `recipe` (a name, a file or a value) and return the finished run.
 
-    `data` is a folder, a file, "sample" or the samples themselves; None looks in the usual places. `out` is the run
+    `data` is a folder, a file, "sample" or the images themselves; None looks in the usual places. `out` is the run
     folder, by default runs/<recipe>: an unfinished run there goes on to the same bits, a finished one is refused unless
     `restart`.
     `from_model` supplies the initial weights; an imported network, such as a CNTK file, is trained itself.
     `workers` are those that a launcher such as mpiexec has started; the first alone writes and hears of `progress`.
-    `each_epoch` is given the model after each epoch, and its number, from 1.
+    `each_epoch` is given the model after each epoch, and its number, from 1; `report`, such as `write_report`, the
+    folder at the end, before another process may have it. A finished run that was killed before gets it then.
     `overrides` are fields of `RunSpec`: epochs=5, seed=1, precision="fp32".
     Afterwards torch keeps the run's number of threads, convolves without TF32 and takes vanishing numbers for 0
     (`torch.set_flush_denormal`): the model then answers to the bit as in its evaluation.
@@ -76,51 +78,58 @@ def train(
     recipe = resolve(recipe, {f"run.{name}": value for name, value in overrides.items()})
     workers = workers or all_workers()
     is_first, path = not workers.rank, Path(out or f"runs/{recipe.name}")
-    claimed = RunFolder.claim(path, restart) if is_first else nullcontext(RunFolder(path, restart))
+    claimed = RunFolder.claim(path, restart, bool(report)) if is_first else nullcontext(RunFolder(path, restart))
     with naming_lost_workers(), claimed as folder:
         if not is_first:
             progress = silent
-        dataset = fake_data(recipe.data.name) if use_fake_data else _open(recipe.data.name, data, progress, workers)
-        if isinstance(dataset, OwnSet) and not is_official(recipe.data.name, dataset):
+        is_finished = workers.broadcast(folder.resumes and folder.finished)
+        splits = fake_data(recipe.data.name) if use_fake_data else _open(recipe, data, progress, workers)
+        info, in_memory = DATASETS.get(recipe.data.name), splits.array_shape_CHW is not None
+        if info is None or not (splits.is_official(info) or (in_memory and splits.name == info.name)):
             recipe = replace(recipe, published_error=None)  # of other images
-        parts = assemble(recipe, dataset, folder, from_model, progress, workers)
+        parts = assemble(recipe, splits, folder, from_model, progress, workers)
         if each_epoch and is_first:
-            parts.loop.each_epoch = partial(each_epoch, parts.model)
-        if isinstance(dataset, OwnSet):
-            progress("note", {"message": took(parts.feed, dataset)})
-        evaluation = _train(parts, restart, progress)
-        if is_first:
-            parts.save(evaluation)
-            folder.log("end", test_error=evaluation.error)
-            folder.write("result.json", parts.result(evaluation, time.perf_counter() - began))
+            parts.trainer.each_epoch = partial(each_epoch, parts.model)
+        if not in_memory:
+            progress("note", {"message": parts.data.description})
+        if not is_finished:
+            evaluation = _train(parts, restart, progress)
+            if is_first:
+                parts.save(evaluation)
+                folder.log(EndEvent(test_error=evaluation.error))
+                folder.finish(parts.result(evaluation, time.perf_counter() - began))
+        if is_first and report:
+            report(path)
+            folder.reported()
         workers.barrier()
     return Run(folder, workers.rank)
 
 
-def _train(parts: Assembly, restart: bool, progress: Listener) -> Evaluation:
+def _train(parts: Assembly, restart: bool, progress: Callback) -> Evaluation:
     try:
         parts.begin(progress)
-        parts.loop.train()
-        return parts.model.evaluate(parts.feed.test, workers=parts.loop.workers)
+        parts.trainer.fit()
+        return parts.model.evaluate(parts.data.test, workers=parts.trainer.workers)
     except KeyboardInterrupt:
         again = "the same command again" + (", but without --restart" if restart else "")
-        path = parts.loop.folder.path
+        path = parts.trainer.folder.path
         raise InterruptedTraining(f"interrupted; {path} can be resumed: give {again}") from None
 
 
-def _open(name: str, where: str | DataSet | OwnSet | None, progress: Listener, workers: Workers) -> DataSet | OwnSet:
+def _open(recipe: Recipe, where: str | Splits | None, progress: Callback, workers: Workers) -> Splits:
     """The data. One worker on each host comes first, since it may have to download it."""
-    if isinstance(where, DataSet | OwnSet):
+    if isinstance(where, Splits):
         return where
 
     def downloading(file: str, done_bytes: int, size_bytes: int) -> None:
         progress("download", {"file": file, "done_bytes": done_bytes, "size_bytes": size_bytes})
 
-    found: DataSet | OwnSet | ConvolveError | None = None
+    found: Splits | ConvolveError | None = None
+    file_order = recipe.data.order != "shuffled"
     for comes_first in (True, False):
         if comes_first == (workers.local_rank == 0):
             try:
-                found = open_data(name, where, downloading)
+                found = open_data(where, recipe.data.name, file_order=file_order, progress=downloading)
             except ConvolveError as error:
                 found = error
         workers.barrier()

@@ -20,8 +20,9 @@ from convolve.checking.alike import SAME
 from convolve.checking.check import check_data
 from convolve.checking.finding import KINDS, MOST_KEPT, Findings
 from convolve.formats.ctf import write_ctf
-from convolve.formats.idx import read_idx, write_idx
+from convolve.formats.idx import read_idx
 from convolve.formats.mean_xml import write_mean_xml
+from idx_files import write_idx
 
 # Legend: H rows, W columns, C channels (B, G, R).
 
@@ -115,7 +116,7 @@ def test_planted_faults_of_a_map_file(folder: Path) -> None:
         ("duplicate", "train_map.txt: line 9: train/8.jpg"), ("duplicate", "train_map.txt: line 17: train/16.jpg"),
         ("two labels", "train_map.txt: line 10: train/9.jpg"), ("leak", "train_map.txt: line 21: train/20.jpg"),
         ("leak", "train_map.txt: line 22: train/21.jpg"), ("duplicate", "test_map.txt: line 7: test/46.jpg"),
-        ("unlabelled", "train"), ("blanks for tabs", "train_map.txt: line 30"), ("bad line", "train_map.txt: line 31"),
+        ("unlabeled", "train"), ("blanks for tabs", "train_map.txt: line 30"), ("bad line", "train_map.txt: line 31"),
         ("bad line", "train_map.txt: line 32"), ("bad line", "train_map.txt: line 33"),
         ("duplicate", "train_map.txt: line 36: train/35.jpg"),
     ])  # fmt: skip
@@ -164,7 +165,7 @@ def test_a_bad_line_is_one_finding(folder: Path) -> None:
     ]  # fmt: skip
     (folder / "train_map.txt").write_text("".join(f".../train/{n}.jpg\t{n}\n" for n in (1, 2)) + ".../train/3.jpg\t\n")
     (folder / "labels.txt").unlink()
-    assert [kind for kind, _ in found(folder / "train_map.txt")] == ["bad line", "unlabelled"]
+    assert [kind for kind, _ in found(folder / "train_map.txt")] == ["bad line", "unlabeled"]
 
 
 def test_one_class_only(tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_planted_faults_of_a_table(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("path,label\nin/8.png,cow\n")
     assert found(tmp_path) == [
         ("bad line", "train.csv: line 5"), ("bad line", "train.csv: line 7"), ("gap", "test.csv: line 2"),
-        ("missing image", "train.csv: line 8"), ("unlabelled", "in"),
+        ("missing image", "train.csv: line 8"), ("unlabeled", "in"),
     ]  # fmt: skip
 
 
@@ -220,7 +221,7 @@ def test_planted_faults_of_class_folders(tmp_path: Path) -> None:
     (tmp_path / "bee" / "4.png").write_bytes((tmp_path / "bee" / "4.png").read_bytes()[:500])
     assert found(tmp_path) == [
         ("damaged image", "bee/4.png"), ("gap", "empty"), ("two labels", "bee/0.png"),
-        ("unlabelled", str(tmp_path)),
+        ("unlabeled", str(tmp_path)),
     ]  # fmt: skip
 
 
@@ -229,7 +230,7 @@ def test_members_of_an_archive_that_are_in_no_list(tmp_path: Path) -> None:
         for number in range(4):
             archive.writestr(f"in/{number}.png", cv2.imencode(".png", picture(number))[1].tobytes())
     (tmp_path / "train_map.txt").write_text("".join(f".../all.zip@/in/{n}.png\t{n}\n" for n in (0, 1, 2)))
-    assert found(tmp_path) == [("unlabelled", "all.zip")]
+    assert found(tmp_path) == [("unlabeled", "all.zip")]
 
 
 @pytest.mark.parametrize("layout", ["rgb planes", "bgr planes", "rgb pixels", "bgr pixels"])
@@ -253,7 +254,7 @@ def test_planted_faults_of_mnist(tiny_mnist: Path, tmp_path: Path) -> None:
     write_idx(folder / "train-images-idx3-ubyte", images_NHW)
     labels_N = read_idx(folder / "t10k-labels-idx1-ubyte")
     write_idx(folder / "t10k-labels-idx1-ubyte", labels_N[:-1])
-    expected = [("leak", "train-images-idx3-ubyte: image 17"), ("unlabelled", "t10k-labels-idx1-ubyte")]
+    expected = [("leak", "train-images-idx3-ubyte: image 17"), ("unlabeled", "t10k-labels-idx1-ubyte")]
     assert found(folder) == expected
     assert found(folder / "train-images-idx3-ubyte", test=folder / "t10k-images-idx3-ubyte") == expected
     packed = gzip.compress((folder / "train-images-idx3-ubyte").read_bytes())
@@ -329,7 +330,7 @@ def test_findings_are_bounded_and_counted() -> None:
 
 def test_what_cannot_be_checked(tmp_path: Path, convolve: Convolve) -> None:
     assert_refused(convolve("check-data", tmp_path / "nothing"), 3, "does not exist")
-    assert_refused(convolve("check-data", tmp_path), 3, "holds no labelled images")
+    assert_refused(convolve("check-data", tmp_path), 3, "holds no labeled images")
     assert_refused(convolve("check-date", tmp_path), 2, "did you mean 'check-data'?")
     photo = save(tmp_path / "photo.jpg", picture(0))
     assert_refused(convolve("check-data", photo), 3, "photo.jpg: byte 4: a zero byte: a binary file")

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 
-from convolve.cli import watched
-from convolve.cli.watched import Watched
-from convolve.data.table import Table
+from convolve.cli import watched as module
+from convolve.cli.watched import watched
+from convolve.data.dataset import Batch, Dataset
+from convolve.data.sources.source import ArraySource
 
-TABLE = Table(torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1), torch.arange(10))
+DATASET = Dataset(ArraySource(torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1), torch.arange(10)))
 
 
-def labels(samples: Table | Watched) -> list[list[int]]:
-    return [labels_N.tolist() for _, labels_N in samples.batches(np.arange(10)[::-1], 4)]
+def batches() -> Iterator[Batch]:
+    return DATASET.batches(np.arange(10)[::-1], 4)
+
+
+def labels(found: Iterator[Batch]) -> list[list[int]]:
+    return [labels_N.tolist() for _, labels_N in found]
 
 
 def test_it_changes_nothing_and_is_silent_when_all_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
-    assert labels(Watched(TABLE, "evaluated")) == labels(TABLE)
+    assert labels(watched(batches(), 10, "evaluated")) == labels(batches())
     assert capsys.readouterr() == ("", "")
-    assert (len(Watched(TABLE, "")), Watched(TABLE, "").labels_N.tolist()) == (10, list(range(10)))
 
 
 def test_a_line_now_and_then_with_the_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watched, "_SECONDS", -1.0)
-    labels(Watched(TABLE, "evaluated"))
+    monkeypatch.setattr(module, "_SECONDS", -1.0)
+    labels(watched(batches(), 10, "evaluated"))
     first, *_, last = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"evaluated: 4 of 10 images, \d+ s left", first)
     assert last == "evaluated: 10 of 10 images, 0 s left"

@@ -19,12 +19,11 @@ import numpy as np
 sys.path.append(str(Path(__file__).parents[1] / "formats"))
 from fuzz_images import SECONDS_A_FILE, damaged_files
 
-from convolve.data.labelled_images import on_disk
-from convolve.data.streaming import Streamed
+from convolve.data.dataset import Dataset
+from convolve.data.sources.map_file import open_map_file
 from convolve.errors import DataError
-from convolve.formats.image_map import read_image_map
 from convolve.transforms.preprocess import Preprocess
-from convolve.transforms.views import views_of
+from convolve.transforms.tta import views_of
 
 BATCH, THREADS = 8, 2
 MEMORY_BYTES = 3 << 29  # two images of 67 million pixels, their scaled versions and the decoders' copies
@@ -45,9 +44,8 @@ def write_set(folder: Path, count: int, seed: int) -> Path:
 
 def load_all(path: Path) -> tuple[int, int]:
     """(images that came, images that were named): after each that is named, the loading starts again behind it."""
-    images = read_image_map(path)
-    pictures = on_disk(images, images.labels_N)
-    samples = Streamed(pictures, lambda image_HWC, _: views_of(image_HWC, WANT, 1), grey=False, threads=THREADS)
+    pictures = open_map_file(path)
+    samples = Dataset(pictures, lambda image_HWC, _: views_of(image_HWC, WANT, 1), threads=THREADS)
     came = named = first = 0
     while first < len(pictures):
         began = time.monotonic()

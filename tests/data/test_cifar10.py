@@ -24,12 +24,13 @@ from cifar10_files import (
     write_python,
     write_tree,
 )
-from convolve.data import cifar10, ctf_table
+from convolve.data import cifar10
 from convolve.data.cifar10 import load_cifar10
 from convolve.data.download import RemoteFile
+from convolve.data.known import dataset_info
 from convolve.data.locate import cache_folder
-from convolve.data.sources import DATASETS, open_data, outline
-from convolve.data.table import DataSet
+from convolve.data.open import open_data
+from convolve.data.sources import ctf
 from convolve.errors import DataError, FormatError, MissingDataError
 from mirrors import mirror
 
@@ -70,22 +71,21 @@ BY_CLASS: dict[str, Callable[[Path], Path]] = {
 @pytest.mark.parametrize("form", [*IN_ORDER, *BY_CLASS])
 def test_every_form_holds_the_same_images(form: str, tmp_path: Path) -> None:
     where = (IN_ORDER | BY_CLASS)[form](tmp_path / "data")
-    data = open_data("cifar10", str(where))
-    assert isinstance(data, DataSet)
-    for part, table in (("train", data.train), ("test", data.test)):
+    data = open_data(str(where), "cifar10")
+    for part, table in zip(("train", "test"), data.arrays, strict=True):
         images_NCHW, labels_N = samples(part)
         order_N = np.argsort(labels_N, kind="stable") if form in BY_CLASS else np.arange(len(labels_N))
         assert table.images_NCHW.is_contiguous()
         assert np.array_equal(table.images_NCHW.numpy(), images_NCHW[order_N])
         assert np.array_equal(table.labels_N.numpy(), labels_N[order_N])
     assert data.class_names == NAMES
-    assert str(where) in data.source
-    assert ("padding" in data.source) == (form == "padded maps")
+    assert str(where) in data.description
+    assert ("padding" in data.description) == (form == "padded maps")
 
 
 @pytest.mark.parametrize("form", ["binary", "ctf", "maps", "tree"])
 def test_chunks_are_those_of_cntk_readers(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctf_table, "chunks_by_bytes", lambda bytes_N: np.cumsum(bytes_N) // 50_000)
+    monkeypatch.setattr(ctf, "chunks_by_bytes", lambda bytes_N: np.cumsum(bytes_N) // 50_000)
     where = (IN_ORDER | BY_CLASS)[form](tmp_path / "data")
     chunk_N = load_cifar10(str(where)).train.chunk_N
     if form == "ctf":
@@ -103,7 +103,7 @@ def test_the_binary_version_comes_first(tmp_path: Path) -> None:
     """What `convolve prepare` writes may stand beside its source."""
     write_binary(tmp_path / "data")
     write_python(tmp_path / "data")
-    assert "binary version" in load_cifar10(str(tmp_path / "data")).source
+    assert "binary version" in load_cifar10(str(tmp_path / "data")).description
 
 
 def test_a_folder_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,8 +113,7 @@ def test_a_folder_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_rows_of_the_tables() -> None:
-    assert DATASETS["cifar10"] is load_cifar10
-    known = outline("cifar10")
+    known = dataset_info("cifar10")
     assert (known.shape_CHW, known.class_names) == ((3, 32, 32), NAMES)
     assert (known.train_samples, known.test_samples) == (50_000, 10_000)
 

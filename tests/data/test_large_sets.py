@@ -2,47 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
-from convolve.data import labelled_images, sources
+from convolve.data import known
 from convolve.data.damaged import Damaged
-from convolve.data.labelled_images import OnDisk, on_disk
-from convolve.data.pictures import Batch
-from convolve.data.resident import Batches
-from convolve.data.sources import fake_data, is_official, open_data, outline
-from convolve.data.staged import Staged
-from convolve.data.streaming import Streamed
+from convolve.data.dataset import Dataset
+from convolve.data.known import dataset_info, fake_data
+from convolve.data.loader import Loader
+from convolve.data.open import open_data
+from convolve.data.sources import files
+from convolve.data.sources.files import FileSource
+from convolve.data.sources.map_file import open_map_file
+from convolve.data.sources.source import ArraySource
 from convolve.errors import DataError, MissingDataError
-from convolve.formats.image_map import read_image_map
-from convolve.transforms.pixels import Image
+from convolve.transforms.transform import Image
 
 IMAGES = 1_281_167
 COUNT = 20
 
 
-class Numbers:
-    """As many samples as ImageNet has; the label of each is its number, its image nothing."""
-
-    labels_N = torch.arange(IMAGES)
-    chunk_N = None
-
-    def __len__(self) -> int:
-        return IMAGES
-
-    def batches(self, order_N: NDArray[np.int64], batch_size: int, epoch: int = 0) -> Iterator[Batch]:
-        for chosen in torch.from_numpy(order_N).split(batch_size):
-            yield torch.zeros(len(chosen), 1, 1, 1, dtype=torch.uint8), chosen
-
-
 def test_a_shuffle_of_a_million_is_exact_and_goes_on_anywhere() -> None:
-    batches = Batches(Numbers(), (256,), "shuffled", (), 0.0, 1.0, seed=1)
+    """As many samples as ImageNet has; the label of each is its number, its image one pixel."""
+    numbers = ArraySource(torch.zeros(IMAGES, 1, 1, 1, dtype=torch.uint8), torch.arange(IMAGES))
+    batches = Loader((Dataset(numbers),), (256,), "shuffled", (), 0.0, 1.0, seed=1)
     one, other = batches.order(0), batches.order(1)
     assert not np.array_equal(one, other)
     for order_N in (one, other):
@@ -54,27 +41,26 @@ def test_a_shuffle_of_a_million_is_exact_and_goes_on_anywhere() -> None:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> OnDisk:
+def pictures(tmp_path: Path) -> FileSource:
     """Images that hold their own number, which is the label, too; 3, 4 and the last one are damaged or missing."""
     for number in range(COUNT):
         encoded = cv2.imencode(".png", np.full((4, 4, 3), number, np.uint8))[1].tobytes()
         (tmp_path / f"{number}.png").write_bytes(encoded[:30] if number in (3, 4) else encoded)
     (tmp_path / f"{COUNT - 1}.png").unlink()
     (tmp_path / "map.txt").write_text("".join(f".../{number}.png\t{number}\n" for number in range(COUNT)))
-    images = read_image_map(tmp_path / "map.txt")
-    return on_disk(images, images.labels_N)
+    return open_map_file(tmp_path / "map.txt")
 
 
-def streamed(pictures: OnDisk, damaged: Damaged | None, fill: int = 0) -> Streamed:
+def on_demand(pictures: FileSource, damaged: Damaged | None, fill: int = 0) -> Dataset:
     def planes(image_HWC: Image, _: np.random.Generator) -> Image:
         return np.ascontiguousarray(image_HWC.transpose(2, 0, 1)[None]) + np.uint8(fill)
 
-    return Streamed(pictures, planes, grey=False, damaged=damaged)
+    return Dataset(pictures, planes, damaged=damaged)
 
 
-def test_others_stand_in_for_damaged_images(pictures: OnDisk) -> None:
+def test_others_stand_in_for_damaged_images(pictures: FileSource) -> None:
     told: list[str] = []
-    samples = streamed(pictures, Damaged(3, told.append))
+    samples = on_demand(pictures, Damaged(3, told.append))
     order_N = np.arange(COUNT)[::-1].copy()
     expected = [{3: 5, 4: 5, COUNT - 1: 0}.get(number, number) for number in order_N.tolist()]
     for _ in range(2):
@@ -88,35 +74,36 @@ def test_others_stand_in_for_damaged_images(pictures: OnDisk) -> None:
     assert table.labels_N.tolist() == table.images_NCHW[:, 0, 0, 0].tolist() == expected[::-1]
 
 
-def test_more_damage_than_the_recipe_allows(pictures: OnDisk) -> None:
+def test_more_damage_than_the_recipe_allows(pictures: FileSource) -> None:
     with pytest.raises(
         DataError, match=r"3 training images are damaged, data\.damaged_limit allows 2: .*line 4.*line 5"
     ):
-        list(streamed(pictures, Damaged(2, lambda message: None)).batches(np.arange(COUNT), 6))
+        list(on_demand(pictures, Damaged(2, lambda message: None)).batches(np.arange(COUNT), 6))
     with pytest.raises(DataError, match=r"line 4: .*3\.png"):
-        list(streamed(pictures, None).batches(np.arange(COUNT), 6))
+        list(on_demand(pictures, None).batches(np.arange(COUNT), 6))
 
 
-def test_all_images_damaged(pictures: OnDisk) -> None:
-    damaged = streamed(pictures.take(np.array([3, 4])), Damaged(2, lambda message: None))
+def test_all_images_damaged(pictures: FileSource) -> None:
+    damaged = on_demand(pictures.take(np.array([3, 4])), Damaged(2, lambda message: None))
     with pytest.raises(DataError, match="all training images are damaged"):
         list(damaged.batches(np.arange(2), 2))
 
 
-def test_stages_share_the_passes(pictures: OnDisk) -> None:
+def test_sizes_share_the_passes(pictures: FileSource) -> None:
     damaged = Damaged(3, lambda message: None)
-    stages = Staged(tuple(streamed(pictures, damaged, fill) for fill in (0, 100, 200)), passes=7)
-    seen = [int(next(stages.batches(np.array([0]), 1, epoch))[0][0, 0, 0, 0]) for epoch in range(9)]
+    stages = tuple(on_demand(pictures, damaged, fill) for fill in (0, 100, 200))
+    loader = Loader(stages, (1,), "file", (), 0.0, 1.0, seed=0, passes=7)
+    seen = [int(next(loader.epoch(epoch))[0][0, 0, 0, 0]) for epoch in range(9)]
     assert seen == [0, 0, 100, 100, 200, 200, 200, 200, 200]  # passes that are left over go to the later stages
-    assert (len(stages), stages.labels_N.tolist()) == (COUNT, list(range(COUNT)))
+    assert loader.dataset_size == loader.samples == COUNT
 
 
-def test_of_a_large_set_some_sizes_are_asked(pictures: OnDisk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_of_a_large_set_some_sizes_are_asked(pictures: FileSource, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(labelled_images, "_bytes_of", lambda file: len(asked.append(file) or file))
+    monkeypatch.setattr(files, "_bytes_of", lambda file: len(asked.append(file) or file))
     whole = pictures.digest()
     assert len(asked) == COUNT
-    monkeypatch.setattr(labelled_images, "_SIZES_ASKED", 5)
+    monkeypatch.setattr(files, "_SIZES_ASKED", 5)
     asked.clear()
     assert pictures.digest() != whole
     assert [Path(file).stem for file in asked] == ["0", "4", "8", "12", "16"]
@@ -126,14 +113,14 @@ def test_ilsvrc2012_is_not_downloaded(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("CONVOLVE_DATA", raising=False)
     with pytest.raises(MissingDataError, match=r"no ILSVRC2012 in .*image-net\.org.*convolve prepare ilsvrc2012"):
-        open_data("ilsvrc2012")
+        open_data(None, "ilsvrc2012")
 
 
 def test_noise_in_place_of_imagenet_fits_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert is_official("mnist", fake_data("mnist"))
-    monkeypatch.setattr(sources, "_FAKE_BYTES", 1 << 25)
-    noise, known = fake_data("ilsvrc2012"), outline("ilsvrc2012")
-    assert (1 << 25) - 3 * 256 * 256 < noise.train.images_NCHW.numel() <= 1 << 25
-    assert noise.shape_CHW == known.shape_CHW and len(noise.class_names) == 1000
-    assert not is_official("ilsvrc2012", noise)
-    assert len(noise.test) * known.train_samples // known.test_samples <= len(noise.train) + 30
+    assert fake_data("mnist").is_official(dataset_info("mnist"))
+    monkeypatch.setattr(known, "_FAKE_BYTES", 1 << 25)
+    noise, info = fake_data("ilsvrc2012"), dataset_info("ilsvrc2012")
+    assert (1 << 25) - 3 * 256 * 256 < noise.arrays[0].images_NCHW.numel() <= 1 << 25
+    assert noise.array_shape_CHW == info.shape_CHW and len(noise.class_names) == 1000
+    assert not noise.is_official(info)
+    assert len(noise.test) * info.train_samples // info.test_samples <= len(noise.train) + 30

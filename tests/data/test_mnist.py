@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convolve.data import ctf_table, mnist
+from convolve.data import mnist
 from convolve.data.download import RemoteFile
 from convolve.data.locate import cache_folder
 from convolve.data.mnist import CTF_TEST, CTF_TRAIN, load_mnist
+from convolve.data.sources import ctf
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.ctf import write_ctf
-from convolve.formats.idx import write_idx
+from idx_files import write_idx
 from mirrors import mirror
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -71,7 +72,7 @@ def test_idx_files_under_all_their_names(tmp_path: Path, ending: str, dot: str) 
 
 def test_ctf_files_give_the_same_data_and_cntk_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = load_mnist(str(write_folder(tmp_path / "idx")))
-    monkeypatch.setattr(ctf_table, "chunks_by_bytes", lambda bytes_N: np.cumsum(bytes_N) // 10_000)
+    monkeypatch.setattr(ctf, "chunks_by_bytes", lambda bytes_N: np.cumsum(bytes_N) // 10_000)
     for name, count in ((CTF_TRAIN, 12), (CTF_TEST, 3)):
         images_NHW, labels_N = digits(count)
         write_ctf(tmp_path / name, labels_N, images_NHW.reshape(count, 784), 10)

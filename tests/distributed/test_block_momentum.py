@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ from torch import nn
 from convolve.distributed.block_momentum import BlockMomentum, block_momentum
 from convolve.errors import ModelError, UsageError
 from convolve.recipe import OptimizerSpec, ScheduleSpec
-from convolve.training.optimizer import Optimizer
+from convolve.training.optimizers import build_optimizer, take_step
 from convolve.training.schedule import step_size
-from convolve.training.workers import Alone, Workers
+from convolve.training.workers import SINGLE_PROCESS, Workers
 from worker_processes import run_together
 
 STEPS, RATE, BLOCK = 24, 0.3, 4  # each step is of one sample a worker
@@ -52,36 +53,37 @@ class _Point(nn.Module):
         return (self.weights - target).square().sum() / 2
 
 
-class _Counted(Optimizer):
+class _CountedState(defaultdict[Any, Any]):
     resets = 0
 
-    def reset(self) -> None:
-        super().reset()
+    def clear(self) -> None:
+        super().clear()
         self.resets += 1
 
 
 def _descend(workers: Workers, settings: dict[str, Any], steps: range, restored: Any = None, beta: float = 0.0) -> Any:
     point = _Point()
     spec = OptimizerSpec(name="momentum_sgd", momentum=(beta,), unit_gain=False)
-    schedule, optimizer = ScheduleSpec(learning_rates=(RATE,)), _Counted(spec, [point.weights])
-    exchange = BlockMomentum(point, workers, optimizer=optimizer, **settings)
+    schedule, optimizer = ScheduleSpec(learning_rates=(RATE,)), build_optimizer(spec, [point.weights])
+    optimizer.state = _CountedState(dict)
+    sync = BlockMomentum(point, workers, optimizer=optimizer, **settings)
     if restored:
         point.weights.data.copy_(torch.from_numpy(restored[0]))
-        exchange.load_state({name: torch.from_numpy(value) for name, value in restored[1].items()})
+        sync.load_state({name: torch.from_numpy(value) for name, value in restored[1].items()})
     apart = []
     for step in steps:
-        exchange.begin(step * workers.size)
+        sync.begin_step(step * workers.size)
         target = np.zeros(3) - slope(np.zeros(3), workers.rank, step)
-        with exchange.piece(True):
-            loss = exchange.module(torch.from_numpy(target))
-            (loss if exchange.is_apart else loss / workers.size).backward()
-        optimizer.step(step_size(optimizer.spec, schedule, 0, 1, STEPS, STEPS), 1)
+        with sync.micro_batch(True):
+            loss = sync.module(torch.from_numpy(target))
+            (loss if sync.takes_local_steps else loss / workers.size).backward()
+        take_step(optimizer, step_size(spec, schedule, 0, 1, STEPS, STEPS), 1)
         optimizer.zero_grad()
-        exchange.end(workers.size)
-        apart.append(exchange.is_apart)
-    exchange.settle()
-    state = {name: tensor.numpy() for name, tensor in exchange.state().items()}
-    return point.weights.detach().numpy(), state, exchange.bytes_sent, optimizer.resets, sum(apart)
+        sync.end_step(workers.size)
+        apart.append(sync.takes_local_steps)
+    sync.sync()
+    state = {name: tensor.numpy() for name, tensor in sync.state().items()}
+    return point.weights.detach().numpy(), state, sync.bytes_sent, optimizer.state.resets, sum(apart)
 
 
 def _all(workers: Workers, cases: list[dict[str, Any]]) -> Any:
@@ -215,9 +217,9 @@ def test_momentum_of_a_time_constant() -> None:
 def test_refused() -> None:
     for wrong in ({"block_samples": 0, "momentum": 0.5}, {"block_samples": 9, "momentum": 1.0}):
         with pytest.raises(UsageError, match="a block needs a sample for each"):
-            BlockMomentum(_Point(), Alone(), **wrong)
+            BlockMomentum(_Point(), SINGLE_PROCESS, **wrong)
     with pytest.raises(UsageError, match=r"learning rate above 0, got 9, 0\.5 and 0"):
-        BlockMomentum(_Point(), Alone(), 9, 0.5, learning_rate=0)
+        BlockMomentum(_Point(), SINGLE_PROCESS, 9, 0.5, learning_rate=0)
 
 
 def _foreign(workers: Workers) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from convolve.distributed.data_parallel import DataParallel
-from convolve.distributed.workers import Together
+from convolve.distributed.process_group import ProcessGroup
 from convolve.errors import UsageError
 from convolve.recipe import OptimizerSpec, ScheduleSpec
-from convolve.training.optimizer import Optimizer
+from convolve.training.optimizers import build_optimizer, gradients_of, take_step
 from convolve.training.schedule import step_size
-from convolve.training.workers import Alone, Exchange, NoExchange, Workers
+from convolve.training.workers import SINGLE_PROCESS, GradientSync, Workers
 from worker_processes import run_together
 
 SAMPLES, BATCH, EPOCHS = 50, 16, 25  # four steps an epoch; the last batch of two leaves workers without a sample
@@ -38,44 +39,44 @@ def images_and_labels(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     return images_NCHW, torch.from_numpy(rng.integers(0, 4, SAMPLES))
 
 
-def train(workers: Workers, exchange: Exchange, network: nn.Module, pieces: int = 1) -> list[float]:
+def train(workers: Workers, sync: GradientSync, network: nn.Module, pieces: int = 1) -> list[float]:
     """The loss of each step, summed over the whole batch; every worker is given all batches and takes its share."""
     parameters = list(network.parameters())
-    optimizer, losses, seen = Optimizer(MOMENTUM, parameters), [], 0
+    optimizer, losses, seen = build_optimizer(MOMENTUM, parameters), [], 0
     images_NCHW, labels_N = images_and_labels(parameters[0].dtype)
     for epoch in range(EPOCHS):
         order_N = torch.from_numpy(np.random.default_rng(epoch).permutation(SAMPLES))
         for batch_N in order_N.split(BATCH):
-            exchange.begin(seen)
-            mine, weight = workers.share(len(batch_N))
+            sync.begin_step(seen)
+            mine, weight = workers.shard(len(batch_N))
             loss_sum = torch.zeros(1, dtype=torch.float64)
             chunks = batch_N[mine].split(-(-len(batch_N[mine]) // pieces))
             for number, chunk_N in enumerate(chunks, 1):
-                with exchange.piece(number == len(chunks)):
+                with sync.micro_batch(number == len(chunks)):
                     loss = weight * F.cross_entropy(
-                        exchange.module(images_NCHW[chunk_N]), labels_N[chunk_N], reduction="sum"
+                        sync.module(images_NCHW[chunk_N]), labels_N[chunk_N], reduction="sum"
                     )
                     (loss / len(batch_N)).backward()
                 loss_sum += loss.detach()
             workers.sum(loss_sum)
-            optimizer.step(step_size(MOMENTUM, RATE, seen, len(batch_N), SAMPLES, SAMPLES * EPOCHS), len(batch_N))
+            take_step(optimizer, step_size(MOMENTUM, RATE, seen, len(batch_N), SAMPLES, SAMPLES * EPOCHS), len(batch_N))
             optimizer.zero_grad()
-            exchange.end(len(batch_N))
+            sync.end_step(len(batch_N))
             seen += len(batch_N)
             losses.append(float(loss_sum))
-    exchange.settle()
+    sync.sync()
     return losses
 
 
 def _trained(workers: Workers, dtype: torch.dtype, bits: int, pieces: int, after: int = 0) -> Any:
     network = small_network(dtype)
-    exchange = DataParallel(network, workers, bits, after)
-    losses = train(workers, exchange, network, pieces)
+    sync = DataParallel(network, workers, bits, after)
+    losses = train(workers, sync, network, pieces)
     weights = torch.cat([p.detach().reshape(-1) for p in network.parameters()])
-    return np.array(losses), weights.numpy(), exchange.bytes_sent
+    return np.array(losses), weights.numpy(), sync.bytes_sent
 
 
-def _both_precisions(workers: Together) -> Any:
+def _both_precisions(workers: ProcessGroup) -> Any:
     """Through memory, then over the network."""
     cases = ((torch.float64, 2), (torch.float32, 1))
     in_memory = [_trained(workers, dtype, 32, pieces) for dtype, pieces in cases]
@@ -83,9 +84,30 @@ def _both_precisions(workers: Together) -> Any:
     return in_memory + [_trained(workers, dtype, 32, pieces) for dtype, pieces in cases]
 
 
+class NoSync:
+    """One process: there is nothing to synchronize."""
+
+    takes_local_steps = False
+
+    def __init__(self, network: nn.Module) -> None:
+        self.module = network
+
+    def begin_step(self, samples_seen: int) -> None:
+        pass
+
+    def micro_batch(self, is_last: bool) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def end_step(self, samples: int) -> None:
+        pass
+
+    def sync(self) -> None:
+        pass
+
+
 def alone(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
     network = small_network(dtype)
-    losses = train(Alone(), NoExchange(network), network)
+    losses = train(SINGLE_PROCESS, NoSync(network), network)
     return np.array(losses), torch.cat([p.detach().reshape(-1) for p in network.parameters()]).numpy()
 
 
@@ -105,7 +127,7 @@ def test_same_answer(size: int) -> None:
             assert sent == pytest.approx(100 * 2 * bytes_each * (size - 1) / size, rel=1e-3)
 
 
-def _compressed(workers: Together) -> Any:
+def _compressed(workers: ProcessGroup) -> Any:
     trained = [_trained(workers, torch.float32, *case) for case in ((16, 1), (1, 1), (4, 2), (1, 1, SAMPLES))]
     workers._memory = None
     return [*trained, _trained(workers, torch.float32, 16, 1)]
@@ -131,11 +153,11 @@ def test_fewer_bits_learn_the_same() -> None:
 
 def _statistics(workers: Workers) -> list[float]:
     network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
-    exchange = DataParallel(network, workers)
-    with exchange.piece(True):
-        exchange.module(torch.full((2, 1, 2, 2), float(workers.rank))).sum().backward()
+    sync = DataParallel(network, workers)
+    with sync.micro_batch(True):
+        sync.module(torch.full((2, 1, 2, 2), float(workers.rank))).sum().backward()
     before = network[1].running_mean.tolist()
-    exchange.settle()
+    sync.sync()
     return [before, network[1].running_mean.tolist()]
 
 
@@ -147,11 +169,11 @@ def test_running_statistics_are_averaged() -> None:
 
 def _lacks_a_gradient(workers: Workers) -> Any:
     used, unused = nn.Linear(2, 2), nn.Linear(2, 2)
-    exchange = DataParallel(nn.ModuleList([used, unused]), workers)
-    with exchange.piece(True):
+    sync = DataParallel(nn.ModuleList([used, unused]), workers)
+    with sync.micro_batch(True):
         used(torch.ones(1, 2)).sum().backward()
     try:
-        Optimizer(MOMENTUM, [*used.parameters(), *unused.parameters()]).gradients()
+        gradients_of(build_optimizer(MOMENTUM, [*used.parameters(), *unused.parameters()]))
     except UsageError as error:
         return str(error)
 
@@ -161,10 +183,10 @@ def test_a_parameter_without_a_gradient() -> None:
         assert "a parameter of shape (2, 2) has no gradient" in message
 
 
-def _connections(workers: Together) -> list[str]:
+def _connections(workers: ProcessGroup) -> list[str]:
     """The threads that talk to others, after a training over connections that is over, and the workers' parting."""
     _trained(workers, torch.float32, 1, 1)
-    workers.leave()
+    workers.close()
     workers.leave = lambda: None  # type: ignore[method-assign]
     return [name for path in Path("/proc/self/task").glob("*/comm") if "gloo" in (name := path.read_text())]
 
@@ -176,5 +198,5 @@ def test_nothing_goes_on_after_the_end() -> None:
 
 
 def test_unknown_bits() -> None:
-    with pytest.raises(UsageError, match="travel in 1, 2, 4, 8, 16, 32 bits, got 3"):
-        DataParallel(nn.Linear(2, 2), Alone(), bits=3)
+    with pytest.raises(UsageError, match="sent in 1, 2, 4, 8, 16, 32 bits, got 3"):
+        DataParallel(nn.Linear(2, 2), SINGLE_PROCESS, bits=3)

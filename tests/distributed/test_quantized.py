@@ -14,7 +14,7 @@ from convolve.distributed.quantized import BITS, QuantizedSum, bytes_per_row, de
 from convolve.errors import ModelError
 from convolve.models import build_model
 from convolve.recipe import ModelSpec
-from convolve.training.workers import Alone, Workers, part
+from convolve.training.workers import SINGLE_PROCESS, Workers, part
 from worker_processes import run_together
 
 STEPS = 12
@@ -96,16 +96,16 @@ class _Given(nn.Module):
 def _run(workers: Workers, bits: int, steps: range, state: Any) -> Any:
     """(the sum that came of each step, state, bytes sent)"""
     module = _Given()
-    exchange = DataParallel(module, workers, bits)
+    sync = DataParallel(module, workers, bits)
     if state:
-        exchange.load_state({name: torch.from_numpy(values) for name, values in state.items()})
+        sync.load_state({name: torch.from_numpy(values) for name, values in state.items()})
     sums = []
     for step in steps:
-        with exchange.piece(True):
-            exchange.module([torch.from_numpy(g) for g in gradient(workers.rank, step)]).backward()
+        with sync.micro_batch(True):
+            sync.module([torch.from_numpy(g) for g in gradient(workers.rank, step)]).backward()
         sums.append([p.grad.numpy().copy() for p in module.parameters() if p.grad is not None])
         module.zero_grad()
-    return sums, {name: tensor.numpy() for name, tensor in exchange.state().items()}, exchange.bytes_sent
+    return sums, {name: tensor.numpy() for name, tensor in sync.state().items()}, sync.bytes_sent
 
 
 def simulated(bits: int, size: int) -> list[list[np.ndarray]]:
@@ -179,6 +179,6 @@ def test_going_on() -> None:
 
 
 def test_foreign_state() -> None:
-    sums = QuantizedSum(list(_Given().parameters()), Alone(), 1)
+    sums = QuantizedSum(list(_Given().parameters()), SINGLE_PROCESS, 1)
     with pytest.raises(ModelError, match="do not fit parameter 0"):
         sums.load_state({"own.0": torch.zeros(1, 2, 3), "sums.0": torch.zeros(2, 3)})

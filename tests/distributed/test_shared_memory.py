@@ -42,7 +42,7 @@ def _sums(workers: Workers) -> Any:
     return left
 
 
-@pytest.mark.skipif(not shared_memory.is_known(), reason="not on this processor")
+@pytest.mark.skipif(not shared_memory.is_supported(), reason="not on this processor")
 @pytest.mark.parametrize("size", [2, 3])
 def test_sums_in_the_order_of_ranks(size: int) -> None:
     results = run_together(size, _sums)
@@ -97,7 +97,7 @@ def files() -> set[Path]:
     return set(shared_memory.FOLDER.glob("convolve-*"))
 
 
-@pytest.mark.skipif(not shared_memory.is_known(), reason="not on this processor")
+@pytest.mark.skipif(not shared_memory.is_supported(), reason="not on this processor")
 @pytest.mark.parametrize(("answer", "is_there"), [("yes", True), ("no", False)])
 def test_all_have_it_or_none(answer: str, is_there: bool, store: TCPStore) -> None:
     before = files()

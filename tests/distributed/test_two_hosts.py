@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import convolve
-from convolve.distributed.meeting import interface_to
+from convolve.distributed.rendezvous import interface_to
 
 ADDRESSES = {"convolve-a": "10.213.77.1", "convolve-b": "10.213.77.2"}
 

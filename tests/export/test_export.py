@@ -18,16 +18,16 @@ import torch
 from torch import nn
 
 from command_line import Convolve, assert_refused, files_in
-from convolve.errors import ConvolveError, UnsupportedError, UsageError
+from convolve.errors import ConvolveError, UnsupportedError, UsageError, install_hint
 from convolve.export import exported_program
 from convolve.export import onnx as onnx_form
 from convolve.export.inputs import natural_images
 from convolve.export.parity import disagreement, distance
 from convolve.formats.mean_xml import write_mean_xml
-from convolve.importers.build import build
-from convolve.importers.draft import Draft
+from convolve.graph.build import build
+from convolve.graph.draft import Draft
+from convolve.importers.loader import PreprocessOverrides
 from convolve.model import Model, load
-from convolve.opening import Asked
 from convolve.recipe import ModelSpec
 from convolve.transforms.preprocess import Preprocess
 from runtimes import answer, metadata
@@ -81,10 +81,10 @@ def test_convert_a_model_of_ours(form: str, model: Path, tmp_path: Path, convolv
 
 
 ASKED = {
-    "number": Asked(mean="118", scale=0.5),
-    "channels": Asked(mean="104,117,123"),
-    "rgb": Asked(mean="104,117,123", channel_order="rgb", scale=1 / 58),
-    "image": Asked(mean="mean.xml"),
+    "number": PreprocessOverrides(mean="118", scale=0.5),
+    "channels": PreprocessOverrides(mean="104,117,123"),
+    "rgb": PreprocessOverrides(mean="104,117,123", channel_order="rgb", scale=1 / 58),
+    "image": PreprocessOverrides(mean="mean.xml"),
 }
 
 
@@ -110,7 +110,7 @@ def test_preprocessing_inside_the_file(
 def test_a_mean_image_travels_in_the_metadata(resnet: Path, tmp_path: Path) -> None:
     mean_HWC = np.random.default_rng(1).uniform(0, 255, (16, 16, 3)).astype(np.float32)
     write_mean_xml(tmp_path / "mean.xml", mean_HWC)
-    opened = load(resnet, Asked(mean=str(tmp_path / "mean.xml")))
+    opened = load(resnet, PreprocessOverrides(mean=str(tmp_path / "mean.xml")))
     opened.export(tmp_path / "net.onnx")
     text = metadata(tmp_path / "net.onnx")["preprocess_mean_image"]
     mean_CHW = np.frombuffer(base64.b64decode(text), "<f4").reshape(3, 16, 16)
@@ -337,7 +337,7 @@ def test_a_missing_package_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     outcome = convolve("convert", model, "--to", "onnx", "--out", tmp_path / "digits.onnx")
-    assert_refused(outcome, 2, package, "pip install 'convolve[onnx]'")
+    assert_refused(outcome, 2, package, install_hint("onnx"))
     assert convolve("convert", model, "--to", "exported-program", "--out", tmp_path / "digits.pt2").code == 0
 
 

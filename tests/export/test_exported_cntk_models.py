@@ -21,8 +21,8 @@ from torch import nn
 
 from convolve.errors import UnsupportedError
 from convolve.export import onnx
+from convolve.graph.build import build
 from convolve.importers import cntk
-from convolve.importers.build import build
 from zip_golden import FOLDER
 
 ARCHIVES = {name: ZipFile(FOLDER / f"{name}.zip") for name in ("oracle", "more")}

@@ -150,7 +150,7 @@ def outcome(name: str, content: bytes) -> str:
     """ "decoded" or "refused"; anything else that happens is a failure."""
     started = time.monotonic()
     try:
-        image_HWC = decode_image(content, name, grey=len(content) % 2 == 0)
+        image_HWC = decode_image(content, name, gray=len(content) % 2 == 0)
     except DataError as error:
         assert str(error).startswith(f"{name}: "), f"{name}: not named in {str(error)!r}"
         assert "\n" not in str(error), f"{name}: more than one line: {str(error)!r}"

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from convolve.errors import DataError, FormatError
-from convolve.formats.decode import decode_image, without_colour
+from convolve.formats.decode import decode_image, without_color
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "img"
 RNG = np.random.default_rng(0)
@@ -84,7 +84,7 @@ def test_grey_jpeg_files_are_the_luma_plane():
     for content in (FILES["jpeg"], FILES["jpeg grey"]):
         luma = Image.open(io.BytesIO(content))
         luma.draft("L", luma.size)
-        image = decode_image(content, "name", grey=True)
+        image = decode_image(content, "name", gray=True)
         assert image.shape == (30, 40, 1)
         assert np.array_equal(image[:, :, 0], np.asarray(luma.convert("L")))
 
@@ -92,10 +92,10 @@ def test_grey_jpeg_files_are_the_luma_plane():
 @pytest.mark.parametrize("channel", [0, 1, 2])
 def test_one_pixel_with_colour_is_colour(channel):
     grey_HWC = np.repeat(NOISE_HWC[:, :, :1], 3, axis=2)
-    np.testing.assert_array_equal(without_colour(grey_HWC), NOISE_HWC[:, :, :1])
-    np.testing.assert_array_equal(without_colour(NOISE_HWC[:, :, :1]), NOISE_HWC[:, :, :1])
+    np.testing.assert_array_equal(without_color(grey_HWC), NOISE_HWC[:, :, :1])
+    np.testing.assert_array_equal(without_color(NOISE_HWC[:, :, :1]), NOISE_HWC[:, :, :1])
     grey_HWC[-1, -1, channel] ^= 1
-    assert without_colour(grey_HWC).shape == (30, 40, 3)
+    assert without_color(grey_HWC).shape == (30, 40, 3)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])

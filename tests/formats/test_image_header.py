@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from convolve.errors import FormatError
-from convolve.formats.image_header import MAX_SCANS, MAX_TILE_PIXELS, read_size
+from convolve.formats.decode import MAX_SCANS, MAX_TILE_PIXELS, read_size
 
 WIDTH, HEIGHT = 37, 23
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))

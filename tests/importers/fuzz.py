@@ -27,9 +27,9 @@ from wire_bytes import varint
 
 import golden
 from convolve.errors import ConvolveError
+from convolve.graph.build import build
+from convolve.graph.graph import Graph
 from convolve.importers import caffe, cntk
-from convolve.importers.build import build
-from convolve.importers.graph import Graph
 
 SECONDS, EXTRA_MEMORY = 2.0, 200 * 2**20
 
@@ -158,7 +158,7 @@ def nest_blocks(rng: random.Random, data: bytearray) -> None:
     data[rng.randrange(len(data)) : 0] = b" layer { " * depth + b" } " * rng.choice([0, depth])
 
 
-TEXT_MUTATIONS = 3 * [change_number, exchange_texts, change_type, exchange_blocks]
+TEXT_MUTATIONS: list[Mutation] = [change_number, exchange_texts, change_type, exchange_blocks] * 3
 TEXT_MUTATIONS += [insert_mark, nest_blocks, flip_bits, truncate, remove, repeat]
 
 

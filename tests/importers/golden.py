@@ -12,8 +12,8 @@ from zipfile import ZipFile
 import numpy as np
 import torch
 
-from convolve.importers.build import build
-from convolve.importers.graph import Graph
+from convolve.graph.build import build
+from convolve.graph.graph import Graph
 
 FOLDER = Path(__file__).parent.parent / "golden" / "importers"
 

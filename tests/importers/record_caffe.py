@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,12 +25,13 @@ THIN = 8
 
 def answer(text: str, model: bytes, images_NCHW: np.ndarray, layer: str = "") -> np.ndarray:
     """The output of `layer`; without one, of the last."""
-    net = cv2.dnn.readNetFromCaffe(*(np.frombuffer(data, np.uint8) for data in (text.encode(), model)))
+    cv2_4: Any = cv2
+    net = cv2_4.dnn.readNetFromCaffe(*(np.frombuffer(data, np.uint8) for data in (text.encode(), model)))
     net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
     net.enableFusion(False)
     net.enableWinograd(False)
     net.setInput(images_NCHW)
-    return (net.forward(layer) if layer else net.forward()).copy()
+    return np.array(net.forward(layer) if layer else net.forward())
 
 
 def of_net(writer: Writer) -> np.ndarray:

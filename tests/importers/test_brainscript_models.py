@@ -11,13 +11,13 @@ import torch
 from command_line import Convolve
 from convolve.errors import ModelError
 from convolve.formats.ctf import write_ctf
+from convolve.graph.build import build
+from convolve.graph.graph import Graph
 from convolve.importers import cntk
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.network import read_network
 from convolve.importers.brainscript.text import of_lines
 from convolve.importers.brainscript.trained import with_numbers
-from convolve.importers.build import build
-from convolve.importers.graph import Graph
 from convolve.model import load
 
 VERSION = 7

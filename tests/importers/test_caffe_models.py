@@ -16,11 +16,11 @@ from torch import nn
 
 import golden
 from convolve.errors import UsageError
+from convolve.graph.build import build
+from convolve.graph.describe import describe
+from convolve.graph.graph import Graph
+from convolve.graph.stored import graph_from_mapping, graph_to_mapping
 from convolve.importers import caffe
-from convolve.importers.build import build
-from convolve.importers.describe import describe
-from convolve.importers.graph import Graph
-from convolve.importers.stored import graph_from_mapping, graph_to_mapping
 
 FILE = Path(__file__).parent.parent / "golden" / "caffe" / "opencv.npz"
 THIN = 8  # as in record_caffe.py
@@ -212,7 +212,7 @@ def test_a_train_val_file() -> None:
     graph = model.graph
     assert [node.name for node in graph.nodes] == ["conv1", "relu1", "flatten", "ip"] or graph.outputs == ("ip",)
     assert graph.inputs[0].shape == (3, 12, 12)
-    assert model.transform == caffe.Transform((104.0, 117.0, 123.0), "", 0.5)
+    assert model.preprocess == {"mean": (104.0, 117.0, 123.0), "scale": 0.5, "known_from": "the prototxt"}
     assert [p.learning_rate_multiplier for p in graph.parameters][:2] == [0.0, 2.0]
     assert any("accuracy, loss, weighed" in note for note in graph.notes)
     deploy = """input: "data" input_dim: 1 input_dim: 3 input_dim: 12 input_dim: 12 """ + _between("conv1", "accuracy")

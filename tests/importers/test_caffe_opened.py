@@ -1,4 +1,4 @@
-"""Caffe models as artefacts: `net.prototxt+net.caffemodel` wherever a model goes, with means, labels and presets."""
+"""Caffe models as artifacts: `net.prototxt+net.caffemodel` wherever a model goes, with means, labels and presets."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from caffe_nets import alexnet
 from command_line import Convolve, assert_refused
 from convolve.errors import UsageError
 from convolve.formats.image_map import write_image_map
-from convolve.importers.imagenet import imagenet_classes
+from convolve.importers.loader import PreprocessOverrides
+from convolve.importers.presets import PRESETS
 from convolve.model import load
-from convolve.opening import Asked
 
 
 def small_net(classes: int = 5) -> Writer:
@@ -57,13 +57,13 @@ def test_it_is_stored_and_read_back(pair: str, tmp_path: Path) -> None:
     opened = load(pair)
     assert (
         opened.class_names == tuple("01234")
-        and opened.trained["imported_from"] == "net.prototxt+net.caffemodel (Caffe)"
+        and opened.training_info.imported_from == "net.prototxt+net.caffemodel (Caffe)"
     )
     opened.save(tmp_path / "model")
     again, x = load(tmp_path / "model"), torch.from_numpy(noise("x", (2, 3, 20, 24), 100.0))
     with torch.no_grad():
         assert torch.equal(again.module(x), opened.module(x))
-    assert again.preprocess == opened.preprocess and again.doubt
+    assert again.preprocess == opened.preprocess and again.preprocess_warning
 
 
 def test_the_command_line(pair: str, pictures: Path, tmp_path: Path, convolve: Convolve) -> None:
@@ -111,7 +111,7 @@ def test_mean_images(order: str, pair: str, pictures: Path, tmp_path: Path) -> N
     """A mean of 24x30 is cut to its central 20x24, as Caffe cuts the image it is subtracted from."""
     mean_CHW = 128 + noise("mean", (3, 24, 30), 100.0)
     (tmp_path / "mean.binaryproto").write_bytes(blob(mean_CHW))
-    opened = load(pair, Asked(mean=str(tmp_path / "mean.binaryproto"), channel_order=order, scale=0.5))
+    opened = load(pair, PreprocessOverrides(mean=str(tmp_path / "mean.binaryproto"), channel_order=order, scale=0.5))
     seen_HWC = (cv2.imread(str(pictures / "0.png")) - mean_CHW.transpose(1, 2, 0)[2:22, 3:27]) * 0.5
     planes = seen_HWC.transpose(2, 0, 1)[:: -1 if order == "rgb" else 1].copy()
     opened.preprocess = opened.preprocess.__class__(**vars(opened.preprocess) | {"resize": "cover"})
@@ -120,7 +120,7 @@ def test_mean_images(order: str, pair: str, pictures: Path, tmp_path: Path) -> N
     assert opened.predict([pictures / "0.png"])[0].classes[0][1] == pytest.approx(float(wanted), rel=1e-5)
     (tmp_path / "small.binaryproto").write_bytes(blob(mean_CHW[:, :10]))
     with pytest.raises(UsageError, match=r"mean must be an image \(3, 20, 24\)"):
-        load(pair, Asked(mean=str(tmp_path / "small.binaryproto")))
+        load(pair, PreprocessOverrides(mean=str(tmp_path / "small.binaryproto")))
 
 
 def test_a_published_model(tmp_path: Path) -> None:
@@ -132,13 +132,13 @@ def test_a_published_model(tmp_path: Path) -> None:
     assert str(opened.preprocess) == (
         "central 0.88671875 of the shorter side scaled to 227x227 BGR, (pixel - (104.007, 116.669, 122.679)) * 1"
     )
-    assert not opened.doubt and opened.trained["preset"] == "bvlc-alexnet"
+    assert not opened.preprocess_warning and opened.training_info.preset == "bvlc-alexnet"
     assert opened.class_names[:2] == ("n01440764 tench", "n01443537 goldfish") and len(opened.class_names) == 1000
 
 
 def test_the_classes_of_imagenet() -> None:
     """1,000 different ones, sorted by synset as the challenge numbers them."""
-    names = imagenet_classes()
+    names = PRESETS["vgg-ilsvrc-16"].class_names
     assert len({*names}) == 1000 and list(names) == sorted(names)
     assert (names[134], names[517], names[999]) == ("n02012849 crane", "n03126707 crane", "n15075141 toilet tissue")
 
@@ -163,12 +163,12 @@ def test_what_a_train_val_file_says_of_its_images(tmp_path: Path) -> None:
     assert load(pair).preprocess.mean == 128
     place.write_text(TRAIN_VAL % 'crop_size: 20 mean_file: "a/mean.binaryproto" scale: 0.5')
     opened = load(pair)
-    assert opened.doubt and opened.preprocess.scale == 0.5
+    assert opened.preprocess_warning and opened.preprocess.scale == 0.5
     assert any("mean image a/mean.binaryproto; give it with --mean" in note for note in opened.architecture.notes)  # type: ignore[union-attr]
     place.write_text(TRAIN_VAL % "scale: 0.5")
     with pytest.raises(UsageError, match="does not state the shape of its input 'data'; say it with --image-shape"):
         load(pair)
-    assert load(pair, Asked(image_shape_CHW=(3, 20, 20))).preprocess.shape_CHW == (3, 20, 20)
+    assert load(pair, PreprocessOverrides(image_shape_CHW=(3, 20, 20))).preprocess.shape_CHW == (3, 20, 20)
 
 
 def test_training_goes_on_from_it(tiny: list[str], tmp_path: Path, convolve: Convolve) -> None:

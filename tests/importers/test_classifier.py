@@ -10,12 +10,12 @@ import torch
 
 import golden
 from convolve.errors import UnsupportedError, UsageError
+from convolve.graph.build import build
+from convolve.graph.classifier import class_scores, image_input, input_arithmetic, reshaped_image
+from convolve.graph.describe import describe
+from convolve.graph.draft import Draft
+from convolve.graph.graph import Graph
 from convolve.importers import cntk
-from convolve.importers.build import build
-from convolve.importers.classifier import class_scores, image_input, input_arithmetic, reshaped_image
-from convolve.importers.describe import describe
-from convolve.importers.draft import Draft
-from convolve.importers.graph import Graph
 from convolve.importers.presets import PRESETS, find_preset
 
 

@@ -13,9 +13,9 @@ import torch
 import golden
 from convolve.errors import UnsupportedError, UsageError
 from convolve.formats.idx import read_idx
+from convolve.graph.build import build
+from convolve.graph.graph import Graph
 from convolve.importers import cntk
-from convolve.importers.build import build
-from convolve.importers.graph import Graph
 
 INDEX = golden.oracle_index()
 # CNTK's CPU code reads out of bounds for one cell of these: the last row, column 0.
@@ -129,7 +129,7 @@ def test_a_network_that_brainscript_trained() -> None:
     data = Path(os.environ["CONVOLVE_DATA"]) / "mnist"
     pixels = read_idx(data / "t10k-images-idx3-ubyte.gz").reshape(10000, -1).astype(np.float32)
     labels = read_idx(data / "t10k-labels-idx1-ubyte.gz")
-    logits = build(cntk.read(path))(torch.from_numpy(pixels)).detach().numpy()
+    logits = build(cntk.read(path).graph)(torch.from_numpy(pixels)).detach().numpy()
     golden.assert_close(logits[:1000], np.load(path.with_name("logits.npz"))["logits"])
     assert int((logits.argmax(1) != labels).sum()) == 225
 

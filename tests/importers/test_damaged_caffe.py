@@ -154,7 +154,7 @@ def test_numbers_of_things_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     refused(FormatError, "more than 50 fields", "layer { }" * 60)
     refused(FormatError, "more than 50 fields", f"input_dim: [{', '.join('1' * 60)}]")
     monkeypatch.undo()
-    monkeypatch.setattr("convolve.importers.draft.MAX_VALUES", 50)
+    monkeypatch.setattr("convolve.graph.draft.MAX_VALUES", 50)
     chain = "".join(layer("ReLU", bottom="x").replace(HEAD, "").replace('"y"', '"x"') for _ in range(60))
     refused(FormatError, "more than 50 operations", HEAD + chain)
 
@@ -263,12 +263,12 @@ def test_pairs_of_paths(tmp_path: Path) -> None:
     (odd / "net.caffemodel").write_bytes(GOOD)
     pair = (odd / "net.prototxt", odd / "net.caffemodel")
     assert caffe.pair_of(f"{pair[0]}+{pair[1]}") == pair
-    assert caffe.read(*pair).graph.outputs == ("l",)
+    assert caffe.read(Path(f"{pair[0]}+{pair[1]}")).graph.outputs == ("l",)
     assert caffe.pair_of("net.prototxt+net.caffemodel") == (Path("net.prototxt"), Path("net.caffemodel"))
     assert caffe.pair_of("base.cntk+more.cntk") is caffe.pair_of("net.prototxt") is caffe.pair_of(odd) is None
     with pytest.raises(MissingDataError, match=r"cannot read .*other\.caffemodel: .*; give a caffemodel file"):
-        caffe.read(pair[0], odd / "other.caffemodel")
+        caffe.read(Path(f"{pair[0]}+{odd / 'other.caffemodel'}"))
     with pytest.raises(MissingDataError, match="give a prototxt file"):
-        caffe.read(odd / "other.prototxt", pair[1])
+        caffe.read(Path(f"{odd / 'other.prototxt'}+{pair[1]}"))
     with pytest.raises(UsageError, match="unknown blob or layer 'z'"):
         caffe.parse(CASE.text.encode(), caffemodel(CASE.blobs | UNUSED), outputs=["z"])

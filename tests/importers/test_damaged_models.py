@@ -115,7 +115,7 @@ def test_lengths_and_depth() -> None:
 def test_numbers_of_things_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each limit with a smaller number than it has, for the sake of time."""
     chain: list[bcn.Node] = [("Exp", f"z{n}", b"", (f"z{n - 1}" if n else "features",)) for n in range(100)]
-    monkeypatch.setattr("convolve.importers.draft.MAX_VALUES", 50)
+    monkeypatch.setattr("convolve.graph.draft.MAX_VALUES", 50)
     refused(v1_model(*chain), "more than 50 operations and parameters")
     monkeypatch.setattr("convolve.importers.cntk.v1_bytes.MAX_TEXTS", 200)
     refused(v1_model(*chain), "more than 200 texts")

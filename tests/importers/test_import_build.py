@@ -14,11 +14,10 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 import golden
 from convolve.errors import UnsupportedError
+from convolve.graph.build import build
+from convolve.graph.draft import Draft
+from convolve.graph.graph import Graph
 from convolve.importers import cntk
-from convolve.importers.build import RULES, build
-from convolve.importers.draft import Draft
-from convolve.importers.graph import Graph
-from convolve.importers.shapes import SHAPE_RULES
 from convolve.models.batch_norm import CntkBatchNorm2d
 
 
@@ -30,10 +29,6 @@ def code(graph: Graph) -> list[str]:
     """The lines of the forward function, without what frees memory."""
     lines = build(graph).code.strip().splitlines()
     return [re.sub(r";  .*", "", line).strip() for line in lines]
-
-
-def test_every_operation_is_in_both_tables() -> None:
-    assert RULES.keys() == SHAPE_RULES.keys()
 
 
 def test_layers_have_types_and_names() -> None:

@@ -1,4 +1,4 @@
-"""The neutral graph: names, outputs, and what is recognised in it."""
+"""The neutral graph: names, outputs, and what is recognized in it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 import golden
 from convolve.errors import UsageError
-from convolve.importers.draft import Draft
-from convolve.importers.graph import Graph, Node, identifier
-from convolve.importers.shapes import GraphError, broadcast
+from convolve.graph.draft import Draft
+from convolve.graph.graph import Graph, Node
+from convolve.graph.names import identifier
+from convolve.graph.shapes import GraphError, broadcast
 
 
 def convolution(draft: Draft, x: str, weight: str) -> str:
@@ -113,7 +114,7 @@ def normalization(draft: Draft, kernel: np.ndarray, upper: int = 2) -> Graph:
     return draft.finish([draft.add("multiply", [x, draft.add("reciprocal", [power])])], "test")
 
 
-def test_response_normalization_is_recognised(draft: Draft) -> None:
+def test_response_normalization_is_recognized(draft: Draft) -> None:
     graph = normalization(draft, np.full((1, 1, 5, 1, 1), 0.02, np.float32))
     assert ops(graph) == ["local_response_normalization"]
     x = np.random.default_rng(0).standard_normal((2, 8, 3, 4)).astype(np.float32)

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from convolve.errors import UsageError
+from convolve.graph.build import build
 from convolve.importers.brainscript.config import read_config
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.network import read_network
-from convolve.importers.build import build
 from convolve.models import bare_model, build_model
 from convolve.models.alexnet import VARIANTS, last_map
 from convolve.models.summary import summarize

@@ -12,10 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from convolve.models.batch_norm import CntkBatchNorm2d
-from convolve.recipe import OptimizerSpec, ScheduleSpec
-from convolve.training.optimizer import Optimizer
-from convolve.training.schedule import step_size
-from convolve.training.step import set_batch_norm
+from convolve.recipe import ModelSpec, OptimizerSpec, ScheduleSpec
+from convolve.training.optimizers import build_optimizer, take_step
+from convolve.training.schedule import set_epoch_values, step_size
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "train"
 TIME_CONSTANTS = {"zero": 0.0, "infinite": math.inf, "negative": -1.0}
@@ -44,14 +43,14 @@ def cntk_layer(golden: dict[str, torch.Tensor], time_constant: float, blend: flo
 def test_bn_train_trace() -> None:
     golden = read("bn_train")
     layer = CntkBatchNorm2d(2, normalization_time_constant_samples=20, epsilon=1e-3)
-    optimizer = Optimizer(spec := OptimizerSpec(name="sgd"), list(layer.parameters()))
+    optimizer = build_optimizer(spec := OptimizerSpec(name="sgd"), list(layer.parameters()))
     schedule = ScheduleSpec(learning_rates=(0.001,), reference_batch_size=1)
     for i in range(5):
         images_NCHW = golden[f"x{i}"]
         n = len(images_NCHW)
         loss = layer(images_NCHW).square().sum() / n
         loss.backward()
-        optimizer.step(step_size(spec, schedule, 0, n, n, n), n)
+        take_step(optimizer, step_size(spec, schedule, 0, n, n, n), n)
         optimizer.zero_grad()
         assert_close(loss.detach().double(), golden["loss"][i], f"loss {i}")
         for name in ("mean", "var", "count"):
@@ -129,7 +128,7 @@ def test_time_constants_of_the_training(given: tuple[float, ...], found: list[fl
     layer = CntkBatchNorm2d(2, 300.0)
     times = []
     for epoch in range(3):
-        set_batch_norm(nn.Sequential(layer), given, epoch)
+        set_epoch_values(nn.Sequential(layer), ModelSpec(batch_norm_time_constants=given), epoch)
         times.append(layer.normalization_time_constant_samples)
     assert times == found
 
@@ -180,7 +179,7 @@ def test_convnet_trace() -> None:
     network = ConvNet(golden)
     spec = OptimizerSpec(momentum=(0.9,), momentum_unit="per_reference_batch", momentum_reference_batch_size=8, l2=0.01)
     schedule = ScheduleSpec(learning_rates=(0.5, 0.5, 0.1), reference_batch_size=8, period_samples=16)
-    optimizer = Optimizer(spec, list(network.parameters()))
+    optimizer = build_optimizer(spec, list(network.parameters()))
     labels_N = golden["Y"].argmax(1)
     seen = 0
     for i, (start, end) in enumerate(golden["batches"].tolist()):
@@ -188,7 +187,7 @@ def test_convnet_trace() -> None:
         logits_NK = network(golden["X"][start:end])
         loss = F.cross_entropy(logits_NK, labels_N[start:end])
         loss.backward()
-        optimizer.step(step_size(spec, schedule, seen, n, 40, 56), n)
+        take_step(optimizer, step_size(spec, schedule, seen, n, 40, 56), n)
         optimizer.zero_grad()
         seen += n
         assert_close(loss.detach().double(), golden["loss"][i], f"loss {i}")

@@ -12,7 +12,7 @@ from convolve.models.convnet_cifar10 import VARIANTS, ConvNetCifar10
 from convolve.models.lrn import LocalResponseNorm
 from convolve.recipe import ScheduleSpec
 from convolve.recipes import load_recipe
-from convolve.training.optimizer import Optimizer
+from convolve.training.optimizers import build_optimizer, take_step
 from convolve.training.schedule import step_size
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "train"
@@ -32,13 +32,13 @@ def test_trains_as_cntk_does(variant: str, lrn: bool) -> None:
 
     spec = load_recipe("cifar10").optimizer
     schedule = ScheduleSpec(learning_rates=(golden["lr_per_sample"].item(),), reference_batch_size=1)
-    optimizer = Optimizer(spec, list(network.parameters()))
+    optimizer = build_optimizer(spec, list(network.parameters()))
     batches = list(zip(images_NCHW.split(8), labels_N.split(8), strict=True)) * 2
     for (images, labels), cntk_loss in zip(batches, golden["loss"], strict=True):
         loss = F.cross_entropy(network(images), labels)
         assert_close(loss, cntk_loss, "loss")
         loss.backward()
-        optimizer.step(step_size(spec, schedule, 0, len(labels), len(labels_N), len(labels_N)), len(labels))
+        take_step(optimizer, step_size(spec, schedule, 0, len(labels), len(labels_N), len(labels_N)), len(labels))
         optimizer.zero_grad()
     for name, parameter in network.named_parameters():
         assert_close(parameter, golden[f"final_{name}"], name)

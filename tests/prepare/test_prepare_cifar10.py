@@ -87,10 +87,10 @@ def test_the_mean_is_planar_and_of_images_without_padding(out: Path) -> None:
 def test_what_was_prepared_is_the_same_data_set(source: Path, out: Path) -> None:
     data = load_cifar10(str(source))
     from_ctf = load_cifar10(str(out))
-    assert "CTF files" in from_ctf.source
+    assert "CTF files" in from_ctf.description
     (out / "Train_cntk_text.txt").unlink()
     from_maps = load_cifar10(str(out))
-    assert "padding of the training pictures taken off" in from_maps.source
+    assert "padding of the training pictures taken off" in from_maps.description
     assert data.fingerprint() == from_ctf.fingerprint() == from_maps.fingerprint()
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from command_line import Convolve, assert_refused
-from convolve.data.ctf_table import read_ctf_table
-from convolve.data.own import open_own
+from convolve.data.lists import open_lists
+from convolve.data.sources.ctf import open_ctf
 from convolve.errors import UsageError
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.prepare.folder import prepare_folder
@@ -33,14 +33,14 @@ def test_the_lists_hold_the_same_images(tmp_path: Path) -> None:
     source = pictures(tmp_path / "photos")
     first, second = list(prepare_folder(source, tmp_path / "out")), list(prepare_folder(source, tmp_path / "out"))
     assert len(first) == len(second) and sum("was there" in line for line in second) == 4
-    own, again = open_own(source), open_own(tmp_path / "out")
+    own, again = open_lists(source), open_lists(tmp_path / "out")
     assert again.class_names == NAMES and not again.held_out
     for part, listed in ((own.train, again.train), (own.test, again.test)):
         assert listed.labels_N.tolist() == part.labels_N.tolist()
         for index in range(len(part)):
-            np.testing.assert_array_equal(listed.picture(index, grey=False), part.picture(index, grey=False))
-    table = read_ctf_table(tmp_path / "out" / "Train_cntk_text.txt", 2, (3, 12, 12))
-    expected_NHWC = np.stack([own.train.picture(index, grey=False) for index in range(8)])
+            np.testing.assert_array_equal(listed.load(index, gray=False), part.load(index, gray=False))
+    table = open_ctf(tmp_path / "out" / "Train_cntk_text.txt", 2, (3, 12, 12))
+    expected_NHWC = np.stack([own.train.load(index, gray=False) for index in range(8)])
     np.testing.assert_array_equal(table.images_NCHW.numpy(), expected_NHWC[..., ::-1].transpose(0, 3, 1, 2))
     assert table.labels_N.tolist() == own.train.labels_N.tolist()
     mean_HWC = read_mean_xml(tmp_path / "out" / "mean.xml", "interleaved_bgr")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Convolve, assert_refused
-from convolve.data.own import open_own
+from convolve.data.lists import open_lists
 from convolve.errors import ConvolveError, DataError, MissingDataError, UsageError
 from convolve.prepare.ilsvrc2012 import prepare_ilsvrc2012
 from ilsvrc2012_files import TRAIN_EACH, VAL, WORDS, annotation, write_download
@@ -55,7 +55,7 @@ def test_every_image_with_its_class(source: Path, tmp_path: Path) -> None:
     assert rows(out / "classmappings.txt") == [[name, str(k)] for k, name in enumerate(IDS)]
     assert (out / "labels.txt").read_text().splitlines() == [f"{name} {words}" for name, words in WORDS.items()]
     assert not (out / "left_out.txt").exists()
-    own = open_own(out)
+    own = open_lists(out)
     assert (len(own.train), len(own.test), own.class_names[0]) == (3 * TRAIN_EACH, VAL, "n01440764 tench, Tinca tinca")
 
 
@@ -156,7 +156,7 @@ def test_without_validation_there_is_no_map_of_it(part: str, source: Path, tmp_p
     assert not (tmp_path / "out" / "val_map.txt").exists()
     assert any("val_map.txt: not written" in line for line in lines)
     assert [str(folders[part])] in left_out(tmp_path / "out").values()
-    assert open_own(tmp_path / "out").held_out
+    assert open_lists(tmp_path / "out").held_out
 
 
 def test_mended_data_is_prepared_anew(source: Path, tmp_path: Path) -> None:

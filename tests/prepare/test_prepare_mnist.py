@@ -9,8 +9,8 @@ import pytest
 from convolve.data.locate import locate
 from convolve.data.mnist import load_mnist
 from convolve.errors import ConvolveError, FormatError, UsageError
-from convolve.formats.idx import write_idx
 from convolve.prepare.mnist import prepare_mnist
+from idx_files import write_idx
 from preparations import prepare_and_die, state
 
 SAMPLE = locate("mnist", "sample")

@@ -10,13 +10,15 @@ import pytest
 import torch
 
 from command_line import Convolve
-from convolve.data.table import DataSet, Table
-from convolve.feed import open_feed
+from convolve.data.build import build_data
+from convolve.data.sources.source import ArraySource
+from convolve.data.splits import Splits
 from convolve.importers.brainscript.job import TrainStep, read_job
 from convolve.recipe import Recipe, with_values
 from convolve.recipes import load_recipe
 from convolve.training.schedule import StepSize, schedule_rows, step_size
-from convolve.transforms.image_spec import Crop, Scale
+from convolve.transforms.crop import Crop
+from convolve.transforms.scale import Scale
 
 TEXT = Path(__file__).parents[2] / "examples" / "BrainScript" / "AlexNet_ImageNet.cntk"
 IMAGES = 1_281_167
@@ -30,12 +32,12 @@ def test_steps_of_the_configuration() -> None:
     """0.1 for a minibatch of 256 with unit gain: 0.01 with the momentum of other toolkits. 143 images are left over."""
     recipe = load_recipe("alexnet")
     first = [step(recipe, IMAGES * epoch) for epoch in range(recipe.run.epochs)]
-    assert [size.rate for size in first] == pytest.approx(
+    assert [size.lr for size in first] == pytest.approx(
         [0.1] * 25 + [0.01] * 25 + [0.001] * 25 + [1e-4] * 25 + [1e-5] * 12
     )
     assert {size.momentum for size in first} == {0.9}
     last = step(recipe, IMAGES - 143, IMAGES % 256)
-    assert (last.rate, last.momentum) == pytest.approx((0.1 * 143 / 256, 0.9 ** (143 / 256)))
+    assert (last.lr, last.momentum) == pytest.approx((0.1 * 143 / 256, 0.9 ** (143 / 256)))
     assert recipe.optimizer.unit_gain
 
 
@@ -43,11 +45,11 @@ def test_steps_of_the_script() -> None:
     """A tenth of the rates, without unit gain; rate and momentum are meant for any minibatch as it is."""
     recipe = load_recipe("alexnet-python")
     first = [step(recipe, IMAGES * epoch) for epoch in range(recipe.run.epochs)]
-    assert [size.rate for size in first] == pytest.approx(
+    assert [size.lr for size in first] == pytest.approx(
         [0.01] * 25 + [1e-3] * 25 + [1e-4] * 25 + [1e-5] * 25 + [1e-6] * 12
     )
     last = step(recipe, IMAGES - 143, IMAGES % 256)
-    assert (last.rate, last.momentum, recipe.optimizer.unit_gain) == (0.01, 0.9, False)
+    assert (last.lr, last.momentum, recipe.optimizer.unit_gain) == (0.01, 0.9, False)
 
 
 def test_both_are_caffes_solver() -> None:
@@ -73,7 +75,7 @@ def test_images() -> None:
     for name in ("alexnet", "alexnet-python"):
         data = load_recipe(name).data
         assert (data.mean, data.scale, data.image_size) == ((114.0,), 1.0, 227)
-        assert (data.resize, data.side_ratio) == ("fill", 227 / 256)
+        assert (data.resize, data.side_ratio) == ("square", 227 / 256)
         crop, scale = data.train_transforms
         assert isinstance(crop, Crop) and crop.mirrors and crop.side_ratio == (227 / 256,)
         assert scale == Scale(227, 227)
@@ -96,23 +98,23 @@ def test_the_modern_one_stretches_with_its_epochs() -> None:
     for epochs in (10, 30):
         shorter = replace(recipe, run=replace(recipe.run, epochs=epochs))
         total = IMAGES * epochs
-        rates = [step(shorter, round(part * total)).rate for part in (0, 0.05, 0.1, 0.55, 1)]
+        rates = [step(shorter, round(part * total)).lr for part in (0, 0.05, 0.1, 0.55, 1)]
         assert rates == pytest.approx([0, peak / 2, peak, peak / 2, 0], abs=1e-6)
-    assert recipe.run.label_smoothing and recipe.run.average_epochs
+    assert recipe.run.label_smoothing and recipe.run.ema_epochs
 
 
 def test_the_modern_one_grows_its_images() -> None:
     """On noise: the sizes that the network sees in 8 passes, and what it is tested on."""
-    table = Table(torch.randint(0, 256, (6, 3, 90, 72), dtype=torch.uint8), torch.arange(6))
+    table = ArraySource(torch.randint(0, 256, (6, 3, 90, 72), dtype=torch.uint8), torch.arange(6))
     recipe = with_values(
         load_recipe("alexnet-modern"),
         {"data.train_sizes": "67:72:80:99", "data.image_size": 99, "run.epochs": 8, "run.global_batch_size": 4},
     )
-    feed = open_feed(recipe, DataSet(table, table, tuple("abcdef"), "noise"), threads=1)
-    sizes = [{tuple(images.shape[-2:]) for images, _ in feed.batches.epoch(epoch)} for epoch in range(8)]
+    data = build_data(recipe, Splits(table, table, tuple("abcdef"), "noise"), threads=1)
+    sizes = [{tuple(images.shape[-2:]) for images, _ in data.loader.epoch(epoch)} for epoch in range(8)]
     assert sizes == [{(side, side)} for side in (67, 67, 72, 72, 80, 80, 99, 99)]
-    assert feed.preprocess.shape_CHW == (3, 99, 99)
-    assert {tuple(images.shape[1:]) for images, _ in feed.test.batches(torch.arange(6).numpy(), 6)} == {(3, 99, 99)}
-    images, labels = next(feed.batches.epoch(7))
-    again, same = next(feed.batches.epoch(7))
+    assert data.preprocess.shape_CHW == (3, 99, 99)
+    assert {tuple(images.shape[1:]) for images, _ in data.test.batches(torch.arange(6).numpy(), 6)} == {(3, 99, 99)}
+    images, labels = next(data.loader.epoch(7))
+    again, same = next(data.loader.epoch(7))
     assert torch.equal(images, again) and torch.equal(labels, same)

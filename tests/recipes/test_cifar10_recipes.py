@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from command_line import Convolve
-from convolve.data.table import DataSet, Table
-from convolve.feed import open_feed
-from convolve.recipe import Recipe, differences, to_mapping, with_values
+from convolve.data.build import build_data
+from convolve.data.sources.source import ArraySource
+from convolve.data.splits import Splits
+from convolve.recipe import Recipe, to_mapping, with_values
+from convolve.recipe_values import differences
 from convolve.recipes import load_recipe
 from convolve.training.schedule import StepSize, step_size
-from convolve.transforms.image_spec import Crop
-from convolve.transforms.spec import Pad
+from convolve.transforms.crop import Crop
+from convolve.transforms.pad import Pad
 
 NAMES = ("cifar10", "cifar10-aug", "cifar10-aug-lrn")
 
@@ -30,7 +32,7 @@ def sizes(recipe: Recipe, batch_size: int = 64) -> list[StepSize]:
 def test_cifar10_steps() -> None:
     """0.0015625 per sample is 0.1 on the mean gradient of 64 samples; the momentum is 0.9 in every minibatch."""
     steps = sizes(load_recipe("cifar10"))
-    assert [step.rate for step in steps] == pytest.approx([0.1] * 10 + [0.03] * 10 + [0.01] * 10)
+    assert [step.lr for step in steps] == pytest.approx([0.1] * 10 + [0.03] * 10 + [0.01] * 10)
     assert {step.momentum for step in steps} == {0.9}
 
 
@@ -39,11 +41,11 @@ def test_cifar10_aug_steps(name: str) -> None:
     """Time constants of 600 and 1200 samples leave exp(-64 / 600) and exp(-64 / 1200) after a minibatch."""
     steps = sizes(load_recipe(name))
     rates = [0.1] * 20 + [0.03] * 20 + [0.01] * 20 + [0.003] * 10 + [0.001] * 10
-    assert [step.rate for step in steps] == pytest.approx(rates)
+    assert [step.lr for step in steps] == pytest.approx(rates)
     momenta = [0.0] * 20 + [0.8988] * 20 + [0.9481] * 40
     assert [step.momentum for step in steps] == pytest.approx(momenta, abs=5e-5)
     last_batch = sizes(load_recipe(name), batch_size=50_000 % 64)[-1]  # the last one of an epoch has its own
-    assert (last_batch.rate, last_batch.momentum) == pytest.approx((0.001 * 16 / 64, 0.9868), abs=5e-5)
+    assert (last_batch.lr, last_batch.momentum) == pytest.approx((0.001 * 16 / 64, 0.9868), abs=5e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -68,13 +70,13 @@ def test_images() -> None:
 )
 def test_the_images_of_the_fast_one_grow(side: int, epochs: int, seen: list[int]) -> None:
     """To their own size, whatever that is, and also in a short run; borders grow with them."""
-    table = Table(torch.full((6, 3, side, side), 200, dtype=torch.uint8), torch.arange(6))
+    table = ArraySource(torch.full((6, 3, side, side), 200, dtype=torch.uint8), torch.arange(6))
     recipe = with_values(load_recipe("cifar10-fast"), {"run.epochs": epochs, "data.image_size": side})
-    feed = open_feed(recipe, DataSet(table, table, tuple("abcdef"), "grey"), threads=1)
-    shapes = [{tuple(images.shape[-2:]) for images, _ in feed.batches.epoch(epoch)} for epoch in range(epochs)]
+    data = build_data(recipe, Splits(table, table, tuple("abcdef"), "grey"), threads=1)
+    shapes = [{tuple(images.shape[-2:]) for images, _ in data.loader.epoch(epoch)} for epoch in range(epochs)]
     assert shapes == [{(side, side)} for side in seen]
-    assert feed.preprocess.shape_CHW == (3, side, side)
-    assert feed.preprocess.margin == side // 8
+    assert data.preprocess.shape_CHW == (3, side, side)
+    assert data.preprocess.padding == side // 8
 
 
 def test_a_size_that_the_network_does_not_take(convolve: Convolve, tmp_path: Path) -> None:

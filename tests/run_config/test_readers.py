@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from convolve.data.labelled_images import OnDisk
-from convolve.data.table import Table
+from convolve.data.sources.source import ArraySource
 from convolve.errors import DataError, UnsupportedError
 from convolve.formats.image_map import write_image_map
 from convolve.importers.brainscript.reader import Images, Reader, TextStream
-from convolve.run_config.readers import as_found, as_prepared
-from convolve.run_config.readers import test_pictures as read_pictures
-from convolve.transforms.image_spec import Crop, Scale
+from convolve.run_config.readers import TransformedSource, as_found, as_prepared
+from convolve.run_config.readers import test_images as read_images
+from convolve.transforms.crop import Crop
+from convolve.transforms.scale import Scale
 
 LABELS = [2, 0, 1]
 
@@ -60,31 +60,31 @@ def images(folder: Path, name: str, labels: str = "") -> Reader:
 
 @pytest.mark.parametrize(("features", "labels", "sparse"), [("both", "both", False), ("x", "y", True)])
 def test_text_of_one_file_or_two(folder: Path, features: str, labels: str, sparse: bool) -> None:
-    table = read_pictures(text(folder, features, labels, sparse), (1, 2, 2))
-    assert isinstance(table, Table)
+    table = read_images(text(folder, features, labels, sparse), (1, 2, 2))
+    assert isinstance(table, ArraySource)
     assert table.labels_N.tolist() == LABELS
     assert table.images_NCHW.flatten(1).tolist() == [[10 * i + j for j in range(4)] for i in range(3)]
-    assert len(read_pictures(text(folder, features, labels, sparse), (1, 2, 2), samples=2)) == 2
+    assert len(read_images(text(folder, features, labels, sparse), (1, 2, 2), samples=2)) == 2
 
 
 @pytest.mark.parametrize(("name", "labels"), [("map", "y"), ("base64", "")])
 def test_pictures_come_as_their_transforms_make_them(folder: Path, name: str, labels: str) -> None:
     """For a test the crop is at the centre, whatever the training does, and nothing is mirrored."""
     reader = images(folder, name, labels)
-    found = read_pictures(reader, (3, 4, 4))
-    assert isinstance(found, OnDisk)
+    found = read_images(reader, (3, 4, 4))
+    assert isinstance(found, TransformedSource)
     assert found.labels_N.tolist() == LABELS
     for number in range(3):
-        picture = found.picture(number, grey=False)
+        picture = found.load(number, gray=False)
         assert picture.shape == (4, 4, 3) and (picture == 40 * number).all()
     assert as_prepared(reader, (3, 4, 4)).resize == "cover"
-    assert (as_found(reader, (3, 4, 4)).resize, as_found(reader, (3, 4, 4)).side_ratio) == ("fill", 0.5)
+    assert (as_found(reader, (3, 4, 4)).resize, as_found(reader, (3, 4, 4)).side_ratio) == ("square", 0.5)
 
 
 def test_files_that_do_not_go_together(folder: Path) -> None:
     with pytest.raises(DataError, match=r"short\.txt has 2 labels, .*map\.txt 3 images"):
-        read_pictures(images(folder, "map", "short"), (3, 4, 4))
+        read_images(images(folder, "map", "short"), (3, 4, 4))
     with pytest.raises(DataError, match=r"short\.txt has 2 labels, .*x\.txt 3 images"):
-        read_pictures(text(folder, "x", "short", True), (1, 2, 2))
+        read_images(text(folder, "x", "short", True), (1, 2, 2))
     with pytest.raises(UnsupportedError, match="joined by sequence ids"):
-        read_pictures(text(folder, "x", "ids", True), (1, 2, 2))
+        read_images(text(folder, "x", "ids", True), (1, 2, 2))

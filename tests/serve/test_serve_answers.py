@@ -19,8 +19,8 @@ from serving import PATIENCE_SECONDS, Client, encoded, noise, serving
 from torch import nn
 
 from convolve.errors import FormatError
+from convolve.importers.loader import PreprocessOverrides
 from convolve.model import Model, load
-from convolve.opening import Asked
 from convolve.recipe import ModelSpec
 from convolve.serve import app
 from convolve.serve.batching import Answer, Batcher, Prepared
@@ -44,7 +44,7 @@ def colour_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """CNTK's own network for 16x16 colour images, BGR, minus a mean."""
     path = tmp_path_factory.mktemp("cntk") / "net_resnet.bin"
     path.write_bytes(ARCHIVE.read("v2/net_resnet.model"))
-    return load(path, Asked(mean="104,117,123", scale=1 / 64))
+    return load(path, PreprocessOverrides(mean="104,117,123", scale=1 / 64))
 
 
 @pytest.fixture(scope="module")

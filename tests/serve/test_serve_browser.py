@@ -84,7 +84,7 @@ def test_a_chosen_photo(browser: Browser, photos: Client, photo: Path) -> None:
         "track.firstChild.getBoundingClientRect().width / track.getBoundingClientRect().width)"
     )
     assert widths == pytest.approx([found["probability"] for found in expected["classes"]], abs=0.02)
-    assert "scaled and centre-cropped from 200x120 to 96x96" in browser.text("#fitted")
+    assert "scaled and center-cropped from 200x120 to 96x96" in browser.text("#fitted")
     assert browser.run("[seen.naturalWidth, seen.naturalHeight]") == [96, 96]
     assert painted(browser) > 50
     assert browser.run("document.querySelector('b:not([id])')") is None  # the name of a class is no markup

@@ -14,6 +14,7 @@ from serving import encoded, noise
 
 import processes
 from command_line import Convolve, assert_refused
+from convolve.errors import install_hint
 
 
 def address_in(command: processes.Command) -> str:
@@ -86,4 +87,4 @@ def test_without_the_extra(model: Path, convolve: Convolve, monkeypatch: pytest.
     for name in [name for name in sys.modules if name.startswith("convolve.serve")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    assert_refused(convolve("serve", model), 2, "pip install 'convolve[serve]'")
+    assert_refused(convolve("serve", model), 2, f"needs the package uvicorn: {install_hint('serve')}")

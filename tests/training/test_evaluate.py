@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from convolve.training.average import WeightAverage
 from convolve.training.evaluate import Evaluation, evaluate
+from convolve.training.extras.ema import Ema
 
 CPU = torch.device("cpu")
 
@@ -39,12 +39,12 @@ def test_top5_has_no_meaning_with_five_classes() -> None:
 def test_weight_average_follows_its_formula() -> None:
     source = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(source.weight)
-    average = WeightAverage(source, horizon_samples=100.0)
+    average = Ema(source, horizon_samples=100.0)
     expected, seen = 0.0, 0
     for value in (1.0, 2.0, 5.0, -3.0):
         seen += 50
         nn.init.constant_(source.weight, value)
         average.update(source, seen, 50)
         expected += (1 - math.exp(-50 / min(100.0, seen / 10))) * (value - expected)
-    assert average.module.weight.item() == pytest.approx(expected, rel=1e-6)
-    assert not average.module.weight.requires_grad
+    assert average.network.weight.item() == pytest.approx(expected, rel=1e-6)
+    assert not average.network.weight.requires_grad

@@ -43,19 +43,28 @@ def test_a_wrong_answer_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None
     assert "gradients are off" in chosen.reason
 
 
-def test_the_faster_of_two_right_ones_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_instructions_no_time_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may keep the cores busy: a clock would then decide by luck."""
     monkeypatch.setattr(precision, "has_bf16_instructions", lambda: True)
-    gradient = [torch.ones(3)]
-    for bf16_seconds, expected in ((0.5, "bf16"), (2.0, "fp32")):
-        seconds = {"fp32": 1.0, "bf16": bf16_seconds}
-        monkeypatch.setattr(precision, "_gradients", lambda m, i, p, d, s=seconds: (gradient, s[p.name]))
-        assert choose_precision("auto", tiny(), IMAGES, CPU).name == expected
+    monkeypatch.setattr(precision, "_speed_of_bf16", lambda *_: pytest.fail("a clock was asked"))
+    chosen = choose_precision("auto", tiny(), IMAGES, CPU)
+    assert chosen.name == "bf16" and "has bf16 instructions, and gradients are within" in chosen.reason
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(2.0, "bf16"), (0.5, "fp32")])
+def test_where_the_processor_says_nothing_the_faster_one_is_chosen(
+    ratio: float, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "has_bf16_instructions", lambda: None)
+    monkeypatch.setattr(precision, "_speed_of_bf16", lambda *_: ratio)
+    assert choose_precision("auto", tiny(), IMAGES, CPU).name == expected
 
 
 def test_gradients_that_are_no_numbers_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     gradients = {"fp32": [torch.ones(3)] * 2, "bf16": [torch.ones(3), torch.full((3,), float("nan"))]}
-    monkeypatch.setattr(precision, "_gradients", lambda m, i, p, d: (gradients[p.name], 1 + (p.name == "fp32")))
-    assert precision._self_test(tiny(), IMAGES, CPU).name == "fp32"
+    monkeypatch.setattr(precision, "has_bf16_instructions", lambda: True)
+    monkeypatch.setattr(precision, "_gradients", lambda module, images, tested, device: gradients[tested.name])
+    assert choose_precision("auto", tiny(), IMAGES, CPU).name == "fp32"
 
 
 def test_asked_for_is_given_but_fp16_needs_cuda() -> None:
@@ -67,14 +76,14 @@ def test_asked_for_is_given_but_fp16_needs_cuda() -> None:
 def test_self_test_leaves_the_module_as_it_was() -> None:
     module = tiny().train()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    precision._self_test(module, IMAGES, CPU)
+    assert precision._speed_of_bf16(module, IMAGES, CPU) > 0
     assert module.training
     assert all(parameter.grad is None for parameter in module.parameters())
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 
 def test_loss_scale_undoes_itself_and_backs_off() -> None:
-    scale = LossScale(enabled=True, scale=4.0)
+    scale = LossScale(scale=4.0)
     gradients = [torch.tensor([4.0, 8.0])]
     assert scale.unscale(gradients)
     assert gradients[0].tolist() == [1, 2]
@@ -83,10 +92,6 @@ def test_loss_scale_undoes_itself_and_backs_off() -> None:
     for _ in range(2000):
         scale.unscale([torch.tensor([1.0])])
     assert scale.scale == 4
-    off = LossScale(enabled=False)
-    loss = torch.tensor(3.0)
-    assert off.scaled(loss) is loss
-    assert off.unscale([torch.tensor([float("inf")])])
 
 
 @pytest.mark.gpu

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from convolve.recipe import DataSpec, ModelSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
-from convolve.training.optimizer import Optimizer
+from convolve.training.optimizers import build_optimizer, take_step
 from convolve.training.schedule import learning_rate, momentum, schedule_rows, step_size, value_at
 
 # ConvNet_MNIST of CNTK 2.7 at minibatch size 64.
@@ -44,8 +44,8 @@ def test_mnist_at_both_ends_of_an_epoch() -> None:
     """The values of reference.md 1.4; 60,000 samples leave a last batch of 32."""
     full = step_size(MNIST_OPTIMIZER, MNIST_SCHEDULE, 5 * 60000, 64, 60000, 40 * 60000)
     last = step_size(MNIST_OPTIMIZER, MNIST_SCHEDULE, 6 * 60000 - 32, 32, 60000, 40 * 60000)
-    assert (full.rate, full.rate_per_sample) == pytest.approx((0.064, 0.001))
-    assert (last.rate, last.rate_per_sample) == pytest.approx((0.032, 0.001))
+    assert (full.lr, full.lr_per_sample) == pytest.approx((0.064, 0.001))
+    assert (last.lr, last.lr_per_sample) == pytest.approx((0.032, 0.001))
     assert full.momentum == pytest.approx(0.9394, abs=5e-5)
     assert last.momentum == pytest.approx(math.sqrt(full.momentum))
     assert step_size(MNIST_OPTIMIZER, MNIST_SCHEDULE, 0, 64, 60000, 40 * 60000).momentum == 0.0
@@ -53,7 +53,7 @@ def test_mnist_at_both_ends_of_an_epoch() -> None:
 
 def test_rate_on_the_mean_gradient_is_the_same_for_a_short_batch() -> None:
     size = step_size(OptimizerSpec(), ScheduleSpec(learning_rates=(0.1,)), 0, 32, 100, 100)
-    assert (size.rate, size.rate_per_sample, size.momentum) == pytest.approx((0.1, 0.1 / 32, 0.9))
+    assert (size.lr, size.lr_per_sample, size.momentum) == pytest.approx((0.1, 0.1 / 32, 0.9))
 
 
 def test_variance_momentum_units() -> None:
@@ -161,10 +161,10 @@ def test_torch_takes_the_same_steps_with_the_numbers_of_the_row(name: str, unit_
         "Adadelta": lambda: torch.optim.Adadelta([theirs], **common, rho=0.95, eps=1e-30),
         "Adam": lambda: torch.optim.Adam([theirs], **common, betas=(row.pytorch_momentum, 0.99), eps=0),
     }[row.pytorch_optimizer]()
-    cntk = Optimizer(optimizer, [ours])
+    cntk = build_optimizer(optimizer, [ours])
     for step in range(6):
         ours.grad = torch.randn(50, generator=generator, dtype=torch.float64)
         theirs.grad = ours.grad.clone()
-        cntk.step(step_size(optimizer, schedule, step * batch_size, batch_size, 96, 96), batch_size)
+        take_step(cntk, step_size(optimizer, schedule, step * batch_size, batch_size, 96, 96), batch_size)
         reference.step()
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=0)  # our Adam rounds q to float32

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from convolve.transforms.affine import apply_affine, draw_affine
-from convolve.transforms.batch import augment, mean_of, normalize, normalize_alone
-from convolve.transforms.cutout import apply_cutout, draw_cutout
-from convolve.transforms.image_spec import Crop, Flip
+from convolve.data.loader import mean_of, normalize, normalize_in_one_thread
+from convolve.transforms.affine import Affine
+from convolve.transforms.crop import Crop
+from convolve.transforms.cutout import Cutout
+from convolve.transforms.flip import Flip
+from convolve.transforms.pad import Pad
 from convolve.transforms.preprocess import Preprocess
-from convolve.transforms.shift import apply_shift, draw_shift
-from convolve.transforms.spec import Affine, Cutout, Pad, Shift
+from convolve.transforms.shift import Shift
+from convolve.transforms.transform import Transform, WholeBatch, transform_batch
 
 
 @pytest.fixture
@@ -21,9 +23,14 @@ def images() -> torch.Tensor:
     return torch.randint(0, 256, (5, 3, 9, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
+def transformed(images: torch.Tensor, transforms: tuple[Transform, ...], seed: int) -> torch.Tensor:
+    whole = WholeBatch(np.random.default_rng(seed), len(images), slice(None))
+    return transform_batch(images, transforms, whole)
+
+
 def test_shift_equals_slicing(images: torch.Tensor) -> None:
     offsets_N2 = np.array([[0, 0], [1, -2], [-2, 1], [2, 2], [-1, 0]])
-    shifted = apply_shift(images, offsets_N2).numpy()
+    shifted = Shift().apply_batch(images, offsets_N2).numpy()
     for image, moved, (down, right) in zip(images.numpy(), shifted, offsets_N2, strict=True):
         expected = np.zeros_like(image)
         rows, columns = image.shape[1:]
@@ -34,7 +41,7 @@ def test_shift_equals_slicing(images: torch.Tensor) -> None:
 
 
 def test_shift_draws_every_offset_alike() -> None:
-    offsets_N2 = draw_shift(Shift(2), 20_000, np.random.default_rng(0))
+    offsets_N2 = Shift(2).draw_batch(np.random.default_rng(0), 20_000)
     counts = np.zeros((5, 5))
     np.add.at(counts, (offsets_N2[:, 0] + 2, offsets_N2[:, 1] + 2), 1)
     chi_square = ((counts - 800) ** 2 / 800).sum()
@@ -42,9 +49,9 @@ def test_shift_draws_every_offset_alike() -> None:
 
 
 def test_cutout_equals_slicing(images: torch.Tensor) -> None:
-    before, centres_N2 = images.clone(), np.array([[0, 0], [4, 3], [8, 6], [2, 6], [8, 0]])
-    covered = apply_cutout(images, Cutout(pixels=5, value=77), centres_N2).numpy()
-    for image, found, (row, column) in zip(images.numpy(), covered, centres_N2, strict=True):
+    before, centers_N2 = images.clone(), np.array([[0, 0], [4, 3], [8, 6], [2, 6], [8, 0]])
+    covered = Cutout(pixels=5, value=77).apply_batch(images, centers_N2).numpy()
+    for image, found, (row, column) in zip(images.numpy(), covered, centers_N2, strict=True):
         expected = image.copy()
         expected[:, max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = 77
         np.testing.assert_array_equal(found, expected)
@@ -52,16 +59,16 @@ def test_cutout_equals_slicing(images: torch.Tensor) -> None:
 
 
 def test_cutout_is_centred_anywhere() -> None:
-    centres_N2 = draw_cutout(9 * 7 * 300, 9, 7, np.random.default_rng(0))
+    centers_N2 = Cutout().draw_batch(np.random.default_rng(0), 9 * 7 * 300, 9, 7)
     counts = np.zeros((9, 7))
-    np.add.at(counts, tuple(centres_N2.T), 1)
+    np.add.at(counts, tuple(centers_N2.T), 1)
     assert ((counts - 300) ** 2 / 300).sum() < 102.2  # the 99.9 % point of chi square with 62 degrees of freedom
 
 
 def test_affine_equals_opencv(images: torch.Tensor) -> None:
     """The same matrix through cv2.warpAffine, whose coordinates count from the corner pixel's centre."""
-    matrices = draw_affine(Affine(20, 0.2, 10, 1.5), len(images), np.random.default_rng(1))
-    warped = apply_affine(images, matrices).numpy()
+    matrices = Affine(20, 0.2, 10, 1.5).draw_batch(np.random.default_rng(1), len(images))
+    warped = Affine().apply_batch(images, matrices).numpy()
     height, width = images.shape[2:]
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     for image, moved, matrix in zip(images.numpy(), warped, matrices, strict=True):
@@ -79,14 +86,14 @@ def test_affine_equals_opencv(images: torch.Tensor) -> None:
 
 
 def test_affine_draws_within_limits() -> None:
-    matrices = draw_affine(
-        Affine(degrees=30, scale_fraction=0.0, shear_degrees=0.0, pixels=0.0), 1000, np.random.default_rng(0)
+    matrices = Affine(degrees=30, scale_fraction=0, shear_degrees=0, pixels=0).draw_batch(
+        np.random.default_rng(0), 1000
     )
     angles = np.degrees(np.arctan2(matrices[:, 0, 1], matrices[:, 0, 0]))
     assert 29 < angles.max() <= 30.001
     assert -30.001 <= angles.min() < -29
     np.testing.assert_allclose(np.linalg.det(matrices[:, :, :2]), 1, atol=1e-5)
-    scaled = draw_affine(Affine(0, 0.2, 0, 3.0), 1000, np.random.default_rng(0))
+    scaled = Affine(0, 0.2, 0, 3.0).draw_batch(np.random.default_rng(0), 1000)
     scales_N2 = 1 / scaled[:, [0, 1], [0, 1]]  # the map is the inverse one
     np.testing.assert_allclose(scales_N2.min(0), 0.8, rtol=0.01)
     np.testing.assert_allclose(scales_N2.max(0), 1.2, rtol=0.01)
@@ -94,9 +101,9 @@ def test_affine_draws_within_limits() -> None:
     assert np.abs(scaled[:, :, 2]).max() == pytest.approx(3, rel=0.01)
 
 
-def test_augment_is_a_function_of_its_generator(images: torch.Tensor) -> None:
+def test_what_happens_to_a_batch_is_a_function_of_its_generator(images: torch.Tensor) -> None:
     transforms = (Shift(1), Affine())
-    one, again, other = (augment(images, transforms, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    one, again, other = (transformed(images, transforms, seed) for seed in (3, 3, 4))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
 
@@ -104,9 +111,10 @@ def test_augment_is_a_function_of_its_generator(images: torch.Tensor) -> None:
 def test_a_part_of_a_batch_becomes_what_it_becomes_in_the_whole(images: torch.Tensor) -> None:
     crop = Crop("randomside", crop_width=9, crop_height=8)
     transforms = (Pad(2, 9), crop, Flip(0.5), Cutout(3), Shift(2), Affine())
-    whole = augment(images, transforms, np.random.default_rng(3))
+    whole = transformed(images, transforms, 3)
     for mine in (slice(0, 2), slice(2, len(images)), slice(1, 2)):
-        part = augment(images[mine], transforms, np.random.default_rng(3), len(images), mine)
+        drawn = WholeBatch(np.random.default_rng(3), len(images), mine)
+        part = transform_batch(images[mine], transforms, drawn)
         torch.testing.assert_close(part, whole[mine], rtol=0, atol=1e-4)
 
 
@@ -129,6 +137,6 @@ def test_a_thread_alone_normalizes_to_the_same_bits(kind: str, channels: int, bg
     for images_NCHW in (pixels, pixels.float(), pixels.contiguous()):
         kept = images_NCHW.clone()
         expected = normalize(images_NCHW, mean_of(want), 1 / 58, bgr)
-        got = normalize_alone(images_NCHW, mean_of(want), 1 / 58, bgr)
+        got = normalize_in_one_thread(images_NCHW, mean_of(want), 1 / 58, bgr)
         assert torch.equal(got, expected) and torch.equal(images_NCHW, kept)
         assert got.is_contiguous(memory_format=torch.channels_last)

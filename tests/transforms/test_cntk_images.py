@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 
 from convolve.formats.decode import decode_image
-from convolve.transforms.crop import VIEWS, apply_crop, draw_crop
-from convolve.transforms.image_spec import Crop, Mean, Scale
-from convolve.transforms.mean import apply_mean, load_mean
-from convolve.transforms.scale import apply_scale
+from convolve.formats.mean_xml import read_mean_xml
+from convolve.transforms.crop import VIEWS, Crop, cut_box
+from convolve.transforms.scale import Scale
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "img"
 CASES = json.loads((GOLDEN / "cases.json").read_text())
 PIXELS = np.load(GOLDEN / "cases.npz")
-SPECS = {"crop": Crop, "scale": Scale, "mean": Mean}
+SPECS = {"crop": Crop, "scale": Scale, "mean": dict}
 CUBIC_GREY_LEVELS = 1  # OpenCV 3.1, which CNTK used, rounds its cubic coefficients otherwise
 FLOAT_ERROR = 2e-4  # the float resize of OpenCV 3.1 adds in another order; values reach 255
 
@@ -26,18 +25,22 @@ FLOAT_ERROR = 2e-4  # the float resize of OpenCV 3.1 adds in another order; valu
 def specs_of(case):
     for mapping in case["transforms"]:
         kind = SPECS[mapping["kind"]]
-        values = {f.name: mapping[f.name] for f in fields(kind) if f.name in mapping}
-        if "file" in values:
-            values["file"] = str(GOLDEN / values["file"])
+        names = mapping.keys() - {"kind"} if kind is dict else {f.name for f in fields(kind)} & mapping.keys()
+        values = {name: mapping[name] for name in names}
         yield kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def without_mean(image, file="", layout="interleaved_bgr", wrong_size="refuse", values_bgr=()):
+    mean = read_mean_xml(GOLDEN / file, layout) if file else np.array(values_bgr, np.float32)
+    if wrong_size == "ignore" and mean.shape[:2] != image.shape[:2]:  # CNTK skips it
+        return image
+    return image.astype(np.float32) - mean
 
 
 def apply(image, spec, view):
     if isinstance(spec, Crop):
-        return apply_crop(image, draw_crop(spec, *image.shape[:2], np.random.default_rng(0), view))
-    if isinstance(spec, Mean):
-        return apply_mean(image, load_mean(spec), spec.wrong_size)
-    return apply_scale(image, spec)
+        return cut_box(image, spec.draw(np.random.default_rng(0), *image.shape[:2], view))
+    return without_mean(image, **spec) if isinstance(spec, dict) else spec.apply(image)
 
 
 def ours(case, channels):
@@ -46,7 +49,7 @@ def ours(case, channels):
     views = VIEWS if any(isinstance(s, Crop) and s.crop_type == "multiview10" for s in specs) else 1
     for file in case["files"]:
         for view in range(views):
-            image = decode_image((GOLDEN / file).read_bytes(), file, grey=channels == 1)
+            image = decode_image((GOLDEN / file).read_bytes(), file, gray=channels == 1)
             for spec in specs:
                 image = apply(image, spec, view)
             yield image.transpose(2, 0, 1)

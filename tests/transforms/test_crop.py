@@ -1,4 +1,4 @@
-"""Rectangles drawn by `draw_crop` against those that CNTK 2.7 drew, and against the formulas of its crop transform."""
+"""Rectangles that a crop draws against those that CNTK 2.7 drew, and against the formulas of its crop transform."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convolve.transforms.crop import CropBox, apply_crop, draw_crop
-from convolve.transforms.flip import apply_flip, draw_flip
-from convolve.transforms.image_spec import Crop, Flip
+from convolve.transforms.crop import Crop, CropBox, cut_box
+from convolve.transforms.flip import Flip, mirrored
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "img"
 CASES = json.loads((GOLDEN / "crops.json").read_text())
@@ -27,7 +26,7 @@ def spec_of(case):
 
 def draw_many(spec, height, width, count=DRAWS, seed=0):
     rng = np.random.default_rng(seed)
-    boxes = [draw_crop(spec, height, width, rng) for _ in range(count)]
+    boxes = [spec.draw(rng, height, width) for _ in range(count)]
     return np.array([(box.left, box.top, box.width, box.height, box.mirrored) for box in boxes])
 
 
@@ -118,9 +117,7 @@ def test_ten_failed_attempts_give_the_whole_image():
 
 
 def test_at_least_one_pixel_is_left():
-    assert draw_crop(Crop(side_ratio=(0.1,)), 3, 5, np.random.default_rng(0)) == CropBox(
-        2, 1, 1, 1
-    )  # CNTK crashes here
+    assert Crop(side_ratio=(0.1,)).draw(np.random.default_rng(0), 3, 5) == CropBox(2, 1, 1, 1)  # CNTK crashes here
 
 
 @pytest.mark.parametrize(
@@ -142,7 +139,7 @@ def test_who_mirrors(crop_type, hflip, mirrors):
 
 def test_the_ten_views():
     spec = Crop(crop_type="multiview10", side_ratio=(0.5,))
-    boxes = [draw_crop(spec, 20, 30, np.random.default_rng(0), view) for view in range(10)]
+    boxes = [spec.draw(np.random.default_rng(0), 20, 30, view) for view in range(10)]
     corners = [(0, 0), (20, 0), (0, 10), (20, 10), (10, 5)]
     assert boxes == [CropBox(left, top, 10, 10, mirrored) for mirrored in (False, True) for left, top in corners]
 
@@ -158,17 +155,17 @@ def test_the_same_generator_draws_the_same():
 def test_applying_cuts_and_mirrors(channels, dtype):
     image = np.random.default_rng(0).integers(0, 256, (9, 11, channels)).astype(dtype)
     before = image.copy()
-    cut = apply_crop(image, CropBox(2, 1, 5, 7))
+    cut = cut_box(image, CropBox(2, 1, 5, 7))
     assert np.array_equal(cut, image[1:8, 2:7])
-    mirrored = apply_crop(image, CropBox(2, 1, 5, 7, mirrored=True))
-    assert mirrored.dtype == dtype
-    assert np.array_equal(mirrored, image[1:8, 2:7][:, ::-1])
-    assert np.array_equal(apply_flip(image, False), image)
+    turned = cut_box(image, CropBox(2, 1, 5, 7, mirrored=True))
+    assert turned.dtype == dtype
+    assert np.array_equal(turned, image[1:8, 2:7][:, ::-1])
+    assert np.array_equal(mirrored(image), image[:, ::-1])
     assert np.array_equal(image, before)
 
 
 def test_flips_come_with_their_probability():
     rng = np.random.default_rng(0)
     for probability in (0.0, 0.2, 0.5, 1.0):
-        share = np.mean([draw_flip(Flip(probability), rng) for _ in range(DRAWS)])
+        share = np.mean([Flip(probability).draw(rng) for _ in range(DRAWS)])
         assert abs(share - probability) <= 5 * math.sqrt(probability * (1 - probability) / DRAWS)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from convolve.data.loader import mean_of, normalize
 from convolve.errors import UsageError
 from convolve.formats.decode import decode_image
-from convolve.transforms.batch import mean_of, normalize
-from convolve.transforms.preprocess import Preprocess, fit_image
+from convolve.transforms.preprocess import Preprocess, Resize, fit_image
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "img"
 GREY = Preprocess(1, 28, 28, 0.0, 1 / 256)
@@ -29,9 +29,9 @@ def test_a_fitting_image_is_untouched() -> None:
 
 def test_a_part_scaled_to_the_size_of_the_whole_is_told() -> None:
     image = RNG.integers(0, 256, (28, 28, 1), dtype=np.uint8)
-    fitted, done = fit_image(image, replace(GREY, resize="fill", side_ratio=0.5))
+    fitted, done = fit_image(image, replace(GREY, resize="square", side_ratio=0.5))
     assert not np.array_equal(fitted[0], image[:, :, 0])
-    assert done == "scaled and centre-cropped from 28x28 to 28x28"
+    assert done == "scaled and center-cropped from 28x28 to 28x28"
 
 
 def test_bgr_becomes_rgb_planes() -> None:
@@ -45,7 +45,7 @@ def test_colour_becomes_grey_and_grey_three_planes() -> None:
     image = RNG.integers(0, 256, (28, 28, 3), dtype=np.uint8)
     fitted, done = fit_image(image, GREY)
     np.testing.assert_array_equal(fitted[0], cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
-    assert done == "made grey"
+    assert done == "made gray"
     fitted, done = fit_image(image[:, :, :1], COLOUR)
     np.testing.assert_array_equal(fitted, np.repeat(image[:, :, :1], 3, axis=2).transpose(2, 0, 1))
     assert "three planes" in done
@@ -75,12 +75,20 @@ def test_the_centre_is_what_is_kept() -> None:
     assert (fitted == 200).all()
 
 
-@pytest.mark.parametrize(("case", "ratio"), [("center_side_0875", 0.875), ("cifar_center_08", 0.8)])
-def test_imported_models_see_what_cntk_delivered(case: str, ratio: float) -> None:
-    """Golden: what CNTK's reader made of these files with Crop(center, sideRatio) and Scale."""
+@pytest.mark.parametrize(
+    ("case", "resize", "ratio"),
+    [
+        ("center_side_0875", "square", 0.875),
+        ("cifar_center_08", "square", 0.8),
+        ("scale_64_linear", "squash", 1.0),
+        ("bmp_fill", "squash", 1.0),
+    ],
+)
+def test_imported_models_see_what_cntk_delivered(case: str, resize: Resize, ratio: float) -> None:
+    """Golden: what CNTK's reader made of these files with Scale, after Crop(center, sideRatio) for "square"."""
     expected_NCHW = np.load(GOLDEN / "cases.npz")[case]
     _, channels, height, width = expected_NCHW.shape
-    want = Preprocess(channels, height, width, channel_order="bgr", resize="fill", side_ratio=ratio)
+    want = Preprocess(channels, height, width, channel_order="bgr", resize=resize, side_ratio=ratio)
     files = json.loads((GOLDEN / "cases.json").read_text())[case]["files"]
     for file, expected_CHW in zip(files, expected_NCHW, strict=True):
         fitted_CHW, _ = fit_image(decode_image((GOLDEN / file).read_bytes(), file), want)

@@ -8,20 +8,15 @@ import torch
 from numpy.typing import NDArray
 
 from convolve.errors import UsageError
-from convolve.transforms.batch import augment, fits_batches
-from convolve.transforms.chain import apply_pad as apply_pad_to_one
-from convolve.transforms.chain import least_source, size_after, split_chain, transform_image
-from convolve.transforms.crop import CropBox, apply_crop, draw_crop
-from convolve.transforms.image_spec import Colour, Crop, Flip, Scale
-from convolve.transforms.spec import Affine, Pad, Shift, Transform
-from convolve.transforms.windows import (
-    Windows,
-    apply_mirrors,
-    apply_pad,
-    cut_windows,
-    draw_mirrors,
-    draw_windows,
-)
+from convolve.transforms.affine import Affine
+from convolve.transforms.color import Color
+from convolve.transforms.crop import Crop, CropBox, CropBoxes, cut_box, cut_boxes
+from convolve.transforms.flip import Flip, mirror_some
+from convolve.transforms.pad import Pad
+from convolve.transforms.scale import Scale
+from convolve.transforms.shift import Shift
+from convolve.transforms.table import min_size_before, split_transforms
+from convolve.transforms.transform import Transform, WholeBatch, size_after, transform_batch, transform_image
 
 RANDOM = Crop("randomside", side_ratio=(0.8,))
 
@@ -46,9 +41,9 @@ def chi_square(values: np.ndarray, outcomes: int) -> float:
 def test_windows_are_what_single_crops_are(images: torch.Tensor) -> None:
     rng = np.random.default_rng(0)
     left_N, top_N, mirrored_N = rng.integers(8, size=6), rng.integers(5, size=6), rng.random(6) < 0.5
-    cut = cut_windows(images, Windows(left_N, top_N, mirrored_N, width=5, height=5))
+    cut = cut_boxes(images, CropBoxes(left_N, top_N, mirrored_N, width=5, height=5))
     for number, (left, top, mirrored) in enumerate(zip(left_N, top_N, mirrored_N, strict=True)):
-        expected = apply_crop(one(images, number), CropBox(left, top, 5, 5, bool(mirrored)))
+        expected = cut_box(one(images, number), CropBox(left, top, 5, 5, bool(mirrored)))
         np.testing.assert_array_equal(one(cut, number), expected)
     assert cut.shape == (6, 3, 5, 5)
 
@@ -60,9 +55,9 @@ def test_windows_are_what_single_crops_are(images: torch.Tensor) -> None:
         Crop(crop_width=40, crop_height=3),
     ],
 )  # fmt: skip
-def test_the_centre_is_the_same_for_all(spec: Crop, images: torch.Tensor) -> None:
-    expected = draw_crop(spec, 9, 12, np.random.default_rng(0))
-    drawn = draw_windows(spec, 6, 9, 12, np.random.default_rng(0))
+def test_the_center_is_the_same_for_all(spec: Crop, images: torch.Tensor) -> None:
+    expected = spec.draw(np.random.default_rng(0), 9, 12)
+    drawn = spec.draw_batch(np.random.default_rng(0), 6, 9, 12)
     assert set(zip(drawn.left_N, drawn.top_N, drawn.mirrored_N, strict=True)) == {(expected.left, expected.top, False)}
     assert (drawn.width, drawn.height) == (expected.width, expected.height)
     assert size_after([spec], (9, 12)) == (expected.height, expected.width)
@@ -70,7 +65,7 @@ def test_the_centre_is_the_same_for_all(spec: Crop, images: torch.Tensor) -> Non
 
 def test_random_windows_are_uniform() -> None:
     """Position and mirroring together: 9 x 9 x 2 outcomes, as the crops that CNTK makes of padded 40x40 images."""
-    drawn = draw_windows(RANDOM, 40_000, 40, 40, np.random.default_rng(1))
+    drawn = RANDOM.draw_batch(np.random.default_rng(1), 40_000, 40, 40)
     assert (drawn.width, drawn.height) == (32, 32)
     outcome_N = (drawn.left_N * 9 + drawn.top_N) * 2 + drawn.mirrored_N
     assert chi_square(outcome_N, 162) < 221  # the 99.9 % point with 161 degrees of freedom
@@ -78,7 +73,7 @@ def test_random_windows_are_uniform() -> None:
 
 def test_single_crops_are_uniform_too() -> None:
     rng = np.random.default_rng(2)
-    boxes = [draw_crop(RANDOM, 40, 40, rng) for _ in range(10_000)]
+    boxes = [RANDOM.draw(rng, 40, 40) for _ in range(10_000)]
     assert chi_square(np.array([(box.left * 9 + box.top) * 2 + box.mirrored for box in boxes]), 162) < 221
 
 
@@ -86,38 +81,39 @@ def test_single_crops_are_uniform_too() -> None:
     ("crop", "share"), [(RANDOM, 0.5), (Crop("randomside", hflip=False), 0), (Crop(hflip=True), 0.5)]
 )
 def test_who_is_mirrored(crop: Crop, share: float) -> None:
-    drawn = draw_windows(crop, 10_000, 40, 40, np.random.default_rng(0))
+    drawn = crop.draw_batch(np.random.default_rng(0), 10_000, 40, 40)
     assert abs(drawn.mirrored_N.mean() - share) < 0.02  # four standard deviations
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.2, 0.5, 1.0])
 def test_mirrors_come_with_their_probability(probability: float, images: torch.Tensor) -> None:
-    assert abs(draw_mirrors(Flip(probability), 10_000, np.random.default_rng(3)).mean() - probability) < 0.02
+    assert abs(Flip(probability).draw_batch(np.random.default_rng(3), 10_000).mean() - probability) < 0.02
     mirrored_N = np.array([True, False, True, False, False, True])
-    turned = apply_mirrors(images, mirrored_N)
+    turned = mirror_some(images, mirrored_N)
     for image, result, mirrored in zip(images, turned, mirrored_N, strict=True):
         np.testing.assert_array_equal(result, np.flip(image.numpy(), 2) if mirrored else image)
 
 
 def test_padding(images: torch.Tensor) -> None:
-    padded = apply_pad(images, Pad(3, 128))
+    padded = Pad(3, 128).apply_batch(images)
     expected = np.pad(images.numpy(), ((0, 0), (0, 0), (3, 3), (3, 3)), constant_values=128)
     np.testing.assert_array_equal(padded, expected)
-    np.testing.assert_array_equal(apply_pad_to_one(one(images, 2), Pad(3, 128)), one(padded, 2))
+    np.testing.assert_array_equal(Pad(3, 128).apply(one(images, 2)), one(padded, 2))
 
 
 def test_padding_in_proportion(images: torch.Tensor) -> None:
     height, width = images.shape[2:]
     assert (height, width) == (9, 12)
-    padded = apply_pad(images, Pad(value=128, side_ratio=1 / 3))
-    assert torch.equal(padded, apply_pad(images, Pad(3, 128)))
-    np.testing.assert_array_equal(apply_pad_to_one(one(images, 2), Pad(value=128, side_ratio=1 / 3)), one(padded, 2))
+    padded = Pad(value=128, side_ratio=1 / 3).apply_batch(images)
+    assert torch.equal(padded, Pad(3, 128).apply_batch(images))
+    np.testing.assert_array_equal(Pad(value=128, side_ratio=1 / 3).apply(one(images, 2)), one(padded, 2))
     assert size_after([Pad(side_ratio=0.125)], (32, 40)) == (40, 48)
 
 
-def test_augment_of_a_batch_keeps_the_choices_of_its_generator(images: torch.Tensor) -> None:
+def test_a_batch_keeps_the_choices_of_its_generator(images: torch.Tensor) -> None:
     transforms = (Pad(4, 128), Crop("randomside", crop_width=12, crop_height=9), Flip(0.5))
-    results = [augment(images, transforms, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    drawn = (WholeBatch(np.random.default_rng(seed), len(images), slice(None)) for seed in (0, 0, 1))
+    results = [transform_batch(images, transforms, whole) for whole in drawn]
     assert results[0].shape == images.shape and results[0].dtype == torch.uint8
     assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
 
@@ -127,8 +123,8 @@ def test_a_chain_does_one_thing_after_the_other(images: torch.Tensor) -> None:
     transforms = (Pad(2, 7), Crop("randomside", crop_width=8, crop_height=8), Flip(1.0), Scale(5, 4))
     rng = np.random.default_rng(5)
     padded: NDArray[np.uint8] = np.pad(image, ((2, 2), (2, 2), (0, 0)), constant_values=7)
-    box = draw_crop(transforms[1], 13, 16, rng)
-    mirrored: NDArray[np.uint8] = np.ascontiguousarray(apply_crop(padded, box)[:, ::-1])
+    box = transforms[1].draw(rng, 13, 16)
+    mirrored: NDArray[np.uint8] = np.ascontiguousarray(cut_box(padded, box)[:, ::-1])
     expected = transform_image(mirrored, (Scale(5, 4),), rng)
     np.testing.assert_array_equal(transform_image(image, transforms, np.random.default_rng(5)), expected)
     assert expected.shape == (4, 5, 3) and size_after(transforms, (9, 12)) == (4, 5)
@@ -141,16 +137,16 @@ VARIES = Crop("randomarea", area_ratio=(0.1, 1.0), jitter_type="uniratio")
     ("transforms", "alone"),
     [
         ((), 0), ((Pad(4), RANDOM, Flip()), 0), ((Shift(2), Affine()), 0), ((RANDOM, Scale(8, 8)), 2),
-        ((RANDOM, Scale(8, 8), Shift(1)), 2), ((Pad(4), RANDOM, Colour(0.1), Flip()), 3), ((VARIES, Scale(8, 8)), 2),
+        ((RANDOM, Scale(8, 8), Shift(1)), 2), ((Pad(4), RANDOM, Color(0.1), Flip()), 3), ((VARIES, Scale(8, 8)), 2),
     ],
 )  # fmt: skip
 def test_what_is_done_alone_and_what_together(transforms: tuple[Transform, ...], alone: int) -> None:
-    assert split_chain(transforms) == (transforms[:alone], transforms[alone:])
+    assert split_transforms(transforms) == (transforms[:alone], transforms[alone:])
 
 
 def test_batch_transforms_cannot_come_first() -> None:
     with pytest.raises(UsageError, match="shift works on images of one size; put it behind scale"):
-        split_chain((Shift(2), RANDOM, Scale(8, 8)))
+        split_transforms((Shift(2), RANDOM, Scale(8, 8)))
 
 
 @pytest.mark.parametrize(
@@ -165,9 +161,9 @@ def test_batch_transforms_cannot_come_first() -> None:
 )  # fmt: skip
 def test_crops_that_vary_in_size(crop: Crop, varies: bool) -> None:
     rng = np.random.default_rng(0)
-    sizes = {(box.width, box.height) for box in (draw_crop(crop, 90, 70, rng) for _ in range(200))}
+    sizes = {(box.width, box.height) for box in (crop.draw(rng, 90, 70) for _ in range(200))}
     assert crop.varies == varies == (len(sizes) > 1)
-    assert fits_batches(crop) == (not varies)
+    assert crop.fits_batches == (not varies)
     assert (size_after([crop], (90, 70)) is None) == varies
     assert size_after([crop, Scale(8, 6)], None) == (6, 8)
 
@@ -176,9 +172,9 @@ def test_crops_that_vary_in_size(crop: Crop, varies: bool) -> None:
     "crop", [Crop(), Crop(side_ratio=(0.8,)), VARIES, Crop("randomarea", area_ratio=(0.4,), aspect_ratio=(0.6,))]
 )
 def test_the_least_source_leaves_nothing_to_enlarge(crop: Crop) -> None:
-    least = least_source((crop, Scale(24, 16)))
+    least = min_size_before((crop, Scale(24, 16)))
     assert least is not None
     rng = np.random.default_rng(0)
-    boxes = [draw_crop(crop, *least, rng) for _ in range(300)]
+    boxes = [crop.draw(rng, *least) for _ in range(300)]
     assert min(box.width for box in boxes) >= 23 and min(box.height for box in boxes) >= 16  # rounded down to pixels
-    assert least_source((Colour(0.1), crop, Scale(24, 16))) is None
+    assert min_size_before((Color(0.1), crop, Scale(24, 16))) is None

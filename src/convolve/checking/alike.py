@@ -140,6 +140,6 @@ def _cosine(one_PF: NDArray[np.int8], other_PF: NDArray[np.int8]) -> NDArray[np.
 
 def _likeness(parts: list[Part], one: tuple[int, int], other: tuple[int, int]) -> float:
     """What two images have in common at 143 frequencies, in -1..1."""
-    small = [thumbnail(parts[part], index, parts[part].content(index)) for part, index in (one, other)]
+    small = [thumbnail(parts[part], index, parts[part].source.read(index)) for part, index in (one, other)]
     one_F, other_F = frequencies(np.stack(small), 12)
     return float(one_F @ other_F)

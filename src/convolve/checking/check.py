@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from convolve.checking.alike import Pair, alike
 from convolve.checking.finding import Findings
-from convolve.checking.listed import check_unlisted, listed_part
 from convolve.checking.looks import Progress, look_at
 from convolve.checking.mean_layout import check_mean, mean_files
-from convolve.checking.part import REFUSED, Part
-from convolve.checking.tables import table_parts
-from convolve.data.own import find_parts, refuse_other_kinds
+from convolve.checking.part import Part
+from convolve.checking.unlisted import check_unlisted
+from convolve.data.open import open_to_check
+from convolve.data.sources.source import UNLABELED
 from convolve.environment import usable_cores
-from convolve.errors import MissingDataError
 
 _NAMED = 10  # classes that are named of many
 
@@ -62,55 +61,33 @@ def check_data(
 
 def _open(source: Path, test: Path | None, findings: Findings) -> list[Part]:
     """The training part, and the test part if there is one; what cannot be read at all is a finding."""
-    parts = _parts(source, None, findings)
+    parts = [Part(name, part) for name, part in open_to_check(source.expanduser(), None, findings.add)]
     if test:
-        known = parts[0].class_names if parts else None
-        parts = [*parts[:1], *(replace(part, name="test") for part in _parts(test, known, findings)[-1:])]
-    return parts
-
-
-def _parts(place: Path, known: Sequence[str] | None, findings: Findings) -> list[Part]:
-    place = place.expanduser()
-    if not place.exists():
-        raise MissingDataError(f"{place} does not exist; give a folder, a map file, a table, or a data set's own files")
-    own = find_parts(place) if place.is_dir() else None
-    if own is None or not any((place / name).exists() for name in ("train_map.txt", "train.csv")):
-        tables = table_parts(place, findings)
-        if tables is not None:
-            return tables
-    paths = own or find_parts(place)
-    if place.is_file():
-        refuse_other_kinds(place)
-    if paths is None:
-        raise MissingDataError(f"{place} holds no labelled images; see `convolve check-data --help`")
-    parts: list[Part] = []
-    for name, path in zip(("training", "test"), paths, strict=True):
-        part = listed_part(path, name, known, findings) if path else None
-        if part:
-            known = known or part.class_names
-            parts.append(part)
+        known = parts[0].source.class_names if parts else None
+        tested = open_to_check(test.expanduser(), known, findings.add)
+        parts = [*parts[:1], *(Part("test", part) for _, part in tested[-1:])]
     return parts
 
 
 def _check_classes(part: Part, training: Part, findings: Findings) -> None:
     """Numbers that no training image has; classes that only the test part has."""
-    used = np.unique(part.labels_N[part.labels_N != REFUSED])
+    used = np.unique(part.labels_N[part.labels_N != UNLABELED])
     if part is not training:
         for number in np.setdiff1d(used, training.labels_N):
             first = int(np.flatnonzero(part.labels_N == number)[0])
             what = f"class {part.label(first)} is in the test part only"
-            findings.add("gap", part.place(first), what, "add training images of it, or correct the label")
+            findings.add("gap", part.source.location(first), what, "add training images of it, or correct the label")
     elif len(used) and not findings.counts["unreadable"]:  # else the classes may be in what could not be read
         _check_gaps(part, used, findings)
 
 
 def _check_gaps(part: Part, used: NDArray[np.int64], findings: Findings) -> None:
-    names, largest = part.class_names or (), int(used[-1])
+    names, largest = part.source.class_names or (), int(used[-1])
     count, taken = max(len(names), largest + 1), {*used.tolist()}
     missing = max(count, 2) - len(used)
     if missing <= findings.counts["bad line"]:  # their images may stand in lines that cannot be read
         return
-    place = part.place(int(np.flatnonzero(part.labels_N == largest)[0]))
+    place = part.source.location(int(np.flatnonzero(part.labels_N == largest)[0]))
     if count == 1:
         what = "all images are of one class, where a classifier needs two"
         findings.add("gap", place, what, "add images of another class, or give the folder above")
@@ -134,4 +111,4 @@ def _add_pair(pair: Pair, parts: Sequence[Part], findings: Findings) -> None:
         kind, mend = "duplicate", "remove one of them"
     like = "is the same as" if pair.exact else f"looks the same ({pair.likeness:.2%}) as"
     labels = f"; labels: here {label}, there {other_label}" if label != other_label else ""
-    findings.add(kind, part.full_place(index), f"{like} {other_part.full_place(other)}{labels}", mend)
+    findings.add(kind, part.full_location(index), f"{like} {other_part.full_location(other)}{labels}", mend)

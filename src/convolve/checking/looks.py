@@ -1,6 +1,6 @@
 """What is kept of each image to find it again: a hash of its bytes, and a perceptual hash of its shapes.
 
-The perceptual hash is made of the lowest frequencies (a cosine transform) of the image in grey, scaled to 32x32
+The perceptual hash is made of the lowest frequencies (a cosine transform) of the image in gray, scaled to 32x32
 whatever its form: 63 of them, without the mean, as one vector of length 1 in 8-bit numbers. It hardly changes when an
 image is saved anew as JPEG, scaled, or made a little brighter.
 """
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.checking.finding import Findings
-from convolve.checking.part import REFUSED, Part
-from convolve.data.ahead import in_order
+from convolve.checking.part import Part
+from convolve.data.ordered_map import ordered_map
+from convolve.data.sources.source import UNLABELED
 from convolve.errors import DataError, MissingDataError
 
 # Legend: N images, F frequencies, H rows, W columns.
@@ -49,7 +50,7 @@ def look_at(part: Part, findings: Findings, threads: int, progress: Progress) ->
     count = len(part)
     looks = Looks(np.zeros(count, np.uint64), np.zeros((count, FREQUENCIES**2 - 1), np.int8), np.zeros(count, bool))
     starts = range(0, count, _CHUNK)
-    chunks = in_order(
+    chunks = ordered_map(
         lambda start: _look_at_chunk(part, start, looks), starts, threads, ahead=4 * threads, images=_CHUNK
     )
     with closing(chunks):
@@ -61,10 +62,10 @@ def look_at(part: Part, findings: Findings, threads: int, progress: Progress) ->
 
 
 def thumbnail(part: Part, index: int, content: bytes) -> NDArray[np.uint8]:
-    """The image in grey, (H, W) of `SIDE`."""
-    grey_HW = part.decode(index, content, grey=True, least=(SIDE, SIDE))[:, :, 0]
-    interpolation = cv2.INTER_AREA if min(grey_HW.shape) >= SIDE else cv2.INTER_LINEAR
-    return cv2.resize(grey_HW, (SIDE, SIDE), interpolation=interpolation).astype(np.uint8, copy=False)
+    """The image in gray, (H, W) of `SIDE`."""
+    gray_HW = part.decode(index, content, gray=True, min_size=(SIDE, SIDE))[:, :, 0]
+    interpolation = cv2.INTER_AREA if min(gray_HW.shape) >= SIDE else cv2.INTER_LINEAR
+    return cv2.resize(gray_HW, (SIDE, SIDE), interpolation=interpolation).astype(np.uint8, copy=False)
 
 
 def frequencies(thumbnails_NHW: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
@@ -89,10 +90,10 @@ def _look_at_chunk(part: Part, start: int, looks: Looks) -> list[tuple[int, Data
     faults: list[tuple[int, DataError]] = []
     thumbnails_NHW = np.zeros((min(_CHUNK, len(part) - start), SIDE, SIDE), np.uint8)
     for place, index in enumerate(range(start, start + len(thumbnails_NHW))):
-        if part.labels_N[index] == REFUSED:
+        if part.labels_N[index] == UNLABELED:
             continue
         try:
-            content = part.content(index)
+            content = part.source.read(index)
             thumbnails_NHW[place] = thumbnail(part, index, content)
         except DataError as error:
             faults.append((index, error))
@@ -105,10 +106,10 @@ def _look_at_chunk(part: Part, start: int, looks: Looks) -> list[tuple[int, Data
 
 
 def _add(findings: Findings, part: Part, index: int, error: DataError) -> None:
-    place, text = part.place(index), str(error)
+    place, text = part.source.location(index), str(error)
     what = text.removeprefix(f"{place}: ")
     if isinstance(error, MissingDataError):
-        what = f"{part.image(index)} is not there" if part.image(index) in text else what
+        what = f"{part.source.file(index)} is not there" if part.source.file(index) in text else what
         findings.add("missing image", place, what, "put the file there, or correct or remove the line")
     else:
         findings.add("damaged image", place, what, "replace the file, or leave it out")

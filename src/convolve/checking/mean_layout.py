@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.checking.finding import Findings
-from convolve.checking.part import REFUSED, Part
+from convolve.checking.part import Part
+from convolve.data.sources.source import UNLABELED
 from convolve.errors import DataError
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.transforms.preprocess import Preprocess, fit_size
@@ -61,10 +62,10 @@ def _mean_of(part: Part, height: int, width: int) -> NDArray[np.float64] | None:
     """The mean (H, W, C) of images spread over `part`, in that size; None if none can be read."""
     total_HWC, count = np.zeros((height, width, 3)), 0
     want = Preprocess(3, height, width)
-    readable: Sequence[int] = np.flatnonzero(part.labels_N != REFUSED).tolist()
+    readable: Sequence[int] = np.flatnonzero(part.labels_N != UNLABELED).tolist()
     for index in readable[:: max(1, len(readable) // _MOST_IMAGES)]:
         try:
-            image_HWC = part.decode(index, part.content(index), grey=False, least=(height, width))
+            image_HWC = part.decode(index, part.source.read(index), gray=False, min_size=(height, width))
             total_HWC += fit_size(image_HWC, want)
         except DataError:  # is a finding of its own
             continue

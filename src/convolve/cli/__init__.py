@@ -24,7 +24,7 @@ from convolve.cli.run import run
 from convolve.cli.serve import serve
 from convolve.cli.show import show
 from convolve.cli.train import train
-from convolve.distributed.process import find_place
+from convolve.distributed.launcher import rank_info
 from convolve.errors import ConvolveError, UsageError, unknown_name
 
 COMMANDS = (train, reproduce, evaluate, predict, serve, prepare, check_data, run, convert, show, report, doctor)
@@ -38,7 +38,7 @@ for command in COMMANDS:
 @app.callback()
 def options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
-    version: bool = typer.Option(False, "--version", help="Print the version and end."),
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
     """Train, ship and rescue convolutional image classifiers.
 
@@ -96,7 +96,7 @@ def _usage(message: str, arguments: list[str]) -> str:
 
 def _fail(message: str, exit_code: int) -> int:
     try:
-        rank = find_place(os.environ).rank
+        rank = rank_info(os.environ).rank
     except UsageError:  # launchers that disagree: the message itself
         rank = 0
     worker = f"worker {rank}: " if rank else ""

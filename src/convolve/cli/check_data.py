@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convolve.cli.options import AsJson
+
 if TYPE_CHECKING:
     from convolve.checking.check import Checked
 
@@ -20,22 +22,23 @@ def check_data(
     source: Annotated[
         Path,
         typer.Argument(
-            help="What `train --data` takes: class folders, a map file, a CSV table, CTF text, IDX or CIFAR files."
+            help="The images, as for `train --data`: class folders, a map file, a CSV table, CTF, IDX or CIFAR files."
         ),
     ],
     test: Annotated[
-        Path | None, typer.Option(help="The test part, where SOURCE does not hold it.", metavar="SOURCE")
+        Path | None, typer.Option(help="The test images, if SOURCE does not contain them.", metavar="SOURCE")
     ] = None,
     mean: Annotated[
         Path | None,
-        typer.Option(help="A mean file to check. [default: *mean*.xml beside the images' list]", metavar="FILE"),
+        typer.Option(help="The mean image to check. [default: *mean*.xml beside SOURCE]", metavar="FILE"),
     ] = None,
-    threads: Annotated[int, typer.Option(min=0, help="Processor threads; 0 takes every core.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    threads: Annotated[int, typer.Option(min=0, help="Number of processor threads; 0 uses all cores.")] = 0,
+    as_json: AsJson = False,
 ) -> int:
-    """Find what is wrong with labelled images: damaged, missing, there twice, leaking, mislabelled.
+    """Find faults in labeled images.
 
-    Each finding names file and line and says how to mend it. The exit code is 3 if there is any.
+    It reports damaged, missing, duplicate and mislabeled images, and test images that are also training images. Each
+    finding names the file and the line, and how to fix it. The exit code is 3 if there are any.
 
     Example: convolve check-data photos/train_map.txt --test photos/test_map.txt
     """

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class CntkLog:
-    """Hears the events of `run_config.run_job`. The means of a line are over the samples since the line before."""
+    """A callback for the events of `run_config.run_job`. Means are over the samples since the line before."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
         self._step: TrainStep | None = None
-        self._samples = self._held_out = 0  # of an epoch, of its evaluation
+        self._samples = self._validation_samples = 0  # of an epoch, of its evaluation
         self._epoch = 0
         self._last = _Sums()
         self._loss_name, self._error_name = "ce", "errs"
@@ -36,7 +36,12 @@ class CntkLog:
 
     def _begin(self, values: dict[str, Any]) -> None:
         step: TrainStep = values["step"]
-        self._step, self._samples, self._held_out, self._epoch = step, values["samples"], values["held_out_samples"], 0
+        self._step, self._samples, self._validation_samples, self._epoch = (
+            step,
+            values["samples"],
+            values["held_out_samples"],
+            0,
+        )
         roles = step.network.roles
         errors = [node.name for node in roles["evaluationNodes"] if node.kind == "ClassificationError"]
         self._loss_name, self._error_name = roles["criterionNodes"][0].name, errors[0] if errors else "errs"
@@ -79,7 +84,7 @@ class CntkLog:
             f"epochTime={values['seconds']:.6g}s"
         )
         if self._step.validation is not None:
-            figures = self._metrics(values["test_loss"], values["test_error"], self._held_out)
+            figures = self._metrics(values["test_loss"], values["test_error"], self._validation_samples)
             self._write(f"Finished {name}: [Validate] {figures}")
         self._epoch = 0  # a rate that adjusts itself may take the epoch back: its lines then begin anew
 

@@ -7,39 +7,34 @@ from typing import Annotated
 
 import typer
 
-from convolve.cli import asked as options
+from convolve.cli.options import Overrides, with_overrides
 from convolve.errors import UsageError, unknown_name
 
 # Form -> the ending of its file; a convolve model is a folder of any name.
 TARGETS = {"convolve": "", "onnx": ".onnx", "exported-program": ".pt2"}
 
 
+@with_overrides
 def convert(
     model: Annotated[
         Path, typer.Argument(help="A CNTK model, net.prototxt+net.caffemodel, a model folder or a run folder.")
     ],
-    to: Annotated[str, typer.Option(help="The form to write: convolve, onnx or exported-program.", metavar="FORM")],
-    out: Annotated[Path, typer.Option(help="Where to write it: a folder, a file.onnx or a file.pt2.")],
+    to: Annotated[str, typer.Option(help="The format to write: convolve, onnx or exported-program.", metavar="FORM")],
+    out: Annotated[Path, typer.Option(help="The output: file.onnx, file.pt2, or a folder for convolve.")],
     with_preprocessing: Annotated[
         bool,
         typer.Option(
             "--with-preprocessing",
-            help="Let the exported file take uint8 images (N, H, W, C), grey or RGB, and subtract and scale by itself.",
+            help="Export the preprocessing, too: the model then takes uint8 images (N, H, W, C), gray or RGB.",
         ),
     ] = False,
-    output: Annotated[
-        str | None, typer.Option(metavar="NODE", help="The class scores, where the file has several outputs.")
-    ] = None,
-    preset: options.Preset = None,
-    mean: options.Mean = None,
-    channel_order: options.Order = None,
-    scale: options.Scale = None,
-    labels: options.Labels = None,
-    image_shape: options.ImageShape = None,
+    *,
+    overrides: Overrides,
 ) -> None:
-    """Write a model in another form, with its preprocessing and class names.
+    """Convert a model to another format.
 
-    An exported file is run and compared with the model; one that answers otherwise is not written.
+    Preprocessing and class names are kept. Every exported file is run and its outputs are compared with the model's. If
+    they differ, nothing is written.
 
     Example: convolve convert runs/mnist --to onnx --out mnist.onnx
     """
@@ -47,7 +42,7 @@ def convert(
 
     from convolve.model import load
 
-    opened = load(model, options.asked(preset, mean, channel_order, scale, labels, image_shape, output))
+    opened = load(model, overrides)
     compared = ""
     if to == "convolve":
         opened.save(out)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from convolve.cli.options import AsJson
+from convolve.errors import install_hint
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
-    """Look at this machine: versions, processor, precision.
+def doctor(as_json: AsJson = False) -> None:
+    """Show what convolve finds here: versions, hardware, precision.
 
-    Also what is missing, and how to get it.
+    Also shows which optional packages are missing, and the command that installs them.
 
     Example: convolve doctor
     """
@@ -66,4 +67,4 @@ def _extra(extra: str, package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return f"missing; pip install 'convolve[{extra}]'"
+        return f"missing; {install_hint(extra)}"

@@ -6,136 +6,93 @@ import io
 import json
 import sys
 from csv import DictWriter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convolve.cli import asked as options
-from convolve.errors import DataError, MissingDataError, UsageError
+from convolve.cli.options import AnyModel, AsJson, CsvFile, Overrides, with_overrides
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from convolve.data.pictures import Pictures
+    from convolve.data.sources.source import Source
     from convolve.model import Model
     from convolve.training.evaluate import Evaluation
 
 
+@with_overrides
 def evaluate(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            help="A model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, or an exported .onnx."
-        ),
-    ],
+    model: AnyModel,
     data: Annotated[
         str | None,
         typer.Option(
-            help="Where the data is: a folder, a map file or table of images, a folder of classes, or `sample`.",
+            help="The test images: a data set's folder, class folders, a map file, a CSV table, or `sample`.",
             metavar="DIR|FILE|sample",
         ),
     ] = None,
     views: Annotated[
         int,
         typer.Option(
-            help="Also average the answers to so many views: 2, the image and its mirror; 6, those in place and moved "
-            "by 1/32; 10, corners, centre, mirrors."
+            help="Test-time augmentation: also average the predictions for 2 views (the image and its mirror image), "
+            "6 (both, in place and shifted by 1/32 of the size), or 10 (corners and center, and their mirror images)."
         ),
     ] = 1,
-    output: Annotated[
-        str | None, typer.Option(metavar="NODE", help="The class scores, where a file has several outputs.")
-    ] = None,
-    preset: options.Preset = None,
-    mean: options.Mean = None,
-    channel_order: options.Order = None,
-    scale: options.Scale = None,
-    labels: options.Labels = None,
-    image_shape: options.ImageShape = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    csv: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write the table of classes there, too, as CSV.")
-    ] = None,
+    as_json: AsJson = False,
+    csv: CsvFile = None,
+    *,
+    overrides: Overrides,
 ) -> None:
     """Test a model on a data set: errors, loss, a table of classes.
 
-    Top-1 and top-5 are exact over the whole test set. Images of a map file, a CSV table or class folders are read as
-    they are needed, prepared as the model wants them. The table is that of the single view.
+    The top-1 and top-5 errors count every test image. Images of any size are preprocessed as the model expects. The
+    table of classes is for the single view.
 
     Example: convolve evaluate runs/mnist --data sample
     """
-    from convolve.cli.watched import Watched
+    from convolve.cli.watched import watched
     from convolve.importers.presets import PRESETS
     from convolve.model import load
     from convolve.training.memory import keep_freed_memory
-    from convolve.transforms.views import require_views
+    from convolve.transforms.tta import require_views
 
     keep_freed_memory()  # images are decoded in a tenth less time
-    opened = load(model, options.asked(preset, mean, channel_order, scale, labels, image_shape, output))
-    opened, pictures, source = _find(opened, data)
+    opened = load(model, overrides)
+    opened, source, where = _find(opened, data)
     require_views(opened.preprocess, views)
-    figures = _figures(opened.evaluate(Watched(opened.fitted(pictures), "evaluated")), opened.class_names)
+    watch = partial(watched, count=len(source), what="evaluated")
+    figures = _figures(opened.evaluate(opened.dataset(source), watch=watch), opened.class_names)
     if csv:
         _write_csv(csv, figures["classes"])
     if views > 1:
-        averaged = opened.evaluate(Watched(opened.fitted(pictures, views), f"evaluated in {views} views"), views)
+        watch = partial(watched, count=len(source), what=f"evaluated in {views} views")
+        averaged = opened.evaluate(opened.dataset(source, views), views, watch=watch)
         figures |= {
             "views": views, "views_errors": int(averaged.wrong_N.sum()), "views_error": averaged.error,
             "views_errors_top5": _count(averaged.wrong_top5_N), "views_error_top5": averaged.error_top5,
             "views_loss": averaged.loss,
         }  # fmt: skip
-    if opened.doubt:
-        print(f"note: {opened.doubt}", file=sys.stderr)
-    published = PRESETS.get(str(opened.trained.get("preset")))
+    if opened.preprocess_warning:
+        print(f"note: {opened.preprocess_warning}", file=sys.stderr)
+    published = PRESETS.get(opened.training_info.preset or "")
     if published:
         figures["published_error"] = published.published_error
         figures["published_error_top5"] = published.published_error_top5
-    print(json.dumps(figures, indent=2) if as_json else _table(figures, source))
+    print(json.dumps(figures, indent=2) if as_json else _table(figures, where))
 
 
-def _find(opened: Model, data: str | None) -> tuple[Model, Pictures, str]:
-    """(the model, made ready for the images; the images; where they come from)."""
-    from convolve.data.locate import SAMPLE
-    from convolve.data.own import OwnSet, find_parts
-    from convolve.data.sources import fitting, open_data, outline
+def _find(opened: Model, data: str | None) -> tuple[Model, Source, str]:
+    """(the model, made ready for the images; the images; where they lie)."""
+    from convolve.data.open import open_test
+    from convolve.data.sources.source import ArraySource
 
-    place = Path(data or "").expanduser()
-    parts = find_parts(place) if data not in (None, SAMPLE) else None
-    whole = parts is not None and parts[0] == place  # a map file, a table or class folders, and no set of two parts
-    if whole or (parts and not opened.data_name):
-        return _find_own(opened, place)
-    if not opened.data_name and data not in (None, SAMPLE) and not place.exists():
-        raise MissingDataError(f"{data} does not exist; give a folder, a map file of images, or --data sample")
-    name = opened.data_name or fitting(opened.preprocess.shape_CHW, len(opened.class_names))
-    if name is None or (data is None and not opened.data_name):
-        raise UsageError("say with --data on what: a map file (path TAB class number) or a folder of class folders")
-    if data is None and not _may_know(opened, outline(name).class_names):
-        known = ", ".join(opened.class_names[:10])
-        raise UsageError(f"the model was trained on other images than {name}'s, of {known}; say with --data on which")
-    dataset = open_data(name, data)
-    if isinstance(dataset, OwnSet) and data is not None:
-        return _find_own(opened, place)
-    if dataset.class_names != opened.class_names:
-        theirs, ours = (", ".join(names[:10]) for names in (dataset.class_names, opened.class_names))
-        raise DataError(f"{dataset.source} has the classes {theirs}; the model knows {ours}")
-    fits_all = isinstance(dataset, OwnSet)  # its images are of any size
-    return opened if fits_all else opened.for_images(dataset.shape_CHW), dataset.test, dataset.source
-
-
-def _may_know(opened: Model, class_names: tuple[str, ...]) -> bool:
-    """Whether the classes of the model can be those of a data set, which perhaps is not known by more than numbers."""
-    return class_names in (opened.class_names, tuple(map(str, range(len(class_names)))))
-
-
-def _find_own(opened: Model, place: Path) -> tuple[Model, Pictures, str]:
-    """A user's own images: all of them, but for those that the model was trained on."""
-    from convolve.data.own import held_out_part, read_own
-
-    opened.require_images()
-    held_out = held_out_part(place, opened.trained.get("data_fingerprint"))
-    if held_out:
-        return opened, held_out, f"{place}, the part held out in training"
-    return opened, *read_own(place, opened.class_names)
+    shape_CHW, fingerprint = opened.preprocess.shape_CHW, opened.training_info.data_fingerprint
+    source, where = open_test(data, opened.data_name, opened.class_names, shape_CHW, fingerprint)
+    if isinstance(source, ArraySource):
+        return opened.for_images(source.shape_CHW), source, where
+    opened.require_images()  # files can be of any size
+    return opened, source, where
 
 
 def _figures(evaluation: Evaluation, class_names: tuple[str, ...]) -> dict[str, Any]:

@@ -13,27 +13,27 @@ from convolve.errors import UsageError, unknown_name
 
 
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="mnist, cifar10, ilsvrc2012, or folder: images of your own")],
-    out: Annotated[Path, typer.Option(help="Where to write CTF text, images, map files and labels.")],
+    dataset: Annotated[str, typer.Argument(help="mnist, cifar10, ilsvrc2012, or folder (your own images).")],
+    out: Annotated[Path, typer.Option(help="The folder to write CTF files, images, map files and labels to.")],
     source: Annotated[
         Path | None,
         typer.Option(
-            help="The folder with the official files, packed or unpacked, or with images of your own. [default: "
-            "$CONVOLVE_DATA/DATASET, else the cache folder, filled by download]"
+            help="The folder with the official files (packed or unpacked) or your own images. [default: "
+            "$CONVOLVE_DATA/DATASET, or else a download]"
         ),
     ] = None,
     order_from: Annotated[
         Path | None,
         typer.Option(
-            help="Of ilsvrc2012: number the classes as this classmappings.txt does, not by their WordNet IDs.",
+            help="For ilsvrc2012: number the classes as this classmappings.txt does, not by WordNet ID.",
             metavar="FILE",
         ),
     ] = None,
 ) -> None:
-    """Turn official files, or images of your own, into what CNTK's examples read.
+    """Write the files that CNTK's examples read.
 
-    That is CTF text, images, map files, labels and, for CIFAR-10, the mean image; for ILSVRC2012 and your own images,
-    maps of them where they lie.
+    It converts a data set's official files, or your own images, to CTF files, images, map files, labels and, for
+    CIFAR-10, the mean image. For ILSVRC2012 and your own images, the map files refer to the images where they are.
 
     Example: convolve prepare mnist --source downloads/ --out data/mnist
     """

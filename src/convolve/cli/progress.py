@@ -20,7 +20,7 @@ def stderr_console() -> Console:
 
 
 class DownloadLines:
-    """A listener for a download (see `data.download.Progress`): a line every two seconds, and one at its end."""
+    """A callback for a download (see `data.download.Progress`): a line every two seconds, and one at its end."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -33,7 +33,7 @@ class DownloadLines:
 
 
 class Display:
-    """A listener for the events of a run (see `run.Progress`), to be used in a `with` block."""
+    """A callback for the events of a run (see `run.Progress`), to be used in a `with` block."""
 
     def __init__(self, recipe: Recipe, tensorboard: Path | None) -> None:
         self.epochs, self.epoch_samples = recipe.run.epochs, recipe.run.epoch_samples
@@ -78,7 +78,7 @@ class Display:
             f"from {values['data']}\n{many}{values['device']}, {values['threads']} threads, {values['precision']} "
             f"({values['precision_reason']})"
         )
-        self.bar.start()  # here, since of many workers one alone hears of it
+        self.bar.start()  # here, since only the first of several workers gets the event
         total = (self.epoch_samples or values["train_samples"]) * self.epochs
         self.task = self.bar.add_task(
             f"epoch 1/{self.epochs}", total=total, completed=values["samples_seen"], figures=""

@@ -9,7 +9,7 @@ import typer
 
 
 def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
-    """Rebuild RUN/report.html, also for a run that is not finished.
+    """Write RUN/report.html again, for an unfinished run too.
 
     Example: convolve report runs/mnist
     """

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convolve.cli.train import assignment
-from convolve.distributed.process import find_place
+from convolve.cli.options import AsJson, Device, Set, Threads, TrainingData, assignment
+from convolve.distributed.launcher import rank_info
 from convolve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,27 +22,23 @@ if TYPE_CHECKING:
 def reproduce(
     recipe: Annotated[str, typer.Argument(help="A recipe's name, or a recipe file (.json, .yaml).")],
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Train with the seeds 0 to N-1.")] = 3,
-    data: Annotated[
-        str | None, typer.Option(help="Where the data is, as for `train`.", metavar="DIR|FILE|sample")
-    ] = None,
+    data: TrainingData = None,
     runs: Annotated[
         Path,
-        typer.Option(help="Where the run folders lie, DIR/RECIPE-SEED; what is finished there counts.", metavar="DIR"),
+        typer.Option(help="The folder for the runs, DIR/RECIPE-SEED. Finished runs are kept.", metavar="DIR"),
     ] = Path("runs"),
     out: Annotated[
-        Path | None, typer.Option(help="The summary, a JSON file. [default: DIR/RECIPE.json in the DIR of --runs]")
+        Path | None, typer.Option(help="The JSON file for the summary. [default: DIR/RECIPE.json in the DIR of --runs]")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:i.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Processor threads; 0 takes every core.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the recipe; repeatable.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    device: Device = None,
+    threads: Threads = None,
+    set_: Set = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train a recipe with several seeds.
 
-    Mean and spread of the error, and the time it took, stand beside the published error. The same command goes on
-    where an earlier one stopped.
+    Prints mean and standard deviation of the test error and of the training time, and the published error. If it is
+    interrupted, the same command resumes it.
 
     Example: convolve reproduce mnist-fast --seeds 5
     """
@@ -53,38 +49,43 @@ def reproduce(
     from convolve.recipe import with_values
     from convolve.reproduce import seed_runs, summarize
 
-    if find_place(os.environ).size > 1:
+    if rank_info(os.environ).size > 1:
         raise UsageError("convolve reproduce trains in one process; give many workers `convolve train --seed N`")
     named = run.resolve(recipe, dict(map(assignment, set_ or [])))
     seed_by_seed = seed_runs(with_values(named, flags), seeds, runs)
     _train_missing(seed_by_seed, data)
     asked = [recipe, *(word for text in set_ or [] for word in ("--set", text)), "--seeds", str(seeds)]
     summary = summarize(named, seed_by_seed, f"convolve reproduce {shlex.join(asked)}")
-    place = out or runs / f"{named.name}.json"
-    write_json(place, summary)
+    path = out or runs / f"{named.name}.json"
+    write_json(path, summary)
     if as_json:
         print(json.dumps(summary, indent=2))
         return
     print(*_table(summary), sep="\n")
-    print(f"data       {seed_by_seed[0].folder.read('start.json')['data']}\nsummary    {place}")
+    print(f"data       {seed_by_seed[0].folder.start().data}\nsummary    {path}")
 
 
 def _train_missing(seed_by_seed: list[SeedRun], data: str | None) -> None:
     from convolve import run
     from convolve.cli.progress import Display, DownloadLines, stderr_console
-    from convolve.data.sources import open_data
+    from convolve.data.open import open_data
     from convolve.report import write_report
     from convolve.reproduce import require_same_data
+    from convolve.training.run_folder import State
 
     missing = [one for one in seed_by_seed if not one.folder.finished]
-    name = seed_by_seed[0].recipe.data.name
-    dataset = open_data(name, data, DownloadLines(stderr_console())) if missing or data else None
-    require_same_data(seed_by_seed, dataset)
+    spec, splits = seed_by_seed[0].recipe.data, None
+    if missing or data:
+        file_order = spec.order != "shuffled"
+        splits = open_data(data, spec.name, file_order=file_order, progress=DownloadLines(stderr_console()))
+    require_same_data(seed_by_seed, splits)
+    for one in seed_by_seed:
+        if one.folder.state is State.FINISHED:  # killed before its report
+            write_report(one.folder.path)
     for one in missing:
         with Display(one.recipe, None) as display:
             display.console.print(f"seed {one.recipe.run.seed} in {one.folder.path}")
-            run.train(one.recipe, data=dataset, out=one.folder.path, progress=display)
-        write_report(one.folder.path)
+            run.train(one.recipe, data=splits, out=one.folder.path, progress=display, report=write_report)
 
 
 def _table(summary: dict[str, Any]) -> Iterator[str]:

@@ -12,33 +12,34 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from convolve.distributed.process import find_place
+from convolve.cli.options import AsJson
+from convolve.distributed.launcher import rank_info
 
 
 def run(
     config: Annotated[
         list[str],
         typer.Argument(
-            help="A BrainScript file, or several joined by `+`; then settings such as maxEpochs=3 or "
-            "Train=[SGD=[maxEpochs=3]], of which the last one holds.",
+            help="A BrainScript file, or several joined by `+`, followed by settings such as maxEpochs=3 or "
+            "Train=[SGD=[maxEpochs=3]]. If a key is set more than once, the last value is used.",
             metavar="CONFIG.cntk [KEY=VALUE]...",
         ),
     ],
     data: Annotated[
         str | None,
-        typer.Option(help="In place of the reader's CTF files: a folder, or `sample`.", metavar="DIR|sample"),
+        typer.Option(help="Replace the reader's CTF files: a folder, or `sample`.", metavar="DIR|sample"),
     ] = None,
     translate: Annotated[
         Path | None,
-        typer.Option(help="Train nothing; write the training as a recipe, and the network beside it.", metavar="FILE"),
+        typer.Option(help="Do not train, but write a recipe file, and the network beside it.", metavar="FILE"),
     ] = None,
     from_model: Annotated[
         Path | None,
-        typer.Option("--from", help="Begin with the numbers of a model that CNTK trained from the same text."),
+        typer.Option("--from", help="Start from a model that CNTK trained with the same configuration."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results of the tests as one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Run a CNTK configuration: train and test what its BrainScript says.
+    """Run a CNTK configuration: its training and test commands.
 
     Example: convolve run ConvNet_MNIST.cntk dataDir=data/MNIST
     """
@@ -47,7 +48,7 @@ def run(
     from convolve.run_config import run_job
 
     job = read_job(config)
-    is_first = not find_place(os.environ).rank
+    is_first = not rank_info(os.environ).rank
     for warning in job.warnings if is_first else ():
         print(f"warning: {warning}", file=sys.stderr)
     if translate is not None:
@@ -66,14 +67,14 @@ def run(
 def _written_to(log: Path | None) -> Iterator[Callable[[str], None]]:
     """A function that writes a line to stderr and, if there is one, to the end of the file `log`."""
     with ExitStack() as files:
-        places: list[TextIO] = [sys.stderr]
+        outputs: list[TextIO] = [sys.stderr]
         if log:
             log.parent.mkdir(parents=True, exist_ok=True)
-            places.append(files.enter_context(log.open("a", encoding="utf-8")))
+            outputs.append(files.enter_context(log.open("a", encoding="utf-8")))
 
         def write(line: str) -> None:
-            for place in places:
-                print(line, file=place, flush=True)
+            for output in outputs:
+                print(line, file=output, flush=True)
 
         yield write
 

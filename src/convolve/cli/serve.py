@@ -7,26 +7,23 @@ from typing import Annotated
 
 import typer
 
-from convolve.cli import asked as options
-from convolve.errors import UsageError
+from convolve.cli.options import Overrides, with_overrides
+from convolve.errors import UsageError, install_hint
 
 
+@with_overrides
 def serve(
     model: Annotated[
         Path, typer.Argument(help="A model folder, a run folder, a CNTK model, or net.prototxt+net.caffemodel.")
     ],
-    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
-    preset: options.Preset = None,
-    mean: options.Mean = None,
-    channel_order: options.Order = None,
-    scale: options.Scale = None,
-    labels: options.Labels = None,
-    image_shape: options.ImageShape = None,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 accepts other machines.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes any free one.")] = 8000,
+    *,
+    overrides: Overrides,
 ) -> None:
-    """Open a local web page: give or draw a picture, see the answer.
+    """Serve a local web page that classifies a picture or a drawing.
 
-    It shows what the model sees and where it looks. Programs ask POST /predict.
+    It shows what the model sees and where it looks. Programs send images to POST /predict.
 
     Example: convolve serve runs/mnist
     """
@@ -35,7 +32,7 @@ def serve(
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn"):
             raise
-        raise UsageError(f"serve needs the package {error.name}: pip install 'convolve[serve]'") from None
+        raise UsageError(f"serve needs the package {error.name}: {install_hint('serve')}") from None
 
     from convolve.model import load
     from convolve.serve.app import create_app
@@ -43,7 +40,7 @@ def serve(
 
     keep_freed_memory()  # AlexNet answers in a fifth less processor time
     with listen(host, port) as listener:
-        opened = load(model, options.asked(preset, mean, channel_order, scale, labels, image_shape))
+        opened = load(model, overrides)
         opened.require_images()
         server = server_for(create_app(opened, model.resolve().name, host))
         print(f"serving {model} on {address_of(listener)}")

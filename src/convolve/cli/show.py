@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from convolve.cli import asked as options
-from convolve.cli.shown import ports_text, recipe_text, schedule_text, summary_mapping, summary_text
+from convolve.cli.formatting import ports_text, recipe_text, schedule_text, summary_mapping, summary_text
+from convolve.cli.options import AsJson, Overrides, with_overrides
 from convolve.errors import UsageError
 from convolve.importers.brainscript import is_config
 
-if TYPE_CHECKING:
-    from convolve.opening import Asked
 
-
+@with_overrides
 def show(
     what: Annotated[
         str,
@@ -27,22 +25,15 @@ def show(
         ),
     ],
     schedule: Annotated[
-        bool, typer.Option("--schedule", help="Every step size as CNTK, PyTorch and Caffe count it.")
+        bool, typer.Option("--schedule", help="Show the learning rates as CNTK, PyTorch and Caffe define them.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    output: Annotated[
-        str | None, typer.Option(metavar="NODE", help="The class scores, where a file has several outputs.")
-    ] = None,
-    preset: options.Preset = None,
-    mean: options.Mean = None,
-    channel_order: options.Order = None,
-    scale: options.Scale = None,
-    labels: options.Labels = None,
-    image_shape: options.ImageShape = None,
+    as_json: AsJson = False,
+    *,
+    overrides: Overrides,
 ) -> None:
-    """Show layers, shapes, parameters, FLOPs; a recipe, a model.
+    """Show a recipe or a model: layers, shapes, parameters, FLOPs.
 
-    What is shown of a recipe is itself a recipe file, with a comment on each field.
+    The output for a recipe is a recipe file, with a comment on each field.
 
     Example: convolve show mnist --schedule
     """
@@ -53,7 +44,7 @@ def show(
     elif schedule:
         _show_schedule(what, as_json)
     elif _is_model(what):
-        _show_model(what, as_json, options.asked(preset, mean, channel_order, scale, labels, image_shape, output))
+        _show_model(what, as_json, overrides)
     else:
         _require_recipe(what)
         _show_recipe(what, as_json)
@@ -61,25 +52,26 @@ def show(
 
 def _is_model(what: str) -> bool:
     from convolve.export.onnx import is_onnx
-    from convolve.opening import is_foreign
+    from convolve.importers.loaders import find_loader
+    from convolve.model_folder import is_folder
 
     path = Path(what)
-    is_folder = any((path / name).exists() for name in ("model.json", "model/model.json"))
-    return is_folder or is_foreign(path) or is_onnx(path)
+    return is_folder(path) or find_loader(path) is not None or is_onnx(path)
 
 
-def _show_model(what: str, as_json: bool, asked: Asked) -> None:
+def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
     from convolve.export.onnx import OnnxNetwork
-    from convolve.importers.classifier import input_arithmetic
-    from convolve.importers.describe import describe
-    from convolve.importers.graph import Graph
+    from convolve.graph.classifier import input_arithmetic
+    from convolve.graph.describe import describe
+    from convolve.graph.graph import Graph
     from convolve.model import load
     from convolve.models.summary import summarize
+    from convolve.records import to_json
 
-    model = load(what, asked)
+    model = load(what, overrides)
     imported = model.architecture if isinstance(model.architecture, Graph) else None
     arithmetic = list(input_arithmetic(imported)) if imported else []
-    notes = [*(imported.notes if imported else ()), *filter(None, [model.doubt])]
+    notes = [*(imported.notes if imported else ()), *filter(None, [model.preprocess_warning])]
     if isinstance(model.module, OnnxNetwork):
         ports = model.module.ports()
         mapping: dict[str, Any] = {**ports, "class_names": list(model.class_names)}
@@ -89,7 +81,7 @@ def _show_model(what: str, as_json: bool, asked: Asked) -> None:
         summary = describe(imported, model.module) if imported else summarize(model.module, shape_CHW)
         mapping, text = summary_mapping(summary, model.class_names), summary_text(summary)
     if as_json:
-        mapping |= {"preprocess": model.preprocess.mapping(), "trained": model.trained}
+        mapping |= {"preprocess": model.preprocess.mapping(), "training_info": to_json(model.training_info)}
         mapping |= {"in_the_graph": arithmetic, "notes": notes} if imported else {}
         print(json.dumps(mapping, indent=2))
         return
@@ -99,7 +91,7 @@ def _show_model(what: str, as_json: bool, asked: Asked) -> None:
         print(f"in the graph      {line}")
     print(f"known from        {model.preprocess.known_from or 'nobody: it is assumed'}")
     print(f"classes           {_classes(model.class_names)}")
-    for name, value in model.trained.items():
+    for name, value in to_json(model.training_info).items():
         print(f"{name:<18}{value}")
     for note in notes:
         print(f"note              {note}")
@@ -121,17 +113,20 @@ def _require_recipe(what: str) -> None:
 
 
 def _show_recipe(what: str, as_json: bool) -> None:
-    from convolve.data.sources import outline
+    from convolve.data.known import dataset_info
     from convolve.models import bare_model
     from convolve.models.summary import summarize
     from convolve.recipe import to_mapping
     from convolve.recipes import load_recipe
 
     recipe = load_recipe(what)
-    data = outline(recipe.data.name)
-    channels, height, width = data.shape_CHW
-    size = recipe.data.image_size
-    shape_CHW = (channels, size or height, size or width)
+    if not recipe.data.name:
+        raise UsageError(
+            f"{what} names no data set: its network and its classes are those of the model that it starts from; "
+            "give that model to `convolve show`"
+        )
+    data = dataset_info(recipe.data.name)
+    shape_CHW = (recipe.data.channels, *(recipe.data.size or data.shape_CHW[1:]))
     summary = summarize(bare_model(recipe.model, shape_CHW, len(data.class_names)), shape_CHW)
     if as_json:
         print(json.dumps(summary_mapping(summary, data.class_names) | {"recipe": to_mapping(recipe)}, indent=2))
@@ -141,12 +136,12 @@ def _show_recipe(what: str, as_json: bool) -> None:
 
 
 def _show_schedule(what: str, as_json: bool) -> None:
-    from convolve.data.sources import outline
+    from convolve.data.known import dataset_info
     from convolve.recipes import load_recipe
     from convolve.training.schedule import schedule_rows
 
     recipe = load_recipe(what)
-    samples = recipe.run.epoch_samples or outline(recipe.data.name).train_samples
+    samples = recipe.run.epoch_samples or dataset_info(recipe.data.name).train_samples
     rows = schedule_rows(recipe, samples)
     if as_json:
         print(json.dumps({"schedule": [vars(row) for row in rows]}, indent=2))

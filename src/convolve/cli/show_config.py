@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from convolve.cli.shown import recipe_text, schedule_text, summary_mapping, summary_text
+from convolve.cli.formatting import recipe_text, schedule_text, summary_mapping, summary_text
 
 
 def show_config(what: str, schedule: bool, as_json: bool) -> None:
+    from convolve.graph.build import build
+    from convolve.graph.describe import describe
     from convolve.importers.brainscript.job import TrainStep, read_job
-    from convolve.importers.build import build
-    from convolve.importers.describe import describe
     from convolve.recipe import to_mapping
     from convolve.run_config.training import network_graph, recipe_of, samples_of
     from convolve.training.schedule import schedule_rows

@@ -8,43 +8,36 @@ from typing import Annotated, Any
 
 import typer
 
-from convolve.errors import UsageError
+from convolve.cli.options import AsJson, Device, Set, Threads, TrainingData, assignment
+from convolve.records import Result
 
 
 def train(
     recipe: Annotated[
         str, typer.Argument(help="A recipe's name, a recipe file (.json, .yaml), or a run folder's recipe.json.")
     ],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Where the data is: the recipe's own, images of yours (folders, map file, CSV table), or `sample`.",
-            metavar="DIR|FILE|sample",
-        ),
-    ] = None,
+    data: TrainingData = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run folder; an unfinished run there is resumed. [default: runs/RECIPE]")
+        Path | None, typer.Option(help="The run folder. An unfinished run in it is resumed. [default: runs/RECIPE]")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of initial weights, order and augmentation.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:i.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Processor threads; 0 takes every core.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of initial weights, sample order, augmentation.")] = None,
+    device: Device = None,
+    precision: Annotated[str | None, typer.Option(help="The precision: auto, fp32, bf16 or fp16.")] = None,
+    threads: Threads = None,
     from_model: Annotated[
         Path | None,
-        typer.Option("--from", help="Start from this model: the weights of one of ours, or a CNTK network."),
+        typer.Option("--from", help="Fine-tune this model: one of convolve's, or a CNTK network."),
     ] = None,
-    fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure the loop.")] = False,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the recipe; repeatable.")
-    ] = None,
+    fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure throughput.")] = False,
+    set_: Set = None,
     restart: Annotated[bool, typer.Option("--restart", help="Start over instead of resuming.")] = False,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write event files for TensorBoard into the run folder.")
+        bool, typer.Option("--tensorboard", help="Write TensorBoard event files into the run folder.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print result.json instead of a summary.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Train a recipe, or go on with an unfinished run.
+    """Train a recipe, or resume an unfinished run.
 
     Example: convolve train mnist --data sample --set model.dropout=0.3
     """
@@ -67,28 +60,21 @@ def train(
             from_model=from_model,
             use_fake_data=fake_data,
             progress=display,
+            report=write_report,
         )
     if finished.rank:
         return
-    write_report(folder)
     if as_json:
         print(json.dumps(finished.result, indent=2))
     else:
-        print(_summary(finished.result, finished.folder.read("recipe.json")["published_error"], folder))
+        print(_summary(finished.folder.result(), finished.folder.recipe().published_error, folder))
 
 
-def assignment(text: str) -> tuple[str, str]:
-    path, equals, value = text.partition("=")
-    if not equals or not path:
-        raise UsageError(f"--set wants PATH=VALUE, for example run.epochs=3, got {text!r}")
-    return path.strip(), value
-
-
-def _summary(result: dict[str, Any], published_error: float | None, folder: Path) -> str:
+def _summary(result: Result, published_error: float | None, folder: Path) -> str:
     published = f" (published: {published_error:.1%})" if published_error is not None else ""
     return (
-        f"test error {result['test_error']:.2%}{published} after {result['epochs']} epochs, "
-        f"{result['train_seconds']:.1f} s at {result['images_per_second']:.0f} images/s in {result['precision']}\n"
+        f"test error {result.test_error:.2%}{published} after {result.epochs} epochs, "
+        f"{result.train_seconds:.1f} s at {result.images_per_second:.0f} images/s in {result.precision}\n"
         f"run     {folder}\n"
         f"report  {folder / 'report.html'}\n"
         f"try     convolve predict {folder} IMAGE"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from convolve.atomic import replacing
-from convolve.cli.shown import recipe_text
+from convolve.cli.formatting import recipe_text
 from convolve.errors import UsageError
 from convolve.importers.brainscript.job import Job, TrainStep
 
@@ -21,13 +21,13 @@ _CHANGES = {
     "l2": "L2RegWeight: weight decay on the mean gradient; it is multiplied by the rate",
     "penalize_batch_norm": "disableRegInBatchNormalization, the other way round",
     "learning_rates": "for reference_batch_size samples: 1 is learningRatesPerSample, else learningRatesPerMB",
-    "least_rate_per_sample": "minLearningRatePerSample",
+    "min_lr_per_sample": "minLearningRatePerSample",
     "every_epochs": "learnRateAdjustInterval of autoAdjustLR=adjustAfterEpoch",
-    "lower_below": "reduceLearnRateIfImproveLessThan",
-    "lower_by": "learnRateDecreaseFactor",
-    "raise_above": "increaseLearnRateIfImproveMoreThan",
-    "raise_by": "learnRateIncreaseFactor",
-    "goes_back": "loadBestModel",
+    "threshold": "reduceLearnRateIfImproveLessThan",
+    "factor": "learnRateDecreaseFactor",
+    "raise_threshold": "increaseLearnRateIfImproveMoreThan",
+    "raise_factor": "learnRateIncreaseFactor",
+    "rollback": "loadBestModel",
     "epoch_samples": "epochSize",
     "global_batch_sizes": "minibatchSize, where it has a value for each epoch",
     "report_batches": "numMBsToShowResult",

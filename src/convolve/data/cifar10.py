@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 
-from convolve.data.ctf_table import read_ctf_table
+from convolve.data.dataset import Dataset, naming
 from convolve.data.download import Progress, RemoteFile, download
 from convolve.data.image_files import ENDINGS
-from convolve.data.labelled_images import ClassFolders, has_class_folders, on_disk, read_class_folders
 from convolve.data.locate import SAMPLE, cache_folder, locate
-from convolve.data.streaming import Streamed, naming
-from convolve.data.table import DataSet, Table
+from convolve.data.sources.cifar import CLASS_NAMES, VERSIONS, find_version, open_batches, open_files
+from convolve.data.sources.ctf import open_ctf
+from convolve.data.sources.files import file_source
+from convolve.data.sources.folder import has_class_folders, open_folder
+from convolve.data.sources.source import ArraySource, Source
+from convolve.data.splits import DatasetInfo, Splits
 from convolve.errors import DataError, MissingDataError
-from convolve.formats.archive import ByteReader
-from convolve.formats.cifar_binary import CifarBatch, parse_cifar_binary, read_bytes
-from convolve.formats.cifar_python import parse_cifar_python
 from convolve.formats.decode import decode_image
-from convolve.formats.image_map import ImageMap, read_image_map
+from convolve.formats.image_map import read_image_map
 from convolve.formats.tar import read_tar
 
 # Legend: N samples, C channels (R, G, B), H rows, W columns.
 
-CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CTF_TRAIN, CTF_TEST = "Train_cntk_text.txt", "Test_cntk_text.txt"  # the names that CNTK's own script gives
 MAP_TRAIN, MAP_TEST = "train_map.txt", "test_map.txt"
 PADDING, PADDING_VALUE = 4, 128  # around the training pictures that CNTK's script writes
 
 _SIDE = 32
-_SHAPE_CHW = (3, _SIDE, _SIDE)
+INFO = DatasetInfo("cifar10", (3, _SIDE, _SIDE), CLASS_NAMES, 50_000, 10_000)
 _PADDED_SIDE = _SIDE + 2 * PADDING
 _MIRRORS = (
     "https://www.cs.toronto.edu/~kriz/",
@@ -42,33 +41,7 @@ _MIRRORS = (
 _ARCHIVE = RemoteFile("cifar-10-binary.tar.gz", _MIRRORS, 170_052_171, "c32a1d4ab5d03f1284b67883e8d87530")
 
 
-@dataclass(frozen=True)
-class Version:
-    """A form in which the data set is published: the archive, the folder in it, and the files in that."""
-
-    name: str
-    archive: str
-    folder: str
-    train: tuple[str, ...]
-    test: str
-    parse: Callable[[bytes, object], CifarBatch]
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        return (*self.train, self.test)
-
-
-_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
-VERSIONS = (
-    Version(
-        "binary", _ARCHIVE.name, "cifar-10-batches-bin",
-        tuple(f"{name}.bin" for name in _BATCHES), "test_batch.bin", parse_cifar_binary,
-    ),
-    Version("Python", "cifar-10-python.tar.gz", "cifar-10-batches-py", _BATCHES, "test_batch", parse_cifar_python),
-)  # fmt: skip
-
-
-def load_cifar10(where: str | None = None, progress: Progress | None = None) -> DataSet:
+def load_cifar10(where: str | None = None, progress: Progress | None = None) -> Splits:
     """CIFAR-10 from the folder or archive that `where` (--data) leads to; the cache folder is filled by download.
 
     A folder holds, in the order in which they are looked for: the binary or the Python version, unpacked or as
@@ -101,41 +74,44 @@ def _obtained(folder: Path, progress: Progress | None) -> Path:
     raise MissingDataError(f"{reason}; put {names} into {folder} (packed or unpacked), or {pairs}")
 
 
-def _from_folder(folder: Path) -> DataSet | None:
+def _from_folder(folder: Path) -> Splits | None:
     """What `folder` holds, or None if it is no form of CIFAR-10."""
-    for version in VERSIONS:
-        for inside in (folder / version.folder, folder):
-            if any((inside / name).is_file() for name in version.files):
-                return _from_batches(version, inside, {name: read_bytes(inside / name) for name in version.files})
+    if unpacked := find_version(folder):
+        version, inside = unpacked
+        return _splits(open_files(version, inside), f"{version.name} version in {inside}")
     for version in VERSIONS:
         if (folder / version.archive).is_file():
             return _from_archive(folder / version.archive)
     if (folder / CTF_TRAIN).is_file() and (folder / CTF_TEST).is_file():
-        train, test = (read_ctf_table(folder / name, len(CLASS_NAMES), _SHAPE_CHW) for name in (CTF_TRAIN, CTF_TEST))
-        return DataSet(train, test, CLASS_NAMES, f"CIFAR-10, CTF files in {folder}")
+        parts = [open_ctf(folder / name, len(CLASS_NAMES), INFO.shape_CHW) for name in (CTF_TRAIN, CTF_TEST)]
+        return _splits(parts, f"CTF files in {folder}")
     if (folder / MAP_TRAIN).is_file() and (folder / MAP_TEST).is_file():
         return _from_maps(folder)
     if has_class_folders(folder / "train") and has_class_folders(folder / "test"):
-        train, test = (_table(read_class_folders(folder / part, CLASS_NAMES), _planes) for part in ("train", "test"))
-        return DataSet(train, test, CLASS_NAMES, f"CIFAR-10, pictures in {folder}")
+        parts = [_loaded(open_folder(folder / part, CLASS_NAMES), _planes) for part in ("train", "test")]
+        return _splits(parts, f"pictures in {folder}")
     return None
 
 
-def _from_archive(path: Path) -> DataSet:
+def _from_archive(path: Path) -> Splits:
     members = read_tar(path, _is_wanted)
     full_names = {PurePosixPath(name).name: name for name in members}
     for version in VERSIONS:
         if not full_names.keys().isdisjoint(version.files):
             if missing := [name for name in version.files if name not in full_names]:
                 raise MissingDataError(f"{path} has no {', '.join(missing)}; get the official archive again")
-            return _from_batches(version, path, {name: members[full_names[name]] for name in version.files})
+            contents = {name: partial(members.__getitem__, full_names[name]) for name in version.files}
+            parts = [
+                open_batches(version.parse, [(path / name, contents[name]) for name in names])
+                for names in (version.train, (version.test,))
+            ]
+            return _splits(parts, f"{version.name} version in {path}")
     if not members:
         raise MissingDataError(
             f"{path} holds no CIFAR-10: neither {' nor '.join(version.test for version in VERSIONS)}, nor pictures as "
             "train/<class>/... and test/<class>/...; get the official archive"
         )
-    train, test = (_table_from_members(path, members, part) for part in ("train", "test"))
-    return DataSet(train, test, CLASS_NAMES, f"CIFAR-10, pictures in {path}")
+    return _splits([_from_members(path, members, part) for part in ("train", "test")], f"pictures in {path}")
 
 
 def _is_wanted(member: PurePosixPath) -> bool:
@@ -149,42 +125,37 @@ def _is_picture(member: PurePosixPath) -> bool:
     return known and member.suffix.lower() in ENDINGS and not member.name.startswith(".")
 
 
-def _from_batches(version: Version, place: Path, contents: Mapping[str, bytes]) -> DataSet:
-    def table(names: tuple[str, ...]) -> Table:
-        batches = [version.parse(contents[name], place / name) for name in names]
-        images_NCHW = np.concatenate([batch.images_NCHW for batch in batches])
-        labels_N = np.concatenate([batch.labels_N for batch in batches])
-        return Table(torch.from_numpy(images_NCHW), torch.from_numpy(labels_N))
-
-    source = f"CIFAR-10, {version.name} version in {place}"
-    return DataSet(table(version.train), table((version.test,)), CLASS_NAMES, source)
+def _splits(parts: Sequence[ArraySource | None], where: str) -> Splits:
+    train, test = parts
+    assert train is not None and test is not None  # without somebody who hears of faults, they are raised
+    return Splits(train, test, CLASS_NAMES, INFO.name, f"CIFAR-10, {where}")
 
 
-def _from_maps(folder: Path) -> DataSet:
+def _from_maps(folder: Path) -> Splits:
     """What CNTK's script writes has padded training pictures; recipes that want padding do it themselves."""
-    train, test = (read_image_map(folder / name, len(CLASS_NAMES)) for name in (MAP_TRAIN, MAP_TEST))
-    with ByteReader() as reader, naming(train.place(0)):
-        first_HWC = decode_image(reader.read(train.location(0)), train.location(0))
-    padded = first_HWC.shape[:2] == (_PADDED_SIDE, _PADDED_SIDE)
-    source = f"CIFAR-10, map files in {folder}" + (", the padding of the training pictures taken off" if padded else "")
-    tables = _table(train, _without_padding if padded else _planes), _table(test, _planes)
-    return DataSet(*tables, CLASS_NAMES, source)
+    maps = [read_image_map(folder / name, len(CLASS_NAMES)) for name in (MAP_TRAIN, MAP_TEST)]
+    train, test = (file_source(listing, listing.labels_N, CLASS_NAMES, in_chunks=True) for listing in maps)
+    with naming(train.location(0)):
+        padded = train.load(0, gray=False).shape[:2] == (_PADDED_SIDE, _PADDED_SIDE)
+    parts = [_loaded(train, _without_padding if padded else _planes), _loaded(test, _planes)]
+    note = ", the padding of the training pictures taken off" if padded else ""
+    return _splits(parts, f"map files in {folder}{note}")
 
 
-def _table(images: ClassFolders | ImageMap, fit: Callable[[np.ndarray], np.ndarray]) -> Table:
-    return Streamed(on_disk(images, images.labels_N), lambda image_HWC, _: fit(image_HWC)[None], grey=False).load()
+def _loaded(source: Source, fit: Callable[[np.ndarray], np.ndarray]) -> ArraySource:
+    return Dataset(source, lambda image_HWC, _: fit(image_HWC)[None], is_random=False).load()
 
 
-def _table_from_members(path: Path, members: dict[str, bytes], part: str) -> Table:
+def _from_members(path: Path, members: dict[str, bytes], part: str) -> ArraySource:
     names = sorted(name for name in members if PurePosixPath(name).parts[-3] == part)
     if not names:
         raise MissingDataError(f"{path} has no pictures as {part}/<class>/...; pack them so, or give another archive")
-    images_NCHW = np.empty((len(names), *_SHAPE_CHW), np.uint8)
+    images_NCHW = np.empty((len(names), *INFO.shape_CHW), np.uint8)
     for image_CHW, name in zip(images_NCHW, names, strict=True):
         with naming(str(path / name)):
             image_CHW[...] = _planes(decode_image(members[name], path / name))
     labels_N = np.array([CLASS_NAMES.index(PurePosixPath(name).parts[-2]) for name in names])
-    return Table(torch.from_numpy(images_NCHW), torch.from_numpy(labels_N))
+    return ArraySource(torch.from_numpy(images_NCHW), torch.from_numpy(labels_N))
 
 
 def _planes(image_HWC: np.ndarray) -> np.ndarray:

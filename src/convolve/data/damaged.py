@@ -36,3 +36,12 @@ class Damaged:
             f"{len(errors)} training images are damaged, data.damaged_limit allows {self.limit}: "
             f"{'; '.join(errors[-MOST_NAMED:])}{more}"
         )
+
+
+def all_damaged(damaged: list[tuple[str, DataError]], count: int) -> DataError:
+    """One error for all `damaged` images, of which there are `count` in all: where each is listed, and its error."""
+    if len(damaged) == 1:
+        return damaged[0][1]
+    names = "; ".join(location for location, _ in damaged[1:MOST_NAMED])
+    more = f" and {len(damaged) - MOST_NAMED} more" if len(damaged) > MOST_NAMED else ""
+    return DataError(f"{len(damaged)} of {count} images are damaged or missing: {damaged[0][1]}; {names}{more}")

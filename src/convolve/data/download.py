@@ -9,10 +9,9 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from convolve.atomic import locked
 from convolve.errors import ConvolveError, MissingDataError
@@ -45,14 +44,13 @@ def download(files: Sequence[RemoteFile], folder: Path, progress: Progress | Non
     reason; a disk that is full or read-only raises `ConvolveError`.
     """
     for file in files:
-        final, part = folder / file.name, folder / f"{file.name}.part"
-        if final.exists():
-            continue
+        final = folder / file.name
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with locked(folder, wait=True):
-                if not final.exists():  # another process may have brought it meanwhile
-                    _from_any_mirror(file, part, progress or _silent)
+            with locked(folder, wait=True):  # another process may be bringing it
+                if not final.exists():
+                    part = folder / f"{file.name}.part"
+                    _from_any_mirror(file, part, progress)
                     part.replace(final)
         except OSError as error:  # network errors have become _MirrorError further down, so this is the disk
             reason = error.strerror or str(error)
@@ -61,62 +59,68 @@ def download(files: Sequence[RemoteFile], folder: Path, progress: Progress | Non
             ) from error
 
 
-def _silent(name: str, done_bytes: int, size_bytes: int) -> None:
-    pass
-
-
-def _from_any_mirror(file: RemoteFile, part: Path, progress: Progress) -> None:
-    reasons = []
-    for mirror in file.mirrors:
+def _from_any_mirror(file: RemoteFile, part: Path, progress: Progress | None) -> None:
+    reasons = {}
+    chances = 2 if part.exists() else 1  # what an earlier transfer left may be damaged, which the first chance removes
+    for mirror in file.mirrors * chances:
         try:
-            _fetch_checked(file, mirror + file.name, part, progress)
-            return
+            return _fetch(file, mirror + file.name, part, progress)
         except _MirrorError as error:
-            reasons.append(f"{urllib.parse.urlsplit(mirror).netloc}: {error}")
-    raise MissingDataError(f"cannot download {file.name} ({'; '.join(reasons)})")
+            reasons[mirror] = f"{urllib.parse.urlsplit(mirror).netloc}: {error}"
+            if part.exists() and not part.stat().st_size:
+                part.unlink()
+    raise MissingDataError(f"cannot download {file.name} ({'; '.join(reasons.values())})")
 
 
-def _fetch_checked(file: RemoteFile, url: str, part: Path, progress: Progress) -> None:
-    """Leave the right bytes in `part`, or raise `_MirrorError`. Wrong bytes are removed, a good beginning stays."""
-    resumed = part.exists()
-    _fetch(file, url, part, progress)
-    if _has_checksum(part, file.checksum):
-        return
-    part.unlink()
-    if not resumed:
+def _fetch(file: RemoteFile, url: str, part: Path, progress: Progress | None) -> None:
+    """Add to `part` what it lacks. Wrong bytes are removed, a good beginning stays."""
+    done = part.stat().st_size if part.exists() else 0
+    if done > file.size_bytes:
+        done = 0
+    with part.open("r+b" if part.exists() else "wb") as out:
+        for start, block in _blocks(url, done, file.size_bytes):
+            out.seek(start)
+            out.write(block)
+            done = start + len(block)
+            if progress is not None:
+                progress(file.name, done, file.size_bytes)
+        out.truncate(done)
+        out.flush()
+        os.fsync(out.fileno())
+    if done < file.size_bytes:
+        raise _MirrorError(f"the connection ended after {done} of {file.size_bytes} bytes")
+    with part.open("rb") as written:
+        kind = "md5" if len(file.checksum) == 32 else "sha256"
+        digest = hashlib.file_digest(written, lambda: hashlib.new(kind, usedforsecurity=False))
+    if digest.hexdigest() != file.checksum:
+        part.unlink()
         raise _MirrorError("the checksum is wrong")
-    _fetch_checked(file, url, part, progress)  # what lay there was damaged, not necessarily this mirror's answer
 
 
-def _fetch(file: RemoteFile, url: str, part: Path, progress: Progress) -> None:
-    """Append to `part` what it lacks of its `size_bytes`, or write it anew where the server does not resume."""
-    start = part.stat().st_size if part.exists() else 0
-    if start > file.size_bytes:
-        start = 0
-    if start < file.size_bytes:
-        request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-        with _answer(request) as response:
-            start = _body_start(response, start, file.size_bytes)
-            with part.open("ab" if start else "wb") as out:
-                _copy(response, out, file, start, progress)
-                os.fsync(out.fileno())
-    came = part.stat().st_size
-    if came < file.size_bytes:
-        raise _MirrorError(f"the connection ended after {came} of {file.size_bytes} bytes")
+def _blocks(url: str, start: int, size_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """What `url` has from byte `start` on, or from 0 on where the server does not resume: (the first byte, bytes).
 
-
-def _answer(request: urllib.request.Request) -> http.client.HTTPResponse:
+    It stops at `size_bytes` even if the server would go on for ever. Whatever the network does is a `_MirrorError`.
+    """
+    if start == size_bytes:
+        return
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
-        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
-        return response
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+            start = _first_byte(response, start, size_bytes)
+            while start < size_bytes and (block := response.read(min(BLOCK_BYTES, size_bytes - start))):
+                yield start, block
+                start += len(block)
     except urllib.error.HTTPError as error:
         error.close()
         raise _MirrorError(f"{error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise _MirrorError(_reason(error)) from error
+        cause = getattr(error, "reason", error)  # urllib wraps what the system said
+        reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+        raise _MirrorError(f"{reason} after {start} of {size_bytes} bytes") from error
 
 
-def _body_start(response: http.client.HTTPResponse, asked: int, size_bytes: int) -> int:
+def _first_byte(response: http.client.HTTPResponse, asked: int, size_bytes: int) -> int:
     """The byte at which the body begins: `asked`, or 0 where the server ignores Range (and answers 200, not 206)."""
     start = 0
     if response.status == http.client.PARTIAL_CONTENT:
@@ -128,29 +132,3 @@ def _body_start(response: http.client.HTTPResponse, asked: int, size_bytes: int)
     if offered is not None and offered != str(size_bytes - start):  # another file, or a page that says "log in first"
         raise _MirrorError(f"it offers {offered} bytes where {size_bytes - start} were expected")
     return start
-
-
-def _copy(response: http.client.HTTPResponse, out: BinaryIO, file: RemoteFile, done: int, progress: Progress) -> None:
-    """Stop at `size_bytes` even if the server would go on for ever; the checksum judges what came."""
-    while done < file.size_bytes:
-        try:
-            block = response.read(min(BLOCK_BYTES, file.size_bytes - done))
-        except (OSError, http.client.HTTPException) as error:
-            raise _MirrorError(f"{_reason(error)} after {done} of {file.size_bytes} bytes") from error
-        if not block:
-            return
-        out.write(block)
-        done += len(block)
-        progress(file.name, done, file.size_bytes)
-
-
-def _has_checksum(path: Path, checksum: str) -> bool:
-    kind = "md5" if len(checksum) == 32 else "sha256"
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest() == checksum
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception):
-        error = error.reason
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -10,7 +10,7 @@ import numpy as np
 
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.archive import ByteReader, Location
-from convolve.formats.decode import decode_image, without_colour
+from convolve.formats.decode import decode_image, without_color
 
 # What OpenCV decodes and people keep. In a folder or zip, files with other endings are passed over.
 ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -24,7 +24,7 @@ def read_images(paths: Sequence[str | Path]) -> Iterator[tuple[str, np.ndarray]]
     with ByteReader() as reader:
         for path in map(Path, paths):
             for location in _locations(path):
-                yield str(location), without_colour(decode_image(reader.read(location), location))
+                yield str(location), without_color(decode_image(reader.read(location), location))
 
 
 def _locations(path: Path) -> list[Location]:

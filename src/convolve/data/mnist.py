@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from convolve.data.ctf_table import read_ctf_table
 from convolve.data.download import Progress, RemoteFile, download
 from convolve.data.locate import cache_folder, locate
-from convolve.data.table import DataSet, Table
-from convolve.errors import DataError, FormatError, MissingDataError
-from convolve.formats.idx import read_idx
-
-# Legend: N samples, H rows, W columns, K classes.
+from convolve.data.sources.ctf import open_ctf
+from convolve.data.sources.idx import open_idx
+from convolve.data.sources.source import ArraySource
+from convolve.data.splits import DatasetInfo, Splits
+from convolve.errors import DataError, MissingDataError
 
 CLASS_NAMES = tuple("0123456789")
 CTF_TRAIN, CTF_TEST = "Train-28x28_cntk_text.txt", "Test-28x28_cntk_text.txt"  # the names that CNTK's own script gives
 
 _SIDE = 28
+INFO = DatasetInfo("mnist", (1, _SIDE, _SIDE), CLASS_NAMES, 60_000, 10_000)
 _MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -32,10 +29,9 @@ _IDX_FILES = (
     RemoteFile("t10k-images-idx3-ubyte.gz", _MIRRORS, 1_648_877, "9fb629c4189551a2d022fa330f9573f3"),
     RemoteFile("t10k-labels-idx1-ubyte.gz", _MIRRORS, 4_542, "ec29112dd5afa0611ce80d1b7f02629c"),
 )
-_AGAIN = "get the official files again, or try --data sample"
 
 
-def load_mnist(where: str | None = None, progress: Progress | None = None) -> DataSet:
+def load_mnist(where: str | None = None, progress: Progress | None = None) -> Splits:
     """MNIST from the folder that `where` (--data) leads to, see `locate`; what the cache folder lacks is downloaded.
 
     The folder holds the four IDX files, plain or .gz, or else the two CTF files, which also tell the chunks that
@@ -46,22 +42,20 @@ def load_mnist(where: str | None = None, progress: Progress | None = None) -> Da
     try:
         missing = [file for file in _IDX_FILES if not _idx_path(folder, file).exists()]
         if missing and (folder / CTF_TRAIN).exists() and (folder / CTF_TEST).exists():
-            train, test = (
-                read_ctf_table(folder / name, len(CLASS_NAMES), (1, _SIDE, _SIDE)) for name in (CTF_TRAIN, CTF_TEST)
-            )
-            return DataSet(train, test, CLASS_NAMES, f"MNIST, CTF files in {folder}")
+            train, test = (open_ctf(folder / name, len(CLASS_NAMES), INFO.shape_CHW) for name in (CTF_TRAIN, CTF_TEST))
+            return Splits(train, test, CLASS_NAMES, INFO.name, f"MNIST, CTF files in {folder}")
         if missing:
             _obtain(missing, folder, progress)
-        paths = idx_paths(folder)
-        train, test = _table_from_idx(*paths[:2]), _table_from_idx(*paths[2:])
-        return DataSet(train, test, CLASS_NAMES, f"MNIST, IDX files in {folder}")
+        train, test = (_open(*pair) for pair in idx_pairs(folder))
+        return Splits(train, test, CLASS_NAMES, INFO.name, f"MNIST, IDX files in {folder}")
     except OSError as error:
         raise DataError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
 
 
-def idx_paths(folder: Path) -> list[Path]:
-    """Where training images, training labels, test images and test labels are or belong."""
-    return [_idx_path(folder, file) for file in _IDX_FILES]
+def idx_pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """Where images and labels are or belong, of the training and of the test part."""
+    images_and_labels = [_idx_path(folder, file) for file in _IDX_FILES]
+    return [(images_and_labels[0], images_and_labels[1]), (images_and_labels[2], images_and_labels[3])]
 
 
 def _idx_path(folder: Path, file: RemoteFile) -> Path:
@@ -87,19 +81,7 @@ def _obtain(missing: list[RemoteFile], folder: Path, progress: Progress | None) 
     )
 
 
-def _table_from_idx(images_path: Path, labels_path: Path) -> Table:
-    images_NHW, labels_N = read_idx(images_path), read_idx(labels_path)
-    if images_NHW.dtype != np.uint8 or images_NHW.shape[1:] != (_SIDE, _SIDE):
-        came = f"{' x '.join(map(str, images_NHW.shape))} {images_NHW.dtype}"
-        raise FormatError(images_path, "", f"expected N x {_SIDE} x {_SIDE} uint8 pixels, got {came}; {_AGAIN}")
-    if labels_N.dtype != np.uint8 or labels_N.ndim != 1:
-        came = f"{' x '.join(map(str, labels_N.shape))} {labels_N.dtype}"
-        raise FormatError(labels_path, "", f"expected one uint8 label for each image, got {came}; {_AGAIN}")
-    if len(images_NHW) != len(labels_N):
-        counts = f"{images_path} has {len(images_NHW)} images, but {labels_path} {len(labels_N)} labels"
-        raise DataError(f"{counts}; they do not belong together: {_AGAIN}")
-    if (wrong := np.flatnonzero(labels_N >= len(CLASS_NAMES))).size:
-        place = f"byte {8 + wrong[0]}"  # behind a header of 8 bytes; of the unpacked data
-        what = f"expected a label in 0..9, got {labels_N[wrong[0]]}; {_AGAIN}"
-        raise FormatError(labels_path, place, f"{what}; sets with other classes: docs/old-formats.md")
-    return Table(torch.from_numpy(images_NHW)[:, None], torch.from_numpy(labels_N.astype(np.int64)))
+def _open(images_path: Path, labels_path: Path) -> ArraySource:
+    source = open_idx(images_path, labels_path, CLASS_NAMES, (_SIDE, _SIDE))
+    assert source is not None  # without somebody who hears of faults, they are raised
+    return source

@@ -1,1 +1,1 @@
-"""Several processes that train one network: which one this is, how they meet, and what they send each other."""
+"""Several processes that train one network: launchers, the process group, synchronized gradients."""

@@ -1,14 +1,14 @@
-"""Block momentum: workers train apart for a block of samples, and the model moves by a filtered mean of their ways.
+"""Block momentum: workers take local steps for a block of samples, then the model moves by a filtered mean update.
 
 Kai Chen and Qiang Huo: Scalable Training of Deep Learning Machines by Incremental Block Training with Intra-block
-Parallel Optimization and Blockwise Model-Update Filtering, ICASSP 2016. W_k is what worker k has made of the common
-start S in block t, N the number of workers, h the block momentum:
+Parallel Optimization and Blockwise Model-Update Filtering, ICASSP 2016. In block t, worker k starts from the common
+weights S and arrives at W_k. N is the number of workers, h the block momentum:
 
     G = mean of W_k - S;   D(t) = h D(t-1) + z G;   W(t) = W(t-1) + D(t);   S = W(t), or with Nesterov S = W(t) + h D(t)
 
 z = N (1 - h) r with CNTK's block learning rate r: at r = 1 the model moves, in the long run, as far as all steps of
-all workers together. h = exp(-block / time constant); the default, 1 - 1/N, makes z = r. CNTK 2.7 takes S for W(t-1) in
-the Nesterov form, so that its model moves 1 + h times as far; here it is as in the paper.
+all workers together. h = exp(-block / time constant). The default 1 - 1/N makes z = r. CNTK 2.7's Nesterov form uses
+S in place of W(t-1), so that its model moves 1 + h times as far; here it is as in the paper.
 
 Model averaging is h = 0 and z = 1.
 """
@@ -23,25 +23,25 @@ import torch
 from torch import Tensor, nn
 
 from convolve.distributed.data_parallel import DataParallel
-from convolve.distributed.workers import ring_bytes, take
+from convolve.distributed.process_group import ring_bytes, take
 from convolve.errors import ModelError, UsageError
-from convolve.training.optimizer import Optimizer
+from convolve.training.optimizers import load_state_tensors, state_tensors
 from convolve.training.workers import Workers
 
 
 def block_momentum(block_samples: int, time_constant_samples: float | None, workers: int) -> float:
-    """h for blocks of `block_samples` of all workers together; by default 1 - 1/N as in CNTK. A constant of 0: none."""
+    """h for blocks of `block_samples` of all workers: 1 - 1/N by default, as in CNTK; 0 for a time constant of 0."""
     if time_constant_samples is None:
         return 1 - 1 / workers
     return math.exp(-block_samples / time_constant_samples) if time_constant_samples else 0.0
 
 
-class BlockMomentum:
-    """Each worker updates a network of its own, and all of them meet after `block_samples` of all together.
+class BlockMomentum(DataParallel):
+    """Each worker updates its own weights; they are combined after `block_samples` of all workers together.
 
-    momentum: h, see `block_momentum`. learning_rate: r; 1/N with a momentum of 0 is model averaging.
+    momentum: h, see `block_momentum`. learning_rate: r. A momentum of 0 with a rate of 1/N is model averaging.
     optimizer: this worker's; after each block it is reset, or keeps its momentum if not `resets`.
-    after_samples: until so many samples were seen, gradients are added up in each step, as `DataParallel` does.
+    after_samples: before this many samples, gradients are summed in each step, as in `DataParallel`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class BlockMomentum:
         momentum: float,
         learning_rate: float = 1.0,
         nesterov: bool = True,
-        optimizer: Optimizer | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
         resets: bool = True,
         after_samples: int = 0,
     ) -> None:
@@ -61,78 +61,73 @@ class BlockMomentum:
                 f"a block needs a sample for each of {workers.size} workers, a momentum in [0, 1) and a learning rate "
                 f"above 0, got {block_samples}, {momentum:g} and {learning_rate:g}"
             )
-        self._workers, self._block_samples, self._after_samples = workers, block_samples, after_samples
+        super().__init__(network, workers)
+        self._block_samples, self._apart_after_samples = block_samples, after_samples
         self._momentum, self._gain, self._nesterov = momentum, (1 - momentum) * learning_rate, nesterov
         self._optimizer, self._resets = optimizer, resets
-        self._early = DataParallel(network, workers)
-        self.module = self._early.module
         self._weights: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
         self._moves = [torch.zeros_like(weight) for weight in self._weights]  # D
-        self._start: list[Tensor] = []  # S; empty until the workers part
-        self._samples = 0  # of the block at hand
-        self._bytes_sent = 0
+        self._start: list[Tensor] = []  # S; empty until the first local step
+        self._samples = 0  # of the current block
 
     @property
-    def bytes_sent(self) -> int:
-        return self._bytes_sent + self._early.bytes_sent
-
-    @property
-    def is_apart(self) -> bool:
+    def takes_local_steps(self) -> bool:
         return bool(self._start)
 
-    def begin(self, samples_seen: int) -> None:
-        if samples_seen >= self._after_samples and not self._start:
+    def begin_step(self, samples_seen: int) -> None:
+        if samples_seen >= self._apart_after_samples and not self._start:
             self._start = [weight.detach().clone() for weight in self._weights]
 
-    def piece(self, is_last: bool) -> AbstractContextManager[None]:
-        return self._early.piece(is_last and not self._start)
+    def micro_batch(self, is_last: bool) -> AbstractContextManager[None]:
+        return super().micro_batch(is_last and not self._start)
 
-    def end(self, samples: int) -> None:
+    def end_step(self, samples: int) -> None:
         if not self._start:
             return
         self._samples += samples
         if self._samples >= self._block_samples:
-            self._meet()
+            self._combine()
 
-    def settle(self) -> None:
-        """End the block at hand, however short."""
+    def sync(self) -> None:
+        """End the current block, however short it is."""
         if self._samples:
-            self._meet()
-        self._early.settle()
+            self._combine()
+        super().sync()
 
     @torch.no_grad()
-    def _meet(self) -> None:
+    def _combine(self) -> None:
         flat = torch.cat([(w - s).reshape(-1) for w, s in zip(self._weights, self._start, strict=True)])
         self._workers.sum(flat)  # N G; hence the gain without its N
-        self._bytes_sent += ring_bytes(flat, self._workers.size)
+        self.bytes_sent += ring_bytes(flat, self._workers.size)
         if self._nesterov:  # from S back to W(t-1)
             torch._foreach_add_(self._start, self._moves, alpha=-self._momentum)
-        take(self._weights, flat)  # for a moment the weights hold N G, in their own memory format
+        take(self._weights, flat)  # the weights hold N G now, in their own memory format
         torch._foreach_mul_(self._moves, self._momentum)
         torch._foreach_add_(self._moves, self._weights, alpha=self._gain)
         torch._foreach_add_(self._start, self._moves, alpha=1 + self._momentum if self._nesterov else 1.0)
         torch._foreach_copy_(self._weights, self._start)
         self._samples = 0
         if self._optimizer and self._resets:
-            self._optimizer.reset()
+            self._optimizer.state.clear()
 
     def state(self) -> dict[str, Tensor]:
-        """D of each parameter, the statistics of each worker, and its momentum if that goes on, shape (workers, ...),
-        and the bytes sent. The rest of a settled exchange is the weights themselves."""
+        """D of each parameter; of each worker the statistics, and the momentum if it is kept, shape (workers, ...).
+
+        After `sync` the rest of the state is the weights themselves.
+        """
         moves = {f"moves.{i}": move.contiguous() for i, move in enumerate(self._moves)}
-        own = self._optimizer.state() if self._optimizer and not self._resets else {}
+        own = state_tensors(self._optimizer) if self._optimizer and not self._resets else {}
         local = {f"local.{name}": self._workers.gather(tensor[None].cpu()) for name, tensor in own.items()}
-        return moves | local | self._early.state() | {"bytes_sent": torch.tensor(self.bytes_sent)}
+        return moves | local | super().state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         self._start, self._samples = [], 0
-        self._early.load_state(state)
-        self._bytes_sent, self._early.bytes_sent = self._early.bytes_sent, 0
-        if not any(name.startswith("moves.") for name in state):  # of one process alone
+        super().load_state(state)
+        if not any(name.startswith("moves.") for name in state):  # of a single process
             return
         local = {name.removeprefix("local."): kept for name, kept in state.items() if name.startswith("local.")}
-        if self._optimizer and local and len(local["updates"]) == self._workers.size:
-            self._optimizer.load_state({name: kept[self._workers.rank] for name, kept in local.items()})
+        if self._optimizer and all(len(kept) == self._workers.size for kept in local.values()):
+            load_state_tensors(self._optimizer, {name: kept[self._workers.rank] for name, kept in local.items()})
         for i, move in enumerate(self._moves):
             kept = state.get(f"moves.{i}")
             if kept is None or kept.shape != move.shape:

@@ -1,4 +1,4 @@
-"""What becomes of the others when a worker ends, or stops without ending."""
+"""The errors of the other workers when one has ended, or stopped without ending."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from convolve.errors import TrainingError
 
-STEP_PATIENCE_SECONDS = 300.0  # above what one worker alone does between two steps: a checkpoint on a slow disk, say
+STEP_PATIENCE_SECONDS = 300.0  # one worker may write a checkpoint to a slow disk between two steps
 _AGAIN = "The same command again goes on, but without --restart"
 
 
@@ -26,7 +26,7 @@ def is_silent(seconds: float) -> TrainingError:
 
 @contextmanager
 def naming_lost_workers() -> Iterator[None]:
-    """Say in one sentence what torch's errors about a connection mean."""
+    """Turn torch's errors about a connection into one sentence."""
     try:
         yield
     except RuntimeError as error:

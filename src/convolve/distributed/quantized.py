@@ -1,16 +1,17 @@
-"""CNTK's quantized gradients: few bits an element, and what is not sent now is sent later.
+"""CNTK's quantized gradients: few bits for each element, with error feedback.
 
 Frank Seide, Hao Fu, Jasha Droppo, Gang Li, Dong Yu: 1-Bit Stochastic Gradient Descent and its Application to
-Data-Parallel Distributed Training of Speech DNNs, Interspeech 2014. With Q the quantizer, G(t) the gradient of step t:
+Data-Parallel Distributed Training of Speech DNNs, Interspeech 2014. With the quantizer Q, the gradient G(t) of step t
+and the residual D(t):
 
     sent(t) = Q(G(t) + D(t-1))        D(t) = G(t) + D(t-1) - sent(t)
 
-Each worker adds up one stripe of the gradient, from the quantized stripes of all, and sends the sum, quantized in the
-same way with a D of its own, to all: so many bytes, however many workers there are.
+Each worker sums one stripe of the gradient over all workers, and sends the sum to all, quantized in the same way with a
+residual of its own. So the bytes do not depend on the number of workers.
 
-Q goes by the rows of a gradient, one for each output of a layer. With one bit an element means the mean of the row's
-elements on its side of 0. With b bits there are 2^b - 1 equal intervals in +-4 standard deviations around 0, and one
-for what lies above (CNTK 2.7, ColumnQuantizer.h and ValueQuantizer.h). Two bits are then coarser than one.
+Q works on the rows of a gradient, one for each output of a layer. With one bit, an element becomes the mean of all
+elements of its sign in the row. With b bits, there are 2^b - 1 equal intervals within 4 standard deviations of 0, and
+one for values above (CNTK 2.7, ColumnQuantizer.h and ValueQuantizer.h). Two bits are then coarser than one.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from torch.distributed import GradBucket  # type: ignore[attr-defined]  # public
 from convolve.errors import ModelError
 from convolve.training.workers import Workers, part
 
-BITS = (1, 2, 4, 8)  # codes that fill bytes; CNTK too takes powers of two only
+BITS = (1, 2, 4, 8)  # codes that fill bytes; CNTK also takes powers of two only
 DEVIATIONS = 4.0  # a constant of CNTK's ColumnQuantizer
 HEAD_BYTES = 8  # two fp32 in front of each row: the two values of one bit, or lower end and width of the intervals
 
 
 def encode(values_RL: Tensor, bits: int) -> Tensor:
-    """R rows of L elements -> R rows of bytes (uint8): the head, then the codes, the first one in the lowest bits."""
+    """R rows of L elements -> R rows of bytes (uint8): the head, then the codes, from the lowest bits on."""
     values_RL = values_RL.float()
     if bits == 1:
         codes_RL = values_RL >= 0
@@ -81,24 +82,24 @@ def _shifts(bits: int, device: torch.device) -> Tensor:
 
 
 class QuantizedSum:
-    """Adds up the buckets of DistributedDataParallel, quantized. Called with one, as its communication hook is."""
+    """Sums buckets of DistributedDataParallel over the workers, quantized; called as its communication hook."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], workers: Workers, bits: int) -> None:
         self._workers, self._bits = workers, bits
         self._index = {id(parameter): i for i, parameter in enumerate(parameters)}
-        # What was not sent yet: by this worker of its gradients, and of the rows that it adds up, of the sums.
-        self._unsent = [torch.zeros_like(_rows(p), memory_format=torch.contiguous_format) for p in parameters]
-        self._unsent_sums = [unsent[self._stripe(unsent)].clone() for unsent in self._unsent]
+        # Residuals: of this worker's gradients, and of the sums of its stripe.
+        self._residuals = [torch.zeros_like(_rows(p), memory_format=torch.contiguous_format) for p in parameters]
+        self._residual_sums = [residual[self._stripe(residual)].clone() for residual in self._residuals]
 
     def __call__(self, bucket: GradBucket) -> tuple[torch.futures.Future[Tensor], int]:
         indices = [self._index[id(parameter)] for parameter in bucket.parameters()]
         gradients, size = [_rows(gradient) for gradient in bucket.gradients()], self._workers.size
-        coded = [self._quantize(g, self._unsent[i]) for i, g in zip(indices, gradients, strict=True)]
+        coded = [self._quantize(g, self._residuals[i]) for i, g in zip(indices, gradients, strict=True)]
         stripes = [self._stripe_bytes(coded, rank) for rank in range(size)]
         received, sent_stripes = self._to_all(stripes, [len(stripes[self._workers.rank])] * size)
         added = zip(*[self._decoded(stripe, gradients, self._workers.rank) for stripe in received], strict=True)
         sums = [torch.stack(values).sum(0) for values in added]
-        coded_sums = [self._quantize(values, self._unsent_sums[i]) for i, values in zip(indices, sums, strict=True)]
+        coded_sums = [self._quantize(values, self._residual_sums[i]) for i, values in zip(indices, sums, strict=True)]
         mine = torch.cat([coded_sum.flatten() for coded_sum in coded_sums])
         received, sent_sums = self._to_all([mine] * size, [len(stripe) for stripe in stripes])
         whole = zip(*[self._decoded(stripe, gradients, rank) for rank, stripe in enumerate(received)], strict=True)
@@ -106,18 +107,18 @@ class QuantizedSum:
             gradient.copy_(torch.cat(values).view(gradient.shape))
         return _done(bucket.buffer()), sent_stripes + sent_sums
 
-    def _quantize(self, values_RL: Tensor, unsent_RL: Tensor) -> Tensor:
-        """`values_RL` and what was kept back so far, coded; `unsent_RL` becomes what is kept back now."""
-        unsent_RL += values_RL
-        coded_RB = encode(unsent_RL, self._bits)
-        unsent_RL -= decode(coded_RB, unsent_RL.shape[1], self._bits)
+    def _quantize(self, values_RL: Tensor, residual_RL: Tensor) -> Tensor:
+        """`values_RL` plus `residual_RL`, quantized; `residual_RL` becomes the new residual."""
+        residual_RL += values_RL
+        coded_RB = encode(residual_RL, self._bits)
+        residual_RL -= decode(coded_RB, residual_RL.shape[1], self._bits)
         return coded_RB
 
     def _stripe(self, rows: Tensor) -> slice:
         return part(len(rows), self._workers.rank, self._workers.size)
 
     def _stripe_bytes(self, coded: Sequence[Tensor], rank: int) -> Tensor:
-        """The rows that `rank` adds up, one parameter after the other."""
+        """The rows that `rank` sums, one parameter after the other."""
         return torch.cat([coded_RB[part(len(coded_RB), rank, self._workers.size)].flatten() for coded_RB in coded])
 
     def _decoded(self, stripe: Tensor, whole: Sequence[Tensor], rank: int) -> list[Tensor]:
@@ -139,23 +140,23 @@ class QuantizedSum:
         return received.split(received_lengths), sum(lengths) - lengths[self._workers.rank]
 
     def state(self) -> dict[str, Tensor]:
-        """What all workers keep back: of each parameter "own.i", shape (workers, R, L), and "sums.i", shape (R, L)."""
-        own = {f"own.{i}": self._workers.gather(unsent[None].cpu()) for i, unsent in enumerate(self._unsent)}
-        sums = {f"sums.{i}": self._workers.gather(unsent.cpu()) for i, unsent in enumerate(self._unsent_sums)}
+        """All residuals: of each parameter "own.i", shape (workers, R, L), and "sums.i", shape (R, L)."""
+        own = {f"own.{i}": self._workers.gather(residual[None].cpu()) for i, residual in enumerate(self._residuals)}
+        sums = {f"sums.{i}": self._workers.gather(residual.cpu()) for i, residual in enumerate(self._residual_sums)}
         return own | sums
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from `state()`. With another number of workers nothing is lost: rank 0 sends what all had kept back.
+        """Go on from `state()`. With another number of workers, worker 0 takes the sum of the residuals.
 
-        A checkpoint in which nothing is kept back, as of one process alone, changes nothing.
+        A checkpoint without residuals, such as a single process's, changes nothing.
         """
         if not any(name.startswith("own.") for name in state):
             return
         rank, size = self._workers.rank, self._workers.size
-        for i, (own, sums) in enumerate(zip(self._unsent, self._unsent_sums, strict=True)):
+        for i, (own, sums) in enumerate(zip(self._residuals, self._residual_sums, strict=True)):
             kept, whole = state.get(f"own.{i}"), state.get(f"sums.{i}")
             if kept is None or whole is None or kept.shape[1:] != own.shape or whole.shape != own.shape:
-                raise ModelError(f"the checkpoint's unsent gradients do not fit parameter {i} of this network")
+                raise ModelError(f"the checkpoint's residuals do not fit parameter {i} of this network")
             if len(kept) == size:
                 own.copy_(kept[rank])
             elif rank == 0:
@@ -168,7 +169,7 @@ class QuantizedSum:
 def _rows(tensor: Tensor) -> Tensor:
     """A gradient or weight as rows: one for each output, or a single one if it is a vector.
 
-    The elements of a row are in the order of memory, in which torch's buckets offer them: only sums see it.
+    The elements of a row are in the order of memory, as in torch's buckets; Q does not depend on their order.
     """
     tensor = tensor.detach()
     return tensor.flatten(1) if tensor.dim() > 1 else tensor.reshape(1, -1)

@@ -1,11 +1,11 @@
-"""Sums over the workers of one host, through memory that all of them see.
+"""An all-reduce between the workers of one host, through shared memory.
 
-Over connections a sum wakes threads of the other processes again and again: 2 ms for the 0.4 MB that ConvNet_MNIST's
-gradient has, of which the additions take a hundredth (benchmarks/distributed.py). Here each worker writes its values
-where all can read them, adds up one part of the sum from the values of all, in the order of ranks, and takes the other
-parts from where the others wrote them. It waits by looking, and soon with pauses, in which others can have the core.
+Over connections an all-reduce wakes threads of the other processes many times: 2 ms for the 0.4 MB of ConvNet_MNIST's
+gradient, of which the additions take a hundredth (benchmarks/distributed.py). Here each worker writes its values to
+shared memory, sums one part over all workers, in the order of ranks, and reads the other parts. It spins for 0.3 ms,
+then polls with short sleeps.
 
-Linux on x86-64 alone: this processor shows a worker's writes to the others in the order in which they were made.
+Only for Linux on x86-64: this processor shows a worker's writes to the others in the order in which they were made.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # public, but
 from convolve.distributed.lost import STEP_PATIENCE_SECONDS, has_ended, is_silent
 from convolve.training.workers import part
 
-FOLDER = Path("/dev/shm")  # the one place on Linux where files are memory
-CHUNK_BYTES = 2**21  # of values at a time: they are still in the cache when they are added
-LINE_BYTES = 64  # of cache; workers that wrote into the same one would take it from each other
-SPIN_SECONDS = 0.0003  # some times what waking up again costs
-PAUSE_SECONDS = 0.00005  # sched_yield would give whatever else wants the core a whole slice of time, milliseconds
+FOLDER = Path("/dev/shm")  # where Linux keeps files in memory
+CHUNK_BYTES = 2**21  # of values at a time: they are still in the cache when they are summed
+LINE_BYTES = 64  # a cache line; workers that write to the same one would wait for each other
+SPIN_SECONDS = 0.0003  # a few times what it costs to wake up
+PAUSE_SECONDS = 0.00005  # sched_yield would give other processes a whole time slice, milliseconds
 
 
 def open_shared(store: Store, rank: int, size: int) -> SharedMemory | None:
-    """The memory of `size` workers on one host; None for all of them where one of them cannot have it."""
+    """The memory of `size` workers on one host; None for all of them if one of them cannot open it."""
     if rank == 0:
         store.set("memory", _create(size))
     path = Path(store.get("memory").decode())
     try:
         memory = SharedMemory(path, rank, size)
-    except OSError:  # no such file for this worker: it lives in a container of its own
+    except OSError:  # this worker runs in a container of its own
         memory = None
     store.set(f"memory/{rank}", "yes" if memory else "no")
     agreed = all(store.get(f"memory/{other}") == b"yes" for other in range(size))
-    if rank == 0 and memory:  # all have it open; it goes when the last one ends, however that ends
+    if rank == 0 and memory:  # all have it open; the system frees it when the last one ends
         path.unlink()
     return memory if agreed else None
 
 
-def is_known() -> bool:
-    """Whether this system and processor do what is needed here."""
+def is_supported() -> bool:
+    """Whether this system and processor are supported."""
     return sys.platform == "linux" and platform.machine() == "x86_64"
 
 
 def _create(size: int) -> str:
-    """The path of a new file for `size` workers; empty where there cannot be one."""
-    if not is_known():
+    """The path of a new file for `size` workers; empty if it cannot be made."""
+    if not is_supported():
         return ""
     try:
         file, path = tempfile.mkstemp(prefix="convolve-", dir=FOLDER)
     except OSError:
         return ""
     try:
-        os.posix_fallocate(file, 0, bytes_of(size))  # containers have little of it; a write without room would kill
+        os.posix_fallocate(file, 0, bytes_of(size))  # a write without room would kill the process
     except OSError:
         Path(path).unlink()
     finally:
@@ -82,10 +82,10 @@ class SharedMemory:
 
         self._rank, self._size, self._patience_seconds = rank, size, patience_seconds
         self._file = path.open("r+b", buffering=0)
-        fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, rank)  # as long as this process lives
+        fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, rank)  # held as long as this process lives
         self._memory = mmap.mmap(self._file.fileno(), bytes_of(size))
         heads = memoryview(self._memory)[: size * LINE_BYTES].cast("q")
-        self._turns = heads[:: LINE_BYTES // heads.itemsize]  # how often each worker has come to a meeting
+        self._turns = heads[:: LINE_BYTES // heads.itemsize]  # how many barriers each worker has reached
         values = torch.frombuffer(self._memory, dtype=torch.uint8, offset=size * LINE_BYTES)
         self._chunks = values.view(size + 1, CHUNK_BYTES)
         self._turn = 0
@@ -96,15 +96,15 @@ class SharedMemory:
         for values in tensor.view(-1).split(chunks.shape[1]):
             own, total, mine = chunks[self._rank], chunks[-1], part(len(values), self._rank, self._size)
             own[: len(values)] = values
-            self._meet()
+            self._barrier()
             torch.add(chunks[0, mine], chunks[1, mine], out=total[mine])
             for other in range(2, self._size):
                 total[mine] += chunks[other, mine]
-            self._meet()
+            self._barrier()
             values.copy_(total[: len(values)])
 
-    def _meet(self) -> None:
-        """Wait until all have come here; what each wrote before is then seen by all."""
+    def _barrier(self) -> None:
+        """Wait for all workers; all then see what each wrote before."""
         self._turn += 1
         self._turns[self._rank] = self._turn
         began = time.perf_counter()
@@ -119,7 +119,7 @@ class SharedMemory:
             time.sleep(PAUSE_SECONDS)
 
     def _has_ended(self) -> bool:
-        """Whether a worker that has not come never will: the lock of one that lives cannot be had."""
+        """Whether a worker that has not reached the barrier has ended: its lock is then free."""
         import fcntl
 
         for other in range(self._size):
@@ -128,5 +128,5 @@ class SharedMemory:
                     fcntl.lockf(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, other)
                 except OSError:
                     continue
-                return self._turns[other] < self._turn  # it may have come, and ended, since
+                return self._turns[other] < self._turn  # it may have reached the barrier, and ended, since
         return False

@@ -3,7 +3,7 @@
     inputs.py            the two ways in, normalized or plain pixels, and the images that files are compared on
     exported_program.py  a module traced by torch.export; .pt2 files
     onnx.py              ONNX files, made by torch's exporter and run by onnxruntime
-    about.py             what both say of themselves: class names, preprocessing, names and shapes of input and output
+    metadata.py          what both say of themselves: class names, preprocessing, names and shapes of input and output
     parity.py            the comparison, and where a difference begins
 
 Nothing here imports `model.py`, so that `Model.export` can be a method.
@@ -24,9 +24,10 @@ from torch.export import ExportedProgram
 from convolve.atomic import replacing
 from convolve.errors import UsageError
 from convolve.export import exported_program, onnx
-from convolve.export.about import describe
 from convolve.export.inputs import PixelsIn, as_input, probe_images
+from convolve.export.metadata import describe
 from convolve.export.parity import Parity, Runner, Values, compare
+from convolve.records import Metadata
 from convolve.transforms.preprocess import Preprocess
 
 
@@ -59,9 +60,9 @@ def form_of(path: Path) -> Form:
 
 
 def export(
-    module: nn.Module, preprocess: Preprocess, about: dict[str, Any], path: Path, with_preprocessing: bool
+    module: nn.Module, preprocess: Preprocess, metadata: Metadata, path: Path, with_preprocessing: bool
 ) -> Parity:
-    """Write `module`, images_NCHW -> logits_NK, to `path`, with the plain values `about` in its metadata.
+    """Write `module`, images_NCHW -> logits_NK, to `path`, with `metadata` in it.
 
     With `with_preprocessing` the file takes uint8 images_NHWC, grey or RGB, and does the arithmetic of `preprocess`
     itself. Raises UnsupportedError for what the form cannot say, ConvolveError where the file answers otherwise than
@@ -72,11 +73,11 @@ def export(
     source = copy.deepcopy(module).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     source.requires_grad_(False).eval()
     network = PixelsIn(source, preprocess) if with_preprocessing else source
-    images_NCHW = probe_images(preprocess.shape_CHW, len(about["class_names"]))
+    images_NCHW = probe_images(preprocess.shape_CHW, len(metadata.class_names))
     with replacing(path) as temporary:
         temporary.touch()  # where nothing can be written, this fails before the work
         program = exported_program.trace(network, as_input(images_NCHW[:2], preprocess, with_preprocessing))
-        form.write(program, describe(preprocess, about, with_preprocessing), temporary)
+        form.write(program, describe(preprocess, metadata, with_preprocessing), temporary)
 
         def located(inputs: torch.Tensor) -> tuple[Values, Values]:
             return exported_program.values_of(program, inputs), form.values(temporary, inputs)

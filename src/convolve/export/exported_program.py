@@ -19,7 +19,7 @@ from torch import fx, nn
 from torch.export import Dim, ExportedProgram
 
 from convolve.errors import UnsupportedError
-from convolve.export.about import KEY
+from convolve.export.metadata import KEY
 from convolve.export.parity import Runner, Values
 
 
@@ -70,8 +70,8 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def write(program: ExportedProgram, about: dict[str, Any], path: Path) -> None:
-    text = json.dumps(about, ensure_ascii=False)
+def write(program: ExportedProgram, metadata: dict[str, Any], path: Path) -> None:
+    text = json.dumps(metadata, ensure_ascii=False)
     with quiet(), path.open("wb") as file:  # by name, torch would want the ending .pt2
         torch.export.save(program, file, extra_files={f"{KEY}.json": text})
 

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from convolve.data.known import guess_dataset
+from convolve.data.loader import mean_of, normalize
 from convolve.data.locate import SAMPLE
-from convolve.data.sources import fitting, open_data
-from convolve.data.table import Table
+from convolve.data.open import open_data
+from convolve.data.sources.source import ArraySource
 from convolve.errors import MissingDataError
-from convolve.transforms.batch import mean_of, normalize
 from convolve.transforms.preprocess import Preprocess
 
 NOISY, NATURAL = 16, 16  # images: enough to see a difference, quick enough for a VGG-16
@@ -49,10 +50,10 @@ def probe_images(shape_CHW: tuple[int, int, int], classes: int) -> torch.Tensor:
     """uint8 images_NCHW: noise, then real ones where the package has such, else ones that look natural."""
     rng = np.random.default_rng(0)
     noise = torch.from_numpy(rng.integers(0, 256, (NOISY, *shape_CHW), dtype=np.uint8))
-    name = fitting(shape_CHW, classes)
+    info = guess_dataset(shape_CHW, classes)
     with suppress(MissingDataError):  # not every data set has a sample
-        sample = open_data(name, SAMPLE).test if name else None
-        if isinstance(sample, Table):
+        sample = open_data(SAMPLE, info.name).test if info else None
+        if isinstance(sample, ArraySource):
             return torch.cat([noise, sample.images_NCHW.reshape(-1, *shape_CHW)])
     return torch.cat([noise, torch.from_numpy(natural_images(NATURAL, shape_CHW, rng))])
 

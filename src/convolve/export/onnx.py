@@ -13,10 +13,12 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from convolve.errors import ModelError, UnsupportedError, UsageError
-from convolve.export.about import INPUT, KEY, OUTPUT, About, read_about
+from convolve.errors import ModelError, UnsupportedError, UsageError, install_hint
 from convolve.export.exported_program import first_sentence, quiet
+from convolve.export.metadata import INPUT, KEY, OUTPUT, read_metadata
 from convolve.export.parity import Runner, Values
+from convolve.records import Metadata
+from convolve.transforms.preprocess import Preprocess
 
 # Opset 18 and the IR version of its time: onnxruntime reads them since 1.14, of February 2023.
 OPSET, IR_VERSION = 18, 8
@@ -31,10 +33,10 @@ def check_packages(names: tuple[str, ...] = _PACKAGES) -> None:
     """Raise UsageError with the way out where one of the packages `names` is not installed."""
     missing = [name for name in names if find_spec(name) is None]
     if missing:
-        raise UsageError(f"ONNX files need the package {' and '.join(missing)}: pip install 'convolve[onnx]'")
+        raise UsageError(f"ONNX files need the package {' and '.join(missing)}: {install_hint('onnx')}")
 
 
-def write(program: ExportedProgram, about: dict[str, Any], path: Path) -> None:
+def write(program: ExportedProgram, metadata: dict[str, Any], path: Path) -> None:
     """Write the program as one file. Raises UnsupportedError where ONNX cannot say what it computes or hold it."""
     size = sum(tensor.nbytes for tensor in [*program.state_dict.values(), *program.constants.values()])
     if size > MOST_BYTES:
@@ -42,7 +44,7 @@ def write(program: ExportedProgram, about: dict[str, Any], path: Path) -> None:
             f"the weights take {size / 2**30:.1f} GiB, and an ONNX file ends at 2; export an ExportedProgram (.pt2)"
         )
     made = translate(program, [INPUT], [OUTPUT])
-    made.model.metadata_props[KEY] = json.dumps(about, ensure_ascii=False)
+    made.model.metadata_props[KEY] = json.dumps(metadata, ensure_ascii=False)
     made.save(path, external_data=False)
 
 
@@ -119,12 +121,13 @@ def is_onnx(path: Path) -> bool:
 
 
 class OnnxNetwork(nn.Module):
-    """An exported file as a module: images_NCHW, prepared as `about` says, -> logits_NK.
+    """An exported file as a module: images_NCHW, prepared as `preprocess` says, -> logits_NK.
 
     Raises UnsupportedError for a file without our metadata, which does not say what its images are.
     """
 
-    about: About
+    preprocess: Preprocess
+    metadata: Metadata
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -138,7 +141,7 @@ class OnnxNetwork(nn.Module):
             raise UnsupportedError(
                 f"{path} was not exported by convolve: it does not say what its images and classes are"
             )
-        self.about = read_about(metadata[KEY], path)
+        self.preprocess, self.metadata, self.takes_pixels = read_metadata(metadata[KEY], path)
 
     def ports(self) -> dict[str, list[dict[str, Any]]]:
         """Name, type and shape of each input and output, as the file has them."""
@@ -149,5 +152,5 @@ class OnnxNetwork(nn.Module):
         }
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        images = images_NCHW.permute(0, 2, 3, 1).to(torch.uint8) if self.about.takes_pixels else images_NCHW
+        images = images_NCHW.permute(0, 2, 3, 1).to(torch.uint8) if self.takes_pixels else images_NCHW
         return torch.from_numpy(self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(images.numpy())})[0])

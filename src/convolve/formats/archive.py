@@ -68,7 +68,7 @@ class ByteReader:
         return self._read_member(location) if location.member else self._read_file(location.file)
 
     def _read_file(self, name: str) -> bytes:
-        size = _regular_size(
+        size = regular_size(
             name,
             "relative paths in a map file start at the working folder, or with `.../` at the map file's, those in a "
             "table at the table's",
@@ -105,14 +105,14 @@ class ByteReader:
 
 
 def _open_archive(path: Path) -> zipfile.ZipFile:
-    _regular_size(path, "the part of the path before `@` must be a zip archive")
+    regular_size(path, "the part of the path before `@` must be a zip archive")
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
         raise FormatError(path, "", f"not a zip archive, or a damaged one ({error})") from error
 
 
-def _regular_size(path: str | Path, hint: str) -> int:
+def regular_size(path: str | Path, hint: str) -> int:
     """Its size in bytes. Refuse what is missing, a folder, or a device or pipe that could keep us waiting for ever."""
     try:
         found = os.stat(path)  # noqa: PTH116  see `_read_file`

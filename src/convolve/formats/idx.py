@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from convolve.atomic import replacing
 from convolve.errors import FormatError
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -43,21 +42,6 @@ def read_idx(path: str | Path) -> np.ndarray:
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             place = f"byte {raw.tell()} of the gzip file"
             raise FormatError(path, place, f"the compressed data is damaged ({error}); {_AGAIN}") from error
-
-
-def write_idx(path: str | Path, array: np.ndarray) -> None:
-    """Write `array` as IDX, gzipped if the name ends in ".gz" (same array, same bytes). Atomic.
-
-    Raises `TypeError` for a type that IDX does not have (it has u8, i8, i16, i32, f32, f64).
-    """
-    big_endian = array.dtype.newbyteorder(">")
-    codes = [code for code, name in _DTYPES.items() if np.dtype(name) == big_endian]
-    if not codes or not array.ndim:
-        raise TypeError(f"IDX holds arrays of u8, i8, i16, i32, f32 or f64, not {array.dtype} of shape {array.shape}")
-    header = struct.pack(f">HBB{array.ndim}I", 0, codes[0], array.ndim, *array.shape)
-    content = header + array.astype(big_endian).tobytes()
-    with replacing(path) as temporary:
-        temporary.write_bytes(gzip.compress(content, mtime=0) if str(path).endswith(".gz") else content)
 
 
 def _read(path: str | Path, file: io.BufferedIOBase) -> np.ndarray:

@@ -48,7 +48,6 @@ class ImageMap:
     labels_N: NDArray[np.int64]
     names: bytes
     ends_N: NDArray[np.int64]
-    base_folder: Path | None
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -56,14 +55,14 @@ class ImageMap:
     def location(self, index: int) -> Location:
         """Where image `index` lies.
 
-        A leading `.../` stands for the folder of the map file. Other relative paths start at `base_folder` where one
-        was given, else at the working folder, as in CNTK.
+        A leading `.../` stands for the folder of the map file. Other relative paths start at the working folder, as in
+        CNTK.
         """
         start = self.ends_N[index - 1] if index else 0
         text = os.fsdecode(self.names[start : self.ends_N[index]])
         if text.startswith((".../", "...\\")):
             return parse_location(f"{self._folder}/{text[4:]}")
-        return parse_location(text if self.base_folder is None else str(self.base_folder / text))
+        return parse_location(text)
 
     @cached_property
     def _folder(self) -> str:
@@ -73,13 +72,12 @@ class ImageMap:
         """The file and line of image `index`, for messages."""
         return f"{self.file}: line {index + 1}"
 
+    def identity(self) -> bytes:
+        """What tells this list from others, wherever it lies."""
+        return self.names + self.ends_N.tobytes()
 
-def read_image_map(
-    path: str | Path,
-    classes: int | None = None,
-    base_folder: str | Path | None = None,
-    refuse: Refuse | None = None,
-) -> ImageMap:
+
+def read_image_map(path: str | Path, classes: int | None = None, refuse: Refuse | None = None) -> ImageMap:
     """Read a map file; with `classes` (CNTK's labelDim) every label must be below it.
 
     Refuses what CNTK refuses, with `FormatError` naming the line; with `refuse`, that hears of it, and the line has its
@@ -97,8 +95,7 @@ def read_image_map(
             raise FormatError(path, f"line {len(labels) + 1}", str(error)) from None
     if not labels:
         raise FormatError(path, "", "holds no image; a line is `path TAB label`")
-    base = None if base_folder is None else Path(base_folder)
-    return ImageMap(Path(path), np.array(labels, np.int64), bytes(names), np.array(ends, np.int64), base)
+    return ImageMap(Path(path), np.array(labels, np.int64), bytes(names), np.array(ends, np.int64))
 
 
 def write_image_map(path: str | Path, images: Iterable[tuple[str, int]]) -> None:

@@ -1,4 +1,4 @@
-"""The networks: one file each, one row each in `MODELS`."""
+"""The networks: one file each, one row each in `MODELS`; those of other packages by an entry point."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from convolve.models.convnet_cifar10 import convnet_cifar10, convnet_cifar10_lrn
 from convolve.models.convnet_mnist import convnet_mnist
 from convolve.models.whitened_convnet import whitened_convnet
 from convolve.recipe import ModelSpec
+from convolve.registry import Registry
 
 Shape = tuple[int, int, int]  # C, H, W
 
 # name -> function of (spec, input shape, number of classes). The variant "tiny" of each is its twin for tests.
-MODELS: dict[str, Callable[[ModelSpec, Shape, int], nn.Module]] = {
+_ROWS: dict[str, Callable[[ModelSpec, Shape, int], nn.Module]] = {
     "convnet-mnist": convnet_mnist,
     "convnet-cifar10": convnet_cifar10,
     "convnet-cifar10-lrn": convnet_cifar10_lrn,
@@ -26,6 +27,7 @@ MODELS: dict[str, Callable[[ModelSpec, Shape, int], nn.Module]] = {
     "alexnet-batch-norm": alexnet_batch_norm,
     "whitened-convnet": whitened_convnet,
 }
+MODELS = Registry("convolve.models", _ROWS)
 
 
 def build_model(spec: ModelSpec, input_shape_CHW: Shape, class_count: int, seed: int = 0) -> nn.Module:

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from convolve.data.cifar10 import (
-    CLASS_NAMES,
     CTF_TEST,
     CTF_TRAIN,
     MAP_TEST,
@@ -27,7 +26,8 @@ from convolve.data.cifar10 import (
     load_cifar10,
 )
 from convolve.data.download import Progress
-from convolve.data.table import Table
+from convolve.data.sources.cifar import CLASS_NAMES
+from convolve.data.sources.source import ArraySource
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.prepare.output import Output, claimed, data_argument, origin_of
 
@@ -40,20 +40,21 @@ FILES = (CTF_TRAIN, CTF_TEST, "train", "test", MAP_TRAIN, MAP_TEST, MEAN, "train
 def prepare_cifar10(source: Path | None, out: Path, progress: Progress | None = None) -> Iterator[str]:
     """Write CIFAR-10 from `source` (anything that `load_cifar10` reads) into `out`, as `prepare_mnist` does MNIST."""
     data = load_cifar10(data_argument(source), progress)
+    train, test = data.arrays
     with claimed(out, origin_of("cifar10", data), FILES) as output:
         yield output.labels(CLASS_NAMES)
-        yield output.once(MEAN, lambda path: _write_mean(path, data.train))
-        yield from _part(output, "train", CTF_TRAIN, data.train, PADDING)
-        yield from _part(output, "test", CTF_TEST, data.test, 0)
+        yield output.once(MEAN, lambda path: _write_mean(path, train))
+        yield from _part(output, "train", CTF_TRAIN, train, PADDING)
+        yield from _part(output, "test", CTF_TEST, test, 0)
 
 
-def _write_mean(path: Path, table: Table) -> None:
+def _write_mean(path: Path, table: ArraySource) -> None:
     """CNTK's reader takes files of this kind as interleaved BGR; its own script, followed here, writes planes."""
     mean_CHW = table.images_NCHW.numpy().mean(axis=0)
     write_mean_xml(path, mean_CHW[::-1].transpose(1, 2, 0), "planar_rgb")
 
 
-def _part(output: Output, part: str, ctf_name: str, table: Table, padding: int) -> Iterator[str]:
+def _part(output: Output, part: str, ctf_name: str, table: ArraySource, padding: int) -> Iterator[str]:
     yield output.ctf(ctf_name, table, len(CLASS_NAMES))
     border = (padding, padding)
     padded_NCHW = np.pad(table.images_NCHW.numpy(), ((0, 0), (0, 0), border, border), constant_values=PADDING_VALUE)

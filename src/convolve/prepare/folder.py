@@ -17,19 +17,19 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from convolve.data.build import mean_image
 from convolve.data.cifar10 import CTF_TEST, CTF_TRAIN, MAP_TEST, MAP_TRAIN
+from convolve.data.dataset import Dataset
 from convolve.data.download import Progress
-from convolve.data.fitting import fitted, mean_image, resident
-from convolve.data.labelled_images import OnDisk
-from convolve.data.own import open_own
-from convolve.data.table import Table
+from convolve.data.lists import open_lists
+from convolve.data.small_images import measured
+from convolve.data.sources.files import FileSource
+from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import UsageError
 from convolve.formats.archive import Location
-from convolve.formats.base64_map import Base64Map
 from convolve.formats.image_map import write_image_map
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.prepare.output import Output, claimed
-from convolve.transforms.preprocess import Preprocess
 
 MEAN = "mean.xml"
 FILES = (MAP_TRAIN, MAP_TEST, CTF_TRAIN, CTF_TEST, MEAN)
@@ -40,44 +40,38 @@ def prepare_folder(source: Path | None, out: Path, progress: Progress | None = N
     del progress
     if source is None:
         raise UsageError("say with --source where the images are: a folder with a subfolder for each class, or a list")
-    own = open_own(source.expanduser()).sized((3, 0, 0))
-    for part in (own.train, own.test):
-        if isinstance(part.images, Base64Map):
-            raise UsageError(f"{part.place(0)}: the image is in the list itself and has no path; train on it as it is")
-    with claimed(out, {"dataset": "folder", "data_fingerprint": own.fingerprint()}, FILES) as output:
-        yield output.labels(own.class_names)
-        for part, map_name, ctf_name in ((own.train, MAP_TRAIN, CTF_TRAIN), (own.test, MAP_TEST, CTF_TEST)):
+    splits = open_lists(source.expanduser())
+    with claimed(out, {"dataset": "folder", "data_fingerprint": splits.fingerprint()}, FILES) as output:
+        parts = [(_with_paths(splits.train), MAP_TRAIN, CTF_TRAIN), (_with_paths(splits.test), MAP_TEST, CTF_TEST)]
+        yield output.labels(splits.class_names)
+        for part, map_name, ctf_name in parts:
             yield _write_map(output, map_name, part)
-            table = _table(part)
-            if table is None:
+            images = measured(part, channels=3)
+            if not isinstance(images, ArraySource):
                 yield f"{output.folder / ctf_name}: not written, its images are large or of various sizes"
                 continue
-            yield output.ctf(ctf_name, table, len(own.class_names))
-            if part is own.train:
-                yield output.once(MEAN, partial(_write_mean, table=table))
+            yield output.ctf(ctf_name, images, len(splits.class_names))
+            if map_name == MAP_TRAIN:
+                yield output.once(MEAN, partial(_write_mean, images=images))
 
 
-def _write_map(output: Output, name: str, part: OnDisk) -> str:
-    write_image_map(
-        output.folder / name, ((_path(part, index), int(part.labels_N[index])) for index in range(len(part)))
-    )
+def _with_paths(source: Source) -> FileSource:
+    if not isinstance(source, FileSource):
+        raise UsageError(f"{source.location(0)}: the image is in the list itself and has no path; train on it as it is")
+    return source
+
+
+def _write_map(output: Output, name: str, part: FileSource) -> str:
+    labels = part.labels_N.tolist()
+    write_image_map(output.folder / name, ((_path(part, index), label) for index, label in enumerate(labels)))
     return f"{output.folder / name}: {len(part):,} images"
 
 
-def _path(part: OnDisk, index: int) -> str:
-    assert not isinstance(part.images, Base64Map)  # refused above
-    location = part.images.location(int(part.index_N[index]))
+def _path(part: FileSource, index: int) -> str:
+    location = part.listing.location(int(part.index_N[index]))
     return str(Location(os.path.abspath(location.file), location.member))  # noqa: PTH100  no links are followed
 
 
-def _table(part: OnDisk) -> Table | None:
-    """The images in memory, if they have one size and room there."""
-    if part.size is None:
-        return None
-    want = Preprocess(3, *part.size, mean=0.0, scale=1.0, channel_order="rgb")
-    samples = resident(fitted(part, want), want.shape_CHW)
-    return samples if isinstance(samples, Table) else None
-
-
-def _write_mean(path: Path, table: Table) -> None:
-    write_mean_xml(path, mean_image(table)[::-1].transpose(1, 2, 0), "interleaved_bgr")  # as CNTK's reader takes it
+def _write_mean(path: Path, images: ArraySource) -> None:
+    mean_HWC = mean_image(Dataset(images))[::-1].transpose(1, 2, 0)
+    write_mean_xml(path, mean_HWC, "interleaved_bgr")  # as CNTK's reader takes it

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from convolve.data.download import Progress
 from convolve.data.mnist import CLASS_NAMES, CTF_TEST, CTF_TRAIN, load_mnist
-from convolve.data.table import Table
+from convolve.data.sources.source import ArraySource
 from convolve.prepare.output import Output, claimed, data_argument, origin_of
 
 FILES = (CTF_TRAIN, CTF_TEST, "train", "test", "train_map.txt", "test_map.txt")
@@ -28,13 +28,14 @@ def prepare_mnist(source: Path | None, out: Path, progress: Progress | None = No
     where it cannot be written; each file is whole or absent even then.
     """
     data = load_mnist(data_argument(source), progress)
+    train, test = data.arrays
     with claimed(out, origin_of("mnist", data), FILES) as output:
         yield output.labels(CLASS_NAMES)
-        yield from _part(output, "train", CTF_TRAIN, data.train)
-        yield from _part(output, "test", CTF_TEST, data.test)
+        yield from _part(output, "train", CTF_TRAIN, train)
+        yield from _part(output, "test", CTF_TEST, test)
 
 
-def _part(output: Output, part: str, ctf_name: str, table: Table) -> Iterator[str]:
+def _part(output: Output, part: str, ctf_name: str, table: ArraySource) -> Iterator[str]:
     labels_N = table.labels_N.tolist()
     yield output.ctf(ctf_name, table, len(CLASS_NAMES))
     names = [f"{label}/{number:05d}.png" for number, label in enumerate(labels_N)]

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from convolve.atomic import cannot_write, replacing, sweep
-from convolve.data.table import DataSet, Table
+from convolve.data.sources.source import ArraySource
+from convolve.data.splits import Splits
 from convolve.errors import UsageError
 from convolve.formats.ctf import write_ctf
 
@@ -47,7 +48,7 @@ class Output:
     def labels(self, class_names: Sequence[str]) -> str:
         return self.text(_LABELS, "".join(f"{name}\n" for name in class_names))
 
-    def ctf(self, name: str, table: Table, class_count: int) -> str:
+    def ctf(self, name: str, table: ArraySource, class_count: int) -> str:
         pixels_ND = table.images_NCHW.flatten(1).numpy()
         return self.once(name, lambda path: write_ctf(path, table.labels_N.numpy(), pixels_ND, class_count))
 
@@ -80,7 +81,7 @@ def claimed(out: Path, origin: dict[str, str], names: Sequence[str]) -> Iterator
         raise cannot_write(out, error) from error
 
 
-def origin_of(dataset: str, data: DataSet) -> dict[str, str]:
+def origin_of(dataset: str, data: Splits) -> dict[str, str]:
     """What `prepared.json` says of files that were made from `data`."""
     return {"dataset": dataset, "data_fingerprint": data.fingerprint()}
 

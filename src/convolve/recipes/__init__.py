@@ -1,4 +1,4 @@
-"""The recipes that come with convolve: one function each, one row each in `RECIPES`."""
+"""The recipes: one function each, one row each in `RECIPES`; those of other packages by an entry point."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from convolve.recipe import Recipe, from_mapping
 from convolve.recipes.alexnet import alexnet, alexnet_modern, alexnet_python
 from convolve.recipes.cifar10 import cifar10, cifar10_aug, cifar10_aug_lrn, cifar10_fast
 from convolve.recipes.mnist import mnist, mnist_best, mnist_fast
+from convolve.registry import Registry
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
+_ROWS: dict[str, Callable[[], Recipe]] = {
     "mnist": mnist,
     "mnist-fast": mnist_fast,
     "mnist-best": mnist_best,
@@ -27,7 +28,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "alexnet-python": alexnet_python,
     "alexnet-modern": alexnet_modern,
 }
-
+RECIPES = Registry("convolve.recipes", _ROWS)
 
 ENDINGS = (".json", ".yaml", ".yml")  # of recipe files
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from convolve.recipe import DataSpec, ModelSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
-from convolve.transforms.image_spec import Crop, Scale
+from convolve.transforms.crop import Crop
+from convolve.transforms.scale import Scale
 
 SIDE = 227
 _SIDE_RATIO = 0.88671875  # 227 / 256
@@ -15,7 +16,7 @@ def alexnet() -> Recipe:
     """AlexNet_ImageNet as CNTK's BrainScript configuration has it: 62,003,496 parameters, 112 epochs.
 
     Source: Examples/Image/Classification/AlexNet/BrainScript/AlexNet_ImageNet.cntk. Published: 40.106 % top-1 and
-    17.746 % top-5 error of one centre crop. CNTK cuts squares of 227/256 of the shorter side out of each photograph, at
+    17.746 % top-5 error of one center crop. CNTK cuts squares of 227/256 of the shorter side out of each photograph, at
     random, mirrors half of them and scales them to 227x227.
     """
     return Recipe(
@@ -23,7 +24,7 @@ def alexnet() -> Recipe:
         data=DataSpec(
             name="ilsvrc2012",
             image_size=SIDE,
-            resize="fill",
+            resize="square",
             side_ratio=_SIDE_RATIO,
             mean=(114.0,),
             scale=1.0,
@@ -94,6 +95,6 @@ def alexnet_modern() -> Recipe:
             name="nesterov", momentum=(0.9,), unit_gain=False, l2=0.00005, penalize_batch_norm=False
         ),
         schedule=ScheduleSpec(kind="cosine", learning_rates=(0.1,), warmup_fraction=0.1),
-        run=RunSpec(epochs=30, global_batch_size=256, label_smoothing=0.1, average_epochs=0.5),
+        run=RunSpec(epochs=30, global_batch_size=256, label_smoothing=0.1, ema_epochs=0.5),
         published_error=None,
     )

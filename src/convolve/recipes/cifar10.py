@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from convolve.recipe import DataSpec, ModelSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
-from convolve.transforms.image_spec import Crop
-from convolve.transforms.spec import AlternatingFlip, Pad
+from convolve.transforms.crop import Crop
+from convolve.transforms.flip import AlternatingFlip
+from convolve.transforms.pad import Pad
 
 
 def cifar10() -> Recipe:
@@ -18,7 +19,7 @@ def cifar10() -> Recipe:
     """
     return Recipe(
         name="cifar10",
-        data=DataSpec(name="cifar10", mean=(128.0,), scale=1 / 256),
+        data=DataSpec(name="cifar10", image_size=32, mean=(128.0,), scale=1 / 256),
         model=ModelSpec(name="convnet-cifar10", variant="python", dropout=(0.5,)),
         optimizer=OptimizerSpec(name="momentum_sgd", momentum=(0.9,), momentum_unit="per_minibatch", l2=0.002),
         schedule=ScheduleSpec(
@@ -43,6 +44,7 @@ def cifar10_aug() -> Recipe:
         name="cifar10-aug",
         data=DataSpec(
             name="cifar10",
+            image_size=32,
             mean_image="train",
             scale=1 / 256,
             train_transforms=(
@@ -95,6 +97,7 @@ def cifar10_fast() -> Recipe:
         name="cifar10-fast",
         data=DataSpec(
             name="cifar10",
+            image_size=32,
             mean=(125.0, 123.0, 114.0),
             scale=1 / 64,
             train_transforms=(
@@ -105,7 +108,7 @@ def cifar10_fast() -> Recipe:
             train_sizes=(0.5, 0.75, 1.0),
         ),
         model=ModelSpec(name="whitened-convnet", variant="wide", dropout=(0.0,)),
-        optimizer=OptimizerSpec(name="muon", momentum=(0.6,), unit_gain=False, vector_rate=100.0),
+        optimizer=OptimizerSpec(name="muon", momentum=(0.6,), unit_gain=False, bias_lr=100.0),
         schedule=ScheduleSpec(kind="one_cycle", learning_rates=(0.24,)),
         run=RunSpec(epochs=15, global_batch_size=512, label_smoothing=0.2),
     )

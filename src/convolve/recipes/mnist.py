@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from convolve.recipe import DataSpec, ModelSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
-from convolve.transforms.spec import Affine, Shift
+from convolve.transforms.affine import Affine
+from convolve.transforms.shift import Shift
 
 
 def mnist() -> Recipe:
@@ -16,7 +17,7 @@ def mnist() -> Recipe:
     """
     return Recipe(
         name="mnist",
-        data=DataSpec(name="mnist", scale=1 / 256),
+        data=DataSpec(name="mnist", channels=1, image_size=28, scale=1 / 256),
         model=ModelSpec(name="convnet-mnist", dropout=(0.5,)),
         optimizer=OptimizerSpec(
             name="momentum_sgd", momentum=(0.0,) * 5 + (1024.0,), momentum_unit="time_constant_samples"
@@ -34,7 +35,9 @@ def mnist_fast() -> Recipe:
     """
     return Recipe(
         name="mnist-fast",
-        data=DataSpec(name="mnist", scale=1 / 256, train_transforms=(Shift(2),), hard_fraction=0.3),
+        data=DataSpec(
+            name="mnist", channels=1, image_size=28, scale=1 / 256, train_transforms=(Shift(2),), hard_fraction=0.3
+        ),
         model=ModelSpec(name="convnet-mnist", dropout=(0.3,)),
         optimizer=OptimizerSpec(name="muon", momentum=(0.6,), unit_gain=False),
         schedule=ScheduleSpec(kind="one_cycle", learning_rates=(0.05,)),

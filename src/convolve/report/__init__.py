@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run: curves, mistakes, calibration, filters, speed, recipe, environment."""
+"""One self-contained HTML page about a run: curves, errors, calibration, filters, speed, recipe, environment."""
 
 from convolve.report.page import write_report
 

@@ -4,103 +4,63 @@ from __future__ import annotations
 
 import numpy as np
 
-from convolve.report.contents import Evaluation
-from convolve.report.markup import NARROW_SPACE, Html, count, percent, tag
-from convolve.report.plot import Axis, across, dots, down, drawn
-from convolve.training.certainty import BINS, Reliability, reliability, wilson_interval
-
-PERCENT = Axis(0, 100)
-
-
-def calibration(evaluation: Evaluation) -> Html:
-    """The section; empty where nothing was evaluated."""
-    if not len(evaluation.labels_N):
-        return Html("")
-    found = reliability(evaluation.labels_N, evaluation.probabilities_NK)
-    return tag(
-        "section",
-        tag("h2", "Calibration"),
-        tag("p", "Of the images on which the model was 80 % sure, is it right on 80 %?"),
-        tag("div", _diagram(found), tag("div", _figure(found), _histogram(found)), class_="pair"),
-        _table(found),
-    )
-
-
-def _figure(found: Reliability) -> Html:
-    """The one number, what it says, and how it is defined."""
-    gap = found.confidence - found.accuracy
-    manner = "over-confident" if gap > 0 else "under-confident"
-    sure, right = percent(found.confidence), percent(found.accuracy)
-    definition = (
-        "It is the distance between confidence and accuracy in each of "
-        f"{BINS} bins of equal width, weighted by the images in it (Naeini, Cooper and Hauskrecht 2015; "
-        "bins as in Guo, Pleiss, Sun and Weinberger 2017)."
-    )
-    return tag(
-        "div",
-        tag("strong", f"{100 * found.expected_error:.2f}", tag("small", "%")),
-        tag("p", "expected calibration error"),
-        tag("p", f"On average {sure} sure and {right} right: {manner} by {100 * abs(gap):.2f} points."),
-        tag("p", definition, class_="note"),
-        class_="calibration",
-    )
-
-
-def _diagram(found: Reliability) -> Html:
-    """Each bin as a dot, at its mean confidence and its accuracy, on its 95 % interval; on the diagonal all is well."""
-    whiskers, places = [], []
-    for images, confidence, accuracy in _held(found):
-        x = across(PERCENT, 100 * confidence)
-        low, high = wilson_interval(accuracy, images)
-        whiskers.append(f"M{x} {down(PERCENT, 100 * low)}V{down(PERCENT, 100 * high)}")
-        places.append(f"{x} {down(PERCENT, 100 * accuracy)}")
-    paths = [
-        tag("path", class_="published", d="M0 100L100 0"),
-        tag("path", class_="whisker", d="".join(whiskers)),
-        dots(places, "held-out"),
-    ]
-    spoken = f"Accuracy by confidence. {len(places)} bins, {percent(found.expected_error)} off the diagonal on average"
-    keys = [
-        tag("span", tag("i"), "as sure as right", class_="key published"),
-        tag("span", tag("i"), f"a bin, with its 95{NARROW_SPACE}% interval", class_="key held-out"),
-    ]
-    caption = tag("figcaption", tag("h3", "Accuracy by confidence"), *keys)
-    return tag("figure", caption, drawn(paths, PERCENT, PERCENT, _whole, _whole, spoken), class_="plot square")
-
-
-def _histogram(found: Reliability) -> Html:
-    share_B = 100 * found.images_B / found.images_B.sum()
-    width, shares = 100 / BINS, Axis(0, 1.08 * float(share_B.max()))
-    bars = [
-        f"M{b * width + 0.6:.2f} 100V{down(shares, share)}H{(b + 1) * width - 0.6:.2f}V100Z"
-        for b, share in enumerate(share_B)
-        if share
-    ]
-    spoken = f"Images by confidence. {_whole(share_B[-1])} of them above {_whole(100 - width)}"
-    bars_path = tag("path", class_="bars", d="".join(bars))
-    canvas = drawn([bars_path], PERCENT, shares, _whole, _whole, spoken)
-    return tag("figure", tag("figcaption", tag("h3", "Images by confidence")), canvas, class_="plot low")
-
-
-def _table(found: Reliability) -> Html:
-    heads = ("confidence", "images", "mean confidence", "accuracy", "gap")
-    rows = []
-    for b in np.flatnonzero(found.images_B):
-        images, confidence, accuracy = int(found.images_B[b]), found.confidence_B[b], found.accuracy_B[b]
-        cells = (percent(confidence), percent(accuracy), f"{100 * (confidence - accuracy):+.2f}")
-        width = f"{100 * b / BINS:.0f}–{100 * (b + 1) / BINS:.0f}{NARROW_SPACE}%"
-        rows.append(tag("tr", tag("td", width), tag("td", count(images)), *(tag("td", cell) for cell in cells)))
-    head = tag("thead", tag("tr", *(tag("th", text, scope="col") for text in heads)))
-    table = tag("table", head, tag("tbody", *rows), class_="numbers")
-    box = tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Every bin in numbers")
-    return tag("details", tag("summary", "Every bin in numbers"), box)
-
-
-def _held(found: Reliability) -> list[tuple[int, float, float]]:
-    """(images, mean confidence, accuracy) of the bins that hold any."""
-    bins = zip(found.images_B.tolist(), found.confidence_B.tolist(), found.accuracy_B.tolist(), strict=True)
-    return [(images, confidence, accuracy) for images, confidence, accuracy in bins if images]
+from convolve.report.plot import Axis, Plot, dots
+from convolve.report.templates import NARROW_SPACE, count, percent
+from convolve.training.calibration import BINS, Reliability, reliability, wilson_interval
 
 
 def _whole(value: float) -> str:
     return f"{value:.0f}{NARROW_SPACE}%"
+
+
+__all__ = ["BINS", "bin_table", "diagram", "histogram", "reliability"]
+PERCENT = Axis(0, 100, write=_whole)
+TABLE_HEAD = ("confidence", "images", "mean confidence", "accuracy", "gap")
+
+
+def diagram(found: Reliability) -> Plot:
+    """Each bin as a dot, at its mean confidence and its accuracy, on its 95 % interval; on the diagonal all is well."""
+    whiskers, points = [], []
+    for b in np.flatnonzero(found.images_B):
+        x = PERCENT.from_left(100 * found.confidence_B[b])
+        low, high = wilson_interval(found.accuracy_B[b], int(found.images_B[b]))
+        whiskers.append(f"M{x} {PERCENT.from_top(100 * low)}V{PERCENT.from_top(100 * high)}")
+        points.append(f"{x} {PERCENT.from_top(100 * found.accuracy_B[b])}")
+    gap = percent(found.expected_error)
+    return Plot(
+        title="Accuracy by confidence",
+        keys=[
+            ("published", "confidence = accuracy", ""),
+            ("test", f"a bin, with its 95{NARROW_SPACE}% interval", ""),
+        ],
+        paths=[("published", "M0 100L100 0"), ("whisker", "".join(whiskers)), dots(points, "test")],
+        x_axis=PERCENT,
+        y_axis=PERCENT,
+        spoken=f"Accuracy by confidence. {len(points)} bins, {gap} off the diagonal on average",
+        shape="square",
+    )
+
+
+def histogram(found: Reliability) -> Plot:
+    """The fraction of the images in each bin."""
+    fraction_B = 100 * found.images_B / found.images_B.sum()
+    width, fractions = 100 / BINS, Axis(0, 1.08 * float(fraction_B.max()), write=_whole)
+    bars = [
+        f"M{b * width + 0.6:.2f} 100V{fractions.from_top(fraction)}H{(b + 1) * width - 0.6:.2f}V100Z"
+        for b, fraction in enumerate(fraction_B)
+        if fraction
+    ]
+    spoken = f"Images by confidence. {_whole(fraction_B[-1])} of them above {_whole(100 - width)}"
+    paths = [("bars", "".join(bars))]
+    return Plot("Images by confidence", [], paths, x_axis=PERCENT, y_axis=fractions, spoken=spoken, shape="low")
+
+
+def bin_table(found: Reliability) -> tuple[tuple[str, ...], list[list[str]]]:
+    """The head of the table, and a row for each bin that holds images."""
+    rows = []
+    for b in np.flatnonzero(found.images_B):
+        confidence, accuracy = found.confidence_B[b], found.accuracy_B[b]
+        width = f"{100 * b / BINS:.0f}–{100 * (b + 1) / BINS:.0f}{NARROW_SPACE}%"
+        gap = f"{100 * (confidence - accuracy):+.2f}"
+        rows.append([width, count(int(found.images_B[b])), percent(confidence), percent(accuracy), gap])
+    return TABLE_HEAD, rows

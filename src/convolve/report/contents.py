@@ -1,23 +1,26 @@
 """What a run folder holds, read for the report. Whatever the run has not written yet is None or empty.
 
-N images, K classes, M mistakes that were kept as pictures; H row, W column, C channel; O filters, I input channels.
+N images, K classes, M errors that were kept as pictures; H row, W column, C channel; O filters, I input channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
+from convolve.atomic import read_whole
 from convolve.errors import DataError, ModelError
-from convolve.recipe import Recipe, from_mapping
-from convolve.training.mistakes import confused_pairs, surest_first
+from convolve.recipe import Recipe
+from convolve.records import EpochEvent, ModelRecord, ProgressEvent, Result, ResumeEvent, Start, read_record
+from convolve.training.error_analysis import confused_pairs, most_confident_first
 from convolve.training.run_folder import RunFolder
 
 IntArray = npt.NDArray[np.int64]
@@ -34,6 +37,24 @@ class Evaluation:
     kept_images_MHWC: npt.NDArray[np.uint8]
     class_names: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        images, classes = len(self.labels_N), self.class_count
+        kept = (len(self.kept_indices_M),)
+        shapes = {"labels_N": (images,), "probabilities_NK": (images, classes), "kept_indices_M": kept}
+        kinds = {"labels_N": "i8", "probabilities_NK": "f4", "kept_indices_M": "i8", "kept_images_MHWC": "u1"}
+        for name, kind in kinds.items():
+            array = getattr(self, name)
+            if array.dtype != np.dtype(kind) or array.shape != shapes.get(name, array.shape):
+                raise ValueError(f"{name} is {array.dtype} {array.shape}; model.json names {classes} classes")
+        for name, most in (("labels_N", classes), ("kept_indices_M", images)):
+            if ((values := getattr(self, name)) < 0).any() or (values >= most).any():
+                raise ValueError(f"{name} holds numbers that are not between 0 and {most - 1}")
+        if not ((self.probabilities_NK >= 0) & (self.probabilities_NK <= 1.001)).all():
+            raise ValueError("probabilities_NK holds what is no probability")
+        count, *size = self.kept_images_MHWC.shape
+        if count != len(self.kept_indices_M) or len(size) != 3 or size[2] not in (1, 3) or 0 in size:
+            raise ValueError(f"kept_images_MHWC has sizes {count, *size}")
+
     @cached_property
     def predicted_N(self) -> IntArray:
         predicted_N: IntArray = self.probabilities_NK.argmax(axis=1)
@@ -44,7 +65,7 @@ class Evaluation:
         return len(self.class_names)
 
     @property
-    def mistakes(self) -> int:
+    def errors(self) -> int:
         return int(np.count_nonzero(self.predicted_N != self.labels_N))
 
     def confusion_KK(self) -> IntArray:
@@ -59,10 +80,10 @@ class Evaluation:
 
     @cached_property
     def pictures(self) -> dict[int, npt.NDArray[np.uint8]]:
-        """Index of an image -> its picture (H, W, C), the mistakes first that the model was surest of."""
-        place = {int(index): position for position, index in enumerate(self.kept_indices_M)}
-        surest = surest_first(self.labels_N, self.probabilities_NK).tolist()
-        return {index: self.kept_images_MHWC[place[index]] for index in surest if index in place}
+        """Index of an image -> its picture (H, W, C), the most confident errors first."""
+        position = {int(index): k for k, index in enumerate(self.kept_indices_M)}
+        indices = most_confident_first(self.labels_N, self.probabilities_NK).tolist()
+        return {index: self.kept_images_MHWC[position[index]] for index in indices if index in position}
 
     def class_counts(self) -> tuple[IntArray, IntArray, IntArray]:
         """For each class: images that are of it, images taken for it, images of which both hold."""
@@ -79,35 +100,39 @@ class Evaluation:
 class Contents:
     folder: str
     recipe: Recipe
-    start: dict[str, Any]
+    start: Start | None
     started_at: str
     resumes: int
-    epochs: list[dict[str, Any]]
-    progress: list[dict[str, Any]]
-    result: dict[str, Any] | None
+    epochs: list[EpochEvent]
+    progress: list[ProgressEvent]
+    result: Result | None
     evaluation: Evaluation | None
     filters_OIHW: FloatArray | None
 
     @property
+    def started(self) -> datetime | None:
+        return datetime.fromisoformat(self.started_at) if self.started_at else None
+
+    @property
     def epochs_done(self) -> int:
-        return int(self.epochs[-1]["epoch"]) if self.epochs else 0
+        return self.epochs[-1].epoch if self.epochs else 0
 
     @property
     def samples_per_epoch(self) -> float:
         if self.epochs:
-            return float(self.epochs[-1]["samples_seen"] / self.epochs_done)
-        return float(
-            self.recipe.run.epoch_samples or self.start.get("train_samples") or self.progress[-1]["samples_seen"]
-        )
+            return self.epochs[-1].samples_seen / self.epochs_done
+        known = self.start.train_samples if self.start else self.progress[-1].samples_seen
+        return float(self.recipe.run.epoch_samples or known)
 
     @property
     def samples_seen(self) -> int:
-        return int(max((event["samples_seen"] for event in [*self.epochs, *self.progress]), default=0))
+        seen = [event.samples_seen for event in self.epochs] + [event.samples_seen for event in self.progress]
+        return max(seen, default=0)
 
     @property
-    def held_out(self) -> str:
+    def split(self) -> str:
         """Which samples judge each epoch: "validation" where the training set was split, else "test"."""
-        return "validation" if self.epochs and "validation_error" in self.epochs[-1] else "test"
+        return "validation" if self.epochs and self.epochs[-1].validation_error is not None else "test"
 
 
 def read_contents(run: Path) -> Contents:
@@ -116,33 +141,30 @@ def read_contents(run: Path) -> Contents:
     events = folder.metrics() if (run / "metrics.jsonl").exists() else []
     return Contents(
         folder=run.resolve().name,
-        recipe=from_mapping(folder.read("recipe.json")),
-        start=folder.read("start.json") if folder.started else {},
-        started_at=next((str(event["time"]) for event in events if "time" in event), ""),
-        resumes=sum(event["event"] == "resume" for event in events),
-        epochs=[event for event in events if event["event"] == "epoch"],
-        progress=[event for event in events if event["event"] == "progress"],
-        result=folder.read("result.json") if folder.finished else None,
-        evaluation=_evaluation(folder),
+        recipe=folder.recipe(),
+        start=folder.start() if folder.started else None,
+        started_at=events[0].time if events else "",
+        resumes=sum(isinstance(event, ResumeEvent) for event in events),
+        epochs=[event for event in events if isinstance(event, EpochEvent)],
+        progress=[event for event in events if isinstance(event, ProgressEvent)],
+        result=folder.result() if folder.finished else None,
+        evaluation=_evaluation(run),
         filters_OIHW=_first_filters(run / "model" / "weights.safetensors"),
     )
 
 
-def _evaluation(folder: RunFolder) -> Evaluation | None:
-    path = folder.path / "evaluation.safetensors"
+def _evaluation(run: Path) -> Evaluation | None:
+    path, head = run / "evaluation.safetensors", run / "model" / "model.json"
     if not path.exists():
         return None
     try:
-        tensors = {name.replace("worst_", "kept_"): tensor for name, tensor in load_file(path).items()}  # as of 0.1.0
-    except (SafetensorError, ValueError) as error:
+        tensors = load(read_whole(path, DataError))
+        names: Sequence[str] = range(tensors["probabilities_NK"].shape[1])  # type: ignore[assignment]
+        if head.exists():
+            names = read_record(head, ModelRecord, "restore it from a copy, or train again", ModelError).class_names
+        return Evaluation(**tensors, class_names=tuple(map(str, names)))
+    except (SafetensorError, KeyError, TypeError, IndexError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); remove it and the report shows the rest") from None
-    class_count = tensors["probabilities_NK"].shape[1]
-    has_model = (folder.path / "model" / "model.json").exists()
-    names = folder.read("model/model.json")["class_names"] if has_model else map(str, range(class_count))
-    evaluation = Evaluation(**tensors, class_names=tuple(map(str, names)))
-    if evaluation.class_count != class_count:
-        raise DataError(f"{path} has {class_count} classes, model/model.json names {evaluation.class_count}")
-    return evaluation
 
 
 def _first_filters(path: Path) -> FloatArray | None:

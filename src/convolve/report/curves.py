@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from convolve.report.contents import Contents
-from convolve.report.markup import NARROW_SPACE, Html, Writer, count, number, percent, tag
-from convolve.report.plot import Curve, plot
+from convolve.report.plot import Curve, Plot, plot
+from convolve.report.templates import Writer, count, number, percent, percent_text
 from convolve.training.schedule import step_size
 
 Points = list[tuple[float, float]]
 FEW_EPOCHS = 3  # with fewer, the training curves are the running means within the epochs
 
 
-def learning(contents: Contents) -> Html:
-    """Loss and error as they went, and the schedule that they followed."""
-    if not contents.epochs and not contents.progress:
-        return Html("")
+def learning_plots(contents: Contents) -> list[Plot | None]:
+    """Loss and error as they went."""
     last = last_epoch(contents)
-    large = [
+    errors = [*_pair(contents, "error"), *_published(contents, last)]
+    return [
         plot("Loss", _pair(contents, "loss"), last, number, log=True),
-        plot("Error", _pair(contents, "error") + _published(contents, last), last, percent_text, log=True),
+        plot("Error", errors, last, percent_text, log=True),
     ]
-    return tag(
-        "section",
-        tag("h2", "Learning"),
-        tag("div", *large, class_="plots large"),
-        _schedule(contents),
-        _epoch_table(contents),
-    )
 
 
 def last_epoch(contents: Contents) -> float:
@@ -36,27 +26,26 @@ def last_epoch(contents: Contents) -> float:
     return contents.epochs_done if contents.result else contents.recipe.run.epochs
 
 
-def _schedule(contents: Contents) -> Html:
+def schedule_plots(contents: Contents) -> list[Plot | None]:
     """Learning rate and momentum, computed from the recipe for full batches, also for what is still ahead."""
     recipe, samples = contents.recipe, round(contents.samples_per_epoch)
     total, batch_size = samples * recipe.run.epochs, recipe.run.batch_size(0)
     seen = contents.samples_seen
     end = seen if contents.result else total  # a finished run may have stopped early
-    places = sorted(_corners(contents, end) | {round(i * max(end - batch_size, 0) / 200) for i in range(201)})
+    positions = sorted(_corners(contents, end) | {round(i * max(end - batch_size, 0) / 200) for i in range(201)})
+    known = {"samples_per_epoch": samples, "total_samples": total}
     sizes = [
-        step_size(recipe.optimizer, recipe.schedule, place, recipe.run.batch_size(place // samples), samples, total)
-        for place in places
+        step_size(recipe.optimizer, recipe.schedule, at, recipe.run.batch_size(at // samples), **known)
+        for at in positions
     ]
-    epochs = [place / samples for place in places]
+    epochs = [position / samples for position in positions]
     by_factors = recipe.schedule.kind == "steps"  # a cycle ends near zero, where a logarithm has no room
-    rates = _taken_and_ahead([*zip(epochs, (size.rate for size in sizes), strict=True)], seen / samples)
+    rates = _taken_and_ahead([*zip(epochs, (size.lr for size in sizes), strict=True)], seen / samples)
     momenta = _taken_and_ahead([*zip(epochs, (size.momentum for size in sizes), strict=True)], seen / samples)
     plots = [plot("Learning rate", rates, last_epoch(contents), number, log=by_factors)]
     if any(size.momentum for size in sizes):
         plots.append(plot("Momentum", momenta, last_epoch(contents), number))
-    counts = ["The rate on the mean gradient of a full batch. ", tag("code", "convolve show --schedule")]
-    note = tag("p", *counts, " counts as CNTK, PyTorch and Caffe do.", class_="note")
-    return tag("div", tag("div", *plots, class_="plots"), note, class_="schedule")
+    return plots
 
 
 def _corners(contents: Contents, end: int) -> set[int]:
@@ -65,20 +54,20 @@ def _corners(contents: Contents, end: int) -> set[int]:
     period = recipe.schedule.period_samples or round(contents.samples_per_epoch)
     count = max(len(recipe.schedule.learning_rates), len(recipe.optimizer.momentum))
     starts = range(period, min(count * period, end), period)
-    return {place for start in starts for place in (start - 1, start)}
+    return {sample for start in starts for sample in (start - 1, start)}
 
 
 def _taken_and_ahead(points: Points, seen_epochs: float) -> list[Curve]:
     taken = [point for point in points if point[0] <= seen_epochs]
     ahead = points[max(len(taken) - 1, 0) :] if len(taken) < len(points) else []
-    return [Curve("last", "held-out", taken), Curve("to come", "ahead", ahead)]
+    return [Curve("last", "test", taken), Curve("to come", "ahead", ahead)]
 
 
 def _pair(contents: Contents, what: str) -> list[Curve]:
     few = len(contents.epochs) < FEW_EPOCHS
     train = (few and within_epochs(contents, what)) or each_epoch(contents, f"train_{what}")
-    held_out = contents.held_out
-    return [Curve("train", "train", train), Curve(held_out, "held-out", each_epoch(contents, f"{held_out}_{what}"))]
+    split = contents.split
+    return [Curve("train", "train", train), Curve(split, "test", each_epoch(contents, f"{split}_{what}"))]
 
 
 def _published(contents: Contents, last_epoch: float) -> list[Curve]:
@@ -88,47 +77,37 @@ def _published(contents: Contents, last_epoch: float) -> list[Curve]:
 
 def each_epoch(contents: Contents, key: str) -> Points:
     """The value that each epoch ended with."""
-    return [(event["epoch"], event[key]) for event in contents.epochs if event.get(key) is not None]
+    points = [(event.epoch, getattr(event, key)) for event in contents.epochs]
+    return [(epoch, value) for epoch, value in points if value is not None]
 
 
 def within_epochs(contents: Contents, key: str) -> Points:
     """The value as it moved within the epochs, where the run noted it."""
     samples = contents.samples_per_epoch
-    noted = [event for event in contents.progress if event.get(key) is not None]
-    return [(event["samples_seen"] / samples, event[key]) for event in noted]
+    return [(event.samples_seen / samples, getattr(event, key)) for event in contents.progress]
 
 
-def percent_text(fraction: float) -> str:
-    return f"{100 * fraction:.3g}{NARROW_SPACE}%"
-
-
-def _epoch_table(contents: Contents) -> Html:
-    if not contents.epochs:
-        return Html("")
-    held_out = contents.held_out
-    columns: dict[str, tuple[str, Writer]] = {
-        "epoch": ("epoch", count),
-        "train loss": ("train_loss", _loss),
-        "train error": ("train_error", percent),
-        f"{held_out} loss": (f"{held_out}_loss", _loss),
-        f"{held_out} error": (f"{held_out}_error", percent),
-        "learning rate": ("learning_rate", number),
-        "seconds": ("seconds", _tenths),
-        "evaluation": ("evaluation_seconds", _tenths),
-        "images/s": ("images_per_second", count),
-        "waiting": ("data_wait_fraction", percent_text),
-    }
-    columns = {name: column for name, column in columns.items() if each_epoch(contents, column[0])}
-    head = tag("tr", *(tag("th", name, scope="col") for name in columns))
-    rows = [tag("tr", *(_cell(event, key, write) for key, write in columns.values())) for event in contents.epochs]
-    table = tag("table", tag("thead", head), tag("tbody", *rows), class_="numbers")
-    box = tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Every epoch in numbers")
-    return tag("details", tag("summary", "Every epoch in numbers"), box)
-
-
-def _cell(event: dict[str, Any], key: str, write: Writer) -> Html:
-    value = event.get(key)
-    return tag("td", "–" if value is None else write(value))
+def epoch_table(contents: Contents) -> tuple[list[str], list[list[str]]]:
+    """The head of the table, and a row for each epoch."""
+    split = contents.split
+    columns: list[tuple[str, str, Writer]] = [
+        ("epoch", "epoch", count),
+        ("train loss", "train_loss", _loss),
+        ("train error", "train_error", percent),
+        (f"{split} loss", f"{split}_loss", _loss),
+        (f"{split} error", f"{split}_error", percent),
+        ("learning rate", "learning_rate", number),
+        ("seconds", "seconds", _tenths),
+        ("evaluation", "evaluation_seconds", _tenths),
+        ("images/s", "images_per_second", count),
+        ("waiting", "data_wait_fraction", percent_text),
+    ]
+    columns = [column for column in columns if each_epoch(contents, column[1])]
+    rows = [
+        ["–" if (value := getattr(event, key)) is None else write(value) for _, key, write in columns]
+        for event in contents.epochs
+    ]
+    return [name for name, _, _ in columns], rows
 
 
 def _loss(value: float) -> str:

@@ -1,32 +1,46 @@
-"""Images as data URIs. H row, W column, C channel (1: grey, 3: RGB); O filters, I input channels."""
+"""Images as data URIs. H row, W column, C channel (1: gray, 3: RGB); O filters, I input channels."""
 
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from convolve.report.markup import Html, tag
-
 Pixels = npt.NDArray[np.uint8]
 
 LONGEST_SIDE = 112  # pixels; as large as the page shows a picture
 JPEG_QUALITY = 85  # 216 photographs then stay near 1 MB; as PNG they would take five times that
+MOST_FILTERS = 256
 SMALL_SIDE = 48  # below, pixels are shown as squares, not blurred
 
 
-def picture(image_HWC: Pixels, alt: str) -> Html:
-    """An `<img>` that carries its pixels; large images are brought down to `LONGEST_SIDE`."""
+@dataclass(frozen=True)
+class Picture:
+    """What an `<img>` needs; its pixels are in `uri`."""
+
+    uri: str
+    width: int
+    height: int
+    kind: str  # CSS class: "pixels" or "photo"
+
+
+def picture(image_HWC: Pixels) -> Picture:
+    """Large images are brought down to `LONGEST_SIDE`."""
     image_HWC = _bounded(image_HWC)
     height, width = image_HWC.shape[:2]
     kind = "pixels" if max(height, width) < SMALL_SIDE else "photo"
-    return tag("img", src=_uri(image_HWC, exact=kind == "pixels"), alt=alt, width=width, height=height, class_=kind)
+    return Picture(_uri(image_HWC, exact=kind == "pixels"), width, height, kind)
 
 
-def filter_images(filters_OIHW: npt.NDArray[np.float32]) -> Pixels:
-    """Filters (O, I, H, W) -> images (O, H, W, I): zero is mid-grey, the largest weight of all is black or white."""
+def filter_pictures(filters_OIHW: npt.NDArray[np.float32]) -> list[Picture]:
+    return [picture(image_HWC) for image_HWC in _filter_images(filters_OIHW[:MOST_FILTERS])]
+
+
+def _filter_images(filters_OIHW: npt.NDArray[np.float32]) -> Pixels:
+    """Filters (O, I, H, W) -> images (O, H, W, I): zero is mid-gray, the largest weight of all is black or white."""
     filters_OHWI: npt.NDArray[np.float32] = np.nan_to_num(filters_OIHW.transpose(0, 2, 3, 1))
     largest = float(np.abs(filters_OHWI).max()) or 1.0
     images_OHWI: Pixels = np.rint(127.5 + 127.5 * (filters_OHWI / largest)).astype(np.uint8)

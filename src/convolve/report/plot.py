@@ -1,6 +1,7 @@
 """Plots as inline SVG under HTML labels: the lines stretch with the page, the text keeps its size.
 
-Colours and line styles are CSS classes (style.css), so dark mode needs no second drawing.
+What is drawn is computed here, and written by the macro `plot` of page.html. Colors and line styles are CSS classes
+(style.css), so dark mode needs no second drawing.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from convolve.report.markup import Html, Writer, count, tag
+from convolve.report.templates import Writer, count
 
 MOST_POINTS = 600  # more cannot be told apart on a screen, and would only make the page larger
 FEW_POINTS = 12  # up to here every point gets a dot
@@ -17,7 +18,7 @@ FEW_POINTS = 12  # up to here every point gets a dot
 
 @dataclass(frozen=True)
 class Curve:
-    """`points` are (x, y) in ascending x; `style` is a CSS class: "train", "held-out", "published" or "ahead"."""
+    """`points` are (x, y) in ascending x; `style` is a CSS class: "train", "test", "published" or "ahead"."""
 
     name: str
     style: str
@@ -29,6 +30,7 @@ class Axis:
     low: float
     high: float
     logarithmic: bool = False
+    write: Writer = count
 
     def position(self, value: float) -> float:
         """Where `value` lies: 0 at `low`, 1 at `high`; values outside are moved to the nearest end."""
@@ -36,6 +38,14 @@ class Axis:
         if self.logarithmic:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
+
+    def from_left(self, value: float) -> str:
+        """Where `value` lies from left to right, 0 to 100."""
+        return f"{100 * self.position(value):.2f}"
+
+    def from_top(self, value: float) -> str:
+        """Where `value` lies from top to bottom, 0 to 100."""
+        return f"{100 - 100 * self.position(value):.2f}"
 
     def ticks(self, whole: bool = False) -> list[float]:
         """About four round numbers between `low` and `high`; integers if `whole`."""
@@ -58,8 +68,25 @@ class Axis:
         return [value for value in values if self.low <= value <= self.high]
 
 
-def plot(title: str, curves: Sequence[Curve], last_epoch: float, write: Writer, log: bool = False) -> Html:
-    """A figure of `curves` over epochs 0..`last_epoch`, the values written by `write`.
+@dataclass(frozen=True)
+class Plot:
+    """A figure. Paths lie in a square of 100 by 100; `spoken` says in words what is drawn."""
+
+    title: str
+    keys: list[tuple[str, str, str]]  # CSS class, name, last value
+    paths: list[tuple[str, str]]  # CSS class, SVG path
+    x_axis: Axis
+    y_axis: Axis
+    spoken: str
+    shape: str = ""  # CSS class: "square" or "low"
+
+    @property
+    def grid(self) -> str:
+        return "".join(f"M0 {self.y_axis.from_top(value)}H100" for value in self.y_axis.ticks())
+
+
+def plot(title: str, curves: Sequence[Curve], last_epoch: float, write: Writer, log: bool = False) -> Plot | None:
+    """`curves` over epochs 0..`last_epoch`, the values written by `write`; None if there is nothing to draw.
 
     `log` allows a logarithmic axis, taken where the values span more than a factor of ten. Points that are
     not finite are left out; zeros lie on the lower edge of a logarithmic axis.
@@ -67,21 +94,12 @@ def plot(title: str, curves: Sequence[Curve], last_epoch: float, write: Writer, 
     curves = [Curve(c.name, c.style, _drawable(c.points)) for c in curves]
     curves = [curve for curve in curves if curve.points]
     if not curves:
-        return Html("")
-    x_axis, y_axis = Axis(0, max(last_epoch, 1)), _value_axis(curves, log)
-    keys = [_key(curve, write) for curve in curves]
+        return None
+    x_axis, y_axis = Axis(0, max(last_epoch, 1)), _value_axis(curves, write, log)
+    keys = [(c.style, c.name, write(c.points[-1][1])) for c in curves]
     spoken = "; ".join(f"{c.name}: {write(c.points[0][1])} to {write(c.points[-1][1])}" for c in curves)
     paths = [path for curve in curves for path in _paths(curve, x_axis, y_axis)]
-    canvas = drawn(paths, x_axis, y_axis, count, write, f"{title} by epoch. {spoken}")
-    return tag("figure", tag("figcaption", tag("h3", title), *keys), canvas, class_="plot")
-
-
-def drawn(paths: Sequence[Html], x_axis: Axis, y_axis: Axis, write_x: Writer, write_y: Writer, spoken: str) -> Html:
-    """`paths` over a grid, with the axes labelled; `spoken` says in words what is drawn."""
-    grid = tag("path", class_="grid", d="".join(f"M0 {down(y_axis, value)}H100" for value in y_axis.ticks()))
-    box = {"viewBox": "0 0 100 100", "preserveAspectRatio": "none", "role": "img", "aria_label": spoken}
-    drawing = tag("svg", grid, *paths, **box)
-    return tag("div", drawing, *_labels(x_axis, y_axis, write_x, write_y), class_="canvas")
+    return Plot(title, keys, paths, x_axis=x_axis, y_axis=y_axis, spoken=f"{title} by epoch. {spoken}")
 
 
 def _drawable(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -90,46 +108,22 @@ def _drawable(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]
     return finite[:-1:stride] + finite[-1:]
 
 
-def _value_axis(curves: Sequence[Curve], log: bool) -> Axis:
+def _value_axis(curves: Sequence[Curve], write: Writer, log: bool) -> Axis:
     values = [y for curve in curves for _, y in curve.points]
     high, positive = max(values), [value for value in values if value > 0]
     if log and positive and high > 10 * min(positive):
-        return Axis(min(positive) / 1.15, high * 1.15, logarithmic=True)
-    return Axis(0, 1.08 * high if high > 0 else 1)
+        return Axis(min(positive) / 1.15, high * 1.15, logarithmic=True, write=write)
+    return Axis(0, 1.08 * high if high > 0 else 1, write=write)
 
 
-def _key(curve: Curve, write: Writer) -> Html:
-    return tag("span", tag("i"), f"{curve.name} ", tag("b", write(curve.points[-1][1])), class_=f"key {curve.style}")
-
-
-def _paths(curve: Curve, x_axis: Axis, y_axis: Axis) -> list[Html]:
-    places = [f"{across(x_axis, x)} {down(y_axis, y)}" for x, y in curve.points]
-    paths = [tag("path", class_=curve.style, d="M" + "L".join(places))]
-    if len(places) <= FEW_POINTS and curve.style not in ("published", "ahead"):
-        paths.append(dots(places, curve.style))
+def _paths(curve: Curve, x_axis: Axis, y_axis: Axis) -> list[tuple[str, str]]:
+    points = [f"{x_axis.from_left(x)} {y_axis.from_top(y)}" for x, y in curve.points]
+    paths = [(curve.style, "M" + "L".join(points))]
+    if len(points) <= FEW_POINTS and curve.style not in ("published", "ahead"):
+        paths.append(dots(points, curve.style))
     return paths
 
 
-def dots(places: Sequence[str], style: str) -> Html:
-    """A dot at each of `places`, "x y" in the drawing: a line of no length, with round ends."""
-    return tag("path", class_=f"{style} dots", d="".join(f"M{place}h0" for place in places))
-
-
-def _labels(x_axis: Axis, y_axis: Axis, write_x: Writer, write_y: Writer) -> list[Html]:
-    labels = []
-    for value in y_axis.ticks():
-        labels.append(tag("span", write_y(value), class_="y", style=f"top:{down(y_axis, value)}%", aria_hidden="true"))
-    for value in x_axis.ticks(whole=True):
-        left = f"left:{across(x_axis, value)}%"
-        labels.append(tag("span", write_x(value), class_="x", style=left, aria_hidden="true"))
-    return labels
-
-
-def across(axis: Axis, value: float) -> str:
-    """Where `value` lies from left to right, 0 to 100."""
-    return f"{100 * axis.position(value):.2f}"
-
-
-def down(axis: Axis, value: float) -> str:
-    """Where `value` lies from top to bottom, 0 to 100."""
-    return f"{100 - 100 * axis.position(value):.2f}"
+def dots(points: Sequence[str], style: str) -> tuple[str, str]:
+    """A dot at each of `points`, "x y" in the drawing: a line of no length, with round ends."""
+    return f"{style} dots", "".join(f"M{point}h0" for point in points)

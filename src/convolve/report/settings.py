@@ -4,58 +4,49 @@ from __future__ import annotations
 
 from typing import Any
 
-from convolve.recipe import Recipe, leaf_paths, steps_text, to_mapping
+from convolve.recipe import Recipe, to_mapping
+from convolve.recipe_values import leaf_paths, steps_text
+from convolve.records import to_json
 from convolve.report.contents import Contents
-from convolve.report.markup import Html, tag
+
+Parts = dict[str, dict[str, str]]  # part -> name -> value
 
 # Part of the environment -> keys of start.json; whatever is in none of them is told of the run.
 _PARTS = {
-    "machine": ("device", "threads", "world_size", "hardware"),
+    "machine": ("device", "threads", "workers", "hardware"),
     "software": ("versions",),
     "arithmetic": ("precision", "precision_reason"),
     "data": ("data", "train_samples", "test_samples", "data_fingerprint", "mean_image_sha256"),
 }
 
 
-def recipe_section(recipe: Recipe) -> Html:
+def recipe_parts(recipe: Recipe) -> Parts:
     """The resolved recipe under the dotted paths that `--set` takes, one list for each part."""
-    parts: dict[str, dict[str, Any]] = {}
+    parts: Parts = {}
     for path, value in leaf_paths(recipe).items():
         part, _, name = path.rpartition(".")
-        parts.setdefault(part or "recipe", {})[name] = value
-    return _section("Recipe", parts)
+        parts.setdefault(part or "recipe", {})[name] = _text(value)
+    return parts
 
 
-def environment(contents: Contents) -> Html:
+def environment_parts(contents: Contents) -> Parts:
     """Machine, software, arithmetic, data, and the run itself."""
-    start = {name: value for name, value in contents.start.items() if name != "recipe"}
+    start = to_json(contents.start) if contents.start else {}
+    start.pop("recipe", None)
     parts = {part: _flat({key: start[key] for key in keys if key in start}) for part, keys in _PARTS.items()}
     placed = {key for keys in _PARTS.values() for key in keys}
     rest = {name: value for name, value in start.items() if name not in placed}
     resumed = {"resumed": f"{contents.resumes} times"} if contents.resumes else {}
     parts["run"] = _flat({"folder": contents.folder} | resumed | rest)
-    return _section("Environment", parts)
+    return {part: values for part, values in parts.items() if values}
 
 
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
+def _flat(values: dict[str, Any]) -> dict[str, str]:
     """What is known, with "hardware" and "versions" spread out; names as words, as nobody types them."""
     spread: dict[str, Any] = {}
     for name, value in values.items():
         spread |= value if isinstance(value, dict) else {name: value}
-    return {name.replace("_", " "): value for name, value in spread.items() if value is not None}
-
-
-def _section(title: str, parts: dict[str, dict[str, Any]]) -> Html:
-    lists = [
-        tag("div", tag("h3", part), tag("dl", *(_entry(name, value) for name, value in values.items())))
-        for part, values in parts.items()
-        if values
-    ]
-    return tag("details", tag("summary", tag("h2", title)), tag("div", *lists, class_="settings"))
-
-
-def _entry(name: str, value: Any) -> Html:
-    return tag("div", tag("dt", name), tag("dd", _text(value)))
+    return {name.replace("_", " "): _text(value) for name, value in spread.items() if value is not None}
 
 
 def _text(value: Any) -> str:

@@ -3,55 +3,39 @@
 from __future__ import annotations
 
 from convolve.report.contents import Contents
-from convolve.report.curves import FEW_EPOCHS, each_epoch, last_epoch, percent_text, within_epochs
-from convolve.report.markup import Html, count, duration, tag
-from convolve.report.plot import Curve, plot
+from convolve.report.curves import FEW_EPOCHS, each_epoch, last_epoch, within_epochs
+from convolve.report.plot import Curve, Plot, plot
+from convolve.report.templates import count, percent_text
 
 
-def speed(contents: Contents) -> Html:
-    """The section; empty where no epoch is done, as then nothing is timed."""
-    if not contents.epochs:
-        return Html("")
+def speed_plots(contents: Contents) -> list[Plot | None]:
+    """Throughput, and the fraction of the time spent waiting for data."""
     few = len(contents.epochs) < FEW_EPOCHS
     rates = (few and within_epochs(contents, "images_per_second")) or each_epoch(contents, "images_per_second")
     waits, last = each_epoch(contents, "data_wait_fraction"), last_epoch(contents)
-    plots = [
-        plot("Images per second", [Curve("last", "held-out", rates)], last, count),
-        plot("Waiting for data", [Curve("last", "held-out", waits)], last, percent_text),
+    return [
+        plot("Images per second", [Curve("last", "test", rates)], last, count),
+        plot("Waiting for data", [Curve("last", "test", waits)], last, percent_text),
     ]
-    return tag(
-        "section",
-        tag("h2", "Speed"),
-        tag("p", f"{_conditions(contents)} Images per second count the training time: computing and waiting."),
-        _times(contents),
-        tag("div", *plots, class_="plots"),
-    )
 
 
-def _conditions(contents: Contents) -> str:
+def conditions(contents: Contents) -> str:
+    """What the run ran on, as a sentence; empty if that is not known."""
     start = contents.start
-    hardware = start.get("hardware") or {}
-    on_gpu = str(start.get("device", "")).startswith("cuda")
-    number = 0 if on_gpu else start.get("threads") or 0
+    if not start:
+        return ""
+    on_gpu = start.device.startswith("cuda")
+    number = 0 if on_gpu else start.threads
     threads = f" with {number} thread{'s' if number > 1 else ''}" if number else ""
-    device = hardware.get("gpu" if on_gpu else "cpu")
-    precision = f" in {start['precision']}" if start.get("precision") else ""
-    return f"On {device}{threads}{precision}." if device else ""
+    return f"On {start.hardware.gpu if on_gpu else start.hardware.cpu}{threads} in {start.precision}."
 
 
-def _times(contents: Contents) -> Html:
-    """One bar for all epochs, split by what the time was spent on."""
-    seconds = sum(event["seconds"] for event in contents.epochs)
-    waiting = sum(event["seconds"] * (event.get("data_wait_fraction") or 0) for event in contents.epochs)
-    evaluation = sum(event.get("evaluation_seconds") or 0 for event in contents.epochs)
+def times(contents: Contents) -> list[tuple[str, str, float, float]]:
+    """(what the time of all epochs was spent on, CSS class, seconds, fraction of the whole)."""
+    seconds = sum(event.seconds for event in contents.epochs)
+    waiting = sum(event.seconds * event.data_wait_fraction for event in contents.epochs)
+    evaluation = sum(event.evaluation_seconds for event in contents.epochs)
     total = seconds + evaluation
-    parts = [("computing", "held-out", seconds - waiting), ("waiting for data", "published", waiting),
+    parts = [("computing", "test", seconds - waiting), ("waiting for data", "published", waiting),
              ("evaluating", "train", evaluation)]  # fmt: skip
-    parts = [(name, style, part) for name, style, part in parts if part > 0]
-    bars = [tag("i", class_=style, style=f"--part:{100 * part / total:.2f}%") for _, style, part in parts]
-    words = [(style, name, duration(part), percent_text(part / total)) for name, style, part in parts]
-    keys = [
-        tag("span", tag("i"), f"{name} ", tag("b", time), f" {share}", class_=f"key {style}")
-        for style, name, time, share in words
-    ]
-    return tag("div", tag("div", *bars, class_="bars", aria_hidden="true"), tag("p", *keys), class_="times")
+    return [(name, style, part, part / total) for name, style, part in parts if part > 0]

@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from convolve.errors import UsageError
+from convolve.errors import UsageError, install_hint
 
 
 class TensorBoard:
-    """A listener for the events of a run."""
+    """A callback for the events of a run."""
 
     def __init__(self, folder: Path) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise UsageError(
-                "--tensorboard needs the package tensorboard: pip install 'convolve[tensorboard]'"
-            ) from None
+            hint = install_hint("tensorboard")
+            raise UsageError(f"--tensorboard needs the package tensorboard: {hint}") from None
         self.folder = folder
         self.new_writer = SummaryWriter
         self.writer: Any = None
@@ -27,12 +26,12 @@ class TensorBoard:
             minibatch = {"minibatch/avg_loss": values["loss"], "minibatch/avg_metric": values["error"]}
             self._scalars(values["step"], minibatch | {"learning_rate": values["learning_rate"]})
         elif event == "epoch":
-            held_out = "test" if "test_error" in values else "validation"
+            split = "test" if "test_error" in values else "validation"
             scalars = {
                 "summary/avg_loss": values["train_loss"],
                 "summary/avg_metric": values["train_error"],
-                f"summary/{held_out}_avg_loss": values[f"{held_out}_loss"],
-                f"summary/{held_out}_avg_metric": values[f"{held_out}_error"],
+                f"summary/{split}_avg_loss": values[f"{split}_loss"],
+                f"summary/{split}_avg_metric": values[f"{split}_error"],
             }
             self._scalars(values["epoch"], scalars)
 

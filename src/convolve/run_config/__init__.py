@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from convolve.distributed.lost import naming_lost_workers
-from convolve.distributed.workers import all_workers
+from convolve.distributed.process_group import all_workers
 from convolve.errors import UnsupportedError
 from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep
 from convolve.run_config.evaluation import cross_validate, evaluate
 from convolve.run_config.training import train_step
 from convolve.run_config.writing import write_outputs
-from convolve.training.events import Listener
+from convolve.training.events import Callback
 from convolve.training.workers import Workers
 
 
 def run_job(
     job: Job,
-    listener: Listener,
+    listener: Callback,
     data: str | None = None,
     from_model: Path | None = None,
     workers: Workers | None = None,
@@ -53,7 +53,8 @@ def run_job(
             # A job may train several networks, and test the model of one epoch, which has another path.
             tests = [x for x in later if x.model_path == step.model_path or x.network is step.network]
             with naming_lost_workers():
-                train_step(step, tests[0].reader if tests else None, listener, data, from_model, workers)
+                test = tests[0].reader if tests else None
+                train_step(step, test, listener, data=data, from_model=from_model, workers=workers)
         elif workers.rank:
             continue
         elif isinstance(step, EvaluateStep):

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from convolve.data.fitting import fitted
+from convolve.data.evaluation import eval_dataset
 from convolve.errors import MissingDataError, UnsupportedError, UsageError, unknown_name
+from convolve.graph.graph import Graph
 from convolve.importers.brainscript.job import EvaluateStep
 from convolve.importers.brainscript.network import Operation
-from convolve.importers.graph import Graph
 from convolve.model import load
-from convolve.run_config.readers import as_prepared, test_pictures
+from convolve.run_config.readers import as_prepared, test_images
 from convolve.training.evaluate import Evaluation
-from convolve.training.events import Listener
+from convolve.training.events import Callback
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Figure:
     is_error: bool
 
 
-def evaluate(step: EvaluateStep, listener: Listener, data: str | None) -> list[dict[str, Any]]:
+def evaluate(step: EvaluateStep, listener: Callback, data: str | None) -> list[dict[str, Any]]:
     """The result of one test of the model at modelPath."""
     figures, samples = _evaluate(step, step.model_path, listener, data)
     return [{"test": step.name, "samples": samples} | {figure.node: figure.value for figure in figures}]
 
 
-def cross_validate(step: EvaluateStep, listener: Listener, data: str | None) -> list[dict[str, Any]]:
+def cross_validate(step: EvaluateStep, listener: Callback, data: str | None) -> list[dict[str, Any]]:
     """A result for the model of each epoch that `step` names; in place of a missing one, once, that at modelPath."""
     assert step.epochs is not None  # that is what makes it a cv action
     first, every, last = step.epochs
@@ -60,13 +60,13 @@ def cross_validate(step: EvaluateStep, listener: Listener, data: str | None) -> 
     return results
 
 
-def _evaluate(step: EvaluateStep, path: Path, listener: Listener, data: str | None) -> tuple[list[Figure], int]:
+def _evaluate(step: EvaluateStep, path: Path, listener: Callback, data: str | None) -> tuple[list[Figure], int]:
     model, nodes = load(path), _nodes(step)
     shape_CHW = model.preprocess.shape_CHW
     if isinstance(model.architecture, Graph):
         model.preprocess = as_prepared(step.reader, shape_CHW)
-    part = test_pictures(step.reader, shape_CHW, data, step.samples)
-    evaluation = model.evaluate(fitted(part, model.preprocess))
+    part = test_images(step.reader, shape_CHW, data, step.samples)
+    evaluation = model.evaluate(eval_dataset(part, model.preprocess))
 
     def figures(some: Evaluation) -> list[Figure]:
         return [_figure(name, kind, top, some) for name, kind, top in nodes]

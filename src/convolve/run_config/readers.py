@@ -5,26 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.data.ctf_table import read_ctf_labels, read_ctf_table
-from convolve.data.labelled_images import OnDisk, on_disk
-from convolve.data.own import OwnSet
-from convolve.data.sources import fitting, open_data
-from convolve.data.streams import Purpose, generator
-from convolve.data.table import DataSet, Table
+from convolve.data import cifar10, mnist
+from convolve.data.known import guess_dataset
+from convolve.data.open import open_data
+from convolve.data.sources.base64 import Base64Source
+from convolve.data.sources.ctf import open_ctf, read_ctf_labels
+from convolve.data.sources.files import FileSource, file_source
+from convolve.data.sources.source import ArraySource, Source
+from convolve.data.splits import Splits
 from convolve.errors import DataError, MissingDataError, UnsupportedError, UsageError
-from convolve.formats.base64_map import Base64Map, read_base64_map
-from convolve.formats.image_map import ImageMap, read_image_map
+from convolve.formats.base64_map import read_base64_map
+from convolve.formats.image_map import read_image_map
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.importers.brainscript.job import TrainStep
 from convolve.importers.brainscript.reader import Images, Reader, TextStream
-from convolve.transforms.chain import Size, transform_image
-from convolve.transforms.image_spec import Crop, Scale
+from convolve.transforms.crop import Crop
 from convolve.transforms.preprocess import Preprocess
-from convolve.transforms.spec import Transform
+from convolve.transforms.scale import Scale
+from convolve.transforms.transform import Size, Transform, transform_image
 
 Shape = tuple[int, int, int]  # C, H, W
 
@@ -32,64 +35,72 @@ WITHOUT_CV_READER = 1_000  # samples, at most, that each epoch is evaluated on: 
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared(OnDisk):
-    """Images as the transforms of a reader leave them for a test: nothing is left to chance."""
+class TransformedSource:
+    """`images` as the transforms of a reader leave them for a test: nothing is left to chance. See `Source`."""
 
-    transforms: tuple[Transform, ...] = ()
+    images: FileSource | Base64Source
+    transforms: tuple[Transform, ...]
+    size: Size | None = None
 
-    def picture(self, index: int, *, grey: bool, least: Size | None = None) -> NDArray[np.uint8]:
-        del least  # CNTK decodes images whole
-        image_HWC = super().picture(index, grey=grey)
-        made = transform_image(image_HWC, self.transforms, generator(Purpose.IMAGE, 0, 0, index))
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.images, name)
+
+    def load(self, index: int, *, gray: bool, min_size: Size | None = None) -> NDArray[np.uint8]:
+        image_HWC = self.images.load(index, gray=gray)  # CNTK decodes images whole
+        made = transform_image(image_HWC, self.transforms, np.random.default_rng(0))
         return made.astype(np.uint8, copy=False)  # as it is: crops and scales keep the type
 
+    def take(self, indices_N: NDArray[np.int64]) -> TransformedSource:
+        return replace(self, images=self.images.take(indices_N))
 
-def training_data(step: TrainStep, test: Reader | None, shape_CHW: Shape, data: str | None) -> DataSet | OwnSet:
+
+def training_data(step: TrainStep, test: Reader | None, shape_CHW: Shape, data: str | None) -> Splits:
     """What the readers of `step` deliver; each epoch is evaluated on its cvReader's data, else on a part of what `test`
     or the training itself reads."""
     reader = step.reader
     if data is not None:
         return given_data(reader, shape_CHW, data)
-    held_out = step.validation or test
     names = tuple(map(str, range(reader.classes)))
     train = _read(reader, shape_CHW)
-    tested = test_pictures(held_out or reader, shape_CHW)
+    tested = test_images(step.validation or test or reader, shape_CHW)
     if not step.validation and len(tested) > WITHOUT_CV_READER:
         tested = tested.take(np.linspace(0, len(tested) - 1, WITHOUT_CV_READER).astype(np.int64))
-    source = reader.features.file
-    if isinstance(train, Table) and isinstance(tested, Table):
-        return DataSet(train, tested, names, source)
-    if isinstance(train, OnDisk) and isinstance(tested, OnDisk):
-        return OwnSet(train, tested, names, source, False, True, shape_CHW)
-    raise UnsupportedError(f"{step.name} trains on images and is evaluated on text, or the other way round")
+    if isinstance(train, ArraySource) != isinstance(tested, ArraySource):
+        raise UnsupportedError(f"{step.name} trains on images and is evaluated on text, or the other way round")
+    file = Path(reader.features.file)
+    name = {mnist.CTF_TRAIN: "mnist", cifar10.CTF_TRAIN: "cifar10"}.get(file.name, file.resolve().parent.name)
+    return Splits(train, tested, names, name, str(file), numbered=True)
 
 
-def given_data(reader: Reader, shape_CHW: Shape, data: str) -> DataSet:
+def given_data(reader: Reader, shape_CHW: Shape, data: str) -> Splits:
     """The data set that fits the network, at `data`."""
-    name = fitting(shape_CHW, reader.classes)
-    if name is None or isinstance(reader.features, Images):
+    info = guess_dataset(shape_CHW, reader.classes)
+    if info is None or isinstance(reader.features, Images):
         raise UsageError("--data is for text readers of a known data set; set the files instead, as in dataDir=DIR")
-    found = open_data(name, data)
-    if isinstance(found, OwnSet):
-        raise UsageError(f"--data {data} is no {name}; set the files of the configuration, as in dataDir=DIR")
-    flat = tuple(
+    found = open_data(data, info.name)
+    if not isinstance(found.train, ArraySource) or not isinstance(found.test, ArraySource) or found.name != info.name:
+        raise UsageError(f"--data {data} is no {info.name}; set the files of the configuration, as in dataDir=DIR")
+    train, test = (
         replace(part, images_NCHW=part.images_NCHW.reshape(-1, *shape_CHW), chunk_N=np.zeros(len(part), np.int64))
         for part in (found.train, found.test)
     )
-    return replace(found, train=flat[0], test=flat[1])
+    return replace(found, train=train, test=test)
 
 
-def test_pictures(reader: Reader, shape_CHW: Shape, data: str | None = None, samples: int = 0) -> Table | OnDisk:
+def test_images(reader: Reader, shape_CHW: Shape, data: str | None = None, samples: int = 0) -> Source:
     """What a test reads, the first `samples` of it (0: all); images as the reader's transforms leave them."""
-    found = given_data(reader, shape_CHW, data).test if data else _read(reader, shape_CHW)
-    if isinstance(found, OnDisk):
-        fixed = tuple(_fixed(spec) for spec in reader.transforms if isinstance(spec, Crop | Scale))
-        found = Prepared(found.images, found.all_labels_N, found.index_N, transforms=fixed)
+    found: Source = given_data(reader, shape_CHW, data).test if data else _read(reader, shape_CHW)
+    if isinstance(found, FileSource | Base64Source):
+        fixed = tuple(_fixed(transform) for transform in reader.transforms if isinstance(transform, Crop | Scale))
+        found = TransformedSource(found, fixed)
     return found.take(np.arange(samples)) if 0 < samples < len(found) else found
 
 
 def as_prepared(reader: Reader, shape_CHW: Shape) -> Preprocess:
-    """How a network takes what `test_pictures` delivers: the mean is left to subtract."""
+    """How a network takes what `test_images` delivers: the mean is left to subtract."""
     channels, height, width = shape_CHW
     if not isinstance(reader.features, Images):
         return Preprocess(channels, height, width)
@@ -103,16 +114,20 @@ def as_prepared(reader: Reader, shape_CHW: Shape) -> Preprocess:
 
 def as_found(reader: Reader, shape_CHW: Shape) -> Preprocess:
     """How a network takes any image: like `as_prepared`, and what can be said of the reader's crop and scale."""
-    want, crop, scale = as_prepared(reader, shape_CHW), Crop(), Scale(1, 1)
+    want, scale = as_prepared(reader, shape_CHW), Scale(1, 1)
+    crop: Crop | None = None
     for transform in reader.transforms:
         crop = transform if isinstance(transform, Crop) else crop
         scale = transform if isinstance(transform, Scale) else scale
     if not isinstance(reader.features, Images) or scale.scale_mode == "crop":
         return want
+    if crop is None and scale in reader.transforms and scale.scale_mode == "fill":
+        return replace(want, resize="squash")
+    crop = crop or Crop()
     ratio = crop.side_ratio[0] if crop.side_ratio else 1.0
     if crop.crop_width and crop.crop_width < scale.width:
         ratio = crop.crop_width / scale.width
-    return replace(want, resize="fill", side_ratio=ratio)
+    return replace(want, resize="square", side_ratio=ratio)
 
 
 def _fixed(spec: Crop | Scale) -> Transform:
@@ -121,28 +136,34 @@ def _fixed(spec: Crop | Scale) -> Transform:
     return replace(spec, crop_type="center", jitter_type="none", aspect_ratio=(1.0,), hflip=False)
 
 
-def _read(reader: Reader, shape_CHW: Shape) -> Table | OnDisk:
+def _read(reader: Reader, shape_CHW: Shape) -> ArraySource | FileSource | Base64Source:
     source, labels = reader.features, reader.labels
     path = _existing(source.file)
     if isinstance(source, TextStream):
         assert labels is not None  # text has no labels of its own
         if source.dim != prod(shape_CHW):
             raise UsageError(f"{path}: the reader's dim is {source.dim}, the network takes {shape_CHW} (C, H, W)")
-        return read_ctf_table(
-            path, labels.dim, shape_CHW, source.token, labels.token, labels.sparse, _existing(labels.file)
-        )
+        return open_ctf(
+            path, labels.dim, shape_CHW, features=source.token, labels=labels.token, sparse_labels=labels.sparse,
+            labels_path=_existing(labels.file),
+        )  # fmt: skip
     classes = reader.classes if labels is None else None
-    read = read_base64_map if source.form == "base64" else read_image_map
-    images: Base64Map | ImageMap = read(path, classes)
-    return on_disk(images, images.labels_N if labels is None else _labels_of(images, labels))
+    if source.form == "base64":
+        listing = read_base64_map(path, classes)
+        labels_N = _labels_of(path, listing.labels_N, labels)
+        return Base64Source(listing, labels_N, None, np.arange(len(listing)))
+    lines = read_image_map(path, classes)
+    return file_source(lines, _labels_of(path, lines.labels_N, labels), None, in_chunks=True)
 
 
-def _labels_of(images: Base64Map | ImageMap, stream: TextStream) -> NDArray[np.int64]:
-    """The labels that stand in a CTF file, line for line."""
-    path = _existing(stream.file)
-    labels_N = read_ctf_labels(path, stream.dim, stream.token, stream.sparse)
-    if len(labels_N) != len(images):
-        raise DataError(f"{path} has {len(labels_N)} labels, {images.file} {len(images)} images; give files that match")
+def _labels_of(path: Path, own_N: NDArray[np.int64], stream: TextStream | None) -> NDArray[np.int64]:
+    """The labels that a map file has itself, or those that stand in a CTF file, line for line."""
+    if stream is None:
+        return own_N
+    file = _existing(stream.file)
+    labels_N = read_ctf_labels(file, stream.dim, stream.token, stream.sparse)
+    if len(labels_N) != len(own_N):
+        raise DataError(f"{file} has {len(labels_N)} labels, {path} {len(own_N)} images; give files that match")
     return labels_N
 
 

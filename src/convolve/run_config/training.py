@@ -7,24 +7,25 @@ from pathlib import Path
 
 import torch
 
-from convolve.data.sources import DATASETS, fitting, outline
-from convolve.data.table import Table
+from convolve.data.known import dataset_info, guess_dataset
+from convolve.data.sources.source import ArraySource
+from convolve.graph.build import build
+from convolve.graph.classifier import class_scores, image_input
+from convolve.graph.graph import Graph
 from convolve.importers import cntk
 from convolve.importers.brainscript.job import TrainStep
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.reader import Reader
 from convolve.importers.brainscript.trained import with_numbers
-from convolve.importers.build import build
-from convolve.importers.classifier import class_scores, image_input
-from convolve.importers.graph import Graph
 from convolve.model import Model
 from convolve.recipe import Recipe
+from convolve.records import TrainingInfo
 from convolve.run import Run, train
 from convolve.run_config.readers import Shape, as_found, as_prepared, training_data
 from convolve.run_config.statistics import with_statistics
-from convolve.training.events import Listener, silent
+from convolve.training.events import Callback, silent
 from convolve.training.run_folder import RunFolder
-from convolve.training.workers import ALONE, Workers
+from convolve.training.workers import SINGLE_PROCESS, Workers
 from convolve.transforms.preprocess import Preprocess
 
 ORIGIN = "BrainScript"
@@ -33,32 +34,30 @@ ORIGIN = "BrainScript"
 def train_step(
     step: TrainStep,
     test: Reader | None,
-    listener: Listener,
+    listener: Callback,
     data: str | None = None,
     from_model: Path | None = None,
-    workers: Workers = ALONE,
+    workers: Workers = SINGLE_PROCESS,
 ) -> None:
     """Train the network of `step`; `test` is the reader of the first test after it, if there is one."""
     path, is_first = step.model_path, not workers.rank
     listener = listener if is_first else silent
     run_folder, initial = (path.with_name(f"{path.name}.{ending}") for ending in ("run", "0"))
-    if workers.hand_out(step.resume and path.exists()):
+    if workers.broadcast(step.resume and path.exists()):
         listener("note", {"message": f"{path} exists: its training is skipped (makeMode=false repeats it)"})
         return
-    graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
-    shape_CHW = image_shape(graph)
+    graph, shape_CHW = _fresh_network(step)
+    splits = training_data(step, test, shape_CHW, data)
     if from_model is not None:
-        graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model)), shape_CHW))
-    dataset = training_data(step, test, shape_CHW, data)
-    if from_model is None and isinstance(dataset.train, Table):
-        graph = with_statistics(graph, step.network, dataset.train)
-    recipe = _recipe(step, len(dataset.train), data, listener)
-    samples = recipe.run.epoch_samples or len(dataset.train)
+        graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model).graph), shape_CHW))
+    elif isinstance(splits.train, ArraySource):
+        graph = with_statistics(graph, step.network, splits.train)
+    recipe, samples = _recipe(step, len(splits.train), data, listener)
     if workers.size > 1:
         recipe = replace(recipe, distributed=step.parallel.for_workers(workers.size, samples))
-    listener("config", {"step": step, "samples": samples, "held_out_samples": len(dataset.test)})
+    listener("config", {"step": step, "samples": samples, "held_out_samples": len(splits.test)})
     if is_first and not (step.resume and initial.exists()):
-        _model(graph, as_prepared(step.reader, shape_CHW), dataset.class_names).save(initial)
+        _model(graph, as_prepared(step.reader, shape_CHW), splits.class_names).save(initial)
     final_preprocess = as_found(step.validation or test or step.reader, shape_CHW)
 
     def keep(model: Model, epoch: int) -> None:
@@ -66,34 +65,42 @@ def train_step(
         if epoch < step.sgd.epochs:
             replace(model, preprocess=final_preprocess).save(path.with_name(f"{path.name}.{epoch}"))
 
-    done = (run_folder / "result.json").exists() and step.resume  # killed between the end of the run and the copy
-    if not workers.hand_out(done):
-        settings = {"out": run_folder, "restart": not step.resume, "from_model": initial, "progress": listener}
-        train(recipe, data=dataset, each_epoch=keep, workers=workers, **settings)  # type: ignore[arg-type]
+    if not workers.broadcast(step.resume and RunFolder(run_folder).finished):  # it may have been killed before the copy
+        where = {"data": splits, "out": run_folder, "restart": not step.resume, "from_model": initial}
+        train(recipe, progress=listener, each_epoch=keep, workers=workers, **where)  # type: ignore[arg-type]
     if is_first:
         replace(Run(RunFolder(run_folder)).model, preprocess=final_preprocess).save(path)
     workers.barrier()
 
 
-def _recipe(step: TrainStep, train_samples: int, data: str | None, listener: Listener) -> Recipe:
-    """The recipe for the data at hand: epochs that are meant for more than `data` has become passes over it."""
+def _recipe(step: TrainStep, train_samples: int, data: str | None, listener: Callback) -> tuple[Recipe, int]:
+    """The recipe for the data at hand, and the samples of an epoch.
+
+    Epochs that are meant for more than `data` has become passes over it.
+    """
     recipe, wanted = recipe_of(step), step.sgd.epoch_samples
     if data is None or wanted <= train_samples:
-        return recipe
+        return recipe, recipe.run.epoch_samples or train_samples
     message = f"epochSize={wanted:,} is taken as one pass over the {train_samples:,} samples of {data}"
     listener("note", {"message": message})
-    return replace(recipe, run=replace(recipe.run, epoch_samples=0))
+    return replace(recipe, run=replace(recipe.run, epoch_samples=0)), train_samples
 
 
 def save_initial(step: TrainStep, folder: Path) -> None:
     """Write the network of `step` with its initial values as a model folder, for images of any size."""
-    graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
+    graph, shape_CHW = _fresh_network(step)
     names = tuple(map(str, range(step.reader.classes)))
-    _model(graph, as_found(step.reader, image_shape(graph)), names).save(folder)
+    _model(graph, as_found(step.reader, shape_CHW), names).save(folder)
+
+
+def _fresh_network(step: TrainStep) -> tuple[Graph, Shape]:
+    """The network with its initial values, and (C, H, W) of what it takes."""
+    graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
+    return graph, image_shape(graph)
 
 
 def _model(graph: Graph, preprocess: Preprocess, class_names: tuple[str, ...]) -> Model:
-    return Model(build(graph), graph, preprocess, class_names, trained={"imported_from": ORIGIN})
+    return Model(build(graph), graph, preprocess, class_names, training_info=TrainingInfo(imported_from=ORIGIN))
 
 
 def network_graph(step: TrainStep, generator: torch.Generator | None) -> Graph:
@@ -105,8 +112,8 @@ def network_graph(step: TrainStep, generator: torch.Generator | None) -> Graph:
     shape = graph.inputs[0].shape if graph.inputs else ()
     if len(shape) != 1:
         return image_input(graph)
-    name = fitting((1, shape[0], 1), step.reader.classes)
-    return image_input(graph, outline(name).shape_CHW if name else (1, shape[0], 1))
+    info = guess_dataset((1, shape[0], 1), step.reader.classes)
+    return image_input(graph, info.shape_CHW if info else (1, shape[0], 1))
 
 
 def image_shape(graph: Graph) -> Shape:
@@ -117,13 +124,15 @@ def image_shape(graph: Graph) -> Shape:
 
 def recipe_of(step: TrainStep) -> Recipe:
     """The recipe of the training. The network is not in it: it is the model that the training starts from."""
-    return replace(step.recipe, data=replace(step.recipe.data, name=data_name(step)))
+    channels, height, width = image_shape(network_graph(step, None))
+    spec = replace(step.recipe.data, name=data_name(step), channels=channels, image_size=f"{width}x{height}")
+    return replace(step.recipe, data=spec)
 
 
 def data_name(step: TrainStep) -> str:
-    """The data set whose images and classes the network is made for; else the name of the model."""
-    shape_CHW = image_shape(network_graph(step, None))
-    return fitting(shape_CHW, step.reader.classes) or step.model_path.name
+    """The data set whose images and classes the network is made for; empty where it is made for others."""
+    info = guess_dataset(image_shape(network_graph(step, None)), step.reader.classes)
+    return info.name if info else ""
 
 
 def samples_of(step: TrainStep) -> int:
@@ -131,4 +140,4 @@ def samples_of(step: TrainStep) -> int:
     if step.sgd.epoch_samples:
         return step.sgd.epoch_samples
     name = data_name(step)
-    return outline(name).train_samples if name in DATASETS else 1_000 * step.sgd.batch_sizes[0]
+    return dataset_info(name).train_samples if name else 1_000 * step.sgd.batch_sizes[0]

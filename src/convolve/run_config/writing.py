@@ -12,20 +12,20 @@ import torch
 from numpy.typing import NDArray
 
 from convolve.atomic import replacing
-from convolve.data.fitting import fitted
+from convolve.data.evaluation import eval_dataset
 from convolve.errors import DataError, MissingDataError, UnsupportedError, UsageError
+from convolve.graph.build import build
+from convolve.graph.classifier import image_input
+from convolve.graph.graph import Graph
 from convolve.importers.brainscript.job import WriteStep
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.output import OutputFormat
-from convolve.importers.build import build
-from convolve.importers.classifier import image_input
-from convolve.importers.graph import Graph
 from convolve.model import Model, load
-from convolve.run_config.readers import as_prepared, test_pictures
-from convolve.training.events import Listener
+from convolve.run_config.readers import as_prepared, test_images
+from convolve.training.events import Callback
 
 
-def write_outputs(step: WriteStep, listener: Listener, data: str | None) -> None:
+def write_outputs(step: WriteStep, listener: Callback, data: str | None) -> None:
     """Write `<outputPath>.<node>` for each node of `step`, a line for each sample."""
     nodes = step.nodes or _output_nodes(step)
     for node in nodes:
@@ -33,7 +33,7 @@ def write_outputs(step: WriteStep, listener: Listener, data: str | None) -> None
         shape_CHW = model.preprocess.shape_CHW
         if isinstance(model.architecture, Graph):
             model.preprocess = as_prepared(step.reader, shape_CHW)
-        samples = fitted(test_pictures(step.reader, shape_CHW, data, step.samples), model.preprocess)
+        samples = eval_dataset(test_images(step.reader, shape_CHW, data, step.samples), model.preprocess)
         path = Path(f"{step.output_path}.{node}")
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:

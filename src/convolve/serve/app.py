@@ -89,12 +89,12 @@ class _Service:
     @asynccontextmanager
     async def _answer(self, request: Request) -> AsyncIterator[Answer]:
         """The answer for the uploaded image, within all limits, which hold until the block ends."""
-        size, want = upload_size(request, self.limits), self.model.preprocess
-        held_bytes = size + int(np.prod(want.shape_CHW))
+        size, preprocess = upload_size(request, self.limits), self.model.preprocess
+        held_bytes = size + int(np.prod(preprocess.shape_CHW))
         try:
             async with asyncio.timeout(self.limits.answer_seconds), self.budget.hold(held_bytes):
                 encoded = await read_upload(request, self.limits)
-                yield _finite(await self.batcher.answer(partial(fitted_image, encoded, want, self.limits)))
+                yield _finite(await self.batcher.answer(partial(fitted_image, encoded, preprocess, self.limits)))
         except TimeoutError:
             busy = f"too busy to answer within {self.limits.answer_seconds:g} s; try again later"
             raise HTTPException(503, busy, {"Retry-After": "10"}) from None

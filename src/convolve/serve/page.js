@@ -256,7 +256,7 @@ function paintPaper() {
     context.beginPath();
     context.arc(cursor.at[0] * side, cursor.at[1] * side, 0.03 * side, 0, 7);
     context.lineWidth = 2 * devicePixelRatio;
-    context.strokeStyle = getComputedStyle(main).getPropertyValue("--held-out");
+    context.strokeStyle = getComputedStyle(main).getPropertyValue("--test");
     context.stroke();
   }
 }

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from importlib import resources
-from string import Template
+from typing import Any
 
 from convolve.model import Model
-from convolve.report.markup import Html, count, join, percent, tag
+from convolve.report.templates import count, percent, render
 
 DRAWN_SIDE = 64  # pixels: a person can draw what a grey model of up to this size was trained on
 
 
 def page(model: Model, name: str) -> str:
     """index.html for `model`, called `name`."""
-    doubt = f"{model.doubt[:1].upper()}{model.doubt[1:]}."
-    template = Template(_read("convolve.serve", "page.html"))
-    return template.substitute(
-        name=join([name]),
-        doubt=tag("p", doubt, class_="notice") if model.doubt else "",
+    return render(
+        "serve/page.html",
+        name=name,
+        doubt=f"{model.preprocess_warning[:1].upper()}{model.preprocess_warning[1:]}."
+        if model.preprocess_warning
+        else "",
         drawn="drawn" if _is_drawn(model) else "",
         places=min(5, len(model.class_names)),
         facts=_facts(model),
-        sees=join([str(model.preprocess)]),
+        sees=str(model.preprocess),
     )
 
 
@@ -36,18 +37,16 @@ def _read(package: str, name: str) -> str:
 
 
 def _is_drawn(model: Model) -> bool:
-    want = model.preprocess
-    return want.channels == 1 and max(want.height, want.width) <= DRAWN_SIDE
+    preprocess = model.preprocess
+    return preprocess.channels == 1 and max(preprocess.height, preprocess.width) <= DRAWN_SIDE
 
 
-def _facts(model: Model) -> Html:
-    want, trained = model.preprocess, model.trained
-    facts = {
+def _facts(model: Model) -> dict[str, Any]:
+    preprocess, info = model.preprocess, model.training_info
+    return {
         "classes": count(len(model.class_names)),
-        "sees": f"{want.width} × {want.height}, {'grey' if want.channels == 1 else 'colour'}",
-        "recipe": trained.get("recipe"),
-        "test error": percent(trained["test_error"]) if "test_error" in trained else None,
-        "imported from": trained.get("imported_from"),
+        "sees": f"{preprocess.width} × {preprocess.height}, {'gray' if preprocess.channels == 1 else 'color'}",
+        "recipe": info.recipe,
+        "test error": None if info.test_error is None else percent(info.test_error),
+        "imported from": info.imported_from,
     }
-    entries = [tag("div", tag("dt", label), tag("dd", str(fact))) for label, fact in facts.items() if fact]
-    return tag("dl", *entries, class_="facts")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from convolve.formats.decode import MAX_PIXELS, decode_image, without_colour
+from convolve.formats.decode import MAX_PIXELS, decode_image, without_color
 from convolve.serve.batching import Prepared
 from convolve.transforms.preprocess import Preprocess, fit_image
 
@@ -70,10 +70,10 @@ async def read_upload(request: Request, limits: Limits) -> bytes:
         raise HTTPException(408, late, {"Connection": "close"}) from None
 
 
-def fitted_image(encoded: bytes, want: Preprocess, limits: Limits) -> Prepared:
+def fitted_image(encoded: bytes, preprocess: Preprocess, limits: Limits) -> Prepared:
     """An encoded image as `convolve predict` makes it.
 
     Raises FormatError for what is no image, DataError for one that is too large or too narrow.
     """
     image_HWC = decode_image(encoded, "the image", max_pixels=limits.pixels)
-    return Prepared(*fit_image(without_colour(image_HWC), want))
+    return Prepared(*fit_image(without_color(image_HWC), preprocess))

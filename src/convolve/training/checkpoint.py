@@ -1,7 +1,7 @@
 """Checkpoints: everything a run needs to go on to the same bits, in two files that outlive a `kill -9`.
 
     checkpoints/step-00001234.safetensors   all tensors
-    checkpoints/step-00001234.json          the rest, and the SHA-256 of the tensors; written last, it vouches for both
+    checkpoints/step-00001234.json          the rest, and the SHA-256 of both; written last, it vouches for both
 
 The two newest are kept: if the newest is damaged, the one before it is used, and the caller is told.
 """
@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from convolve.atomic import replacing, write_json
+from convolve.atomic import read_whole, replacing, write_json
 from convolve.errors import ModelError
+from convolve.records import CheckpointHead, from_json, parse_json, to_json
 
 KEEP = 2
 
@@ -28,7 +30,8 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, torch.Tensor], s
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     with replacing(stem.with_suffix(".safetensors")) as temporary:
         temporary.write_bytes(content)
-    write_json(stem.with_suffix(".json"), {"step": step, "sha256": _sha256(content), "state": state})
+    head = CheckpointHead(step, state, _sha256(content, step, state))
+    write_json(stem.with_suffix(".json"), to_json(head))
     kept = {path.stem for path in sorted(folder.glob("step-*.json"))[-KEEP:]}
     for path in folder.glob("step-*"):  # also tensors whose JSON was never written
         if path.stem not in kept:
@@ -43,17 +46,20 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
     warnings: list[str] = []
     for path in sorted(folder.glob("step-*.json"), reverse=True):
         try:
-            head = json.loads(path.read_text(encoding="utf-8"))
-            content = path.with_suffix(".safetensors").read_bytes()
-            if _sha256(content) != head["sha256"]:
+            head = from_json(CheckpointHead, parse_json(read_whole(path, ModelError).decode("utf-8")))
+            content = read_whole(path.with_suffix(".safetensors"), ModelError)
+            if _sha256(content, head.step, head.state) != head.sha256:
                 raise ValueError("its checksum differs")
-            return load(content), head["state"], warnings
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return load(content), head.state, warnings
+        except (OSError, ValueError, ModelError, SafetensorError) as error:
             warnings.append(f"checkpoint {path.with_suffix('')} is damaged ({error}); using the one before it")
     if warnings:
         raise ModelError(f"every checkpoint in {folder} is damaged; start the run over with --restart")
     return None
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _sha256(content: bytes, step: int, state: dict[str, Any]) -> str:
+    """Of the tensors, and of the values in the one form in which JSON may write them."""
+    digest = hashlib.sha256(content)
+    digest.update(json.dumps([step, state], sort_keys=True).encode())
+    return digest.hexdigest()

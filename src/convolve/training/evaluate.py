@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from convolve.training.precision import whole_fp32
-from convolve.training.workers import ALONE, Workers
+from convolve.training.workers import SINGLE_PROCESS, Workers
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def evaluate(
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
     device: torch.device,
     views: int = 1,
-    workers: Workers = ALONE,
+    workers: Workers = SINGLE_PROCESS,
 ) -> Evaluation:
     """Run `module` over `batches` of (images_NCHW, labels_N).
 

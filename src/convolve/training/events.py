@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-# Hears of every event of metrics.jsonl, of each step in between ("step"), and of what a user should read ("note",
-# "warning"), each with its values.
-Listener = Callable[[str, dict[str, Any]], None]
+# Is given every event of metrics.jsonl, each step in between ("step"), and what a user should read ("note", "warning"),
+# each with its values.
+Callback = Callable[[str, dict[str, Any]], None]
 
 
 def silent(event: str, values: dict[str, Any]) -> None:
-    """A listener that does nothing."""
+    """A callback that does nothing."""

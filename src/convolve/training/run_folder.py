@@ -1,5 +1,6 @@
 """The run folder: everything about one training, in files that a person can open.
 
+state.json              "new", "running", "finished" or "reported": how far the run is, and that the files below are its
 recipe.json             the resolved recipe; `convolve train RUN/recipe.json` accepts it back
 start.json              decided at the start: precision, threads, device, data and its fingerprint; versions, hardware
 metrics.jsonl           one line an event: "start", "progress", "epoch", "resume", "end"
@@ -7,7 +8,7 @@ checkpoints/            see checkpoint.py
 from/                   the imported network that the training started from, if there is one, in the form of model/
 model/                  the Model artefact
 evaluation.safetensors  the last evaluation: labels_N, probabilities_NK; of M mistakes kept_indices_M, kept_images_MHWC
-result.json             the final figures; its presence says that the run is finished
+result.json             the final figures
 report.html
 """
 
@@ -16,121 +17,204 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from convolve.atomic import cannot_write, half_written, locked, sweep, write_json
+from convolve.atomic import cannot_write, claimed, read_whole, sweep, write_json
 from convolve.errors import DataError, UsageError
+from convolve.recipe import Recipe, from_mapping, to_mapping
+from convolve.records import (
+    EVENT_NAMES,
+    EVENTS,
+    EpochEvent,
+    Event,
+    Result,
+    Start,
+    from_json,
+    parse_json,
+    read_record,
+    to_json,
+)
 
-# What a run writes. Starting over replaces the first two and removes the rest, and nothing else.
+T = TypeVar("T")
+
+# What a run writes beside its state. Starting over removes these, and nothing else.
 _FILES = ("recipe.json", "start.json", "metrics.jsonl", "evaluation.safetensors", "result.json", "report.html")
 _FOLDERS = ("checkpoints", "from", "model", "tensorboard")
+_MEND = "start the run over with --restart"
+
+
+class State(StrEnum):
+    NEW = "new"  # nothing of a run, or leftovers that count for nothing
+    RUNNING = "running"
+    FINISHED = "finished"
+    REPORTED = "reported"  # finished, and report.html tells of it
+
+
+@dataclass(frozen=True)
+class _Stored:
+    state: State
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`restart`: what an earlier run left there gives way as soon as the new one begins."""
+    """A small state machine; one file, state.json, says where it stands.
+
+    Each state is written once all that it promises is there: a process that is killed before leaves the earlier state,
+    from which the same command goes on. `restart`: what an earlier run left gives way as soon as the new one begins.
+    """
 
     path: Path
     restart: bool = False
 
     @classmethod
     @contextmanager
-    def claim(cls, path: Path, restart: bool) -> Iterator[RunFolder]:
+    def claim(cls, path: Path, restart: bool, reports: bool = False) -> Iterator[RunFolder]:
         """The folder for a run that is to start or to go on there; other processes are kept out of it meanwhile.
 
-        A finished run and strangers' files are refused. Nothing of an earlier run is removed yet: whatever else is
-        wrong with the command is found first.
+        What a killed process left half-written is removed. A finished run is refused, unless it lacks the report and
+        this process `reports`; so are strangers' files and links. Nothing of an earlier run is removed yet: whatever
+        else is wrong is found first.
         """
         folder = cls(path, restart)
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"{path} is a file; --out names a folder")
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cannot_write(path, error) from error
-        try:
-            with locked(path, wait=False):
-                folder._refuse_strangers()
-                for place in (path, path / "checkpoints", path / "from", path / "model"):
-                    sweep(place)
-                yield folder
-        finally:
-            with suppress(OSError):  # not empty: the run has begun
-                path.rmdir()
+        with claimed(path):
+            folder._refuse_links()
+            for place in (path, *map(path.joinpath, _FOLDERS)):
+                sweep(place)
+            folder._refuse_strangers(reports)
+            yield folder
 
-    def _refuse_strangers(self) -> None:
-        if self.finished and not self.restart:
+    @property
+    def state(self) -> State:
+        try:
+            return read_record(self.path / "state.json", _Stored, "choose another --out").state
+        except FileNotFoundError:
+            return State.NEW
+
+    @property
+    def started(self) -> bool:
+        return self.state is not State.NEW
+
+    @property
+    def finished(self) -> bool:
+        return self.state in (State.FINISHED, State.REPORTED)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a run is there that is to go on; one that is finished may lack its report."""
+        return not self.restart and self.started
+
+    def _refuse_links(self) -> None:
+        """A run that comes from elsewhere may hold links, and what is written must land in its folder."""
+        for name in ("state.json", *_FILES, *_FOLDERS):
+            with suppress(FileNotFoundError):
+                mode = (self.path / name).lstat().st_mode
+                kind = "file" if "." in name else "folder"
+                if not (stat.S_ISREG(mode) if kind == "file" else stat.S_ISDIR(mode)):
+                    raise UsageError(
+                        f"{self.path / name} is no {kind} of this run, but a link or the like; remove it, or choose "
+                        "another --out"
+                    )
+
+    def _refuse_strangers(self, reports: bool) -> None:
+        done = (State.REPORTED,) if reports else (State.FINISHED, State.REPORTED)
+        if not self.restart and self.state in done:
             raise UsageError(f"{self.path} holds a finished run; choose another --out, or train it anew with --restart")
-        if not self.started:  # a run that was killed as it began may have left these
-            strangers = set(self.path.iterdir()) - {self.path / "recipe.json", *half_written(self.path)}
-            if strangers:
-                raise UsageError(f"{self.path} holds other files and no run; choose another --out")
+        if not (self.path / "state.json").exists() and any(self.path.iterdir()):
+            raise UsageError(f"{self.path} holds other files and no run; choose another --out")
 
-    def clear(self) -> None:
-        """Remove what an earlier run left."""
+    def begin(self, recipe: Recipe, start: Start) -> None:
+        """A new run. From the first line on nothing counts of an earlier one, whose files are then removed."""
+        self._enter(State.NEW)
         try:
             for name in _FOLDERS:
                 if (self.path / name).exists():
                     shutil.rmtree(self.path / name)
-            for name in _FILES[2:]:
+            for name in _FILES:
                 (self.path / name).unlink(missing_ok=True)
         except OSError as error:
             raise cannot_write(self.path, error) from error
+        write_json(self.path / "recipe.json", to_mapping(recipe))
+        write_json(self.path / "start.json", to_json(start))
+        self._enter(State.RUNNING)
 
-    @property
-    def finished(self) -> bool:
-        return (self.path / "result.json").exists()
+    def finish(self, result: Result) -> None:
+        """Everything is there but the report."""
+        write_json(self.path / "result.json", to_json(result))
+        self._enter(State.FINISHED)
 
-    @property
-    def started(self) -> bool:
-        return (self.path / "start.json").exists()
+    def reported(self) -> None:
+        """report.html is there; of a run that is not finished, that means nothing."""
+        if self.state is State.FINISHED:
+            self._enter(State.REPORTED)
 
-    @property
-    def resumes(self) -> bool:
-        """Whether an unfinished run is there and is to go on."""
-        return self.started and not self.restart
+    def _enter(self, state: State) -> None:
+        write_json(self.path / "state.json", to_json(_Stored(state)))
 
-    def write(self, name: str, value: Any) -> None:
-        """Write `name` (such as "result.json") atomically."""
-        write_json(self.path / name, value)
-
-    def read(self, name: str) -> Any:
-        """Read a JSON file of the run."""
-        path = self.path / name
+    def recipe(self) -> Recipe:
+        path = self.path / "recipe.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return from_mapping(parse_json(read_whole(path, DataError).decode("utf-8")))
         except FileNotFoundError:
-            raise UsageError(
-                f"{self.path} is not a run folder, or the run never got that far: {name} is missing"
-            ) from None
-        except ValueError as error:
-            raise DataError(f"{path} is damaged ({error}); start the run over with --restart") from None
+            raise self._missing(path.name) from None
+        except (ValueError, UsageError) as error:
+            raise DataError(f"{path} is damaged ({error}); {_MEND}") from None
 
-    def log(self, event: str, **values: Any) -> None:
-        """Append one event to metrics.jsonl."""
-        path = self.path / "metrics.jsonl"
+    def start(self) -> Start:
+        return self._read("start.json", Start)
+
+    def result(self) -> Result:
+        return self._read("result.json", Result)
+
+    def _read(self, name: str, kind: type[T]) -> T:
+        try:
+            return read_record(self.path / name, kind, _MEND)
+        except FileNotFoundError:
+            raise self._missing(name) from None
+
+    def _missing(self, name: str) -> UsageError:
+        return UsageError(f"{self.path} is not a run folder, or the run never got that far: {name} is missing")
+
+    def log(self, event: Event) -> dict[str, Any]:
+        """Append one event to metrics.jsonl. Returns its values."""
+        path, now = self.path / "metrics.jsonl", datetime.now(UTC).isoformat(timespec="seconds")
+        values = {name: value for name, value in vars(event).items() if value is not None}  # all of them are plain
+        line = json.dumps({"event": EVENT_NAMES[type(event)], **values, "time": now}) + "\n"
         try:
             with path.open("a", encoding="utf-8") as file:
-                now = datetime.now(UTC).isoformat(timespec="seconds")
-                file.write(json.dumps({"event": event, "time": now, **values}) + "\n")
+                file.write(line)
         except OSError as error:
             raise cannot_write(path, error) from error
+        return values
 
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[Event]:
         """All events of metrics.jsonl, in order."""
         path = self.path / "metrics.jsonl"
-        if not path.exists():
-            raise UsageError(f"{self.path} is not a run folder: metrics.jsonl is missing")
-        *lines, _torn = path.read_text(encoding="utf-8").split("\n")  # a killed run may leave its last line unfinished
         try:
-            return [json.loads(line) for line in lines]
+            text = read_whole(path, DataError).decode("utf-8", "replace")
+        except FileNotFoundError:
+            raise self._missing(path.name) from None
+        *lines, _torn = text.split("\n")  # a killed run may leave its last line unfinished
+        return [self._event(line, number) for number, line in enumerate(lines, start=1)]
+
+    def epochs(self) -> list[EpochEvent]:
+        return [event for event in self.metrics() if isinstance(event, EpochEvent)]
+
+    def _event(self, line: str, number: int) -> Event:
+        try:
+            values: dict[str, Any] = from_json(dict[str, Any], parse_json(line))
+            name = values.pop("event", None)
+            if not isinstance(name, str) or name not in EVENTS:
+                raise ValueError(f"event must be one of {', '.join(EVENTS)}")
+            return from_json(EVENTS[name], values)
         except ValueError as error:
-            raise DataError(f"{path} is damaged ({error}); start the run over with --restart") from None
+            raise DataError(f"{self.path / 'metrics.jsonl'}, line {number}, is damaged ({error}); {_MEND}") from None
 
     def metrics_bytes(self) -> int:
         """The length of metrics.jsonl, kept in each checkpoint so that a resumed run rewrites no event twice."""

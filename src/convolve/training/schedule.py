@@ -1,7 +1,7 @@
 """Step sizes: what a recipe says about learning rate and momentum, turned into numbers for one batch.
 
 Pure functions over values. The arithmetic is CNTK's (Python API 2.7, `learning_parameter_schedule` and
-`momentum_schedule`), checked against traces of the real CNTK in tests/training/test_optimizer.py.
+`momentum_schedule`), checked against traces of the real CNTK in tests/training/test_optimizers.py.
 """
 
 from __future__ import annotations
@@ -9,28 +9,31 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from convolve.recipe import OptimizerSpec, Recipe, ScheduleSpec
+from torch import nn
+
+from convolve.recipe import ModelSpec, OptimizerSpec, Recipe, ScheduleSpec
 from convolve.recipe_values import Steps
+from convolve.torch_optim import PREFIX, torch_optimizer
 
 
 @dataclass(frozen=True)
 class StepSize:
     """What one update needs, for a batch of N samples.
 
-    rate: multiplies the gradient of the mean loss; equals N * rate_per_sample.
-    rate_per_sample: multiplies the gradient of the loss summed over the batch (CNTK's count).
-    momentum: the part of the velocity that survives this batch.
-    variance_momentum: the part of the mean square that survives this batch (adam, fsadagrad).
+    lr: the learning rate; multiplies the gradient of the mean loss; equals N * lr_per_sample.
+    lr_per_sample: multiplies the gradient of the loss summed over the batch (CNTK's count).
+    momentum: the decay of the velocity in this batch.
+    variance_momentum: the decay of the mean square in this batch (adam, fsadagrad).
     """
 
-    rate: float
-    rate_per_sample: float
+    lr: float
+    lr_per_sample: float
     momentum: float
     variance_momentum: float
 
     def times(self, factor: float) -> StepSize:
-        """The same with another rate."""
-        return replace(self, rate=self.rate * factor, rate_per_sample=self.rate_per_sample * factor)
+        """The same with another learning rate."""
+        return replace(self, lr=self.lr * factor, lr_per_sample=self.lr_per_sample * factor)
 
 
 def step_size(
@@ -48,12 +51,12 @@ def step_size(
     """
     rate = learning_rate(schedule, samples_seen, samples_per_epoch, total_samples)
     reference_batch_size = schedule.reference_batch_size or batch_size
-    survival = optimizer.variance_momentum
+    decay = optimizer.variance_momentum
     return StepSize(
-        rate=rate * (batch_size / reference_batch_size),
-        rate_per_sample=rate / reference_batch_size,
+        lr=rate * (batch_size / reference_batch_size),
+        lr_per_sample=rate / reference_batch_size,
         momentum=momentum(optimizer, schedule, samples_seen, batch_size, samples_per_epoch),
-        variance_momentum=survival**batch_size if optimizer.variance_momentum_unit == "per_sample" else survival,
+        variance_momentum=decay**batch_size if optimizer.variance_momentum_unit == "per_sample" else decay,
     )
 
 
@@ -87,9 +90,23 @@ def value_at(steps: Steps, samples_seen: int, period_samples: int) -> float:
     return steps[min(samples_seen // period_samples, len(steps) - 1)]
 
 
+def set_epoch_values(network: nn.Module, spec: ModelSpec, epoch: int, sets_dropout: bool = True) -> None:
+    """Give the layers of `network` what the recipe says of them for `epoch`."""
+    if sets_dropout:
+        for layer in network.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = value_at(spec.dropout, epoch, 1)
+    constants = spec.batch_norm_time_constants
+    if any(constants[: epoch + 1]):  # once one was other than 0, they all hold
+        for layer in network.modules():
+            if hasattr(layer, "normalization_time_constant_samples"):
+                vars(layer)["normalization_time_constant_samples"] = value_at(constants, epoch, 1)
+                vars(layer)["blend_time_constant_samples"] = 0.0
+
+
 @dataclass(frozen=True)
 class ScheduleRow:
-    """A stretch of training and its step for a full batch, as three toolkits count it; None: no such learner there.
+    """A stretch of training and its step for a full batch, as three toolkits count it; None: no such optimizer there.
 
     CNTK: the rate on the summed gradient, whether the gradient is weighted by 1 - momentum (unit gain), and the
     momentum as a time constant in samples (0: none). PyTorch and Caffe: for a loss that is the mean over the batch.
@@ -112,7 +129,7 @@ class ScheduleRow:
     caffe_weight_decay: float | None
 
 
-# Our learner -> torch.optim class and Caffe solver type.
+# Our optimizer -> torch.optim class and Caffe solver type.
 COUNTERPARTS: dict[str, tuple[str | None, str | None]] = {
     "sgd": ("SGD", "SGD"),
     "momentum_sgd": ("SGD", "SGD"),
@@ -133,7 +150,7 @@ def schedule_rows(recipe: Recipe, samples_per_epoch: int) -> list[ScheduleRow]:
     for start, end in zip(starts, [*starts[1:], total_samples], strict=True):
         middle = (start + end) // 2
         n = recipe.run.batch_size(start // samples_per_epoch)
-        size = step_size(recipe.optimizer, recipe.schedule, middle, n, samples_per_epoch, total_samples)
+        size = step_size(recipe.optimizer, recipe.schedule, middle, n, samples_per_epoch, total_samples=total_samples)
         rows.append(_row(recipe.optimizer, size, n, start / samples_per_epoch, end / samples_per_epoch))
     return rows
 
@@ -155,21 +172,22 @@ def _row(optimizer: OptimizerSpec, size: StepSize, n: int, from_epoch: float, to
     lr_per_sample = eta / n / (1 - mu) and T = -n / ln(mu). Solved for eta: `_classic_lr`.
     CNTK's L2 counts per sample on the summed gradient, theirs on the mean gradient: the same number.
     """
-    beta = size.momentum if optimizer.name not in ("sgd", "adagrad", "adadelta") else 0.0
-    pytorch, caffe = COUNTERPARTS[optimizer.name]
-    lr = _classic_lr(optimizer, size, beta)
+    is_torchs = optimizer.name.startswith(PREFIX)
+    beta = 0.0 if is_torchs or optimizer.name in ("sgd", "adagrad", "adadelta") else size.momentum
+    pytorch, caffe = (torch_optimizer(optimizer.name)[0].__name__, None) if is_torchs else COUNTERPARTS[optimizer.name]
+    lr = size.lr if is_torchs else _classic_lr(optimizer, size, beta)
     return ScheduleRow(
         from_epoch=from_epoch,
         to_epoch=to_epoch,
-        cntk_lr_per_sample=size.rate_per_sample,
+        cntk_lr_per_sample=size.lr_per_sample,
         cntk_unit_gain=optimizer.unit_gain,
         cntk_momentum_time_constant_samples=-n / math.log(beta) if beta else 0.0,
         pytorch_optimizer=pytorch,
         pytorch_lr=lr if pytorch else None,
-        pytorch_momentum=beta if pytorch else None,
+        pytorch_momentum=optimizer.arguments.get("momentum", 0.0) if is_torchs else beta if pytorch else None,
         # torch's buffer starts at the undamped gradient, so dampening would make the first step differ.
         pytorch_dampening=0.0 if pytorch else None,
-        pytorch_weight_decay=optimizer.l2 if pytorch else None,
+        pytorch_weight_decay=_torch_weight_decay(optimizer) if is_torchs else optimizer.l2 if pytorch else None,
         caffe_solver=caffe,
         caffe_base_lr=lr if caffe else None,
         caffe_momentum=optimizer.adadelta_rho if caffe == "AdaDelta" else beta if caffe else None,
@@ -177,10 +195,15 @@ def _row(optimizer: OptimizerSpec, size: StepSize, n: int, from_epoch: float, to
     )
 
 
+def _torch_weight_decay(optimizer: OptimizerSpec) -> float:
+    default = torch_optimizer(optimizer.name)[1].get("weight_decay", 0.0)
+    return float(optimizer.arguments.get("weight_decay", default))
+
+
 def _classic_lr(optimizer: OptimizerSpec, size: StepSize, beta: float) -> float:
-    """The rate of a learner without unit gain that takes the same step on the mean gradient."""
+    """The rate of an optimizer without unit gain that takes the same step on the mean gradient."""
     if optimizer.name == "adam":  # the others' Adam weights the gradient by 1 - beta, always
-        return size.rate_per_sample if optimizer.unit_gain else size.rate_per_sample / (1 - beta)
+        return size.lr_per_sample if optimizer.unit_gain else size.lr_per_sample / (1 - beta)
     if optimizer.name in ("adagrad", "adadelta"):  # their ratio does not see the batch size; CNTK's rate does
-        return size.rate_per_sample
-    return size.rate * (1 - beta) if optimizer.unit_gain else size.rate
+        return size.lr_per_sample
+    return size.lr * (1 - beta) if optimizer.unit_gain else size.lr

@@ -1,9 +1,9 @@
-"""What training asks of the processes that train together. One alone is the trivial case; distributed/ has the rest."""
+"""What training asks of the processes that train together: here for one process, in distributed/ for several."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
@@ -12,143 +12,93 @@ from torch import nn
 T = TypeVar("T")
 
 
-class Share(NamedTuple):
-    """A worker's `part` of a batch, and what it counts.
+class Shard(NamedTuple):
+    """A worker's `rows` of a batch, and their weight.
 
-    The weight is 1, or 0 where a short batch leaves nothing for a worker: it computes one sample all the same, as
-    its gradient must be there to be added, and counts it for nothing.
+    The weight is 1. A worker with an empty shard runs one sample with weight 0, so that the all-reduce still completes.
     """
 
-    part: slice
+    rows: slice
     weight: float
 
 
 def part(count: int, rank: int, size: int) -> slice:
-    """The slice of `count` things that is `rank`'s: the slices are disjoint, complete and differ by one at most."""
+    """The slice of `count` things for worker `rank` of `size`: disjoint, complete, lengths differ by at most 1."""
     each, rest = divmod(count, size)
     start = rank * each + min(rank, rest)
     return slice(start, start + each + (rank < rest))
 
 
-class Workers(Protocol):
-    """The processes that train together, seen from one of them. `rank` counts from 0; rank 0 alone writes files."""
+class Workers:
+    """The processes that train together, seen from one of them; here the only one. Rank 0 alone writes files.
 
-    @property
-    def rank(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def local_rank(self) -> int:
-        """The rank among the workers on this host."""
+    local_rank: the rank among the workers on this host. threads: this worker's part of the host's cores; 0: all.
+    shares_memory: sums on the CPU go through memory, so that there is no connection to wait for.
+    """
 
-    @property
-    def threads(self) -> int:
-        """This worker's part of the host's cores; 0: all of them."""
+    rank = local_rank = threads = 0
+    size = 1
 
     @property
     def shares_memory(self) -> bool:
-        """Whether sums on the processor go through memory, so that there is no connection to wait for."""
+        return False
 
-    def share(self, count: int) -> Share:
-        """This worker's share of a batch of `count` samples."""
+    def shard(self, count: int) -> Shard:
+        """This worker's shard of a batch of `count` samples."""
+        return Shard(slice(0, count), 1.0)
 
     def sum(self, tensor: torch.Tensor) -> None:
         """Replace `tensor` by its sum over all workers."""
 
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensors of all workers, one after the other in the order of ranks; they may differ in length."""
+        """Concatenate the tensors of all workers in the order of ranks; their lengths may differ."""
+        return tensor
 
-    def hand_out(self, value: T) -> T:
-        """Worker 0's `value`, whatever the others give."""
+    def broadcast(self, value: T) -> T:
+        """Worker 0's `value`, which must be JSON."""
+        return value
+
+    def broadcast_tensors(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Worker 0's `tensors`, on the CPU."""
+        return dict(tensors)
 
     def require_same(self, values: Mapping[str, str]) -> None:
-        """Raise TrainingError, naming the first of `values` in which the workers differ."""
+        """Raise TrainingError that names the first of `values` in which the workers differ."""
 
     def barrier(self) -> None:
         """Wait for all the others."""
 
 
-class Exchange(Protocol):
-    """How the workers' gradients or weights meet. `module` is to be called in place of the network."""
+SINGLE_PROCESS = Workers()
+
+
+class GradientSync(Protocol):
+    """How several workers keep their weights in step. `module` is to be called in place of the network."""
 
     @property
     def module(self) -> nn.Module: ...
     @property
     def bytes_sent(self) -> int:
-        """By this worker, so far."""
+        """By this worker so far."""
 
     @property
-    def is_apart(self) -> bool:
-        """Whether each worker takes a step of its own in this round, on the mean gradient of its share alone."""
+    def takes_local_steps(self) -> bool:
+        """Whether each worker now updates its own weights, with the mean gradient of its own batch."""
 
-    def begin(self, samples_seen: int) -> None:
-        """Before a step, which comes after `samples_seen` of all workers together."""
+    def begin_step(self, samples_seen: int) -> None:
+        """Before a step; all workers together have seen `samples_seen`."""
 
-    def piece(self, is_last: bool) -> AbstractContextManager[None]:
-        """Around forward and backward of one piece of a batch; gradients travel with the last one."""
+    def micro_batch(self, is_last: bool) -> AbstractContextManager[None]:
+        """Around forward and backward of a micro-batch; gradients are sent with the last one of a step."""
 
-    def end(self, samples: int) -> None:
+    def end_step(self, samples: int) -> None:
         """After a step of `samples` of all workers together."""
 
-    def settle(self) -> None:
-        """Make the weights of all workers the same, as they must be for an evaluation or a checkpoint."""
+    def sync(self) -> None:
+        """Make the weights of all workers equal, as an evaluation or a checkpoint needs them."""
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What a checkpoint needs of all workers; every one of them has to ask for it."""
+        """What a checkpoint needs of all workers; each of them must ask for it."""
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Go on from a `state()`, be it of another number of workers."""
-
-
-class Alone:
-    """One process."""
-
-    rank, size, local_rank, threads, shares_memory = 0, 1, 0, 0, False
-
-    def share(self, count: int) -> Share:
-        return Share(slice(0, count), 1.0)
-
-    def sum(self, tensor: torch.Tensor) -> None:
-        pass
-
-    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor
-
-    def hand_out(self, value: T) -> T:
-        return value
-
-    def require_same(self, values: Mapping[str, str]) -> None:
-        pass
-
-    def barrier(self) -> None:
-        pass
-
-
-ALONE = Alone()
-
-
-class NoExchange:
-    """The exchange of one process: there is none."""
-
-    bytes_sent, is_apart = 0, False
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def begin(self, samples_seen: int) -> None:
-        pass
-
-    def piece(self, is_last: bool) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def end(self, samples: int) -> None:
-        pass
-
-    def settle(self) -> None:
-        pass
-
-    def state(self) -> dict[str, torch.Tensor]:
-        return {}
-
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        pass
+        """Go on from a `state()`, also that of another number of workers."""

@@ -1,1 +1,1 @@
-"""What can be done to images: `draw_*` chooses with an explicit generator, `apply_*` is a pure function of that."""
+"""What can be done to images, one file each: a frozen value that draws its random choices and applies them."""

@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from convolve.transforms.spec import Affine
+from convolve.transforms.transform import Transform, WholeBatch, require
 
 
-def draw_affine(spec: Affine, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Matrices (count, 2, 3), float32: output pixel coordinates, measured from the centre, to input coordinates."""
-    angle, shear = (np.radians(limit * rng.uniform(-1, 1, count)) for limit in (spec.degrees, spec.shear_degrees))
-    across, down = 1 + spec.scale_fraction * rng.uniform(-1, 1, (2, count))
-    cosine, sine, slant = np.cos(angle), np.sin(angle), np.tan(shear)
-    matrices = np.empty((count, 2, 3), np.float32)
-    matrices[:, 0, 0], matrices[:, 0, 1] = cosine / across, (cosine * slant + sine) / down
-    matrices[:, 1, 0], matrices[:, 1, 1] = -sine / across, (cosine - sine * slant) / down
-    matrices[:, :, 2] = spec.pixels * rng.uniform(-1, 1, (count, 2))
-    return matrices
+@dataclass(frozen=True)
+class Affine(Transform):
+    """Rotate, scale each axis, shear and shift by amounts drawn uniformly within plus-minus these; zeros move in."""
 
+    degrees: float = 10.0
+    scale_fraction: float = 0.1
+    shear_degrees: float = 0.0
+    pixels: float = 2.0
 
-def apply_affine(images_NCHW: torch.Tensor, matrices_N23: np.ndarray) -> torch.Tensor:
-    """The images sampled where `matrices_N23` send each pixel: float32, not rounded."""
-    count, _, height, width = images_NCHW.shape
-    # Pixel centres measured from the middle of the image, one row (x, y, 1) each. A matrix product over them takes a
-    # thirtieth of F.affine_grid's time.
-    x_W, y_H = np.arange(width) - (width - 1) / 2, np.arange(height) - (height - 1) / 2
-    homogeneous = np.stack([np.tile(x_W, height), np.repeat(y_H, width), np.ones(height * width)], axis=1)
-    # grid_sample wants -1..1 over the image.
-    half = np.array([width / 2, height / 2])
-    matrices = torch.from_numpy((matrices_N23 / half[:, None]).transpose(0, 2, 1).astype(np.float32))
-    grid = torch.from_numpy(homogeneous.astype(np.float32)) @ matrices
-    grid_NHW2 = grid.view(count, height, width, 2).to(images_NCHW.device)
-    return F.grid_sample(images_NCHW.float(), grid_NHW2, mode="bilinear", padding_mode="zeros", align_corners=False)
+    def __post_init__(self) -> None:
+        for field, value in vars(self).items():
+            require(value >= 0, f"affine.{field}", "at least 0", value)
+        require(self.scale_fraction < 1, "affine.scale_fraction", "below 1", self.scale_fraction)
+
+    def draw_batch(self, rng: np.random.Generator, count: int) -> NDArray[np.float32]:
+        """Matrices (count, 2, 3): output pixel coordinates, measured from the center, to input coordinates."""
+        angle, shear = (np.radians(limit * rng.uniform(-1, 1, count)) for limit in (self.degrees, self.shear_degrees))
+        across, down = 1 + self.scale_fraction * rng.uniform(-1, 1, (2, count))
+        cosine, sine, slant = np.cos(angle), np.sin(angle), np.tan(shear)
+        matrices = np.empty((count, 2, 3), np.float32)
+        matrices[:, 0, 0], matrices[:, 0, 1] = cosine / across, (cosine * slant + sine) / down
+        matrices[:, 1, 0], matrices[:, 1, 1] = -sine / across, (cosine - sine * slant) / down
+        matrices[:, :, 2] = self.pixels * rng.uniform(-1, 1, (count, 2))
+        return matrices
+
+    def apply_batch(self, images_NCHW: torch.Tensor, matrices_N23: NDArray[np.float32]) -> torch.Tensor:
+        """The images sampled where `matrices_N23` send each pixel: float32, not rounded."""
+        count, _, height, width = images_NCHW.shape
+        # Pixel centers measured from the middle of the image, one row (x, y, 1) each. A matrix product over them takes
+        # a thirtieth of F.affine_grid's time.
+        x_W, y_H = np.arange(width) - (width - 1) / 2, np.arange(height) - (height - 1) / 2
+        homogeneous = np.stack([np.tile(x_W, height), np.repeat(y_H, width), np.ones(height * width)], axis=1)
+        # grid_sample wants -1..1 over the image.
+        half = np.array([width / 2, height / 2])
+        matrices = torch.from_numpy((matrices_N23 / half[:, None]).transpose(0, 2, 1).astype(np.float32))
+        grid = torch.from_numpy(homogeneous.astype(np.float32)) @ matrices
+        grid_NHW2 = grid.view(count, height, width, 2).to(images_NCHW.device)
+        return F.grid_sample(images_NCHW.float(), grid_NHW2, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+    def on_batch(self, images_NCHW: torch.Tensor, whole: WholeBatch) -> torch.Tensor:
+        return self.apply_batch(images_NCHW, self.draw_batch(whole.rng, whole.count)[whole.part])

@@ -1,19 +1,57 @@
-"""Flip: mirror an image, left to right."""
+"""Flip and AlternatingFlip: mirror an image, left to right."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
-from convolve.transforms.image_spec import Flip
-from convolve.transforms.pixels import Image, like
-
-
-def draw_flip(spec: Flip, rng: np.random.Generator) -> bool:
-    """Whether to mirror: true with the probability of `spec`."""
-    return bool(rng.random() < spec.probability)
+from convolve.transforms.transform import Image, Transform, WholeBatch, require, with_channel_axis
 
 
-def apply_flip(image_HWC: Image, mirrored: bool) -> Image:
-    """The image mirrored left to right, or as it is."""
-    return like(image_HWC, cv2.flip(image_HWC, 1)) if mirrored else image_HWC
+@dataclass(frozen=True)
+class Flip(Transform):
+    """Mirror the image, left to right, with this probability."""
+
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        require(0 <= self.probability <= 1, "flip.probability", "in [0, 1]", self.probability)
+
+    def draw(self, rng: np.random.Generator) -> bool:
+        return bool(rng.random() < self.probability)
+
+    def draw_batch(self, rng: np.random.Generator, count: int) -> NDArray[np.bool_]:
+        return rng.random(count) < self.probability
+
+    def on_image(self, image_HWC: Image, rng: np.random.Generator) -> Image:
+        return mirrored(image_HWC) if self.draw(rng) else image_HWC
+
+    def on_batch(self, images_NCHW: torch.Tensor, whole: WholeBatch) -> torch.Tensor:
+        return mirror_some(images_NCHW, self.draw_batch(whole.rng, whole.count)[whole.part])
+
+
+@dataclass(frozen=True)
+class AlternatingFlip(Transform):
+    """Mirror half of the images, left to right, in one pass over the data and the other half in the next.
+
+    Two passes show each image both ways, where `Flip` shows half of them twice the same. Source: Jordan (2024),
+    arXiv:2404.00498, section 3.6.
+    """
+
+    def on_batch(self, images_NCHW: torch.Tensor, whole: WholeBatch) -> torch.Tensor:
+        return images_NCHW if whole.flipped_N is None else mirror_some(images_NCHW, whole.flipped_N)
+
+
+def mirrored(image_HWC: Image) -> Image:
+    """The image mirrored left to right."""
+    return with_channel_axis(cv2.flip(image_HWC, 1), image_HWC.shape[2])
+
+
+def mirror_some(images_NCHW: torch.Tensor, mirrored_N: NDArray[np.bool_]) -> torch.Tensor:
+    """The images, some mirrored left to right."""
+    mirrored = torch.from_numpy(mirrored_N).to(images_NCHW.device)
+    return torch.where(mirrored[:, None, None, None], images_NCHW.flip(3), images_NCHW)

@@ -1,17 +1,23 @@
 """Scale: resize one image exactly as CNTK's ScaleTransformer does, which is OpenCV's resize without antialiasing.
 
-A uint8 image is resized in OpenCV's 8-bit arithmetic, a float32 one (after `mean`) in floats, as there.
+A uint8 image is resized in OpenCV's 8-bit arithmetic, a float32 one in floats, as there.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
 import cv2
+import numpy as np
 
 from convolve.errors import DataError
-from convolve.transforms.image_spec import Scale
-from convolve.transforms.pixels import Image, like, round_half_up
+from convolve.transforms.transform import MAX_SIDE, Image, Size, Transform, require, require_one_of
 
-MAX_PIXELS = 1 << 27  # of what is scaled before it is cut: a picture of 1 x 50000 pixels would take 7 GB
+MAX_PIXELS = 1 << 27  # of what is scaled before it is cut: an image of 1 x 50000 pixels would take 7 GB
+Interpolation = Literal["linear", "nearest", "cubic", "lanczos"]
+ScaleMode = Literal["fill", "crop", "pad"]
 _INTERPOLATIONS = {
     "linear": cv2.INTER_LINEAR,
     "nearest": cv2.INTER_NEAREST,
@@ -20,42 +26,62 @@ _INTERPOLATIONS = {
 }
 
 
-def apply_scale(image_HWC: Image, spec: Scale) -> Image:
-    """The image in `spec.width` x `spec.height`, same type and channels. `DataError` for extremely narrow ones."""
-    height, width, _ = image_HWC.shape
-    full_width, full_height = _size_before_fit(spec, height, width)
-    require_scalable(image_HWC, (full_height, full_width), (spec.height, spec.width))
-    flag = _INTERPOLATIONS[spec.interpolation]
-    resized = like(image_HWC, cv2.resize(image_HWC, (full_width, full_height), interpolation=flag))
-    if spec.scale_mode == "crop":
-        left, top = (full_width - spec.width) // 2, (full_height - spec.height) // 2
-        return resized[top : top + spec.height, left : left + spec.width]
-    if spec.scale_mode == "pad":
-        return _pad(resized, spec)
-    return resized
+@dataclass(frozen=True)
+class Scale(Transform):
+    """Resize to `width` x `height` as OpenCV does, without antialiasing.
+
+    "fill" ignores the aspect ratio; "crop" keeps it and cuts what stands over; "pad" keeps it and fills the rest with
+    `pad_value`, or with the border pixels where that is -1.
+    """
+
+    width: int = 0
+    height: int = 0
+    interpolation: Interpolation = "linear"
+    scale_mode: ScaleMode = "fill"
+    pad_value: int = -1
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height"):
+            require(1 <= getattr(self, name) <= MAX_SIDE, f"scale.{name}", f"in 1..{MAX_SIDE}", getattr(self, name))
+        require_one_of("scale.interpolation", self.interpolation, Interpolation)
+        require_one_of("scale.scale_mode", self.scale_mode, ScaleMode)
+        require(-1 <= self.pad_value <= 255, "scale.pad_value", "-1 (repeat the border) or in 0..255", self.pad_value)
+
+    def size_after(self, size: Size | None) -> Size | None:
+        return self.height, self.width
+
+    def apply(self, image_HWC: Image) -> Image:
+        """The image in `width` x `height`, same type and channels. `DataError` for extremely narrow ones."""
+        height, width, channels = image_HWC.shape
+        full = self._size_before_fit(height, width)
+        require_scalable(image_HWC, full, (self.height, self.width))
+        scaled_HWC: Any = cv2.resize(image_HWC, full[::-1], interpolation=_INTERPOLATIONS[self.interpolation])
+        if self.scale_mode == "crop":
+            top, left = (full[0] - self.height) // 2, (full[1] - self.width) // 2
+            scaled_HWC = scaled_HWC[top : top + self.height, left : left + self.width]
+        elif self.scale_mode == "pad":
+            down, right = self.height - full[0], self.width - full[1]
+            border = cv2.BORDER_REPLICATE if self.pad_value < 0 else cv2.BORDER_CONSTANT
+            sides, value = (down // 2, down - down // 2, right // 2, right - right // 2), (float(self.pad_value),) * 4
+            scaled_HWC = cv2.copyMakeBorder(scaled_HWC, *sides, border, value=value)
+        result: Image = scaled_HWC.reshape(self.height, self.width, channels)  # OpenCV drops the axis of one channel
+        return result
+
+    def on_image(self, image_HWC: Image, rng: np.random.Generator) -> Image:
+        return self.apply(image_HWC)
+
+    def _size_before_fit(self, height: int, width: int) -> Size:
+        """The size to resize to: the aspect ratio is kept where something is cut or padded afterwards."""
+        if self.scale_mode == "fill":
+            return self.height, self.width
+        width_scales_more = self.width * height > self.height * width
+        if width_scales_more == (self.scale_mode == "crop"):
+            return max(math.floor(height * self.width / width + 0.5), 1), self.width  # halves up, as in C
+        return self.height, max(math.floor(width * self.height / height + 0.5), 1)
 
 
-def require_scalable(image_HWC: Image, full: tuple[int, int], wanted: tuple[int, int]) -> None:
-    """Raise `DataError` where the (height, width) `full`, from which `wanted` is cut, would fill the memory."""
+def require_scalable(image_HWC: Image, full: Size, wanted: Size) -> None:
+    """Raise `DataError` where the size `full`, from which `wanted` is cut, would fill the memory."""
     if full[0] * full[1] > MAX_PIXELS:
         height, width, _ = image_HWC.shape
         raise DataError(f"{width} x {height} pixels are too narrow to be cut to {wanted[1]} x {wanted[0]}")
-
-
-def _size_before_fit(spec: Scale, height: int, width: int) -> tuple[int, int]:
-    """Width and height to resize to: the aspect ratio is kept where something is cut or padded afterwards."""
-    if spec.scale_mode == "fill":
-        return spec.width, spec.height
-    width_scales_more = spec.width * height > spec.height * width
-    if width_scales_more == (spec.scale_mode == "crop"):
-        return spec.width, max(round_half_up(height * spec.width / width), 1)
-    return max(round_half_up(width * spec.height / height), 1), spec.height
-
-
-def _pad(image_HWC: Image, spec: Scale) -> Image:
-    height, width = image_HWC.shape[:2]
-    down, right = spec.height - height, spec.width - width
-    border = cv2.BORDER_REPLICATE if spec.pad_value < 0 else cv2.BORDER_CONSTANT
-    value = (float(spec.pad_value),) * 4
-    sides = (down // 2, down - down // 2, right // 2, right - right // 2)
-    return like(image_HWC, cv2.copyMakeBorder(image_HWC, *sides, border, value=value))

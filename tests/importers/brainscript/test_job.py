@@ -8,12 +8,14 @@ import pytest
 from convolve.errors import ConvolveError, FormatError, UnsupportedError
 from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep, read_job
 from convolve.importers.brainscript.reader import Images, TextStream
-from convolve.recipe import AdjustSpec, OptimizerSpec
+from convolve.recipe import OptimizerSpec, PlateauSpec
 from convolve.recipes import load_recipe
 from convolve.run_config import run_job
 from convolve.run_config.training import recipe_of
 from convolve.training.schedule import step_size
-from convolve.transforms.image_spec import Colour, Crop, Scale
+from convolve.transforms.color import Color
+from convolve.transforms.crop import Crop
+from convolve.transforms.scale import Scale
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "BrainScript"
 CORPUS = Path(__file__).parents[2] / "corpus" / "brainscript" / "valid"
@@ -129,7 +131,7 @@ def test_image_readers_old_and_new(tmp_path: Path) -> None:
     assert reader.transforms == (
         Crop("randomarea", area_ratio=(0.08, 1.0), aspect_ratio=(0.75, 1.0), jitter_type="uniratio", hflip=True),
         Scale(4, 3, "cubic"),
-        Colour(0.2),
+        Color(0.2),
     )
     assert isinstance(reader.features, Images)
     assert (reader.features.mean_file, reader.classes, reader.randomize) == ("mean.xml", 2, True)
@@ -174,10 +176,10 @@ def test_sizes_of_minibatches_and_their_rates(tmp_path: Path) -> None:
     assert [recipe.run.batch_size(epoch) for epoch in range(6)] == [8, 16, 16, 32, 32, 32]
     for epoch, (rate, size) in enumerate([(0.8, 8), (0.8, 16), (0.1, 16), (0.1, 32), (0.1, 32)]):
         step = step_size(recipe.optimizer, recipe.schedule, epoch * 100, size, 100, 900)
-        assert (step.rate, step.momentum) == pytest.approx((rate, 0.9))
+        assert (step.lr, step.momentum) == pytest.approx((rate, 0.9))
 
 
-def test_a_rate_that_adjusts_itself(tmp_path: Path) -> None:
+def test_reduce_on_plateau(tmp_path: Path) -> None:
     sgd = """
     SGD = { maxEpochs = 2 ; learningRatesPerMB = 0.5*4 ; AutoAdjust = [
         autoAdjustLR = "AdjustAfterEpoch" ; reduceLearnRateIfImproveLessThan = 0.01 ; learnRateDecreaseFactor = 0.5
@@ -185,8 +187,11 @@ def test_a_rate_that_adjusts_itself(tmp_path: Path) -> None:
         loadBestModel = false ; useEvalCriterionControlLR = true ] }"""
     reader = READER + READER.replace("reader", "cvReader", 1)
     recipe = trained(job(tmp_path, NETWORK, sgd, reader)).recipe
-    assert recipe.adjust == AdjustSpec(2, "held_out_error", 0.01, 0.5, 0.2, 1.2, False)
-    assert len(recipe.schedule.learning_rates) == 4 and recipe.schedule.least_rate_per_sample == 1e-9
+    assert recipe.plateau == PlateauSpec(
+        every_epochs=2, monitor="validation_error", threshold=0.01, factor=0.5, raise_threshold=0.2, raise_factor=1.2,
+        rollback=False,
+    )  # fmt: skip
+    assert len(recipe.schedule.learning_rates) == 4 and recipe.schedule.min_lr_per_sample == 1e-9
 
 
 @pytest.mark.parametrize(

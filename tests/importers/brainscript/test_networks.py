@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from convolve.errors import ConvolveError
+from convolve.graph.build import build
+from convolve.graph.graph import Graph
 from convolve.importers.brainscript.config import read_config
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.network import Network, read_network
 from convolve.importers.brainscript.text import of_lines
-from convolve.importers.build import build
-from convolve.importers.graph import Graph
 
 REPOSITORY = Path(__file__).parents[3]
 CORPUS = REPOSITORY / "tests" / "corpus" / "brainscript"

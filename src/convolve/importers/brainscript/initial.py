@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from convolve.errors import unknown_name
+from convolve.graph.graph import Array
+from convolve.graph.shapes import Shape
 from convolve.importers.brainscript.network import Operation
-from convolve.importers.graph import Array
-from convolve.importers.shapes import Shape
 
 # initializer -> ("uniform", its largest number) or ("normal", its deviation), from the fans. Source: CNTK's own table.
 _SPREADS: dict[str, tuple[str, Callable[[float, float], float]]] = {

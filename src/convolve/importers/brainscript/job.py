@@ -186,13 +186,13 @@ class _Job:
         return Recipe(
             name=name,
             data=DataSpec(
-                name=name, order=order, resize="fill" if images else "cover",  # type: ignore[arg-type]
+                name=name, order=order, resize="square" if images else "cover",  # type: ignore[arg-type]
                 train_transforms=reader.transforms, scale=1.0,
             ),
             model=ModelSpec(dropout=sgd.dropout, batch_norm_time_constants=sgd.batch_norm_time_constants),
             optimizer=sgd.optimizer,
             schedule=sgd.schedule,
-            adjust=sgd.adjust,
+            plateau=sgd.plateau,
             run=RunSpec(
                 epochs=sgd.epochs, epoch_samples=sgd.epoch_samples, seed=block.integer("randomSeedOffset", 0),
                 global_batch_size=sgd.batch_sizes[0],
@@ -233,9 +233,10 @@ class _Job:
         model_path = self.model_path(block, "say which model is tested")
         network = self.network_of(model_path)
         return EvaluateStep(
-            block.name, network, self.reader(block, "reader", network), block.words("evalNodeNames"), Path(model_path),
-            self.at_least_one(block, "minibatchSize", 40960), block.integer("epochSize", 0),
-            block.integer("numMBsToShowResult", 100) if block.integer("traceLevel", 0) > 0 else 0,
+            name=block.name, network=network, reader=self.reader(block, "reader", network),
+            nodes=block.words("evalNodeNames"), model_path=Path(model_path),
+            batch_size=self.at_least_one(block, "minibatchSize", 40960), samples=block.integer("epochSize", 0),
+            lines_every=block.integer("numMBsToShowResult", 100) if block.integer("traceLevel", 0) > 0 else 0,
         )  # fmt: skip
 
     def cross_validate(self, block: Block) -> EvaluateStep:
@@ -256,9 +257,10 @@ class _Job:
                 self.refuse(block, key, "true")
         own_format = block.block("format", inherit=False)
         return WriteStep(
-            block.name, network, self.reader(block, "reader", network), block.words("outputNodeNames"),
-            Path(model_path), self.at_least_one(block, "minibatchSize", 2048), block.integer("epochSize", 0),
-            output_path, read_format(own_format, self.refuse) if own_format else OutputFormat(),
+            name=block.name, network=network, reader=self.reader(block, "reader", network),
+            nodes=block.words("outputNodeNames"), model_path=Path(model_path),
+            batch_size=self.at_least_one(block, "minibatchSize", 2048), samples=block.integer("epochSize", 0),
+            output_path=output_path, format=read_format(own_format, self.refuse) if own_format else OutputFormat(),
         )  # fmt: skip
 
     def at_least_one(self, block: Block, key: str, default: int) -> int:

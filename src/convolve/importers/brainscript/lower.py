@@ -14,6 +14,10 @@ import numpy as np
 import torch
 
 from convolve.errors import UnsupportedError, unknown_name
+from convolve.graph.draft import Draft
+from convolve.graph.graph import Graph
+from convolve.graph.infer import OpenParameters
+from convolve.graph.shapes import GraphError, Shape, require
 from convolve.importers.brainscript.initial import initial_values
 from convolve.importers.brainscript.network import Operation, needed_for
 from convolve.importers.brainscript.settings import flag, flags, integer, integers, number
@@ -21,11 +25,7 @@ from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.lower import RULES
 from convolve.importers.cntk.model import ALL_STATIC_AXES, END_AXIS, Attributes
 from convolve.importers.cntk.wire import Axis
-from convolve.importers.draft import Draft
-from convolve.importers.graph import Graph
-from convolve.importers.shapes import MAX_ELEMENTS, GraphError, Shape, require
 
-MAX_PARAMETERS = 2**29  # numbers in all parameters together: 2 GiB, four times a VGG-16
 # Names that somebody chose: of members, and of what a record names. Longer paths are made by calls.
 _OWN_NAME = re.compile(r"\w+(\.[A-Za-z]\w+)?")
 _ELEMENTWISE = frozenset({"Plus", "Minus", "ElementTimes"})
@@ -45,7 +45,7 @@ class _Lowering:
         self.draft = Draft()
         self.keys: dict[Operation, str] = {}
         self._generator = generator
-        self._parameters = 0
+        self.parameters = OpenParameters(self._parameter)
         self._columns = _columns(operations)
         for operation in operations:
             try:
@@ -57,8 +57,8 @@ class _Lowering:
 
     def _lower(self, operation: Operation) -> None:
         if operation.kind in ("Parameter", "Constant"):
-            if all(dims := self._dims(operation)):
-                self.keys[operation] = self._parameter(operation, dims)
+            if key := self.parameters.declare(operation, self._dims(operation)):
+                self.keys[operation] = key
             return
         if operation.kind not in _RULES:
             raise operation.error(unknown_name("operation", operation.kind, _RULES))
@@ -75,10 +75,6 @@ class _Lowering:
         return dims[:1] if parameter in self._columns else dims
 
     def _parameter(self, operation: Operation, dims: Shape) -> str:
-        require(min(dims, default=1) >= 0 and len(dims) <= 32, f"a parameter of the shape {dims}")
-        self._parameters += prod(dims)
-        most = max(prod(dims) / MAX_ELEMENTS, self._parameters / MAX_PARAMETERS)
-        require(most <= 1, f"a parameter of the shape {dims}; the network becomes too large")
         if operation.kind == "Constant":
             multiplier, values = 0.0, np.full(dims, operation.settings["value"], np.float32)
         else:
@@ -97,10 +93,7 @@ class _Lowering:
         require(index < len(operation.inputs), f"operand {index + 1} is missing")
         operand = operation.inputs[index]
         if operand not in self.keys:
-            dims = self._dims(operand)
-            require(bool(infer), f"the size of {operand.name} cannot be inferred; write it out")
-            require(len(dims) <= len(infer), f"{operand.name} has {len(dims)} axes, {len(infer)} are wanted")
-            self.keys[operand] = self._parameter(operand, tuple(d or i for d, i in zip(dims, infer, strict=False)))
+            self.keys[operand] = self.parameters.close(operand, operand.name, infer)
         return self.keys[operand]
 
     def add(self, op: str, operands: Sequence[str], **attributes: Any) -> str:
@@ -188,7 +181,7 @@ def _times(self: _Lowering, operation: Operation) -> str:
         require(len(dims) >= rank and all(dims[:rank]), f"{weight.name} has open output sizes {dims[:rank]}")
         if map_rank >= 0:
             require(not any(dims[rank:]), f"{weight.name} has sizes {dims[rank:]} where they are to be inferred")
-            self.keys[weight] = self._parameter(weight, dims[:rank] + reduced)
+            self.keys[weight] = self.parameters.close(weight, weight.name, dims[:rank] + reduced, whole=True)
         else:
             self.operand(operation, 0, *dims[:rank], *reduced)
     return self.add("Times", [self.keys[weight], x], outputRank=rank, flattenInput=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convolve.errors import ConvolveError, UnsupportedError
+from convolve.graph.shapes import MAX_VALUES
 from convolve.importers.brainscript.evaluate import MAX_ITEMS, Evaluator, deep_calls
 from convolve.importers.brainscript.syntax import Spot, parse_expression
 from convolve.importers.brainscript.text import Text
@@ -25,7 +26,6 @@ from convolve.importers.brainscript.values import (
     failure,
     kind_of,
 )
-from convolve.importers.draft import MAX_VALUES
 
 # The members that say what the nodes of a network are for, and the tags that say so of nodes that none of them names.
 _TAGS = {"criterion": "criterionNodes", "evaluation": "evaluationNodes", "eval": "evaluationNodes"}
@@ -180,7 +180,7 @@ class _Collector:
         settings = {name: self._setting(node, item) for name, item in node.attributes.items() if name != "inputs"}
         operands = tuple(self.done[operand] for operand in inputs)
         given = {name: value for name, value in settings.items() if value is not None}
-        return Operation(node.operation, self._name(node), operands, given, node.spot, node.frame)
+        return Operation(node.operation, self._name(node), operands, given, spot=node.spot, frame=node.frame)
 
     def _name(self, node: Node) -> str:
         """CNTK's name of a node: that of its member, or its path, made unique by a number."""

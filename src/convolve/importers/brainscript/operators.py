@@ -95,21 +95,20 @@ def _node(make: Maker, e: Binary, left: Value, right: Value, path: str) -> Value
         name = "Times" if isinstance(left, Node) and isinstance(right, Node) else "ElementTimes"
     if not name:
         raise make.error(e.spot, f"{sign!r} is not defined for nodes of the network")
-    return make.node(name, [_constant(make, e, v, path, name, i) for i, v in enumerate(operands)], path, e.spot)
+    arguments = f"{path}.{name}Args"
+    return make.node(name, [_constant(make, e, v, f"{arguments}[{i}]") for i, v in enumerate(operands)], path, e.spot)
 
 
 def _quotient(make: Maker, e: Binary, left: Value, right: Value, path: str) -> Node:
     """CNTK has node / number and 1 / node only."""
     if type(right) is float and isinstance(left, Node):
         inverse = _number(make, e, 1.0, right)
-        inputs = [left, _constant(make, e, inverse, path, "ElementTimes", 1)]
+        inputs = [left, _constant(make, e, inverse, f"{path}.ElementTimesArgs[1]")]
         return make.node("ElementTimes", inputs, path, e.spot)
     if left == 1 and isinstance(right, Node):
         return make.node("Reciprocal", [right], path, e.spot)
     raise make.error(e.spot, "only node / number and 1 / node are defined; use ElementDivide (a, b)")
 
 
-def _constant(make: Maker, e: Binary, value: Value, path: str, name: str, index: int) -> Node:
-    if isinstance(value, Node):
-        return value
-    return make.node("Constant", (), f"{path}.{name}Args[{index}]", e.spot, value=value)
+def _constant(make: Maker, e: Binary, value: Value, path: str) -> Node:
+    return value if isinstance(value, Node) else make.node("Constant", (), path, e.spot, value=value)

@@ -9,8 +9,11 @@ from typing import Literal
 from convolve.errors import UsageError
 from convolve.importers.brainscript.config import Block
 from convolve.importers.brainscript.sgd import Refuse
-from convolve.transforms.image_spec import Colour, Crop, Intensity, Scale
-from convolve.transforms.spec import Transform
+from convolve.transforms.color import Color
+from convolve.transforms.crop import Crop
+from convolve.transforms.intensity import Intensity
+from convolve.transforms.scale import Scale
+from convolve.transforms.transform import Transform
 
 # These change how fast samples come, and in which order.
 _PASSED_OVER = (
@@ -164,7 +167,7 @@ def _images(block: Block, streams: Block, form: Literal["map", "base64"], refuse
         if not all(image.find(key, inherit=False) for key in wanted):
             raise image.here.error(f"{image.name} has neither transforms nor width, height and channels")
         mean = image.text("meanFile", inherit=False)
-        specs = [_made(image, make) for make in (_crop, _scale, _colour, _intensity)]
+        specs = [_made(image, make) for make in (_crop, _scale, _color, _intensity)]
     else:
         specs, mean = [], ""
         for transform in listed:
@@ -192,7 +195,7 @@ def _has_ten_views(spec: Transform) -> bool:
 def _transform(block: Block, refuse: Refuse) -> Transform | None:
     kind = block.text("type", inherit=False).lower()
     makers: dict[str, Callable[[Block], Transform | None]] = {
-        "crop": _crop, "color": _colour, "colour": _colour, "intensity": _intensity,
+        "crop": _crop, "color": _color, "colour": _color, "intensity": _intensity,
         "scale": _scale,
         "mean": lambda block: None, "transpose": lambda block: None, "cast": lambda block: None,
     }  # fmt: skip
@@ -241,9 +244,9 @@ def _scale(block: Block) -> Scale:
     )
 
 
-def _colour(block: Block) -> Colour | None:
+def _color(block: Block) -> Color | None:
     radii = [block.number(f"{name}Radius", 0.0, False) for name in ("brightness", "contrast", "saturation")]
-    return Colour(*radii) if any(radii) else None
+    return Color(*radii) if any(radii) else None
 
 
 def _intensity(block: Block) -> Intensity | None:

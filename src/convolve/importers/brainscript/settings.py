@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from convolve.graph.shapes import MAX_ELEMENTS, Shape, require
 from convolve.importers.brainscript.network import Operation
-from convolve.importers.shapes import MAX_ELEMENTS, Shape, require
 
 
 def number(operation: Operation, name: str) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from convolve.importers.brainscript.config import Block
-from convolve.recipe import AdjustSpec, OptimizerSpec, ScheduleSpec
+from convolve.recipe import OptimizerSpec, PlateauSpec, ScheduleSpec
 from convolve.recipe_values import Steps
 
 # Hears of each option that is known and not supported.
@@ -21,7 +21,7 @@ class Sgd:
 
     optimizer: OptimizerSpec
     schedule: ScheduleSpec
-    adjust: AdjustSpec
+    plateau: PlateauSpec | None
     dropout: Steps
     batch_norm_time_constants: Steps
     epochs: int
@@ -36,20 +36,20 @@ def read_sgd(block: Block, has_validation: bool, refuse: Refuse) -> Sgd:
     sizes = block.integers("minibatchSize", (256,))
     for size in sizes:
         _at_least(1, block, "minibatchSize", size)
-    adjust = _adjust(block, has_validation, refuse)
+    plateau = _plateau(block, has_validation, refuse)
     time_constants = block.numbers("batchNormalizationTimeConstant")
     _unsupported(block, refuse)
     return Sgd(
-        _optimizer(block, sizes),
-        _schedule(block, sizes, adjust),
-        adjust,
-        block.numbers("dropoutRate", (0.0,)),
-        time_constants if any(time_constants) else (),
-        _at_least(1, block, "maxEpochs", block.integer("maxEpochs", 0)),
-        sizes if len({*sizes}) > 1 else sizes[:1],
-        max(1, block.integer("numSubminiBatches", 1)),
-        _at_least(0, block, "epochSize", block.integer("epochSize", 0)),
-        max(1, block.integer("numMBsToShowResult", 10)),
+        optimizer=_optimizer(block, sizes),
+        schedule=_schedule(block, sizes, plateau),
+        plateau=plateau,
+        dropout=block.numbers("dropoutRate", (0.0,)),
+        batch_norm_time_constants=time_constants if any(time_constants) else (),
+        epochs=_at_least(1, block, "maxEpochs", block.integer("maxEpochs", 0)),
+        batch_sizes=sizes if len({*sizes}) > 1 else sizes[:1],
+        accumulation_steps=max(1, block.integer("numSubminiBatches", 1)),
+        epoch_samples=_at_least(0, block, "epochSize", block.integer("epochSize", 0)),
+        lines_every=max(1, block.integer("numMBsToShowResult", 10)),
     )
 
 
@@ -60,7 +60,7 @@ def _at_least(least: int, block: Block, key: str, value: int) -> int:
     return value
 
 
-def _schedule(block: Block, sizes: tuple[int, ...], adjust: AdjustSpec) -> ScheduleSpec:
+def _schedule(block: Block, sizes: tuple[int, ...], plateau: PlateauSpec | None) -> ScheduleSpec:
     """Rates for a minibatch of the epoch's size, or per sample; a training ends where they fall below a limit."""
     per_minibatch, per_sample = (block.numbers(key) for key in ("learningRatesPerMB", "learningRatesPerSample"))
     if bool(per_minibatch) == bool(per_sample):
@@ -71,9 +71,9 @@ def _schedule(block: Block, sizes: tuple[int, ...], adjust: AdjustSpec) -> Sched
     elif per_minibatch:
         per_sample = tuple(rate / size for rate, size in _by_epoch(per_minibatch, sizes))
     least = block.number("minLearningRatePerSample", 1e-9)
-    may_fall = adjust.every_epochs or min(per_sample) / reference < least
+    may_fall = plateau or min(per_sample) / reference < least
     return ScheduleSpec(
-        learning_rates=per_sample, reference_batch_size=reference, least_rate_per_sample=least if may_fall else 0.0
+        learning_rates=per_sample, reference_batch_size=reference, min_lr_per_sample=least if may_fall else 0.0
     )
 
 
@@ -92,7 +92,7 @@ def _optimizer(block: Block, sizes: tuple[int, ...]) -> OptimizerSpec:
     momentum, unit, reference = _momentum(block, sizes)
     plain = "nesterov" if block.flag("useNAG") else "momentum_sgd"
     return OptimizerSpec(
-        name=_LEARNERS.get(block.text("gradUpdateType").lower()) or plain,  # type: ignore[arg-type]
+        name=_OPTIMIZERS.get(block.text("gradUpdateType").lower()) or plain,
         momentum=momentum,
         momentum_unit=unit,  # type: ignore[arg-type]  # one of the two
         momentum_reference_batch_size=reference,
@@ -123,7 +123,7 @@ def _momentum(block: Block, sizes: tuple[int, ...]) -> tuple[Steps, str, int]:
 
 
 # CNTK's names -> ours; "": the one with momentum.
-_LEARNERS = {"": "", "none": "", "sgd": "", "adagrad": "adagrad", "fsadagrad": "fsadagrad"}
+_OPTIMIZERS = {"": "", "none": "", "sgd": "", "adagrad": "adagrad", "fsadagrad": "fsadagrad"}
 
 _LEARNING_RATE_SEARCH = {
     "none": "none", "false": "none", "adjustAfterEpoch": "after", "afterEpoch": "after", "after": "after",
@@ -131,10 +131,10 @@ _LEARNING_RATE_SEARCH = {
 }  # fmt: skip
 
 
-def _adjust(block: Block, has_validation: bool, refuse: Refuse) -> AdjustSpec:
+def _plateau(block: Block, has_validation: bool, refuse: Refuse) -> PlateauSpec | None:
     own = block.block("autoAdjust", inherit=False)
     if own is None:
-        return AdjustSpec()
+        return None
     for key in ("numMiniBatch4LRSearch", "numSamples4Search", "numPrevLearnRates", "minibatchSizeTuningFrequency",
                 "minibatchSizeTuningMax", "minibatchSearchCriterionErrorMargin"):  # fmt: skip
         own.find(key)
@@ -145,19 +145,20 @@ def _adjust(block: Block, has_validation: bool, refuse: Refuse) -> AdjustSpec:
         refuse(own, "autoAdjustLR", "a search for the learning rate before each epoch")
     if own.flag("continueReduce"):
         refuse(own, "continueReduce", "true")
-    part = "held_out" if has_validation and own.flag("useCVSetControlLRIfCVExists", True) else "train"
-    figure = "error" if own.flag("useEvalCriterionControlLR") else "loss"
+    part = "validation" if has_validation and own.flag("useCVSetControlLRIfCVExists", True) else "train"
+    metric = "error" if own.flag("useEvalCriterionControlLR") else "loss"
     raise_above = own.number("increaseLearnRateIfImproveMoreThan", math.inf)
-    spec = AdjustSpec(
+    if search != "after":
+        return None
+    return PlateauSpec(
         every_epochs=own.integer("learnRateAdjustInterval", 1),
-        watches=f"{part}_{figure}",  # type: ignore[arg-type]  # one of the four
-        lower_below=own.number("reduceLearnRateIfImproveLessThan", 0.0),
-        lower_by=own.number("learnRateDecreaseFactor", 0.618),
-        raise_above=None if raise_above == math.inf else raise_above,
-        raise_by=own.number("learnRateIncreaseFactor", 1.382),
-        goes_back=own.flag("loadBestModel", True),
+        monitor=f"{part}_{metric}",  # type: ignore[arg-type]  # one of the four
+        threshold=own.number("reduceLearnRateIfImproveLessThan", 0.0),
+        factor=own.number("learnRateDecreaseFactor", 0.618),
+        raise_threshold=None if raise_above == math.inf else raise_above,
+        raise_factor=own.number("learnRateIncreaseFactor", 1.382),
+        rollback=own.flag("loadBestModel", True),
     )
-    return spec if search == "after" else AdjustSpec()
 
 
 def _unsupported(block: Block, refuse: Refuse) -> None:
@@ -166,10 +167,10 @@ def _unsupported(block: Block, refuse: Refuse) -> None:
                 "maxTempMemSizeInSamplesForCNN", "numMBsToCUDAProfile", "tensorBoardLogDir", "sigFigs",
                 "tensorBoardNumMBsToLogResult", "packThresholdSizeInKB", "useAllDataForPreComputedNode"):  # fmt: skip
         block.find(key)
-    learner = block.text("gradUpdateType").lower()
-    if learner not in _LEARNERS or block.flag("useAdagrad"):
-        refuse(block, "gradUpdateType", f"the learner {block.text('gradUpdateType') or 'of useAdagrad'}")
-    if block.flag("normWithAveMultiplier", True) and learner == "adagrad":
+    name = block.text("gradUpdateType").lower()
+    if name not in _OPTIMIZERS or block.flag("useAdagrad"):
+        refuse(block, "gradUpdateType", f"the optimizer {block.text('gradUpdateType') or 'of useAdagrad'}")
+    if block.flag("normWithAveMultiplier", True) and name == "adagrad":
         refuse(block, "normWithAveMultiplier", "AdaGrad with true, CNTK's default,")
     if block.number("fsAdagradTargetAvDenom", 1.0) != 1:
         refuse(block, "fsAdagradTargetAvDenom", "a value other than 1")

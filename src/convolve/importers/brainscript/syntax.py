@@ -37,73 +37,69 @@ class Spot:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Literal:
+class Part:
+    """A part of the text; `spot` is where it begins, or that of an operator."""
+
     spot: Spot
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Literal(Part):
     value: float | str | bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Name:
-    spot: Spot
+class Name(Part):
     name: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Unary:
-    spot: Spot
+class Unary(Part):
     operator: str
     operand: Expression
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Binary:
-    """`spot` is that of the operator."""
-
-    spot: Spot
+class Binary(Part):
     operator: str
     left: Expression
     right: Expression
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sequence:
+class Sequence(Part):
     """a : b : c"""
 
-    spot: Spot
     items: tuple[Expression, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bracketed:
+class Bracketed(Part):
     """[| a ; b |]"""
 
-    spot: Spot
     items: tuple[Expression, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Range:
+class Range(Part):
     """array[first..last] (function)"""
 
-    spot: Spot
     first: Expression
     last: Expression
     function: Expression
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Condition:
-    spot: Spot
+class Condition(Part):
     condition: Expression
     then: Expression
     otherwise: Expression
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lambda:
+class Lambda(Part):
     """`defaults` are the parameters that may be left out and are given by name."""
 
-    spot: Spot
     name: str
     parameters: tuple[str, ...]
     defaults: tuple[tuple[str, Expression], ...]
@@ -111,56 +107,49 @@ class Lambda:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Call:
-    spot: Spot
+class Call(Part):
     function: Expression
     positional: tuple[Expression, ...]
     named: tuple[tuple[str, Expression], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Field:
+class Field(Part):
     """record.name"""
 
-    spot: Spot
     record: Expression
     name: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Element:
+class Element(Part):
     """array[index]"""
 
-    spot: Spot
     array: Expression
     index: Expression
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class New:
-    spot: Spot
+class New(Part):
     kind: str
     operand: Expression
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Include:
+class Include(Part):
     """What the file holds stands in its place."""
 
-    spot: Spot
     path: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Member:
-    spot: Spot
+class Member(Part):
     name: str
     value: Expression
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RecordLiteral:
-    spot: Spot
+class RecordLiteral(Part):
     members: tuple[Member | Include, ...]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import prod
 
 from convolve.errors import ModelError
-from convolve.importers.graph import Array, Graph, Node, Parameter, Value
+from convolve.graph.graph import Array, Graph, Node, Parameter, Value
 
 
 def with_numbers(graph: Graph, trained: Graph) -> Graph:

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
+from convolve.errors import UsageError
+from convolve.graph.shapes import Shape
 from convolve.importers.caffe.caffemodel import read_mean_image, read_weights
 from convolve.importers.caffe.lower import lower
 from convolve.importers.caffe.net import read_net
-from convolve.importers.caffe.transform import Transform, stated_transform
-from convolve.importers.graph import Graph
-from convolve.importers.shapes import Shape
-from convolve.importers.source import read_bytes
+from convolve.importers.caffe.transform import stated_preprocess
+from convolve.importers.loader import Imported, PreprocessOverrides, read_bytes
 
-__all__ = ["ENDINGS", "CaffeModel", "Transform", "pair_of", "parse", "read", "read_mean_image"]
+__all__ = ["pair_of", "parse", "read", "read_mean_image", "recognizes"]
 
-ENDINGS = (".prototxt", ".caffemodel")
+_ENDINGS = (".prototxt", ".caffemodel")
 
 
-@dataclass(frozen=True, eq=False)
-class CaffeModel:
-    """`transform` is what the prototxt says of how images are prepared; None where it says nothing."""
-
-    graph: Graph
-    transform: Transform | None
+def recognizes(path: Path) -> bool:
+    return pair_of(path) is not None or (path.is_file() and path.suffix in _ENDINGS)
 
 
 def pair_of(path: str | Path) -> tuple[Path, Path] | None:
@@ -35,35 +31,38 @@ def pair_of(path: str | Path) -> tuple[Path, Path] | None:
         return None
     at = next((at for at in cuts if Path(text[:at]).is_file()), cuts[0])
     prototxt, caffemodel = Path(text[:at]), Path(text[at + 1 :])
-    return (prototxt, caffemodel) if prototxt.suffix == ENDINGS[0] or caffemodel.suffix == ENDINGS[1] else None
+    return (prototxt, caffemodel) if prototxt.suffix == _ENDINGS[0] or caffemodel.suffix == _ENDINGS[1] else None
 
 
-def read(
-    prototxt: Path, caffemodel: Path, outputs: Sequence[str] | None = None, image_shape_CHW: Shape | None = None
-) -> CaffeModel:
-    """The network of a prototxt with the weights of a caffemodel; V1 and current layers, deploy and train_val files.
+def read(path: Path, overrides: PreprocessOverrides | None = None) -> Imported:
+    """The network of `net.prototxt+net.caffemodel`, V1 and current layers, deploy and train_val files; see `Loader`.
 
-    `outputs` picks blobs, inner ones too, by the names that the prototxt uses; without it, those that no layer reads.
-    `image_shape_CHW` is the shape of images where the prototxt does not state it. Raises FormatError with the place
-    for a damaged file, UnsupportedError for a layer out of scope, ModelError for weights that do not fit, UsageError
-    for an output that is not there.
+    Raises ModelError for weights that do not fit the prototxt.
     """
+    pair, overrides = pair_of(path), overrides or PreprocessOverrides()
+    if pair is None:
+        raise UsageError(f"{path} is half of a Caffe model; give both files: net.prototxt+net.caffemodel")
+    prototxt, caffemodel = pair
     description, weights = read_bytes(prototxt, "a prototxt file"), read_bytes(caffemodel, "a caffemodel file")
-    return parse(description, weights, prototxt, caffemodel, outputs, image_shape_CHW)
+    outputs = None if overrides.output is None else [overrides.output]
+    return parse(description, weights, paths=pair, outputs=outputs, image_shape_CHW=overrides.image_shape_CHW)
 
 
 def parse(
     description: bytes,
     weights: bytes | None,
-    prototxt: object = "net.prototxt",
-    caffemodel: object = "net.caffemodel",
+    *,
+    paths: tuple[Path, Path] = (Path("net.prototxt"), Path("net.caffemodel")),
     outputs: Sequence[str] | None = None,
     image_shape_CHW: Shape | None = None,
-) -> CaffeModel:
-    """`read` for the bytes of the two files; their paths are for messages.
+) -> Imported:
+    """`read` for the bytes of the two files; their `paths` are for messages. `outputs` picks blobs, inner ones too.
 
     Without weights the graph has zeros for parameters, which take no memory: for its shapes and counts.
     """
+    prototxt, caffemodel = paths
     net = read_net(description, prototxt)
     held = None if weights is None else read_weights(weights, caffemodel)
-    return CaffeModel(lower(net, held, outputs, image_shape_CHW), stated_transform(net))
+    preprocess, notes = stated_preprocess(net)
+    graph = lower(net, held, outputs, image_shape_CHW)
+    return Imported(replace(graph, notes=(*graph.notes, *notes)), preprocess, f"{prototxt.name}+{caffemodel.name}")

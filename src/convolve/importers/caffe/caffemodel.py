@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.errors import FormatError, UnsupportedError
-from convolve.importers.graph import Array
-from convolve.importers.shapes import Shape
-from convolve.importers.source import brief, legible, read_bytes
+from convolve.errors import FormatError, UnsupportedError, brief, legible
+from convolve.graph.graph import Array
+from convolve.graph.shapes import Shape
+from convolve.importers.loader import read_bytes
 from convolve.importers.wire import BYTES, FIXED32, FIXED64, VARINT, Field, WireReader
 
 MAX_AXES = 32  # as in Caffe
@@ -64,7 +64,7 @@ def read_weights(data: bytes, path: object) -> Weights:
 
 
 def read_mean_image(path: str | Path) -> NDArray[np.float32]:
-    """The mean image of a binaryproto file, (C, H, W); colours are in the order that Caffe reads them, B, G, R."""
+    """The mean image of a binaryproto file, (C, H, W); colors are in the order that Caffe reads them, B, G, R."""
     reader = _Reader(read_bytes(path, "a binaryproto file"), path)
     array = reader.blob(Field(0, BYTES, 0, 0, len(reader.data))).array
     shape = array.shape[1:] if len(array.shape) == 4 and array.shape[0] == 1 else array.shape

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from convolve.errors import ModelError, UnsupportedError
+from convolve.errors import ModelError, UnsupportedError, brief, legible
+from convolve.graph.draft import Draft
+from convolve.graph.graph import Array
+from convolve.graph.shapes import Shape, axis_of, bounded, require
 from convolve.importers.caffe.caffemodel import Blob, Weights
 from convolve.importers.caffe.net import Layer
 from convolve.importers.caffe.schema import Message
-from convolve.importers.draft import Draft
-from convolve.importers.graph import Array
-from convolve.importers.shapes import Shape, axis_of, bounded, require
-from convolve.importers.source import brief, legible
 
 # A parameter that several layers share: the key of its value, and the shape of its blob.
 Shared = dict[str, tuple[str, Shape]]

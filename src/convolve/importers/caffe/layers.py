@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from convolve.errors import UnsupportedError
+from convolve.graph.shapes import Shape, require
 from convolve.importers.caffe.call import Call
 from convolve.importers.caffe.plain import Rule
 from convolve.importers.caffe.schema import Message
-from convolve.importers.shapes import Shape, require
 
 # Caffe counts minibatches where CNTK counts samples; this is CNTK's default.
 _TIME_CONSTANT_SAMPLES = 5000.0
@@ -151,7 +151,7 @@ def _lrn(call: Call) -> str:
 def _batch_norm(call: Call) -> str:
     """The blobs are sums over minibatches of the mean and the variance, and the divisor that makes means of them.
 
-    Scale and bias are a layer of their own, Scale, which `recognise` puts back.
+    Scale and bias are a layer of their own, Scale, which `fuse` puts back.
     """
     settings = call.settings("batch_norm_param")
     if not settings.get("use_global_stats", True):

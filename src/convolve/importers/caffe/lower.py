@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from convolve.errors import FormatError, UnsupportedError, UsageError, unknown_name
+from convolve.errors import FormatError, UnsupportedError, UsageError, brief, legible, unknown_name
+from convolve.graph.draft import Draft
+from convolve.graph.graph import Graph
+from convolve.graph.shapes import GraphError, Shape, require
 from convolve.importers.caffe.caffemodel import MAX_AXES, Weights
 from convolve.importers.caffe.call import Call, Shared
 from convolve.importers.caffe.layers import LAYER_RULES
 from convolve.importers.caffe.net import Feed, Layer, Net
 from convolve.importers.caffe.plain import PLAIN_RULES, Rule
 from convolve.importers.caffe.transform import stated_size
-from convolve.importers.draft import Draft
-from convolve.importers.graph import Graph
-from convolve.importers.shapes import GraphError, Shape, require
-from convolve.importers.source import brief, legible
 
 RULES: dict[str, Rule] = {**PLAIN_RULES, **LAYER_RULES}
 
@@ -110,7 +109,10 @@ class _Lowering:
         if layer.type not in RULES:
             raise layer.settings.unsupported(f"{layer} is not supported; choose an --output that does not need it")
         operands = tuple(self.done[value] for value in layer.reads)
-        call = Call(self.draft, layer, operands, self.weights, self.batch, self.shared, self.weighted)
+        call = Call(
+            draft=self.draft, layer=layer, operands=operands, weights=self.weights, batch=self.batch,
+            shared=self.shared, weighted=self.weighted,
+        )  # fmt: skip
         try:
             result = RULES[layer.type](call)
         except GraphError as error:

@@ -12,24 +12,9 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any
 
-from convolve.errors import FormatError
-from convolve.importers.caffe.schema import Message, read_message
+from convolve.errors import FormatError, brief, legible
+from convolve.importers.caffe.schema import Message, read_message, schema
 from convolve.importers.caffe.text import Prototxt, decode, parse
-from convolve.importers.source import brief, legible
-
-# Caffe's old names of layer types -> the current ones, where they are not the same word.
-_V1_TYPES = {
-    "ABSVAL": "AbsVal", "ACCURACY": "Accuracy", "ARGMAX": "ArgMax", "CONCAT": "Concat",
-    "CONTRASTIVE_LOSS": "ContrastiveLoss", "CONVOLUTION": "Convolution", "DATA": "Data",
-    "DECONVOLUTION": "Deconvolution", "DROPOUT": "Dropout", "DUMMY_DATA": "DummyData", "ELTWISE": "Eltwise",
-    "EUCLIDEAN_LOSS": "EuclideanLoss", "EXP": "Exp", "FLATTEN": "Flatten", "HDF5_DATA": "HDF5Data",
-    "HDF5_OUTPUT": "HDF5Output", "HINGE_LOSS": "HingeLoss", "IM2COL": "Im2col", "IMAGE_DATA": "ImageData",
-    "INFOGAIN_LOSS": "InfogainLoss", "INNER_PRODUCT": "InnerProduct", "MEMORY_DATA": "MemoryData",
-    "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss", "POOLING": "Pooling", "POWER": "Power", "RELU": "ReLU",
-    "SIGMOID": "Sigmoid", "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss", "SILENCE": "Silence",
-    "SLICE": "Slice", "SOFTMAX": "Softmax", "SOFTMAX_LOSS": "SoftmaxWithLoss", "SPLIT": "Split", "TANH": "TanH",
-    "THRESHOLD": "Threshold", "WINDOW_DATA": "WindowData",
-}  # fmt: skip
 
 _DATA = {"Input", "Data", "ImageData", "HDF5Data", "MemoryData", "DummyData", "WindowData"}
 _CRITERIA = {
@@ -114,7 +99,8 @@ def _layers(net: Message) -> Iterator[Layer]:
         params = layer.all("param")
         yield Layer(
             layer.get("name", ""), layer.get("type", ""), layer, tuple(layer.all("bottom")), tuple(layer.all("top")),
-            tuple(param.get("name", "") for param in params), tuple(param.get("lr_mult", 1.0) for param in params),
+            shared=tuple(param.get("name", "") for param in params),
+            learning_rate_multipliers=tuple(param.get("lr_mult", 1.0) for param in params),
         )  # fmt: skip
 
 
@@ -125,8 +111,8 @@ def _v1_layer(layer: Message) -> Layer:
         )
     word = layer.get("type", "NONE")
     return Layer(
-        layer.get("name", ""), _V1_TYPES.get(word, word), layer, tuple(layer.all("bottom")), tuple(layer.all("top")),
-        tuple(layer.all("param")), tuple(layer.all("blobs_lr")),
+        layer.get("name", ""), schema().v1_types[word], layer, tuple(layer.all("bottom")), tuple(layer.all("top")),
+        shared=tuple(layer.all("param")), learning_rate_multipliers=tuple(layer.all("blobs_lr")),
     )  # fmt: skip
 
 
@@ -231,8 +217,9 @@ class _Wiring:
             notes.append(f"left out, since they need labels: {', '.join(map(legible, self.left_out_layers[:20]))}")
         outputs = tuple(value for value in made if value not in self.read)
         return Net(
-            self.source, tuple(self.layers), self.feeds, self.current, outputs, frozenset(self.left_out), tuple(notes)
-        )
+            self.source, tuple(self.layers), self.feeds, self.current, outputs,
+            left_out=frozenset(self.left_out), notes=tuple(notes),
+        )  # fmt: skip
 
 
 def _data_shapes(layer: Layer) -> list[tuple[int, ...]]:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from math import log, prod
 
 from convolve.errors import UnsupportedError
+from convolve.graph.shapes import Shape, require
 from convolve.importers.caffe.caffemodel import MAX_AXES
 from convolve.importers.caffe.call import Call
-from convolve.importers.shapes import Shape, require
 
 Rule = Callable[[Call], str | tuple[str, ...]]
 

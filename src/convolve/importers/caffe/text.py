@@ -16,8 +16,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from convolve.errors import FormatError
-from convolve.importers.source import brief
+from convolve.errors import FormatError, brief
 
 # A ResNet-152 has 130 kB, 7,000 fields and blocks 4 deep; a file beyond these limits is no network's description.
 MAX_CHARACTERS = 2**22

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from convolve.errors import legible
+from convolve.graph.shapes import Shape
 from convolve.importers.caffe.net import Net
 from convolve.importers.caffe.schema import Message
-from convolve.importers.shapes import Shape
 
 # Where the fields of a transform may stand; Caffe's oldest files have them among those of the data.
 _PLACES = ("transform_param", "data_param", "image_data_param")
 
 
-@dataclass(frozen=True)
-class Transform:
-    """The network sees (pixel - mean) * scale, colours in B, G, R order.
+def stated_preprocess(net: Net) -> tuple[dict[str, Any], list[str]]:
+    """(what the transform of the net's data layer says, as fields of Preprocess; what it leaves to the user).
 
-    `mean` is one number, one a channel, or none where there is a `mean_file`, which the prototxt only names.
+    The network sees (pixel - mean) * scale. A mean image is only named by the prototxt. Deploy files say nothing.
     """
-
-    mean: tuple[float, ...]
-    mean_file: str
-    scale: float
-
-
-def stated_transform(net: Net) -> Transform | None:
-    """The transform of the net's data layer; None where there is none, as in deploy files."""
     for feed in net.feeds.values():
         if any(place in feed.settings for place in _PLACES):
             mean_file, scale = _stated(feed.settings, "mean_file", ""), _stated(feed.settings, "scale", 1.0)
-            return Transform(tuple(feed.settings.message("transform_param").all("mean_value")), mean_file, scale)
-    return None
+            if mean_file:
+                note = f"the prototxt subtracts the mean image {legible(mean_file)}; give it with --mean"
+                return {"scale": scale}, [note]
+            means = tuple(feed.settings.message("transform_param").all("mean_value"))
+            mean = means if len(means) > 1 else sum(means, start=0.0)
+            return {"mean": mean, "scale": scale, "known_from": "the prototxt"}, []
+    return {}, []
 
 
 def stated_size(data_layer: Message) -> Shape | None:

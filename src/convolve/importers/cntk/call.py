@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from convolve.errors import UnsupportedError
+from convolve.errors import UnsupportedError, legible
+from convolve.graph.draft import Draft
+from convolve.graph.shapes import GraphError, Shape, require
 from convolve.importers.cntk.model import ALL_AXES, ALL_STATIC_AXES, END_AXIS, Attributes
 from convolve.importers.cntk.wire import Axis
-from convolve.importers.draft import Draft
-from convolve.importers.shapes import GraphError, Shape, require
-from convolve.importers.source import legible
 
 
 @dataclass(frozen=True)

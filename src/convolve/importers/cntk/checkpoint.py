@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convolve.errors import FormatError, UnsupportedError
+from convolve.errors import FormatError, UnsupportedError, brief
+from convolve.graph.graph import Array
 from convolve.importers.cntk.v2 import read_top, to_numpy
 from convolve.importers.cntk.wire import Record, StoredArray
-from convolve.importers.graph import Array
-from convolve.importers.source import brief, read_bytes
+from convolve.importers.loader import read_bytes
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convolve.importers.shapes import require
+from convolve.graph.shapes import require
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def sliding(size: int, window: int, stride: int, auto: bool, lower: int, upper: 
 
     The upper padding that comes back is what the last window needs, so that windows fit exactly: cells that "ceil"
     makes a window reach beyond the image count as padding, and cells that no window reaches are left out.
-    Automatic padding is not TensorFlow's "same": it centres the windows on the image, so that with a stride of 4
+    Automatic padding is not TensorFlow's "same": it centers the windows on the image, so that with a stride of 4
     and a window of 1 the first one reads cell 1 of 8, not cell 0.
     """
     require(window >= 1 and stride >= 1 and size >= 1, f"a window of {window} with stride {stride} over {size} cells")

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from convolve.errors import UnsupportedError
+from convolve.graph.shapes import Shape, require
 from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.geometry import Sliding, completed, sliding
 from convolve.importers.cntk.plain import Rule
-from convolve.importers.shapes import Shape, require
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class _Axis:
         return (self.window - 1) * self.dilation + 1
 
     def over(self, size: int, ceil: bool = False) -> Sliding:
-        return sliding(size, self.reach, self.stride, self.auto, self.lower, self.upper, ceil)
+        return sliding(size, self.reach, self.stride, auto=self.auto, lower=self.lower, upper=self.upper, ceil=ceil)
 
 
 def _axes(call: Call, window: Shape, rank: int) -> list[_Axis]:

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from convolve.errors import FormatError, UnsupportedError, UsageError, unknown_name
+from convolve.errors import FormatError, UnsupportedError, UsageError, legible, unknown_name
+from convolve.graph.draft import Draft
+from convolve.graph.graph import Graph
+from convolve.graph.shapes import GraphError
 from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.layers import LAYER_RULES
 from convolve.importers.cntk.model import CntkModel, Function, Variable
 from convolve.importers.cntk.plain import PLAIN_RULES, Rule
-from convolve.importers.draft import Draft
-from convolve.importers.graph import Graph
-from convolve.importers.shapes import GraphError
-from convolve.importers.source import legible
 
 RULES: dict[str, Rule] = {**PLAIN_RULES, **LAYER_RULES}
 

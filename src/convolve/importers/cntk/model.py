@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from convolve.errors import FormatError
+from convolve.errors import FormatError, brief, legible
+from convolve.graph.graph import Array
+from convolve.graph.shapes import GraphError, Shape
 from convolve.importers.cntk.wire import Axis
-from convolve.importers.graph import Array
-from convolve.importers.shapes import GraphError, Shape
-from convolve.importers.source import brief, legible
 
 # Indices that mean no one axis of a sample. 2**31 - 3, unknown axes, never gets into a file that can be used.
 DYNAMIC_AXIS = 2**31 - 1

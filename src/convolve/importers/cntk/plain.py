@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-from convolve.errors import UnsupportedError
+from convolve.errors import UnsupportedError, brief
+from convolve.graph.shapes import require
 from convolve.importers.cntk.call import Call, axis_position, static_axes, static_axis
 from convolve.importers.cntk.model import ALL_AXES, ALL_STATIC_AXES, END_AXIS
 from convolve.importers.cntk.wire import MAX_RANK, Axis
-from convolve.importers.shapes import require
-from convolve.importers.source import brief
 
 Rule = Callable[[Call], str | tuple[str, ...]]
 
@@ -47,15 +46,9 @@ def _along_axes(op: str) -> Rule:
 
 
 _REDUCTIONS = {
-    "Sum": "reduce_sum",
-    "Mean": "reduce_mean",
-    "Max": "reduce_max",
-    "Min": "reduce_min",
-    "LogSum": "reduce_log_sum_exp",
-    "Prod": "reduce_product",
-    "Argmax": "argmax",
-    "Argmin": "argmin",
-}
+    "Sum": "reduce_sum", "Mean": "reduce_mean", "Max": "reduce_max", "Min": "reduce_min",
+    "LogSum": "reduce_log_sum_exp", "Prod": "reduce_product", "Argmax": "argmax", "Argmin": "argmin",
+}  # fmt: skip
 
 
 def _reduce(call: Call) -> str:
@@ -200,46 +193,15 @@ def _denormalize(call: Call) -> str:
 
 
 _ELEMENTWISE = {
-    "Negate": "negate",
-    "Sigmoid": "sigmoid",
-    "StableSigmoid": "sigmoid",
-    "Tanh": "tanh",
-    "ReLU": "relu",
-    "Exp": "exp",
-    "Log": "log",
-    "Sqrt": "sqrt",
-    "Floor": "floor",
-    "Abs": "abs",
-    "Reciprocal": "reciprocal",
-    "Sin": "sin",
-    "Cos": "cos",
-    "Tan": "tan",
-    "Asin": "asin",
-    "Acos": "acos",
-    "Atan": "atan",
-    "Sinh": "sinh",
-    "Cosh": "cosh",
-    "Asinh": "asinh",
-    "Atanh": "atanh",
-    "StopGradient": "stop_gradient",
-    "Plus": "add",
-    "Minus": "subtract",
-    "ElementTimes": "multiply",
-    "Pow": "power",
-    "LogPlus": "log_add_exp",
-    "Equal": "equal",
-    "NotEqual": "not_equal",
-    "Less": "less",
-    "LessEqual": "less_equal",
-    "Greater": "greater",
-    "GreaterEqual": "greater_equal",
-    "Clip": "clip",
-    "Select": "select",
-    "SumAll": "sum_all",
-    "CrossEntropyWithSoftmax": "cross_entropy_with_softmax",
-    "SquaredError": "squared_error",
-    "Logistic": "logistic",
-}
+    "Negate": "negate", "Sigmoid": "sigmoid", "StableSigmoid": "sigmoid", "Tanh": "tanh", "ReLU": "relu",
+    "Exp": "exp", "Log": "log", "Sqrt": "sqrt", "Floor": "floor", "Abs": "abs", "Reciprocal": "reciprocal",
+    "Sin": "sin", "Cos": "cos", "Tan": "tan", "Asin": "asin", "Acos": "acos", "Atan": "atan", "Sinh": "sinh",
+    "Cosh": "cosh", "Asinh": "asinh", "Atanh": "atanh", "StopGradient": "stop_gradient", "Plus": "add",
+    "Minus": "subtract", "ElementTimes": "multiply", "Pow": "power", "LogPlus": "log_add_exp", "Equal": "equal",
+    "NotEqual": "not_equal", "Less": "less", "LessEqual": "less_equal", "Greater": "greater",
+    "GreaterEqual": "greater_equal", "Clip": "clip", "Select": "select", "SumAll": "sum_all",
+    "CrossEntropyWithSoftmax": "cross_entropy_with_softmax", "SquaredError": "squared_error", "Logistic": "logistic",
+}  # fmt: skip
 
 PLAIN_RULES: dict[str, Rule] = {
     **{name: _plain(op) for name, op in _ELEMENTWISE.items()},

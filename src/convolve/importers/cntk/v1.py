@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from convolve.errors import UnsupportedError
+from convolve.errors import UnsupportedError, brief
+from convolve.graph.graph import Array
 from convolve.importers.cntk.model import Attributes, CntkModel, Function, Variable
 from convolve.importers.cntk.v1_bytes import Cursor, encoded
 from convolve.importers.cntk.v1_nodes import Content, read_content
-from convolve.importers.graph import Array
-from convolve.importers.source import brief
 
 MAGIC = encoded("BCN")
 NEWEST_VERSION = 31
@@ -147,7 +146,7 @@ def _columns(nodes: Mapping[str, _Node], operands: Mapping[str, tuple[str, ...]]
     """The parameters that are vectors written as matrices of one column, as BrainScript and NDL do.
 
     CNTK drags the second axis through every sum with them. A column that only elementwise operations read is taken as
-    the vector that it means, so that sums keep their rank and layers are recognised.
+    the vector that it means, so that sums keep their rank and layers are recognized.
     """
     columns = {
         uid for uid, node in nodes.items() if node.name == uid and node.content.array is not None
@@ -165,7 +164,8 @@ def _variable(cursor: Cursor, node: _Node, column: bool) -> Variable:
         array = _shaped(cursor, node, array)
     if array is not None and column:
         shape, array = shape[:1], array[0]
-    return Variable(node.uid, node.name, shape, node.offset, array, node.content.learning_rate_multiplier)
+    multiplier = node.content.learning_rate_multiplier
+    return Variable(node.uid, node.name, shape, node.offset, array, learning_rate_multiplier=multiplier)
 
 
 def _shaped(cursor: Cursor, node: _Node, values: Array) -> Array:
@@ -183,4 +183,6 @@ def _function(node: _Node, operands: tuple[str, ...]) -> Function:
     attributes = dict(content.attributes)
     if content.array is not None:
         attributes["values"] = content.array
-    return Function(node.uid, node.name, content.op, operands, (node.uid,), Attributes(attributes), node.offset)
+    return Function(
+        node.uid, node.name, content.op, operands, (node.uid,), attributes=Attributes(attributes), offset=node.offset
+    )

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from convolve.errors import FormatError, UnsupportedError
-from convolve.importers.graph import Array
-from convolve.importers.shapes import Shape
+from convolve.graph.graph import Array
+from convolve.graph.shapes import Shape
 
 # The largest models known have some 10,000 texts; a file beyond these limits is damaged or hostile.
 MAX_TEXTS = 300_000

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from convolve.errors import UnsupportedError
+from convolve.errors import UnsupportedError, legible
+from convolve.graph.graph import Array
+from convolve.graph.shapes import Shape
 from convolve.importers.cntk.model import ALL_STATIC_AXES, DYNAMIC_AXIS, END_AXIS
 from convolve.importers.cntk.v1_bytes import Cursor
 from convolve.importers.cntk.wire import Axis
-from convolve.importers.graph import Array
-from convolve.importers.shapes import Shape
-from convolve.importers.source import legible
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def read_content(cursor: Cursor, kind: str, node: str, version: int) -> Content:
     kind = _ALIASES.get(kind, kind)
     if kind in _READERS:
         return _READERS[kind](cursor, version)
-    if kind in _WITHOUT_CONTENT:
+    if kind in _WITHOUT_CONTENT.split():
         return Content(kind)
     if kind in _RENAMED or kind in _INCOMPLETE:
         return Content(_RENAMED.get(kind) or _INCOMPLETE[kind])
@@ -272,107 +271,35 @@ def _row_repeat(cursor: Cursor, version: int) -> Content:
 
 
 _READERS: dict[str, Callable[[Cursor, int], Content]] = {
-    "InputValue": _input,
-    "SparseInputValue": _input,
-    "LearnableParameter": _parameter,
-    "Mean": _statistic,
-    "InvStdDev": _statistic,
-    "Convolution": _convolution,
-    "Pooling": _pooling,
-    "MaxPooling": _first_pooling(0),
-    "AveragePooling": _first_pooling(1),
-    "MaxUnpooling": _unpooling,
-    "ROIPooling": _roi_pooling,
-    "Times": _product("Times"),
-    "TransposeTimes": _product("TransposeTimes"),
-    "BatchNormalization": _batch_normalization,
-    "Dropout": _dropout,
-    "Reshape": _reshape,
-    "LegacyReshape": _first_reshape,
-    "Slice": _slice,
-    "RowStack": _splice,
-    "ReduceElements": _reduce,
-    "TransposeDimensions": _transpose,
-    "Where": _where,
-    "RowRepeat": _row_repeat,
-}
+    "InputValue": _input, "SparseInputValue": _input, "LearnableParameter": _parameter, "Mean": _statistic,
+    "InvStdDev": _statistic, "Convolution": _convolution, "Pooling": _pooling, "MaxPooling": _first_pooling(0),
+    "AveragePooling": _first_pooling(1), "MaxUnpooling": _unpooling, "ROIPooling": _roi_pooling,
+    "Times": _product("Times"), "TransposeTimes": _product("TransposeTimes"),
+    "BatchNormalization": _batch_normalization, "Dropout": _dropout, "Reshape": _reshape,
+    "LegacyReshape": _first_reshape, "Slice": _slice, "RowStack": _splice, "ReduceElements": _reduce,
+    "TransposeDimensions": _transpose, "Where": _where, "RowRepeat": _row_repeat,
+}  # fmt: skip
 
 _ALIASES = {
-    "ErrorPrediction": "ClassificationError",
-    "ColumnElementTimes": "ElementTimes",
-    "RowElementTimes": "ElementTimes",
-    "Scale": "ElementTimes",
-    "DiagTimes": "ElementTimes",
-    "RowSlice": "Slice",
-    "Splice": "RowStack",
-    "NewReshape": "Reshape",
-    "ReconcileMBLayout": "ReconcileDynamicAxis",
-}
+    "ErrorPrediction": "ClassificationError", "ColumnElementTimes": "ElementTimes", "RowElementTimes": "ElementTimes",
+    "Scale": "ElementTimes", "DiagTimes": "ElementTimes", "RowSlice": "Slice", "Splice": "RowStack",
+    "NewReshape": "Reshape", "ReconcileMBLayout": "ReconcileDynamicAxis",
+}  # fmt: skip
 
 # Nodes that store nothing.
-_WITHOUT_CONTENT = frozenset(
-    [
-        "Plus",
-        "Minus",
-        "ElementTimes",
-        "Sigmoid",
-        "StableSigmoid",
-        "Tanh",
-        "Softmax",
-        "LogSoftmax",
-        "Hardmax",
-        "Log",
-        "Exp",
-        "Sqrt",
-        "Reciprocal",
-        "Abs",
-        "Negate",
-        "Floor",
-        "Clip",
-        "Sin",
-        "Tan",
-        "Asin",
-        "Acos",
-        "Atan",
-        "Sinh",
-        "Cosh",
-        "Asinh",
-        "Atanh",
-        "Equal",
-        "NotEqual",
-        "Less",
-        "LessEqual",
-        "Greater",
-        "GreaterEqual",
-        "Pass",
-        "LogPlus",
-        "Pow",
-        "StopGradient",
-        "CrossEntropyWithSoftmax",
-        "CrossEntropy",
-        "ClassificationError",
-        "Logistic",
-        "SumColumnElements",
-        "MatrixL1Reg",
-        "MatrixL2Reg",
-        "CosDistance",
-        "PerDimMeanVarNormalization",
-        "PerDimMeanVarDeNormalization",
-        "DynamicAxis",
-        "ReconcileDynamicAxis",
-        "OutputMultiplexer",
-    ]
+_WITHOUT_CONTENT = (
+    "Plus Minus ElementTimes Sigmoid StableSigmoid Tanh Softmax LogSoftmax Hardmax Log Exp Sqrt Reciprocal "
+    "Abs Negate Floor Clip Sin Tan Asin Acos Atan Sinh Cosh Asinh Atanh Equal NotEqual Less LessEqual Greater "
+    "GreaterEqual Pass LogPlus Pow StopGradient CrossEntropyWithSoftmax CrossEntropy ClassificationError "
+    "Logistic SumColumnElements MatrixL1Reg MatrixL2Reg CosDistance PerDimMeanVarNormalization "
+    "PerDimMeanVarDeNormalization DynamicAxis ReconcileDynamicAxis OutputMultiplexer"
 )
 
 # Those that have another name in v2 files.
 _RENAMED = {
-    "RectifiedLinear": "ReLU",
-    "ExponentialLinearUnit": "ELU",
-    "Cosine": "Cos",
-    "If": "Select",
-    "SquareError": "SquaredError",
-    "SumElements": "SumAll",
-}
+    "RectifiedLinear": "ReLU", "ExponentialLinearUnit": "ELU", "Cosine": "Cos", "If": "Select",
+    "SquareError": "SquaredError", "SumElements": "SumAll",
+}  # fmt: skip
 
 # Those that do have attributes, but CNTK writes none: they are refused by name when they are needed.
 _INCOMPLETE = {name: f"{name} (a v1 file does not hold its attributes)" for name in ("OneHot", "Padding", "TopK")}

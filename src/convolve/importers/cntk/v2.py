@@ -9,114 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from convolve.errors import FormatError, UnsupportedError
+from convolve.errors import FormatError, UnsupportedError, brief, legible
+from convolve.graph.graph import Array
 from convolve.importers.cntk.model import Attributes, CntkModel, Function, Variable
 from convolve.importers.cntk.wire import MAX_DEPTH, Axis, Record, StoredArray, read_message
-from convolve.importers.graph import Array
-from convolve.importers.source import brief, legible
 
 SPLIT_MAGIC = (0x636E746B).to_bytes(4, "little")
 
-OPERATORS = [
-    "Negate",
-    "Sigmoid",
-    "Tanh",
-    "ReLU",
-    "Exp",
-    "Log",
-    "Sqrt",
-    "Floor",
-    "Abs",
-    "Reciprocal",
-    "Softmax",
-    "Hardmax",
-    "TransposeAxes",
-    "Where",
-    "Slice",
-    "Dropout",
-    "Reshape",
-    "Pooling",
-    "SumAll",
-    "Plus",
-    "Minus",
-    "ElementTimes",
-    "Equal",
-    "NotEqual",
-    "Less",
-    "LessEqual",
-    "Greater",
-    "GreaterEqual",
-    "PackedIndex",
-    "GatherPacked",
-    "ScatterPacked",
-    "Times",
-    "TransposeTimes",
-    "Convolution",
-    "SquaredError",
-    "CrossEntropyWithSoftmax",
-    "ClassificationError",
-    "PastValue",
-    "FutureValue",
-    "ReduceElements",
-    "BatchNormalization",
-    "Clip",
-    "Select",
-    "Splice",
-    "Combine",
-    "RandomSample",
-    "RandomSampleInclusionFrequency",
-    "ROIPooling",
-    "Logistic",
-    "OptimizedRNNStack",
-    "ReconcileDynamicAxis",
-    "LogSoftmax",
-    "LogPlus",
-    "CosDistance",
-    "Sin",
-    "Cos",
-    "Pass",
-    "Block",
-    "Unpooling",
-    "LambdaRank",
-    "NDCG",
-    "EditDistanceError",
-    "NoOp",
-    "LabelsToGraph",
-    "StopGradient",
-    "ELU",
-    "ForwardBackward",
-    "CosDistanceWithNegativeSamples",
-    "OneHot",
-    "Pow",
-    "ToSequence",
-    "ToSequenceLike",
-    "UnpackSequence",
-    "Assign",
-    "Gather",
-    "StableSigmoid",
-    "RandomDistribution",
-    "Sinh",
-    "Cosh",
-    "UnpackBatch",
-    "ToBatch",
-    "Asin",
-    "Acos",
-    "Pad",
-    "Crop",
-    "Atanh",
-    "Asinh",
-    "TopK",
-    "Squeeze",
-    "ConstantOp",
-    "LatticeSequenceWithSoftmax",
-    "Cast",
-    "EyeLikeOp",
-    "CustomProxyOp",
-    "StraightThrough",
-    "Tan",
-    "Atan",
-    "ConvolutionSequenceShape",
-]
+# By their numbers in the file.
+_NAMES = (
+    "Negate Sigmoid Tanh ReLU Exp Log Sqrt Floor Abs Reciprocal Softmax Hardmax TransposeAxes Where Slice Dropout "
+    "Reshape Pooling SumAll Plus Minus ElementTimes Equal NotEqual Less LessEqual Greater GreaterEqual "
+    "PackedIndex GatherPacked ScatterPacked Times TransposeTimes Convolution SquaredError CrossEntropyWithSoftmax "
+    "ClassificationError PastValue FutureValue ReduceElements BatchNormalization Clip Select Splice Combine "
+    "RandomSample RandomSampleInclusionFrequency ROIPooling Logistic OptimizedRNNStack ReconcileDynamicAxis "
+    "LogSoftmax LogPlus CosDistance Sin Cos Pass Block Unpooling LambdaRank NDCG EditDistanceError NoOp "
+    "LabelsToGraph StopGradient ELU ForwardBackward CosDistanceWithNegativeSamples OneHot Pow ToSequence "
+    "ToSequenceLike UnpackSequence Assign Gather StableSigmoid RandomDistribution Sinh Cosh UnpackBatch ToBatch "
+    "Asin Acos Pad Crop Atanh Asinh TopK Squeeze ConstantOp LatticeSequenceWithSoftmax Cast EyeLikeOp "
+    "CustomProxyOp StraightThrough Tan Atan ConvolutionSequenceShape"
+)
+OPERATORS = _NAMES.split()
 
 # Blocks that become one operation, and the attributes that CNTK's own blocks of that name carry. A user's block may
 # have any name, but has no attributes. Every other block is computed by what is inside it.
@@ -229,7 +142,8 @@ class _Model:
                 )
             return Variable(uid, name, record.get("shape", tuple), record.offset)
         array = to_numpy(record.get("value", StoredArray), self.top.path)
-        return Variable(uid, name, array.shape[::-1], record.offset, array, float(kind == "parameter"))
+        multiplier = float(kind == "parameter")
+        return Variable(uid, name, array.shape[::-1], record.offset, array, learning_rate_multiplier=multiplier)
 
     # -- functions ----------------------------------------------------------------------------------------------------
 
@@ -252,7 +166,8 @@ class _Model:
         if op:
             outputs = tuple(f"{uid}_Output_{index}" for index in range(_OUTPUT_COUNTS.get(op, 1)))
             path = "/".join(self.named_blocks_around(uid)[::-1])
-            function = Function(uid, name, op, inputs, outputs, Attributes(attributes.values), record.offset, path)
+            settings, at = Attributes(attributes.values), record.offset
+            function = Function(uid, name, op, inputs, outputs, attributes=settings, offset=at, block=path)
             self.functions |= dict.fromkeys(outputs, function)
 
     def block(self, uid: str, record: Record, attributes: Record) -> tuple[str, tuple[str, ...]]:

@@ -21,8 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.errors import FormatError, UnsupportedError
-from convolve.importers.source import brief
+from convolve.errors import FormatError, UnsupportedError, brief
 from convolve.importers.wire import BYTES, FIXED32, FIXED64, VARINT, Field, WireReader, signed
 
 T = TypeVar("T")

@@ -1,0 +1,84 @@
+"""Images that lie beside listed ones, and that no list names."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from convolve.checking.finding import Findings
+from convolve.checking.part import Part
+from convolve.data.image_files import is_image_name
+from convolve.data.sources.files import FileSource, PathListing
+from convolve.data.sources.source import UNLABELED
+from convolve.formats.archive import Location
+
+_NAMED = 3  # files that are named of many
+
+
+def check_unlisted(parts: Sequence[Part], findings: Findings) -> None:
+    """Images that lie beside listed ones, and that no part lists. Memory: 8 bytes an image."""
+    sources = [part.source for part in parts if isinstance(part.source, FileSource)]
+    for folder in [source.listing.folder for source in sources if isinstance(source.listing, PathListing)]:
+        _add_unlisted(findings, folder, sorted(file.name for file in folder.iterdir() if _is_image_file(file)))
+    listed: list[int] = []
+    places: set[Location] = set()
+    for source in sources:
+        for index, location in _locations(source):
+            listed.append(hash(location))
+            if source.all_labels_N[index] != UNLABELED:  # else there may be anything where the path belongs
+                places.add(_container(location))
+    listed_N = np.sort(np.array(listed, np.int64))
+    for place in sorted(places, key=str):
+        inside = sorted(_images_in(place), key=str)
+        hashes = np.array([hash(location) for location in inside], np.int64)
+        unknown = np.flatnonzero(~np.isin(hashes, listed_N))
+        _add_unlisted(findings, place.file, [PurePath(inside[n].member or inside[n].file).name for n in unknown])
+
+
+def _locations(source: FileSource) -> Iterator[tuple[int, Location]]:
+    """(number, place) of the images of a map file or table, each place always in the same words."""
+    if isinstance(source.listing, PathListing):
+        return
+    for index in range(len(source)):
+        location = source.listing.location(index)
+        if location.file:  # of some bad lines there is none
+            yield index, Location(os.path.abspath(location.file), location.member)  # noqa: PTH100  a million of them
+
+
+def _container(location: Location) -> Location:
+    """The folder of an image; of a member of an archive the archive."""
+    return Location(location.file, "/") if location.member else Location(os.path.dirname(location.file))  # noqa: PTH120
+
+
+def _images_in(place: Location) -> Iterator[Location]:
+    try:
+        if place.member:
+            with zipfile.ZipFile(place.file) as archive:
+                yield from (Location(place.file, name) for name in archive.namelist() if is_image_name(PurePath(name)))
+        else:
+            files = (file for file in Path(place.file).iterdir() if _is_image_file(file))
+            yield from (Location(str(file)) for file in files)
+    except (OSError, zipfile.BadZipFile):  # what is missing or damaged is a finding where its images are read
+        return
+
+
+def _is_image_file(file: Path) -> bool:
+    return is_image_name(file) and file.is_file()
+
+
+def _add_unlisted(findings: Findings, place: object, names: list[str]) -> None:
+    if names:
+        rest = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        count = f"{len(names):,} images have" if len(names) > 1 else "1 image has"
+        what = f"{count} no label: {', '.join(names[:_NAMED])}{rest}"
+        mend = "list them, or move them elsewhere; if the test part lists them, name it with --test"
+        findings.add("unlabeled", _shown(Path(str(place))), what, mend)
+
+
+def _shown(path: Path) -> str:
+    """Below the working folder, from there."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

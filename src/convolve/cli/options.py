@@ -1,0 +1,119 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convolve.errors import UsageError
+
+if TYPE_CHECKING:
+    from convolve.importers.loader import PreprocessOverrides
+
+    Overrides = PreprocessOverrides
+else:
+    Overrides = Any  # typer evaluates the annotations of a command, and importing one must not load torch
+
+AnyModel = Annotated[
+    Path,
+    typer.Argument(help="A model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, or an .onnx file."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+CsvFile = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the results to this CSV file.")]
+Device = Annotated[str | None, typer.Option(help="The device: auto, cpu, cuda or cuda:i.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        parser=lambda text: 0 if text == "auto" else int(text),
+        metavar="INTEGER",
+        help="Number of processor threads; auto or 0: as many as there are idle cores at the start.",
+    ),
+]
+TrainingData = Annotated[
+    str | None,
+    typer.Option(
+        help="The training images: the files of the recipe's data set, your own images (class folders, map file, CSV "
+        "table), or `sample`.",
+        metavar="DIR|FILE|sample",
+    ),
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the recipe. Repeatable.")
+]
+
+
+def with_overrides(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of `_overrides` to `command`, which gets them as one value, its keyword `overrides`.
+
+    An option that `command` has itself, under the same name, is not added.
+    """
+    own = inspect.signature(command, eval_str=True).parameters
+    shared = inspect.signature(_overrides, eval_str=True).parameters
+    added = {name: parameter for name, parameter in shared.items() if name not in own}
+
+    @wraps(command)
+    def wrapped(**values: Any) -> Any:
+        given = {name: values.pop(name) for name in added}
+        return command(**values, overrides=_overrides(**given))
+
+    shown = [*(parameter for name, parameter in own.items() if name != "overrides"), *added.values()]
+    wrapped.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # typer reads the options from it
+    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+    return wrapped
+
+
+def _overrides(
+    output: Annotated[
+        str | None, typer.Option(metavar="NODE", help="The node with the class scores, if the model has several.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Preprocess as this published model does. [default: recognized by the file's name]"),
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="What is subtracted from the pixels: one number, one per channel, or a mean image (.xml, "
+            ".binaryproto).",
+            metavar="NUMBER|B,G,R|FILE",
+        ),
+    ] = None,
+    channel_order: Annotated[
+        str | None, typer.Option(help="The order of the color channels in the model's input: rgb, bgr or grey.")
+    ] = None,
+    scale: Annotated[float | None, typer.Option(help="The factor that (pixel - mean) is multiplied by.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="A file of class names, one per line.", metavar="FILE")] = None,
+    image_shape: Annotated[
+        str | None,
+        typer.Option(help="The shape of the model's input, where the file does not say it.", metavar="CxHxW"),
+    ] = None,
+) -> Overrides:
+    from convolve.importers.loader import PreprocessOverrides
+
+    return PreprocessOverrides(
+        preset=preset, mean=mean, channel_order=channel_order, scale=scale, labels=labels,
+        image_shape_CHW=_shape(image_shape), output=output,
+    )  # fmt: skip
+
+
+def _shape(text: str | None) -> tuple[int, int, int] | None:
+    if text is None:
+        return None
+    sizes = text.lower().split("x")
+    if len(sizes) != 3 or not all(size.isascii() and size.isdigit() and 0 < int(size) < 10**5 for size in sizes):
+        raise UsageError(f"--image-shape wants channels, rows and columns, for example 1x28x28, got {text!r}")
+    channels, height, width = map(int, sizes)
+    return channels, height, width
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """PATH and VALUE of a `--set`."""
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise UsageError(f"--set wants PATH=VALUE, for example run.epochs=3, got {text!r}")
+    return path.strip(), value

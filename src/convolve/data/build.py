@@ -1,0 +1,234 @@
+"""What a recipe makes of the images it is given: the preprocessing, the loader, and the images to evaluate on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve.data.damaged import Damaged
+from convolve.data.dataset import THREADS, Dataset
+from convolve.data.evaluation import eval_dataset
+from convolve.data.loader import Loader, mean_of
+from convolve.data.small_images import measured
+from convolve.data.sources.source import ArraySource, Source
+from convolve.data.sources.table import in_words
+from convolve.data.splits import Splits, hold_out_validation
+from convolve.errors import DataError, UsageError
+from convolve.formats.decode import to_planes
+from convolve.formats.mean_xml import read_mean_xml
+from convolve.recipe import DataSpec, Recipe
+from convolve.transforms.crop import Crop
+from convolve.transforms.pad import Pad
+from convolve.transforms.preprocess import Preprocess, fit_size
+from convolve.transforms.scale import Scale
+from convolve.transforms.table import min_size_before, read_files, split_transforms
+from convolve.transforms.transform import Image, Size, Transform, size_after, transform_image
+
+_MEAN_IMAGES = 10_000  # of a set that is not cached: with pixels that deviate by 64, the mean is known to 0.64
+
+
+@dataclass(frozen=True)
+class DataModule:
+    """Everything that a training reads.
+
+    `validation` is what each epoch is evaluated on, called `validation_name` in the log: "validation", or "test" where
+    nothing is held out for it. `description` says in words what was made of the images.
+    """
+
+    preprocess: Preprocess
+    loader: Loader
+    validation: Dataset
+    validation_name: str
+    test: Dataset
+    description: str
+
+
+def build_data(
+    recipe: Recipe,
+    splits: Splits,
+    threads: int,
+    imported: Preprocess | None = None,
+    batches_at_once: int = 1,
+    warn: Callable[[str], None] = lambda message: None,
+) -> DataModule:
+    """The data of a training, decoded by so many `threads`. An `imported` network has its own preprocessing.
+
+    `batches_at_once`: how many of the recipe's batches are one here, since so many workers take one each. `warn` hears
+    of each damaged image that is replaced by another.
+    """
+    spec, run = recipe.data, recipe.run
+    read_files(spec.train_transforms)
+    channels = imported.channels if imported else spec.channels
+    train, tested = measured(splits.train, channels), measured(splits.test, channels)
+    preprocess = imported or _preprocess(spec, tested.size)
+    size = preprocess.height, preprocess.width
+    test = eval_dataset(tested, preprocess, threads=threads).cached(size)
+    validation, name = test, "test"
+    if spec.validation_fraction:
+        train, rest = hold_out_validation(train, spec.validation_fraction, run.seed)
+        validation, name = eval_dataset(rest, preprocess, threads=threads).cached(size), "validation"
+    damaged = Damaged(min(spec.damaged_limit, len(train) - 1), warn) if spec.damaged_limit else None
+    training = _Training(recipe, train, tested.size, threads, damaged)
+    stages = [training.dataset(in_size(preprocess, size)) for size in spec.train_sizes or (1.0,)]
+    if not imported and spec.mean_image:
+        mean_CHW = _mean(spec, train, stages[0][0], preprocess, damaged)
+        preprocess = replace(preprocess, mean=0.0, mean_image_CHW=mean_CHW)
+    batch_sizes = tuple(int(each) * batches_at_once for each in run.global_batch_sizes or (run.global_batch_size,))
+    loader = Loader(
+        datasets=tuple(dataset for dataset, _ in stages), batch_sizes=batch_sizes, order_kind=spec.order,
+        transforms=stages[0][1], mean=mean_of(preprocess), scale=preprocess.scale, seed=run.seed,
+        bgr=preprocess.channel_order == "bgr", hard_fraction=spec.hard_fraction, epoch_samples=run.epoch_samples,
+        passes=math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train)),
+    )  # fmt: skip
+    description = _describe(splits, (train.size, tested.size), loader, preprocess)
+    return DataModule(preprocess, loader, validation, name, test, description)
+
+
+def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
+    """What the model will say of its images, but for a mean image; `found`: the size that all test images have."""
+    size = spec.size or found
+    if size is None:
+        raise UsageError("data.image_size=0: these images have no small size in common; set it, for example to 224")
+    height, width = size
+    pads = [transform for transform in spec.train_transforms if isinstance(transform, Pad)]
+    mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
+    return Preprocess(
+        spec.channels, height, width, mean, spec.scale, resize=spec.resize, side_ratio=spec.side_ratio,
+        padding=sum(pad.border(height, width) for pad in pads), padding_value=pads[0].value if pads else 0,
+    )  # fmt: skip
+
+
+def in_size(preprocess: Preprocess, size: float) -> Preprocess:
+    """One of `data.train_sizes`: pixels of each side, or a fraction of those of `preprocess`, in multiples of eight.
+
+    Of those, borders of an eighth and crops of four fifths (`side_ratio`) give the same size again.
+    """
+    if size == 1:
+        return preprocess
+    whole = (preprocess.height, preprocess.width)
+    height, width = (size, size) if size > 1 else (8 * round(size * side / 8) for side in whole)
+    return replace(preprocess, height=max(int(height), 1), width=max(int(width), 1))
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The training images of a recipe. `tested`: the size that all test images have."""
+
+    recipe: Recipe
+    train: Source
+    tested: Size | None
+    threads: int
+    damaged: Damaged | None
+
+    def dataset(self, preprocess: Preprocess) -> tuple[Dataset, Sequence[Transform]]:
+        """The images in the size of `preprocess` as batches are cut from them, and what is then done to batches."""
+        spec, train, goal = self.recipe.data, self.train, (preprocess.height, preprocess.width)
+        transforms = tuple(
+            replace(each, height=goal[0], width=goal[1]) if spec.train_sizes and isinstance(each, Scale) else each
+            for each in spec.train_transforms
+        )
+        alone, together = split_transforms(transforms)
+        as_found = enters_as_found(transforms, train.size, self.tested, goal)
+        if isinstance(train, ArraySource) and train.shape_CHW[0] == preprocess.channels and not alone:
+            return (Dataset(train) if as_found else eval_dataset(train, preprocess).cached(goal)), together
+
+        def prepare(image_HWC: Image, rng: np.random.Generator) -> Image:
+            if not as_found:
+                image_HWC = fit_size(image_HWC, preprocess)
+            return to_planes(transform_image(image_HWC, alone, rng), preprocess.channels)[None]
+
+        dataset = Dataset(
+            train, prepare, preprocess.channels == 1, self.recipe.run.seed, threads=max(THREADS, self.threads),
+            damaged=self.damaged, is_random=bool(alone),
+        )  # fmt: skip
+        if not alone:
+            dataset = dataset.cached(train.size if as_found and train.size else goal)
+        if not dataset.is_cached and spec.resize == "cover":  # quicker; the others promise to do what CNTK does
+            dataset = replace(dataset, min_size=min_size_before(alone) if as_found else goal)
+        return dataset, together
+
+
+def enters_as_found(transforms: Sequence[Transform], own: Size | None, tested: Size | None, goal: Size) -> bool:
+    """Whether training images of size `own` (None: various) are transformed as they are, or after `fit_size`.
+
+    If the transforms include a resize, they set the size. Otherwise images are resized first, when the transforms
+    preserve that size, and else stay as they are if that leads to it. If training images are padded (as CNTK writes
+    CIFAR-10) and test images, of size `tested`, are not, no resize is done before cropping. Raises `UsageError` where
+    nothing leads to the size, or a crop is left with nothing to cut.
+    """
+    leads, padded = size_after(transforms, own) == goal, own != tested == goal
+    resizes = any(isinstance(transform, Scale) for transform in transforms)
+    keeps = not resizes and size_after(transforms, goal) == goal
+    if leads and (padded or not keeps):
+        return True
+    if not keeps:
+        came = _words(size_after(transforms, own or goal))
+        raise UsageError(
+            f"data.train_transforms turn images of {_words(own or goal)} into {came}, the network takes "
+            f"{_words(goal)}; {_ways_out(goal)}"
+        )
+    for at, crop in enumerate(transforms):
+        before = size_after(transforms[:at], goal)
+        is_random = isinstance(crop, Crop) and crop.crop_type != "center" and crop.crop_width
+        if is_random and crop.size_after(before) == before:
+            what = f"A random {_words(before)} crop of a {_words(before)} image is always the whole image; pad first"
+            raise UsageError(f"data.train_transforms: {what}: {_ways_out(goal)}")
+    return False
+
+
+def _ways_out(goal: Size) -> str:
+    return (
+        'for shifts by 4 pixels set data.train_transforms=[{"kind": "pad", "pixels": 4}, {"kind": "crop", '
+        f'"crop_type": "randomside", "crop_width": {goal[1]}, "crop_height": {goal[0]}}}]; for others end with '
+        f'{{"kind": "scale", "width": {goal[1]}, "height": {goal[0]}}}, or set data.image_size to what comes out'
+    )
+
+
+def _mean(
+    spec: DataSpec, train: Source, dataset: Dataset, preprocess: Preprocess, damaged: Damaged | None
+) -> NDArray[np.float32]:
+    """The mean image, in the network's planes, which are gray or RGB."""
+    shape_CHW = preprocess.shape_CHW
+    if spec.mean_image == "train":
+        is_fitted = dataset.is_cached and dataset.images_NCHW.shape[1:] == shape_CHW
+        return mean_image(dataset if is_fitted else eval_dataset(train, preprocess, damaged=damaged))
+    bgr_HWC = read_mean_xml(spec.mean_image, spec.mean_image_layout)
+    mean_CHW = np.ascontiguousarray(bgr_HWC[:, :, ::-1].transpose(2, 0, 1))
+    if mean_CHW.shape != shape_CHW:
+        raise DataError(
+            f"{spec.mean_image}: the mean image is {mean_CHW.shape} (C, H, W), the network's images are {shape_CHW}; "
+            "set data.mean_image=train to compute one, or data.image_size to the size of the file's"
+        )
+    return mean_CHW
+
+
+def mean_image(dataset: Dataset) -> NDArray[np.float32]:
+    """The mean of all images, (C, H, W); of a dataset that is not cached, of some 10,000 spread over it."""
+    numbers_N = np.arange(len(dataset))
+    if not dataset.is_cached:
+        numbers_N = numbers_N[:: max(1, len(dataset) // _MEAN_IMAGES)]
+    total_CHW: NDArray[np.float64] = np.zeros(1)  # whole numbers below 2^53: exact
+    for images_NCHW, _ in dataset.batches(numbers_N, 1000):
+        total_CHW = total_CHW + images_NCHW.numpy().sum(0, dtype=np.uint32)  # torch's sum takes twenty times as long
+    return np.ascontiguousarray(total_CHW / len(numbers_N), np.float32)  # sums keep the layout of decoded images
+
+
+def _describe(splits: Splits, sizes: tuple[Size | None, Size | None], loader: Loader, preprocess: Preprocess) -> str:
+    """What the training makes of the images, in words, and the classes that one of the parts knows nothing of."""
+    parts = ((splits.train, "training"), (splits.test, "test"))
+    counts = [f"{len(part):,} {name} images of {_words(size)}" for (part, name), size in zip(parts, sizes, strict=True)]
+    where = "cached in memory" if loader.is_cached else "decoded on demand"
+    said = f"{' and '.join(counts)}, {where}; the network sees {preprocess}"
+    for part, name in parts:
+        there = set(part.labels_N.tolist())
+        missing = [each for number, each in enumerate(splits.class_names) if number not in there]
+        said += f"; no {name} images of {in_words(missing)}" if missing else ""
+    return said
+
+
+def _words(size: Size | None) -> str:
+    return f"{size[1]}x{size[0]}" if size else "various or large sizes"

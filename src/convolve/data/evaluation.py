@@ -1,0 +1,35 @@
+"""Test images, brought to what a network takes by the model's own description."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convolve.data.damaged import Damaged
+from convolve.data.dataset import THREADS, Dataset
+from convolve.data.sources.source import ArraySource, Source
+from convolve.transforms.preprocess import Preprocess
+from convolve.transforms.transform import Image
+from convolve.transforms.tta import require_views, views_of
+
+
+def eval_dataset(
+    source: Source, preprocess: Preprocess, views: int = 1, threads: int = THREADS, damaged: Damaged | None = None
+) -> Dataset:
+    """The images of `source` as `fit_image` makes them for a model, or several `views` of each, one behind the other.
+
+    They are decoded by so many `threads`, and no fewer than `THREADS`.
+    """
+    require_views(preprocess, views)
+    if isinstance(source, ArraySource) and views == 1 and is_fitted(source, preprocess):
+        return Dataset(source)
+
+    def prepare(image_HWC: Image, _: np.random.Generator) -> Image:
+        return views_of(image_HWC, preprocess, views)
+
+    gray = preprocess.channels == 1
+    return Dataset(source, prepare, gray, threads=max(THREADS, threads), damaged=damaged, is_random=False)
+
+
+def is_fitted(source: ArraySource, preprocess: Preprocess) -> bool:
+    """Whether `fit_image` would leave each image as it is."""
+    return source.shape_CHW == preprocess.shape_CHW and (preprocess.resize != "square" or preprocess.side_ratio == 1)

@@ -1,0 +1,122 @@
+"""The published data sets that convolve knows: one row each."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from math import prod
+from pathlib import Path
+
+import torch
+
+from convolve.data import cifar10, ilsvrc2012, mnist
+from convolve.data.download import Progress
+from convolve.data.lists import find_lists, is_archive, open_lists
+from convolve.data.locate import locate
+from convolve.data.sources import cifar
+from convolve.data.sources.ctf import collect_ctf, is_ctf
+from convolve.data.sources.idx import open_idx
+from convolve.data.sources.source import ArraySource, OnFault, Source, attempt
+from convolve.data.splits import DatasetInfo, Splits
+from convolve.errors import DataError, UsageError, unknown_name
+from convolve.formats.cifar_binary import parse_cifar_binary, read_bytes
+
+DATASETS = {info.name: info for info in (mnist.INFO, cifar10.INFO, ilsvrc2012.INFO)}
+
+_FAKE_BYTES = 1 << 29  # of noise for training: all of MNIST and CIFAR-10, 2,730 images of 256x256
+
+
+def dataset_info(name: str) -> DatasetInfo:
+    """What is known of the data set `name`. Raises `UsageError` for any other name."""
+    if not name:
+        raise UsageError("data.name is empty, so that nothing says how many images and classes there are; set it")
+    if name not in DATASETS:
+        raise UsageError(f"data.name: {unknown_name('data set', name, DATASETS)}")
+    return DATASETS[name]
+
+
+def guess_dataset(shape_CHW: tuple[int, int, int], classes: int) -> DatasetInfo | None:
+    """The data set whose images have as many numbers, and that has as many classes; None if there is none."""
+    wanted = (prod(shape_CHW), classes)
+    return next((i for i in DATASETS.values() if (prod(i.shape_CHW), len(i.class_names)) == wanted), None)
+
+
+def fake_data(name: str) -> Splits:
+    """Noise of the same shape and size as the data set `name`, or as much of it as memory holds."""
+    info = dataset_info(name)
+    generator = torch.Generator().manual_seed(0)
+    part = min(1.0, _FAKE_BYTES / (info.train_samples * prod(info.shape_CHW)))
+
+    def noise(samples: int) -> ArraySource:
+        shape_NCHW = (int(samples * part), *info.shape_CHW)
+        images_NCHW = torch.randint(0, 256, shape_NCHW, dtype=torch.uint8, generator=generator)
+        return ArraySource(images_NCHW, torch.randint(0, len(info.class_names), shape_NCHW[:1], generator=generator))
+
+    return Splits(noise(info.train_samples), noise(info.test_samples), info.class_names, name, "noise (--fake-data)")
+
+
+def _load_ilsvrc2012(where: str | None, file_order: bool, progress: Progress | None) -> Splits:
+    folder = locate("ilsvrc2012", where)
+    lists = find_lists(folder)
+    if lists is None:
+        raise ilsvrc2012.missing(folder)
+    return replace(open_lists(folder, lists, file_order), name="ilsvrc2012")
+
+
+# name -> function of where it lies (--data; None: the usual places, then a download), whether images in files come as
+# they are listed, and who hears of a download
+LOADERS: dict[str, Callable[[str | None, bool, Progress | None], Splits]] = {
+    "mnist": lambda where, _, progress: mnist.load_mnist(where, progress),
+    "cifar10": lambda where, _, progress: cifar10.load_cifar10(where, progress),
+    "ilsvrc2012": _load_ilsvrc2012,
+}
+
+
+def may_be(own: Splits, info: DatasetInfo) -> bool:
+    """Whether the images can be those of the data set of `info`: the same classes, and a test image of its size."""
+    numbered = own.numbered and len(own.class_names) == len(info.class_names)
+    if own.held_out or not (numbered or own.class_names == info.class_names):
+        return False
+    channels, *size = info.shape_CHW
+    try:
+        return list(own.test.load(0, gray=channels == 1).shape[:2]) == size
+    except DataError:  # perhaps the set is there in another form
+        return True
+
+
+def published_parts(place: Path, on_fault: OnFault) -> Sequence[Source | None] | None:
+    """Training and test part in the form of a published data set; None if it is none of these."""
+    if place.is_dir():
+        idx = [pair for pair in mnist.idx_pairs(place) if any(path.exists() for path in pair)]
+        if idx:
+            return [open_idx(*pair, on_fault=on_fault) for pair in idx]
+        if unpacked := cifar.find_version(place):
+            return cifar.open_files(*unpacked, on_fault)
+        for names in ((mnist.CTF_TRAIN, mnist.CTF_TEST), (cifar10.CTF_TRAIN, cifar10.CTF_TEST)):
+            if any((place / name).is_file() for name in names):
+                return [collect_ctf(place / name, on_fault) if (place / name).is_file() else None for name in names]
+    elif _is_idx(place):
+        labels = place.with_name(place.name.replace("images", "labels").replace("idx3", "idx1"))
+        return [open_idx(place, labels, on_fault=on_fault)]
+    elif is_archive(place):
+        data = attempt(partial(cifar10.load_cifar10, str(place)), place, on_fault)
+        return [data.train, data.test] if data else []
+    elif place.suffix == ".bin":
+        return [cifar.open_batches(parse_cifar_binary, [(place, partial(read_bytes, place))], on_fault)]
+    elif is_ctf(place):
+        return [collect_ctf(place, on_fault)]
+    return None
+
+
+def _is_idx(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            head = (gzip.GzipFile(fileobj=file) if packed else file).read(4)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return head == b"\0\0\x08\x03"

@@ -1,0 +1,177 @@
+"""The loader: training batches as the network sees them, in an order, for one of several workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convolve.data.dataset import Batch, Dataset
+from convolve.data.order import epoch_order, hard_order
+from convolve.data.ordered_map import prefetch
+from convolve.data.streams import Purpose, generator
+from convolve.transforms.preprocess import Preprocess
+from convolve.transforms.transform import Transform, WholeBatch
+
+ShardOf = Callable[[int], slice]  # the size of a batch -> the part of it that is wanted
+
+
+def _whole(count: int) -> slice:
+    return slice(0, count)
+
+
+@dataclass(frozen=True)
+class Loader:
+    """All batches of any epoch. Batch b of epoch e is a function of (seed, e, b), and of the losses of the samples if
+    hard examples are mined, so a run resumes anywhere.
+
+    An epoch is one pass over the data, or the next `epoch_samples` of endless passes; no batch reaches from one pass
+    into the next, as in BrainScript's training. `batch_sizes`: one for each epoch; the last one holds. `datasets` are
+    the same images in one form after the other, each for an equal part of the `passes` (progressive resizing).
+    """
+
+    datasets: tuple[Dataset, ...]
+    batch_sizes: tuple[int, ...]
+    order_kind: str
+    transforms: Sequence[Transform]
+    mean: float | torch.Tensor
+    scale: float
+    seed: int
+    bgr: bool = False  # whether the network wants colors in that order
+    hard_fraction: float = 1.0
+    epoch_samples: int = 0
+    passes: int = 1
+
+    @property
+    def dataset_size(self) -> int:
+        return len(self.datasets[0])
+
+    @property
+    def samples(self) -> int:
+        """How many samples one epoch delivers."""
+        return self.epoch_samples or self.dataset_size
+
+    @property
+    def is_cached(self) -> bool:
+        return all(dataset.is_cached for dataset in self.datasets)
+
+    def sizes(self, epoch: int) -> list[int]:
+        """How many samples each batch of `epoch` has."""
+        size = self._batch_size(epoch)
+        return [min(size, end - at) for _, begin, end in self._passes(epoch) for at in range(begin, end, size)]
+
+    def order(self, epoch: int, losses_N: torch.Tensor | None = None) -> NDArray[np.int64]:
+        """The samples of `epoch`, by their numbers; with the recent loss of each, mostly those with large ones."""
+        if losses_N is None:
+            return np.concatenate([self._order(number)[begin:end] for number, begin, end in self._passes(epoch)])
+        return hard_order(losses_N.cpu().numpy(), self.hard_fraction, generator(Purpose.ORDER, self.seed, epoch))
+
+    def epoch(
+        self, epoch: int, first_batch: int = 0, order_N: NDArray[np.int64] | None = None, share: ShardOf = _whole
+    ) -> Iterator[Batch]:
+        """The batches of `epoch`, in its plain `order` or in `order_N`, from `first_batch` on; the last may be short.
+
+        Of each, the `share` alone is made ready, as it is in the whole batch. No share is larger than that of a
+        larger batch, and none is empty.
+        """
+        batches = self._epoch(epoch, first_batch, self.order(epoch) if order_N is None else order_N, share)
+        return batches if self.is_cached else prefetch(batches, ahead=1)
+
+    def _epoch(
+        self, epoch: int, first_batch: int, order_N: NDArray[np.int64], share: ShardOf
+    ) -> Generator[Batch, None, None]:
+        size, number = self._batch_size(epoch), 0
+        for sweep, begin, end in self._passes(epoch):
+            pass_N, order_N = order_N[: end - begin], order_N[end - begin :]
+            whole = [pass_N[at : at + size] for at in range(0, len(pass_N), size)]
+            rest = whole[max(0, first_batch - number) :]
+            number += len(whole)
+            if rest:
+                yield from self._shares((epoch, number - len(rest)), sweep, rest, share)
+
+    def _shares(
+        self, first: tuple[int, int], sweep: int, whole: list[NDArray[np.int64]], share: ShardOf
+    ) -> Generator[Batch, None, None]:
+        """The shares of the `whole` batches, all of one pass; `first` is the epoch and the number of the first."""
+        parts = [share(len(batch_N)) for batch_N in whole]
+        mine = [batch_N[part] for batch_N, part in zip(whole, parts, strict=True)]
+        dataset = self.datasets[-1 - max(self.passes - 1 - sweep, 0) * len(self.datasets) // self.passes]
+        batches = dataset.batches(np.concatenate(mine), len(mine[0]), sweep)  # the last one alone may be short
+        make = normalize if self.is_cached else normalize_in_one_thread
+        epoch, first_number = first
+        for number, (pixels, labels_N) in enumerate(batches):
+            images_NCHW = pixels
+            rng = np.random.default_rng([Purpose.BATCH, self.seed, epoch, first_number + number])
+            flipped_N = self._flipped_first_N[mine[number]] ^ bool(sweep % 2)
+            drawn = WholeBatch(rng, len(whole[number]), parts[number], flipped_N)
+            for transform in self.transforms:
+                images_NCHW = transform.on_batch(images_NCHW, drawn)
+            yield make(images_NCHW, self.mean, self.scale, self.bgr), labels_N
+
+    @cached_property
+    def _flipped_first_N(self) -> NDArray[np.bool_]:
+        """The images that alternating flips mirror in the first pass over the data, the third and so on."""
+        return generator(Purpose.MIRROR, self.seed).random(self.dataset_size) < 0.5
+
+    def _batch_size(self, epoch: int) -> int:
+        return self.batch_sizes[min(epoch, len(self.batch_sizes) - 1)]
+
+    def _passes(self, epoch: int) -> Iterator[tuple[int, int, int]]:
+        """(number of the pass, begin, end): what the epoch takes of each pass over the data that it meets."""
+        position, end = epoch * self.samples, (epoch + 1) * self.samples
+        while position < end:
+            number, begin = divmod(position, self.dataset_size)
+            taken = min(self.dataset_size - begin, end - position)
+            yield number, begin, begin + taken
+            position += taken
+
+    def _order(self, number: int) -> NDArray[np.int64]:
+        """The samples of a pass over the data."""
+        chunk_N = self.datasets[0].source.chunk_N
+        return epoch_order(self.order_kind, self.dataset_size, chunk_N, number, self.seed)
+
+
+def mean_of(preprocess: Preprocess) -> float | torch.Tensor:
+    """What `normalize` subtracts; a mean image in the layout of the images, or that would take twice the time."""
+    mean = preprocess.subtracted
+    if not isinstance(mean, np.ndarray):
+        return mean
+    return torch.from_numpy(mean)[None].contiguous(memory_format=torch.channels_last)
+
+
+def normalize(images_NCHW: torch.Tensor, mean: float | torch.Tensor, scale: float, bgr: bool = False) -> torch.Tensor:
+    """Pixels in 0..255 -> what the network sees: `(pixel - mean) * scale`, float32, channels_last.
+
+    Planes are gray or RGB; with `bgr` the network sees them in that order. `mean` is a number or broadcasts.
+    """
+    if bgr:
+        images_NCHW = images_NCHW.flip(1)
+    if isinstance(mean, torch.Tensor):
+        mean = mean.to(images_NCHW.device)
+    # With one channel both layouts are the same bytes, and `to` would leave strides that convolutions reorder.
+    images = images_NCHW.to(torch.float32, memory_format=torch.channels_last)
+    return images.sub_(mean).mul_(scale) if images is not images_NCHW else (images - mean) * scale
+
+
+def normalize_in_one_thread(
+    images_NCHW: torch.Tensor, mean: float | torch.Tensor, scale: float, bgr: bool = False
+) -> torch.Tensor:
+    """What `normalize` gives, to the bit, made by the calling thread alone, image by image in its cache.
+
+    For batches that are made beside the training, in the processor's memory: there torch's threads, between one batch
+    and the next, wait for work by spinning on the cores that decode images (docs/experiments.md).
+    """
+    images_NHWC = images_NCHW.permute(0, 2, 3, 1).numpy()
+    if bgr:
+        images_NHWC = images_NHWC[..., ::-1]
+    mean_HWC = mean[0].permute(1, 2, 0).numpy() if isinstance(mean, torch.Tensor) else mean
+    ready_NHWC = np.empty(images_NHWC.shape, np.float32)
+    for image_HWC, ready_HWC in zip(images_NHWC, ready_NHWC, strict=True):
+        ready_HWC[...] = image_HWC
+        np.subtract(ready_HWC, mean_HWC, out=ready_HWC)
+        np.multiply(ready_HWC, scale, out=ready_HWC)
+    return torch.from_numpy(ready_NHWC).permute(0, 3, 1, 2)

@@ -1,0 +1,205 @@
+"""CTF files with the one-hot label and the pixels of an image on each line, as CNTK's scripts write them."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convolve.data.cntk_order import chunks_by_bytes
+from convolve.data.sources.source import ArraySource, OnFault
+from convolve.errors import DataError, FormatError, UnsupportedError
+from convolve.formats.ctf import CtfBlock, StreamSpec, read_ctf
+from convolve.formats.ctf_fast import parse_regular_lines
+from convolve.formats.ctf_grammar import SequenceParser
+
+# Legend: N samples, K classes, C channels, H rows, W columns, L lines, D values of a stream.
+
+_PIECE_BYTES = 1 << 18
+_STREAM = re.compile(rb"\|([!-{}~\x7f]+)([^|\r\n]*)")
+_FIRST_LINES = 20  # of a CTF file, which tell how many values a line should have
+
+
+def is_ctf(path: Path) -> bool:
+    """Whether the first line with text is one of CTF."""
+    with path.open("rb") as file:
+        head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return bool(re.match(rb"[0-9]*[ \t]*\|[!-{}~]", head))
+
+
+def open_ctf(
+    path: Path,
+    class_count: int,
+    shape_CHW: tuple[int, int, int],
+    features: str = "features",
+    labels: str = "labels",
+    sparse_labels: bool = False,
+    labels_path: Path | None = None,
+) -> ArraySource:
+    """The images of `path` with the chunks that data.order=cntk follows. Raises `FormatError` with the line.
+
+    `features` and `labels` are what the file calls them. The labels may stand in a file of their own, line for line.
+    """
+    _refuse_cut_off(path)
+    images = StreamSpec(features, prod(shape_CHW), dtype=np.uint8)
+    if labels_path in (None, path):
+        block = read_ctf(path, [_label_stream(labels, class_count, sparse_labels), images])
+        labels_N = _labels(path, block, labels)
+    else:
+        assert labels_path is not None
+        _refuse_ids(path)
+        block = read_ctf(path, [images])
+        labels_N = read_ctf_labels(labels_path, class_count, labels, sparse_labels)
+        if len(labels_N) != len(block):
+            raise DataError(f"{labels_path} has {len(labels_N)} labels, {path} {len(block)} images; give a pair")
+    images_NCHW = block.samples[features].reshape(-1, *shape_CHW)
+    chunk_N = chunks_by_bytes(block.byte_counts_N)
+    return ArraySource(
+        torch.from_numpy(images_NCHW), torch.from_numpy(labels_N), chunk_N, locate=_lines(path, block.lines_N)
+    )
+
+
+def read_ctf_labels(path: Path, class_count: int, labels: str = "labels", sparse: bool = False) -> NDArray[np.int64]:
+    """labels_N of a file that other files go with line for line. Raises `FormatError` with the line."""
+    _refuse_ids(path)
+    return _labels(path, read_ctf(path, [_label_stream(labels, class_count, sparse)]), labels)
+
+
+def _label_stream(name: str, class_count: int, sparse: bool) -> StreamSpec:
+    return StreamSpec(name, class_count, sparse, dtype=np.uint8)
+
+
+def _labels(path: Path, block: CtfBlock, name: str) -> NDArray[np.int64]:
+    one_hot_NK = block.samples[name]
+    if (wrong := np.flatnonzero(one_hot_NK.sum(axis=1) != 1)).size:
+        what = f"expected zeros and one 1 as labels, got {one_hot_NK[wrong[0]].tolist()}; correct the line"
+        raise FormatError(path, f"line {block.lines_N[wrong[0]]}", what)
+    labels_N: NDArray[np.int64] = one_hot_NK.argmax(axis=1).astype(np.int64)
+    return labels_N
+
+
+def _refuse_ids(path: Path) -> None:
+    """CNTK joins files by sequence ids; without them, it numbers the lines."""
+    with path.open("rb") as file:
+        begin = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if begin[:1].isdigit():
+        raise UnsupportedError(f"{path}: files that are joined by sequence ids are not supported; put all in one file")
+
+
+def _refuse_cut_off(path: Path) -> None:
+    """CTF lets the last line end anywhere and makes pixels that are not there 0; a whole file ends its last line."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        if file.read() not in (b"\n", b""):
+            raise FormatError(path, f"byte {size}", "the file ends within a line; copy it again, or end its last line")
+
+
+def collect_ctf(path: Path, on_fault: OnFault) -> ArraySource | None:
+    """The images of all lines that are in order, of as many classes and pixels as the first lines say."""
+    streams = _streams(path)
+    if streams is None:
+        what = "its first lines have no streams labels and features"
+        on_fault("unreadable", str(path), what, "name them so: |labels 0 1 |features 5 7")
+        return None
+    images, labels, lines = [], [], []
+    for first_line, texts in _numbered_lines(path, on_fault):
+        for number, label_LK, features_LD in _parsed(path, streams, first_line, texts, on_fault):
+            images.append(features_LD)
+            labels.append(label_LK.argmax(axis=1))
+            lines.append(np.arange(number, number + len(label_LK)))
+    if not images:
+        return None
+    images_NCHW = np.concatenate(images).reshape(-1, *_shape(streams[1].dim))
+    labels_N, lines_N = np.concatenate(labels), np.concatenate(lines)
+    return ArraySource(torch.from_numpy(images_NCHW), torch.from_numpy(labels_N), locate=_lines(path, lines_N))
+
+
+def _lines(path: Path, lines_N: NDArray[np.int64]) -> Callable[[int], str]:
+    return lambda index: f"{path}: line {lines_N[index]}"
+
+
+def _streams(path: Path) -> list[StreamSpec] | None:
+    """Labels and features, with as many values as most of the first lines have."""
+    counts: dict[bytes, Counter[int]] = {b"labels": Counter(), b"features": Counter()}
+    with path.open("rb") as file:
+        for line in islice(file, _FIRST_LINES):
+            for name, values in _STREAM.findall(line):
+                if name in counts:
+                    counts[name][len(values.split())] += 1
+    if not all(counts.values()):
+        return None
+    return [StreamSpec(name.decode(), max(1, count.most_common(1)[0][0])) for name, count in counts.items()]
+
+
+def _numbered_lines(path: Path, on_fault: OnFault) -> Iterator[tuple[int, list[bytes]]]:
+    """(number of the first, lines) in pieces. A last line without its end is a finding, and left out."""
+    number = 1
+    with path.open("rb") as file:
+        while lines := file.readlines(_PIECE_BYTES):
+            if not lines[-1].endswith(b"\n"):
+                lines.pop()
+                place = f"{path}: line {number + len(lines)}"
+                on_fault("bad line", place, "the file ends within a line", "get the file again, or end its last line")
+            if lines:
+                yield number, lines
+            number += len(lines)
+
+
+def _parsed(
+    path: Path, streams: list[StreamSpec], first_line: int, lines: list[bytes], on_fault: OnFault
+) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.uint8]]]:
+    """(line, labels_LK, features_LD) of as many lines at once as are in order; the others are findings."""
+    regular = parse_regular_lines(lines, streams)
+    if regular is not None and not (_faults(*regular)).any():
+        yield first_line, regular[0].astype(np.uint8), regular[1].astype(np.uint8)
+        return
+    for number, line in enumerate(lines, first_line):
+        try:
+            found = SequenceParser(path, streams, 0).parse([line], number, 1)
+            labels_LK, features_LD = (np.stack(stream.rows) for stream in found)
+            _require_whole(path, number, line, streams)
+            if _faults(labels_LK, features_LD).any():
+                what = "expected zeros and one 1 as labels, and features that are whole numbers in 0..255"
+                raise FormatError(path, f"line {number}", what)
+        except FormatError as error:
+            on_fault("bad line", f"{path}: {error.place}", error.what, "correct the line, or remove it")
+            continue
+        yield number, labels_LK.astype(np.uint8), features_LD.astype(np.uint8)
+
+
+def _faults(labels_LK: NDArray[Any], features_LD: NDArray[Any]) -> NDArray[np.bool_]:
+    """The lines whose labels are not one-hot or whose features are no bytes."""
+    one_hot_L = ((labels_LK == 0) | (labels_LK == 1)).all(axis=1) & (labels_LK.sum(axis=1) == 1)
+    features_LD = np.asarray(features_LD, np.float32)
+    bytes_L = ((features_LD >= 0) & (features_LD <= 255) & (features_LD % 1 == 0)).all(axis=1)
+    faults_L: NDArray[np.bool_] = ~(one_hot_L & bytes_L)
+    return faults_L
+
+
+def _require_whole(path: Path, number: int, line: bytes, streams: list[StreamSpec]) -> None:
+    """CNTK fills what is missing of a line with zeros, silently."""
+    counts = {name: len(values.split()) for name, values in _STREAM.findall(line)}
+    for stream in streams:
+        if counts[stream.token] < stream.dim:
+            what = f"{counts[stream.token]} of {stream.dim} values of |{stream.name}; CNTK makes the others 0"
+            raise FormatError(path, f"line {number}", what)
+
+
+def _shape(dim: int) -> tuple[int, int, int]:
+    """Channels, rows and columns of an image of `dim` values: square where that can be."""
+    for channels in (1, 3):
+        side = math.isqrt(dim // channels)
+        if channels * side * side == dim:
+            return channels, side, side
+    return 1, 1, dim

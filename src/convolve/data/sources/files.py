@@ -1,0 +1,130 @@
+"""Images in files of their own or in archives: a listing names them; they are read when they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convolve.formats.archive import ByteReader, Location
+from convolve.formats.decode import decode_image
+from convolve.transforms.transform import Size
+
+_SIZES_ASKED = 20_000
+
+
+class Listing(Protocol):
+    """A list of image files: where each lies, how a message calls it, and what tells this list from others."""
+
+    def location(self, index: int) -> Location: ...
+    def place(self, index: int) -> str: ...
+    def identity(self) -> bytes: ...
+
+
+@dataclass(frozen=True, eq=False)
+class PathListing:
+    """The image `files` below `folder`. See `Listing`."""
+
+    folder: Path
+    files: tuple[Path, ...]
+
+    def location(self, index: int) -> Location:
+        return Location(str(self.files[index]))
+
+    def place(self, index: int) -> str:
+        return str(self.files[index])
+
+    def identity(self) -> bytes:
+        return os.fsencode("\n".join(str(file.relative_to(self.folder)) for file in self.files))
+
+
+@dataclass(frozen=True, eq=False)
+class FileSource:
+    """The images of `listing` that `index_N` numbers. See `Source`.
+
+    `all_labels_N` are the labels of the whole listing. `in_chunks`: it is a map file, each line of which CNTK's image
+    reader makes a chunk of its own.
+    """
+
+    listing: Listing
+    all_labels_N: NDArray[np.int64]
+    class_names: tuple[str, ...] | None
+    index_N: NDArray[np.int64]
+    in_chunks: bool = False
+    size: Size | None = None
+    reader: ByteReader = field(default_factory=ByteReader)
+
+    def __len__(self) -> int:
+        return len(self.index_N)
+
+    @property
+    def labels_N(self) -> torch.Tensor:
+        return torch.from_numpy(self.all_labels_N[self.index_N])
+
+    @property
+    def chunk_N(self) -> NDArray[np.int64] | None:
+        return np.arange(len(self)) if self.in_chunks else None
+
+    def read(self, index: int) -> bytes:
+        return self.reader.read(self.listing.location(int(self.index_N[index])))
+
+    def load(self, index: int, *, gray: bool, min_size: Size | None = None) -> NDArray[np.uint8]:
+        location = self.listing.location(int(self.index_N[index]))
+        return decode_image(self.reader.read(location), location, gray=gray, min_size=min_size)
+
+    def location(self, index: int) -> str:
+        return self.listing.place(int(self.index_N[index]))
+
+    def file(self, index: int) -> str:
+        return str(self.listing.location(int(self.index_N[index])))
+
+    def take(self, indices_N: NDArray[np.int64]) -> FileSource:
+        return replace(self, index_N=self.index_N[indices_N])
+
+    def by_class_and_name(self) -> FileSource:
+        """In the order of classes, then of file names, so that it does not matter how the files are listed.
+
+        Of files with the same name in several folders, the name of the folder decides, and so on upwards.
+        """
+        names = [self.listing.location(int(number)) for number in self.index_N]
+        keys = [(location.member or location.file).replace("\\", "/").split("/")[::-1] for location in names]
+        labels = self.all_labels_N[self.index_N].tolist()
+        order = sorted(range(len(self)), key=lambda index: (labels[index], keys[index]))
+        return self.take(np.array(order, np.int64))
+
+    def digest(self) -> bytes:
+        """A hash of names, labels and sizes in bytes, in whatever order: the pixels of a large set are not read for it.
+
+        Of a million files, asking for the size of each would take longer than all else before the first batch: of
+        large sets, `_SIZES_ASKED` or more, evenly spread, are asked.
+        """
+        index_N = np.sort(self.index_N)
+        digest = hashlib.sha256(self.listing.identity())
+        digest.update(self.all_labels_N.tobytes() + index_N.tobytes())
+        sizes: dict[str, int] = {}
+        for number in index_N[:: max(1, len(self) // _SIZES_ASKED)]:
+            file = self.listing.location(int(number)).file
+            if file not in sizes:
+                sizes[file] = _bytes_of(file)
+            digest.update(sizes[file].to_bytes(8))
+        return digest.digest()
+
+
+def file_source(
+    listing: Listing, labels_N: NDArray[np.int64], class_names: tuple[str, ...] | None, in_chunks: bool = False
+) -> FileSource:
+    """All images of `listing`."""
+    return FileSource(listing, labels_N, class_names, np.arange(len(labels_N)), in_chunks)
+
+
+def _bytes_of(file: str) -> int:
+    try:
+        return Path(file).stat().st_size
+    except OSError:
+        return 0  # a missing image is an error when it is read, which names its line

@@ -1,0 +1,65 @@
+"""IDX files: one with the pixels of gray images, one with their labels, as MNIST has them."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from convolve.data.sources.source import ArraySource, OnFault, attempt
+from convolve.errors import DataError, FormatError
+from convolve.formats.idx import read_idx
+from convolve.transforms.transform import Size
+
+_AGAIN = "get the official files again, or try --data sample"
+
+
+def open_idx(
+    images_path: Path,
+    labels_path: Path,
+    class_names: tuple[str, ...] | None = None,
+    size: Size | None = None,
+    on_fault: OnFault | None = None,
+) -> ArraySource | None:
+    """The images of a pair of files, which must have `size` and a label for each class, where these are given.
+
+    None for what cannot be read, which `on_fault` hears of.
+    """
+    images_NHW = attempt(partial(read_idx, images_path), images_path, on_fault)
+    labels_N = attempt(partial(read_idx, labels_path), labels_path, on_fault)
+    if images_NHW is None or labels_N is None:
+        return None
+
+    def refuse(path: Path, place: str, what: str) -> None:
+        if on_fault is None:
+            raise FormatError(path, place, f"{what}; {_AGAIN}")
+        on_fault("unreadable", str(path), what, "get the file again")
+
+    if images_NHW.dtype != np.uint8 or images_NHW.ndim != 3 or (size and images_NHW.shape[1:] != size):
+        expected = f"{size[0]} x {size[1]}" if size else "H x W"
+        refuse(images_path, "", f"expected N x {expected} uint8 pixels, got {_words(images_NHW)}")
+        return None
+    if labels_N.dtype != np.uint8 or labels_N.ndim != 1:
+        refuse(labels_path, "", f"expected one uint8 label for each image, got {_words(labels_N)}")
+        return None
+    count = min(len(images_NHW), len(labels_N))
+    if len(images_NHW) != len(labels_N):
+        if on_fault is None:
+            counts = f"{images_path} has {len(images_NHW)} images, but {labels_path} {len(labels_N)} labels"
+            raise DataError(f"{counts}; they do not belong together: {_AGAIN}")
+        kind = "unlabeled" if len(images_NHW) > count else "missing image"
+        what = f"{len(labels_N):,} labels for the {len(images_NHW):,} images of {images_path}"
+        on_fault(kind, str(labels_path), what, "get both files again: they do not belong together")
+    if class_names and (wrong := np.flatnonzero(labels_N >= len(class_names))).size:
+        place = f"byte {8 + wrong[0]}"  # behind a header of 8 bytes; of the unpacked data
+        what = f"expected a label in 0..{len(class_names) - 1}, got {labels_N[wrong[0]]}; {_AGAIN}"
+        raise FormatError(labels_path, place, f"{what}; sets with other classes: docs/old-formats.md")
+    images_NCHW = torch.from_numpy(images_NHW[:count, None])
+    labels = torch.from_numpy(labels_N[:count].astype(np.int64))
+    return ArraySource(images_NCHW, labels, None, class_names, lambda index: f"{images_path}: image {index}")
+
+
+def _words(array: np.ndarray) -> str:
+    return f"{' x '.join(map(str, array.shape))} {array.dtype}"

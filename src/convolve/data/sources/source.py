@@ -1,0 +1,129 @@
+"""What a source is: labeled images as they were found, in memory or on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convolve.errors import DataError
+from convolve.transforms.transform import Size
+
+# Legend of this room: N images, C channels, H rows, W columns.
+
+UNLABELED = -1  # the label of an image whose line could not be read, where faults are collected
+
+T = TypeVar("T")
+
+# Hears of a fault: its kind (see checking/finding.py), where it is, what it is, and what to do about it.
+OnFault = Callable[[str, str, str, str], None]
+
+
+class Source(Protocol):
+    """Labeled images as they were found.
+
+    `class_names` is None where the classes have no names but their numbers. `chunk_N` numbers the chunk in which CNTK's
+    reader would see each image; only CTF and map files have one. `size`: what all images have, as far as known.
+    """
+
+    @property
+    def labels_N(self) -> torch.Tensor: ...
+    @property
+    def class_names(self) -> tuple[str, ...] | None: ...
+    @property
+    def chunk_N(self) -> NDArray[np.int64] | None: ...
+    @property
+    def size(self) -> Size | None: ...
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> bytes:
+        """The bytes of one image, as they lie there: two images with the same bytes are the same."""
+
+    def load(self, index: int, *, gray: bool, min_size: Size | None = None) -> NDArray[np.uint8]:
+        """One image (H, W, C): gray, or blue, green and red. With `min_size` it may come smaller, but not below."""
+
+    def location(self, index: int) -> str:
+        """What to call an image in a message: its file, or the file and line that list it."""
+
+    def file(self, index: int) -> str:
+        """The file that the image lies in, or its `location` where it has none of its own."""
+
+    def take(self, indices_N: NDArray[np.int64]) -> Source:
+        """The images at `indices_N`, in that order."""
+
+    def digest(self) -> bytes:
+        """What tells this source from any other, wherever it lies."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Images in memory: `images_NCHW` uint8 (gray, or RGB planes) and `labels_N` int64. See `Source`.
+
+    `locate` says what to call an image in a message.
+    """
+
+    images_NCHW: torch.Tensor
+    labels_N: torch.Tensor
+    chunk_N: NDArray[np.int64] | None = None
+    class_names: tuple[str, ...] | None = None
+    locate: Callable[[int], str] = "image {}".format
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    @property
+    def shape_CHW(self) -> tuple[int, int, int]:
+        _, channels, height, width = self.images_NCHW.shape
+        return channels, height, width
+
+    @property
+    def size(self) -> Size:
+        return self.shape_CHW[1:]
+
+    def read(self, index: int) -> bytes:
+        return self.images_NCHW[index].numpy().tobytes()
+
+    def load(self, index: int, *, gray: bool, min_size: Size | None = None) -> NDArray[np.uint8]:
+        image_HWC = np.ascontiguousarray(self.images_NCHW[index].numpy()[::-1].transpose(1, 2, 0))
+        if gray and image_HWC.shape[2] == 3:
+            return cv2.cvtColor(image_HWC, cv2.COLOR_BGR2GRAY)[:, :, None].astype(np.uint8, copy=False)
+        return image_HWC
+
+    def location(self, index: int) -> str:
+        return self.locate(index)
+
+    file = location
+
+    def take(self, indices_N: NDArray[np.int64]) -> ArraySource:
+        index = torch.from_numpy(np.ascontiguousarray(indices_N))
+        chunk_N = None if self.chunk_N is None else self.chunk_N[indices_N]
+        return ArraySource(
+            self.images_NCHW[index], self.labels_N[index], chunk_N, self.class_names,
+            lambda number: self.locate(int(indices_N[number])),
+        )  # fmt: skip
+
+    def digest(self) -> bytes:
+        """A hash of every pixel and label."""
+        digest = hashlib.sha256(repr(tuple(self.images_NCHW.shape)).encode())
+        digest.update(self.images_NCHW.contiguous().numpy().tobytes())
+        digest.update(self.labels_N.numpy().tobytes())
+        return digest.digest()
+
+
+def attempt(read: Callable[[], T], path: object, on_fault: OnFault | None) -> T | None:
+    """What `read` gives; None where that fails and `on_fault` hears of it."""
+    if on_fault is None:
+        return read()
+    try:
+        return read()
+    except FileNotFoundError:
+        on_fault("unreadable", str(path), "the file is not there", "put it there")
+    except (DataError, OSError) as error:
+        on_fault("unreadable", str(path), str(error).removeprefix(f"{path}: "), "get the file again")
+    return None

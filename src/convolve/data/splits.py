@@ -1,0 +1,101 @@
+"""The training and the test part of a data set, and how a part is held out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+
+from convolve.data.sources.source import ArraySource, Source
+from convolve.data.streams import Purpose, generator
+from convolve.errors import DataError, UsageError
+
+TEST_FRACTION = 0.2  # of each class, where there is no test part
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a published data set without opening it."""
+
+    name: str
+    shape_CHW: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    train_samples: int
+    test_samples: int
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Training and test images with the names of their classes.
+
+    `name` is what a model says that it was trained on; `description` says in words where the images lie. `held_out`:
+    the test part was cut from the training part. `numbered`: the classes have no names but their numbers.
+    """
+
+    train: Source
+    test: Source
+    class_names: tuple[str, ...]
+    name: str
+    description: str = ""
+    held_out: bool = False
+    numbered: bool = False
+
+    def __post_init__(self) -> None:
+        said, classes = self.description or self.name, len(self.class_names)
+        object.__setattr__(self, "description", said)
+        for part, source in (("training", self.train), ("test", self.test)):
+            if isinstance(source, ArraySource) and len(source.images_NCHW) != len(source):
+                raise DataError(f"{said}: {len(source.images_NCHW)} {part} images but {len(source)} labels")
+            if len(source) == 0:
+                raise DataError(f"{said}: the {part} set is empty; get the files again, or try --data sample")
+            low, high = int(source.labels_N.min()), int(source.labels_N.max())
+            if low < 0 or high >= classes:
+                reach = f"{part} labels reach from {low} to {high}"
+                raise DataError(f"{said}: {reach}; with {classes} classes they must lie in 0..{classes - 1}")
+        shapes = [source.shape_CHW for source in (self.train, self.test) if isinstance(source, ArraySource)]
+        if len({*shapes}) > 1:
+            raise DataError(f"{said}: training images are {shapes[0]} (C, H, W), test {shapes[1]}")
+
+    @property
+    def array_shape_CHW(self) -> tuple[int, int, int] | None:
+        """The shape of images that are arrays; None of files, which can be brought to any."""
+        return self.test.shape_CHW if isinstance(self.test, ArraySource) else None
+
+    @property
+    def arrays(self) -> tuple[ArraySource, ArraySource]:
+        """Both parts of a set that is in memory."""
+        assert isinstance(self.train, ArraySource) and isinstance(self.test, ArraySource)
+        return self.train, self.test
+
+    def fingerprint(self) -> str:
+        """SHA-256 over both parts: two runs with the same fingerprint saw the same data."""
+        return sha256(self.train.digest() + self.test.digest()).hexdigest()
+
+    def is_official(self, info: DatasetInfo) -> bool:
+        """Whether this is the data set of `info`, by the numbers of its images and classes."""
+        known = (info.train_samples, info.test_samples, len(info.class_names))
+        return (len(self.train), len(self.test), len(self.class_names)) == known
+
+
+def hold_out_test(whole: Source) -> tuple[Source, Source]:
+    """(training, test): a fixed random part of each class is held out; of a class with a single image, none."""
+    labels_N, held_out = whole.labels_N.numpy(), []
+    for label, count in sorted(Counter(labels_N.tolist()).items()):
+        members_N = np.flatnonzero(labels_N == label)
+        part = min(max(1, round(TEST_FRACTION * count)), count - 1)
+        held_out += generator(Purpose.TEST_PART, label).permutation(members_N)[:part].tolist()
+    if not held_out:
+        raise DataError(f"{whole.location(0)}: no class has two images, so that none can be held out for testing")
+    rest_N = np.setdiff1d(np.arange(len(whole)), held_out)
+    return whole.take(rest_N), whole.take(np.sort(held_out))
+
+
+def hold_out_validation(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
+    """(training, validation): a random `fraction` of the samples is held out; the same for the same seed."""
+    order_N = generator(Purpose.SPLIT, seed).permutation(len(source))
+    held_out = max(1, round(fraction * len(source)))
+    if held_out == len(source):
+        raise UsageError(f"data.validation_fraction={fraction:g} leaves nothing of {len(source)} images to train on")
+    return source.take(np.sort(order_N[held_out:])), source.take(np.sort(order_N[:held_out]))

@@ -1,0 +1,184 @@
+"""The group of processes that train together, and its collectives."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from functools import cache
+from typing import TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load, save
+from torch.distributed import FileStore, Store  # type: ignore[attr-defined]  # public, but not for mypy
+
+from convolve.distributed.launcher import RankInfo, master_address, rank_info
+from convolve.distributed.lost import STEP_PATIENCE_SECONDS, has_ended, is_silent
+from convolve.distributed.rendezvous import PATIENCE_SECONDS, WorkerInfo, interface_to, rendezvous
+from convolve.distributed.shared_memory import open_shared
+from convolve.errors import TrainingError
+from convolve.training.workers import SINGLE_PROCESS, Shard, Workers, part
+
+T = TypeVar("T")
+LONG_PATIENCE_SECONDS = 1800.0  # for what one worker may do alone between steps, such as a download
+
+
+class ProcessGroup(Workers):
+    """Worker `rank` of `size`. Workers of one host sum tensors in its memory if they can, others over connections."""
+
+    def __init__(self, store: Store, infos: Sequence[WorkerInfo], own: RankInfo) -> None:
+        self.at_close = ExitStack()
+        self.rank, self.size, self._is_one_host = own.rank, own.size, isinstance(store, FileStore)
+        here = [rank for rank, info in enumerate(infos) if info.host == infos[self.rank].host]
+        self.local_rank = here.index(self.rank)
+        self.threads = threads_of(self.local_rank, [infos[rank].cores for rank in here])
+        # DistributedDataParallel imports it, and its functions keep the current group as a default: here there is none.
+        import torch.distributed.nn.functional
+
+        self.uses_nccl = torch.cuda.is_available() and dist.is_nccl_available()
+        backend = "cpu:gloo,cuda:nccl" if self.uses_nccl else "gloo"
+        step, between = timedelta(seconds=STEP_PATIENCE_SECONDS), timedelta(seconds=LONG_PATIENCE_SECONDS)
+        try:
+            dist.init_process_group(backend, timeout=step, store=store, rank=self.rank, world_size=self.size)
+            self._between_steps = dist.new_group(backend="gloo", timeout=between)
+            # Its path is in the store, which on several hosts anyone who reaches the port can change.
+            self._memory = open_shared(store, self.rank, self.size) if self._is_one_host and self.size > 1 else None
+        except dist.DistNetworkError as error:  # from worker 0's store, which answered before
+            raise has_ended() from error
+        except RuntimeError as error:
+            if self._is_one_host and "imeout" in str(error):
+                raise is_silent(STEP_PATIENCE_SECONDS) from error
+            raise TrainingError(
+                f"worker {self.rank} of {self.size} found the others and cannot connect to them: {error}; "
+                "GLOO_SOCKET_IFNAME says which network interface leads there"
+            ) from error
+
+    @property
+    def shares_memory(self) -> bool:
+        return self._memory is not None
+
+    def shard(self, count: int) -> Shard:
+        mine = part(count, self.rank, self.size)
+        return Shard(mine, 1.0) if mine.start < mine.stop else Shard(slice(0, 1), 0.0)
+
+    def sum(self, tensor: torch.Tensor) -> None:
+        if self._memory and tensor.device.type == "cpu":
+            self._memory.sum(tensor)
+        else:
+            dist.all_reduce(tensor)
+
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(lengths, torch.tensor([len(tensor)]), self._between_steps)
+        longest = max(int(length) for length in lengths)
+        padded = tensor.new_zeros(longest, *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded, self._between_steps)
+        return torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
+
+    def broadcast(self, value: T) -> T:
+        return cast(T, json.loads(self._broadcast(b"" if self.rank else json.dumps(value).encode())))
+
+    def broadcast_tensors(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        copies = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)  # safetensors takes no views
+            for name, tensor in tensors.items()
+            if self.rank == 0
+        }
+        return load(self._broadcast(save(copies)))
+
+    def _broadcast(self, content: bytes) -> bytes:
+        length = torch.tensor([len(content)])
+        dist.broadcast(length, 0, self._between_steps)
+        buffer = torch.empty(int(length), dtype=torch.uint8)
+        if self.rank == 0:
+            buffer.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        dist.broadcast(buffer, 0, self._between_steps)
+        return buffer.numpy().tobytes()
+
+    def require_same(self, values: Mapping[str, str]) -> None:
+        text = torch.tensor(list(f"{json.dumps(values)}\n".encode()), dtype=torch.uint8)
+        everyone = [json.loads(line) for line in bytes(self.gather(text).tolist()).splitlines()]
+        for rank, theirs in enumerate(everyone):
+            for name, first in everyone[0].items():
+                if theirs.get(name) != first:
+                    raise TrainingError(
+                        f"{name} is {first} for worker 0 and {theirs.get(name)} for worker {rank}; all need the same"
+                    )
+
+    def barrier(self) -> None:
+        dist.all_reduce(torch.zeros(1), group=self._between_steps)
+
+    def close(self) -> None:
+        """Close the connections. Gloo's threads end with the last object that uses them.
+
+        A thread that outlives the interpreter and frees a tensor ends the process with SIGABRT
+        (github.com/pytorch/pytorch/issues/190489).
+        """
+        gc.collect()  # the DistributedDataParallel of a finished training
+        del self._between_steps
+        dist.destroy_process_group()
+        self.at_close.close()
+
+
+def join(own: RankInfo, environ: Mapping[str, str], patience_seconds: float = PATIENCE_SECONDS) -> ProcessGroup:
+    """The process group of this job."""
+    address = master_address(own, environ) or ("127.0.0.1", 1)
+    if "GLOO_SOCKET_IFNAME" not in os.environ and (name := interface_to(*address)):
+        os.environ["GLOO_SOCKET_IFNAME"] = name
+    with ExitStack() as stack:
+        workers = ProcessGroup(*stack.enter_context(rendezvous(own, environ, patience_seconds)), own)
+        workers.barrier()  # all are connected; gloo does not need the store any more
+        if workers.uses_nccl:  # it connects at its first all-reduce
+            workers.at_close = stack.pop_all()
+    return workers
+
+
+@cache
+def all_workers() -> Workers:
+    """The processes that a launcher has started with this one, connected until this one ends."""
+    own = rank_info(os.environ)
+    if own.size == 1:
+        return SINGLE_PROCESS
+    workers = join(own, os.environ)
+    atexit.register(workers.close)
+    return workers
+
+
+def threads_of(local_rank: int, cores: Sequence[Sequence[int]]) -> int:
+    """The number of threads for process `local_rank` on a host; process i may run on `cores[i]`.
+
+    Launchers may bind each process to its own cores, or leave all cores to all.
+    """
+    users = Counter(core for allowed in cores for core in allowed)
+    return max(1, math.floor(sum(1 / users[core] for core in cores[local_rank]) + 1e-9))
+
+
+def average(tensors: Sequence[torch.Tensor], workers: Workers) -> int:
+    """Replace each of `tensors` by its mean over all workers. Returns the bytes that this worker sent."""
+    if not tensors:
+        return 0
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    workers.sum(flat)
+    take(tensors, flat / workers.size)
+    return ring_bytes(flat, workers.size)
+
+
+def take(tensors: Sequence[torch.Tensor], flat: torch.Tensor) -> None:
+    """Fill `tensors` from one vector of all their elements; each keeps its memory format."""
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    for tensor, values in zip(tensors, parts, strict=True):
+        tensor.copy_(values.view(tensor.shape))
+
+
+def ring_bytes(tensor: torch.Tensor, size: int) -> int:
+    """What each of `size` workers sends in a ring all-reduce of `tensor`: all but its own part, twice."""
+    return 2 * (size - 1) * tensor.numel() * tensor.element_size() // size

@@ -1,0 +1,196 @@
+"""How the processes of one job find each other, in a store where each says who it is.
+
+On one host the store is a file in a folder that only its user can enter; worker 0 makes it, the others look for it. On
+several hosts worker 0 serves the store at MASTER_ADDR; whoever reaches that port can read and change what is in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from torch.distributed import FileStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public
+
+from convolve.atomic import cannot_write, locked
+from convolve.distributed.launcher import RankInfo, master_address
+from convolve.errors import TrainingError, UsageError
+
+if sys.platform != "win32":
+    import fcntl
+
+_SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
+PATIENCE_SECONDS = 120.0  # torch alone takes many seconds to load where all workers read it from one network disk
+_PAUSE_SECONDS = 0.02
+
+
+class WorkerInfo(NamedTuple):
+    """What a worker tells the others of itself: the size of its world, its host, the cores that it may use."""
+
+    size: int
+    host: str
+    cores: list[int]
+
+
+@contextmanager
+def rendezvous(
+    own: RankInfo, environ: Mapping[str, str], patience_seconds: float = PATIENCE_SECONDS
+) -> Iterator[tuple[Store, list[WorkerInfo]]]:
+    """The store that all workers share, and what each says of itself, by rank. A store on disk is removed at the end.
+
+    Raises `TrainingError` if the port is in use, worker 0 is not found, or workers are missing or there twice.
+    """
+    address = master_address(own, environ)
+    if address:
+        attempt = environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's store outlives its workers
+        # torchrun serves the store itself.
+        serves = own.rank == 0 and environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+        served = PrefixStore(f"convolve/{attempt}", _tcp_store(*address, own, serves, patience_seconds))
+        yield served, _infos(served, own, patience_seconds)
+        return
+    job = hashlib.sha256(f"{own.launcher} {own.job}".encode()).hexdigest()[:16]
+    with (
+        _made(f"convolve-{job}-", own) if own.rank == 0 else _found(f"convolve-{job}-", own, patience_seconds) as folder
+    ):
+        store = FileStore(str(folder / "store"))
+        store.set_timeout(timedelta(seconds=patience_seconds))
+        yield store, _infos(store, own, patience_seconds)
+
+
+@contextmanager
+def _made(prefix: str, own: RankInfo) -> Iterator[Path]:
+    """A new folder of mode 0700 for the workers of this host. Worker 0 holds its lock, and removes it at the end."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise cannot_write(Path(tempfile.tempdir or "a temporary folder"), error) from error
+    with made as name, locked(Path(name), wait=True):
+        folder = Path(name)
+        if any(_is_in_use(other) for other in folder.parent.glob(f"{prefix}*") if other != folder):
+            raise _twice(own)
+        yield folder
+
+
+@contextmanager
+def _found(prefix: str, own: RankInfo, patience_seconds: float) -> Iterator[Path]:
+    """The folder that worker 0 has made."""
+    limit = time.monotonic() + patience_seconds
+    while time.monotonic() < limit:
+        for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+            if _is_in_use(folder):
+                yield folder
+                return
+        time.sleep(_PAUSE_SECONDS)
+    raise TrainingError(
+        f"worker {own.rank} of {own.size} found no worker 0 on this host within {patience_seconds:g} s; where every "
+        "worker has a parent process of its own, or a host, give all of them MASTER_ADDR and MASTER_PORT; where each "
+        "has a temporary folder of its own, set TMPDIR to one that all of them see"
+    )
+
+
+def _is_in_use(folder: Path) -> bool:
+    """Whether `folder` is this user's alone, and a living worker 0 holds its lock: a killed job may have left one."""
+    if sys.platform == "win32":  # a temporary folder there belongs to one user, and folders cannot be locked
+        return True
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(handle)
+        if status.st_uid == os.geteuid() and not status.st_mode & 0o077:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def interface_to(host: str, port: int) -> str | None:
+    """The name of the network interface that leads to `host`; None where this system does not tell.
+
+    Gloo would listen at the address of its own host's name, which many hosts file under 127.0.0.1.
+    """
+    if sys.platform == "win32":
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, port))  # sends nothing
+        except OSError:
+            return None
+        address = probe.getsockname()[0]
+        for _, name in socket.if_nameindex():
+            try:
+                found = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()))
+            except OSError:  # it has no IPv4 address
+                continue
+            if socket.inet_ntoa(found[20:24]) == address:
+                return name
+    return None
+
+
+def _tcp_store(host: str, port: int, own: RankInfo, serves: bool, patience_seconds: float) -> TCPStore:
+    try:
+        return TCPStore(host, port, own.size, serves, timedelta(seconds=patience_seconds), wait_for_workers=False)
+    except RuntimeError as error:
+        if serves:
+            reason = str(error).splitlines()[0][:200]
+            raise TrainingError(
+                f"worker 0 cannot listen on port {port} ({reason}); set MASTER_PORT to a free one"
+            ) from None
+        raise TrainingError(
+            f"worker {own.rank} of {own.size} found no worker 0 at {host}:{port} within {patience_seconds:g} s; "
+            "see whether it runs, and whether MASTER_ADDR and MASTER_PORT are the same for all"
+        ) from None
+
+
+def _infos(store: Store, own: RankInfo, patience_seconds: float) -> list[WorkerInfo]:
+    """Tell the others of this worker, and wait for what they tell."""
+    if store.add(f"claim/{own.rank}", 1) > 1:
+        raise _twice(own)
+    store.set(f"info/{own.rank}", json.dumps(WorkerInfo(own.size, socket.gethostname(), _cores())))
+    keys = [f"info/{rank}" for rank in range(own.size)]
+    try:
+        store.wait(keys, timedelta(seconds=patience_seconds))
+        infos = [WorkerInfo(*json.loads(store.get(key))) for key in keys]
+    except RuntimeError:
+        missing = _missing(store, keys)
+        raise TrainingError(
+            f"of {own.size} workers {missing or 'some'} did not come within {patience_seconds:g} s; see their output"
+        ) from None
+    for rank, info in enumerate(infos):
+        if info.size != own.size:
+            raise UsageError(
+                f"worker {own.rank} was told of {own.size} workers, worker {rank} of {info.size}; "
+                "start all of them with one command, or the same WORLD_SIZE"
+            )
+    return infos
+
+
+def _twice(own: RankInfo) -> TrainingError:
+    return TrainingError(
+        f"two workers call themselves rank {own.rank} of {own.size}; is another job using the same MASTER_PORT?"
+    )
+
+
+def _missing(store: Store, keys: list[str]) -> str:
+    try:
+        return ", ".join(key.removeprefix("info/") for key in keys if not store.check([key]))
+    except RuntimeError:  # worker 0, which serves the store, has given up before
+        return ""
+
+
+def _cores() -> list[int]:
+    """The cores that this process may run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))

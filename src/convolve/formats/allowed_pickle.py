@@ -1,0 +1,297 @@
+"""Read pickles of plain values, numpy arrays and PyTorch's tensors; nothing that they name is imported or run.
+
+Python's unpickler does what a file tells it to. Here it has the opcodes that such values need, and what a file may call
+are the functions of `_ALLOWED`, all of them ours. `torch.load` would be no way around this: with `weights_only=True` a
+file could still overwrite memory before PyTorch 2.10 (CVE-2026-24747), for its claims about types and sizes were taken
+as true.
+
+The unpickler is the one that Python has in Python: C's makes a memo as long as a file asks for, and has no place to
+look at a key, where a tuple that is nested deeply ends the process. Beside a small multiple of the file's size, memory
+stays below 100 bytes times `MAX_OPCODES`.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import mmap
+import pickle
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve.errors import FormatError
+
+MAX_OPCODES = 2_000_000  # CIFAR-100 has 0.4 million, a checkpoint some 30 for each tensor
+MAX_DIMENSIONS = 32
+_ENTRY_BYTES = 100  # of a dict, with its key
+_NUMBER_TYPE = re.compile(r"[|<>](b1|[iu][1248]|f[248])\Z")
+
+
+class Storage(NamedTuple):
+    """Bytes that lie elsewhere in a checkpoint, under `key`: so many `elements` of one type."""
+
+    dtype: str
+    key: str
+    elements: int
+
+
+class Tensor(NamedTuple):
+    """A part of a storage, as the file claims it, in elements: whole numbers from 0 on, but more is not known."""
+
+    dtype: str
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A type of PyTorch's numbers, which a file names and does not call."""
+
+    text: str
+
+
+@dataclass(eq=False)
+class _NumberType:
+    """A numpy type; its byte order comes after it."""
+
+    code: str
+    order: str = "|"
+
+    def numpy(self) -> np.dtype[Any]:
+        if not _NUMBER_TYPE.match(self.order + self.code):
+            _refuse(f"an array of type {self.code[:20]!r}")
+        return np.dtype(self.order + self.code)
+
+
+def read_pickle(content: bytes, name: object) -> Any:
+    """The value in `content`: lists, tuples, dicts, bytes, texts, numbers and numpy arrays, nothing else.
+
+    Raises `FormatError` with the byte offset; `name` stands for the file in messages.
+    """
+    return AllowedUnpickler(content, name).value(plain=True)
+
+
+class AllowedUnpickler(pickle._Unpickler):
+    """The pickle that begins where `content` stands. `storages`, by key, are those that its tensors lie in."""
+
+    stack: list[Any]
+    read: Callable[[int], bytes]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
+    memo: dict[int, Any]
+
+    def __init__(self, content: bytes | mmap.mmap, name: object, part: str = "") -> None:
+        file = io.BytesIO(content) if isinstance(content, bytes) else content
+        super().__init__(file, encoding="bytes")  # texts of Python 2 may be of any encoding
+        self.name, self.part = name, part
+        self.opcodes = _Opcodes(file)
+        self.dispatch = self.opcodes  # type: ignore[misc, assignment]
+        self.bytes_to_copy = 4 * len(content)
+        self.storages: dict[str, Storage] = {}
+
+    def value(self, plain: bool = False) -> Any:
+        try:
+            value = self.load()
+            if plain:
+                _require_plain(value)
+            return value
+        except pickle.UnpicklingError as error:
+            what = str(error)
+        except EOFError:
+            what = "the file ends too early"
+        except Exception as error:  # whatever damaged bytes lead to; nothing but the functions below has run
+            what = f"damaged ({type(error).__name__})"
+        finally:
+            self.memo.clear()  # it holds functions that hold this object
+        place = f"byte {self.opcodes.at}{' of ' if self.part else ''}{self.part}"
+        raise FormatError(self.name, place, f"{what}: not a pickle of plain values and arrays")
+
+    def find_class(self, module: str, name: str) -> Any:
+        full = f"{module}.{name}"
+        if full in _ALLOWED:
+            return functools.partial(_ALLOWED[full], self)
+        return _NAMED.get(full) or _refuse(f"it names {full[:80]!r}, which is neither imported nor run")
+
+    def persistent_load(self, pid: Any) -> Storage:
+        match pid:
+            case ("storage" | b"storage", _Named(dtype), str() | bytes() as key, _, int() as elements, *rest):
+                storage = Storage(dtype, _text(key), *_whole_numbers(elements))
+                if not any(rest) and self.storages.setdefault(storage.key, storage) == storage:
+                    return storage
+        return _refuse("a storage of a kind that is not known")
+
+    # What a file may call, see `_ALLOWED`
+
+    def _array(self, _class: object, _shape: object, _code: object) -> NDArray[Any]:
+        return np.empty(0, np.uint8)  # what is in it comes after it, see `_build`
+
+    def _number_type(self, code: str | bytes, *_: object) -> _NumberType:
+        return _NumberType(_text(code))
+
+    def _number(self, kind: _NumberType, content: bytes) -> Any:
+        return np.frombuffer(content, kind.numpy(), 1)[0].item()
+
+    def _bytes(self, text: str = "", _encoding: object = None) -> bytes:
+        """Python 3 writes bytes as a text to be encoded in Latin-1, or as `bytes()`."""
+        self._copying(len(text))
+        return text.encode("latin-1")
+
+    def _dict(self, items: list[tuple[Any, Any]] | tuple[()] = ()) -> dict[Any, Any]:
+        self._copying(len(items) * _ENTRY_BYTES)
+        return {_key(key): value for key, value in items}
+
+    def _first(self, value: Any, *_: object) -> Any:
+        return value
+
+    def _tensor(self, storage: Storage, offset: int, shape: Any, strides: Any, *more: object) -> Tensor:
+        """What `_rebuild_tensor` of all versions makes; `more`: wants a gradient, has hooks, a type, other things."""
+        match [item for item in more[2:] if item]:
+            case [] if isinstance(storage, Storage):
+                dtype = storage.dtype
+            case [_Named(dtype)] if isinstance(storage, Storage):
+                pass
+            case _:
+                _refuse("a tensor of a kind that is not known")
+        if not len(shape) == len(strides) <= MAX_DIMENSIONS:
+            _refuse(f"a tensor of {len(shape)} dimensions with {len(strides)} strides")
+        _whole_numbers(offset, *shape, *strides)
+        return Tensor(dtype, storage, offset, tuple(shape), tuple(strides))
+
+    def _copying(self, size_bytes: int) -> None:
+        """A call costs a file a few bytes, and could copy the same long value each time."""
+        self.bytes_to_copy -= size_bytes
+        if self.bytes_to_copy < 0:
+            _refuse("the same bytes again and again")
+
+    # Opcodes of which Python's own would do more than they should, see `_OPCODES`
+
+    def _frame(self) -> None:
+        self.read(8)  # how much to read ahead
+
+    def _set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.stack[-1][_key(key)] = value
+
+    def _set_items(self) -> None:
+        items = _pairs(self.pop_mark())
+        self.stack[-1].update(items)
+
+    def _dict_to_mark(self) -> None:
+        items = _pairs(self.pop_mark())  # which puts another stack in place
+        self.append(items)
+
+    def _build(self) -> None:
+        match self.stack.pop(), self.stack[-1]:
+            case (3, str() | bytes() as order, None, None, None, *_), _NumberType() as kind:
+                kind.order = _text(order)
+            case (1, shape, _NumberType() as kind, int() as by_column, bytes() as data), np.ndarray() as array:
+                dtype = kind.numpy()
+                if len(shape) > MAX_DIMENSIONS or math.prod(_whole_numbers(*shape)) * dtype.itemsize != len(data):
+                    _refuse(f"an array of shape {str(shape[:4])[:60]} in {len(data)} bytes")
+                array.__setstate__((1, shape, dtype, bool(by_column), data))  # type: ignore[arg-type]
+            case _, dict():
+                pass  # attributes of an OrderedDict: a state_dict has the versions of its modules there
+            case _:
+                _refuse("the state of an object")
+
+
+class _Opcodes:
+    """Where the unpickler looks opcodes up: they are counted here, and the place of the last one is known."""
+
+    def __init__(self, file: io.BytesIO | mmap.mmap) -> None:
+        self.file, self.at, self.left = file, 0, MAX_OPCODES
+
+    def __getitem__(self, code: int) -> Callable[[AllowedUnpickler], None]:
+        self.at = self.file.tell() - 1
+        self.left -= 1
+        if self.left < 0:
+            _refuse(f"more than {MAX_OPCODES} opcodes")
+        return _OPCODES.get(code) or _refuse(f"opcode {code:#04x}, which plain values do not need")
+
+
+def _refuse(what: str) -> NoReturn:
+    raise pickle.UnpicklingError(what)
+
+
+def _text(text: str | bytes) -> str:
+    return text if isinstance(text, str) else text.decode("utf-8", "replace")
+
+
+def _whole_numbers(*numbers: Any) -> tuple[int, ...]:
+    if not all(type(number) is int and 0 <= number < 1 << 62 for number in numbers):
+        _refuse("a size that is no whole number")
+    return numbers
+
+
+def _key(key: Any) -> Any:
+    """A key whose hash is quick to find; numbers are small enough to be their own."""
+    if type(key) in (str, bytes) or (type(key) is int and 0 <= key < 1 << 60):
+        return key
+    _refuse("a key that is neither a text nor a whole number")
+
+
+def _pairs(items: list[Any]) -> dict[Any, Any]:
+    return {_key(key): value for key, value in zip(items[::2], items[1::2], strict=True)}
+
+
+def _require_plain(value: Any) -> None:
+    to_do, seen = [value], set()
+    while to_do:
+        item = to_do.pop()
+        if type(item) in (list, tuple, dict):
+            if id(item) not in seen:
+                seen.add(id(item))
+                to_do.extend(item.values() if type(item) is dict else item)
+        elif type(item) not in (type(None), bool, int, float, str, bytes, np.ndarray):
+            _refuse(f"a {type(item).__name__.strip('_').lower()} in the place of a value")
+
+
+_ALLOWED: dict[str, Callable[..., Any]] = {
+    "numpy.core.multiarray._reconstruct": AllowedUnpickler._array,
+    "numpy._core.multiarray._reconstruct": AllowedUnpickler._array,
+    "numpy.core.multiarray.scalar": AllowedUnpickler._number,
+    "numpy._core.multiarray.scalar": AllowedUnpickler._number,
+    "numpy.dtype": AllowedUnpickler._number_type,
+    "_codecs.encode": AllowedUnpickler._bytes,
+    "__builtin__.bytes": AllowedUnpickler._bytes,
+    "collections.OrderedDict": AllowedUnpickler._dict,
+    "torch.Size": AllowedUnpickler._first,
+    "torch.device": AllowedUnpickler._first,
+    "torch._utils._rebuild_parameter": AllowedUnpickler._first,
+    "torch._utils._rebuild_tensor": AllowedUnpickler._tensor,
+    "torch._utils._rebuild_tensor_v2": AllowedUnpickler._tensor,
+    "torch._utils._rebuild_tensor_v3": AllowedUnpickler._tensor,
+}
+_STORAGES = {
+    "Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16", "Bool": "bool", "Byte": "uint8",
+    "Char": "int8", "Short": "int16", "Int": "int32", "Long": "int64",
+}  # fmt: skip
+_NEWER_TYPES = ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2")  # they have no storages of their own
+_NAMED: dict[str, object] = {"numpy.ndarray": object(), "torch.storage.UntypedStorage": _Named("uint8")}
+_NAMED |= {f"torch.{name}": _Named(name) for name in (*_STORAGES.values(), *_NEWER_TYPES)}
+_NAMED |= {f"torch.{name}Storage": _Named(dtype) for name, dtype in _STORAGES.items()}
+
+_AS_THEY_ARE = (
+    "PROTO MARK STOP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 FLOAT BINFLOAT STRING BINSTRING "
+    "SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES EMPTY_LIST LIST APPEND APPENDS "
+    "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL "
+    "STACK_GLOBAL REDUCE BINPERSID"
+)
+_OPCODES: dict[int, Callable[[Any], None]] = {
+    code: pickle._Unpickler.dispatch[code] for name in _AS_THEY_ARE.split() for code in getattr(pickle, name)
+}
+_OPCODES |= {
+    pickle.FRAME[0]: AllowedUnpickler._frame,
+    pickle.SETITEM[0]: AllowedUnpickler._set_item,
+    pickle.SETITEMS[0]: AllowedUnpickler._set_items,
+    pickle.DICT[0]: AllowedUnpickler._dict_to_mark,
+    pickle.BUILD[0]: AllowedUnpickler._build,
+}

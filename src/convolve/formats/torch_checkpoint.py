@@ -1,0 +1,181 @@
+"""PyTorch's checkpoints (`.pth`, `.pt`, `.bin`) without PyTorch: names and arrays that are views of the file's bytes.
+
+Two forms: since PyTorch 1.6 a zip archive with `data.pkl` and a member for each storage, none of them packed; before
+that pickles one after the other, then the storages. Sources: torch/serialization.py, torch/_utils.py.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve.errors import DataError, FormatError
+from convolve.formats.allowed_pickle import AllowedUnpickler, Tensor
+from convolve.formats.archive import regular_size
+
+MAX_NAMING = 1 << 24  # characters of all names together, and values that are looked at for them
+_LEGACY_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")  # near the beginning; its place depends on the pickle protocol
+_LEGACY_VERSION = 1001
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature; lengths of the name and of another field, which follow it
+_AS_BITS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}  # numpy has no such types
+
+
+class StoredTensor(NamedTuple):
+    """`values` can only be read; of a type that numpy lacks they are the bits. `dtype` is PyTorch's name for it."""
+
+    values: NDArray[Any]
+    dtype: str
+
+
+class _Span(NamedTuple):
+    start: int
+    size: int
+
+
+class _Content(NamedTuple):
+    value: Any
+    storages: dict[str, _Span]
+    is_big_endian: bool
+
+
+def read_checkpoint(path: str | Path) -> dict[str, StoredTensor]:
+    """Every tensor in the file by its name; one that lies deeper has a longer name: `state_dict.conv1.weight`.
+
+    Raises `FormatError` with the byte, member or name. Nothing that the file names is imported or run.
+    """
+    regular_size(path, "a checkpoint of PyTorch is expected")
+    try:
+        with Path(path).open("rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:  # ValueError: an empty file
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    if content[:4] == b"PK\x03\x04":
+        read = _read_zip(content, path)
+    elif _LEGACY_MAGIC in content[:32]:
+        read = _read_legacy(content, path)
+    else:
+        raise FormatError(path, "byte 0", "neither of the two forms that PyTorch's checkpoints have")
+    tensors: dict[str, StoredTensor] = {}
+    for name, tensor in _named_tensors(read.value, path):
+        if name in tensors:
+            raise FormatError(path, name[:200], "two tensors have this name")
+        try:
+            tensors[name] = StoredTensor(_view(content, tensor, read), tensor.dtype)
+        except ValueError as error:
+            raise FormatError(path, name[:200], f"{error}; save the checkpoint again, or get it again") from None
+    return tensors
+
+
+def _read_zip(content: mmap.mmap, path: str | Path) -> _Content:
+    members = _members(content, path)
+    if "data.pkl" not in members:
+        raise FormatError(path, "", "a zip archive without data.pkl, so no checkpoint of PyTorch")
+    order = _bytes_of(content, members["byteorder"]) if "byteorder" in members else b"little"
+    if order not in (b"little", b"big"):
+        raise FormatError(path, "byteorder", f"little or big is expected, it is {order[:20]!r}")
+    value = AllowedUnpickler(_bytes_of(content, members["data.pkl"]), path, "data.pkl").value()
+    storages = {name.removeprefix("data/"): span for name, span in members.items() if name.startswith("data/")}
+    return _Content(value, storages, order == b"big")
+
+
+def _members(content: mmap.mmap, path: str | Path) -> dict[str, _Span]:
+    """Where bytes lie, by name without the folder that holds all; they are not packed, and none lies over others."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, struct.error) as error:
+        raise FormatError(path, "", f"a damaged zip archive ({error}); get it again") from None
+    members: dict[str, _Span] = {}
+    end = 0
+    for info in infos:
+        place, name = info.filename[:200], info.filename.partition("/")[2]
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.compress_size != info.file_size:
+            raise FormatError(path, place, "it is packed, which PyTorch does not do")
+        at = info.header_offset + _LOCAL_HEADER.size
+        if not end <= info.header_offset <= len(content) - _LOCAL_HEADER.size or name in members:
+            raise FormatError(path, place, "it lies over another member, or two have its name; get the file again")
+        signature, *lengths = _LOCAL_HEADER.unpack(content[info.header_offset : at])
+        members[name] = _Span(at + sum(lengths), info.file_size)
+        end = sum(members[name])
+        if signature != b"PK\x03\x04" or end > len(content):
+            raise FormatError(path, place, "it does not lie where the archive says; get the file again")
+    return members
+
+
+def _bytes_of(content: mmap.mmap, span: _Span) -> bytes:
+    return content[span.start : span.start + span.size]
+
+
+def _read_legacy(content: mmap.mmap, path: str | Path) -> _Content:
+    """A magic number, a version, what the machine was, the value, the keys of the storages; then the storages.
+
+    Each is its number of elements, in 8 bytes, and the elements. They were always written in little-endian order.
+    """
+    _magic, version, _machine = (AllowedUnpickler(content, path).value() for _ in range(3))
+    if version != _LEGACY_VERSION:
+        raise FormatError(path, "", f"version {str(version)[:20]} of the older form of checkpoints; 1001 is known")
+    reader = AllowedUnpickler(content, path)
+    value = reader.value()
+    keys = AllowedUnpickler(content, path).value()
+    spans: dict[str, _Span] = {}
+    at = content.tell()
+    for key in keys if isinstance(keys, list) else [None]:
+        storage = reader.storages.get(key.decode("latin-1") if isinstance(key, bytes) else str(key)[:80])
+        if storage is None or storage.key in spans or content[at : at + 8] != storage.elements.to_bytes(8, "little"):
+            raise FormatError(path, f"byte {at}", "another storage is announced than follows; get the file again")
+        spans[storage.key] = _Span(at + 8, storage.elements * _numpy_type(storage.dtype).itemsize)
+        at = sum(spans[storage.key])
+        if at > len(content):
+            raise FormatError(path, f"byte {len(content)}", "the file ends within a storage; get it again")
+    return _Content(value, spans, is_big_endian=False)
+
+
+def _named_tensors(value: Any, path: str | Path) -> Iterator[tuple[str, Tensor]]:
+    """The tensors in lists, tuples and dicts in their order. A part may come many times, but not without end."""
+    spent, to_do = 0, [("", value)]
+    while to_do:
+        name, item = to_do.pop()
+        if isinstance(item, Tensor):
+            yield name, item
+        elif type(item) in (list, tuple, dict):
+            parts = [*(item.items() if type(item) is dict else enumerate(item))]
+            inside = [(key, part) for key, part in reversed(parts) if type(part) in (list, tuple, dict, Tensor)]
+            spent += len(parts) + sum(len(name) + len(str(key)) for key, _ in inside)
+            if spent > MAX_NAMING:
+                raise FormatError(path, name[:200], "names without end, or values that hold themselves")
+            for key, part in inside:
+                text = key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
+                to_do.append((f"{name}.{text}" if name else text, part))
+
+
+def _view(content: mmap.mmap, tensor: Tensor, read: _Content) -> NDArray[Any]:
+    """The tensor's elements where they lie. `ValueError` says which claim is wrong."""
+    span = read.storages.get(tensor.storage.key)
+    if span is None:
+        raise ValueError(f"its storage {tensor.storage.key[:20]!r} is missing")
+    claimed = tensor.storage.elements * _numpy_type(tensor.storage.dtype).itemsize
+    if span.size != claimed:
+        raise ValueError(f"its storage has {span.size} bytes in the file where {claimed} are claimed")
+    dtype = _numpy_type(tensor.dtype).newbyteorder(">" if read.is_big_endian else "<")
+    count = math.prod(tensor.shape)
+    last = sum((length - 1) * stride for length, stride in zip(tensor.shape, tensor.strides, strict=True))
+    if count and (tensor.offset + last + 1) * dtype.itemsize > span.size:
+        raise ValueError("it reaches beyond its storage")
+    if count * dtype.itemsize > span.size:
+        raise ValueError(f"it has {count} elements, which is more than its storage holds")
+    if not count:
+        return np.empty(tensor.shape, dtype)
+    strides = [stride * dtype.itemsize for stride in tensor.strides]
+    return np.ndarray(tensor.shape, dtype, content, span.start + tensor.offset * dtype.itemsize, strides)
+
+
+def _numpy_type(dtype: str) -> np.dtype[Any]:
+    return np.dtype(_AS_BITS.get(dtype, dtype))

@@ -1,0 +1,33 @@
+"""Graph -> torch module: named layers where the graph has any, plain functions elsewhere, and code that one can read.
+
+The module is a `torch.fx.GraphModule`: `print(module)` shows the layers, `print(module.code)` the straight line of
+calls between them, and everything that knows torch (export, compile, quantization, hooks) works on it. The
+alternative, a module of our own that walks over the graph in `forward`, would hide the network in a loop. fx turns its
+graph into Python source and runs that: nothing gets into it but identifiers that `with_readable_names` made, numbers,
+and functions of torch and of this package.
+"""
+
+from __future__ import annotations
+
+from torch import fx
+
+from convolve.graph.emit import Emitter
+from convolve.graph.graph import Graph
+from convolve.graph.operations import OPERATIONS
+
+
+def build(graph: Graph) -> fx.GraphModule:
+    """The graph as a module in evaluation mode, in float32; `.train()` makes it trainable again.
+
+    It takes the graph's inputs in their order, with a batch axis in front, and returns its outputs: a tensor, or a
+    tuple where there are several. Frozen parameters do not require gradients.
+    """
+    emitter = Emitter(graph)
+    for value in graph.inputs:
+        emitter.placeholder(value)
+    for node in graph.nodes:
+        emitter.values[node.name] = OPERATIONS[node.op].emit(emitter, node)
+    results = tuple(emitter.value(name) for name in graph.outputs)
+    emitter.code.output(results[0] if len(results) == 1 else results)
+    emitter.code.lint()
+    return fx.GraphModule(emitter.root, emitter.code, class_name="ImportedNetwork").eval()

@@ -1,0 +1,105 @@
+"""Graph -> the graph of a classifier: one image goes in, one score for each class comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import prod
+
+from convolve.errors import UnsupportedError, UsageError
+from convolve.graph.graph import Graph, Input, Node, Parameter, pruned
+from convolve.graph.shapes import Shape
+
+
+def class_scores(graph: Graph) -> Graph:
+    """The part of the graph that gives the scores: a value of one axis a sample, before a softmax at the end.
+
+    Raises UsageError where there are several such outputs, UnsupportedError where there is none.
+    """
+    nodes = {node.name: node for node in graph.nodes}
+    found = [name for name in graph.outputs if name in nodes and _is_vector(nodes[name])]
+    if not found:
+        shapes = ", ".join(f"{name} {nodes[name].shape}" for name in graph.outputs if name in nodes)
+        raise UnsupportedError(f"no output is a score for each class ({shapes}); choose a node with --output")
+    if len(found) > 1:
+        raise UsageError(f"the model has several outputs; choose one with --output: {', '.join(found)}")
+    last, notes = nodes[found[0]], list(graph.notes)
+    if last.op in ("softmax", "log_softmax") and last.inputs[0] in nodes and len(last.attributes["axes"]) == 1:
+        notes.append(f"the {last.op} at the end ({last.name}) is left to evaluation, which has its own")
+        last = nodes[last.inputs[0]]
+    graph = pruned(replace(graph, outputs=(last.name,), notes=tuple(notes)))
+    return graph if len(last.shape) == 1 else _with_flat_output(graph, last)
+
+
+def image_input(graph: Graph, shape_CHW: Shape | None = None) -> Graph:
+    """The graph with one input (C, H, W). A network of plain numbers takes them from an image of `shape_CHW`; without
+    it, from a single row.
+    """
+    if len(graph.inputs) != 1:
+        names = ", ".join(value.name for value in graph.inputs) or "nothing"
+        raise UnsupportedError(f"the output is computed from {names}; it must depend on one input, the image")
+    source = graph.inputs[0]
+    if len(source.shape) == 3 and shape_CHW in (None, source.shape):
+        return graph
+    shape_CHW = shape_CHW or ((1,) * 3 + source.shape)[-3:]
+    if len(source.shape) > 2 or prod(shape_CHW) != prod(source.shape):
+        raise UsageError(f"the network takes {source.shape}, which cannot be an image of shape {shape_CHW} (C, H, W)")
+    image = Input(_free(graph, "image"), shape_CHW, source.source)
+    flat = replace(_reshape(source.name, image.name, source.shape), source=source.source)
+    return replace(graph, inputs=(image,), nodes=(flat, *graph.nodes))
+
+
+def reshaped_image(graph: Graph, shape_CHW: Shape) -> Graph:
+    """The graph for images of another shape, where its input is flattened first."""
+    source = graph.inputs[0]
+    readers = [node for node in graph.nodes if source.name in node.inputs]
+    if shape_CHW == source.shape:
+        return graph
+    if prod(shape_CHW) != prod(source.shape) or any(node.op != "reshape" for node in readers):
+        raise UsageError(f"the network takes images {source.shape} (C, H, W), not {shape_CHW}")
+    return replace(graph, inputs=(replace(source, shape=shape_CHW),))
+
+
+def input_arithmetic(graph: Graph) -> Iterator[str]:
+    """What the graph itself does to its input with frozen constants, in words: "minus 114", "times 0.00390625"."""
+    words = {"subtract": "minus", "multiply": "times", "add": "plus"}
+    values, uses, name = graph.values(), graph.uses(), graph.inputs[0].name if graph.inputs else ""
+    while uses[name] == 1:
+        node = next((node for node in graph.nodes if name in node.inputs), None)
+        if node is None or node.op not in (*words, "reshape"):
+            return
+        if node.op != "reshape":
+            other = values[next((operand for operand in node.inputs if operand != name), name)]
+            frozen = isinstance(other, Parameter) and other.learning_rate_multiplier == 0
+            if not frozen or (node.op == "subtract" and node.inputs[0] != name):
+                return
+            yield f"{words[node.op]} {_constant(other)}" + (f" ({node.source})" if node.source else "")
+        name = node.name
+
+
+def _constant(value: object) -> str:
+    assert isinstance(value, Parameter)  # the caller has looked
+    if value.array.size <= 4:
+        return ", ".join(f"{number:g}" for number in value.array.flat)
+    return f"{value.name}, constants of shape {value.shape}"
+
+
+def _is_vector(node: Node) -> bool:
+    return node.batched and len(node.shape) >= 1 and max(node.shape) == prod(node.shape) > 1
+
+
+def _with_flat_output(graph: Graph, last: Node) -> Graph:
+    flat = _reshape(_free(graph, "class_scores"), last.name, (prod(last.shape),))
+    return replace(graph, nodes=(*graph.nodes, flat), outputs=(flat.name,))
+
+
+def _reshape(name: str, x: str, shape: Shape) -> Node:
+    return Node(name, "reshape", (x,), {"shape": shape}, shape=shape, batched=True)
+
+
+def _free(graph: Graph, name: str) -> str:
+    """`name`, numbered if the graph has it."""
+    taken, number, free = graph.values(), 1, name
+    while free in taken:
+        number, free = number + 1, f"{name}_{number + 1}"
+    return free

@@ -1,0 +1,48 @@
+"""What an imported network consists of: a row for each node, with the name that its author gave it."""
+
+from __future__ import annotations
+
+from math import prod
+
+from torch import nn
+
+from convolve.graph.graph import Graph, Node, Parameter, Value
+from convolve.models.summary import Layer, Summary
+
+
+def describe(graph: Graph, module: nn.Module) -> Summary:
+    """The nodes of a graph with one image input, and what each became in the `module` that was built of it.
+
+    Parameters count where they are first read.
+    """
+    became = {name: type(layer).__name__ for name, layer in module.named_children()}
+    values, counted, layers = graph.values(), set[str](), []
+    for node in graph.nodes:
+        own = {name for name in node.inputs if isinstance(values[name], Parameter)} - counted
+        counted |= own
+        parameters = sum(prod(values[name].shape) for name in own if _learned(node, values[name]))
+        source = "/".join(dict.fromkeys(part for part in (node.block, node.source) if part))
+        kind, flops = became.get(node.name, node.op), _flops(node, values)
+        layers.append(Layer(node.name, kind, node.shape, parameters, flops, source=source))
+    channels, height, width = graph.inputs[0].shape
+    return Summary((channels, height, width), tuple(layers))
+
+
+def _learned(node: Node, value: Value) -> bool:
+    """Statistics are counted by nobody, and frozen constants are part of the arithmetic."""
+    if node.op == "batch_normalization" and value.name in node.inputs[3:]:
+        return False
+    weighted = node.op in ("convolution", "convolution_transpose", "linear", "batch_normalization")
+    return isinstance(value, Parameter) and (value.learning_rate_multiplier != 0 or weighted)
+
+
+def _flops(node: Node, values: dict[str, Value]) -> int:
+    """A multiply-add counts as 2; only convolutions and dense layers are counted."""
+    if node.op == "convolution":
+        return 2 * prod(node.shape) * prod(values[node.inputs[1]].shape[1:])
+    if node.op == "convolution_transpose":
+        return 2 * prod(values[node.inputs[0]].shape) * prod(values[node.inputs[1]].shape[1:])
+    if node.op == "linear":
+        x = values[node.inputs[0]].shape
+        return 2 * prod(node.shape) * prod(x[len(x) - node.integer("contracted") :])
+    return 0

@@ -1,0 +1,79 @@
+"""A graph while a front end writes it: values are added in the order of computation, shapes follow at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from convolve.graph.fuse import fuse
+from convolve.graph.graph import Array, Graph, Input, Node, Parameter, Value, pruned
+from convolve.graph.names import with_readable_names
+from convolve.graph.operations import outcome
+from convolve.graph.shapes import MAX_VALUES, Shape, bounded, require
+
+
+class Draft:
+    """Hands out one key for each value; `finish` replaces the keys by readable names."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Value] = {}
+        self._aliases: dict[str, dict[str, None]] = {}
+        self.notes: list[str] = []
+        self.block = ""  # the named block that nodes are added in
+
+    def input(self, shape: Shape, source: str = "") -> str:
+        require(min(shape, default=1) >= 1, f"an input of shape {shape}")
+        return self._keep(Input(self._key(), bounded(shape), source))
+
+    def parameter(self, array: Array, learning_rate_multiplier: float = 1.0, source: str = "") -> str:
+        return self._keep(Parameter(self._key(), array, learning_rate_multiplier, source))
+
+    def add(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """A node. Raises GraphError where the operands do not fit."""
+        require(len(self._values) < MAX_VALUES, f"more than {MAX_VALUES} operations and parameters")
+        shape, batched = outcome(op, attributes, [self._values[name] for name in inputs])
+        node = Node(self._key(), op, tuple(inputs), attributes, shape=shape, batched=batched, block=self.block)
+        return self._keep(node)
+
+    def shape(self, key: str) -> Shape:
+        return self._values[key].shape
+
+    def batched(self, key: str) -> bool:
+        return self._values[key].batched
+
+    def array(self, key: str) -> Array | None:
+        """The numbers of a parameter; None for any other value."""
+        value = self._values[key]
+        return value.array if isinstance(value, Parameter) else None
+
+    def call(self, key: str, name: str, *aliases: str) -> None:
+        """Let names lead to a value: the `name` that the author gave it, if any, and what the file calls it."""
+        for alias in filter(None, (name, *aliases)):
+            self._aliases.setdefault(alias, {})[key] = None
+        self.label(key, name)
+
+    def label(self, key: str, name: str) -> None:
+        """Give a value the author's `name` where it has none, without letting the name lead to it."""
+        if name and not self._values[key].source:
+            self._values[key] = replace(self._values[key], source=name)
+
+    def finish(self, outputs: Sequence[str], origin: str) -> Graph:
+        values = self._values.values()
+        graph = Graph(
+            inputs=tuple(value for value in values if isinstance(value, Input)),
+            parameters=tuple(value for value in values if isinstance(value, Parameter)),
+            nodes=tuple(value for value in values if isinstance(value, Node)),
+            outputs=tuple(outputs),
+            aliases={alias: tuple(keys) for alias, keys in self._aliases.items()},
+            notes=tuple(dict.fromkeys(self.notes)),
+            origin=origin,
+        )
+        return with_readable_names(fuse(pruned(graph)))
+
+    def _key(self) -> str:
+        return str(len(self._values))
+
+    def _keep(self, value: Value) -> str:
+        self._values[value.name] = value
+        return value.name

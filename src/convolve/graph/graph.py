@@ -1,0 +1,137 @@
+"""One neutral graph: every front end (CNTK, Caffe, BrainScript) lowers to it, one builder turns it into a module.
+
+    Graph
+    ├── inputs       what the network is fed: the shape of one sample each
+    ├── parameters   numpy arrays; frozen where the learning-rate multiplier is 0
+    ├── nodes        one operation each, operands first; every node has one value
+    └── outputs      the values that the network returns
+
+Values are called by the name of the input, parameter or node that they come from. Shapes are those of one sample,
+slowest axis first: (C, H, W) for an image. A `batched` value is such an array for each sample of the batch; a value
+made from parameters alone has no batch axis. `operations.py` lists the operations; `draft.py` is how a front end makes
+a graph.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve.errors import UsageError, unknown_name
+from convolve.graph.shapes import Attributes, Shape
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Input:
+    """`source` is the input's own name in the file; so it is for parameters and nodes."""
+
+    name: str
+    shape: Shape
+    source: str = ""
+    batched: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """`learning_rate_multiplier` 0 means frozen. `array` may be a read-only view of the file."""
+
+    name: str
+    array: Array
+    learning_rate_multiplier: float = 1.0
+    source: str = ""
+    batched: ClassVar[bool] = False
+
+    @property
+    def shape(self) -> Shape:
+        return self.array.shape
+
+
+@dataclass(frozen=True)
+class Node:
+    """`block` is the path of the source's named blocks around the node."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    attributes: Attributes
+    shape: Shape
+    batched: bool
+    source: str = ""
+    block: str = ""
+
+    def integer(self, name: str) -> int:
+        """The attribute `name`, which is a whole number."""
+        return int(self.attributes[name])
+
+    def number(self, name: str) -> float:
+        return float(self.attributes[name])
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        return tuple(self.attributes[name])
+
+    def settings(self, *names: str) -> dict[str, Any]:
+        """The attributes called `names`, in this order: keywords of a function."""
+        return {name: self.attributes[name] for name in names}
+
+
+Value = Input | Parameter | Node
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """`aliases` leads from the names that the file itself uses (one name may stand for several values) to values;
+    `notes` are sentences on what the file does not hold; `origin` says what kind of file it was."""
+
+    inputs: tuple[Input, ...]
+    parameters: tuple[Parameter, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    origin: str = ""
+
+    def values(self) -> dict[str, Value]:
+        values: list[Value] = [*self.inputs, *self.parameters, *self.nodes]
+        return {value.name: value for value in values}
+
+    def uses(self) -> Counter[str]:
+        """How often each value is read by a node or returned."""
+        return Counter([*(name for node in self.nodes for name in node.inputs), *self.outputs])
+
+    def with_outputs(self, names: Iterable[str]) -> Graph:
+        """The part of the graph that computes the values called `names`, in the file's words or in ours.
+
+        Raises UsageError for a name that stands for nothing or for several values.
+        """
+        return pruned(replace(self, outputs=tuple(self._find(name) for name in names)))
+
+    def _find(self, name: str) -> str:
+        known = {node.name: (node.name,) for node in self.nodes} | dict(self.aliases)
+        if name not in known:
+            raise UsageError(unknown_name("node", name, known))
+        if len(known[name]) > 1:
+            raise UsageError(f"{len(known[name])} nodes are called {name!r}; give one of {', '.join(known[name])}")
+        return known[name][0]
+
+
+def pruned(graph: Graph) -> Graph:
+    """The graph without the nodes, parameters and inputs that no output needs."""
+    needed = set(graph.outputs)
+    for node in reversed(graph.nodes):
+        if node.name in needed:
+            needed |= set(node.inputs)
+    aliases = {alias: tuple(name for name in names if name in needed) for alias, names in graph.aliases.items()}
+    return replace(
+        graph,
+        inputs=tuple(value for value in graph.inputs if value.name in needed),
+        parameters=tuple(value for value in graph.parameters if value.name in needed),
+        nodes=tuple(value for value in graph.nodes if value.name in needed),
+        aliases={alias: names for alias, names in aliases.items() if names},
+    )

@@ -1,0 +1,278 @@
+"""The operations of the neutral graph: the whole vocabulary, one row each in OPERATIONS.
+
+A row says what an operation does to shapes, how code for it is written, how many operands it takes, and its
+attributes with their kinds, which model folders hold it to. What the attributes mean:
+
+    convolution            strides, dilation, lower, upper (a number for each spatial axis), groups
+    convolution_transpose  strides, dilation, lower (cut off at the start), output (the spatial size), groups
+    max_pool, average_pool window, strides, lower, upper; average_pool also divisor: "real" counts the cells inside
+                           the image, "window" counts all
+    max_unpool             those of the pooling that it reverses
+    roi_pool               output (rows, columns), scale, kind
+    linear                 contracted: how many of the last axes of x meet the first ones of the weight; transposed: the
+                           weight is (out, in) instead of (in, out)
+
+prelu takes x and the slopes for negative numbers: one, or one for each channel. Padding (lower, upper) may be negative,
+which cuts off.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+from torch import fx
+from torch.nn import functional as F
+
+from convolve.graph import functions, layers, shapes
+from convolve.graph.emit import Emitter
+from convolve.graph.graph import Node, Value
+from convolve.graph.shapes import MAX_ELEMENTS, Attributes, Shape, ShapeRule, bounded, require
+from convolve.records import Between
+
+Emit = Callable[[Emitter, Node], fx.Node]
+Kind = Any  # of an attribute, as `records` has them: a number, a truth value, several whole numbers, one of some words
+
+Integer = Annotated[int, Between(-MAX_ELEMENTS, MAX_ELEMENTS)]
+Integers = tuple[Integer, ...]
+
+
+class OneOf(frozenset[str]):
+    """The words that an attribute may be."""
+
+    holds = frozenset.__contains__
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(sorted(self))}"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`operands` are the numbers of values that it may take; none listed: one or more. What is `over_batch` adds over
+    the samples too: its value belongs to the batch, not to a sample."""
+
+    shape: ShapeRule
+    emit: Emit
+    operands: tuple[int, ...] = (1,)
+    attributes: Mapping[str, Kind] = field(default_factory=dict)
+    over_batch: bool = False
+
+
+def outcome(op: str, attributes: Attributes, operands: Sequence[Value]) -> tuple[Shape, bool]:
+    """(shape, batched) of what `op` makes of the operands. Raises GraphError where they do not fit."""
+    row = OPERATIONS[op]
+    require(len(operands) in row.operands if row.operands else bool(operands), f"{op} of {len(operands)} values")
+    shape = bounded(row.shape(attributes, [operand.shape for operand in operands]))
+    batched = any(operand.batched for operand in operands)
+    require(batched or not row.over_batch, f"{op} of values that belong to no sample")
+    return shape, batched and not row.over_batch
+
+
+# -- rows of one kind -------------------------------------------------------------------------------------------------
+
+
+def _plain(function: Callable[..., Any], *names: str) -> Emit:
+    """A function of the operands and of the attributes called `names`."""
+    return lambda emitter, node: emitter.call(
+        node.name, function, *map(emitter.value, node.inputs), *(node.attributes[name] for name in names)
+    )
+
+
+def _aligned(function: Callable[..., Any], literals: bool = False) -> Emit:
+    """A function of values that broadcast; with `literals`, constants are written into the code."""
+    return lambda emitter, node: emitter.call(node.name, function, *emitter.aligned(node, literals))
+
+
+def _unary(function: Callable[..., Any], **attributes: Kind) -> Operation:
+    return Operation(shapes.same, _plain(function, *attributes), attributes=attributes)
+
+
+def _binary(function: Callable[..., Any], literals: bool = False) -> Operation:
+    return Operation(shapes.broadcasting, _aligned(function, literals), (2,))
+
+
+def _ternary(function: Callable[..., Any]) -> Operation:
+    return Operation(shapes.broadcasting, _aligned(function), (3,))
+
+
+def _along(function: Callable[..., Any]) -> Operation:
+    def emit(emitter: Emitter, node: Node) -> fx.Node:
+        return emitter.call(node.name, function, emitter.value(node.inputs[0]), _dims(emitter, node))
+
+    return Operation(shapes.along_axes, emit, attributes={"axes": Integers})
+
+
+def _reduction(function: Callable[..., Any], *before: Any, shape: ShapeRule = shapes.reduce) -> Operation:
+    """A function (x, ..., dims, keepdim). Over no axes at all, a reduction changes nothing."""
+
+    def emit(emitter: Emitter, node: Node) -> fx.Node:
+        x, dims = emitter.value(node.inputs[0]), _dims(emitter, node)
+        return emitter.call(node.name, function, x, *before, dims, keepdim=node.attributes["keep_dims"]) if dims else x
+
+    return Operation(shape, emit, attributes={"axes": Integers, "keep_dims": bool})
+
+
+def _top_k(indices: bool) -> Operation:
+    def emit(emitter: Emitter, node: Node) -> fx.Node:
+        x, k = emitter.value(node.inputs[0]), node.integer("k")
+        return emitter.call(node.name, functions.top_k, x, k, _dim(node), indices=indices)
+
+    return Operation(shapes.top_k, emit, attributes={"axis": Integer, "k": Integer})
+
+
+def _over_batch(emit: Emit, operands: int = 2, **attributes: Kind) -> Operation:
+    return Operation(shapes.over_the_batch, emit, (operands,), attributes, over_batch=True)
+
+
+def _dims(emitter: Emitter, node: Node) -> tuple[int, ...]:
+    """The axes of a node, counted from the end."""
+    rank = len(emitter.shape(node.inputs[0]))
+    return tuple(axis % rank - rank for axis in node.attributes["axes"])
+
+
+def _dim(node: Node) -> int:
+    rank = len(node.shape)
+    return node.integer("axis") % rank - rank
+
+
+# -- code of single rows ----------------------------------------------------------------------------------------------
+
+
+def _reshape(emitter: Emitter, node: Node) -> fx.Node:
+    return emitter.reshaped(node.name, emitter.value(node.inputs[0]), node.shape, node.batched)
+
+
+def _transpose(emitter: Emitter, node: Node) -> fx.Node:
+    order = node.integers("order")
+    dims = (0, *(axis + 1 for axis in order)) if node.batched else order
+    return emitter.call(node.name, torch.permute, emitter.value(node.inputs[0]), dims)
+
+
+def _slice(emitter: Emitter, node: Node) -> fx.Node:
+    x, ends = emitter.value(node.inputs[0]), node.settings("begin", "end", "step")
+    return emitter.call(node.name, functions.take, x, _dim(node), **ends)
+
+
+def _concatenate(emitter: Emitter, node: Node) -> fx.Node:
+    values = [emitter.value(name) for name in node.inputs]
+    if len({emitter.batched(name) for name in node.inputs}) == 1:
+        return emitter.call(node.name, torch.cat, values, _dim(node))
+    return emitter.call(node.name, functions.concatenate, values, _dim(node), len(node.shape))
+
+
+def _pad(emitter: Emitter, node: Node) -> fx.Node:
+    x = emitter.value(node.inputs[0])
+    if node.attributes["mode"] == "constant":
+        return emitter.call(node.name, F.pad, x, emitter.padding(node), value=node.attributes["value"])
+    return emitter.call(node.name, functions.pad_mirrored, x, **node.settings("lower", "upper", "mode"))
+
+
+def _one_hot(emitter: Emitter, node: Node) -> fx.Node:
+    x = emitter.value(node.inputs[0])
+    return emitter.call(node.name, functions.one_hot, x, node.attributes["classes"], _dim(node))
+
+
+_WINDOW: dict[str, Kind] = dict.fromkeys(("strides", "lower", "upper"), Integers)
+_POOLING = _WINDOW | {"window": Integers}
+
+OPERATIONS: dict[str, Operation] = {
+    "convolution": Operation(
+        shapes.convolution, layers.convolution, (2, 3), _WINDOW | {"dilation": Integers, "groups": Integer}
+    ),
+    "convolution_transpose": Operation(
+        shapes.convolution_transpose, layers.convolution_transpose, (2, 3),
+        {"strides": Integers, "dilation": Integers, "lower": Integers, "output": Integers, "groups": Integer},
+    ),
+    "max_pool": Operation(shapes.pool, layers.max_pool, attributes=_POOLING),
+    "average_pool": Operation(
+        shapes.pool, layers.average_pool, attributes=_POOLING | {"divisor": Annotated[str, OneOf(["real", "window"])]}
+    ),
+    "max_unpool": Operation(shapes.max_unpool, layers.max_unpool, (2,), _POOLING),
+    "roi_pool": Operation(
+        shapes.roi_pool, layers.roi_pool, (2,),
+        {"output": Integers, "scale": float, "kind": Annotated[str, OneOf(["max", "average"])]},
+    ),
+    "linear": Operation(shapes.linear, layers.linear, (2, 3), {"contracted": Integer, "transposed": bool}),
+    "prelu": Operation(shapes.prelu, layers.prelu, (2,)),
+    "batch_normalization": Operation(
+        shapes.batch_normalization, layers.batch_normalization, (5, 6),
+        {"epsilon": float, "spatial": bool, "time_constant_samples": float, "blend_time_constant_samples": float},
+    ),
+    "local_response_normalization": Operation(
+        shapes.local_response_normalization, layers.local_response_normalization,
+        attributes={"size": Integer, "alpha": float, "beta": float, "k": float},
+    ),
+    "dropout": Operation(shapes.same, layers.dropout, attributes={"rate": float}),
+    "negate": _unary(operator.neg),
+    "abs": _unary(torch.abs),
+    "reciprocal": _unary(functions.reciprocal),
+    "exp": _unary(torch.exp),
+    "log": _unary(functions.log),
+    "sqrt": _unary(functions.sqrt),
+    "floor": _unary(torch.floor),
+    "sin": _unary(torch.sin),
+    "cos": _unary(torch.cos),
+    "tan": _unary(torch.tan),
+    "asin": _unary(torch.asin),
+    "acos": _unary(torch.acos),
+    "atan": _unary(torch.atan),
+    "sinh": _unary(torch.sinh),
+    "cosh": _unary(torch.cosh),
+    "asinh": _unary(torch.asinh),
+    "atanh": _unary(torch.atanh),
+    "sigmoid": _unary(torch.sigmoid),
+    "tanh": _unary(torch.tanh),
+    "relu": _unary(torch.relu),
+    "elu": _unary(F.elu, alpha=float),
+    "leaky_relu": _unary(F.leaky_relu, alpha=float),
+    "stop_gradient": _unary(torch.detach),
+    "add": _binary(operator.add, literals=True),
+    "subtract": _binary(operator.sub, literals=True),
+    "multiply": _binary(operator.mul, literals=True),
+    "power": _binary(torch.pow, literals=True),
+    "maximum": _binary(torch.maximum),
+    "log_add_exp": _binary(torch.logaddexp),
+    "equal": _binary(functions.equal),
+    "not_equal": _binary(functions.not_equal),
+    "less": _binary(functions.less),
+    "less_equal": _binary(functions.less_equal),
+    "greater": _binary(functions.greater),
+    "greater_equal": _binary(functions.greater_equal),
+    "select": _ternary(functions.select),
+    "clip": _ternary(functions.clip),
+    "softmax": _along(functions.softmax),
+    "log_softmax": _along(functions.log_softmax),
+    "hardmax": _along(functions.hardmax),
+    "reduce_sum": _reduction(torch.sum),
+    "reduce_mean": _reduction(torch.mean),
+    "reduce_max": _reduction(torch.amax),
+    "reduce_min": _reduction(torch.amin),
+    "reduce_log_sum_exp": _reduction(torch.logsumexp),
+    "reduce_product": _reduction(functions.product_along),
+    "argmax": _reduction(functions.index_of_extreme, True, shape=shapes.reduce_one),
+    "argmin": _reduction(functions.index_of_extreme, False, shape=shapes.reduce_one),
+    "reshape": Operation(shapes.reshape, _reshape, attributes={"shape": Integers}),
+    "transpose": Operation(shapes.transpose, _transpose, attributes={"order": Integers}),
+    "slice": Operation(
+        shapes.slice_, _slice, attributes={"axis": Integer, "begin": Integer, "end": Integer, "step": Integer}
+    ),
+    "concatenate": Operation(shapes.concatenate, _concatenate, (), {"axis": Integer}),
+    "pad": Operation(
+        shapes.pad, _pad,
+        attributes={
+            "lower": Integers, "upper": Integers, "value": float,
+            "mode": Annotated[str, OneOf(["constant", "reflect", "symmetric"])],
+        },
+    ),
+    "one_hot": Operation(shapes.one_hot, _one_hot, attributes={"axis": Integer, "classes": Integer}),
+    "top_k_values": _top_k(indices=False),
+    "top_k_indices": _top_k(indices=True),
+    "cross_entropy_with_softmax": _over_batch(_plain(functions.cross_entropy_with_softmax)),
+    "classification_error": _over_batch(_plain(functions.classification_error, "top"), top=Integer),
+    "squared_error": _over_batch(_aligned(functions.squared_error)),
+    "logistic": _over_batch(_aligned(functions.logistic)),
+    "sum_all": _over_batch(_plain(torch.sum), operands=1),
+}  # fmt: skip

@@ -1,0 +1,60 @@
+"""What a loader of models is: one tool's files, recognized and read as a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from convolve.errors import MissingDataError
+from convolve.graph.graph import Graph
+
+
+@dataclass(frozen=True)
+class PreprocessOverrides:
+    """What a user says of a model; None leaves it as it is.
+
+    `mean` is a number, one a channel in the network's order ("104,117,123"), or a file with a mean image, CNTK's .xml
+    or Caffe's .binaryproto. `output` names the class scores of a file with several outputs; `image_shape_CHW` the image
+    that a network of plain numbers takes, or one whose prototxt does not say.
+    """
+
+    preset: str | None = None
+    mean: str | None = None
+    channel_order: str | None = None
+    scale: float | None = None
+    labels: Path | None = None
+    image_shape_CHW: tuple[int, int, int] | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """`preprocess` are the fields of `Preprocess` that the file states; the others are those of CNTK's reader and
+    Caffe's. `name` is what the model is called where that is not the file's name."""
+
+    graph: Graph
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+
+class Loader(Protocol):
+    """A module or an object, a row of `loaders.LOADERS` or an entry point of the group convolve.loaders."""
+
+    def recognizes(self, path: Path) -> bool:
+        """Whether `path` is a model of this tool, judged by its content rather than its name."""
+
+    def read(self, path: Path, overrides: PreprocessOverrides) -> Imported:
+        """The network up to `overrides.output`, by the names that the file uses; without it, with all its outputs.
+
+        Raises FormatError with the place for a damaged file, UnsupportedError for what is out of scope, UsageError for
+        an output that is not there.
+        """
+
+
+def read_bytes(path: str | Path, what: str = "a model file") -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise MissingDataError(f"cannot read {path}: {error.strerror}; give {what}") from None

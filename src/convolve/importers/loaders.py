@@ -1,0 +1,142 @@
+"""Models of other tools: what the file says, what a preset knows, and what the user adds, as one description."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve.errors import ConvolveError, UsageError
+from convolve.formats.labels import read_labels
+from convolve.formats.mean_xml import read_mean_xml
+from convolve.graph.classifier import class_scores, image_input, input_arithmetic
+from convolve.graph.graph import Graph
+from convolve.graph.shapes import Shape
+from convolve.importers import caffe, cntk
+from convolve.importers.loader import Imported, Loader, PreprocessOverrides
+from convolve.importers.presets import PRESETS, Preset, find_preset
+from convolve.records import TrainingInfo
+from convolve.registry import Registry
+from convolve.transforms.preprocess import Preprocess
+
+_ROWS: dict[str, Loader] = {"cntk": cntk, "caffe": caffe}
+LOADERS = Registry("convolve.loaders", _ROWS)
+
+
+def find_loader(path: Path) -> Loader | None:
+    """The first loader that recognizes `path`. Raises ConvolveError where none does and one cannot be loaded."""
+    failed: ConvolveError | None = None
+    for name in LOADERS:
+        try:
+            loader = LOADERS[name]
+        except ConvolveError as error:
+            failed = failed or error
+        else:
+            if loader.recognizes(path):
+                return loader
+    if failed and path.exists():
+        raise failed
+    return None
+
+
+def read_third_party(
+    path: Path, overrides: PreprocessOverrides, node: str | None
+) -> tuple[Graph, Preprocess, TrainingInfo]:
+    """(graph of one image input and one output, preprocessing, where it comes from).
+
+    The output is the class scores, or with `node` whatever that node gives.
+    """
+    imported = _read(path, replace(overrides, output=node or overrides.output))
+    graph = imported.graph if node else class_scores(imported.graph)
+    graph = image_input(graph, overrides.image_shape_CHW)
+    channels, height, width = graph.inputs[0].shape
+    if channels not in (1, 3):
+        raise UsageError(f"{path}: the network takes {channels} planes; images have 1 (grey) or 3 (color)")
+    name = imported.name or path.name
+    preset = find_preset(name.rpartition("+")[2], overrides.preset)
+    fits = preset is not None and preset.input_size in (None, height)
+    if overrides.preset and preset and not fits:
+        raise UsageError(f"preset {preset.name} is for images of {preset.input_size} pixels; here: {height}")
+    given = Preprocess(
+        channels, height, width, channel_order="grey" if channels == 1 else "bgr", resize="square", known_from=""
+    )  # as CNTK's image reader and Caffe deliver them: colors in BGR order, values in 0..255
+    given = replace(given, **imported.preprocess)
+    if preset and fits:
+        given = _with_preset(given, preset)
+    if channels == 1 and not given.known_from and any(input_arithmetic(graph)):
+        given = replace(given, known_from="the graph")
+    source = TrainingInfo(imported_from=f"{name} ({graph.origin})", preset=preset.name if preset and fits else None)
+    return graph, given, source
+
+
+def _read(path: Path, overrides: PreprocessOverrides) -> Imported:
+    loader = find_loader(path)
+    assert loader is not None  # the caller has looked
+    if overrides.output is None:
+        return loader.read(path, overrides)
+    try:
+        return loader.read(path, overrides)
+    except UsageError:  # no name of the file's; perhaps one of ours, as `convolve show` prints them
+        imported = loader.read(path, replace(overrides, output=None))
+        return replace(imported, graph=imported.graph.with_outputs([overrides.output]))
+
+
+def _with_preset(given: Preprocess, preset: Preset) -> Preprocess:
+    if not preset.knows_preprocessing:
+        return given
+    assert preset.mean is not None and preset.scale is not None and preset.side_ratio is not None
+    return replace(
+        given, mean=preset.mean, scale=preset.scale, side_ratio=preset.side_ratio, known_from=f"preset {preset.name}"
+    )
+
+
+def with_overrides(given: Preprocess, overrides: PreprocessOverrides) -> Preprocess:
+    """The preprocessing with what the user says of it. Raises UsageError for what does not fit the network."""
+    changes: dict[str, Any] = {}
+    if overrides.channel_order is not None:
+        changes["channel_order"] = overrides.channel_order
+    if overrides.scale is not None:
+        changes["scale"] = overrides.scale
+    if overrides.mean is not None:
+        order = overrides.channel_order or given.channel_order
+        changes |= _mean(overrides.mean, str(order), given.shape_CHW)
+    return replace(given, **changes, known_from="the command line") if changes else given
+
+
+def _mean(text: str, channel_order: str, shape_CHW: Shape) -> dict[str, Any]:
+    if text.lower().endswith((".xml", ".binaryproto")):
+        bgr_CHW = _mean_image(text, shape_CHW)
+        planes = bgr_CHW[::-1] if channel_order == "rgb" else bgr_CHW
+        return {"mean": 0.0, "mean_image_CHW": np.ascontiguousarray(planes)}
+    try:
+        values = tuple(map(float, text.split(",")))
+    except ValueError:
+        raise UsageError(
+            f"--mean wants a number, one a channel (104,117,123), an .xml or a .binaryproto file, got {text!r}"
+        ) from None
+    return {"mean": values[0] if len(values) == 1 else values, "mean_image_CHW": None}
+
+
+def _mean_image(file: str, shape_CHW: Shape) -> NDArray[np.float32]:
+    """The mean image of a file, (C, H, W), colors in B, G, R order. A larger one of Caffe's is cut to its center, as
+    Caffe cuts the image that it is subtracted from."""
+    if file.lower().endswith(".xml"):
+        return read_mean_xml(file).transpose(2, 0, 1)
+    image_CHW = caffe.read_mean_image(file)
+    (_, rows, columns), (_, height, width) = image_CHW.shape, shape_CHW
+    top, left = max(rows - height, 0) // 2, max(columns - width, 0) // 2
+    return image_CHW[:, top : top + height, left : left + width]
+
+
+def class_names(count: int, labels: Path | None, preset: str | None = None) -> tuple[str, ...]:
+    """The names in the file `labels`, which must be as many; else those of the preset; else the classes' numbers."""
+    if labels is None:
+        names = PRESETS[preset].class_names if preset else ()
+        return names if len(names) == count else tuple(map(str, range(count)))
+    names = read_labels(labels)
+    if len(names) != count:
+        raise UsageError(f"{labels} names {len(names)} classes, the network has {count}")
+    return names

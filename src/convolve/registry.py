@@ -1,0 +1,54 @@
+"""Tables of named things that other packages may add to, by an entry point: networks, recipes, loaders of models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
+
+from convolve.errors import ConvolveError
+
+T = TypeVar("T")
+
+
+class Registry(MutableMapping[str, T]):
+    """Rows by name: our own and what a program sets, then what installed packages offer in the entry-point `group`.
+
+    Packages are looked for when a name is not among the rows or all names are asked for; one is loaded when its row is
+    taken. Raises ConvolveError for one that cannot be.
+    """
+
+    def __init__(self, group: str, rows: Mapping[str, T]) -> None:
+        self.group, self.rows = group, dict(rows)
+
+    def __getitem__(self, name: str) -> T:
+        if name in self.rows:
+            return self.rows[name]
+        entry = self._offered()[name]
+        try:
+            row: T = entry.load()
+        except Exception as error:  # whatever the package's own code raises
+            package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+            raise ConvolveError(
+                f"{name!r} in {self.group} comes from the package {package}, which cannot be loaded "
+                f"({type(error).__name__}: {' '.join(str(error).split())}); update the package or uninstall it"
+            ) from error
+        return row
+
+    def __setitem__(self, name: str, row: T) -> None:
+        self.rows[name] = row
+
+    def __delitem__(self, name: str) -> None:
+        del self.rows[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.rows or name in self._offered()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self.rows, **self._offered()})
+
+    def __len__(self) -> int:
+        return len({**self.rows, **self._offered()})
+
+    def _offered(self) -> dict[str, EntryPoint]:
+        return {entry.name: entry for entry in entry_points(group=self.group)}

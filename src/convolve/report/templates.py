@@ -1,0 +1,52 @@
+"""Jinja2 templates with autoescape, and numbers as people read them, which the templates know as filters.
+
+What comes from data (class names, file names) cannot become markup: only a template's own text is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+Writer = Callable[[float], str]  # makes a value readable
+
+NARROW_SPACE = "\u202f"  # no-break, between a number and its unit
+
+
+def render(template: str, **values: object) -> str:
+    """The template `template`, a path below the package, such as "report/page.html"."""
+    environment = Environment(
+        loader=PackageLoader("convolve", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {write.__name__: write for write in (percent, count, number, duration, percent_text)}
+    return environment.get_template(template).render(values)
+
+
+def percent(fraction: float, digits: int = 2) -> str:
+    return f"{100 * fraction:.{digits}f}{NARROW_SPACE}%"
+
+
+def percent_text(fraction: float) -> str:
+    """Three significant digits."""
+    return f"{100 * fraction:.3g}{NARROW_SPACE}%"
+
+
+def count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def number(value: float) -> str:
+    """Four significant digits, thousands apart: 12,345, 0.0312, 5e-5."""
+    return count(value) if abs(value) >= 1000 else f"{value:.4g}".replace("e-0", "e-")
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f}{NARROW_SPACE}s"
+    minutes, rest_seconds = divmod(round(seconds), 60)
+    hours, rest_minutes = divmod(minutes, 60)
+    if not hours:
+        return f"{minutes}{NARROW_SPACE}min {rest_seconds}{NARROW_SPACE}s"
+    return f"{count(hours)}{NARROW_SPACE}h {rest_minutes}{NARROW_SPACE}min"

@@ -1,0 +1,374 @@
+"""CNTK's optimizers, exactly, Muon, and any of torch.optim by name: all of them are `torch.optim.Optimizer`s.
+
+Notation (CNTK 2.7's Python API; tests/golden/train holds traces of the real one): N samples in the batch,
+e learning rate per sample, beta momentum, q variance momentum, u = 1 - beta with unit gain and 1 without, w weights,
+g = gradient of the SUMMED loss. PyTorch gives the gradient of the mean, so g = N * gradient and e*g = lr * gradient:
+N is folded into the scalars.
+
+    sgd            w -= e*g
+    momentum_sgd   v = beta*v + u*e*g;  w -= v              (the rate is inside v: old velocity keeps its old rate)
+    nesterov       v = beta*v + u*e*g;  w -= beta*v + u*e*g
+    adagrad        s += g^2;  w -= e*g / sqrt(s + 1e-16)    (CNTK's need_ave_multiplier=False)
+    adadelta       s = rho*s + (1-rho)*g^2;  d = g*sqrt((x+eps)/(s+eps));  x = rho*x + (1-rho)*d^2;  w -= e*d
+    adam           s = q*s + (1-q)*g^2;  m = beta*m + u*g;  w -= e*m*sqrt(1-q^t)/(1-beta^t) / (sqrt(s)+eps)
+    fsadagrad      s = q*s + (1-q)*g^2;  c = q*c + (1-q)*N;  m = beta*m + u*g*min(sqrt(c/s), 10);  w -= e*m
+
+`adam` is thus CNTK's: its gradient is that of the sum, so that epsilon weighs N times less, and unit gain is optional.
+PyTorch's is `torch.adam`. One of today, for filters and matrices; a row of the matrix W is what leads to one map or
+unit, r their number:
+
+    muon           v = beta*v + u*g;  W *= sqrt(r) / |W|;  W -= lr * O(beta*v + u*g), where O makes all singular
+                   values nearly 1; vectors move as with nesterov, at bias_lr times the rate
+
+Before it, g is clipped, then l2*N*w is added; after it, w is soft-thresholded by e*l1*N, both for weights that are
+penalized. A learning rate of 0 skips all of it.
+
+The torch._foreach_ functions take whole lists of tensors: an update is a handful of Python calls, however many
+parameters there are. torch.optim is itself written with them and they have kept their form since torch 1.9.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from convolve.errors import ModelError, UsageError
+from convolve.recipe import OptimizerSpec
+from convolve.torch_optim import torch_optimizer
+from convolve.training.schedule import StepSize
+
+ADAGRAD_FLOOR = 1e-16  # inside the root; a constant of CNTK's Adagrad
+FSADAGRAD_MAX_SCALE = 10.0  # a constant of CNTK's FSAdaGrad
+MUON_ITERATIONS = 3  # as airbench94_muon
+MUON_FLOOR = 1e-7  # of a norm that is divided by
+
+Group = dict[str, Any]  # one of an optimizer's `param_groups`
+
+
+class CntkOptimizer(torch.optim.Optimizer):
+    """What CNTK's optimizers have in common: a step from `.grad`, the gradient of the MEAN loss over a batch.
+
+    `take_step` gives each parameter group the learning rate, the momentum and the batch size of the step at hand.
+    Build it when the parameters have their final device, type and memory format: its state follows theirs.
+    """
+
+    slots: ClassVar[tuple[str, ...]] = ()  # tensors of the state, shaped as the weights and zero at the start
+    counters: ClassVar[tuple[str, ...]] = ()  # numbers of the state
+
+    def __init__(self, params: Iterable[Any], spec: OptimizerSpec) -> None:
+        self.spec = spec
+        super().__init__(params, {"lr": 0.0, "l1": spec.l1, "l2": spec.l2})
+
+    def add_param_group(self, param_group: Group) -> None:
+        # torch's own is wrapped in a function that first imports torch._dynamo, which takes more than a second.
+        inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients; zeros in their place would only cost time, so `set_to_none` changes nothing."""
+        for weight in parameters_of(self):
+            weight.grad = None
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            if group["lr"] != 0:
+                self._step_of(group)
+
+    def _step_of(self, group: Group) -> None:
+        weights, gradients = group["params"], [_gradient(weight) for weight in group["params"]]
+        if self.spec.clip_per_sample:
+            _clip(gradients, self.spec)
+        if group["l2"]:
+            torch._foreach_add_(gradients, weights, alpha=group["l2"])
+        state = [self._state_of(weight) for weight in weights]
+        self.update(group, weights, gradients, *([s[name] for s in state] for name in (*self.slots, *self.counters)))
+        if group["l1"]:
+            _soft_threshold(weights, group["lr"] * group["l1"])
+
+    def _state_of(self, weight: Tensor) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.state[weight]
+        if not state:
+            state |= {slot: torch.zeros_like(weight) for slot in self.slots}
+            state |= {name: torch.zeros((), dtype=torch.float64) for name in self.counters}
+        return state
+
+    def update(self, group: Group, weights: list[Tensor], gradients: list[Tensor], *state: list[Tensor]) -> None:
+        raise NotImplementedError
+
+    def gain(self, group: Group) -> float:
+        """u: what the gradient is weighted with."""
+        return 1 - group["momentum"] if self.spec.unit_gain else 1.0
+
+
+class Sgd(CntkOptimizer):
+    def update(self, group: Group, weights: list[Tensor], gradients: list[Tensor], *_: list[Tensor]) -> None:
+        torch._foreach_add_(weights, gradients, alpha=-group["lr"])
+
+
+class MomentumSgd(CntkOptimizer):
+    slots = ("velocity",)
+
+    def update(self, group: Group, weights: list[Tensor], gradients: list[Tensor], *state: list[Tensor]) -> None:
+        (velocity,) = state
+        _decay(velocity, group["momentum"], gradients, self.gain(group) * group["lr"])
+        torch._foreach_sub_(weights, velocity)
+
+
+class Nesterov(CntkOptimizer):
+    slots = ("velocity",)
+
+    def update(self, group: Group, weights: list[Tensor], gradients: list[Tensor], *state: list[Tensor]) -> None:
+        (velocity,) = state
+        gain = self.gain(group)
+        _decay(velocity, group["momentum"], gradients, gain * group["lr"])
+        torch._foreach_add_(weights, velocity, alpha=-group["momentum"])
+        torch._foreach_add_(weights, gradients, alpha=-gain * group["lr"])
+
+
+class Adagrad(CntkOptimizer):
+    slots = ("square",)
+
+    def update(self, group: Group, weights: list[Tensor], gradients: list[Tensor], *state: list[Tensor]) -> None:
+        (square,) = state
+        torch._foreach_addcmul_(square, gradients, gradients, value=group["samples"] ** 2)
+        root = torch._foreach_add(square, ADAGRAD_FLOOR)
+        torch._foreach_sqrt_(root)
+        torch._foreach_addcdiv_(weights, gradients, root, value=-group["lr"])
+
+
+class Adadelta(CntkOptimizer):
+    slots = ("square", "delta_square")
+
+    def update(self, group: Group, weights: list[Tensor], gradients: list[Tensor], *state: list[Tensor]) -> None:
+        square, delta_square = state
+        rho, epsilon = self.spec.adadelta_rho, self.spec.epsilon
+        _decay_square(square, gradients, rho, group["samples"])
+        delta = torch._foreach_add(delta_square, epsilon)
+        torch._foreach_div_(delta, torch._foreach_add(square, epsilon))
+        torch._foreach_sqrt_(delta)
+        torch._foreach_mul_(delta, gradients)
+        torch._foreach_mul_(delta, group["samples"])
+        torch._foreach_mul_(delta_square, rho)
+        torch._foreach_addcmul_(delta_square, delta, delta, value=1 - rho)
+        torch._foreach_add_(weights, delta, alpha=-group["lr_per_sample"])
+
+
+class Adam(CntkOptimizer):
+    slots, counters = ("mean", "square"), ("updates",)
+
+    def update(self, group: Group, weights: list[Tensor], gradients: list[Tensor], *state: list[Tensor]) -> None:
+        mean, square, updates = state
+        beta, q = group["momentum"], group["variance_momentum"]
+        torch._foreach_add_(updates, 1.0)
+        t = int(updates[0])
+        _decay_square(square, gradients, _rounded(q), group["samples"])
+        _decay(mean, beta, gradients, self.gain(group) * group["samples"])
+        root = torch._foreach_sqrt(square)
+        torch._foreach_add_(root, self.spec.epsilon)
+        rate = group["lr_per_sample"] * math.sqrt(1 - q**t) / (1 - beta**t)
+        torch._foreach_addcdiv_(weights, mean, root, value=-rate)
+
+
+class FsAdagrad(CntkOptimizer):
+    slots, counters = ("mean", "square"), ("samples_smoothed",)
+
+    def update(self, group: Group, weights: list[Tensor], gradients: list[Tensor], *state: list[Tensor]) -> None:
+        mean, square, samples_smoothed = state
+        q = group["variance_momentum"]
+        torch._foreach_mul_(samples_smoothed, q)
+        torch._foreach_add_(samples_smoothed, (1 - q) * group["samples"])
+        _decay_square(square, gradients, _rounded(q), group["samples"])
+        scaled = torch._foreach_sqrt(square)
+        torch._foreach_reciprocal_(scaled)
+        torch._foreach_mul_(scaled, math.sqrt(float(samples_smoothed[0])))
+        torch._foreach_clamp_max_(scaled, FSADAGRAD_MAX_SCALE)
+        torch._foreach_mul_(scaled, gradients)
+        _decay(mean, group["momentum"], scaled, self.gain(group) * group["samples"])
+        torch._foreach_add_(weights, mean, alpha=-group["lr_per_sample"])
+
+
+class Muon(CntkOptimizer):
+    """Keller Jordan's Muon (kellerjordan.github.io/posts/muon), with weights of constant norm as in airbench94_muon."""
+
+    slots = ("velocity",)
+
+    def update(self, group: Group, weights: list[Tensor], gradients: list[Tensor], *state: list[Tensor]) -> None:
+        (velocity,) = state
+        beta, gain, lr = group["momentum"], self.gain(group), group["lr"]
+        _decay(velocity, beta, gradients, gain)
+        ahead = torch._foreach_mul(velocity, beta)
+        torch._foreach_add_(ahead, gradients, alpha=gain)
+        for weight, direction in zip(weights, ahead, strict=True):
+            if weight.ndim > 1:
+                weight.mul_(math.sqrt(len(weight)) / weight.norm().clamp_min(MUON_FLOOR))
+                weight.sub_(_orthogonal(direction), alpha=lr)
+            else:
+                weight.sub_(direction, alpha=lr * self.spec.bias_lr)
+
+
+def _orthogonal(direction: Tensor) -> Tensor:
+    """The matrix with the same singular vectors and with singular values near 1, but for tiny ones, by Newton-Schulz.
+
+    The coefficients are Jordan's: they pull small singular values up fast rather than all of them exactly to 1.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    matrix = direction.flatten(1)
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if is_tall else matrix
+    x = x / x.norm().clamp_min(MUON_FLOOR)
+    for _ in range(MUON_ITERATIONS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.T if is_tall else x).reshape(direction.shape)
+
+
+OPTIMIZERS: dict[str, type[CntkOptimizer]] = {
+    "sgd": Sgd,
+    "momentum_sgd": MomentumSgd,
+    "nesterov": Nesterov,
+    "adagrad": Adagrad,
+    "adadelta": Adadelta,
+    "adam": Adam,
+    "fsadagrad": FsAdagrad,
+    "muon": Muon,
+}
+
+
+def build_optimizer(
+    spec: OptimizerSpec, parameters: Sequence[nn.Parameter], no_decay: Collection[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """The optimizer that `spec` names, over `parameters`; no penalty acts on those of `no_decay`."""
+    exempt = {id(parameter) for parameter in no_decay}
+    decayed = [parameter for parameter in parameters if id(parameter) not in exempt]
+    rest: Group = {"params": [parameter for parameter in parameters if id(parameter) in exempt]}
+    if spec.name in OPTIMIZERS:
+        groups = [{"params": decayed}, rest | {"l1": 0.0, "l2": 0.0}]
+        return OPTIMIZERS[spec.name]([group for group in groups if group["params"]], spec)
+    kind, known = torch_optimizer(spec.name)
+    groups = [{"params": decayed}, rest | ({"weight_decay": 0.0} if "weight_decay" in known else {})]
+    try:
+        # Of a rate that starts at 0, the real one comes with each step.
+        return kind([group for group in groups if group["params"]], **{"lr": 0.0} | dict(spec.arguments))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"optimizer.name={spec.name} with optimizer.arguments: {error}") from error
+
+
+def take_step(optimizer: torch.optim.Optimizer, size: StepSize, samples: int) -> None:
+    """One update from `.grad`, the gradient of the mean loss over a batch of so many `samples`; it is overwritten."""
+    values: Group = {"lr": size.lr}
+    if isinstance(optimizer, CntkOptimizer):
+        values |= {"lr_per_sample": size.lr_per_sample, "momentum": size.momentum, "samples": samples}
+        values["variance_momentum"] = size.variance_momentum
+    for group in optimizer.param_groups:
+        group.update(values)
+    optimizer.step()
+
+
+def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """All parameters, in the order of the groups."""
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
+
+
+def gradients_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """`.grad` of every parameter."""
+    return [_gradient(weight) for weight in parameters_of(optimizer)]
+
+
+def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Everything a resumed training needs, under flat names ("velocity.0"). All state of torch.optim is tensors."""
+    state = [optimizer.state.get(weight, {}) for weight in parameters_of(optimizer)]
+    named = {f"{name}.{i}": value for i, values in enumerate(state) for name, value in values.items()}
+    return {name: value.contiguous() for name, value in named.items() if value is not None}
+
+
+def load_state_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Take over the `state_tensors` of the same optimizer and parameters; those of another are a `ModelError`."""
+    weights = parameters_of(optimizer)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        slot, _, number = name.rpartition(".")
+        state.setdefault(int(number), {})[slot] = tensor
+    if isinstance(optimizer, CntkOptimizer) and state:
+        _require_state_of(optimizer, weights, state)
+    if max(state, default=0) >= len(weights):
+        raise ModelError(f"the optimizer state is for more than the {len(weights)} parameters of this network")
+    optimizer.state.clear()
+    for i, values in state.items():
+        optimizer.state[weights[i]] = {slot: _placed(value, weights[i]) for slot, value in values.items()}
+
+
+def _placed(value: Tensor, weight: Tensor) -> Tensor:
+    """A copy on the device of `weight`, and in its memory format; numbers stay where they are, as torch has them."""
+    if value.shape == weight.shape:
+        return torch.empty_like(weight).copy_(value)
+    return value.clone() if not value.ndim else value.to(weight.device, copy=True)
+
+
+def _require_state_of(
+    optimizer: CntkOptimizer, weights: list[nn.Parameter], state: dict[int, dict[str, Tensor]]
+) -> None:
+    """Raise ModelError unless each of `weights` has just its slots, in its own form."""
+    forms = {f"{slot}.{i}": _form(weight) for i, weight in enumerate(weights) for slot in optimizer.slots}
+    counter = _form(torch.zeros((), dtype=torch.float64))
+    forms |= {f"{name}.{i}": counter for i in range(len(weights)) for name in optimizer.counters}
+    came = {f"{slot}.{i}": _form(value) for i, values in state.items() for slot, value in values.items()}
+    for name in sorted(forms.keys() | came.keys()):
+        if name not in came or name not in forms:
+            kind = "lacks" if name in forms else "has a superfluous"
+            raise ModelError(f"the optimizer state {kind} {name!r}; it belongs to another optimizer or model")
+        if came[name] != forms[name]:
+            raise ModelError(f"optimizer state {name!r}: expected {forms[name]}, got {came[name]}")
+
+
+def _gradient(weight: nn.Parameter) -> Tensor:
+    if weight.grad is None:
+        raise UsageError(f"a parameter of shape {tuple(weight.shape)} has no gradient; leave it out or call backward()")
+    return weight.grad
+
+
+def _decay(average: list[Tensor], decay: float, values: list[Tensor] | tuple[Tensor, ...], weight: float) -> None:
+    """average = decay * average + weight * values"""
+    torch._foreach_mul_(average, decay)
+    torch._foreach_add_(average, values, alpha=weight)
+
+
+def _decay_square(square: list[Tensor], gradients: list[Tensor], decay: float, samples: int) -> None:
+    """square = decay * square + (1 - decay) * g^2"""
+    torch._foreach_mul_(square, decay)
+    torch._foreach_addcmul_(square, gradients, gradients, value=(1 - decay) * samples**2)
+
+
+def _rounded(variance_momentum: float) -> float:
+    """To fp32, as CNTK does where it decays squares; it moves 1 - q of the default by up to 1 %."""
+    return float(np.float32(variance_momentum))
+
+
+def _clip(gradients: list[Tensor], spec: OptimizerSpec) -> None:
+    """Limit every element, or the norm of every parameter's gradient."""
+    limit = spec.clip_per_sample  # CNTK limits the sum to N times this, so the mean to this
+    if spec.clip_by == "truncation":
+        torch._foreach_clamp_min_(gradients, -limit)
+        torch._foreach_clamp_max_(gradients, limit)
+    else:
+        factors = torch._foreach_norm(gradients)
+        torch._foreach_reciprocal_(factors)
+        torch._foreach_mul_(factors, limit)
+        torch._foreach_clamp_max_(factors, 1.0)  # also where the norm is 0 and its inverse infinite
+        torch._foreach_mul_(gradients, factors)
+
+
+def _soft_threshold(weights: list[Tensor], threshold: float) -> None:
+    """Move every weight towards 0 by `threshold`, and those that are nearer onto it."""
+    near = torch._foreach_clamp_max(weights, threshold)
+    torch._foreach_clamp_min_(near, -threshold)
+    torch._foreach_sub_(weights, near)
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tensor.dtype} {tuple(tensor.shape)}"

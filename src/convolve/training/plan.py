@@ -1,0 +1,80 @@
+"""What is known of the steps of an epoch before it begins: samples, shards, step sizes, reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convolve.recipe import Recipe
+from convolve.training.extras.plateau import Plateau
+from convolve.training.schedule import StepSize, step_size
+from convolve.training.snapshot import Position
+from convolve.training.workers import Shard, Workers
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW as the network sees them, labels_N
+
+
+class Loader(Protocol):
+    """What the trainer asks of data: a shard of the batches of any epoch, from any one on."""
+
+    @property
+    def samples(self) -> int: ...
+    def sizes(self, epoch: int) -> list[int]: ...
+    def order(self, epoch: int, losses_N: torch.Tensor | None = None) -> NDArray[np.int64]: ...
+    def epoch(
+        self, epoch: int, first_batch: int, order_N: NDArray[np.int64], share: Callable[[int], slice]
+    ) -> Iterator[Batch]: ...
+
+
+class PlannedStep(NamedTuple):
+    """A step on so many `samples`, of all workers together, of which this one has a shard.
+
+    shown: the step size of a full batch, for the report after this step; None: there is no report.
+    """
+
+    samples: int
+    shard: Shard
+    size: StepSize
+    shown: StepSize | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    recipe: Recipe
+    loader: Loader
+    workers: Workers
+    plateau: Plateau | None
+
+    def steps(self, at: Position) -> list[PlannedStep]:
+        """All steps of the epoch at hand, those included that are behind."""
+        sizes = self.loader.sizes(at.epoch)
+        report_every = self.recipe.run.report_batches or max(1, min(100, len(sizes) // 10))
+        shards = {count: self.workers.shard(count) for count in {*sizes}}
+        seen, steps = at.samples_seen - sum(sizes[: at.batch]), []
+        for number, count in enumerate(sizes, 1):
+            size, seen = self.size(count, seen), seen + count
+            shown = self.shown(at.epoch, seen) if number % report_every == 0 or number == len(sizes) else None
+            steps.append(PlannedStep(count, shards[count], size, shown))
+        return steps
+
+    def size(self, batch_size: int, samples_seen: int) -> StepSize:
+        """The step size for so many samples after `samples_seen`."""
+        recipe, samples = self.recipe, self.loader.samples
+        total = samples * recipe.run.epochs
+        size = step_size(recipe.optimizer, recipe.schedule, samples_seen, batch_size, samples, total_samples=total)
+        return size.times(self.plateau.factor) if self.plateau else size
+
+    def shown(self, epoch: int, samples_seen: int) -> StepSize:
+        """That of the step before `samples_seen`, had its batch been a full one: what a log should show."""
+        return self.size(self.recipe.run.batch_size(epoch), samples_seen - 1)
+
+    def has_ended(self, at: Position) -> bool:
+        """Whether there is no epoch to come, or the learning rate has fallen below its limit."""
+        run, schedule = self.recipe.run, self.recipe.schedule
+        lr_per_sample = self.size(run.batch_size(at.epoch), at.samples_seen).lr_per_sample
+        return at.epoch >= run.epochs or lr_per_sample < schedule.min_lr_per_sample

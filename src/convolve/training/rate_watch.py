@@ -1,0 +1,42 @@
+"""Says once when a training has become slow: other processes, a throttled processor, or images that come late."""
+
+from __future__ import annotations
+
+from convolve.environment import idle_cores, usable_cores
+
+SECONDS = 5.0  # of training between two looks: shorter ones measure luck
+SLOW = 0.5  # of the best rate so far on images of the same size
+
+
+class RateWatch:
+    """`due` is the time of training, in seconds, from which on `look` has something to look at."""
+
+    def __init__(self) -> None:
+        self.due = SECONDS
+        self._best: dict[tuple[int, ...], float] = {}  # size of the images -> images per second
+        self._since: tuple[tuple[int, ...], int, float, float] | None = None  # size, samples, seconds, waited
+
+    def look(self, size: tuple[int, ...], samples: int, seconds: float, waited: float, threads: int) -> str | None:
+        """What to tell, once a training of so many `seconds`, of which it `waited` for images, has become slow."""
+        since, self._since, self.due = self._since, (size, samples, seconds, waited), seconds + SECONDS
+        if since is None or since[0] != size:  # images of progressive resizing are slower as they grow
+            return None
+        rate, wait_fraction = (samples - since[1]) / (seconds - since[2]), (waited - since[3]) / (seconds - since[2])
+        best = self._best[size] = max(rate, self._best.get(size, 0.0))
+        if rate >= SLOW * best:
+            return None
+        self.due = float("inf")
+        return f"the training has slowed from {best:,.0f} to {rate:,.0f} images/s: {_reason(wait_fraction, threads)}"
+
+
+def _reason(wait_fraction: float, threads: int) -> str:
+    if wait_fraction > 0.5:
+        return f"it waits for images {wait_fraction:.0%} of the time; put them on a faster disk, or free some cores"
+    idle = idle_cores()
+    if threads and idle < threads:
+        cores = usable_cores()
+        return (
+            f"other processes keep {cores - idle} of {cores} cores busy; stop them, or start over with "
+            f"--threads {idle} --restart"
+        )
+    return "the processor may be throttled by heat, or by the limit of its container"

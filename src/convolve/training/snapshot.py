@@ -1,0 +1,127 @@
+"""Everything that changes while a run goes on, and its way into a checkpoint and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from convolve.training.checkpoint import load_checkpoint, save_checkpoint
+from convolve.training.optimizers import load_state_tensors, state_tensors
+
+if TYPE_CHECKING:
+    from convolve.training.trainer import Trainer
+
+
+@dataclass
+class Position:
+    """How far the run is: `batch` batches into `epoch` (from 0), `step` updates and `samples_seen` in all."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    samples_seen: int = 0
+    train_seconds: float = 0.0
+    wait_seconds: float = 0.0  # the part of train_seconds spent waiting for data
+
+
+@dataclass
+class EpochMetrics:
+    """Sums over the epoch at hand."""
+
+    samples: int = 0
+    loss_sum: float = 0.0
+    errors: int = 0
+    seconds: float = 0.0
+    wait_seconds: float = 0.0
+
+
+class Snapshot(NamedTuple):
+    """The state of a run as a checkpoint holds it. `values` is everything that is not a tensor, and JSON."""
+
+    tensors: dict[str, torch.Tensor]
+    values: dict[str, Any]
+
+    def copy(self) -> Snapshot:
+        """One that the training does not go on to change."""
+        return Snapshot({name: tensor.detach().clone() for name, tensor in self.tensors.items()}, self.values)
+
+
+def take_snapshot(trainer: Trainer, without: str = "") -> Snapshot:
+    """The state of `trainer`, the random generators of all workers included: every one of them has to ask.
+
+    Of its extras, the one called `without` is left out.
+    """
+    extras = {name: extra for name, extra in trainer.extras.items() if name != without}
+    parts = {
+        "module": trainer.network.state_dict(),
+        "optimizer": state_tensors(trainer.optimizer),
+        "random": {"cpu": trainer.workers.gather(torch.get_rng_state())},
+    } | {name: extra.tensors() for name, extra in extras.items()}
+    if torch.cuda.is_initialized():
+        parts["random"]["cuda"] = trainer.workers.gather(torch.cuda.get_rng_state())
+    values = {
+        "position": asdict(trainer.position), "metrics": asdict(trainer.metrics),
+        "loss_scale": asdict(trainer.loss_scale) if trainer.loss_scale else None,
+        "extras": {name: extra.values() for name, extra in extras.items()},
+    }  # fmt: skip
+    return Snapshot({f"{part}.{name}": t for part, tensors in parts.items() for name, t in tensors.items()}, values)
+
+
+def restore(trainer: Trainer, snapshot: Snapshot, without: str = "") -> None:
+    """The inverse of `take_snapshot`; the generators of a worker that it knows nothing of stay as they are."""
+    tensors, values = snapshot
+    trainer.network.load_state_dict(part_of(tensors, "module."))
+    load_state_tensors(trainer.optimizer, part_of(tensors, "optimizer."))
+    trainer.position, trainer.metrics = Position(**values["position"]), EpochMetrics(**values["metrics"])
+    if trainer.loss_scale:
+        trainer.loss_scale.scale = values["loss_scale"]["scale"]
+        trainer.loss_scale.good_steps = values["loss_scale"]["good_steps"]
+    for name, extra in trainer.extras.items():
+        if name != without:
+            extra.restore(part_of(tensors, f"{name}."), values["extras"][name])
+    _restore_random(tensors["random.cpu"], trainer.workers.rank, torch.get_rng_state, torch.set_rng_state)
+    if "random.cuda" in tensors:
+        cuda = torch.cuda.get_rng_state, torch.cuda.set_rng_state
+        _restore_random(tensors["random.cuda"], trainer.workers.rank, *cuda)
+
+
+def save(trainer: Trainer) -> None:
+    """Write a checkpoint; a run killed at any moment goes on from the newest one to the same bits."""
+    sync = trainer.gradient_sync.state() if trainer.gradient_sync else {}
+    tensors, values = take_snapshot(trainer)
+    if not trainer.workers.rank:
+        tensors |= {f"sync.{name}": tensor for name, tensor in sync.items()}
+        values |= {"metrics_bytes": trainer.folder.metrics_bytes()}
+        save_checkpoint(trainer.folder.path / "checkpoints", trainer.position.step, tensors, values)
+
+
+def resume(trainer: Trainer) -> list[str]:
+    """Go back to the newest checkpoint, if there is one. Returns warnings about damaged ones."""
+    workers, folder = trainer.workers, trainer.folder
+    found = None if workers.rank else load_checkpoint(folder.path / "checkpoints")
+    tensors, values, warnings = found or ({}, {"metrics_bytes": 0}, [])
+    values, warnings = workers.broadcast((values, warnings))
+    tensors = workers.broadcast_tensors(tensors)
+    if not workers.rank:
+        folder.cut_metrics(values["metrics_bytes"])  # what was logged after the checkpoint happens again
+    if tensors:
+        restore(trainer, Snapshot(tensors, values))
+        if trainer.gradient_sync:
+            trainer.gradient_sync.load_state(part_of(tensors, "sync."))
+    return warnings
+
+
+def part_of(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _restore_random(
+    states: torch.Tensor, rank: int, get: Callable[[], torch.Tensor], put: Callable[[torch.Tensor], None]
+) -> None:
+    """`states` of all workers, one after the other."""
+    of_each = states.split(len(get()))
+    if rank < len(of_each):
+        put(of_each[rank].clone())  # torch takes no view

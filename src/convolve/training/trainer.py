@@ -1,0 +1,250 @@
+"""The trainer: an epoch, a step, and what hangs on them.
+
+It is given a network, batches and a folder, and knows nothing of where they come from.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from convolve.errors import TrainingError
+from convolve.recipe import Recipe
+from convolve.records import EVENT_NAMES, EpochEvent, Event, ProgressEvent
+from convolve.training.criteria import CRITERIA
+from convolve.training.evaluate import evaluate
+from convolve.training.events import Callback
+from convolve.training.extras.best_epoch import BestEpoch
+from convolve.training.extras.ema import Ema
+from convolve.training.extras.extra import Extra
+from convolve.training.extras.hard_examples import HardExamples
+from convolve.training.extras.plateau import Plateau
+from convolve.training.optimizers import gradients_of, take_step
+from convolve.training.plan import Batch, Loader, Plan, PlannedStep
+from convolve.training.precision import LossScale
+from convolve.training.rate_watch import RateWatch
+from convolve.training.run_folder import RunFolder
+from convolve.training.schedule import StepSize, set_epoch_values
+from convolve.training.session import Session
+from convolve.training.snapshot import EpochMetrics, Position, save
+from convolve.training.workers import GradientSync, Workers
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What most trainings do without, in the order in which their hooks are called; see `extras/`."""
+
+    ema: Ema | None = None
+    hard_examples: HardExamples | None = None
+    best: BestEpoch | None = None
+    plateau: Plateau | None = None
+
+    def items(self) -> list[tuple[str, Extra]]:
+        return [(name, extra) for name, extra in vars(self).items() if extra]
+
+
+@dataclass
+class Trainer:
+    """One training, from wherever `position` stands to its end.
+
+    `validation` yields the batches that each epoch is evaluated on; its name is "test" where there is no split of that
+    name. `callback` is given each event that metrics.jsonl holds, and each step in between ("step").
+    """
+
+    recipe: Recipe
+    session: Session
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    loader: Loader
+    validation: Callable[[], Iterable[Batch]]
+    validation_name: str
+    folder: RunFolder
+    workers: Workers
+    callback: Callback
+    extras: Extras = field(default_factory=Extras)
+    gradient_sync: GradientSync | None = None  # None: one process
+    sets_dropout: bool = True  # an imported network keeps its own
+    each_epoch: Callable[[int], None] = lambda epoch: None  # is given each epoch that is done and not undone
+    position: Position = field(default_factory=Position)
+    metrics: EpochMetrics = field(default_factory=EpochMetrics)
+
+    def __post_init__(self) -> None:
+        self.loss_scale = LossScale() if self.session.precision.name == "fp16" else None
+        self._autocast = self.session.precision.autocast(self.session.device)
+        self._rate_watch = RateWatch()
+        self._plan = Plan(self.recipe, self.loader, self.workers, self.extras.plateau)
+        self._criterion = CRITERIA["cross_entropy"](self.recipe.run)
+        self._sums = torch.zeros(3, dtype=torch.float64, device=self.session.device)  # since the last report
+        self._on_step = [extra.on_step for _, extra in self.extras.items() if type(extra).on_step is not Extra.on_step]
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is evaluated and shipped: the average of the weights where the recipe asks for one."""
+        return self.extras.ema.network if self.extras.ema else self.network
+
+    def fit(self) -> None:
+        best = self.extras.best
+        while not (self._plan.has_ended(self.position) or (best and best.stops(self.position.epoch))):
+            self.train_epoch()
+            self.end_epoch()
+            save(self)
+        if best and best.weights:
+            self.evaluated.load_state_dict(best.weights)
+
+    def train_epoch(self) -> None:
+        at, metrics = self.position, self.metrics
+        self.network.train()
+        set_epoch_values(self.network, self.recipe.model, at.epoch, self.sets_dropout)
+        hard = self.extras.hard_examples
+        order_N = hard.order(self.loader, at.epoch) if hard else self.loader.order(at.epoch)
+        steps = self._plan.steps(at)
+        saved = start = time.perf_counter()
+        for images_NCHW, labels_N in self.loader.epoch(at.epoch, at.batch, order_N, self._rows):
+            metrics.wait_seconds += time.perf_counter() - start
+            step = steps[at.batch]
+            self.train_step(images_NCHW, labels_N, step)
+            self.callback("step", {"epoch": at.epoch + 1, "samples_seen": at.samples_seen})
+            if step.shown:
+                self._collect(step.size)
+            metrics.seconds += time.perf_counter() - start
+            if step.shown:
+                self._log(self._progress_event(step.shown))
+                if at.train_seconds + metrics.seconds >= self._rate_watch.due:
+                    self._look_at_rate(images_NCHW)
+                if at.batch < len(steps) and self._checkpoint_is_due(saved):
+                    save(self)
+                    saved = time.perf_counter()
+            start = time.perf_counter()
+
+    def train_step(self, images_NCHW: torch.Tensor, labels_N: torch.Tensor, step: PlannedStep) -> None:
+        """Forward, backward, update, on this worker's shard of a batch.
+
+        The gradient is that of the mean loss over the whole batch, in however many micro-batches it is computed. A
+        shard that only stands in for an empty one has the weight 0 and adds nothing to it.
+        """
+        at, sync, device = self.position, self.gradient_sync, self.session.device
+        samples, size = step.samples, step.size
+        if sync:
+            sync.begin_step(at.samples_seen)
+            if sync.takes_local_steps:
+                samples, size = len(labels_N), self._plan.size(len(labels_N), at.samples_seen)
+        divisor = samples / step.shard.weight if step.shard.weight else math.inf
+        losses, errors = [], torch.zeros((), device=device)
+        rows = -(-len(labels_N) // self.recipe.run.accumulation_steps)
+        micro_batches = list(zip(images_NCHW.split(rows), labels_N.split(rows), strict=True))
+        for number, (images, labels) in enumerate(micro_batches, 1):
+            images, labels = images.to(device), labels.to(device)  # noqa: PLW2901
+            with sync.micro_batch(is_last=number == len(micro_batches)) if sync else nullcontext():
+                with self._autocast:
+                    logits_NK = (sync.module if sync else self.network)(images)
+                loss_N = self._criterion.loss(logits_NK.float(), labels)
+                loss = loss_N.sum() / divisor
+                (loss * self.loss_scale.scale if self.loss_scale else loss).backward()
+            losses.append(loss_N.detach())
+            errors += (self._criterion.predict(logits_NK) != labels).sum()
+        if not self.loss_scale or self.loss_scale.unscale(gradients_of(self.optimizer)):
+            take_step(self.optimizer, size, samples)
+        self.optimizer.zero_grad()
+        if sync:
+            sync.end_step(step.samples)
+        self._count(torch.cat(losses), errors, step)
+
+    def _count(self, losses_M: torch.Tensor, errors: torch.Tensor, step: PlannedStep) -> None:
+        """Add up what a step found, on the device, and move on."""
+        at, loss_sum = self.position, losses_M.sum()
+        if step.shard.weight:
+            self._sums += torch.stack([loss_sum, errors, (~loss_sum.isfinite()).float()])
+        at.batch, at.step, at.samples_seen = at.batch + 1, at.step + 1, at.samples_seen + step.samples
+        self.metrics.samples += step.samples
+        for on_step in self._on_step:
+            on_step(self, losses_M, step)
+
+    def end_epoch(self) -> None:
+        """Evaluate and move on."""
+        at, metrics, start, name = self.position, self.metrics, time.perf_counter(), self.validation_name
+        if self.gradient_sync:
+            self.gradient_sync.sync()
+        found = evaluate(self.evaluated, self.validation(), self.session.device, workers=self.workers)
+        size = self._plan.shown(at.epoch, at.samples_seen)
+        if not math.isfinite(found.loss):
+            raise self._diverged(f"after step {at.step}", size)
+        held_out: dict[str, Any] = {f"{name}_loss": found.loss, f"{name}_error": found.error}
+        event = EpochEvent(
+            epoch=at.epoch + 1, samples_seen=at.samples_seen,
+            train_loss=metrics.loss_sum / metrics.samples, train_error=metrics.errors / metrics.samples,
+            learning_rate=size.lr, seconds=metrics.seconds, evaluation_seconds=time.perf_counter() - start,
+            images_per_second=metrics.samples / metrics.seconds,
+            data_wait_fraction=metrics.wait_seconds / metrics.seconds,
+            **held_out,
+        )  # fmt: skip
+        self._log(event)
+        at.train_seconds, at.wait_seconds = at.train_seconds + metrics.seconds, at.wait_seconds + metrics.wait_seconds
+        at.epoch, at.batch, self.metrics = at.epoch + 1, 0, EpochMetrics()
+        for _, extra in self.extras.items():
+            extra.on_epoch_end(self, event)
+        if self.position.epoch == event.epoch:  # and not rolled back
+            self.each_epoch(event.epoch)
+
+    def _rows(self, count: int) -> slice:
+        return self.workers.shard(count).rows
+
+    def _checkpoint_is_due(self, saved: float) -> bool:
+        """Whether it is time to save inside the epoch, by the clock of worker 0; its end saves by itself.
+
+        Workers that take local steps have no state in common before that.
+        """
+        is_due = 0 < self.recipe.run.checkpoint_seconds < time.perf_counter() - saved
+        if not self.gradient_sync:
+            return is_due
+        return not self.gradient_sync.takes_local_steps and self.workers.broadcast(is_due)
+
+    def _collect(self, size: StepSize) -> None:
+        """Fetch the sums from the device (the one place where it is waited for), check them and add them up."""
+        at, metrics = self.position, self.metrics
+        if self.workers.size > 1:
+            self.workers.sum(self._sums)
+        loss_sum, errors, bad_steps = self._sums.tolist()
+        self._sums.zero_()
+        if bad_steps:  # the first one may be the shard of one worker; from there on all of them see it
+            bad_steps = math.ceil(bad_steps / self.workers.size)
+            raise self._diverged(f"from step {at.step - bad_steps + 1} on", size)
+        metrics.loss_sum, metrics.errors = metrics.loss_sum + loss_sum, metrics.errors + int(errors)
+
+    def _diverged(self, when: str, size: StepSize) -> TrainingError:
+        return TrainingError(
+            f"the loss is not finite {when} (epoch {self.position.epoch + 1}), at learning rate {size.lr:g} "
+            "on the mean gradient; lower schedule.learning_rates, or limit the gradient with "
+            "optimizer.clip_per_sample, and start over with --restart"
+        )
+
+    def _progress_event(self, size: StepSize) -> ProgressEvent:
+        at, metrics = self.position, self.metrics
+        return ProgressEvent(
+            epoch=at.epoch + 1, batch=at.batch, step=at.step, samples_seen=at.samples_seen,
+            loss=metrics.loss_sum / metrics.samples, error=metrics.errors / metrics.samples,
+            learning_rate=size.lr, momentum=size.momentum, images_per_second=metrics.samples / metrics.seconds,
+        )  # fmt: skip
+
+    def _look_at_rate(self, images_NCHW: torch.Tensor) -> None:
+        at, metrics = self.position, self.metrics
+        seconds, waited = at.train_seconds + metrics.seconds, at.wait_seconds + metrics.wait_seconds
+        threads = self.session.threads if self.session.device.type == "cpu" else 0
+        size = tuple(images_NCHW.shape[1:])
+        message = self._rate_watch.look(size, at.samples_seen, seconds, waited, threads)
+        if message:
+            self.note(message)
+
+    def note(self, message: str) -> None:
+        if not self.workers.rank:
+            self.callback("note", {"message": message})
+
+    def _log(self, event: Event) -> None:
+        if not self.workers.rank:
+            self.callback(EVENT_NAMES[type(event)], self.folder.log(event))

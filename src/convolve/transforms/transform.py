@@ -1,0 +1,104 @@
+"""What all transforms have in common.
+
+An image is rows by columns by channels in OpenCV's order: blue, green, red, or gray alone. Pixels are uint8 or float32
+in 0..255. As in CNTK, crop, flip and scale keep the type; color and intensity turn it into float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convolve.errors import UsageError, unknown_name
+
+# Legend of this room: N images, C channels, H rows, W columns.
+
+MAX_SIDE = 8192  # pixels; larger inputs than any network takes
+
+Image = NDArray[np.uint8] | NDArray[np.float32]
+Size = tuple[int, int]  # height, width in pixels
+
+
+@dataclass(frozen=True)
+class WholeBatch:
+    """Choices are drawn for a whole batch of `count` images; those at hand are the slice `part` of it.
+
+    `flipped_N`: which of them it is the turn of to be mirrored, for `AlternatingFlip`; None: no image.
+    """
+
+    rng: np.random.Generator
+    count: int
+    part: slice
+    flipped_N: NDArray[np.bool_] | None = None
+
+
+class Transform:
+    """What a recipe lists in data.train_transforms: a frozen value.
+
+    A transform has `on_image`, `on_batch` or both; each draws its choices from a generator, then applies them by a pure
+    function. A batch holds images of one size, before and after.
+    """
+
+    def size_after(self, size: Size | None) -> Size | None:
+        """The size of an image of `size` afterwards; None: it differs from image to image."""
+        return size
+
+    def on_image(self, image_HWC: Image, rng: np.random.Generator) -> Image:
+        """Done to one image of any size, as float32 or uint8."""
+        raise NotImplementedError
+
+    def on_batch(self, images_NCHW: torch.Tensor, whole: WholeBatch) -> torch.Tensor:
+        """Done to images that are part of a batch: they become what they become in the whole one."""
+        raise NotImplementedError
+
+    @property
+    def fits_images(self) -> bool:
+        return type(self).on_image is not Transform.on_image
+
+    @property
+    def fits_batches(self) -> bool:
+        return type(self).on_batch is not Transform.on_batch
+
+
+def transform_image(image_HWC: Image, transforms: Iterable[Transform], rng: np.random.Generator) -> Image:
+    """`transforms` of one image, in order; all choices come from `rng`."""
+    for transform in transforms:
+        image_HWC = transform.on_image(image_HWC, rng)
+    return image_HWC
+
+
+def transform_batch(images_NCHW: torch.Tensor, transforms: Iterable[Transform], whole: WholeBatch) -> torch.Tensor:
+    """`transforms` of a batch, or of a part of it, in order."""
+    for transform in transforms:
+        images_NCHW = transform.on_batch(images_NCHW, whole)
+    return images_NCHW
+
+
+def size_after(transforms: Iterable[Transform], size: Size | None) -> Size | None:
+    """The size of an image of `size` after `transforms`; None: it differs from image to image."""
+    for transform in transforms:
+        size = transform.size_after(size)
+    return size
+
+
+def with_channel_axis(image_HW: Any, channels: int) -> Image:
+    """What OpenCV returns, as (H, W, C): it drops the axis of a single channel."""
+    image_HWC: Image = image_HW.reshape(*image_HW.shape[:2], channels)
+    return image_HWC
+
+
+def require(holds: bool, path: str, expected: str, came: object) -> None:
+    """Raise `UsageError` with the dotted `path` of a value that does not hold."""
+    if not holds:
+        raise UsageError(f"{path} must be {expected}, got {came!r}")
+
+
+def require_one_of(path: str, value: str, choices: Any) -> None:
+    """`choices` is a `Literal`."""
+    if value not in get_args(choices):
+        raise UsageError(f"{path}: {unknown_name('value', str(value), get_args(choices))}")

@@ -1,0 +1,55 @@
+"""What is released: the wheel has every file of the package, and the changelog speaks of the version that it is."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0] == PROJECT["version"]
+    assert len(set(headings)) == len(headings)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, as setuptools leaves its own files in the folder that it builds from."""
+    copy = tmp_path_factory.mktemp("package") / "copy"
+    shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", "."]
+    done = subprocess.run(build, cwd=copy, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = (copy / "dist").iterdir()
+    return built
+
+
+def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
+    """Templates, styles, sample digits, grammars and libraries too: whatever lies in the folder."""
+    source = ROOT / "src"
+    expected = {
+        path.relative_to(source).as_posix()
+        for path in (source / "convolve").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {"convolve/py.typed", "convolve/importers/brainscript/library.bs", "convolve/serve/page.css"} <= expected
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        assert any(name.endswith(".dist-info/licenses/LICENSE") for name in archive.namelist())
+    assert names == expected
+
+
+def test_the_wheel_says_what_pyproject_says(wheel: Path) -> None:
+    assert wheel.name == f"{PROJECT['name']}-{PROJECT['version']}-py3-none-any.whl"
