@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "recipes": {"recipe", "registry", "transforms", "formats", "models"},
     "prepare": {"formats", "transforms", "data"},
     "checking": {"data", "environment", "formats", "transforms"},
-    "model_card": {"graph", "importers", "recipe", "records", "training", "transforms"},
+    "templates": set(),
+    "model_card": {"graph", "importers", "recipe", "records", "templates", "training", "transforms"},
     "model_folder": {"graph", "model_card", "models", "recipe", "recipe_values", "records", "transforms"},
     "export": {"data", "records", "transforms"},
     "model": {
@@ -84,8 +85,8 @@ MAY_IMPORT = {
         "transforms",
     },
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
-    "report": {"recipe", "recipe_values", "records", "training", "formats"},
-    "serve": {"environment", "formats", "model", "report", "transforms"},
+    "report": {"templates", "recipe", "recipe_values", "records", "training", "formats"},
+    "serve": {"environment", "formats", "model", "templates", "transforms"},
     "cli": {
         "atomic",
         "checking",
