@@ -1,7 +1,7 @@
 # `make check` is what CI runs after installing: style, types, tests.
 PYTHON ?= python
 
-.PHONY: check quick style types test slow-tests coverage package fuzz tables docs
+.PHONY: check quick style types test slow-tests coverage package fuzz race kills tables docs
 
 check: style types test
 
@@ -32,9 +32,16 @@ package:  ## wheel and source archive, in dist
 fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
 	$(PYTHON) tests/formats/fuzz_images.py 2000
 	$(PYTHON) tests/data/fuzz_loader.py 2000
+	$(PYTHON) tests/report/fuzz_report.py 2000
 	$(PYTHON) tests/importers/fuzz.py --count 20000
 	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000
 	$(PYTHON) tests/importers/fuzz.py caffe --count 5000
+
+race:  ## three processes start on one run folder at random moments, 200 times; the suite does it three times
+	$(PYTHON) tests/run_folder_trials.py race
+
+kills:  ## a training ends before each event of the file system, and goes on; the suite tries nine of 420
+	$(PYTHON) tests/run_folder_trials.py kills
 
 tables:  ## of results, in README.md and docs, from docs/results
 	$(PYTHON) docs/tables.py

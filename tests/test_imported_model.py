@@ -227,8 +227,8 @@ def _alter(folder: Path, **values: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"graph": None}, "a model or a graph"),
-        ({"model": {"name": "convnet-mnist"}}, "a model or a graph"),
+        ({"graph": None}, "either model or graph"),
+        ({"model": {"name": "convnet-mnist"}}, "either model or graph"),
         ({"hook": "import os"}, "unknown field 'hook'"),
         ({"class_names": ["cat"]}, "classes have names"),
         ({"class_names": [[]] * 10}, "must be a text"),

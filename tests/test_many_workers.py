@@ -123,7 +123,7 @@ def test_less_traffic(alone: Path, tiny_mnist: Path, tmp_path: Path) -> None:
         assert losses(tmp_path / name)[-1] < 0.97 * losses(tmp_path / name)[0]
         assert result["samples_seen"] == 6000
         assert 0 < result["bytes_sent"] < whole_bytes
-        assert load(tmp_path / name).training_info["test_error"] == result["test_error"]
+        assert load(tmp_path / name).training_info.test_error == result["test_error"]
 
 
 def test_under_launchers(alone: Path, tiny_mnist: Path, tmp_path: Path) -> None:

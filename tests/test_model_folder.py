@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -40,6 +41,16 @@ def cut(name: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-10])
 
 
+def replaced(name: str, make: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Something else in the place of a file."""
+
+    def replace(folder: Path) -> None:
+        (folder / name).unlink()
+        make(folder / name)
+
+    return replace
+
+
 def removed(name: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).unlink()
 
@@ -55,7 +66,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], int, list[str]]] = {
     "cut head": (cut("model.json"), 3, ["model.json is damaged", "copy the model folder again"]),
     "head of bytes": (lambda folder: (folder / "model.json").write_bytes(b"\xff\xfe"), 3, ["model.json is damaged"]),
     "head of a list": (lambda folder: (folder / "model.json").write_text("[]"), 3, ["model.json is damaged"]),
-    "empty head": (lambda folder: (folder / "model.json").write_text("{}"), 3, ["damaged", "class_names is missing"]),
+    "empty head": (lambda folder: (folder / "model.json").write_text("{}"), 3, ["class_names is missing"]),
     "newer format": (altered(format=99), 4, ["format 99", "update convolve"]),
     "no sizes": (altered(preprocess={}), 3, ["model.json is damaged"]),
     "unknown size": (altered(preprocess=SIZE | {"depth": 3}), 3, ["model.json is damaged", "'depth'"]),
@@ -65,9 +76,27 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], int, list[str]]] = {
     "other network": (
         altered(model=TINY | {"variant": ""}),
         3,
-        ["weights.safetensors does not fit model.json", "conv1"],
+        ["weights.safetensors does not fit it", "conv1"],
     ),
-    "fewer classes": (altered(class_names=["cat", "dog"]), 3, ["does not fit model.json", "fc2"]),
+    "sizes that nobody has": (
+        altered(preprocess=SIZE | {"height": 60_000, "width": 60_000}, model=TINY | {"variant": ""}),
+        3,
+        ["weights.safetensors does not fit it"],
+    ),
+    "endless weights": (
+        replaced("weights.safetensors", lambda path: path.symlink_to("/dev/zero")),
+        3,
+        ["weights.safetensors is no ordinary file"],
+    ),
+    "weights from a pipe": (replaced("weights.safetensors", os.mkfifo), 3, ["weights.safetensors is no ordinary file"]),
+    "head of a folder": (replaced("model.json", Path.mkdir), 3, ["cannot read", "model.json: Is a directory"]),
+    "a text for an error": (
+        altered(training_info={"test_error": "small"}),
+        3,
+        ["model.json is damaged (training_info.test_error must be a number, got 'small')"],
+    ),
+    "an error above all": (altered(training_info={"test_error": 2}), 3, ["test_error must be between 0 and 1, got 2"]),
+    "fewer classes": (altered(class_names=["cat", "dog"]), 3, ["does not fit it", "fc2"]),
 }
 
 

@@ -12,6 +12,7 @@ from convolve.importers.loaders import LOADERS, find_loader
 from convolve.model import load
 from convolve.models import MODELS
 from convolve.recipes import RECIPES, load_recipe
+from convolve.records import TrainingInfo
 
 CODE = '''
 from dataclasses import replace
@@ -92,7 +93,7 @@ def test_a_loader_reads_its_files(tmp_path: Path) -> None:
     model = load(tmp_path / "net.sizes")
     assert model.preprocess.shape_CHW == (3, 8, 8)
     assert (model.preprocess.channel_order, model.preprocess.known_from) == ("rgb", "the file")
-    assert model.training_info == {"imported_from": "net.sizes (Acme)"}
+    assert model.training_info == TrainingInfo(imported_from="net.sizes (Acme)")
     (tmp_path / "other.txt").write_text("other")
     assert find_loader(tmp_path / "other.txt") is None
 

@@ -300,6 +300,65 @@ def test_a_finished_run_is_not_trained_again(arguments: list[str], undisturbed: 
     assert_same_training(undisturbed, undisturbed.with_name("again"))
 
 
+def test_a_finished_run_without_its_report_gets_it(
+    arguments: list[str], undisturbed: Path, convolve: Convolve, tmp_path: Path
+) -> None:
+    """As a kill leaves it between the two."""
+    before = {name: (undisturbed / name).read_bytes() for name in files_in(undisturbed) if name != "report.html"}
+    for command, out in (([*arguments, "--out"], "trained"), (["report"], "reported")):
+        folder = shutil.copytree(undisturbed, tmp_path / out)
+        (folder / "report.html").rename(folder / ".report.html.77.tmp")
+        (folder / "state.json").write_text('{"state": "finished"}')
+        if out == "trained":
+            other = [word.replace("run.epochs=12", "run.epochs=13") for word in command]
+            assert_refused(convolve(*other, folder), 1, "other settings: run.epochs: 12 -> 13")
+        outcome = convolve(*command, folder)
+        assert (outcome.code, "training: " in outcome.err, "resuming" in outcome.err) == (0, False, False)
+        (folder / ".report.html.77.tmp").unlink(missing_ok=True)  # a report alone sweeps nothing
+        assert read(folder / "state.json") == {"state": "reported"} and (folder / "report.html").exists()
+        assert before.items() <= {name: (folder / name).read_bytes() for name in files_in(folder)}.items()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints", "state.json"])
+def test_links_in_a_run_folder_are_refused(
+    name: str, arguments: list[str], killed: Path, convolve: Convolve, tmp_path: Path
+) -> None:
+    """A run that comes from elsewhere may hold links to what is ours."""
+    (killed / name).rename(tmp_path / "ours")
+    (killed / name).symlink_to(tmp_path / "ours")
+    before = files_in(tmp_path)
+    for more in ([], ["--restart"]):
+        assert_refused(convolve(*arguments, *more, "--out", killed), 2, str(killed / name), "a link")
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("state.json", '{"state": "gone"}', ["state must be one of new, running, finished, reported, got 'gone'"]),
+        ("start.json", "{", ["start.json is damaged"]),
+        ("start.json", "[" * 100_000, ["start.json is damaged", "nested too deeply"]),
+        ("start.json", None, ["threads must be a whole number, got '2'"]),
+        ("recipe.json", '{"name": 3}', ["recipe.json is damaged", "name must be a text, got 3"]),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_field(
+    name: str, content: str | None, words: list[str], arguments: list[str], killed: Path, convolve: Convolve
+) -> None:
+    content = content or json.dumps(read(killed / name) | {"threads": "2"})
+    (killed / name).write_text(content)
+    before = files_in(killed)
+    assert_refused(convolve(*arguments, "--out", killed), 3, str(killed / name), *words)
+    assert files_in(killed) == before
+
+
+def test_an_empty_folder_of_the_user_stays(arguments: list[str], tmp_path: Path, convolve: Convolve) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in ("mine", "new"):
+        assert convolve(*arguments, "--data", "nowhere", "--out", tmp_path / name).code == 3
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["mine"]
+
+
 def test_a_killed_run_has_no_model_and_says_how_to_get_one(
     arguments: list[str], killed: Path, undisturbed: Path, convolve: Convolve
 ) -> None:

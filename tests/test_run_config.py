@@ -153,7 +153,7 @@ def test_a_rate_that_adjusts_itself(convolve: Convolve, config: list[str], tmp_p
     fallen = [0.02, 0.02, 0.0002, 2e-6]  # the first one is only noted
     assert sorted({*rates}, reverse=True) == pytest.approx(sorted({*fallen}, reverse=True))
     assert "the learning rate is now 1e-06 times the last one of the list" in outcome.err
-    assert load(tmp_path / "out" / "net").training_info["epochs"] < 9
+    assert load(tmp_path / "out" / "net").training_info.epochs < 9
 
 
 def test_two_networks_in_one_job(convolve: Convolve, config: list[str], tmp_path: Path) -> None:

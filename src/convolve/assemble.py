@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from convolve.models import build_model
 from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.recipe import Recipe
-from convolve.records import Result, ResumeEvent, Start, StartEvent, to_json
+from convolve.records import Result, ResumeEvent, Start, StartEvent, TrainingInfo, to_json
 from convolve.training.calibration import reliability
 from convolve.training.error_analysis import worth_a_picture
 from convolve.training.evaluate import Evaluation
@@ -83,21 +82,26 @@ class Assembly:
         with replacing(path / "evaluation.safetensors") as temporary:
             temporary.write_bytes(save(tensors))
 
-    def _training_info(self, evaluation: Evaluation) -> dict[str, Any]:
-        """What the model says of its training: figures with their conditions, and nothing of this machine's folders."""
+    def _training_info(self, evaluation: Evaluation) -> TrainingInfo:
         run, at, best, start = self.trainer.recipe.run, self.trainer.position, self.trainer.extras.best, self.start
         found = reliability(evaluation.labels_N.numpy(), evaluation.probabilities_NK.numpy())
-        info = {
-            "recipe": self.trainer.recipe.name,
-            "started_from": Path(start.from_model).name if start.from_model else None,
-            "epochs": at.epoch, "epoch_kept": best.epoch if best else at.epoch, "weights_averaged": run.ema_epochs > 0,
-            "train_images": start.train_samples, "seed": run.seed, "precision": start.precision,
-            "test_images": len(evaluation.labels_N), "test_error": evaluation.error,
-            "test_error_top5": evaluation.error_top5, "test_loss": evaluation.loss,
-            "calibration_error": found.expected_error, "data_fingerprint": start.data_fingerprint,
-            "convolve": start.versions["convolve"],
-        }  # fmt: skip
-        return {name: value for name, value in info.items() if value is not None}
+        return TrainingInfo(
+            recipe=self.trainer.recipe.name,
+            started_from=Path(start.from_model).name if start.from_model else None,
+            epochs=at.epoch,
+            epoch_kept=best.epoch if best else at.epoch,
+            weights_averaged=run.ema_epochs > 0,
+            train_images=start.train_samples,
+            seed=run.seed,
+            precision=start.precision,
+            test_images=len(evaluation.labels_N),
+            test_error=evaluation.error,
+            test_error_top5=evaluation.error_top5,
+            test_loss=evaluation.loss,
+            calibration_error=found.expected_error,
+            data_fingerprint=start.data_fingerprint,
+            convolve=start.versions["convolve"],
+        )
 
     def _test_pictures(self, index_M: NDArray[np.int64]) -> torch.Tensor:
         """images_MHWC, uint8, none larger than `PICTURE_SIDE`."""
@@ -237,9 +241,7 @@ def _fitting(given: Model, splits: Splits) -> Model:
     return replace(given, class_names=splits.class_names, data_name=splits.name)
 
 
-def _network(
-    recipe: Recipe, splits: Splits, data: DataModule, given: Model | None, name: str | Path | None
-) -> Model:
+def _network(recipe: Recipe, splits: Splits, data: DataModule, given: Model | None, name: str | Path | None) -> Model:
     """The recipe's network, with the weights of the model `given`, if there is one, called `name`."""
     module = build_model(recipe.model, data.preprocess.shape_CHW, len(splits.class_names), recipe.run.seed)
     if given:

@@ -10,6 +10,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -120,23 +121,29 @@ def _lock(folder: Path, wait: bool) -> int | None:
     return handle
 
 
-def read_whole(path: Path, error: type[ConvolveError], most_bytes: float = math.inf) -> bytes:
-    """The bytes of a file. Raises FileNotFoundError, and `error` for what cannot be read, is no file or is larger.
+@contextmanager
+def opened(path: Path, error: type[ConvolveError]) -> Iterator[BufferedReader]:
+    """An ordinary file, for reading. Raises FileNotFoundError, and `error` for what cannot be read or is no file.
 
     Pipes and devices, which never end, are not waited for.
     """
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-            about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode):
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise error(f"{path} is no ordinary file; copy it again")
-            if about.st_size > most_bytes:
-                raise error(f"{path} is damaged: {about.st_size:,} bytes, at most {most_bytes:,} are expected")
-            return file.read()
+            yield file
     except FileNotFoundError:
         raise
     except OSError as failure:
-        raise error(f"cannot read {path}: {failure.strerror}") from None
+        raise error(f"cannot read {path}: {failure.strerror}; copy it again") from None
+
+
+def read_whole(path: Path, error: type[ConvolveError], most_bytes: float = math.inf) -> bytes:
+    """The bytes of a file, as `opened` has it, of at most so many."""
+    with opened(path, error) as file:
+        if (size := os.fstat(file.fileno()).st_size) > most_bytes:
+            raise error(f"{path} is damaged: {size:,} bytes, at most {most_bytes:,} are expected")
+        return file.read()
 
 
 def sweep(folder: Path) -> None:

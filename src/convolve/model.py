@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +31,7 @@ from convolve.importers.loaders import class_names, find_loader, read_third_part
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, find_folder, is_folder, read_model, write_model
 from convolve.models.feature_extractor import FeatureExtractor
-from convolve.records import Metadata
+from convolve.records import Metadata, TrainingInfo
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
@@ -66,7 +65,7 @@ class Model:
     preprocess: Preprocess
     class_names: tuple[str, ...]
     data_name: str = ""
-    training_info: dict[str, Any] = field(default_factory=dict)
+    training_info: TrainingInfo = field(default_factory=TrainingInfo)
     node: str = ""
 
     @property
@@ -234,18 +233,17 @@ def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: s
 
 
 def _import(path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
-    graph, preprocess, metadata = read_third_party(path, overrides, node)
+    graph, preprocess, training_info = read_third_party(path, overrides, node)
     scores = graph.values()[graph.outputs[0]]
-    names = () if node else class_names(scores.shape[0], overrides.labels, metadata.get("preset"))
-    return Model(build(graph), graph, preprocess, names, training_info=metadata, node=node or "")
+    names = () if node else class_names(scores.shape[0], overrides.labels, training_info.preset)
+    return Model(build(graph), graph, preprocess, names, training_info=training_info, node=node or "")
 
 
 def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
     module, architecture, preprocess, metadata = read_model(find_folder(path))
     if overrides.output or overrides.preset:
         raise UsageError(f"{path} is a convolve model: --output and --preset are for models of other tools")
-    names, labels = metadata.class_names, overrides.labels
-    names = names if labels is None else class_names(len(names), labels)
+    names = _named(metadata.class_names, overrides)
     model = Model(module, architecture, preprocess, names, metadata.data, metadata.training_info)
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
@@ -257,9 +255,12 @@ def _open_exported(path: Path, overrides: PreprocessOverrides, node: str | None)
             "was made from"
         )
     network = OnnxNetwork(path)
-    metadata, labels = network.metadata, overrides.labels
-    names = metadata.class_names if labels is None else class_names(len(metadata.class_names), labels)
-    return Model(network, None, network.preprocess, names, metadata.data, metadata.training_info)
+    names = _named(network.metadata.class_names, overrides)
+    return Model(network, None, network.preprocess, names, network.metadata.data, network.metadata.training_info)
+
+
+def _named(own: tuple[str, ...], overrides: PreprocessOverrides) -> tuple[str, ...]:
+    return own if overrides.labels is None else class_names(len(own), overrides.labels)
 
 
 def _unlabeled(images_NCHW: np.ndarray) -> Dataset:

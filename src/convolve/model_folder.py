@@ -11,24 +11,26 @@ unpickled, and nothing of the files is executed but the code that `build` makes 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from convolve.atomic import replacing, write_json
+from convolve.atomic import opened, read_whole, replacing, write_json
 from convolve.errors import ModelError, UnsupportedError, UsageError, unknown_name
 from convolve.graph.build import build
 from convolve.graph.graph import Graph
 from convolve.graph.stored import graph_from_mapping, graph_to_mapping
 from convolve.model_card import CARD, model_card
-from convolve.models import MODELS, build_model
+from convolve.models import MODELS, bare_model, build_model
 from convolve.recipe import ModelSpec
-from convolve.records import Metadata, ModelRecord, read_record, to_json
+from convolve.recipe_values import parse
+from convolve.records import MOST_BYTES, Metadata, ModelRecord, from_json, parse_json, require_format, to_json
 from convolve.transforms.preprocess import Preprocess
 
 FORMAT = 1
@@ -36,6 +38,7 @@ MEAN_IMAGE = "preprocess.mean_image"
 _MEND = "copy the model folder again"
 
 Architecture = ModelSpec | Graph
+Shapes = dict[str, tuple[int, ...]]
 
 
 def write_model(
@@ -57,10 +60,9 @@ def write_model(
     with replacing(folder / CARD) as temporary:
         temporary.write_text(card, encoding="utf-8")
     record = ModelRecord(
-        class_names=metadata.class_names, data=metadata.data, training_info=metadata.training_info, format=FORMAT,
-        preprocess=preprocess.mapping(), weights_sha256=sha256,
-        graph=graph_to_mapping(architecture) if isinstance(architecture, Graph) else None,
+        **vars(metadata), format=FORMAT, preprocess=preprocess.mapping(), weights_sha256=sha256,
         model=None if isinstance(architecture, Graph) else asdict(architecture),
+        graph=graph_to_mapping(architecture) if isinstance(architecture, Graph) else None,
     )  # fmt: skip
     write_json(folder / "model.json", to_json(record))
 
@@ -78,30 +80,38 @@ def find_folder(path: Path) -> Path:
 
 
 def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, Metadata]:
-    """The inverse of `write_model`; the module is in evaluation mode. Raises ModelError or UnsupportedError."""
-    path = folder / "model.json"
+    """The inverse of `write_model`; the module is in evaluation mode. Raises ModelError or UnsupportedError.
+
+    Nothing is allocated in a size that only model.json claims: the shapes of the weights are compared first.
+    """
+    path, weights = folder / "model.json", folder / "weights.safetensors"
     record = _read_record(path)
-    content = _read_weights(folder / "weights.safetensors", record.weights_sha256)
+    stored_bytes = _require_whole(weights, record.weights_sha256)
     try:
-        tensors = load_tensors(content)
-    except SafetensorError as error:
-        raise _misfit(folder, error) from None
-    image = tensors.pop(MEAN_IMAGE, None)
+        with safe_open(weights, framework="pt") as stored:
+            shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
+            has_mean = shapes.pop(MEAN_IMAGE, None) is not None
+            mean_CHW = stored.get_tensor(MEAN_IMAGE).to(torch.float32, copy=True).numpy() if has_mean else None
+            with _located(path):
+                preprocess = Preprocess(**record.preprocess, mean_image_CHW=mean_CHW)
+                architecture = _architecture(record, stored_bytes)
+                module = _module(architecture, preprocess, len(record.class_names), shapes)
+            module.load_state_dict({name: stored.get_tensor(name) for name in shapes})
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{weights} is damaged ({error}); {_MEND}") from None
+    return module.eval(), architecture, preprocess, record
+
+
+@contextmanager
+def _located(path: Path) -> Iterator[None]:
+    """Say of every error that it is about the file `path`."""
     try:
-        mean_image = None if image is None else image.to(torch.float32).numpy()
-        preprocess = Preprocess(**record.preprocess, mean_image_CHW=mean_image)
-        architecture = _architecture(record, len(content))
-        module = _module(architecture, preprocess, len(record.class_names))
+        yield
     except (ModelError, UnsupportedError) as error:
         raise type(error)(f"{path}: {error}") from None
     except (UsageError, AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{path} is damaged ({reason}); {_MEND}") from None
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise _misfit(folder, error) from None
-    return module.eval(), architecture, preprocess, record
 
 
 def _not_a_model(path: Path) -> ModelError | UsageError | UnsupportedError:
@@ -122,25 +132,34 @@ def _not_a_model(path: Path) -> ModelError | UsageError | UnsupportedError:
 
 
 def _read_record(path: Path) -> ModelRecord:
-    record = read_record(path, ModelRecord, _MEND, ModelError)
-    if record.format != FORMAT:
-        raise UnsupportedError(f"{path} has format {record.format}, this version reads {FORMAT}; update convolve")
-    if (record.model is None) is (record.graph is None):
-        raise ModelError(f"{path} is damaged (it has a model or a graph, one of the two); {_MEND}")
+    try:
+        values = parse_json(read_whole(path, ModelError, MOST_BYTES).decode("utf-8"))
+        require_format(values, FORMAT, path)
+        record = from_json(ModelRecord, values)
+        if (record.model is None) == (record.graph is None):
+            raise ValueError("there must be either model or graph")
+    except ValueError as error:
+        raise ModelError(f"{path} is damaged ({error}); {_MEND}") from None
     return record
 
 
 def _architecture(record: ModelRecord, weights_bytes: int) -> Architecture:
     if record.model is None:
         return graph_from_mapping(record.graph, weights_bytes)
-    return ModelSpec(**record.model | {"dropout": tuple(record.model["dropout"])})
+    for name in ("dropout", "name", "variant"):  # others came later, and have defaults that are nothing
+        if name not in record.model:
+            raise ValueError(f"model.{name} is missing")
+    spec: ModelSpec = parse(ModelSpec, record.model, "model")
+    return spec
 
 
-def _module(architecture: Architecture, preprocess: Preprocess, classes: int) -> nn.Module:
+def _module(architecture: Architecture, preprocess: Preprocess, classes: int, shapes: Shapes) -> nn.Module:
+    """The network, whose weights must have these shapes."""
     if not isinstance(architecture, Graph):
         if architecture.name not in MODELS:
             unknown = unknown_name("model", architecture.name, MODELS)
             raise UnsupportedError(f"{unknown} A newer convolve may know it, or a package that is not installed here")
+        _require_shapes(bare_model(architecture, preprocess.shape_CHW, classes), shapes)
         return build_model(architecture, preprocess.shape_CHW, classes)
     inputs = [value.shape for value in architecture.inputs]
     scores = architecture.values()[architecture.outputs[0]].shape
@@ -149,21 +168,25 @@ def _module(architecture: Architecture, preprocess: Preprocess, classes: int) ->
             f"the graph takes {inputs} and gives {scores}; preprocessing makes {preprocess.shape_CHW}, "
             f"and {classes} classes have names"
         )
-    return build(architecture)
+    module = build(architecture)
+    _require_shapes(module, shapes)
+    return module
 
 
-def _read_weights(path: Path, sha256: str) -> bytes:
+def _require_shapes(module: nn.Module, found: Shapes) -> None:
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    for name in wanted | found:
+        if wanted.get(name) != found.get(name):
+            shapes = [found.get(name, "not there"), wanted.get(name, "none")]
+            raise ModelError(f"weights.safetensors does not fit it: {name} is {shapes[0]}, the network's {shapes[1]}")
+
+
+def _require_whole(path: Path, sha256: str) -> int:
+    """The bytes of a file whose digest is this one."""
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}; copy the model folder again, whole") from None
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise ModelError(
-            f"{path} was altered or cut: its checksum is not the one in model.json; copy the model folder again"
-        )
-    return content
-
-
-def _misfit(folder: Path, error: Exception) -> ModelError:
-    first = " ".join(str(error).split("\n\t")[:2])  # torch lists every tensor
-    return ModelError(f"{folder / 'weights.safetensors'} does not fit model.json: {first}; copy the model folder again")
+        with opened(path, ModelError) as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                raise ModelError(f"{path} was altered or cut: its checksum is not the one in model.json; {_MEND}")
+            return file.tell()
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing; {_MEND}, whole") from None

@@ -111,7 +111,7 @@ def _parse_image_size(value: Any, path: str) -> ImageSize:
 
 def _parse_steps(value: Any, path: str) -> Steps:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return (float(value),)
+        return (_parse_scalar(float, value, path),)
     if isinstance(value, str):
         steps: list[float] = []
         for part in value.split(":") if value else ():  # an empty text takes a list back: data.train_sizes=
@@ -133,7 +133,8 @@ def _parse_scalar(kind: Any, value: Any, path: str) -> Any:
         except (KeyError, ValueError):
             raise UsageError(f"{path} must be {names[kind]}, got {value!r}") from None
     if kind is float and type(value) is int:
-        value = float(value)
+        with suppress(OverflowError):
+            value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise UsageError(f"{path} must be {names[kind]}, got {value!r}")
     return value

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from convolve.atomic import read_whole
-from convolve.errors import ConvolveError, DataError, unknown_name
+from convolve.errors import ConvolveError, DataError, UnsupportedError, unknown_name
 
 T = TypeVar("T")
 MOST_BYTES = 1 << 28  # of a file with one record; the largest that we write have some megabytes
@@ -197,13 +197,36 @@ class CheckpointHead:
     sha256: str
 
 
+@dataclass(frozen=True)
+class TrainingInfo:
+    """What a model says of where it comes from: figures with their conditions, and nothing of a machine's folders."""
+
+    imported_from: str | None = None
+    preset: str | None = None
+    recipe: str | None = None
+    started_from: str | None = None
+    epochs: Number | None = None
+    epoch_kept: Number | None = None
+    weights_averaged: bool | None = None
+    train_images: Number | None = None
+    seed: int | None = None
+    precision: str | None = None
+    test_images: Number | None = None
+    test_error: Fraction | None = None
+    test_error_top5: Fraction | None = None
+    test_loss: Loss | None = None
+    calibration_error: Fraction | None = None
+    data_fingerprint: str | None = None
+    convolve: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What a model says of itself beside its network and preprocessing: on what `data` it was trained, and how."""
+    """What a model and each of its files says beside its network and preprocessing; `data` names what it learned."""
 
     class_names: tuple[str, ...]
     data: str
-    training_info: dict[str, Any]
+    training_info: TrainingInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +279,13 @@ def parse_json(text: str) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def require_format(values: Any, known: int, path: object) -> None:
+    """Raise UnsupportedError for what a newer version wrote, whose other fields may be other ones."""
+    found = values.get("format") if isinstance(values, dict) else None
+    if type(found) is int and found != known:
+        raise UnsupportedError(f"{path} has format {found}, this version reads {known}; update convolve")
 
 
 def _checked(kind: Any, value: Any, field: str) -> Any:

@@ -57,7 +57,7 @@ def test_it_is_stored_and_read_back(pair: str, tmp_path: Path) -> None:
     opened = load(pair)
     assert (
         opened.class_names == tuple("01234")
-        and opened.training_info["imported_from"] == "net.prototxt+net.caffemodel (Caffe)"
+        and opened.training_info.imported_from == "net.prototxt+net.caffemodel (Caffe)"
     )
     opened.save(tmp_path / "model")
     again, x = load(tmp_path / "model"), torch.from_numpy(noise("x", (2, 3, 20, 24), 100.0))
@@ -132,7 +132,7 @@ def test_a_published_model(tmp_path: Path) -> None:
     assert str(opened.preprocess) == (
         "central 0.88671875 of the shorter side scaled to 227x227 BGR, (pixel - (104.007, 116.669, 122.679)) * 1"
     )
-    assert not opened.preprocess_warning and opened.training_info["preset"] == "bvlc-alexnet"
+    assert not opened.preprocess_warning and opened.training_info.preset == "bvlc-alexnet"
     assert opened.class_names[:2] == ("n01440764 tench", "n01443537 goldfish") and len(opened.class_names) == 1000
 
 

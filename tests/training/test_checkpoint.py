@@ -1,5 +1,6 @@
 """Checkpoints outlive damage: the newest whole one is used, and the damage is told."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,16 @@ def filled(folder: Path, steps: int = 3) -> Path:
     for step in range(1, steps + 1):
         save_checkpoint(folder, step, {"w": torch.full((3,), float(step))}, {"step": step, "third": 1 / 3})
     return folder
+
+
+def test_a_value_that_is_another_one_is_damage(tmp_path: Path) -> None:
+    """The digest is over the JSON too: of its values, not of how they are written."""
+    newest = sorted(filled(tmp_path).glob("step-*.json"))[-1]
+    newest.write_text(json.dumps(json.loads(newest.read_text())))  # in one line
+    assert load_checkpoint(tmp_path)[2] == []  # type: ignore[index]
+    newest.write_text(newest.read_text().replace('"step": 3, "third"', '"step": 2, "third"'))
+    _, state, warnings = load_checkpoint(tmp_path) or pytest.fail("none found")
+    assert state["step"] == 2 and "step-00000003 is damaged" in warnings[0]
 
 
 def test_the_newest_comes_back_whole(tmp_path: Path) -> None:

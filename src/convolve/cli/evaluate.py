@@ -75,7 +75,7 @@ def evaluate(
         }  # fmt: skip
     if opened.preprocess_warning:
         print(f"note: {opened.preprocess_warning}", file=sys.stderr)
-    published = PRESETS.get(str(opened.training_info.get("preset")))
+    published = PRESETS.get(opened.training_info.preset or "")
     if published:
         figures["published_error"] = published.published_error
         figures["published_error_top5"] = published.published_error_top5
@@ -87,7 +87,7 @@ def _find(opened: Model, data: str | None) -> tuple[Model, Source, str]:
     from convolve.data.open import open_test
     from convolve.data.sources.source import ArraySource
 
-    shape_CHW, fingerprint = opened.preprocess.shape_CHW, opened.training_info.get("data_fingerprint")
+    shape_CHW, fingerprint = opened.preprocess.shape_CHW, opened.training_info.data_fingerprint
     source, where = open_test(data, opened.data_name, opened.class_names, shape_CHW, fingerprint)
     if isinstance(source, ArraySource):
         return opened.for_images(source.shape_CHW), source, where

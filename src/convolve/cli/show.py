@@ -66,6 +66,7 @@ def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
     from convolve.graph.graph import Graph
     from convolve.model import load
     from convolve.models.summary import summarize
+    from convolve.records import to_json
 
     model = load(what, overrides)
     imported = model.architecture if isinstance(model.architecture, Graph) else None
@@ -80,7 +81,7 @@ def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
         summary = describe(imported, model.module) if imported else summarize(model.module, shape_CHW)
         mapping, text = summary_mapping(summary, model.class_names), summary_text(summary)
     if as_json:
-        mapping |= {"preprocess": model.preprocess.mapping(), "training_info": model.training_info}
+        mapping |= {"preprocess": model.preprocess.mapping(), "training_info": to_json(model.training_info)}
         mapping |= {"in_the_graph": arithmetic, "notes": notes} if imported else {}
         print(json.dumps(mapping, indent=2))
         return
@@ -90,7 +91,7 @@ def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
         print(f"in the graph      {line}")
     print(f"known from        {model.preprocess.known_from or 'nobody: it is assumed'}")
     print(f"classes           {_classes(model.class_names)}")
-    for name, value in model.training_info.items():
+    for name, value in to_json(model.training_info).items():
         print(f"{name:<18}{value}")
     for note in notes:
         print(f"note              {note}")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import json
-from dataclasses import fields, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-from convolve.errors import ModelError, UnsupportedError, UsageError
-from convolve.records import Metadata, from_json, to_json
+from convolve.errors import ModelError, UsageError
+from convolve.records import Metadata, from_json, parse_json, require_format, to_json
 from convolve.transforms.preprocess import ChannelOrder, Preprocess
 
 FORMAT = 1
@@ -19,24 +18,47 @@ KEY = "convolve"  # of the metadata in ONNX; "convolve.json" in a .pt2
 INPUT, OUTPUT = "images", "logits"
 
 
+@dataclass(frozen=True)
+class _Port:
+    name: str
+    type: str
+    axes: str
+    shape: tuple[Any, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Description(Metadata):
+    """`preprocess` is what remains to be done to an image, its mean image as base64."""
+
+    format: int
+    convolve: str
+    input: _Port
+    output: _Port
+    preprocess: dict[str, Any]
+    preprocess_mean_image: str | None
+    preprocess_in_graph: dict[str, Any] | None
+
+
 def describe(preprocess: Preprocess, metadata: Metadata, with_preprocessing: bool) -> dict[str, Any]:
-    """The metadata of the file; `with_preprocessing`, it takes pixels: uint8 (N, H, W, C)."""
+    """What the file says, as JSON takes it."""
     channels, height, width = preprocess.shape_CHW
     outside = _outside(preprocess) if with_preprocessing else preprocess
     if with_preprocessing:
-        taken = {"name": INPUT, "type": "uint8", "axes": "NHWC", "shape": ["N", height, width, channels]}
+        taken = _Port(INPUT, "uint8", "NHWC", ("N", height, width, channels))
     else:
-        taken = {"name": INPUT, "type": "float32", "axes": "NCHW", "shape": ["N", channels, height, width]}
-    return {
-        "format": FORMAT,
-        "convolve": version("convolve"),
-        "input": taken,
-        "output": {"name": OUTPUT, "type": "float32", "axes": "NK", "shape": ["N", len(metadata.class_names)]},
-        "preprocess": outside.mapping(),
-        "preprocess_mean_image": _text_of(outside.mean_image_CHW),
-        "preprocess_in_graph": preprocess.mapping() if with_preprocessing else None,
-        **to_json(metadata),
-    }
+        taken = _Port(INPUT, "float32", "NCHW", ("N", channels, height, width))
+    description = _Description(
+        **vars(metadata),
+        format=FORMAT,
+        convolve=version("convolve"),
+        input=taken,
+        output=_Port(OUTPUT, "float32", "NK", ("N", len(metadata.class_names))),
+        preprocess=outside.mapping(),
+        preprocess_mean_image=_text_of(outside.mean_image_CHW),
+        preprocess_in_graph=preprocess.mapping() if with_preprocessing else None,
+    )
+    plain: dict[str, Any] = to_json(description)
+    return plain
 
 
 def _outside(preprocess: Preprocess) -> Preprocess:
@@ -46,20 +68,18 @@ def _outside(preprocess: Preprocess) -> Preprocess:
 
 
 def read_metadata(text: str, path: object) -> tuple[Preprocess, Metadata, bool]:
-    """The inverse of `describe`, with what remains to be done to an image; `path` is for messages."""
+    """(preprocessing, metadata, whether it takes uint8, (N, H, W, C)) of what `describe` wrote; `path` is for
+    messages."""
     try:
-        values = json.loads(text)
-        if values["format"] != FORMAT:
-            raise UnsupportedError(
-                f"{path} has metadata of format {values['format']}, this version reads {FORMAT}; update convolve"
-            )
-        image = _image_of(values["preprocess_mean_image"], values["preprocess"])
-        preprocess = Preprocess(**values["preprocess"], mean_image_CHW=image)
-        metadata = from_json(Metadata, {item.name: values[item.name] for item in fields(Metadata)})
-        return preprocess, metadata, values["input"]["type"] == "uint8"
-    except (UsageError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        values = parse_json(text)
+        require_format(values, FORMAT, path)
+        said = from_json(_Description, values)
+        image = _image_of(said.preprocess_mean_image, said.preprocess)
+        preprocess = Preprocess(**said.preprocess, mean_image_CHW=image)
+    except (UsageError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{path}: its metadata is damaged ({reason}); convert the model again") from None
+    return preprocess, said, said.input.type == "uint8"
 
 
 def _text_of(mean_image_CHW: np.ndarray | None) -> str | None:

@@ -17,6 +17,8 @@ from convolve.errors import ModelError, UnsupportedError, UsageError, install_hi
 from convolve.export.exported_program import first_sentence, quiet
 from convolve.export.metadata import INPUT, KEY, OUTPUT, read_metadata
 from convolve.export.parity import Runner, Values
+from convolve.records import Metadata
+from convolve.transforms.preprocess import Preprocess
 
 # Opset 18 and the IR version of its time: onnxruntime reads them since 1.14, of February 2023.
 OPSET, IR_VERSION = 18, 8
@@ -123,6 +125,9 @@ class OnnxNetwork(nn.Module):
 
     Raises UnsupportedError for a file without our metadata, which does not say what its images are.
     """
+
+    preprocess: Preprocess
+    metadata: Metadata
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -18,6 +18,7 @@ from convolve.graph.shapes import Shape
 from convolve.importers import caffe, cntk
 from convolve.importers.loader import Imported, Loader, PreprocessOverrides
 from convolve.importers.presets import PRESETS, Preset, find_preset
+from convolve.records import TrainingInfo
 from convolve.registry import Registry
 from convolve.transforms.preprocess import Preprocess
 
@@ -43,7 +44,7 @@ def find_loader(path: Path) -> Loader | None:
 
 def read_third_party(
     path: Path, overrides: PreprocessOverrides, node: str | None
-) -> tuple[Graph, Preprocess, dict[str, Any]]:
+) -> tuple[Graph, Preprocess, TrainingInfo]:
     """(graph of one image input and one output, preprocessing, where it comes from).
 
     The output is the class scores, or with `node` whatever that node gives.
@@ -67,8 +68,8 @@ def read_third_party(
         given = _with_preset(given, preset)
     if channels == 1 and not given.known_from and any(input_arithmetic(graph)):
         given = replace(given, known_from="the graph")
-    metadata = {"imported_from": f"{name} ({graph.origin})"} | ({"preset": preset.name} if preset and fits else {})
-    return graph, given, metadata
+    source = TrainingInfo(imported_from=f"{name} ({graph.origin})", preset=preset.name if preset and fits else None)
+    return graph, given, source
 
 
 def _read(path: Path, overrides: PreprocessOverrides) -> Imported:

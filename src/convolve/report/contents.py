@@ -39,7 +39,8 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         images, classes = len(self.labels_N), self.class_count
-        shapes = {"labels_N": (images,), "probabilities_NK": (images, classes)}
+        kept = (len(self.kept_indices_M),)
+        shapes = {"labels_N": (images,), "probabilities_NK": (images, classes), "kept_indices_M": kept}
         kinds = {"labels_N": "i8", "probabilities_NK": "f4", "kept_indices_M": "i8", "kept_images_MHWC": "u1"}
         for name, kind in kinds.items():
             array = getattr(self, name)

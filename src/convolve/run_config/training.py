@@ -19,6 +19,7 @@ from convolve.importers.brainscript.reader import Reader
 from convolve.importers.brainscript.trained import with_numbers
 from convolve.model import Model
 from convolve.recipe import Recipe
+from convolve.records import TrainingInfo
 from convolve.run import Run, train
 from convolve.run_config.readers import Shape, as_found, as_prepared, training_data
 from convolve.run_config.statistics import with_statistics
@@ -99,7 +100,7 @@ def _fresh_network(step: TrainStep) -> tuple[Graph, Shape]:
 
 
 def _model(graph: Graph, preprocess: Preprocess, class_names: tuple[str, ...]) -> Model:
-    return Model(build(graph), graph, preprocess, class_names, training_info={"imported_from": ORIGIN})
+    return Model(build(graph), graph, preprocess, class_names, training_info=TrainingInfo(imported_from=ORIGIN))
 
 
 def network_graph(step: TrainStep, generator: torch.Generator | None) -> Graph:

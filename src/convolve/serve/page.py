@@ -6,7 +6,7 @@ from importlib import resources
 from typing import Any
 
 from convolve.model import Model
-from convolve.report.templates import count, percent, render
+from convolve.templates import count, percent, render
 
 DRAWN_SIDE = 64  # pixels: a person can draw what a grey model of up to this size was trained on
 
@@ -46,7 +46,7 @@ def _facts(model: Model) -> dict[str, Any]:
     return {
         "classes": count(len(model.class_names)),
         "sees": f"{preprocess.width} × {preprocess.height}, {'gray' if preprocess.channels == 1 else 'color'}",
-        "recipe": info.get("recipe"),
-        "test error": percent(info["test_error"]) if "test_error" in info else None,
-        "imported from": info.get("imported_from"),
+        "recipe": info.recipe,
+        "test error": None if info.test_error is None else percent(info.test_error),
+        "imported from": info.imported_from,
     }

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from typing import Any
 
 from convolve.errors import FormatError, brief, legible
-from convolve.importers.caffe.schema import V1_TYPES, Message, read_message
+from convolve.importers.caffe.schema import Message, read_message, schema
 from convolve.importers.caffe.text import Prototxt, decode, parse
 
 _DATA = {"Input", "Data", "ImageData", "HDF5Data", "MemoryData", "DummyData", "WindowData"}
@@ -111,7 +111,7 @@ def _v1_layer(layer: Message) -> Layer:
         )
     word = layer.get("type", "NONE")
     return Layer(
-        layer.get("name", ""), V1_TYPES[word], layer, tuple(layer.all("bottom")), tuple(layer.all("top")),
+        layer.get("name", ""), schema().v1_types[word], layer, tuple(layer.all("bottom")), tuple(layer.all("top")),
         shared=tuple(layer.all("param")), learning_rate_multipliers=tuple(layer.all("blobs_lr")),
     )  # fmt: skip
 

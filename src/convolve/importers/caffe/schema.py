@@ -1,139 +1,44 @@
-"""What the fields of a prototxt are called and hold: the part of Caffe's schema that describes networks.
-
-A kind ending in `*` may stand several times. Fields of kind "-" are known and have no bearing on what a trained
-network computes. Source: caffe.proto of BVLC Caffe 1.0.
-"""
+"""What the fields of a prototxt are called and hold; `schema.txt` is the table."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from convolve.errors import FormatError, UnsupportedError, legible, unknown_name
 from convolve.importers.caffe.text import Block, Entry, Prototxt, Scalar
 
 T = TypeVar("T")
 
-# Layer types of Caffe's old syntax in the order of their numbers, and what they are called today.
-_V1_TYPES = (
-    "NONE=NONE ACCURACY=Accuracy BNLL=BNLL CONCAT=Concat CONVOLUTION=Convolution DATA=Data DROPOUT=Dropout "
-    "EUCLIDEAN_LOSS=EuclideanLoss FLATTEN=Flatten HDF5_DATA=HDF5Data HDF5_OUTPUT=HDF5Output IM2COL=Im2col "
-    "IMAGE_DATA=ImageData INFOGAIN_LOSS=InfogainLoss INNER_PRODUCT=InnerProduct LRN=LRN "
-    "MULTINOMIAL_LOGISTIC_LOSS=MultinomialLogisticLoss POOLING=Pooling RELU=ReLU SIGMOID=Sigmoid SOFTMAX=Softmax "
-    "SOFTMAX_LOSS=SoftmaxWithLoss SPLIT=Split TANH=TanH WINDOW_DATA=WindowData ELTWISE=Eltwise POWER=Power "
-    "SIGMOID_CROSS_ENTROPY_LOSS=SigmoidCrossEntropyLoss HINGE_LOSS=HingeLoss MEMORY_DATA=MemoryData ARGMAX=ArgMax "
-    "THRESHOLD=Threshold DUMMY_DATA=DummyData SLICE=Slice MVN=MVN ABSVAL=AbsVal SILENCE=Silence "
-    "CONTRASTIVE_LOSS=ContrastiveLoss EXP=Exp DECONVOLUTION=Deconvolution"
-)
-V1_TYPES = dict(pair.split("=") for pair in _V1_TYPES.split())
 
-# The words of each, by their numbers from 0.
-ENUMS: dict[str, tuple[str, ...]] = {
-    "Phase": ("TRAIN", "TEST"),
-    "PoolMethod": ("MAX", "AVE", "STOCHASTIC"),
-    "RoundMode": ("CEIL", "FLOOR"),
-    "EltwiseOp": ("PROD", "SUM", "MAX"),
-    "NormRegion": ("ACROSS_CHANNELS", "WITHIN_CHANNEL"),
-    "V1Type": tuple(V1_TYPES),
-}
+class Schema(NamedTuple):
+    """The words of each enum, the fields of each message with their kinds, and what V1 layer types are called today."""
+
+    enums: dict[str, list[str]]
+    messages: dict[str, dict[str, str]]
+    v1_types: dict[str, str]
 
 
-def _fields(kinds: dict[str, str]) -> dict[str, str]:
-    """ "int: a b" for each kind -> the kind of each field."""
-    return {name: kind for kind, names in kinds.items() for name in names.split()}
-
-
-# Parameters that stand in layers of both syntaxes.
-_PARAMETERS = _fields({
-    "TransformationParameter": "transform_param",
-    "ConcatParameter": "concat_param",
-    "ConvolutionParameter": "convolution_param",
-    "DataParameter": "data_param image_data_param window_data_param",
-    "DropoutParameter": "dropout_param",
-    "DummyDataParameter": "dummy_data_param",
-    "EltwiseParameter": "eltwise_param",
-    "ExpParameter": "exp_param",
-    "FlattenParameter": "flatten_param",
-    "InnerProductParameter": "inner_product_param",
-    "LRNParameter": "lrn_param",
-    "MemoryDataParameter": "memory_data_param",
-    "PoolingParameter": "pooling_param",
-    "PowerParameter": "power_param",
-    "ReLUParameter": "relu_param",
-    "SliceParameter": "slice_param",
-    "SoftmaxParameter": "softmax_param",
-    "-": "accuracy_param argmax_param contrastive_loss_param hdf5_data_param hdf5_output_param hinge_loss_param "
-    "infogain_loss_param loss_param mvn_param sigmoid_param tanh_param threshold_param",
-})  # fmt: skip
-
-MESSAGES: dict[str, dict[str, str]] = {
-    "NetParameter": _fields({
-        "text": "name", "text*": "input", "int*": "input_dim", "BlobShape*": "input_shape", "NetState": "state",
-        "LayerParameter*": "layer", "V1LayerParameter*": "layers", "-": "force_backward debug_info",
-    }),
-    "BlobShape": {"dim": "int*"},
-    "NetState": {"phase": "-", "level": "int", "stage": "text*"},
-    "NetStateRule": _fields({"Phase": "phase", "int": "min_level max_level", "text*": "stage not_stage"}),
-    "ParamSpec": _fields({"text": "name", "float": "lr_mult", "-": "share_mode decay_mult"}),
-    "LayerParameter": _PARAMETERS | _fields({
-        "text": "name type", "text*": "bottom top", "ParamSpec*": "param", "NetStateRule*": "include exclude",
-        "BatchNormParameter": "batch_norm_param",
-        "ScaleParameter": "scale_param bias_param",
-        "CropParameter": "crop_param",
-        "ELUParameter": "elu_param",
-        "InputParameter": "input_param",
-        "PReLUParameter": "prelu_param",
-        "ReshapeParameter": "reshape_param",
-        "-": "phase loss_weight propagate_down blobs clip_param embed_param log_param parameter_param python_param "
-        "recurrent_param reduction_param spp_param swish_param tile_param",
-    }),
-    "V1LayerParameter": _PARAMETERS | _fields({
-        "text": "name", "text*": "bottom top param", "V1Type": "type", "float*": "blobs_lr",
-        "NetStateRule*": "include exclude", "-": "layer weight_decay loss_weight blob_share_mode blobs",
-    }),
-    "TransformationParameter": _fields({
-        "float": "scale", "int": "crop_size", "float*": "mean_value", "text": "mean_file",
-        "bool": "force_color force_gray", "-": "mirror",
-    }),
-    "BatchNormParameter": _fields({"bool": "use_global_stats", "float": "eps", "-": "moving_average_fraction"}),
-    "ConcatParameter": {"axis": "int", "concat_dim": "int"},
-    "ConvolutionParameter": _fields({
-        "int": "num_output pad_h pad_w kernel_h kernel_w stride_h stride_w group axis",
-        "int*": "pad kernel_size stride dilation", "bool": "bias_term",
-        "-": "weight_filler bias_filler engine force_nd_im2col",
-    }),
-    "CropParameter": {"axis": "int", "offset": "int*"},
-    "DataParameter": _fields({
-        "float": "scale", "int": "crop_size new_height new_width", "text": "mean_file", "bool": "is_color",
-        "-": "source batch_size rand_skip backend mirror force_encoded_color prefetch shuffle root_folder fg_threshold "
-        "bg_threshold fg_fraction context_pad crop_mode cache_images",
-    }),
-    "DropoutParameter": {"dropout_ratio": "float"},
-    "DummyDataParameter": _fields({"BlobShape*": "shape", "int*": "num channels height width", "-": "data_filler"}),
-    "EltwiseParameter": {"operation": "EltwiseOp", "coeff": "float*", "stable_prod_grad": "-"},
-    "ELUParameter": {"alpha": "float"},
-    "ExpParameter": _fields({"float": "base scale shift"}),
-    "FlattenParameter": _fields({"int": "axis end_axis"}),
-    "InnerProductParameter": _fields({
-        "int": "num_output axis", "bool": "bias_term transpose", "-": "weight_filler bias_filler",
-    }),
-    "InputParameter": {"shape": "BlobShape*"},
-    "LRNParameter": _fields({"int": "local_size", "float": "alpha beta k", "NormRegion": "norm_region", "-": "engine"}),
-    "MemoryDataParameter": _fields({"int": "batch_size channels height width"}),
-    "PoolingParameter": _fields({
-        "PoolMethod": "pool", "bool": "global_pooling", "RoundMode": "round_mode", "-": "engine",
-        "int": "pad kernel_size stride pad_h pad_w kernel_h kernel_w stride_h stride_w",
-    }),
-    "PowerParameter": _fields({"float": "power scale shift"}),
-    "PReLUParameter": {"channel_shared": "bool", "filler": "-"},
-    "ReLUParameter": {"negative_slope": "float", "engine": "-"},
-    "ReshapeParameter": {"shape": "BlobShape", "axis": "int", "num_axes": "int"},
-    "ScaleParameter": _fields({"int": "axis num_axes", "bool": "bias_term", "-": "filler bias_filler"}),
-    "SliceParameter": {"axis": "int", "slice_dim": "int", "slice_point": "int*"},
-    "SoftmaxParameter": {"axis": "int", "engine": "-"},
-}  # fmt: skip
+@cache
+def schema() -> Schema:
+    """The table in schema.txt, which says how it is written."""
+    enums: dict[str, list[str]] = {}
+    messages: dict[str, dict[str, str]] = {}
+    fields: dict[str, str] = {}
+    for line in Path(__file__).with_name("schema.txt").read_text(encoding="utf-8").splitlines():
+        what, *names = line.split() or ["#"]
+        if what == "enum":
+            enums.setdefault(names[0], []).extend(names[1:])
+        elif what == "message":
+            fields = messages[names[0]] = {name: kind for base in names[1:] for name, kind in messages[base].items()}
+        elif what != "#":
+            fields |= dict.fromkeys(names, what)
+    v1_types = dict(pair.split("=") for pair in enums["V1Type"])
+    return Schema(enums | {"V1Type": [*v1_types]}, messages, v1_types)
 
 
 @dataclass(frozen=True)
@@ -165,14 +70,14 @@ class Message:
 
     def message(self, name: str) -> Message:
         """The block `name`; an empty one where it is left out."""
-        kind = MESSAGES[self.kind][name].rstrip("*")
+        kind = schema().messages[self.kind][name].rstrip("*")
         found: Message = self.values.get(name, [Message(self.source, kind, self.offset)])[0]
         return found
 
     def unknown_fields(self) -> Iterable[str]:
         """A sentence for each."""
         for entry in self.unknown:
-            known = unknown_name("field", legible(entry.name), MESSAGES[self.kind])
+            known = unknown_name("field", legible(entry.name), schema().messages[self.kind])
             yield f"{self.source.place(entry.offset)}: {known}"
 
 
@@ -181,7 +86,7 @@ def read_message(source: Prototxt, block: Block, kind: str) -> Message:
     values: dict[str, list[Any]] = {}
     unknown = []
     for entry in block.fields:
-        wanted = MESSAGES[kind].get(entry.name)
+        wanted = schema().messages[kind].get(entry.name)
         if wanted is None:
             unknown.append(entry)
             continue
@@ -195,13 +100,13 @@ def _value(source: Prototxt, entry: Entry, kind: str) -> Any:
     value = entry.value
     if kind == "-":
         return None
-    if kind in MESSAGES:
+    if kind in schema().messages:
         if isinstance(value, Block):
             return read_message(source, value, kind)
         raise source.error(value.offset, f"{entry.name} must be a block in braces, not {value}")
     result = _scalar(value, kind) if isinstance(value, Scalar) else None
     if result is None:
-        wanted = _WORDS.get(kind) or " or ".join(ENUMS[kind])
+        wanted = _WORDS.get(kind) or " or ".join(schema().enums[kind])
         raise source.error(value.offset, f"{entry.name} must be {wanted}, not {value}")
     return result
 
@@ -222,9 +127,9 @@ def _scalar(value: Scalar, kind: str) -> Any:
         return value.text if value.kind == "text" else None
     if kind == "bool":
         return _FLAGS.get(value.text) if value.kind != "text" else None
-    if kind in ENUMS:
-        names = dict(zip(map(str, range(len(ENUMS[kind]))), ENUMS[kind], strict=True))
-        known = value.kind != "text" and (value.text in ENUMS[kind] or value.text in names)
+    if kind in schema().enums:
+        names = dict(zip(map(str, range(len(schema().enums[kind]))), schema().enums[kind], strict=True))
+        known = value.kind != "text" and (value.text in schema().enums[kind] or value.text in names)
         return names.get(value.text, value.text) if known else None
     if value.kind != "number":
         return None
