@@ -3,8 +3,8 @@
 Sources: CNTK's PretrainedModels/Image.md and download_model.py; for Caffe, the readme files of BVLC's models, of
 KaimingHe/deep-residual-networks (VGG-16 too) and of yahoo/open_nsfw, and the papers of VGG and SqueezeNet. Means are
 those of BVLC's imagenet_mean, of GoogLeNet, of VGG, of ResNet_mean.binaryproto; CNTK's AlexNet subtracts 114 inside
-the graph. Errors are those of a single central crop. What the sources do not say is not guessed: such a model needs --mean
-and --channel-order from whoever has it.
+the graph. Errors are those of a single central crop. What the sources do not say is not guessed: such a model needs
+--mean and --channel-order from whoever has it.
 """
 
 from __future__ import annotations
