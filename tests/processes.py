@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -54,13 +55,20 @@ class Command:
 
 
 def start(
-    log: Path, *arguments: object, most_file_bytes: int | None = None, environ: Mapping[str, str] | None = None
+    log: Path,
+    *arguments: object,
+    most_file_bytes: int | None = None,
+    environ: Mapping[str, str] | None = None,
+    within: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Command:
-    """Start `convolve` with `arguments` and what `environ` adds. No file it writes grows beyond `most_file_bytes`."""
+    """Start `convolve` with `arguments`, `within` a context and with what `environ` adds.
+
+    No file it writes grows beyond `most_file_bytes`.
+    """
     context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     context.set_forkserver_preload(["pytest", "convolve.run", "convolve.report", "convolve.cli.progress"])
     words = [str(argument) for argument in arguments]
-    process = context.Process(target=_child, args=(log, words, most_file_bytes, environ or {}))
+    process = context.Process(target=_child, args=(log, words, most_file_bytes, environ or {}, within))
     log.parent.mkdir(parents=True, exist_ok=True)
     for ending in (".out", ".err"):
         log.with_suffix(ending).write_text("")
@@ -68,7 +76,13 @@ def start(
     return Command(process, log)
 
 
-def _child(log: Path, arguments: list[str], most_file_bytes: int | None, environ: Mapping[str, str]) -> None:
+def _child(
+    log: Path,
+    arguments: list[str],
+    most_file_bytes: int | None,
+    environ: Mapping[str, str],
+    within: Callable[[], AbstractContextManager[None]],
+) -> None:
     # Where the tests themselves run in the background, SIGINT is ignored, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environ)
@@ -80,4 +94,6 @@ def _child(log: Path, arguments: list[str], most_file_bytes: int | None, environ
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_file_bytes, most_file_bytes))
-    sys.exit(main(arguments))
+    with within():
+        code = main(arguments)
+    sys.exit(code)

@@ -148,8 +148,7 @@ def test_a_published_error_stands_beside_ours(
     files: Path, pictures: Path, tmp_path: Path, convolve: Convolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = Preset("mine", "Famous.model", 16, "bgr", 1.0, 0.5, 0.75, 0.401, 0.177)
-    monkeypatch.setattr(presets, "_ROWS", (mine,))
-    monkeypatch.setitem(presets.PRESETS, "mine", mine)
+    monkeypatch.setitem(presets.presets(), "mine", mine)
     shutil.copy(files / "net_resnet.bin", tmp_path / "famous.model")
     outcome = convolve("evaluate", tmp_path / "famous.model", "--data", pictures / "map.txt")
     assert (outcome.code, outcome.err) == (0, "")

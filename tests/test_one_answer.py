@@ -21,19 +21,33 @@ from convolve.formats.idx import read_idx
 from processes import start
 from runtimes import answer, metadata, prepared_for
 
+# Each learns, whatever a processor does to its last bits: 9 to 37 % of the test images are wrong at the end (10 or 20
+# seeds, with the instructions of AVX512, AVX2 and SSE4.1). The momentum of the recipe "mnist" makes so small a network
+# forget in the epoch in which it sets in; without lower rates at the end the last few steps may, too.
 RECIPES = {
-    "last": ["mnist", "--set=schedule.learning_rates=0.01", "--set=model.dropout=0"],
-    "average": ["mnist-fast", "--set=run.ema_epochs=0.5", "--set=data.hard_fraction=1"],
-    "best": ["mnist-fast", "--set=run.keep=best", "--set=data.hard_fraction=1", "--set=data.validation_fraction=0.2"],
-}
+    "last": [
+        "mnist", "schedule.learning_rates=0.004*8:0.0005", "optimizer.momentum=0", "model.dropout=0", "run.epochs=10",
+        "run.precision=fp32",
+    ],
+    "average": [
+        "mnist-fast", "run.ema_epochs=0.5", "data.hard_fraction=1", "run.epochs=6", "run.precision=bf16",
+    ],
+    "best": [
+        "mnist-fast", "run.keep=best", "data.hard_fraction=1", "data.validation_fraction=0.2", "run.epochs=6",
+        "run.precision=fp32",
+    ],
+}  # fmt: skip
+# The five layers add up 25, 36, 54, 72 and 12 products: at most 200 roundings of float32, one after the other.
+CLOSE = 200 * 2**-24
 
 
 @pytest.fixture(scope="module", params=RECIPES)
 def run(request: pytest.FixtureRequest, tiny_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of each kind of final weights."""
     place = tmp_path_factory.mktemp("run")
-    settings = ("model.variant=tiny", "run.epochs=6", "run.global_batch_size=32", "run.threads=1")
-    words = [*RECIPES[request.param], "--data", tiny_mnist, *(f"--set={setting}" for setting in settings)]
+    recipe, *settings = RECIPES[request.param]
+    settings += ["model.variant=tiny", "run.global_batch_size=32", "run.threads=1"]
+    words = [recipe, "--data", tiny_mnist, *(f"--set={setting}" for setting in settings)]
     outcome = start(place / "log", "train", *words, "--out", place / "run").outcome()
     assert outcome.code == 0, outcome.err
     return place / "run"
@@ -50,24 +64,25 @@ def prepared(tiny_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_the_last_evaluation_is_what_the_weights_say(run: Path, tiny_mnist: Path) -> None:
     last = load_file(run / "evaluation.safetensors")
     labels_N = torch.from_numpy(read_idx(tiny_mnist / "t10k-labels-idx1-ubyte").astype(np.int64))
-    probabilities_NK = by_hand(load_file(run / "model" / "weights.safetensors"), tiny_mnist)
-    torch.testing.assert_close(last["probabilities_NK"], probabilities_NK, rtol=0, atol=1e-5)
+    log_NK = by_hand(load_file(run / "model" / "weights.safetensors"), tiny_mnist)
+    torch.testing.assert_close(last["probabilities_NK"].double(), log_NK.exp(), rtol=0, atol=CLOSE)
     assert torch.equal(last["labels_N"], labels_N)
-    wrong = int((probabilities_NK.argmax(1) != labels_N).sum())
+    wrong = int((log_NK.argmax(1) != labels_N).sum())
     result = json.loads((run / "result.json").read_text())
     assert result["test_error"] == wrong / len(labels_N)
-    assert result["test_loss"] == pytest.approx(float(F.nll_loss(probabilities_NK.log(), labels_N)), rel=1e-5)
+    assert result["test_loss"] == pytest.approx(float(F.nll_loss(log_NK, labels_N)), rel=CLOSE)
     assert 0 < wrong < 0.75 * len(labels_N), "a network that knows nothing, or all, would prove little"
 
 
 def by_hand(weights: dict[str, torch.Tensor], data: Path) -> torch.Tensor:
-    """probabilities_NK of the test images, with the layers in the order in which CNTK's recipe lists them."""
-    x = torch.from_numpy(read_idx(data / "t10k-images-idx3-ubyte"))[:, None] / 256
+    """Log-probabilities of the test images, shape NK, in float64, with the layers in the order of CNTK's recipe."""
+    weights = {name: tensor.double() for name, tensor in weights.items()}
+    x = torch.from_numpy(read_idx(data / "t10k-images-idx3-ubyte"))[:, None].double() / 256
     for name, padding, pooled in (("conv1", 2, True), ("conv2", 0, True), ("conv3", 0, False)):
         x = F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=padding).relu()
         x = F.max_pool2d(x, 3, 2) if pooled else x
     x = F.linear(x.flatten(1), weights["fc1.weight"], weights["fc1.bias"]).relu()
-    return F.linear(x, weights["fc2.weight"], weights["fc2.bias"]).softmax(1)
+    return F.linear(x, weights["fc2.weight"], weights["fc2.bias"]).log_softmax(1)
 
 
 @pytest.mark.parametrize("form", ["idx", "ctf"])
@@ -81,7 +96,7 @@ def test_evaluate_says_the_same(
     said = json.loads(outcome.out)
     last, result = load_file(run / "evaluation.safetensors"), json.loads((run / "result.json").read_text())
     predicted_N, labels_N = last["probabilities_NK"].argmax(1), last["labels_N"]
-    assert said["test_loss"] == pytest.approx(result["test_loss"], abs=1e-6)
+    assert said["test_loss"] == pytest.approx(result["test_loss"], abs=CLOSE)
     assert (said["test_error"], said["test_error_top5"]) == (result["test_error"], result["test_error_top5"])
     wrong_top5_N = (last["probabilities_NK"].topk(5).indices != labels_N[:, None]).all(1)
     assert said["errors_top5"] == int(wrong_top5_N.sum())
@@ -117,7 +132,7 @@ def test_predict_says_the_same_of_each_picture(
     for image in images:
         said_K = {row["class"]: row["probability"] for row in image["classes"]}
         number = int(Path(image["path"]).stem)
-        assert [said_K[str(k)] for k in range(10)] == pytest.approx(last_NK[number].tolist(), abs=1e-5)
+        assert [said_K[str(k)] for k in range(10)] == pytest.approx(last_NK[number].tolist(), abs=CLOSE)
         assert image["classes"][0]["class"] == str(int(last_NK[number].argmax()))
         assert image["fitted"] == ""
 
@@ -132,14 +147,14 @@ def test_exported_files_say_the_same_of_each_image(
     images_NCHW = read_idx(tiny_mnist / "t10k-images-idx3-ubyte")[:, None]
     logits_NK = torch.from_numpy(answer(tmp_path / name, prepared_for(metadata(tmp_path / name), images_NCHW)))
     last_NK = load_file(run / "evaluation.safetensors")["probabilities_NK"]
-    torch.testing.assert_close(logits_NK.softmax(1), last_NK, rtol=0, atol=1e-5)
+    torch.testing.assert_close(logits_NK.softmax(1), last_NK, rtol=0, atol=CLOSE)
     assert torch.equal(logits_NK.argmax(1), last_NK.argmax(1))
     if name == "digits.onnx":
         said, first = (
             json.loads(convolve("evaluate", place, "--data", tiny_mnist, "--json").out)
             for place in (tmp_path / name, run)
         )
-        assert said.pop("test_loss") == pytest.approx(first.pop("test_loss"), abs=1e-6)
+        assert said.pop("test_loss") == pytest.approx(first.pop("test_loss"), abs=CLOSE)
         assert said == first
 
 
@@ -201,5 +216,5 @@ def test_predict_writes_a_table(run: Path, prepared: Path, tmp_path: Path, convo
     last_NK = load_file(run / "evaluation.safetensors")["probabilities_NK"]
     assert len(rows) == len(last_NK)
     for path, name, probability, _, less in (row.split(",") for row in rows):
-        assert float(probability) == pytest.approx(float(last_NK[int(Path(path).stem)][int(name)]), abs=1e-5)
+        assert float(probability) == pytest.approx(float(last_NK[int(Path(path).stem)][int(name)]), abs=CLOSE)
         assert float(less) <= float(probability)

@@ -361,7 +361,7 @@ def test_another_mean_image_is_refused_when_a_run_goes_on(photos: Path, convolve
     as_read_HWC = mean_HWC[:, :, ::-1].transpose(2, 0, 1).reshape(32, 32, 3)
     np.testing.assert_array_equal(scrambled_CHW, as_read_HWC[:, :, ::-1].transpose(2, 0, 1))
 
-    (tmp_path / "run" / "result.json").unlink()
+    (tmp_path / "run" / "state.json").write_text('{"state": "running"}')
     write_mean_xml(tmp_path / "mean.xml", mean_HWC + 1, "planar_rgb")
     settings = [f"--set={word}" for word in (*SETTINGS, setting)]
     outcome = convolve("train", "cifar10-aug", "--data", photos, "--out", tmp_path / "run", *settings)

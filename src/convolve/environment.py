@@ -19,9 +19,9 @@ PACKAGES = ("torch", "numpy", "opencv-python-headless", "safetensors")
 
 def versions() -> dict[str, str]:
     """Version of convolve, Python and the packages that a result depends on."""
-    return {"convolve": version("convolve"), "python": platform.python_version()} | {
-        name: version(name) for name in PACKAGES
-    }
+    found = {name: version(name) for name in ("convolve", *PACKAGES)}
+    # Of torch the build, too ("2.13.0+cu130"), which the name of an installed file need not tell.
+    return found | {"python": platform.python_version(), "torch": str(torch.__version__)}
 
 
 def hardware() -> dict[str, Any]:

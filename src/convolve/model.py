@@ -244,7 +244,8 @@ def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
     if overrides.output or overrides.preset:
         raise UsageError(f"{path} is a convolve model: --output and --preset are for models of other tools")
     names = _named(metadata.class_names, overrides)
-    model = Model(module, architecture, preprocess, names, metadata.data, metadata.training_info)
+    data, info = metadata.data, metadata.training_info
+    model = Model(module, architecture, preprocess, names, data_name=data, training_info=info)
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
 
@@ -255,8 +256,9 @@ def _open_exported(path: Path, overrides: PreprocessOverrides, node: str | None)
             "was made from"
         )
     network = OnnxNetwork(path)
-    names = _named(network.metadata.class_names, overrides)
-    return Model(network, None, network.preprocess, names, network.metadata.data, network.metadata.training_info)
+    names, data = _named(network.metadata.class_names, overrides), network.metadata.data
+    info = network.metadata.training_info
+    return Model(network, None, network.preprocess, names, data_name=data, training_info=info)
 
 
 def _named(own: tuple[str, ...], overrides: PreprocessOverrides) -> tuple[str, ...]:

@@ -100,18 +100,22 @@ def _candidates(shapes_NF: NDArray[np.int8], unique_U: NDArray[np.int64], bounda
     in_first, in_own = _Partners.none(len(shapes_NF)), _Partners.none(len(shapes_NF))
     rng = np.random.default_rng(0)
     for _ in range(_TABLES):
-        keys_U = _keys(shapes_NF, unique_U, rng)
-        order_U = np.argsort(keys_U)
-        cells_U, sorted_U = keys_U[order_U] >> 16, unique_U[order_U]
-        for step in range(1, _WINDOW + 1):
-            same = np.flatnonzero(cells_U[step:] == cells_U[:-step])
-            for some in np.split(same, range(_PIECE, len(same), _PIECE)):
-                ends_2P = np.sort([sorted_U[some], sorted_U[some + step]], axis=0)
-                likeness_P = _cosine(shapes_NF[ends_2P[0]], shapes_NF[ends_2P[1]])
-                crosses_P = (ends_2P[0] < boundary) & (ends_2P[1] >= boundary)
-                for partners, chosen_P in ((in_first, crosses_P), (in_own, ~crosses_P)):
-                    partners.offer(ends_2P[0, chosen_P], ends_2P[1, chosen_P], likeness_P[chosen_P])
+        for ends_2P in _neighbors(_keys(shapes_NF, unique_U, rng), unique_U):
+            likeness_P = _cosine(shapes_NF[ends_2P[0]], shapes_NF[ends_2P[1]])
+            crosses_P = (ends_2P[0] < boundary) & (ends_2P[1] >= boundary)
+            for partners, chosen_P in ((in_first, crosses_P), (in_own, ~crosses_P)):
+                partners.offer(ends_2P[0, chosen_P], ends_2P[1, chosen_P], likeness_P[chosen_P])
     return in_first, in_own
+
+
+def _neighbors(keys_U: NDArray[np.uint64], unique_U: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Pairs (2, P) of images, the earlier first, that share a cell and lie near each other in the order of the keys."""
+    order_U = np.argsort(keys_U)
+    cells_U, sorted_U = keys_U[order_U] >> 16, unique_U[order_U]
+    for step in range(1, _WINDOW + 1):
+        same = np.flatnonzero(cells_U[step:] == cells_U[:-step])
+        for some in np.split(same, range(_PIECE, len(same), _PIECE)):
+            yield np.sort([sorted_U[some], sorted_U[some + step]], axis=0)
 
 
 def _keys(shapes_NF: NDArray[np.int8], unique_U: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint64]:

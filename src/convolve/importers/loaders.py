@@ -17,7 +17,7 @@ from convolve.graph.graph import Graph
 from convolve.graph.shapes import Shape
 from convolve.importers import caffe, cntk
 from convolve.importers.loader import Imported, Loader, PreprocessOverrides
-from convolve.importers.presets import PRESETS, Preset, find_preset
+from convolve.importers.presets import Preset, find_preset, presets
 from convolve.records import TrainingInfo
 from convolve.registry import Registry
 from convolve.transforms.preprocess import Preprocess
@@ -134,7 +134,7 @@ def _mean_image(file: str, shape_CHW: Shape) -> NDArray[np.float32]:
 def class_names(count: int, labels: Path | None, preset: str | None = None) -> tuple[str, ...]:
     """The names in the file `labels`, which must be as many; else those of the preset; else the classes' numbers."""
     if labels is None:
-        names = PRESETS[preset].class_names if preset else ()
+        names = presets()[preset].class_names if preset else ()
         return names if len(names) == count else tuple(map(str, range(count)))
     names = read_labels(labels)
     if len(names) != count:

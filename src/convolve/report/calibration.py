@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from convolve.report.plot import Axis, Plot, dots
-from convolve.report.templates import NARROW_SPACE, count, percent
+from convolve.templates import NARROW_SPACE, count, percent
 from convolve.training.calibration import BINS, Reliability, reliability, wilson_interval
 
 

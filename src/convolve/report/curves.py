@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convolve.report.contents import Contents
 from convolve.report.plot import Curve, Plot, plot
-from convolve.report.templates import Writer, count, number, percent, percent_text
+from convolve.templates import Writer, count, number, percent, percent_text
 from convolve.training.schedule import step_size
 
 Points = list[tuple[float, float]]

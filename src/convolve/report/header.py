@@ -6,7 +6,7 @@ from typing import Any
 
 from convolve.records import to_json
 from convolve.report.contents import Contents
-from convolve.report.templates import NARROW_SPACE, Writer, count, duration, number, percent
+from convolve.templates import NARROW_SPACE, Writer, count, duration, number, percent
 from convolve.training.calibration import wilson_interval
 
 

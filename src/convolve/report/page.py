@@ -10,7 +10,7 @@ from convolve.atomic import locked, replacing
 from convolve.errors import UsageError
 from convolve.report import calibration, curves, error_analysis, header, pictures, settings, speed
 from convolve.report.contents import read_contents
-from convolve.report.templates import render
+from convolve.templates import render
 from convolve.training.run_folder import RunFolder
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from convolve.report.templates import Writer, count
+from convolve.templates import Writer, count
 
 MOST_POINTS = 600  # more cannot be told apart on a screen, and would only make the page larger
 FEW_POINTS = 12  # up to here every point gets a dot

@@ -5,7 +5,7 @@ from __future__ import annotations
 from convolve.report.contents import Contents
 from convolve.report.curves import FEW_EPOCHS, each_epoch, last_epoch, within_epochs
 from convolve.report.plot import Curve, Plot, plot
-from convolve.report.templates import count, percent_text
+from convolve.templates import count, percent_text
 
 
 def speed_plots(contents: Contents) -> list[Plot | None]:

@@ -6,7 +6,7 @@ from importlib import resources
 from typing import Any
 
 from convolve.model import Model
-from convolve.report.templates import count, percent, render
+from convolve.templates import count, percent, render
 
 DRAWN_SIDE = 64  # pixels: a person can draw what a gray model of up to this size was trained on
 

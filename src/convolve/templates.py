@@ -1,10 +1,12 @@
-"""Jinja2 templates with autoescape, and numbers as people read them, which the templates know as filters.
+"""Jinja2 templates, and numbers and names as people read them, which the templates know as filters.
 
-What comes from data (class names, file names) cannot become markup: only a template's own text is.
+HTML is escaped throughout: what comes from data (class names, file names) cannot become markup. In Markdown the
+filter `plain` sees to it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,15 +19,21 @@ NARROW_SPACE = "\u202f"  # no-break, between a number and its unit
 def render(template: str, **values: object) -> str:
     """The template `template`, a path below the package, such as "report/page.html"."""
     environment = Environment(
-        loader=PackageLoader("convolve", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        loader=PackageLoader("convolve", "."), autoescape=template.endswith(".html"), undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters |= {write.__name__: write for write in (percent, count, number, duration, percent_text)}
+    filters = (percent, hundredths, percent_text, count, number, duration, plain)
+    environment.filters |= {write.__name__: write for write in filters}
     return environment.get_template(template).render(values)
 
 
 def percent(fraction: float, digits: int = 2) -> str:
     return f"{100 * fraction:.{digits}f}{NARROW_SPACE}%"
+
+
+def hundredths(fraction: float) -> str:
+    """A percentage in a text of characters that any terminal shows."""
+    return f"{100 * fraction:.2f} %"
 
 
 def percent_text(fraction: float) -> str:
@@ -50,3 +58,8 @@ def duration(seconds: float) -> str:
     if not hours:
         return f"{minutes}{NARROW_SPACE}min {rest_seconds}{NARROW_SPACE}s"
     return f"{count(hours)}{NARROW_SPACE}h {rest_minutes}{NARROW_SPACE}min"
+
+
+def plain(text: object) -> str:
+    """One line that Markdown shows as it stands."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~&$])", r"\\\1", " ".join(str(text).split()))
