@@ -61,7 +61,10 @@ def open_lists(where: Path, lists: Place | None = None, file_order: bool = False
     note = "" if second else f"; {TEST_FRACTION:.0%} of each class held out for testing"
     description = f"{where}, {len(names)} classes ({in_words(names)}){note}"
     folder = where if where.is_dir() else where.parent
-    return Splits(train, test, names, folder.resolve().name, description, second is None, first.class_names is None)
+    return Splits(
+        train, test, names, folder.resolve().name, description,
+        held_out=second is None, numbered=first.class_names is None,
+    )  # fmt: skip
 
 
 def open_list(path: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None) -> FileSource:
