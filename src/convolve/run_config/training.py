@@ -18,9 +18,10 @@ from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.reader import Reader
 from convolve.importers.brainscript.trained import with_numbers
 from convolve.model import Model
+from convolve.outcome import Run
 from convolve.recipe import Recipe
 from convolve.records import TrainingInfo
-from convolve.run import Run, train
+from convolve.run import train
 from convolve.run_config.readers import Shape, as_found, as_prepared, training_data
 from convolve.run_config.statistics import with_statistics
 from convolve.training.events import Callback, silent
