@@ -100,7 +100,7 @@ def test_a_model_of_unknown_preprocessing_says_so_once(files: Path, pictures: Pa
     known = convolve("predict", files / "net_resnet.bin", pictures / "0.png", "--channel-order", "bgr", "--json")
     assert (known.code, known.err) == (0, "")
     assert json.loads(known.out)["images"] == json.loads(outcome.out)["images"]
-    assert convolve("predict", files / "net_lenet.bin", pictures / "0.png", "--json").err == ""  # grey, scale inside
+    assert convolve("predict", files / "net_lenet.bin", pictures / "0.png", "--json").err == ""  # gray, scale inside
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_model_of_unknown_preprocessing_says_so_once(files: Path, pictures: Pa
         (["--mean", "1,2"], "one number or 3"),
         (["--mean", "much"], "--mean wants"),
         (["--mean", "nowhere.xml"], "nowhere.xml"),
-        (["--channel-order", "grey"], "channel_order"),
+        (["--channel-order", "gray"], "channel_order"),
         (["--preset", "alexnet"], "227 pixels; here: 16"),
         (["--preset", "alexnett"], "did you mean 'alexnet'?"),
         (["--labels", "nowhere.txt"], "nowhere.txt"),

@@ -44,14 +44,14 @@ FROM_FILES = (
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 photographs of each of three classes, of different sizes; the classes differ in colour."""
+    """40 photographs of each of three classes, of different sizes; the classes differ in color."""
     folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    for name, colour in CLASSES.items():
+    for name, color in CLASSES.items():
         (folder / name).mkdir()
         for number in range(40):
             height, width = rng.integers(30, 130, size=2)
             noise = rng.normal(0, 25, (height, width, 3))
-            pixels = np.clip(np.array(colour) + rng.normal(0, 30, 3) + noise, 0, 255).astype(np.uint8)
+            pixels = np.clip(np.array(color) + rng.normal(0, 30, 3) + noise, 0, 255).astype(np.uint8)
             (folder / name / f"{number}.jpg").write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
     return folder
 
@@ -100,7 +100,7 @@ def test_the_recipe_says_what_the_network_sees(convolve: Convolve, tmp_path: Pat
     for size, seen in (("32", "32x32"), ("0", "28x28"), ("24x20", "24x20")):
         words = (f"data.image_size={size}", "data.train_transforms=[]")
         assert f"the network sees {seen} RGB" in train(convolve, tmp_path / "small", tmp_path / size, *words)
-    assert "the network sees 32x32 grey" in train(convolve, tmp_path / "small", tmp_path / "gray", "data.channels=1")
+    assert "the network sees 32x32 gray" in train(convolve, tmp_path / "small", tmp_path / "gray", "data.channels=1")
     outcome = convolve(
         "train", "cifar10-aug", "--data", tmp_path / "small", "--out", tmp_path / "r", "--set=data.image_size=64"
     )

@@ -143,7 +143,7 @@ class Model:
             return self
         channels, height, width = shape_CHW
         architecture = reshaped_image(self.architecture, shape_CHW)
-        order: ChannelOrder = "grey" if channels == 1 else "bgr"
+        order: ChannelOrder = "gray" if channels == 1 else "bgr"
         preprocess = replace(self.preprocess, channels=channels, height=height, width=width, channel_order=order)
         return replace(self, architecture=architecture, preprocess=preprocess)
 
@@ -166,7 +166,7 @@ class Model:
     def export(self, path: str | Path, *, with_preprocessing: bool = False) -> Parity:
         """Write the model for other runtimes, as `path` ends: ONNX (.onnx) or a torch.export program (.pt2).
 
-        The file takes normalized images_NCHW; `with_preprocessing`, uint8 images_NHWC of the model's size, grey or
+        The file takes normalized images_NCHW; `with_preprocessing`, uint8 images_NHWC of the model's size, gray or
         RGB. It is run and compared with this model first: one that answers otherwise raises ConvolveError, and
         nothing is written. An older file at `path` is replaced. A model card lies beside it.
         """

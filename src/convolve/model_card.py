@@ -19,7 +19,7 @@ from convolve.transforms.preprocess import Preprocess
 
 CARD = "model-card.md"
 MOST_NAMES = 100  # class names; more are in model.json
-_COLORS = {"grey": "one plane of grey", "rgb": "planes of red, green, blue", "bgr": "planes of blue, green, red"}
+_COLORS = {"gray": "one plane of gray", "rgb": "planes of red, green, blue", "bgr": "planes of blue, green, red"}
 
 
 def model_card(

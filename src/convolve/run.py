@@ -31,7 +31,7 @@ from convolve.training.workers import SINGLE_PROCESS, Workers
 
 
 class Training(NamedTuple):
-    """All parts of a run. `model` is the artefact over the network that is evaluated and shipped."""
+    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped."""
 
     trainer: Trainer
     model: Model

@@ -1,7 +1,7 @@
 """Images that are the same, or look the same: one pass over sorted numbers, not a comparison of all pairs.
 
 Looking alike is decided in two steps. Hashing by location finds candidates: 16 of the lowest frequencies of a
-perceptual hash, each cut into cells of a quarter, are one number; images with the same number are neighbours once the
+perceptual hash, each cut into cells of a quarter, are one number; images with the same number are neighbors once the
 numbers are sorted. Eight such tables, with other frequencies and other cells, miss next to nothing. Candidates are then
 decoded again and compared at 143 frequencies. For N images both take a time in proportion to N log N.
 """
@@ -25,7 +25,7 @@ SAME = 0.9975
 _CANDIDATE = 0.995  # at 63 frequencies in 8 bits
 _TABLES, _KEYS, _FROM = 8, 16, 24  # frequencies of a number, out of the lowest ones
 _CELL_BITS = 5  # cells of 32 / 127 of the vectors' length
-_WINDOW = 16  # neighbours that an image is compared with: what bounds the time where very many images share a cell
+_WINDOW = 16  # neighbors that an image is compared with: what bounds the time where very many images share a cell
 _PIECE = 1 << 17  # pairs that are compared at once
 
 

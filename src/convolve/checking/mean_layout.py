@@ -52,7 +52,7 @@ def check_mean(path: Path, part: Part, findings: Findings) -> None:
     nearest = min(distances, key=distances.__getitem__)
     if distances[nearest] < _CLEARLY * (as_read := _distance(true_HWC, as_cntk_HWC)):
         what = (
-            f"holds {nearest}, where CNTK reads blue, green and red of each pixel (read so, it is {as_read:.1f} grey "
+            f"holds {nearest}, where CNTK reads blue, green and red of each pixel (read so, it is {as_read:.1f} gray "
             f"levels away from the mean of the images, else {distances[nearest]:.1f})"
         )
         findings.add("mean layout", str(path), what, _MENDS[nearest])

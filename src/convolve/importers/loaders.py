@@ -54,14 +54,14 @@ def read_third_party(
     graph = image_input(graph, overrides.image_shape_CHW)
     channels, height, width = graph.inputs[0].shape
     if channels not in (1, 3):
-        raise UsageError(f"{path}: the network takes {channels} planes; images have 1 (grey) or 3 (color)")
+        raise UsageError(f"{path}: the network takes {channels} planes; images have 1 (gray) or 3 (color)")
     name = imported.name or path.name
     preset = find_preset(name.rpartition("+")[2], overrides.preset)
     fits = preset is not None and preset.input_size in (None, height)
     if overrides.preset and preset and not fits:
         raise UsageError(f"preset {preset.name} is for images of {preset.input_size} pixels; here: {height}")
     given = Preprocess(
-        channels, height, width, channel_order="grey" if channels == 1 else "bgr", resize="square", known_from=""
+        channels, height, width, channel_order="gray" if channels == 1 else "bgr", resize="square", known_from=""
     )  # as CNTK's image reader and Caffe deliver them: colors in BGR order, values in 0..255
     given = replace(given, **imported.preprocess)
     if preset and fits:

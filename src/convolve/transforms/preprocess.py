@@ -17,7 +17,7 @@ from convolve.transforms.transform import MAX_SIDE, Image, require, require_one_
 
 # Legend: C channel, H row, W column.
 
-ChannelOrder = Literal["rgb", "bgr", "grey"]
+ChannelOrder = Literal["rgb", "bgr", "gray"]
 Resize = Literal["cover", "square", "squash"]
 
 _NOTHING_DRAWN = np.random.default_rng(0)  # by a crop at the center
@@ -42,7 +42,7 @@ class Preprocess:
     width: int
     mean: float | tuple[float, ...] = 0.0
     scale: float = 1.0
-    channel_order: ChannelOrder | None = None  # None: grey for one channel, else rgb
+    channel_order: ChannelOrder | None = None  # None: gray for one channel, else rgb
     resize: Resize = "cover"
     side_ratio: float = 1.0
     padding: int = 0
@@ -52,15 +52,15 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if self.channel_order is None:
-            object.__setattr__(self, "channel_order", "grey" if self.channels == 1 else "rgb")
+            object.__setattr__(self, "channel_order", "gray" if self.channels == 1 else "rgb")
         if isinstance(self.mean, list):  # as JSON has it
             object.__setattr__(self, "mean", tuple(self.mean))
         if any(type(size) is not int or size < 1 for size in self.shape_CHW):
             raise ValueError(f"sizes must be whole numbers from 1, they are {self.shape_CHW}")
         for name, choices in (("channel_order", ChannelOrder), ("resize", Resize)):
             require_one_of(f"preprocess.{name}", str(getattr(self, name)), choices)
-        fits = self.channels == (1 if self.channel_order == "grey" else 3)
-        known = f"grey for 1 channel, rgb or bgr for 3, not {self.channels}"
+        fits = self.channels == (1 if self.channel_order == "gray" else 3)
+        known = f"gray for 1 channel, rgb or bgr for 3, not {self.channels}"
         require(fits, "preprocess.channel_order", known, self.channel_order)
         require(_is_number(self.scale) and self.scale != 0, "preprocess.scale", "a number other than 0", self.scale)
         side_ratio, padding, level = self.side_ratio, self.padding, self.padding_value
