@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from convolve.errors import ModelError
 from convolve.records import EpochEvent, ResumeEvent, StartEvent, to_json
 from convolve.training.checkpoint import load_checkpoint, save_checkpoint
 from convolve.training.evaluate import Evaluation
@@ -121,10 +122,17 @@ def resume(trainer: Trainer) -> None:
     tensors = workers.broadcast_tensors(tensors)
     if not workers.rank:
         folder.cut_metrics(values["metrics_bytes"])  # what was logged after the checkpoint happens again
-    if tensors:
-        restore(trainer, Snapshot(tensors, values))
-        if trainer.gradient_sync:
+    try:
+        if tensors:
+            restore(trainer, Snapshot(tensors, values))
+        if tensors and trainer.gradient_sync:
             trainer.gradient_sync.load_state(part_of(tensors, "sync."))
+    except (KeyError, TypeError, RuntimeError) as error:  # whole, and yet another version's or another network's
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"{folder.path / 'checkpoints'} holds no state of this training ({reason}); go on with the version of "
+            "convolve that began it, or start the run over with --restart"
+        ) from error
     for warning in warnings:  # about damaged checkpoints
         trainer.callback("warning", {"message": warning})
     step = trainer.position.step
