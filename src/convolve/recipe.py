@@ -56,7 +56,7 @@ class DataSpec:
     )
     damaged_limit: int = _field(0, "training images that may turn out to be damaged, and be replaced by others")
     hard_fraction: float = _field(
-        1.0, "later epochs dwell on this part of the training images, the ones with the largest losses; 1: all alike"
+        1.0, "after hard_after, train only on this fraction of the images, those with the largest loss; 1: all"
     )
     hard_after: float = _field(0.3, "part of the training before that")
     validation_fraction: float = _field(

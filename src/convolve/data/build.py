@@ -85,7 +85,7 @@ def build_data(
         passes=math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train)),
     )  # fmt: skip
     description = _describe(splits, (train.size, tested.size), loader, preprocess)
-    return DataModule(preprocess, loader, validation, name, test, description)
+    return DataModule(preprocess, loader, validation, name, test, description=description)
 
 
 def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
@@ -136,7 +136,7 @@ class _Training:
         if isinstance(train, ArraySource) and train.shape_CHW[0] == preprocess.channels and not alone:
             return (Dataset(train) if as_found else eval_dataset(train, preprocess).cached(goal)), together
 
-        fit = None if as_found else partial(fit_size, want=preprocess)
+        fit = None if as_found else partial(fit_size, preprocess=preprocess)
         dataset = Dataset(
             train, transformed(alone, preprocess.channels, fit), gray=preprocess.channels == 1,
             seed=self.recipe.run.seed, threads=max(THREADS, self.threads), damaged=self.damaged, is_random=bool(alone),

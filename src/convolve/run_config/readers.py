@@ -103,30 +103,32 @@ def as_prepared(reader: Reader, shape_CHW: Shape) -> Preprocess:
     channels, height, width = shape_CHW
     if not isinstance(reader.features, Images):
         return Preprocess(channels, height, width)
-    want = Preprocess(channels, height, width, channel_order="gray" if channels == 1 else "bgr")
+    preprocess = Preprocess(channels, height, width, channel_order="gray" if channels == 1 else "bgr")
     if not reader.features.mean_file:
-        return want
+        return preprocess
     bgr_HWC = read_mean_xml(reader.features.mean_file)  # as CNTK reads it
     mean_CHW = np.ascontiguousarray(bgr_HWC.transpose(2, 0, 1))
-    return replace(want, mean_image_CHW=mean_CHW) if mean_CHW.shape == want.shape_CHW else want  # CNTK skips it too
+    if mean_CHW.shape != preprocess.shape_CHW:  # CNTK skips it too
+        return preprocess
+    return replace(preprocess, mean_image_CHW=mean_CHW)
 
 
 def as_found(reader: Reader, shape_CHW: Shape) -> Preprocess:
     """How a network takes any image: like `as_prepared`, and what can be said of the reader's crop and scale."""
-    want, scale = as_prepared(reader, shape_CHW), Scale(1, 1)
+    preprocess, scale = as_prepared(reader, shape_CHW), Scale(1, 1)
     crop: Crop | None = None
     for transform in reader.transforms:
         crop = transform if isinstance(transform, Crop) else crop
         scale = transform if isinstance(transform, Scale) else scale
     if not isinstance(reader.features, Images) or scale.scale_mode == "crop":
-        return want
+        return preprocess
     if crop is None and scale in reader.transforms and scale.scale_mode == "fill":
-        return replace(want, resize="squash")
+        return replace(preprocess, resize="squash")
     crop = crop or Crop()
     ratio = crop.side_ratio[0] if crop.side_ratio else 1.0
     if crop.crop_width and crop.crop_width < scale.width:
         ratio = crop.crop_width / scale.width
-    return replace(want, resize="square", side_ratio=ratio)
+    return replace(preprocess, resize="square", side_ratio=ratio)
 
 
 def _fixed(spec: Crop | Scale) -> Transform:
