@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cntk_minibatches import file_order, minibatches, share
 from convolve.data import cntk_order
-from convolve.data.cntk_order import CHUNK_BYTES, chunks_by_bytes, file_order, minibatches, share, sweep_order
+from convolve.data.cntk_order import CHUNK_BYTES, chunks_by_bytes, sweep_order
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 IMAGES = json.loads((GOLDEN / "cntk_order" / "images.json").read_text())

@@ -15,7 +15,8 @@ from convolve.transforms.flip import Flip
 from convolve.transforms.pad import Pad
 from convolve.transforms.preprocess import Preprocess
 from convolve.transforms.shift import Shift
-from convolve.transforms.transform import Transform, WholeBatch, transform_batch
+from convolve.transforms.transform import Transform, WholeBatch
+from whole_batches import transform_batch
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from convolve.transforms.pad import Pad
 from convolve.transforms.scale import Scale
 from convolve.transforms.shift import Shift
 from convolve.transforms.table import min_size_before, split_transforms
-from convolve.transforms.transform import Transform, WholeBatch, size_after, transform_batch, transform_image
+from convolve.transforms.transform import Transform, WholeBatch, size_after, transform_image
+from whole_batches import transform_batch
 
 RANDOM = Crop("randomside", side_ratio=(0.8,))
 
