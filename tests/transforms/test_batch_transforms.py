@@ -16,7 +16,6 @@ from convolve.transforms.pad import Pad
 from convolve.transforms.preprocess import Preprocess
 from convolve.transforms.shift import Shift
 from convolve.transforms.transform import Transform, WholeBatch
-from whole_batches import transform_batch
 
 
 @pytest.fixture
@@ -25,8 +24,13 @@ def images() -> torch.Tensor:
 
 
 def transformed(images: torch.Tensor, transforms: tuple[Transform, ...], seed: int) -> torch.Tensor:
-    whole = WholeBatch(np.random.default_rng(seed), len(images), slice(None))
-    return transform_batch(images, transforms, whole)
+    return transform_batch(images, transforms, WholeBatch(np.random.default_rng(seed), len(images), slice(None)))
+
+
+def transform_batch(images: torch.Tensor, transforms: tuple[Transform, ...], whole: WholeBatch) -> torch.Tensor:
+    for transform in transforms:
+        images = transform.on_batch(images, whole)
+    return images
 
 
 def test_shift_equals_slicing(images: torch.Tensor) -> None:

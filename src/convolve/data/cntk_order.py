@@ -1,4 +1,4 @@
-"""The order in which CNTK 2.7's readers deliver sequences, exactly: sweeps, minibatches, workers.
+"""The order in which CNTK 2.7's readers deliver sequences, exactly: sweeps and workers.
 
 An image is a sequence of one sample. The readers shuffle twice (BlockRandomizer): whole chunks over the data set, then
 sequences among the chunks of a sliding window. The tests follow CNTK 2.7 number by number.

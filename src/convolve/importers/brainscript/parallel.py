@@ -1,6 +1,6 @@
 """parallelTrain and the ParallelTrain block of a configuration -> how a recipe says it, for a number of workers.
 
-Keys and defaults are those of CNTK 2.7's SGD.cpp: 40,000 samples a worker between two meetings with model averaging,
+Keys and defaults are those of CNTK 2.7's SGD.cpp: 40,000 samples a worker between two syncs with model averaging,
 120,000 with block momentum, which is 1 - 1/workers.
 """
 
@@ -19,7 +19,7 @@ _PERIODS = {"BlockMomentumSGD": 120_000, "ModelAveragingSGD": 40_000}
 
 @dataclass(frozen=True)
 class Parallel:
-    """What a configuration says about several workers; one alone takes no notice of it.
+    """What a configuration says about several workers; a single process ignores it.
 
     `gradient_bits`: one for each epoch; the last one holds. `block_samples` are of all workers together, or
     `of_each_worker`. `block_momentum` is that of one block, if it is given so. `refused` are sentences on what is known
