@@ -331,12 +331,8 @@ class Recipe:
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     run: RunSpec = field(default_factory=RunSpec)
-    distributed: DistributedSpec | None = _field(
-        None, "how several workers train together; null: as one, with the sum of their gradients in each step"
-    )
-    plateau: PlateauSpec | None = _field(
-        None, "reduce on plateau: plateau.every_epochs=1 turns it on; null: the rate follows the schedule alone"
-    )
+    distributed: DistributedSpec | None = _field(None, "of several workers; null: gradients are added up in each step")
+    plateau: PlateauSpec | None = _field(None, "reduce on plateau, which plateau.every_epochs=1 turns on; null: never")
     published_error: float | None = _field(None, "the error that the recipe's source reports, as a fraction")
 
     def __post_init__(self) -> None:
