@@ -12,8 +12,8 @@ FILES = [*ROOT.glob("*.md"), *(path for room in ROOMS for path in room.rglob("*"
 
 # Names of recorded cases (grey_bmp, color_grey) stay, and a transform that CNTK may have called "colour".
 BRITISH = re.compile(
-    r"colour(?!\": _color)|(?<!color_)(?<!intens_)grey(?!hound|_bmp)|neighbour|behaviour|favour|honour|centre|artefact"
-    r"|catalogue|analogue|licence|defence"
+    r"colour(?!\": _color)|(?<!color_)(?<!intens_)grey(?!hound|_bmp)|neighbour|behaviour|favour|honour"
+    r"|centre|centerd|labeledby|artefact|catalogue|analogue|licence|defence"
     r"|(?:label|model|travel|cancel|signal|level|total|channel)l(?:ed|ing|er)(?!by)"
     r"|(?:normal|initial|optim|recogn|organ|summar|serial|quant|minim|maxim|penal|vector|standard|random|parallel"
     r"|synchron|categor|emphas|special|general|visual|final|character|capital|priorit|memor|util|real|custom|local"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from convolve.errors import UsageError, unknown_name
-from convolve.recipe_values import Arguments, ImageSize, Steps, parse
+from convolve.recipe_values import Arguments, ImageSize, Steps, nested, parse
 from convolve.torch_optim import PREFIX, checked_arguments
 from convolve.transforms.crop import Crop
 from convolve.transforms.table import TRANSFORMS
@@ -390,11 +390,4 @@ def with_values(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
 
     All at once, as one setting may be valid only together with another.
     """
-    mapping: dict[str, Any] = {}
-    for path, setting in sorted(settings.items(), key=lambda item: -item[0].count(".")):  # "run" overrides "run.epochs"
-        *parts, name = path.split(".")
-        inside = mapping
-        for part in parts:
-            inside = inside.setdefault(part, {})
-        inside[name] = setting
-    return from_mapping(mapping, base=recipe)
+    return from_mapping(nested(settings), base=recipe)
