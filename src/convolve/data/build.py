@@ -36,7 +36,7 @@ class DataModule:
     """Everything that a training reads.
 
     `validation` is what each epoch is evaluated on, called `validation_name` in the log: "validation", or "test" where
-    nothing is held out for it. `description` says in words what was made of the images.
+    nothing is held out for it.
     """
 
     preprocess: Preprocess
@@ -44,7 +44,6 @@ class DataModule:
     validation: Dataset
     validation_name: str
     test: Dataset
-    description: str
 
 
 def build_data(
@@ -53,12 +52,12 @@ def build_data(
     threads: int,
     imported: Preprocess | None = None,
     batches_at_once: int = 1,
-    warn: Callable[[str], None] = lambda message: None,
+    tell: Callable[[str, str], None] = lambda event, message: None,
 ) -> DataModule:
     """The data of a training, decoded by so many `threads`. An `imported` network has its own preprocessing.
 
-    `batches_at_once`: how many of the recipe's batches are one here, since so many workers take one each. `warn` hears
-    of each damaged image that is replaced by another.
+    `batches_at_once`: how many of the recipe's batches are one here, since so many workers take one each. `tell` hears
+    of each damaged image that is replaced by another ("warning"), and in words what is made of files ("note").
     """
     spec, run = recipe.data, recipe.run
     read_files(spec.train_transforms)
@@ -71,7 +70,7 @@ def build_data(
     if spec.validation_fraction:
         train, rest = hold_out_validation(train, spec.validation_fraction, run.seed)
         validation, name = eval_dataset(rest, preprocess, threads=threads).cached(size), "validation"
-    damaged = Damaged(min(spec.damaged_limit, len(train) - 1), warn) if spec.damaged_limit else None
+    damaged = Damaged(min(spec.damaged_limit, len(train) - 1), partial(tell, "warning")) if spec.damaged_limit else None
     training = _Training(recipe, train, tested.size, threads, damaged)
     stages = [training.dataset(in_size(preprocess, size)) for size in spec.train_sizes or (1.0,)]
     if not imported and spec.mean_image:
@@ -84,8 +83,9 @@ def build_data(
         bgr=preprocess.channel_order == "bgr", hard_fraction=spec.hard_fraction, epoch_samples=run.epoch_samples,
         passes=math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train)),
     )  # fmt: skip
-    description = _describe(splits, (train.size, tested.size), loader, preprocess)
-    return DataModule(preprocess, loader, validation, name, test, description=description)
+    if splits.array_shape_CHW is None:
+        tell("note", _describe(splits, (train.size, tested.size), loader, preprocess))
+    return DataModule(preprocess, loader, validation, name, test)
 
 
 def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
