@@ -26,7 +26,7 @@ import numpy as np
 from convolve.atomic import write_json
 from rounds import conditions, settle
 
-CLASS_IMAGES, SIDE, COARSE_SIDE = 1000, 64, 9  # pixels; coarse: of the random colours that an image is grown from
+CLASS_IMAGES, SIDE, COARSE_SIDE = 1000, 64, 9  # pixels; coarse: of the random colors that an image is grown from
 RESULTS = Path(__file__).parent / "results" / "check_data.json"
 SIDES = {
     "ours": [sys.executable, "-m", "convolve", "check-data"],

@@ -4,11 +4,11 @@
 
 Reads benchmarks/results/distributed.json and writes two tables, of what it holds and of what follows from it, between
 `<!-- cost model -->` and `<!-- end of cost model -->` in docs/distributed.md. A worker's step on n samples takes
-F + n t seconds: the line through the rates of whole batches and of shares. What then travels is added, since backward
-is short beside a slow network. In a ring each of N workers sends 2 (N - 1) messages, each a part of the gradient, in
-2 (N - 1) (latency + bytes / (N bandwidth)) seconds. One bit sends 1/30 of the bytes, as measured with cifar10-aug, and
-codes the gradient at the measured rate. With block momentum each worker takes whole batches, and the weights travel
-after `BLOCK_STEPS` of them.
+F + n t seconds: the line through the rates of whole and half batches. The all-reduce is added to that, because the
+backward pass is short beside a slow network. In a ring each of N workers sends 2 (N - 1) messages, each a part of the
+gradient, in 2 (N - 1) (latency + bytes / (N bandwidth)) seconds. One bit sends 1/30 of the bytes, as measured with
+cifar10-aug, and codes the gradient at the measured rate. With block momentum each worker has whole batches, and the
+weights are sent after `BLOCK_STEPS` of them.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def speedups(network: Network, workers: int, line: Line, cores: int, coding_byte
 def summary(result: dict[str, Any]) -> Iterator[str]:
     """What two workers on one host reach, as measured."""
     parts = ("one_process", "two_strangers", "two_strangers_with_shares")
-    yield "| measured, two workers | of one process, both cores | of two strangers | the same, with shares | sum |"
+    yield "| rate of two workers | of one process, both cores | of two, independent | with half batches | all-reduce |"
     yield "|---|---|---|---|---|"
     for name, part in result["all_reduce_part_of_a_step_of_two_workers"].items():
         ratios = [f"{result[f'two_workers_to_{other}'][name]:.0%}" for other in parts]
@@ -103,10 +103,11 @@ def summary(result: dict[str, Any]) -> Iterator[str]:
     times = []
     for size in ("0.4", "4.8", "248"):
         both = [1e3 * float(size) / medians[f"{how} {size} MB"] for how in ("all-reduce", "gloo's all-reduce")]
-        times.append("{} MB in {:.2f} ms, gloo's in {:.2f}".format(size, *both))
+        times.append("{1:.2f} ms for {0} MB (gloo: {2:.2f})".format(size, *both))
     hardware, versions = conditions["hardware"], conditions["versions"]
     yield (
-        f"The sum of two gradients: {'; '.join(times)}. {hardware['cpu']}, {hardware['cores']} cores, torch "
+        "The last column is the all-reduce's part of a step. In shared memory two gradients are summed in "
+        f"{'; '.join(times)}. {hardware['cpu']}, {hardware['cores']} cores, torch "
         f"{versions['torch']}, n = {conditions['rounds']}, {conditions['steps']} steps an epoch."
     )
     yield ""

@@ -1,4 +1,4 @@
-"""Photographs a second and core: JPEG decoders alone, and from the file to the centre that a network sees.
+"""Photographs a second and core: JPEG decoders alone, and from the file to the center that a network sees.
 
     python benchmarks/decoding.py MODEL [MODEL ...] --data DIR [--rounds 5]
 
@@ -7,10 +7,10 @@ measured in turn, round after round, in processor time, so that other work on th
 told to use one thread. The files are in the disk's cache.
 
 Decoders: OpenCV, which convolve uses, also at a half, a quarter and an eighth of the size; Pillow; simplejpeg, if it is
-installed. Centres, for each MODEL, each side in a process of its own: what `convolve evaluate` makes of the files,
-beside Pillow, which decodes them whole and then cuts the square and scales it, or scales the image and cuts the centre,
+installed. Centers, for each MODEL, each side in a process of its own: what `convolve evaluate` makes of the files,
+beside Pillow, which decodes them whole and then cuts the square and scales it, or scales the image and cuts the center,
 as torchvision's Resize and CenterCrop. `other top-1` counts the photographs for which MODEL's first answer is another
-than for ours: where OpenCV decodes each whole, where Pillow does and the rest is ours, and for Pillow's own centres,
+than for ours: where OpenCV decodes each whole, where Pillow does and the rest is ours, and for Pillow's own centers,
 which are smoothed where they shrink; CNTK's are not. Results go to benchmarks/results/decoding.json.
 """
 
@@ -57,7 +57,7 @@ PEERS = {"pillow": "PIL", "simplejpeg": "simplejpeg"}  # distribution -> package
 
 
 def decoders() -> dict[str, Callable[[bytes], object]]:
-    """What turns an encoded photograph into 8-bit colours."""
+    """What turns an encoded photograph into 8-bit colors."""
     flags = {
         "OpenCV": cv2.IMREAD_COLOR, "OpenCV, 1/2": cv2.IMREAD_REDUCED_COLOR_2,
         "OpenCV, 1/4": cv2.IMREAD_REDUCED_COLOR_4, "OpenCV, 1/8": cv2.IMREAD_REDUCED_COLOR_8,
@@ -112,8 +112,8 @@ def listed(folder: Path) -> FileSource:
     return open_map_file(folder / "train_map.txt")
 
 
-def centres(side: str, pictures: FileSource, want: Preprocess) -> NDArray[np.uint8]:
-    """images_NCHW, the centres of all photographs as `side` makes them out of their files, batch by batch."""
+def centers(side: str, pictures: FileSource, want: Preprocess) -> NDArray[np.uint8]:
+    """images_NCHW, the centers of all photographs as `side` makes them out of their files, batch by batch."""
     if side == OURS:
         batches = eval_dataset(pictures, want, threads=1).batches(np.arange(len(pictures)), BATCH)
         return np.concatenate([images_NCHW.numpy() for images_NCHW, _ in batches])
@@ -149,7 +149,7 @@ def measure_decoders(pictures: FileSource, rounds: int) -> dict[str, Any]:
 def other_answers(model: Model, pictures: FileSource) -> dict[str, int]:
     """For how many photographs the first answer is another than for what `convolve evaluate` makes of them."""
     answers = {
-        side: model.probabilities(centres(side, pictures, model.preprocess)).argmax(1)
+        side: model.probabilities(centers(side, pictures, model.preprocess)).argmax(1)
         for side in (OURS, *DECODED, *PILLOW)
     }
     classes = len(answers[OURS].unique())
@@ -163,10 +163,10 @@ def side_rate(path: Path, pictures: FileSource, side: str) -> float:
     want = load(path).preprocess
     if side == OURS:
         keep_freed_memory()  # as `convolve evaluate` does
-    return photos_a_second(lambda: centres(side, pictures, want))
+    return photos_a_second(lambda: centers(side, pictures, want))
 
 
-def measure_centres(path: Path, pictures: FileSource, folder: Path, rounds: int) -> dict[str, Any]:
+def measure_centers(path: Path, pictures: FileSource, folder: Path, rounds: int) -> dict[str, Any]:
     model = load(path)
     apart = partial(measure_apart, __file__, str(path), "--folder", str(folder), "--side")
     rates = measured([OURS, *PILLOW], rounds, apart)
@@ -196,7 +196,7 @@ def main() -> None:
         pictures = listed(Path(place))
         result["decoders"] = measure_decoders(pictures, arguments.rounds)
         for path in arguments.models:
-            result[path.resolve().name] = measure_centres(path, pictures, Path(place), arguments.rounds)
+            result[path.resolve().name] = measure_centers(path, pictures, Path(place), arguments.rounds)
     write_json(RESULTS, result)
     print(json.dumps(result, indent=2))
 

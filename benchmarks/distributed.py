@@ -1,15 +1,15 @@
-"""Two workers on two cores, beside one process with both cores and two processes that know nothing of each other.
+"""Two workers on two cores, beside one process with both cores and two independent processes ("strangers").
 
     python benchmarks/distributed.py [--rounds 5] [--steps 150]
 
-Each side trains CNTK's recipe on noise and tells its rate in the second of two epochs, data included and evaluation
-left out. Workers and strangers are bound to a core each, as Open MPI binds them; strangers begin together, and their
-rates are added. A stranger has batches of the recipe's size; one with shares, of a half, does what a worker does but
-for the exchange. Then what the workers send: the sum of the gradients of ConvNet_MNIST (0.4 MB), ConvNet_CIFAR10
-(4.8 MB) and AlexNet (248 MB), through memory and over gloo's connections, in MB/s of gradient, beside a copy in memory,
-in MB/s read and written. Last, for cost_model.py: AlexNet's step on one core with two sizes of batches, and one bit's
-coding of a gradient and decoding of two, as a worker does in a step. Every side runs in processes of its own, the sides
-in turn, round after round. Results go to benchmarks/results/distributed.json.
+Each side trains CNTK's recipe on noise and reports its rate in the second of two epochs, with data and without
+evaluation. Workers and strangers are bound to a core each, as Open MPI binds them; strangers start together, and their
+rates are added. A stranger has batches of the recipe's size; one "with shares" has half batches, and does what a worker
+does except for the all-reduce. Then the all-reduce of the gradients of ConvNet_MNIST (0.4 MB), ConvNet_CIFAR10 (4.8 MB)
+and AlexNet (248 MB), through shared memory and over gloo's connections, in MB/s of gradient, beside a copy in memory,
+in MB/s read and written. Last, for cost_model.py: AlexNet's step on one core with two batch sizes, and one-bit coding
+of a gradient and decoding of two, as a worker does in a step. Every side runs in processes of its own, the sides in
+turn, round after round. Results go to benchmarks/results/distributed.json.
 """
 
 from __future__ import annotations

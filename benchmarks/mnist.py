@@ -30,7 +30,6 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import convolve
-from convolve.assemble import assemble
 from convolve.atomic import write_json
 from convolve.data.mnist import load_mnist
 from convolve.data.sources.source import ArraySource
@@ -39,7 +38,7 @@ from convolve.environment import matmul_gflops
 from convolve.models import build_model
 from convolve.models.summary import summarize
 from convolve.recipe import ModelSpec
-from convolve.run import resolve
+from convolve.run import build_training, resolve
 from convolve.training.precision import has_bf16_instructions
 from convolve.training.run_folder import RunFolder
 from rounds import conditions, in_turn, measure_apart, medians, ratio
@@ -137,7 +136,7 @@ def our_steps_seconds(dataset: Splits, batch_size: int, precision: str) -> list[
 
     recipe = resolve("mnist-fast", {"run.global_batch_size": batch_size, "run.precision": precision})
     with tempfile.TemporaryDirectory() as folder, suppress(EnoughStepsError):
-        assemble(recipe, dataset, RunFolder(Path(folder)), None, listen).trainer.fit()
+        build_training(recipe, dataset, RunFolder(Path(folder)), None, listen).trainer.fit()
     return marks
 
 

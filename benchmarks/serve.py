@@ -4,7 +4,7 @@
 
 Three sides, each in a process of its own, in turn: the model alone in batches of 64 (`Model.probabilities`), decoding
 and fitting alone in one thread, and the server, asked by that many clients at once, each of which asks again as soon as
-it is answered. Grey models get digits of the packaged sample as PNG, others JPEGs of 500x375 pixels that are made up.
+it is answered. Gray models get digits of the packaged sample as PNG, others JPEGs of 500x375 pixels that are made up.
 Results go to benchmarks/results/serve.json.
 
 The overhead is what an image costs in the server beyond the model alone, decoding included, as a part of the latter:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from convolve.assemble import assemble
 from convolve.data.sources.source import ArraySource
 from convolve.data.splits import Splits
 from convolve.recipe import Recipe
+from convolve.run import build_training
 from convolve.training.plan import PlannedStep
 from convolve.training.run_folder import RunFolder
 from convolve.training.schedule import step_size
@@ -43,7 +43,7 @@ def our_step_on(
     table = ArraySource(torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8), torch.arange(size) % classes)
     with tempfile.TemporaryDirectory() as folder:
         dataset = Splits(table, table, tuple(map(str, range(classes))), "noise")
-        parts = assemble(recipe, dataset, RunFolder(Path(folder)), None, lambda event, values: None)
+        parts = build_training(recipe, dataset, RunFolder(Path(folder)), None, lambda event, values: None)
     rates = step_size(recipe.optimizer, recipe.schedule, 0, size, size, size)
     trainer, step = parts.trainer, PlannedStep(size, Shard(slice(0, size), 1.0), rates, None)
     for name, layer in list(trainer.network.named_children()):

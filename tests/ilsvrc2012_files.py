@@ -16,7 +16,7 @@ TRAIN_EACH, VAL = 4, 6
 
 
 def write_download(root: Path) -> Path:
-    """Three classes of different colours, of 72x90 pixels: `TRAIN_EACH` images of each, and `VAL` in turn."""
+    """Three classes of different colors, of 72x90 pixels: `TRAIN_EACH` images of each, and `VAL` in turn."""
     data, annotations = root / "Data" / "CLS-LOC", root / "Annotations" / "CLS-LOC" / "val"
     annotations.mkdir(parents=True)
     (root / "LOC_synset_mapping.txt").write_text("".join(f"{name} {words}\n" for name, words in WORDS.items()))

@@ -33,7 +33,7 @@ def answer(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 def prepared_for(about: dict[str, Any], images_NCHW: np.ndarray) -> np.ndarray:
-    """uint8 pixels, grey or in RGB planes, as the metadata says that the file takes them."""
+    """uint8 pixels, gray or in RGB planes, as the metadata says that the file takes them."""
     if about["input"]["axes"] == "NHWC":
         return np.ascontiguousarray(images_NCHW.transpose(0, 2, 3, 1))
     want = about["preprocess"]

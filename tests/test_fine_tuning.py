@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import load_file
 
 from command_line import Convolve, assert_refused
-from convolve.assemble import Assembly, assemble
 from convolve.data.sources.source import ArraySource
 from convolve.data.splits import Splits
 from convolve.errors import ModelError, ResumeRefusedError
@@ -24,8 +23,9 @@ from convolve.graph.draft import Draft
 from convolve.graph.graph import Graph
 from convolve.model import Model, load
 from convolve.recipe import DataSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
+from convolve.run import Training, build_training
 from convolve.training.run_folder import RunFolder
-from convolve.training.snapshot import save
+from convolve.training.snapshot import resume, save
 from convolve.transforms.preprocess import Preprocess
 from zip_golden import ARCHIVE, FOLDER
 
@@ -70,7 +70,7 @@ def test_twenty_steps_follow_cntk(trace: dict[str, np.ndarray], network: Path, t
     def listen(event: str, values: dict[str, Any]) -> None:
         said.extend([values["message"]] if event == "warning" else [])
 
-    parts = assemble(RECIPE, data_of(trace), RunFolder(tmp_path / "run"), network, listen)
+    parts = build_training(RECIPE, data_of(trace), RunFolder(tmp_path / "run"), network, listen)
     parts.trainer.fit()
     assert len(said) == 1 and "the recipe's model" in said[0]
     events = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
@@ -82,26 +82,26 @@ def test_twenty_steps_follow_cntk(trace: dict[str, np.ndarray], network: Path, t
 
 def test_a_killed_run_goes_on_without_the_original(trace: dict[str, np.ndarray], network: Path, tmp_path: Path) -> None:
     data, recipe = data_of(trace), replace(RECIPE, run=replace(RECIPE.run, epochs=2))
-    whole = assemble(recipe, data, RunFolder(tmp_path / "whole"), network, silent)
+    whole = build_training(recipe, data, RunFolder(tmp_path / "whole"), network, silent)
     whole.trainer.fit()
     for moment in ("before the first checkpoint", "after an epoch"):
         place = tmp_path / moment
-        killed = assemble(recipe, data, RunFolder(place), network, silent)
+        killed = build_training(recipe, data, RunFolder(place), network, silent)
         if moment == "after an epoch":
             _stop_after_an_epoch(killed)
         network.rename(tmp_path / "elsewhere")
-        resumed = assemble(recipe, data, RunFolder(place), network, silent)
-        resumed.begin(silent)
+        resumed = build_training(recipe, data, RunFolder(place), network, silent)
+        resume(resumed.trainer)
         assert resumed.trainer.position.step == (4 if moment == "after an epoch" else 0)
         resumed.trainer.fit()
         for name, tensor in whole.model.module.state_dict().items():
             assert torch.equal(tensor, resumed.model.module.state_dict()[name]), name
         (tmp_path / "elsewhere").rename(network)
     with pytest.raises(ResumeRefusedError, match="--from"):
-        assemble(recipe, data, RunFolder(place), tmp_path / "other", silent)
+        build_training(recipe, data, RunFolder(place), tmp_path / "other", silent)
 
 
-def _stop_after_an_epoch(parts: Assembly) -> None:
+def _stop_after_an_epoch(parts: Training) -> None:
     parts.trainer.train_epoch()
     parts.trainer.end_epoch()
     save(parts.trainer)
@@ -160,9 +160,9 @@ def test_a_file_without_dropout_rates_takes_the_recipes(tiny: list[str], tmp_pat
     assert outcome.code == 0 and "but for model.dropout" in outcome.err
     modules = load(tmp_path / "run").module.modules()
     assert [layer.p for layer in modules if isinstance(layer, torch.nn.Dropout)] == [0.0]  # of the graph
-    assemble_again = assemble(RECIPE, mnist_like(), RunFolder(tmp_path / "again"), model, silent)
-    assemble_again.trainer.train_epoch()
-    assert [layer.p for layer in assemble_again.model.module.modules() if isinstance(layer, torch.nn.Dropout)] == [0.5]
+    again = build_training(RECIPE, mnist_like(), RunFolder(tmp_path / "again"), model, silent)
+    again.trainer.train_epoch()
+    assert [layer.p for layer in again.model.module.modules() if isinstance(layer, torch.nn.Dropout)] == [0.5]
 
 
 def mnist_like() -> Splits:
@@ -177,7 +177,7 @@ def test_what_does_not_fit_the_data_is_refused(
 ) -> None:
     assert_refused(convolve("train", "mnist", *tiny, "--from", network, "--out", tmp_path / "run"), 2, "(3, 16, 16)")
     with pytest.raises(ModelError, match=r"10 classes, the data has .* and 5"):
-        assemble(RECIPE, data_of(trace, classes=5), RunFolder(tmp_path / "r"), network, silent)
+        build_training(RECIPE, data_of(trace, classes=5), RunFolder(tmp_path / "r"), network, silent)
     _freeze(frozen_model)
     outcome = convolve("train", "mnist", *tiny, "--from", frozen_model, "--out", tmp_path / "run")
     assert_refused(outcome, 3, "frozen", "nothing to train")

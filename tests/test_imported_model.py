@@ -100,7 +100,7 @@ def test_a_model_of_unknown_preprocessing_says_so_once(files: Path, pictures: Pa
     known = convolve("predict", files / "net_resnet.bin", pictures / "0.png", "--channel-order", "bgr", "--json")
     assert (known.code, known.err) == (0, "")
     assert json.loads(known.out)["images"] == json.loads(outcome.out)["images"]
-    assert convolve("predict", files / "net_lenet.bin", pictures / "0.png", "--json").err == ""  # grey, scale inside
+    assert convolve("predict", files / "net_lenet.bin", pictures / "0.png", "--json").err == ""  # gray, scale inside
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_model_of_unknown_preprocessing_says_so_once(files: Path, pictures: Pa
         (["--mean", "1,2"], "one number or 3"),
         (["--mean", "much"], "--mean wants"),
         (["--mean", "nowhere.xml"], "nowhere.xml"),
-        (["--channel-order", "grey"], "channel_order"),
+        (["--channel-order", "gray"], "channel_order"),
         (["--preset", "alexnet"], "227 pixels; here: 16"),
         (["--preset", "alexnett"], "did you mean 'alexnet'?"),
         (["--labels", "nowhere.txt"], "nowhere.txt"),
@@ -148,8 +148,7 @@ def test_a_published_error_stands_beside_ours(
     files: Path, pictures: Path, tmp_path: Path, convolve: Convolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = Preset("mine", "Famous.model", 16, "bgr", 1.0, 0.5, 0.75, 0.401, 0.177)
-    monkeypatch.setattr(presets, "_ROWS", (mine,))
-    monkeypatch.setitem(presets.PRESETS, "mine", mine)
+    monkeypatch.setitem(presets.presets(), "mine", mine)
     shutil.copy(files / "net_resnet.bin", tmp_path / "famous.model")
     outcome = convolve("evaluate", tmp_path / "famous.model", "--data", pictures / "map.txt")
     assert (outcome.code, outcome.err) == (0, "")

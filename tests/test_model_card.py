@@ -12,7 +12,7 @@ import pytest
 from torch import nn
 
 from command_line import Convolve
-from convolve.importers.presets import PRESETS
+from convolve.importers.presets import presets
 from convolve.model import Model, load
 from convolve.model_card import model_card
 from convolve.recipe import ModelSpec
@@ -66,7 +66,7 @@ def test_an_imported_model_says_where_it_comes_from(tmp_path: Path) -> None:
 
 def test_published_errors_are_called_so() -> None:
     text = card({"imported_from": "x", "preset": "resnet18"})
-    assert f"Published: {100 * (PRESETS['resnet18'].published_error or 0):.2f} % error, 10.28 % error of" in text
+    assert f"Published: {100 * (presets()['resnet18'].published_error or 0):.2f} % error, 10.28 % error of" in text
     assert "Not measured here" in text
 
 

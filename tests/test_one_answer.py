@@ -192,17 +192,17 @@ def test_five_answers_on_every_image_of_the_test_set(
     assert [said[number] for number in range(10_000)] == [names[k] for k in first_N.tolist()]
 
 
-def test_predict_takes_other_sizes_and_colours_and_says_so(
+def test_predict_takes_other_sizes_and_colors_and_says_so(
     run: Path, prepared: Path, tmp_path: Path, convolve: Convolve
 ) -> None:
     small, large, red = next((prepared / "test").rglob("*.png")), tmp_path / "large.png", tmp_path / "red.png"
-    grey_HW = cv2.imread(str(small), cv2.IMREAD_GRAYSCALE)
-    assert grey_HW is not None
-    cv2.imwrite(str(large), cv2.cvtColor(grey_HW.repeat(3, axis=0).repeat(3, axis=1), cv2.COLOR_GRAY2BGR))
-    cv2.imwrite(str(red), np.stack([grey_HW * 0, grey_HW * 0, grey_HW], axis=2))
+    gray_HW = cv2.imread(str(small), cv2.IMREAD_GRAYSCALE)
+    assert gray_HW is not None
+    cv2.imwrite(str(large), cv2.cvtColor(gray_HW.repeat(3, axis=0).repeat(3, axis=1), cv2.COLOR_GRAY2BGR))
+    cv2.imwrite(str(red), np.stack([gray_HW * 0, gray_HW * 0, gray_HW], axis=2))
     outcome = convolve("predict", run, small, large, "--top", 1)
     answers = [line.split()[1:] for line in outcome.out.splitlines()]
-    assert answers[0] == answers[1]  # three times as large and stored in colour, it is the same picture
+    assert answers[0] == answers[1]  # three times as large and stored in color, it is the same picture
     assert outcome.err.startswith("note: 1 of 2 images")
     assert f"{large}: scaled and center-cropped from 84x84 to 28x28)" in outcome.err
     assert f"{red}: made gray)" in convolve("predict", run, red).err

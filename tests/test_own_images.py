@@ -44,14 +44,14 @@ FROM_FILES = (
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 photographs of each of three classes, of different sizes; the classes differ in colour."""
+    """40 photographs of each of three classes, of different sizes; the classes differ in color."""
     folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    for name, colour in CLASSES.items():
+    for name, color in CLASSES.items():
         (folder / name).mkdir()
         for number in range(40):
             height, width = rng.integers(30, 130, size=2)
             noise = rng.normal(0, 25, (height, width, 3))
-            pixels = np.clip(np.array(colour) + rng.normal(0, 30, 3) + noise, 0, 255).astype(np.uint8)
+            pixels = np.clip(np.array(color) + rng.normal(0, 30, 3) + noise, 0, 255).astype(np.uint8)
             (folder / name / f"{number}.jpg").write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
     return folder
 
@@ -82,6 +82,8 @@ def test_it_says_what_it_took(convolve: Convolve, photos: Path, tmp_path: Path) 
     assert "cached in memory; the network sees 32x32 RGB, (pixel - mean image)" in said
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["samples_seen"] == 2 * 96
+    assert result["data_name"] == photos.name  # and not the data set that the recipe is made for
+    assert f"trained on {photos.name}" in (tmp_path / "run" / "model" / "README.md").read_text()
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["published_error"] is None
     model = load(tmp_path / "run")
     assert model.class_names == tuple(CLASSES)
@@ -100,7 +102,7 @@ def test_the_recipe_says_what_the_network_sees(convolve: Convolve, tmp_path: Pat
     for size, seen in (("32", "32x32"), ("0", "28x28"), ("24x20", "24x20")):
         words = (f"data.image_size={size}", "data.train_transforms=[]")
         assert f"the network sees {seen} RGB" in train(convolve, tmp_path / "small", tmp_path / size, *words)
-    assert "the network sees 32x32 grey" in train(convolve, tmp_path / "small", tmp_path / "gray", "data.channels=1")
+    assert "the network sees 32x32 gray" in train(convolve, tmp_path / "small", tmp_path / "gray", "data.channels=1")
     outcome = convolve(
         "train", "cifar10-aug", "--data", tmp_path / "small", "--out", tmp_path / "r", "--set=data.image_size=64"
     )
@@ -361,7 +363,7 @@ def test_another_mean_image_is_refused_when_a_run_goes_on(photos: Path, convolve
     as_read_HWC = mean_HWC[:, :, ::-1].transpose(2, 0, 1).reshape(32, 32, 3)
     np.testing.assert_array_equal(scrambled_CHW, as_read_HWC[:, :, ::-1].transpose(2, 0, 1))
 
-    (tmp_path / "run" / "result.json").unlink()
+    (tmp_path / "run" / "state.json").write_text('{"state": "running"}')
     write_mean_xml(tmp_path / "mean.xml", mean_HWC + 1, "planar_rgb")
     settings = [f"--set={word}" for word in (*SETTINGS, setting)]
     outcome = convolve("train", "cifar10-aug", "--data", photos, "--out", tmp_path / "run", *settings)

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from command_line import Convolve, Outcome, assert_failed, assert_refused, files_in
 from convolve.atomic import locked
 from convolve.records import StartEvent
+from convolve.training.checkpoint import save_checkpoint
 from convolve.training.run_folder import RunFolder
 from processes import Command, start
 
@@ -216,6 +218,16 @@ def test_damaged_checkpoints_alone_are_refused(arguments: list[str], killed: Pat
     before = files_in(killed)
     assert_refused(convolve(*arguments, "--out", killed), 3, "every checkpoint", str(killed), "--restart")
     assert files_in(killed) == before
+
+
+def test_a_checkpoint_of_another_training_is_refused(arguments: list[str], killed: Path, convolve: Convolve) -> None:
+    """Whole by its digest: as one of another version of convolve would be."""
+    folder = killed / "checkpoints"
+    for path in folder.iterdir():
+        path.unlink()
+    save_checkpoint(folder, 5, {"module.fc1.weight": torch.zeros(3)}, {"metrics_bytes": 0})
+    outcome = convolve(*arguments, "--out", killed)
+    assert_failed(outcome, 3, str(folder), "no state of this training", "--restart")
 
 
 @pytest.mark.parametrize(

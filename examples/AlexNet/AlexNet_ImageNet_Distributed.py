@@ -2,7 +2,7 @@
 
     mpiexec -n 8 python AlexNet_ImageNet_Distributed.py -datadir DIR [-q 1 -a 1281167 | -b 25600]
 
-DIR is where readlabels.py wrote. Published: 59.9 % top-1 and 82.2 % top-5 accuracy of one centre crop.
+DIR is where readlabels.py wrote. Published: 59.9 % top-1 and 82.2 % top-5 accuracy of one center crop.
 """
 
 import argparse

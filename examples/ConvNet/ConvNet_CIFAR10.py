@@ -26,13 +26,13 @@ def main(recipe: str, epochs: int, out: str, description: str | None) -> None:
     parser.add_argument("--epochs", type=int, default=epochs)
     parser.add_argument("--out", default=out, help="the run folder; an unfinished run there goes on")
     parser.add_argument("--restart", action="store_true", help="start over")
-    options = vars(parser.parse_args()) | {"progress": print_progress}
+    options = vars(parser.parse_args()) | {"progress": print_progress, "report": convolve.write_report}
     settings = {"model.variant": options.pop("variant")}
     try:
         run = convolve.train(resolve(recipe, settings), **options)
     except ConvolveError as error:
         raise SystemExit(str(error)) from None
-    print(f"test error {run.result['test_error']:.2%}; see {convolve.write_report(run.folder.path)}")
+    print(f"test error {run.result['test_error']:.2%}; see {run.folder.path / 'report.html'}")
 
 
 if __name__ == "__main__":

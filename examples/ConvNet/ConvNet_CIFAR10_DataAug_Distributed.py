@@ -33,8 +33,8 @@ settings = {path: value for path, value in given.items() if "." in path} | {"dis
 where = {"data": given["datadir"], "out": given["outputdir"], "restart": given["restart"]}
 try:
     with redirect_stdout((given["log"] / "log.txt").open("a", buffering=1)) if given["log"] else nullcontext():
-        run = train(resolve("cifar10-aug", settings), progress=print_progress, **where)
+        run = train(resolve("cifar10-aug", settings), progress=print_progress, report=write_report, **where)
         if run.rank == 0:
-            print(f"test error {run.result['test_error']:.2%}; see {write_report(run.folder.path)}")
+            print(f"test error {run.result['test_error']:.2%}; see {run.folder.path / 'report.html'}")
 except (ConvolveError, OSError) as error:
     raise SystemExit(str(error)) from None

@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--out", default="runs/ConvNet_MNIST", help="the run folder; an unfinished run there goes on")
     parser.add_argument("--restart", action="store_true", help="start over")
-    options = vars(parser.parse_args()) | {"progress": print_epoch}
+    options = vars(parser.parse_args()) | {"progress": print_epoch, "report": convolve.write_report}
     try:
         run = convolve.train("mnist", **options)
     except MissingDataError as error:
@@ -30,7 +30,7 @@ def main() -> None:
             raise
         print(f"{error}\n\n*** Going on with the sample: 4,000 training and 1,000 test digits, not MNIST. ***\n")
         run = convolve.train("mnist", **options | {"data": "sample"})
-    print(f"test error {run.result['test_error']:.2%}; see {convolve.write_report(run.folder.path)}")
+    print(f"test error {run.result['test_error']:.2%}; see {run.folder.path / 'report.html'}")
 
 
 if __name__ == "__main__":

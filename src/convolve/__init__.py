@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convolve.errors import ConvolveError
     from convolve.model import Model, Prediction, load
+    from convolve.outcome import Run
     from convolve.recipe import Recipe
     from convolve.report import write_report
-    from convolve.run import Run, train
+    from convolve.run import train
 
 # Public name -> where it lives. Importing convolve loads none of them: `convolve --help` must not wait for torch.
 _HOMES = {
     "ConvolveError": "errors", "Model": "model", "Prediction": "model", "load": "model",
-    "Recipe": "recipe", "write_report": "report", "Run": "run", "train": "run",
+    "Recipe": "recipe", "write_report": "report", "Run": "outcome", "train": "run",
 }  # fmt: skip
 
 __all__ = ["ConvolveError", "Model", "Prediction", "Recipe", "Run", "load", "train", "write_report"]

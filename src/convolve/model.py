@@ -90,11 +90,11 @@ class Model:
 
     def batches(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Iterator[Batch]:
         """`dataset` in order, in batches as the network sees them; of several `workers`, this one's part of them."""
-        want, mean, size = self.preprocess, mean_of(self.preprocess), max(1, self.batch_size // views)
+        preprocess, mean, size = self.preprocess, mean_of(self.preprocess), max(1, self.batch_size // views)
         mine = part(-(-len(dataset) // size), workers.rank, workers.size)
         numbers_N = np.arange(len(dataset))[mine.start * size : mine.stop * size]
         for images_NCHW, labels_N in dataset.batches(numbers_N, size):
-            yield normalize(images_NCHW, mean, want.scale, want.channel_order == "bgr"), labels_N
+            yield normalize(images_NCHW, mean, preprocess.scale, preprocess.channel_order == "bgr"), labels_N
 
     def evaluate(
         self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS, watch: Watch = iter
@@ -143,7 +143,7 @@ class Model:
             return self
         channels, height, width = shape_CHW
         architecture = reshaped_image(self.architecture, shape_CHW)
-        order: ChannelOrder = "grey" if channels == 1 else "bgr"
+        order: ChannelOrder = "gray" if channels == 1 else "bgr"
         preprocess = replace(self.preprocess, channels=channels, height=height, width=width, channel_order=order)
         return replace(self, architecture=architecture, preprocess=preprocess)
 
@@ -166,7 +166,7 @@ class Model:
     def export(self, path: str | Path, *, with_preprocessing: bool = False) -> Parity:
         """Write the model for other runtimes, as `path` ends: ONNX (.onnx) or a torch.export program (.pt2).
 
-        The file takes normalized images_NCHW; `with_preprocessing`, uint8 images_NHWC of the model's size, grey or
+        The file takes normalized images_NCHW; `with_preprocessing`, uint8 images_NHWC of the model's size, gray or
         RGB. It is run and compared with this model first: one that answers otherwise raises ConvolveError, and
         nothing is written. An older file at `path` is replaced. A model card lies beside it.
         """
@@ -244,7 +244,8 @@ def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
     if overrides.output or overrides.preset:
         raise UsageError(f"{path} is a convolve model: --output and --preset are for models of other tools")
     names = _named(metadata.class_names, overrides)
-    model = Model(module, architecture, preprocess, names, metadata.data, metadata.training_info)
+    data, info = metadata.data, metadata.training_info
+    model = Model(module, architecture, preprocess, names, data_name=data, training_info=info)
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
 
@@ -255,8 +256,9 @@ def _open_exported(path: Path, overrides: PreprocessOverrides, node: str | None)
             "was made from"
         )
     network = OnnxNetwork(path)
-    names = _named(network.metadata.class_names, overrides)
-    return Model(network, None, network.preprocess, names, network.metadata.data, network.metadata.training_info)
+    names, data = _named(network.metadata.class_names, overrides), network.metadata.data
+    info = network.metadata.training_info
+    return Model(network, None, network.preprocess, names, data_name=data, training_info=info)
 
 
 def _named(own: tuple[str, ...], overrides: PreprocessOverrides) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from convolve.graph.graph import Graph
-from convolve.importers.presets import PRESETS
+from convolve.importers.presets import presets
 from convolve.recipe import ModelSpec
 from convolve.records import Metadata, TrainingInfo
 from convolve.templates import hundredths, render
@@ -19,7 +19,7 @@ from convolve.transforms.preprocess import Preprocess
 
 CARD = "model-card.md"
 MOST_NAMES = 100  # class names; more are in model.json
-_COLORS = {"grey": "one plane of grey", "rgb": "planes of red, green, blue", "bgr": "planes of blue, green, red"}
+_COLORS = {"gray": "one plane of gray", "rgb": "planes of red, green, blue", "bgr": "planes of blue, green, red"}
 
 
 def model_card(
@@ -74,7 +74,7 @@ def _network(architecture: ModelSpec | Graph) -> str:
 
 
 def _published(info: TrainingInfo) -> str:
-    preset = PRESETS.get(info.preset or "")
+    preset = presets().get(info.preset or "")
     if preset is None:
         return ""
     errors = {"": preset.published_error, " of the first five answers": preset.published_error_top5}

@@ -56,7 +56,7 @@ class DataSpec:
     )
     damaged_limit: int = _field(0, "training images that may turn out to be damaged, and be replaced by others")
     hard_fraction: float = _field(
-        1.0, "later epochs dwell on this part of the training images, the ones with the largest losses; 1: all alike"
+        1.0, "after hard_after, train only on this fraction of the images, those with the largest loss; 1: all"
     )
     hard_after: float = _field(0.3, "part of the training before that")
     validation_fraction: float = _field(
@@ -283,24 +283,24 @@ GRADIENT_BITS = (32, 16, 8, 4, 2, 1)
 
 @dataclass(frozen=True)
 class DistributedSpec:
-    """How several workers train one network; one process alone takes no notice of it.
+    """How several workers train one network; a single process ignores it.
 
-    With "gradients" they are one worker in all but speed. Else each takes steps of its own, on batches of the
-    recipe's size, and the networks meet after each block; see `distributed/block_momentum.py`.
+    With "gradients" they train as a single process does. Otherwise each takes local steps, on batches of the recipe's
+    size, and the weights are combined after each block; see `distributed/block_momentum.py`.
     """
 
     method: Literal["gradients", "block_momentum", "model_averaging"] = _field(
-        "gradients", "gradients: added up in each step; else workers train apart, and meet after each block"
+        "gradients", "gradients: summed in each step; otherwise local steps, with weights combined in blocks"
     )
     quantization_bits: int = _field(
-        32, "of a gradient's element on the wire: 32, 16, or 8, 4, 2, 1 as CNTK's 1-bit SGD"
+        32, "size of a gradient's element when it is sent: 32, 16, or 8, 4, 2, 1 as CNTK's 1-bit SGD"
     )
-    after_samples: int = _field(0, "samples at the start in which gradients are added up in full")
-    block_samples: int = _field(0, "samples of all workers together between two meetings")
+    after_samples: int = _field(0, "samples at the start with full gradients, summed in each step")
+    block_samples: int = _field(0, "samples in a block, of all workers together")
     block_momentum_time_constant: float | None = _field(None, "in samples; 0: no momentum; none: 1 - 1/workers a block")
     block_learning_rate: float = _field(1.0, "1: the model moves as far as the steps of all workers together")
     nesterov: bool = _field(True, "of block momentum")
-    reset_momentum: bool = _field(True, "each worker's own momentum begins anew after a block; else it goes on")
+    reset_momentum: bool = _field(True, "restart each worker's own momentum after a block; otherwise it is kept")
 
     def __post_init__(self) -> None:
         bits, known = self.quantization_bits, ", ".join(map(str, GRADIENT_BITS))

@@ -1,50 +1,41 @@
-"""Recipe -> data, model, optimizer -> loop: the one place where the parts meet."""
+"""Recipe -> data, model, session -> trainer: the one place where the parts meet."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from convolve.assemble import Assembly, assemble
-from convolve.data.known import DATASETS, fake_data
-from convolve.data.open import open_data
+from convolve.data.build import DataModule, build_data
+from convolve.data.known import fake_data, is_published
 from convolve.data.splits import Splits
+from convolve.distributed.gradient_sync import gradient_sync_for
 from convolve.distributed.lost import naming_lost_workers
 from convolve.distributed.process_group import all_workers
-from convolve.errors import ConvolveError, InterruptedTraining
-from convolve.model import Model, load
+from convolve.errors import InterruptedTraining
+from convolve.inputs import initial_model, network_of, open_images, trained_on
+from convolve.model import Model, to_channels_last
+from convolve.outcome import Run, write_outcome
 from convolve.recipe import Recipe, with_values
 from convolve.recipes import load_recipe
-from convolve.records import EndEvent, to_json
-from convolve.training.evaluate import Evaluation
 from convolve.training.events import Callback, silent
 from convolve.training.run_folder import RunFolder
-from convolve.training.workers import Workers
+from convolve.training.session import begin_session, choose_device, choose_threads
+from convolve.training.snapshot import resume
+from convolve.training.trainer import Trainer
+from convolve.training.workers import SINGLE_PROCESS, Workers
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished training: `folder.path` holds everything, `result` the figures of result.json, `model` the network.
+class Training(NamedTuple):
+    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped."""
 
-    `rank`: of several workers that trained, the one that this process is; the first one prints and writes.
-    """
-
-    folder: RunFolder
-    rank: int = 0
-
-    @property
-    def result(self) -> dict[str, Any]:
-        result: dict[str, Any] = to_json(self.folder.result())
-        return result
-
-    @cached_property
-    def model(self) -> Model:
-        return load(self.folder.path)
+    trainer: Trainer
+    model: Model
+    data: DataModule
 
 
 def train(
@@ -74,69 +65,78 @@ def train(
     Afterwards torch keeps the run's number of threads, convolves without TF32 and takes vanishing numbers for 0
     (`torch.set_flush_denormal`): the model then answers to the bit as in its evaluation.
     """
-    began = time.perf_counter()
+    began, workers = time.perf_counter(), workers or all_workers()
     recipe = resolve(recipe, {f"run.{name}": value for name, value in overrides.items()})
-    workers = workers or all_workers()
-    is_first, path = not workers.rank, Path(out or f"runs/{recipe.name}")
+    path, is_first = Path(out or f"runs/{recipe.name}"), not workers.rank
     claimed = RunFolder.claim(path, restart, bool(report)) if is_first else nullcontext(RunFolder(path, restart))
     with naming_lost_workers(), claimed as folder:
-        if not is_first:
-            progress = silent
-        is_finished = workers.broadcast(folder.resumes and folder.finished)
-        splits = fake_data(recipe.data.name) if use_fake_data else _open(recipe, data, progress, workers)
-        info, in_memory = DATASETS.get(recipe.data.name), splits.array_shape_CHW is not None
-        if info is None or not (splits.is_official(info) or (in_memory and splits.name == info.name)):
-            recipe = replace(recipe, published_error=None)  # of other images
-        parts = assemble(recipe, splits, folder, from_model, progress, workers)
+        callback = progress if is_first else silent
+        splits = fake_data(recipe.data.name) if use_fake_data else open_images(recipe.data, data, callback, workers)
+        training = build_training(recipe, splits, folder, from_model, callback, workers=workers)
         if each_epoch and is_first:
-            parts.trainer.each_epoch = partial(each_epoch, parts.model)
-        if not in_memory:
-            progress("note", {"message": parts.data.description})
-        if not is_finished:
-            evaluation = _train(parts, restart, progress)
-            if is_first:
-                parts.save(evaluation)
-                folder.log(EndEvent(test_error=evaluation.error))
-                folder.finish(parts.result(evaluation, time.perf_counter() - began))
-        if is_first and report:
-            report(path)
-            folder.reported()
-        workers.barrier()
+            training.trainer.each_epoch = partial(each_epoch, training.model)
+        _run(training, restart, report, began)
     return Run(folder, workers.rank)
 
 
-def _train(parts: Assembly, restart: bool, progress: Callback) -> Evaluation:
-    try:
-        parts.begin(progress)
-        parts.trainer.fit()
-        return parts.model.evaluate(parts.data.test, workers=parts.trainer.workers)
-    except KeyboardInterrupt:
-        again = "the same command again" + (", but without --restart" if restart else "")
-        path = parts.trainer.folder.path
-        raise InterruptedTraining(f"interrupted; {path} can be resumed: give {again}") from None
+def _run(training: Training, restart: bool, report: Callable[[Path], object] | None, began: float) -> None:
+    """Train, evaluate and write what is to be kept; of a run that is finished, but for its report, only that."""
+    (trainer, model, data), folder, workers = training, training.trainer.folder, training.trainer.workers
+    if not workers.broadcast(folder.finished):
+        try:
+            resume(trainer)
+            trainer.fit()
+            evaluation = model.evaluate(data.test, workers=workers)
+        except KeyboardInterrupt:
+            again = "the same command again" + (", but without --restart" if restart else "")
+            raise InterruptedTraining(f"interrupted; {folder.path} can be resumed: give {again}") from None
+        if not workers.rank:
+            write_outcome(trainer, model, data.test, evaluation, time.perf_counter() - began)
+    if report and not workers.rank:
+        report(folder.path)
+        folder.reported()
+    workers.barrier()
 
 
-def _open(recipe: Recipe, where: str | Splits | None, progress: Callback, workers: Workers) -> Splits:
-    """The data. One worker on each host comes first, since it may have to download it."""
-    if isinstance(where, Splits):
-        return where
-
-    def downloading(file: str, done_bytes: int, size_bytes: int) -> None:
-        progress("download", {"file": file, "done_bytes": done_bytes, "size_bytes": size_bytes})
-
-    found: Splits | ConvolveError | None = None
-    file_order = recipe.data.order != "shuffled"
-    for comes_first in (True, False):
-        if comes_first == (workers.local_rank == 0):
-            try:
-                found = open_data(where, recipe.data.name, file_order=file_order, progress=downloading)
-            except ConvolveError as error:
-                found = error
-        workers.barrier()
-    if isinstance(found, ConvolveError):
-        raise found
-    assert found is not None  # each had its turn
-    return found
+def build_training(
+    recipe: Recipe,
+    splits: Splits,
+    folder: RunFolder,
+    from_model: str | Path | None = None,
+    callback: Callback = silent,
+    workers: Workers = SINGLE_PROCESS,
+) -> Training:
+    """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run."""
+    resumes, threads = folder.resumes, choose_threads(recipe.run, workers, folder)
+    if not is_published(splits, recipe.data.name):
+        recipe = replace(recipe, published_error=None)  # of other images
+    initial = initial_model(splits, folder, from_model)
+    data = build_data(
+        recipe, splits, threads,
+        imported=initial.model.preprocess if initial and initial.graph else None,
+        batches_at_once=workers.size if recipe.distributed.block_samples else 1,
+        warn=lambda message: callback("warning", {"message": message}),
+    )  # fmt: skip
+    model = network_of(recipe, splits, data, initial)
+    to_channels_last(model.module.to(choose_device(recipe.run.device, workers)))
+    session = begin_session(
+        recipe, folder, workers, network=model.module, threads=threads,
+        trained_on=trained_on(splits, data, from_model),
+        first_images=lambda: next(data.loader.epoch(0, share=lambda count: workers.shard(count).rows))[0],
+    )  # fmt: skip
+    for message in initial.not_used() if initial else ():
+        callback("warning", {"message": message})
+    if splits.array_shape_CHW is None:
+        callback("note", {"message": data.description})
+    if initial and initial.graph and not (resumes or workers.rank):
+        model.save(folder.path / "from")
+    trainer = Trainer(
+        recipe=recipe, session=session, network=model.module, loader=data.loader,
+        validation=lambda: model.batches(data.validation, workers=workers), validation_name=data.validation_name,
+        folder=folder, workers=workers, callback=callback, sets_dropout=not (initial and initial.has_dropout_rates),
+    )  # fmt: skip
+    trainer.gradient_sync = gradient_sync_for(trainer)
+    return Training(trainer, replace(model, module=trainer.evaluated), data)
 
 
 def resolve(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:

@@ -30,7 +30,7 @@ COUNT, CLASSES = 40, 4
 
 
 def picture(number: int, size: tuple[int, int] = (72, 96)) -> np.ndarray:
-    """A scene like no other: a few soft spots of colour on a slope, darker below, as photographs have them."""
+    """A scene like no other: a few soft spots of color on a slope, darker below, as photographs have them."""
     rng = np.random.default_rng(number)
     spots = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     image_HWC = cv2.resize(spots, size[::-1], interpolation=cv2.INTER_CUBIC).astype(np.float32)

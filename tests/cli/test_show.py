@@ -64,7 +64,7 @@ def test_a_model_shows_itself(model: Path, convolve: Convolve) -> None:
     wanted = {"channels": 1, "height": 28, "width": 28, "mean": 0.0, "scale": 1 / 256}
     assert wanted.items() <= said["preprocess"].items()
     text = convolve("show", model).out
-    assert all(word in text for word in ("1,772 parameters", "28x28 grey", "0, 1, 2"))
+    assert all(word in text for word in ("1,772 parameters", "28x28 gray", "0, 1, 2"))
 
 
 def test_doctor_looks_at_the_machine(convolve: Convolve, monkeypatch: pytest.MonkeyPatch) -> None:

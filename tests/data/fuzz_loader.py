@@ -31,7 +31,7 @@ WANT = Preprocess(3, 24, 24)
 
 
 def write_set(folder: Path, count: int, seed: int) -> Path:
-    """`count` good images of one grey level each, in PNG, every one followed by a damaged file; a map of them all."""
+    """`count` good images of one gray level each, in PNG, every one followed by a damaged file; a map of them all."""
     lines = []
     for number, (name, content) in enumerate(damaged_files(count, seed)):
         good = cv2.imencode(".png", np.full((30, 30), number % 251, np.uint8))[1].tobytes()

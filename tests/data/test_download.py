@@ -30,6 +30,7 @@ def mirror() -> Iterator[Callable[[Behaviour], str]]:
     def start(behaviour: Behaviour) -> str:
         handler = type("Handler", (BaseHTTPRequestHandler,), {"do_GET": behaviour, "log_message": lambda *_: None})
         servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        servers[-1].handle_error = lambda *_: None  # we may hang up on it
         threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         return f"http://127.0.0.1:{servers[-1].server_port}/"
 

@@ -44,6 +44,20 @@ def test_the_cache_lies_where_the_system_keeps_caches(
     assert cache_folder("mnist") == tmp_path / expected
 
 
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a container that runs as a user without an entry in the password file."""
+
+    def none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", none)
+    assert cache_folder("mnist") == tmp_path / "cache" / "convolve" / "mnist"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    with pytest.raises(MissingDataError, match=r"no home folder.*set XDG_CACHE_HOME.*--data"):
+        locate("mnist", None)
+
+
 def test_sample_is_shipped_with_its_licence() -> None:
     files = {path.name for path in locate("mnist", "sample").iterdir()}
     assert {"train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz", "ATTRIBUTION.md"} <= files

@@ -195,7 +195,7 @@ def test_ctf_files_that_are_not_mnist(tmp_path: Path, new: bytes, message: str) 
 
 
 @pytest.mark.parametrize("pixel", [b"256", b"-1", b"0.5"])
-def test_ctf_pixels_that_are_no_grey_values(tmp_path: Path, pixel: bytes) -> None:
+def test_ctf_pixels_that_are_no_gray_values(tmp_path: Path, pixel: bytes) -> None:
     lines = ctf_lines(3)
     (tmp_path / CTF_TRAIN).write_bytes(b"".join(lines))
     (tmp_path / CTF_TEST).write_bytes(b"".join(lines[:2]) + b"|labels 1 0 0 0 0 0 0 0 0 0 |features " + pixel + b"\n")

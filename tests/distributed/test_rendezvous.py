@@ -19,7 +19,7 @@ import convolve
 from convolve.atomic import locked
 from convolve.distributed.launcher import RankInfo, rank_info
 from convolve.distributed.process_group import ProcessGroup
-from convolve.distributed.rendezvous import _found, _infos, _made, rendezvous
+from convolve.distributed.rendezvous import _find, _infos, _made, rendezvous
 from convolve.errors import ConvolveError
 from worker_processes import run_together
 
@@ -75,8 +75,7 @@ def test_nobody_there() -> None:
 
 def finds(prefix: str = PREFIX) -> Path | None:
     try:
-        with _found(prefix, OWN, patience_seconds=0.1) as folder:
-            return folder
+        return _find(prefix, OWN, patience_seconds=0.1)
     except ConvolveError as error:
         assert "worker 1 of 2 found no worker 0 on this host" in str(error)
         return None

@@ -38,7 +38,7 @@ ENDINGS = {"onnx": ".onnx", "exported-program": ".pt2"}
 
 @pytest.fixture(scope="module")
 def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network of CNTK's for colour images of 16x16 and ten classes."""
+    """A small network of CNTK's for color images of 16x16 and ten classes."""
     path = tmp_path_factory.mktemp("cntk") / "resnet.model"
     path.write_bytes(ARCHIVE.read("v2/net_resnet.model"))
     return path
@@ -204,11 +204,11 @@ def test_what_counts_as_another_answer() -> None:
 
 
 def test_natural_images_look_natural() -> None:
-    """Neighbours are alike, and so are the colours; noise has neither."""
+    """Neighbors are alike, and so are the colors; noise has neither."""
     images = natural_images(8, (3, 64, 48), np.random.default_rng(0)).astype(np.float64)
     across = np.corrcoef(images[..., 1:].ravel(), images[..., :-1].ravel())[0, 1]
-    colours = np.corrcoef(images[:, 0].ravel(), images[:, 1].ravel())[0, 1]
-    assert across > 0.6 and colours > 0.6 and 40 < images.std() < 70
+    colors = np.corrcoef(images[:, 0].ravel(), images[:, 1].ravel())[0, 1]
+    assert across > 0.6 and colors > 0.6 and 40 < images.std() < 70
 
 
 # -- exported files come back ------------------------------------------------------------------------------------------

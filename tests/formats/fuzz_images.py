@@ -42,7 +42,7 @@ def whole_files() -> list[bytes]:
     wide = Image.fromarray(rng.integers(0, 65536, (48, 64), dtype=np.uint16))
     frames = [Image.fromarray(np.roll(np.asarray(noise), 8 * k, axis=1)) for k in range(4)]
     animated = {"save_all": True, "append_images": frames[1:], "duration": 50}
-    _, wide_colour_png = cv2.imencode(".png", rng.integers(0, 65536, (48, 64, 3), dtype=np.uint16))
+    _, wide_color_png = cv2.imencode(".png", rng.integers(0, 65536, (48, 64, 3), dtype=np.uint16))
     return [
         encode("JPEG", noise),
         encode("JPEG", noise, progressive=True),
@@ -51,7 +51,7 @@ def whole_files() -> list[bytes]:
         encode("JPEG", noise.convert("L")),
         encode("PNG", noise),
         encode("PNG", wide),
-        wide_colour_png.tobytes(),
+        wide_color_png.tobytes(),
         encode("PNG", noise.convert("RGBA")),
         encode("PNG", noise.quantize(16)),
         encode("PNG", frames[0], **animated),

@@ -68,6 +68,11 @@ def test_python_refusals_name_the_entry(change, message):
         parse_cifar_python(pickle.dumps(content | change, 2), "file")
 
 
+def test_a_pickle_of_something_else():
+    with pytest.raises(FormatError, match="a dict is expected, as in the files of CIFAR-10; it is a list"):
+        parse_cifar_python(pickle.dumps([1], 2), "file")
+
+
 def test_a_cifar100_file_is_not_taken_for_cifar10():
     content = (GOLDEN / "python2_cifar100.pickle").read_bytes()
     with pytest.raises(FormatError, match="the file has batch_label, coarse_labels, data, filenames, fine_labels"):

@@ -37,7 +37,7 @@ FILES = {
     "jpeg": encode("JPEG", quality=90),
     "jpeg 4:4:4": encode("JPEG", subsampling=0),
     "jpeg progressive": encode("JPEG", progressive=True),
-    "jpeg grey": encode("JPEG", PICTURE.convert("L")),
+    "jpeg gray": encode("JPEG", PICTURE.convert("L")),
     "png": encode("PNG"),
     "png interlaced palette": encode("PNG", PICTURE.quantize(16)),
     "png 1 bit": encode("PNG", PICTURE.convert("1")),
@@ -54,7 +54,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_colour_pixels_equal_pillows(kind):
+def test_color_pixels_equal_pillows(kind):
     image = decode_image(FILES[kind], kind)
     expected = np.asarray(Image.open(io.BytesIO(FILES[kind])).convert("RGB"))
     assert image.dtype == np.uint8
@@ -80,8 +80,8 @@ def test_cmyk_jpeg_files():
     assert np.abs(decode_image(content, "name")[:, :, ::-1].astype(int) - expected).max() <= 1  # other rounding
 
 
-def test_grey_jpeg_files_are_the_luma_plane():
-    for content in (FILES["jpeg"], FILES["jpeg grey"]):
+def test_gray_jpeg_files_are_the_luma_plane():
+    for content in (FILES["jpeg"], FILES["jpeg gray"]):
         luma = Image.open(io.BytesIO(content))
         luma.draft("L", luma.size)
         image = decode_image(content, "name", gray=True)
@@ -90,12 +90,12 @@ def test_grey_jpeg_files_are_the_luma_plane():
 
 
 @pytest.mark.parametrize("channel", [0, 1, 2])
-def test_one_pixel_with_colour_is_colour(channel):
-    grey_HWC = np.repeat(NOISE_HWC[:, :, :1], 3, axis=2)
-    np.testing.assert_array_equal(without_color(grey_HWC), NOISE_HWC[:, :, :1])
+def test_one_pixel_with_color_is_color(channel):
+    gray_HWC = np.repeat(NOISE_HWC[:, :, :1], 3, axis=2)
+    np.testing.assert_array_equal(without_color(gray_HWC), NOISE_HWC[:, :, :1])
     np.testing.assert_array_equal(without_color(NOISE_HWC[:, :, :1]), NOISE_HWC[:, :, :1])
-    grey_HWC[-1, -1, channel] ^= 1
-    assert without_color(grey_HWC).shape == (30, 40, 3)
+    gray_HWC[-1, -1, channel] ^= 1
+    assert without_color(gray_HWC).shape == (30, 40, 3)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])

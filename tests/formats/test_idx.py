@@ -47,7 +47,7 @@ def test_every_type_both_ways(tmp_path: Path, code: str, values_hex: str, dtype:
     assert (tmp_path / "b").read_bytes() == content
 
 
-def test_gzip_is_recognised_by_content_and_written_by_name(tmp_path: Path) -> None:
+def test_gzip_is_recognized_by_content_and_written_by_name(tmp_path: Path) -> None:
     (tmp_path / "packed").write_bytes(gzip.compress(IMAGES))
     array = read_idx(tmp_path / "packed")
     assert array.shape == (2, 1, 3)

@@ -14,7 +14,7 @@ from convolve.formats.labels import read_labels
     ("content", "names"),
     [
         ("cat\ndog", ("cat", "dog")),
-        ("\ufeffcat\r\n grey dog \r\n", ("cat", "grey dog")),
+        ("\ufeffcat\r\n gray dog \r\n", ("cat", "gray dog")),
         ("0\tn01440764\n1\tn01443537\n", ("n01440764", "n01443537")),
         ("n01440764\t0\nn01443537\t1\n", ("n01440764", "n01443537")),
         ("n01443537\t1\nn01440764\t0\n", ("n01440764", "n01443537")),

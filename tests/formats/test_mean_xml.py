@@ -1,4 +1,4 @@
-"""Mean and colour-axis files: against OpenCV's own FileStorage, and refusals."""
+"""Mean and color-axis files: against OpenCV's own FileStorage, and refusals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from convolve.errors import FormatError, MissingDataError
-from convolve.formats.mean_xml import read_colour_axes, read_mean_xml, write_mean_xml
+from convolve.formats.mean_xml import read_color_axes, read_mean_xml, write_mean_xml
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "img"
 MEAN = (100 + 50 * np.random.default_rng(0).standard_normal((4, 5, 3))).astype(np.float32)
@@ -65,8 +65,8 @@ def test_planar_files_are_written_too(tmp_path):
     assert np.array_equal(with_opencv(tmp_path / "mean.xml").reshape(3, 4, 5), MEAN[:, :, ::-1].transpose(2, 0, 1))
 
 
-def test_colour_axes():
-    axes = read_colour_axes(GOLDEN / "lighting.xml")
+def test_color_axes():
+    axes = read_color_axes(GOLDEN / "lighting.xml")
     assert axes.values.tolist() == [40, 20, 5]
     assert np.allclose(axes.vectors, [[0.5, -0.7, 0.3], [0.6, 0.1, -0.8], [0.55, 0.65, 0.4]])
 
@@ -115,16 +115,16 @@ def test_variants_and_refusals(tmp_path, old, new, message):
         assert str(caught.value).startswith(str(path))
 
 
-def test_a_mean_file_has_no_colour_axes_and_the_reverse(tmp_path):
+def test_a_mean_file_has_no_color_axes_and_the_reverse(tmp_path):
     with pytest.raises(FormatError, match="there is no EigVal, but Channel, Row, Col, MeanImg"):
-        read_colour_axes(GOLDEN / "mean32.xml")
+        read_color_axes(GOLDEN / "mean32.xml")
     with pytest.raises(FormatError, match="has no Channel; it has EigVal, EigVec"):
         read_mean_xml(GOLDEN / "lighting.xml")
     (tmp_path / "wide.xml").write_text(
         (GOLDEN / "lighting.xml").read_text().replace("<rows>1</rows><cols>3", "<rows>3</rows><cols>1")
     )
     with pytest.raises(FormatError, match=r"EigVal must be a 1 x 3 matrix, it is \(3, 1\)"):
-        read_colour_axes(tmp_path / "wide.xml")
+        read_color_axes(tmp_path / "wide.xml")
 
 
 def test_a_missing_file(tmp_path):

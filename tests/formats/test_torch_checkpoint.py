@@ -226,6 +226,14 @@ def test_members_that_lie_over_each_other_or_outside(tmp_path):
         read_checkpoint(altered(path, b"x/data/0", PACKED_SIZE, 1 << 31))
 
 
+def test_a_large_directory_is_not_read(tmp_path, monkeypatch):
+    path = written(tmp_path / "x.pth", {"a": Claimed()})
+    assert list(read_checkpoint(path)) == ["a"]
+    monkeypatch.setattr(torch_checkpoint, "MAX_DIRECTORY_BYTES", 100)
+    with pytest.raises(FormatError, match=r"a damaged zip archive .its directory has 1[0-9][0-9] bytes"):
+        read_checkpoint(path)
+
+
 def test_values_without_end(tmp_path, monkeypatch):
     monkeypatch.setattr(torch_checkpoint, "MAX_NAMING", 10_000)
     doubled = {"a": Claimed()}

@@ -16,7 +16,7 @@ from command_line import Convolve, assert_refused
 from convolve.errors import UsageError
 from convolve.formats.image_map import write_image_map
 from convolve.importers.loader import PreprocessOverrides
-from convolve.importers.presets import PRESETS
+from convolve.importers.presets import presets
 from convolve.model import load
 
 
@@ -138,7 +138,7 @@ def test_a_published_model(tmp_path: Path) -> None:
 
 def test_the_classes_of_imagenet() -> None:
     """1,000 different ones, sorted by synset as the challenge numbers them."""
-    names = PRESETS["vgg-ilsvrc-16"].class_names
+    names = presets()["vgg-ilsvrc-16"].class_names
     assert len({*names}) == 1000 and list(names) == sorted(names)
     assert (names[134], names[517], names[999]) == ("n02012849 crane", "n03126707 crane", "n15075141 toilet tissue")
 

@@ -16,7 +16,7 @@ from convolve.graph.describe import describe
 from convolve.graph.draft import Draft
 from convolve.graph.graph import Graph
 from convolve.importers import cntk
-from convolve.importers.presets import PRESETS, find_preset
+from convolve.importers.presets import find_preset, presets
 
 
 def oracle(case: str) -> Graph:
@@ -92,11 +92,11 @@ def test_parameters_and_operations_of_a_known_network() -> None:
 def test_the_published_models() -> None:
     """The errors in CNTK's PretrainedModels/Image.md."""
     alexnet = find_preset("/anywhere/ALEXNET_ImageNet_CNTK.model")
-    assert alexnet is PRESETS["alexnet"] and alexnet.knows_preprocessing
+    assert alexnet is presets()["alexnet"] and alexnet.knows_preprocessing
     assert (alexnet.published_error, alexnet.published_error_top5) == (0.40106, 0.17746)
     assert round(256 * (alexnet.side_ratio or 0)) == alexnet.input_size == 227
-    assert not PRESETS["resnet18"].knows_preprocessing
+    assert not presets()["resnet18"].knows_preprocessing
     assert find_preset("mine.model") is None
-    assert find_preset("mine.model", "resnet50") is PRESETS["resnet50"]
+    assert find_preset("mine.model", "resnet50") is presets()["resnet50"]
     with pytest.raises(UsageError, match="did you mean 'resnet50'"):
         find_preset("mine.model", "resnet-50")

@@ -72,7 +72,7 @@ def test_the_images_of_the_fast_one_grow(side: int, epochs: int, seen: list[int]
     """To their own size, whatever that is, and also in a short run; borders grow with them."""
     table = ArraySource(torch.full((6, 3, side, side), 200, dtype=torch.uint8), torch.arange(6))
     recipe = with_values(load_recipe("cifar10-fast"), {"run.epochs": epochs, "data.image_size": side})
-    data = build_data(recipe, Splits(table, table, tuple("abcdef"), "grey"), threads=1)
+    data = build_data(recipe, Splits(table, table, tuple("abcdef"), "gray"), threads=1)
     shapes = [{tuple(images.shape[-2:]) for images, _ in data.loader.epoch(epoch)} for epoch in range(epochs)]
     assert shapes == [{(side, side)} for side in seen]
     assert data.preprocess.shape_CHW == (3, side, side)

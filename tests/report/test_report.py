@@ -242,7 +242,7 @@ def test_most_confident_errors_are_the_given_pictures(tmp_path: Path) -> None:
 
     for image, index in zip(shown, surest, strict=True):
         assert (image["alt"] or "").startswith(
-            f"Image {index}: labelled kind {labels[index]}, taken for kind {answers[index]} ("
+            f"Image {index}: labeled kind {labels[index]}, taken for kind {answers[index]} ("
         )
         np.testing.assert_array_equal(decoded(image), tensors["kept_images_MHWC"][place[index]])
 
@@ -319,7 +319,7 @@ def test_text_from_data_is_escaped(tmp_path: Path) -> None:
     for heading in ("h1", "title"):
         assert f"<{heading}>&lt;script&gt;" in page.source
     assert page.table("true")[0][0] == NASTY == page.table("class")[0][0]
-    assert any(f"labelled {NASTY}" in (image["alt"] or "") or f"taken for {NASTY}" in (image["alt"] or "")
+    assert any(f"labeled {NASTY}" in (image["alt"] or "") or f"taken for {NASTY}" in (image["alt"] or "")
                for image in page.images)  # fmt: skip
     assert page.text.count("{{ 7 * 7 }}") == 3  # heading, title, recipe: data never meets the template
 

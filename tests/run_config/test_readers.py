@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
     encoded = []
     for number in range(3):
         image = np.full((6, 8, 3), 40 * number, np.uint8)
-        image[:, :2] = 255  # a stripe that a crop at the centre leaves out
+        image[:, :2] = 255  # a stripe that a crop at the center leaves out
         cv2.imwrite(str(tmp_path / f"{number}.png"), image)
         encoded.append(f"{LABELS[number]}\t{base64.b64encode((tmp_path / f'{number}.png').read_bytes()).decode()}")
     write_image_map(tmp_path / "map.txt", [(str(tmp_path / f"{i}.png"), 7) for i in range(3)])
@@ -69,7 +69,7 @@ def test_text_of_one_file_or_two(folder: Path, features: str, labels: str, spars
 
 @pytest.mark.parametrize(("name", "labels"), [("map", "y"), ("base64", "")])
 def test_pictures_come_as_their_transforms_make_them(folder: Path, name: str, labels: str) -> None:
-    """For a test the crop is at the centre, whatever the training does, and nothing is mirrored."""
+    """For a test the crop is at the center, whatever the training does, and nothing is mirrored."""
     reader = images(folder, name, labels)
     found = read_images(reader, (3, 4, 4))
     assert isinstance(found, TransformedSource)

@@ -83,7 +83,7 @@ def serving(model: Model, limits: Limits | None = None) -> Iterator[Client]:
 
 
 def encoded(image_HWC: np.ndarray, ending: str = ".png") -> bytes:
-    """An image, grey or BGR, in a file format that OpenCV writes."""
+    """An image, gray or BGR, in a file format that OpenCV writes."""
     return cv2.imencode(ending, image_HWC)[1].tobytes()
 
 

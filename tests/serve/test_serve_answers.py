@@ -28,11 +28,11 @@ from convolve.serve.occlusion import occlusion
 from convolve.transforms.preprocess import Preprocess, fit_image
 from zip_golden import ARCHIVE
 
-GREY_IN_COLOUR = np.repeat(noise(28, 28), 3, axis=2)
+GRAY_IN_COLOR = np.repeat(noise(28, 28), 3, axis=2)
 UPLOADS = {
     "exact.png": encoded(noise(28, 28)),
-    "grey stored in colour.png": encoded(GREY_IN_COLOUR),
-    "colour.png": encoded(noise(40, 60, 3)),
+    "gray stored in color.png": encoded(GRAY_IN_COLOR),
+    "color.png": encoded(noise(40, 60, 3)),
     "photo.jpg": encoded(noise(200, 150, 3), ".jpg"),
     "small.bmp": encoded(noise(9, 7, 3), ".bmp"),
     "wide.webp": encoded(noise(30, 300, 3), ".webp"),
@@ -40,8 +40,8 @@ UPLOADS = {
 
 
 @pytest.fixture(scope="module")
-def colour_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """CNTK's own network for 16x16 colour images, BGR, minus a mean."""
+def color_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """CNTK's own network for 16x16 color images, BGR, minus a mean."""
     path = tmp_path_factory.mktemp("cntk") / "net_resnet.bin"
     path.write_bytes(ARCHIVE.read("v2/net_resnet.model"))
     return load(path, PreprocessOverrides(mean="104,117,123", scale=1 / 64))
@@ -54,9 +54,9 @@ def digits(model: Path) -> Iterator[Client]:
 
 
 @pytest.mark.parametrize("name", UPLOADS)
-@pytest.mark.parametrize("kind", ["grey", "colour"])
-def test_it_answers_as_predict(kind: str, name: str, model: Path, colour_model: Model, tmp_path: Path) -> None:
-    asked = load(model) if kind == "grey" else colour_model
+@pytest.mark.parametrize("kind", ["gray", "color"])
+def test_it_answers_as_predict(kind: str, name: str, model: Path, color_model: Model, tmp_path: Path) -> None:
+    asked = load(model) if kind == "gray" else color_model
     (tmp_path / name).write_bytes(UPLOADS[name])
     (expected,) = asked.predict([tmp_path / name], top=3)
     with serving(asked) as client:
@@ -78,16 +78,16 @@ def test_it_says_the_five_most_likely(digits: Client) -> None:
     assert sum(found["probability"] for found in everything) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("kind", ["grey", "colour"])
-def test_what_is_seen_is_what_the_model_is_given(kind: str, model: Path, colour_model: Model) -> None:
-    asked = load(model) if kind == "grey" else colour_model
+@pytest.mark.parametrize("kind", ["gray", "color"])
+def test_what_is_seen_is_what_the_model_is_given(kind: str, model: Path, color_model: Model) -> None:
+    asked = load(model) if kind == "gray" else color_model
     image_HWC = noise(50, 40, 3)
     with serving(asked) as client:
         seen = client.ask("/predict?seen=1", encoded(image_HWC)).said["seen"]
     png = base64.b64decode(seen.removeprefix("data:image/png;base64,"))
     planes_HWC = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
     expected_CHW, _ = fit_image(image_HWC, asked.preprocess)
-    shown_CHW = planes_HWC[None] if kind == "grey" else planes_HWC[:, :, ::-1].transpose(2, 0, 1)
+    shown_CHW = planes_HWC[None] if kind == "gray" else planes_HWC[:, :, ::-1].transpose(2, 0, 1)
     np.testing.assert_array_equal(shown_CHW, expected_CHW)
 
 
@@ -232,7 +232,7 @@ def test_the_map_is_the_change_of_the_log_odds(model: Path) -> None:
 
     change_RS = asyncio.run(occlusion(ask, image_CHW, index, 7))
     assert change_RS.shape == (7, 7)
-    for row, column in ((0, 0), (3, 5), (6, 6)):  # cells of 4 pixels, covers of 10 around their centres
+    for row, column in ((0, 0), (3, 5), (6, 6)):  # cells of 4 pixels, covers of 10 around their centers
         covered_CHW = image_CHW.copy()
         top, left = max(4 * row + 2 - 5, 0), max(4 * column + 2 - 5, 0)
         covered_CHW[:, top : 4 * row + 7, left : 4 * column + 7] = round(float(image_CHW.mean()))

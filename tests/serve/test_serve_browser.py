@@ -39,7 +39,7 @@ def digits(model: Path) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def photos() -> Iterator[Client]:
-    """A model of colour photographs that nobody has said the preprocessing of."""
+    """A model of color photographs that nobody has said the preprocessing of."""
     spec = ModelSpec(variant="tiny")
     preprocess = Preprocess(3, 96, 96, 114.0, 1 / 256, known_from="")
     with serving(Model(build_model(spec, (3, 96, 96), len(NAMES), 0), spec, preprocess, NAMES)) as client:
@@ -92,7 +92,7 @@ def test_a_chosen_photo(browser: Browser, photos: Client, photo: Path) -> None:
 
 
 def painted(browser: Browser) -> int:
-    """Pixels of the map that have some colour."""
+    """Pixels of the map that have some color."""
     return int(browser.run(
         "map.getContext('2d').getImageData(0, 0, map.width, map.height).data.filter((v, i) => i % 4 == 3 && v).length"
         .replace("map.", "document.getElementById('map').")
@@ -158,7 +158,7 @@ def mean_difference(browser: Browser, other: str) -> float:
 
 
 def assert_drawn_as_mnist(browser: Browser) -> None:
-    """White on black, 20 pixels large, the centre of mass in the middle (LeCun's description of MNIST)."""
+    """White on black, 20 pixels large, the center of mass in the middle (LeCun's description of MNIST)."""
     ink = seen_pixels(browser).astype(float)
     assert ink.shape == (28, 28) and ink.max() > 200 and np.median(ink) == 0
     rows, columns = np.nonzero(ink > 60)
@@ -262,7 +262,7 @@ def test_text_can_be_read(dark: bool, browser: Browser, photos: Client, photo: P
         assert (light + 0.05) / (shade + 0.05) >= 4.5, (text, front, back)
 
 
-def luminance(colour: str) -> float:
-    values = [float(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+def luminance(color: str) -> float:
+    values = [float(part) / 255 for part in color[color.index("(") + 1 : -1].split(",")[:3]]
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values]
     return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))

@@ -45,7 +45,7 @@ def assert_refused(answer: Answer, status: int, *words: str) -> None:
 
 
 def png(width: int, height: int, pixels: bytes = b"") -> bytes:
-    """A grey PNG file that says it has that size."""
+    """A gray PNG file that says it has that size."""
     parts = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"IDAT", pixels), (b"IEND", b""))
     chunks = (struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
               for kind, data in parts)  # fmt: skip

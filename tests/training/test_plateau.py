@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from convolve.recipe import OptimizerSpec, PlateauSpec
+from convolve.training.extras.build import Extras
 from convolve.training.extras.plateau import Plateau
 from convolve.training.optimizers import build_optimizer, take_step
 from convolve.training.schedule import StepSize
 from convolve.training.snapshot import EpochMetrics, Position, restore, take_snapshot
-from convolve.training.trainer import Extras
 from convolve.training.workers import SINGLE_PROCESS
 
 SPEC = PlateauSpec(every_epochs=1, threshold=0.1, factor=0.5, raise_threshold=0.4, raise_factor=2.0)

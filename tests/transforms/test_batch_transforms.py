@@ -58,7 +58,7 @@ def test_cutout_equals_slicing(images: torch.Tensor) -> None:
     assert torch.equal(images, before)
 
 
-def test_cutout_is_centred_anywhere() -> None:
+def test_cutout_is_centerd_anywhere() -> None:
     centers_N2 = Cutout().draw_batch(np.random.default_rng(0), 9 * 7 * 300, 9, 7)
     counts = np.zeros((9, 7))
     np.add.at(counts, tuple(centers_N2.T), 1)
@@ -66,14 +66,14 @@ def test_cutout_is_centred_anywhere() -> None:
 
 
 def test_affine_equals_opencv(images: torch.Tensor) -> None:
-    """The same matrix through cv2.warpAffine, whose coordinates count from the corner pixel's centre."""
+    """The same matrix through cv2.warpAffine, whose coordinates count from the corner pixel's center."""
     matrices = Affine(20, 0.2, 10, 1.5).draw_batch(np.random.default_rng(1), len(images))
     warped = Affine().apply_batch(images, matrices).numpy()
     height, width = images.shape[2:]
-    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    center = np.array([(width - 1) / 2, (height - 1) / 2])
     for image, moved, matrix in zip(images.numpy(), warped, matrices, strict=True):
         linear = matrix[:, :2].astype(np.float64)
-        offset = matrix[:, 2] + centre - linear @ centre
+        offset = matrix[:, 2] + center - linear @ center
         expected = cv2.warpAffine(
             np.pad(image.transpose(1, 2, 0).astype(np.float32), ((4, 4), (4, 4), (0, 0))),
             np.column_stack([linear, offset + 4 - linear @ [4.0, 4.0]]),

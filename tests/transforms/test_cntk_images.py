@@ -18,7 +18,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "img"
 CASES = json.loads((GOLDEN / "cases.json").read_text())
 PIXELS = np.load(GOLDEN / "cases.npz")
 SPECS = {"crop": Crop, "scale": Scale, "mean": dict}
-CUBIC_GREY_LEVELS = 1  # OpenCV 3.1, which CNTK used, rounds its cubic coefficients otherwise
+CUBIC_GRAY_LEVELS = 1  # OpenCV 3.1, which CNTK used, rounds its cubic coefficients otherwise
 FLOAT_ERROR = 2e-4  # the float resize of OpenCV 3.1 adds in another order; values reach 255
 
 
@@ -61,7 +61,7 @@ def test_pixels_equal_cntk(name):
     got = np.stack(list(ours(CASES[name], expected.shape[1])))
     assert got.shape == expected.shape
     assert got.dtype == expected.dtype
-    allowed = CUBIC_GREY_LEVELS if "cubic" in name else FLOAT_ERROR if name.startswith("mean_before_scale") else 0
+    allowed = CUBIC_GRAY_LEVELS if "cubic" in name else FLOAT_ERROR if name.startswith("mean_before_scale") else 0
     assert np.abs(got.astype(np.float64) - expected).max() <= allowed
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from convolve.formats.decode import decode_image
-from convolve.formats.mean_xml import read_colour_axes
+from convolve.formats.mean_xml import read_color_axes
 from convolve.transforms.color import Color, ColorChange, apply_color
 from convolve.transforms.intensity import Intensity, apply_intensity
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "img"
 THEIRS = np.load(GOLDEN / "colours.npz")
-AXES = read_colour_axes(GOLDEN / "lighting.xml")
-GREY_LEVELS = 1e-4  # float32 at 255
+AXES = read_color_axes(GOLDEN / "lighting.xml")
+GRAY_LEVELS = 1e-4  # float32 at 255
 DRAWS = 20_000
 
 
@@ -42,7 +42,7 @@ def test_brightness(name):
     for theirs in changed(f"bright_{name}"):
         amount = np.median((theirs - image)[unclipped(theirs)]) / mean
         assert 0 < abs(amount) <= 0.4
-        assert np.abs(apply_color(image, ColorChange(brightness=float(amount))) - theirs).max() < GREY_LEVELS
+        assert np.abs(apply_color(image, ColorChange(brightness=float(amount))) - theirs).max() < GRAY_LEVELS
 
 
 @pytest.mark.parametrize("name", ["mid", "wild"])
@@ -52,7 +52,7 @@ def test_contrast(name):
         usable = unclipped(theirs) & (image > 50)
         amount = np.median(theirs[usable] / image[usable]) - 1
         assert 0 < abs(amount) <= 0.5
-        assert np.abs(apply_color(image, ColorChange(contrast=float(amount))) - theirs).max() < GREY_LEVELS
+        assert np.abs(apply_color(image, ColorChange(contrast=float(amount))) - theirs).max() < GRAY_LEVELS
 
 
 @pytest.mark.parametrize("name", ["mid", "wild"])
@@ -63,7 +63,7 @@ def test_saturation(name):
         after = cv2.cvtColor(np.ascontiguousarray(theirs), cv2.COLOR_BGR2HSV)[:, :, 1]
         amount = np.median((after / before)[after < 0.99]) - 1
         assert 0 < abs(amount) <= 0.7
-        assert np.abs(apply_color(image, ColorChange(saturation=float(amount))) - theirs).max() < GREY_LEVELS
+        assert np.abs(apply_color(image, ColorChange(saturation=float(amount))) - theirs).max() < GRAY_LEVELS
 
 
 @pytest.mark.parametrize("name", ["mid", "wild"])
@@ -73,19 +73,19 @@ def test_lighting_noise(name):
         shift_bgr = [np.median((theirs - image)[..., c][unclipped(theirs[..., c])]) for c in range(3)]
         alphas = np.linalg.solve(AXES.vectors.astype(float), shift_bgr[::-1]) / AXES.values
         assert np.abs(alphas).max() < 0.5 * 5
-        assert np.abs(apply_intensity(image, alphas.astype(np.float32), AXES) - theirs).max() < GREY_LEVELS
+        assert np.abs(apply_intensity(image, alphas.astype(np.float32), AXES) - theirs).max() < GRAY_LEVELS
 
 
-def test_grey_images():
+def test_gray_images():
     image = source("c", gray=True)
-    for theirs in changed("color_grey"):  # brightness, contrast; no saturation
+    for theirs in changed("color_gray"):  # brightness, contrast; no saturation
         slope, offset = np.polyfit(image[unclipped(theirs)].astype(float), theirs[unclipped(theirs)], 1)
         change = ColorChange(brightness=float(offset / image.mean()), contrast=float(slope - 1), saturation=0.3)
-        assert np.abs(apply_color(image, change) - theirs).max() < GREY_LEVELS
-    for theirs in changed("intens_grey"):  # the first row of the axes alone
+        assert np.abs(apply_color(image, change) - theirs).max() < GRAY_LEVELS
+    for theirs in changed("intens_gray"):  # the first row of the axes alone
         shift = np.median((theirs - image)[unclipped(theirs)])
         alphas = np.array([shift / AXES.vectors[0, 0] / AXES.values[0], 0, 0], np.float32)
-        assert np.abs(apply_intensity(image, alphas, AXES) - theirs).max() < GREY_LEVELS
+        assert np.abs(apply_intensity(image, alphas, AXES) - theirs).max() < GRAY_LEVELS
 
 
 def assert_distribution(values, cumulative):

@@ -15,38 +15,38 @@ from convolve.formats.decode import decode_image
 from convolve.transforms.preprocess import Preprocess, Resize, fit_image
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "img"
-GREY = Preprocess(1, 28, 28, 0.0, 1 / 256)
-COLOUR = Preprocess(3, 28, 28, 0.0, 1 / 256)
+GRAY = Preprocess(1, 28, 28, 0.0, 1 / 256)
+COLOR = Preprocess(3, 28, 28, 0.0, 1 / 256)
 RNG = np.random.default_rng(0)
 
 
 def test_a_fitting_image_is_untouched() -> None:
     image = RNG.integers(0, 256, (28, 28, 1), dtype=np.uint8)
-    fitted, done = fit_image(image, GREY)
+    fitted, done = fit_image(image, GRAY)
     np.testing.assert_array_equal(fitted, image.transpose(2, 0, 1))
     assert done == ""
 
 
 def test_a_part_scaled_to_the_size_of_the_whole_is_told() -> None:
     image = RNG.integers(0, 256, (28, 28, 1), dtype=np.uint8)
-    fitted, done = fit_image(image, replace(GREY, resize="square", side_ratio=0.5))
+    fitted, done = fit_image(image, replace(GRAY, resize="square", side_ratio=0.5))
     assert not np.array_equal(fitted[0], image[:, :, 0])
     assert done == "scaled and center-cropped from 28x28 to 28x28"
 
 
 def test_bgr_becomes_rgb_planes() -> None:
     image = RNG.integers(0, 256, (28, 28, 3), dtype=np.uint8)
-    fitted, done = fit_image(image, COLOUR)
+    fitted, done = fit_image(image, COLOR)
     np.testing.assert_array_equal(fitted, cv2.cvtColor(image, cv2.COLOR_BGR2RGB).transpose(2, 0, 1))
     assert done == ""
 
 
-def test_colour_becomes_grey_and_grey_three_planes() -> None:
+def test_color_becomes_gray_and_gray_three_planes() -> None:
     image = RNG.integers(0, 256, (28, 28, 3), dtype=np.uint8)
-    fitted, done = fit_image(image, GREY)
+    fitted, done = fit_image(image, GRAY)
     np.testing.assert_array_equal(fitted[0], cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
     assert done == "made gray"
-    fitted, done = fit_image(image[:, :, :1], COLOUR)
+    fitted, done = fit_image(image[:, :, :1], COLOR)
     np.testing.assert_array_equal(fitted, np.repeat(image[:, :, :1], 3, axis=2).transpose(2, 0, 1))
     assert "three planes" in done
 
@@ -54,7 +54,7 @@ def test_colour_becomes_grey_and_grey_three_planes() -> None:
 @pytest.mark.parametrize("size", [(56, 56), (100, 40), (40, 100), (1, 1), (28, 500), (13, 27), (2000, 3)])
 def test_any_size_is_brought_to_the_wanted_one(size: tuple[int, int]) -> None:
     image = np.full((*size, 1), 77, np.uint8)
-    fitted, done = fit_image(image, GREY)
+    fitted, done = fit_image(image, GRAY)
     assert fitted.shape == (1, 28, 28)
     assert (fitted == 77).all()
     assert f"from {size[1]}x{size[0]} to 28x28" in done
@@ -63,15 +63,15 @@ def test_any_size_is_brought_to_the_wanted_one(size: tuple[int, int]) -> None:
 def test_shrinking_averages_areas() -> None:
     """A factor of two is the mean of each 2x2 square, so a one-pixel stroke does not vanish."""
     image = RNG.integers(0, 256, (56, 56, 1), dtype=np.uint8)
-    fitted, _ = fit_image(image, GREY)
+    fitted, _ = fit_image(image, GRAY)
     means = image.reshape(28, 2, 28, 2).astype(float).mean(axis=(1, 3))
     assert np.abs(fitted[0] - means).max() <= 0.5
 
 
-def test_the_centre_is_what_is_kept() -> None:
+def test_the_center_is_what_is_kept() -> None:
     image = np.zeros((28, 84, 1), np.uint8)
     image[:, 28:56] = 200
-    fitted, _ = fit_image(image, GREY)
+    fitted, _ = fit_image(image, GRAY)
     assert (fitted == 200).all()
 
 
@@ -111,7 +111,7 @@ def test_means_of_each_kind() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"channel_order": "grey"}, "channel_order"),
+        ({"channel_order": "gray"}, "channel_order"),
         ({"channel_order": "gbr"}, "did you mean"),
         ({"mean": (1.0, 2.0)}, "one number or 3"),
         ({"mean": float("nan")}, "mean"),

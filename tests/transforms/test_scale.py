@@ -17,13 +17,13 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 def test_gray_images_equal_one_channel_of_color_ones(interpolation, mode, dtype):
     spec = Scale(17, 11, interpolation, mode, pad_value=9)
     image = IMAGE.astype(dtype)
-    colour = spec.apply(image)
-    assert colour.shape == (11, 17, 3)
-    assert colour.dtype == dtype
-    grey = spec.apply(np.ascontiguousarray(image[..., 1:2]))
-    assert grey.shape == (11, 17, 1)
+    color = spec.apply(image)
+    assert color.shape == (11, 17, 3)
+    assert color.dtype == dtype
+    gray = spec.apply(np.ascontiguousarray(image[..., 1:2]))
+    assert gray.shape == (11, 17, 1)
     allowed = 1e-4 if dtype is np.float32 else 0  # OpenCV adds floats in another order for one channel
-    assert np.abs(grey[..., 0].astype(float) - colour[..., 1]).max() <= allowed
+    assert np.abs(gray[..., 0].astype(float) - color[..., 1]).max() <= allowed
 
 
 @pytest.mark.parametrize("mode", ["fill", "crop", "pad"])

@@ -1,1 +1,1 @@
-"""Faults of labelled images, found before a training meets them."""
+"""Faults of labeled images, found before a training meets them."""

@@ -1,7 +1,7 @@
 """Images that are the same, or look the same: one pass over sorted numbers, not a comparison of all pairs.
 
 Looking alike is decided in two steps. Hashing by location finds candidates: 16 of the lowest frequencies of a
-perceptual hash, each cut into cells of a quarter, are one number; images with the same number are neighbours once the
+perceptual hash, each cut into cells of a quarter, are one number; images with the same number are neighbors once the
 numbers are sorted. Eight such tables, with other frequencies and other cells, miss next to nothing. Candidates are then
 decoded again and compared at 143 frequencies. For N images both take a time in proportion to N log N.
 """
@@ -25,7 +25,7 @@ SAME = 0.9975
 _CANDIDATE = 0.995  # at 63 frequencies in 8 bits
 _TABLES, _KEYS, _FROM = 8, 16, 24  # frequencies of a number, out of the lowest ones
 _CELL_BITS = 5  # cells of 32 / 127 of the vectors' length
-_WINDOW = 16  # neighbours that an image is compared with: what bounds the time where very many images share a cell
+_WINDOW = 16  # neighbors that an image is compared with: what bounds the time where very many images share a cell
 _PIECE = 1 << 17  # pairs that are compared at once
 
 
@@ -100,18 +100,22 @@ def _candidates(shapes_NF: NDArray[np.int8], unique_U: NDArray[np.int64], bounda
     in_first, in_own = _Partners.none(len(shapes_NF)), _Partners.none(len(shapes_NF))
     rng = np.random.default_rng(0)
     for _ in range(_TABLES):
-        keys_U = _keys(shapes_NF, unique_U, rng)
-        order_U = np.argsort(keys_U)
-        cells_U, sorted_U = keys_U[order_U] >> 16, unique_U[order_U]
-        for step in range(1, _WINDOW + 1):
-            same = np.flatnonzero(cells_U[step:] == cells_U[:-step])
-            for some in np.split(same, range(_PIECE, len(same), _PIECE)):
-                ends_2P = np.sort([sorted_U[some], sorted_U[some + step]], axis=0)
-                likeness_P = _cosine(shapes_NF[ends_2P[0]], shapes_NF[ends_2P[1]])
-                crosses_P = (ends_2P[0] < boundary) & (ends_2P[1] >= boundary)
-                for partners, chosen_P in ((in_first, crosses_P), (in_own, ~crosses_P)):
-                    partners.offer(ends_2P[0, chosen_P], ends_2P[1, chosen_P], likeness_P[chosen_P])
+        for ends_2P in _neighbors(_keys(shapes_NF, unique_U, rng), unique_U):
+            likeness_P = _cosine(shapes_NF[ends_2P[0]], shapes_NF[ends_2P[1]])
+            crosses_P = (ends_2P[0] < boundary) & (ends_2P[1] >= boundary)
+            for partners, chosen_P in ((in_first, crosses_P), (in_own, ~crosses_P)):
+                partners.offer(ends_2P[0, chosen_P], ends_2P[1, chosen_P], likeness_P[chosen_P])
     return in_first, in_own
+
+
+def _neighbors(keys_U: NDArray[np.uint64], unique_U: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Pairs (2, P) of images, the earlier first, that share a cell and lie near each other in the order of the keys."""
+    order_U = np.argsort(keys_U)
+    cells_U, sorted_U = keys_U[order_U] >> 16, unique_U[order_U]
+    for step in range(1, _WINDOW + 1):
+        same = np.flatnonzero(cells_U[step:] == cells_U[:-step])
+        for some in np.split(same, range(_PIECE, len(same), _PIECE)):
+            yield np.sort([sorted_U[some], sorted_U[some + step]], axis=0)
 
 
 def _keys(shapes_NF: NDArray[np.int8], unique_U: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint64]:

@@ -1,4 +1,4 @@
-"""Goes through labelled images of any form and gathers what is wrong with them."""
+"""Goes through labeled images of any form and gathers what is wrong with them."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ SIDE = 32  # of the images that are compared
 FREQUENCIES = 8  # in each direction, of the perceptual hash
 UNIT = 127  # the length of the vectors in 8 bits
 
-_FLAT = 2.0  # grey levels; images that deviate less from their mean show nothing that could be compared
+_FLAT = 2.0  # gray levels; images that deviate less from their mean show nothing that could be compared
 _CHUNK = 64  # images that a thread takes at a time: one by one, handing over would take longer than the work
 _MOST = 16  # frequencies in each direction
 _ROWS_KX = np.cos(np.pi / SIDE * np.outer(np.arange(_MOST), np.arange(SIDE) + 0.5)).astype(np.float32)

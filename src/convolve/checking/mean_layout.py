@@ -52,7 +52,7 @@ def check_mean(path: Path, part: Part, findings: Findings) -> None:
     nearest = min(distances, key=distances.__getitem__)
     if distances[nearest] < _CLEARLY * (as_read := _distance(true_HWC, as_cntk_HWC)):
         what = (
-            f"holds {nearest}, where CNTK reads blue, green and red of each pixel (read so, it is {as_read:.1f} grey "
+            f"holds {nearest}, where CNTK reads blue, green and red of each pixel (read so, it is {as_read:.1f} gray "
             f"levels away from the mean of the images, else {distances[nearest]:.1f})"
         )
         findings.add("mean layout", str(path), what, _MENDS[nearest])
@@ -61,12 +61,12 @@ def check_mean(path: Path, part: Part, findings: Findings) -> None:
 def _mean_of(part: Part, height: int, width: int) -> NDArray[np.float64] | None:
     """The mean (H, W, C) of images spread over `part`, in that size; None if none can be read."""
     total_HWC, count = np.zeros((height, width, 3)), 0
-    want = Preprocess(3, height, width)
+    preprocess = Preprocess(3, height, width)
     readable: Sequence[int] = np.flatnonzero(part.labels_N != UNLABELED).tolist()
     for index in readable[:: max(1, len(readable) // _MOST_IMAGES)]:
         try:
             image_HWC = part.decode(index, part.source.read(index), gray=False, min_size=(height, width))
-            total_HWC += fit_size(image_HWC, want)
+            total_HWC += fit_size(image_HWC, preprocess)
         except DataError:  # is a finding of its own
             continue
         count += 1

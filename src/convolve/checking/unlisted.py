@@ -15,6 +15,7 @@ from convolve.data.image_files import is_image_name
 from convolve.data.sources.files import FileSource, PathListing
 from convolve.data.sources.source import UNLABELED
 from convolve.formats.archive import Location
+from convolve.formats.base64_map import Base64Map
 
 _NAMED = 3  # files that are named of many
 
@@ -41,7 +42,7 @@ def check_unlisted(parts: Sequence[Part], findings: Findings) -> None:
 
 def _locations(source: FileSource) -> Iterator[tuple[int, Location]]:
     """(number, place) of the images of a map file or table, each place always in the same words."""
-    if isinstance(source.listing, PathListing):
+    if isinstance(source.listing, PathListing | Base64Map):
         return
     for index in range(len(source)):
         location = source.listing.location(index)

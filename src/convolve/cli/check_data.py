@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,25 +41,11 @@ def check_data(
     Example: convolve check-data photos/train_map.txt --test photos/test_map.txt
     """
     from convolve.checking.check import check_data as check
+    from convolve.cli.progress import check_lines
 
-    checked = check(source, test, mean, threads, _progress_lines())
+    checked = check(source, test, mean, threads, check_lines())
     print(json.dumps(_as_json(checked), indent=2, ensure_ascii=False) if as_json else _text(checked))
     return 3 if checked.findings.counts else 0
-
-
-def _progress_lines() -> Callable[[str, int, int], None]:
-    """A line every ten seconds, on stderr."""
-    from convolve.cli.progress import stderr_console
-
-    console, last = stderr_console(), time.monotonic()
-
-    def show(part: str, done: int, count: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > 10:
-            last = time.monotonic()
-            console.print(f"{part} part: {done:,} of {count:,} images")
-
-    return show
 
 
 def _as_json(checked: Checked) -> dict[str, Any]:

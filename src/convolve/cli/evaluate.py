@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
-from csv import DictWriter
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convolve.cli.formatting import write_csv
 from convolve.cli.options import AnyModel, AsJson, CsvFile, Overrides, with_overrides
 
 if TYPE_CHECKING:
@@ -51,8 +49,8 @@ def evaluate(
 
     Example: convolve evaluate runs/mnist --data sample
     """
-    from convolve.cli.watched import watched
-    from convolve.importers.presets import PRESETS
+    from convolve.cli.progress import with_progress
+    from convolve.importers.presets import presets
     from convolve.model import load
     from convolve.training.memory import keep_freed_memory
     from convolve.transforms.tta import require_views
@@ -61,12 +59,13 @@ def evaluate(
     opened = load(model, overrides)
     opened, source, where = _find(opened, data)
     require_views(opened.preprocess, views)
-    watch = partial(watched, count=len(source), what="evaluated")
+    watch = partial(with_progress, count=len(source), what="evaluated")
     figures = _figures(opened.evaluate(opened.dataset(source), watch=watch), opened.class_names)
     if csv:
-        _write_csv(csv, figures["classes"])
+        classes = figures["classes"]
+        write_csv(csv, [["number", *classes[0]], *([k, *row.values()] for k, row in enumerate(classes))])
     if views > 1:
-        watch = partial(watched, count=len(source), what=f"evaluated in {views} views")
+        watch = partial(with_progress, count=len(source), what=f"evaluated in {views} views")
         averaged = opened.evaluate(opened.dataset(source, views), views, watch=watch)
         figures |= {
             "views": views, "views_errors": int(averaged.wrong_N.sum()), "views_error": averaged.error,
@@ -75,7 +74,7 @@ def evaluate(
         }  # fmt: skip
     if opened.preprocess_warning:
         print(f"note: {opened.preprocess_warning}", file=sys.stderr)
-    published = PRESETS.get(opened.training_info.preset or "")
+    published = presets().get(opened.training_info.preset or "")
     if published:
         figures["published_error"] = published.published_error
         figures["published_error_top5"] = published.published_error_top5
@@ -119,18 +118,6 @@ def _figures(evaluation: Evaluation, class_names: tuple[str, ...]) -> dict[str, 
 
 def _count(wrong_N: Tensor | None) -> int | None:
     return None if wrong_N is None else int(wrong_N.sum())
-
-
-def _write_csv(path: Path, classes: list[dict[str, Any]]) -> None:
-    """A line for each class: its number, and what `--json` says of it."""
-    from convolve.atomic import replacing
-
-    text = io.StringIO()
-    table = DictWriter(text, ["number", *classes[0]], lineterminator="\n")
-    table.writeheader()
-    table.writerows({"number": k} | row for k, row in enumerate(classes))
-    with replacing(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
 def _table(figures: dict[str, Any], source: str) -> str:

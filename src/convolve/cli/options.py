@@ -84,7 +84,7 @@ def _overrides(
         ),
     ] = None,
     channel_order: Annotated[
-        str | None, typer.Option(help="The order of the color channels in the model's input: rgb, bgr or grey.")
+        str | None, typer.Option(help="The order of the color channels in the model's input: rgb, bgr or gray.")
     ] = None,
     scale: Annotated[float | None, typer.Option(help="The factor that (pixel - mean) is multiplied by.")] = None,
     labels: Annotated[Path | None, typer.Option(help="A file of class names, one per line.", metavar="FILE")] = None,

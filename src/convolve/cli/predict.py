@@ -96,7 +96,7 @@ def _print_lines(predictions: list[Prediction]) -> None:
         print(f"{prediction.path:<{width}}  " + "  ".join(f"{name} {value:.1%}" for name, value in prediction.classes))
     fitted = [prediction for prediction in predictions if prediction.fitted]
     if fitted:
-        print(f"note: {len(fitted)} of {len(predictions)} images were brought to the model's size and colours "
+        print(f"note: {len(fitted)} of {len(predictions)} images were brought to the model's size and colors "
               f"({fitted[0].path}: {fitted[0].fitted})", file=sys.stderr)  # fmt: skip
 
 

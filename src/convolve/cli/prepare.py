@@ -37,7 +37,7 @@ def prepare(
 
     Example: convolve prepare mnist --source downloads/ --out data/mnist
     """
-    from convolve.cli.progress import DownloadLines, stderr_console
+    from convolve.cli.progress import download_lines, stderr_console
     from convolve.prepare.cifar10 import prepare_cifar10
     from convolve.prepare.folder import prepare_folder
     from convolve.prepare.ilsvrc2012 import prepare_ilsvrc2012
@@ -53,5 +53,5 @@ def prepare(
         raise UsageError(unknown_name("data set", dataset, preparations))
     if order_from and dataset != "ilsvrc2012":
         raise UsageError(f"--order-from is for ilsvrc2012; the classes of {dataset} have their numbers")
-    for line in preparations[dataset](source, out, DownloadLines(stderr_console())):
+    for line in preparations[dataset](source, out, download_lines(stderr_console())):
         print(line)

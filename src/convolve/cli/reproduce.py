@@ -67,7 +67,7 @@ def reproduce(
 
 def _train_missing(seed_by_seed: list[SeedRun], data: str | None) -> None:
     from convolve import run
-    from convolve.cli.progress import Display, DownloadLines, stderr_console
+    from convolve.cli.progress import Display, download_lines, stderr_console
     from convolve.data.open import open_data
     from convolve.report import write_report
     from convolve.reproduce import require_same_data
@@ -77,7 +77,7 @@ def _train_missing(seed_by_seed: list[SeedRun], data: str | None) -> None:
     spec, splits = seed_by_seed[0].recipe.data, None
     if missing or data:
         file_order = spec.order != "shuffled"
-        splits = open_data(data, spec.name, file_order=file_order, progress=DownloadLines(stderr_console()))
+        splits = open_data(data, spec.name, file_order=file_order, progress=download_lines(stderr_console()))
     require_same_data(seed_by_seed, splits)
     for one in seed_by_seed:
         if one.folder.state is State.FINISHED:  # killed before its report

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convolve.data.damaged import Damaged
-from convolve.data.dataset import THREADS, Dataset
+from convolve.data.dataset import THREADS, Dataset, transformed
 from convolve.data.evaluation import eval_dataset
 from convolve.data.loader import Loader, mean_of
 from convolve.data.small_images import measured
@@ -18,7 +19,6 @@ from convolve.data.sources.source import ArraySource, Source
 from convolve.data.sources.table import in_words
 from convolve.data.splits import Splits, hold_out_validation
 from convolve.errors import DataError, UsageError
-from convolve.formats.decode import to_planes
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.recipe import DataSpec, Recipe
 from convolve.transforms.crop import Crop
@@ -26,7 +26,7 @@ from convolve.transforms.pad import Pad
 from convolve.transforms.preprocess import Preprocess, fit_size
 from convolve.transforms.scale import Scale
 from convolve.transforms.table import min_size_before, read_files, split_transforms
-from convolve.transforms.transform import Image, Size, Transform, size_after, transform_image
+from convolve.transforms.transform import Size, Transform, size_after
 
 _MEAN_IMAGES = 10_000  # of a set that is not cached: with pixels that deviate by 64, the mean is known to 0.64
 
@@ -85,7 +85,7 @@ def build_data(
         passes=math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train)),
     )  # fmt: skip
     description = _describe(splits, (train.size, tested.size), loader, preprocess)
-    return DataModule(preprocess, loader, validation, name, test, description)
+    return DataModule(preprocess, loader, validation, name, test, description=description)
 
 
 def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
@@ -136,14 +136,10 @@ class _Training:
         if isinstance(train, ArraySource) and train.shape_CHW[0] == preprocess.channels and not alone:
             return (Dataset(train) if as_found else eval_dataset(train, preprocess).cached(goal)), together
 
-        def prepare(image_HWC: Image, rng: np.random.Generator) -> Image:
-            if not as_found:
-                image_HWC = fit_size(image_HWC, preprocess)
-            return to_planes(transform_image(image_HWC, alone, rng), preprocess.channels)[None]
-
+        fit = None if as_found else partial(fit_size, preprocess=preprocess)
         dataset = Dataset(
-            train, prepare, preprocess.channels == 1, self.recipe.run.seed, threads=max(THREADS, self.threads),
-            damaged=self.damaged, is_random=bool(alone),
+            train, transformed(alone, preprocess.channels, fit), gray=preprocess.channels == 1,
+            seed=self.recipe.run.seed, threads=max(THREADS, self.threads), damaged=self.damaged, is_random=bool(alone),
         )  # fmt: skip
         if not alone:
             dataset = dataset.cached(train.size if as_found and train.size else goal)

@@ -131,7 +131,7 @@ def _windows_by_chunks(count: int, size: int) -> Windows:
 
 
 def _windows_by_samples(sample_counts_C: np.ndarray, size: int) -> Windows:
-    """The chunks within half of `size` samples on either side; each window begins as its left neighbour's."""
+    """The chunks within half of `size` samples on either side; each window begins as its left neighbor's."""
     ends = np.cumsum(sample_counts_C).tolist()
     starts = [0, *ends[:-1]]
     windows: Windows = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,8 @@ from convolve.data.ordered_map import ordered_map
 from convolve.data.sources.source import ArraySource, Source
 from convolve.data.streams import Purpose
 from convolve.errors import DataError, UsageError
-from convolve.transforms.transform import Image, Size
+from convolve.formats.decode import to_planes
+from convolve.transforms.transform import Image, Size, Transform
 
 # Legend: N samples, V views of one image, C channels, H rows, W columns.
 
@@ -129,6 +130,19 @@ class Dataset:
                     raise
                 self.damaged.note(number, error)
         raise DataError("all training images are damaged or missing; see `convolve check-data`")
+
+
+def transformed(transforms: Sequence[Transform], channels: int, fit: Callable[[Image], Image] | None) -> Prepare:
+    """What makes an image ready for training: perhaps resized by `fit`, then transformed, in so many planes."""
+
+    def prepare(image_HWC: Image, rng: np.random.Generator) -> Image:
+        if fit:
+            image_HWC = fit(image_HWC)
+        for transform in transforms:
+            image_HWC = transform.on_image(image_HWC, rng)
+        return to_planes(image_HWC, channels)[None]
+
+    return prepare
 
 
 @contextmanager

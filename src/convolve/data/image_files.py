@@ -19,7 +19,7 @@ ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".
 def read_images(paths: Sequence[str | Path]) -> Iterator[tuple[str, np.ndarray]]:
     """(name, image_HWC uint8) of every image in `paths`, folders and zips in the order of their names.
 
-    C is 1 for an image without colour, however it is stored, and 3 (BGR) for any other.
+    C is 1 for an image without color, however it is stored, and 3 (BGR) for any other.
     """
     with ByteReader() as reader:
         for path in map(Path, paths):

@@ -44,6 +44,13 @@ def guess_dataset(shape_CHW: tuple[int, int, int], classes: int) -> DatasetInfo 
     return next((i for i in DATASETS.values() if (prod(i.shape_CHW), len(i.class_names)) == wanted), None)
 
 
+def is_published(splits: Splits, name: str) -> bool:
+    """Whether these are the images of the data set `name`; of files in folders, the numbers of images tell."""
+    info = DATASETS.get(name)
+    in_memory = splits.array_shape_CHW is not None
+    return info is not None and (splits.is_official(info) or (in_memory and splits.name == info.name))
+
+
 def fake_data(name: str) -> Splits:
     """Noise of the same shape and size as the data set `name`, or as much of it as memory holds."""
     info = dataset_info(name)

@@ -55,16 +55,19 @@ def open_lists(where: Path, lists: Place | None = None, file_order: bool = False
         tables = sorted(found[0].glob("*.csv")) if found[0].is_dir() else []
         hint = f"the table itself: {tables[0]}" if tables else "a folder with a subfolder for each class, or a list"
         raise DataError(f"{found[0]} holds one class only ({names[0]}), where a classifier needs two; give {hint}")
-    first, second = by_name(first), second and by_name(second)
+    first, second = first.by_class_and_name(), second and second.by_class_and_name()
     parts = (first, second) if second else hold_out_test(first)
-    train, test = map(_as_listed, parts) if file_order else parts
+    train, test = (part.take(np.argsort(part.index_N)) for part in parts) if file_order else parts
     note = "" if second else f"; {TEST_FRACTION:.0%} of each class held out for testing"
     description = f"{where}, {len(names)} classes ({in_words(names)}){note}"
     folder = where if where.is_dir() else where.parent
-    return Splits(train, test, names, folder.resolve().name, description, second is None, first.class_names is None)
+    return Splits(
+        train, test, names, folder.resolve().name, description,
+        held_out=second is None, numbered=first.class_names is None,
+    )  # fmt: skip
 
 
-def open_list(path: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None) -> Source:
+def open_list(path: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None) -> FileSource:
     """The images that `path` lists, numbered by the known `classes`. See the files of `sources`."""
     if path.is_dir():
         return open_folder(path, classes, on_fault)
@@ -72,15 +75,6 @@ def open_list(path: Path, classes: Sequence[str] | None = None, on_fault: OnFaul
         return open_table(path, classes, on_fault)
     refuse_other_kinds(path)
     return (open_map_file if lists_paths(path) else open_base64)(path, classes, on_fault)
-
-
-def by_name(source: Source) -> Source:
-    """Images in files of their own in the order of classes and file names, whatever their list."""
-    return source.by_class_and_name() if isinstance(source, FileSource) else source
-
-
-def _as_listed(source: Source) -> Source:
-    return source.take(np.argsort(source.index_N)) if isinstance(source, FileSource) else source
 
 
 def _numbers(parts: Sequence[Source]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""MNIST: 60,000 training and 10,000 test digits of 28x28 grey pixels. Source: Y. LeCun, C. Cortes, C. J. C. Burges."""
+"""MNIST: 60,000 training and 10,000 test digits of 28x28 gray pixels. Source: Y. LeCun, C. Cortes, C. J. C. Burges."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from convolve.data.download import Progress
 from convolve.data.known import DATASETS, LOADERS, dataset_info, guess_dataset, may_be, published_parts
-from convolve.data.lists import Place, by_name, find_lists, open_list, open_lists, refuse_other_kinds
+from convolve.data.lists import Place, find_lists, open_list, open_lists, refuse_other_kinds
 from convolve.data.locate import SAMPLE
 from convolve.data.sources.source import OnFault, Source
 from convolve.data.sources.table import in_words
@@ -98,7 +98,7 @@ def _own_test(place: Path, lists: Place, class_names: Sequence[str], fingerprint
         except DataError:  # too few images of each class: another set
             pass
     part = lists[1] or lists[0]
-    return by_name(open_list(part, class_names)), str(part)
+    return open_list(part, class_names).by_class_and_name(), str(part)
 
 
 def open_to_check(place: Path, classes: Sequence[str] | None, on_fault: OnFault) -> list[tuple[str, Source]]:

@@ -9,7 +9,6 @@ import torch
 
 from convolve.data.dataset import CACHE_BYTES, THREADS
 from convolve.data.ordered_map import ordered_map
-from convolve.data.sources.base64 import Base64Source
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import DataError
@@ -21,7 +20,7 @@ SMALL_SIDE = 96  # pixels; images that are all of one size up to this are taken 
 
 def measured(source: Source, channels: int) -> Source:
     """`source` with the `size` that all its images have; from memory, with so many channels, if they fit there."""
-    if not isinstance(source, FileSource | Base64Source):
+    if not isinstance(source, FileSource):
         return source
     return _in_memory(source, channels) or replace(source, size=_common_size(source))
 

@@ -8,6 +8,7 @@ from hashlib import sha256
 
 import numpy as np
 
+from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
 from convolve.data.streams import Purpose, generator
 from convolve.errors import DataError, UsageError
@@ -79,7 +80,7 @@ class Splits:
         return (len(self.train), len(self.test), len(self.class_names)) == known
 
 
-def hold_out_test(whole: Source) -> tuple[Source, Source]:
+def hold_out_test(whole: FileSource) -> tuple[FileSource, FileSource]:
     """(training, test): a fixed random part of each class is held out; of a class with a single image, none."""
     labels_N, held_out = whole.labels_N.numpy(), []
     for label, count in sorted(Counter(labels_N.tolist()).items()):

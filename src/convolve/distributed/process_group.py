@@ -88,11 +88,10 @@ class ProcessGroup(Workers):
         return cast(T, json.loads(self._broadcast(b"" if self.rank else json.dumps(value).encode())))
 
     def broadcast_tensors(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        copies = {
-            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)  # safetensors takes no views
-            for name, tensor in tensors.items()
-            if self.rank == 0
-        }
+        if self.rank:
+            return load(self._broadcast(b""))
+        contiguous = torch.contiguous_format  # and cloned, as safetensors takes no views
+        copies = {name: each.detach().cpu().clone(memory_format=contiguous) for name, each in tensors.items()}
         return load(self._broadcast(save(copies)))
 
     def _broadcast(self, content: bytes) -> bytes:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -58,10 +58,8 @@ def rendezvous(
         served = PrefixStore(f"convolve/{attempt}", _tcp_store(*address, own, serves, patience_seconds))
         yield served, _infos(served, own, patience_seconds)
         return
-    job = hashlib.sha256(f"{own.launcher} {own.job}".encode()).hexdigest()[:16]
-    with (
-        _made(f"convolve-{job}-", own) if own.rank == 0 else _found(f"convolve-{job}-", own, patience_seconds) as folder
-    ):
+    prefix = f"convolve-{hashlib.sha256(f'{own.launcher} {own.job}'.encode()).hexdigest()[:16]}-"
+    with _made(prefix, own) if own.rank == 0 else nullcontext(_find(prefix, own, patience_seconds)) as folder:
         store = FileStore(str(folder / "store"))
         store.set_timeout(timedelta(seconds=patience_seconds))
         yield store, _infos(store, own, patience_seconds)
@@ -81,15 +79,13 @@ def _made(prefix: str, own: RankInfo) -> Iterator[Path]:
         yield folder
 
 
-@contextmanager
-def _found(prefix: str, own: RankInfo, patience_seconds: float) -> Iterator[Path]:
+def _find(prefix: str, own: RankInfo, patience_seconds: float) -> Path:
     """The folder that worker 0 has made."""
     limit = time.monotonic() + patience_seconds
     while time.monotonic() < limit:
         for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
             if _is_in_use(folder):
-                yield folder
-                return
+                return folder
         time.sleep(_PAUSE_SECONDS)
     raise TrainingError(
         f"worker {own.rank} of {own.size} found no worker 0 on this host within {patience_seconds:g} s; where every "
@@ -165,9 +161,12 @@ def _infos(store: Store, own: RankInfo, patience_seconds: float) -> list[WorkerI
         store.wait(keys, timedelta(seconds=patience_seconds))
         infos = [WorkerInfo(*json.loads(store.get(key))) for key in keys]
     except RuntimeError:
-        missing = _missing(store, keys)
+        missing: list[str] = []
+        with suppress(RuntimeError):  # worker 0, which serves the store, has given up before
+            missing = [str(rank) for rank, key in enumerate(keys) if not store.check([key])]
         raise TrainingError(
-            f"of {own.size} workers {missing or 'some'} did not come within {patience_seconds:g} s; see their output"
+            f"of {own.size} workers {', '.join(missing) or 'some'} did not come within {patience_seconds:g} s; "
+            "see their output"
         ) from None
     for rank, info in enumerate(infos):
         if info.size != own.size:
@@ -182,13 +181,6 @@ def _twice(own: RankInfo) -> TrainingError:
     return TrainingError(
         f"two workers call themselves rank {own.rank} of {own.size}; is another job using the same MASTER_PORT?"
     )
-
-
-def _missing(store: Store, keys: list[str]) -> str:
-    try:
-        return ", ".join(key.removeprefix("info/") for key in keys if not store.check([key]))
-    except RuntimeError:  # worker 0, which serves the store, has given up before
-        return ""
 
 
 def _cores() -> list[int]:

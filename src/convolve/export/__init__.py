@@ -64,7 +64,7 @@ def export(
 ) -> Parity:
     """Write `module`, images_NCHW -> logits_NK, to `path`, with `metadata` in it.
 
-    With `with_preprocessing` the file takes uint8 images_NHWC, grey or RGB, and does the arithmetic of `preprocess`
+    With `with_preprocessing` the file takes uint8 images_NHWC, gray or RGB, and does the arithmetic of `preprocess`
     itself. Raises UnsupportedError for what the form cannot say, ConvolveError where the file answers otherwise than
     the module; then nothing is written.
     """

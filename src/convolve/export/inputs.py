@@ -23,7 +23,7 @@ NOISY, NATURAL = 16, 16  # images: enough to see a difference, quick enough for 
 
 
 class PixelsIn(nn.Module):
-    """uint8 images_NHWC, grey or RGB, -> what `network` says of them once they are normalized."""
+    """uint8 images_NHWC, gray or RGB, -> what `network` says of them once they are normalized."""
 
     mean: torch.Tensor
 
@@ -40,7 +40,7 @@ class PixelsIn(nn.Module):
 
 
 def as_input(images_NCHW: torch.Tensor, preprocess: Preprocess, with_preprocessing: bool) -> torch.Tensor:
-    """uint8 pixels, grey or in RGB planes, as the file takes them."""
+    """uint8 pixels, gray or in RGB planes, as the file takes them."""
     if with_preprocessing:
         return images_NCHW.permute(0, 2, 3, 1).contiguous()
     return normalize(images_NCHW, mean_of(preprocess), preprocess.scale, preprocess.channel_order == "bgr").contiguous()
@@ -61,7 +61,7 @@ def probe_images(shape_CHW: tuple[int, int, int], classes: int) -> torch.Tensor:
 def natural_images(count: int, shape_CHW: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
     """Random uint8 images_NCHW with the statistics of photographs.
 
-    Amplitudes fall as 1 / frequency (D. J. Field, 1987), and the colours go mostly together.
+    Amplitudes fall as 1 / frequency (D. J. Field, 1987), and the colors go mostly together.
     """
     channels, height, width = shape_CHW
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))

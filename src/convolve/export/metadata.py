@@ -62,8 +62,8 @@ def describe(preprocess: Preprocess, metadata: Metadata, with_preprocessing: boo
 
 
 def _outside(preprocess: Preprocess) -> Preprocess:
-    """What is left of the preprocessing when the file does its arithmetic: size, crop, grey or RGB."""
-    order: ChannelOrder = "grey" if preprocess.channels == 1 else "rgb"
+    """What is left of the preprocessing when the file does its arithmetic: size, crop, gray or RGB."""
+    order: ChannelOrder = "gray" if preprocess.channels == 1 else "rgb"
     return replace(preprocess, mean=0.0, scale=1.0, channel_order=order, mean_image_CHW=None)
 
 

@@ -1,4 +1,4 @@
-"""The XML files of the CNTK image reader: a mean image, and the colour axes of its lighting noise.
+"""The XML files of the CNTK image reader: a mean image, and the color axes of its lighting noise.
 
     <opencv_storage>
       <Channel>3</Channel><Row>32</Row><Col>32</Col>
@@ -32,8 +32,8 @@ _TYPES = {"f": np.float32, "d": np.float64}
 
 
 @dataclass(frozen=True, eq=False)
-class ColourAxes:
-    """Principal axes of a data set's colours, channels in R, G, B order: `values` (3,), `vectors` (3, 3) by column."""
+class ColorAxes:
+    """Principal axes of a data set's colors, channels in R, G, B order: `values` (3,), `vectors` (3, 3) by column."""
 
     values: NDArray[np.float32]
     vectors: NDArray[np.float32]
@@ -79,14 +79,14 @@ def write_mean_xml(path: str | Path, mean_HWC: NDArray[np.floating], layout: Lay
         temporary.write_text("\n".join(lines), encoding="ascii")
 
 
-def read_colour_axes(path: str | Path) -> ColourAxes:
+def read_color_axes(path: str | Path) -> ColorAxes:
     """The lighting noise of CNTK's Intensity transform: `EigVal` (1 x 3) and `EigVec` (3 x 3)."""
     root = _read(path)
     values, vectors = _matrix(path, root, "EigVal"), _matrix(path, root, "EigVec")
     for name, matrix, shape in (("EigVal", values, (1, 3)), ("EigVec", vectors, (3, 3))):
         if matrix.shape != shape:
             raise FormatError(path, "", f"{name} must be a {shape[0]} x {shape[1]} matrix, it is {matrix.shape}")
-    return ColourAxes(values[0], vectors)
+    return ColorAxes(values[0], vectors)
 
 
 def _numbers(values: Iterable[float]) -> str:
@@ -96,7 +96,7 @@ def _numbers(values: Iterable[float]) -> str:
 def _read(path: str | Path) -> Element:
     file = Path(path)
     if not file.is_file():
-        raise MissingDataError(f"{path}: no such file; name the XML file that holds the mean image or the colour axes")
+        raise MissingDataError(f"{path}: no such file; name the XML file that holds the mean image or the color axes")
     if file.stat().st_size > MAX_BYTES:
         raise FormatError(path, "", f"{file.stat().st_size} bytes; files of this kind have at most {MAX_BYTES}")
     return parse_xml(path, file.read_bytes(), "opencv_storage")

@@ -6,6 +6,7 @@ that pickles one after the other, then the storages. Sources: torch/serializatio
 
 from __future__ import annotations
 
+import io
 import math
 import mmap
 import struct
@@ -21,6 +22,7 @@ from convolve.errors import DataError, FormatError
 from convolve.formats.allowed_pickle import AllowedUnpickler, Tensor
 from convolve.formats.archive import regular_size
 
+MAX_DIRECTORY_BYTES = 1 << 24  # of a zip archive; an entry takes some 100 bytes, and 600 in memory
 MAX_NAMING = 1 << 24  # characters of all names together, and values that are looked at for them
 _LEGACY_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")  # near the beginning; its place depends on the pickle protocol
 _LEGACY_VERSION = 1001
@@ -33,6 +35,15 @@ class StoredTensor(NamedTuple):
 
     values: NDArray[Any]
     dtype: str
+
+
+class _SmallReads(io.FileIO):
+    """For `zipfile`, which reads the directory of an archive at once, as large as that says it is."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f"its directory has {size} bytes")
+        return super().read(size) or b""
 
 
 class _Span(NamedTuple):
@@ -89,7 +100,7 @@ def _read_zip(content: mmap.mmap, path: str | Path) -> _Content:
 def _members(content: mmap.mmap, path: str | Path) -> dict[str, _Span]:
     """Where bytes lie, by name without the folder that holds all; they are not packed, and none lies over others."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _SmallReads(path) as file, zipfile.ZipFile(file) as archive:
             infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, struct.error) as error:
         raise FormatError(path, "", f"a damaged zip archive ({error}); get it again") from None

@@ -178,6 +178,9 @@ def _one_hot(emitter: Emitter, node: Node) -> fx.Node:
 _WINDOW: dict[str, Kind] = dict.fromkeys(("strides", "lower", "upper"), Integers)
 _POOLING = _WINDOW | {"window": Integers}
 
+_UNARY_OF_TORCH = "abs exp floor sin cos tan asin acos atan sinh cosh asinh atanh sigmoid tanh relu"
+_COMPARISONS = "equal not_equal less less_equal greater greater_equal"
+
 OPERATIONS: dict[str, Operation] = {
     "convolution": Operation(
         shapes.convolution, layers.convolution, (2, 3), _WINDOW | {"dilation": Integers, "groups": Integer}
@@ -206,26 +209,11 @@ OPERATIONS: dict[str, Operation] = {
         attributes={"size": Integer, "alpha": float, "beta": float, "k": float},
     ),
     "dropout": Operation(shapes.same, layers.dropout, attributes={"rate": float}),
+    **{name: _unary(getattr(torch, name)) for name in _UNARY_OF_TORCH.split()},
     "negate": _unary(operator.neg),
-    "abs": _unary(torch.abs),
     "reciprocal": _unary(functions.reciprocal),
-    "exp": _unary(torch.exp),
     "log": _unary(functions.log),
     "sqrt": _unary(functions.sqrt),
-    "floor": _unary(torch.floor),
-    "sin": _unary(torch.sin),
-    "cos": _unary(torch.cos),
-    "tan": _unary(torch.tan),
-    "asin": _unary(torch.asin),
-    "acos": _unary(torch.acos),
-    "atan": _unary(torch.atan),
-    "sinh": _unary(torch.sinh),
-    "cosh": _unary(torch.cosh),
-    "asinh": _unary(torch.asinh),
-    "atanh": _unary(torch.atanh),
-    "sigmoid": _unary(torch.sigmoid),
-    "tanh": _unary(torch.tanh),
-    "relu": _unary(torch.relu),
     "elu": _unary(F.elu, alpha=float),
     "leaky_relu": _unary(F.leaky_relu, alpha=float),
     "stop_gradient": _unary(torch.detach),
@@ -235,12 +223,7 @@ OPERATIONS: dict[str, Operation] = {
     "power": _binary(torch.pow, literals=True),
     "maximum": _binary(torch.maximum),
     "log_add_exp": _binary(torch.logaddexp),
-    "equal": _binary(functions.equal),
-    "not_equal": _binary(functions.not_equal),
-    "less": _binary(functions.less),
-    "less_equal": _binary(functions.less_equal),
-    "greater": _binary(functions.greater),
-    "greater_equal": _binary(functions.greater_equal),
+    **{name: _binary(getattr(functions, name)) for name in _COMPARISONS.split()},
     "select": _ternary(functions.select),
     "clip": _ternary(functions.clip),
     "softmax": _along(functions.softmax),

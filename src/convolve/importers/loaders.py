@@ -17,7 +17,7 @@ from convolve.graph.graph import Graph
 from convolve.graph.shapes import Shape
 from convolve.importers import caffe, cntk
 from convolve.importers.loader import Imported, Loader, PreprocessOverrides
-from convolve.importers.presets import PRESETS, Preset, find_preset
+from convolve.importers.presets import Preset, find_preset, presets
 from convolve.records import TrainingInfo
 from convolve.registry import Registry
 from convolve.transforms.preprocess import Preprocess
@@ -54,14 +54,14 @@ def read_third_party(
     graph = image_input(graph, overrides.image_shape_CHW)
     channels, height, width = graph.inputs[0].shape
     if channels not in (1, 3):
-        raise UsageError(f"{path}: the network takes {channels} planes; images have 1 (grey) or 3 (color)")
+        raise UsageError(f"{path}: the network takes {channels} planes; images have 1 (gray) or 3 (color)")
     name = imported.name or path.name
     preset = find_preset(name.rpartition("+")[2], overrides.preset)
     fits = preset is not None and preset.input_size in (None, height)
     if overrides.preset and preset and not fits:
         raise UsageError(f"preset {preset.name} is for images of {preset.input_size} pixels; here: {height}")
     given = Preprocess(
-        channels, height, width, channel_order="grey" if channels == 1 else "bgr", resize="square", known_from=""
+        channels, height, width, channel_order="gray" if channels == 1 else "bgr", resize="square", known_from=""
     )  # as CNTK's image reader and Caffe deliver them: colors in BGR order, values in 0..255
     given = replace(given, **imported.preprocess)
     if preset and fits:
@@ -134,7 +134,7 @@ def _mean_image(file: str, shape_CHW: Shape) -> NDArray[np.float32]:
 def class_names(count: int, labels: Path | None, preset: str | None = None) -> tuple[str, ...]:
     """The names in the file `labels`, which must be as many; else those of the preset; else the classes' numbers."""
     if labels is None:
-        names = PRESETS[preset].class_names if preset else ()
+        names = presets()[preset].class_names if preset else ()
         return names if len(names) == count else tuple(map(str, range(count)))
     names = read_labels(labels)
     if len(names) != count:

@@ -26,7 +26,8 @@ from convolve.data.small_images import measured
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import UsageError
-from convolve.formats.archive import Location
+from convolve.formats.archive import Location, parse_location
+from convolve.formats.base64_map import Base64Map
 from convolve.formats.image_map import write_image_map
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.prepare.output import Output, claimed
@@ -56,7 +57,7 @@ def prepare_folder(source: Path | None, out: Path, progress: Progress | None = N
 
 
 def _with_paths(source: Source) -> FileSource:
-    if not isinstance(source, FileSource):
+    if not isinstance(source, FileSource) or isinstance(source.listing, Base64Map):
         raise UsageError(f"{source.location(0)}: the image is in the list itself and has no path; train on it as it is")
     return source
 
@@ -68,7 +69,7 @@ def _write_map(output: Output, name: str, part: FileSource) -> str:
 
 
 def _path(part: FileSource, index: int) -> str:
-    location = part.listing.location(int(part.index_N[index]))
+    location = parse_location(part.file(index))
     return str(Location(os.path.abspath(location.file), location.member))  # noqa: PTH100  no links are followed
 
 

@@ -194,16 +194,16 @@ def _validation(places: Places, number_of: dict[str, int], left_out: LeftOut) ->
         left_out.add("there is no folder of validation images", str(places.val))
         return []
     annotated = _annotated(places.annotations, left_out)
-    folder, labelled = os.path.abspath(places.val), []  # noqa: PTH100  no links are followed
+    folder, labeled = os.path.abspath(places.val), []  # noqa: PTH100  no links are followed
     for name in names:
         path = f"{folder}/{name}"
         annotation = annotated.pop(name.rpartition(".")[0], None)
         number = _class_of(path, annotation, number_of, left_out)
         if number is not None:
-            labelled.append((path, number))
+            labeled.append((path, number))
     if annotated:
         left_out.add("an annotation without its image", *sorted(annotated.values()))
-    return labelled
+    return labeled
 
 
 def _annotated(annotations: Path, left_out: LeftOut) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """MNIST as the files that CNTK's MNIST script writes, and as pictures.
 
 Train-28x28_cntk_text.txt, Test-28x28_cntk_text.txt   CTF, one line a digit
-train/<digit>/NNNNN.png, test/<digit>/NNNNN.png       28x28 grey; NNNNN is the number of the sample, from 00000
+train/<digit>/NNNNN.png, test/<digit>/NNNNN.png       28x28 gray; NNNNN is the number of the sample, from 00000
 train_map.txt, test_map.txt                           absolute path, TAB, digit; in the order of the samples
 labels.txt                                            the name of class 0, 1, ...; one a line
 prepared.json                                         which data all this was made from

@@ -18,7 +18,7 @@ from convolve.data.splits import Splits
 from convolve.errors import UsageError
 from convolve.formats.ctf import write_ctf
 
-# Legend: N samples, H rows, W columns, C channels (grey, or B, G, R).
+# Legend: N samples, H rows, W columns, C channels (gray, or B, G, R).
 
 _MARKER, _LABELS = "prepared.json", "labels.txt"
 

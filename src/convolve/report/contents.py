@@ -169,13 +169,13 @@ def _evaluation(run: Path) -> Evaluation | None:
 
 def _first_filters(path: Path) -> FloatArray | None:
     """The first convolution that sees the image itself: the first 4-D weight with 1 or 3 input channels."""
-    if not path.exists():
+    if not path.is_file():
         return None
     try:
         with safe_open(path, framework="numpy") as weights:
             for name in weights.keys():  # noqa: SIM118  not a dict
                 shape = weights.get_slice(name).get_shape()
-                if len(shape) == 4 and shape[1] in (1, 3):
+                if len(shape) == 4 and shape[1] in (1, 3) and 0 not in shape:
                     filters: FloatArray = weights.get_tensor(name)
                     return filters
     except SafetensorError as error:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from convolve.data import cifar10, mnist
 from convolve.data.known import guess_dataset
 from convolve.data.open import open_data
-from convolve.data.sources.base64 import Base64Source
 from convolve.data.sources.ctf import open_ctf, read_ctf_labels
 from convolve.data.sources.files import FileSource, file_source
 from convolve.data.sources.source import ArraySource, Source
@@ -38,7 +37,7 @@ WITHOUT_CV_READER = 1_000  # samples, at most, that each epoch is evaluated on: 
 class TransformedSource:
     """`images` as the transforms of a reader leave them for a test: nothing is left to chance. See `Source`."""
 
-    images: FileSource | Base64Source
+    images: FileSource
     transforms: tuple[Transform, ...]
     size: Size | None = None
 
@@ -93,7 +92,7 @@ def given_data(reader: Reader, shape_CHW: Shape, data: str) -> Splits:
 def test_images(reader: Reader, shape_CHW: Shape, data: str | None = None, samples: int = 0) -> Source:
     """What a test reads, the first `samples` of it (0: all); images as the reader's transforms leave them."""
     found: Source = given_data(reader, shape_CHW, data).test if data else _read(reader, shape_CHW)
-    if isinstance(found, FileSource | Base64Source):
+    if isinstance(found, FileSource):
         fixed = tuple(_fixed(transform) for transform in reader.transforms if isinstance(transform, Crop | Scale))
         found = TransformedSource(found, fixed)
     return found.take(np.arange(samples)) if 0 < samples < len(found) else found
@@ -104,30 +103,32 @@ def as_prepared(reader: Reader, shape_CHW: Shape) -> Preprocess:
     channels, height, width = shape_CHW
     if not isinstance(reader.features, Images):
         return Preprocess(channels, height, width)
-    want = Preprocess(channels, height, width, channel_order="grey" if channels == 1 else "bgr")
+    preprocess = Preprocess(channels, height, width, channel_order="gray" if channels == 1 else "bgr")
     if not reader.features.mean_file:
-        return want
+        return preprocess
     bgr_HWC = read_mean_xml(reader.features.mean_file)  # as CNTK reads it
     mean_CHW = np.ascontiguousarray(bgr_HWC.transpose(2, 0, 1))
-    return replace(want, mean_image_CHW=mean_CHW) if mean_CHW.shape == want.shape_CHW else want  # CNTK skips it too
+    if mean_CHW.shape != preprocess.shape_CHW:  # CNTK skips it too
+        return preprocess
+    return replace(preprocess, mean_image_CHW=mean_CHW)
 
 
 def as_found(reader: Reader, shape_CHW: Shape) -> Preprocess:
     """How a network takes any image: like `as_prepared`, and what can be said of the reader's crop and scale."""
-    want, scale = as_prepared(reader, shape_CHW), Scale(1, 1)
+    preprocess, scale = as_prepared(reader, shape_CHW), Scale(1, 1)
     crop: Crop | None = None
     for transform in reader.transforms:
         crop = transform if isinstance(transform, Crop) else crop
         scale = transform if isinstance(transform, Scale) else scale
     if not isinstance(reader.features, Images) or scale.scale_mode == "crop":
-        return want
+        return preprocess
     if crop is None and scale in reader.transforms and scale.scale_mode == "fill":
-        return replace(want, resize="squash")
+        return replace(preprocess, resize="squash")
     crop = crop or Crop()
     ratio = crop.side_ratio[0] if crop.side_ratio else 1.0
     if crop.crop_width and crop.crop_width < scale.width:
         ratio = crop.crop_width / scale.width
-    return replace(want, resize="square", side_ratio=ratio)
+    return replace(preprocess, resize="square", side_ratio=ratio)
 
 
 def _fixed(spec: Crop | Scale) -> Transform:
@@ -136,7 +137,7 @@ def _fixed(spec: Crop | Scale) -> Transform:
     return replace(spec, crop_type="center", jitter_type="none", aspect_ratio=(1.0,), hflip=False)
 
 
-def _read(reader: Reader, shape_CHW: Shape) -> ArraySource | FileSource | Base64Source:
+def _read(reader: Reader, shape_CHW: Shape) -> ArraySource | FileSource:
     source, labels = reader.features, reader.labels
     path = _existing(source.file)
     if isinstance(source, TextStream):
@@ -151,7 +152,7 @@ def _read(reader: Reader, shape_CHW: Shape) -> ArraySource | FileSource | Base64
     if source.form == "base64":
         listing = read_base64_map(path, classes)
         labels_N = _labels_of(path, listing.labels_N, labels)
-        return Base64Source(listing, labels_N, None, np.arange(len(listing)))
+        return file_source(listing, labels_N, None)
     lines = read_image_map(path, classes)
     return file_source(lines, _labels_of(path, lines.labels_N, labels), None, in_chunks=True)
 

@@ -18,15 +18,17 @@ from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.reader import Reader
 from convolve.importers.brainscript.trained import with_numbers
 from convolve.model import Model
+from convolve.outcome import Run
 from convolve.recipe import Recipe
 from convolve.records import TrainingInfo
-from convolve.run import Run, train
+from convolve.run import train
 from convolve.run_config.readers import Shape, as_found, as_prepared, training_data
 from convolve.run_config.statistics import with_statistics
 from convolve.training.events import Callback, silent
 from convolve.training.run_folder import RunFolder
 from convolve.training.workers import SINGLE_PROCESS, Workers
 from convolve.transforms.preprocess import Preprocess
+from convolve.transforms.transform import MAX_SIDE
 
 ORIGIN = "BrainScript"
 
@@ -125,7 +127,9 @@ def image_shape(graph: Graph) -> Shape:
 def recipe_of(step: TrainStep) -> Recipe:
     """The recipe of the training. The network is not in it: it is the model that the training starts from."""
     channels, height, width = image_shape(network_graph(step, None))
-    spec = replace(step.recipe.data, name=data_name(step), channels=channels, image_size=f"{width}x{height}")
+    spec = replace(step.recipe.data, name=data_name(step))
+    if channels in (1, 3) and max(height, width) <= MAX_SIDE:  # else plain numbers, of which there is no image
+        spec = replace(spec, channels=channels, image_size=f"{width}x{height}")
     return replace(step.recipe, data=spec)
 
 

@@ -151,7 +151,7 @@ async def _has_gone(request: Request) -> None:
 
 
 def _png_uri(image_CHW: Image) -> str:
-    """The picture, grey or in RGB planes, as a data URI."""
+    """The picture, gray or in RGB planes, as a data URI."""
     planes_HWC = np.ascontiguousarray(image_CHW[::-1].transpose(1, 2, 0))  # RGB -> OpenCV's BGR
     return "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", planes_HWC)[1].tobytes()).decode("ascii")
 

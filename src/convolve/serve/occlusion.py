@@ -20,7 +20,7 @@ from convolve.model import Model
 
 FEWEST_CELLS, MOST_CELLS = 6, 14  # of a side of the map
 PATIENCE_SECONDS = 1.0  # that a map may take, as far as FEWEST_CELLS allow
-COVER_CELLS = 2.5  # side of the cover; neighbours overlap, so that the map is smooth
+COVER_CELLS = 2.5  # side of the cover; neighbors overlap, so that the map is smooth
 _TINY = 1e-37  # about the smallest probability in float32
 
 Image = NDArray[np.uint8]
@@ -30,7 +30,7 @@ Ask = Callable[[Image], Awaitable[NDArray[np.float32]]]  # image_CHW -> probabil
 async def occlusion(ask: Ask, image_CHW: Image, class_index: int, cells: int) -> NDArray[np.float64]:
     """change_RS: by how many nats the log-odds of the class fall when the part around a cell is covered.
 
-    Positive: the part speaks for the class; negative: against it. The cover has the mean colour of the picture.
+    Positive: the part speaks for the class; negative: against it. The cover has the mean color of the picture.
     Log-odds do not saturate: 99.99 % that becomes 99 % is a change as large as 50 % that becomes 1 %.
     """
     _, height, width = image_CHW.shape
@@ -64,8 +64,8 @@ def cells_for(model: Model) -> int:
 def _span(cell: int, cells: int, pixels: int) -> slice:
     """The pixels that are covered around a cell, along one axis."""
     cell_pixels = pixels / cells
-    centre, half = (cell + 0.5) * cell_pixels, COVER_CELLS / 2 * cell_pixels
-    return slice(max(round(centre - half), 0), min(round(centre + half), pixels))
+    center, half = (cell + 0.5) * cell_pixels, COVER_CELLS / 2 * cell_pixels
+    return slice(max(round(center - half), 0), min(round(center + half), pixels))
 
 
 def _covered(image_CHW: Image, vertical: slice, horizontal: slice) -> Image:

@@ -229,7 +229,7 @@ const strokes = []; // each a list of points [x, y], in sides of the paper
 const PEN = 2.2 / 28; // width of a stroke in sides: about that of MNIST's digits
 const STEP = 0.025; // of an arrow key
 const EXPORTED_SIDE = 280;
-const CENTRED = "The drawing was scaled and centred, as MNIST\u2019s digits were.";
+const CENTRED = "The drawing was scaled and centerd, as MNIST\u2019s digits were.";
 const paper = byId("paper");
 let cursor = null; // the keyboard's pen: {at: [x, y], down}
 let soon = 0; // a timer: ask when the hand rests
@@ -261,7 +261,7 @@ function paintPaper() {
   }
 }
 
-// As MNIST's digits were made: white on black, 20 of 28 pixels large, the centre of mass in the middle.
+// As MNIST's digits were made: white on black, 20 of 28 pixels large, the center of mass in the middle.
 function exported() {
   const canvas = new OffscreenCanvas(EXPORTED_SIDE, EXPORTED_SIDE);
   const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -269,19 +269,19 @@ function exported() {
   const [low, high] = [Math.min, Math.max].map((least) => [0, 1].map((axis) => least(...strokes.flat().map((p) => p[axis]))));
   const extent = Math.max(high[0] - low[0], high[1] - low[1], 0.05);
   const scale = (20 / 28 - PEN) / extent;
-  let centre = [(low[0] + high[0]) / 2, (low[1] + high[1]) / 2];
+  let center = [(low[0] + high[0]) / 2, (low[1] + high[1]) / 2];
   const draw = () => {
     context.fillRect(0, 0, EXPORTED_SIDE, EXPORTED_SIDE);
-    paint(context, EXPORTED_SIDE, (point) => point.map((value, axis) => 0.5 + (value - centre[axis]) * scale));
+    paint(context, EXPORTED_SIDE, (point) => point.map((value, axis) => 0.5 + (value - center[axis]) * scale));
   };
   draw();
-  const mass = centreOfMass(context.getImageData(0, 0, EXPORTED_SIDE, EXPORTED_SIDE));
-  centre = centre.map((value, axis) => value + (mass[axis] - 0.5) / scale);
+  const mass = centerOfMass(context.getImageData(0, 0, EXPORTED_SIDE, EXPORTED_SIDE));
+  center = center.map((value, axis) => value + (mass[axis] - 0.5) / scale);
   draw();
   return canvas.convertToBlob();
 }
 
-function centreOfMass({ data, width, height }) {
+function centerOfMass({ data, width, height }) {
   let [total, right, down] = [0, 0, 0];
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {

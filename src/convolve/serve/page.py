@@ -8,7 +8,7 @@ from typing import Any
 from convolve.model import Model
 from convolve.templates import count, percent, render
 
-DRAWN_SIDE = 64  # pixels: a person can draw what a grey model of up to this size was trained on
+DRAWN_SIDE = 64  # pixels: a person can draw what a gray model of up to this size was trained on
 
 
 def page(model: Model, name: str) -> str:
@@ -27,7 +27,7 @@ def page(model: Model, name: str) -> str:
 
 
 def files() -> list[tuple[str, str, str]]:
-    """(path, content, media type) of what the page loads. The report's sheet has the colours and the typography."""
+    """(path, content, media type) of what the page loads. The report's sheet has the colors and the typography."""
     style = _read("convolve.report", "style.css") + _read("convolve.serve", "page.css")
     return [("/page.css", style, "text/css"), ("/page.js", _read("convolve.serve", "page.js"), "text/javascript")]
 

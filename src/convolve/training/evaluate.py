@@ -16,7 +16,7 @@ from convolve.training.workers import SINGLE_PROCESS, Workers
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network says of a labelled set: `labels_N` int64 and `probabilities_NK` float32, on the CPU."""
+    """What a network says of a labeled set: `labels_N` int64 and `probabilities_NK` float32, on the CPU."""
 
     labels_N: torch.Tensor
     probabilities_NK: torch.Tensor

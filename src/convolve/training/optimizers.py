@@ -259,6 +259,14 @@ def build_optimizer(
         raise UsageError(f"optimizer.name={spec.name} with optimizer.arguments: {error}") from error
 
 
+def optimizer_for(spec: OptimizerSpec, network: nn.Module) -> torch.optim.Optimizer:
+    """For all parameters of `network` that are not frozen; penalties may leave out those of batch normalization."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    norms = [layer for layer in network.modules() if hasattr(layer, "running_var")]
+    no_decay = [] if spec.penalize_batch_norm else [p for layer in norms for p in layer.parameters()]
+    return build_optimizer(spec, parameters, no_decay)
+
+
 def take_step(optimizer: torch.optim.Optimizer, size: StepSize, samples: int) -> None:
     """One update from `.grad`, the gradient of the mean loss over a batch of so many `samples`; it is overwritten."""
     values: Group = {"lr": size.lr}

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from convolve.environment import idle_cores, usable_cores
+
+if TYPE_CHECKING:
+    from convolve.training.trainer import Trainer
 
 SECONDS = 5.0  # of training between two looks: shorter ones measure luck
 SLOW = 0.5  # of the best rate so far on images of the same size
@@ -15,6 +20,15 @@ class RateWatch:
         self.due = SECONDS
         self._best: dict[tuple[int, ...], float] = {}  # size of the images -> images per second
         self._since: tuple[tuple[int, ...], int, float, float] | None = None  # size, samples, seconds, waited
+
+    def watch(self, trainer: Trainer, size: tuple[int, ...]) -> None:
+        """Tell of a training that has become slow; `size` is that of its images."""
+        at, metrics, session = trainer.position, trainer.metrics, trainer.session
+        seconds, waited = at.train_seconds + metrics.seconds, at.wait_seconds + metrics.wait_seconds
+        threads = session.threads if session.device.type == "cpu" else 0
+        message = self.look(size, at.samples_seen, seconds, waited, threads)
+        if message:
+            trainer.note(message)
 
     def look(self, size: tuple[int, ...], samples: int, seconds: float, waited: float, threads: int) -> str | None:
         """What to tell, once a training of so many `seconds`, of which it `waited` for images, has become slow."""

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from convolve.errors import ModelError
+from convolve.records import EpochEvent, ResumeEvent, StartEvent, to_json
 from convolve.training.checkpoint import load_checkpoint, save_checkpoint
+from convolve.training.evaluate import Evaluation
 from convolve.training.optimizers import load_state_tensors, state_tensors
 
 if TYPE_CHECKING:
@@ -36,6 +39,18 @@ class EpochMetrics:
     errors: int = 0
     seconds: float = 0.0
     wait_seconds: float = 0.0
+
+    def epoch_event(
+        self, at: Position, found: Evaluation, name: str, lr: float, evaluation_seconds: float
+    ) -> EpochEvent:
+        """What is logged of the epoch that ends, with what was `found` on the set called `name`."""
+        held_out: dict[str, Any] = {f"{name}_loss": found.loss, f"{name}_error": found.error}
+        return EpochEvent(
+            epoch=at.epoch + 1, samples_seen=at.samples_seen,
+            train_loss=self.loss_sum / self.samples, train_error=self.errors / self.samples, **held_out,
+            learning_rate=lr, seconds=self.seconds, evaluation_seconds=evaluation_seconds,
+            images_per_second=self.samples / self.seconds, data_wait_fraction=self.wait_seconds / self.seconds,
+        )  # fmt: skip
 
 
 class Snapshot(NamedTuple):
@@ -98,8 +113,8 @@ def save(trainer: Trainer) -> None:
         save_checkpoint(trainer.folder.path / "checkpoints", trainer.position.step, tensors, values)
 
 
-def resume(trainer: Trainer) -> list[str]:
-    """Go back to the newest checkpoint, if there is one. Returns warnings about damaged ones."""
+def resume(trainer: Trainer) -> None:
+    """Go back to the newest checkpoint, if there is one, and tell where the training starts."""
     workers, folder = trainer.workers, trainer.folder
     found = None if workers.rank else load_checkpoint(folder.path / "checkpoints")
     tensors, values, warnings = found or ({}, {"metrics_bytes": 0}, [])
@@ -107,11 +122,24 @@ def resume(trainer: Trainer) -> list[str]:
     tensors = workers.broadcast_tensors(tensors)
     if not workers.rank:
         folder.cut_metrics(values["metrics_bytes"])  # what was logged after the checkpoint happens again
-    if tensors:
-        restore(trainer, Snapshot(tensors, values))
-        if trainer.gradient_sync:
+    try:
+        if tensors:
+            restore(trainer, Snapshot(tensors, values))
+        if tensors and trainer.gradient_sync:
             trainer.gradient_sync.load_state(part_of(tensors, "sync."))
-    return warnings
+    except (KeyError, TypeError, RuntimeError) as error:  # whole, and yet another version's or another network's
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"{folder.path / 'checkpoints'} holds no state of this training ({reason}); go on with the version of "
+            "convolve that began it, or start the run over with --restart"
+        ) from error
+    for warning in warnings:  # about damaged checkpoints
+        trainer.callback("warning", {"message": warning})
+    step = trainer.position.step
+    if not workers.rank:
+        folder.log(ResumeEvent(step=step) if step else StartEvent(step=step))
+    seen = trainer.position.samples_seen
+    trainer.callback("start", to_json(trainer.session.start) | {"step": step, "samples_seen": seen})
 
 
 def part_of(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

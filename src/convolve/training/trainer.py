@@ -10,23 +10,19 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
 
 from convolve.errors import TrainingError
 from convolve.recipe import Recipe
-from convolve.records import EVENT_NAMES, EpochEvent, Event, ProgressEvent
+from convolve.records import EVENT_NAMES, Event, ProgressEvent
 from convolve.training.criteria import CRITERIA
 from convolve.training.evaluate import evaluate
 from convolve.training.events import Callback
-from convolve.training.extras.best_epoch import BestEpoch
-from convolve.training.extras.ema import Ema
+from convolve.training.extras.build import build_extras
 from convolve.training.extras.extra import Extra
-from convolve.training.extras.hard_examples import HardExamples
-from convolve.training.extras.plateau import Plateau
-from convolve.training.optimizers import gradients_of, take_step
+from convolve.training.optimizers import gradients_of, optimizer_for, take_step
 from convolve.training.plan import Batch, Loader, Plan, PlannedStep
 from convolve.training.precision import LossScale
 from convolve.training.rate_watch import RateWatch
@@ -35,19 +31,6 @@ from convolve.training.schedule import StepSize, set_epoch_values
 from convolve.training.session import Session
 from convolve.training.snapshot import EpochMetrics, Position, save
 from convolve.training.workers import GradientSync, Workers
-
-
-@dataclass(frozen=True)
-class Extras:
-    """What most trainings do without, in the order in which their hooks are called; see `extras/`."""
-
-    ema: Ema | None = None
-    hard_examples: HardExamples | None = None
-    best: BestEpoch | None = None
-    plateau: Plateau | None = None
-
-    def items(self) -> list[tuple[str, Extra]]:
-        return [(name, extra) for name, extra in vars(self).items() if extra]
 
 
 @dataclass
@@ -61,14 +44,12 @@ class Trainer:
     recipe: Recipe
     session: Session
     network: nn.Module
-    optimizer: torch.optim.Optimizer
     loader: Loader
     validation: Callable[[], Iterable[Batch]]
     validation_name: str
     folder: RunFolder
     workers: Workers
     callback: Callback
-    extras: Extras = field(default_factory=Extras)
     gradient_sync: GradientSync | None = None  # None: one process
     sets_dropout: bool = True  # an imported network keeps its own
     each_epoch: Callable[[int], None] = lambda epoch: None  # is given each epoch that is done and not undone
@@ -76,12 +57,15 @@ class Trainer:
     metrics: EpochMetrics = field(default_factory=EpochMetrics)
 
     def __post_init__(self) -> None:
+        recipe, device = self.recipe, self.session.device
+        self.optimizer = optimizer_for(recipe.optimizer, self.network)
+        self.extras = build_extras(recipe, self.network, self.loader.samples, device)
         self.loss_scale = LossScale() if self.session.precision.name == "fp16" else None
-        self._autocast = self.session.precision.autocast(self.session.device)
+        self._autocast = self.session.precision.autocast(device)
         self._rate_watch = RateWatch()
-        self._plan = Plan(self.recipe, self.loader, self.workers, self.extras.plateau)
-        self._criterion = CRITERIA["cross_entropy"](self.recipe.run)
-        self._sums = torch.zeros(3, dtype=torch.float64, device=self.session.device)  # since the last report
+        self._plan = Plan(recipe, self.loader, self.workers, self.extras.plateau)
+        self._criterion = CRITERIA["cross_entropy"](recipe.run)
+        self._sums = torch.zeros(3, dtype=torch.float64, device=device)  # since the last report
         self._on_step = [extra.on_step for _, extra in self.extras.items() if type(extra).on_step is not Extra.on_step]
 
     @property
@@ -117,7 +101,7 @@ class Trainer:
             if step.shown:
                 self._log(self._progress_event(step.shown))
                 if at.train_seconds + metrics.seconds >= self._rate_watch.due:
-                    self._look_at_rate(images_NCHW)
+                    self._rate_watch.watch(self, tuple(images_NCHW.shape[1:]))
                 if at.batch < len(steps) and self._checkpoint_is_due(saved):
                     save(self)
                     saved = time.perf_counter()
@@ -168,22 +152,14 @@ class Trainer:
 
     def end_epoch(self) -> None:
         """Evaluate and move on."""
-        at, metrics, start, name = self.position, self.metrics, time.perf_counter(), self.validation_name
+        at, metrics, start = self.position, self.metrics, time.perf_counter()
         if self.gradient_sync:
             self.gradient_sync.sync()
         found = evaluate(self.evaluated, self.validation(), self.session.device, workers=self.workers)
         size = self._plan.shown(at.epoch, at.samples_seen)
         if not math.isfinite(found.loss):
             raise self._diverged(f"after step {at.step}", size)
-        held_out: dict[str, Any] = {f"{name}_loss": found.loss, f"{name}_error": found.error}
-        event = EpochEvent(
-            epoch=at.epoch + 1, samples_seen=at.samples_seen,
-            train_loss=metrics.loss_sum / metrics.samples, train_error=metrics.errors / metrics.samples,
-            learning_rate=size.lr, seconds=metrics.seconds, evaluation_seconds=time.perf_counter() - start,
-            images_per_second=metrics.samples / metrics.seconds,
-            data_wait_fraction=metrics.wait_seconds / metrics.seconds,
-            **held_out,
-        )  # fmt: skip
+        event = metrics.epoch_event(at, found, self.validation_name, size.lr, time.perf_counter() - start)
         self._log(event)
         at.train_seconds, at.wait_seconds = at.train_seconds + metrics.seconds, at.wait_seconds + metrics.wait_seconds
         at.epoch, at.batch, self.metrics = at.epoch + 1, 0, EpochMetrics()
@@ -231,15 +207,6 @@ class Trainer:
             loss=metrics.loss_sum / metrics.samples, error=metrics.errors / metrics.samples,
             learning_rate=size.lr, momentum=size.momentum, images_per_second=metrics.samples / metrics.seconds,
         )  # fmt: skip
-
-    def _look_at_rate(self, images_NCHW: torch.Tensor) -> None:
-        at, metrics = self.position, self.metrics
-        seconds, waited = at.train_seconds + metrics.seconds, at.wait_seconds + metrics.wait_seconds
-        threads = self.session.threads if self.session.device.type == "cpu" else 0
-        size = tuple(images_NCHW.shape[1:])
-        message = self._rate_watch.look(size, at.samples_seen, seconds, waited, threads)
-        if message:
-            self.note(message)
 
     def note(self, message: str) -> None:
         if not self.workers.rank:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import nn
+
+from convolve.errors import ConvolveError
 
 T = TypeVar("T")
 
@@ -70,6 +72,22 @@ class Workers:
 
 
 SINGLE_PROCESS = Workers()
+
+
+def one_first_on_each_host(workers: Workers, make: Callable[[], T]) -> T:
+    """What `make` returns; one worker on each host makes it before the others, since it may have to download it."""
+    made: T | ConvolveError | None = None
+    for comes_first in (True, False):
+        if comes_first == (workers.local_rank == 0):
+            try:
+                made = make()
+            except ConvolveError as error:
+                made = error
+        workers.barrier()
+    if isinstance(made, ConvolveError):
+        raise made
+    assert made is not None  # each had its turn
+    return made
 
 
 class GradientSync(Protocol):

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.formats.mean_xml import ColourAxes, read_colour_axes
+from convolve.formats.mean_xml import ColorAxes, read_color_axes
 from convolve.transforms.transform import Image, Transform, require
 
 
@@ -37,7 +37,7 @@ class Intensity(Transform):
         return apply_intensity(image_HWC, self.draw(rng), axes_in(self.file))
 
 
-def apply_intensity(image_HWC: Image, alphas: NDArray[np.float32], axes: ColourAxes) -> Image:
+def apply_intensity(image_HWC: Image, alphas: NDArray[np.float32], axes: ColorAxes) -> Image:
     """The image with its channels shifted, float32 in 0..255. The axes are in R, G, B order, the image in B, G, R."""
     shift_rgb = axes.vectors @ (alphas * axes.values)
     shifted_HWC = image_HWC.astype(np.float32, copy=False) + shift_rgb[: image_HWC.shape[2]][::-1]
@@ -45,5 +45,5 @@ def apply_intensity(image_HWC: Image, alphas: NDArray[np.float32], axes: ColourA
 
 
 @cache
-def axes_in(file: str) -> ColourAxes:
-    return read_colour_axes(file)
+def axes_in(file: str) -> ColorAxes:
+    return read_color_axes(file)

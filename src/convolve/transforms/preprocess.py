@@ -17,7 +17,7 @@ from convolve.transforms.transform import MAX_SIDE, Image, require, require_one_
 
 # Legend: C channel, H row, W column.
 
-ChannelOrder = Literal["rgb", "bgr", "grey"]
+ChannelOrder = Literal["rgb", "bgr", "gray"]
 Resize = Literal["cover", "square", "squash"]
 
 _NOTHING_DRAWN = np.random.default_rng(0)  # by a crop at the center
@@ -42,7 +42,7 @@ class Preprocess:
     width: int
     mean: float | tuple[float, ...] = 0.0
     scale: float = 1.0
-    channel_order: ChannelOrder | None = None  # None: grey for one channel, else rgb
+    channel_order: ChannelOrder | None = None  # None: gray for one channel, else rgb
     resize: Resize = "cover"
     side_ratio: float = 1.0
     padding: int = 0
@@ -52,15 +52,15 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if self.channel_order is None:
-            object.__setattr__(self, "channel_order", "grey" if self.channels == 1 else "rgb")
+            object.__setattr__(self, "channel_order", "gray" if self.channels == 1 else "rgb")
         if isinstance(self.mean, list):  # as JSON has it
             object.__setattr__(self, "mean", tuple(self.mean))
         if any(type(size) is not int or size < 1 for size in self.shape_CHW):
             raise ValueError(f"sizes must be whole numbers from 1, they are {self.shape_CHW}")
         for name, choices in (("channel_order", ChannelOrder), ("resize", Resize)):
             require_one_of(f"preprocess.{name}", str(getattr(self, name)), choices)
-        fits = self.channels == (1 if self.channel_order == "grey" else 3)
-        known = f"grey for 1 channel, rgb or bgr for 3, not {self.channels}"
+        fits = self.channels == (1 if self.channel_order == "gray" else 3)
+        known = f"gray for 1 channel, rgb or bgr for 3, not {self.channels}"
         require(fits, "preprocess.channel_order", known, self.channel_order)
         require(_is_number(self.scale) and self.scale != 0, "preprocess.scale", "a number other than 0", self.scale)
         side_ratio, padding, level = self.side_ratio, self.padding, self.padding_value
@@ -101,39 +101,41 @@ class Preprocess:
         return f"{crop}{self.width}x{self.height} {color}, (pixel - {mean}) * {self.scale:g}"
 
 
-def fit_image(image_HWC: np.ndarray, want: Preprocess) -> tuple[np.ndarray, str]:
+def fit_image(image_HWC: np.ndarray, preprocess: Preprocess) -> tuple[np.ndarray, str]:
     """(image_CHW uint8 of the wanted size, gray or in RGB planes; what was done to it in words: "" if nothing).
 
     `image_HWC` is uint8, gray (C=1) or BGR as OpenCV decodes. "cover" shrinks by area, so that thin strokes survive.
     """
     done = []
     height, width, channels = image_HWC.shape
-    fit_HWC = fit_size(image_HWC, want)
+    fit_HWC = fit_size(image_HWC, preprocess)
     if fit_HWC is not image_HWC:
-        how = "scaled" if want.resize == "squash" else "scaled and center-cropped"
-        done.append(f"{how} from {width}x{height} to {want.width}x{want.height}")
-    if channels != want.channels:
-        done.append("made gray" if want.channels == 1 else "gray repeated in three planes")
-    return to_planes(fit_HWC, want.channels), ", ".join(done)
+        how = "scaled" if preprocess.resize == "squash" else "scaled and center-cropped"
+        done.append(f"{how} from {width}x{height} to {preprocess.width}x{preprocess.height}")
+    if channels != preprocess.channels:
+        done.append("made gray" if preprocess.channels == 1 else "gray repeated in three planes")
+    return to_planes(fit_HWC, preprocess.channels), ", ".join(done)
 
 
-def fit_size(image_HWC: Image, want: Preprocess) -> Image:
+def fit_size(image_HWC: Image, preprocess: Preprocess) -> Image:
     """The image in the wanted size, its channels as they are."""
-    whole = want.resize != "square" or (want.side_ratio == 1 and want.height == want.width)
-    if whole and image_HWC.shape[:2] == (want.height, want.width):
+    whole = preprocess.resize != "square" or (preprocess.side_ratio == 1 and preprocess.height == preprocess.width)
+    if whole and image_HWC.shape[:2] == (preprocess.height, preprocess.width):
         return image_HWC
-    if want.resize == "square":
-        return _square(image_HWC, want)
-    if want.resize == "squash":
-        return Scale(want.width, want.height).apply(image_HWC)
-    return _cover(image_HWC, want.height, want.width)
+    if preprocess.resize == "square":
+        return _square(image_HWC, preprocess)
+    if preprocess.resize == "squash":
+        return Scale(preprocess.width, preprocess.height).apply(image_HWC)
+    return _cover(image_HWC, preprocess.height, preprocess.width)
 
 
-def _square(image_HWC: Image, want: Preprocess) -> Image:
+def _square(image_HWC: Image, preprocess: Preprocess) -> Image:
     """As CNTK's readers: Crop with sideRatio at the center, then Scale."""
-    crop = Crop(side_ratio=(want.side_ratio,))
+    crop = Crop(side_ratio=(preprocess.side_ratio,))
     height, width, _ = image_HWC.shape
-    return Scale(want.width, want.height).apply(cut_box(image_HWC, crop.draw(_NOTHING_DRAWN, height, width)))
+    return Scale(preprocess.width, preprocess.height).apply(
+        cut_box(image_HWC, crop.draw(_NOTHING_DRAWN, height, width))
+    )
 
 
 def _cover(image_HWC: Image, height: int, width: int) -> Image:

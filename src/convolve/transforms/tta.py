@@ -24,30 +24,30 @@ from convolve.transforms.transform import Image
 COUNTS = (1, 2, 6, VIEWS)
 
 
-def views_of(image_HWC: Image, want: Preprocess, count: int) -> Image:
-    """images_VCHW as the network of `want` takes them, but for mean and scale; `count` is one of `COUNTS`.
+def views_of(image_HWC: Image, preprocess: Preprocess, count: int) -> Image:
+    """images_VCHW as the network of `preprocess` takes them, but for mean and scale; `count` is one of `COUNTS`.
 
     1: what `fit_image` makes of the image. 2: that and its mirror. 6: those of the image in place and moved along its
     diagonal, both ways, by 1/32 of its shorter side (github.com/KellerJordan/cifar10-airbench: a pixel of 32). 10:
-    CNTK's multiview10, four corners and the center, then the same mirrored. The crops are squares of `want.side_ratio`
-    of the shorter side, scaled to the wanted size, where that is below 1; else they are of the wanted size, out of the
+    CNTK's multiview10, four corners and the center, then the same mirrored. The crops are squares of `side_ratio` of
+    the shorter side, scaled to the wanted size, where that is below 1; else they are of the wanted size, out of the
     fitted image with its padding around it.
     """
     if count == VIEWS:
-        views = _ten(image_HWC, want)
+        views = _ten(image_HWC, preprocess)
     else:
-        fitted = fit_size(image_HWC, want)
+        fitted = fit_size(image_HWC, preprocess)
         unmirrored = _moved(fitted) if count == 6 else [fitted]
         views = unmirrored if count == 1 else unmirrored + [mirrored(each) for each in unmirrored]
-    views_VCHW: list[NDArray[Any]] = [to_planes(view_HWC, want.channels) for view_HWC in views]
+    views_VCHW: list[NDArray[Any]] = [to_planes(view_HWC, preprocess.channels) for view_HWC in views]
     return np.stack(views_VCHW)
 
 
-def require_views(want: Preprocess, count: int) -> None:
+def require_views(preprocess: Preprocess, count: int) -> None:
     """Raise `UsageError` where there is no such number of views, or the model does not say where to cut ten."""
     if count not in COUNTS:
         raise UsageError(f"views can be {', '.join(map(str, COUNTS[:-1]))} or {COUNTS[-1]}, not {count}")
-    if count == VIEWS and want.side_ratio == 1 and not want.padding:
+    if count == VIEWS and preprocess.side_ratio == 1 and not preprocess.padding:
         raise UsageError(
             "ten views are cut from a padding, or from an image larger than what the network sees: the model must come "
             "from a recipe with a pad among its data.train_transforms, or a data.side_ratio below 1; try --views 6"
@@ -62,13 +62,13 @@ def _moved(image_HWC: Image) -> list[Image]:
     return [around[at : at + height, at : at + width] for at in (by, 0, 2 * by)]
 
 
-def _ten(image_HWC: Image, want: Preprocess) -> list[Image]:
-    if want.side_ratio < 1:
-        crop = Crop("multiview10", side_ratio=(want.side_ratio,))
+def _ten(image_HWC: Image, preprocess: Preprocess) -> list[Image]:
+    if preprocess.side_ratio < 1:
+        crop = Crop("multiview10", side_ratio=(preprocess.side_ratio,))
     else:
-        image_HWC = Pad(want.padding, want.padding_value).apply(fit_size(image_HWC, want))
-        crop = Crop("multiview10", crop_width=want.width, crop_height=want.height)
-    scale, (height, width, _) = Scale(want.width, want.height), image_HWC.shape
+        image_HWC = Pad(preprocess.padding, preprocess.padding_value).apply(fit_size(image_HWC, preprocess))
+        crop = Crop("multiview10", crop_width=preprocess.width, crop_height=preprocess.height)
+    scale, (height, width, _) = Scale(preprocess.width, preprocess.height), image_HWC.shape
     nothing_drawn = np.random.default_rng(0)
     boxes = [crop.draw(nothing_drawn, height, width, view) for view in range(VIEWS)]
     return [scale.apply(cut_box(image_HWC, box)) for box in boxes]

@@ -36,10 +36,13 @@ class Version:
 
 VERSIONS = (
     Version(
-        "binary", "cifar-10-binary.tar.gz", "cifar-10-batches-bin",
-        tuple(f"{name}.bin" for name in _BATCHES), "test_batch.bin", parse_cifar_binary,
+        "binary", archive="cifar-10-binary.tar.gz", folder="cifar-10-batches-bin",
+        train=tuple(f"{name}.bin" for name in _BATCHES), test="test_batch.bin", parse=parse_cifar_binary,
     ),
-    Version("Python", "cifar-10-python.tar.gz", "cifar-10-batches-py", _BATCHES, "test_batch", parse_cifar_python),
+    Version(
+        "Python", archive="cifar-10-python.tar.gz", folder="cifar-10-batches-py",
+        train=_BATCHES, test="test_batch", parse=parse_cifar_python,
+    ),
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from convolve.formats.archive import ByteReader, Location
+from convolve.formats.base64_map import Base64Map
 from convolve.formats.decode import decode_image
 from convolve.transforms.transform import Size
 
@@ -52,7 +53,7 @@ class FileSource:
     reader makes a chunk of its own.
     """
 
-    listing: Listing
+    listing: Listing | Base64Map
     all_labels_N: NDArray[np.int64]
     class_names: tuple[str, ...] | None
     index_N: NDArray[np.int64]
@@ -72,17 +73,27 @@ class FileSource:
         return np.arange(len(self)) if self.in_chunks else None
 
     def read(self, index: int) -> bytes:
-        return self.reader.read(self.listing.location(int(self.index_N[index])))
+        return self._read(int(self.index_N[index]))[1]
 
     def load(self, index: int, *, gray: bool, min_size: Size | None = None) -> NDArray[np.uint8]:
-        location = self.listing.location(int(self.index_N[index]))
-        return decode_image(self.reader.read(location), location, gray=gray, min_size=min_size)
+        name, encoded = self._read(int(self.index_N[index]))
+        return decode_image(encoded, name, gray=gray, min_size=min_size)
+
+    def _read(self, number: int) -> tuple[str | Location, bytes]:
+        """What to call an image in a message, and its bytes."""
+        if isinstance(self.listing, Base64Map):
+            return self.listing.place(number), self.listing.read(number)
+        location = self.listing.location(number)
+        return location, self.reader.read(location)
 
     def location(self, index: int) -> str:
         return self.listing.place(int(self.index_N[index]))
 
     def file(self, index: int) -> str:
-        return str(self.listing.location(int(self.index_N[index])))
+        listing = self.listing
+        return (
+            self.location(index) if isinstance(listing, Base64Map) else str(listing.location(int(self.index_N[index])))
+        )
 
     def take(self, indices_N: NDArray[np.int64]) -> FileSource:
         return replace(self, index_N=self.index_N[indices_N])
@@ -92,6 +103,8 @@ class FileSource:
 
         Of files with the same name in several folders, the name of the folder decides, and so on upwards.
         """
+        if isinstance(self.listing, Base64Map):  # whose images have no names
+            return self
         names = [self.listing.location(int(number)) for number in self.index_N]
         keys = [(location.member or location.file).replace("\\", "/").split("/")[::-1] for location in names]
         labels = self.all_labels_N[self.index_N].tolist()
@@ -107,6 +120,8 @@ class FileSource:
         index_N = np.sort(self.index_N)
         digest = hashlib.sha256(self.listing.identity())
         digest.update(self.all_labels_N.tobytes() + index_N.tobytes())
+        if isinstance(self.listing, Base64Map):
+            return digest.digest()
         sizes: dict[str, int] = {}
         for number in index_N[:: max(1, len(self) // _SIZES_ASKED)]:
             file = self.listing.location(int(number)).file
@@ -117,7 +132,10 @@ class FileSource:
 
 
 def file_source(
-    listing: Listing, labels_N: NDArray[np.int64], class_names: tuple[str, ...] | None, in_chunks: bool = False
+    listing: Listing | Base64Map,
+    labels_N: NDArray[np.int64],
+    class_names: tuple[str, ...] | None,
+    in_chunks: bool = False,
 ) -> FileSource:
     """All images of `listing`."""
     return FileSource(listing, labels_N, class_names, np.arange(len(labels_N)), in_chunks)

@@ -31,18 +31,12 @@ def open_idx(
     labels_N = attempt(partial(read_idx, labels_path), labels_path, on_fault)
     if images_NHW is None or labels_N is None:
         return None
-
-    def refuse(path: Path, place: str, what: str) -> None:
-        if on_fault is None:
-            raise FormatError(path, place, f"{what}; {_AGAIN}")
-        on_fault("unreadable", str(path), what, "get the file again")
-
     if images_NHW.dtype != np.uint8 or images_NHW.ndim != 3 or (size and images_NHW.shape[1:] != size):
         expected = f"{size[0]} x {size[1]}" if size else "H x W"
-        refuse(images_path, "", f"expected N x {expected} uint8 pixels, got {_words(images_NHW)}")
+        _refuse(images_path, f"expected N x {expected} uint8 pixels, got {_words(images_NHW)}", on_fault)
         return None
     if labels_N.dtype != np.uint8 or labels_N.ndim != 1:
-        refuse(labels_path, "", f"expected one uint8 label for each image, got {_words(labels_N)}")
+        _refuse(labels_path, f"expected one uint8 label for each image, got {_words(labels_N)}", on_fault)
         return None
     count = min(len(images_NHW), len(labels_N))
     if len(images_NHW) != len(labels_N):
@@ -52,13 +46,24 @@ def open_idx(
         kind = "unlabeled" if len(images_NHW) > count else "missing image"
         what = f"{len(labels_N):,} labels for the {len(images_NHW):,} images of {images_path}"
         on_fault(kind, str(labels_path), what, "get both files again: they do not belong together")
-    if class_names and (wrong := np.flatnonzero(labels_N >= len(class_names))).size:
-        place = f"byte {8 + wrong[0]}"  # behind a header of 8 bytes; of the unpacked data
-        what = f"expected a label in 0..{len(class_names) - 1}, got {labels_N[wrong[0]]}; {_AGAIN}"
-        raise FormatError(labels_path, place, f"{what}; sets with other classes: docs/old-formats.md")
+    if class_names:
+        _require_labels(labels_path, labels_N, len(class_names))
     images_NCHW = torch.from_numpy(images_NHW[:count, None])
     labels = torch.from_numpy(labels_N[:count].astype(np.int64))
     return ArraySource(images_NCHW, labels, None, class_names, lambda index: f"{images_path}: image {index}")
+
+
+def _refuse(path: Path, what: str, on_fault: OnFault | None) -> None:
+    if on_fault is None:
+        raise FormatError(path, "", f"{what}; {_AGAIN}")
+    on_fault("unreadable", str(path), what, "get the file again")
+
+
+def _require_labels(path: Path, labels_N: np.ndarray, classes: int) -> None:
+    if (wrong := np.flatnonzero(labels_N >= classes)).size:
+        place = f"byte {8 + wrong[0]}"  # behind a header of 8 bytes; of the unpacked data
+        what = f"expected a label in 0..{classes - 1}, got {labels_N[wrong[0]]}; {_AGAIN}"
+        raise FormatError(path, place, f"{what}; sets with other classes: docs/old-formats.md")
 
 
 def _words(array: np.ndarray) -> str:

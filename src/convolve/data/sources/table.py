@@ -13,7 +13,7 @@ from convolve.data.sources.folder import class_numbers
 from convolve.data.sources.map_file import label_names, refusal
 from convolve.data.sources.source import UNLABELED, OnFault
 from convolve.errors import FormatError
-from convolve.formats.labelled_csv import LabelledCsv, read_labelled_csv
+from convolve.formats.labeled_csv import LabeledCsv, read_labeled_csv
 
 _MOST_NAMED = 10  # classes
 
@@ -23,7 +23,7 @@ def open_table(path: Path, classes: Sequence[str] | None = None, on_fault: OnFau
 
     With `on_fault`, names of other classes than the known ones are added to these.
     """
-    table = read_labelled_csv(path, refusal(path, on_fault, "complete the row"))
+    table = read_labeled_csv(path, refusal(path, on_fault, "complete the row"))
     used = {*table.labels} - {""}  # of rows that were refused
     if all(label.isascii() and label.isdigit() and len(label) < 10 for label in used):
         names = classes or label_names(path, on_fault)
@@ -40,7 +40,7 @@ def open_table(path: Path, classes: Sequence[str] | None = None, on_fault: OnFau
     return file_source(table, np.array([number_of[label] for label in table.labels], np.int64), names)
 
 
-def _numbers(table: LabelledCsv, names: Sequence[str] | None, on_fault: OnFault | None) -> NDArray[np.int64]:
+def _numbers(table: LabeledCsv, names: Sequence[str] | None, on_fault: OnFault | None) -> NDArray[np.int64]:
     """Labels that are numbers; with names for the classes, each must have one."""
     labels_N = np.array([int(label) if label else UNLABELED for label in table.labels], np.int64)
     for index in np.flatnonzero(labels_N >= len(names)).tolist() if names else ():

@@ -46,7 +46,7 @@ class Images:
     form: Literal["map", "base64"]
     transforms: tuple[Transform, ...]
     mean_file: str
-    grey: bool
+    gray: bool
 
 
 @dataclass(frozen=True)
@@ -176,9 +176,9 @@ def _images(block: Block, streams: Block, form: Literal["map", "base64"], refuse
     done = tuple(spec for spec in specs if spec is not None)
     if block.flag("multiViewCrop", inherit=False) or any(_has_ten_views(spec) for spec in done):
         refuse(block, "multiViewCrop", "ten views of an image (see `convolve evaluate --views 10`)")
-    grey = block.flag("grayscale", inherit=False)
+    gray = block.flag("grayscale", inherit=False)
     classes = sections[labels[0]].integer("labelDim", 0)
-    return _Source((), Images(_file(block), form, done, mean, grey), features[0], labels[0], classes)
+    return _Source((), Images(_file(block), form, done, mean, gray), features[0], labels[0], classes)
 
 
 def _file(block: Block) -> str:

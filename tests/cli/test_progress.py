@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from convolve.cli import watched as module
-from convolve.cli.watched import watched
+from convolve.cli import progress
+from convolve.cli.progress import with_progress
 from convolve.data.dataset import Batch, Dataset
 from convolve.data.sources.source import ArraySource
 
@@ -26,15 +26,15 @@ def labels(found: Iterator[Batch]) -> list[list[int]]:
 
 
 def test_it_changes_nothing_and_is_silent_when_all_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
-    assert labels(watched(batches(), 10, "evaluated")) == labels(batches())
+    assert labels(with_progress(batches(), 10, "evaluated")) == labels(batches())
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_line_now_and_then_with_the_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SECONDS", -1.0)
-    labels(watched(batches(), 10, "evaluated"))
+    monkeypatch.setattr(progress, "_LINE_SECONDS", -1.0)
+    labels(with_progress(batches(), 10, "evaluated"))
     first, *_, last = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"evaluated: 4 of 10 images, \d+ s left", first)
     assert last == "evaluated: 10 of 10 images, 0 s left"

@@ -1,4 +1,4 @@
-"""Tables of labelled images: columns by name, every refusal with its line."""
+"""Tables of labeled images: columns by name, every refusal with its line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from convolve.errors import DataError
-from convolve.formats.labelled_csv import read_labelled_csv
+from convolve.formats.labeled_csv import read_labeled_csv
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from convolve.formats.labelled_csv import read_labelled_csv
 )
 def test_tables_that_say_the_same(content: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(content, encoding="utf-8", newline="")
-    table = read_labelled_csv(tmp_path / "t.csv")
+    table = read_labeled_csv(tmp_path / "t.csv")
     assert (table.paths, table.labels, len(table)) == (("a.png", "b b.png"), ("cat", "dog"), 2)
     assert str(table.location(1)) == str(tmp_path / "b b.png")
 
@@ -29,7 +29,7 @@ def test_tables_that_say_the_same(content: str, tmp_path: Path) -> None:
 def test_cells_of_several_lines_and_archives(tmp_path: Path) -> None:
     content = 'path,label,note\n/abs/x.png,1,"two\nlines"\nphotos.zip@/ü/y.png,2,\n'
     (tmp_path / "t.csv").write_text(content, encoding="utf-8")
-    table = read_labelled_csv(tmp_path / "t.csv")
+    table = read_labeled_csv(tmp_path / "t.csv")
     assert str(table.location(0)) == "/abs/x.png"
     assert table.location(1).file == str(tmp_path / "photos.zip") and table.location(1).member == "ü/y.png"
     assert [table.place(index) for index in range(2)] == [f"{tmp_path / 't.csv'}: line {line}" for line in (2, 4)]
@@ -54,4 +54,4 @@ def test_cells_of_several_lines_and_archives(tmp_path: Path) -> None:
 def test_refusals_name_the_line(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(DataError, match=message):
-        read_labelled_csv(tmp_path / "t.csv")
+        read_labeled_csv(tmp_path / "t.csv")

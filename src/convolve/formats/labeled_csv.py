@@ -1,4 +1,4 @@
-"""A table of labelled images: CSV in UTF-8 whose header names the columns `path` and `label`; others are ignored.
+"""A table of labeled images: CSV in UTF-8 whose header names the columns `path` and `label`; others are ignored.
 
 A relative path starts at the folder of the file; `photos.zip@/cats/tom.jpg` lies in an archive. A label is the name of
 a class, or its number where all of them are whole numbers.
@@ -23,7 +23,7 @@ _COLUMNS = ("path", "label")
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledCsv:
+class LabeledCsv:
     """The rows of the table `file`; `lines` are those on which they begin, from 1."""
 
     file: Path
@@ -46,7 +46,7 @@ class LabelledCsv:
         return os.fsencode("\n".join(self.paths))
 
 
-def read_labelled_csv(path: str | Path, refuse: Refuse | None = None) -> LabelledCsv:
+def read_labeled_csv(path: str | Path, refuse: Refuse | None = None) -> LabeledCsv:
     """Read the table. Raises `MissingDataError`, or `FormatError` with the line.
 
     With `refuse`, that hears of a row that is not whole, and the row has no label, and a path if it can be told.
@@ -76,7 +76,7 @@ def read_labelled_csv(path: str | Path, refuse: Refuse | None = None) -> Labelle
     if not found:
         raise FormatError(path, "", "holds no image; each row below the header is to name one")
     paths, labels, lines = zip(*found, strict=True)
-    return LabelledCsv(Path(path), paths, labels, lines)
+    return LabeledCsv(Path(path), paths, labels, lines)
 
 
 def _entry(row: list[str], header: list[str]) -> tuple[str, str]:

@@ -1,0 +1,145 @@
+"""What a run starts from: images, and a network, which is the recipe's own or an imported one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from convolve.data.build import DataModule, in_size
+from convolve.data.open import open_data
+from convolve.data.splits import Splits
+from convolve.errors import ModelError, UsageError
+from convolve.graph.graph import Graph
+from convolve.model import Model, load
+from convolve.models import build_model
+from convolve.models.whitened_convnet import WhitenedConvNet
+from convolve.recipe import DataSpec, Recipe
+from convolve.training.events import Callback
+from convolve.training.finetune import take_weights
+from convolve.training.run_folder import RunFolder
+from convolve.training.session import TrainedOn
+from convolve.training.workers import Workers, one_first_on_each_host
+
+
+def open_images(spec: DataSpec, where: str | Splits | None, callback: Callback, workers: Workers) -> Splits:
+    """What lies at `where`, in the order of its files if `spec` keeps to that."""
+    if isinstance(where, Splits):
+        return where
+
+    def downloading(file: str, done_bytes: int, size_bytes: int) -> None:
+        callback("download", {"file": file, "done_bytes": done_bytes, "size_bytes": size_bytes})
+
+    in_file_order = spec.order != "shuffled"
+    return one_first_on_each_host(
+        workers, lambda: open_data(where, spec.name, file_order=in_file_order, progress=downloading)
+    )
+
+
+@dataclass(frozen=True)
+class Initial:
+    """The `model` that a training starts from, which the user calls `name`.
+
+    One that has a `graph` was imported, and is trained itself; of another only the weights are taken.
+    """
+
+    model: Model
+    name: str
+
+    @property
+    def graph(self) -> Graph | None:
+        return self.model.architecture if isinstance(self.model.architecture, Graph) else None
+
+    @property
+    def has_dropout_rates(self) -> bool:
+        """Whether dropout is the file's own affair; v1 files hold no rates, which leaves it to the recipe."""
+        graph = self.graph
+        return graph is not None and {node.number("rate") for node in graph.nodes if node.op == "dropout"} != {0.0}
+
+    def not_used(self) -> Iterator[str]:
+        """What of the recipe is not used, and what of the file, when an imported network is trained."""
+        if self.graph is None:
+            return
+        kept = "" if self.has_dropout_rates else " but for model.dropout, since the file holds no rates"
+        yield f"{self.name} is trained as it is; the recipe's model{kept}, data.mean and data.scale are not used"
+        if {parameter.learning_rate_multiplier for parameter in self.graph.parameters} - {0.0, 1.0}:
+            yield f"{self.name} has learning-rate multipliers other than 0 (frozen) and 1: they are taken as 1"
+
+
+def initial_model(splits: Splits, folder: RunFolder, from_model: str | Path | None) -> Initial | None:
+    """The model that the training in `folder` starts from; an imported network is made ready for the data."""
+    if not from_model:
+        return None
+    kept = folder.path / "from"
+    model = load(kept if folder.resumes and (kept / "model.json").exists() else from_model)
+    if model.architecture is None:
+        raise UsageError(f"{from_model} is an exported file, which cannot be trained; give the model that it came from")
+    if isinstance(model.architecture, Graph):
+        model = _for_data(model, splits)
+    return Initial(model, str(from_model))
+
+
+def _for_data(model: Model, splits: Splits) -> Model:
+    """An imported network for the classes of `splits`, as many as it has; images in memory must have its size."""
+    if splits.array_shape_CHW:
+        model = model.for_images(splits.array_shape_CHW)
+    model.require_images()
+    shape_CHW = splits.array_shape_CHW or model.preprocess.shape_CHW
+    if model.preprocess.shape_CHW != shape_CHW or len(model.class_names) != len(splits.class_names):
+        raise ModelError(
+            f"the imported network takes images {model.preprocess.shape_CHW} (C, H, W) of {len(model.class_names)} "
+            f"classes, the data has {shape_CHW} and {len(splits.class_names)}; choose other data"
+        )
+    if not any(parameter.requires_grad for parameter in model.module.parameters()):
+        raise ModelError("every parameter of the imported network is frozen: there is nothing to train")
+    return replace(model, class_names=splits.class_names, data_name=splits.name)
+
+
+def trained_on(splits: Splits, data: DataModule, from_model: str | Path | None) -> TrainedOn:
+    """What must stay the same from the start of a run to its end."""
+    mean_CHW = data.preprocess.mean_image_CHW
+    return TrainedOn(
+        from_model=str(from_model) if from_model else None,
+        data=splits.description,
+        data_name=splits.name,
+        data_fingerprint=splits.fingerprint(),
+        mean_image_sha256=None if mean_CHW is None else sha256(mean_CHW.tobytes()).hexdigest(),
+        train_samples=data.loader.dataset_size,
+        test_samples=len(splits.test),
+    )
+
+
+def network_of(recipe: Recipe, splits: Splits, data: DataModule, initial: Initial | None) -> Model:
+    """The network that is trained, on the processor."""
+    if initial and initial.graph:
+        model = initial.model
+    else:
+        module = build_model(recipe.model, data.preprocess.shape_CHW, len(splits.class_names), recipe.run.seed)
+        model = Model(module, recipe.model, data.preprocess, class_names=splits.class_names, data_name=splits.name)
+        if initial:
+            take_weights(module, initial.model.module, initial.name)
+        elif isinstance(module, WhitenedConvNet):
+            images_NCHW, _ = next(data.loader.epoch(recipe.run.epochs - 1))  # in the size of the test images
+            module.whiten(images_NCHW)
+    for size in recipe.data.train_sizes:
+        _require_fit(model.module, in_size(data.preprocess, size).shape_CHW)
+    return model
+
+
+def _require_fit(module: nn.Module, shape_CHW: tuple[int, int, int]) -> None:
+    """Raise `UsageError` for one of `data.train_sizes` that the network does not take."""
+    was_training = module.training
+    try:
+        with torch.inference_mode():
+            module.eval()(torch.zeros(1, *shape_CHW))
+    except RuntimeError as error:
+        raise UsageError(
+            f"data.train_sizes: the network does not take images of {shape_CHW[2]}x{shape_CHW[1]}; set larger ones, or "
+            "train in one size with --set data.train_sizes="
+        ) from error
+    finally:
+        module.train(was_training)

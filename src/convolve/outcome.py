@@ -1,0 +1,122 @@
+"""What a training leaves in its run folder: the model with its figures, the last evaluation, the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+from torch.nn import functional as F
+
+from convolve.atomic import replacing
+from convolve.data.dataset import Dataset
+from convolve.model import Model, load
+from convolve.records import EndEvent, Result, TrainingInfo, to_json
+from convolve.training.calibration import reliability
+from convolve.training.error_analysis import worth_a_picture
+from convolve.training.evaluate import Evaluation
+from convolve.training.run_folder import RunFolder
+from convolve.training.trainer import Trainer
+
+MAX_PICTURE_SIZE = 96  # pixels; larger images are kept smaller for the report
+_RESULT_FROM_START = (
+    "parameters", "precision", "device", "threads", "data_name", "data_fingerprint", "versions", "hardware",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training: `folder.path` holds everything, `result` the figures of result.json, `model` the network.
+
+    `rank`: of several workers that trained, the one that this process is; the first one prints and writes.
+    """
+
+    folder: RunFolder
+    rank: int = 0
+
+    @property
+    def result(self) -> dict[str, Any]:
+        result: dict[str, Any] = to_json(self.folder.result())
+        return result
+
+    @cached_property
+    def model(self) -> Model:
+        return load(self.folder.path)
+
+
+def write_outcome(trainer: Trainer, model: Model, test: Dataset, evaluation: Evaluation, total_seconds: float) -> None:
+    """Write all of it, and that the run is finished."""
+    path = trainer.folder.path
+    model.training_info = _training_info(trainer, evaluation)
+    model.save(path / "model")
+    kept_M = worth_a_picture(evaluation.labels_N.numpy(), evaluation.probabilities_NK.numpy())
+    tensors = {
+        "labels_N": evaluation.labels_N,
+        "probabilities_NK": evaluation.probabilities_NK,
+        "kept_indices_M": torch.from_numpy(kept_M),
+        "kept_images_MHWC": _test_pictures(model, test, kept_M),
+    }
+    with replacing(path / "evaluation.safetensors") as temporary:
+        temporary.write_bytes(save(tensors))
+    trainer.folder.log(EndEvent(test_error=evaluation.error))
+    trainer.folder.finish(_result(trainer, evaluation, total_seconds))
+
+
+def _training_info(trainer: Trainer, evaluation: Evaluation) -> TrainingInfo:
+    run, at, best, start = trainer.recipe.run, trainer.position, trainer.extras.best, trainer.session.start
+    found = reliability(evaluation.labels_N.numpy(), evaluation.probabilities_NK.numpy())
+    return TrainingInfo(
+        recipe=trainer.recipe.name,
+        started_from=Path(start.from_model).name if start.from_model else None,
+        epochs=at.epoch,
+        epoch_kept=best.epoch if best else at.epoch,
+        weights_averaged=run.ema_epochs > 0,
+        train_images=start.train_samples,
+        seed=run.seed,
+        precision=start.precision,
+        test_images=len(evaluation.labels_N),
+        test_error=evaluation.error,
+        test_error_top5=evaluation.error_top5,
+        test_loss=evaluation.loss,
+        calibration_error=found.expected_error,
+        data_fingerprint=start.data_fingerprint,
+        convolve=start.versions["convolve"],
+    )
+
+
+def _test_pictures(model: Model, test: Dataset, index_M: NDArray[np.int64]) -> torch.Tensor:
+    """images_MHWC, uint8, none larger than `MAX_PICTURE_SIZE`."""
+    channels, *size = model.preprocess.shape_CHW
+    shrink = min(1.0, MAX_PICTURE_SIZE / max(size))
+    small = [max(1, round(side * shrink)) for side in size]
+    pictures = [torch.zeros(0, channels, *small, dtype=torch.uint8)]
+    for images_NCHW, _ in test.batches(index_M, model.batch_size):
+        resized = F.interpolate(images_NCHW.float(), small, mode="area") if shrink < 1 else images_NCHW.float()
+        pictures.append(resized.round().clamp(0, 255).to(torch.uint8))
+    return torch.cat(pictures).permute(0, 2, 3, 1).contiguous()
+
+
+def _result(trainer: Trainer, evaluation: Evaluation, total_seconds: float) -> Result:
+    at, best, sync, start = trainer.position, trainer.extras.best, trainer.gradient_sync, trainer.session.start
+    return Result(
+        recipe=trainer.recipe.name,
+        test_error=evaluation.error,
+        test_error_top5=evaluation.error_top5,
+        test_loss=evaluation.loss,
+        epochs=at.epoch,
+        model_epoch=best.epoch if best else None,
+        samples_seen=at.samples_seen,
+        train_seconds=at.train_seconds,
+        total_seconds=total_seconds,
+        images_per_second=at.samples_seen / at.train_seconds,
+        data_wait_fraction=at.wait_seconds / at.train_seconds,
+        world_size=trainer.workers.size,
+        bytes_sent=sync.bytes_sent if sync else 0,
+        seed=trainer.recipe.run.seed,
+        **{name: getattr(start, name) for name in _RESULT_FROM_START},
+    )
