@@ -83,7 +83,7 @@ def test_it_says_what_it_took(convolve: Convolve, photos: Path, tmp_path: Path) 
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["samples_seen"] == 2 * 96
     assert result["data_name"] == photos.name  # and not the data set that the recipe is made for
-    assert f"trained on {photos.name}" in (tmp_path / "run" / "model" / "README.md").read_text()
+    assert f"trained on {photos.name}\n" in (tmp_path / "run" / "model" / "model-card.md").read_text()
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["published_error"] is None
     model = load(tmp_path / "run")
     assert model.class_names == tuple(CLASSES)

@@ -364,6 +364,16 @@ def test_a_damaged_file_is_named_with_its_field(
     assert files_in(killed) == before
 
 
+def test_a_folder_of_other_files_keeps_them_all(arguments: list[str], tmp_path: Path, convolve: Convolve) -> None:
+    for name in (".notes.txt.77.tmp", "recipe.json", "checkpoints/step-00000001.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    before = files_in(tmp_path)
+    for more in ([], ["--restart"]):
+        assert_refused(convolve(*arguments, *more, "--out", tmp_path), 2, "holds other files and no run")
+    assert files_in(tmp_path) == before
+
+
 def test_an_empty_folder_of_the_user_stays(arguments: list[str], tmp_path: Path, convolve: Convolve) -> None:
     (tmp_path / "mine").mkdir()
     for name in ("mine", "new"):

@@ -32,6 +32,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
+        _remove(temporary)  # in a folder from elsewhere it could be a link
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -146,9 +147,9 @@ def read_whole(path: Path, error: type[ConvolveError], most_bytes: float = math.
         return file.read()
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a killed process left in `folder`: temporary files that never took their final names."""
-    for path in folder.glob(".*.tmp"):
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove what a killed process left in `folder`: temporary files that never took their final `name`."""
+    for path in folder.glob(f".{name}.*.tmp"):
         if _TEMPORARY.fullmatch(path.name):
             _remove(path)
 

@@ -331,7 +331,9 @@ class Recipe:
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     run: RunSpec = field(default_factory=RunSpec)
-    distributed: DistributedSpec = field(default_factory=DistributedSpec)
+    distributed: DistributedSpec | None = _field(
+        None, "how several workers train together; null: as one, with the sum of their gradients in each step"
+    )
     plateau: PlateauSpec | None = _field(
         None, "reduce on plateau: plateau.every_epochs=1 turns it on; null: the rate follows the schedule alone"
     )
@@ -344,9 +346,9 @@ class Recipe:
             raise UsageError(
                 "run.early_stopping_epochs needs run.keep=best and a data.validation_fraction, for example 0.1"
             )
-        if self.distributed.block_samples and self.run.ema_epochs:
+        if self.takes_local_steps and self.run.ema_epochs:
             raise UsageError("run.ema_epochs is of one network; leave it out with distributed.block_samples")
-        if self.distributed.block_samples and self.plateau and self.plateau.rollback:
+        if self.takes_local_steps and self.plateau and self.plateau.rollback:
             raise UsageError("plateau.rollback is of one network; set it to false with distributed.block_samples")
         if self.plateau and (self.schedule.kind != "steps" or self.schedule.period_samples):
             raise UsageError("plateau needs schedule.kind=steps and schedule.period_samples=0")
@@ -354,6 +356,11 @@ class Recipe:
             raise UsageError("schedule.min_lr_per_sample is above the first rate: nothing would be trained")
         if self.data.hard_fraction < 1 and (self.run.epoch_samples or self.run.global_batch_sizes):
             raise UsageError("data.hard_fraction needs epochs of one pass and one run.global_batch_size; leave one out")
+
+    @property
+    def takes_local_steps(self) -> bool:
+        """Whether several workers update their networks apart, block by block."""
+        return bool(self.distributed and self.distributed.block_samples)
 
     def _first_lr_per_sample(self) -> float:
         schedule = self.schedule

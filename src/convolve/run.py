@@ -114,7 +114,7 @@ def build_training(
     data = build_data(
         recipe, splits, threads,
         imported=initial.model.preprocess if initial and initial.graph else None,
-        batches_at_once=workers.size if recipe.distributed.block_samples else 1,
+        batches_at_once=workers.size if recipe.takes_local_steps else 1,
         warn=lambda message: callback("warning", {"message": message}),
     )  # fmt: skip
     model = network_of(recipe, splits, data, initial)

@@ -299,7 +299,9 @@ def test_filters_put_zero_at_mid_gray(run: Path) -> None:
 def decoded(image: dict[str, str | None]) -> np.ndarray:
     """The picture of an <img> in RGB, by OpenCV's decoder."""
     data = np.frombuffer(base64.b64decode((image["src"] or "").partition(",")[2]), np.uint8)
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert pixels is not None
+    return pixels[..., ::-1]
 
 
 def test_epoch_table_repeats_the_metrics(run: Path) -> None:

@@ -21,7 +21,7 @@ from convolve.data.sources.ctf import collect_ctf, is_ctf
 from convolve.data.sources.idx import open_idx
 from convolve.data.sources.source import ArraySource, OnFault, Source, attempt
 from convolve.data.splits import DatasetInfo, Splits
-from convolve.errors import DataError, UsageError, unknown_name
+from convolve.errors import DataError, MissingDataError, UsageError, unknown_name
 from convolve.formats.cifar_binary import parse_cifar_binary, read_bytes
 
 DATASETS = {info.name: info for info in (mnist.INFO, cifar10.INFO, ilsvrc2012.INFO)}
@@ -80,6 +80,18 @@ LOADERS: dict[str, Callable[[str | None, bool, Progress | None], Splits]] = {
     "cifar10": lambda where, _, progress: cifar10.load_cifar10(where, progress),
     "ilsvrc2012": _load_ilsvrc2012,
 }
+
+
+def open_published(place: Path, name: str, file_order: bool, progress: Progress | None) -> Splits:
+    """The published data set at `place`; `name` is the likeliest."""
+    reasons: list[str] = []
+    for each in sorted(LOADERS, key=lambda other: other != name):
+        try:
+            return LOADERS[each](str(place), file_order, progress)
+        except MissingDataError as error:
+            reasons.append(str(error))
+    hint = "images of your own lie in a subfolder for each class, or are listed in a map file or a CSV table"
+    raise MissingDataError(f"{reasons[0] if name else f'{place} holds no labeled images'}; {hint}")
 
 
 def may_be(own: Splits, info: DatasetInfo) -> bool:

@@ -77,6 +77,30 @@ def open_list(path: Path, classes: Sequence[str] | None = None, on_fault: OnFaul
     return (open_map_file if lists_paths(path) else open_base64)(path, classes, on_fault)
 
 
+def open_own_test(place: Path, lists: Place, class_names: Sequence[str], fingerprint: str | None) -> tuple[Source, str]:
+    """The test part of a user's own images; of one part all of it, but for what the model was trained on."""
+    if fingerprint and not lists[1]:
+        try:
+            splits = open_lists(place, lists)
+            if splits.fingerprint() == fingerprint:
+                return splits.test, f"{place}, the part held out in training"
+        except DataError:  # too few images of each class: another set
+            pass
+    part = lists[1] or lists[0]
+    return open_list(part, class_names).by_class_and_name(), str(part)
+
+
+def collect_list(path: Path, classes: Sequence[str] | None, on_fault: OnFault) -> FileSource | None:
+    """As `open_list`; None where nothing of it can be read, which is a fault like any other."""
+    try:
+        return open_list(path, classes, on_fault)
+    except MissingDataError:
+        raise
+    except DataError as error:
+        on_fault("unreadable", str(path), str(error).removeprefix(f"{path}: "), "correct it, and check again")
+        return None
+
+
 def _numbers(parts: Sequence[Source]) -> tuple[str, ...]:
     """Classes that have no names are called by their numbers; these may leave gaps, but not be years or identifiers."""
     last = max(parts, key=lambda part: int(part.labels_N.max()))

@@ -9,8 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convolve.data.download import Progress
-from convolve.data.known import DATASETS, LOADERS, dataset_info, guess_dataset, may_be, published_parts
-from convolve.data.lists import Place, find_lists, open_list, open_lists, refuse_other_kinds
+from convolve.data.known import (
+    DATASETS,
+    LOADERS,
+    dataset_info,
+    guess_dataset,
+    may_be,
+    open_published,
+    published_parts,
+)
+from convolve.data.lists import collect_list, find_lists, open_lists, open_own_test, refuse_other_kinds
 from convolve.data.locate import SAMPLE
 from convolve.data.sources.source import OnFault, Source
 from convolve.data.sources.table import in_words
@@ -35,7 +43,7 @@ def open_data(
     place = Path(str(where)).expanduser()
     lists = find_lists(place)
     if lists is None:
-        return _open_known(place, name, file_order, progress)
+        return open_published(place, name, file_order, progress)
     own = open_lists(place, lists, file_order)
     if info and may_be(own, info):
         try:
@@ -43,18 +51,6 @@ def open_data(
         except MissingDataError:  # other files with the same classes
             pass
     return own
-
-
-def _open_known(place: Path, name: str, file_order: bool, progress: Progress | None) -> Splits:
-    """The published data set at `place`; `name` is the likeliest."""
-    reasons: list[str] = []
-    for each in sorted(LOADERS, key=lambda other: other != name):
-        try:
-            return LOADERS[each](str(place), file_order, progress)
-        except MissingDataError as error:
-            reasons.append(str(error))
-    hint = "images of your own lie in a subfolder for each class, or are listed in a map file or a CSV table"
-    raise MissingDataError(f"{reasons[0] if name else f'{place} holds no labeled images'}; {hint}")
 
 
 def open_test(
@@ -68,7 +64,7 @@ def open_test(
     known = DATASETS.get(name)
     lists = find_lists(place) if given else None
     if lists and (lists[0] == place or not known):  # a list or class folders, and no set of two parts
-        return _own_test(place, lists, class_names, fingerprint)
+        return open_own_test(place, lists, class_names, fingerprint)
     if given and not known and not place.exists():
         raise MissingDataError(f"{where} does not exist; give a folder, a map file of images, or --data sample")
     info = known or (guess_dataset(shape_CHW, len(class_names)) if where else None)
@@ -81,24 +77,11 @@ def open_test(
         raise UsageError(f"the model was trained on {others}; say with --data on which")
     found = open_data(where, info.name)
     if lists and found.array_shape_CHW is None:
-        return _own_test(place, lists, class_names, fingerprint)
+        return open_own_test(place, lists, class_names, fingerprint)
     if found.class_names != class_names:
         theirs, ours = in_words(found.class_names), in_words(class_names)
         raise DataError(f"{found.description} has the classes {theirs}; the model knows {ours}")
     return found.test, found.description
-
-
-def _own_test(place: Path, lists: Place, class_names: Sequence[str], fingerprint: str | None) -> tuple[Source, str]:
-    """The test part of a user's own images; of one part all of it, but for what the model was trained on."""
-    if fingerprint and not lists[1]:
-        try:
-            splits = open_lists(place, lists)
-            if splits.fingerprint() == fingerprint:
-                return splits.test, f"{place}, the part held out in training"
-        except DataError:  # too few images of each class: another set
-            pass
-    part = lists[1] or lists[0]
-    return open_list(part, class_names).by_class_and_name(), str(part)
 
 
 def open_to_check(place: Path, classes: Sequence[str] | None, on_fault: OnFault) -> list[tuple[str, Source]]:
@@ -115,16 +98,6 @@ def open_to_check(place: Path, classes: Sequence[str] | None, on_fault: OnFault)
             raise MissingDataError(f"{place} holds no labeled images; see `convolve check-data --help`")
         parts = []
         for path in filter(None, lists):
-            parts.append(_collected(path, classes, on_fault))
+            parts.append(collect_list(path, classes, on_fault))
             classes = classes or (parts[-1].class_names if parts[-1] else None)
     return [(name, part) for name, part in zip(("training", "test"), parts, strict=False) if part is not None]
-
-
-def _collected(path: Path, classes: Sequence[str] | None, on_fault: OnFault) -> Source | None:
-    try:
-        return open_list(path, classes, on_fault)
-    except MissingDataError:
-        raise
-    except DataError as error:
-        on_fault("unreadable", str(path), str(error).removeprefix(f"{path}: "), "correct it, and check again")
-        return None

@@ -5,13 +5,15 @@ from __future__ import annotations
 from convolve.distributed.block_momentum import BlockMomentum, block_momentum
 from convolve.distributed.data_parallel import DataParallel
 from convolve.errors import UsageError
+from convolve.recipe import DistributedSpec
 from convolve.training.trainer import Trainer
 from convolve.training.workers import GradientSync
 
 
 def gradient_sync_for(trainer: Trainer) -> GradientSync | None:
     """For the workers of `trainer`, whose network now has worker 0's weights; None for a single process."""
-    spec, network, workers = trainer.recipe.distributed, trainer.network, trainer.workers
+    spec, network = trainer.recipe.distributed or DistributedSpec(), trainer.network
+    workers = trainer.workers
     if workers.size == 1:
         return None
     if spec.method == "gradients":

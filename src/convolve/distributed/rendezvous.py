@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import socket
 import struct
 import sys
@@ -74,8 +75,12 @@ def _made(prefix: str, own: RankInfo) -> Iterator[Path]:
         raise cannot_write(Path(tempfile.tempdir or "a temporary folder"), error) from error
     with made as name, locked(Path(name), wait=True):
         folder = Path(name)
-        if any(_is_in_use(other) for other in folder.parent.glob(f"{prefix}*") if other != folder):
-            raise _twice(own)
+        for other in set(folder.parent.glob(f"{prefix}*")) - {folder}:
+            is_locked = sys.platform != "win32" and _is_locked(other)
+            if is_locked:
+                raise _twice(own)
+            if is_locked is False:
+                shutil.rmtree(other, ignore_errors=True)
         yield folder
 
 
@@ -84,7 +89,7 @@ def _find(prefix: str, own: RankInfo, patience_seconds: float) -> Path:
     limit = time.monotonic() + patience_seconds
     while time.monotonic() < limit:
         for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-            if _is_in_use(folder):
+            if _is_locked(folder):
                 return folder
         time.sleep(_PAUSE_SECONDS)
     raise TrainingError(
@@ -94,18 +99,19 @@ def _find(prefix: str, own: RankInfo, patience_seconds: float) -> Path:
     )
 
 
-def _is_in_use(folder: Path) -> bool:
-    """Whether `folder` is this user's alone, and a living worker 0 holds its lock: a killed job may have left one."""
+def _is_locked(folder: Path) -> bool | None:
+    """Whether a living worker 0 has locked `folder`; False: a killed job left it; None: it is not this user's alone."""
     if sys.platform == "win32":  # a temporary folder there belongs to one user, and folders cannot be locked
         return True
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
-        return False
+        return None
     try:
         status = os.fstat(handle)
-        if status.st_uid == os.geteuid() and not status.st_mode & 0o077:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            return None
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:

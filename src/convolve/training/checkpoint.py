@@ -32,8 +32,13 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, torch.Tensor], s
         temporary.write_bytes(content)
     head = CheckpointHead(step, state, _sha256(content, step, state))
     write_json(stem.with_suffix(".json"), to_json(head))
+    _remove_older(folder)
+
+
+def _remove_older(folder: Path) -> None:
+    """Delete all but the newest `KEEP`, also tensors whose JSON was never written."""
     kept = {path.stem for path in sorted(folder.glob("step-*.json"))[-KEEP:]}
-    for path in folder.glob("step-*"):  # also tensors whose JSON was never written
+    for path in folder.glob("step-*"):
         if path.stem not in kept:
             path.unlink()
 
@@ -50,9 +55,12 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
             content = read_whole(path.with_suffix(".safetensors"), ModelError)
             if _sha256(content, head.step, head.state) != head.sha256:
                 raise ValueError("its checksum differs")
-            return load(content), head.state, warnings
+            tensors = load(content)
         except (OSError, ValueError, ModelError, SafetensorError) as error:
             warnings.append(f"checkpoint {path.with_suffix('')} is damaged ({error}); using the one before it")
+            continue
+        _remove_older(folder)  # a kill may have come before that
+        return tensors, head.state, warnings
     if warnings:
         raise ModelError(f"every checkpoint in {folder} is damaged; start the run over with --restart")
     return None

@@ -85,8 +85,11 @@ class RunFolder:
         folder = cls(path, restart)
         with claimed(path):
             folder._refuse_links()
-            for place in (path, *map(path.joinpath, _FOLDERS)):
-                sweep(place)
+            if (path / "state.json").exists():
+                for place in (path, *map(path.joinpath, _FOLDERS)):
+                    sweep(place)
+            else:  # whatever else is here may be a stranger's
+                sweep(path, "state.json")
             folder._refuse_strangers(reports)
             yield folder
 

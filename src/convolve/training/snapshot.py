@@ -122,17 +122,10 @@ def resume(trainer: Trainer) -> None:
     tensors = workers.broadcast_tensors(tensors)
     if not workers.rank:
         folder.cut_metrics(values["metrics_bytes"])  # what was logged after the checkpoint happens again
-    try:
-        if tensors:
-            restore(trainer, Snapshot(tensors, values))
-        if tensors and trainer.gradient_sync:
+    if tensors:
+        _restore_stored(trainer, Snapshot(tensors, values))
+        if trainer.gradient_sync:
             trainer.gradient_sync.load_state(part_of(tensors, "sync."))
-    except (KeyError, TypeError, RuntimeError) as error:  # whole, and yet another version's or another network's
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(
-            f"{folder.path / 'checkpoints'} holds no state of this training ({reason}); go on with the version of "
-            "convolve that began it, or start the run over with --restart"
-        ) from error
     for warning in warnings:  # about damaged checkpoints
         trainer.callback("warning", {"message": warning})
     step = trainer.position.step
@@ -140,6 +133,18 @@ def resume(trainer: Trainer) -> None:
         folder.log(ResumeEvent(step=step) if step else StartEvent(step=step))
     seen = trainer.position.samples_seen
     trainer.callback("start", to_json(trainer.session.start) | {"step": step, "samples_seen": seen})
+
+
+def _restore_stored(trainer: Trainer, snapshot: Snapshot) -> None:
+    """`restore` from a file: a whole one may yet be another version's."""
+    try:
+        restore(trainer, snapshot)
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"{trainer.folder.path / 'checkpoints'} holds no state of this training ({reason}); go on with the version "
+            "of convolve that began it, or start the run over with --restart"
+        ) from error
 
 
 def part_of(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import FormatError, UsageError, unknown_name
 from convolve.importers.brainscript.files import load
 from convolve.importers.brainscript.text import Place, Text, joined, of_lines
 
@@ -90,6 +90,14 @@ class Block:
         """Where the block begins."""
         return self._bodies[0].place(0)
 
+    def error(self, key: str, what: str) -> FormatError:
+        """An error at the value of `key`, or where the block begins."""
+        return (self.place(key) or self.here).error(what)
+
+    def unsupported(self, key: str, what: str) -> str:
+        """A sentence on what is known of `key` and not supported."""
+        return f"{self.place(key) or self.here}: {self.path(key)}: {what} is not supported"
+
     def text(self, key: str, default: str = "", inherit: bool = True) -> str:
         value = self._value(key, inherit)
         return default if value is None else _unquoted(value).string
@@ -105,6 +113,12 @@ class Block:
     def integer(self, key: str, default: int, inherit: bool = True) -> int:
         value = self._value(key, inherit)
         return default if value is None else _integer(_unquoted(value))
+
+    def at_least(self, least: int, key: str, value: int) -> int:
+        """`value`, which stands at `key`, if it is `least` or more."""
+        if value < least:
+            raise self.error(key, f"{self.path(key)} must be at least {least}")
+        return value
 
     def choice(self, key: str, choices: Sequence[str], default: str, inherit: bool = True) -> str:
         """One of `choices`, in any case of letters."""

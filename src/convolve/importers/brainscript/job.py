@@ -107,8 +107,7 @@ class _Job:
         self.networks: dict[str, Network] = {}
 
     def refuse(self, block: Block, key: str, what: str) -> None:
-        place = block.place(key) or block.here
-        self.refused.append(f"{place}: {block.path(key)}: {what} is not supported")
+        self.refused.append(block.unsupported(key, what))
 
     def read(self, name: str) -> Job:
         for key in _PASSED_OVER:
@@ -121,8 +120,8 @@ class _Job:
         for command in self.root.words("command", ("train",)):
             block = self.root.block(command)
             if block is None:
-                place = self.root.place("command") or self.root.here
-                raise place.error(f"`command` names {command!r}, and no block is called so; correct one of the two")
+                what = f"`command` names {command!r}, and no block is called so; correct one of the two"
+                raise self.root.error("command", what)
             self.blocks.append(block)
             for action in block.words("action", ("train",), inherit=False):
                 if action.lower() in _ACTIONS:
@@ -235,7 +234,8 @@ class _Job:
         return EvaluateStep(
             name=block.name, network=network, reader=self.reader(block, "reader", network),
             nodes=block.words("evalNodeNames"), model_path=Path(model_path),
-            batch_size=self.at_least_one(block, "minibatchSize", 40960), samples=block.integer("epochSize", 0),
+            batch_size=block.at_least(1, "minibatchSize", block.integers("minibatchSize", (40960,))[0]),
+            samples=block.integer("epochSize", 0),
             lines_every=block.integer("numMBsToShowResult", 100) if block.integer("traceLevel", 0) > 0 else 0,
         )  # fmt: skip
 
@@ -259,15 +259,10 @@ class _Job:
         return WriteStep(
             name=block.name, network=network, reader=self.reader(block, "reader", network),
             nodes=block.words("outputNodeNames"), model_path=Path(model_path),
-            batch_size=self.at_least_one(block, "minibatchSize", 2048), samples=block.integer("epochSize", 0),
+            batch_size=block.at_least(1, "minibatchSize", block.integers("minibatchSize", (2048,))[0]),
+            samples=block.integer("epochSize", 0),
             output_path=output_path, format=read_format(own_format, self.refuse) if own_format else OutputFormat(),
         )  # fmt: skip
-
-    def at_least_one(self, block: Block, key: str, default: int) -> int:
-        value = block.integers(key, (default,))[0]
-        if value < 1:
-            raise (block.place(key) or block.here).error(f"{block.path(key)} must be at least 1")
-        return value
 
     def network_of(self, model_path: str) -> Network | None:
         """The network of the block that trains the model at `model_path`, or of one of its epochs, run or not."""

@@ -41,7 +41,7 @@ def read_format(block: Block, refuse: Refuse) -> OutputFormat:
         refuse(block, "transpose", "a column for each sample")
     precision = block.text("precisionFormat")
     if not _PRECISION.fullmatch(precision):
-        raise (block.place("precisionFormat") or block.here).error(f"a precision such as .4 is wanted, not {precision}")
+        raise block.error("precisionFormat", f"a precision such as .4 is wanted, not {precision}")
     block.find("sampleSeparator")  # between the samples of a sequence
     frames = {key: _unescaped(block.text(key)) for key in _FRAMES}
     for key, frame in frames.items():

@@ -1,6 +1,6 @@
 """parallelTrain and the ParallelTrain block of a configuration -> how a recipe says it, for a number of workers.
 
-Keys and defaults are those of CNTK 2.7's SGD.cpp: 40,000 samples a worker between two meetings with model averaging,
+Keys and defaults are those of CNTK 2.7's SGD.cpp: 40,000 samples a worker between two syncs with model averaging,
 120,000 with block momentum, which is 1 - 1/workers.
 """
 
@@ -19,7 +19,7 @@ _PERIODS = {"BlockMomentumSGD": 120_000, "ModelAveragingSGD": 40_000}
 
 @dataclass(frozen=True)
 class Parallel:
-    """What a configuration says about several workers; one alone takes no notice of it.
+    """What a configuration says about several workers; a single process ignores it.
 
     `gradient_bits`: one for each epoch; the last one holds. `block_samples` are of all workers together, or
     `of_each_worker`. `block_momentum` is that of one block, if it is given so. `refused` are sentences on what is known
@@ -81,7 +81,7 @@ def read_parallel(root: Block, sgd: Block) -> Parallel:
     own = blocks.get(method)
     bits: tuple[int, ...] = (32,)
     if method == "DataParallelASGD":
-        refused.append(_refused(settings, "parallelizationMethod", "asynchronous SGD"))
+        refused.append(settings.unsupported("parallelizationMethod", "asynchronous SGD"))
     if method == "DataParallelSGD" and own is not None:
         bits = _gradient_bits(own, refused)
     for name, block in blocks.items():
@@ -96,13 +96,13 @@ def read_parallel(root: Block, sgd: Block) -> Parallel:
 def _gradient_bits(block: Block, refused: list[str]) -> tuple[int, ...]:
     """One change alone is something that a recipe has: from whole gradients to quantized ones."""
     if block.flag("useBufferedAsyncGradientAggregation", inherit=False):
-        refused.append(_refused(block, "useBufferedAsyncGradientAggregation", "true"))
+        refused.append(block.unsupported("useBufferedAsyncGradientAggregation", "true"))
     if not block.flag("useZeroThresholdFor1BitQuantization", True, inherit=False):
-        refused.append(_refused(block, "useZeroThresholdFor1BitQuantization", "false"))
+        refused.append(block.unsupported("useZeroThresholdFor1BitQuantization", "false"))
     bits = block.integers("gradientBits", (32,), inherit=False)
     later = [each for each in bits if each != 32]
     if list(bits) != [32] * (len(bits) - len(later)) + later or len({*later}) > 1:
-        refused.append(_refused(block, "gradientBits", "another change than one, from 32"))
+        refused.append(block.unsupported("gradientBits", "another change than one, from 32"))
     return bits
 
 
@@ -113,10 +113,10 @@ def _with_block(parallel: Parallel, block: Block, refused: list[str]) -> Paralle
     key = "blockSize" if whole else of_each[0] if of_each else "blockSizePerWorker"
     resets = block.flag("resetSGDMomentum", True, inherit=False)
     if not resets and parallel.method == "ModelAveragingSGD":
-        refused.append(_refused(block, "resetSGDMomentum", "false"))
+        refused.append(block.unsupported("resetSGDMomentum", "false"))
     momentum = _number_or_none(block, "blockMomentumPerSync")
     if momentum is not None and not 0 <= momentum < 1:
-        raise (block.place("blockMomentumPerSync") or block.here).error("blockMomentumPerSync must be in [0, 1)")
+        raise block.error("blockMomentumPerSync", "blockMomentumPerSync must be in [0, 1)")
     return replace(
         parallel, block_samples=block.integer(key, parallel.block_samples, inherit=False), of_each_worker=not whole,
         block_momentum=momentum,
@@ -128,7 +128,3 @@ def _with_block(parallel: Parallel, block: Block, refused: list[str]) -> Paralle
 
 def _number_or_none(block: Block, key: str) -> float | None:
     return None if block.find(key, inherit=False) is None else block.number(key, 0.0, inherit=False)
-
-
-def _refused(block: Block, key: str, what: str) -> str:
-    return f"{block.place(key)}: {block.path(key)}: {what} is not supported"

@@ -124,8 +124,8 @@ def _paired(block: Block, sources: Sequence[_Source], names: tuple[str, str], re
     missing = [f"{what} {name!r}" for what, name in (("features", features), ("labels", labels)) if name not in texts]
     if missing and texts:
         found = ", ".join(texts)
-        place = block.place("input") or block.here
-        raise place.error(f"{block.name} has no stream for {' and '.join(missing)} of the network; it has {found}")
+        what = f"{block.name} has no stream for {' and '.join(missing)} of the network; it has {found}"
+        raise block.error("input", what)
     if missing:
         return Reader(TextStream("", "", "", 0, False), None, 0, True)
     if texts[features].sparse:

@@ -35,7 +35,7 @@ def read_sgd(block: Block, has_validation: bool, refuse: Refuse) -> Sgd:
     """Raises FormatError for values that are none; what is not supported is told to `refuse`."""
     sizes = block.integers("minibatchSize", (256,))
     for size in sizes:
-        _at_least(1, block, "minibatchSize", size)
+        block.at_least(1, "minibatchSize", size)
     plateau = _plateau(block, has_validation, refuse)
     time_constants = block.numbers("batchNormalizationTimeConstant")
     _unsupported(block, refuse)
@@ -45,19 +45,12 @@ def read_sgd(block: Block, has_validation: bool, refuse: Refuse) -> Sgd:
         plateau=plateau,
         dropout=block.numbers("dropoutRate", (0.0,)),
         batch_norm_time_constants=time_constants if any(time_constants) else (),
-        epochs=_at_least(1, block, "maxEpochs", block.integer("maxEpochs", 0)),
+        epochs=block.at_least(1, "maxEpochs", block.integer("maxEpochs", 0)),
         batch_sizes=sizes if len({*sizes}) > 1 else sizes[:1],
         accumulation_steps=max(1, block.integer("numSubminiBatches", 1)),
-        epoch_samples=_at_least(0, block, "epochSize", block.integer("epochSize", 0)),
+        epoch_samples=block.at_least(0, "epochSize", block.integer("epochSize", 0)),
         lines_every=max(1, block.integer("numMBsToShowResult", 10)),
     )
-
-
-def _at_least(least: int, block: Block, key: str, value: int) -> int:
-    if value < least:
-        place = block.place(key) or block.here
-        raise place.error(f"{block.path(key)} must be at least {least}")
-    return value
 
 
 def _schedule(block: Block, sizes: tuple[int, ...], plateau: PlateauSpec | None) -> ScheduleSpec:
@@ -88,7 +81,7 @@ def _optimizer(block: Block, sizes: tuple[int, ...]) -> OptimizerSpec:
     threshold = block.number("clippingThresholdPerSample", math.inf)
     variance = block.number("varianceTimeConstant", 720_000.0)
     if variance <= 0:
-        raise (block.place("varianceTimeConstant") or block.here).error("varianceTimeConstant must be above 0")
+        raise block.error("varianceTimeConstant", "varianceTimeConstant must be above 0")
     momentum, unit, reference = _momentum(block, sizes)
     plain = "nesterov" if block.flag("useNAG") else "momentum_sgd"
     return OptimizerSpec(
