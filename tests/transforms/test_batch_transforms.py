@@ -15,7 +15,7 @@ from convolve.transforms.flip import Flip
 from convolve.transforms.pad import Pad
 from convolve.transforms.preprocess import Preprocess
 from convolve.transforms.shift import Shift
-from convolve.transforms.transform import Transform, WholeBatch, transform_batch
+from convolve.transforms.transform import Transform, WholeBatch
 
 
 @pytest.fixture
@@ -24,8 +24,13 @@ def images() -> torch.Tensor:
 
 
 def transformed(images: torch.Tensor, transforms: tuple[Transform, ...], seed: int) -> torch.Tensor:
-    whole = WholeBatch(np.random.default_rng(seed), len(images), slice(None))
-    return transform_batch(images, transforms, whole)
+    return transform_batch(images, transforms, WholeBatch(np.random.default_rng(seed), len(images), slice(None)))
+
+
+def transform_batch(images: torch.Tensor, transforms: tuple[Transform, ...], whole: WholeBatch) -> torch.Tensor:
+    for transform in transforms:
+        images = transform.on_batch(images, whole)
+    return images
 
 
 def test_shift_equals_slicing(images: torch.Tensor) -> None:
@@ -58,7 +63,7 @@ def test_cutout_equals_slicing(images: torch.Tensor) -> None:
     assert torch.equal(images, before)
 
 
-def test_cutout_is_centerd_anywhere() -> None:
+def test_cutout_is_centered_anywhere() -> None:
     centers_N2 = Cutout().draw_batch(np.random.default_rng(0), 9 * 7 * 300, 9, 7)
     counts = np.zeros((9, 7))
     np.add.at(counts, tuple(centers_N2.T), 1)

@@ -18,7 +18,7 @@ from convolve.transforms.color import Color, ColorChange, apply_color
 from convolve.transforms.intensity import Intensity, apply_intensity
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "img"
-THEIRS = np.load(GOLDEN / "colours.npz")
+THEIRS = np.load(GOLDEN / "colors.npz")
 AXES = read_color_axes(GOLDEN / "lighting.xml")
 GRAY_LEVELS = 1e-4  # float32 at 255
 DRAWS = 20_000
@@ -78,11 +78,11 @@ def test_lighting_noise(name):
 
 def test_gray_images():
     image = source("c", gray=True)
-    for theirs in changed("color_gray"):  # brightness, contrast; no saturation
+    for theirs in changed("color_grey"):  # brightness, contrast; no saturation
         slope, offset = np.polyfit(image[unclipped(theirs)].astype(float), theirs[unclipped(theirs)], 1)
         change = ColorChange(brightness=float(offset / image.mean()), contrast=float(slope - 1), saturation=0.3)
         assert np.abs(apply_color(image, change) - theirs).max() < GRAY_LEVELS
-    for theirs in changed("intens_gray"):  # the first row of the axes alone
+    for theirs in changed("intens_grey"):  # the first row of the axes alone
         shift = np.median((theirs - image)[unclipped(theirs)])
         alphas = np.array([shift / AXES.vectors[0, 0] / AXES.values[0], 0, 0], np.float32)
         assert np.abs(apply_intensity(image, alphas, AXES) - theirs).max() < GRAY_LEVELS

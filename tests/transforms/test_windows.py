@@ -16,7 +16,7 @@ from convolve.transforms.pad import Pad
 from convolve.transforms.scale import Scale
 from convolve.transforms.shift import Shift
 from convolve.transforms.table import min_size_before, split_transforms
-from convolve.transforms.transform import Transform, WholeBatch, size_after, transform_batch, transform_image
+from convolve.transforms.transform import Transform, WholeBatch, size_after, transform_image
 
 RANDOM = Crop("randomside", side_ratio=(0.8,))
 
@@ -112,8 +112,12 @@ def test_padding_in_proportion(images: torch.Tensor) -> None:
 
 def test_a_batch_keeps_the_choices_of_its_generator(images: torch.Tensor) -> None:
     transforms = (Pad(4, 128), Crop("randomside", crop_width=12, crop_height=9), Flip(0.5))
-    drawn = (WholeBatch(np.random.default_rng(seed), len(images), slice(None)) for seed in (0, 0, 1))
-    results = [transform_batch(images, transforms, whole) for whole in drawn]
+    results = []
+    for seed in (0, 0, 1):
+        whole, changed = WholeBatch(np.random.default_rng(seed), len(images), slice(None)), images
+        for transform in transforms:
+            changed = transform.on_batch(changed, whole)
+        results.append(changed)
     assert results[0].shape == images.shape and results[0].dtype == torch.uint8
     assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
 

@@ -72,13 +72,6 @@ def transform_image(image_HWC: Image, transforms: Iterable[Transform], rng: np.r
     return image_HWC
 
 
-def transform_batch(images_NCHW: torch.Tensor, transforms: Iterable[Transform], whole: WholeBatch) -> torch.Tensor:
-    """`transforms` of a batch, or of a part of it, in order."""
-    for transform in transforms:
-        images_NCHW = transform.on_batch(images_NCHW, whole)
-    return images_NCHW
-
-
 def size_after(transforms: Iterable[Transform], size: Size | None) -> Size | None:
     """The size of an image of `size` after `transforms`; None: it differs from image to image."""
     for transform in transforms:
