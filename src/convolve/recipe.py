@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from convolve.errors import UsageError, unknown_name
-from convolve.recipe_values import Arguments, ImageSize, Steps, parse, size_of
+from convolve.recipe_values import Arguments, ImageSize, Steps, nested, parse, size_of
 from convolve.torch_optim import PREFIX, checked_arguments
 from convolve.transforms.crop import Crop
 from convolve.transforms.table import TRANSFORMS
@@ -327,12 +327,8 @@ class Recipe:
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     run: RunSpec = field(default_factory=RunSpec)
-    distributed: DistributedSpec | None = _field(
-        None, "how several workers train together; null: as one, with the sum of their gradients in each step"
-    )
-    plateau: PlateauSpec | None = _field(
-        None, "reduce on plateau: plateau.every_epochs=1 turns it on; null: the rate follows the schedule alone"
-    )
+    distributed: DistributedSpec | None = _field(None, "of several workers; null: gradients are added up in each step")
+    plateau: PlateauSpec | None = _field(None, "reduce on plateau, which plateau.every_epochs=1 turns on; null: never")
     published_error: float | None = _field(None, "the error that the recipe's source reports, as a fraction")
 
     def __post_init__(self) -> None:
@@ -390,11 +386,4 @@ def with_values(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
 
     All at once, as one setting may be valid only together with another.
     """
-    mapping: dict[str, Any] = {}
-    for path, setting in sorted(settings.items(), key=lambda item: -item[0].count(".")):  # "run" overrides "run.epochs"
-        *parts, name = path.split(".")
-        inside = mapping
-        for part in parts:
-            inside = inside.setdefault(part, {})
-        inside[name] = setting
-    return from_mapping(mapping, base=recipe)
+    return from_mapping(nested(settings), base=recipe)

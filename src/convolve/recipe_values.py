@@ -41,7 +41,8 @@ def parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
         require(isinstance(value, Mapping), path, 'a mapping such as {"betas": [0.9, 0.95]}', value)
         return {**(base or {}), **value}
     if isinstance(value, Mapping) and not _has_parts(kind):
-        raise UsageError(f"{path}.{next(iter(value), '')}: {path} has no fields of its own")
+        name, inner = path.rpartition(".")[2], next(iter(value), "")
+        raise UsageError(f"{path}.{inner}: {path} has no fields of its own; did you mean {name!r}?")
     if kind == tuple[Transform, ...]:
         return _parse_transforms(value, path)
     if kind == ImageSize:
@@ -147,6 +148,19 @@ def _parse_scalar(kind: Any, value: Any, path: str) -> Any:
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise UsageError(f"{path} must be {names[kind]}, got {value!r}")
     return value
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """{"run.epochs": 40} -> {"run": {"epochs": 40}}. "run" overrides "run.epochs"; a plain value overrides no parts."""
+    mapping: dict[str, Any] = {}
+    for path, setting in sorted(settings.items(), key=lambda item: -item[0].count(".")):
+        *parts, name = path.split(".")
+        inside = mapping
+        for part in parts:
+            inside = inside.setdefault(part, {})
+        if name not in inside or not parts or isinstance(setting, Mapping):  # else the part is refused, by its name
+            inside[name] = setting
+    return mapping
 
 
 def leaf_paths(value: Any, prefix: str = "") -> dict[str, Any]:

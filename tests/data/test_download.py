@@ -14,7 +14,7 @@ from convolve.data.download import RemoteFile, download
 from convolve.errors import ConvolveError, MissingDataError
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
-Behaviour = Callable[[BaseHTTPRequestHandler], None]
+Behavior = Callable[[BaseHTTPRequestHandler], None]
 
 
 @pytest.fixture(autouse=True)
@@ -23,12 +23,12 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def mirror() -> Iterator[Callable[[Behaviour], str]]:
+def mirror() -> Iterator[Callable[[Behavior], str]]:
     """A factory of servers: what to do with a GET -> the server's URL."""
     servers: list[ThreadingHTTPServer] = []
 
-    def start(behaviour: Behaviour) -> str:
-        handler = type("Handler", (BaseHTTPRequestHandler,), {"do_GET": behaviour, "log_message": lambda *_: None})
+    def start(behavior: Behavior) -> str:
+        handler = type("Handler", (BaseHTTPRequestHandler,), {"do_GET": behavior, "log_message": lambda *_: None})
         servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
         servers[-1].handle_error = lambda *_: None  # we may hang up on it
         threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -111,7 +111,7 @@ def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [missing, dies_half_way, wrong_bytes, log_in_page])
-def test_the_next_mirror_takes_over(mirror, tmp_path: Path, bad: Behaviour) -> None:
+def test_the_next_mirror_takes_over(mirror, tmp_path: Path, bad: Behavior) -> None:
     download(remote(mirror(bad), mirror(good)), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["data.gz"]
     assert (tmp_path / "data.gz").read_bytes() == BODY
@@ -137,7 +137,7 @@ def test_two_processes_bring_a_file_once(mirror, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("server", "first_progress"), [(good, len(BODY) // 2), (ignores_range, 0)])
-def test_an_interrupted_transfer_goes_on(mirror, tmp_path: Path, server: Behaviour, first_progress: int) -> None:
+def test_an_interrupted_transfer_goes_on(mirror, tmp_path: Path, server: Behavior, first_progress: int) -> None:
     with pytest.raises(MissingDataError, match=f"after {len(BODY) // 2} of {len(BODY)} bytes"):
         download(remote(mirror(dies_half_way)), tmp_path)
     assert (tmp_path / "data.gz.part").stat().st_size == len(BODY) // 2
@@ -172,7 +172,7 @@ def test_a_whole_remainder_needs_no_network(tmp_path: Path) -> None:
     ],
 )
 def test_when_all_mirrors_fail_each_reason_is_told(
-    mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: Behaviour, reason: str
+    mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: Behavior, reason: str
 ) -> None:
     monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.1)
     with pytest.raises(MissingDataError, match=rf"127\.0\.0\.1:\d+: .*{reason}.*; 127\.0\.0\.1:9: .*refused"):

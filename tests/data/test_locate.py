@@ -58,7 +58,7 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         locate("mnist", None)
 
 
-def test_sample_is_shipped_with_its_licence() -> None:
+def test_sample_is_shipped_with_its_license() -> None:
     files = {path.name for path in locate("mnist", "sample").iterdir()}
     assert {"train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz", "ATTRIBUTION.md"} <= files
     assert sum(path.stat().st_size for path in locate("mnist", "sample").iterdir()) < 1_500_000

@@ -1,4 +1,4 @@
-"""The vectorised path against the grammar: the same samples, or it declines."""
+"""The vectorized path against the grammar: the same samples, or it declines."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_cutout_equals_slicing(images: torch.Tensor) -> None:
     assert torch.equal(images, before)
 
 
-def test_cutout_is_centerd_anywhere() -> None:
+def test_cutout_is_centered_anywhere() -> None:
     centers_N2 = Cutout().draw_batch(np.random.default_rng(0), 9 * 7 * 300, 9, 7)
     counts = np.zeros((9, 7))
     np.add.at(counts, tuple(centers_N2.T), 1)

@@ -18,7 +18,7 @@ from convolve.transforms.color import Color, ColorChange, apply_color
 from convolve.transforms.intensity import Intensity, apply_intensity
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "img"
-THEIRS = np.load(GOLDEN / "colours.npz")
+THEIRS = np.load(GOLDEN / "colors.npz")
 AXES = read_color_axes(GOLDEN / "lighting.xml")
 GRAY_LEVELS = 1e-4  # float32 at 255
 DRAWS = 20_000

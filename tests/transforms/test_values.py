@@ -15,7 +15,7 @@ from convolve.transforms.scale import Scale
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Crop(crop_type="centre"), "crop.crop_type: unknown value 'centre'; did you mean 'center'?"),
+        (lambda: Crop(crop_type="centr"), "crop.crop_type: unknown value 'centr'; did you mean 'center'?"),
         (lambda: Crop(jitter_type="unirato"), "crop.jitter_type: unknown value 'unirato'; did you mean 'uniratio'?"),
         (lambda: Crop(crop_width=5), "both 0 or both positive, got (5, 0)"),
         (lambda: Crop(crop_width=-5, crop_height=-5), "both 0 or both positive"),

@@ -133,7 +133,7 @@ def _finite(answer: Answer) -> Answer:
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives; it is cancelled, and ClientDisconnect raised, when nobody waits for it any more."""
+    """What `work` gives; it is canceled, and ClientDisconnect raised, when nobody waits for it any more."""
     working, leaving = asyncio.create_task(work), asyncio.create_task(_has_gone(request))
     try:
         await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)

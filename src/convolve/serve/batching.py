@@ -62,7 +62,7 @@ class Batcher:
         return await question.answer
 
     async def run(self) -> None:
-        """Answer questions until cancelled."""
+        """Answer questions until canceled."""
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(self._decoders, "decoder") as decoders, ThreadPoolExecutor(1, "model") as thread:
             while True:

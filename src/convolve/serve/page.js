@@ -229,7 +229,7 @@ const strokes = []; // each a list of points [x, y], in sides of the paper
 const PEN = 2.2 / 28; // width of a stroke in sides: about that of MNIST's digits
 const STEP = 0.025; // of an arrow key
 const EXPORTED_SIDE = 280;
-const CENTRED = "The drawing was scaled and centerd, as MNIST\u2019s digits were.";
+const CENTERED = "The drawing was scaled and centered, as MNIST\u2019s digits were.";
 const paper = byId("paper");
 let cursor = null; // the keyboard's pen: {at: [x, y], down}
 let soon = 0; // a timer: ask when the hand rests
@@ -298,7 +298,7 @@ function drawnOn(wait) {
   byId("hint").textContent = "";
   paintPaper();
   clearTimeout(soon);
-  soon = setTimeout(async () => strokes.length && ask(await exported(), CENTRED), wait);
+  soon = setTimeout(async () => strokes.length && ask(await exported(), CENTERED), wait);
 }
 
 function pointOf(event) {
