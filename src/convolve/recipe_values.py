@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from convolve.errors import UsageError, unknown_name
 from convolve.transforms.table import TRANSFORMS
-from convolve.transforms.transform import Transform, require
+from convolve.transforms.transform import MAX_SIDE, Size, Transform, require
 
 # One value for each period of a schedule; the last one holds from there on. Texts such as
 # "0.001*10:0.0005*10:0.0001" (CNTK's notation) are accepted wherever such a list is.
@@ -100,6 +100,15 @@ def _parse_transform(value: Any, path: str) -> Transform:
     rest = {key: item for key, item in value.items() if key != "kind"}
     parsed: Transform = _parse_dataclass(TRANSFORMS[kind], rest, path, None)
     return parsed
+
+
+def size_of(image_size: ImageSize, path: str) -> Size | None:
+    """(height, width); None for 0."""
+    sides = str(image_size).split("x")
+    are_sides = len(sides) <= 2 and all(side.isdecimal() and int(side) <= MAX_SIDE for side in sides)
+    usable = are_sides and (len(sides) == 1 or min(map(int, sides)) > 0)
+    require(usable, path, f"N or WxH, in pixels up to {MAX_SIDE}", image_size)
+    return (int(sides[-1]), int(sides[0])) if int(sides[0]) else None
 
 
 def _parse_image_size(value: Any, path: str) -> ImageSize:
