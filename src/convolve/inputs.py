@@ -60,9 +60,7 @@ class Initial:
         return graph is not None and {node.number("rate") for node in graph.nodes if node.op == "dropout"} != {0.0}
 
 
-def initial_model(
-    splits: Splits, folder: RunFolder, from_model: str | Path | None, callback: Callback
-) -> Initial | None:
+def initial_model(splits: Splits, folder: RunFolder, from_model: str | Path | None) -> Initial | None:
     """The model that the training in `folder` starts from; an imported network is made ready for the data."""
     if not from_model:
         return None
@@ -72,20 +70,20 @@ def initial_model(
         raise UsageError(f"{from_model} is an exported file, which cannot be trained; give the model that it came from")
     if isinstance(model.architecture, Graph):
         model = _for_data(model, splits)
-    initial = Initial(model, str(from_model))
-    if initial.graph:
-        _warn_of_unused(initial, initial.graph, callback)
-    return initial
+    return Initial(model, str(from_model))
 
 
-def _warn_of_unused(initial: Initial, graph: Graph, callback: Callback) -> None:
-    """Tell what of the recipe is not used, and what of the file, when an imported network is trained."""
-    kept = "" if initial.has_dropout_rates else " but for model.dropout, since the file holds no rates"
-    unused = f"is trained as it is; the recipe's model{kept}, data.mean and data.scale are not used"
-    callback("warning", {"message": f"{initial.name} {unused}"})
-    if {parameter.learning_rate_multiplier for parameter in graph.parameters} - {0.0, 1.0}:
-        multipliers = "has learning-rate multipliers other than 0 (frozen) and 1: they are taken as 1"
-        callback("warning", {"message": f"{initial.name} {multipliers}"})
+def describe(initial: Initial | None, splits: Splits, data: DataModule, callback: Callback) -> None:
+    """Tell what is not used of the recipe and of an imported network, and what is made of images in files."""
+    if initial and initial.graph:
+        kept = "" if initial.has_dropout_rates else " but for model.dropout, since the file holds no rates"
+        unused = f"is trained as it is; the recipe's model{kept}, data.mean and data.scale are not used"
+        callback("warning", {"message": f"{initial.name} {unused}"})
+        if {parameter.learning_rate_multiplier for parameter in initial.graph.parameters} - {0.0, 1.0}:
+            multipliers = "has learning-rate multipliers other than 0 (frozen) and 1: they are taken as 1"
+            callback("warning", {"message": f"{initial.name} {multipliers}"})
+    if splits.array_shape_CHW is None:
+        callback("note", {"message": data.description})
 
 
 def _for_data(model: Model, splits: Splits) -> Model:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from convolve.data.build import build_data
-from convolve.data.known import is_published
+from convolve.data.known import published_error
 from convolve.data.splits import Splits
 from convolve.distributed.gradient_sync import gradient_sync_for
 from convolve.distributed.lost import naming_lost_workers
 from convolve.distributed.process_group import all_workers
 from convolve.errors import InterruptedTraining
-from convolve.inputs import initial_model, network_of, open_images, trained_on
+from convolve.inputs import describe, initial_model, network_of, open_images, trained_on
 from convolve.model import Model
 from convolve.outcome import Run, Training, write_outcome
 from convolve.recipe import Recipe
@@ -59,8 +58,7 @@ def train(
     began, workers = time.perf_counter(), workers or all_workers()
     recipe = resolve(recipe, {f"run.{name}": value for name, value in overrides.items()})
     path, is_first = Path(out or f"runs/{recipe.name}"), not workers.rank
-    claimed = RunFolder.claim(path, restart, bool(report)) if is_first else nullcontext(RunFolder(path, restart))
-    with naming_lost_workers(), claimed as folder:
+    with naming_lost_workers(), RunFolder.claim(path, restart, bool(report), is_first) as folder:
         callback = progress if is_first else silent
         splits = open_images(recipe.data, data, callback, workers)
         training = build_training(recipe, splits, folder, from_model, callback, workers=workers)
@@ -96,20 +94,19 @@ def build_training(
 ) -> Training:
     """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run."""
     resumes, threads = folder.resumes, choose_threads(recipe.run, workers, folder)
-    if not is_published(splits, recipe.data.name):
-        recipe = replace(recipe, published_error=None)  # of other images
-    initial = initial_model(splits, folder, from_model, callback)
+    recipe = replace(recipe, published_error=published_error(recipe, splits))
+    initial = initial_model(splits, folder, from_model)
     data = build_data(
-        recipe, splits, threads,
-        imported=initial.model.preprocess if initial and initial.graph else None,
+        recipe, splits, threads, imported=initial.model.preprocess if initial and initial.graph else None,
         batches_at_once=workers.size if recipe.takes_local_steps else 1,
-        tell=lambda event, message: callback(event, {"message": message}),
+        warn=lambda message: callback("warning", {"message": message}),
     )  # fmt: skip
     model = network_of(recipe, splits, data, initial, choose_device(recipe.run.device, workers))
     session = begin_session(
         recipe, folder, workers, network=model.module, threads=threads, trained_on=trained_on(splits, data, from_model),
-        first_images=lambda: next(data.loader.epoch(0, shard_of=lambda count: workers.shard(count).rows))[0],
+        first_images=lambda: next(data.loader.epoch(0, shard_of=workers.rows))[0],
     )  # fmt: skip
+    describe(initial, splits, data, callback)
     if initial and initial.graph and not (resumes or workers.rank):
         model.save(folder.path / "from")
     trainer = Trainer(

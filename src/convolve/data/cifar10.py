@@ -9,13 +9,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from convolve.data.dataset import Dataset, naming
+from convolve.data.caching import load
+from convolve.data.dataset import Dataset
 from convolve.data.download import Progress, RemoteFile, download
 from convolve.data.image_files import ENDINGS
 from convolve.data.locate import SAMPLE, cache_folder, locate
 from convolve.data.sources.cifar import CLASS_NAMES, VERSIONS, find_version, open_batches, open_files
 from convolve.data.sources.ctf import open_ctf
-from convolve.data.sources.files import file_source
+from convolve.data.sources.files import file_source, naming
 from convolve.data.sources.folder import has_class_folders, open_folder
 from convolve.data.sources.source import ArraySource, Source
 from convolve.data.splits import DatasetInfo, Splits
@@ -143,7 +144,7 @@ def _from_maps(folder: Path) -> Splits:
 
 
 def _loaded(source: Source, fit: Callable[[np.ndarray], np.ndarray]) -> ArraySource:
-    return Dataset(source, lambda image_HWC, _: fit(image_HWC)[None], is_random=False).load()
+    return load(Dataset(source, lambda image_HWC, _: fit(image_HWC)[None], is_random=False))
 
 
 def _from_members(path: Path, members: dict[str, bytes], part: str) -> ArraySource:

@@ -89,8 +89,7 @@ class Trainer:
         order_N = hard.order(self.loader, at.epoch) if hard else self.loader.order(at.epoch)
         steps = self._plan.steps(at)
         saved = start = time.perf_counter()
-        batches = self.loader.epoch(at.epoch, at.batch, order_N, lambda count: self.workers.shard(count).rows)
-        for images_NCHW, labels_N in batches:
+        for images_NCHW, labels_N in self.loader.epoch(at.epoch, at.batch, order_N, self.workers.rows):
             metrics.wait_seconds += time.perf_counter() - start
             step = steps[at.batch]
             self.train_step(images_NCHW, labels_N, step)
