@@ -157,6 +157,7 @@ def loaded_by(statement: str) -> set[str]:
 def test_import_is_light() -> None:
     assert not loaded_by("import convolve") & {"torch", "numpy", "cv2", "typer"}
     assert not loaded_by("import convolve.cli") & {"torch", "numpy", "cv2", "matplotlib"}
+    assert "torch" not in loaded_by("import convolve.report, convolve.importers.brainscript.job")
 
 
 FUNCTION_LINES, FILE_LINES, POSITIONAL, NESTING = 40, 400, 5, 3
