@@ -20,7 +20,6 @@ from convolve.graph.infer import OpenParameters
 from convolve.graph.shapes import GraphError, Shape, require
 from convolve.importers.brainscript.initial import initial_values
 from convolve.importers.brainscript.network import Operation, needed_for
-from convolve.importers.brainscript.settings import flag, flags, integer, integers, number
 from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.lower import RULES
 from convolve.importers.cntk.model import ALL_STATIC_AXES, END_AXIS, Attributes
@@ -71,14 +70,14 @@ class _Lowering:
 
     def _dims(self, parameter: Operation) -> Shape:
         """The fastest axis first, 0 where the size is to be inferred. A column that is only added is a vector."""
-        dims = integers(parameter, "shape") if parameter.kind == "Parameter" else (1,)
+        dims = parameter.integers("shape") if parameter.kind == "Parameter" else (1,)
         return dims[:1] if parameter in self._columns else dims
 
     def _parameter(self, operation: Operation, dims: Shape) -> str:
         if operation.kind == "Constant":
             multiplier, values = 0.0, np.full(dims, operation.settings["value"], np.float32)
         else:
-            multiplier = number(operation, "rate")
+            multiplier = operation.number("rate")
             values = initial_values(operation, dims, self._generator)
         key = self.draft.parameter(values, multiplier, operation.name)
         self.draft.call(key, operation.name)
@@ -122,7 +121,7 @@ def _columns(operations: Sequence[Operation]) -> set[Operation]:
 
 def _axis(operation: Operation, name: str = "along") -> Axis:
     """BrainScript counts axes from 1; 0 stands for all of them."""
-    position = integer(operation, name)
+    position = operation.integer(name)
     require(position >= 0, f"axis {position}, which is no axis of a sample")
     return Axis(position - 1 if position else ALL_STATIC_AXES, "")
 
@@ -133,7 +132,7 @@ Rule = Callable[[_Lowering, Operation], str]
 
 
 def _input(self: _Lowering, operation: Operation) -> str:
-    return self.draft.input(integers(operation, "shape")[::-1], operation.name)
+    return self.draft.input(operation.integers("shape")[::-1], operation.name)
 
 
 def _plain(op: str, *order: int) -> Rule:
@@ -170,9 +169,9 @@ def _dropout(self: _Lowering, operation: Operation) -> str:
 
 def _times(self: _Lowering, operation: Operation) -> str:
     """W x. The input axes of W are as many as x has, but for `inferInputRankToMap` ones, where that is given."""
-    rank, map_rank = integer(operation, "rank") if "rank" in operation.settings else 1, -1
+    rank, map_rank = operation.integer("rank") if "rank" in operation.settings else 1, -1
     if "mapRank" in operation.settings:
-        map_rank = integer(operation, "mapRank")
+        map_rank = operation.integer("mapRank")
     x = self.operand(operation, 1)
     image, weight = self.shape(x), operation.inputs[0]
     reduced = image[: len(image) - map_rank] if map_rank >= 0 else image
@@ -189,7 +188,7 @@ def _times(self: _Lowering, operation: Operation) -> str:
 
 def _transpose_times(self: _Lowering, operation: Operation) -> str:
     operands = [self.operand(operation, index) for index in (0, 1)]
-    return self.add("TransposeTimes", operands, outputRank=integer(operation, "rank"))
+    return self.add("TransposeTimes", operands, outputRank=operation.integer("rank"))
 
 
 def _require_planes(operation: Operation) -> None:
@@ -199,20 +198,20 @@ def _require_planes(operation: Operation) -> None:
 
 def _spatial(operation: Operation, name: str, count: int) -> Shape:
     """One value for each of `count` axes; the last one given serves the rest, those for the channels are left out."""
-    values = integers(operation, name)
+    values = operation.integers(name)
     return (values + values[-1:] * count)[:count]
 
 
 def _convolution(self: _Lowering, operation: Operation) -> str:
     """All channels are read at once; what the text says of the axis of the channels is not looked at."""
     _require_planes(operation)
-    require(all(flags(operation, "shared")), "weights that are not shared between places (sharing=false)")
-    x, kernel, adjoint = self.operand(operation, 1), integers(operation, "kernel"), flag(operation, "adjoint")
+    require(all(operation.flags("shared")), "weights that are not shared between places (sharing=false)")
+    x, kernel, adjoint = self.operand(operation, 1), operation.integers("kernel"), operation.flag("adjoint")
     image = self.shape(x)
     require(len(image) >= 2, f"a convolution over the shape {image}")
     count = len(image) - 1
     require(count <= len(kernel) <= len(image), f"a kernel {kernel} over the shape {image}")
-    maps = integer(operation, "maps")
+    maps = operation.integer("maps")
     channels = image[-1]
     if adjoint:  # the weight leads from `maps` input channels to those of its last axis but one
         weight = self.operand(operation, 0)
@@ -222,7 +221,7 @@ def _convolution(self: _Lowering, operation: Operation) -> str:
         weight = self.operand(operation, 0, *_weight(self, operation, (*kernel[:count], channels), maps))
         found = prod(self.shape(weight)) // (prod(kernel[:count]) * channels)
         require(maps in (0, found), f"mapDims is {maps}, the weight has {found} maps")
-    auto = flags(operation, "auto")
+    auto = operation.flags("auto")
     return self.add(
         "Convolution", [weight, x], kernelShape=(*kernel[:count], channels), transpose=adjoint,
         strides=(*_spatial(operation, "strides", count), channels),
@@ -247,21 +246,21 @@ def _pooling(self: _Lowering, operation: Operation) -> str:
     require(kind in kinds, unknown_name("kind of pooling", kind, kinds))
     return self.add(
         "Pooling", [self.operand(operation, 0)], poolingType=kinds[kind],
-        poolingWindowShape=integers(operation, "kernel"), strides=integers(operation, "strides"),
-        autoPadding=flags(operation, "auto"), lowerPad=integers(operation, "lower"),
-        upperPad=integers(operation, "upper"), ceilOutDim=flag(operation, "ceil"),
-        includePad=flag(operation, "padCounts"),
+        poolingWindowShape=operation.integers("kernel"), strides=operation.integers("strides"),
+        autoPadding=operation.flags("auto"), lowerPad=operation.integers("lower"),
+        upperPad=operation.integers("upper"), ceilOutDim=operation.flag("ceil"),
+        includePad=operation.flag("padCounts"),
     )  # fmt: skip
 
 
 def _batch_normalization(self: _Lowering, operation: Operation) -> str:
     _require_planes(operation)
-    x, spatial = self.operand(operation, 0), flag(operation, "each")
+    x, spatial = self.operand(operation, 0), operation.flag("each")
     size = self.shape(x)[-1] if spatial else prod(self.shape(x))
     statistics = [self.operand(operation, index, size, 1, 1) for index in range(1, len(operation.inputs))]
     return self.add(
-        "BatchNormalization", [x, *statistics], spatial=spatial, epsilon=number(operation, "added"),
-        normalizationTimeConstant=number(operation, "timeConstant"), blendTimeConstant=number(operation, "blend"),
+        "BatchNormalization", [x, *statistics], spatial=spatial, epsilon=operation.number("added"),
+        normalizationTimeConstant=operation.number("timeConstant"), blendTimeConstant=operation.number("blend"),
     )  # fmt: skip
 
 
@@ -277,9 +276,9 @@ def _statistic(value: float, name: str) -> Rule:
 
 
 def _reshape(self: _Lowering, operation: Operation) -> str:
-    begin, end = integer(operation, "begin"), integer(operation, "end")
+    begin, end = operation.integer("begin"), operation.integer("end")
     return self.add(
-        "Reshape", [self.operand(operation, 0)], newShape=integers(operation, "shape"),
+        "Reshape", [self.operand(operation, 0)], newShape=operation.integers("shape"),
         beginAxis=Axis(max(begin - 1, 0), ""), endAxis=Axis(end - 1 if end else END_AXIS, ""),
     )  # fmt: skip
 
@@ -290,7 +289,7 @@ def _transpose(self: _Lowering, operation: Operation) -> str:
 
 
 def _slice(self: _Lowering, operation: Operation) -> str:
-    ends = {"beginIndex": integer(operation, "begin"), "endIndex": integer(operation, "end")}
+    ends = {"beginIndex": operation.integer("begin"), "endIndex": operation.integer("end")}
     return self.add("Slice", [self.operand(operation, 0)], axis=_axis(operation), **ends)
 
 
@@ -308,7 +307,7 @@ def _criterion(op: str) -> Rule:
     """CNTK's model files have (z, labels), BrainScript (labels, z)."""
 
     def lower_criterion(self: _Lowering, operation: Operation) -> str:
-        if integer(operation, "along"):
+        if operation.integer("along"):
             raise UnsupportedError("a criterion along one axis is not supported")
         order = (1, 0, *range(2, len(operation.inputs)))
         return self.add(op, [self.operand(operation, index) for index in order])
