@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from convolve.errors import UnsupportedError, UsageError
 from convolve.importers.brainscript.config import Block, read_config
@@ -229,15 +230,8 @@ class _Job:
         return "cpu" if value in ("-1", "cpu") else f"cuda:{block.integer('deviceId', 0)}"
 
     def test(self, block: Block) -> EvaluateStep:
-        model_path = self.model_path(block, "say which model is tested")
-        network = self.network_of(model_path)
-        return EvaluateStep(
-            name=block.name, network=network, reader=self.reader(block, "reader", network),
-            nodes=block.words("evalNodeNames"), model_path=Path(model_path),
-            batch_size=block.at_least(1, "minibatchSize", block.integers("minibatchSize", (40960,))[0]),
-            samples=block.integer("epochSize", 0),
-            lines_every=block.integer("numMBsToShowResult", 100) if block.integer("traceLevel", 0) > 0 else 0,
-        )  # fmt: skip
+        lines_every = block.integer("numMBsToShowResult", 100) if block.integer("traceLevel", 0) > 0 else 0
+        return EvaluateStep(**self.model_step(block, "tested", "evalNodeNames", 40960), lines_every=lines_every)
 
     def cross_validate(self, block: Block) -> EvaluateStep:
         interval = block.integers("crossValidationInterval")
@@ -247,8 +241,7 @@ class _Job:
         return replace(self.test(block), epochs=(interval[0], interval[1], interval[2]))
 
     def write(self, block: Block) -> WriteStep:
-        model_path = self.model_path(block, "say which model is asked")
-        network = self.network_of(model_path)
+        asked = self.model_step(block, "asked", "outputNodeNames", 2048)
         output_path = block.text("outputPath")
         if not output_path:
             self.refuse(block, "writer", "writing without an outputPath")
@@ -256,13 +249,19 @@ class _Job:
             if block.flag(key):
                 self.refuse(block, key, "true")
         own_format = block.block("format", inherit=False)
-        return WriteStep(
-            name=block.name, network=network, reader=self.reader(block, "reader", network),
-            nodes=block.words("outputNodeNames"), model_path=Path(model_path),
-            batch_size=block.at_least(1, "minibatchSize", block.integers("minibatchSize", (2048,))[0]),
-            samples=block.integer("epochSize", 0),
-            output_path=output_path, format=read_format(own_format, self.refuse) if own_format else OutputFormat(),
-        )  # fmt: skip
+        output_format = read_format(own_format, self.refuse) if own_format else OutputFormat()
+        return WriteStep(**asked, output_path=output_path, format=output_format)
+
+    def model_step(self, block: Block, what: str, nodes: str, batch_size: int) -> dict[str, Any]:
+        """The fields of a `ModelStep`; the key `nodes` names its nodes, and the model is tested or asked."""
+        model_path = self.model_path(block, f"say which model is {what}")
+        network = self.network_of(model_path)
+        return {
+            "name": block.name, "network": network, "reader": self.reader(block, "reader", network),
+            "nodes": block.words(nodes), "model_path": Path(model_path),
+            "batch_size": block.at_least(1, "minibatchSize", block.integers("minibatchSize", (batch_size,))[0]),
+            "samples": block.integer("epochSize", 0),
+        }  # fmt: skip
 
     def network_of(self, model_path: str) -> Network | None:
         """The network of the block that trains the model at `model_path`, or of one of its epochs, run or not."""

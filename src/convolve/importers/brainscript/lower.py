@@ -19,15 +19,14 @@ from convolve.graph.graph import Graph
 from convolve.graph.infer import OpenParameters
 from convolve.graph.shapes import GraphError, Shape, require
 from convolve.importers.brainscript.initial import initial_values
-from convolve.importers.brainscript.network import Operation, needed_for
+from convolve.importers.brainscript.network import Operation, Setting, needed_for
 from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.lower import RULES
-from convolve.importers.cntk.model import ALL_STATIC_AXES, END_AXIS, Attributes
+from convolve.importers.cntk.model import ALL_STATIC_AXES, ELEMENTWISE, END_AXIS, Attributes, vectors_among
 from convolve.importers.cntk.wire import Axis
 
 # Names that somebody chose: of members, and of what a record names. Longer paths are made by calls.
 _OWN_NAME = re.compile(r"\w+(\.[A-Za-z]\w+)?")
-_ELEMENTWISE = frozenset({"Plus", "Minus", "ElementTimes"})
 
 
 def lower(outputs: Sequence[Operation], generator: torch.Generator | None, origin: str) -> Graph:
@@ -45,7 +44,8 @@ class _Lowering:
         self.keys: dict[Operation, str] = {}
         self._generator = generator
         self.parameters = OpenParameters(self._parameter)
-        self._columns = _columns(operations)
+        columns = {x for x in operations if x.kind == "Parameter" and _is_column(x.settings["shape"])}
+        self._columns = vectors_among(columns, ((x.kind, x.inputs) for x in operations))
         for operation in operations:
             try:
                 self._lower(operation)
@@ -97,26 +97,13 @@ class _Lowering:
 
     def add(self, op: str, operands: Sequence[str], **attributes: Any) -> str:
         """A node by the rule for CNTK's own models."""
-        result = RULES[op](Call(self.draft, Attributes(attributes), tuple(operands)))
+        result = RULES[op](Call(self.draft, tuple(operands), Attributes(attributes)))
         assert isinstance(result, str)  # only TopK, which BrainScript lacks, gives two values
         return result
 
 
-def _columns(operations: Sequence[Operation]) -> set[Operation]:
-    """Vectors written as matrices of one column, as older texts do.
-
-    CNTK drags the second axis through every sum with them; here, those that are only added or multiplied element by
-    element are the vectors that they mean, as in `cntk.v1`.
-    """
-    columns = {
-        operation for operation in operations
-        if operation.kind == "Parameter" and isinstance(operation.settings["shape"], tuple)
-        and len(operation.settings["shape"]) == 2 and operation.settings["shape"][1] == 1
-    }  # fmt: skip
-    for operation in operations:
-        if operation.kind not in _ELEMENTWISE:
-            columns -= set(operation.inputs)
-    return columns
+def _is_column(shape: Setting) -> bool:
+    return isinstance(shape, tuple) and shape[1:] == (1,)
 
 
 def _axis(operation: Operation, name: str = "along") -> Axis:
@@ -321,7 +308,7 @@ _OF_TWO = "LogPlus Equal NotEqual Less LessEqual Greater GreaterEqual"
 # What a node's `operation` is called in the library -> its rule.
 _RULES: dict[str, Rule] = {
     "Input": _input,
-    **{name: _elementwise(name) for name in _ELEMENTWISE},
+    **{name: _elementwise(name) for name in sorted(ELEMENTWISE)},
     **{name: _plain(name, 0) for name in _OF_ONE.split()},
     **{name: _plain(name, 0, 1) for name in _OF_TWO.split()},
     "If": _plain("Select", 0, 1, 2),

@@ -241,7 +241,7 @@ def _batch_normalization(call: Call) -> str:
     if x.flag("inverseDeviation", False):
         operands[4:5] = [_variance(call, x.number("epsilon", 1e-5))]
     if len(operands) == 5 and "runCount" in x:
-        operands.append(call.draft.parameter(np.array(x.number("runCount")), learning_rate_multiplier=0))
+        operands.append(call.constant(x.number("runCount")))
     return call.add(
         "batch_normalization", *operands, spatial=x.flag("spatial"), epsilon=x.number("epsilon", 1e-5),
         time_constant_samples=x.number("normalizationTimeConstant", 5000.0),
@@ -255,7 +255,7 @@ def _variance(call: Call, epsilon: float) -> str:
     if inverse is None:
         raise UnsupportedError("batch normalization by statistics that are computed")
     with np.errstate(divide="ignore"):
-        return call.draft.parameter(1 / inverse**2 + inverse.dtype.type(epsilon), learning_rate_multiplier=0)
+        return call.constant(1 / inverse**2 + inverse.dtype.type(epsilon))
 
 
 LAYER_RULES: dict[str, Rule] = {

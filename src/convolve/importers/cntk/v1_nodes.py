@@ -29,6 +29,10 @@ class Content:
     array: Array | None = None
     learning_rate_multiplier: float = 1.0
 
+    @property
+    def is_column(self) -> bool:
+        return self.array is not None and self.shape is not None and self.shape[1:] == (1,)
+
 
 def read_content(cursor: Cursor, kind: str, node: str, version: int) -> Content:
     """The content of the node called `node` of the given kind, at the cursor."""
