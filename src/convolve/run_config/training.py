@@ -64,7 +64,7 @@ def train_step(
 
     def keep(model: Model, epoch: int) -> None:
         """CNTK keeps the model of every epoch but the last, which is modelPath itself."""
-        if epoch < step.sgd.epochs:
+        if epoch < step.recipe.run.epochs:
             replace(model, preprocess=final_preprocess).save(path.with_name(f"{path.name}.{epoch}"))
 
     if not workers.broadcast(step.resume and RunFolder(run_folder).finished):  # it may have been killed before the copy
@@ -80,7 +80,7 @@ def _recipe(step: TrainStep, train_samples: int, data: str | None, listener: Cal
 
     Epochs that are meant for more than `data` has become passes over it.
     """
-    recipe, wanted = recipe_of(step), step.sgd.epoch_samples
+    recipe, wanted = recipe_of(step), step.recipe.run.epoch_samples
     if data is None or wanted <= train_samples:
         return recipe, recipe.run.epoch_samples or train_samples
     message = f"epochSize={wanted:,} is taken as one pass over the {train_samples:,} samples of {data}"

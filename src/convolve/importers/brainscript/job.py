@@ -17,9 +17,9 @@ from convolve.importers.brainscript.network import Network, input_names, needed_
 from convolve.importers.brainscript.output import OutputFormat, read_format
 from convolve.importers.brainscript.parallel import Parallel, read_parallel
 from convolve.importers.brainscript.reader import Images, Reader, read_reader
-from convolve.importers.brainscript.sgd import Sgd, read_sgd
+from convolve.importers.brainscript.sgd import read_sgd
 from convolve.importers.brainscript.text import Text
-from convolve.recipe import DataSpec, ModelSpec, Recipe, RunSpec
+from convolve.recipe import DataSpec, Recipe
 
 _PASSED_OVER = (  # what changes no result here
     "traceLevel", "outputDir", "numCPUThreads", "hyperCompressMemory", "shareNodeValueMatrices",
@@ -36,7 +36,6 @@ class TrainStep:
 
     name: str
     network: Network
-    sgd: Sgd
     recipe: Recipe
     reader: Reader
     validation: Reader | None
@@ -147,12 +146,12 @@ class _Job:
         validation = self.reader(block, "cvReader", network) if block.block("cvReader", inherit=False) else None
         self.require_known_statistics(network, reader)
         try:
-            sgd = self.with_free_batch_norm(read_sgd(sgd_block, validation is not None, self.refuse), network)
-            recipe = self.recipe(block, model_path.name, sgd, reader)
+            recipe = read_sgd(model_path.name, sgd_block, validation is not None, self.refuse)
+            recipe = self.completed(self.with_free_batch_norm(recipe, network), block, reader)
         except UsageError as error:  # a value out of range, in the recipe's words
             raise sgd_block.here.error(str(error)) from None
         return TrainStep(
-            name=block.name, network=network, sgd=sgd, recipe=recipe, reader=reader, validation=validation,
+            name=block.name, network=network, recipe=recipe, reader=reader, validation=validation,
             model_path=model_path, resume=block.flag("makeMode", True), parallel=parallel,
         )  # fmt: skip
 
@@ -169,38 +168,28 @@ class _Job:
             if node.kind in ("Mean", "InvStdDev") and not of_text:
                 self.refused.append(str(node.unsupported(f"{node.kind} of other things than the features of a text")))
 
-    def with_free_batch_norm(self, sgd: Sgd, network: Network) -> Sgd:
+    def with_free_batch_norm(self, recipe: Recipe, network: Network) -> Recipe:
         """Layers can ask for what the SGD block has too: batch normalization without penalties."""
         layers = [node for node in needed_for([network.scores()]) if node.kind == "BatchNormalization"]
         free = [layer for layer in layers if layer.settings.get("unregularized") is True]
-        if not free or not sgd.optimizer.penalize_batch_norm:
-            return sgd
-        if len(free) < len(layers) and (sgd.optimizer.l1 or sgd.optimizer.l2):
+        if not free or not recipe.optimizer.penalize_batch_norm:
+            return recipe
+        if len(free) < len(layers) and (recipe.optimizer.l1 or recipe.optimizer.l2):
             self.refused.append(str(free[0].error("disableRegularization of some layers only is not supported")))
-        return replace(sgd, optimizer=replace(sgd.optimizer, penalize_batch_norm=False))
+        return replace(recipe, optimizer=replace(recipe.optimizer, penalize_batch_norm=False))
 
-    def recipe(self, block: Block, name: str, sgd: Sgd, reader: Reader) -> Recipe:
+    def completed(self, recipe: Recipe, block: Block, reader: Reader) -> Recipe:
+        """The recipe with what stands outside of the SGD block."""
         images = isinstance(reader.features, Images)
         order = "file" if not reader.randomize else "shuffled" if images else "cntk"
         precision = "auto" if block.text("precision", "float").lower() == "float" else "fp32"
-        return Recipe(
-            name=name,
-            data=DataSpec(
-                name=name, order=order, resize="square" if images else "cover",  # type: ignore[arg-type]
-                train_transforms=reader.transforms, scale=1.0,
-            ),
-            model=ModelSpec(dropout=sgd.dropout, batch_norm_time_constants=sgd.batch_norm_time_constants),
-            optimizer=sgd.optimizer,
-            schedule=sgd.schedule,
-            plateau=sgd.plateau,
-            run=RunSpec(
-                epochs=sgd.epochs, epoch_samples=sgd.epoch_samples, seed=block.integer("randomSeedOffset", 0),
-                global_batch_size=sgd.batch_sizes[0],
-                global_batch_sizes=tuple(map(float, sgd.batch_sizes)) if len(sgd.batch_sizes) > 1 else (),
-                accumulation_steps=sgd.accumulation_steps, precision=precision, device=self.device(block),  # type: ignore[arg-type]
-                report_batches=sgd.lines_every,
-            ),
+        data = DataSpec(
+            name=recipe.name, order=order, resize="square" if images else "cover",  # type: ignore[arg-type]
+            train_transforms=reader.transforms, scale=1.0,
         )  # fmt: skip
+        seed = block.integer("randomSeedOffset", 0)
+        run = replace(recipe.run, seed=seed, precision=precision, device=self.device(block))  # type: ignore[arg-type]
+        return replace(recipe, data=data, run=run)
 
     def network(self, text: Text) -> Network:
         if text.string not in self.networks:
