@@ -1,7 +1,9 @@
 # `make check` is what CI runs after installing: style, types, tests.
 PYTHON ?= python
+PYTHONS ?= python3.11 python3.13
+TIMES ?= 1
 
-.PHONY: check quick style types test slow-tests coverage package fuzz race kills tables docs
+.PHONY: check quick style types test slow-tests coverage package processors fuzz race kills tables docs
 
 check: style types test
 
@@ -24,6 +26,9 @@ slow-tests:  ## all tests; tests/slow_tests.txt, which `quick` leaves out, as th
 
 coverage:  ## all tests, and which lines they reach
 	$(PYTHON) -m pytest -n 2 --cov=convolve --cov-report=term:skip-covered
+
+processors:  ## all tests as other processors run them, on $(PYTHONS): hours. SETTINGS="avx2-1 busy" TESTS=tests/training TIMES=3
+	$(PYTHON) tests/processors.py --python $(PYTHONS) --settings $(SETTINGS) --tests $(TESTS) --times $(TIMES)
 
 package:  ## wheel and source archive, in dist
 	$(PYTHON) -m build --outdir dist

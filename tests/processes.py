@@ -21,7 +21,7 @@ from command_line import Outcome
 
 # Threads that wait sleep instead of spinning: with more threads than cores a step takes milliseconds, not a second.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-PATIENCE_SECONDS = 120.0  # for machines that are busy with something else
+PATIENCE_SECONDS = 600.0  # for machines that are busy with something else
 
 
 @dataclass

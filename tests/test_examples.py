@@ -29,7 +29,7 @@ def test_convnet_mnist_goes_on_with_the_sample(tmp_path: Path) -> None:
     }
     result = subprocess.run(
         [sys.executable, "ConvNet_MNIST.py", "--epochs", "3", "--out", str(tmp_path / "run")],
-        cwd=EXAMPLES / "ConvNet", env=environment, capture_output=True, text=True, timeout=120, check=False,
+        cwd=EXAMPLES / "ConvNet", env=environment, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "*** Going on with the sample" in result.stdout
@@ -54,7 +54,7 @@ def test_convnet_cifar10(script: str, recipe: str, tmp_path: Path) -> None:
             sys.executable, f"{script}.py", "--variant", "tiny", "--epochs", "2",
             "--data", write_binary(tmp_path / "data"), "--out", tmp_path / "run",
         ],
-        cwd=EXAMPLES / "ConvNet", capture_output=True, text=True, timeout=120, check=False,
+        cwd=EXAMPLES / "ConvNet", capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "epoch 2: loss" in result.stdout

@@ -39,7 +39,7 @@ RECIPE = Recipe(
 )
 
 
-RATE = ("--set", "schedule.learning_rates=0.1", "--set", "optimizer.momentum=0")
+RATE = ("--set", "schedule.learning_rates=0.1", "--set", "optimizer.momentum=0", "--set", "run.epochs=6")
 
 
 def silent(event: str, values: dict[str, Any]) -> None:

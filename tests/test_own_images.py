@@ -370,7 +370,7 @@ def test_another_mean_image_is_refused_when_a_run_goes_on(photos: Path, convolve
     assert_refused(outcome, 1, "the mean image (its fingerprint differs)")
 
 
-@pytest.mark.parametrize(("data_seconds", "step_seconds"), [(0.1, 0.0), (0.0, 0.1)])
+@pytest.mark.parametrize(("data_seconds", "step_seconds"), [(0.2, 0.0), (0.0, 0.1)])
 def test_the_log_tells_who_waited_for_whom(
     data_seconds: float,
     step_seconds: float,
@@ -379,7 +379,7 @@ def test_the_log_tells_who_waited_for_whom(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Six batches an epoch, each of which takes 0.1 s to be read, or to be learned from."""
+    """Six batches an epoch, each of which takes 0.2 s to be read, or 0.1 s to be learned from."""
     read, step = Dataset.batches, Trainer.train_step
 
     def slow_batches(*arguments: Any) -> Iterator[Any]:

@@ -216,7 +216,7 @@ def test_trainings_without_a_beginning_or_an_end_are_refused(settings: dict[str,
         with_values(load_recipe("mnist"), settings)
 
 
-def test_workers_that_are_apart_have_no_average_and_do_not_go_back() -> None:
+def test_workers_that_take_local_steps_have_no_average_and_no_rollback() -> None:
     apart = {"distributed.method": "block_momentum", "distributed.block_samples": 64}
     for setting, message in (
         ("run.ema_epochs", r"run\.ema_epochs is of"),

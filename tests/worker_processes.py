@@ -17,7 +17,7 @@ import pytest
 
 import convolve
 
-PATIENCE_SECONDS = 300  # for machines that are busy with something else
+PATIENCE_SECONDS = 600  # for machines that are busy with something else
 PRELOAD = ["pytest", "convolve.run"]
 
 
@@ -84,4 +84,6 @@ def launch(*command: object, folder: Path | None = None) -> subprocess.Completed
     environ |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(convolve.__file__).parents[1])}
     words = [str(word) for word in command]
-    return subprocess.run(words, env=environ, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
+    return subprocess.run(
+        words, env=environ, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )

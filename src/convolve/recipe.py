@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from convolve.errors import UsageError, unknown_name
-from convolve.recipe_values import Arguments, ImageSize, Steps, parse
+from convolve.recipe_values import Arguments, ImageSize, Steps, nested, parse, size_of
 from convolve.torch_optim import PREFIX, checked_arguments
 from convolve.transforms.crop import Crop
 from convolve.transforms.table import TRANSFORMS
@@ -77,10 +77,7 @@ class DataSpec:
             raise UsageError("data.mean_image has one size: leave it out, or data.train_sizes")
         require(len(self.mean) in (1, 3), "data.mean", "one number, or one for red, green and blue", self.mean)
         require(self.channels in (1, 3), "data.channels", "1 or 3", self.channels)
-        sides = str(self.image_size).split("x")
-        are_sides = 1 <= len(sides) <= 2 and all(side.isdecimal() and int(side) <= MAX_SIDE for side in sides)
-        usable = are_sides and (len(sides) == 1 or min(map(int, sides)) > 0)
-        require(usable, "data.image_size", f"N or WxH, in pixels up to {MAX_SIDE}", self.image_size)
+        size_of(self.image_size, "data.image_size")
         require(0 < self.side_ratio <= 1, "data.side_ratio", "in (0, 1]", self.side_ratio)
         if self.side_ratio != 1 and self.resize != "square":
             raise UsageError("data.side_ratio needs data.resize=square")
@@ -90,8 +87,7 @@ class DataSpec:
     @property
     def size(self) -> Size | None:
         """(height, width) that the network sees; None: as the images have it."""
-        width, _, height = str(self.image_size).partition("x")
-        return (int(height or width), int(width)) if int(width) else None
+        return size_of(self.image_size, "data.image_size")
 
 
 @dataclass(frozen=True)
@@ -390,11 +386,4 @@ def with_values(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
 
     All at once, as one setting may be valid only together with another.
     """
-    mapping: dict[str, Any] = {}
-    for path, setting in sorted(settings.items(), key=lambda item: -item[0].count(".")):  # "run" overrides "run.epochs"
-        *parts, name = path.split(".")
-        inside = mapping
-        for part in parts:
-            inside = inside.setdefault(part, {})
-        inside[name] = setting
-    return from_mapping(mapping, base=recipe)
+    return from_mapping(nested(settings), base=recipe)

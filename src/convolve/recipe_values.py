@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from convolve.errors import UsageError, unknown_name
 from convolve.transforms.table import TRANSFORMS
-from convolve.transforms.transform import Transform, require
+from convolve.transforms.transform import MAX_SIDE, Size, Transform, require
 
 # One value for each period of a schedule; the last one holds from there on. Texts such as
 # "0.001*10:0.0005*10:0.0001" (CNTK's notation) are accepted wherever such a list is.
@@ -41,7 +41,8 @@ def parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
         require(isinstance(value, Mapping), path, 'a mapping such as {"betas": [0.9, 0.95]}', value)
         return {**(base or {}), **value}
     if isinstance(value, Mapping) and not _has_parts(kind):
-        raise UsageError(f"{path}.{next(iter(value), '')}: {path} has no fields of its own")
+        name, inner = path.rpartition(".")[2], next(iter(value), "")
+        raise UsageError(f"{path}.{inner}: {path} has no fields of its own; did you mean {name!r}?")
     if kind == tuple[Transform, ...]:
         return _parse_transforms(value, path)
     if kind == ImageSize:
@@ -101,6 +102,15 @@ def _parse_transform(value: Any, path: str) -> Transform:
     return parsed
 
 
+def size_of(image_size: ImageSize, path: str) -> Size | None:
+    """(height, width); None for 0."""
+    sides = str(image_size).split("x")
+    are_sides = len(sides) <= 2 and all(side.isdecimal() and int(side) <= MAX_SIDE for side in sides)
+    usable = are_sides and (len(sides) == 1 or min(map(int, sides)) > 0)
+    require(usable, path, f"N or WxH, in pixels up to {MAX_SIDE}", image_size)
+    return (int(sides[-1]), int(sides[0])) if int(sides[0]) else None
+
+
 def _parse_image_size(value: Any, path: str) -> ImageSize:
     """A number where it is one; what else a text can be is checked where the recipe is made."""
     if isinstance(value, str) and not value.isdecimal():
@@ -138,6 +148,19 @@ def _parse_scalar(kind: Any, value: Any, path: str) -> Any:
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise UsageError(f"{path} must be {names[kind]}, got {value!r}")
     return value
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """{"run.epochs": 40} -> {"run": {"epochs": 40}}. "run" overrides "run.epochs"; a plain value overrides no parts."""
+    mapping: dict[str, Any] = {}
+    for path, setting in sorted(settings.items(), key=lambda item: -item[0].count(".")):
+        *parts, name = path.split(".")
+        inside = mapping
+        for part in parts:
+            inside = inside.setdefault(part, {})
+        if name not in inside or not parts or isinstance(setting, Mapping):  # else the part is refused, by its name
+            inside[name] = setting
+    return mapping
 
 
 def leaf_paths(value: Any, prefix: str = "") -> dict[str, Any]:

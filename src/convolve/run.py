@@ -122,7 +122,7 @@ def build_training(
     session = begin_session(
         recipe, folder, workers, network=model.module, threads=threads,
         trained_on=trained_on(splits, data, from_model),
-        first_images=lambda: next(data.loader.epoch(0, share=lambda count: workers.shard(count).rows))[0],
+        first_images=lambda: next(data.loader.epoch(0, shard_of=lambda count: workers.shard(count).rows))[0],
     )  # fmt: skip
     for message in initial.not_used() if initial else ():
         callback("warning", {"message": message})

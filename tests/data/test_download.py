@@ -174,7 +174,8 @@ def test_a_whole_remainder_needs_no_network(tmp_path: Path) -> None:
 def test_when_all_mirrors_fail_each_reason_is_told(
     mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: Behavior, reason: str
 ) -> None:
-    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.1)
+    if bad is silent:  # others answer, however long that takes on a busy machine
+        monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.1)
     with pytest.raises(MissingDataError, match=rf"127\.0\.0\.1:\d+: .*{reason}.*; 127\.0\.0\.1:9: .*refused"):
         download(remote(mirror(bad), "http://127.0.0.1:9/"), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -176,7 +176,7 @@ def test_a_user_without_a_name(temporary: Path) -> None:
         )
         for rank in range(2)
     ]  # fmt: skip
-    said = [worker.communicate(timeout=280)[1] for worker in workers]
+    said = [worker.communicate(timeout=600)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], said
     assert json.loads((temporary / "run" / "result.json").read_text())["world_size"] == 2
     assert {path.name for path in temporary.iterdir()} == {"run"}

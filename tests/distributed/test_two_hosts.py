@@ -60,7 +60,7 @@ def test_two_hosts_without_a_common_folder(hosts: list[str], tmp_path: Path) -> 
         )
         for rank, host in enumerate(hosts)
     ]  # fmt: skip
-    said = [worker.communicate(timeout=280) for worker in workers]
+    said = [worker.communicate(timeout=600) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], said
     result = json.loads((tmp_path / hosts[0] / "result.json").read_text())
     assert (result["world_size"], result["samples_seen"]) == (2, 4000)

@@ -26,8 +26,9 @@ def test_trains_as_cntk_does(variant: str, lrn: bool) -> None:
     widths = replace(VARIANTS["tiny"], pool_padding=VARIANTS[variant].pool_padding)
     norm = LocalResponseNorm(9, alpha=0.001, beta=0.75, k=1.0) if lrn else None
     network = ConvNetCifar10(widths, norm, (3, 16, 16), class_count=5, dropout=0.0)
+    network.double()  # eight steps make a hundred times as much of a rounding: only CNTK's are left to compare with
     network.load_state_dict({name: golden[f"init_{name}"] for name in network.state_dict()})
-    images_NCHW, labels_N = golden["X"].float(), golden["labels"]
+    images_NCHW, labels_N = golden["X"].double(), golden["labels"]
     assert_close(network(images_NCHW), golden["logits"], "logits")
 
     spec = load_recipe("cifar10").optimizer
@@ -46,6 +47,6 @@ def test_trains_as_cntk_does(variant: str, lrn: bool) -> None:
 
 
 def assert_close(ours: torch.Tensor, cntk: torch.Tensor, what: str) -> None:
-    """max|a - b| <= 1e-4 * max|b|."""
+    """max|a - b| <= 1e-5 * max|b|."""
     error, size = (ours.detach() - cntk).abs().max().item(), cntk.abs().max().item()
-    assert error <= 1e-4 * size, f"{what}: {error:.1e} of {size:.1e}"
+    assert error <= 1e-5 * size, f"{what}: {error:.1e} of {size:.1e}"

@@ -210,7 +210,7 @@ def test_readlabels_under_its_own_name(source: Path, tmp_path: Path, convolve: C
     data, annotations = source / "Data" / "CLS-LOC", source / "Annotations" / "CLS-LOC" / "val"
     (tmp_path / "here").mkdir()
     command = [sys.executable, SCRIPT, data / "train", data / "val", annotations]
-    done = subprocess.run(command, cwd=tmp_path / "here", capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path / "here", capture_output=True, text=True, timeout=600, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     outcome = convolve("prepare", "ilsvrc2012", "--source", source, "--out", tmp_path / "there")
     assert (outcome.code, outcome.err) == (0, "")

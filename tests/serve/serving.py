@@ -18,7 +18,7 @@ from convolve.serve.app import create_app
 from convolve.serve.server import listen, server_for
 from convolve.serve.upload import Limits
 
-PATIENCE_SECONDS = 60.0  # for machines that are busy with something else
+PATIENCE_SECONDS = 300.0  # for machines that are busy with something else
 
 
 class Answer(NamedTuple):

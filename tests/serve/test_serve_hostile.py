@@ -223,7 +223,7 @@ def test_a_slow_upload_is_given_up(digits: Model) -> None:
 
 def test_uploads_wait_for_their_turn_and_not_for_ever(digits: Model) -> None:
     size = len(GOOD) + 28 * 28
-    with serving(digits, Limits(held_bytes=size, answer_seconds=1)) as client:
+    with serving(digits, Limits(held_bytes=size, answer_seconds=3)) as client:
         with client.open(HEAD + b"Content-Length: %d\r\n\r\n" % len(GOOD), GOOD[:-1]) as first:
             assert_refused(client.ask("/predict", GOOD), 503, "too busy")
             assert first.recv(4096).startswith(b"HTTP/1.1 503")

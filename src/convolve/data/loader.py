@@ -71,18 +71,18 @@ class Loader:
         return hard_order(losses_N.cpu().numpy(), self.hard_fraction, generator(Purpose.ORDER, self.seed, epoch))
 
     def epoch(
-        self, epoch: int, first_batch: int = 0, order_N: NDArray[np.int64] | None = None, share: ShardOf = _whole
+        self, epoch: int, first_batch: int = 0, order_N: NDArray[np.int64] | None = None, shard_of: ShardOf = _whole
     ) -> Iterator[Batch]:
         """The batches of `epoch`, in its plain `order` or in `order_N`, from `first_batch` on; the last may be short.
 
-        Of each, the `share` alone is made ready, as it is in the whole batch. No share is larger than that of a
-        larger batch, and none is empty.
+        Only the rows `shard_of(its size)` of each batch are prepared, as they are in the whole batch. No shard is
+        larger than that of a larger batch, and none is empty.
         """
-        batches = self._epoch(epoch, first_batch, self.order(epoch) if order_N is None else order_N, share)
+        batches = self._epoch(epoch, first_batch, self.order(epoch) if order_N is None else order_N, shard_of)
         return batches if self.is_cached else prefetch(batches, ahead=1)
 
     def _epoch(
-        self, epoch: int, first_batch: int, order_N: NDArray[np.int64], share: ShardOf
+        self, epoch: int, first_batch: int, order_N: NDArray[np.int64], shard_of: ShardOf
     ) -> Generator[Batch, None, None]:
         size, number = self._batch_size(epoch), 0
         for sweep, begin, end in self._passes(epoch):
@@ -91,13 +91,13 @@ class Loader:
             rest = whole[max(0, first_batch - number) :]
             number += len(whole)
             if rest:
-                yield from self._shares((epoch, number - len(rest)), sweep, rest, share)
+                yield from self._shards((epoch, number - len(rest)), sweep, rest, shard_of)
 
-    def _shares(
-        self, first: tuple[int, int], sweep: int, whole: list[NDArray[np.int64]], share: ShardOf
+    def _shards(
+        self, first: tuple[int, int], sweep: int, whole: list[NDArray[np.int64]], shard_of: ShardOf
     ) -> Generator[Batch, None, None]:
-        """The shares of the `whole` batches, all of one pass; `first` is the epoch and the number of the first."""
-        parts = [share(len(batch_N)) for batch_N in whole]
+        """The shards of the `whole` batches, all of one pass; `first` is the epoch and the number of the first."""
+        parts = [shard_of(len(batch_N)) for batch_N in whole]
         mine = [batch_N[part] for batch_N, part in zip(whole, parts, strict=True)]
         dataset = self.datasets[-1 - max(self.passes - 1 - sweep, 0) * len(self.datasets) // self.passes]
         batches = dataset.batches(np.concatenate(mine), len(mine[0]), sweep)  # the last one alone may be short

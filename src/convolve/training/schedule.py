@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from convolve.recipe import ModelSpec, OptimizerSpec, Recipe, ScheduleSpec
 from convolve.recipe_values import Steps
 from convolve.torch_optim import PREFIX, torch_optimizer
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def value_at(steps: Steps, samples_seen: int, period_samples: int) -> float:
 
 def set_epoch_values(network: nn.Module, spec: ModelSpec, epoch: int, sets_dropout: bool = True) -> None:
     """Give the layers of `network` what the recipe says of them for `epoch`."""
+    from torch import nn  # the report shows schedules, and needs no torch
+
     if sets_dropout:
         for layer in network.modules():
             if isinstance(layer, nn.Dropout):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from convolve.transforms.transform import Transform, WholeBatch, require
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Affine(Transform):
 
     def apply_batch(self, images_NCHW: torch.Tensor, matrices_N23: NDArray[np.float32]) -> torch.Tensor:
         """The images sampled where `matrices_N23` send each pixel: float32, not rounded."""
+        import torch
+        from torch.nn import functional as F
+
         count, _, height, width = images_NCHW.shape
         # Pixel centers measured from the middle of the image, one row (x, y, 1) each. A matrix product over them takes
         # a thirtieth of F.affine_grid's time.

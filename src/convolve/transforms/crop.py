@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from convolve.errors import UsageError
 from convolve.transforms.transform import Image, Size, Transform, WholeBatch, require, require_one_of
+
+if TYPE_CHECKING:
+    import torch
 
 VIEWS = 10  # of "multiview10"
 _ATTEMPTS = 10  # CNTK then gives up and takes the whole image
@@ -184,6 +186,8 @@ def cut_boxes(images_NCHW: torch.Tensor, boxes: CropBoxes) -> torch.Tensor:
 
     The images are in the processor's memory.
     """
+    import torch
+
     count, channels, _, _ = images_NCHW.shape
     cut_NCHW = torch.empty((count, channels, boxes.height, boxes.width), dtype=images_NCHW.dtype)
     choices = zip(boxes.left_N.tolist(), boxes.top_N.tolist(), boxes.mirrored_N.tolist(), strict=True)

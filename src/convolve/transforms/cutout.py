@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from convolve.transforms.transform import MAX_SIDE, Transform, WholeBatch, require
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Cutout(Transform):
 
     def apply_batch(self, images_NCHW: torch.Tensor, centers_N2: NDArray[np.int64]) -> torch.Tensor:
         """A copy with the squares, as much of them as lies within the image, at `value`."""
+        import torch
+
         starts_N2 = centers_N2 - self.pixels // 2
         height, width = images_NCHW.shape[2:]
         rows_NH, columns_NW = (

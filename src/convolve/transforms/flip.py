@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from convolve.transforms.transform import Image, Transform, WholeBatch, require, with_channel_axis
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -53,5 +56,7 @@ def mirrored(image_HWC: Image) -> Image:
 
 def mirror_some(images_NCHW: torch.Tensor, mirrored_N: NDArray[np.bool_]) -> torch.Tensor:
     """The images, some mirrored left to right."""
+    import torch
+
     mirrored = torch.from_numpy(mirrored_N).to(images_NCHW.device)
     return torch.where(mirrored[:, None, None, None], images_NCHW.flip(3), images_NCHW)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
-from torch.nn import functional as F
 
 from convolve.transforms.transform import MAX_SIDE, Image, Size, Transform, WholeBatch, require, with_channel_axis
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Pad(Transform):
         return with_channel_axis(cv2.copyMakeBorder(image_HWC, *sides, cv2.BORDER_CONSTANT, value=value), channels)
 
     def apply_batch(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        from torch.nn import functional as F
+
         height, width = images_NCHW.shape[2:]
         return F.pad(images_NCHW, (self.border(height, width),) * 4, value=self.value)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from convolve.transforms.transform import Transform, WholeBatch, require
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class Shift(Transform):
 
         The images are in the processor's memory, where NumPy gathers in a tenth of torch's time.
         """
+        import torch
+        from torch.nn import functional as F
+
         count, _, height, width = images_NCHW.shape
         border = int(np.abs(offsets_N2).max(initial=0))
         padded_NCHW = F.pad(images_NCHW, (border,) * 4).numpy()

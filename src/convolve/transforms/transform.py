@@ -1,20 +1,23 @@
 """What all transforms have in common.
 
 An image is rows by columns by channels in OpenCV's order: blue, green, red, or gray alone. Pixels are uint8 or float32
-in 0..255. As in CNTK, crop, flip and scale keep the type; color and intensity turn it into float32.
+in 0..255. As in CNTK, crop, flip and scale keep the type; color and intensity turn it into float32. torch is imported
+where a batch is transformed, for recipes are read, and reports are made, without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from convolve.errors import UsageError, unknown_name
+
+if TYPE_CHECKING:
+    import torch
 
 # Legend of this room: N images, C channels, H rows, W columns.
 
