@@ -19,12 +19,14 @@ from __future__ import annotations
 import difflib
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+
+T = TypeVar("T")
 
 
 class ConvolveError(Exception):
@@ -87,6 +89,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     if nearest:
         return f"unknown {kind} {name!r}; did you mean {nearest[0]!r}?"
     return f"unknown {kind} {name!r}; known: {', '.join(known)}"
+
+
+def look_up(table: Mapping[str, T], name: str, kind: str, field: str = "") -> T:
+    """The row called `name`. Raises UsageError, for what stands in `field`, where there is none."""
+    if name not in table:
+        raise UsageError((f"{field}: " if field else "") + unknown_name(kind, name, table))
+    return table[name]
 
 
 def legible(name: str) -> str:

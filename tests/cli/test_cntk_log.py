@@ -13,9 +13,8 @@ def test_an_epoch_that_is_trained_again_counts_from_its_beginning() -> None:
     lines: list[str] = []
     log = CntkLog(lines.append)
     network = SimpleNamespace(roles={"evaluationNodes": (), "criterionNodes": (SimpleNamespace(name="ce"),)})
-    recipe = Recipe("net", run=RunSpec(global_batch_size=8))
-    sgd = SimpleNamespace(lines_every=10, epochs=3)
-    step = SimpleNamespace(network=network, sgd=sgd, recipe=recipe, validation=None)
+    recipe = Recipe("net", run=RunSpec(global_batch_size=8, report_batches=10, epochs=3))
+    step = SimpleNamespace(network=network, recipe=recipe, validation=None)
     log("config", {"step": step, "samples": 80, "held_out_samples": 0})
     rate = {"samples_seen": 160, "learning_rate": 0.1}
     progress = {"epoch": 2, "batch": 10, "loss": 0.5, "error": 0.25, "momentum": 0.9, "images_per_second": 40.0}

@@ -53,7 +53,7 @@ class CntkLog:
         if epoch != self._epoch:
             self._epoch, self._last = epoch, _Sums()
             self._start(values)
-        if batch % step.sgd.lines_every:
+        if batch % step.recipe.run.report_batches:
             return
         seen = values["samples_seen"] - (epoch - 1) * self._samples
         now = _Sums(batch, seen, values["loss"] * seen, values["error"] * seen, seen / values["images_per_second"])
@@ -111,7 +111,7 @@ class CntkLog:
 
     def _name(self) -> str:
         assert self._step is not None
-        return f"Epoch[{self._epoch:2d} of {self._step.sgd.epochs}]"
+        return f"Epoch[{self._epoch:2d} of {self._step.recipe.run.epochs}]"
 
     def _batch_size(self) -> int:
         assert self._step is not None

@@ -21,9 +21,9 @@ def show_config(what: str, schedule: bool, as_json: bool) -> None:
     for step in (step for step in job.steps if isinstance(step, TrainStep)):
         graph, recipe = network_graph(step, None), recipe_of(step)
         if schedule:
-            rows = schedule_rows(recipe, samples_of(step))
+            rows = schedule_rows(recipe, samples_of(recipe))
             shown.append({"schedule": [vars(row) for row in rows]})
-            head = f"{step.name}: {recipe.optimizer.name}, {step.sgd.batch_sizes[0]} samples a minibatch"
+            head = f"{step.name}: {recipe.optimizer.name}, {recipe.run.global_batch_size} samples a minibatch"
             text = f"{head}\n\n{schedule_text(rows)}"
         else:
             summary = describe(graph, build(graph))

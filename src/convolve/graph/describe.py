@@ -38,10 +38,9 @@ def _learned(node: Node, value: Value) -> bool:
 
 def _flops(node: Node, values: dict[str, Value]) -> int:
     """A multiply-add counts as 2; only convolutions and dense layers are counted."""
-    if node.op == "convolution":
-        return 2 * prod(node.shape) * prod(values[node.inputs[1]].shape[1:])
-    if node.op == "convolution_transpose":
-        return 2 * prod(values[node.inputs[0]].shape) * prod(values[node.inputs[1]].shape[1:])
+    if node.op in ("convolution", "convolution_transpose"):
+        slid_over = node.shape if node.op == "convolution" else values[node.inputs[0]].shape
+        return 2 * prod(slid_over) * prod(values[node.inputs[1]].shape[1:])
     if node.op == "linear":
         x = values[node.inputs[0]].shape
         return 2 * prod(node.shape) * prod(x[len(x) - node.integer("contracted") :])

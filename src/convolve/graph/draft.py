@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
 
 from convolve.graph.fuse import fuse
-from convolve.graph.graph import Array, Graph, Input, Node, Parameter, Value, pruned
+from convolve.graph.graph import Array, Graph, Input, Node, Parameter, Value, graph_of, pruned
 from convolve.graph.names import with_readable_names
 from convolve.graph.operations import outcome
 from convolve.graph.shapes import MAX_VALUES, Shape, bounded, require
@@ -59,16 +61,9 @@ class Draft:
             self._values[key] = replace(self._values[key], source=name)
 
     def finish(self, outputs: Sequence[str], origin: str) -> Graph:
-        values = self._values.values()
-        graph = Graph(
-            inputs=tuple(value for value in values if isinstance(value, Input)),
-            parameters=tuple(value for value in values if isinstance(value, Parameter)),
-            nodes=tuple(value for value in values if isinstance(value, Node)),
-            outputs=tuple(outputs),
-            aliases={alias: tuple(keys) for alias, keys in self._aliases.items()},
-            notes=tuple(dict.fromkeys(self.notes)),
-            origin=origin,
-        )
+        aliases = {alias: tuple(keys) for alias, keys in self._aliases.items()}
+        notes = tuple(dict.fromkeys(self.notes))
+        graph = graph_of(self._values.values(), outputs=tuple(outputs), aliases=aliases, notes=notes, origin=origin)
         return with_readable_names(fuse(pruned(graph)))
 
     def _key(self) -> str:
@@ -77,3 +72,31 @@ class Draft:
     def _keep(self, value: Value) -> str:
         self._values[value.name] = value
         return value.name
+
+
+@dataclass(frozen=True)
+class Operands:
+    """What a lowering rule gets to see of one operation of a file: its operands are values of the draft already."""
+
+    word: ClassVar[str] = "operand"  # what the tool calls one
+
+    draft: Draft
+    operands: tuple[str, ...]
+
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
+        return self.draft.add(op, inputs, **attributes)
+
+    def operand(self, index: int = 0) -> str:
+        count = len(self.operands)
+        require(0 <= index < count, f"{self.word} {index + 1} is missing; there are {count}")
+        return self.operands[index]
+
+    def shape(self, index: int = 0) -> Shape:
+        """The shape of an operand, of one sample, the slowest axis first."""
+        return self.draft.shape(self.operand(index))
+
+    def reshaped(self, value: str, shape: Shape) -> str:
+        return value if self.draft.shape(value) == shape else self.add("reshape", value, shape=shape)
+
+    def constant(self, number: float | Array) -> str:
+        return self.draft.parameter(np.asarray(number), learning_rate_multiplier=0)

@@ -46,29 +46,9 @@ def select(condition: Tensor, then: Tensor, otherwise: Tensor) -> Tensor:
     return torch.where(condition != 0, then, otherwise)
 
 
-def equal(x: Tensor, y: Tensor) -> Tensor:
-    """0 or 1 for each element; so do the other comparisons answer."""
-    return (x == y).to(x.dtype)
-
-
-def not_equal(x: Tensor, y: Tensor) -> Tensor:
-    return (x != y).to(x.dtype)
-
-
-def less(x: Tensor, y: Tensor) -> Tensor:
-    return (x < y).to(x.dtype)
-
-
-def less_equal(x: Tensor, y: Tensor) -> Tensor:
-    return (x <= y).to(x.dtype)
-
-
-def greater(x: Tensor, y: Tensor) -> Tensor:
-    return (x > y).to(x.dtype)
-
-
-def greater_equal(x: Tensor, y: Tensor) -> Tensor:
-    return (x >= y).to(x.dtype)
+def compare(x: Tensor, y: Tensor, how: str) -> Tensor:
+    """What torch's function `how` answers, as 0 or 1 for each element."""
+    return getattr(torch, how)(x, y).to(x.dtype)  # type: ignore[no-any-return]
 
 
 # -- along axes -------------------------------------------------------------------------------------------------------

@@ -121,6 +121,17 @@ class Graph:
         return known[name][0]
 
 
+def graph_of(values: Iterable[Value], **rest: Any) -> Graph:
+    """The graph that consists of `values`, each after its operands; `rest` are its other fields."""
+    values = [*values]
+    return Graph(
+        inputs=tuple(value for value in values if isinstance(value, Input)),
+        parameters=tuple(value for value in values if isinstance(value, Parameter)),
+        nodes=tuple(value for value in values if isinstance(value, Node)),
+        **rest,
+    )
+
+
 def pruned(graph: Graph) -> Graph:
     """The graph without the nodes, parameters and inputs that no output needs."""
     needed = set(graph.outputs)
@@ -128,10 +139,6 @@ def pruned(graph: Graph) -> Graph:
         if node.name in needed:
             needed |= set(node.inputs)
     aliases = {alias: tuple(name for name in names if name in needed) for alias, names in graph.aliases.items()}
-    return replace(
-        graph,
-        inputs=tuple(value for value in graph.inputs if value.name in needed),
-        parameters=tuple(value for value in graph.parameters if value.name in needed),
-        nodes=tuple(value for value in graph.nodes if value.name in needed),
-        aliases={alias: names for alias, names in aliases.items() if names},
-    )
+    values = (value for value in graph.values().values() if value.name in needed)
+    aliases = {alias: names for alias, names in aliases.items() if names}
+    return graph_of(values, outputs=graph.outputs, aliases=aliases, notes=graph.notes, origin=graph.origin)

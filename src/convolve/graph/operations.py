@@ -81,21 +81,18 @@ def _plain(function: Callable[..., Any], *names: str) -> Emit:
     )
 
 
-def _aligned(function: Callable[..., Any], literals: bool = False) -> Emit:
-    """A function of values that broadcast; with `literals`, constants are written into the code."""
-    return lambda emitter, node: emitter.call(node.name, function, *emitter.aligned(node, literals))
+def _aligned(function: Callable[..., Any], *behind: Any, literals: bool = False) -> Emit:
+    """A function of values that broadcast, and what stands `behind` them; with `literals`, constants are written into
+    the code."""
+    return lambda emitter, node: emitter.call(node.name, function, *emitter.aligned(node, literals), *behind)
 
 
 def _unary(function: Callable[..., Any], **attributes: Kind) -> Operation:
     return Operation(shapes.same, _plain(function, *attributes), attributes=attributes)
 
 
-def _binary(function: Callable[..., Any], literals: bool = False) -> Operation:
-    return Operation(shapes.broadcasting, _aligned(function, literals), (2,))
-
-
-def _ternary(function: Callable[..., Any]) -> Operation:
-    return Operation(shapes.broadcasting, _aligned(function), (3,))
+def _broadcasting(function: Callable[..., Any], *behind: Any, operands: int = 2, literals: bool = False) -> Operation:
+    return Operation(shapes.broadcasting, _aligned(function, *behind, literals=literals), (operands,))
 
 
 def _along(function: Callable[..., Any]) -> Operation:
@@ -179,7 +176,7 @@ _WINDOW: dict[str, Kind] = dict.fromkeys(("strides", "lower", "upper"), Integers
 _POOLING = _WINDOW | {"window": Integers}
 
 _UNARY_OF_TORCH = "abs exp floor sin cos tan asin acos atan sinh cosh asinh atanh sigmoid tanh relu"
-_COMPARISONS = "equal not_equal less less_equal greater greater_equal"
+_COMPARISONS = "not_equal less less_equal greater greater_equal"
 
 OPERATIONS: dict[str, Operation] = {
     "convolution": Operation(
@@ -217,15 +214,16 @@ OPERATIONS: dict[str, Operation] = {
     "elu": _unary(F.elu, alpha=float),
     "leaky_relu": _unary(F.leaky_relu, alpha=float),
     "stop_gradient": _unary(torch.detach),
-    "add": _binary(operator.add, literals=True),
-    "subtract": _binary(operator.sub, literals=True),
-    "multiply": _binary(operator.mul, literals=True),
-    "power": _binary(torch.pow, literals=True),
-    "maximum": _binary(torch.maximum),
-    "log_add_exp": _binary(torch.logaddexp),
-    **{name: _binary(getattr(functions, name)) for name in _COMPARISONS.split()},
-    "select": _ternary(functions.select),
-    "clip": _ternary(functions.clip),
+    "add": _broadcasting(operator.add, literals=True),
+    "subtract": _broadcasting(operator.sub, literals=True),
+    "multiply": _broadcasting(operator.mul, literals=True),
+    "power": _broadcasting(torch.pow, literals=True),
+    "maximum": _broadcasting(torch.maximum),
+    "log_add_exp": _broadcasting(torch.logaddexp),
+    "equal": _broadcasting(functions.compare, "eq"),
+    **{name: _broadcasting(functions.compare, name) for name in _COMPARISONS.split()},
+    "select": _broadcasting(functions.select, operands=3),
+    "clip": _broadcasting(functions.clip, operands=3),
     "softmax": _along(functions.softmax),
     "log_softmax": _along(functions.log_softmax),
     "hardmax": _along(functions.hardmax),

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from convolve.errors import ModelError, UnsupportedError, brief, unknown_name
-from convolve.graph.graph import Array, Graph, Input, Node, Parameter, Value
+from convolve.graph.graph import Array, Graph, Input, Node, Parameter, Value, graph_of
 from convolve.graph.names import RESERVED
 from convolve.graph.operations import OPERATIONS, outcome
 from convolve.graph.shapes import MAX_ELEMENTS, MAX_VALUES, GraphError, Shape, bounded, require
@@ -124,15 +124,8 @@ def _read(record: _Graph, weights_bytes: int) -> Graph:
         _keep(values, _node(node, values))
     require(bool(record.outputs) and {*record.outputs} <= values.keys(), f"outputs {', '.join(record.outputs)[:200]}")
     require(all(names and {*names} <= values.keys() for names in record.aliases.values()), "an alias of nothing")
-    return Graph(
-        inputs=tuple(value for value in values.values() if isinstance(value, Input)),
-        parameters=tuple(value for value in values.values() if isinstance(value, Parameter)),
-        nodes=tuple(value for value in values.values() if isinstance(value, Node)),
-        outputs=record.outputs,
-        aliases=record.aliases,
-        notes=record.notes,
-        origin=record.origin,
-    )
+    rest = {"outputs": record.outputs, "aliases": record.aliases, "notes": record.notes, "origin": record.origin}
+    return graph_of(values.values(), **rest)
 
 
 def _parameter(record: _Parameter) -> Parameter:

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import look_up
 from convolve.formats.labels import read_labels
 
 
@@ -67,8 +67,6 @@ def _value(name: str, text: str) -> Any:
 def find_preset(file: str, name: str | None = None) -> Preset | None:
     """The preset called `name`, else that of a published file name, in any case of letters; None if there is none."""
     if name is not None:
-        if name not in presets():
-            raise UsageError(unknown_name("preset", name, presets()))
-        return presets()[name]
+        return look_up(presets(), name, "preset")
     wanted = Path(file).name.lower()
     return next((preset for preset in presets().values() if (preset.file_name or "").lower() == wanted), None)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import UsageError, look_up
 from convolve.models.alexnet import alexnet, alexnet_batch_norm, alexnet_python
 from convolve.models.convnet_cifar10 import convnet_cifar10, convnet_cifar10_lrn
 from convolve.models.convnet_mnist import convnet_mnist
@@ -40,10 +40,9 @@ def build_model(spec: ModelSpec, input_shape_CHW: Shape, class_count: int, seed:
 
 def bare_model(spec: ModelSpec, input_shape_CHW: Shape, class_count: int) -> nn.Module:
     """The network that `spec` names on the meta device, where weights have shapes and no numbers."""
-    if spec.name not in MODELS:
-        raise UsageError(f"model.name: {unknown_name('model', spec.name, MODELS)}")
+    make = look_up(MODELS, spec.name, "model", "model.name")
     with torch.device("meta"):
-        return MODELS[spec.name](spec, input_shape_CHW, class_count)
+        return make(spec, input_shape_CHW, class_count)
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import UsageError, look_up
 from convolve.models.lrn import LocalResponseNorm
 from convolve.recipe import ModelSpec
 
@@ -145,6 +145,4 @@ def alexnet_batch_norm(spec: ModelSpec, input_shape_CHW: Shape, class_count: int
 
 
 def _variant(spec: ModelSpec) -> Variant:
-    if spec.variant not in VARIANTS:
-        raise UsageError(f"model.variant: {unknown_name('variant', spec.variant, VARIANTS)}")
-    return VARIANTS[spec.variant]
+    return look_up(VARIANTS, spec.variant, "variant", "model.variant")

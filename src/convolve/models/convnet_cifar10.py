@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import UsageError, look_up
 from convolve.models.lrn import LocalResponseNorm
 from convolve.recipe import ModelSpec
 
@@ -88,6 +88,5 @@ def convnet_cifar10_lrn(spec: ModelSpec, input_shape_CHW: tuple[int, int, int], 
 def _build(
     spec: ModelSpec, norm: nn.Module | None, input_shape_CHW: tuple[int, int, int], class_count: int
 ) -> nn.Module:
-    if spec.variant not in VARIANTS:
-        raise UsageError(f"model.variant: {unknown_name('variant', spec.variant, VARIANTS)}")
-    return ConvNetCifar10(VARIANTS[spec.variant], norm, input_shape_CHW, class_count, spec.dropout[0])
+    variant = look_up(VARIANTS, spec.variant, "variant", "model.variant")
+    return ConvNetCifar10(variant, norm, input_shape_CHW, class_count, spec.dropout[0])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import UsageError, look_up
 from convolve.recipe import ModelSpec
 
 # variant -> maps of the three convolutions, width of the dense layer
@@ -51,7 +51,5 @@ def _last_map(side: int) -> int:
 
 
 def convnet_mnist(spec: ModelSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> nn.Module:
-    if spec.variant not in _WIDTHS:
-        raise UsageError(f"model.variant: {unknown_name('variant', spec.variant, _WIDTHS)}")
-    *maps, dense = _WIDTHS[spec.variant]
+    *maps, dense = look_up(_WIDTHS, spec.variant, "variant", "model.variant")
     return ConvNetMnist((maps[0], maps[1], maps[2]), dense, input_shape_CHW, class_count, spec.dropout[0])

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import look_up
 
 
 class FeatureExtractor(nn.Module):
@@ -19,11 +19,10 @@ class FeatureExtractor(nn.Module):
     def __init__(self, network: nn.Module, name: str) -> None:
         super().__init__()
         layers = {key: layer for key, layer in network.named_modules() if key}
-        if name not in layers:
-            raise UsageError(unknown_name("layer", name, layers))
+        layer = look_up(layers, name, "layer")
         self.network = network
         self._last: torch.Tensor | None = None
-        layers[name].register_forward_hook(self._keep)
+        layer.register_forward_hook(self._keep)
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         self._last = None

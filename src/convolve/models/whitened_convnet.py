@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import UsageError, look_up
 from convolve.recipe import ModelSpec
 
 # Legend: N batch, C channel, H row, W column, K class, P patch, D number in a patch.
@@ -98,6 +98,5 @@ def _norm(maps: int) -> nn.BatchNorm2d:
 
 
 def whitened_convnet(spec: ModelSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> nn.Module:
-    if spec.variant not in VARIANTS:
-        raise UsageError(f"model.variant: {unknown_name('variant', spec.variant, VARIANTS)}")
-    return WhitenedConvNet(VARIANTS[spec.variant], input_shape_CHW, class_count, spec.dropout[0])
+    maps = look_up(VARIANTS, spec.variant, "variant", "model.variant")
+    return WhitenedConvNet(maps, input_shape_CHW, class_count, spec.dropout[0])

@@ -64,7 +64,7 @@ def train_step(
 
     def keep(model: Model, epoch: int) -> None:
         """CNTK keeps the model of every epoch but the last, which is modelPath itself."""
-        if epoch < step.sgd.epochs:
+        if epoch < step.recipe.run.epochs:
             replace(model, preprocess=final_preprocess).save(path.with_name(f"{path.name}.{epoch}"))
 
     if not workers.broadcast(step.resume and RunFolder(run_folder).finished):  # it may have been killed before the copy
@@ -80,7 +80,7 @@ def _recipe(step: TrainStep, train_samples: int, data: str | None, listener: Cal
 
     Epochs that are meant for more than `data` has become passes over it.
     """
-    recipe, wanted = recipe_of(step), step.sgd.epoch_samples
+    recipe, wanted = recipe_of(step), step.recipe.run.epoch_samples
     if data is None or wanted <= train_samples:
         return recipe, recipe.run.epoch_samples or train_samples
     message = f"epochSize={wanted:,} is taken as one pass over the {train_samples:,} samples of {data}"
@@ -126,22 +126,16 @@ def image_shape(graph: Graph) -> Shape:
 
 def recipe_of(step: TrainStep) -> Recipe:
     """The recipe of the training. The network is not in it: it is the model that the training starts from."""
-    channels, height, width = image_shape(network_graph(step, None))
-    spec = replace(step.recipe.data, name=data_name(step))
+    shape_CHW = image_shape(network_graph(step, None))
+    info, (channels, height, width) = guess_dataset(shape_CHW, step.reader.classes), shape_CHW
+    spec = replace(step.recipe.data, name=info.name if info else "")  # empty where it is made for other images
     if channels in (1, 3) and max(height, width) <= MAX_SIDE:  # else plain numbers, of which there is no image
         spec = replace(spec, channels=channels, image_size=f"{width}x{height}")
     return replace(step.recipe, data=spec)
 
 
-def data_name(step: TrainStep) -> str:
-    """The data set whose images and classes the network is made for; empty where it is made for others."""
-    info = guess_dataset(image_shape(network_graph(step, None)), step.reader.classes)
-    return info.name if info else ""
-
-
-def samples_of(step: TrainStep) -> int:
+def samples_of(recipe: Recipe) -> int:
     """The samples of an epoch as far as the text tells; where it does not, those of the data set that fits."""
-    if step.sgd.epoch_samples:
-        return step.sgd.epoch_samples
-    name = data_name(step)
-    return dataset_info(name).train_samples if name else 1_000 * step.sgd.batch_sizes[0]
+    if recipe.run.epoch_samples or not recipe.data.name:
+        return recipe.run.epoch_samples or 1_000 * recipe.run.global_batch_size
+    return dataset_info(recipe.data.name).train_samples

@@ -69,13 +69,14 @@ def test_examples_train_as_the_recipes_of_their_name(example: str, recipe: str) 
 def test_numbers_of_the_examples() -> None:
     """As CNTK's files have them."""
     step = trained(read_job([str(EXAMPLES / "ConvNet_CIFAR10.cntk")]))
-    assert step.sgd.dropout == (0.0,) * 5 + (0.5,)
-    assert step.sgd.optimizer.momentum == (0.0,) * 20 + (607.44,)
-    assert step.sgd.optimizer.momentum_unit == "time_constant_samples"
+    optimizer = step.recipe.optimizer
+    assert step.recipe.model.dropout == (0.0,) * 5 + (0.5,)
+    assert (optimizer.momentum, optimizer.momentum_unit) == ((0.0,) * 20 + (607.44,), "time_constant_samples")
     step = trained(read_job([str(EXAMPLES / "AlexNet_ImageNet.cntk"), "dataDir=/there"]))
-    assert step.sgd.schedule.learning_rates == (0.1,) * 25 + (0.01,) * 25 + (0.001,) * 25 + (0.0001,) * 25 + (0.00001,)
-    assert (step.sgd.schedule.reference_batch_size, step.sgd.batch_sizes, step.sgd.epochs) == (256, (256,), 112)
-    optimizer = step.sgd.optimizer
+    schedule, run, optimizer = step.recipe.schedule, step.recipe.run, step.recipe.optimizer
+    assert schedule.learning_rates == (0.1,) * 25 + (0.01,) * 25 + (0.001,) * 25 + (0.0001,) * 25 + (0.00001,)
+    assert (schedule.reference_batch_size, run.global_batch_size, run.global_batch_sizes) == (256, 256, ())
+    assert run.epochs == 112
     assert (optimizer.momentum, optimizer.momentum_unit) == ((0.9,), "per_reference_batch")
     assert optimizer.momentum_reference_batch_size == 256
     assert step.reader.features.file == "/there/train_map.txt"
@@ -108,9 +109,10 @@ def test_what_an_older_configuration_has_is_refused_by_name() -> None:
 
 def test_defaults(tmp_path: Path) -> None:
     step = trained(job(tmp_path, NETWORK, SGD, READER))
-    assert (step.sgd.epoch_samples, step.sgd.dropout, step.sgd.accumulation_steps) == (0, (0.0,), 1)
-    assert step.sgd.optimizer.momentum == (0.9,)
-    assert step.sgd.optimizer.momentum_reference_batch_size == 8
+    run = step.recipe.run
+    assert (run.epoch_samples, step.recipe.model.dropout, run.accumulation_steps) == (0, (0.0,), 1)
+    assert step.recipe.optimizer.momentum == (0.9,)
+    assert step.recipe.optimizer.momentum_reference_batch_size == 8
     assert (step.resume, step.reader.randomize, step.recipe.run.device) == (True, True, "auto")
     assert job(tmp_path, NETWORK, SGD, READER).log is None
     assert job(tmp_path, NETWORK, SGD, READER, head="stderr = logs/a").log == Path("logs/a_Train.log")

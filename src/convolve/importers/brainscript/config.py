@@ -99,19 +99,19 @@ class Block:
         return f"{self.place(key) or self.here}: {self.path(key)}: {what} is not supported"
 
     def text(self, key: str, default: str = "", inherit: bool = True) -> str:
-        value = self._value(key, inherit)
+        value = self.raw(key, inherit)
         return default if value is None else _unquoted(value).string
 
     def flag(self, key: str, default: bool = False, inherit: bool = True) -> bool:
-        value = self._value(key, inherit)
+        value = self.raw(key, inherit)
         return default if value is None else _flag(_unquoted(value))
 
     def number(self, key: str, default: float, inherit: bool = True) -> float:
-        value = self._value(key, inherit)
+        value = self.raw(key, inherit)
         return default if value is None else _number(_unquoted(value))
 
     def integer(self, key: str, default: int, inherit: bool = True) -> int:
-        value = self._value(key, inherit)
+        value = self.raw(key, inherit)
         return default if value is None else _integer(_unquoted(value))
 
     def at_least(self, least: int, key: str, value: int) -> int:
@@ -122,7 +122,7 @@ class Block:
 
     def choice(self, key: str, choices: Sequence[str], default: str, inherit: bool = True) -> str:
         """One of `choices`, in any case of letters."""
-        value = self._value(key, inherit)
+        value = self.raw(key, inherit)
         if value is None:
             return default
         word = _unquoted(value)
@@ -133,20 +133,16 @@ class Block:
 
     def words(self, key: str, default: Sequence[str] = (), inherit: bool = True) -> tuple[str, ...]:
         """An array of texts."""
-        value = self._value(key, inherit)
+        value = self.raw(key, inherit)
         return tuple(default) if value is None else tuple(_unquoted(item).string for item in items(_unquoted(value)))
 
     def numbers(self, key: str, default: Sequence[float] = (), inherit: bool = True) -> tuple[float, ...]:
-        value = self._value(key, inherit)
+        value = self.raw(key, inherit)
         return tuple(default) if value is None else tuple(_number(item) for item in items(_unquoted(value)))
 
     def integers(self, key: str, default: Sequence[int] = (), inherit: bool = True) -> tuple[int, ...]:
-        value = self._value(key, inherit)
+        value = self.raw(key, inherit)
         return tuple(default) if value is None else tuple(_integer(item) for item in items(_unquoted(value)))
-
-    def raw(self, key: str, inherit: bool = True) -> Text | None:
-        """The value with its variables replaced and nothing else done to it: the text of a network."""
-        return self._value(key, inherit)
 
     def block(self, key: str, inherit: bool = True) -> Block | None:
         """The block called `key`; None where there is none."""
@@ -191,7 +187,8 @@ class Block:
             value = self._expand(value, ())
         return Block(self.path(key), _groups(value), self)
 
-    def _value(self, key: str, inherit: bool) -> Text | None:
+    def raw(self, key: str, inherit: bool = True) -> Text | None:
+        """The value with its variables replaced and nothing else done to it: the text of a network."""
         value = self.find(key, inherit)
         return None if value is None else self._expand(value, ())
 

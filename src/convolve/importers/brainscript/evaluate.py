@@ -200,10 +200,6 @@ def _join(path: str, name: str) -> str:
 # -- one rule for each kind of expression -----------------------------------------------------------------------------
 
 
-def _literal(self: Evaluator, e: syntax.Literal, scope: Scope, path: str) -> Value:
-    return e.value
-
-
 def _name(self: Evaluator, e: syntax.Name, scope: Scope, path: str) -> Value:
     looked: Scope | None = scope
     while looked is not None:
@@ -219,10 +215,6 @@ def _visible(scope: Scope | None) -> set[str]:
         names |= {name for name in scope.members if name[0] != "_"}
         scope = scope.outer
     return names
-
-
-def _unary(self: Evaluator, e: syntax.Unary, scope: Scope, path: str) -> Value:
-    return operators.unary(self, e, self.value(e.operand, scope, path), path)
 
 
 def _binary(self: Evaluator, e: syntax.Binary, scope: Scope, path: str) -> Value:
@@ -273,10 +265,6 @@ def _condition(self: Evaluator, e: syntax.Condition, scope: Scope, path: str) ->
     if not isinstance(condition, bool):
         raise self.error(e.condition.spot, f"a condition must be true or false, it is {kind_of(condition)}")
     return self.value(e.then if condition else e.otherwise, scope, path)
-
-
-def _lambda(self: Evaluator, e: syntax.Lambda, scope: Scope, path: str) -> Value:
-    return Function(e.name, e.parameters, dict(e.defaults), scope, body=e.body)
 
 
 def _call(self: Evaluator, e: syntax.Call, scope: Scope, path: str) -> Value:
@@ -341,23 +329,19 @@ def _new(self: Evaluator, e: syntax.New, scope: Scope, path: str) -> Value:
     return Node(operation, attributes, path, e.spot, self.frame)
 
 
-def _record_literal(self: Evaluator, e: syntax.RecordLiteral, scope: Scope, path: str) -> Value:
-    return self._record(e.members, scope, path)
-
-
 _RULES: dict[type, Callable[..., Value]] = {
-    syntax.Literal: _literal,
+    syntax.Literal: lambda self, e, scope, path: e.value,
     syntax.Name: _name,
-    syntax.Unary: _unary,
+    syntax.Unary: lambda self, e, scope, path: operators.unary(self, e, self.value(e.operand, scope, path), path),
     syntax.Binary: _binary,
     syntax.Sequence: _sequence,
     syntax.Bracketed: _bracketed,
     syntax.Range: _range,
     syntax.Condition: _condition,
-    syntax.Lambda: _lambda,
+    syntax.Lambda: lambda self, e, scope, path: Function(e.name, e.parameters, dict(e.defaults), scope, body=e.body),
     syntax.Call: _call,
     syntax.Field: _field,
     syntax.Element: _element,
     syntax.New: _new,
-    syntax.RecordLiteral: _record_literal,
+    syntax.RecordLiteral: lambda self, e, scope, path: self._record(e.members, scope, path),
 }

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from convolve.errors import UnsupportedError, UsageError
 from convolve.importers.brainscript.config import Block, read_config
@@ -16,9 +17,9 @@ from convolve.importers.brainscript.network import Network, input_names, needed_
 from convolve.importers.brainscript.output import OutputFormat, read_format
 from convolve.importers.brainscript.parallel import Parallel, read_parallel
 from convolve.importers.brainscript.reader import Images, Reader, read_reader
-from convolve.importers.brainscript.sgd import Sgd, read_sgd
+from convolve.importers.brainscript.sgd import read_sgd
 from convolve.importers.brainscript.text import Text
-from convolve.recipe import DataSpec, ModelSpec, Recipe, RunSpec
+from convolve.recipe import DataSpec, Recipe
 
 _PASSED_OVER = (  # what changes no result here
     "traceLevel", "outputDir", "numCPUThreads", "hyperCompressMemory", "shareNodeValueMatrices",
@@ -35,7 +36,6 @@ class TrainStep:
 
     name: str
     network: Network
-    sgd: Sgd
     recipe: Recipe
     reader: Reader
     validation: Reader | None
@@ -146,12 +146,12 @@ class _Job:
         validation = self.reader(block, "cvReader", network) if block.block("cvReader", inherit=False) else None
         self.require_known_statistics(network, reader)
         try:
-            sgd = self.with_free_batch_norm(read_sgd(sgd_block, validation is not None, self.refuse), network)
-            recipe = self.recipe(block, model_path.name, sgd, reader)
+            recipe = read_sgd(model_path.name, sgd_block, validation is not None, self.refuse)
+            recipe = self.completed(self.with_free_batch_norm(recipe, network), block, reader)
         except UsageError as error:  # a value out of range, in the recipe's words
             raise sgd_block.here.error(str(error)) from None
         return TrainStep(
-            name=block.name, network=network, sgd=sgd, recipe=recipe, reader=reader, validation=validation,
+            name=block.name, network=network, recipe=recipe, reader=reader, validation=validation,
             model_path=model_path, resume=block.flag("makeMode", True), parallel=parallel,
         )  # fmt: skip
 
@@ -168,38 +168,28 @@ class _Job:
             if node.kind in ("Mean", "InvStdDev") and not of_text:
                 self.refused.append(str(node.unsupported(f"{node.kind} of other things than the features of a text")))
 
-    def with_free_batch_norm(self, sgd: Sgd, network: Network) -> Sgd:
+    def with_free_batch_norm(self, recipe: Recipe, network: Network) -> Recipe:
         """Layers can ask for what the SGD block has too: batch normalization without penalties."""
         layers = [node for node in needed_for([network.scores()]) if node.kind == "BatchNormalization"]
         free = [layer for layer in layers if layer.settings.get("unregularized") is True]
-        if not free or not sgd.optimizer.penalize_batch_norm:
-            return sgd
-        if len(free) < len(layers) and (sgd.optimizer.l1 or sgd.optimizer.l2):
+        if not free or not recipe.optimizer.penalize_batch_norm:
+            return recipe
+        if len(free) < len(layers) and (recipe.optimizer.l1 or recipe.optimizer.l2):
             self.refused.append(str(free[0].error("disableRegularization of some layers only is not supported")))
-        return replace(sgd, optimizer=replace(sgd.optimizer, penalize_batch_norm=False))
+        return replace(recipe, optimizer=replace(recipe.optimizer, penalize_batch_norm=False))
 
-    def recipe(self, block: Block, name: str, sgd: Sgd, reader: Reader) -> Recipe:
+    def completed(self, recipe: Recipe, block: Block, reader: Reader) -> Recipe:
+        """The recipe with what stands outside of the SGD block."""
         images = isinstance(reader.features, Images)
         order = "file" if not reader.randomize else "shuffled" if images else "cntk"
         precision = "auto" if block.text("precision", "float").lower() == "float" else "fp32"
-        return Recipe(
-            name=name,
-            data=DataSpec(
-                name=name, order=order, resize="square" if images else "cover",  # type: ignore[arg-type]
-                train_transforms=reader.transforms, scale=1.0,
-            ),
-            model=ModelSpec(dropout=sgd.dropout, batch_norm_time_constants=sgd.batch_norm_time_constants),
-            optimizer=sgd.optimizer,
-            schedule=sgd.schedule,
-            plateau=sgd.plateau,
-            run=RunSpec(
-                epochs=sgd.epochs, epoch_samples=sgd.epoch_samples, seed=block.integer("randomSeedOffset", 0),
-                global_batch_size=sgd.batch_sizes[0],
-                global_batch_sizes=tuple(map(float, sgd.batch_sizes)) if len(sgd.batch_sizes) > 1 else (),
-                accumulation_steps=sgd.accumulation_steps, precision=precision, device=self.device(block),  # type: ignore[arg-type]
-                report_batches=sgd.lines_every,
-            ),
+        data = DataSpec(
+            name=recipe.name, order=order, resize="square" if images else "cover",  # type: ignore[arg-type]
+            train_transforms=reader.transforms, scale=1.0,
         )  # fmt: skip
+        seed = block.integer("randomSeedOffset", 0)
+        run = replace(recipe.run, seed=seed, precision=precision, device=self.device(block))  # type: ignore[arg-type]
+        return replace(recipe, data=data, run=run)
 
     def network(self, text: Text) -> Network:
         if text.string not in self.networks:
@@ -229,15 +219,8 @@ class _Job:
         return "cpu" if value in ("-1", "cpu") else f"cuda:{block.integer('deviceId', 0)}"
 
     def test(self, block: Block) -> EvaluateStep:
-        model_path = self.model_path(block, "say which model is tested")
-        network = self.network_of(model_path)
-        return EvaluateStep(
-            name=block.name, network=network, reader=self.reader(block, "reader", network),
-            nodes=block.words("evalNodeNames"), model_path=Path(model_path),
-            batch_size=block.at_least(1, "minibatchSize", block.integers("minibatchSize", (40960,))[0]),
-            samples=block.integer("epochSize", 0),
-            lines_every=block.integer("numMBsToShowResult", 100) if block.integer("traceLevel", 0) > 0 else 0,
-        )  # fmt: skip
+        lines_every = block.integer("numMBsToShowResult", 100) if block.integer("traceLevel", 0) > 0 else 0
+        return EvaluateStep(**self.model_step(block, "tested", "evalNodeNames", 40960), lines_every=lines_every)
 
     def cross_validate(self, block: Block) -> EvaluateStep:
         interval = block.integers("crossValidationInterval")
@@ -247,8 +230,7 @@ class _Job:
         return replace(self.test(block), epochs=(interval[0], interval[1], interval[2]))
 
     def write(self, block: Block) -> WriteStep:
-        model_path = self.model_path(block, "say which model is asked")
-        network = self.network_of(model_path)
+        asked = self.model_step(block, "asked", "outputNodeNames", 2048)
         output_path = block.text("outputPath")
         if not output_path:
             self.refuse(block, "writer", "writing without an outputPath")
@@ -256,13 +238,19 @@ class _Job:
             if block.flag(key):
                 self.refuse(block, key, "true")
         own_format = block.block("format", inherit=False)
-        return WriteStep(
-            name=block.name, network=network, reader=self.reader(block, "reader", network),
-            nodes=block.words("outputNodeNames"), model_path=Path(model_path),
-            batch_size=block.at_least(1, "minibatchSize", block.integers("minibatchSize", (2048,))[0]),
-            samples=block.integer("epochSize", 0),
-            output_path=output_path, format=read_format(own_format, self.refuse) if own_format else OutputFormat(),
-        )  # fmt: skip
+        output_format = read_format(own_format, self.refuse) if own_format else OutputFormat()
+        return WriteStep(**asked, output_path=output_path, format=output_format)
+
+    def model_step(self, block: Block, what: str, nodes: str, batch_size: int) -> dict[str, Any]:
+        """The fields of a `ModelStep`; the key `nodes` names its nodes, and the model is tested or asked."""
+        model_path = self.model_path(block, f"say which model is {what}")
+        network = self.network_of(model_path)
+        return {
+            "name": block.name, "network": network, "reader": self.reader(block, "reader", network),
+            "nodes": block.words(nodes), "model_path": Path(model_path),
+            "batch_size": block.at_least(1, "minibatchSize", block.integers("minibatchSize", (batch_size,))[0]),
+            "samples": block.integer("epochSize", 0),
+        }  # fmt: skip
 
     def network_of(self, model_path: str) -> Network | None:
         """The network of the block that trains the model at `model_path`, or of one of its epochs, run or not."""

@@ -19,16 +19,14 @@ from convolve.graph.graph import Graph
 from convolve.graph.infer import OpenParameters
 from convolve.graph.shapes import GraphError, Shape, require
 from convolve.importers.brainscript.initial import initial_values
-from convolve.importers.brainscript.network import Operation, needed_for
-from convolve.importers.brainscript.settings import flag, flags, integer, integers, number
+from convolve.importers.brainscript.network import Operation, Setting, needed_for
 from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.lower import RULES
-from convolve.importers.cntk.model import ALL_STATIC_AXES, END_AXIS, Attributes
+from convolve.importers.cntk.model import ALL_STATIC_AXES, ELEMENTWISE, END_AXIS, Attributes, vectors_among
 from convolve.importers.cntk.wire import Axis
 
 # Names that somebody chose: of members, and of what a record names. Longer paths are made by calls.
 _OWN_NAME = re.compile(r"\w+(\.[A-Za-z]\w+)?")
-_ELEMENTWISE = frozenset({"Plus", "Minus", "ElementTimes"})
 
 
 def lower(outputs: Sequence[Operation], generator: torch.Generator | None, origin: str) -> Graph:
@@ -46,7 +44,8 @@ class _Lowering:
         self.keys: dict[Operation, str] = {}
         self._generator = generator
         self.parameters = OpenParameters(self._parameter)
-        self._columns = _columns(operations)
+        columns = {x for x in operations if x.kind == "Parameter" and _is_column(x.settings["shape"])}
+        self._columns = vectors_among(columns, ((x.kind, x.inputs) for x in operations))
         for operation in operations:
             try:
                 self._lower(operation)
@@ -71,14 +70,14 @@ class _Lowering:
 
     def _dims(self, parameter: Operation) -> Shape:
         """The fastest axis first, 0 where the size is to be inferred. A column that is only added is a vector."""
-        dims = integers(parameter, "shape") if parameter.kind == "Parameter" else (1,)
+        dims = parameter.integers("shape") if parameter.kind == "Parameter" else (1,)
         return dims[:1] if parameter in self._columns else dims
 
     def _parameter(self, operation: Operation, dims: Shape) -> str:
         if operation.kind == "Constant":
             multiplier, values = 0.0, np.full(dims, operation.settings["value"], np.float32)
         else:
-            multiplier = number(operation, "rate")
+            multiplier = operation.number("rate")
             values = initial_values(operation, dims, self._generator)
         key = self.draft.parameter(values, multiplier, operation.name)
         self.draft.call(key, operation.name)
@@ -98,31 +97,18 @@ class _Lowering:
 
     def add(self, op: str, operands: Sequence[str], **attributes: Any) -> str:
         """A node by the rule for CNTK's own models."""
-        result = RULES[op](Call(self.draft, Attributes(attributes), tuple(operands)))
+        result = RULES[op](Call(self.draft, tuple(operands), Attributes(attributes)))
         assert isinstance(result, str)  # only TopK, which BrainScript lacks, gives two values
         return result
 
 
-def _columns(operations: Sequence[Operation]) -> set[Operation]:
-    """Vectors written as matrices of one column, as older texts do.
-
-    CNTK drags the second axis through every sum with them; here, those that are only added or multiplied element by
-    element are the vectors that they mean, as in `cntk.v1`.
-    """
-    columns = {
-        operation for operation in operations
-        if operation.kind == "Parameter" and isinstance(operation.settings["shape"], tuple)
-        and len(operation.settings["shape"]) == 2 and operation.settings["shape"][1] == 1
-    }  # fmt: skip
-    for operation in operations:
-        if operation.kind not in _ELEMENTWISE:
-            columns -= set(operation.inputs)
-    return columns
+def _is_column(shape: Setting) -> bool:
+    return isinstance(shape, tuple) and shape[1:] == (1,)
 
 
 def _axis(operation: Operation, name: str = "along") -> Axis:
     """BrainScript counts axes from 1; 0 stands for all of them."""
-    position = integer(operation, name)
+    position = operation.integer(name)
     require(position >= 0, f"axis {position}, which is no axis of a sample")
     return Axis(position - 1 if position else ALL_STATIC_AXES, "")
 
@@ -133,7 +119,7 @@ Rule = Callable[[_Lowering, Operation], str]
 
 
 def _input(self: _Lowering, operation: Operation) -> str:
-    return self.draft.input(integers(operation, "shape")[::-1], operation.name)
+    return self.draft.input(operation.integers("shape")[::-1], operation.name)
 
 
 def _plain(op: str, *order: int) -> Rule:
@@ -170,9 +156,9 @@ def _dropout(self: _Lowering, operation: Operation) -> str:
 
 def _times(self: _Lowering, operation: Operation) -> str:
     """W x. The input axes of W are as many as x has, but for `inferInputRankToMap` ones, where that is given."""
-    rank, map_rank = integer(operation, "rank") if "rank" in operation.settings else 1, -1
+    rank, map_rank = operation.integer("rank") if "rank" in operation.settings else 1, -1
     if "mapRank" in operation.settings:
-        map_rank = integer(operation, "mapRank")
+        map_rank = operation.integer("mapRank")
     x = self.operand(operation, 1)
     image, weight = self.shape(x), operation.inputs[0]
     reduced = image[: len(image) - map_rank] if map_rank >= 0 else image
@@ -189,7 +175,7 @@ def _times(self: _Lowering, operation: Operation) -> str:
 
 def _transpose_times(self: _Lowering, operation: Operation) -> str:
     operands = [self.operand(operation, index) for index in (0, 1)]
-    return self.add("TransposeTimes", operands, outputRank=integer(operation, "rank"))
+    return self.add("TransposeTimes", operands, outputRank=operation.integer("rank"))
 
 
 def _require_planes(operation: Operation) -> None:
@@ -199,20 +185,20 @@ def _require_planes(operation: Operation) -> None:
 
 def _spatial(operation: Operation, name: str, count: int) -> Shape:
     """One value for each of `count` axes; the last one given serves the rest, those for the channels are left out."""
-    values = integers(operation, name)
+    values = operation.integers(name)
     return (values + values[-1:] * count)[:count]
 
 
 def _convolution(self: _Lowering, operation: Operation) -> str:
     """All channels are read at once; what the text says of the axis of the channels is not looked at."""
     _require_planes(operation)
-    require(all(flags(operation, "shared")), "weights that are not shared between places (sharing=false)")
-    x, kernel, adjoint = self.operand(operation, 1), integers(operation, "kernel"), flag(operation, "adjoint")
+    require(all(operation.flags("shared")), "weights that are not shared between places (sharing=false)")
+    x, kernel, adjoint = self.operand(operation, 1), operation.integers("kernel"), operation.flag("adjoint")
     image = self.shape(x)
     require(len(image) >= 2, f"a convolution over the shape {image}")
     count = len(image) - 1
     require(count <= len(kernel) <= len(image), f"a kernel {kernel} over the shape {image}")
-    maps = integer(operation, "maps")
+    maps = operation.integer("maps")
     channels = image[-1]
     if adjoint:  # the weight leads from `maps` input channels to those of its last axis but one
         weight = self.operand(operation, 0)
@@ -222,7 +208,7 @@ def _convolution(self: _Lowering, operation: Operation) -> str:
         weight = self.operand(operation, 0, *_weight(self, operation, (*kernel[:count], channels), maps))
         found = prod(self.shape(weight)) // (prod(kernel[:count]) * channels)
         require(maps in (0, found), f"mapDims is {maps}, the weight has {found} maps")
-    auto = flags(operation, "auto")
+    auto = operation.flags("auto")
     return self.add(
         "Convolution", [weight, x], kernelShape=(*kernel[:count], channels), transpose=adjoint,
         strides=(*_spatial(operation, "strides", count), channels),
@@ -247,21 +233,21 @@ def _pooling(self: _Lowering, operation: Operation) -> str:
     require(kind in kinds, unknown_name("kind of pooling", kind, kinds))
     return self.add(
         "Pooling", [self.operand(operation, 0)], poolingType=kinds[kind],
-        poolingWindowShape=integers(operation, "kernel"), strides=integers(operation, "strides"),
-        autoPadding=flags(operation, "auto"), lowerPad=integers(operation, "lower"),
-        upperPad=integers(operation, "upper"), ceilOutDim=flag(operation, "ceil"),
-        includePad=flag(operation, "padCounts"),
+        poolingWindowShape=operation.integers("kernel"), strides=operation.integers("strides"),
+        autoPadding=operation.flags("auto"), lowerPad=operation.integers("lower"),
+        upperPad=operation.integers("upper"), ceilOutDim=operation.flag("ceil"),
+        includePad=operation.flag("padCounts"),
     )  # fmt: skip
 
 
 def _batch_normalization(self: _Lowering, operation: Operation) -> str:
     _require_planes(operation)
-    x, spatial = self.operand(operation, 0), flag(operation, "each")
+    x, spatial = self.operand(operation, 0), operation.flag("each")
     size = self.shape(x)[-1] if spatial else prod(self.shape(x))
     statistics = [self.operand(operation, index, size, 1, 1) for index in range(1, len(operation.inputs))]
     return self.add(
-        "BatchNormalization", [x, *statistics], spatial=spatial, epsilon=number(operation, "added"),
-        normalizationTimeConstant=number(operation, "timeConstant"), blendTimeConstant=number(operation, "blend"),
+        "BatchNormalization", [x, *statistics], spatial=spatial, epsilon=operation.number("added"),
+        normalizationTimeConstant=operation.number("timeConstant"), blendTimeConstant=operation.number("blend"),
     )  # fmt: skip
 
 
@@ -277,9 +263,9 @@ def _statistic(value: float, name: str) -> Rule:
 
 
 def _reshape(self: _Lowering, operation: Operation) -> str:
-    begin, end = integer(operation, "begin"), integer(operation, "end")
+    begin, end = operation.integer("begin"), operation.integer("end")
     return self.add(
-        "Reshape", [self.operand(operation, 0)], newShape=integers(operation, "shape"),
+        "Reshape", [self.operand(operation, 0)], newShape=operation.integers("shape"),
         beginAxis=Axis(max(begin - 1, 0), ""), endAxis=Axis(end - 1 if end else END_AXIS, ""),
     )  # fmt: skip
 
@@ -290,7 +276,7 @@ def _transpose(self: _Lowering, operation: Operation) -> str:
 
 
 def _slice(self: _Lowering, operation: Operation) -> str:
-    ends = {"beginIndex": integer(operation, "begin"), "endIndex": integer(operation, "end")}
+    ends = {"beginIndex": operation.integer("begin"), "endIndex": operation.integer("end")}
     return self.add("Slice", [self.operand(operation, 0)], axis=_axis(operation), **ends)
 
 
@@ -308,7 +294,7 @@ def _criterion(op: str) -> Rule:
     """CNTK's model files have (z, labels), BrainScript (labels, z)."""
 
     def lower_criterion(self: _Lowering, operation: Operation) -> str:
-        if integer(operation, "along"):
+        if operation.integer("along"):
             raise UnsupportedError("a criterion along one axis is not supported")
         order = (1, 0, *range(2, len(operation.inputs)))
         return self.add(op, [self.operand(operation, index) for index in order])
@@ -322,7 +308,7 @@ _OF_TWO = "LogPlus Equal NotEqual Less LessEqual Greater GreaterEqual"
 # What a node's `operation` is called in the library -> its rule.
 _RULES: dict[str, Rule] = {
     "Input": _input,
-    **{name: _elementwise(name) for name in _ELEMENTWISE},
+    **{name: _elementwise(name) for name in sorted(ELEMENTWISE)},
     **{name: _plain(name, 0) for name in _OF_ONE.split()},
     **{name: _plain(name, 0, 1) for name in _OF_TWO.split()},
     "If": _plain("Select", 0, 1, 2),

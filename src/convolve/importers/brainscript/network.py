@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convolve.errors import ConvolveError, UnsupportedError
-from convolve.graph.shapes import MAX_VALUES
+from convolve.graph.shapes import MAX_ELEMENTS, MAX_VALUES, Shape, require
 from convolve.importers.brainscript.evaluate import MAX_ITEMS, Evaluator, deep_calls
 from convolve.importers.brainscript.syntax import Spot, parse_expression
 from convolve.importers.brainscript.text import Text
@@ -50,6 +50,39 @@ class Operation:
 
     def unsupported(self, what: str) -> UnsupportedError:
         return UnsupportedError(str(self.error(f"{what} is not supported")))
+
+    def number(self, name: str) -> float:
+        """The setting `name`, which is a number; the others are read likewise."""
+        value = self.settings.get(name)
+        if type(value) is not float:
+            raise self.error(f"{name} must be a number, it is {value!r}")
+        return value
+
+    def integer(self, name: str) -> int:
+        value = self.number(name)
+        require(value.is_integer() and abs(value) <= MAX_ELEMENTS, f"{name} must be a whole number, it is {value:g}")
+        return int(value)
+
+    def integers(self, name: str) -> Shape:
+        """One whole number or several."""
+        value = self.settings.get(name)
+        values = value if isinstance(value, tuple) else (value,)
+        fits = all(type(v) is float and v.is_integer() and abs(v) <= MAX_ELEMENTS for v in values)
+        require(fits and bool(values), f"{name} must be whole numbers such as (3:3), it is {value!r}")
+        return tuple(int(v) for v in values if v is not None)
+
+    def flag(self, name: str) -> bool:
+        value = self.settings.get(name)
+        if not isinstance(value, bool):
+            raise self.error(f"{name} must be true or false, it is {value!r}")
+        return value
+
+    def flags(self, name: str) -> list[bool]:
+        value = self.settings.get(name)
+        values = value if isinstance(value, tuple) else (value,)
+        fits = all(isinstance(v, bool) for v in values)
+        require(fits and bool(values), f"{name} must be true or false, it is {value!r}")
+        return [v is True for v in values]
 
 
 @dataclass(frozen=True)

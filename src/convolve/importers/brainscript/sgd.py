@@ -4,52 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from convolve.importers.brainscript.config import Block
-from convolve.recipe import OptimizerSpec, PlateauSpec, ScheduleSpec
+from convolve.recipe import ModelSpec, OptimizerSpec, PlateauSpec, Recipe, RunSpec, ScheduleSpec
 from convolve.recipe_values import Steps
 
 # Hears of each option that is known and not supported.
 Refuse = Callable[[Block, str, str], None]
 
 
-@dataclass(frozen=True)
-class Sgd:
-    """`batch_sizes`: one for each epoch, the last one holds. `epoch_samples` 0 is the whole set; `lines_every` is after
-    how many minibatches a line is logged."""
+def read_sgd(name: str, block: Block, has_validation: bool, refuse: Refuse) -> Recipe:
+    """The recipe called `name`, without what other blocks say: of the data, the seed, the device.
 
-    optimizer: OptimizerSpec
-    schedule: ScheduleSpec
-    plateau: PlateauSpec | None
-    dropout: Steps
-    batch_norm_time_constants: Steps
-    epochs: int
-    batch_sizes: tuple[int, ...]
-    accumulation_steps: int
-    epoch_samples: int
-    lines_every: int
-
-
-def read_sgd(block: Block, has_validation: bool, refuse: Refuse) -> Sgd:
-    """Raises FormatError for values that are none; what is not supported is told to `refuse`."""
+    Raises FormatError for values that are none; what is not supported is told to `refuse`.
+    """
     sizes = block.integers("minibatchSize", (256,))
     for size in sizes:
         block.at_least(1, "minibatchSize", size)
     plateau = _plateau(block, has_validation, refuse)
     time_constants = block.numbers("batchNormalizationTimeConstant")
     _unsupported(block, refuse)
-    return Sgd(
+    return Recipe(
+        name=name,
+        model=ModelSpec(
+            dropout=block.numbers("dropoutRate", (0.0,)),
+            batch_norm_time_constants=time_constants if any(time_constants) else (),
+        ),
         optimizer=_optimizer(block, sizes),
         schedule=_schedule(block, sizes, plateau),
         plateau=plateau,
-        dropout=block.numbers("dropoutRate", (0.0,)),
-        batch_norm_time_constants=time_constants if any(time_constants) else (),
-        epochs=block.at_least(1, "maxEpochs", block.integer("maxEpochs", 0)),
-        batch_sizes=sizes if len({*sizes}) > 1 else sizes[:1],
-        accumulation_steps=max(1, block.integer("numSubminiBatches", 1)),
-        epoch_samples=block.at_least(0, "epochSize", block.integer("epochSize", 0)),
-        lines_every=max(1, block.integer("numMBsToShowResult", 10)),
+        run=RunSpec(
+            epochs=block.at_least(1, "maxEpochs", block.integer("maxEpochs", 0)),
+            epoch_samples=block.at_least(0, "epochSize", block.integer("epochSize", 0)),
+            global_batch_size=sizes[0],
+            global_batch_sizes=tuple(map(float, sizes)) if len({*sizes}) > 1 else (),
+            accumulation_steps=max(1, block.integer("numSubminiBatches", 1)),
+            report_batches=max(1, block.integer("numMBsToShowResult", 10)),
+        ),
     )
 
 

@@ -11,7 +11,6 @@ Schema (proto2, package caffe), as far as it is read here; the prototxt says eve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -130,16 +129,13 @@ class _Reader(WireReader):
     def shape(self, item: Field) -> Shape:
         dims: list[int] = []
         for part in self.fields(item.start, item.end):
-            if part.number == 1:
-                dims += self._dims(part)
+            if part.number == 1 and part.kind in (BYTES, VARINT):
+                dims += self.packed(part)
             if len(dims) > MAX_AXES:
                 raise self.error(part.start, f"a blob of more than {MAX_AXES} axes")
         if min(dims, default=1) < 1:
             raise self.error(item.start, f"a blob of shape {tuple(dims)}")
         return tuple(dims)
-
-    def _dims(self, part: Field) -> Iterator[int]:
-        return self.packed(part) if part.kind in (BYTES, VARINT) else iter(())
 
     def numbers(self, part: Field, end: int) -> tuple[Array, int]:
         """Floats or doubles, and where they end: side by side in one field, or each in a field of its own."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from convolve.errors import ModelError, UnsupportedError, brief, legible
-from convolve.graph.draft import Draft
+from convolve.graph.draft import Operands
 from convolve.graph.graph import Array
 from convolve.graph.shapes import Shape, axis_of, bounded, require
 from convolve.importers.caffe.caffemodel import Blob, Weights
@@ -21,31 +20,20 @@ Shared = dict[str, tuple[str, Shape]]
 
 
 @dataclass(frozen=True)
-class Call:
-    """One layer: its operands are values of the draft already. `batch` is the size that the prototxt states.
+class Call(Operands):
+    """One layer. `batch` is the size that the prototxt states.
 
     Without `weights` there are zeros in their place, which take no memory. `shared` and `weighted` are the parameters
     that have names and the layers that have weights, so far.
     """
 
-    draft: Draft
+    word = "bottom"
+
     layer: Layer
-    operands: tuple[str, ...]
     weights: Weights | None
     batch: int
     shared: Shared
     weighted: set[str]
-
-    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
-        return self.draft.add(op, inputs, **attributes)
-
-    def operand(self, index: int = 0) -> str:
-        require(index < len(self.operands), f"bottom {index + 1} is missing; there are {len(self.operands)}")
-        return self.operands[index]
-
-    def shape(self, index: int = 0) -> Shape:
-        """The shape of an operand, of one sample."""
-        return self.draft.shape(self.operand(index))
 
     def settings(self, name: str) -> Message:
         """The layer's block `name`, empty where it is left out. A field that nobody knows could mean anything."""
@@ -60,12 +48,6 @@ class Call:
         if index < 0:
             raise UnsupportedError("works along the batch axis")
         return index
-
-    def constant(self, number: float) -> str:
-        return self.draft.parameter(np.array(number), learning_rate_multiplier=0)
-
-    def reshaped(self, value: str, shape: Shape) -> str:
-        return value if self.draft.shape(value) == shape else self.add("reshape", value, shape=shape)
 
     # -- weights ------------------------------------------------------------------------------------------------------
 

@@ -162,9 +162,9 @@ def _batch_norm(call: Call) -> str:
     divisor = call.array(2, (1,))
     with np.errstate(all="ignore"):
         factor = np.where(divisor == 0, 0, 1 / divisor).astype(divisor.dtype)
-        statistics = [call.draft.parameter(call.array(index, channels) * factor, 0) for index in (0, 1)]
-    fixed = [call.draft.parameter(np.full(channels, number, np.float32), 0) for number in (1, 0)]
-    seen = call.draft.parameter(divisor.reshape(()), 0)
+        statistics = [call.constant(call.array(index, channels) * factor) for index in (0, 1)]
+    fixed = [call.constant(np.full(channels, number, np.float32)) for number in (1, 0)]
+    seen = call.constant(divisor.reshape(()))
     frozen = "use_global_stats" in settings  # otherwise so in phase TEST only
     return call.add(
         "batch_normalization", call.operand(), *fixed, *statistics, seen, spatial=True,
@@ -175,24 +175,21 @@ def _batch_norm(call: Call) -> str:
 
 def _scale(call: Call) -> str:
     settings = call.settings("scale_param")
-    if len(call.operands) > 1:
-        scaled = call.add("multiply", call.operand(), _second_operand(call, settings))
-        first_bias = 0
-    else:
-        call.expect_blobs(1 + settings.get("bias_term", False))
-        scaled = call.add("multiply", call.operand(), _own_operand(call, settings, 0))
-        first_bias = 1
-    if not settings.get("bias_term", False):
-        return scaled
-    return call.add("add", scaled, _own_operand(call, settings, first_bias))
+    has_bias, has_own_scale = settings.get("bias_term", False), len(call.operands) == 1
+    scaled = _with_second(call, "multiply", settings, 1 + has_bias)
+    return call.add("add", scaled, _own_operand(call, settings, int(has_own_scale))) if has_bias else scaled
 
 
 def _bias(call: Call) -> str:
-    settings = call.settings("bias_param")
+    return _with_second(call, "add", call.settings("bias_param"), 1)
+
+
+def _with_second(call: Call, op: str, settings: Message, blobs: int) -> str:
+    """`op` of the first bottom and the second one; without a second, the first of the layer's `blobs`."""
     if len(call.operands) > 1:
-        return call.add("add", call.operand(), _second_operand(call, settings))
-    call.expect_blobs(1)
-    return call.add("add", call.operand(), _own_operand(call, settings, 0))
+        return call.add(op, call.operand(), _second_operand(call, settings))
+    call.expect_blobs(blobs)
+    return call.add(op, call.operand(), _own_operand(call, settings, 0))
 
 
 def _own_operand(call: Call, settings: Message, index: int) -> str:

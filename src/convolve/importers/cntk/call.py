@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from convolve.errors import UnsupportedError, legible
-from convolve.graph.draft import Draft
-from convolve.graph.shapes import GraphError, Shape, require
+from convolve.graph.draft import Operands
+from convolve.graph.shapes import GraphError, require
 from convolve.importers.cntk.model import ALL_AXES, ALL_STATIC_AXES, END_AXIS, Attributes
 from convolve.importers.cntk.wire import Axis
 
 
 @dataclass(frozen=True)
-class Call:
-    """One function: its operands are values of the draft already."""
+class Call(Operands):
+    """One function."""
 
-    draft: Draft
     attributes: Attributes
-    operands: tuple[str, ...]
-
-    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
-        return self.draft.add(op, inputs, **attributes)
-
-    def shape(self, index: int = 0) -> Shape:
-        """The shape of an operand, slowest axis first."""
-        return self.draft.shape(self.operand(index))
-
-    def operand(self, index: int) -> str:
-        require(0 <= index < len(self.operands), f"operand {index + 1} is missing; there are {len(self.operands)}")
-        return self.operands[index]
 
     def refuse_batched(self, indices: range, what: str) -> None:
         """The operands at `indices` must not depend on the network's input."""
         if any(self.draft.batched(self.operand(index)) for index in indices):
             raise UnsupportedError(f"{what} that depend on the input")
-
-    def reshaped(self, value: str, shape: Shape) -> str:
-        return value if self.draft.shape(value) == shape else self.add("reshape", value, shape=shape)
 
 
 def static_axis(axis: Axis, rank: int) -> int:

@@ -1,7 +1,12 @@
-"""CNTK's convolutions, poolings, matrix products and batch normalization -> the neutral graph."""
+"""CNTK's convolutions, poolings, matrix products and batch normalization -> the neutral graph.
+
+Source of the rules for windows: design of CNTK's ConvolveGeometry, checked against 60 cases of the real CNTK 2.7
+(tests/golden/importers).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -11,7 +16,6 @@ import numpy as np
 from convolve.errors import UnsupportedError
 from convolve.graph.shapes import Shape, require
 from convolve.importers.cntk.call import Call
-from convolve.importers.cntk.geometry import Sliding, completed, sliding
 from convolve.importers.cntk.plain import Rule
 
 
@@ -32,8 +36,23 @@ class _Axis:
         """The cells from the first to the last that a dilated window reads."""
         return (self.window - 1) * self.dilation + 1
 
-    def over(self, size: int, ceil: bool = False) -> Sliding:
-        return sliding(size, self.reach, self.stride, auto=self.auto, lower=self.lower, upper=self.upper, ceil=ceil)
+    def over(self, size: int, ceil: bool = False) -> tuple[int, int]:
+        """(lower, upper): the padding with which windows fit over `size` cells exactly; negative, it cuts cells off.
+
+        The upper one is what the last window needs: cells that "ceil" makes a window reach beyond the image count as
+        padding, and cells that no window reaches are left out. Automatic padding is not TensorFlow's "same": it
+        centers the windows on the image, so that with a stride of 4 and a window of 1 the first one reads cell 1 of
+        8, not cell 0.
+        """
+        reach, stride, lower = self.reach, self.stride, self.lower
+        room = (size - 1 if self.auto else size + lower + self.upper - reach) + (stride - 1 if ceil else 0)
+        require(room >= 0, f"a window of {reach} over {size} cells padded by {lower} and {self.upper}")
+        last = room // stride * stride  # where the last window begins
+        if self.auto:
+            spare = size - (last + 1)
+            before = abs(spare) // 2 * (1 if spare >= 0 else -1)  # C's division, which rounds towards 0
+            lower = (reach - 1) // 2 - before
+        return lower, last + reach - lower - size
 
 
 def _axes(call: Call, window: Shape, rank: int) -> list[_Axis]:
@@ -48,7 +67,7 @@ def _axes(call: Call, window: Shape, rank: int) -> list[_Axis]:
         (x.shape("upperPad", (0,)), 0),
         (x.shape("outputShape", (0,)) or (0,), 0),
     ]
-    each = (completed(values, len(window), rank, fill) for values, fill in columns)
+    each = (_completed(values, len(window), rank, fill) for values, fill in columns)
     axes = [_Axis(*values) for values in zip(*each, strict=True)]
     for axis in axes:
         require(
@@ -57,11 +76,19 @@ def _axes(call: Call, window: Shape, rank: int) -> list[_Axis]:
     return axes[::-1]
 
 
-def _geometry(axes: list[_Axis], slides: list[Sliding]) -> dict[str, Any]:
+def _completed(values: Sequence[Any], window_rank: int, rank: int, fill: Any) -> list[Any]:
+    """`rank` values from fewer: the last one serves the rest of the window's axes, `fill` those beyond."""
+    require(1 <= len(values) <= rank, f"{len(values)} values for {rank} axes")
+    repeated = [*values, *[values[-1]] * (window_rank - len(values))]
+    return [*repeated, *[fill] * (rank - len(repeated))]
+
+
+def _geometry(axes: list[_Axis], sizes: Sequence[int], ceil: bool = False) -> dict[str, Any]:
+    ends = [axis.over(size, ceil) for axis, size in zip(axes, sizes, strict=True)]
     return {
         "strides": tuple(axis.stride for axis in axes),
-        "lower": tuple(slide.lower for slide in slides),
-        "upper": tuple(slide.upper for slide in slides),
+        "lower": tuple(lower for lower, _ in ends),
+        "upper": tuple(upper for _, upper in ends),
     }
 
 
@@ -92,10 +119,9 @@ def _convolution(call: Call) -> str:
     window = (channels.window, *(axis.window for axis in spatial))
     maps = prod(weight_shape) // prod(window)
     require(maps * prod(window) == prod(weight_shape), f"a weight of shape {weight_shape} for a kernel of {window}")
-    slides = [axis.over(size) for axis, size in zip(spatial, shape[1:], strict=True)]
     dilation = tuple(axis.dilation for axis in spatial)
     weight = call.reshaped(weight, (maps, *window))
-    return call.add("convolution", x, weight, groups=groups, dilation=dilation, **_geometry(spatial, slides))
+    return call.add("convolution", x, weight, groups=groups, dilation=dilation, **_geometry(spatial, shape[1:]))
 
 
 def _kernel(call: Call) -> Shape:
@@ -109,8 +135,9 @@ def _kernel(call: Call) -> Shape:
 
 
 def _require_all_channels(axis: _Axis, channels: int) -> None:
-    slide = axis.over(channels)
-    if (axis.window, slide.count, slide.lower) != (channels, 1, 0):
+    lower, upper = axis.over(channels)
+    slides = channels + lower + upper > axis.reach
+    if axis.window != channels or slides or lower:
         raise UnsupportedError(
             f"a kernel that reads {axis.window} of {channels} channels; either it slides over the channels, or it is a "
             "grouped convolution from a v1 file, which does not hold the number of groups"
@@ -128,7 +155,7 @@ def _transposed(call: Call, channels: _Axis, spatial: list[_Axis]) -> str:
         full = (size - 1) * axis.stride + (1 if axis.auto else axis.reach - axis.lower - axis.upper)
         output.append(axis.output or full)
         require(output[-1] >= 1, f"a transposed convolution to {output[-1]} cells")
-        lower.append(axis.over(output[-1]).lower if axis.auto else axis.lower)
+        lower.append(axis.over(output[-1])[0] if axis.auto else axis.lower)
     weight = call.reshaped(call.operand(0), (shape[0], *window))
     return call.add(
         "convolution_transpose", call.operand(1), weight, groups=1, lower=tuple(lower), output=tuple(output),
@@ -164,9 +191,8 @@ def _over_windows(call: Call, op: str, window_name: str, ceil: bool, **attribute
     flat = (axes[0].window, axes[0].stride) != (1, 1)
     spatial, sizes = (axes, image) if flat else (axes[1:], image[1:])
     values = [call.reshaped(key, (1, *call.draft.shape(key))) if flat else key for key in call.operands]
-    slides = [axis.over(size, ceil) for axis, size in zip(spatial, sizes, strict=True)]
     windows = tuple(axis.window for axis in spatial)
-    result = call.add(op, *values, window=windows, **_geometry(spatial, slides), **attributes)
+    result = call.add(op, *values, window=windows, **_geometry(spatial, sizes, ceil), **attributes)
     return call.reshaped(result, call.draft.shape(result)[1:]) if flat else result
 
 
@@ -215,7 +241,7 @@ def _batch_normalization(call: Call) -> str:
     if x.flag("inverseDeviation", False):
         operands[4:5] = [_variance(call, x.number("epsilon", 1e-5))]
     if len(operands) == 5 and "runCount" in x:
-        operands.append(call.draft.parameter(np.array(x.number("runCount")), learning_rate_multiplier=0))
+        operands.append(call.constant(x.number("runCount")))
     return call.add(
         "batch_normalization", *operands, spatial=x.flag("spatial"), epsilon=x.number("epsilon", 1e-5),
         time_constant_samples=x.number("normalizationTimeConstant", 5000.0),
@@ -229,7 +255,7 @@ def _variance(call: Call, epsilon: float) -> str:
     if inverse is None:
         raise UnsupportedError("batch normalization by statistics that are computed")
     with np.errstate(divide="ignore"):
-        return call.draft.parameter(1 / inverse**2 + inverse.dtype.type(epsilon), learning_rate_multiplier=0)
+        return call.constant(1 / inverse**2 + inverse.dtype.type(epsilon))
 
 
 LAYER_RULES: dict[str, Rule] = {

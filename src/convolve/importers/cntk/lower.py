@@ -105,7 +105,7 @@ class _Lowering:
 
     def function(self, function: Function, rule: Rule, operands: list[str]) -> None:
         self.draft.block = function.block
-        call = Call(self.draft, function.attributes, tuple(self.done[uid] for uid in operands))
+        call = Call(self.draft, tuple(self.done[uid] for uid in operands), function.attributes)
         try:
             result = rule(call)
         except GraphError as error:

@@ -6,9 +6,9 @@ files, attributes under their v2 names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from convolve.errors import FormatError, brief, legible
 from convolve.graph.graph import Array
@@ -23,6 +23,20 @@ ALL_AXES = 2**31 - 5
 
 # How often a value may be handed on, from block to block; each block around it does so twice.
 MAX_ALIASES = 200
+
+
+ELEMENTWISE = frozenset({"Plus", "Minus", "ElementTimes"})
+T = TypeVar("T")
+
+
+def vectors_among(columns: set[T], operations: Iterable[tuple[str, Iterable[T]]]) -> set[T]:
+    """Those of `columns`, parameters written as matrices of one column, that only elementwise `operations` (of a name,
+    on operands) read.
+
+    BrainScript and NDL write vectors so, and CNTK drags the second axis through every sum with them. Such a column is
+    taken as the vector that it means, so that sums keep their rank and layers are recognized.
+    """
+    return columns.difference(*(operands for op, operands in operations if op not in ELEMENTWISE))
 
 
 @dataclass(frozen=True)

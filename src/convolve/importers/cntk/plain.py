@@ -177,7 +177,7 @@ def _statistic(call: Call) -> str:
     """v1's Mean and InvStdDev: numbers found before the training, in the shape of the operand."""
     values, shape = call.attributes.values["values"], call.shape()
     require(values.size == prod(shape), f"{values.size} numbers for the shape {shape}")
-    return call.draft.parameter(values.reshape(shape), learning_rate_multiplier=0)
+    return call.constant(values.reshape(shape))
 
 
 def _normalize(call: Call) -> str:

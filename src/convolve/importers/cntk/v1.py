@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from convolve.errors import UnsupportedError, brief
-from convolve.graph.graph import Array
-from convolve.importers.cntk.model import Attributes, CntkModel, Function, Variable
+from convolve.importers.cntk.model import Attributes, CntkModel, Function, Variable, vectors_among
 from convolve.importers.cntk.v1_bytes import Cursor, encoded
 from convolve.importers.cntk.v1_nodes import Content, read_content
 
@@ -37,9 +36,6 @@ _ORDER = {
 }
 
 
-_ELEMENTWISE = {"Plus", "Minus", "ElementTimes"}
-
-
 @dataclass(frozen=True)
 class _Node:
     uid: str
@@ -59,7 +55,8 @@ def read(data: bytes, path: object) -> CntkModel:
     cursor.marker("ECN")
     if cursor.offset != len(data):
         raise cursor.error(f"{len(data) - cursor.offset} bytes behind the end of the model")
-    columns = _columns(nodes, operands)
+    columns = {uid for uid, node in nodes.items() if node.name == uid and node.content.is_column}
+    columns = vectors_among(columns, ((nodes[uid].content.op, inputs) for uid, inputs in operands.items()))
     variables = {
         node.uid: _variable(cursor, node, node.uid in columns)
         for node in nodes.values()
@@ -142,38 +139,15 @@ def _groups(cursor: Cursor) -> dict[str, list[str]]:
     return groups
 
 
-def _columns(nodes: Mapping[str, _Node], operands: Mapping[str, tuple[str, ...]]) -> set[str]:
-    """The parameters that are vectors written as matrices of one column, as BrainScript and NDL do.
-
-    CNTK drags the second axis through every sum with them. A column that only elementwise operations read is taken as
-    the vector that it means, so that sums keep their rank and layers are recognized.
-    """
-    columns = {
-        uid for uid, node in nodes.items() if node.name == uid and node.content.array is not None
-        and len(node.content.shape or ()) == 2 and (node.content.shape or ())[1] == 1
-    }  # fmt: skip
-    for uid, inputs in operands.items():
-        if nodes[uid].content.op not in _ELEMENTWISE:
-            columns -= set(inputs)
-    return columns
-
-
 def _variable(cursor: Cursor, node: _Node, column: bool) -> Variable:
     shape, array = node.content.shape or (), node.content.array
     if array is not None:
-        array = _shaped(cursor, node, array)
-    if array is not None and column:
-        shape, array = shape[:1], array[0]
+        if array.size != prod(shape):
+            raise cursor.error(f"{brief(node.uid)} has {array.size} numbers for the shape {shape}", node.offset)
+        array = array.reshape(shape[::-1])  # the slowest axis first: CNTK's order is that of numpy, reversed
+        shape, array = (shape[:1], array[0]) if column else (shape, array)
     multiplier = node.content.learning_rate_multiplier
     return Variable(node.uid, node.name, shape, node.offset, array, learning_rate_multiplier=multiplier)
-
-
-def _shaped(cursor: Cursor, node: _Node, values: Array) -> Array:
-    """The numbers with the slowest axis first: CNTK's order is that of numpy with the shape reversed."""
-    shape = node.content.shape or ()
-    if values.size != prod(shape):
-        raise cursor.error(f"{brief(node.uid)} has {values.size} numbers for the shape {shape}", node.offset)
-    return values.reshape(shape[::-1])
 
 
 def _function(node: _Node, operands: tuple[str, ...]) -> Function:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import partialmethod
 from math import prod
 from typing import Any
 
@@ -36,27 +37,17 @@ class Cursor:
         self.offset += size
         return start
 
-    def _number(self, code: str, what: str) -> int | float:
-        (value,) = struct.unpack_from(f"<{code}", self.data, self._take(struct.calcsize(code), what))
-        return value  # type: ignore[no-any-return]
+    def _integer(self, code: str) -> int:
+        (value,) = struct.unpack_from(f"<{code}", self.data, self._take(struct.calcsize(code), "a number"))
+        return int(value)
 
-    def u32(self) -> int:
-        return int(self._number("I", "a number"))
+    def _real(self, code: str) -> float:
+        (value,) = struct.unpack_from(f"<{code}", self.data, self._take(struct.calcsize(code), "a number"))
+        return float(value)
 
-    def i32(self) -> int:
-        return int(self._number("i", "a number"))
-
-    def u64(self) -> int:
-        return int(self._number("Q", "a number"))
-
-    def i64(self) -> int:
-        return int(self._number("q", "a number"))
-
-    def f32(self) -> float:
-        return float(self._number("f", "a number"))
-
-    def f64(self) -> float:
-        return float(self._number("d", "a number"))
+    u32, i32 = partialmethod(_integer, "I"), partialmethod(_integer, "i")
+    u64, i64 = partialmethod(_integer, "Q"), partialmethod(_integer, "q")
+    f32, f64 = partialmethod(_real, "f"), partialmethod(_real, "d")
 
     def flag(self) -> bool:
         value = self.data[self._take(1, "a flag")]

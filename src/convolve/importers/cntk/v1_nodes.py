@@ -29,6 +29,10 @@ class Content:
     array: Array | None = None
     learning_rate_multiplier: float = 1.0
 
+    @property
+    def is_column(self) -> bool:
+        return self.array is not None and self.shape is not None and self.shape[1:] == (1,)
+
 
 def read_content(cursor: Cursor, kind: str, node: str, version: int) -> Content:
     """The content of the node called `node` of the given kind, at the cursor."""
@@ -121,14 +125,12 @@ def _first_convolution(cursor: Cursor) -> Content:
     return Content("Convolution", {**fields, "wholeDepth": True})
 
 
-def _pooling(cursor: Cursor, version: int) -> Content:
-    fields = _window(cursor, version)
-    return Content("Pooling", {**fields, "poolingWindowShape": fields["kernelShape"]})
+def _pooling(op: str, window: str) -> Callable[[Cursor, int], Content]:
+    def read(cursor: Cursor, version: int) -> Content:
+        fields = _window(cursor, version)
+        return Content(op, {**fields, window: fields["kernelShape"]})
 
-
-def _unpooling(cursor: Cursor, version: int) -> Content:
-    fields = _window(cursor, version)
-    return Content("Unpooling", {**fields, "unpoolingWindowShape": fields["kernelShape"]})
+    return read
 
 
 def _first_pooling(kind: int) -> Callable[[Cursor, int], Content]:
@@ -272,8 +274,9 @@ def _row_repeat(cursor: Cursor, version: int) -> Content:
 
 _READERS: dict[str, Callable[[Cursor, int], Content]] = {
     "InputValue": _input, "SparseInputValue": _input, "LearnableParameter": _parameter, "Mean": _statistic,
-    "InvStdDev": _statistic, "Convolution": _convolution, "Pooling": _pooling, "MaxPooling": _first_pooling(0),
-    "AveragePooling": _first_pooling(1), "MaxUnpooling": _unpooling, "ROIPooling": _roi_pooling,
+    "InvStdDev": _statistic, "Convolution": _convolution, "Pooling": _pooling("Pooling", "poolingWindowShape"),
+    "MaxUnpooling": _pooling("Unpooling", "unpoolingWindowShape"), "MaxPooling": _first_pooling(0),
+    "AveragePooling": _first_pooling(1), "ROIPooling": _roi_pooling,
     "Times": _product("Times"), "TransposeTimes": _product("TransposeTimes"),
     "BatchNormalization": _batch_normalization, "Dropout": _dropout, "Reshape": _reshape,
     "LegacyReshape": _first_reshape, "Slice": _slice, "RowStack": _splice, "ReduceElements": _reduce,

@@ -98,7 +98,7 @@ class _Reader(WireReader):
         key, value = "", None
         for part in self.fields(item.start, item.end):
             if part.number == 1:
-                key = self.text(self.expect(part, BYTES))
+                key = self.string(self.expect(part, BYTES))
             elif part.number == 2:
                 value = self.value(self.expect(part, BYTES), depth + 1)
         return key, value
@@ -127,22 +127,10 @@ class _Reader(WireReader):
             raise self.error(payload.start, f"a value of type {kind} in field {payload.number}, expected {number}")
         return read(self, self.expect(payload, wire_type), depth)
 
-    def flag(self, item: Field, depth: int = 0) -> bool:
-        return item.value != 0
-
-    def signed(self, item: Field, depth: int = 0) -> int:
-        return signed(item.value)
-
-    def unsigned(self, item: Field, depth: int = 0) -> int:
-        return item.value
-
     def number(self, item: Field, depth: int = 0) -> float:
         """A float or a double, as its size says."""
         size = item.end - item.start
         return float(np.frombuffer(self.data, f"<f{size}", 1, item.start)[0]) if size else 0.0
-
-    def text(self, item: Field, depth: int = 0) -> str:
-        return self.string(item)
 
     def shape(self, item: Field, depth: int = 0) -> tuple[int, ...]:
         """Dimensions, the fastest first. CNTK's special values come out negative: -1 inferred, -2 unknown, -3 free."""
@@ -158,9 +146,9 @@ class _Reader(WireReader):
         index, name = 0, ""
         for part in self.fields(item.start, item.end):
             if part.number == 1:
-                index = self.signed(self.expect(part, VARINT))
+                index = signed(self.expect(part, VARINT).value)
             elif part.number == 2:
-                name = self.text(self.expect(part, BYTES))
+                name = self.string(self.expect(part, BYTES))
         return Axis(index, name)
 
     # -- arrays -------------------------------------------------------------------------------------------------------
@@ -169,9 +157,8 @@ class _Reader(WireReader):
         parts = {part.number: part for part in self.fields(item.start, item.end)}
         data_type = self.expect(parts[1], VARINT).value if 1 in parts else 0
         if data_type not in _DTYPES:
-            raise self.unsupported(
-                item, f"numbers of type {_OTHER_DTYPES.get(data_type, data_type)}, not Float or Double"
-            )
+            kind = _OTHER_DTYPES.get(data_type, data_type)
+            raise self.unsupported(item, f"numbers of type {kind}, not Float or Double")
         if 2 in parts and parts[2].value != 0:
             raise self.unsupported(item, "a sparse array")
         shape = self.shape(self.expect(parts[3], BYTES)) if 3 in parts else ()
@@ -203,12 +190,12 @@ _OTHER_DTYPES = {0: "Unknown", 3: "UChar", 4: "Float16", 5: "Int8", 6: "Int16"}
 
 # value type -> field of the payload, its wire type, its reader
 _VALUE_TYPES: dict[int, tuple[int, int, Callable[[_Reader, Field, int], Any]]] = {
-    1: (3, VARINT, _Reader.flag),
-    2: (4, VARINT, _Reader.signed),
-    3: (5, VARINT, _Reader.unsigned),
+    1: (3, VARINT, lambda reader, item, depth: item.value != 0),
+    2: (4, VARINT, lambda reader, item, depth: signed(item.value)),
+    3: (5, VARINT, lambda reader, item, depth: item.value),
     4: (6, FIXED32, _Reader.number),
     5: (7, FIXED64, _Reader.number),
-    6: (8, BYTES, _Reader.text),
+    6: (8, BYTES, lambda reader, item, depth: reader.string(item)),
     7: (9, BYTES, _Reader.shape),
     8: (10, BYTES, _Reader.axis),
     9: (11, BYTES, _Reader.vector),
