@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -14,8 +13,8 @@ import torch
 
 from convolve.data import cifar10, ilsvrc2012, mnist
 from convolve.data.download import Progress
-from convolve.data.lists import find_lists, is_archive, open_lists
-from convolve.data.locate import SAMPLE, locate
+from convolve.data.lists import is_archive
+from convolve.data.locate import SAMPLE
 from convolve.data.sources import cifar
 from convolve.data.sources.ctf import collect_ctf, is_ctf
 from convolve.data.sources.idx import open_idx
@@ -86,20 +85,12 @@ def fake_data(name: str) -> Splits:
     return Splits(noise(info.train_samples), noise(info.test_samples), info.class_names, name, "noise (--fake-data)")
 
 
-def _load_ilsvrc2012(where: str | None, file_order: bool, progress: Progress | None) -> Splits:
-    folder = locate("ilsvrc2012", where)
-    lists = find_lists(folder)
-    if lists is None:
-        raise ilsvrc2012.missing(folder)
-    return replace(open_lists(folder, lists, file_order), name="ilsvrc2012")
-
-
 # name -> function of where it lies (--data; None: the usual places, then a download), whether images in files come as
 # they are listed, and who hears of a download
 LOADERS: dict[str, Callable[[str | None, bool, Progress | None], Splits]] = {
     "mnist": lambda where, _, progress: mnist.load_mnist(where, progress),
     "cifar10": lambda where, _, progress: cifar10.load_cifar10(where, progress),
-    "ilsvrc2012": _load_ilsvrc2012,
+    "ilsvrc2012": lambda where, file_order, _: ilsvrc2012.load_ilsvrc2012(where, file_order),
 }
 
 
