@@ -19,10 +19,6 @@ def _plain(op: str) -> Rule:
     return lambda call: call.add(op, *call.operands)
 
 
-def _identity(call: Call) -> str:
-    return call.operand(0)
-
-
 def _alpha(op: str) -> Rule:
     return lambda call: call.add(op, call.operand(0), alpha=call.attributes.number("alpha", 1.0))
 
@@ -205,9 +201,7 @@ _ELEMENTWISE = {
 
 PLAIN_RULES: dict[str, Rule] = {
     **{name: _plain(op) for name, op in _ELEMENTWISE.items()},
-    "NoOp": _identity,
-    "Pass": _identity,
-    "ReconcileDynamicAxis": _identity,
+    **dict.fromkeys(("NoOp", "Pass", "ReconcileDynamicAxis"), Call.operand),
     "Cast": _cast,
     "ELU": _alpha("elu"),
     "LeakyReLU": _alpha("leaky_relu"),
