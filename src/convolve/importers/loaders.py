@@ -43,13 +43,13 @@ def find_loader(path: Path) -> Loader | None:
 
 
 def read_third_party(
-    path: Path, overrides: PreprocessOverrides, node: str | None
+    loader: Loader, path: Path, overrides: PreprocessOverrides, node: str | None
 ) -> tuple[Graph, Preprocess, TrainingInfo]:
     """(graph of one image input and one output, preprocessing, where it comes from).
 
     The output is the class scores, or with `node` whatever that node gives.
     """
-    imported = _read(path, replace(overrides, output=node or overrides.output))
+    imported = _read(loader, path, replace(overrides, output=node or overrides.output))
     graph = imported.graph if node else class_scores(imported.graph)
     graph = image_input(graph, overrides.image_shape_CHW)
     channels, height, width = graph.inputs[0].shape
@@ -72,14 +72,12 @@ def read_third_party(
     return graph, given, source
 
 
-def _read(path: Path, overrides: PreprocessOverrides) -> Imported:
-    loader = find_loader(path)
-    assert loader is not None  # the caller has looked
-    if overrides.output is None:
-        return loader.read(path, overrides)
+def _read(loader: Loader, path: Path, overrides: PreprocessOverrides) -> Imported:
     try:
         return loader.read(path, overrides)
     except UsageError:  # no name of the file's; perhaps one of ours, as `convolve show` prints them
+        if overrides.output is None:
+            raise
         imported = loader.read(path, replace(overrides, output=None))
         return replace(imported, graph=imported.graph.with_outputs([overrides.output]))
 
