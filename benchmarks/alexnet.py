@@ -26,7 +26,7 @@ from convolve.models import bare_model
 from convolve.models.lrn import LocalResponseNorm
 from convolve.models.summary import summarize
 from convolve.recipe import ModelSpec
-from convolve.run import resolve
+from convolve.recipes import resolve
 from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
 from steps import Step, images_per_second, our_step, parts_of_a_step, peer_step
 

@@ -35,7 +35,7 @@ from convolve.formats.image_map import read_image_map
 from convolve.models import build_model
 from convolve.models.summary import summarize
 from convolve.recipe import ModelSpec
-from convolve.run import resolve
+from convolve.recipes import resolve
 from image_peers import lay_out
 from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
 from steps import images_per_second, our_step, parts_of_a_step, peer_step

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from convolve.data.build import build_data
 from convolve.data.lists import open_lists
 from convolve.environment import usable_cores
-from convolve.run import resolve
+from convolve.recipes import resolve
 from image_peers import DEVIATION, MEAN, Case, Pictures
 from steps import our_step_on
 

@@ -37,7 +37,8 @@ from convolve.distributed.process_group import join
 from convolve.distributed.quantized import decode, encode
 from convolve.models import build_model
 from convolve.recipe import Recipe
-from convolve.run import resolve, train
+from convolve.recipes import resolve
+from convolve.run import train
 from convolve.training.precision import has_bf16_instructions
 from convolve.training.workers import SINGLE_PROCESS, Workers
 from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio

@@ -53,7 +53,7 @@ def files_of_a_step(recipe: str, data: str, **settings: Any) -> list[str]:
     threading.setprofile(enter)  # in each thread from its start on
     try:
         with tempfile.TemporaryDirectory() as out:
-            from convolve.run import resolve
+            from convolve.recipes import resolve
 
             spec = resolve(recipe, TINY | settings)
             convolve.train(spec, data=data, out=Path(out) / "run", progress=lambda event, values: None)

@@ -34,7 +34,7 @@ from convolve.data.build import build_data
 from convolve.data.lists import open_lists
 from convolve.environment import usable_cores
 from convolve.formats.image_map import read_image_map
-from convolve.run import resolve
+from convolve.recipes import resolve
 from convolve.training.memory import keep_freed_memory
 from image_peers import Case, lay_out
 from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio, settle

@@ -23,7 +23,7 @@ import typer
 
 from cifar10_files import write_binary
 from command_line import Convolve
-from convolve import run
+from convolve import recipes, run
 from convolve.cli import app
 from convolve.models import MODELS
 from convolve.recipe import Recipe, with_values
@@ -102,7 +102,8 @@ def do(convolve: Convolve, data: Path, tmp_path: Path, monkeypatch: pytest.Monke
     def resolve_tiny(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:
         return with_values(resolve(recipe, settings), TINY)
 
-    monkeypatch.setattr(run, "resolve", resolve_tiny)
+    for module in (recipes, run):
+        monkeypatch.setattr(module, "resolve", resolve_tiny)
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # tests/serve ask it
     monkeypatch.chdir(tmp_path)
     for name, value in {"CONVOLVE_DATA": data, "XDG_CACHE_HOME": tmp_path, "https_proxy": "http://127.0.0.1:9"}.items():

@@ -22,8 +22,9 @@ from convolve.graph.build import build
 from convolve.graph.draft import Draft
 from convolve.graph.graph import Graph
 from convolve.model import Model, load
+from convolve.outcome import Training
 from convolve.recipe import DataSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
-from convolve.run import Training, build_training
+from convolve.run import build_training
 from convolve.training.run_folder import RunFolder
 from convolve.training.snapshot import resume, save
 from convolve.transforms.preprocess import Preprocess

@@ -203,6 +203,13 @@ def test_files_and_functions_stay_short() -> None:
     assert not broken
 
 
+def test_the_road_is_short() -> None:
+    """From a recipe to an update: a newcomer reads these files, and one source."""
+    files = ("run.py", "data/open.py", "data/sources/map_file.py", "data/dataset.py", "data/loader.py")
+    lines = {name: len((SOURCE / name).read_text().splitlines()) for name in (*files, "training/trainer.py")}
+    assert lines["run.py"] < 120 and sum(lines.values()) <= 700, lines
+
+
 def test_nothing_is_there_for_tests_alone() -> None:
     """What a command, a benchmark, an example or a template needs is named there or in another part of the package."""
     root = Path(__file__).parents[1]

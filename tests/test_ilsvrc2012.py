@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from command_line import Convolve, assert_failed
-from convolve import run
+from convolve import recipes
 from convolve.data import known
 from convolve.recipe import Recipe, with_values
 from ilsvrc2012_files import TRAIN_EACH, VAL, WORDS, write_download
@@ -155,8 +155,8 @@ def test_the_script_of_that_name(prepared: Path, tmp_path: Path, monkeypatch: py
         words = [word for word in (*TINY, *scaled(75)) if "batch_size" not in word]
         return with_values(resolve(recipe, settings), dict(word.split("=", 1) for word in words))
 
-    resolve = run.resolve
-    monkeypatch.setattr(run, "resolve", resolve_tiny)
+    resolve = recipes.resolve
+    monkeypatch.setattr(recipes, "resolve", resolve_tiny)
     flags = {
         "-datadir": prepared, "-outputdir": tmp_path / "run", "-logdir": tmp_path, "-n": 2, "-m": 4, "-e": 8, "-q": 8,
         "-a": 4, "-device": "cpu",

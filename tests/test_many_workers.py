@@ -21,6 +21,7 @@ from torch.nn.modules import module
 from command_line import Outcome
 from convolve import run
 from convolve.model import Model, load
+from convolve.recipes import resolve
 from convolve.training.workers import SINGLE_PROCESS, Workers
 from processes import PATIENCE_SECONDS, Command, start
 from worker_processes import launch, mpiexec, run_together, torchrun
@@ -92,7 +93,7 @@ def train_cases(workers: Workers, data: Path, out: Path, cases: Cases) -> Any:
     for name, (recipe, settings) in cases.items():
         events: list[str] = []
         finished = run.train(
-            run.resolve(recipe, COMMON | settings), data=str(data), out=out / name, workers=workers,
+            resolve(recipe, COMMON | settings), data=str(data), out=out / name, workers=workers,
             progress=lambda event, values: events.append(event),  # noqa: B023
         )  # fmt: skip
         left[name] = finished.rank, finished.result, len(events)

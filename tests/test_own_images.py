@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import load_file
 
 from command_line import Convolve, assert_refused
-from convolve.data import dataset as dataset_module
 from convolve.data.build import build_data
 from convolve.data.dataset import Dataset
 from convolve.data.lists import open_lists
@@ -273,7 +272,7 @@ def test_what_does_not_fit_is_decoded_on_demand_to_the_same_model(
 ) -> None:
     exact = "data.resize=square"  # otherwise images on demand are decoded at a part of their size
     assert "cached in memory" in train(convolve, photos, tmp_path / "resident", exact)
-    monkeypatch.setattr(dataset_module, "CACHE_BYTES", 1000)
+    monkeypatch.setattr("convolve.data.caching.CACHE_BYTES", 1000)
     assert "decoded on demand" in train(convolve, photos, tmp_path / "streamed", exact)
     assert "decoded on demand" in train(convolve, photos, tmp_path / "small")
     one, other = weights(tmp_path / "resident"), weights(tmp_path / "streamed")

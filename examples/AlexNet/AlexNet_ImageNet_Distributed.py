@@ -11,7 +11,7 @@ from pathlib import Path
 
 import convolve
 from convolve.errors import ConvolveError
-from convolve.run import resolve
+from convolve.recipes import resolve
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 flag = parser.add_argument

@@ -9,7 +9,7 @@ import argparse
 
 import convolve
 from convolve.errors import ConvolveError
-from convolve.run import resolve
+from convolve.recipes import resolve
 
 
 def print_progress(event: str, values: dict[str, float]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ConvNet_CIFAR10 import print_progress
 
 from convolve import ConvolveError, train, write_report
-from convolve.run import resolve
+from convolve.recipes import resolve
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 flag = parser.add_argument

@@ -77,6 +77,10 @@ class ResumeRefusedError(TrainingError):
 class InterruptedTraining(ConvolveError):  # noqa: N818  an interruption is not an error
     exit_code = 130
 
+    def __init__(self, folder: Path, restart: bool) -> None:
+        again = "the same command again" + (", but without --restart" if restart else "")
+        super().__init__(f"interrupted; {folder} can be resumed: give {again}")
+
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """The one sentence for every unknown key: what came, the nearest known name, or all of them."""

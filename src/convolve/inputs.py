@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +14,7 @@ from convolve.data.open import open_data
 from convolve.data.splits import Splits
 from convolve.errors import ModelError, UsageError
 from convolve.graph.graph import Graph
-from convolve.model import Model, load
+from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
 from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.recipe import DataSpec, Recipe
@@ -60,15 +59,6 @@ class Initial:
         graph = self.graph
         return graph is not None and {node.number("rate") for node in graph.nodes if node.op == "dropout"} != {0.0}
 
-    def not_used(self) -> Iterator[str]:
-        """What of the recipe is not used, and what of the file, when an imported network is trained."""
-        if self.graph is None:
-            return
-        kept = "" if self.has_dropout_rates else " but for model.dropout, since the file holds no rates"
-        yield f"{self.name} is trained as it is; the recipe's model{kept}, data.mean and data.scale are not used"
-        if {parameter.learning_rate_multiplier for parameter in self.graph.parameters} - {0.0, 1.0}:
-            yield f"{self.name} has learning-rate multipliers other than 0 (frozen) and 1: they are taken as 1"
-
 
 def initial_model(splits: Splits, folder: RunFolder, from_model: str | Path | None) -> Initial | None:
     """The model that the training in `folder` starts from; an imported network is made ready for the data."""
@@ -81,6 +71,19 @@ def initial_model(splits: Splits, folder: RunFolder, from_model: str | Path | No
     if isinstance(model.architecture, Graph):
         model = _for_data(model, splits)
     return Initial(model, str(from_model))
+
+
+def describe(initial: Initial | None, splits: Splits, data: DataModule, callback: Callback) -> None:
+    """Tell what is not used of the recipe and of an imported network, and what is made of images in files."""
+    if initial and initial.graph:
+        kept = "" if initial.has_dropout_rates else " but for model.dropout, since the file holds no rates"
+        unused = f"is trained as it is; the recipe's model{kept}, data.mean and data.scale are not used"
+        callback("warning", {"message": f"{initial.name} {unused}"})
+        if {parameter.learning_rate_multiplier for parameter in initial.graph.parameters} - {0.0, 1.0}:
+            multipliers = "has learning-rate multipliers other than 0 (frozen) and 1: they are taken as 1"
+            callback("warning", {"message": f"{initial.name} {multipliers}"})
+    if splits.array_shape_CHW is None:
+        callback("note", {"message": data.description})
 
 
 def _for_data(model: Model, splits: Splits) -> Model:
@@ -113,8 +116,10 @@ def trained_on(splits: Splits, data: DataModule, from_model: str | Path | None) 
     )
 
 
-def network_of(recipe: Recipe, splits: Splits, data: DataModule, initial: Initial | None) -> Model:
-    """The network that is trained, on the processor."""
+def network_of(
+    recipe: Recipe, splits: Splits, data: DataModule, initial: Initial | None, device: torch.device
+) -> Model:
+    """The network that is trained, on `device`."""
     if initial and initial.graph:
         model = initial.model
     else:
@@ -127,6 +132,7 @@ def network_of(recipe: Recipe, splits: Splits, data: DataModule, initial: Initia
             module.whiten(images_NCHW)
     for size in recipe.data.train_sizes:
         _require_fit(model.module, in_size(data.preprocess, size).shape_CHW)
+    to_channels_last(model.module.to(device))
     return model
 
 

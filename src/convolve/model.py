@@ -17,7 +17,7 @@ from convolve.atomic import replacing
 from convolve.data.dataset import Batch, Dataset
 from convolve.data.evaluation import eval_dataset
 from convolve.data.image_files import read_images
-from convolve.data.loader import mean_of, normalize
+from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import UnsupportedError, UsageError
 from convolve.export import export
@@ -35,6 +35,7 @@ from convolve.records import Metadata, TrainingInfo
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
+from convolve.transforms.normalize import mean_of
 from convolve.transforms.preprocess import ChannelOrder, Preprocess, fit_image
 
 # Legend: N images, C channels, H rows, W columns, K classes.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from safetensors.torch import save
 from torch.nn import functional as F
 
 from convolve.atomic import replacing
+from convolve.data.build import DataModule
 from convolve.data.dataset import Dataset
 from convolve.model import Model, load
 from convolve.records import EndEvent, Result, TrainingInfo, to_json
@@ -27,6 +29,14 @@ MAX_PICTURE_SIZE = 96  # pixels; larger images are kept smaller for the report
 _RESULT_FROM_START = (
     "parameters", "precision", "device", "threads", "data_name", "data_fingerprint", "versions", "hardware",
 )  # fmt: skip
+
+
+class Training(NamedTuple):
+    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped."""
+
+    trainer: Trainer
+    model: Model
+    data: DataModule
 
 
 @dataclass(frozen=True)
@@ -49,8 +59,12 @@ class Run:
         return load(self.folder.path)
 
 
-def write_outcome(trainer: Trainer, model: Model, test: Dataset, evaluation: Evaluation, total_seconds: float) -> None:
-    """Write all of it, and that the run is finished."""
+def write_outcome(training: Training, began: float) -> None:
+    """Evaluate the model, write all of it, and that the run is finished; it `began` then by `time.perf_counter`."""
+    trainer, model, test = training.trainer, training.model, training.data.test
+    evaluation = model.evaluate(test, workers=trainer.workers)
+    if trainer.workers.rank:
+        return
     path = trainer.folder.path
     model.training_info = _training_info(trainer, evaluation)
     model.save(path / "model")
@@ -64,7 +78,7 @@ def write_outcome(trainer: Trainer, model: Model, test: Dataset, evaluation: Eva
     with replacing(path / "evaluation.safetensors") as temporary:
         temporary.write_bytes(save(tensors))
     trainer.folder.log(EndEvent(test_error=evaluation.error))
-    trainer.folder.finish(_result(trainer, evaluation, total_seconds))
+    trainer.folder.finish(_result(trainer, evaluation, time.perf_counter() - began))
 
 
 def _training_info(trainer: Trainer, evaluation: Evaluation) -> TrainingInfo:

@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from convolve.data.build import DataModule, build_data
-from convolve.data.known import fake_data, is_published
+from convolve.data.build import build_data
+from convolve.data.known import published_error
 from convolve.data.splits import Splits
 from convolve.distributed.gradient_sync import gradient_sync_for
 from convolve.distributed.lost import naming_lost_workers
 from convolve.distributed.process_group import all_workers
 from convolve.errors import InterruptedTraining
-from convolve.inputs import initial_model, network_of, open_images, trained_on
-from convolve.model import Model, to_channels_last
-from convolve.outcome import Run, write_outcome
-from convolve.recipe import Recipe, with_values
-from convolve.recipes import load_recipe
+from convolve.inputs import describe, initial_model, network_of, open_images, trained_on
+from convolve.model import Model
+from convolve.outcome import Run, Training, write_outcome
+from convolve.recipe import Recipe
+from convolve.recipes import resolve
 from convolve.training.events import Callback, silent
 from convolve.training.run_folder import RunFolder
 from convolve.training.session import begin_session, choose_device, choose_threads
 from convolve.training.snapshot import resume
 from convolve.training.trainer import Trainer
 from convolve.training.workers import SINGLE_PROCESS, Workers
-
-
-class Training(NamedTuple):
-    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped."""
-
-    trainer: Trainer
-    model: Model
-    data: DataModule
 
 
 def train(
@@ -45,7 +36,6 @@ def train(
     out: str | Path | None = None,
     restart: bool = False,
     from_model: str | Path | None = None,
-    use_fake_data: bool = False,
     progress: Callback = silent,
     workers: Workers | None = None,
     each_epoch: Callable[[Model, int], None] | None = None,
@@ -68,10 +58,9 @@ def train(
     began, workers = time.perf_counter(), workers or all_workers()
     recipe = resolve(recipe, {f"run.{name}": value for name, value in overrides.items()})
     path, is_first = Path(out or f"runs/{recipe.name}"), not workers.rank
-    claimed = RunFolder.claim(path, restart, bool(report)) if is_first else nullcontext(RunFolder(path, restart))
-    with naming_lost_workers(), claimed as folder:
+    with naming_lost_workers(), RunFolder.claim(path, restart, bool(report), is_first) as folder:
         callback = progress if is_first else silent
-        splits = fake_data(recipe.data.name) if use_fake_data else open_images(recipe.data, data, callback, workers)
+        splits = open_images(recipe.data, data, callback, workers)
         training = build_training(recipe, splits, folder, from_model, callback, workers=workers)
         if each_epoch and is_first:
             training.trainer.each_epoch = partial(each_epoch, training.model)
@@ -81,17 +70,14 @@ def train(
 
 def _run(training: Training, restart: bool, report: Callable[[Path], object] | None, began: float) -> None:
     """Train, evaluate and write what is to be kept; of a run that is finished, but for its report, only that."""
-    (trainer, model, data), folder, workers = training, training.trainer.folder, training.trainer.workers
+    folder, workers = training.trainer.folder, training.trainer.workers
     if not workers.broadcast(folder.finished):
         try:
-            resume(trainer)
-            trainer.fit()
-            evaluation = model.evaluate(data.test, workers=workers)
+            resume(training.trainer)
+            training.trainer.fit()
+            write_outcome(training, began)
         except KeyboardInterrupt:
-            again = "the same command again" + (", but without --restart" if restart else "")
-            raise InterruptedTraining(f"interrupted; {folder.path} can be resumed: give {again}") from None
-        if not workers.rank:
-            write_outcome(trainer, model, data.test, evaluation, time.perf_counter() - began)
+            raise InterruptedTraining(folder.path, restart) from None
     if report and not workers.rank:
         report(folder.path)
         folder.reported()
@@ -102,32 +88,25 @@ def build_training(
     recipe: Recipe,
     splits: Splits,
     folder: RunFolder,
-    from_model: str | Path | None = None,
-    callback: Callback = silent,
+    from_model: str | Path | None,
+    callback: Callback,
     workers: Workers = SINGLE_PROCESS,
 ) -> Training:
     """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run."""
     resumes, threads = folder.resumes, choose_threads(recipe.run, workers, folder)
-    if not is_published(splits, recipe.data.name):
-        recipe = replace(recipe, published_error=None)  # of other images
+    recipe = replace(recipe, published_error=published_error(recipe, splits))
     initial = initial_model(splits, folder, from_model)
     data = build_data(
-        recipe, splits, threads,
-        imported=initial.model.preprocess if initial and initial.graph else None,
+        recipe, splits, threads, imported=initial.model.preprocess if initial and initial.graph else None,
         batches_at_once=workers.size if recipe.takes_local_steps else 1,
         warn=lambda message: callback("warning", {"message": message}),
     )  # fmt: skip
-    model = network_of(recipe, splits, data, initial)
-    to_channels_last(model.module.to(choose_device(recipe.run.device, workers)))
+    model = network_of(recipe, splits, data, initial, choose_device(recipe.run.device, workers))
     session = begin_session(
-        recipe, folder, workers, network=model.module, threads=threads,
-        trained_on=trained_on(splits, data, from_model),
-        first_images=lambda: next(data.loader.epoch(0, shard_of=lambda count: workers.shard(count).rows))[0],
+        recipe, folder, workers, network=model.module, threads=threads, trained_on=trained_on(splits, data, from_model),
+        first_images=lambda: next(data.loader.epoch(0, shard_of=workers.rows))[0],
     )  # fmt: skip
-    for message in initial.not_used() if initial else ():
-        callback("warning", {"message": message})
-    if splits.array_shape_CHW is None:
-        callback("note", {"message": data.description})
+    describe(initial, splits, data, callback)
     if initial and initial.graph and not (resumes or workers.rank):
         model.save(folder.path / "from")
     trainer = Trainer(
@@ -137,8 +116,3 @@ def build_training(
     )  # fmt: skip
     trainer.gradient_sync = gradient_sync_for(trainer)
     return Training(trainer, replace(model, module=trainer.evaluated), data)
-
-
-def resolve(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:
-    """`recipe` with each dotted path in `settings` set."""
-    return with_values(load_recipe(recipe) if isinstance(recipe, str) else recipe, settings)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from convolve.data.build import mean_image
+from convolve.data.caching import cached
 from convolve.data.dataset import Dataset
 from convolve.data.evaluation import eval_dataset
 from convolve.data.loader import Loader
@@ -96,15 +97,15 @@ def test_choices_belong_to_the_image_and_the_epoch(folder: Path) -> None:
 def test_images_on_demand_and_in_the_cache_are_the_same(folder: Path) -> None:
     want = Preprocess(3, 14, 12)
     samples = eval_dataset(pictures(folder), want)
-    table = samples.cached((14, 12))
+    table = cached(samples, (14, 12))
     assert not samples.is_cached and table.is_cached
     for number in range(COUNT):
         picture = decode_image((folder / f"{number}.png").read_bytes(), number)
-        np.testing.assert_array_equal(table.images_NCHW[number], fit_image(picture, want)[0])
+        np.testing.assert_array_equal(table.source.images_NCHW[number], fit_image(picture, want)[0])
     transforms = (Pad(2, 128), Crop("randomside", crop_width=12, crop_height=14))
     one, other = (Loader((source,), (8,), "shuffled", transforms, 1.0, 0.5, seed=3) for source in (samples, table))
     assert_same(list(one.epoch(1)), list(other.epoch(1)))
-    np.testing.assert_allclose(mean_image(samples), table.images_NCHW.numpy().mean(0), atol=1e-4)
+    np.testing.assert_allclose(mean_image(samples), table.source.images_NCHW.numpy().mean(0), atol=1e-4)
     np.testing.assert_array_equal(mean_image(samples), mean_image(table))
 
 
@@ -118,7 +119,7 @@ def test_loading_names_all_that_is_damaged(folder: Path, tmp_path: Path) -> None
     copied = copy_with_damage(folder, tmp_path, [3, 4, 20])
     words = r"3 of 30 images are damaged or missing: .*line 4: .*3\.png.*; .*line 5; .*line 21$"
     with pytest.raises(DataError, match=words):
-        eval_dataset(pictures(copied), Preprocess(3, 8, 8)).cached((8, 8))
+        cached(eval_dataset(pictures(copied), Preprocess(3, 8, 8)), (8, 8))
 
 
 def copy_with_damage(folder: Path, place: Path, damaged: list[int]) -> Path:
@@ -212,7 +213,7 @@ def test_map_files_in_the_order_of_cntks_reader(in_memory: bool, tmp_path: Path)
     (tmp_path / "map.txt").write_text("".join(f".../{number}.png\t0\n" for number in range(20)))
     samples = eval_dataset(pictures(tmp_path), Preprocess(1, 4, 4))
     if in_memory:
-        samples = samples.cached((4, 4))
+        samples = cached(samples, (4, 4))
     source = Loader((samples,), (4,), "cntk", (), mean=0.0, scale=1.0, seed=5)
     batches = [images[:, 0, 0, 0].int().tolist() for epoch in range(2) for images, _ in source.epoch(epoch)]
     assert batches == json.loads(golden.read_text())["seed0"]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from convolve.data import known
+from convolve.data.caching import load
 from convolve.data.damaged import Damaged
 from convolve.data.dataset import Dataset
 from convolve.data.known import dataset_info, fake_data
@@ -70,7 +71,7 @@ def test_others_stand_in_for_damaged_images(pictures: FileSource) -> None:
         assert torch.cat([images_NCHW[:, 0, 0, 0] for images_NCHW, _ in batches]).tolist() == expected
     assert len(told) == 3  # each once, whatever the passes and threads
     assert all(f"map.txt: line {line}: " in "\n".join(told) for line in (4, 5, COUNT))
-    table = samples.load()
+    table = load(samples)
     assert table.labels_N.tolist() == table.images_NCHW[:, 0, 0, 0].tolist() == expected[::-1]
 
 

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
+from convolve.data.caching import measured
 from convolve.data.lists import find_lists, open_list, open_lists
 from convolve.data.open import open_data
-from convolve.data.small_images import measured
 from convolve.data.sources.cifar import CLASS_NAMES
 from convolve.data.sources.source import ArraySource
 from convolve.errors import ConvolveError, DataError
@@ -170,7 +170,7 @@ def test_damaged_images_and_more_than_fits_stay_on_disk(tmp_path: Path, monkeypa
     class_folders(tmp_path)
     own = open_lists(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("convolve.data.small_images.CACHE_BYTES", 1000)
+        patch.setattr("convolve.data.caching.CACHE_BYTES", 1000)
         assert not isinstance(measured(own.train, 3), ArraySource)
     Path(own.train.location(2)).write_bytes(b"none")
     train = measured(own.train, 3)

@@ -86,9 +86,9 @@ def test_seed_and_epoch_change_order_and_augmentation() -> None:
 
 def test_the_files_are_left_as_they_are() -> None:
     source = batches("file", transforms=(Shift(2),))
-    before = source.datasets[0].images_NCHW.clone()
+    before = source.datasets[0].source.images_NCHW.clone()
     list(source.epoch(0))
-    assert torch.equal(source.datasets[0].images_NCHW, before)
+    assert torch.equal(source.datasets[0].source.images_NCHW, before)
 
 
 @pytest.mark.parametrize(("fraction", "held_out"), [(0.1, 5), (0.5, 25), (0.001, 1), (0.98, 49)])

@@ -128,7 +128,7 @@ def test_time_constants_of_the_training(given: tuple[float, ...], found: list[fl
     layer = CntkBatchNorm2d(2, 300.0)
     times = []
     for epoch in range(3):
-        set_epoch_values(nn.Sequential(layer), ModelSpec(batch_norm_time_constants=given), epoch)
+        set_epoch_values(nn.Sequential(layer), ModelSpec(batch_norm_time_constants=given), epoch, sets_dropout=True)
         times.append(layer.normalization_time_constant_samples)
     assert times == found
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from convolve.data.loader import mean_of, normalize, normalize_in_one_thread
+from convolve.data.loader import normalize
 from convolve.transforms.affine import Affine
 from convolve.transforms.crop import Crop
 from convolve.transforms.cutout import Cutout
 from convolve.transforms.flip import Flip
+from convolve.transforms.normalize import mean_of, normalize_in_one_thread
 from convolve.transforms.pad import Pad
 from convolve.transforms.preprocess import Preprocess
 from convolve.transforms.shift import Shift

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from convolve.data.loader import mean_of, normalize
+from convolve.data.loader import normalize
 from convolve.errors import UsageError
 from convolve.formats.decode import decode_image
+from convolve.transforms.normalize import mean_of
 from convolve.transforms.preprocess import Preprocess, Resize, fit_image
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "img"

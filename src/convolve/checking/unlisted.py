@@ -11,7 +11,7 @@ import numpy as np
 
 from convolve.checking.finding import Findings
 from convolve.checking.part import Part
-from convolve.data.image_files import is_image_name
+from convolve.data.image_files import is_image_file, is_image_name
 from convolve.data.sources.files import FileSource, PathListing
 from convolve.data.sources.source import UNLABELED
 from convolve.formats.archive import Location
@@ -24,7 +24,7 @@ def check_unlisted(parts: Sequence[Part], findings: Findings) -> None:
     """Images that lie beside listed ones, and that no part lists. Memory: 8 bytes an image."""
     sources = [part.source for part in parts if isinstance(part.source, FileSource)]
     for folder in [source.listing.folder for source in sources if isinstance(source.listing, PathListing)]:
-        _add_unlisted(findings, folder, sorted(file.name for file in folder.iterdir() if _is_image_file(file)))
+        _add_unlisted(findings, folder, sorted(file.name for file in folder.iterdir() if is_image_file(file)))
     listed: list[int] = []
     places: set[Location] = set()
     for source in sources:
@@ -61,14 +61,10 @@ def _images_in(place: Location) -> Iterator[Location]:
             with zipfile.ZipFile(place.file) as archive:
                 yield from (Location(place.file, name) for name in archive.namelist() if is_image_name(PurePath(name)))
         else:
-            files = (file for file in Path(place.file).iterdir() if _is_image_file(file))
+            files = (file for file in Path(place.file).iterdir() if is_image_file(file))
             yield from (Location(str(file)) for file in files)
     except (OSError, zipfile.BadZipFile):  # what is missing or damaged is a finding where its images are read
         return
-
-
-def _is_image_file(file: Path) -> bool:
-    return is_image_name(file) and file.is_file()
 
 
 def _add_unlisted(findings: Findings, place: object, names: list[str]) -> None:

@@ -44,14 +44,14 @@ def reproduce(
     """
     flags = {f"run.{name}": value for name, value in (("device", device), ("threads", threads)) if value is not None}
 
-    from convolve import run
     from convolve.atomic import write_json
     from convolve.recipe import with_values
+    from convolve.recipes import resolve
     from convolve.reproduce import seed_runs, summarize
 
     if rank_info(os.environ).size > 1:
         raise UsageError("convolve reproduce trains in one process; give many workers `convolve train --seed N`")
-    named = run.resolve(recipe, dict(map(assignment, set_ or [])))
+    named = resolve(recipe, dict(map(assignment, set_ or [])))
     seed_by_seed = seed_runs(with_values(named, flags), seeds, runs)
     _train_missing(seed_by_seed, data)
     asked = [recipe, *(word for text in set_ or [] for word in ("--set", text)), "--seeds", str(seeds)]

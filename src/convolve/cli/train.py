@@ -47,18 +47,19 @@ def train(
 
     from convolve import run
     from convolve.cli.progress import Display
+    from convolve.data import known
+    from convolve.recipes import resolve
     from convolve.report import write_report
 
-    resolved = run.resolve(recipe, settings)
+    resolved = resolve(recipe, settings)
     folder = out or Path("runs") / resolved.name
     with Display(resolved, folder / "tensorboard" if tensorboard else None) as display:
         finished = run.train(
             resolved,
-            data=data,
+            data=known.fake_data(resolved.data.name) if fake_data else data,
             out=folder,
             restart=restart,
             from_model=from_model,
-            use_fake_data=fake_data,
             progress=display,
             report=write_report,
         )

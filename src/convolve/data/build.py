@@ -10,11 +10,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from convolve.data.caching import cached, measured
 from convolve.data.damaged import Damaged
 from convolve.data.dataset import THREADS, Dataset, transformed
 from convolve.data.evaluation import eval_dataset
-from convolve.data.loader import Loader, mean_of
-from convolve.data.small_images import measured
+from convolve.data.loader import Loader
 from convolve.data.sources.source import ArraySource, Source
 from convolve.data.sources.table import in_words
 from convolve.data.splits import Splits, hold_out_validation
@@ -22,6 +22,7 @@ from convolve.errors import DataError, UsageError
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.recipe import DataSpec, Recipe
 from convolve.transforms.crop import Crop
+from convolve.transforms.normalize import mean_of
 from convolve.transforms.pad import Pad
 from convolve.transforms.preprocess import Preprocess, fit_size
 from convolve.transforms.scale import Scale
@@ -66,11 +67,11 @@ def build_data(
     train, tested = measured(splits.train, channels), measured(splits.test, channels)
     preprocess = imported or _preprocess(spec, tested.size)
     size = preprocess.height, preprocess.width
-    test = eval_dataset(tested, preprocess, threads=threads).cached(size)
+    test = cached(eval_dataset(tested, preprocess, threads=threads), size)
     validation, name = test, "test"
     if spec.validation_fraction:
         train, rest = hold_out_validation(train, spec.validation_fraction, run.seed)
-        validation, name = eval_dataset(rest, preprocess, threads=threads).cached(size), "validation"
+        validation, name = cached(eval_dataset(rest, preprocess, threads=threads), size), "validation"
     damaged = Damaged(min(spec.damaged_limit, len(train) - 1), warn) if spec.damaged_limit else None
     training = _Training(recipe, train, tested.size, threads, damaged)
     stages = [training.dataset(in_size(preprocess, size)) for size in spec.train_sizes or (1.0,)]
@@ -134,7 +135,7 @@ class _Training:
         alone, together = split_transforms(transforms)
         as_found = enters_as_found(transforms, train.size, self.tested, goal)
         if isinstance(train, ArraySource) and train.shape_CHW[0] == preprocess.channels and not alone:
-            return (Dataset(train) if as_found else eval_dataset(train, preprocess).cached(goal)), together
+            return (Dataset(train) if as_found else cached(eval_dataset(train, preprocess), goal)), together
 
         fit = None if as_found else partial(fit_size, preprocess=preprocess)
         dataset = Dataset(
@@ -142,7 +143,7 @@ class _Training:
             seed=self.recipe.run.seed, threads=max(THREADS, self.threads), damaged=self.damaged, is_random=bool(alone),
         )  # fmt: skip
         if not alone:
-            dataset = dataset.cached(train.size if as_found and train.size else goal)
+            dataset = cached(dataset, train.size if as_found and train.size else goal)
         if not dataset.is_cached and spec.resize == "cover":  # quicker; the others promise to do what CNTK does
             dataset = replace(dataset, min_size=min_size_before(alone) if as_found else goal)
         return dataset, together
@@ -190,7 +191,8 @@ def _mean(
     """The mean image, in the network's planes, which are gray or RGB."""
     shape_CHW = preprocess.shape_CHW
     if spec.mean_image == "train":
-        is_fitted = dataset.is_cached and dataset.images_NCHW.shape[1:] == shape_CHW
+        source = dataset.source
+        is_fitted = dataset.is_cached and isinstance(source, ArraySource) and source.shape_CHW == shape_CHW
         return mean_image(dataset if is_fitted else eval_dataset(train, preprocess, damaged=damaged))
     bgr_HWC = read_mean_xml(spec.mean_image, spec.mean_image_layout)
     mean_CHW = np.ascontiguousarray(bgr_HWC[:, :, ::-1].transpose(2, 0, 1))

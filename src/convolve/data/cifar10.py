@@ -9,13 +9,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from convolve.data.dataset import Dataset, naming
-from convolve.data.download import Progress, RemoteFile, download
-from convolve.data.image_files import ENDINGS
+from convolve.data.caching import load
+from convolve.data.dataset import Dataset
+from convolve.data.download import Progress, RemoteFile, obtain
+from convolve.data.image_files import is_image_name
 from convolve.data.locate import SAMPLE, cache_folder, locate
 from convolve.data.sources.cifar import CLASS_NAMES, VERSIONS, find_version, open_batches, open_files
 from convolve.data.sources.ctf import open_ctf
-from convolve.data.sources.files import file_source
+from convolve.data.sources.files import file_source, naming
 from convolve.data.sources.folder import has_class_folders, open_folder
 from convolve.data.sources.source import ArraySource, Source
 from convolve.data.splits import DatasetInfo, Splits
@@ -62,16 +63,11 @@ def load_cifar10(where: str | None = None, progress: Progress | None = None) -> 
 
 def _obtained(folder: Path, progress: Progress | None) -> Path:
     """The archive, downloaded if `folder` is our own; else the error that says what to do instead."""
-    reason = f"no CIFAR-10 in {folder}"
-    if folder == cache_folder("cifar10"):
-        try:
-            download([_ARCHIVE], folder, progress)
-            return folder / _ARCHIVE.name
-        except MissingDataError as error:
-            reason = str(error)
     names = " or ".join(version.archive for version in VERSIONS)
     pairs = f"{CTF_TRAIN} and {CTF_TEST}, {MAP_TRAIN} and {MAP_TEST}, or train/<class>/ and test/<class>/"
-    raise MissingDataError(f"{reason}; put {names} into {folder} (packed or unpacked), or {pairs}")
+    instead = f"put {names} into {folder} (packed or unpacked), or {pairs}"
+    obtain([_ARCHIVE], folder, cache_folder(INFO.name), f"no CIFAR-10 in {folder}", instead, progress=progress)
+    return folder / _ARCHIVE.name
 
 
 def _from_folder(folder: Path) -> Splits | None:
@@ -121,8 +117,7 @@ def _is_wanted(member: PurePosixPath) -> bool:
 def _is_picture(member: PurePosixPath) -> bool:
     """Whether it is .../train/<class>/<picture> or .../test/<class>/<picture>."""
     part, class_name = ("", "", *member.parts[:-1])[-2:]
-    known = part in ("train", "test") and class_name in CLASS_NAMES
-    return known and member.suffix.lower() in ENDINGS and not member.name.startswith(".")
+    return part in ("train", "test") and class_name in CLASS_NAMES and is_image_name(member)
 
 
 def _splits(parts: Sequence[ArraySource | None], where: str) -> Splits:
@@ -143,7 +138,7 @@ def _from_maps(folder: Path) -> Splits:
 
 
 def _loaded(source: Source, fit: Callable[[np.ndarray], np.ndarray]) -> ArraySource:
-    return Dataset(source, lambda image_HWC, _: fit(image_HWC)[None], is_random=False).load()
+    return load(Dataset(source, lambda image_HWC, _: fit(image_HWC)[None], is_random=False))
 
 
 def _from_members(path: Path, members: dict[str, bytes], part: str) -> ArraySource:

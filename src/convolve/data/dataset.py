@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convolve.data.damaged import Damaged, all_damaged
+from convolve.data.damaged import Damaged
 from convolve.data.ordered_map import ordered_map
+from convolve.data.sources.files import naming
 from convolve.data.sources.source import ArraySource, Source
 from convolve.data.streams import Purpose
-from convolve.errors import DataError, UsageError
+from convolve.errors import DataError
 from convolve.formats.decode import to_planes
 from convolve.transforms.transform import Image, Size, Transform
 
 # Legend: N samples, V views of one image, C channels, H rows, W columns.
 
 THREADS = 4  # each holds the pixels of one image as it was decoded, 201 MB at most
-CACHE_BYTES = 1 << 31  # of one part of a data set; what is larger is decoded anew in each epoch
 _NOTHING_RANDOM = np.random.default_rng(0)
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW, gray or in RGB planes, 0..255; labels_N int64
@@ -59,11 +59,6 @@ class Dataset:
         """Whether a batch is a copy out of an array in memory."""
         return self.prepare is None
 
-    @property
-    def images_NCHW(self) -> torch.Tensor:
-        """The images of a dataset that is cached."""
-        return cast(ArraySource, self.source).images_NCHW
-
     def batches(self, order_N: NDArray[np.int64], batch_size: int, epoch: int = 0) -> Iterator[Batch]:
         """The samples numbered in `order_N`, uint8 or float32; random choices are those of `epoch`.
 
@@ -71,46 +66,18 @@ class Dataset:
         """
         labels_N = self.source.labels_N
         if self.is_cached:
-            images_NCHW, order = self.images_NCHW, torch.from_numpy(np.ascontiguousarray(order_N))
-            for chosen in order.split(batch_size):
+            images_NCHW = cast(ArraySource, self.source).images_NCHW
+            for chosen in torch.from_numpy(np.ascontiguousarray(order_N)).split(batch_size):
                 yield images_NCHW.index_select(0, chosen), labels_N[chosen]  # a tenth of the time of [chosen]
             return
         ahead = max(batch_size, 2 * self.threads)
-        images = ordered_map(partial(self._ready, epoch), map(int, order_N), self.threads, ahead)
+        images = ordered_map(partial(self.ready, epoch), map(int, order_N), self.threads, ahead)
         with closing(images):
             while batch := list(islice(images, batch_size)):
                 images_VCHW, numbers = zip(*batch, strict=True)
                 yield torch.from_numpy(np.concatenate(images_VCHW)), labels_N[list(numbers)]
 
-    def cached(self, size: Size) -> Dataset:
-        """The same, cached in memory if images of `size` fit there."""
-        fits = len(self) * (1 if self.gray else 3) * size[0] * size[1] <= CACHE_BYTES
-        return Dataset(self.load()) if fits and not self.is_cached else self
-
-    def load(self) -> ArraySource:
-        """All samples. Raises one `DataError` for all damaged images."""
-
-        def ready(index: int) -> tuple[Image, int] | DataError:
-            try:
-                return self._ready(0, index)
-            except DataError as error:
-                return error
-
-        images_NCHW, numbers, damaged = None, np.arange(len(self)), []
-        for index, found in enumerate(ordered_map(ready, range(len(self)), self.threads, ahead=64 * self.threads)):
-            if isinstance(found, DataError):
-                damaged.append((index, found))
-                continue
-            image, numbers[index] = found
-            if images_NCHW is None:
-                images_NCHW = np.empty((len(self), *image.shape[1:]), np.uint8)
-            images_NCHW[index] = image[0]
-        if images_NCHW is None or damaged:
-            raise all_damaged([(self.source.location(index), error) for index, error in damaged], len(self))
-        labels_N = self.source.labels_N[torch.from_numpy(numbers)]
-        return ArraySource(torch.from_numpy(images_NCHW), labels_N, self.source.chunk_N, self.source.class_names)
-
-    def _ready(self, epoch: int, index: int) -> tuple[Image, int]:
+    def ready(self, epoch: int, index: int) -> tuple[Image, int]:
         """(the image of the sample `index`, the number of the image that it is)."""
         assert self.prepare is not None
         number, image_HWC = self._decoded(index)
@@ -143,12 +110,3 @@ def transformed(transforms: Sequence[Transform], channels: int, fit: Callable[[I
         return to_planes(image_HWC, channels)[None]
 
     return prepare
-
-
-@contextmanager
-def naming(location: str) -> Iterator[None]:
-    """Give errors about one image the `location` where it is listed."""
-    try:
-        yield
-    except (DataError, UsageError) as error:
-        raise DataError(str(error) if str(error).startswith(location) else f"{location}: {error}") from None

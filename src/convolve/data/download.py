@@ -59,6 +59,18 @@ def download(files: Sequence[RemoteFile], folder: Path, progress: Progress | Non
             ) from error
 
 
+def obtain(
+    files: Sequence[RemoteFile], folder: Path, own: Path, missing: str, instead: str, *, progress: Progress | None
+) -> None:
+    """Download what is `missing`, if `folder` is our `own`; if that fails, raise what says what to do `instead`."""
+    if folder != own:
+        raise MissingDataError(f"{missing}; {instead}")
+    try:
+        download(files, folder, progress)
+    except MissingDataError as error:
+        raise MissingDataError(f"{error}; {instead}") from error
+
+
 def _from_any_mirror(file: RemoteFile, part: Path, progress: Progress | None) -> None:
     reasons = {}
     chances = 2 if part.exists() else 1  # what an earlier transfer left may be damaged, which the first chance removes

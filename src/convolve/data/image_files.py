@@ -30,7 +30,7 @@ def read_images(paths: Sequence[str | Path]) -> Iterator[tuple[str, np.ndarray]]
 def _locations(path: Path) -> list[Location]:
     """The images that `path` stands for, at least one."""
     if path.is_dir():
-        locations = [Location(str(file)) for file in sorted(path.rglob("*")) if is_image_name(file) and file.is_file()]
+        locations = [Location(str(file)) for file in sorted(path.rglob("*")) if is_image_file(file)]
     elif not path.exists():
         raise MissingDataError(f"{path} does not exist; give images, folders of images or zips of images")
     elif zipfile.is_zipfile(path):
@@ -45,6 +45,10 @@ def _locations(path: Path) -> list[Location]:
 def is_image_name(path: PurePath) -> bool:
     hidden = path.name.startswith(".")  # macOS packs a "._digit.png" beside each digit.png
     return path.suffix.lower() in ENDINGS and not hidden
+
+
+def is_image_file(path: Path) -> bool:
+    return is_image_name(path) and path.is_file()
 
 
 def _members(path: Path) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -14,15 +13,17 @@ import torch
 
 from convolve.data import cifar10, ilsvrc2012, mnist
 from convolve.data.download import Progress
-from convolve.data.lists import find_lists, is_archive, open_lists
-from convolve.data.locate import locate
+from convolve.data.lists import is_archive
+from convolve.data.locate import SAMPLE
 from convolve.data.sources import cifar
 from convolve.data.sources.ctf import collect_ctf, is_ctf
 from convolve.data.sources.idx import open_idx
 from convolve.data.sources.source import ArraySource, OnFault, Source, attempt
+from convolve.data.sources.table import in_words
 from convolve.data.splits import DatasetInfo, Splits
 from convolve.errors import DataError, MissingDataError, UsageError, look_up
 from convolve.formats.cifar_binary import parse_cifar_binary, read_bytes
+from convolve.recipe import Recipe
 
 DATASETS = {info.name: info for info in (mnist.INFO, cifar10.INFO, ilsvrc2012.INFO)}
 
@@ -42,11 +43,30 @@ def guess_dataset(shape_CHW: tuple[int, int, int], classes: int) -> DatasetInfo 
     return next((i for i in DATASETS.values() if (prod(i.shape_CHW), len(i.class_names)) == wanted), None)
 
 
-def is_published(splits: Splits, name: str) -> bool:
-    """Whether these are the images of the data set `name`; of files in folders, the numbers of images tell."""
-    info = DATASETS.get(name)
+def info_to_test(
+    where: str | None, name: str, class_names: Sequence[str], shape_CHW: tuple[int, int, int]
+) -> DatasetInfo:
+    """The data set that a model is to be tested on, which was trained on the set `name`."""
+    known = DATASETS.get(name)
+    if not (known or where in (None, SAMPLE) or Path(str(where)).expanduser().exists()):
+        raise MissingDataError(f"{where} does not exist; give a folder, a map file of images, or --data sample")
+    info = known or (guess_dataset(shape_CHW, len(class_names)) if where else None)
+    if info is None:
+        trained = f"; the model was trained on {name}, of {in_words(class_names)}" if name else ""
+        raise UsageError(f"say with --data on what: a map file (path TAB class number), class folders{trained}")
+    numbers = tuple(map(str, range(len(info.class_names))))  # where a set is known by no more, any names may be its
+    if where is None and info.class_names not in (class_names, numbers):
+        others = f"other images than {info.name}'s, of {in_words(class_names)}"
+        raise UsageError(f"the model was trained on {others}; say with --data on which")
+    return info
+
+
+def published_error(recipe: Recipe, splits: Splits) -> float | None:
+    """What the source of `recipe` reports, if that is of these images; of files, their numbers tell."""
+    info = DATASETS.get(recipe.data.name)
     in_memory = splits.array_shape_CHW is not None
-    return info is not None and (splits.is_official(info) or (in_memory and splits.name == info.name))
+    same = info is not None and (splits.is_official(info) or (in_memory and splits.name == info.name))
+    return recipe.published_error if same else None
 
 
 def fake_data(name: str) -> Splits:
@@ -63,20 +83,12 @@ def fake_data(name: str) -> Splits:
     return Splits(noise(info.train_samples), noise(info.test_samples), info.class_names, name, "noise (--fake-data)")
 
 
-def _load_ilsvrc2012(where: str | None, file_order: bool, progress: Progress | None) -> Splits:
-    folder = locate("ilsvrc2012", where)
-    lists = find_lists(folder)
-    if lists is None:
-        raise ilsvrc2012.missing(folder)
-    return replace(open_lists(folder, lists, file_order), name="ilsvrc2012")
-
-
 # name -> function of where it lies (--data; None: the usual places, then a download), whether images in files come as
 # they are listed, and who hears of a download
 LOADERS: dict[str, Callable[[str | None, bool, Progress | None], Splits]] = {
     "mnist": lambda where, _, progress: mnist.load_mnist(where, progress),
     "cifar10": lambda where, _, progress: cifar10.load_cifar10(where, progress),
-    "ilsvrc2012": _load_ilsvrc2012,
+    "ilsvrc2012": lambda where, file_order, _: ilsvrc2012.load_ilsvrc2012(where, file_order),
 }
 
 

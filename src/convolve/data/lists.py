@@ -90,15 +90,24 @@ def open_own_test(place: Path, lists: Place, class_names: Sequence[str], fingerp
     return open_list(part, class_names).by_class_and_name(), str(part)
 
 
-def collect_list(path: Path, classes: Sequence[str] | None, on_fault: OnFault) -> FileSource | None:
-    """As `open_list`; None where nothing of it can be read, which is a fault like any other."""
-    try:
-        return open_list(path, classes, on_fault)
-    except MissingDataError:
-        raise
-    except DataError as error:
-        on_fault("unreadable", str(path), str(error).removeprefix(f"{path}: "), "correct it, and check again")
-        return None
+def collect_lists(place: Path, classes: Sequence[str] | None, on_fault: OnFault) -> list[FileSource | None]:
+    """The parts at `place`, as `open_list`; None where nothing of one can be read, which is a fault like any other."""
+    lists, parts = find_lists(place), []
+    if place.is_file():
+        refuse_other_kinds(place)
+    if lists is None:
+        raise MissingDataError(f"{place} holds no labeled images; see `convolve check-data --help`")
+    for path in filter(None, lists):
+        part = None
+        try:
+            part = open_list(path, classes, on_fault)
+            classes = classes or part.class_names
+        except MissingDataError:
+            raise
+        except DataError as error:
+            on_fault("unreadable", str(path), str(error).removeprefix(f"{path}: "), "correct it, and check again")
+        parts.append(part)
+    return parts
 
 
 def _numbers(parts: Sequence[Source]) -> tuple[str, ...]:

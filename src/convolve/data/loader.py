@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -14,14 +14,11 @@ from convolve.data.dataset import Batch, Dataset
 from convolve.data.order import epoch_order, hard_order
 from convolve.data.ordered_map import prefetch
 from convolve.data.streams import Purpose, generator
-from convolve.transforms.preprocess import Preprocess
+from convolve.transforms.normalize import normalize_in_one_thread
 from convolve.transforms.transform import Transform, WholeBatch
 
 ShardOf = Callable[[int], slice]  # the size of a batch -> the part of it that is wanted
-
-
-def _whole(count: int) -> slice:
-    return slice(0, count)
+_WHOLE: ShardOf = partial(slice, 0)
 
 
 @dataclass(frozen=True)
@@ -67,11 +64,12 @@ class Loader:
     def order(self, epoch: int, losses_N: torch.Tensor | None = None) -> NDArray[np.int64]:
         """The samples of `epoch`, by their numbers; with the recent loss of each, mostly those with large ones."""
         if losses_N is None:
-            return np.concatenate([self._order(number)[begin:end] for number, begin, end in self._passes(epoch)])
+            order_of = partial(epoch_order, self.order_kind, self.datasets[0].source, seed=self.seed)
+            return np.concatenate([order_of(number)[begin:end] for number, begin, end in self._passes(epoch)])
         return hard_order(losses_N.cpu().numpy(), self.hard_fraction, generator(Purpose.ORDER, self.seed, epoch))
 
     def epoch(
-        self, epoch: int, first_batch: int = 0, order_N: NDArray[np.int64] | None = None, shard_of: ShardOf = _whole
+        self, epoch: int, first_batch: int = 0, order_N: NDArray[np.int64] | None = None, shard_of: ShardOf = _WHOLE
     ) -> Iterator[Batch]:
         """The batches of `epoch`, in its plain `order` or in `order_N`, from `first_batch` on; the last may be short.
 
@@ -87,27 +85,25 @@ class Loader:
         size, number = self._batch_size(epoch), 0
         for sweep, begin, end in self._passes(epoch):
             pass_N, order_N = order_N[: end - begin], order_N[end - begin :]
-            whole = [pass_N[at : at + size] for at in range(0, len(pass_N), size)]
-            rest = whole[max(0, first_batch - number) :]
+            whole = {number + at // size: pass_N[at : at + size] for at in range(0, len(pass_N), size)}
             number += len(whole)
+            rest = {key: batch_N for key, batch_N in whole.items() if key >= first_batch}
             if rest:
-                yield from self._shards((epoch, number - len(rest)), sweep, rest, shard_of)
+                yield from self._shards(epoch, sweep, rest, shard_of)
 
     def _shards(
-        self, first: tuple[int, int], sweep: int, whole: list[NDArray[np.int64]], shard_of: ShardOf
+        self, epoch: int, sweep: int, whole: dict[int, NDArray[np.int64]], shard_of: ShardOf
     ) -> Generator[Batch, None, None]:
-        """The shards of the `whole` batches, all of one pass; `first` is the epoch and the number of the first."""
-        parts = [shard_of(len(batch_N)) for batch_N in whole]
-        mine = [batch_N[part] for batch_N, part in zip(whole, parts, strict=True)]
+        """The shards of the `whole` batches, by their numbers in the epoch; all are of one pass."""
+        parts = {number: shard_of(len(batch_N)) for number, batch_N in whole.items()}
+        mine = [whole[number][part] for number, part in parts.items()]
         dataset = self.datasets[-1 - max(self.passes - 1 - sweep, 0) * len(self.datasets) // self.passes]
         batches = dataset.batches(np.concatenate(mine), len(mine[0]), sweep)  # the last one alone may be short
         make = normalize if self.is_cached else normalize_in_one_thread
-        epoch, first_number = first
-        for number, (pixels, labels_N) in enumerate(batches):
+        for (number, part), batch_N, (pixels, labels_N) in zip(parts.items(), mine, batches, strict=True):
             images_NCHW = pixels
-            rng = np.random.default_rng([Purpose.BATCH, self.seed, epoch, first_number + number])
-            flipped_N = self._flipped_first_N[mine[number]] ^ bool(sweep % 2)
-            drawn = WholeBatch(rng, len(whole[number]), parts[number], flipped_N)
+            rng = np.random.default_rng([Purpose.BATCH, self.seed, epoch, number])
+            drawn = WholeBatch(rng, len(whole[number]), part, self._flipped_first_N[batch_N] ^ bool(sweep % 2))
             for transform in self.transforms:
                 images_NCHW = transform.on_batch(images_NCHW, drawn)
             yield make(images_NCHW, self.mean, self.scale, self.bgr), labels_N
@@ -129,19 +125,6 @@ class Loader:
             yield number, begin, begin + taken
             position += taken
 
-    def _order(self, number: int) -> NDArray[np.int64]:
-        """The samples of a pass over the data."""
-        chunk_N = self.datasets[0].source.chunk_N
-        return epoch_order(self.order_kind, self.dataset_size, chunk_N, number, self.seed)
-
-
-def mean_of(preprocess: Preprocess) -> float | torch.Tensor:
-    """What `normalize` subtracts; a mean image in the layout of the images, or that would take twice the time."""
-    mean = preprocess.subtracted
-    if not isinstance(mean, np.ndarray):
-        return mean
-    return torch.from_numpy(mean)[None].contiguous(memory_format=torch.channels_last)
-
 
 def normalize(images_NCHW: torch.Tensor, mean: float | torch.Tensor, scale: float, bgr: bool = False) -> torch.Tensor:
     """Pixels in 0..255 -> what the network sees: `(pixel - mean) * scale`, float32, channels_last.
@@ -155,23 +138,3 @@ def normalize(images_NCHW: torch.Tensor, mean: float | torch.Tensor, scale: floa
     # With one channel both layouts are the same bytes, and `to` would leave strides that convolutions reorder.
     images = images_NCHW.to(torch.float32, memory_format=torch.channels_last)
     return images.sub_(mean).mul_(scale) if images is not images_NCHW else (images - mean) * scale
-
-
-def normalize_in_one_thread(
-    images_NCHW: torch.Tensor, mean: float | torch.Tensor, scale: float, bgr: bool = False
-) -> torch.Tensor:
-    """What `normalize` gives, to the bit, made by the calling thread alone, image by image in its cache.
-
-    For batches that are made beside the training, in the processor's memory: there torch's threads, between one batch
-    and the next, wait for work by spinning on the cores that decode images (docs/experiments.md).
-    """
-    images_NHWC = images_NCHW.permute(0, 2, 3, 1).numpy()
-    if bgr:
-        images_NHWC = images_NHWC[..., ::-1]
-    mean_HWC = mean[0].permute(1, 2, 0).numpy() if isinstance(mean, torch.Tensor) else mean
-    ready_NHWC = np.empty(images_NHWC.shape, np.float32)
-    for image_HWC, ready_HWC in zip(images_NHWC, ready_NHWC, strict=True):
-        ready_HWC[...] = image_HWC
-        np.subtract(ready_HWC, mean_HWC, out=ready_HWC)
-        np.multiply(ready_HWC, scale, out=ready_HWC)
-    return torch.from_numpy(ready_NHWC).permute(0, 3, 1, 2)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convolve.data.download import Progress, RemoteFile, download
+from convolve.data.download import Progress, RemoteFile, obtain
 from convolve.data.locate import cache_folder, locate
 from convolve.data.sources.ctf import open_ctf
 from convolve.data.sources.idx import open_idx
 from convolve.data.sources.source import ArraySource
 from convolve.data.splits import DatasetInfo, Splits
-from convolve.errors import DataError, MissingDataError
+from convolve.errors import DataError
 
 CLASS_NAMES = tuple("0123456789")
 CTF_TRAIN, CTF_TEST = "Train-28x28_cntk_text.txt", "Test-28x28_cntk_text.txt"  # the names that CNTK's own script gives
@@ -67,18 +67,10 @@ def _idx_path(folder: Path, file: RemoteFile) -> Path:
 
 
 def _obtain(missing: list[RemoteFile], folder: Path, progress: Progress | None) -> None:
-    """Download what is `missing` if `folder` is our own; raise the error that says what to do instead if that fails."""
     reason = f"no MNIST in {folder} ({', '.join(file.name for file in missing)} missing)"
-    if folder == cache_folder("mnist"):
-        try:
-            download(missing, folder, progress)
-            return
-        except MissingDataError as error:
-            reason = str(error)
     names = ", ".join(file.name for file in _IDX_FILES)
-    raise MissingDataError(
-        f"{reason}; put {names} into {folder} (plain or .gz), or {CTF_TRAIN} and {CTF_TEST}, or use --data sample"
-    )
+    instead = f"put {names} into {folder} (plain or .gz), or {CTF_TRAIN} and {CTF_TEST}, or use --data sample"
+    obtain(missing, folder, cache_folder(INFO.name), reason, instead, progress=progress)
 
 
 def _open(images_path: Path, labels_path: Path) -> ArraySource:

@@ -8,22 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from convolve.data import known, lists
 from convolve.data.download import Progress
-from convolve.data.known import (
-    DATASETS,
-    LOADERS,
-    dataset_info,
-    guess_dataset,
-    may_be,
-    open_published,
-    published_parts,
-)
-from convolve.data.lists import collect_list, find_lists, open_lists, open_own_test, refuse_other_kinds
 from convolve.data.locate import SAMPLE
 from convolve.data.sources.source import OnFault, Source
 from convolve.data.sources.table import in_words
 from convolve.data.splits import Splits
-from convolve.errors import DataError, MissingDataError, UsageError
+from convolve.errors import DataError, MissingDataError
 
 
 def open_data(
@@ -35,19 +26,19 @@ def open_data(
     `progress` hears of a download: name of the file, bytes that are there, bytes in all. Raises `MissingDataError` with
     the way out where there is nothing, `DataError` for what is damaged.
     """
-    info = dataset_info(name) if name else None
+    info = known.dataset_info(name) if name else None
     if where in (None, SAMPLE):
         if info is None:
             raise MissingDataError("this recipe names no data set; say where your images are, with --data DIR")
-        return LOADERS[name](where, file_order, progress)
+        return known.LOADERS[name](where, file_order, progress)
     place = Path(str(where)).expanduser()
-    lists = find_lists(place)
-    if lists is None:
-        return open_published(place, name, file_order, progress)
-    own = open_lists(place, lists, file_order)
-    if info and may_be(own, info):
+    listed = lists.find_lists(place)
+    if listed is None:
+        return known.open_published(place, name, file_order, progress)
+    own = lists.open_lists(place, listed, file_order)
+    if info and known.may_be(own, info):
         try:
-            return LOADERS[name](where, file_order, progress)
+            return known.LOADERS[name](where, file_order, progress)
         except MissingDataError:  # other files with the same classes
             pass
     return own
@@ -61,23 +52,13 @@ def open_test(
     The model knows `class_names`, was trained on the set `name` with that `fingerprint`, and takes `shape_CHW`.
     """
     place, given = Path(where or "").expanduser(), where not in (None, SAMPLE)
-    known = DATASETS.get(name)
-    lists = find_lists(place) if given else None
-    if lists and (lists[0] == place or not known):  # a list or class folders, and no set of two parts
-        return open_own_test(place, lists, class_names, fingerprint)
-    if given and not known and not place.exists():
-        raise MissingDataError(f"{where} does not exist; give a folder, a map file of images, or --data sample")
-    info = known or (guess_dataset(shape_CHW, len(class_names)) if where else None)
-    if info is None:
-        trained = f"; the model was trained on {name}, of {in_words(class_names)}" if name else ""
-        raise UsageError(f"say with --data on what: a map file (path TAB class number), class folders{trained}")
-    numbers = tuple(map(str, range(len(info.class_names))))  # where a set is known by no more, any names may be its
-    if where is None and info.class_names not in (class_names, numbers):
-        others = f"other images than {info.name}'s, of {in_words(class_names)}"
-        raise UsageError(f"the model was trained on {others}; say with --data on which")
+    listed = lists.find_lists(place) if given else None
+    if listed and (listed[0] == place or name not in known.DATASETS):  # and no set of two parts
+        return lists.open_own_test(place, listed, class_names, fingerprint)
+    info = known.info_to_test(where, name, class_names, shape_CHW)
     found = open_data(where, info.name)
-    if lists and found.array_shape_CHW is None:
-        return open_own_test(place, lists, class_names, fingerprint)
+    if listed and found.array_shape_CHW is None:
+        return lists.open_own_test(place, listed, class_names, fingerprint)
     if found.class_names != class_names:
         theirs, ours = in_words(found.class_names), in_words(class_names)
         raise DataError(f"{found.description} has the classes {theirs}; the model knows {ours}")
@@ -89,15 +70,7 @@ def open_to_check(place: Path, classes: Sequence[str] | None, on_fault: OnFault)
     if not place.exists():
         raise MissingDataError(f"{place} does not exist; give a folder, a map file, a table, or a data set's own files")
     is_listed = place.is_dir() and any((place / name).exists() for name in ("train_map.txt", "train.csv"))
-    parts = None if is_listed else published_parts(place, on_fault)
+    parts = None if is_listed else known.published_parts(place, on_fault)
     if parts is None:
-        lists = find_lists(place)
-        if place.is_file():
-            refuse_other_kinds(place)
-        if lists is None:
-            raise MissingDataError(f"{place} holds no labeled images; see `convolve check-data --help`")
-        parts = []
-        for path in filter(None, lists):
-            parts.append(collect_list(path, classes, on_fault))
-            classes = classes or (parts[-1].class_names if parts[-1] else None)
+        parts = lists.collect_lists(place, classes, on_fault)
     return [(name, part) for name, part in zip(("training", "test"), parts, strict=False) if part is not None]

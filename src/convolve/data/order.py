@@ -6,28 +6,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.data.cntk_order import sweep_order
+from convolve.data.sources.source import Source
 from convolve.data.streams import Purpose, generator
 from convolve.errors import UsageError
 
 _AT_RANDOM = 0.1  # of all images in each pass over the hard ones, so that none is forgotten and its loss stays known
 
 
-def epoch_order(kind: str, samples: int, chunk_N: NDArray[np.int64] | None, epoch: int, seed: int) -> NDArray[np.int64]:
-    """Sample numbers of pass `epoch` (from 0) over the data.
+def epoch_order(kind: str, source: Source, epoch: int, seed: int) -> NDArray[np.int64]:
+    """Sample numbers of pass `epoch` (from 0) over `source`.
 
     "shuffled" is a full permutation for each pass; "cntk" what CNTK 2.7's reader delivers in that sweep (it knows no
     seed of ours: its own starts at 0); "file" the order of the files.
     """
     if kind == "file":
-        return np.arange(samples)
+        return np.arange(len(source))
     if kind == "cntk":
-        if chunk_N is None:
+        if source.chunk_N is None:
             raise UsageError(
                 "data.order=cntk follows the chunks of a CTF or map file, and this data has none; write one with "
                 "`convolve prepare mnist` or `convolve prepare cifar10` and give its folder to --data"
             )
-        return sweep_order(chunk_N, epoch)
-    return generator(Purpose.ORDER, seed, epoch).permutation(samples)
+        return sweep_order(source.chunk_N, epoch)
+    return generator(Purpose.ORDER, seed, epoch).permutation(len(source))
 
 
 def hard_order(hardness_N: NDArray[np.float32], fraction: float, rng: np.random.Generator) -> NDArray[np.int64]:

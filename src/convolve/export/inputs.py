@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from convolve.data.known import guess_dataset
-from convolve.data.loader import mean_of, normalize
+from convolve.data.loader import normalize
 from convolve.data.locate import SAMPLE
 from convolve.data.open import open_data
 from convolve.data.sources.source import ArraySource
 from convolve.errors import MissingDataError
+from convolve.transforms.normalize import mean_of
 from convolve.transforms.preprocess import Preprocess
 
 NOISY, NATURAL = 16, 16  # images: enough to see a difference, quick enough for a VGG-16

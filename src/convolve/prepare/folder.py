@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 
 from convolve.data.build import mean_image
+from convolve.data.caching import measured
 from convolve.data.cifar10 import CTF_TEST, CTF_TRAIN, MAP_TEST, MAP_TRAIN
 from convolve.data.dataset import Dataset
 from convolve.data.download import Progress
 from convolve.data.lists import open_lists
-from convolve.data.small_images import measured
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import UsageError

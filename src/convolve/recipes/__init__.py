@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from convolve.errors import FormatError, UsageError, unknown_name
-from convolve.recipe import Recipe, from_mapping
+from convolve.recipe import Recipe, from_mapping, with_values
 from convolve.recipes.alexnet import alexnet, alexnet_modern, alexnet_python
 from convolve.recipes.cifar10 import cifar10, cifar10_aug, cifar10_aug_lrn, cifar10_fast
 from convolve.recipes.mnist import mnist, mnist_best, mnist_fast
@@ -31,6 +31,11 @@ _ROWS: dict[str, Callable[[], Recipe]] = {
 RECIPES = Registry("convolve.recipes", _ROWS)
 
 ENDINGS = (".json", ".yaml", ".yml")  # of recipe files
+
+
+def resolve(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:
+    """`recipe` with each dotted path in `settings` set."""
+    return with_values(load_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
 
 
 def load_recipe(name: str) -> Recipe:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convolve.errors import TrainingError
 from convolve.recipe import Recipe
 from convolve.training.extras.plateau import Plateau
 from convolve.training.schedule import StepSize, step_size
@@ -78,3 +79,11 @@ class Plan:
         run, schedule = self.recipe.run, self.recipe.schedule
         lr_per_sample = self.size(run.batch_size(at.epoch), at.samples_seen).lr_per_sample
         return at.epoch >= run.epochs or lr_per_sample < schedule.min_lr_per_sample
+
+
+def diverged(when: str, epoch: int, size: StepSize) -> TrainingError:
+    """What to say of a loss that is not finite, in `epoch` (from 0)."""
+    return TrainingError(
+        f"the loss is not finite {when} (epoch {epoch + 1}), at learning rate {size.lr:g} on the mean gradient; lower "
+        "schedule.learning_rates, or limit the gradient with optimizer.clip_per_sample, and start over with --restart"
+    )

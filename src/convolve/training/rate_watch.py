@@ -28,7 +28,7 @@ class RateWatch:
         threads = session.threads if session.device.type == "cpu" else 0
         message = self.look(size, at.samples_seen, seconds, waited, threads)
         if message:
-            trainer.note(message)
+            trainer.callback("note", {"message": message})
 
     def look(self, size: tuple[int, ...], samples: int, seconds: float, waited: float, threads: int) -> str | None:
         """What to tell, once a training of so many `seconds`, of which it `waited` for images, has become slow."""

@@ -75,14 +75,17 @@ class RunFolder:
 
     @classmethod
     @contextmanager
-    def claim(cls, path: Path, restart: bool, reports: bool = False) -> Iterator[RunFolder]:
+    def claim(cls, path: Path, restart: bool, reports: bool, is_first: bool = True) -> Iterator[RunFolder]:
         """The folder for a run that is to start or to go on there; other processes are kept out of it meanwhile.
 
         What a killed process left half-written is removed. A finished run is refused, unless it lacks the report and
         this process `reports`; so are strangers' files and links. Nothing of an earlier run is removed yet: whatever
-        else is wrong is found first.
+        else is wrong is found first. Of several workers, the first one (`is_first`) does all this.
         """
         folder = cls(path, restart)
+        if not is_first:
+            yield folder
+            return
         with claimed(path):
             folder._refuse_links()
             if (path / "state.json").exists():

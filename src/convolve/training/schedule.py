@@ -92,7 +92,7 @@ def value_at(steps: Steps, samples_seen: int, period_samples: int) -> float:
     return steps[min(samples_seen // period_samples, len(steps) - 1)]
 
 
-def set_epoch_values(network: nn.Module, spec: ModelSpec, epoch: int, sets_dropout: bool = True) -> None:
+def set_epoch_values(network: nn.Module, spec: ModelSpec, epoch: int, sets_dropout: bool) -> None:
     """Give the layers of `network` what the recipe says of them for `epoch`."""
     from torch import nn  # the report shows schedules, and needs no torch
 

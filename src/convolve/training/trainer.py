@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from convolve.errors import TrainingError
 from convolve.recipe import Recipe
 from convolve.records import EVENT_NAMES, Event, ProgressEvent
 from convolve.training.criteria import CRITERIA
@@ -23,7 +22,7 @@ from convolve.training.events import Callback
 from convolve.training.extras.build import build_extras
 from convolve.training.extras.extra import Extra
 from convolve.training.optimizers import gradients_of, optimizer_for, take_step
-from convolve.training.plan import Batch, Loader, Plan, PlannedStep
+from convolve.training.plan import Batch, Loader, Plan, PlannedStep, diverged
 from convolve.training.precision import LossScale
 from convolve.training.rate_watch import RateWatch
 from convolve.training.run_folder import RunFolder
@@ -90,7 +89,7 @@ class Trainer:
         order_N = hard.order(self.loader, at.epoch) if hard else self.loader.order(at.epoch)
         steps = self._plan.steps(at)
         saved = start = time.perf_counter()
-        for images_NCHW, labels_N in self.loader.epoch(at.epoch, at.batch, order_N, self._rows):
+        for images_NCHW, labels_N in self.loader.epoch(at.epoch, at.batch, order_N, self.workers.rows):
             metrics.wait_seconds += time.perf_counter() - start
             step = steps[at.batch]
             self.train_step(images_NCHW, labels_N, step)
@@ -158,7 +157,7 @@ class Trainer:
         found = evaluate(self.evaluated, self.validation(), self.session.device, workers=self.workers)
         size = self._plan.shown(at.epoch, at.samples_seen)
         if not math.isfinite(found.loss):
-            raise self._diverged(f"after step {at.step}", size)
+            raise diverged(f"after step {at.step}", at.epoch, size)
         event = metrics.epoch_event(at, found, self.validation_name, size.lr, time.perf_counter() - start)
         self._log(event)
         at.train_seconds, at.wait_seconds = at.train_seconds + metrics.seconds, at.wait_seconds + metrics.wait_seconds
@@ -167,9 +166,6 @@ class Trainer:
             extra.on_epoch_end(self, event)
         if self.position.epoch == event.epoch:  # and not rolled back
             self.each_epoch(event.epoch)
-
-    def _rows(self, count: int) -> slice:
-        return self.workers.shard(count).rows
 
     def _checkpoint_is_due(self, saved: float) -> bool:
         """Whether it is time to save inside the epoch, by the clock of worker 0; its end saves by itself.
@@ -190,15 +186,8 @@ class Trainer:
         self._sums.zero_()
         if bad_steps:  # the first one may be the shard of one worker; from there on all of them see it
             bad_steps = math.ceil(bad_steps / self.workers.size)
-            raise self._diverged(f"from step {at.step - bad_steps + 1} on", size)
+            raise diverged(f"from step {at.step - bad_steps + 1} on", at.epoch, size)
         metrics.loss_sum, metrics.errors = metrics.loss_sum + loss_sum, metrics.errors + int(errors)
-
-    def _diverged(self, when: str, size: StepSize) -> TrainingError:
-        return TrainingError(
-            f"the loss is not finite {when} (epoch {self.position.epoch + 1}), at learning rate {size.lr:g} "
-            "on the mean gradient; lower schedule.learning_rates, or limit the gradient with "
-            "optimizer.clip_per_sample, and start over with --restart"
-        )
 
     def _progress_event(self, size: StepSize) -> ProgressEvent:
         at, metrics = self.position, self.metrics
@@ -207,10 +196,6 @@ class Trainer:
             loss=metrics.loss_sum / metrics.samples, error=metrics.errors / metrics.samples,
             learning_rate=size.lr, momentum=size.momentum, images_per_second=metrics.samples / metrics.seconds,
         )  # fmt: skip
-
-    def note(self, message: str) -> None:
-        if not self.workers.rank:
-            self.callback("note", {"message": message})
 
     def _log(self, event: Event) -> None:
         if not self.workers.rank:

@@ -49,6 +49,9 @@ class Workers:
         """This worker's shard of a batch of `count` samples."""
         return Shard(slice(0, count), 1.0)
 
+    def rows(self, count: int) -> slice:
+        return self.shard(count).rows
+
     def sum(self, tensor: torch.Tensor) -> None:
         """Replace `tensor` by its sum over all workers."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
 from convolve.formats.base64_map import Base64Map
 from convolve.formats.decode import decode_image
@@ -146,3 +149,12 @@ def _bytes_of(file: str) -> int:
         return Path(file).stat().st_size
     except OSError:
         return 0  # a missing image is an error when it is read, which names its line
+
+
+@contextmanager
+def naming(location: str) -> Iterator[None]:
+    """Give errors about one image the `location` where it is listed."""
+    try:
+        yield
+    except (DataError, UsageError) as error:
+        raise DataError(str(error) if str(error).startswith(location) else f"{location}: {error}") from None

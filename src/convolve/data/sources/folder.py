@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convolve.data.image_files import ENDINGS
+from convolve.data.image_files import ENDINGS, is_image_file
 from convolve.data.sources.files import FileSource, PathListing, file_source
 from convolve.data.sources.source import OnFault
 from convolve.errors import DataError, MissingDataError
@@ -70,13 +70,9 @@ def _class_folders(folder: Path) -> tuple[str, ...]:
 
 
 def _images_below(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if _is_image(file))
+    return sorted(file for file in folder.rglob("*") if is_image_file(file))
 
 
 def _holds_images(path: Path) -> bool:
     hidden = path.name.startswith(".")
-    return path.is_dir() and not hidden and any(_is_image(file) for file in path.rglob("*"))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()
+    return path.is_dir() and not hidden and any(is_image_file(file) for file in path.rglob("*"))

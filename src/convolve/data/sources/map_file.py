@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from convolve.data.sources.files import FileSource, file_source
-from convolve.data.sources.source import OnFault
+from convolve.data.sources.source import OnFault, refusal
 from convolve.errors import DataError, FormatError
 from convolve.formats.image_map import read_image_map
 from convolve.formats.labels import read_labels
-from convolve.formats.map_lines import BadLine, BlanksForTab, Refuse, open_lines
+from convolve.formats.map_lines import open_lines
 
 LABEL_FILES = ("labels.txt", "classmappings.txt")  # beside a map file or table: the names of the classes
 
 _HEAD_BYTES = 1 << 16
 _LINE = "write it as path TAB class number"
-_TABS = "put a tab before the class number: sed -i -E 's/[ ]+([0-9]+[ \\r]*)$/\\t\\1/' FILE"
 
 
 def open_map_file(path: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None) -> FileSource:
@@ -49,17 +47,3 @@ def lists_paths(path: Path) -> bool:
     if b"." in columns[-1]:  # which base64 does not know
         raise FormatError(path, "line 1", "the columns stand the other way round; a line is path TAB class number")
     return False
-
-
-def refusal(path: Path, on_fault: OnFault | None, remedy: str) -> Refuse | None:
-    """What hears of a line that cannot be read; None where that is an error."""
-    if on_fault is None:
-        return None
-
-    def refuse(line: int, error: BadLine) -> None:
-        kind, way = "bad line", remedy
-        if isinstance(error, BlanksForTab):
-            kind, way = "blanks for tabs", _TABS.replace("FILE", shlex.quote(str(path)))
-        on_fault(kind, f"{path}: line {line}", str(error), way)
-
-    return refuse

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import cv2
@@ -13,11 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from convolve.errors import DataError
+from convolve.formats.map_lines import BadLine, BlanksForTab, Refuse
 from convolve.transforms.transform import Size
 
 # Legend of this room: N images, C channels, H rows, W columns.
 
 UNLABELED = -1  # the label of an image whose line could not be read, where faults are collected
+
+_TABS = "put a tab before the class number: sed -i -E 's/[ ]+([0-9]+[ \\r]*)$/\\t\\1/' FILE"
 
 T = TypeVar("T")
 
@@ -127,3 +132,17 @@ def attempt(read: Callable[[], T], path: object, on_fault: OnFault | None) -> T 
     except (DataError, OSError) as error:
         on_fault("unreadable", str(path), str(error).removeprefix(f"{path}: "), "get the file again")
     return None
+
+
+def refusal(path: Path, on_fault: OnFault | None, remedy: str) -> Refuse | None:
+    """What hears of a line that cannot be read; None where that is an error."""
+    if on_fault is None:
+        return None
+
+    def refuse(line: int, error: BadLine) -> None:
+        kind, way = "bad line", remedy
+        if isinstance(error, BlanksForTab):
+            kind, way = "blanks for tabs", _TABS.replace("FILE", shlex.quote(str(path)))
+        on_fault(kind, f"{path}: line {line}", str(error), way)
+
+    return refuse

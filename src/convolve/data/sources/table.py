@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from convolve.data.sources.files import FileSource, file_source
 from convolve.data.sources.folder import class_numbers
-from convolve.data.sources.map_file import label_names, refusal
-from convolve.data.sources.source import UNLABELED, OnFault
+from convolve.data.sources.map_file import label_names
+from convolve.data.sources.source import UNLABELED, OnFault, refusal
 from convolve.errors import FormatError
 from convolve.formats.labeled_csv import LabeledCsv, read_labeled_csv
 

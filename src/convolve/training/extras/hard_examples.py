@@ -56,9 +56,6 @@ class HardExamples(Extra):
         self.loss_N[chosen_M] = torch.lerp(losses_M.clamp(max=_NEVER_MET), self.loss_N[chosen_M], _KEPT)
 
     def on_epoch_end(self, trainer: Trainer, epoch: EpochEvent) -> None:
-        self.end_epoch()
-
-    def end_epoch(self) -> None:
         self.at_start_N = self.loss_N.clone()
 
     def tensors(self) -> dict[str, Tensor]:

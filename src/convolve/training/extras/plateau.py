@@ -35,9 +35,13 @@ class Plateau(Extra):
         before = self.factor
         went_back = self.note(trainer, self._metric_of(epoch))
         if went_back:
-            trainer.note(f"{self.spec.monitor} got worse: back to the end of epoch {trainer.position.epoch}")
+            trainer.callback(
+                "note", {"message": f"{self.spec.monitor} got worse: back to the end of epoch {trainer.position.epoch}"}
+            )
         if self.factor != before:
-            trainer.note(f"the learning rate is now {self.factor:g} times the last one of the list")
+            trainer.callback(
+                "note", {"message": f"the learning rate is now {self.factor:g} times the last one of the list"}
+            )
 
     def _metric_of(self, epoch: EpochEvent) -> float:
         value = getattr(epoch, self.spec.monitor)

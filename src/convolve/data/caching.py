@@ -1,0 +1,98 @@
+"""Which images are decoded once and kept in memory: those that fit there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from convolve.data.damaged import all_damaged
+from convolve.data.dataset import THREADS, Dataset
+from convolve.data.ordered_map import ordered_map
+from convolve.data.sources.files import FileSource
+from convolve.data.sources.source import ArraySource, Source
+from convolve.errors import DataError
+from convolve.formats.decode import read_size, to_planes
+from convolve.transforms.transform import Image, Size
+
+CACHE_BYTES = 1 << 31  # of one part of a data set; what is larger is decoded anew in each epoch
+SMALL_SIDE = 96  # pixels; images that are all of one size up to this are taken as they are
+
+
+def cached(dataset: Dataset, size: Size) -> Dataset:
+    """The same, cached in memory if images of `size` fit there."""
+    fits = len(dataset) * (1 if dataset.gray else 3) * size[0] * size[1] <= CACHE_BYTES
+    return Dataset(load(dataset)) if fits and not dataset.is_cached else dataset
+
+
+def load(dataset: Dataset) -> ArraySource:
+    """All samples of what is not cached yet. Raises one `DataError` for all damaged images."""
+
+    def ready(index: int) -> tuple[Image, int] | DataError:
+        try:
+            return dataset.ready(0, index)
+        except DataError as error:
+            return error
+
+    source, images_NCHW, numbers, damaged = dataset.source, None, np.arange(len(dataset)), []
+    for index, found in enumerate(ordered_map(ready, range(len(dataset)), dataset.threads, 64 * dataset.threads)):
+        if isinstance(found, DataError):
+            damaged.append((source.location(index), found))
+            continue
+        image, numbers[index] = found
+        if images_NCHW is None:
+            images_NCHW = np.empty((len(dataset), *image.shape[1:]), np.uint8)
+        images_NCHW[index] = image[0]
+    if images_NCHW is None or damaged:
+        raise all_damaged(damaged, len(dataset))
+    labels_N = source.labels_N[torch.from_numpy(numbers)]
+    return ArraySource(torch.from_numpy(images_NCHW), labels_N, source.chunk_N, source.class_names, source.location)
+
+
+def measured(source: Source, channels: int) -> Source:
+    """`source` with the `size` that all its images have; from memory, with so many channels, if they fit there."""
+    if not isinstance(source, FileSource):
+        return source
+    return _in_memory(source, channels) or replace(source, size=_common_size(source))
+
+
+def _in_memory(source: Source, channels: int) -> ArraySource | None:
+    """All images as they are; None where they are too many or too large for that, of several sizes, or damaged."""
+    shape_CHW: tuple[int, ...] = ()
+
+    def planes(image_HWC: Image, _: np.random.Generator) -> Image:
+        image_CHW = to_planes(image_HWC, channels)
+        if image_CHW.shape != (shape_CHW or image_CHW.shape):
+            raise _OtherSizeError
+        return image_CHW[None]
+
+    dataset = Dataset(source, planes, gray=channels == 1, is_random=False)
+    try:
+        shape_CHW = dataset.ready(0, 0)[0].shape[1:]
+        fits = max(shape_CHW[1:]) <= SMALL_SIDE and len(source) * math.prod(shape_CHW) <= CACHE_BYTES
+        return load(dataset) if fits else None
+    except (DataError, _OtherSizeError):
+        return None
+
+
+class _OtherSizeError(Exception):
+    """An image is not as large as the first one: the others need not be decoded."""
+
+
+def _common_size(source: Source) -> Size | None:
+    """The size of all images if they have one and it is small; damaged ones are met when they are decoded."""
+
+    def size(index: int) -> Size | None:
+        try:
+            return read_size(source.read(index), source.location(index))
+        except DataError:
+            return None
+
+    common: Size | None = None
+    for found in ordered_map(size, range(len(source)), THREADS, ahead=4 * THREADS):
+        if found and (max(found) > SMALL_SIDE or (common and found != common)):
+            return None
+        common = found or common
+    return common
