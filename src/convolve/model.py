@@ -26,7 +26,7 @@ from convolve.export.parity import Parity
 from convolve.graph.build import build
 from convolve.graph.classifier import reshaped_image
 from convolve.graph.graph import Graph
-from convolve.importers.loader import PreprocessOverrides
+from convolve.importers.loader import Loader, PreprocessOverrides
 from convolve.importers.loaders import class_names, find_loader, read_third_party, with_overrides
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, find_folder, is_folder, read_model, write_model
@@ -220,8 +220,8 @@ def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: s
     `overrides` adds what the model does not say itself. With `node`, the model gives the features of that inner layer.
     """
     path, overrides = Path(path), overrides or PreprocessOverrides()
-    if not is_folder(path) and find_loader(path):
-        model = _import(path, overrides, node)
+    if loader := None if is_folder(path) else find_loader(path):
+        model = _import(loader, path, overrides, node)
     elif is_onnx(path):
         model = _open_exported(path, overrides, node)
     else:
@@ -233,8 +233,8 @@ def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: s
     return model
 
 
-def _import(path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
-    graph, preprocess, training_info = read_third_party(path, overrides, node)
+def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
+    graph, preprocess, training_info = read_third_party(loader, path, overrides, node)
     scores = graph.values()[graph.outputs[0]]
     names = () if node else class_names(scores.shape[0], overrides.labels, training_info.preset)
     return Model(build(graph), graph, preprocess, names, training_info=training_info, node=node or "")

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import UsageError, look_up, unknown_name
 from convolve.transforms.table import TRANSFORMS
 from convolve.transforms.transform import MAX_SIDE, Size, Transform, require
 
@@ -94,11 +94,9 @@ def _parse_transforms(value: Any, path: str) -> tuple[Transform, ...]:
 
 def _parse_transform(value: Any, path: str) -> Transform:
     require(isinstance(value, Mapping) and "kind" in value, path, 'a mapping with a "kind"', value)
-    kind = str(value["kind"])
-    if kind not in TRANSFORMS:
-        raise UsageError(f"{path}.kind: {unknown_name('transform', kind, TRANSFORMS)}")
+    kind = look_up(TRANSFORMS, str(value["kind"]), "transform", f"{path}.kind")
     rest = {key: item for key, item in value.items() if key != "kind"}
-    parsed: Transform = _parse_dataclass(TRANSFORMS[kind], rest, path, None)
+    parsed: Transform = _parse_dataclass(kind, rest, path, None)
     return parsed
 
 

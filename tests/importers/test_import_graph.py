@@ -12,7 +12,7 @@ from convolve.errors import UsageError
 from convolve.graph.draft import Draft
 from convolve.graph.graph import Graph, Node
 from convolve.graph.names import identifier
-from convolve.graph.shapes import GraphError, broadcast
+from convolve.graph.shapes import GraphError, broadcasting
 
 
 def convolution(draft: Draft, x: str, weight: str) -> str:
@@ -150,9 +150,9 @@ def test_what_is_learned_is_not_folded(draft: Draft) -> None:
 
 
 def test_broadcasting_aligns_the_fastest_axis() -> None:
-    assert broadcast([(3, 1, 1), (4, 5)]) == (3, 4, 5)
+    assert broadcasting({}, [(3, 1, 1), (4, 5)]) == (3, 4, 5)
     with pytest.raises(GraphError, match="do not fit"):
-        broadcast([(3, 4), (3,)])
+        broadcasting({}, [(3, 4), (3,)])
 
 
 @pytest.mark.parametrize(

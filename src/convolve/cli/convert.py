@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from convolve.cli.options import Overrides, with_overrides
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import UsageError, look_up
 
 # Form -> the ending of its file; a convolve model is a folder of any name.
 TARGETS = {"convolve": "", "onnx": ".onnx", "exported-program": ".pt2"}
@@ -57,10 +57,9 @@ def convert(
 
 def _check(to: str, out: Path, with_preprocessing: bool) -> None:
     """What can be refused before the model is read."""
-    if to not in TARGETS:
-        raise UsageError(f"--to: {unknown_name('form', to, TARGETS)}")
-    if to != "convolve" and out.suffix != TARGETS[to]:
-        raise UsageError(f"--to {to} writes a file whose name ends in {TARGETS[to]}, got --out {out}")
+    ending = look_up(TARGETS, to, "form", "--to")
+    if to != "convolve" and out.suffix != ending:
+        raise UsageError(f"--to {to} writes a file whose name ends in {ending}, got --out {out}")
     if to == "convolve" and with_preprocessing:
         raise UsageError("--with-preprocessing is for onnx and exported-program; a convolve model has it beside it")
     if out.exists() and (to != "convolve" or not out.is_dir() or any(out.iterdir())):

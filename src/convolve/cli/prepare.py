@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import UsageError, look_up
 
 
 def prepare(
@@ -49,9 +49,8 @@ def prepare(
         "ilsvrc2012": partial(prepare_ilsvrc2012, order_from=order_from),
         "folder": prepare_folder,
     }
-    if dataset not in preparations:
-        raise UsageError(unknown_name("data set", dataset, preparations))
+    prepared = look_up(preparations, dataset, "data set")
     if order_from and dataset != "ilsvrc2012":
         raise UsageError(f"--order-from is for ilsvrc2012; the classes of {dataset} have their numbers")
-    for line in preparations[dataset](source, out, download_lines(stderr_console())):
+    for line in prepared(source, out, download_lines(stderr_console())):
         print(line)

@@ -21,7 +21,7 @@ from convolve.data.sources.idx import open_idx
 from convolve.data.sources.source import ArraySource, OnFault, Source, attempt
 from convolve.data.sources.table import in_words
 from convolve.data.splits import DatasetInfo, Splits
-from convolve.errors import DataError, MissingDataError, UsageError, unknown_name
+from convolve.errors import DataError, MissingDataError, UsageError, look_up
 from convolve.formats.cifar_binary import parse_cifar_binary, read_bytes
 from convolve.recipe import Recipe
 
@@ -34,9 +34,7 @@ def dataset_info(name: str) -> DatasetInfo:
     """What is known of the data set `name`. Raises `UsageError` for any other name."""
     if not name:
         raise UsageError("data.name is empty, so that nothing says how many images and classes there are; set it")
-    if name not in DATASETS:
-        raise UsageError(f"data.name: {unknown_name('data set', name, DATASETS)}")
-    return DATASETS[name]
+    return look_up(DATASETS, name, "data set", "data.name")
 
 
 def guess_dataset(shape_CHW: tuple[int, int, int], classes: int) -> DatasetInfo | None:

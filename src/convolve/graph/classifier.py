@@ -70,7 +70,7 @@ def input_arithmetic(graph: Graph) -> Iterator[str]:
             return
         if node.op != "reshape":
             other = values[next((operand for operand in node.inputs if operand != name), name)]
-            frozen = isinstance(other, Parameter) and other.learning_rate_multiplier == 0
+            frozen = isinstance(other, Parameter) and other.is_frozen
             if not frozen or (node.op == "subtract" and node.inputs[0] != name):
                 return
             yield f"{words[node.op]} {_constant(other)}" + (f" ({node.source})" if node.source else "")

@@ -33,7 +33,7 @@ def _learned(node: Node, value: Value) -> bool:
     if node.op == "batch_normalization" and value.name in node.inputs[3:]:
         return False
     weighted = node.op in ("convolution", "convolution_transpose", "linear", "batch_normalization")
-    return isinstance(value, Parameter) and (value.learning_rate_multiplier != 0 or weighted)
+    return isinstance(value, Parameter) and (weighted or not value.is_frozen)
 
 
 def _flops(node: Node, values: dict[str, Value]) -> int:

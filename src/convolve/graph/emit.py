@@ -59,7 +59,8 @@ class Emitter:
 
     def aligned(self, node: Node, literals: bool = False) -> list[fx.Node | float]:
         """The operands of a node, ready to broadcast: samples of fewer axes than the result get axes of 1 in front."""
-        numbers = {name: self._literal(name) if literals else None for name in node.inputs}
+        constants = {name: self._graph_values[name].constant if literals else None for name in node.inputs}
+        numbers = {name: n if n is not None and math.isfinite(n) else None for name, n in constants.items()}
         if not any(numbers[name] is None and self.shape(name) == node.shape for name in node.inputs):
             numbers = dict.fromkeys(numbers)  # nothing but the parameters gives the result its shape
         return [self._operand(node, name) if (n := numbers[name]) is None else n for name in node.inputs]
@@ -87,23 +88,15 @@ class Emitter:
     def parameter(self, source: Parameter, array: Array | None = None) -> nn.Parameter:
         """The numbers of `source`, rearranged as `array` if given, as a copy of our own."""
         data = tensor(source.array if array is None else array, source.name)
-        return nn.Parameter(data, requires_grad=source.learning_rate_multiplier != 0)
+        return nn.Parameter(data, requires_grad=not source.is_frozen)
 
     def _free_parameter(self, value: Any) -> fx.Node:
         attribute = self._attribute(value.name)
-        if value.learning_rate_multiplier:
-            self.root.register_parameter(attribute, self.parameter(value))
-        else:
+        if value.is_frozen:
             self.root.register_buffer(attribute, tensor(value.array, value.name))
+        else:
+            self.root.register_parameter(attribute, self.parameter(value))
         return self.code.create_node("get_attr", attribute, name=value.name)
-
-    def _literal(self, name: str) -> float | None:
-        """The number that a frozen parameter of one element holds."""
-        value = self._graph_values[name]
-        if isinstance(value, Parameter) and value.array.size == 1 and value.learning_rate_multiplier == 0:
-            number = float(value.array.flat[0])
-            return number if math.isfinite(number) else None
-        return None
 
     def _attribute(self, name: str) -> str:
         """`name`, or the like where a module already has an attribute of that name."""

@@ -37,7 +37,7 @@ def _folded(graph: Graph) -> Graph:
     nodes = []
     for node in graph.nodes:
         sources = [parameters[name] for name in node.inputs if name in parameters and uses[name] == 1]
-        frozen = not any(source.learning_rate_multiplier for source in sources)
+        frozen = all(source.is_frozen for source in sources)
         if node.op in _FOLDS and len(sources) == len(node.inputs) and (frozen or node.op == "reshape"):
             array = _FOLDS[node.op](node, [source.array for source in sources])
             name = node.source or sources[0].source
@@ -117,7 +117,7 @@ def _with_own(values: Values, uses: Mapping[str, int], node: Node, op: str, slot
 
 
 def _is_fixed(value: Value, number: float) -> bool:
-    return isinstance(value, Parameter) and not value.learning_rate_multiplier and bool(np.all(value.array == number))
+    return isinstance(value, Parameter) and value.is_frozen and bool(np.all(value.array == number))
 
 
 # -- local response normalization -------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def _power(values: Values, name: str | None) -> tuple[str, float] | None:
     """exp(c * log(u)) or u ** c -> (u, c)."""
     node = values.get(name or "")
     if isinstance(node, Node) and node.op == "power":
-        exponent = _constant(values, node.inputs[1])
+        exponent = values[node.inputs[1]].constant
         return None if exponent is None else (node.inputs[0], exponent)
     scaled = _with_constant(values, _operand(values, name, "exp"), "multiply")
     base = _operand(values, scaled[0], "log") if scaled else None
@@ -157,7 +157,7 @@ def _window_of_squares(values: Values, name: str, x: str) -> tuple[int, float] |
     square = values.get(_operand(values, convolution.inputs[0], "reshape") or "")
     if not (isinstance(square, Node) and square.op == "multiply" and square.inputs == (x, x)):
         return None
-    if not (isinstance(kernel, Parameter) and kernel.learning_rate_multiplier == 0 and kernel.array.size % 2):
+    if not (isinstance(kernel, Parameter) and kernel.is_frozen and kernel.array.size % 2):
         return None
     size, factor = kernel.array.size, float(kernel.array.flat[0])
     half = (size // 2, 0, 0)
@@ -180,7 +180,7 @@ def _operand(values: Values, name: str | None, op: str) -> str | None:
 def _with_constant(values: Values, name: str | None, op: str) -> tuple[str, float] | None:
     """`op` of a value and a constant, in either order -> (value, constant)."""
     for value, constant in _either_order(values.get(name or ""), op):
-        number = _constant(values, constant)
+        number = values[constant].constant
         if number is not None:
             return value, number
     return None
@@ -189,10 +189,3 @@ def _with_constant(values: Values, name: str | None, op: str) -> tuple[str, floa
 def _either_order(node: Value | None, op: str) -> Iterable[tuple[str, ...]]:
     """The two operands of the node in both orders, if it is an `op`."""
     return (node.inputs, node.inputs[::-1]) if isinstance(node, Node) and node.op == op else ()
-
-
-def _constant(values: Values, name: str) -> float | None:
-    value = values[name]
-    if isinstance(value, Parameter) and value.array.size == 1 and value.learning_rate_multiplier == 0:
-        return float(value.array.flat[0])
-    return None

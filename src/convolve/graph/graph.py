@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import UsageError, look_up
 from convolve.graph.shapes import Attributes, Shape
 
 Array = NDArray[np.floating]
@@ -36,6 +36,7 @@ class Input:
     shape: Shape
     source: str = ""
     batched: ClassVar[bool] = True
+    constant: ClassVar[None] = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,15 @@ class Parameter:
     def shape(self) -> Shape:
         return self.array.shape
 
+    @property
+    def is_frozen(self) -> bool:
+        return self.learning_rate_multiplier == 0
+
+    @property
+    def constant(self) -> float | None:
+        """The number that a frozen parameter of one element holds; None for every other value."""
+        return float(self.array.flat[0]) if self.array.size == 1 and self.is_frozen else None
+
 
 @dataclass(frozen=True)
 class Node:
@@ -65,6 +75,7 @@ class Node:
     batched: bool
     source: str = ""
     block: str = ""
+    constant: ClassVar[None] = None
 
     def integer(self, name: str) -> int:
         """The attribute `name`, which is a whole number."""
@@ -114,11 +125,10 @@ class Graph:
 
     def _find(self, name: str) -> str:
         known = {node.name: (node.name,) for node in self.nodes} | dict(self.aliases)
-        if name not in known:
-            raise UsageError(unknown_name("node", name, known))
-        if len(known[name]) > 1:
-            raise UsageError(f"{len(known[name])} nodes are called {name!r}; give one of {', '.join(known[name])}")
-        return known[name][0]
+        found = look_up(known, name, "node")
+        if len(found) > 1:
+            raise UsageError(f"{len(found)} nodes are called {name!r}; give one of {', '.join(found)}")
+        return found[0]
 
 
 def graph_of(values: Iterable[Value], **rest: Any) -> Graph:

@@ -135,11 +135,6 @@ def max_unpool(emitter: Emitter, node: Node) -> fx.Node:
     return emitter.call(node.name, functions.max_unpool, *values, **settings, padding=emitter.padding(node))
 
 
-def roi_pool(emitter: Emitter, node: Node) -> fx.Node:
-    settings = node.settings("output", "scale", "kind")
-    return emitter.call(node.name, functions.roi_pool, *map(emitter.value, node.inputs), **settings)
-
-
 # -- products ---------------------------------------------------------------------------------------------------------
 
 

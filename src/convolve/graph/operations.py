@@ -192,7 +192,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "max_unpool": Operation(shapes.max_unpool, layers.max_unpool, (2,), _POOLING),
     "roi_pool": Operation(
-        shapes.roi_pool, layers.roi_pool, (2,),
+        shapes.roi_pool, _plain(functions.roi_pool, "output", "scale", "kind"), (2,),
         {"output": Integers, "scale": float, "kind": Annotated[str, OneOf(["max", "average"])]},
     ),
     "linear": Operation(shapes.linear, layers.linear, (2, 3), {"contracted": Integer, "transposed": bool}),

@@ -48,7 +48,7 @@ def axes_of(attributes: Attributes, rank: int) -> tuple[int, ...]:
     return axes
 
 
-def broadcast(shapes: Sequence[Shape]) -> Shape:
+def broadcasting(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     """The common shape, aligned at the fastest axis as numpy does."""
     rank = max(map(len, shapes))
     result = []
@@ -66,10 +66,6 @@ def same(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
 def along_axes(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     axes_of(attributes, len(shapes[0]))
     return shapes[0]
-
-
-def broadcasting(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
-    return broadcast(shapes)
 
 
 def over_the_batch(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:

@@ -87,8 +87,7 @@ def graph_from_mapping(mapping: Any, weights_bytes: int) -> Graph:
 
 
 def _parameter_record(value: Parameter) -> _Parameter:
-    is_constant = value.array.size == 1 and value.learning_rate_multiplier == 0
-    number = _number_to_json(float(value.array.flat[0])) if is_constant else None
+    number = _number_to_json(value.constant)
     return _Parameter(value.name, value.shape, value.source, value.learning_rate_multiplier, number)
 
 

@@ -17,7 +17,7 @@ from convolve.graph.graph import Graph
 from convolve.graph.shapes import Shape
 from convolve.importers import caffe, cntk
 from convolve.importers.loader import Imported, Loader, PreprocessOverrides
-from convolve.importers.presets import Preset, find_preset, presets
+from convolve.importers.presets import find_preset, presets
 from convolve.records import TrainingInfo
 from convolve.registry import Registry
 from convolve.transforms.preprocess import Preprocess
@@ -43,13 +43,13 @@ def find_loader(path: Path) -> Loader | None:
 
 
 def read_third_party(
-    path: Path, overrides: PreprocessOverrides, node: str | None
+    loader: Loader, path: Path, overrides: PreprocessOverrides, node: str | None
 ) -> tuple[Graph, Preprocess, TrainingInfo]:
     """(graph of one image input and one output, preprocessing, where it comes from).
 
     The output is the class scores, or with `node` whatever that node gives.
     """
-    imported = _read(path, replace(overrides, output=node or overrides.output))
+    imported = _read(loader, path, replace(overrides, output=node or overrides.output))
     graph = imported.graph if node else class_scores(imported.graph)
     graph = image_input(graph, overrides.image_shape_CHW)
     channels, height, width = graph.inputs[0].shape
@@ -65,32 +65,21 @@ def read_third_party(
     )  # as CNTK's image reader and Caffe deliver them: colors in BGR order, values in 0..255
     given = replace(given, **imported.preprocess)
     if preset and fits:
-        given = _with_preset(given, preset)
+        given = replace(given, **preset.preprocessing)
     if channels == 1 and not given.known_from and any(input_arithmetic(graph)):
         given = replace(given, known_from="the graph")
     source = TrainingInfo(imported_from=f"{name} ({graph.origin})", preset=preset.name if preset and fits else None)
     return graph, given, source
 
 
-def _read(path: Path, overrides: PreprocessOverrides) -> Imported:
-    loader = find_loader(path)
-    assert loader is not None  # the caller has looked
-    if overrides.output is None:
-        return loader.read(path, overrides)
+def _read(loader: Loader, path: Path, overrides: PreprocessOverrides) -> Imported:
     try:
         return loader.read(path, overrides)
     except UsageError:  # no name of the file's; perhaps one of ours, as `convolve show` prints them
+        if overrides.output is None:
+            raise
         imported = loader.read(path, replace(overrides, output=None))
         return replace(imported, graph=imported.graph.with_outputs([overrides.output]))
-
-
-def _with_preset(given: Preprocess, preset: Preset) -> Preprocess:
-    if not preset.knows_preprocessing:
-        return given
-    assert preset.mean is not None and preset.scale is not None and preset.side_ratio is not None
-    return replace(
-        given, mean=preset.mean, scale=preset.scale, side_ratio=preset.side_ratio, known_from=f"preset {preset.name}"
-    )
 
 
 def with_overrides(given: Preprocess, overrides: PreprocessOverrides) -> Preprocess:

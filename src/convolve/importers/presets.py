@@ -39,8 +39,11 @@ class Preset:
     classes: str | None = None
 
     @property
-    def knows_preprocessing(self) -> bool:
-        return None not in (self.input_size, self.channel_order, self.mean, self.scale, self.side_ratio)
+    def preprocessing(self) -> dict[str, Any]:
+        """The fields of `Preprocess` that it states; none where it does not know all of them."""
+        fields = {"mean": self.mean, "scale": self.scale, "side_ratio": self.side_ratio}
+        knows_all = None not in (self.input_size, self.channel_order, *fields.values())
+        return fields | {"known_from": f"preset {self.name}"} if knows_all else {}
 
     @property
     def class_names(self) -> tuple[str, ...]:

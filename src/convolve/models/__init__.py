@@ -8,24 +8,24 @@ import torch
 from torch import nn
 
 from convolve.errors import UsageError, look_up
-from convolve.models.alexnet import alexnet, alexnet_batch_norm, alexnet_python
+from convolve.models.alexnet import AlexNet, AlexNetBatchNorm, AlexNetPython
 from convolve.models.convnet_cifar10 import convnet_cifar10, convnet_cifar10_lrn
-from convolve.models.convnet_mnist import convnet_mnist
-from convolve.models.whitened_convnet import whitened_convnet
+from convolve.models.convnet_mnist import ConvNetMnist
+from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.recipe import ModelSpec
 from convolve.registry import Registry
 
 Shape = tuple[int, int, int]  # C, H, W
 
-# name -> function of (spec, input shape, number of classes). The variant "tiny" of each is its twin for tests.
+# name -> class or function of (spec, input shape, number of classes). The variant "tiny" of each is its twin for tests.
 _ROWS: dict[str, Callable[[ModelSpec, Shape, int], nn.Module]] = {
-    "convnet-mnist": convnet_mnist,
+    "convnet-mnist": ConvNetMnist,
     "convnet-cifar10": convnet_cifar10,
     "convnet-cifar10-lrn": convnet_cifar10_lrn,
-    "alexnet": alexnet,
-    "alexnet-python": alexnet_python,
-    "alexnet-batch-norm": alexnet_batch_norm,
-    "whitened-convnet": whitened_convnet,
+    "alexnet": AlexNet,
+    "alexnet-python": AlexNetPython,
+    "alexnet-batch-norm": AlexNetBatchNorm,
+    "whitened-convnet": WhitenedConvNet,
 }
 MODELS = Registry("convolve.models", _ROWS)
 

@@ -39,10 +39,11 @@ _BIASES = {"conv2": 0.1, "conv4": 0.1, "conv5": 0.1, "fc6": 0.1, "fc7": 0.1}  # 
 class AlexNet(nn.Module):
     """images_NCHW -> logits_NK. Response normalization follows the first two convolutions."""
 
-    def __init__(
-        self, variant: Variant, pool_padding: int, input_shape_CHW: Shape, class_count: int, dropout: float
-    ) -> None:
+    pool_padding = 0
+
+    def __init__(self, spec: ModelSpec, input_shape_CHW: Shape, class_count: int) -> None:
         super().__init__()
+        variant, pool_padding = look_up(VARIANTS, spec.variant, "variant", "model.variant"), self.pool_padding
         channels, height, width = input_shape_CHW
         maps1, maps2, maps3, maps4, maps5 = variant.maps
         rows, columns = (last_map(side, pool_padding) for side in (height, width))
@@ -57,9 +58,9 @@ class AlexNet(nn.Module):
         self.conv5 = nn.Conv2d(maps4, maps5, 3, padding=1)
         self.pool5 = nn.MaxPool2d(3, stride=2, padding=pool_padding)
         self.fc6 = nn.Linear(maps5 * rows * columns, variant.dense)
-        self.drop6 = nn.Dropout(dropout)
+        self.drop6 = nn.Dropout(spec.dropout[0])
         self.fc7 = nn.Linear(variant.dense, variant.dense)
-        self.drop7 = nn.Dropout(dropout)
+        self.drop7 = nn.Dropout(spec.dropout[0])
         self.fc8 = nn.Linear(variant.dense, class_count)
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
@@ -80,6 +81,12 @@ class AlexNet(nn.Module):
                 nn.init.constant_(layer.bias, _BIASES.get(name, 0.0))
 
 
+class AlexNetPython(AlexNet):
+    """As CNTK's Python script has it."""
+
+    pool_padding = 1
+
+
 class AlexNetBatchNorm(nn.Module):
     """images_NCHW -> logits_NK: AlexNet's maps, with batch normalization after each convolution, in place of LRN.
 
@@ -87,8 +94,9 @@ class AlexNetBatchNorm(nn.Module):
     those of such images have. Images of that size are not touched by this.
     """
 
-    def __init__(self, variant: Variant, input_shape_CHW: Shape, class_count: int, dropout: float) -> None:
+    def __init__(self, spec: ModelSpec, input_shape_CHW: Shape, class_count: int) -> None:
         super().__init__()
+        variant = look_up(VARIANTS, spec.variant, "variant", "model.variant")
         channels, height, width = input_shape_CHW
         maps1, maps2, maps3, maps4, maps5 = variant.maps
         rows, columns = (last_map(side, 0) for side in (height, width))
@@ -106,9 +114,9 @@ class AlexNetBatchNorm(nn.Module):
         self.pool = nn.MaxPool2d(3, stride=2)
         self.grid = nn.AdaptiveAvgPool2d((rows, columns))
         self.fc6 = nn.Linear(maps5 * rows * columns, variant.dense)
-        self.drop6 = nn.Dropout(dropout)
+        self.drop6 = nn.Dropout(spec.dropout[0])
         self.fc7 = nn.Linear(variant.dense, variant.dense)
-        self.drop7 = nn.Dropout(dropout)
+        self.drop7 = nn.Dropout(spec.dropout[0])
         self.fc8 = nn.Linear(variant.dense, class_count)
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
@@ -130,19 +138,3 @@ def last_map(side: int, pool_padding: int) -> int:
     if found < 1:
         raise UsageError(f"AlexNet leaves nothing of {side} rows or columns; set data.image_size to 67 or more")
     return found
-
-
-def alexnet(spec: ModelSpec, input_shape_CHW: Shape, class_count: int) -> nn.Module:
-    return AlexNet(_variant(spec), 0, input_shape_CHW, class_count, spec.dropout[0])
-
-
-def alexnet_python(spec: ModelSpec, input_shape_CHW: Shape, class_count: int) -> nn.Module:
-    return AlexNet(_variant(spec), 1, input_shape_CHW, class_count, spec.dropout[0])
-
-
-def alexnet_batch_norm(spec: ModelSpec, input_shape_CHW: Shape, class_count: int) -> nn.Module:
-    return AlexNetBatchNorm(_variant(spec), input_shape_CHW, class_count, spec.dropout[0])
-
-
-def _variant(spec: ModelSpec) -> Variant:
-    return look_up(VARIANTS, spec.variant, "variant", "model.variant")

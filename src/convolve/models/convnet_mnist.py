@@ -16,22 +16,16 @@ _WIDTHS = {"": (32, 48, 64, 96), "tiny": (4, 6, 8, 12)}
 
 
 class ConvNetMnist(nn.Module):
-    def __init__(
-        self,
-        maps: tuple[int, int, int],
-        dense: int,
-        input_shape_CHW: tuple[int, int, int],
-        class_count: int,
-        dropout: float,
-    ):
+    def __init__(self, spec: ModelSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
         super().__init__()
+        *maps, dense = look_up(_WIDTHS, spec.variant, "variant", "model.variant")
         channels, height, width = input_shape_CHW
         self.conv1 = nn.Conv2d(channels, maps[0], 5, padding=2)
         self.conv2 = nn.Conv2d(maps[0], maps[1], 3)
         self.conv3 = nn.Conv2d(maps[1], maps[2], 3)
         self.pool = nn.MaxPool2d(3, stride=2)
         self.fc1 = nn.Linear(maps[2] * _last_map(height) * _last_map(width), dense)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(spec.dropout[0])
         self.fc2 = nn.Linear(dense, class_count)
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
@@ -48,8 +42,3 @@ def _last_map(side: int) -> int:
     if side < 1:
         raise UsageError("convnet-mnist needs images of at least 19x19 pixels; use larger ones or another model.name")
     return side
-
-
-def convnet_mnist(spec: ModelSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> nn.Module:
-    *maps, dense = look_up(_WIDTHS, spec.variant, "variant", "model.variant")
-    return ConvNetMnist((maps[0], maps[1], maps[2]), dense, input_shape_CHW, class_count, spec.dropout[0])

@@ -47,19 +47,17 @@ class Block(nn.Module):
 class WhitenedConvNet(nn.Module):
     """images_NCHW -> logits_NK. `whiten` sets the first layer's filters; they are not trained, its biases are."""
 
-    def __init__(
-        self, maps: tuple[int, int, int], input_shape_CHW: tuple[int, int, int], class_count: int, dropout: float
-    ) -> None:
+    def __init__(self, spec: ModelSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
         super().__init__()
+        maps1, maps2, maps3 = look_up(VARIANTS, spec.variant, "variant", "model.variant")
         channels, height, width = input_shape_CHW
         if min(height, width) < 9:
             raise UsageError("whitened-convnet needs images of at least 9x9 pixels; use larger ones or another model")
         filters = 2 * channels * PATCH**2
         self.whitening = nn.Conv2d(channels, filters, PATCH)
         self.whitening.weight.requires_grad_(False)
-        maps1, maps2, maps3 = maps
         self.blocks = nn.Sequential(Block(filters, maps1), Block(maps1, maps2), Block(maps2, maps3))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(spec.dropout[0])
         self.head = nn.Linear(maps3, class_count, bias=False)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
@@ -95,8 +93,3 @@ def _norm(maps: int) -> nn.BatchNorm2d:
     norm = nn.BatchNorm2d(maps, momentum=BATCH_NORM_MOMENTUM)
     norm.weight.requires_grad_(False)
     return norm
-
-
-def whitened_convnet(spec: ModelSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> nn.Module:
-    maps = look_up(VARIANTS, spec.variant, "variant", "model.variant")
-    return WhitenedConvNet(maps, input_shape_CHW, class_count, spec.dropout[0])

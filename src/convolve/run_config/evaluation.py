@@ -10,10 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from convolve.data.evaluation import eval_dataset
-from convolve.errors import MissingDataError, UnsupportedError, UsageError, unknown_name
+from convolve.errors import MissingDataError, UnsupportedError, look_up
 from convolve.graph.graph import Graph
 from convolve.importers.brainscript.job import EvaluateStep
-from convolve.importers.brainscript.network import Operation
 from convolve.model import load
 from convolve.run_config.readers import as_prepared, test_images
 from convolve.training.evaluate import Evaluation
@@ -94,11 +93,7 @@ def _nodes(step: EvaluateStep) -> list[tuple[str, str, int]]:
     if network is None:
         return [("errs", "ClassificationError", 1), ("ce", "CrossEntropyWithSoftmax", 1)]
     roles = [*network.roles["evaluationNodes"], *network.roles["criterionNodes"]]
-    nodes: list[Operation] = []
-    for name in step.nodes:
-        if name not in network.members:
-            raise UsageError(f"{step.name}.evalNodeNames: {unknown_name('node', name, network.members)}")
-        nodes.append(network.members[name])
+    nodes = [look_up(network.members, name, "node", f"{step.name}.evalNodeNames") for name in step.nodes]
     chosen = dict.fromkeys(nodes or roles)
     return [(node.name, node.kind, int(float(str(node.settings.get("top", 1))))) for node in chosen]
 

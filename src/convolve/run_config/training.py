@@ -11,10 +11,11 @@ from convolve.data.known import dataset_info, guess_dataset
 from convolve.data.sources.source import ArraySource
 from convolve.graph.build import build
 from convolve.graph.classifier import class_scores, image_input
-from convolve.graph.graph import Graph
+from convolve.graph.graph import Graph, Parameter
 from convolve.importers import cntk
 from convolve.importers.brainscript.job import TrainStep
 from convolve.importers.brainscript.lower import lower
+from convolve.importers.brainscript.network import Network, needed_for
 from convolve.importers.brainscript.reader import Reader
 from convolve.importers.brainscript.trained import with_numbers
 from convolve.model import Model
@@ -23,7 +24,6 @@ from convolve.recipe import Recipe
 from convolve.records import TrainingInfo
 from convolve.run import train
 from convolve.run_config.readers import Shape, as_found, as_prepared, training_data
-from convolve.run_config.statistics import with_statistics
 from convolve.training.events import Callback, silent
 from convolve.training.run_folder import RunFolder
 from convolve.training.workers import SINGLE_PROCESS, Workers
@@ -31,6 +31,7 @@ from convolve.transforms.preprocess import Preprocess
 from convolve.transforms.transform import MAX_SIDE
 
 ORIGIN = "BrainScript"
+_LEAST_VARIANCE = 1e-10  # a constant of CNTK's InvStdDev
 
 
 def train_step(
@@ -103,6 +104,29 @@ def _fresh_network(step: TrainStep) -> tuple[Graph, Shape]:
 
 def _model(graph: Graph, preprocess: Preprocess, class_names: tuple[str, ...]) -> Model:
     return Model(build(graph), graph, preprocess, class_names, training_info=TrainingInfo(imported_from=ORIGIN))
+
+
+def with_statistics(graph: Graph, network: Network, source: ArraySource) -> Graph:
+    """`graph` with what CNTK computes of the training data before the first epoch, Mean and InvStdDev of the images of
+    `source`, in place of numbers that change nothing."""
+    kinds = {node.name: node.kind for node in needed_for([network.scores()])}
+    wanted = [p for p in graph.parameters if kinds.get(p.source) in ("Mean", "InvStdDev")]
+    if not wanted:
+        return graph
+    shape_CHW = source.images_NCHW.shape[1:]
+    total, squares = torch.zeros(shape_CHW, dtype=torch.float64), torch.zeros(shape_CHW, dtype=torch.float64)
+    for images_NCHW in source.images_NCHW.split(1_000):
+        total += images_NCHW.double().sum(0)
+        squares += images_NCHW.double().square().sum(0)
+    mean = total / len(source)
+    deviation = (squares / len(source) - mean.square()).clamp_min(_LEAST_VARIANCE).sqrt()
+    found = {"Mean": mean, "InvStdDev": 1 / deviation}
+
+    def filled(parameter: Parameter) -> Parameter:
+        values = found[kinds[parameter.source]].float().numpy()
+        return replace(parameter, array=values.reshape(parameter.shape))
+
+    return replace(graph, parameters=tuple(filled(p) if p in wanted else p for p in graph.parameters))
 
 
 def network_graph(step: TrainStep, generator: torch.Generator | None) -> Graph:

@@ -144,6 +144,10 @@ class Evaluator:
     def node(self, operation: str, inputs: Sequence[Item], path: str, spot: Spot, **settings: Item) -> Node:
         return Node(operation, {"inputs": Array(tuple(inputs)), **settings}, path, spot, self.frame)
 
+    def elements(self, expressions: Sequence[Expression], scope: Scope, path: str, first: int = 0) -> list[Item]:
+        """The elements of an array from number `first` on, each called by its number."""
+        return [self.later(e, scope, _join(path, f"[{number}]")) for number, e in enumerate(expressions, first)]
+
     def array(self, items: Sequence[Item], spot: Spot) -> Array:
         if len(items) > MAX_ITEMS:
             raise self.error(spot, f"an array of {len(items):,} elements; {MAX_ITEMS:,} are the most")
@@ -235,16 +239,7 @@ def _sequence(self: Evaluator, e: syntax.Sequence, scope: Scope, path: str) -> V
     """a : b : c. An array on the left is continued; one further right is an element."""
     first = self.value(e.items[0], scope, _join(path, "[0]"))
     start = first.items if isinstance(first, Array) else (first,)
-    rest = [
-        self.later(item, scope, _join(path, f"[{number}]")) for number, item in enumerate(e.items[1:], start=len(start))
-    ]
-    return self.array([*start, *rest], e.spot)
-
-
-def _bracketed(self: Evaluator, e: syntax.Bracketed, scope: Scope, path: str) -> Value:
-    return self.array(
-        [self.later(item, scope, _join(path, f"[{number}]")) for number, item in enumerate(e.items)], e.spot
-    )
+    return self.array([*start, *self.elements(e.items[1:], scope, path, len(start))], e.spot)
 
 
 def _range(self: Evaluator, e: syntax.Range, scope: Scope, path: str) -> Value:
@@ -254,7 +249,7 @@ def _range(self: Evaluator, e: syntax.Range, scope: Scope, path: str) -> Value:
     inner = Scope({"f": self.later(e.function, scope, path)}, None)
     function, spot = syntax.Name(e.spot, "f"), e.function.spot
     calls = [syntax.Call(spot, function, (syntax.Literal(spot, float(index)),), ()) for index in range(first, last + 1)]
-    return Array(tuple(self.later(call, inner, _join(path, f"[{number}]")) for number, call in enumerate(calls)))
+    return Array(tuple(self.elements(calls, inner, path)))
 
 
 def _condition(self: Evaluator, e: syntax.Condition, scope: Scope, path: str) -> Value:
@@ -335,7 +330,7 @@ _RULES: dict[type, Callable[..., Value]] = {
     syntax.Unary: lambda self, e, scope, path: operators.unary(self, e, self.value(e.operand, scope, path), path),
     syntax.Binary: _binary,
     syntax.Sequence: _sequence,
-    syntax.Bracketed: _bracketed,
+    syntax.Bracketed: lambda self, e, scope, path: self.array(self.elements(e.items, scope, path), e.spot),
     syntax.Range: _range,
     syntax.Condition: _condition,
     syntax.Lambda: lambda self, e, scope, path: Function(e.name, e.parameters, dict(e.defaults), scope, body=e.body),

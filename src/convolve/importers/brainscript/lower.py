@@ -122,12 +122,12 @@ def _input(self: _Lowering, operation: Operation) -> str:
     return self.draft.input(operation.integers("shape")[::-1], operation.name)
 
 
-def _plain(op: str, *order: int) -> Rule:
-    """CNTK's operation `op` without settings, on the operands in this order."""
+def _plain(op: str, *order: int, settings: Callable[[Operation], dict[str, Any]] = lambda operation: {}) -> Rule:
+    """CNTK's operation `op` on the operands in this order, with what `settings` makes of those of the text."""
 
     def lower_plain(self: _Lowering, operation: Operation) -> str:
         require(len(operation.inputs) == len(order), f"{len(order)} operands are wanted, {len(operation.inputs)} came")
-        return self.add(op, [self.operand(operation, index) for index in order])
+        return self.add(op, [self.operand(operation, index) for index in order], **settings(operation))
 
     return lower_plain
 
@@ -141,17 +141,6 @@ def _elementwise(op: str) -> Rule:
         return self.add(op, [self.operand(operation, index, *(known[0] if known else ())) for index in (0, 1)])
 
     return lower_elementwise
-
-
-def _along_axis(op: str) -> Rule:
-    def lower_along_axis(self: _Lowering, operation: Operation) -> str:
-        return self.add(op, [self.operand(operation, 0)], axis=_axis(operation))
-
-    return lower_along_axis
-
-
-def _dropout(self: _Lowering, operation: Operation) -> str:
-    return self.add("Dropout", [self.operand(operation, 0)], dropoutRate=0.0)  # the rate is the trainer's affair
 
 
 def _times(self: _Lowering, operation: Operation) -> str:
@@ -171,11 +160,6 @@ def _times(self: _Lowering, operation: Operation) -> str:
         else:
             self.operand(operation, 0, *dims[:rank], *reduced)
     return self.add("Times", [self.keys[weight], x], outputRank=rank, flattenInput=True)
-
-
-def _transpose_times(self: _Lowering, operation: Operation) -> str:
-    operands = [self.operand(operation, index) for index in (0, 1)]
-    return self.add("TransposeTimes", operands, outputRank=operation.integer("rank"))
 
 
 def _require_planes(operation: Operation) -> None:
@@ -262,32 +246,23 @@ def _statistic(value: float, name: str) -> Rule:
     return lower_statistic
 
 
-def _reshape(self: _Lowering, operation: Operation) -> str:
+def _reshape(operation: Operation) -> dict[str, Any]:
     begin, end = operation.integer("begin"), operation.integer("end")
-    return self.add(
-        "Reshape", [self.operand(operation, 0)], newShape=operation.integers("shape"),
-        beginAxis=Axis(max(begin - 1, 0), ""), endAxis=Axis(end - 1 if end else END_AXIS, ""),
-    )  # fmt: skip
+    return {
+        "newShape": operation.integers("shape"), "beginAxis": Axis(max(begin - 1, 0), ""),
+        "endAxis": Axis(end - 1 if end else END_AXIS, ""),
+    }  # fmt: skip
 
 
-def _transpose(self: _Lowering, operation: Operation) -> str:
-    axes = {"axis1": _axis(operation, "first"), "axis2": _axis(operation, "second")}
-    return self.add("TransposeAxes", [self.operand(operation, 0)], **axes)
-
-
-def _slice(self: _Lowering, operation: Operation) -> str:
-    ends = {"beginIndex": operation.integer("begin"), "endIndex": operation.integer("end")}
-    return self.add("Slice", [self.operand(operation, 0)], axis=_axis(operation), **ends)
+def _slice(operation: Operation) -> dict[str, Any]:
+    return {
+        "axis": _axis(operation), "beginIndex": operation.integer("begin"), "endIndex": operation.integer("end"),
+    }  # fmt: skip
 
 
 def _splice(self: _Lowering, operation: Operation) -> str:
     operands = [self.operand(operation, index) for index in range(len(operation.inputs))]
     return self.add("Splice", operands, axis=_axis(operation))
-
-
-def _reduce(self: _Lowering, operation: Operation) -> str:
-    how = {"reductionOpName": str(operation.settings["how"])}
-    return self.add("ReduceElements", [self.operand(operation, 0)], axisVec=[_axis(operation)], **how)
 
 
 def _criterion(op: str) -> Rule:
@@ -318,18 +293,22 @@ _RULES: dict[str, Rule] = {
     "PerDimMeanVarNormalization": _plain("PerDimMeanVarNormalization", 0, 1, 2),
     "Mean": _statistic(0.0, "Mean"),
     "InvStdDev": _statistic(1.0, "InvStdDev"),
-    "Dropout": _dropout,
-    **{name: _along_axis(name) for name in ("Softmax", "LogSoftmax", "Hardmax")},
+    "Dropout": _plain("Dropout", 0, settings=lambda x: {"dropoutRate": 0.0}),  # the rate is the trainer's affair
+    **{name: _plain(name, 0, settings=lambda x: {"axis": _axis(x)}) for name in ("Softmax", "LogSoftmax", "Hardmax")},
     "Times": _times,
-    "TransposeTimes": _transpose_times,
+    "TransposeTimes": _plain("TransposeTimes", 0, 1, settings=lambda x: {"outputRank": x.integer("rank")}),
     "Convolution": _convolution,
     "Pooling": _pooling,
     "BatchNormalization": _batch_normalization,
-    "Reshape": _reshape,
-    "Transpose": _transpose,
-    "Slice": _slice,
+    "Reshape": _plain("Reshape", 0, settings=_reshape),
+    "Transpose": _plain(
+        "TransposeAxes", 0, settings=lambda x: {"axis1": _axis(x, "first"), "axis2": _axis(x, "second")}
+    ),
+    "Slice": _plain("Slice", 0, settings=_slice),
     "Splice": _splice,
-    "Reduce": _reduce,
+    "Reduce": _plain(
+        "ReduceElements", 0, settings=lambda x: {"axisVec": [_axis(x)], "reductionOpName": str(x.settings["how"])}
+    ),
     "CrossEntropyWithSoftmax": _criterion("CrossEntropyWithSoftmax"),
     "ClassificationError": _criterion("ClassificationError"),
 }

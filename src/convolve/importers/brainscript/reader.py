@@ -174,7 +174,8 @@ def _images(block: Block, streams: Block, form: Literal["map", "base64"], refuse
             specs.append(_transform(transform, refuse))
             mean = transform.text("meanFile", mean, inherit=False)
     done = tuple(spec for spec in specs if spec is not None)
-    if block.flag("multiViewCrop", inherit=False) or any(_has_ten_views(spec) for spec in done):
+    ten_views = any(isinstance(spec, Crop) and spec.crop_type == "multiview10" for spec in done)
+    if block.flag("multiViewCrop", inherit=False) or ten_views:
         refuse(block, "multiViewCrop", "ten views of an image (see `convolve evaluate --views 10`)")
     gray = block.flag("grayscale", inherit=False)
     classes = sections[labels[0]].integer("labelDim", 0)
@@ -186,10 +187,6 @@ def _file(block: Block) -> str:
     if not file:
         raise block.here.error(f"{block.name} has no file; say where its data is")
     return file
-
-
-def _has_ten_views(spec: Transform) -> bool:
-    return isinstance(spec, Crop) and spec.crop_type == "multiview10"
 
 
 def _transform(block: Block, refuse: Refuse) -> Transform | None:

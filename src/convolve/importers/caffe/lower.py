@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from convolve.errors import FormatError, UnsupportedError, UsageError, brief, legible, unknown_name
+from convolve.errors import FormatError, UnsupportedError, UsageError, brief, legible, look_up
 from convolve.graph.draft import Draft
 from convolve.graph.graph import Graph
 from convolve.graph.shapes import GraphError, Shape, require
@@ -49,12 +49,10 @@ def lower(
 def _find(net: Net, name: str) -> int:
     """The value that a name stands for: a blob in the end, as in Caffe, or else what a layer makes first."""
     layers = {layer.name: layer.makes[0] for layer in reversed(net.layers) if layer.makes}
-    known = layers | net.blobs
-    if name not in known:
-        raise UsageError(f"{net.source.path}: {unknown_name('blob or layer', name, known)}")
-    if known[name] in net.left_out:
+    value = look_up(layers | net.blobs, name, "blob or layer", str(net.source.path))
+    if value in net.left_out:
         raise UsageError(f"{net.source.path}: the blob {brief(name)} needs labels, which images do not have")
-    return known[name]
+    return value
 
 
 def _needed(net: Net, wanted: Sequence[int]) -> Iterator[Layer]:

@@ -60,12 +60,12 @@ def _axes(call: Call, window: Shape, rank: int) -> list[_Axis]:
     x = call.attributes
     columns = [
         (window, 1),
-        (x.shape("strides", (1,)), 1),
-        (x.shape("dilation", (1,)), 1),
+        (x.get("strides", tuple, (1,)), 1),
+        (x.get("dilation", tuple, (1,)), 1),
         (x.items("autoPadding", bool, [False]), False),
-        (x.shape("lowerPad", (0,)), 0),
-        (x.shape("upperPad", (0,)), 0),
-        (x.shape("outputShape", (0,)) or (0,), 0),
+        (x.get("lowerPad", tuple, (0,)), 0),
+        (x.get("upperPad", tuple, (0,)), 0),
+        (x.get("outputShape", tuple, (0,)) or (0,), 0),
     ]
     each = (_completed(values, len(window), rank, fill) for values, fill in columns)
     axes = [_Axis(*values) for values in zip(*each, strict=True)]
@@ -96,7 +96,7 @@ def _geometry(axes: list[_Axis], sizes: Sequence[int], ceil: bool = False) -> di
 
 
 def _require_planes(call: Call) -> None:
-    if call.attributes.integer("imageLayout", 1) != 1:
+    if call.attributes.get("imageLayout", int, 1) != 1:
         raise UnsupportedError("images stored pixel by pixel (HWC), as CNTK did before cuDNN")
 
 
@@ -104,16 +104,16 @@ def _convolution(call: Call) -> str:
     _require_planes(call)
     weight, x = call.operand(0), call.operand(1)
     shape, weight_shape = call.shape(1), call.shape(0)
-    if call.attributes.flag("sequential", False):
+    if call.attributes.get("sequential", bool, False):
         raise UnsupportedError("a convolution over a sequence")
     call.refuse_batched(range(1), "weights of a convolution")
     if not all(call.attributes.items("sharing", bool, [True])):
         raise UnsupportedError("a convolution whose weights are not shared between places (sharing=false)")
     require(len(shape) >= 2, f"a convolution over shape {shape}")
     channels, *spatial = _axes(call, _kernel(call), len(shape))
-    if call.attributes.flag("transpose", False):
+    if call.attributes.get("transpose", bool, False):
         return _transposed(call, channels, spatial)
-    groups = call.attributes.integer("groups", 1)
+    groups = call.attributes.get("groups", int, 1)
     if groups == 1:
         _require_all_channels(channels, shape[0])
     window = (channels.window, *(axis.window for axis in spatial))
@@ -126,8 +126,8 @@ def _convolution(call: Call) -> str:
 
 def _kernel(call: Call) -> Shape:
     """The kernel, fastest axis first. v1's 2-D convolutions leave the depth out, a 0 what CNTK was to find itself."""
-    kernel = call.attributes.shape("kernelShape", call.shape(0)[:0:-1])
-    if call.attributes.flag("wholeDepth", False) and len(kernel) == 2:
+    kernel = call.attributes.get("kernelShape", tuple, call.shape(0)[:0:-1])
+    if call.attributes.get("wholeDepth", bool, False) and len(kernel) == 2:
         kernel = (*kernel, call.shape(1)[0])
     weight = call.shape(0)[::-1]
     require(all(kernel) or len(kernel) < len(weight), f"a kernel of {kernel} for a weight of shape {weight}")
@@ -146,7 +146,7 @@ def _require_all_channels(axis: _Axis, channels: int) -> None:
 
 def _transposed(call: Call, channels: _Axis, spatial: list[_Axis]) -> str:
     """The adjoint of the convolution that leads from the output back to the input."""
-    if call.attributes.integer("groups", 1) != 1:
+    if call.attributes.get("groups", int, 1) != 1:
         raise UnsupportedError("a transposed convolution in groups")
     shape = call.shape(1)
     window = (channels.window, *(axis.window for axis in spatial))
@@ -168,12 +168,12 @@ def _transposed(call: Call, channels: _Axis, spatial: list[_Axis]) -> str:
 
 def _pool(call: Call) -> str:
     _require_planes(call)
-    kind = call.attributes.integer("poolingType")
+    kind = call.attributes.get("poolingType", int)
     require(kind in (0, 1), f"pooling type {kind}")
-    ceil = call.attributes.flag("ceilOutDim", False)
+    ceil = call.attributes.get("ceilOutDim", bool, False)
     if kind == 0:
         return _over_windows(call, "max_pool", "poolingWindowShape", ceil)
-    divisor = "window" if call.attributes.flag("includePad", False) else "real"
+    divisor = "window" if call.attributes.get("includePad", bool, False) else "real"
     return _over_windows(call, "average_pool", "poolingWindowShape", ceil, divisor=divisor)
 
 
@@ -184,7 +184,7 @@ def _unpool(call: Call) -> str:
 def _over_windows(call: Call, op: str, window_name: str, ceil: bool, **attributes: Any) -> str:
     """A pooling of (C, ...) values. A window that reaches over the channels gets a channel axis of 1 in front."""
     image = call.shape(len(call.operands) - 1)
-    window = call.attributes.shape(window_name)
+    window = call.attributes.get(window_name, tuple)
     if -2 in window:  # written before CNTK knew the size of the image: all of it
         window = image[:0:-1]
     axes = _axes(call, window, len(image))
@@ -199,10 +199,10 @@ def _over_windows(call: Call, op: str, window_name: str, ceil: bool, **attribute
 def _roi_pool(call: Call) -> str:
     if "spatialScale" not in call.attributes:
         raise UnsupportedError("regions of interest in the relative coordinates of CNTK before 2.2")
-    output = call.attributes.shape("roiOutputShape")[::-1]
-    kind = call.attributes.integer("poolingType", 0)
+    output = call.attributes.get("roiOutputShape", tuple)[::-1]
+    kind = call.attributes.get("poolingType", int, 0)
     require(kind in (0, 1), f"pooling type {kind}")
-    scale = call.attributes.number("spatialScale")
+    scale = call.attributes.get("spatialScale", float)
     return call.add("roi_pool", *call.operands, output=output, scale=scale, kind=("max", "average")[kind])
 
 
@@ -212,20 +212,21 @@ def _roi_pool(call: Call) -> str:
 def _times(call: Call) -> str:
     """W x: the operands come weight first. Of the weight's axes the `outputRank` fastest are the result's."""
     weight, x = call.operand(0), call.operand(1)
-    contracted = len(call.shape(0)) - call.attributes.integer("outputRank", 1)
+    contracted = len(call.shape(0)) - call.attributes.get("outputRank", int, 1)
     require(
         contracted >= 0,
-        f"a weight of shape {call.shape(0)} has no {call.attributes.integer('outputRank', 1)} output axes",
+        f"a weight of shape {call.shape(0)} has no {call.attributes.get('outputRank', int, 1)} output axes",
     )
     matrix, image = call.shape(0), call.shape(1)
-    if call.attributes.flag("flattenInput", False) and contracted == 1 and image[-1:] != matrix[:1] == (prod(image),):
+    may_flatten = call.attributes.get("flattenInput", bool, False)
+    if may_flatten and contracted == 1 and image[-1:] != matrix[:1] == (prod(image),):
         x = call.reshaped(x, matrix[:1])  # v1 networks feed images to matrices as they are
     return call.add("linear", x, weight, contracted=contracted, transposed=False)
 
 
 def _transpose_times(call: Call) -> str:
     """A^T x. A vector is a matrix of one column; criteria take the product of two such, labels and logits."""
-    rank, matrix = call.attributes.integer("outputRank", 1), call.shape(0)
+    rank, matrix = call.attributes.get("outputRank", int, 1), call.shape(0)
     require(len(matrix) in (1, 2) and rank == 1, f"a transposed matrix of shape {matrix} with output rank {rank}")
     if matrix == call.shape(1) and len(matrix) == 1:
         return call.add("reduce_sum", call.add("multiply", *call.operands), axes=(0,), keep_dims=True)
@@ -238,14 +239,14 @@ def _batch_normalization(call: Call) -> str:
     _require_planes(call)
     call.refuse_batched(range(1, len(call.operands)), "statistics of a batch normalization")
     x, operands = call.attributes, list(call.operands)
-    if x.flag("inverseDeviation", False):
-        operands[4:5] = [_variance(call, x.number("epsilon", 1e-5))]
+    if x.get("inverseDeviation", bool, False):
+        operands[4:5] = [_variance(call, x.get("epsilon", float, 1e-5))]
     if len(operands) == 5 and "runCount" in x:
-        operands.append(call.constant(x.number("runCount")))
+        operands.append(call.constant(x.get("runCount", float)))
     return call.add(
-        "batch_normalization", *operands, spatial=x.flag("spatial"), epsilon=x.number("epsilon", 1e-5),
-        time_constant_samples=x.number("normalizationTimeConstant", 5000.0),
-        blend_time_constant_samples=x.number("blendTimeConstant", 0.0),
+        "batch_normalization", *operands, spatial=x.get("spatial", bool), epsilon=x.get("epsilon", float, 1e-5),
+        time_constant_samples=x.get("normalizationTimeConstant", float, 5000.0),
+        blend_time_constant_samples=x.get("blendTimeConstant", float, 0.0),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from convolve.errors import FormatError, UnsupportedError, UsageError, legible, unknown_name
+from convolve.errors import FormatError, UnsupportedError, UsageError, legible, look_up
 from convolve.graph.draft import Draft
 from convolve.graph.graph import Graph
 from convolve.graph.shapes import GraphError
@@ -36,12 +36,11 @@ def _find(model: CntkModel, name: str) -> str:
     named = [(function.name, uid) for uid, function in model.functions.items() if function.name]
     for word, uid in (*named, *((uid, uid) for uid in (*model.functions, *model.aliases)), *model.names):
         known.setdefault(word, set()).add(model.resolve(uid))
-    if name not in known:
-        raise UsageError(f"{model.path}: {unknown_name('node', name, known)}")
-    if len(known[name]) > 1:
-        uids = ", ".join(sorted(map(legible, known[name])))
+    found = look_up(known, name, "node", str(model.path))
+    if len(found) > 1:
+        uids = ", ".join(sorted(map(legible, found)))
         raise UsageError(f"{model.path}: several nodes are called {name!r}; give one of {uids}")
-    return known[name].pop()
+    return found.pop()
 
 
 class _Lowering:

@@ -48,40 +48,30 @@ class Attributes:
     def __contains__(self, name: str) -> bool:
         return self.values.get(name) is not None
 
-    def _get(self, name: str, kinds: Sequence[type], what: str, default: Any) -> Any:
+    def get(self, name: str, kind: type[T], default: T | None = None) -> T:
         value = self.values.get(name)
         if value is None:
             value = default
-        if type(value) not in kinds:  # exactly: a truth value is no number
-            raise GraphError(f"attribute {name!r} must be {what}, got {brief(value)}")
+        if type(value) is _TAKEN_TOO.get(kind):
+            value = kind(value)  # type: ignore[call-arg]
+        if type(value) is not kind:  # exactly: a truth value is no number
+            raise GraphError(f"attribute {name!r} must be {_KINDS[kind]}, got {brief(value)}")
         return value
 
-    def flag(self, name: str, default: bool | None = None) -> bool:
-        return bool(self._get(name, [bool], "true or false", default))
-
-    def integer(self, name: str, default: int | None = None) -> int:
-        return int(self._get(name, [int], "a whole number", default))
-
-    def number(self, name: str, default: float | None = None) -> float:
-        return float(self._get(name, [int, float], "a number", default))
-
-    def text(self, name: str) -> str:
-        return str(self._get(name, [str], "a text", None))
-
-    def shape(self, name: str, default: Shape | None = None) -> Shape:
-        return tuple(self._get(name, [tuple], "a shape", default))
-
-    def axis(self, name: str, default: Axis | None = None) -> Axis:
-        axis: Axis = self._get(name, [Axis], "an axis", default)
-        return axis
-
-    def items(self, name: str, kind: type, default: Sequence[Any] | None = None) -> list[Any]:
+    def items(self, name: str, kind: type[T], default: Sequence[T] | None = None) -> list[T]:
         """A list of values of one `kind`."""
-        values = self._get(name, [list, tuple], "a list", default)
+        values = self.get(name, list, None if default is None else [*default])
         for value in values:
             if type(value) is not kind:
                 raise GraphError(f"attribute {name!r} must hold values of type {kind.__name__}, got {brief(value)}")
-        return list(values)
+        return values
+
+
+_TAKEN_TOO = {float: int, list: tuple}
+_KINDS: dict[type, str] = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a shape", list: "a list",
+    Axis: "an axis",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

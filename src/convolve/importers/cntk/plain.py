@@ -19,18 +19,14 @@ def _plain(op: str) -> Rule:
     return lambda call: call.add(op, *call.operands)
 
 
-def _identity(call: Call) -> str:
-    return call.operand(0)
-
-
 def _alpha(op: str) -> Rule:
-    return lambda call: call.add(op, call.operand(0), alpha=call.attributes.number("alpha", 1.0))
+    return lambda call: call.add(op, call.operand(0), alpha=call.attributes.get("alpha", float, 1.0))
 
 
 def _dropout(call: Call) -> str:
     if "dropoutRate" not in call.attributes:
         call.draft.notes.append("v1 files do not hold dropout rates; they are 0 until you set them")
-    rate = call.attributes.number("dropoutRate", 0.0)
+    rate = call.attributes.get("dropoutRate", float, 0.0)
     require(0 <= rate < 1, f"a dropout rate of {rate}")
     return call.add("dropout", call.operand(0), rate=rate)
 
@@ -39,7 +35,7 @@ def _along_axes(op: str) -> Rule:
     """Softmax and its kin: along one axis where one is given, over all elements of the sample together otherwise."""
 
     def lower(call: Call) -> str:
-        axis = call.attributes.axis("axis", Axis(ALL_STATIC_AXES, ""))
+        axis = call.attributes.get("axis", Axis, Axis(ALL_STATIC_AXES, ""))
         return call.add(op, call.operand(0), axes=static_axes([axis], len(call.shape())))
 
     return lower
@@ -52,21 +48,21 @@ _REDUCTIONS = {
 
 
 def _reduce(call: Call) -> str:
-    name = call.attributes.text("reductionOpName")
+    name = call.attributes.get("reductionOpName", str)
     if name not in _REDUCTIONS:
         raise UnsupportedError(f"reduction {brief(name)}; known are {', '.join(_REDUCTIONS)}")
-    axes = call.attributes.items("axisVec", Axis, []) or [call.attributes.axis("axis")]
+    axes = call.attributes.items("axisVec", Axis, []) or [call.attributes.get("axis", Axis)]
     if name == "Sum" and [axis.index for axis in axes] == [ALL_AXES]:
         return call.add("sum_all", call.operand(0))  # over the batch too: a trainer's aggregate loss
-    keep_dims = call.attributes.flag("reductionKeepDimensions", True)
+    keep_dims = call.attributes.get("reductionKeepDimensions", bool, True)
     return call.add(_REDUCTIONS[name], call.operand(0), axes=static_axes(axes, len(call.shape())), keep_dims=keep_dims)
 
 
 def _reshape(call: Call) -> str:
     """`newShape` replaces the axes from `beginAxis` up to `endAxis`; -1 (in v1: 0) is what fits."""
-    old, new = call.shape()[::-1], call.attributes.shape("newShape")
-    begin = axis_position(call.attributes.axis("beginAxis", Axis(0, "")), len(old))
-    end = axis_position(call.attributes.axis("endAxis", Axis(END_AXIS, "")), len(old))
+    old, new = call.shape()[::-1], call.attributes.get("newShape", tuple)
+    begin = axis_position(call.attributes.get("beginAxis", Axis, Axis(0, "")), len(old))
+    end = axis_position(call.attributes.get("endAxis", Axis, Axis(END_AXIS, "")), len(old))
     require(begin <= end, f"axes {begin} to {end} of a value with {len(old)} axes")
     unknown = [index for index, size in enumerate(new) if size in (-1, 0)]
     require(len(unknown) <= 1, f"more than one size to be found in {new}")
@@ -91,8 +87,8 @@ def _transpose(call: Call) -> str:
         axes = static_axes(call.attributes.items("axisVec", Axis), rank)
         order = axes[::-1]  # the list says where each CNTK axis comes from, the fastest first
     else:
-        first = static_axis(call.attributes.axis("axis1"), rank)
-        second = static_axis(call.attributes.axis("axis2"), rank)
+        first = static_axis(call.attributes.get("axis1", Axis), rank)
+        second = static_axis(call.attributes.get("axis2", Axis), rank)
         swapped = {first: second, second: first}
         order = tuple(swapped.get(axis, axis) for axis in range(rank))
     return call.add("transpose", call.operand(0), order=order)
@@ -105,8 +101,8 @@ def _slice(call: Call) -> str:
         axes, begins, ends = x.items("axisVec", Axis), x.items("beginIndexVec", int), x.items("endIndexVec", int)
         steps = x.items("sliceStridesVec", int, [1] * len(axes))
     else:
-        axes, begins, ends = [x.axis("axis")], [x.integer("beginIndex")], [x.integer("endIndex")]
-        steps = [x.integer("sliceStrides", 1)]
+        axes, begins, ends = [x.get("axis", Axis)], [x.get("beginIndex", int)], [x.get("endIndex", int)]
+        steps = [x.get("sliceStrides", int, 1)]
     require(
         len(axes) == len(begins) == len(ends) == len(steps), f"slices of {len(axes)} axes with other numbers of ends"
     )
@@ -121,7 +117,7 @@ def _slice(call: Call) -> str:
 
 def _splice(call: Call) -> str:
     """Side by side along an axis, which may be one behind the slowest: three constants along axis 2 make (3, 1, 1)."""
-    axis = call.attributes.axis("axis", Axis(0, ""))
+    axis = call.attributes.get("axis", Axis, Axis(0, ""))
     shapes = [call.draft.shape(value) for value in call.operands]
     rank = max([min(axis.index, MAX_RANK) + 1, *map(len, shapes)])
     padded = [(1,) * (rank - len(shape)) + shape for shape in shapes]
@@ -133,29 +129,29 @@ _PADDING_MODES = {0: "constant", 1: "reflect", 2: "symmetric"}
 
 
 def _pad(call: Call) -> str:
-    mode = call.attributes.integer("paddingMode", 0)
+    mode = call.attributes.get("paddingMode", int, 0)
     require(mode in _PADDING_MODES, f"padding mode {mode}")
     lower, upper = call.attributes.items("paddingHead", int), call.attributes.items("paddingFoot", int)
-    value = call.attributes.number("paddingConstantValue", 0.0)
+    value = call.attributes.get("paddingConstantValue", float, 0.0)
     ends = {"lower": tuple(lower[::-1]), "upper": tuple(upper[::-1])}
     return call.add("pad", call.operand(0), mode=_PADDING_MODES[mode], value=value, **ends)
 
 
 def _one_hot(call: Call) -> str:
-    axis = static_axis(call.attributes.axis("onehotAxis", Axis(0, "")), len(call.shape()) + 1)
-    return call.add("one_hot", call.operand(0), axis=axis, classes=call.attributes.integer("numClass"))
+    axis = static_axis(call.attributes.get("onehotAxis", Axis, Axis(0, "")), len(call.shape()) + 1)
+    return call.add("one_hot", call.operand(0), axis=axis, classes=call.attributes.get("numClass", int))
 
 
 def _top_k(call: Call) -> tuple[str, str]:
-    axis = static_axis(call.attributes.axis("axis", Axis(0, "")), len(call.shape()))
-    k = call.attributes.integer("numItems", 1)
+    axis = static_axis(call.attributes.get("axis", Axis, Axis(0, "")), len(call.shape()))
+    k = call.attributes.get("numItems", int, 1)
     values = call.add("top_k_values", call.operand(0), axis=axis, k=k)
     return values, call.add("top_k_indices", call.operand(0), axis=axis, k=k)
 
 
 def _cast(call: Call) -> str:
     """Between Float and Double only: the module computes in one precision."""
-    kind = call.attributes.integer("newDataType", 1)
+    kind = call.attributes.get("newDataType", int, 1)
     if kind not in (1, 2):
         raise UnsupportedError(f"a cast to data type {kind}; only Float and Double are read")
     return call.operand(0)
@@ -205,9 +201,7 @@ _ELEMENTWISE = {
 
 PLAIN_RULES: dict[str, Rule] = {
     **{name: _plain(op) for name, op in _ELEMENTWISE.items()},
-    "NoOp": _identity,
-    "Pass": _identity,
-    "ReconcileDynamicAxis": _identity,
+    **dict.fromkeys(("NoOp", "Pass", "ReconcileDynamicAxis"), Call.operand),
     "Cast": _cast,
     "ELU": _alpha("elu"),
     "LeakyReLU": _alpha("leaky_relu"),

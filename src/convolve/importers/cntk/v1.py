@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from math import prod
 
 from convolve.errors import UnsupportedError, brief
 from convolve.importers.cntk.model import Attributes, CntkModel, Function, Variable, vectors_among
 from convolve.importers.cntk.v1_bytes import Cursor, encoded
-from convolve.importers.cntk.v1_nodes import Content, read_content
+from convolve.importers.cntk.v1_nodes import Node, read_node
 
 MAGIC = encoded("BCN")
 NEWEST_VERSION = 31
@@ -36,14 +36,6 @@ _ORDER = {
 }
 
 
-@dataclass(frozen=True)
-class _Node:
-    uid: str
-    name: str
-    content: Content
-    offset: int
-
-
 def read(data: bytes, path: object) -> CntkModel:
     """The model in the bytes of a v1 file."""
     cursor = Cursor(data, path)
@@ -55,14 +47,12 @@ def read(data: bytes, path: object) -> CntkModel:
     cursor.marker("ECN")
     if cursor.offset != len(data):
         raise cursor.error(f"{len(data) - cursor.offset} bytes behind the end of the model")
-    columns = {uid for uid, node in nodes.items() if node.name == uid and node.content.is_column}
-    columns = vectors_among(columns, ((nodes[uid].content.op, inputs) for uid, inputs in operands.items()))
+    columns = {uid for uid, node in nodes.items() if node.name == uid and node.is_column}
+    columns = vectors_among(columns, ((nodes[uid].op, inputs) for uid, inputs in operands.items()))
     variables = {
-        node.uid: _variable(cursor, node, node.uid in columns)
-        for node in nodes.values()
-        if node.content.shape is not None
+        node.uid: _variable(cursor, node, node.uid in columns) for node in nodes.values() if node.shape is not None
     }
-    functions = {node.uid: _function(node, operands[node.uid]) for node in nodes.values() if node.content.shape is None}
+    functions = {node.uid: _function(node, operands[node.uid]) for node in nodes.values() if node.shape is None}
     used = {name for inputs in operands.values() for name in inputs}
     last = [uid for uid in functions if uid not in used and functions[uid].op != "DynamicAxis"]
     return CntkModel(
@@ -85,10 +75,10 @@ def _version(cursor: Cursor) -> int:
     return version
 
 
-def _nodes(cursor: Cursor, version: int) -> dict[str, _Node]:
+def _nodes(cursor: Cursor, version: int) -> dict[str, Node]:
     count = cursor.count("nodes", 6)
     cursor.marker("BNodeList")
-    nodes: dict[str, _Node] = {}
+    nodes: dict[str, Node] = {}
     for _ in range(count):
         start = cursor.offset
         if version >= 7:
@@ -97,7 +87,7 @@ def _nodes(cursor: Cursor, version: int) -> dict[str, _Node]:
         uid, name = _uid_and_name(cursor.text())
         if uid in nodes:
             raise cursor.error(f"the node {brief(uid)} stands twice in the file", start)
-        nodes[uid] = _Node(uid, name, read_content(cursor, kind, uid, version), start)
+        nodes[uid] = replace(read_node(cursor, kind, uid, version), uid=uid, name=name, offset=start)
     cursor.marker("ENodeList")
     return nodes
 
@@ -108,7 +98,7 @@ def _uid_and_name(text: str) -> tuple[str, str]:
     return (packed[1], packed[2]) if packed else (text, text)
 
 
-def _relations(cursor: Cursor, nodes: Mapping[str, _Node]) -> dict[str, tuple[str, ...]]:
+def _relations(cursor: Cursor, nodes: Mapping[str, Node]) -> dict[str, tuple[str, ...]]:
     """The operands of each node."""
     cursor.marker("BRelation")
     operands: dict[str, tuple[str, ...]] = {}
@@ -139,24 +129,23 @@ def _groups(cursor: Cursor) -> dict[str, list[str]]:
     return groups
 
 
-def _variable(cursor: Cursor, node: _Node, column: bool) -> Variable:
-    shape, array = node.content.shape or (), node.content.array
+def _variable(cursor: Cursor, node: Node, column: bool) -> Variable:
+    shape, array = node.shape or (), node.array
     if array is not None:
         if array.size != prod(shape):
             raise cursor.error(f"{brief(node.uid)} has {array.size} numbers for the shape {shape}", node.offset)
         array = array.reshape(shape[::-1])  # the slowest axis first: CNTK's order is that of numpy, reversed
         shape, array = (shape[:1], array[0]) if column else (shape, array)
-    multiplier = node.content.learning_rate_multiplier
+    multiplier = node.learning_rate_multiplier
     return Variable(node.uid, node.name, shape, node.offset, array, learning_rate_multiplier=multiplier)
 
 
-def _function(node: _Node, operands: tuple[str, ...]) -> Function:
-    content = node.content
-    order = _ORDER.get(content.op, range(len(operands)))
+def _function(node: Node, operands: tuple[str, ...]) -> Function:
+    order = _ORDER.get(node.op, range(len(operands)))
     operands = tuple(operands[index] for index in order if index < len(operands))
-    attributes = dict(content.attributes)
-    if content.array is not None:
-        attributes["values"] = content.array
+    attributes = dict(node.attributes)
+    if node.array is not None:
+        attributes["values"] = node.array
     return Function(
-        node.uid, node.name, content.op, operands, (node.uid,), attributes=Attributes(attributes), offset=node.offset
+        node.uid, node.name, node.op, operands, (node.uid,), attributes=Attributes(attributes), offset=node.offset
     )

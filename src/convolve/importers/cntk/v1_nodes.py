@@ -20,7 +20,7 @@ from convolve.importers.cntk.wire import Axis
 
 
 @dataclass(frozen=True)
-class Content:
+class Node:
     """`shape` is set for inputs and parameters, `array` (in the file's order) for parameters and stored statistics."""
 
     op: str
@@ -28,22 +28,25 @@ class Content:
     shape: Shape | None = None
     array: Array | None = None
     learning_rate_multiplier: float = 1.0
+    uid: str = ""
+    name: str = ""
+    offset: int = 0
 
     @property
     def is_column(self) -> bool:
         return self.array is not None and self.shape is not None and self.shape[1:] == (1,)
 
 
-def read_content(cursor: Cursor, kind: str, node: str, version: int) -> Content:
-    """The content of the node called `node` of the given kind, at the cursor."""
+def read_node(cursor: Cursor, kind: str, uid: str, version: int) -> Node:
+    """What the node `uid` of the given kind stores, at the cursor."""
     kind = _ALIASES.get(kind, kind)
     if kind in _READERS:
         return _READERS[kind](cursor, version)
     if kind in _WITHOUT_CONTENT.split():
-        return Content(kind)
+        return Node(kind)
     if kind in _RENAMED or kind in _INCOMPLETE:
-        return Content(_RENAMED.get(kind) or _INCOMPLETE[kind])
-    place = f"{cursor.path}: byte {cursor.offset}: node {legible(node)}"
+        return Node(_RENAMED.get(kind) or _INCOMPLETE[kind])
+    place = f"{cursor.path}: byte {cursor.offset}: node {legible(uid)}"
     raise UnsupportedError(
         f"{place}: the operator {legible(kind)} is not supported, and a v1 file cannot be read past it"
     )
@@ -52,7 +55,7 @@ def read_content(cursor: Cursor, kind: str, node: str, version: int) -> Content:
 # -- leaves -----------------------------------------------------------------------------------------------------------
 
 
-def _input(cursor: Cursor, version: int) -> Content:
+def _input(cursor: Cursor, version: int) -> Node:
     rows = cursor.u64()
     cursor.u64()
     shape = cursor.shape(legacy=True)
@@ -62,22 +65,22 @@ def _input(cursor: Cursor, version: int) -> Content:
         cursor.text()  # the name of the dynamic axis
     if version >= 10:
         cursor.f32()  # a learning-rate multiplier, which an input has no use for
-    return Content("InputValue", shape=shape)
+    return Node("InputValue", shape=shape)
 
 
-def _parameter(cursor: Cursor, version: int) -> Content:
+def _parameter(cursor: Cursor, version: int) -> Node:
     if version >= 3:
         multiplier, shape = cursor.f32(), cursor.shape()
     else:
         multiplier, rows, columns = float(cursor.flag()), cursor.u64(), cursor.u64()
         shape = (rows, columns) if rows else (*cursor.shape(legacy=True), *((columns,) if columns > 1 else ()))
-    return Content("LearnableParameter", shape=shape, array=cursor.matrix(), learning_rate_multiplier=multiplier)
+    return Node("LearnableParameter", shape=shape, array=cursor.matrix(), learning_rate_multiplier=multiplier)
 
 
-def _statistic(cursor: Cursor, version: int) -> Content:
+def _statistic(cursor: Cursor, version: int) -> Node:
     """Mean and InvStdDev: computed over the training set before the first epoch."""
     computed = cursor.flag()
-    return Content("Statistic", {"computed": computed}, array=cursor.matrix())
+    return Node("Statistic", {"computed": computed}, array=cursor.matrix())
 
 
 # -- windows ----------------------------------------------------------------------------------------------------------
@@ -100,17 +103,17 @@ def _window(cursor: Cursor, version: int) -> dict[str, Any]:
     return fields
 
 
-def _convolution(cursor: Cursor, version: int) -> Content:
+def _convolution(cursor: Cursor, version: int) -> Node:
     if version < 5:
         return _first_convolution(cursor)
     fields = _window(cursor, version)
     fields["wholeDepth"] = cursor.flag()
     if version >= 18:
         fields["dilation"] = cursor.shape()
-    return Content("Convolution", fields)
+    return Node("Convolution", fields)
 
 
-def _first_convolution(cursor: Cursor) -> Content:
+def _first_convolution(cursor: Cursor) -> Node:
     """2-D only; the weight is a matrix of maps x (kW * kH * channels)."""
     kernel, strides = (cursor.u64(), cursor.u64()), (cursor.u64(), cursor.u64())
     cursor.u32()  # the number of maps
@@ -122,50 +125,50 @@ def _first_convolution(cursor: Cursor) -> Content:
         "autoPadding": [padding, padding, False],
         "imageLayout": layout,
     }
-    return Content("Convolution", {**fields, "wholeDepth": True})
+    return Node("Convolution", {**fields, "wholeDepth": True})
 
 
-def _pooling(op: str, window: str) -> Callable[[Cursor, int], Content]:
-    def read(cursor: Cursor, version: int) -> Content:
+def _pooling(op: str, window: str) -> Callable[[Cursor, int], Node]:
+    def read(cursor: Cursor, version: int) -> Node:
         fields = _window(cursor, version)
-        return Content(op, {**fields, window: fields["kernelShape"]})
+        return Node(op, {**fields, window: fields["kernelShape"]})
 
     return read
 
 
-def _first_pooling(kind: int) -> Callable[[Cursor, int], Content]:
+def _first_pooling(kind: int) -> Callable[[Cursor, int], Node]:
     """The 2-D pooling nodes of old, with their order of fields."""
 
-    def read(cursor: Cursor, version: int) -> Content:
+    def read(cursor: Cursor, version: int) -> Node:
         width, layout = cursor.u32(), cursor.u32()
         height, *strides = cursor.u64(), cursor.u64(), cursor.u64()
         fields = {"poolingWindowShape": (width, height), "strides": tuple(strides)}
-        return Content("Pooling", {**fields, "imageLayout": layout, "poolingType": kind})
+        return Node("Pooling", {**fields, "imageLayout": layout, "poolingType": kind})
 
     return read
 
 
-def _roi_pooling(cursor: Cursor, version: int) -> Content:
+def _roi_pooling(cursor: Cursor, version: int) -> Node:
     fields: dict[str, Any] = {"roiOutputShape": cursor.shape()}
     if version >= 26:
         fields["poolingType"], fields["spatialScale"] = cursor.i32() - 1, cursor.f64()
-    return Content("ROIPooling", fields)
+    return Node("ROIPooling", fields)
 
 
 # -- products, normalization, dropout ---------------------------------------------------------------------------------
 
 
-def _product(op: str) -> Callable[[Cursor, int], Content]:
-    def read(cursor: Cursor, version: int) -> Content:
+def _product(op: str) -> Callable[[Cursor, int], Node]:
+    def read(cursor: Cursor, version: int) -> Node:
         rank = cursor.u64() if version >= 3 else 1
         if version >= 12:
             cursor.i32()  # how the ranks were inferred; the shapes are complete
-        return Content(op, {"outputRank": rank, "flattenInput": True})
+        return Node(op, {"outputRank": rank, "flattenInput": True})
 
     return read
 
 
-def _batch_normalization(cursor: Cursor, version: int) -> Content:
+def _batch_normalization(cursor: Cursor, version: int) -> Node:
     if version < 6:
         return _first_batch_normalization(cursor)
     fields: dict[str, Any] = {"spatial": cursor.flag(), "normalizationTimeConstant": cursor.f64()}
@@ -178,10 +181,10 @@ def _batch_normalization(cursor: Cursor, version: int) -> Content:
         fields["runCount"] = 16 * cursor.u64()  # it counted minibatches; CNTK takes 16 samples each
     fields["epsilon"] = cursor.f64()
     cursor.flag()  # which engine computed it
-    return Content("BatchNormalization", {**fields, "inverseDeviation": version < 13})
+    return Node("BatchNormalization", {**fields, "inverseDeviation": version < 13})
 
 
-def _first_batch_normalization(cursor: Cursor) -> Content:
+def _first_batch_normalization(cursor: Cursor) -> Node:
     """The node had a version number of its own."""
     written = cursor.i32()
     cursor.i32()  # the oldest reader that understands it
@@ -195,10 +198,10 @@ def _first_batch_normalization(cursor: Cursor) -> Content:
     fields["epsilon"] = cursor.f64() if written >= 0x10003 else 0.0
     if written >= 0x10003:
         cursor.flag()
-    return Content("BatchNormalization", fields)
+    return Node("BatchNormalization", fields)
 
 
-def _dropout(cursor: Cursor, version: int) -> Content:
+def _dropout(cursor: Cursor, version: int) -> Node:
     if version == 16:
         raise UnsupportedError(
             f"{cursor.path}: byte {cursor.offset}: Dropout of version 16, whose size depends on the machine"
@@ -206,7 +209,7 @@ def _dropout(cursor: Cursor, version: int) -> Content:
     if version >= 17:
         cursor.u64()  # seed
         cursor.u64()  # offset
-    return Content("Dropout")
+    return Node("Dropout")
 
 
 # -- shapes and reductions --------------------------------------------------------------------------------------------
@@ -219,19 +222,19 @@ def _axis(number: int) -> Axis:
     return Axis(number - 1, "")
 
 
-def _reshape(cursor: Cursor, version: int) -> Content:
+def _reshape(cursor: Cursor, version: int) -> Node:
     begin, end = cursor.i32(), cursor.i32()
     fields = {"beginAxis": Axis(max(begin - 1, 0), ""), "endAxis": Axis(end - 1 if end else END_AXIS, "")}
-    return Content("Reshape", {**fields, "newShape": cursor.shape()})
+    return Node("Reshape", {**fields, "newShape": cursor.shape()})
 
 
-def _first_reshape(cursor: Cursor, version: int) -> Content:
+def _first_reshape(cursor: Cursor, version: int) -> Node:
     cursor.u64()
     cursor.shape(legacy=True)
-    return Content("LegacyReshape")  # which CNTK 2.7 refuses too
+    return Node("LegacyReshape")  # which CNTK 2.7 refuses too
 
 
-def _slice(cursor: Cursor, version: int) -> Content:
+def _slice(cursor: Cursor, version: int) -> Node:
     fields: dict[str, list[Any]] = {"axisVec": [], "beginIndexVec": [], "endIndexVec": [], "sliceStridesVec": []}
     for _ in cursor.axes(cursor.i32() if version >= 22 else 1):
         begin, length = cursor.i64(), cursor.i64()
@@ -239,40 +242,40 @@ def _slice(cursor: Cursor, version: int) -> Content:
         fields["endIndexVec"].append(begin + length)
         fields["axisVec"].append(_axis(cursor.i32() if version >= 3 else 1))
         fields["sliceStridesVec"].append(cursor.i32() if version >= 27 else 1)
-    return Content("Slice", fields)
+    return Node("Slice", fields)
 
 
-def _splice(cursor: Cursor, version: int) -> Content:
-    return Content("Splice", {"axis": _axis(cursor.i32() if version >= 3 else 1)})
+def _splice(cursor: Cursor, version: int) -> Node:
+    return Node("Splice", {"axis": _axis(cursor.i32() if version >= 3 else 1)})
 
 
-def _reduce(cursor: Cursor, version: int) -> Content:
+def _reduce(cursor: Cursor, version: int) -> Node:
     axes = [_axis(cursor.i32()) for _ in cursor.axes(cursor.i32() if version >= 27 else 1)]
     name = cursor.text()
     keep = cursor.flag() if version >= 24 else True
-    return Content("ReduceElements", {"axisVec": axes, "reductionOpName": name, "reductionKeepDimensions": keep})
+    return Node("ReduceElements", {"axisVec": axes, "reductionOpName": name, "reductionKeepDimensions": keep})
 
 
-def _transpose(cursor: Cursor, version: int) -> Content:
+def _transpose(cursor: Cursor, version: int) -> Node:
     first, second = cursor.i32(), cursor.i32()
     if version >= 25 and first == second == 0:
         order = [Axis(cursor.u64(), "") for _ in cursor.axes(cursor.u64())]  # these are counted from 0
-        return Content("TransposeAxes", {"axisVec": order})
-    return Content("TransposeAxes", {"axis1": _axis(first), "axis2": _axis(second)})
+        return Node("TransposeAxes", {"axisVec": order})
+    return Node("TransposeAxes", {"axis1": _axis(first), "axis2": _axis(second)})
 
 
-def _where(cursor: Cursor, version: int) -> Content:
+def _where(cursor: Cursor, version: int) -> Node:
     if version >= 11:
         cursor.text()
-    return Content("Where")
+    return Node("Where")
 
 
-def _row_repeat(cursor: Cursor, version: int) -> Content:
+def _row_repeat(cursor: Cursor, version: int) -> Node:
     cursor.u64()
-    return Content("RowRepeat")
+    return Node("RowRepeat")
 
 
-_READERS: dict[str, Callable[[Cursor, int], Content]] = {
+_READERS: dict[str, Callable[[Cursor, int], Node]] = {
     "InputValue": _input, "SparseInputValue": _input, "LearnableParameter": _parameter, "Mean": _statistic,
     "InvStdDev": _statistic, "Convolution": _convolution, "Pooling": _pooling("Pooling", "poolingWindowShape"),
     "MaxUnpooling": _pooling("Unpooling", "unpoolingWindowShape"), "MaxPooling": _first_pooling(0),
