@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from command_line import Convolve, assert_refused
 from convolve.errors import ConvolveError, ModelError, UsageError
@@ -22,7 +23,7 @@ from convolve.formats.mean_xml import write_mean_xml
 from convolve.importers import presets
 from convolve.importers.loader import PreprocessOverrides
 from convolve.importers.presets import Preset
-from convolve.model import load
+from convolve.model import load, to_channels_last
 from zip_golden import ARCHIVE, values_of
 
 
@@ -268,3 +269,19 @@ def test_another_reader_finds_the_weights(files: Path, tmp_path: Path) -> None:
     opened.save(tmp_path / "model")
     stored = load_file(tmp_path / "model" / "weights.safetensors")
     assert stored.keys() == opened.module.state_dict().keys()
+
+
+def test_a_layer_that_onednn_writes_past_stays_in_planes() -> None:
+    """Strided 1x1 convolutions of fewer than 8 channels: with AVX2 their backward pass in channels_last may crash."""
+    hit, spared = nn.Conv2d(4, 8, 1, stride=2), nn.Conv2d(8, 8, 1, stride=2)
+    network, images_NCHW = nn.Sequential(hit, spared), torch.randn(2, 4, 8, 8)
+    expected_NCHW = network(images_NCHW)
+    for _ in range(2):  # once loaded, once more to be trained
+        to_channels_last(network)
+    laid_out: list[bool] = []
+    for layer in network:
+        layer.register_forward_pre_hook(lambda layer, inputs: laid_out.append(inputs[0].is_contiguous()))
+    got_NCHW = network(images_NCHW.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(got_NCHW, expected_NCHW)
+    assert laid_out[0] and hit.weight.stride() == (4, 1, 1, 1)
+    assert spared.weight.stride() == (8, 1, 8, 8)
