@@ -21,8 +21,8 @@ from convolve.formats.idx import read_idx
 from processes import start
 from runtimes import answer, metadata, prepared_for
 
-# Each learns, whatever a processor does to its last bits: 9 to 37 % of the test images are wrong at the end (10 or 20
-# seeds, with the instructions of AVX512, AVX2 and SSE4.1). The momentum of the recipe "mnist" makes so small a network
+# Each learns, whatever a processor does to its last bits: 12 to 37 % of the test images are wrong at the end of "last"
+# (20 seeds, with the instructions of AVX-512 and of SSE4.1). The momentum of the recipe "mnist" makes so small a network
 # forget in the epoch in which it sets in; without lower rates at the end the last few steps may, too.
 RECIPES = {
     "last": [
