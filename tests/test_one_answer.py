@@ -22,8 +22,8 @@ from processes import start
 from runtimes import answer, metadata, prepared_for
 
 # Each learns, whatever a processor does to its last bits: 12 to 37 % of the test images are wrong at the end of "last"
-# (20 seeds, with the instructions of AVX-512 and of SSE4.1). The momentum of the recipe "mnist" makes so small a network
-# forget in the epoch in which it sets in; without lower rates at the end the last few steps may, too.
+# (20 seeds, with the instructions of AVX-512 and of SSE4.1). The momentum of the recipe "mnist" makes so small a
+# network forget in the epoch in which it sets in; without lower rates at the end the last few steps may, too.
 RECIPES = {
     "last": [
         "mnist", "schedule.learning_rates=0.004*8:0.0005", "optimizer.momentum=0", "model.dropout=0", "run.epochs=10",
