@@ -58,7 +58,7 @@ class DataSpec:
     hard_fraction: float = _field(
         1.0, "after hard_after, train only on this fraction of the images, those with the largest loss; 1: all"
     )
-    hard_after: float = _field(0.3, "part of the training before that")
+    hard_after: float = _field(0.3, "fraction of the training that passes before hard_fraction takes effect")
     validation_fraction: float = _field(
         0.0, "part of the training set held out; 0: each epoch is evaluated on the test set"
     )
