@@ -16,6 +16,7 @@ KINDS = {
     "missing image": "labels without an image",
     "damaged image": "images that are damaged or cut off",
     "unlabeled": "images without a label",
+    "left out": "folders that are in no part",
     "gap": "classes without images",
     "leak": "training images that are in the test part too",
     "two labels": "the same image under two labels",

@@ -59,20 +59,21 @@ def class_numbers(names: Sequence[str], classes: Sequence[str]) -> list[int] | N
 
 def has_class_folders(folder: Path) -> bool:
     """Whether there is an image in a subfolder."""
-    return folder.is_dir() and any(_holds_images(path) for path in folder.iterdir())
+    return folder.is_dir() and any(holds_images(path) for path in folder.iterdir())
 
 
 def _class_folders(folder: Path) -> tuple[str, ...]:
     """The names of the subfolders that hold images, sorted."""
     if not folder.is_dir():
         raise MissingDataError(f"{folder} does not exist; give a map file or a folder with a subfolder for each class")
-    return tuple(sorted(path.name for path in folder.iterdir() if _holds_images(path)))
+    return tuple(sorted(path.name for path in folder.iterdir() if holds_images(path)))
 
 
 def _images_below(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if is_image_file(file))
 
 
-def _holds_images(path: Path) -> bool:
+def holds_images(path: Path) -> bool:
+    """Whether `path` is a folder that a person sees, with an image at any depth."""
     hidden = path.name.startswith(".")
     return path.is_dir() and not hidden and any(is_image_file(file) for file in path.rglob("*"))
