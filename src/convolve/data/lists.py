@@ -48,12 +48,13 @@ def open_lists(where: Path, layout: Layout | None = None, file_order: bool = Fal
         place = found.training
         raise DataError(f"{place} holds one class only ({names[0]}), where a classifier needs two; give {hint}")
     parts = {role: part.by_class_and_name() for role, part in parts.items()}
+    passed = [part.passed_over for part in parts.values() if part.passed_over]
     if held_out := TEST not in parts:
         parts = dict(zip((TRAINING, TEST), hold_out_test(first.by_class_and_name()), strict=True))
     if file_order:
         parts = {role: part.take(np.argsort(part.index_N)) for role, part in parts.items()}
     said = [f"{where}, {len(names)} classes ({in_words(names)})", *filter(None, [str(found)])]
-    said += [f"{TEST_FRACTION:.0%} of each class held out for testing"] * held_out
+    said += [f"{TEST_FRACTION:.0%} of each class held out for testing"] * held_out + passed
     folder = where if where.is_dir() else where.parent
     return Splits(
         parts[TRAINING], parts[TEST], names, folder.resolve().name, "; ".join(said),
@@ -82,8 +83,9 @@ def open_own_test(
                 return splits.test, f"{place}, the part held out in training"
         except DataError:  # too few images of each class: another set
             pass
-    part = layout.test or layout.training
-    return open_list(part, class_names).by_class_and_name(), "; ".join([str(part), *layout.notes])
+    part = open_list(layout.test or layout.training, class_names)
+    said = [str(layout.test or layout.training), *layout.notes, *filter(None, [part.passed_over])]
+    return part.by_class_and_name(), "; ".join(said)
 
 
 def collect_lists(place: Path, classes: Sequence[str] | None, on_fault: OnFault) -> list[tuple[str, FileSource]]:
