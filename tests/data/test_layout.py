@@ -8,11 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+from convolve.data.build import build_data
 from convolve.data.layout import find_layout
 from convolve.data.lists import collect_lists, open_lists
 from convolve.data.open import open_test
 from convolve.errors import DataError
 from convolve.formats.part_names import role_of
+from convolve.recipes import load_recipe, with_values
 
 
 def write(path: Path, number: int = 0) -> None:
@@ -70,6 +72,32 @@ def test_of_three_parts_one_is_for_choices(tmp_path: Path) -> None:
     parts = collect_lists(tmp_path, None, lambda *fault: faults.append(fault))
     assert [role for role, _ in parts] == ["training", "validation", "test"]
     assert [(kind, what) for kind, _, what, _ in faults] == [("left out", "raw beside the parts is left out")]
+
+
+@pytest.mark.parametrize(
+    ("names", "fraction", "images", "said"),
+    [
+        (
+            "train test",
+            0,
+            (18, 2),
+            "2 of 20 training images are cut off for validation, by which run.keep=best chooses",
+        ),
+        ("train test", 0.4, (12, 8), ""),
+        ("train val test", 0, (20, 6), "each epoch is evaluated on the 6 images of the validation part"),
+        ("train val test", 0.4, (20, 6), "data.validation_fraction=0.4 is not used"),
+    ],
+)
+def test_the_best_epoch_is_never_chosen_by_the_test_part(
+    names: str, fraction: float, images: tuple[int, int], said: str, tmp_path: Path
+) -> None:
+    for name in names.split():
+        part(tmp_path / name, count=10 if name == "train" else 3)
+    settings = {"run.keep": "best", "data.validation_fraction": fraction, "data.image_size": "12x10"}
+    recipe = with_values(load_recipe("cifar10-aug"), {**settings, "data.train_transforms": []})
+    data = build_data(recipe, open_lists(tmp_path), threads=1)
+    assert (data.loader.dataset_size, len(data.validation)) == images and data.validation_name == "validation"
+    assert said in data.judged_by and len(data.test) == 6
 
 
 def test_lists_have_the_same_names(tmp_path: Path) -> None:

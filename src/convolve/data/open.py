@@ -72,5 +72,5 @@ def open_to_check(place: Path, classes: Sequence[str] | None, on_fault: OnFault)
     is_listed = place.is_dir() and (layout := lists.find_lists(place)) and layout.training.is_file()
     parts = None if is_listed else known.published_parts(place, on_fault)
     if parts is None:
-        return lists.collect_lists(place, classes, on_fault)
+        return [*lists.collect_lists(place, classes, on_fault)]
     return [(name, part) for name, part in zip(("training", "test"), parts, strict=False) if part is not None]
