@@ -35,7 +35,7 @@ def open_images(spec: DataSpec, where: str | Splits | None, callback: Callback, 
 
     in_file_order = spec.order != "shuffled"
     return one_first_on_each_host(
-        workers, lambda: open_data(where, spec.name, file_order=in_file_order, progress=downloading)
+        workers, lambda: open_data(where, spec.name, file_order=in_file_order, group=spec.group, progress=downloading)
     )
 
 
@@ -122,10 +122,13 @@ def network_of(
 ) -> Model:
     """The network that is trained, on `device`."""
     if initial and initial.graph:
-        model = initial.model
+        model = replace(initial.model, membership=splits.membership)
     else:
         module = build_model(recipe.model, data.preprocess.shape_CHW, len(splits.class_names), recipe.run.seed)
-        model = Model(module, recipe.model, data.preprocess, class_names=splits.class_names, data_name=splits.name)
+        model = Model(
+            module, recipe.model, data.preprocess, class_names=splits.class_names, data_name=splits.name,
+            membership=splits.membership,
+        )  # fmt: skip
         if initial:
             take_weights(module, initial.model.module, initial.name)
         elif isinstance(module, WhitenedConvNet):

@@ -17,6 +17,7 @@ from torch import nn
 from convolve.atomic import replacing
 from convolve.data.dataset import Batch, Dataset
 from convolve.data.evaluation import eval_dataset
+from convolve.data.hold_out import Learned, Membership
 from convolve.data.image_files import read_images
 from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
@@ -59,7 +60,7 @@ class Model:
 
     `architecture` is one of our networks or an imported graph; None: an exported file, which can only be asked. `node`
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
-    saved.
+    saved. `membership`: which images it was trained on, where a part of a user's own set was held out.
     """
 
     module: nn.Module
@@ -69,6 +70,12 @@ class Model:
     data_name: str = ""
     training_info: TrainingInfo = field(default_factory=TrainingInfo)
     node: str = ""
+    membership: Membership | None = None
+
+    @property
+    def learned(self) -> Learned:
+        """What is known of the images that it was trained on, so that it is not tested on these."""
+        return Learned(self.training_info.data_fingerprint, self.training_info.data_group or "", self.membership)
 
     @property
     def batch_size(self) -> int:
@@ -163,7 +170,9 @@ class Model:
 
     def save(self, folder: Path) -> None:
         """Write the model folder, atomically file by file."""
-        write_model(folder, self.module, self._whole(), self.preprocess, self._metadata)
+        write_model(
+            folder, self.module, self._whole(), self.preprocess, metadata=self._metadata, membership=self.membership
+        )
 
     def export(self, path: str | Path, *, with_preprocessing: bool = False) -> Parity:
         """Write the model for other runtimes, as `path` ends: ONNX (.onnx) or a torch.export program (.pt2).
@@ -242,12 +251,14 @@ def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: st
 
 
 def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
-    module, architecture, preprocess, metadata = read_model(find_folder(path))
+    module, architecture, preprocess, metadata, membership = read_model(find_folder(path))
     if overrides.output or overrides.preset:
         raise UsageError(f"{path} is a convolve model: --output and --preset are for models of other tools")
     names = _named(metadata.class_names, overrides)
     data, info = metadata.data, metadata.training_info
-    model = Model(module, architecture, preprocess, names, data_name=data, training_info=info)
+    model = Model(
+        module, architecture, preprocess, names, data_name=data, training_info=info, membership=membership
+    )  # fmt: skip
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
 

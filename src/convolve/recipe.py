@@ -54,6 +54,9 @@ class DataSpec:
         (),
         "Progressive resizing: one size for each equal phase of training, in pixels or as a fraction of image_size.",
     )
+    group: str = _field(
+        "", "what no split may tear apart: a column of the table, or a regular expression on the path of an image"
+    )
     damaged_limit: int = _field(0, "training images that may turn out to be damaged, and be replaced by others")
     hard_fraction: float = _field(
         1.0, "after hard_after, train only on this fraction of the images, those with the largest loss; 1: all"

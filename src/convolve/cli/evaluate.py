@@ -86,8 +86,8 @@ def _find(opened: Model, data: str | None) -> tuple[Model, Source, str]:
     from convolve.data.open import open_test
     from convolve.data.sources.source import ArraySource
 
-    shape_CHW, fingerprint = opened.preprocess.shape_CHW, opened.training_info.data_fingerprint
-    source, where = open_test(data, opened.data_name, opened.class_names, shape_CHW, fingerprint)
+    shape_CHW = opened.preprocess.shape_CHW
+    source, where = open_test(data, opened.data_name, opened.class_names, shape_CHW, opened.learned)
     if isinstance(source, ArraySource):
         return opened.for_images(source.shape_CHW), source, where
     opened.require_images()  # files can be of any size

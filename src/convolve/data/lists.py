@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from convolve.data.hold_out import Learned, find_held_out, hold_out_test
 from convolve.data.layout import Layout, find_layout
 from convolve.data.sources.base64 import open_base64
 from convolve.data.sources.files import FileSource
@@ -14,7 +15,7 @@ from convolve.data.sources.folder import open_folder
 from convolve.data.sources.map_file import lists_paths, open_map_file
 from convolve.data.sources.source import OnFault, Source
 from convolve.data.sources.table import in_words, open_table
-from convolve.data.splits import TEST_FRACTION, Splits, hold_out_test
+from convolve.data.splits import Splits
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.map_lines import open_lines
 from convolve.formats.part_names import TEST, TRAINING, VALIDATION
@@ -32,34 +33,53 @@ def find_lists(where: Path, classes: Sequence[str] = ()) -> Layout | None:
     return find_layout(where, classes) if where.is_dir() else None
 
 
-def open_lists(where: Path, layout: Layout | None = None, file_order: bool = False) -> Splits:
-    """A user's own images at `where`; where they are in one part, a test part is held out."""
+def open_lists(where: Path, layout: Layout | None = None, file_order: bool = False, group: str = "") -> Splits:
+    """A user's own images at `where`; where they are in one part, a test part is held out. `group`: see `relate`."""
     found = layout or find_lists(where)
     if found is None:
         raise MissingDataError(
             f"{where} holds no labeled images; give a folder with a subfolder for each class, a map file, or a table"
         )
     first = open_list(found.training)
-    parts = {TRAINING: first} | {role: open_list(path, first.class_names) for role, path in found.parts[1:]}
+    parts = _by_role(first) | {role: open_list(path, first.class_names) for role, path in found.parts[1:]}
     names = first.class_names or _numbers([*parts.values()])
     if len(names) < 2:
-        tables = sorted(found.training.glob("*.csv")) if found.training.is_dir() else []
-        hint = f"the table itself: {tables[0]}" if tables else "a folder with a subfolder for each class, or a list"
-        place = found.training
-        raise DataError(f"{place} holds one class only ({names[0]}), where a classifier needs two; give {hint}")
-    parts = {role: part.by_class_and_name() for role, part in parts.items()}
-    passed = [part.passed_over for part in parts.values() if part.passed_over]
-    if held_out := TEST not in parts:
-        parts = dict(zip((TRAINING, TEST), hold_out_test(first.by_class_and_name()), strict=True))
+        _refuse_one_class(found.training, names[0])
+    said = [f"{where}, {len(names)} classes ({in_words(names)})", *filter(None, [str(found)])]
+    said += [f"{len(part):,} images are its {role} part" for role, part in parts.items() if first.roles]
+    parts, membership = {role: part.by_class_and_name() for role, part in parts.items()}, None
+    said += sorted({part.passed_over for part in parts.values() if part.passed_over})
+    if TEST not in parts:
+        held = hold_out_test(parts[TRAINING], group)
+        parts, membership = {TRAINING: held.train, TEST: held.test}, held.membership
+        said += held.said
     if file_order:
         parts = {role: part.take(np.argsort(part.index_N)) for role, part in parts.items()}
-    said = [f"{where}, {len(names)} classes ({in_words(names)})", *filter(None, [str(found)])]
-    said += [f"{TEST_FRACTION:.0%} of each class held out for testing"] * held_out + passed
     folder = where if where.is_dir() else where.parent
     return Splits(
         parts[TRAINING], parts[TEST], names, folder.resolve().name, "; ".join(said),
-        held_out=held_out, numbered=first.class_names is None, validation=parts.get(VALIDATION),
+        numbered=first.class_names is None, validation=parts.get(VALIDATION), membership=membership,
     )  # fmt: skip
+
+
+def _by_role(whole: FileSource) -> dict[str, FileSource]:
+    """The parts of a table that says which row is in which; of two parts, the second is the test part."""
+    if whole.roles is None:
+        return {TRAINING: whole}
+    roles_N = np.array(whole.roles)[whole.index_N]
+    parts = {role: whole.take(np.flatnonzero(roles_N == role)) for role in (TRAINING, VALIDATION, TEST)}
+    parts = {role: part for role, part in parts.items() if len(part)}
+    if TRAINING not in parts:
+        raise DataError(f"{whole.location(0)}: no image is in the training part; correct the column, or take it out")
+    if TEST not in parts and VALIDATION in parts:
+        parts[TEST] = parts.pop(VALIDATION)
+    return parts
+
+
+def _refuse_one_class(place: Path, name: str) -> None:
+    tables = sorted(place.glob("*.csv")) if place.is_dir() else []
+    hint = f"the table itself: {tables[0]}" if tables else "a folder with a subfolder for each class, or a list"
+    raise DataError(f"{place} holds one class only ({name}), where a classifier needs two; give {hint}")
 
 
 def open_list(path: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None) -> FileSource:
@@ -72,20 +92,27 @@ def open_list(path: Path, classes: Sequence[str] | None = None, on_fault: OnFaul
     return (open_map_file if lists_paths(path) else open_base64)(path, classes, on_fault)
 
 
-def open_own_test(
-    place: Path, layout: Layout, class_names: Sequence[str], fingerprint: str | None
-) -> tuple[Source, str]:
-    """The test part of a user's own images; of one part all of it, but for what the model was trained on."""
-    if fingerprint and not layout.test:
+def open_own_test(place: Path, layout: Layout, class_names: Sequence[str], learned: Learned) -> tuple[Source, str]:
+    """The test part of a user's own images; of one part all of it, but for what the model has `learned` from."""
+    path = layout.test or layout.training
+    part = open_list(path, class_names)
+    if part.roles and not layout.test:
+        parts = _by_role(part)
+        part = parts.get(TEST, part)
+    part, said = part.by_class_and_name(), [str(path), *layout.notes, *filter(None, [part.passed_over])]
+    if layout.test or part.roles:
+        return part, "; ".join(said)
+    if learned.membership:
+        found = find_held_out(part, learned.group, learned.membership)
+        return (found[0], "; ".join([f"{place}, {found[1]}", *said[1:]])) if found else (part, "; ".join(said))
+    if learned.fingerprint:  # all that an exported model knows of it
         try:
-            splits = open_lists(place, layout)
-            if splits.fingerprint() == fingerprint:
+            splits = open_lists(place, layout, group=learned.group)
+            if splits.fingerprint() == learned.fingerprint:
                 return splits.test, f"{place}, the part held out in training"
         except DataError:  # too few images of each class: another set
             pass
-    part = open_list(layout.test or layout.training, class_names)
-    said = [str(layout.test or layout.training), *layout.notes, *filter(None, [part.passed_over])]
-    return part.by_class_and_name(), "; ".join(said)
+    return part, "; ".join(said)
 
 
 def collect_lists(place: Path, classes: Sequence[str] | None, on_fault: OnFault) -> list[tuple[str, FileSource]]:
@@ -106,7 +133,7 @@ def collect_lists(place: Path, classes: Sequence[str] | None, on_fault: OnFault)
             on_fault("unreadable", str(path), str(error).removeprefix(f"{path}: "), "correct it, and check again")
             continue
         classes = classes or part.class_names
-        parts.append((role, part))
+        parts += [(role, part)] if role != TRAINING or layout.test else _by_role(part).items()
     return parts
 
 

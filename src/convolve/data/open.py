@@ -10,6 +10,7 @@ from pathlib import Path
 
 from convolve.data import known, lists
 from convolve.data.download import Progress
+from convolve.data.hold_out import Learned
 from convolve.data.locate import SAMPLE
 from convolve.data.sources.source import OnFault, Source
 from convolve.data.sources.table import in_words
@@ -18,13 +19,19 @@ from convolve.errors import DataError, MissingDataError
 
 
 def open_data(
-    where: str | None = None, name: str = "", *, file_order: bool = False, progress: Progress | None = None
+    where: str | None = None,
+    name: str = "",
+    *,
+    file_order: bool = False,
+    group: str = "",
+    progress: Progress | None = None,
 ) -> Splits:
     """The training and test images at `where`; without it, those of the data set `name` in the usual places.
 
     Images in files of their own come in the order of classes and file names, or with `file_order` as they are listed.
-    `progress` hears of a download: name of the file, bytes that are there, bytes in all. Raises `MissingDataError` with
-    the way out where there is nothing, `DataError` for what is damaged.
+    `group` says what of a user's own images no split may tear apart; see `recipe.DataSpec`. `progress` hears of a
+    download: name of the file, bytes that are there, bytes in all. Raises `MissingDataError` with the way out where
+    there is nothing, `DataError` for what is damaged.
     """
     info = known.dataset_info(name) if name else None
     if where in (None, SAMPLE):
@@ -35,7 +42,7 @@ def open_data(
     listed = lists.find_lists(place)
     if listed is None:
         return known.open_published(place, name, file_order, progress)
-    own = lists.open_lists(place, listed, file_order)
+    own = lists.open_lists(place, listed, file_order, group)
     if info and known.may_be(own, info):
         try:
             return known.LOADERS[name](where, file_order, progress)
@@ -45,20 +52,20 @@ def open_data(
 
 
 def open_test(
-    where: str | None, name: str, class_names: tuple[str, ...], shape_CHW: tuple[int, int, int], fingerprint: str | None
+    where: str | None, name: str, class_names: tuple[str, ...], shape_CHW: tuple[int, int, int], learned: Learned
 ) -> tuple[Source, str]:
     """(what a model is to be tested on, where it lies): a test part, or all there is but what it was trained on.
 
-    The model knows `class_names`, was trained on the set `name` with that `fingerprint`, and takes `shape_CHW`.
+    The model knows `class_names`, has `learned` from the set `name`, and takes `shape_CHW`.
     """
     place, given = Path(where or "").expanduser(), where not in (None, SAMPLE)
     listed = lists.find_lists(place, class_names) if given else None
-    if listed and (listed.training == place or name not in known.DATASETS):  # and no set of two parts
-        return lists.open_own_test(place, listed, class_names, fingerprint)
+    if listed and (listed.test is None or name not in known.DATASETS):  # and no set of two parts
+        return lists.open_own_test(place, listed, class_names, learned)
     info = known.info_to_test(where, name, class_names, shape_CHW)
     found = open_data(where, info.name)
     if listed and found.array_shape_CHW is None:
-        return lists.open_own_test(place, listed, class_names, fingerprint)
+        return lists.open_own_test(place, listed, class_names, learned)
     if found.class_names != class_names:
         theirs, ours = in_words(found.class_names), in_words(class_names)
         raise DataError(f"{found.description} has the classes {theirs}; the model knows {ours}")

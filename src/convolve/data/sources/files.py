@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,7 +56,9 @@ class FileSource:
     """The images of `listing` that `index_N` numbers. See `Source`.
 
     `all_labels_N` are the labels of the whole listing. `in_chunks`: it is a map file, each line of which CNTK's image
-    reader makes a chunk of its own.
+    reader makes a chunk of its own. `roles` and `groups` are those of the whole listing, where a table says them: the
+    part of each image ("training", "validation", "test"), and what it must not be torn from. `all_units_N`: what
+    `data/relations.py` has found that no split may tear apart, if that was asked.
     """
 
     listing: Listing | Base64Map
@@ -65,6 +67,9 @@ class FileSource:
     index_N: NDArray[np.int64]
     in_chunks: bool = False
     size: Size | None = None
+    roles: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
+    all_units_N: NDArray[np.int64] | None = None
     reader: ByteReader = field(default_factory=ByteReader)
 
     def __len__(self) -> int:
@@ -73,6 +78,16 @@ class FileSource:
     @property
     def labels_N(self) -> torch.Tensor:
         return torch.from_numpy(self.all_labels_N[self.index_N])
+
+    @property
+    def units_N(self) -> NDArray[np.int64] | None:
+        return None if self.all_units_N is None else self.all_units_N[self.index_N]
+
+    def with_units(self, units_N: NDArray[np.int64]) -> FileSource:
+        """The same images, of which those with one number are not to be torn apart."""
+        all_units_N = np.full(len(self.all_labels_N), -1)
+        all_units_N[self.index_N] = units_N
+        return replace(self, all_units_N=all_units_N)
 
     @property
     def chunk_N(self) -> NDArray[np.int64] | None:
