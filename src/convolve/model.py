@@ -200,7 +200,7 @@ class Model:
         """(names, what was done to each, images_NCHW uint8)."""
         self.require_images()
         names, fitted, images = [], [], []
-        for name, image_HWC in read_images(paths):
+        for name, image_HWC in read_images(paths, replace(self.preprocess.decoding(), gray=False)):
             image_CHW, done = fit_image(image_HWC, self.preprocess)
             names.append(name)
             fitted.append(done)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
 from convolve.formats.base64_map import Base64Map
-from convolve.formats.decode import decode_image
+from convolve.formats.decode import MAX_PIXELS, Decoding, Orientation, decode_image, decoded_size
 from convolve.transforms.transform import Size
 
 _SIZES_ASKED = 20_000
@@ -53,7 +53,7 @@ class FileSource:
     """The images of `listing` that `index_N` numbers. See `Source`.
 
     `all_labels_N` are the labels of the whole listing. `in_chunks`: it is a map file, each line of which CNTK's image
-    reader makes a chunk of its own.
+    reader makes a chunk of its own. `max_pixels`: see `Decoding`.
     """
 
     listing: Listing | Base64Map
@@ -63,6 +63,7 @@ class FileSource:
     in_chunks: bool = False
     size: Size | None = None
     reader: ByteReader = field(default_factory=ByteReader)
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.index_N)
@@ -78,9 +79,20 @@ class FileSource:
     def read(self, index: int) -> bytes:
         return self._read(int(self.index_N[index]))[1]
 
-    def load(self, index: int, *, gray: bool, min_size: Size | None = None) -> NDArray[np.uint8]:
+    def load(self, index: int, decoding: Decoding) -> NDArray[np.uint8]:
         name, encoded = self._read(int(self.index_N[index]))
-        return decode_image(encoded, name, gray=gray, min_size=min_size)
+        return decode_image(encoded, name, self._decoding(decoding, name))
+
+    def stored_size(self, index: int, decoding: Decoding) -> Size:
+        """(height, width) that `load` would give the image, as its header says."""
+        name, encoded = self._read(int(self.index_N[index]))
+        return decoded_size(encoded, name, self._decoding(decoding, name))
+
+    def _decoding(self, decoding: Decoding, name: str | Location) -> Decoding:
+        """Within the limit; and as CNTK, if so it is to be: in zip archives and in base64 it does not look at EXIF."""
+        is_file = isinstance(name, Location) and not name.member
+        turn: Orientation = "stored" if decoding.orientation == "cntk" and not is_file else decoding.orientation
+        return replace(decoding, orientation=turn, max_pixels=self.max_pixels)
 
     def _read(self, number: int) -> tuple[str | Location, bytes]:
         """What to call an image in a message, and its bytes."""
