@@ -19,11 +19,13 @@ from convolve.data.dataset import Batch, Dataset
 from convolve.data.evaluation import eval_dataset
 from convolve.data.image_files import read_images
 from convolve.data.loader import normalize
+from convolve.data.sources.files import limited
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import UnsupportedError, UsageError
 from convolve.export import export
 from convolve.export.onnx import OnnxNetwork, is_onnx
 from convolve.export.parity import Parity
+from convolve.formats.decode import MAX_PIXELS, Decoding
 from convolve.graph.build import build
 from convolve.graph.classifier import reshaped_image
 from convolve.graph.graph import Graph
@@ -59,7 +61,7 @@ class Model:
 
     `architecture` is one of our networks or an imported graph; None: an exported file, which can only be asked. `node`
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
-    saved.
+    saved. `max_pixels`: see `Decoding`; this is up to whoever asks it, and not saved.
     """
 
     module: nn.Module
@@ -69,6 +71,12 @@ class Model:
     data_name: str = ""
     training_info: TrainingInfo = field(default_factory=TrainingInfo)
     node: str = ""
+    max_pixels: int = MAX_PIXELS
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the images are decoded that it is asked about: in color, which a gray network's answer tells of."""
+        return replace(self.preprocess.decoding(self.max_pixels), gray=False)
 
     @property
     def batch_size(self) -> int:
@@ -88,6 +96,7 @@ class Model:
 
     def dataset(self, source: Source, views: int = 1) -> Dataset:
         """Images of any size as this model takes them, each in so many `views`; see `transforms/tta.py`."""
+        source = limited(source, self.max_pixels)
         return eval_dataset(source, self.preprocess, views, threads=torch.get_num_threads())
 
     def batches(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Iterator[Batch]:
@@ -200,7 +209,7 @@ class Model:
         """(names, what was done to each, images_NCHW uint8)."""
         self.require_images()
         names, fitted, images = [], [], []
-        for name, image_HWC in read_images(paths, replace(self.preprocess.decoding(), gray=False)):
+        for name, image_HWC in read_images(paths, self.decoding):
             image_CHW, done = fit_image(image_HWC, self.preprocess)
             names.append(name)
             fitted.append(done)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -17,18 +17,21 @@ from convolve.checking.mean_layout import check_mean, mean_files
 from convolve.checking.part import Part
 from convolve.checking.unlisted import check_unlisted
 from convolve.data.open import open_to_check
+from convolve.data.sources.files import FileSource, limited
 from convolve.data.sources.source import UNLABELED
 from convolve.environment import usable_cores
+from convolve.formats.decode import MAX_PIXELS
 
 _NAMED = 10  # classes that are named of many
 
 
 @dataclass(frozen=True)
 class Checked:
-    """`images`: how many each part has."""
+    """`images`: how many each part has; `passed_over`: what lies among them, in words."""
 
     images: dict[str, int]
     findings: Findings
+    passed_over: str = ""
 
 
 def check_data(
@@ -37,16 +40,17 @@ def check_data(
     mean: Path | None = None,
     threads: int = 0,
     progress: Progress = lambda name, done, count: None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Checked:
     """Check the images at `source`, anything that `train` takes, and the test part at `test` or the one it has itself.
 
-    `mean` is a mean file; others are found beside a list of images. `threads` 0: every core. Memory: what the lists
-    take and about 150 bytes an image; images in tables, such as MNIST's, are in memory as for training.
+    `mean` is a mean file; others are found beside a list of images. `threads` 0: every core. `max_pixels`: see `Decoding`. Memory:
+    what the lists take and about 150 bytes an image; images in tables, such as MNIST's, are in memory as for training.
     Raises `MissingDataError` where there is nothing to check, `FormatError` for a file that is neither a list nor a
     data set; everything else that is wrong becomes a finding.
     """
     findings = Findings()
-    parts = _open(source, test, findings)
+    parts = [replace(part, source=limited(part.source, max_pixels)) for part in _open(source, test, findings)]
     for part in parts:
         _check_classes(part, parts[0], findings)
     check_unlisted(parts, findings)
@@ -56,7 +60,8 @@ def check_data(
             _add_pair(pair, parts[::-1], findings)
         for path in [mean] if mean else mean_files(source if source.is_dir() else source.parent):
             check_mean(path, parts[0], findings)
-    return Checked({part.name: len(part) for part in parts}, findings)
+    passed = [part.source.passed_over for part in parts if isinstance(part.source, FileSource)]
+    return Checked({part.name: len(part) for part in parts}, findings, "; ".join(filter(None, passed)))
 
 
 def _open(source: Path, test: Path | None, findings: Findings) -> list[Part]:

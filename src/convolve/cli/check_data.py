@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convolve.cli.options import AsJson
+from convolve.cli.options import AsJson, MaxMegapixels
 
 if TYPE_CHECKING:
     from convolve.checking.check import Checked
@@ -31,6 +31,7 @@ def check_data(
         typer.Option(help="The mean image to check. [default: *mean*.xml beside SOURCE]", metavar="FILE"),
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Number of processor threads; 0 uses all cores.")] = 0,
+    max_megapixels: MaxMegapixels = None,
     as_json: AsJson = False,
 ) -> int:
     """Find faults in labeled images.
@@ -42,8 +43,9 @@ def check_data(
     """
     from convolve.checking.check import check_data as check
     from convolve.cli.progress import check_lines
+    from convolve.formats.decode import pixel_limit
 
-    checked = check(source, test, mean, threads, check_lines())
+    checked = check(source, test, mean, threads, progress=check_lines(), max_pixels=pixel_limit(max_megapixels))
     print(json.dumps(_as_json(checked), indent=2, ensure_ascii=False) if as_json else _text(checked))
     return 3 if checked.findings.counts else 0
 
@@ -51,7 +53,12 @@ def check_data(
 def _as_json(checked: Checked) -> dict[str, Any]:
     findings = checked.findings
     rows = [vars(finding) for _, found in findings.by_kind() for finding in found]
-    return {"images": checked.images, "counts": dict(findings.counts), "findings": rows}
+    return {
+        "images": checked.images,
+        "passed_over": checked.passed_over,
+        "counts": dict(findings.counts),
+        "findings": rows,
+    }
 
 
 def _text(checked: Checked) -> str:
@@ -63,4 +70,5 @@ def _text(checked: Checked) -> str:
         if counts[kind] > _SHOWN:
             lines.append(f"  and {counts[kind] - min(_SHOWN, len(found)):,} more (--json lists them)")
     images = " and ".join(f"{count:,} {name} images" for name, count in checked.images.items()) or "no images"
+    images += f"; {checked.passed_over}" if checked.passed_over else ""
     return "\n".join([*lines, f"{images}: {sum(counts.values()):,} findings" if counts else f"{images}: nothing found"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convolve.cli.formatting import write_csv
-from convolve.cli.options import AnyModel, AsJson, CsvFile, Overrides, with_overrides
+from convolve.cli.options import AnyModel, AsJson, CsvFile, MaxMegapixels, Overrides, with_overrides
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +39,7 @@ def evaluate(
     ] = 1,
     as_json: AsJson = False,
     csv: CsvFile = None,
+    max_megapixels: MaxMegapixels = None,
     *,
     overrides: Overrides,
 ) -> None:
@@ -50,6 +51,7 @@ def evaluate(
     Example: convolve evaluate runs/mnist --data sample
     """
     from convolve.cli.progress import with_progress
+    from convolve.formats.decode import pixel_limit
     from convolve.importers.presets import presets
     from convolve.model import load
     from convolve.training.memory import keep_freed_memory
@@ -57,6 +59,7 @@ def evaluate(
 
     keep_freed_memory()  # images are decoded in a tenth less time
     opened = load(model, overrides)
+    opened.max_pixels = pixel_limit(max_megapixels)
     opened, source, where = _find(opened, data)
     require_views(opened.preprocess, views)
     watch = partial(with_progress, count=len(source), what="evaluated")

@@ -42,6 +42,16 @@ TrainingData = Annotated[
         metavar="DIR|FILE|sample",
     ),
 ]
+MaxMegapixels = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=1073,  # OpenCV's own limit
+        metavar="N",
+        help="Decode images of up to so many megapixels. Beyond, JPEG files are decoded at a half, a quarter or an "
+        "eighth of their size, and others are refused. [default: 67]",
+    ),
+]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the recipe. Repeatable.")
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convolve.cli.options import AsJson, Device, Set, Threads, TrainingData, assignment
+from convolve.cli.options import AsJson, Device, MaxMegapixels, Set, Threads, TrainingData, assignment
 from convolve.records import Result
 
 
@@ -30,6 +30,7 @@ def train(
         typer.Option("--from", help="Fine-tune this model: one of convolve's, or a CNTK network."),
     ] = None,
     fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure throughput.")] = False,
+    max_megapixels: MaxMegapixels = None,
     set_: Set = None,
     restart: Annotated[bool, typer.Option("--restart", help="Start over instead of resuming.")] = False,
     tensorboard: Annotated[
@@ -43,6 +44,8 @@ def train(
     """
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
     settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
+    if max_megapixels is not None:
+        settings["data.max_megapixels"] = max_megapixels
     settings |= dict(assignment(text) for text in set_ or [])
 
     from convolve import run

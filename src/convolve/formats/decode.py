@@ -7,7 +7,7 @@ bits become 8, of an animation the first picture counts. docs/your-images.md has
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import cv2
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.errors import DataError, FormatError
+from convolve.formats.archive import Location
 from convolve.formats.image_header import ON_ITS_SIDE, UPRIGHT, Header, read_header
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
@@ -50,6 +51,12 @@ class Decoding:
     orientation: Orientation = "exif"
     max_pixels: int = MAX_PIXELS
     min_size: tuple[int, int] | None = None
+
+    def of(self, location: object) -> Decoding:
+        """How an image is decoded that lies there: not turned by CNTK unless it is in a file of its own."""
+        if self.orientation != "cntk" or (isinstance(location, Location) and not location.member):
+            return self
+        return replace(self, orientation="stored")
 
 
 DECODING = Decoding()

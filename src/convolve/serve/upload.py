@@ -75,5 +75,6 @@ def fitted_image(encoded: bytes, preprocess: Preprocess, limits: Limits) -> Prep
 
     Raises FormatError for what is no image, DataError for one that is too large or too narrow.
     """
-    image_HWC = decode_image(encoded, "the image", replace(preprocess.decoding(limits.pixels), gray=False))
+    decoding = replace(preprocess.decoding(limits.pixels), gray=False)
+    image_HWC = decode_image(encoded, "the image", decoding)
     return Prepared(*fit_image(without_color(image_HWC), preprocess))

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convolve.data.walk import PassedOver
+from convolve.data.sources.source import Source
 from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
 from convolve.formats.base64_map import Base64Map
-from convolve.formats.decode import MAX_PIXELS, Decoding, Orientation, decode_image, decoded_size
+from convolve.formats.decode import MAX_PIXELS, Decoding, decode_image, decoded_size
 from convolve.transforms.transform import Size
 
 _SIZES_ASKED = 20_000
@@ -33,19 +35,21 @@ class Listing(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PathListing:
-    """The image `files` below `folder`. See `Listing`."""
+    """The image `files` below `folder`, and what was passed over there. See `Listing`."""
 
     folder: Path
-    files: tuple[Path, ...]
+    files: tuple[str, ...]
+    passed: PassedOver
 
     def location(self, index: int) -> Location:
-        return Location(str(self.files[index]))
+        return Location(self.files[index])
 
     def place(self, index: int) -> str:
-        return str(self.files[index])
+        return self.files[index]
 
     def identity(self) -> bytes:
-        return os.fsencode("\n".join(str(file.relative_to(self.folder)) for file in self.files))
+        start = len(os.path.join(self.folder, "")) if str(self.folder) != "." else 0  # noqa: PTH118  with its slash
+        return os.fsencode("\n".join(file[start:] for file in self.files))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,18 +85,12 @@ class FileSource:
 
     def load(self, index: int, decoding: Decoding) -> NDArray[np.uint8]:
         name, encoded = self._read(int(self.index_N[index]))
-        return decode_image(encoded, name, self._decoding(decoding, name))
+        return decode_image(encoded, name, replace(decoding.of(name), max_pixels=self.max_pixels))
 
     def stored_size(self, index: int, decoding: Decoding) -> Size:
         """(height, width) that `load` would give the image, as its header says."""
         name, encoded = self._read(int(self.index_N[index]))
-        return decoded_size(encoded, name, self._decoding(decoding, name))
-
-    def _decoding(self, decoding: Decoding, name: str | Location) -> Decoding:
-        """Within the limit; and as CNTK, if so it is to be: in zip archives and in base64 it does not look at EXIF."""
-        is_file = isinstance(name, Location) and not name.member
-        turn: Orientation = "stored" if decoding.orientation == "cntk" and not is_file else decoding.orientation
-        return replace(decoding, orientation=turn, max_pixels=self.max_pixels)
+        return decoded_size(encoded, name, replace(decoding.of(name), max_pixels=self.max_pixels))
 
     def _read(self, number: int) -> tuple[str | Location, bytes]:
         """What to call an image in a message, and its bytes."""
@@ -109,6 +107,11 @@ class FileSource:
         return (
             self.location(index) if isinstance(listing, Base64Map) else str(listing.location(int(self.index_N[index])))
         )
+
+    @property
+    def passed_over(self) -> str:
+        """What lies among the images and is none that can be read, in words; empty if there is nothing."""
+        return str(self.listing.passed) if isinstance(self.listing, PathListing) else ""
 
     def take(self, indices_N: NDArray[np.int64]) -> FileSource:
         return replace(self, index_N=self.index_N[indices_N])
@@ -144,6 +147,11 @@ class FileSource:
                 sizes[file] = _bytes_of(file)
             digest.update(sizes[file].to_bytes(8))
         return digest.digest()
+
+
+def limited(source: Source, max_pixels: int) -> Source:
+    """`source`, which decodes images of up to so many pixels."""
+    return replace(source, max_pixels=max_pixels) if isinstance(source, FileSource) else source
 
 
 def file_source(
