@@ -44,8 +44,9 @@ def check_data(
 ) -> Checked:
     """Check the images at `source`, anything that `train` takes, and the test part at `test` or the one it has itself.
 
-    `mean` is a mean file; others are found beside a list of images. `threads` 0: every core. `max_pixels`: see `Decoding`. Memory:
-    what the lists take and about 150 bytes an image; images in tables, such as MNIST's, are in memory as for training.
+    `mean` is a mean file; others are found beside a list of images. `threads` 0: every core. `max_pixels`: see
+    `Decoding`. Memory: what the lists take and about 150 bytes an image; images in tables, such as MNIST's, are in
+    memory as for training.
     Raises `MissingDataError` where there is nothing to check, `FormatError` for a file that is neither a list nor a
     data set; everything else that is wrong becomes a finding.
     """

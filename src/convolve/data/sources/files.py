@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convolve.data.walk import PassedOver
 from convolve.data.sources.source import Source
+from convolve.data.walk import PassedOver
 from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
 from convolve.formats.base64_map import Base64Map
