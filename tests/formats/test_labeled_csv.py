@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from convolve.formats.labeled_csv import read_labeled_csv
 
 from convolve.errors import DataError
-from convolve.formats.labeled_csv import read_labeled_csv
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ KINDS = {
     "damaged image": "images that are damaged or cut off",
     "unlabeled": "images without a label",
     "gap": "classes without images",
+    "near names": "classes whose names are nearly the same",
     "leak": "training images that are in the test part too",
     "two labels": "the same image under two labels",
     "duplicate": "images that are there twice",

@@ -15,8 +15,8 @@ from convolve.data.damaged import Damaged
 from convolve.data.dataset import THREADS, Dataset, transformed
 from convolve.data.evaluation import eval_dataset
 from convolve.data.loader import Loader
+from convolve.data.sources.classes import in_words
 from convolve.data.sources.source import ArraySource, Source
-from convolve.data.sources.table import in_words
 from convolve.data.splits import Splits, hold_out_validation
 from convolve.errors import DataError, UsageError
 from convolve.formats.mean_xml import read_mean_xml

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
+from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.sources.base64 import open_base64
+from convolve.data.sources.classes import in_words
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.folder import has_class_folders, open_folder
-from convolve.data.sources.map_file import lists_paths, open_map_file
+from convolve.data.sources.map_file import open_map_file
 from convolve.data.sources.source import OnFault, Source
-from convolve.data.sources.table import in_words, open_table
+from convolve.data.sources.table import open_table
 from convolve.data.splits import TEST_FRACTION, Splits, hold_out_test
 from convolve.errors import DataError, FormatError, MissingDataError
-from convolve.formats.map_lines import open_lines
+from convolve.formats.map_lines import lists_paths, open_lines
+from convolve.formats.table import ENDINGS as TABLE_ENDINGS
 
 # What a folder may hold: the training part, and the names under which its test part is looked for.
 PARTS = {
@@ -41,15 +44,17 @@ def find_lists(where: Path) -> Place | None:
     return (where, None) if has_class_folders(where) else None
 
 
-def open_lists(where: Path, lists: Place | None = None, file_order: bool = False) -> Splits:
+def open_lists(
+    where: Path, lists: Place | None = None, file_order: bool = False, options: DataOptions = AS_FOUND
+) -> Splits:
     """A user's own images at `where`; where they are in one part, a test part is held out."""
     found = lists or find_lists(where)
     if found is None:
         raise MissingDataError(
             f"{where} holds no labeled images; give a folder with a subfolder for each class, a map file, or a table"
         )
-    first = open_list(found[0])
-    second = open_list(found[1], first.class_names) if found[1] else None
+    first = open_list(found[0], options=options)
+    second = open_list(found[1], first.class_names, options=options) if found[1] else None
     names = first.class_names or _numbers([first, second] if second else [first])
     if len(names) < 2:
         tables = sorted(found[0].glob("*.csv")) if found[0].is_dir() else []
@@ -67,30 +72,41 @@ def open_lists(where: Path, lists: Place | None = None, file_order: bool = False
     )  # fmt: skip
 
 
-def open_list(path: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None) -> FileSource:
+def open_list(
+    path: Path,
+    classes: Sequence[str] | None = None,
+    on_fault: OnFault | None = None,
+    options: DataOptions = AS_FOUND,
+) -> FileSource:
     """The images that `path` lists, numbered by the known `classes`. See the files of `sources`."""
     if path.is_dir():
         return open_folder(path, classes, on_fault)
-    if path.suffix.lower() == ".csv":
-        return open_table(path, classes, on_fault)
+    if path.suffix.lower() in TABLE_ENDINGS:
+        return open_table(path, classes, on_fault, options)
     refuse_other_kinds(path)
-    return (open_map_file if lists_paths(path) else open_base64)(path, classes, on_fault)
+    if lists_paths(path):
+        return open_map_file(path, classes, on_fault, options)
+    return open_base64(path, classes, on_fault)
 
 
-def open_own_test(place: Path, lists: Place, class_names: Sequence[str], fingerprint: str | None) -> tuple[Source, str]:
+def open_own_test(
+    place: Path, lists: Place, class_names: Sequence[str], fingerprint: str | None, options: DataOptions = AS_FOUND
+) -> tuple[Source, str]:
     """The test part of a user's own images; of one part all of it, but for what the model was trained on."""
     if fingerprint and not lists[1]:
         try:
-            splits = open_lists(place, lists)
+            splits = open_lists(place, lists, options=options)
             if splits.fingerprint() == fingerprint:
                 return splits.test, f"{place}, the part held out in training"
         except DataError:  # too few images of each class: another set
             pass
     part = lists[1] or lists[0]
-    return open_list(part, class_names).by_class_and_name(), str(part)
+    return open_list(part, class_names, options=options).by_class_and_name(), str(part)
 
 
-def collect_lists(place: Path, classes: Sequence[str] | None, on_fault: OnFault) -> list[FileSource | None]:
+def collect_lists(
+    place: Path, classes: Sequence[str] | None, on_fault: OnFault, options: DataOptions = AS_FOUND
+) -> list[FileSource | None]:
     """The parts at `place`, as `open_list`; None where nothing of one can be read, which is a fault like any other."""
     lists, parts = find_lists(place), []
     if place.is_file():
@@ -100,7 +116,7 @@ def collect_lists(place: Path, classes: Sequence[str] | None, on_fault: OnFault)
     for path in filter(None, lists):
         part = None
         try:
-            part = open_list(path, classes, on_fault)
+            part = open_list(path, classes, on_fault, options)
             classes = classes or part.class_names
         except MissingDataError:
             raise

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from convolve.data.image_files import ENDINGS, is_image_file
+from convolve.data.sources.classes import class_numbers, look_alikes, spelling, strangers
 from convolve.data.sources.files import FileSource, PathListing, file_source
 from convolve.data.sources.source import OnFault
 from convolve.errors import DataError, MissingDataError
-
-_SYNSET = re.compile(r"n[0-9]{8} ")
 
 
 def open_folder(folder: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None) -> FileSource:
@@ -26,35 +24,22 @@ def open_folder(folder: Path, classes: Sequence[str] | None = None, on_fault: On
         for path in sorted(folder.iterdir()):
             if path.is_dir() and not path.name.startswith(".") and not any(path.iterdir()):
                 on_fault("gap", str(path), "the folder of a class is empty", "put its images there, or remove it")
-        classes = (*(classes or ()), *(name for name in names if name not in (classes or ())))
+        classes = tuple(dict.fromkeys(map(spelling, (*(classes or ()), *names))))
+    for name, what in look_alikes((classes or names) if on_fault else names).items():
+        mend = "join them, or name them apart"
+        if not on_fault:
+            raise DataError(f"{folder}: the subfolders {what}; {mend}")
+        on_fault("near names", str(folder / name), f"the names of classes {what}", mend)
     if not names:
         raise DataError(f"{folder} holds no images in subfolders (files ending in {', '.join(sorted(ENDINGS))})")
-    classes = tuple(classes or names)
+    classes = tuple(classes or dict.fromkeys(map(spelling, names)))
     numbers = class_numbers(names, classes)
     if numbers is None:
-        raise DataError(
-            f"{folder} has {len(names)} subfolders, the model {len(classes)} classes; name the subfolders after its "
-            "classes, or give a map file"
-        )
+        mend = "name the subfolders after its classes, or give a table"
+        raise DataError(f"{folder}: {strangers(names, classes)}; {mend}")
     found = [(file, n) for name, n in zip(names, numbers, strict=True) for file in _images_below(folder / name)]
     files, labels = zip(*found, strict=True)
     return file_source(PathListing(folder, files), np.array(labels, np.int64), classes)
-
-
-def class_numbers(names: Sequence[str], classes: Sequence[str]) -> list[int] | None:
-    """The number of each of `names` among `classes`, None if they do not go together.
-
-    ImageNet's folders are called by the synset that begins the name of a class: n01440764 tench. Where the classes have
-    no names but their numbers, as many synsets are numbered in their order, as everybody does.
-    """
-    synsets = [name.partition(" ")[0] for name in classes if _SYNSET.match(name)]
-    for known in (list(classes), synsets if len(synsets) == len(classes) else []):
-        if {*names} <= {*known}:
-            return [known.index(name) for name in names]
-    unnamed = all(name == str(number) for number, name in enumerate(classes))
-    if unnamed and len(names) == len(classes) and all(_SYNSET.match(f"{name} ") for name in names):
-        return list(range(len(names)))
-    return None
 
 
 def has_class_folders(folder: Path) -> bool:
