@@ -64,7 +64,8 @@ def open_lists(
     parts = (first, second) if second else hold_out_test(first)
     train, test = (part.take(np.argsort(part.index_N)) for part in parts) if file_order else parts
     note = "" if second else f"; {TEST_FRACTION:.0%} of each class held out for testing"
-    description = f"{where}, {len(names)} classes ({in_words(names)}){note}"
+    passed = [part.passed_over for part in (first, second) if part and part.passed_over]
+    description = "; ".join([f"{where}, {len(names)} classes ({in_words(names)}){note}", *passed])
     folder = where if where.is_dir() else where.parent
     return Splits(
         train, test, names, folder.resolve().name, description,
@@ -101,7 +102,8 @@ def open_own_test(
         except DataError:  # too few images of each class: another set
             pass
     part = lists[1] or lists[0]
-    return open_list(part, class_names, options=options).by_class_and_name(), str(part)
+    whole = open_list(part, class_names, options=options)
+    return whole.by_class_and_name(), "; ".join(filter(None, (str(part), whole.passed_over)))
 
 
 def collect_lists(

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from convolve.data.image_files import ENDINGS, is_image_file
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.sources.files import FileSource, file_source
 from convolve.data.sources.source import OnFault, refusal
 from convolve.data.sources.table_labels import number_labels
+from convolve.data.walk import ENDINGS, is_image_name
 from convolve.errors import FormatError
 from convolve.formats.archive import Location
 from convolve.formats.listed_path import PathRules, path_rules
@@ -69,6 +69,6 @@ def open_table(
 def _names_by_stem(folder: Path) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if is_image_file(file):
+        if is_image_name(Path(file.name)):
             names.setdefault(file.stem, []).append(file.name)
     return names
