@@ -19,7 +19,6 @@ from convolve.data.dataset import Batch, Dataset
 from convolve.data.evaluation import eval_dataset
 from convolve.data.image_files import read_images
 from convolve.data.loader import normalize
-from convolve.data.sources.files import limited
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import UnsupportedError, UsageError
 from convolve.export import export
@@ -96,7 +95,6 @@ class Model:
 
     def dataset(self, source: Source, views: int = 1) -> Dataset:
         """Images of any size as this model takes them, each in so many `views`; see `transforms/tta.py`."""
-        source = limited(source, self.max_pixels)
         return eval_dataset(source, self.preprocess, views, threads=torch.get_num_threads())
 
     def batches(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Iterator[Batch]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from convolve.errors import UsageError, unknown_name
-from convolve.formats.decode import MOST_PIXELS, Orientation
+from convolve.formats.decode import Orientation
 from convolve.recipe_values import Arguments, ImageSize, Steps, nested, parse, size_of
 from convolve.torch_optim import PREFIX, checked_arguments
 from convolve.transforms.crop import Crop
@@ -44,9 +44,6 @@ class DataSpec:
     side_ratio: float = _field(1.0, "part of the shorter side that the square of resize=square takes")
     orientation: Orientation = _field(
         "exif", "exif: photographs are turned as their EXIF says; stored: never; cntk: but in zip archives and base64"
-    )
-    max_megapixels: int = _field(
-        0, "beyond it JPEG images are decoded at a half, a quarter or an eighth, others refused; 0: 67 (8192x8192)"
     )
     mean: tuple[float, ...] = _field(
         (0.0,), "the network sees (pixel - mean) * scale, with pixels in 0..255; one number, or red:green:blue"
@@ -88,8 +85,6 @@ class DataSpec:
         require(len(self.mean) in (1, 3), "data.mean", "one number, or one for red, green and blue", self.mean)
         require(self.channels in (1, 3), "data.channels", "1 or 3", self.channels)
         size_of(self.image_size, "data.image_size")
-        most, megapixels = MOST_PIXELS // 1_000_000, self.max_megapixels
-        require(0 <= megapixels <= most, "data.max_megapixels", f"in 0..{most}", megapixels)
         require(0 < self.side_ratio <= 1, "data.side_ratio", "in (0, 1]", self.side_ratio)
         if self.side_ratio != 1 and self.resize != "square":
             raise UsageError("data.side_ratio needs data.resize=square")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from convolve.checking.mean_layout import check_mean, mean_files
 from convolve.checking.part import Part
 from convolve.checking.unlisted import check_unlisted
 from convolve.data.open import open_to_check
-from convolve.data.sources.files import FileSource, limited
+from convolve.data.options import AS_FOUND, DataOptions
+from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import UNLABELED
 from convolve.environment import usable_cores
-from convolve.formats.decode import MAX_PIXELS
 
 _NAMED = 10  # classes that are named of many
 
@@ -40,18 +40,18 @@ def check_data(
     mean: Path | None = None,
     threads: int = 0,
     progress: Progress = lambda name, done, count: None,
-    max_pixels: int = MAX_PIXELS,
+    *,
+    options: DataOptions = AS_FOUND,
 ) -> Checked:
     """Check the images at `source`, anything that `train` takes, and the test part at `test` or the one it has itself.
 
-    `mean` is a mean file; others are found beside a list of images. `threads` 0: every core. `max_pixels`: see
-    `Decoding`. Memory: what the lists take and about 150 bytes an image; images in tables, such as MNIST's, are in
-    memory as for training.
+    `mean` is a mean file; others are found beside a list of images. `threads` 0: every core. Memory: what the lists
+    take and about 150 bytes an image; images in tables, such as MNIST's, are in memory as for training.
     Raises `MissingDataError` where there is nothing to check, `FormatError` for a file that is neither a list nor a
     data set; everything else that is wrong becomes a finding.
     """
     findings = Findings()
-    parts = [replace(part, source=limited(part.source, max_pixels)) for part in _open(source, test, findings)]
+    parts = _open(source, test, findings, options)
     for part in parts:
         _check_classes(part, parts[0], findings)
     check_unlisted(parts, findings)
@@ -65,12 +65,12 @@ def check_data(
     return Checked({part.name: len(part) for part in parts}, findings, "; ".join(filter(None, passed)))
 
 
-def _open(source: Path, test: Path | None, findings: Findings) -> list[Part]:
+def _open(source: Path, test: Path | None, findings: Findings, options: DataOptions) -> list[Part]:
     """The training part, and the test part if there is one; what cannot be read at all is a finding."""
-    parts = [Part(name, part) for name, part in open_to_check(source.expanduser(), None, findings.add)]
+    parts = [Part(name, part) for name, part in open_to_check(source.expanduser(), None, findings.add, options)]
     if test:
         known = parts[0].source.class_names if parts else None
-        tested = open_to_check(test.expanduser(), known, findings.add)
+        tested = open_to_check(test.expanduser(), known, findings.add, options)
         parts = [*parts[:1], *(Part("test", part) for _, part in tested[-1:])]
     return parts
 

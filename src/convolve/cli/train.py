@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from convolve.cli.options import AsJson, Device, MaxMegapixels, Set, Threads, TrainingData, assignment
+from convolve.cli.options import AsJson, Device, Options, Set, Threads, TrainingData, assignment, with_data_options
 from convolve.records import Result
 
 
+@with_data_options
 def train(
     recipe: Annotated[
         str, typer.Argument(help="A recipe's name, a recipe file (.json, .yaml), or a run folder's recipe.json.")
@@ -30,13 +31,14 @@ def train(
         typer.Option("--from", help="Fine-tune this model: one of convolve's, or a CNTK network."),
     ] = None,
     fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure throughput.")] = False,
-    max_megapixels: MaxMegapixels = None,
     set_: Set = None,
     restart: Annotated[bool, typer.Option("--restart", help="Start over instead of resuming.")] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard event files into the run folder.")
     ] = False,
     as_json: AsJson = False,
+    *,
+    options: Options,
 ) -> None:
     """Train a recipe, or resume an unfinished run.
 
@@ -44,8 +46,6 @@ def train(
     """
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
     settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
-    if max_megapixels is not None:
-        settings["data.max_megapixels"] = max_megapixels
     settings |= dict(assignment(text) for text in set_ or [])
 
     from convolve import run
@@ -64,6 +64,7 @@ def train(
             restart=restart,
             from_model=from_model,
             progress=display,
+            options=options,
             report=write_report,
         )
     if finished.rank:

@@ -15,11 +15,11 @@ from convolve.data.damaged import Damaged
 from convolve.data.dataset import THREADS, Dataset, transformed
 from convolve.data.evaluation import eval_dataset
 from convolve.data.loader import Loader
+from convolve.data.sources.classes import in_words
 from convolve.data.sources.source import ArraySource, Source
-from convolve.data.sources.table import in_words
 from convolve.data.splits import VALIDATION_FRACTION, Splits, hold_out_validation
 from convolve.errors import DataError, UsageError
-from convolve.formats.decode import Decoding, pixel_limit
+from convolve.formats.decode import Decoding
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.recipe import DataSpec, Recipe
 from convolve.transforms.crop import Crop
@@ -67,7 +67,6 @@ def build_data(
     spec, run = recipe.data, recipe.run
     read_files(spec.train_transforms)
     decoding = imported.decoding() if imported else Decoding(spec.channels == 1, spec.orientation)
-    decoding = replace(decoding, max_pixels=pixel_limit(spec.max_megapixels))
     train, judged, said = _training_part(recipe, splits)
     train, tested = measured(train, decoding), measured(splits.test, decoding)
     preprocess = imported or _preprocess(spec, tested.size)

@@ -52,13 +52,9 @@ def load(dataset: Dataset) -> ArraySource:
 
 
 def measured(source: Source, decoding: Decoding) -> Source:
-    """`source` with the `size` that all its images have; from memory, in gray or in color, if they fit there.
-
-    From then on `decoding.max_pixels` is its limit.
-    """
+    """`source` with the `size` that all its images have; from memory, in gray or in color, if they fit there."""
     if not isinstance(source, FileSource):
         return source
-    source = replace(source, max_pixels=decoding.max_pixels)
     return _in_memory(source, decoding) or replace(source, size=_common_size(source, decoding))
 
 

@@ -63,8 +63,8 @@ DECODING = Decoding()
 
 
 def pixel_limit(megapixels: int | None) -> int:
-    """The limit that a user set; `MAX_PIXELS` where it is 0 or None."""
-    return 1_000_000 * megapixels if megapixels else MAX_PIXELS
+    """The limit that a user set, or the usual one."""
+    return MAX_PIXELS if megapixels is None else 1_000_000 * megapixels
 
 
 def decoded_size(encoded: bytes, name: object, decoding: Decoding) -> tuple[int, int]:

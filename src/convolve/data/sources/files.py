@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convolve.data.sources.source import Source
 from convolve.data.walk import PassedOver
 from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
@@ -57,7 +56,8 @@ class FileSource:
     """The images of `listing` that `index_N` numbers. See `Source`.
 
     `all_labels_N` are the labels of the whole listing. `in_chunks`: it is a map file, each line of which CNTK's image
-    reader makes a chunk of its own. `max_pixels`: see `Decoding`.
+    reader makes a chunk of its own. `roles` and `groups` are those of the whole listing, where a table says them: the
+    part of each image ("training", "validation", "test"), and what it must not be torn from. `max_pixels`: see `Decoding`.
     """
 
     listing: Listing | Base64Map
@@ -66,8 +66,10 @@ class FileSource:
     index_N: NDArray[np.int64]
     in_chunks: bool = False
     size: Size | None = None
-    reader: ByteReader = field(default_factory=ByteReader)
+    roles: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
     max_pixels: int = MAX_PIXELS
+    reader: ByteReader = field(default_factory=ByteReader)
 
     def __len__(self) -> int:
         return len(self.index_N)
@@ -90,7 +92,7 @@ class FileSource:
     def stored_size(self, index: int, decoding: Decoding) -> Size:
         """(height, width) that `load` would give the image, as its header says."""
         name, encoded = self._read(int(self.index_N[index]))
-        return decoded_size(encoded, name, replace(decoding.of(name), max_pixels=self.max_pixels))
+        return decoded_size(encoded, name, decoding.of(name))
 
     def _read(self, number: int) -> tuple[str | Location, bytes]:
         """What to call an image in a message, and its bytes."""
@@ -147,11 +149,6 @@ class FileSource:
                 sizes[file] = _bytes_of(file)
             digest.update(sizes[file].to_bytes(8))
         return digest.digest()
-
-
-def limited(source: Source, max_pixels: int) -> Source:
-    """`source`, which decodes images of up to so many pixels."""
-    return replace(source, max_pixels=max_pixels) if isinstance(source, FileSource) else source
 
 
 def file_source(
