@@ -57,7 +57,8 @@ class FileSource:
 
     `all_labels_N` are the labels of the whole listing. `in_chunks`: it is a map file, each line of which CNTK's image
     reader makes a chunk of its own. `roles` and `groups` are those of the whole listing, where a table says them: the
-    part of each image ("training", "validation", "test"), and what it must not be torn from. `max_pixels`: see `Decoding`.
+    part of each image ("training", "validation", "test"), and what it must not be torn from. `max_pixels`: see
+    `Decoding`.
     """
 
     listing: Listing | Base64Map
