@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,7 +113,7 @@ def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, Metad
     return module.eval(), architecture, preprocess, record, membership
 
 
-def _membership(stored: safe_open, shapes: Shapes) -> Membership | None:
+def _membership(stored: Any, shapes: Shapes) -> Membership | None:
     """Take what is said of single images out of `shapes`."""
     for kind in ("bytes", "names"):
         names = [_MEMBERS.format(kind, part) for part in ("trained", "tested")]

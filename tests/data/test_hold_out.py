@@ -12,6 +12,7 @@ from PIL import Image
 
 from convolve.data.hold_out import find_held_out, hold_out_validation
 from convolve.data.lists import open_lists
+from convolve.data.options import DataOptions
 from convolve.data.relations import relate
 from convolve.data.sources.folder import open_folder
 from convolve.data.splits import Splits
@@ -116,16 +117,16 @@ def test_of_many_images_class_and_name_decide(tmp_path: Path, monkeypatch: pytes
 def test_groups_lie_in_one_part(tmp_path: Path) -> None:
     for number in range(120):
         write(tmp_path / f"{number % 2}" / f"patient{number // 4:02}-{number}.jpg", reshot(number, 0))
-    splits = open_lists(tmp_path, group="patient([0-9]+)")
+    splits = open_lists(tmp_path, options=DataOptions(group="patient([0-9]+)"))
     of_patient = defaultdict(set)
     for name, side in sides(splits).items():
         of_patient[name[:9]].add(side)
     assert {len(each) for each in of_patient.values()} == {1} and "30 groups stay whole" in splits.description
     for group, message in (("site[0-9]", "finds nothing in any path"), ("(", "no regular expression")):
         with pytest.raises(UsageError, match=message):
-            open_lists(tmp_path, group=group)
+            open_lists(tmp_path, options=DataOptions(group=group))
     with pytest.raises(DataError, match="each class is one group"):
-        open_lists(tmp_path, group="/[01]/")
+        open_lists(tmp_path, options=DataOptions(group="/[01]/"))
 
 
 def photograph(path: Path, number: int, second: int, model: str = "C1") -> None:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from convolve.data.hold_out import Learned, find_held_out, hold_out_test
 from convolve.data.layout import Layout, find_layout
+from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.sources.base64 import open_base64
+from convolve.data.sources.classes import in_words
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.folder import open_folder
-from convolve.data.sources.map_file import lists_paths, open_map_file
+from convolve.data.sources.map_file import open_map_file
 from convolve.data.sources.source import OnFault, Source
-from convolve.data.sources.table import in_words, open_table
+from convolve.data.sources.table import open_table
 from convolve.data.splits import Splits
 from convolve.errors import DataError, FormatError, MissingDataError
-from convolve.formats.map_lines import open_lines
+from convolve.formats.map_lines import lists_paths, open_lines
 from convolve.formats.part_names import TEST, TRAINING, VALIDATION
+from convolve.formats.table import ENDINGS as TABLE_ENDINGS
+from convolve.formats.table_rows import read_rows
 
 MANY_CLASSES = 1000  # that a shorter list may number without naming them
 
@@ -33,15 +38,19 @@ def find_lists(where: Path, classes: Sequence[str] = ()) -> Layout | None:
     return find_layout(where, classes) if where.is_dir() else None
 
 
-def open_lists(where: Path, layout: Layout | None = None, file_order: bool = False, group: str = "") -> Splits:
-    """A user's own images at `where`; where they are in one part, a test part is held out. `group`: see `relate`."""
+def open_lists(
+    where: Path, layout: Layout | None = None, file_order: bool = False, options: DataOptions = AS_FOUND
+) -> Splits:
+    """A user's own images at `where`; where they are in one part, a test part is held out."""
     found = layout or find_lists(where)
     if found is None:
         raise MissingDataError(
             f"{where} holds no labeled images; give a folder with a subfolder for each class, a map file, or a table"
         )
-    first = open_list(found.training)
-    parts = _by_role(first) | {role: open_list(path, first.class_names) for role, path in found.parts[1:]}
+    options = _with_group(found.training, options)
+    first = open_list(found.training, options=options)
+    others = {role: open_list(path, first.class_names, options=options) for role, path in found.parts[1:]}
+    parts = _by_role(first) | others
     names = first.class_names or _numbers([*parts.values()])
     if len(names) < 2:
         _refuse_one_class(found.training, names[0])
@@ -50,7 +59,7 @@ def open_lists(where: Path, layout: Layout | None = None, file_order: bool = Fal
     parts, membership = {role: part.by_class_and_name() for role, part in parts.items()}, None
     said += sorted({part.passed_over for part in parts.values() if part.passed_over})
     if TEST not in parts:
-        held = hold_out_test(parts[TRAINING], group)
+        held = hold_out_test(parts[TRAINING], options.group)
         parts, membership = {TRAINING: held.train, TEST: held.test}, held.membership
         said += held.said
     if file_order:
@@ -76,26 +85,46 @@ def _by_role(whole: FileSource) -> dict[str, FileSource]:
     return parts
 
 
+def _with_group(path: Path, options: DataOptions) -> DataOptions:
+    """`options` of which the group, if it is a column of the table at `path`, is that column."""
+    if options.group and not options.columns.group and path.is_file() and path.suffix.lower() in TABLE_ENDINGS:
+        header, _ = read_rows(path, options.columns.knows)
+        if options.group in header:
+            return replace(options, columns=replace(options.columns, group=options.group), group="")
+    return options
+
+
 def _refuse_one_class(place: Path, name: str) -> None:
     tables = sorted(place.glob("*.csv")) if place.is_dir() else []
     hint = f"the table itself: {tables[0]}" if tables else "a folder with a subfolder for each class, or a list"
     raise DataError(f"{place} holds one class only ({name}), where a classifier needs two; give {hint}")
 
 
-def open_list(path: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None) -> FileSource:
+def open_list(
+    path: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None, options: DataOptions = AS_FOUND
+) -> FileSource:
     """The images that `path` lists, numbered by the known `classes`. See the files of `sources`."""
+    return replace(_open_list(path, classes, on_fault, options), max_pixels=options.max_pixels)
+
+
+def _open_list(path: Path, classes: Sequence[str] | None, on_fault: OnFault | None, options: DataOptions) -> FileSource:
     if path.is_dir():
         return open_folder(path, classes, on_fault)
-    if path.suffix.lower() == ".csv":
-        return open_table(path, classes, on_fault)
+    if path.suffix.lower() in TABLE_ENDINGS:
+        return open_table(path, classes, on_fault, options)
     refuse_other_kinds(path)
-    return (open_map_file if lists_paths(path) else open_base64)(path, classes, on_fault)
+    if lists_paths(path):
+        return open_map_file(path, classes, on_fault, options)
+    return open_base64(path, classes, on_fault)
 
 
-def open_own_test(place: Path, layout: Layout, class_names: Sequence[str], learned: Learned) -> tuple[Source, str]:
+def open_own_test(
+    place: Path, layout: Layout, class_names: Sequence[str], learned: Learned, options: DataOptions = AS_FOUND
+) -> tuple[Source, str]:
     """The test part of a user's own images; of one part all of it, but for what the model has `learned` from."""
     path = layout.test or layout.training
-    part = open_list(path, class_names)
+    options = _with_group(path, replace(options, group=learned.group))
+    part = open_list(path, class_names, options=options)
     if part.roles and not layout.test:
         parts = _by_role(part)
         part = parts.get(TEST, part)
@@ -103,11 +132,11 @@ def open_own_test(place: Path, layout: Layout, class_names: Sequence[str], learn
     if layout.test or part.roles:
         return part, "; ".join(said)
     if learned.membership:
-        found = find_held_out(part, learned.group, learned.membership)
+        found = find_held_out(part, options.group, learned.membership)
         return (found[0], "; ".join([f"{place}, {found[1]}", *said[1:]])) if found else (part, "; ".join(said))
     if learned.fingerprint:  # all that an exported model knows of it
         try:
-            splits = open_lists(place, layout, group=learned.group)
+            splits = open_lists(place, layout, options=options)
             if splits.fingerprint() == learned.fingerprint:
                 return splits.test, f"{place}, the part held out in training"
         except DataError:  # too few images of each class: another set
@@ -115,18 +144,20 @@ def open_own_test(place: Path, layout: Layout, class_names: Sequence[str], learn
     return part, "; ".join(said)
 
 
-def collect_lists(place: Path, classes: Sequence[str] | None, on_fault: OnFault) -> list[tuple[str, FileSource]]:
+def collect_lists(
+    place: Path, classes: Sequence[str] | None, on_fault: OnFault, options: DataOptions = AS_FOUND
+) -> list[tuple[str, FileSource]]:
     """(role, part) of the parts at `place`, as `open_list`; where nothing of one can be read, that is a fault."""
     if place.is_file():
         refuse_other_kinds(place)
-    layout, parts = find_lists(place, classes or ()), []
+    layout, parts = find_lists(place, classes or ()), list[tuple[str, FileSource]]()
     if layout is None:
         raise MissingDataError(f"{place} holds no labeled images; see `convolve check-data --help`")
     for note in layout.notes:
         on_fault("left out", str(place), note, "take it elsewhere, or into one of the parts")
     for role, path in layout.parts:
         try:
-            part = open_list(path, classes, on_fault)
+            part = open_list(path, classes, on_fault, options)
         except MissingDataError:
             raise
         except DataError as error:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from convolve.data.ordered_map import ordered_map
 from convolve.errors import DataError
-from convolve.formats.decode import decode_image
+from convolve.formats.decode import Decoding, decode_image
 
 # Legend: N images, H rows, W columns, F numbers of a small image, P pairs of images.
 
@@ -27,6 +27,7 @@ ALIKE = 0.9
 
 _SIDE, _SHIFT = 48, 6  # pixels of the small image, and how far it is moved
 _COARSE = 8
+_DECODING = Decoding(gray=True, min_size=(_SIDE, _SIDE))
 _FINE_SIGMA, _COARSE_SIGMA = 0.8, 3.0  # of the grain and the brightness that are taken away
 _FLAT = 2.0  # gray levels; images that deviate less from their mean show nothing that could be compared
 _CONTRAST = 32.0  # gray levels of one standard deviation, so that four of them fit into a byte
@@ -48,7 +49,7 @@ class Look:
 def look_at(encoded: bytes, name: object) -> Look | None:
     """The look of an image; None of one that is damaged, or shows nothing that could be compared."""
     try:
-        gray_HW = decode_image(encoded, name, gray=True, min_size=(_SIDE, _SIDE))[:, :, 0]
+        gray_HW = decode_image(encoded, name, _DECODING)[:, :, 0]
     except DataError:
         return None
     interpolation = cv2.INTER_AREA if min(gray_HW.shape) >= _SIDE else cv2.INTER_LINEAR
@@ -105,7 +106,7 @@ def _likeness(one_HW: NDArray[np.uint8], other_HW: NDArray[np.uint8]) -> float:
     return min(float(found_HW[row, column]) + sum(gains), 1.0)
 
 
-def _peak(values: NDArray[np.float32], at: int) -> float:
+def _peak(values: np.ndarray, at: int) -> float:
     """By how much the parabola through the largest value and its neighbors is higher still."""
     if not 0 < at < len(values) - 1:
         return 0.0

@@ -12,8 +12,9 @@ from convolve.data import known, lists
 from convolve.data.download import Progress
 from convolve.data.hold_out import Learned
 from convolve.data.locate import SAMPLE
+from convolve.data.options import AS_FOUND, DataOptions
+from convolve.data.sources.classes import difference
 from convolve.data.sources.source import OnFault, Source
-from convolve.data.sources.table import in_words
 from convolve.data.splits import Splits
 from convolve.errors import DataError, MissingDataError
 
@@ -23,15 +24,14 @@ def open_data(
     name: str = "",
     *,
     file_order: bool = False,
-    group: str = "",
     progress: Progress | None = None,
+    options: DataOptions = AS_FOUND,
 ) -> Splits:
     """The training and test images at `where`; without it, those of the data set `name` in the usual places.
 
     Images in files of their own come in the order of classes and file names, or with `file_order` as they are listed.
-    `group` says what of a user's own images no split may tear apart; see `recipe.DataSpec`. `progress` hears of a
-    download: name of the file, bytes that are there, bytes in all. Raises `MissingDataError` with the way out where
-    there is nothing, `DataError` for what is damaged.
+    `progress` hears of a download: name of the file, bytes that are there, bytes in all. Raises `MissingDataError` with
+    the way out where there is nothing, `DataError` for what is damaged.
     """
     info = known.dataset_info(name) if name else None
     if where in (None, SAMPLE):
@@ -42,7 +42,7 @@ def open_data(
     listed = lists.find_lists(place)
     if listed is None:
         return known.open_published(place, name, file_order, progress)
-    own = lists.open_lists(place, listed, file_order, group)
+    own = lists.open_lists(place, listed, file_order, options)
     if info and known.may_be(own, info):
         try:
             return known.LOADERS[name](where, file_order, progress)
@@ -52,7 +52,12 @@ def open_data(
 
 
 def open_test(
-    where: str | None, name: str, class_names: tuple[str, ...], shape_CHW: tuple[int, int, int], learned: Learned
+    where: str | None,
+    name: str,
+    class_names: tuple[str, ...],
+    shape_CHW: tuple[int, int, int],
+    learned: Learned,
+    options: DataOptions = AS_FOUND,
 ) -> tuple[Source, str]:
     """(what a model is to be tested on, where it lies): a test part, or all there is but what it was trained on.
 
@@ -61,23 +66,24 @@ def open_test(
     place, given = Path(where or "").expanduser(), where not in (None, SAMPLE)
     listed = lists.find_lists(place, class_names) if given else None
     if listed and (listed.test is None or name not in known.DATASETS):  # and no set of two parts
-        return lists.open_own_test(place, listed, class_names, learned)
+        return lists.open_own_test(place, listed, class_names, learned, options)
     info = known.info_to_test(where, name, class_names, shape_CHW)
-    found = open_data(where, info.name)
+    found = open_data(where, info.name, options=options)
     if listed and found.array_shape_CHW is None:
-        return lists.open_own_test(place, listed, class_names, learned)
+        return lists.open_own_test(place, listed, class_names, learned, options)
     if found.class_names != class_names:
-        theirs, ours = in_words(found.class_names), in_words(class_names)
-        raise DataError(f"{found.description} has the classes {theirs}; the model knows {ours}")
+        raise DataError(f"{found.description}: {difference(found.class_names, class_names)}")
     return found.test, found.description
 
 
-def open_to_check(place: Path, classes: Sequence[str] | None, on_fault: OnFault) -> list[tuple[str, Source]]:
+def open_to_check(
+    place: Path, classes: Sequence[str] | None, on_fault: OnFault, options: DataOptions = AS_FOUND
+) -> list[tuple[str, Source]]:
     """(role, images) of the parts at `place`, of whatever form; `on_fault` hears of all that cannot be read."""
     if not place.exists():
         raise MissingDataError(f"{place} does not exist; give a folder, a map file, a table, or a data set's own files")
     is_listed = place.is_dir() and (layout := lists.find_lists(place)) and layout.training.is_file()
     parts = None if is_listed else known.published_parts(place, on_fault)
     if parts is None:
-        return [*lists.collect_lists(place, classes, on_fault)]
+        return [*lists.collect_lists(place, classes, on_fault, options)]
     return [(name, part) for name, part in zip(("training", "test"), parts, strict=False) if part is not None]

@@ -72,7 +72,7 @@ def relate(source: FileSource, group: str = "", by_name: bool | None = None) -> 
         own_N[number] = key_N[number] if name is None else hash_of(name)
     unit_key_N = own_N.copy()
     np.minimum.at(unit_key_N, unit_N, own_N)
-    return Relations(key_N, unit_N, unit_key_N[unit_N], by_name, pairs_P2, tuple(said))
+    return Relations(key_N, unit_N, unit_key_N[unit_N], by_name=by_name, pairs_P2=pairs_P2, said=tuple(said))
 
 
 def hash_of(text: str | bytes) -> int:
@@ -83,11 +83,13 @@ def hash_of(text: str | bytes) -> int:
 def group_names(source: FileSource, group: str) -> list[str | None] | None:
     """The group of each image; None for an image that is in none, and where there are no groups at all.
 
-    `group` is a regular expression: what it finds in the path of an image, or its first (group) there, is the name.
-    Without it, the groups are those that a table says. Raises `UsageError` for one that is none or finds nothing.
+    They are those that a table says, else `group` is a regular expression: what it finds in the path of an image, or
+    its first (group) there, is the name. Raises `UsageError` for one that is none or finds nothing.
     """
+    if source.groups is not None:
+        return [source.groups[number] or None for number in source.index_N.tolist()]
     if not group:
-        return source.groups and [source.groups[number] or None for number in source.index_N.tolist()]
+        return None
     try:
         pattern = re.compile(group)
     except re.error as error:
