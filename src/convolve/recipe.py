@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from convolve.errors import UnsupportedError, UsageError, unknown_name
+from convolve.formats.decode import Orientation
 from convolve.recipe_values import Arguments, ImageSize, Steps, nested, parse, size_of
 from convolve.torch_optim import PREFIX, checked_arguments
 from convolve.transforms.crop import Crop
@@ -44,6 +45,9 @@ class DataSpec:
         "squash: the whole image, scaled",
     )
     side_ratio: float = _field(1.0, "part of the shorter side that the square of resize=square takes")
+    orientation: Orientation = _field(
+        "exif", "exif: photographs are turned as their EXIF says; stored: never; cntk: but in zip archives and base64"
+    )
     mean: tuple[float, ...] = _field(
         (0.0,), "the network sees (pixel - mean) * scale, with pixels in 0..255; one number, or red:green:blue"
     )
@@ -70,8 +74,7 @@ class DataSpec:
 
     def __post_init__(self) -> None:
         if self.target != "class":
-            what = "several labels of an image" if self.target == "classes" else "numbers"
-            raise UnsupportedError(f"data.target={self.target}: convolve does not learn {what} yet; leave it at class")
+            raise UnsupportedError(f"data.target={self.target}: so far convolve learns one class of an image; set class")
         require(0 < self.hard_fraction <= 1, "data.hard_fraction", "in (0, 1]", self.hard_fraction)
         require(0 < self.hard_after <= 1, "data.hard_after", "in (0, 1]", self.hard_after)
         if self.hard_fraction < 1 and self.order != "shuffled":

@@ -58,9 +58,9 @@ def find_layout(where: Path, classes: Sequence[str] = ()) -> Layout | None:
         if TRAINING in found:
             return _assigned(found)
     folders = _class_folders(where)
-    listed = {str(role_of(path.name)): found for path in subfolders(where) if (found := _metadata(path))}
-    if TRAINING in listed:
-        return _assigned(listed)
+    described = {str(role_of(path.name)): each for path in subfolders(where) if (each := _metadata(path))}
+    if TRAINING in described:
+        return _assigned(described)
     if metadata := _metadata(where):
         return Layout(metadata)
     named = _by_role([(path, path.name) for path in folders if role_of(path.name)])
