@@ -74,7 +74,7 @@ class DataSpec:
 
     def __post_init__(self) -> None:
         if self.target != "class":
-            raise UnsupportedError(f"data.target={self.target}: so far convolve learns one class of an image; set class")
+            raise UnsupportedError(f"data.target={self.target}: convolve learns one class of an image so far")
         require(0 < self.hard_fraction <= 1, "data.hard_fraction", "in (0, 1]", self.hard_fraction)
         require(0 < self.hard_after <= 1, "data.hard_after", "in (0, 1]", self.hard_after)
         if self.hard_fraction < 1 and self.order != "shuffled":
