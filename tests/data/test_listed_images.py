@@ -15,6 +15,7 @@ from convolve.data.lists import open_list, open_lists
 from convolve.data.options import DataOptions
 from convolve.data.sources.files import FileSource
 from convolve.errors import DataError
+from convolve.formats.decode import Decoding
 
 CLASSES = ("goldfish", "koala", "ladybug")
 
@@ -33,7 +34,7 @@ def folders(place: Path, names: tuple[str, ...] = CLASSES) -> None:
 
 def shown(source: FileSource) -> dict[int, int]:
     """What each image shows -> its class."""
-    return {int(source.load(n, gray=True)[0, 0, 0]): int(label) for n, label in enumerate(source.labels_N)}
+    return {int(source.load(n, Decoding(gray=True))[0, 0, 0]): int(label) for n, label in enumerate(source.labels_N)}
 
 
 @pytest.mark.parametrize("form", ["metadata.csv", "metadata.jsonl"])
