@@ -22,6 +22,7 @@ from convolve.data.caching import measured
 from convolve.data.cifar10 import CTF_TEST, CTF_TRAIN, MAP_TEST, MAP_TRAIN
 from convolve.data.dataset import Dataset
 from convolve.data.download import Progress
+from convolve.data.known import unpacked
 from convolve.data.lists import open_lists
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
@@ -41,7 +42,7 @@ def prepare_folder(source: Path | None, out: Path, progress: Progress | None = N
     del progress
     if source is None:
         raise UsageError("say with --source where the images are: a folder with a subfolder for each class, or a list")
-    splits = open_lists(source.expanduser())
+    splits = open_lists(unpacked(source.expanduser()))
     with claimed(out, {"dataset": "folder", "data_fingerprint": splits.fingerprint()}, FILES) as output:
         parts = [(_with_paths(splits.train), MAP_TRAIN, CTF_TRAIN), (_with_paths(splits.test), MAP_TEST, CTF_TEST)]
         yield output.labels(splits.class_names)
@@ -69,7 +70,10 @@ def _write_map(output: Output, name: str, part: FileSource) -> str:
 
 
 def _path(part: FileSource, index: int) -> str:
-    location = parse_location(part.file(index))
+    assert not isinstance(part.listing, Base64Map)  # see `_with_paths`
+    location = part.listing.location(int(part.index_N[index]))
+    if parse_location(location.file) != Location(location.file):
+        raise UsageError(f"{location.file}: `@` before a slash means an archive in a map file; rename the folder")
     return str(Location(os.path.abspath(location.file), location.member))  # noqa: PTH100  no links are followed
 
 
