@@ -22,7 +22,7 @@ from typing import IO
 
 from convolve.atomic import cannot_write, locked
 from convolve.data.locate import cache_folder
-from convolve.data.walk import is_hidden
+from convolve.data.walk import images_in, is_hidden
 from convolve.errors import DataError, FormatError
 from convolve.formats.tar import DAMAGE, read_members
 
@@ -154,9 +154,9 @@ def _unpack_one(archive: Path, folder: Path) -> None:
 
 
 def _step_in(folder: Path, name: str) -> None:
-    """Where `folder` holds nothing but a folder `name`, as many archives do, have the content of that in its place."""
+    """What is in the one folder that archives mostly hold takes its place, but that of a class with another `name`."""
     inside = list(folder.iterdir())
-    if len(inside) == 1 and inside[0].name.casefold() == name.casefold() and inside[0].is_dir():
+    if len(inside) == 1 and inside[0].is_dir() and (inside[0].name == name or not images_in(inside[0])):
         inner = inside[0].rename(folder.with_name(".inner"))
         folder.rmdir()
         inner.rename(folder)

@@ -24,11 +24,10 @@ from convolve.data.dataset import Dataset
 from convolve.data.download import Progress
 from convolve.data.known import unpacked
 from convolve.data.lists import open_lists
-from convolve.data.sources.files import FileSource
+from convolve.data.sources.files import Embedded, FileSource
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import UsageError
 from convolve.formats.archive import Location, parse_location
-from convolve.formats.base64_map import Base64Map
 from convolve.formats.image_map import write_image_map
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.prepare.output import Output, claimed
@@ -58,7 +57,7 @@ def prepare_folder(source: Path | None, out: Path, progress: Progress | None = N
 
 
 def _with_paths(source: Source) -> FileSource:
-    if not isinstance(source, FileSource) or isinstance(source.listing, Base64Map):
+    if not isinstance(source, FileSource) or isinstance(source.listing, Embedded):
         raise UsageError(f"{source.location(0)}: the image is in the list itself and has no path; train on it as it is")
     return source
 
@@ -70,7 +69,7 @@ def _write_map(output: Output, name: str, part: FileSource) -> str:
 
 
 def _path(part: FileSource, index: int) -> str:
-    assert not isinstance(part.listing, Base64Map)  # see `_with_paths`
+    assert not isinstance(part.listing, Embedded)  # see `_with_paths`
     location = part.listing.location(int(part.index_N[index]))
     if parse_location(location.file) != Location(location.file):
         raise UsageError(f"{location.file}: `@` before a slash means an archive in a map file; rename the folder")
