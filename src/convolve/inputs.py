@@ -82,8 +82,9 @@ def describe(initial: Initial | None, splits: Splits, data: DataModule, callback
         if {parameter.learning_rate_multiplier for parameter in initial.graph.parameters} - {0.0, 1.0}:
             multipliers = "has learning-rate multipliers other than 0 (frozen) and 1: they are taken as 1"
             callback("warning", {"message": f"{initial.name} {multipliers}"})
-    if splits.array_shape_CHW is None:
-        callback("note", {"message": data.description})
+    for message in (data.judged_by, "" if splits.array_shape_CHW else data.description):
+        if message:
+            callback("note", {"message": message})
 
 
 def _for_data(model: Model, splits: Splits) -> Model:

@@ -17,6 +17,7 @@ KINDS = {
     "damaged image": "images that are damaged or cut off",
     "passed over": "files that are no images that can be read",
     "unlabeled": "images without a label",
+    "left out": "folders that are in no part",
     "gap": "classes without images",
     "leak": "training images that are in the test part too",
     "two labels": "the same image under two labels",

@@ -13,6 +13,7 @@ from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 DATA_FILE = "data.mdb"
 
+_OPEN: WeakValueDictionary[Path, lmdb.Environment] = WeakValueDictionary()  # a process can open each once
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _MOST_FIELDS = 1000  # of one record; Caffe writes seven, but for floats that are not packed
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -54,7 +56,7 @@ class CaffeLmdb:
     def read(self, index: int) -> bytes:
         """The bytes of image `index`, as a file would have them: those of plain pixels are a PNM file."""
         with self.environment.begin(buffers=True) as transaction:
-            record = transaction.get(self.keys[index])
+            record = transaction.get(self.keys[index], default=memoryview(b""))
             return _as_file(_datum(memoryview(record), self.place(index)), self.place(index))
 
     def place(self, index: int) -> str:
@@ -78,9 +80,12 @@ def open_caffe_lmdb(folder: Path) -> CaffeLmdb:
     except ImportError:
         raise UsageError(f"{folder} is an LMDB, which needs the package lmdb: {install_hint('lmdb')}") from None
     _require_whole(folder / DATA_FILE)
-    keys, labels = [], array("q")
+    keys, labels, where = [], array("q"), folder.resolve()
     try:
-        environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, create=False)
+        environment = _OPEN.get(where)
+        if environment is None:
+            environment = lmdb.open(str(where), readonly=True, lock=False, readahead=False, create=False)
+            _OPEN[where] = environment
         with environment.begin(buffers=True) as transaction, transaction.cursor() as cursor:
             for key, record in cursor:
                 keys.append(bytes(key))
@@ -131,7 +136,8 @@ def _datum(record: memoryview, place: str) -> Datum:
     if label >> 31:
         raise FormatError(place, "", f"class {label - (1 << 64) if label >> 63 else label}; classes count from 0")
     return Datum(
-        numbers[_CHANNELS], numbers[_HEIGHT], numbers[_WIDTH], data, label, bool(numbers[_ENCODED])
+        channels=numbers[_CHANNELS], height=numbers[_HEIGHT], width=numbers[_WIDTH], data=data, label=label,
+        is_encoded=bool(numbers[_ENCODED]),
     )  # fmt: skip
 
 

@@ -18,9 +18,8 @@ def open_lmdb(folder: Path, classes: Sequence[str] | None = None, on_fault: OnFa
     """The images of the records in `folder`. If nobody says the `classes`, a file beside it may name them."""
     names = classes or label_names(folder, on_fault)
     listing = open_caffe_lmdb(folder)
-    wrong_N = np.flatnonzero(listing.labels_N >= len(names)) if names else ()
-    if names and len(wrong_N):
-        first = int(wrong_N[0])
+    first = 0 if names is None else int(np.argmax(listing.labels_N >= len(names)))
+    if names is not None and listing.labels_N[first] >= len(names):
         what = f"class {listing.labels_N[first]}, but {len(names)} classes are known"
         raise FormatError(listing.place(first), "", what)
     return file_source(listing, listing.labels_N, None if names is None else tuple(names))
