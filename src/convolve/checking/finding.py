@@ -19,6 +19,7 @@ KINDS = {
     "unlabeled": "images without a label",
     "left out": "folders that are in no part",
     "gap": "classes without images",
+    "near names": "classes whose names are nearly the same",
     "leak": "training images that are in the test part too",
     "two labels": "the same image under two labels",
     "duplicate": "images that are there twice",

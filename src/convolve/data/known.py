@@ -16,13 +16,14 @@ from convolve.data.download import Progress
 from convolve.data.lists import find_lists, is_archive
 from convolve.data.locate import SAMPLE
 from convolve.data.sources import cifar
+from convolve.data.sources.classes import in_words
 from convolve.data.sources.ctf import collect_ctf, is_ctf
 from convolve.data.sources.idx import open_idx
 from convolve.data.sources.source import ArraySource, OnFault, Source, attempt
-from convolve.data.sources.table import in_words
 from convolve.data.splits import DatasetInfo, Splits
 from convolve.errors import DataError, MissingDataError, UsageError, look_up
 from convolve.formats.cifar_binary import parse_cifar_binary, read_bytes
+from convolve.formats.decode import Decoding
 from convolve.recipe import Recipe
 
 DATASETS = {info.name: info for info in (mnist.INFO, cifar10.INFO, ilsvrc2012.INFO)}
@@ -111,7 +112,7 @@ def may_be(own: Splits, info: DatasetInfo) -> bool:
         return False
     channels, *size = info.shape_CHW
     try:
-        return list(own.test.load(0, gray=channels == 1).shape[:2]) == size
+        return list(own.test.load(0, Decoding(gray=channels == 1)).shape[:2]) == size
     except DataError:  # perhaps the set is there in another form
         return True
 

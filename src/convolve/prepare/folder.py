@@ -24,10 +24,12 @@ from convolve.data.dataset import Dataset
 from convolve.data.download import Progress
 from convolve.data.known import unpacked
 from convolve.data.lists import open_lists
+from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.sources.files import Embedded, FileSource
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import UsageError
 from convolve.formats.archive import Location, parse_location
+from convolve.formats.decode import Decoding
 from convolve.formats.image_map import write_image_map
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.prepare.output import Output, claimed
@@ -36,18 +38,20 @@ MEAN = "mean.xml"
 FILES = (MAP_TRAIN, MAP_TEST, CTF_TRAIN, CTF_TEST, MEAN)
 
 
-def prepare_folder(source: Path | None, out: Path, progress: Progress | None = None) -> Iterator[str]:
+def prepare_folder(
+    source: Path | None, out: Path, progress: Progress | None = None, options: DataOptions = AS_FOUND
+) -> Iterator[str]:
     """Write the lists of the images at `source`, which is what --data takes of a user's own, into `out`."""
     del progress
     if source is None:
         raise UsageError("say with --source where the images are: a folder with a subfolder for each class, or a list")
-    splits = open_lists(unpacked(source.expanduser()))
+    splits = open_lists(unpacked(source.expanduser()), options=options)
     with claimed(out, {"dataset": "folder", "data_fingerprint": splits.fingerprint()}, FILES) as output:
         parts = [(_with_paths(splits.train), MAP_TRAIN, CTF_TRAIN), (_with_paths(splits.test), MAP_TEST, CTF_TEST)]
         yield output.labels(splits.class_names)
         for part, map_name, ctf_name in parts:
             yield _write_map(output, map_name, part)
-            images = measured(part, channels=3)
+            images = measured(part, Decoding(orientation="cntk"))
             if not isinstance(images, ArraySource):
                 yield f"{output.folder / ctf_name}: not written, its images are large or of various sizes"
                 continue

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from convolve.data.sources.classes import label_names
 from convolve.data.sources.files import FileSource, file_source
-from convolve.data.sources.map_file import label_names
 from convolve.data.sources.source import OnFault
 from convolve.errors import FormatError
 from convolve.formats.caffe_lmdb import open_caffe_lmdb
