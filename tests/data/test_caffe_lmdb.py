@@ -14,6 +14,7 @@ from command_line import Convolve, assert_refused
 from convolve.data.open import open_data, open_to_check
 from convolve.data.sources.lmdb import open_lmdb
 from convolve.errors import ConvolveError, DataError, FormatError
+from convolve.formats.decode import Decoding
 
 lmdb = pytest.importorskip("lmdb")
 descriptor_pb2 = pytest.importorskip("google.protobuf.descriptor_pb2")
@@ -73,7 +74,7 @@ def test_images_and_labels(channels: int, pack: Callable[[np.ndarray, int], byte
     source = open_lmdb(tmp_path / "x_lmdb")
     assert source.labels_N.tolist() == [number % 3 for number in range(len(wanted))]
     for index, image_HWC in enumerate(wanted):
-        assert np.array_equal(source.load(index, gray=channels == 1), image_HWC)
+        assert np.array_equal(source.load(index, Decoding(gray=channels == 1)), image_HWC)
     assert source.location(4) == f"{tmp_path / 'x_lmdb'}: record 00000004_n1/4.JPEG"
     assert source.digest() == open_lmdb(tmp_path / "x_lmdb").digest()
 
@@ -131,7 +132,7 @@ def test_a_record_that_is_none_is_named(record: bytes, words: str | None, tmp_pa
 def test_an_image_that_is_none_is_named(fields: dict[str, object], words: str, tmp_path: Path) -> None:
     source = open_lmdb(write(tmp_path / "x", [Datum(label=0, **fields).SerializeToString()]))
     with pytest.raises(DataError, match=words) as refused:
-        source.load(0, gray=False)
+        source.load(0, Decoding())
     assert "record 00000000_n0/0.JPEG" in str(refused.value)
 
 
