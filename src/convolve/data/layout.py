@@ -15,11 +15,12 @@ from pathlib import Path
 
 from convolve.data.walk import holds_images, images_in, subfolders
 from convolve.errors import DataError
+from convolve.formats.caffe_lmdb import is_lmdb
 from convolve.formats.part_names import TEST, TRAINING, VALIDATION, role_of
 from convolve.formats.table import names_labels
 
 # The end of the name of a list of images; what stands first goes before. Not .json, which may be anything.
-_LISTS = ("_map.txt", ".csv", ".tsv", ".jsonl")
+_LISTS = ("_map.txt", ".csv", ".tsv", ".jsonl", "_lmdb")
 _METADATA = ("metadata.csv", "metadata.jsonl")  # Hugging Face's lists of the images of a folder
 _MOST_NAMED = 5
 
@@ -52,9 +53,11 @@ def find_layout(where: Path, classes: Sequence[str] = ()) -> Layout | None:
     be parts as well as classes.
     """
     names = sorted(os.listdir(where))  # noqa: PTH208  of a million files a second less
+    if is_lmdb(where):
+        return Layout(where)
     for end in _LISTS:
-        lists = [name for name in names if name.lower().endswith(end) and role_of(name[: -len(end)])]
-        found = _by_role([(where / name, name[: -len(end)]) for name in lists if (where / name).is_file()])
+        lists = [(where / name, _part_of(name, end)) for name in names if name.lower().endswith(end)]
+        found = _by_role([(path, part) for path, part in lists if role_of(part) and (path.is_file() or is_lmdb(path))])
         if TRAINING in found:
             return _assigned(found)
     folders = _class_folders(where)
@@ -82,6 +85,12 @@ def _metadata(folder: Path) -> Path | None:
 
 def _name(part: Path) -> str:
     return f"{part.parent.name}/{part.name}" if part.name in _METADATA else part.name
+
+
+def _part_of(name: str, end: str) -> str:
+    """What the name of a list says before its `end`; those of Caffe's examples begin with the set: mnist_train_lmdb."""
+    start = name[: -len(end)]
+    return start.rpartition("_")[2] if end == "_lmdb" else start
 
 
 def _by_role(parts: Iterable[tuple[Path, str]]) -> dict[str, Path]:
