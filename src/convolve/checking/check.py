@@ -15,6 +15,7 @@ from convolve.checking.part import Part
 from convolve.checking.quality import check_quality
 from convolve.checking.unlisted import check_unlisted
 from convolve.data.open import open_to_check
+from convolve.data.sources.files import FileSource
 from convolve.environment import usable_cores
 
 
@@ -24,6 +25,12 @@ class Checked:
 
     parts: tuple[Part, ...]
     findings: Findings
+
+    @property
+    def passed_over(self) -> str:
+        """What lies among the images, in words."""
+        passed = [part.source.passed_over for part in self.parts if isinstance(part.source, FileSource)]
+        return "; ".join(filter(None, passed))
 
     @property
     def images(self) -> dict[str, int]:

@@ -35,6 +35,7 @@ KINDS = {
     "blanks for tabs": Kind("blanks where tabs belong"),
     "missing image": Kind("labels without an image"),
     "damaged image": Kind("images that are damaged or cut off"),
+    "passed over": Kind("files that are no images that can be read"),
     "unlabeled": Kind("images without a label"),
     "gap": Kind("classes without images"),
     "few images": Kind("classes with few images", Level.DOUBT),

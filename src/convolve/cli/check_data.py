@@ -72,7 +72,12 @@ def _as_json(checked: Checked) -> dict[str, Any]:
         for _, found in findings.by_kind()
         for finding in found
     ]
-    return {"images": checked.images, "counts": dict(findings.counts), "findings": rows}
+    return {
+        "images": checked.images,
+        "passed_over": checked.passed_over,
+        "counts": dict(findings.counts),
+        "findings": rows,
+    }
 
 
 def _text(checked: Checked) -> str:
@@ -84,6 +89,7 @@ def _text(checked: Checked) -> str:
         if counts[kind] > _SHOWN:
             lines.append(f"  and {counts[kind] - min(_SHOWN, len(found)):,} more (--json lists them)")
     images = " and ".join(f"{count:,} {name} images" for name, count in checked.images.items()) or "no images"
+    images += f"; {checked.passed_over}" if checked.passed_over else ""
     total = checked.findings.total
     found_in_all = "nothing found" if not total else "1 finding" if total == 1 else f"{total:,} findings"
     return "\n".join([*lines, f"{images}: {found_in_all}"])
