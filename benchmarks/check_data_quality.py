@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 
 from convolve.atomic import write_json
+from convolve.formats.decode import decode_image
 from rounds import conditions, settle
 
 IMAGES, PLANTED = 500, 50
@@ -76,7 +77,7 @@ def plant(archive: Path, folder: Path, odd: bool) -> Found:
         chosen = random.permutation(IMAGES)
         planted: Found = {kind: set() for kind in KINDS}
         for number, member in enumerate(members):
-            content = tar.extractfile(member).read()
+            content = tar.extractfile(member).read()  # type: ignore[union-attr]  # a file
             file = folder / Path(member.name).parent.name / f"{number:03d}.jpg"
             file.parent.mkdir(exist_ok=True)
             turn, which = divmod(int(chosen[number]), PLANTED)
@@ -94,7 +95,7 @@ def plant(archive: Path, folder: Path, odd: bool) -> Found:
 
 
 def _decoded(content: bytes) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    return decode_image(content, "a photograph")
 
 
 def _encoded(image_HWC: np.ndarray, quality: int = 90) -> bytes:

@@ -93,4 +93,5 @@ def _add_pair(pair: Pair, parts: Sequence[Part], findings: Findings) -> None:
     labels = f"; labels: here {label}, there {other_label}" if label != other_label else ""
     what = f"{like} {other_part.full_location(other)}{labels}"
     about = 2 if kind == "two labels" else 1  # nobody knows which of them is right
-    findings.add(kind, part.full_location(index), what, mend, (*part.at(index), *other_part.at(other)), about)
+    images = (*part.at(index), *other_part.at(other))
+    findings.add(kind, part.full_location(index), what, mend, images, about=about)

@@ -59,9 +59,10 @@ class Looks:
     @classmethod
     def none(cls, count: int) -> Looks:
         return cls(
-            np.zeros(count, np.uint64), np.zeros((count, FREQUENCIES**2 - 1), np.int8), np.zeros(count, bool),
-            np.zeros((count, 2), np.int32), np.zeros(count, np.uint8), np.zeros(count, np.uint8),
-            np.zeros(count, np.float32), np.full(count, np.inf, np.float32),
+            digests_N=np.zeros(count, np.uint64), shapes_NF=np.zeros((count, FREQUENCIES**2 - 1), np.int8),
+            seen_N=np.zeros(count, bool), size_N2=np.zeros((count, 2), np.int32), low_N=np.zeros(count, np.uint8),
+            high_N=np.zeros(count, np.uint8), spread_N=np.zeros(count, np.float32),
+            sharpness_N=np.full(count, np.inf, np.float32),
         )  # fmt: skip
 
 

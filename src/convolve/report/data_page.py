@@ -19,10 +19,10 @@ from convolve.errors import DataError
 from convolve.report.pictures import Picture, picture
 from convolve.templates import render
 
-MOST_PICTURES = 48  # of one kind: with all kinds the page stays below 10 MB
+MOST_PICTURES = 36  # of one kind: with all kinds the page stays below 10 MB
 MOST_LINES = 200  # of one kind, of findings without a picture
 MOST_CLASSES = 30
-_LONGEST_SIDE = 224  # pixels: a blur shows, and a picture takes about 10 kB
+_LONGEST_SIDE = 208  # pixels: a blur shows, and a picture takes 10 kB or so
 
 _LEVELS = {Level.FAULT: "to mend", Level.DOUBT: "to look at", Level.NOTE: "good to know"}
 
