@@ -19,7 +19,7 @@ from convolve.errors import DataError
 from convolve.report.pictures import Picture, picture
 from convolve.templates import render
 
-MOST_PICTURES = 36  # of one kind: with all kinds the page stays below 10 MB
+MOST_PICTURES = 30  # of one kind: with all kinds the page stays below 10 MB
 MOST_LINES = 200  # of one kind, of findings without a picture
 MOST_CLASSES = 30
 _LONGEST_SIDE = 208  # pixels: a blur shows, and a picture takes 10 kB or so
