@@ -8,7 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from command_line import Convolve
 from convolve.checking.check import check_data
 from scenes import save, scene
 
@@ -88,3 +90,17 @@ def test_classes_with_few_images(counts: tuple[int, int], few: str, tmp_path: Pa
     for finding in findings:
         assert f"{counts[1]} images of class {few}; the largest class has {counts[0]}" in finding.what
         assert finding.images[0] == ("training", counts[0]) and len(finding.images) == 6
+
+
+def test_images_that_exif_turns_are_counted_and_no_fault(tmp_path: Path, convolve: Convolve) -> None:
+    for number in range(6):
+        image = Image.fromarray(scene(number)[:, :, ::-1])
+        exif = image.getexif()
+        exif[0x112] = (1, 6, 3)[number % 3]
+        path = tmp_path / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        image.save(path, exif=exif)
+    outcome = convolve("check-data", tmp_path)
+    assert outcome.code == 0
+    assert outcome.out.splitlines()[0] == "images with an EXIF orientation: 4"
+    assert outcome.out.endswith("and 3 more (--json lists them)\n6 training images: nothing found\n")

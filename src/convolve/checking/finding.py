@@ -52,6 +52,7 @@ KINDS = {
     "odd shape": Kind("images with unusual proportions", Level.DOUBT),
     "odd size": Kind("images of an unusual size", Level.DOUBT),
     "mean layout": Kind("mean images in another layout than CNTK reads"),
+    "turned": Kind("images with an EXIF orientation", Level.NOTE),
 }
 
 

@@ -21,7 +21,8 @@ from convolve.checking.part import Part
 from convolve.data.ordered_map import ordered_map
 from convolve.data.sources.source import UNLABELED
 from convolve.errors import DataError, MissingDataError
-from convolve.transforms.transform import Size
+from convolve.formats.decode import Decoding
+from convolve.formats.image_header import UPRIGHT
 
 # Legend: N images, F frequencies, H rows, W columns.
 
@@ -41,10 +42,11 @@ Progress = Callable[[str, int, int], None]  # name of the part, images that were
 
 @dataclass(frozen=True, eq=False)
 class Looks:
-    """89 bytes an image. `seen_N`: it could be decoded; `shapes_NF` is 0 where there is nothing to compare.
+    """90 bytes an image. `seen_N`: it could be decoded; `shapes_NF` is 0 where there is nothing to compare.
 
-    `size_N2` is (rows, columns) as it lies there; `low_N` and `high_N` are the gray levels that 5 % and 99 % of the
-    image stay below, `spread_N` the deviation from its mean. `sharpness_N` is infinite for images that are too small.
+    `size_N2` is (rows, columns), the right way up, and `turned_N` whether EXIF turns it that way. `low_N` and `high_N`
+    are the gray levels that 5 % and 99 % of the image stay below, `spread_N` the deviation from its mean. `sharpness_N`
+    is infinite for images that are too small.
     """
 
     digests_N: NDArray[np.uint64]
@@ -55,6 +57,7 @@ class Looks:
     high_N: NDArray[np.uint8]
     spread_N: NDArray[np.float32]
     sharpness_N: NDArray[np.float32]
+    turned_N: NDArray[np.bool_]
 
     @classmethod
     def none(cls, count: int) -> Looks:
@@ -62,7 +65,7 @@ class Looks:
             digests_N=np.zeros(count, np.uint64), shapes_NF=np.zeros((count, FREQUENCIES**2 - 1), np.int8),
             seen_N=np.zeros(count, bool), size_N2=np.zeros((count, 2), np.int32), low_N=np.zeros(count, np.uint8),
             high_N=np.zeros(count, np.uint8), spread_N=np.zeros(count, np.float32),
-            sharpness_N=np.full(count, np.inf, np.float32),
+            sharpness_N=np.full(count, np.inf, np.float32), turned_N=np.zeros(count, bool),
         )  # fmt: skip
 
 
@@ -84,7 +87,7 @@ def look_at(part: Part, findings: Findings, threads: int, progress: Progress) ->
 
 def thumbnail(part: Part, index: int, content: bytes) -> NDArray[np.uint8]:
     """The image in gray, (H, W) of `SIDE`."""
-    return _thumbnail(_gray(part, index, content, part.size(index, content))[1])
+    return _thumbnail(_gray(part, index, content, part.header(index, content).turned_size)[1])
 
 
 def _thumbnail(gray_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -92,10 +95,10 @@ def _thumbnail(gray_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cv2.resize(gray_HW, (SIDE, SIDE), interpolation=interpolation).astype(np.uint8, copy=False)
 
 
-def _gray(part: Part, index: int, content: bytes, size: Size) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _gray(part: Part, index: int, content: bytes, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The image of that `size` in gray (H, W), not larger than is looked at; and half as large, unless it is small."""
     side = SHARP_SIDE if min(size) >= SHARP_SIDE else SIDE
-    gray_HW = brought_near(part.decode(index, content, gray=True, min_size=(side, side))[:, :, 0], SHARP_SIDE)
+    gray_HW = brought_near(part.decode(index, content, Decoding(gray=True, min_size=(side, side)))[:, :, 0], SHARP_SIDE)
     return gray_HW, brought_near(gray_HW, min(gray_HW.shape) // 2) if side == SHARP_SIDE else gray_HW
 
 
@@ -147,8 +150,8 @@ def _look_at_chunk(part: Part, start: int, looks: Looks) -> list[tuple[int, Data
             continue
         try:
             content = part.source.read(index)
-            size = part.size(index, content)
-            gray_HW, half_HW = _gray(part, index, content, size)
+            header = part.header(index, content)
+            gray_HW, half_HW = _gray(part, index, content, header.turned_size)
         except DataError as error:
             faults.append((index, error))
             continue
@@ -156,7 +159,8 @@ def _look_at_chunk(part: Part, start: int, looks: Looks) -> list[tuple[int, Data
         if half_HW is not gray_HW:
             looks.sharpness_N[index] = _sharpness(gray_HW, half_HW)
         looks.digests_N[index] = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
-        looks.size_N2[index], looks.seen_N[index] = size, True
+        looks.size_N2[index], looks.seen_N[index] = header.turned_size, True
+        looks.turned_N[index] = header.orientation != UPRIGHT
     here = slice(start, start + len(thumbnails_NHW))
     looks.shapes_NF[here] = np.rint(UNIT * frequencies(thumbnails_NHW, FREQUENCIES)).astype(np.int8)
     looks.spread_N[here] = thumbnails_NHW.std(axis=(1, 2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from convolve.checking.finding import ImageAt
 from convolve.data.sources.source import ArraySource, Source
-from convolve.formats.decode import decode_image, read_size
-from convolve.transforms.transform import Size
+from convolve.formats.decode import Decoding, decode_image
+from convolve.formats.image_header import Header, read_header
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,17 +29,18 @@ class Part:
     def labels_N(self) -> NDArray[np.int64]:
         return self.source.labels_N.numpy()
 
-    def decode(self, index: int, content: bytes, *, gray: bool, min_size: Size | None = None) -> NDArray[np.uint8]:
+    def decode(self, index: int, content: bytes, decoding: Decoding) -> NDArray[np.uint8]:
         """The image out of its `content`, which was read already. See `Source.load`."""
         if isinstance(self.source, ArraySource):
-            return self.source.load(index, gray=gray)
-        return decode_image(content, self.source.file(index), gray=gray, min_size=min_size)
+            return self.source.load(index, decoding)
+        limited = replace(decoding, max_pixels=getattr(self.source, "max_pixels", decoding.max_pixels))
+        return decode_image(content, self.source.file(index), limited)
 
-    def size(self, index: int, content: bytes) -> Size:
-        """(rows, columns) of the image in `content`, as its header says."""
+    def header(self, index: int, content: bytes) -> Header:
+        """What the header of the image in `content` says."""
         if isinstance(self.source, ArraySource):
-            return self.source.size
-        return read_size(content, self.source.file(index))
+            return Header("", *self.source.size)
+        return read_header(content, self.source.file(index))
 
     def largest_of_16_bits(self, content: bytes) -> int | None:
         """The largest value in an image of 16 bits; None for others."""

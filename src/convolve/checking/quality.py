@@ -17,6 +17,7 @@ from convolve.checking.finding import Findings
 from convolve.checking.looks import Looks, brought_near
 from convolve.checking.part import Part
 from convolve.data.ordered_map import ordered_map
+from convolve.formats.decode import Decoding
 
 # Legend: N images, H rows, W columns, C channels (blue, green, red, or gray), T tiles.
 
@@ -53,13 +54,14 @@ def check_quality(part: Part, looks: Looks, findings: Findings, threads: int) ->
     for index, found in zip(suspects, judged, strict=True):
         if found:
             _add(findings, part, index, *found)
-    for kind, index, what in (*_odd_shapes(looks), *_odd_sizes(looks)):
+    turned = [("turned", index, "EXIF says which way is up") for index in np.flatnonzero(looks.turned_N).tolist()]
+    for kind, index, what in (*_odd_shapes(looks), *_odd_sizes(looks), *turned):
         _add(findings, part, index, kind, what)
 
 
 def _exposure(part: Part, index: int, content: bytes, spread: float) -> tuple[str, str] | None:
     """(kind, what), if the image is as dark, bright or empty as it seems in gray: a red rose is not dark."""
-    channels = cv2.split(part.decode(index, content, gray=False, min_size=(_JUDGED_SIDE, _JUDGED_SIDE)))
+    channels = cv2.split(part.decode(index, content, Decoding(min_size=(_JUDGED_SIDE, _JUDGED_SIDE))))
     high = np.percentile(functools.reduce(cv2.max, channels), 99)
     if high < FEW_LEVELS >> 8 and (largest := part.largest_of_16_bits(content)) is not None and largest < FEW_LEVELS:
         return "few bits", f"its largest value is {largest:,} of 65,535"
@@ -72,7 +74,7 @@ def _exposure(part: Part, index: int, content: bytes, spread: float) -> tuple[st
 
 
 def _blur(part: Part, index: int, content: bytes) -> tuple[str, str] | None:
-    gray_HW = part.decode(index, content, gray=True, min_size=(_JUDGED_SIDE, _JUDGED_SIDE))[:, :, 0]
+    gray_HW = part.decode(index, content, Decoding(gray=True, min_size=(_JUDGED_SIDE, _JUDGED_SIDE)))[:, :, 0]
     sharpest = sharpest_tile(brought_near(gray_HW, _JUDGED_SIDE))
     return ("blurred", f"its sharpest place has {sharpest:.2f}, below {BLURRED}") if sharpest < BLURRED else None
 
@@ -127,5 +129,6 @@ def _add(findings: Findings, part: Part, index: int, kind: str, what: str) -> No
 _MENDS = {
     "few bits": "if it was stored with 12 bits, multiply it by 16: it is nearly black as it is",
     "odd shape": "crop it to what it is about: resized to the others' shape it is distorted or loses its ends",
+    "turned": "nothing is to be done: they are turned as every viewer turns them",
     "odd size": "look whether it is a thumbnail, or a picture of something else",
 }

@@ -84,13 +84,15 @@ def _as_json(checked: Checked) -> dict[str, Any]:
 
 
 def _text(checked: Checked) -> str:
-    from convolve.checking.finding import KINDS
+    from convolve.checking.finding import KINDS, Level
 
     counts, lines = checked.findings.counts, []
     for kind, found in checked.findings.by_kind():
-        lines += [f"{KINDS[kind].title}: {counts[kind]:,}", *(f"  {finding}" for finding in found[:_SHOWN])]
-        if counts[kind] > _SHOWN:
-            lines.append(f"  and {counts[kind] - min(_SHOWN, len(found)):,} more (--json lists them)")
+        lines.append(f"{KINDS[kind].title}: {counts[kind]:,}")
+        shown = found[:_SHOWN] if KINDS[kind].level is not Level.NOTE else found[:1]
+        lines += [f"  {finding}" for finding in shown]
+        if counts[kind] > len(shown):
+            lines.append(f"  and {counts[kind] - len(shown):,} more (--json lists them)")
     images = " and ".join(f"{count:,} {name} images" for name, count in checked.images.items()) or "no images"
     images += f"; {checked.passed_over}" if checked.passed_over else ""
     total = checked.findings.total

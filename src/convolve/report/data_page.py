@@ -16,6 +16,7 @@ from convolve.checking.check import Checked
 from convolve.checking.finding import KINDS, Finding, ImageAt, Level
 from convolve.data.sources.source import UNLABELED
 from convolve.errors import DataError
+from convolve.formats.decode import Decoding
 from convolve.report.pictures import Picture, picture
 from convolve.templates import render
 
@@ -114,7 +115,7 @@ def _shown(checked: Checked, image: ImageAt) -> Shown:
     file = part.source.file(index)
     try:
         content = part.source.read(index)
-        image_HWC = part.decode(index, content, gray=False, min_size=(_LONGEST_SIDE, _LONGEST_SIDE))
+        image_HWC = part.decode(index, content, Decoding(min_size=(_LONGEST_SIDE, _LONGEST_SIDE)))
         small = picture(np.ascontiguousarray(image_HWC[:, :, ::-1]), _LONGEST_SIDE)
     except DataError:
         small = None
