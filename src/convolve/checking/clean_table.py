@@ -9,10 +9,9 @@ from pathlib import Path
 from convolve.checking.check import Checked
 from convolve.checking.finding import Findings, Level
 from convolve.checking.part import Part
-from convolve.data.sources.files import FileSource
+from convolve.data.sources.files import Embedded, FileSource
 from convolve.data.sources.source import UNLABELED
 from convolve.errors import UsageError
-from convolve.formats.base64_map import Base64Map
 
 _IN_TABLE = {"training": "train"}  # part -> its name in the column `split`; else its own
 
@@ -23,7 +22,7 @@ def clean_rows(checked: Checked, table: Path) -> Iterator[list[str]]:
     Images with a fault are left out; of copies the first stays. Raises `UsageError` for images without files.
     """
     for part in checked.parts:
-        if not isinstance(part.source, FileSource) or isinstance(part.source.listing, Base64Map):
+        if not isinstance(part.source, FileSource) or isinstance(part.source.listing, Embedded):
             place = part.source.location(0) if len(part) else part.name
             raise UsageError(f"--write-table: {place} is no image file, so that no table can name it")
     has_parts = len(checked.parts) > 1
