@@ -21,7 +21,10 @@ else:
 
 AnyModel = Annotated[
     Path,
-    typer.Argument(help="A model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, or an .onnx file."),
+    typer.Argument(
+        help="A model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, an .onnx file, or a PyTorch "
+        "checkpoint (.safetensors, .pth)."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 CsvFile = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the results to this CSV file.")]
@@ -47,19 +50,64 @@ Set = Annotated[
 ]
 
 
+# What a user may say of a model, as `PreprocessOverrides` has it: the type of each value, and the option that takes it.
+_OVERRIDES: dict[str, tuple[type, Any]] = {
+    "output": (str, typer.Option(metavar="NODE", help="The node with the class scores, if the model has several.")),
+    "preset": (
+        str,
+        typer.Option(help="Preprocess as this published model does. [default: recognized by the file's name]"),
+    ),
+    "mean": (
+        str,
+        typer.Option(
+            metavar="NUMBER|B,G,R|FILE",
+            help="What is subtracted from the pixels: one number, one per channel, or a mean image (.xml, "
+            ".binaryproto).",
+        ),
+    ),
+    "channel_order": (
+        str,
+        typer.Option(help="The order of the color channels in the model's input: rgb, bgr or gray."),
+    ),
+    "scale": (
+        str,
+        typer.Option(
+            metavar="NUMBER|B,G,R", help="The factor that (pixel - mean) is multiplied by, or one per channel."
+        ),
+    ),
+    "labels": (Path, typer.Option(metavar="FILE", help="A file of class names, one per line.")),
+    "image_shape": (
+        str,
+        typer.Option(metavar="CxHxW", help="The shape of the model's input, where the file does not say it."),
+    ),
+    "arch": (
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The network of a PyTorch checkpoint: resnet18, squeezenet1_1, ..., timm:NAME or torchvision:NAME. "
+            "[default: recognized by its tensors]",
+        ),
+    ),
+}
+
+
 def with_overrides(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of `_overrides` to `command`, which gets them as one value, its keyword `overrides`.
+    """Add the options of `_OVERRIDES` to `command`, which gets them as one value, its keyword `overrides`.
 
     An option that `command` has itself, under the same name, is not added.
     """
     own = inspect.signature(command, eval_str=True).parameters
-    shared = inspect.signature(_overrides, eval_str=True).parameters
-    added = {name: parameter for name, parameter in shared.items() if name not in own}
+    kind = inspect.Parameter.KEYWORD_ONLY
+    added = {
+        name: inspect.Parameter(name, kind, default=None, annotation=Annotated[value | None, option])
+        for name, (value, option) in _OVERRIDES.items()
+        if name not in own
+    }
 
     @wraps(command)
     def wrapped(**values: Any) -> Any:
         given = {name: values.pop(name) for name in added}
-        return command(**values, overrides=_overrides(**given))
+        return command(**values, overrides=_overrides(given))
 
     shown = [*(parameter for name, parameter in own.items() if name != "overrides"), *added.values()]
     wrapped.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # typer reads the options from it
@@ -67,38 +115,11 @@ def with_overrides(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def _overrides(
-    output: Annotated[
-        str | None, typer.Option(metavar="NODE", help="The node with the class scores, if the model has several.")
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="Preprocess as this published model does. [default: recognized by the file's name]"),
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            help="What is subtracted from the pixels: one number, one per channel, or a mean image (.xml, "
-            ".binaryproto).",
-            metavar="NUMBER|B,G,R|FILE",
-        ),
-    ] = None,
-    channel_order: Annotated[
-        str | None, typer.Option(help="The order of the color channels in the model's input: rgb, bgr or gray.")
-    ] = None,
-    scale: Annotated[float | None, typer.Option(help="The factor that (pixel - mean) is multiplied by.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="A file of class names, one per line.", metavar="FILE")] = None,
-    image_shape: Annotated[
-        str | None,
-        typer.Option(help="The shape of the model's input, where the file does not say it.", metavar="CxHxW"),
-    ] = None,
-) -> Overrides:
+def _overrides(given: dict[str, Any]) -> Overrides:
     from convolve.importers.loader import PreprocessOverrides
 
-    return PreprocessOverrides(
-        preset=preset, mean=mean, channel_order=channel_order, scale=scale, labels=labels,
-        image_shape_CHW=_shape(image_shape), output=output,
-    )  # fmt: skip
+    image_shape_CHW = _shape(given.pop("image_shape"))
+    return PreprocessOverrides(**given, image_shape_CHW=image_shape_CHW)
 
 
 def _shape(text: str | None) -> tuple[int, int, int] | None:
