@@ -39,7 +39,7 @@ SETTINGS = [
     (["data.name=mnits"], 2, ["data.name", "did you mean 'mnist'?"]),
     (["data.validation_fraction=0.9999"], 2, ["data.validation_fraction", "nothing of 600 images"]),
     (["data.order=cntk"], 2, ["data.order=cntk", "convolve prepare mnist"]),
-    (["run.keep=best"], 2, ["run.keep=best", "data.validation_fraction"]),
+    (["run.early_stopping_epochs=1"], 2, ["run.early_stopping_epochs", "run.keep=best"]),
     (["run.device=gpu"], 2, ["run.device", "'gpu'"]),
     (["run.device=cuda:99"], 2, ["run.device=cuda:99", "convolve doctor"]),
     (["run.device=cpu", "run.precision=fp16"], 2, ["run.precision=fp16", "bf16, fp32 or auto"]),
@@ -291,4 +291,4 @@ def test_pictures(kind: str, model: Path, tmp_path: Path, convolve: Convolve) ->
 
 def test_pictures_that_are_not_there(model: Path, tmp_path: Path, convolve: Convolve) -> None:
     assert_refused(convolve("predict", model, tmp_path / "no.png"), 3, "no.png does not exist")
-    assert_refused(convolve("predict", model, tmp_path), 3, str(tmp_path), "holds no images", ".png")
+    assert_refused(convolve("predict", model, tmp_path), 3, str(tmp_path), "holds no images", "no JPEG, PNG")

@@ -17,7 +17,7 @@ from convolve.data.evaluation import eval_dataset
 from convolve.data.loader import Loader
 from convolve.data.sources.source import ArraySource, Source
 from convolve.data.sources.table import in_words
-from convolve.data.splits import Splits, hold_out_validation
+from convolve.data.splits import VALIDATION_FRACTION, Splits, hold_out_validation
 from convolve.errors import DataError, UsageError
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.recipe import DataSpec, Recipe
@@ -37,7 +37,8 @@ class DataModule:
     """Everything that a training reads.
 
     `validation` is what each epoch is evaluated on, called `validation_name` in the log: "validation", or "test" where
-    nothing is held out for it. `description` says in words what was made of the images.
+    nothing is held out for it; `judged_by` says so where the recipe did not ask for it. `description` says in words
+    what was made of the images.
     """
 
     preprocess: Preprocess
@@ -45,6 +46,7 @@ class DataModule:
     validation: Dataset
     validation_name: str
     test: Dataset
+    judged_by: str
     description: str
 
 
@@ -64,17 +66,18 @@ def build_data(
     spec, run = recipe.data, recipe.run
     read_files(spec.train_transforms)
     channels = imported.channels if imported else spec.channels
-    train, tested = measured(splits.train, channels), measured(splits.test, channels)
+    train, judged, said = _training_part(recipe, splits)
+    train, tested = measured(train, channels), measured(splits.test, channels)
     preprocess = imported or _preprocess(spec, tested.size)
     size = preprocess.height, preprocess.width
     test = cached(eval_dataset(tested, preprocess, threads=threads), size)
     validation, name = test, "test"
-    if spec.validation_fraction:
-        train, rest = hold_out_validation(train, spec.validation_fraction, run.seed)
+    if judged:
+        rest = measured(judged, channels)
         validation, name = cached(eval_dataset(rest, preprocess, threads=threads), size), "validation"
     damaged = Damaged(min(spec.damaged_limit, len(train) - 1), warn) if spec.damaged_limit else None
     training = _Training(recipe, train, tested.size, threads, damaged)
-    stages = [training.dataset(in_size(preprocess, size)) for size in spec.train_sizes or (1.0,)]
+    stages = [training.dataset(in_size(preprocess, size)) for size in spec.progressive_sizes or (1.0,)]
     if not imported and spec.mean_image:
         mean_CHW = _mean(spec, train, stages[0][0], preprocess, damaged)
         preprocess = replace(preprocess, mean=0.0, mean_image_CHW=mean_CHW)
@@ -86,7 +89,21 @@ def build_data(
         passes=math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train)),
     )  # fmt: skip
     description = _describe(splits, (train.size, tested.size), loader, preprocess)
-    return DataModule(preprocess, loader, validation, name, test, description=description)
+    return DataModule(preprocess, loader, validation, name, test, judged_by=said, description=description)
+
+
+def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | None, str]:
+    """(what is trained on; what choices are made by, None: the test part; what is to be said of that)."""
+    fraction, needs = recipe.data.validation_fraction, recipe.run.keep == "best"
+    if splits.validation is not None:
+        said = f"each epoch is evaluated on the {len(splits.validation):,} images of the validation part"
+        unused = f"; data.validation_fraction={fraction:g} is not used" if fraction else ""
+        return splits.train, splits.validation, said + unused
+    if not fraction and not needs:
+        return splits.train, None, ""
+    train, validation = hold_out_validation(splits.train, fraction or VALIDATION_FRACTION, recipe.run.seed)
+    cut = f"{len(validation):,} of {len(splits.train):,} training images are cut off for validation"
+    return train, validation, "" if fraction else f"{cut}, by which run.keep=best chooses"
 
 
 def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
@@ -104,7 +121,7 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
 
 
 def in_size(preprocess: Preprocess, size: float) -> Preprocess:
-    """One of `data.train_sizes`: pixels of each side, or a fraction of those of `preprocess`, in multiples of eight.
+    """One of `data.progressive_sizes`: pixels, or a fraction of the sides of `preprocess`, in multiples of eight.
 
     Of those, borders of an eighth and crops of four fifths (`side_ratio`) give the same size again.
     """
@@ -129,7 +146,7 @@ class _Training:
         """The images in the size of `preprocess` as batches are cut from them, and what is then done to batches."""
         spec, train, goal = self.recipe.data, self.train, (preprocess.height, preprocess.width)
         transforms = tuple(
-            replace(each, height=goal[0], width=goal[1]) if spec.train_sizes and isinstance(each, Scale) else each
+            replace(each, height=goal[0], width=goal[1]) if spec.progressive_sizes and isinstance(each, Scale) else each
             for each in spec.train_transforms
         )
         alone, together = split_transforms(transforms)
@@ -221,7 +238,7 @@ def _describe(splits: Splits, sizes: tuple[Size | None, Size | None], loader: Lo
     counts = [f"{len(part):,} {name} images of {_words(size)}" for (part, name), size in zip(parts, sizes, strict=True)]
     where = "cached in memory" if loader.is_cached else "decoded on demand"
     said = f"{' and '.join(counts)}, {where}; the network sees {preprocess}"
-    for part, name in parts:
+    for name, part in splits.parts:
         there = set(part.labels_N.tolist())
         missing = [each for number, each in enumerate(splits.class_names) if number not in there]
         said += f"; no {name} images of {in_words(missing)}" if missing else ""

@@ -52,8 +52,8 @@ def open_test(
     The model knows `class_names`, was trained on the set `name` with that `fingerprint`, and takes `shape_CHW`.
     """
     place, given = Path(where or "").expanduser(), where not in (None, SAMPLE)
-    listed = lists.find_lists(place) if given else None
-    if listed and (listed[0] == place or name not in known.DATASETS):  # and no set of two parts
+    listed = lists.find_lists(place, class_names) if given else None
+    if listed and (listed.training == place or name not in known.DATASETS):  # and no set of two parts
         return lists.open_own_test(place, listed, class_names, fingerprint)
     info = known.info_to_test(where, name, class_names, shape_CHW)
     found = open_data(where, info.name)
@@ -66,11 +66,11 @@ def open_test(
 
 
 def open_to_check(place: Path, classes: Sequence[str] | None, on_fault: OnFault) -> list[tuple[str, Source]]:
-    """The parts at `place`, "training" and "test", of whatever form; `on_fault` hears of all that cannot be read."""
+    """(role, images) of the parts at `place`, of whatever form; `on_fault` hears of all that cannot be read."""
     if not place.exists():
         raise MissingDataError(f"{place} does not exist; give a folder, a map file, a table, or a data set's own files")
-    is_listed = place.is_dir() and any((place / name).exists() for name in ("train_map.txt", "train.csv"))
+    is_listed = place.is_dir() and (layout := lists.find_lists(place)) and layout.training.is_file()
     parts = None if is_listed else known.published_parts(place, on_fault)
     if parts is None:
-        parts = lists.collect_lists(place, classes, on_fault)
+        return [*lists.collect_lists(place, classes, on_fault)]
     return [(name, part) for name, part in zip(("training", "test"), parts, strict=False) if part is not None]
