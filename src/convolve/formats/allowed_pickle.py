@@ -153,7 +153,7 @@ class AllowedUnpickler(pickle._Unpickler):
         runs = module in ("builtins", "__builtin__") and full not in _HARMLESS
         return _Unknown(full) if self.skips and not runs else _refuse_name(full)
 
-    def persistent_load(self, pid: Any) -> Storage:
+    def persistent_load(self, pid: Any) -> Storage | _Unknown:
         match pid:
             case ("module" | b"module", _Unknown() as kind, *_) if self.skips:
                 return kind  # the older form has the source of classes beside them

@@ -73,7 +73,7 @@ class DepthwiseSeparable(nn.Module):
         self.adds = stride == 1 and channels == maps
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
-        x = self.bn2(self.conv_pw(F.relu6(self.bn1(self.conv_dw(maps_NCHW)))))
+        x: Tensor = self.bn2(self.conv_pw(F.relu6(self.bn1(self.conv_dw(maps_NCHW)))))
         return x + maps_NCHW if self.adds else x
 
 
@@ -93,7 +93,7 @@ class InvertedResidual(nn.Module):
         self.adds = stride == 1 and channels == maps
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
-        x = F.relu6(self.bn2(self.conv_dw(F.relu6(self.bn1(self.conv_pw(maps_NCHW))))))
+        x: Tensor = F.relu6(self.bn2(self.conv_dw(F.relu6(self.bn1(self.conv_pw(maps_NCHW))))))
         x = self.bn3(self.conv_pwl(x))
         return x + maps_NCHW if self.adds else x
 

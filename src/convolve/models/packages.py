@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -15,7 +16,6 @@ from convolve.errors import UnsupportedError, UsageError, install_hint, unknown_
 from convolve.recipe import ModelSpec
 
 Shape = tuple[int, int, int]  # C, H, W
-_INSTALL = {"timm": lambda: install_hint("timm"), "torchvision": lambda: "pip install torchvision"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,12 @@ def from_torchvision(name: str) -> Callable[[ModelSpec, Shape, int], nn.Module]:
 
 
 FAMILIES = {"timm": from_timm, "torchvision": from_torchvision}
+
+
+def can_be_built(name: str) -> bool:
+    """Whether it is a network of ours, or its package is installed."""
+    family, colon, _ = name.partition(":")
+    return not colon or find_spec(family) is not None
 
 
 def published(name: str) -> Published:
@@ -82,7 +88,8 @@ def _package(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != name:
             raise _broken(name, error) from error
-        raise UnsupportedError(f"the network is built by {name}, which is not installed: {_INSTALL[name]()}") from None
+        how = install_hint("timm") if name == "timm" else "pip install torchvision"
+        raise UnsupportedError(f"the network is built by {name}, which is not installed: {how}") from None
     except Exception as error:  # torchvision's own code, for a torch that it was not made for
         raise _broken(name, error) from error
 
@@ -99,7 +106,9 @@ def _build(make: Callable[[int, int], nn.Module], _spec: ModelSpec, shape_CHW: S
     """The network with numbers, wherever others would have none yet: only its package knows how to set them."""
     with torch.device("cpu"):
         module = make(shape_CHW[0], classes)
-    module.initialize = partial(_initialize, module, partial(make, shape_CHW[0], classes))
+    module.initialize = partial(  # type: ignore[assignment]
+        _initialize, module, partial(make, shape_CHW[0], classes)
+    )
     return module
 
 

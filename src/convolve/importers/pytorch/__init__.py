@@ -29,7 +29,7 @@ from convolve.importers.pytorch.architectures import (
 )  # fmt: skip
 from convolve.importers.pytorch.tensors import Tensors, is_pytorch, open_tensors
 from convolve.models import bare_model
-from convolve.models.packages import Published
+from convolve.models.packages import Published, can_be_built
 from convolve.recipe import ModelSpec
 from convolve.transforms.preprocess import Preprocess
 
@@ -89,8 +89,8 @@ def _found(path: Path, tensors: Tensors, arch: str | None) -> tuple[str, str, Sh
     parts = _parts(tensors.shapes)
     if arch:
         made = architecture(arch)
-        names = shapes_of(made.spec, (3, made.published.size, made.published.size), 1000)
-        shared = {held_in: len(names.keys() & part.keys()) for held_in, part in parts.items()}
+        wanted = shapes_of(made.spec, (3, made.published.size, made.published.size), 1000)
+        shared = {held_in: len(wanted.keys() & part.keys()) for held_in, part in parts.items()}
         best = _averaged_first(held_in for held_in in parts if shared[held_in] == max(shared.values()))
         return arch, best, parts[best]
     matches = {held_in: names for held_in, part in parts.items() if (names := known().get(fingerprint(part)))}
@@ -101,7 +101,8 @@ def _found(path: Path, tensors: Tensors, arch: str | None) -> tuple[str, str, Sh
     held_in = _averaged_first(matches)
     names = matches[held_in]
     called = [name for name in names if name.rpartition(":")[2].lower() in path.name.lower()]
-    return max(called, key=len, default=names[0]), held_in, parts[held_in]
+    first = next(filter(can_be_built, names), names[0])
+    return max(called, key=len, default=first), held_in, parts[held_in]
 
 
 def _parts(shapes: Shapes) -> dict[str, dict[str, Shape]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,14 +55,14 @@ def open_tensors(path: Path) -> Tensors:
         shapes = {name: tensor.values.shape for name, tensor in stored.items()}
         return Tensors(shapes, lambda name: _float32(_tensor_of(stored[name])), is_ordered=True)
     try:
-        file = safe_open(path, framework="pt")
+        file: Any = safe_open(path, framework="pt")  # a part of it carries no types
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise FormatError(path, "", f"a damaged .safetensors file ({error}); get it again") from None
     return Tensors(shapes, partial(_read, file, path), is_ordered=False)
 
 
-def _read(file: safe_open, path: Path, name: str) -> torch.Tensor:
+def _read(file: Any, path: Path, name: str) -> torch.Tensor:
     try:
         return _float32(file.get_tensor(name))
     except (SafetensorError, RuntimeError, ValueError) as error:
