@@ -58,7 +58,13 @@ def _findings() -> dict[str, dict[str, Any]]:
 
 
 # extra -> a package that it brings
-_EXTRAS = {"mpi": "openmpi", "onnx": "onnxruntime", "serve": "uvicorn", "tensorboard": "tensorboard"}
+_EXTRAS = {
+    "heic": "pillow_heif",
+    "mpi": "openmpi",
+    "onnx": "onnxruntime",
+    "serve": "uvicorn",
+    "tensorboard": "tensorboard",
+}
 
 
 def _extra(extra: str, package: str) -> str:

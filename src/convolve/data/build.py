@@ -74,7 +74,7 @@ def build_data(
         validation, name = cached(eval_dataset(rest, preprocess, threads=threads), size), "validation"
     damaged = Damaged(min(spec.damaged_limit, len(train) - 1), warn) if spec.damaged_limit else None
     training = _Training(recipe, train, tested.size, threads, damaged)
-    stages = [training.dataset(in_size(preprocess, size)) for size in spec.train_sizes or (1.0,)]
+    stages = [training.dataset(in_size(preprocess, size)) for size in spec.progressive_sizes or (1.0,)]
     if not imported and spec.mean_image:
         mean_CHW = _mean(spec, train, stages[0][0], preprocess, damaged)
         preprocess = replace(preprocess, mean=0.0, mean_image_CHW=mean_CHW)
@@ -104,7 +104,7 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
 
 
 def in_size(preprocess: Preprocess, size: float) -> Preprocess:
-    """One of `data.train_sizes`: pixels of each side, or a fraction of those of `preprocess`, in multiples of eight.
+    """One of `data.progressive_sizes`: pixels, or a fraction of the sides of `preprocess`, in multiples of eight.
 
     Of those, borders of an eighth and crops of four fifths (`side_ratio`) give the same size again.
     """
@@ -129,7 +129,7 @@ class _Training:
         """The images in the size of `preprocess` as batches are cut from them, and what is then done to batches."""
         spec, train, goal = self.recipe.data, self.train, (preprocess.height, preprocess.width)
         transforms = tuple(
-            replace(each, height=goal[0], width=goal[1]) if spec.train_sizes and isinstance(each, Scale) else each
+            replace(each, height=goal[0], width=goal[1]) if spec.progressive_sizes and isinstance(each, Scale) else each
             for each in spec.train_transforms
         )
         alone, together = split_transforms(transforms)
