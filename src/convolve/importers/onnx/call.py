@@ -109,7 +109,7 @@ class Call:
     def weights(self, index: int, shape: Shape | None = None) -> str:
         """A constant as a parameter that can be trained."""
         self.constant(index)
-        key = self.parameters.key(self.value(index), learned=True)  # type: ignore[arg-type]
+        key = self.parameters.key(self.value(index), learned=True)
         return key if shape is None else self.reshaped(key, shape)
 
     def image(self, index: int = 0) -> Tensor:

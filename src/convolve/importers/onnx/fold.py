@@ -35,7 +35,7 @@ def _expanded(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
 
 
 def _tiled(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
-    return arrays[0].size * prod(map(int, arrays[1].reshape(-1)))
+    return int(arrays[0].size) * prod(map(int, arrays[1].reshape(-1)))
 
 
 def _counted(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
@@ -45,7 +45,7 @@ def _counted(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
 
 def _gathered(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
     data, indices = arrays[:2]
-    return indices.size * (data.size // max(1, data.shape[int(node.attributes.get("axis", 0))]))
+    return int(indices.size) * (data.size // max(1, data.shape[int(node.attributes.get("axis", 0))]))
 
 
 def _padded(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
@@ -109,7 +109,7 @@ def _evaluate(node: OnnxNode, arrays: Sequence[np.ndarray | None], opsets: Mappi
     )  # fmt: skip
     try:
         with np.errstate(all="ignore"):
-            results: list[Any] = ReferenceEvaluator(graph, opsets=dict(opsets)).run(None, feeds)
+            results: Any = ReferenceEvaluator(graph, opsets=dict(opsets)).run(None, feeds)
     except Exception as error:  # its classes are many
         raise GraphError(f"operands that do not fit ({str(error).splitlines()[:1]})") from None
-    return results
+    return list(results)

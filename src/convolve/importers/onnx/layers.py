@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import floor, prod
 from typing import Any
 
@@ -132,9 +133,7 @@ def _layer_normalization(call: Call) -> tuple[Value, ...]:
     if x.axis is not None and x.axis >= axis:
         raise UnsupportedError("statistics over the samples of the batch")
     own = [call.weights(index, call.dims(x)[axis:]) for index in (1, 2) if call.has(index)]
-    key = call.add(
-        "layer_normalization", x.key, *own, axes=rank - axis, epsilon=call.get("epsilon", float, 1e-5)
-    )
+    key = call.add("layer_normalization", x.key, *own, axes=rank - axis, epsilon=call.get("epsilon", float, 1e-5))
     return (call.like(x, key),)
 
 

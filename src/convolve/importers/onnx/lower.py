@@ -5,7 +5,9 @@ Only what the wanted outputs need is lowered. A batch that the file fixes to one
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,6 +94,27 @@ def _places(nodes: Sequence[OnnxNode]) -> str:
     return ", ".join(names) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
 
 
+def image_sizes(path: Path, port: Port, image_shape_CHW: Shape | None) -> Shape:
+    """The sizes of one sample; `image_shape_CHW` has those that the file leaves open."""
+    if not port.sizes:
+        raise UnsupportedError(f"{path}: input {legible(port.name)} has no shape")
+    given = port.sizes[1:]
+    if None in given and image_shape_CHW and len(given) == 3:
+        channels, height, width = image_shape_CHW
+        asked = (channels, height, width) if given[0] in (channels, None) else (height, width, channels)
+        given = tuple(size or wanted for size, wanted in zip(given, asked, strict=True))
+    if None in given:
+        raise UsageError(
+            f"{path}: it leaves the size of its images open; say it with --image-shape, for example 3x224x224"
+        )
+    return tuple(size for size in given if size)
+
+
+def is_nhwc(sizes: Shape) -> bool:
+    """Whether images of these sizes are stored pixel by pixel."""
+    return len(sizes) == 3 and sizes[-1] in (1, 3) and sizes[0] not in (1, 3)
+
+
 class _Lowering:
     def __init__(self, model: OnnxModel, image_shape_CHW: Shape | None) -> None:
         self.model = model
@@ -104,31 +127,15 @@ class _Lowering:
 
     def input(self, port: Port, image_shape_CHW: Shape | None) -> Value:
         """The input, (N, C, H, W) in the draft's words; images stored pixel by pixel (N, H, W, C) are turned first."""
-        sizes = self.sizes(port, image_shape_CHW)
-        is_nhwc = len(sizes) == 3 and sizes[-1] in (1, 3) and sizes[0] not in (1, 3)
-        shape = (sizes[2], sizes[0], sizes[1]) if is_nhwc else sizes
+        self.samples = port.sizes[0] if port.sizes else None
+        sizes = image_sizes(self.model.path, port, image_shape_CHW)
+        shape = (sizes[2], sizes[0], sizes[1]) if is_nhwc(sizes) else sizes
         try:
             key = self.draft.input(shape, port.name)
             self.draft.call(key, port.name)
-            return Tensor(self.draft.add("transpose", (key,), order=(1, 2, 0)) if is_nhwc else key)
+            return Tensor(self.draft.add("transpose", (key,), order=(1, 2, 0)) if is_nhwc(sizes) else key)
         except GraphError as error:
             raise FormatError(self.model.path, "", f"input {legible(port.name)}: {error}") from None
-
-    def sizes(self, port: Port, image_shape_CHW: Shape | None) -> Shape:
-        """The sizes of one sample."""
-        if not port.sizes:
-            raise UnsupportedError(f"{self.model.path}: input {legible(port.name)} has no shape")
-        self.samples, given = port.sizes[0], port.sizes[1:]
-        if None in given and image_shape_CHW and len(given) == 3:
-            channels, height, width = image_shape_CHW
-            asked = (channels, height, width) if given[0] in (channels, None) else (height, width, channels)
-            given = tuple(size or wanted for size, wanted in zip(given, asked, strict=True))
-        if None in given:
-            raise UsageError(
-                f"{self.model.path}: it leaves the size of its images open; say it with --image-shape, for example "
-                "3x224x224"
-            )
-        return tuple(size for size in given if size)
 
     def node(self, node: OnnxNode) -> None:
         operands = tuple(self.values[name] if name else None for name in node.inputs)
@@ -150,12 +157,14 @@ class _Lowering:
             return fold(node, constants, self.model.opsets)
         if node.op not in RULES:
             raise UnsupportedError("this operator is only known for constants")
-        call = Call(
-            self.draft, self.parameters, node.op, tuple(operands), node.attributes, self.model.opset,
-            outputs=len(node.outputs), samples=self.samples,
-        )  # fmt: skip
-        result = RULES[node.op](call)
+        result = RULES[node.op](self.call(node.op, operands, node.attributes, len(node.outputs)))
         return result if isinstance(result, tuple) else (result,)
+
+    def call(self, op: str, operands: Sequence[Value | None], attributes: Mapping[str, Any], outputs: int) -> Call:
+        return Call(
+            self.draft, self.parameters, op, tuple(operands), attributes, opset=self.model.opset, outputs=outputs,
+            samples=self.samples,
+        )  # fmt: skip
 
     def name(self, node: OnnxNode) -> str:
         """What people call the layer: the name of its weight, else of the node."""
@@ -167,7 +176,7 @@ class _Lowering:
         value = self.values.get(name)
         if isinstance(value, Constant):
             return ""
-        call = Call(self.draft, self.parameters, "", (value,), {}, self.model.opset, outputs=1, samples=self.samples)
+        call = self.call("", (value,), {}, 1)
         tensor = call.tensor()
         if tensor.axis is None and call.batched(tensor):
             return tensor.key

@@ -8,6 +8,7 @@ to check: https://onnx.ai/onnx/repo-docs/ExternalData.html.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -29,7 +30,9 @@ HEAD_BYTES = 3
 OLDEST_OPSET = 7
 MOST_BYTES = 2**31  # of all tensors together: protobuf's own limit, and that of a graph's parameters
 DOMAINS = ("", "ai.onnx")  # two names of one thing
-_SUBGRAPHS = ("If", "Loop", "Scan")
+_RUNTIMES = ("com.microsoft", "com.microsoft.nchwc")  # onnxruntime's own, which its optimizers write
+_QUANTIZED = re.compile(r"^QLinear|^QuantizeLinear$|^DynamicQuantizeLinear$|Integer$")
+SUBGRAPHS = ("If", "Loop", "Scan")
 _Types = dict[int, type]
 
 
@@ -77,6 +80,19 @@ class OnnxModel:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     metadata: Mapping[str, str]
+
+    @property
+    def quantized(self) -> str:
+        """The operators that only a runtime for quantized files has, in words; empty where there are none.
+
+        Weights alone that are stored as small integers make no such file: they are multiplied out when it is read.
+        """
+        kinds = Counter(
+            node.op for node in self.nodes
+            if (node.domain in DOMAINS or node.domain in _RUNTIMES)
+            and (_QUANTIZED.search(node.op) or node.domain in _RUNTIMES)
+        )  # fmt: skip
+        return ", ".join(f"{count} {op}" for op, count in kinds.most_common(4))
 
     @property
     def opset(self) -> int:
@@ -135,14 +151,17 @@ class _Reader:
         return model
 
     def node(self, node: onnx.NodeProto) -> OnnxNode:
-        if node.op_type in _SUBGRAPHS:
+        if node.op_type in SUBGRAPHS:
             attributes: dict[str, Any] = {}  # refused by name, or never needed
         else:
             attributes = {item.name: self.attribute(item) for item in node.attribute}
         inputs = tuple(node.input)
         while inputs and not inputs[-1]:  # operands that are left out at the end
             inputs = inputs[:-1]
-        return OnnxNode(node.op_type, node.domain, node.name, inputs, tuple(node.output), attributes, node)
+        return OnnxNode(
+            node.op_type, node.domain, node.name, inputs=inputs, outputs=tuple(node.output), attributes=attributes,
+            proto=node,
+        )  # fmt: skip
 
     def attribute(self, item: onnx.AttributeProto) -> Any:
         from onnx import AttributeProto, helper
