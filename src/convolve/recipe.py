@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import UnsupportedError, UsageError, unknown_name
+from convolve.formats.decode import Orientation
 from convolve.recipe_values import Arguments, ImageSize, Steps, nested, parse, size_of
 from convolve.torch_optim import PREFIX, checked_arguments
 from convolve.transforms.crop import Crop
@@ -33,6 +34,9 @@ class DataSpec:
     order: Literal["shuffled", "cntk", "file"] = _field(
         "shuffled", "shuffled: fully, anew each epoch; cntk: as CNTK 2.7's reader; file"
     )
+    target: Literal["class", "classes", "number"] = _field(
+        "class", "what is learned of an image: its class; classes, several at once, and number are not there yet"
+    )
     channels: int = _field(3, "what the network sees: 3, color; 1, gray")
     image_size: ImageSize = _field(0, "what the network sees, in pixels: N or WxH; 0: the size that all images have")
     resize: Literal["cover", "square", "squash"] = _field(
@@ -41,6 +45,9 @@ class DataSpec:
         "squash: the whole image, scaled",
     )
     side_ratio: float = _field(1.0, "part of the shorter side that the square of resize=square takes")
+    orientation: Orientation = _field(
+        "exif", "exif: photographs are turned as their EXIF says; stored: never; cntk: but in zip archives and base64"
+    )
     mean: tuple[float, ...] = _field(
         (0.0,), "the network sees (pixel - mean) * scale, with pixels in 0..255; one number, or red:green:blue"
     )
@@ -60,10 +67,14 @@ class DataSpec:
     )
     hard_after: float = _field(0.3, "fraction of the training that passes before hard_fraction takes effect")
     validation_fraction: float = _field(
-        0.0, "part of the training set held out; 0: each epoch is evaluated on the test set"
+        0.0,
+        "part of the training set that is cut off to choose by, where the data has no validation part; 0: each epoch "
+        "is evaluated on the test set, with run.keep=best on a tenth of the training set",
     )
 
     def __post_init__(self) -> None:
+        if self.target != "class":
+            raise UnsupportedError(f"data.target={self.target}: convolve learns one class of an image so far")
         require(0 < self.hard_fraction <= 1, "data.hard_fraction", "in (0, 1]", self.hard_fraction)
         require(0 < self.hard_after <= 1, "data.hard_after", "in (0, 1]", self.hard_after)
         if self.hard_fraction < 1 and self.order != "shuffled":
@@ -251,7 +262,7 @@ class RunSpec:
     ema_epochs: float = _field(
         0.0, "horizon in epochs of the moving average of the weights (EMA) that is evaluated and kept; 0: none"
     )
-    keep: Literal["last", "best"] = _field("last", "which epoch's model is kept; best: on the validation split")
+    keep: Literal["last", "best"] = _field("last", "which epoch's model is kept; best: on the validation part")
     early_stopping_epochs: int = _field(0, "stop after so many epochs without a better validation error; 0: never")
     checkpoint_seconds: float = _field(60.0, "time between checkpoints inside an epoch; 0: only at its end")
     report_batches: int = _field(0, "batches from one report of progress to the next; 0: about ten reports an epoch")
@@ -333,12 +344,8 @@ class Recipe:
     published_error: float | None = _field(None, "the error that the recipe's source reports, as a fraction")
 
     def __post_init__(self) -> None:
-        if self.run.keep == "best" and not self.data.validation_fraction:
-            raise UsageError("run.keep=best needs a validation split: set data.validation_fraction, for example 0.1")
         if self.run.early_stopping_epochs and self.run.keep != "best":
-            raise UsageError(
-                "run.early_stopping_epochs needs run.keep=best and a data.validation_fraction, for example 0.1"
-            )
+            raise UsageError("run.early_stopping_epochs needs run.keep=best")
         if self.takes_local_steps and self.run.ema_epochs:
             raise UsageError("run.ema_epochs is of one network; leave it out with distributed.block_samples")
         if self.takes_local_steps and self.plateau and self.plateau.rollback:

@@ -15,10 +15,11 @@ from convolve.data.damaged import Damaged
 from convolve.data.dataset import THREADS, Dataset, transformed
 from convolve.data.evaluation import eval_dataset
 from convolve.data.loader import Loader
+from convolve.data.sources.classes import in_words
 from convolve.data.sources.source import ArraySource, Source
-from convolve.data.sources.table import in_words
-from convolve.data.splits import Splits, hold_out_validation
+from convolve.data.splits import VALIDATION_FRACTION, Splits, hold_out_validation
 from convolve.errors import DataError, UsageError
+from convolve.formats.decode import Decoding
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.recipe import DataSpec, Recipe
 from convolve.transforms.crop import Crop
@@ -37,7 +38,8 @@ class DataModule:
     """Everything that a training reads.
 
     `validation` is what each epoch is evaluated on, called `validation_name` in the log: "validation", or "test" where
-    nothing is held out for it. `description` says in words what was made of the images.
+    nothing is held out for it; `judged_by` says so where the recipe did not ask for it. `description` says in words
+    what was made of the images.
     """
 
     preprocess: Preprocess
@@ -45,6 +47,7 @@ class DataModule:
     validation: Dataset
     validation_name: str
     test: Dataset
+    judged_by: str
     description: str
 
 
@@ -63,14 +66,15 @@ def build_data(
     """
     spec, run = recipe.data, recipe.run
     read_files(spec.train_transforms)
-    channels = imported.channels if imported else spec.channels
-    train, tested = measured(splits.train, channels), measured(splits.test, channels)
+    decoding = imported.decoding() if imported else Decoding(spec.channels == 1, spec.orientation)
+    train, judged, said = _training_part(recipe, splits)
+    train, tested = measured(train, decoding), measured(splits.test, decoding)
     preprocess = imported or _preprocess(spec, tested.size)
     size = preprocess.height, preprocess.width
     test = cached(eval_dataset(tested, preprocess, threads=threads), size)
     validation, name = test, "test"
-    if spec.validation_fraction:
-        train, rest = hold_out_validation(train, spec.validation_fraction, run.seed)
+    if judged:
+        rest = measured(judged, decoding)
         validation, name = cached(eval_dataset(rest, preprocess, threads=threads), size), "validation"
     damaged = Damaged(min(spec.damaged_limit, len(train) - 1), warn) if spec.damaged_limit else None
     training = _Training(recipe, train, tested.size, threads, damaged)
@@ -86,7 +90,21 @@ def build_data(
         passes=math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train)),
     )  # fmt: skip
     description = _describe(splits, (train.size, tested.size), loader, preprocess)
-    return DataModule(preprocess, loader, validation, name, test, description=description)
+    return DataModule(preprocess, loader, validation, name, test, judged_by=said, description=description)
+
+
+def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | None, str]:
+    """(what is trained on; what choices are made by, None: the test part; what is to be said of that)."""
+    fraction, needs = recipe.data.validation_fraction, recipe.run.keep == "best"
+    if splits.validation is not None:
+        said = f"each epoch is evaluated on the {len(splits.validation):,} images of the validation part"
+        unused = f"; data.validation_fraction={fraction:g} is not used" if fraction else ""
+        return splits.train, splits.validation, said + unused
+    if not fraction and not needs:
+        return splits.train, None, ""
+    train, validation = hold_out_validation(splits.train, fraction or VALIDATION_FRACTION, recipe.run.seed)
+    cut = f"{len(validation):,} of {len(splits.train):,} training images are cut off for validation"
+    return train, validation, "" if fraction else f"{cut}, by which run.keep=best chooses"
 
 
 def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
@@ -99,7 +117,8 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
     mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
     return Preprocess(
         spec.channels, height, width, mean, spec.scale, resize=spec.resize, side_ratio=spec.side_ratio,
-        padding=sum(pad.border(height, width) for pad in pads), padding_value=pads[0].value if pads else 0,
+        orientation=spec.orientation, padding=sum(pad.border(height, width) for pad in pads),
+        padding_value=pads[0].value if pads else 0,
     )  # fmt: skip
 
 
@@ -139,13 +158,14 @@ class _Training:
 
         fit = None if as_found else partial(fit_size, preprocess=preprocess)
         dataset = Dataset(
-            train, transformed(alone, preprocess.channels, fit), gray=preprocess.channels == 1,
+            train, transformed(alone, preprocess.channels, fit), preprocess.decoding(),
             seed=self.recipe.run.seed, threads=max(THREADS, self.threads), damaged=self.damaged, is_random=bool(alone),
         )  # fmt: skip
         if not alone:
             dataset = cached(dataset, train.size if as_found and train.size else goal)
         if not dataset.is_cached and spec.resize == "cover":  # quicker; the others promise to do what CNTK does
-            dataset = replace(dataset, min_size=min_size_before(alone) if as_found else goal)
+            min_size = min_size_before(alone) if as_found else goal
+            dataset = replace(dataset, decoding=replace(dataset.decoding, min_size=min_size))
         return dataset, together
 
 
@@ -221,7 +241,7 @@ def _describe(splits: Splits, sizes: tuple[Size | None, Size | None], loader: Lo
     counts = [f"{len(part):,} {name} images of {_words(size)}" for (part, name), size in zip(parts, sizes, strict=True)]
     where = "cached in memory" if loader.is_cached else "decoded on demand"
     said = f"{' and '.join(counts)}, {where}; the network sees {preprocess}"
-    for part, name in parts:
+    for name, part in splits.parts:
         there = set(part.labels_N.tolist())
         missing = [each for number, each in enumerate(splits.class_names) if number not in there]
         said += f"; no {name} images of {in_words(missing)}" if missing else ""
