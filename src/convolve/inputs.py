@@ -11,6 +11,7 @@ from torch import nn
 
 from convolve.data.build import DataModule, in_size
 from convolve.data.open import open_data
+from convolve.data.options import DataOptions
 from convolve.data.splits import Splits
 from convolve.errors import ModelError, UsageError
 from convolve.graph.graph import Graph
@@ -26,7 +27,9 @@ from convolve.training.workers import Workers, one_first_on_each_host
 from convolve.transforms.preprocess import Preprocess
 
 
-def open_images(spec: DataSpec, where: str | Splits | None, callback: Callback, workers: Workers) -> Splits:
+def open_images(
+    spec: DataSpec, where: str | Splits | None, options: DataOptions, callback: Callback, workers: Workers
+) -> Splits:
     """What lies at `where`, in the order of its files if `spec` keeps to that."""
     if isinstance(where, Splits):
         return where
@@ -36,7 +39,8 @@ def open_images(spec: DataSpec, where: str | Splits | None, callback: Callback, 
 
     in_file_order = spec.order != "shuffled"
     return one_first_on_each_host(
-        workers, lambda: open_data(where, spec.name, file_order=in_file_order, progress=downloading)
+        workers,
+        lambda: open_data(where, spec.name, file_order=in_file_order, progress=downloading, options=options),
     )
 
 
@@ -74,7 +78,9 @@ def initial_model(splits: Splits, folder: RunFolder, from_model: str | Path | No
     kept = folder.path / "from"
     model = load(kept if folder.resumes and (kept / "model.json").exists() else from_model)
     if model.architecture is None:
-        raise UsageError(f"{from_model} is an exported file, which cannot be trained; give the model that it came from")
+        raise UsageError(
+            f"{from_model} is a quantized file, which cannot be trained; give the model that it was made from"
+        )
     if isinstance(model.architecture, Graph):
         model = _for_data(model, splits)
     return Initial(model, str(from_model))

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from convolve.atomic import replacing
+from convolve.atomic import write_text
 from convolve.data.dataset import Batch, Dataset
 from convolve.data.evaluation import eval_dataset
 from convolve.data.image_files import read_images
@@ -22,14 +22,15 @@ from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import UnsupportedError, UsageError, look_up
 from convolve.export import export
-from convolve.export.onnx import OnnxNetwork, is_onnx
+from convolve.export.onnx import OnnxNetwork
 from convolve.export.parity import Parity
+from convolve.formats.decode import MAX_PIXELS, Decoding
 from convolve.graph.build import build
 from convolve.graph.classifier import reshaped_image
 from convolve.graph.graph import Graph
-from convolve.importers import pytorch
+from convolve.importers import onnx, pytorch
 from convolve.importers.loader import Loader, PreprocessOverrides
-from convolve.importers.loaders import class_names, find_loader, read_third_party, with_overrides
+from convolve.importers.loaders import class_names, find_loader, named, read_third_party, with_overrides
 from convolve.importers.presets import names_in, preset_of_weights, presets
 from convolve.importers.refused import refuse
 from convolve.model_card import card_path, model_card
@@ -60,9 +61,9 @@ class Prediction:
 class Model:
     """`module` maps normalized images_NCHW to logits_NK; `preprocess` says how an image becomes one of them.
 
-    `architecture` is one of our networks or an imported graph; None: an exported file, which can only be asked. `node`
+    `architecture` is one of our networks or an imported graph; None: a quantized file, which can only be asked. `node`
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
-    saved.
+    saved. `max_pixels`: see `Decoding`; this is up to whoever asks it, and not saved.
     """
 
     module: nn.Module
@@ -72,6 +73,12 @@ class Model:
     data_name: str = ""
     training_info: TrainingInfo = field(default_factory=TrainingInfo)
     node: str = ""
+    max_pixels: int = MAX_PIXELS
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the images are decoded that it is asked about: in color, which a gray network's answer tells of."""
+        return replace(self.preprocess.decoding(self.max_pixels), gray=False)
 
     @property
     def batch_size(self) -> int:
@@ -184,8 +191,7 @@ class Model:
         card = model_card(
             architecture, self.module, self.preprocess, self._metadata, stored, takes_pixels=with_preprocessing
         )
-        with replacing(card_path(path)) as temporary:
-            temporary.write_text(card, encoding="utf-8")
+        write_text(card_path(path), card)
         return parity
 
     @property
@@ -197,14 +203,14 @@ class Model:
         if self.node:
             raise UsageError(f"a model that stops at {self.node} gives features, no classes; save the whole one")
         if self.architecture is None:
-            raise UsageError("an exported file cannot be written in another form; give the model that it was made from")
+            raise UsageError("a quantized file cannot be written in another form; give the model that it was made from")
         return self.architecture
 
     def _images(self, paths: Sequence[str | Path]) -> tuple[list[str], list[str], np.ndarray]:
         """(names, what was done to each, images_NCHW uint8)."""
         self.require_images()
         names, fitted, images = [], [], []
-        for name, image_HWC in read_images(paths):
+        for name, image_HWC in read_images(paths, self.decoding):
             image_CHW, done = fit_image(image_HWC, self.preprocess)
             names.append(name)
             fitted.append(done)
@@ -218,8 +224,7 @@ class Model:
 
 
 def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: str | None = None) -> Model:
-    """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, a PyTorch checkpoint, or an ONNX
-    file that we exported.
+    """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, an ONNX file, or a PyTorch checkpoint.
 
     Files are recognized by their content; a Caffe model is two files, `net.prototxt+net.caffemodel`.
 
@@ -228,8 +233,6 @@ def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: s
     path, overrides = Path(path), overrides or PreprocessOverrides()
     if loader := None if is_folder(path) else find_loader(path):
         model = _import(loader, path, overrides, node)
-    elif is_onnx(path):
-        model = _open_exported(path, overrides, node)
     else:
         model = _open_own(path, overrides)
         model = model.cut(node) if node else model
@@ -240,10 +243,12 @@ def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: s
 
 
 def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
-    graph, preprocess, training_info = read_third_party(loader, path, overrides, node)
-    scores = graph.values()[graph.outputs[0]]
-    names = () if node else class_names(scores.shape[0], overrides.labels, training_info.preset)
-    return Model(build(graph), graph, preprocess, names, training_info=training_info, node=node or "")
+    try:
+        graph, preprocess, metadata = read_third_party(loader, path, overrides, node)
+    except onnx.QuantizedError as error:
+        return _open_quantized(error.opened, overrides, node)
+    names, data, info = metadata.class_names, metadata.data, metadata.training_info
+    return Model(build(graph), graph, preprocess, names, data_name=data, training_info=info, node=node or "")
 
 
 def _open_own(path: Path, overrides: PreprocessOverrides) -> Model:
@@ -281,16 +286,15 @@ def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
 
-def _open_exported(path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
-    if node or replace(overrides, labels=None) != PreprocessOverrides():
-        raise UsageError(
-            f"{path} is an exported file and used as it is: --output, --mean and their like are for the model that it "
-            "was made from"
-        )
-    network = OnnxNetwork(path)
-    names, data = _named(network.metadata.class_names, overrides), network.metadata.data
-    info = network.metadata.training_info
-    return Model(network, None, network.preprocess, names, data_name=data, training_info=info)
+def _open_quantized(opened: onnx.Opened, overrides: PreprocessOverrides, node: str | None) -> Model:
+    path, said = opened.files.path, onnx.quantized(opened, overrides)
+    if node or overrides.output:
+        raise UsageError(f"{path} is a quantized model, run as it is: --output is for the model that it was made from")
+    preprocess = Preprocess(**said.preprocess)
+    network = OnnxNetwork(said.content, path, preprocess.shape_CHW, said.gives_probabilities)
+    metadata = named(path, said.metadata, network.classes, overrides)
+    names, data, info = metadata.class_names, metadata.data, metadata.training_info
+    return Model(network, None, preprocess, names, data_name=data, training_info=info)
 
 
 def _named(own: tuple[str, ...], overrides: PreprocessOverrides) -> tuple[str, ...]:

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from convolve.data.dataset import Batch, Dataset
-from convolve.data.sources.folder import class_numbers, has_class_folders, open_folder
+from convolve.data.sources.classes import class_numbers
+from convolve.data.sources.folder import has_class_folders, open_folder
 from convolve.data.sources.map_file import open_map_file
 from convolve.errors import DataError
+from convolve.formats.decode import Decoding
 from convolve.transforms.transform import Image
 
 COUNT = 23
@@ -46,7 +48,8 @@ def batches(pictures: Path, batch_size: int, gray: bool = False, note: list[int]
             note.append(int(image_HWC[0, 0, 0]))
         return image_HWC.transpose(2, 0, 1)[None]
 
-    return Dataset(open_map_file(pictures / "map.txt"), planes, gray).batches(np.arange(COUNT), batch_size)
+    dataset = Dataset(open_map_file(pictures / "map.txt"), planes, Decoding(gray=gray))
+    return dataset.batches(np.arange(COUNT), batch_size)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 100])
@@ -88,7 +91,7 @@ def test_class_folders_by_name(pictures: Path, tmp_path: Path) -> None:
         ("4.png", 2), ("0.png", 0), ("2.png", 0),
     ]  # fmt: skip
     for wanted in (["0", "1"], ["0", "1", "2"], ["wolf", "kitten"]):  # no names, and names of which one is missing
-        with pytest.raises(DataError, match="name the subfolders after its classes"):
+        with pytest.raises(DataError, match=r"none of the classes .*name the subfolders after the classes"):
             open_folder(tmp_path / "set", wanted)
 
 

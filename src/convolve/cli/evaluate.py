@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convolve.cli.formatting import write_csv
-from convolve.cli.options import AnyModel, AsJson, CsvFile, Overrides, with_overrides
+from convolve.cli.options import AnyModel, AsJson, CsvFile, Options, Overrides, with_data_options, with_overrides
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 @with_overrides
+@with_data_options
 def evaluate(
     model: AnyModel,
     data: Annotated[
@@ -41,6 +42,7 @@ def evaluate(
     csv: CsvFile = None,
     *,
     overrides: Overrides,
+    options: Options,
 ) -> None:
     """Test a model on a data set: errors, loss, a table of classes.
 
@@ -57,7 +59,7 @@ def evaluate(
 
     keep_freed_memory()  # images are decoded in a tenth less time
     opened = load(model, overrides)
-    opened, source, where = _find(opened, data)
+    opened, source, where = _find(opened, data, options)
     require_views(opened.preprocess, views)
     watch = partial(with_progress, count=len(source), what="evaluated")
     figures = _figures(opened.evaluate(opened.dataset(source), watch=watch), opened.class_names)
@@ -81,13 +83,13 @@ def evaluate(
     print(json.dumps(figures, indent=2) if as_json else _table(figures, where))
 
 
-def _find(opened: Model, data: str | None) -> tuple[Model, Source, str]:
+def _find(opened: Model, data: str | None, options: Options) -> tuple[Model, Source, str]:
     """(the model, made ready for the images; the images; where they lie)."""
     from convolve.data.open import open_test
     from convolve.data.sources.source import ArraySource
 
     shape_CHW, fingerprint = opened.preprocess.shape_CHW, opened.training_info.data_fingerprint
-    source, where = open_test(data, opened.data_name, opened.class_names, shape_CHW, fingerprint)
+    source, where = open_test(data, opened.data_name, opened.class_names, shape_CHW, fingerprint, options=options)
     if isinstance(source, ArraySource):
         return opened.for_images(source.shape_CHW), source, where
     opened.require_images()  # files can be of any size

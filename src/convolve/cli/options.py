@@ -13,18 +13,17 @@ import typer
 from convolve.errors import UsageError
 
 if TYPE_CHECKING:
+    from convolve.data.options import DataOptions
     from convolve.importers.loader import PreprocessOverrides
 
     Overrides = PreprocessOverrides
+    Options = DataOptions
 else:
-    Overrides = Any  # typer evaluates the annotations of a command, and importing one must not load torch
+    Overrides = Options = Any  # typer evaluates the annotations of a command, and importing one must not load torch
 
 AnyModel = Annotated[
     Path,
-    typer.Argument(
-        help="A model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, an .onnx file, or a PyTorch "
-        "checkpoint (.safetensors, .pth)."
-    ),
+    typer.Argument(help="A model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, or an .onnx file."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 CsvFile = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the results to this CSV file.")]
@@ -45,81 +44,128 @@ TrainingData = Annotated[
         metavar="DIR|FILE|sample",
     ),
 ]
+MaxMegapixels = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=1073,  # OpenCV's own limit
+        metavar="N",
+        help="Decode images of up to so many megapixels. Beyond, JPEG files are decoded at a half, a quarter or an "
+        "eighth of their size, and others are refused. [default: 67]",
+    ),
+]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the recipe. Repeatable.")
 ]
-
-
-# What a user may say of a model, as `PreprocessOverrides` has it: the type of each value, and the option that takes it.
-_OVERRIDES: dict[str, tuple[type, Any]] = {
-    "output": (str, typer.Option(metavar="NODE", help="The node with the class scores, if the model has several.")),
-    "preset": (
-        str,
-        typer.Option(help="Preprocess as this published model does. [default: recognized by the file's name]"),
+Output = Annotated[
+    str | None, typer.Option(metavar="NODE", help="The node with the class scores, if the model has several.")
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Preprocess as this published model does. [default: recognized by the file's name]"),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        help="What is subtracted from the pixels: one number, one per channel, or a mean image (.xml, .binaryproto).",
+        metavar="NUMBER|B,G,R|FILE",
     ),
-    "mean": (
-        str,
-        typer.Option(
-            metavar="NUMBER|B,G,R|FILE",
-            help="What is subtracted from the pixels: one number, one per channel, or a mean image (.xml, "
-            ".binaryproto).",
-        ),
+]
+ChannelOrder = Annotated[
+    str | None, typer.Option(help="The order of the color channels in the model's input: rgb, bgr or gray.")
+]
+Scale = Annotated[
+    str | None,
+    typer.Option(help="The factor that (pixel - mean) is multiplied by, or one per channel.", metavar="NUMBER|B,G,R"),
+]
+Labels = Annotated[Path | None, typer.Option(help="A file of class names, one per line.", metavar="FILE")]
+ImageShape = Annotated[
+    str | None,
+    typer.Option(help="The shape of the model's input, where the file does not say it.", metavar="CxHxW"),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        help="The network of a PyTorch checkpoint: resnet18, squeezenet1_1, ..., timm:NAME or torchvision:NAME. "
+        "[default: recognized by its tensors]",
+        metavar="NAME",
     ),
-    "channel_order": (
-        str,
-        typer.Option(help="The order of the color channels in the model's input: rgb, bgr or gray."),
-    ),
-    "scale": (
-        str,
-        typer.Option(
-            metavar="NUMBER|B,G,R", help="The factor that (pixel - mean) is multiplied by, or one per channel."
-        ),
-    ),
-    "labels": (Path, typer.Option(metavar="FILE", help="A file of class names, one per line.")),
-    "image_shape": (
-        str,
-        typer.Option(metavar="CxHxW", help="The shape of the model's input, where the file does not say it."),
-    ),
-    "arch": (
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="The network of a PyTorch checkpoint: resnet18, squeezenet1_1, ..., timm:NAME or torchvision:NAME. "
-            "[default: recognized by its tensors]",
-        ),
-    ),
-}
+]
 
 
 def with_overrides(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of `_OVERRIDES` to `command`, which gets them as one value, its keyword `overrides`.
+    """Add the options of `_overrides` to `command`, which gets them as one value, its keyword `overrides`."""
+    return _with_options(command, "overrides", _overrides)
 
-    An option that `command` has itself, under the same name, is not added.
-    """
+
+def with_data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of `_data_options` to `command`, which gets them as one value, its keyword `options`."""
+    return _with_options(command, "options", _data_options)
+
+
+def _with_options(command: Callable[..., Any], keyword: str, value_of: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of `value_of`, but for those that `command` has itself under the same name."""
     own = inspect.signature(command, eval_str=True).parameters
-    kind = inspect.Parameter.KEYWORD_ONLY
+    shared = inspect.signature(value_of, eval_str=True).parameters
     added = {
-        name: inspect.Parameter(name, kind, default=None, annotation=Annotated[value | None, option])
-        for name, (value, option) in _OVERRIDES.items()
+        name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in shared.items()
         if name not in own
     }
 
     @wraps(command)
     def wrapped(**values: Any) -> Any:
         given = {name: values.pop(name) for name in added}
-        return command(**values, overrides=_overrides(given))
+        return command(**values, **{keyword: value_of(**given)})
 
-    shown = [*(parameter for name, parameter in own.items() if name != "overrides"), *added.values()]
+    shown = [*(parameter for name, parameter in own.items() if name != keyword), *added.values()]
     wrapped.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # typer reads the options from it
     wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
     return wrapped
 
 
-def _overrides(given: dict[str, Any]) -> Overrides:
+def _data_options(
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Which columns of a table hold what: image=NAME,label=NAME,group=NAME,split=NAME, or some of them. "
+            "[default: found by their usual names]",
+            metavar="ROLE=NAME,...",
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder in which the paths of a list start, or in which the images of another machine lie now.",
+            metavar="DIR",
+        ),
+    ] = None,
+    max_megapixels: MaxMegapixels = None,
+) -> Options:
+    from convolve.data.options import DataOptions
+    from convolve.formats.decode import pixel_limit
+    from convolve.formats.table import Columns
+
+    table = Columns.parse(columns) if columns is not None else Columns()
+    return DataOptions(table, root, pixel_limit(max_megapixels))
+
+
+def _overrides(
+    output: Output = None,
+    preset: Preset = None,
+    mean: Mean = None,
+    channel_order: ChannelOrder = None,
+    scale: Scale = None,
+    labels: Labels = None,
+    image_shape: ImageShape = None,
+    arch: Arch = None,
+) -> Overrides:
     from convolve.importers.loader import PreprocessOverrides
 
-    image_shape_CHW = _shape(given.pop("image_shape"))
-    return PreprocessOverrides(**given, image_shape_CHW=image_shape_CHW)
+    return PreprocessOverrides(
+        preset=preset, mean=mean, channel_order=channel_order, scale=scale, labels=labels,
+        image_shape_CHW=_shape(image_shape), output=output, arch=arch,
+    )  # fmt: skip
 
 
 def _shape(text: str | None) -> tuple[int, int, int] | None:

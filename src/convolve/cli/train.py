@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from convolve.cli.options import AsJson, Device, Set, Threads, TrainingData, assignment
+from convolve.cli.options import AsJson, Device, Options, Set, Threads, TrainingData, assignment, with_data_options
 from convolve.records import Result
 
 
+@with_data_options
 def train(
     recipe: Annotated[
         str, typer.Argument(help="A recipe's name, a recipe file (.json, .yaml), or a run folder's recipe.json.")
@@ -36,6 +37,8 @@ def train(
         bool, typer.Option("--tensorboard", help="Write TensorBoard event files into the run folder.")
     ] = False,
     as_json: AsJson = False,
+    *,
+    options: Options,
 ) -> None:
     """Train a recipe, or resume an unfinished run.
 
@@ -61,6 +64,7 @@ def train(
             restart=restart,
             from_model=from_model,
             progress=display,
+            options=options,
             report=write_report,
         )
     if finished.rank:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from convolve.data.layout import Layout, find_layout
+from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.sources.base64 import open_base64
+from convolve.data.sources.classes import in_words
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.folder import open_folder
-from convolve.data.sources.map_file import lists_paths, open_map_file
+from convolve.data.sources.lmdb import open_lmdb
+from convolve.data.sources.map_file import open_map_file
 from convolve.data.sources.source import OnFault, Source
-from convolve.data.sources.table import in_words, open_table
+from convolve.data.sources.table import open_table
 from convolve.data.splits import TEST_FRACTION, Splits, hold_out_test
 from convolve.errors import DataError, FormatError, MissingDataError
-from convolve.formats.map_lines import open_lines
+from convolve.formats.caffe_lmdb import is_lmdb
+from convolve.formats.map_lines import lists_paths, open_lines
 from convolve.formats.part_names import TEST, TRAINING, VALIDATION
+from convolve.formats.table import ENDINGS as TABLE_ENDINGS
 
 MANY_CLASSES = 1000  # that a shorter list may number without naming them
 
@@ -32,18 +38,22 @@ def find_lists(where: Path, classes: Sequence[str] = ()) -> Layout | None:
     return find_layout(where, classes) if where.is_dir() else None
 
 
-def open_lists(where: Path, layout: Layout | None = None, file_order: bool = False) -> Splits:
+def open_lists(
+    where: Path, layout: Layout | None = None, file_order: bool = False, options: DataOptions = AS_FOUND
+) -> Splits:
     """A user's own images at `where`; where they are in one part, a test part is held out."""
     found = layout or find_lists(where)
     if found is None:
         raise MissingDataError(
             f"{where} holds no labeled images; give a folder with a subfolder for each class, a map file, or a table"
         )
-    first = open_list(found.training)
-    parts = {TRAINING: first} | {role: open_list(path, first.class_names) for role, path in found.parts[1:]}
+    first = open_list(found.training, options=options)
+    others = {role: open_list(path, first.class_names, options=options) for role, path in found.parts[1:]}
+    parts = {TRAINING: first} | others
     names = first.class_names or _numbers([*parts.values()])
     if len(names) < 2:
-        tables = sorted(found.training.glob("*.csv")) if found.training.is_dir() else []
+        inside = sorted(found.training.iterdir()) if found.training.is_dir() else []
+        tables = [path for path in inside if path.suffix.lower() in TABLE_ENDINGS]
         hint = f"the table itself: {tables[0]}" if tables else "a folder with a subfolder for each class, or a list"
         place = found.training
         raise DataError(f"{place} holds one class only ({names[0]}), where a classifier needs two; give {hint}")
@@ -62,33 +72,43 @@ def open_lists(where: Path, layout: Layout | None = None, file_order: bool = Fal
     )  # fmt: skip
 
 
-def open_list(path: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None) -> FileSource:
+def open_list(
+    path: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None, options: DataOptions = AS_FOUND
+) -> FileSource:
     """The images that `path` lists, numbered by the known `classes`. See the files of `sources`."""
+    return replace(_open_list(path, classes, on_fault, options), max_pixels=options.max_pixels)
+
+
+def _open_list(path: Path, classes: Sequence[str] | None, on_fault: OnFault | None, options: DataOptions) -> FileSource:
     if path.is_dir():
-        return open_folder(path, classes, on_fault)
-    if path.suffix.lower() == ".csv":
-        return open_table(path, classes, on_fault)
+        return (open_lmdb if is_lmdb(path) else open_folder)(path, classes, on_fault)
+    if path.suffix.lower() in TABLE_ENDINGS:
+        return open_table(path, classes, on_fault, options)
     refuse_other_kinds(path)
-    return (open_map_file if lists_paths(path) else open_base64)(path, classes, on_fault)
+    if lists_paths(path):
+        return open_map_file(path, classes, on_fault, options)
+    return open_base64(path, classes, on_fault)
 
 
 def open_own_test(
-    place: Path, layout: Layout, class_names: Sequence[str], fingerprint: str | None
+    place: Path, layout: Layout, class_names: Sequence[str], fingerprint: str | None, options: DataOptions = AS_FOUND
 ) -> tuple[Source, str]:
     """The test part of a user's own images; of one part all of it, but for what the model was trained on."""
     if fingerprint and not layout.test:
         try:
-            splits = open_lists(place, layout)
+            splits = open_lists(place, layout, options=options)
             if splits.fingerprint() == fingerprint:
                 return splits.test, f"{place}, the part held out in training"
         except DataError:  # too few images of each class: another set
             pass
-    part = open_list(layout.test or layout.training, class_names)
+    part = open_list(layout.test or layout.training, class_names, options=options)
     said = [str(layout.test or layout.training), *layout.notes, *filter(None, [part.passed_over])]
     return part.by_class_and_name(), "; ".join(said)
 
 
-def collect_lists(place: Path, classes: Sequence[str] | None, on_fault: OnFault) -> list[tuple[str, FileSource]]:
+def collect_lists(
+    place: Path, classes: Sequence[str] | None, on_fault: OnFault, options: DataOptions = AS_FOUND
+) -> list[tuple[str, FileSource]]:
     """(role, part) of the parts at `place`, as `open_list`; where nothing of one can be read, that is a fault."""
     if place.is_file():
         refuse_other_kinds(place)
@@ -99,7 +119,7 @@ def collect_lists(place: Path, classes: Sequence[str] | None, on_fault: OnFault)
         on_fault("left out", str(place), note, "take it elsewhere, or into one of the parts")
     for role, path in layout.parts:
         try:
-            part = open_list(path, classes, on_fault)
+            part = open_list(path, classes, on_fault, options)
         except MissingDataError:
             raise
         except DataError as error:
