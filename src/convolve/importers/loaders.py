@@ -52,7 +52,7 @@ def read_third_party(
     imported = _read(loader, path, replace(overrides, output=node or overrides.output))
     graph = imported.graph if node else class_scores(imported.graph)
     graph = image_input(graph, overrides.image_shape_CHW)
-    channels, height, width = graph.inputs[0].shape
+    channels, height, _ = graph.inputs[0].shape
     if channels not in (1, 3):
         raise UsageError(f"{path}: the network takes {channels} planes; images have 1 (gray) or 3 (color)")
     name = imported.name or path.name
@@ -74,7 +74,7 @@ def read_third_party(
 
 
 def _stated(imported: Imported, graph: Graph, path: Path) -> Preprocess:
-    """What the file says; else as CNTK's image reader and Caffe deliver images: colors in BGR order, values in 0..255."""
+    """What the file says; else what CNTK's reader and Caffe make of images: colors in BGR order, values in 0..255."""
     channels, height, width = taken = graph.inputs[0].shape
     order: ChannelOrder = "gray" if channels == 1 else "bgr"
     assumed = Preprocess(
