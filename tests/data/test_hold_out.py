@@ -17,6 +17,7 @@ from convolve.data.relations import relate
 from convolve.data.sources.folder import open_folder
 from convolve.data.splits import Splits
 from convolve.errors import ConvolveError, DataError, UsageError
+from convolve.formats.table import Columns
 
 
 def picture(number: int, side: int = 72) -> np.ndarray:
@@ -208,3 +209,20 @@ def test_one_image_a_class_is_refused_before_any_is_read(tmp_path: Path, monkeyp
     monkeypatch.setattr("convolve.data.hold_out.relate", None)
     with pytest.raises(ConvolveError, match="no class has two images"):
         open_lists(tmp_path)
+
+
+def test_a_column_of_a_table_says_the_groups_or_the_parts(tmp_path: Path) -> None:
+    rows = ["path,label,site,split\n"]
+    for number in range(120):
+        write(tmp_path / "images" / f"{number}.jpg", reshot(number, 0))
+        split = ("train", "train", "val", "test")[number % 4]
+        rows.append(f"images/{number}.jpg,{number % 2},site{number // 4},{split}\n")
+    (tmp_path / "parts.csv").write_text("".join(rows))
+    splits = open_lists(tmp_path / "parts.csv")
+    assert [(role, len(part)) for role, part in splits.parts] == [("training", 60), ("validation", 30), ("test", 30)]
+    (tmp_path / "sites.csv").write_text("".join(row.rpartition(",")[0] + "\n" for row in rows))
+    for options in (DataOptions(group="site"), DataOptions(columns=Columns(group="site"))):
+        splits = open_lists(tmp_path / "sites.csv", options=options)
+        sites = [{int(Path(part.file(n)).stem) // 4 for n in range(len(part))} for _, part in splits.parts]
+        assert "30 groups stay whole" in splits.description and not sites[0] & sites[1]
+        assert len(sites[0]) + len(sites[1]) == 30

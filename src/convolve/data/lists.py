@@ -24,8 +24,8 @@ from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.caffe_lmdb import is_lmdb
 from convolve.formats.map_lines import lists_paths, open_lines
 from convolve.formats.part_names import TEST, TRAINING, VALIDATION
-from convolve.formats.table import ENDINGS as TABLE_ENDINGS
-from convolve.formats.table_rows import read_rows
+from convolve.formats.table import ENDINGS, is_table
+from convolve.formats.table_rows import read_header
 
 MANY_CLASSES = 1000  # that a shorter list may number without naming them
 
@@ -89,16 +89,15 @@ def _by_role(whole: FileSource) -> dict[str, FileSource]:
 
 def _with_group(path: Path, options: DataOptions) -> DataOptions:
     """`options` of which the group, if it is a column of the table at `path`, is that column."""
-    if options.group and not options.columns.group and path.is_file() and path.suffix.lower() in TABLE_ENDINGS:
-        header, _ = read_rows(path, options.columns.knows)
-        if options.group in header:
+    if options.group and not options.columns.group and path.is_file() and is_table(path):
+        if options.group in read_header(path):
             return replace(options, columns=replace(options.columns, group=options.group), group="")
     return options
 
 
 def _refuse_one_class(place: Path, name: str) -> None:
     inside = sorted(place.iterdir()) if place.is_dir() else []
-    tables = [path for path in inside if path.suffix.lower() in TABLE_ENDINGS]
+    tables = [path for path in inside if path.suffix.lower() in ENDINGS]
     hint = f"the table itself: {tables[0]}" if tables else "a folder with a subfolder for each class, or a list"
     raise DataError(f"{place} holds one class only ({name}), where a classifier needs two; give {hint}")
 
@@ -113,7 +112,7 @@ def open_list(
 def _open_list(path: Path, classes: Sequence[str] | None, on_fault: OnFault | None, options: DataOptions) -> FileSource:
     if path.is_dir():
         return (open_lmdb if is_lmdb(path) else open_folder)(path, classes, on_fault)
-    if path.suffix.lower() in TABLE_ENDINGS:
+    if is_table(path):
         return open_table(path, classes, on_fault, options)
     refuse_other_kinds(path)
     if lists_paths(path):
