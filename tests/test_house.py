@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "model": {
         "data",
         "export",
+        "formats",
         "graph",
         "importers",
         "model_card",

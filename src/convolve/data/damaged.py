@@ -38,10 +38,40 @@ class Damaged:
         )
 
 
-def all_damaged(damaged: list[tuple[str, DataError]], count: int) -> DataError:
-    """One error for all `damaged` images, of which there are `count` in all: where each is listed, and its error."""
-    if len(damaged) == 1:
-        return damaged[0][1]
-    names = "; ".join(location for location, _ in damaged[1:MOST_NAMED])
-    more = f" and {len(damaged) - MOST_NAMED} more" if len(damaged) > MOST_NAMED else ""
-    return DataError(f"{len(damaged)} of {count} images are damaged or missing: {damaged[0][1]}; {names}{more}")
+class Unreadable:
+    """Images that cannot be read where none can stand in for them: when all of them are known, an error names them.
+
+    Up to `limit` of them are left out instead, and `tell` hears of that once.
+    """
+
+    def __init__(self, limit: float = 0, tell: Callable[[str], None] = lambda message: None) -> None:
+        self.limit = limit
+        self.numbers: set[int] = set()
+        self._tell, self._is_told = tell, False
+        self._named: list[tuple[str, str]] = []
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def note(self, number: int, location: str, error: str) -> None:
+        """Image `number`, which lies at `location`, cannot be read; `error` says so in a sentence that names it."""
+        if number not in self.numbers and len(self._named) < MOST_NAMED:
+            self._named.append((location, error))
+        self.numbers.add(number)
+
+    def require(self, count: int) -> None:
+        """Raise `DataError` where of `count` images more cannot be read than may be left out."""
+        if len(self) > self.limit or len(self) == count:
+            raise self.error(count)
+        if self.numbers and not self._is_told:
+            self._is_told = True
+            self._tell(f"{self.error(count)}; left out of the evaluation, which is of the other {count - len(self):,}")
+
+    def error(self, count: int) -> DataError:
+        """Of `count` images: the first one's error, and where others lie."""
+        (_, first), *others = self._named
+        if len(self) == 1:
+            return DataError(first)
+        names = "; ".join(location for location, _ in others)
+        more = f" and {len(self) - len(self._named):,} more" if len(self) > len(self._named) else ""
+        return DataError(f"{len(self):,} of {count:,} images are damaged or missing: {first}; {names}{more}")

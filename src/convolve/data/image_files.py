@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-import numpy as np
-
 from convolve.errors import DataError, FormatError, MissingDataError
-from convolve.formats.archive import ByteReader, Location
-from convolve.formats.decode import decode_image, without_color
+from convolve.formats.archive import Location
 
 # What OpenCV decodes and people keep. In a folder or zip, files with other endings are passed over.
 ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
-def read_images(paths: Sequence[str | Path]) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, image_HWC uint8) of every image in `paths`, folders and zips in the order of their names.
-
-    C is 1 for an image without color, however it is stored, and 3 (BGR) for any other.
-    """
-    with ByteReader() as reader:
-        for path in map(Path, paths):
-            for location in _locations(path):
-                yield str(location), without_color(decode_image(reader.read(location), location))
+def list_images(paths: Sequence[str | Path]) -> list[Location]:
+    """Where every image in `paths` lies, folders and zips in the order of their names. No image is opened."""
+    return [location for path in map(Path, paths) for location in _locations(path)]
 
 
 def _locations(path: Path) -> list[Location]:

@@ -131,6 +131,7 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
+        self.path = path
         check_packages(("onnxruntime",))
         try:
             self._session = _session(str(path))
