@@ -291,4 +291,4 @@ def test_pictures(kind: str, model: Path, tmp_path: Path, convolve: Convolve) ->
 
 def test_pictures_that_are_not_there(model: Path, tmp_path: Path, convolve: Convolve) -> None:
     assert_refused(convolve("predict", model, tmp_path / "no.png"), 3, "no.png does not exist")
-    assert_refused(convolve("predict", model, tmp_path), 3, str(tmp_path), "holds no images", ".png")
+    assert_refused(convolve("predict", model, tmp_path), 3, str(tmp_path), "holds no images", "no JPEG, PNG")

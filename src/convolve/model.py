@@ -18,7 +18,7 @@ from convolve.atomic import replacing
 from convolve.data.dataset import Batch, Dataset
 from convolve.data.evaluation import eval_dataset
 from convolve.data.file_batches import file_batches
-from convolve.data.image_files import list_images
+from convolve.data.image_files import find_images
 from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import DataError, UnsupportedError, UsageError
@@ -116,7 +116,7 @@ class Model:
 
         Raises `DataError` for one that cannot be read.
         """
-        found = [one for batch in self.answers(list_images(paths), top) for one in batch]
+        found = [one for batch in self.answers(list(find_images(paths)), top) for one in batch]
         for one in found:
             if one.error:
                 raise DataError(f"{one.path}: {one.error}")
@@ -125,7 +125,7 @@ class Model:
     def answers(self, images: Sequence[Location], top: int = 5, start: int = 0) -> Iterator[list[Prediction]]:
         """As `predict`, batch by batch in bounded memory, the unreadable ones with their `error`.
 
-        `images` are those of `list_images`; from number `start` on, a multiple of `batch_size`, come the same bits.
+        `images` are those of `find_images`; from number `start` on, a multiple of `batch_size`, come the same bits.
         """
         self.require_images()
         for batch in file_batches(images, self.preprocess, self.batch_size, torch.get_num_threads(), start):
@@ -158,6 +158,11 @@ class Model:
             parts = [self.module(images.to(self._device)).float().cpu() for images, _ in batches]
         self.module.train(was_training)
         return torch.cat(parts) if parts else torch.zeros(0)
+
+    @property
+    def feature_shape(self) -> torch.Size:
+        """Of what `outputs` gives for one image."""
+        return self.outputs(np.zeros((1, *self.preprocess.shape_CHW), np.uint8)).shape[1:]
 
     def probabilities(self, images_NCHW: np.ndarray) -> torch.Tensor:
         """probabilities_NK of uint8 images that already have the wanted size."""

@@ -17,6 +17,7 @@ from convolve.checking.mean_layout import check_mean, mean_files
 from convolve.checking.part import Part
 from convolve.checking.unlisted import check_unlisted
 from convolve.data.open import open_to_check
+from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import UNLABELED
 from convolve.environment import usable_cores
 
@@ -25,10 +26,11 @@ _NAMED = 10  # classes that are named of many
 
 @dataclass(frozen=True)
 class Checked:
-    """`images`: how many each part has."""
+    """`images`: how many each part has; `passed_over`: what lies among them, in words."""
 
     images: dict[str, int]
     findings: Findings
+    passed_over: str = ""
 
 
 def check_data(
@@ -56,7 +58,8 @@ def check_data(
             _add_pair(pair, parts[::-1], findings)
         for path in [mean] if mean else mean_files(source if source.is_dir() else source.parent):
             check_mean(path, parts[0], findings)
-    return Checked({part.name: len(part) for part in parts}, findings)
+    passed = [part.source.passed_over for part in parts if isinstance(part.source, FileSource)]
+    return Checked({part.name: len(part) for part in parts}, findings, "; ".join(filter(None, passed)))
 
 
 def _open(source: Path, test: Path | None, findings: Findings) -> list[Part]:

@@ -15,6 +15,7 @@ KINDS = {
     "blanks for tabs": "blanks where tabs belong",
     "missing image": "labels without an image",
     "damaged image": "images that are damaged or cut off",
+    "passed over": "files that are no images that can be read",
     "unlabeled": "images without a label",
     "gap": "classes without images",
     "leak": "training images that are in the test part too",

@@ -11,9 +11,10 @@ import numpy as np
 
 from convolve.checking.finding import Findings
 from convolve.checking.part import Part
-from convolve.data.image_files import is_image_file, is_image_name
 from convolve.data.sources.files import FileSource, PathListing
 from convolve.data.sources.source import UNLABELED
+from convolve.data.walk import images_in, is_image_name
+from convolve.errors import DataError
 from convolve.formats.archive import Location
 from convolve.formats.base64_map import Base64Map
 
@@ -24,7 +25,7 @@ def check_unlisted(parts: Sequence[Part], findings: Findings) -> None:
     """Images that lie beside listed ones, and that no part lists. Memory: 8 bytes an image."""
     sources = [part.source for part in parts if isinstance(part.source, FileSource)]
     for folder in [source.listing.folder for source in sources if isinstance(source.listing, PathListing)]:
-        _add_unlisted(findings, folder, sorted(file.name for file in folder.iterdir() if is_image_file(file)))
+        _add_unlisted(findings, folder, images_in(folder))
     listed: list[int] = []
     places: set[Location] = set()
     for source in sources:
@@ -43,7 +44,7 @@ def check_unlisted(parts: Sequence[Part], findings: Findings) -> None:
 def _locations(source: FileSource) -> Iterator[tuple[int, Location]]:
     """(number, place) of the images of a map file or table, each place always in the same words."""
     if isinstance(source.listing, PathListing | Base64Map):
-        return
+        return  # what is missing or damaged is a finding where its images are read
     for index in range(len(source)):
         location = source.listing.location(index)
         if location.file:  # of some bad lines there is none
@@ -59,11 +60,14 @@ def _images_in(place: Location) -> Iterator[Location]:
     try:
         if place.member:
             with zipfile.ZipFile(place.file) as archive:
-                yield from (Location(place.file, name) for name in archive.namelist() if is_image_name(PurePath(name)))
+                yield from (Location(place.file, name) for name in archive.namelist() if is_image_name(name))
         else:
-            files = (file for file in Path(place.file).iterdir() if is_image_file(file))
-            yield from (Location(str(file)) for file in files)
-    except (OSError, zipfile.BadZipFile):  # what is missing or damaged is a finding where its images are read
+            yield from (Location(os.path.join(place.file, name)) for name in images_in(place.file))  # noqa: PTH118
+    except (
+        OSError,
+        DataError,
+        zipfile.BadZipFile,
+    ):
         return
 
 

@@ -51,7 +51,12 @@ def check_data(
 def _as_json(checked: Checked) -> dict[str, Any]:
     findings = checked.findings
     rows = [vars(finding) for _, found in findings.by_kind() for finding in found]
-    return {"images": checked.images, "counts": dict(findings.counts), "findings": rows}
+    return {
+        "images": checked.images,
+        "passed_over": checked.passed_over,
+        "counts": dict(findings.counts),
+        "findings": rows,
+    }
 
 
 def _text(checked: Checked) -> str:
@@ -63,4 +68,5 @@ def _text(checked: Checked) -> str:
         if counts[kind] > _SHOWN:
             lines.append(f"  and {counts[kind] - min(_SHOWN, len(found)):,} more (--json lists them)")
     images = " and ".join(f"{count:,} {name} images" for name, count in checked.images.items()) or "no images"
+    images += f"; {checked.passed_over}" if checked.passed_over else ""
     return "\n".join([*lines, f"{images}: {sum(counts.values()):,} findings" if counts else f"{images}: nothing found"])

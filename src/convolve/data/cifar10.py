@@ -12,7 +12,6 @@ import torch
 from convolve.data.caching import load
 from convolve.data.dataset import Dataset
 from convolve.data.download import Progress, RemoteFile, obtain
-from convolve.data.image_files import is_image_name
 from convolve.data.locate import SAMPLE, cache_folder, locate
 from convolve.data.sources.cifar import CLASS_NAMES, VERSIONS, find_version, open_batches, open_files
 from convolve.data.sources.ctf import open_ctf
@@ -20,6 +19,7 @@ from convolve.data.sources.files import file_source, naming
 from convolve.data.sources.folder import has_class_folders, open_folder
 from convolve.data.sources.source import ArraySource, Source
 from convolve.data.splits import DatasetInfo, Splits
+from convolve.data.walk import is_image_name
 from convolve.errors import DataError, MissingDataError
 from convolve.formats.decode import decode_image
 from convolve.formats.image_map import read_image_map

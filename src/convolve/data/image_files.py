@@ -3,48 +3,51 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
-from pathlib import Path, PurePath
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
+from convolve.data.walk import PassedOver, is_hidden, takes_for_image, walk
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.archive import Location
-
-# What OpenCV decodes and people keep. In a folder or zip, files with other endings are passed over.
-ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+from convolve.formats.image_kind import HEAD_BYTES, decoded_kinds
 
 
-def list_images(paths: Sequence[str | Path]) -> list[Location]:
-    """Where every image in `paths` lies, folders and zips in the order of their names. No image is opened."""
-    return [location for path in map(Path, paths) for location in _locations(path)]
+def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -> Iterator[Location]:
+    """Every image in `paths`, folders and zips in the order of their names; `passed` takes what is left out there.
+
+    Raises `MissingDataError` for what is not there, `DataError` for a folder or zip without an image.
+    """
+    passed = PassedOver() if passed is None else passed
+    for path in map(Path, paths):
+        here = PassedOver()
+        if path.is_dir():
+            found = (Location(file) for file in walk(path, here))
+        elif not path.exists():
+            raise MissingDataError(f"{path} does not exist; give images, folders of images or zips of images")
+        elif zipfile.is_zipfile(path):
+            found = _members(path, here)
+        else:
+            found = iter([Location(str(path))])
+        yield from _at_least_one(path, found, here)
+        passed.add(here)
 
 
-def _locations(path: Path) -> list[Location]:
-    """The images that `path` stands for, at least one."""
-    if path.is_dir():
-        locations = [Location(str(file)) for file in sorted(path.rglob("*")) if is_image_file(file)]
-    elif not path.exists():
-        raise MissingDataError(f"{path} does not exist; give images, folders of images or zips of images")
-    elif zipfile.is_zipfile(path):
-        locations = [Location(str(path), name) for name in sorted(_members(path)) if is_image_name(PurePath(name))]
-    else:
-        return [Location(str(path))]
-    if not locations:
-        raise DataError(f"{path} holds no images (files ending in {', '.join(sorted(ENDINGS))})")
-    return locations
+def _at_least_one(path: Path, found: Iterator[Location], passed: PassedOver) -> Iterator[Location]:
+    first = next(found, None)
+    if first is None:
+        raise DataError(f"{path} holds no images that can be read: {passed or f'no {decoded_kinds()}'}")
+    yield first
+    yield from found
 
 
-def is_image_name(path: PurePath) -> bool:
-    hidden = path.name.startswith(".")  # macOS packs a "._digit.png" beside each digit.png
-    return path.suffix.lower() in ENDINGS and not hidden
-
-
-def is_image_file(path: Path) -> bool:
-    return is_image_name(path) and path.is_file()
-
-
-def _members(path: Path) -> list[str]:
+def _members(path: Path, passed: PassedOver) -> Iterator[Location]:
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
+            for member in sorted(archive.infolist(), key=lambda member: member.filename):
+                parts = PurePosixPath(member.filename).parts
+                if member.is_dir() or any(map(is_hidden, parts)):
+                    continue
+                if takes_for_image(parts[-1], lambda: archive.open(member).read(HEAD_BYTES), passed):  # noqa: B023
+                    yield Location(str(path), member.filename)
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
         raise FormatError(path, "", f"a damaged zip archive ({error}); pack it again") from None

@@ -59,7 +59,8 @@ def open_lists(where: Path, lists: Place | None = None, file_order: bool = False
     parts = (first, second) if second else hold_out_test(first)
     train, test = (part.take(np.argsort(part.index_N)) for part in parts) if file_order else parts
     note = "" if second else f"; {TEST_FRACTION:.0%} of each class held out for testing"
-    description = f"{where}, {len(names)} classes ({in_words(names)}){note}"
+    passed = [part.passed_over for part in (first, second) if part and part.passed_over]
+    description = "; ".join([f"{where}, {len(names)} classes ({in_words(names)}){note}", *passed])
     folder = where if where.is_dir() else where.parent
     return Splits(
         train, test, names, folder.resolve().name, description,
@@ -87,7 +88,8 @@ def open_own_test(place: Path, lists: Place, class_names: Sequence[str], fingerp
         except DataError:  # too few images of each class: another set
             pass
     part = lists[1] or lists[0]
-    return open_list(part, class_names).by_class_and_name(), str(part)
+    whole = open_list(part, class_names)
+    return whole.by_class_and_name(), "; ".join(filter(None, (str(part), whole.passed_over)))
 
 
 def collect_lists(place: Path, classes: Sequence[str] | None, on_fault: OnFault) -> list[FileSource | None]:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from convolve.atomic import replacing
 from convolve.data.download import Progress
-from convolve.data.image_files import ENDINGS
 from convolve.data.locate import locate
+from convolve.data.walk import ENDINGS
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.annotation import read_object_names
 from convolve.formats.image_map import write_image_map

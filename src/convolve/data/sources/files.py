@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convolve.data.walk import PassedOver
 from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
 from convolve.formats.base64_map import Base64Map
@@ -33,19 +34,21 @@ class Listing(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PathListing:
-    """The image `files` below `folder`. See `Listing`."""
+    """The image `files` below `folder`, and what was passed over there. See `Listing`."""
 
     folder: Path
-    files: tuple[Path, ...]
+    files: tuple[str, ...]
+    passed: PassedOver
 
     def location(self, index: int) -> Location:
-        return Location(str(self.files[index]))
+        return Location(self.files[index])
 
     def place(self, index: int) -> str:
-        return str(self.files[index])
+        return self.files[index]
 
     def identity(self) -> bytes:
-        return os.fsencode("\n".join(str(file.relative_to(self.folder)) for file in self.files))
+        start = len(os.path.join(self.folder, "")) if str(self.folder) != "." else 0  # noqa: PTH118  with its slash
+        return os.fsencode("\n".join(file[start:] for file in self.files))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,11 @@ class FileSource:
         return (
             self.location(index) if isinstance(listing, Base64Map) else str(listing.location(int(self.index_N[index])))
         )
+
+    @property
+    def passed_over(self) -> str:
+        """What lies among the images and is none that can be read, in words; empty if there is nothing."""
+        return str(self.listing.passed) if isinstance(self.listing, PathListing) else ""
 
     def take(self, indices_N: NDArray[np.int64]) -> FileSource:
         return replace(self, index_N=self.index_N[indices_N])

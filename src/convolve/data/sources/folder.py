@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from convolve.data.image_files import ENDINGS, is_image_file
 from convolve.data.sources.files import FileSource, PathListing, file_source
 from convolve.data.sources.source import OnFault
+from convolve.data.walk import PassedOver, holds_images, subfolders, walk
 from convolve.errors import DataError, MissingDataError
 
 _SYNSET = re.compile(r"n[0-9]{8} ")
@@ -19,26 +19,26 @@ _SYNSET = re.compile(r"n[0-9]{8} ")
 def open_folder(folder: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None) -> FileSource:
     """The images below `folder`, whose subfolders are called after the classes; see `class_numbers`.
 
-    With `on_fault`, empty folders are told, and other classes than the known ones are added to these.
+    A subfolder without an image is an error. With `on_fault` it is a fault, as are links that lead nowhere, and other
+    classes than the known ones are added to these.
     """
-    names = _class_folders(folder)
+    found, passed = _images_of_classes(folder, on_fault)
     if on_fault:
-        for path in sorted(folder.iterdir()):
-            if path.is_dir() and not path.name.startswith(".") and not any(path.iterdir()):
-                on_fault("gap", str(path), "the folder of a class is empty", "put its images there, or remove it")
-        classes = (*(classes or ()), *(name for name in names if name not in (classes or ())))
-    if not names:
-        raise DataError(f"{folder} holds no images in subfolders (files ending in {', '.join(sorted(ENDINGS))})")
-    classes = tuple(classes or names)
-    numbers = class_numbers(names, classes)
+        for kind, where, what, mend in _faults(folder, passed):
+            on_fault(kind, where, what, mend)
+        classes = (*(classes or ()), *(name for name in found if name not in (classes or ())))
+    if not found:
+        raise DataError(f"{folder} holds no images in subfolders{f' ({passed})' if passed else ''}")
+    classes = tuple(classes or found)
+    numbers = class_numbers(list(found), classes)
     if numbers is None:
         raise DataError(
-            f"{folder} has {len(names)} subfolders, the model {len(classes)} classes; name the subfolders after its "
+            f"{folder} has {len(found)} subfolders, the model {len(classes)} classes; name the subfolders after its "
             "classes, or give a map file"
         )
-    found = [(file, n) for name, n in zip(names, numbers, strict=True) for file in _images_below(folder / name)]
-    files, labels = zip(*found, strict=True)
-    return file_source(PathListing(folder, files), np.array(labels, np.int64), classes)
+    labels_N = np.repeat(np.array(numbers, np.int64), [len(files) for files in found.values()])
+    listing = PathListing(folder, tuple(file for files in found.values() for file in files), passed)
+    return file_source(listing, labels_N, classes)
 
 
 def class_numbers(names: Sequence[str], classes: Sequence[str]) -> list[int] | None:
@@ -59,20 +59,31 @@ def class_numbers(names: Sequence[str], classes: Sequence[str]) -> list[int] | N
 
 def has_class_folders(folder: Path) -> bool:
     """Whether there is an image in a subfolder."""
-    return folder.is_dir() and any(_holds_images(path) for path in folder.iterdir())
+    return folder.is_dir() and any(map(holds_images, subfolders(folder)))
 
 
-def _class_folders(folder: Path) -> tuple[str, ...]:
-    """The names of the subfolders that hold images, sorted."""
+def _images_of_classes(folder: Path, on_fault: OnFault | None) -> tuple[dict[str, list[str]], PassedOver]:
+    """Subfolder -> its images, sorted, and what was passed over."""
     if not folder.is_dir():
         raise MissingDataError(f"{folder} does not exist; give a map file or a folder with a subfolder for each class")
-    return tuple(sorted(path.name for path in folder.iterdir() if _holds_images(path)))
+    found, passed = {}, PassedOver()
+    for path in subfolders(folder):
+        here = PassedOver()
+        if files := list(walk(path, here)):
+            found[path.name] = files
+        else:
+            what = f"the folder of a class holds no image{f' ({here})' if here else ''}"
+            mend = "put its images there in a form that can be read, or move it away"
+            if not on_fault:
+                raise DataError(f"{path}: {what}; {mend}")
+            on_fault("gap", str(path), what, mend)
+        passed.add(here)
+    return found, passed
 
 
-def _images_below(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if is_image_file(file))
-
-
-def _holds_images(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    return path.is_dir() and not hidden and any(is_image_file(file) for file in path.rglob("*"))
+def _faults(folder: Path, passed: PassedOver) -> Iterator[tuple[str, str, str, str]]:
+    if passed.kinds:
+        what = str(PassedOver(passed.endings, passed.kinds))
+        yield "passed over", str(folder), what, "save as JPEG or PNG what is meant to be an image, or leave it"
+    for link in passed.dangling:
+        yield "missing image", link, "the link leads nowhere", "put its file where it leads, or remove it"
