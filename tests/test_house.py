@@ -68,7 +68,7 @@ MAY_IMPORT = {
     },
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
     "report": {"templates", "recipe", "recipe_values", "records", "training", "formats"},
-    "serve": {"environment", "formats", "model", "templates", "transforms"},
+    "serve": {"environment", "formats", "model", "templates", "training", "transforms"},
     "cli": {
         "atomic",
         "checking",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from convolve.atomic import replacing
+from convolve.data.damaged import Unreadable, skipping
 from convolve.data.dataset import Batch, Dataset
 from convolve.data.evaluation import eval_dataset
 from convolve.data.file_batches import file_batches
@@ -93,9 +94,13 @@ class Model:
             "Say it with --preset, --mean, --channel-order or --scale"
         )
 
-    def dataset(self, source: Source, views: int = 1) -> Dataset:
-        """Images of any size as this model takes them, each in so many `views`; see `transforms/tta.py`."""
-        return eval_dataset(source, self.preprocess, views, threads=torch.get_num_threads())
+    def dataset(self, source: Source, views: int = 1, unreadable: Unreadable | None = None) -> Dataset:
+        """Images of any size as this model takes them, each in so many `views`; see `transforms/tta.py`.
+
+        Those that cannot be read are named all at once, by an error, or left out as `unreadable` says.
+        """
+        unreadable = skipping(False, lambda message: None) if unreadable is None else unreadable
+        return eval_dataset(source, self.preprocess, views, threads=torch.get_num_threads(), unreadable=unreadable)
 
     def batches(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Iterator[Batch]:
         """`dataset` in order, in batches as the network sees them; of several `workers`, this one's part of them."""

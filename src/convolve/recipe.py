@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from convolve.errors import UsageError, unknown_name
-from convolve.recipe_values import Arguments, ImageSize, Steps, nested, parse, size_of
+from convolve.recipe_values import Arguments, ImageSize, NumberOrWord, Steps, nested, parse, size_of
 from convolve.torch_optim import PREFIX, checked_arguments
 from convolve.transforms.crop import Crop
 from convolve.transforms.table import TRANSFORMS
@@ -54,7 +54,13 @@ class DataSpec:
         (),
         "Progressive resizing: one size for each equal phase of training, in pixels or as a fraction of image_size.",
     )
-    damaged_limit: int = _field(0, "training images that may turn out to be damaged, and be replaced by others")
+    damaged_limit: NumberOrWord = _field(
+        "auto",
+        "training images that may turn out to be damaged, and be replaced by others; auto: 1 % of images of your own",
+    )
+    skip_unreadable: bool = _field(
+        False, "leave out test images that cannot be read; the error is then that of the others"
+    )
     hard_fraction: float = _field(
         1.0, "after hard_after, train only on this fraction of the images, those with the largest loss; 1: all"
     )
@@ -70,7 +76,8 @@ class DataSpec:
             raise UsageError(f"data.hard_fraction needs data.order=shuffled, not {self.order}; leave one of them out")
         require(0 <= self.validation_fraction < 1, "data.validation_fraction", "in [0, 1)", self.validation_fraction)
         require(self.scale != 0, "data.scale", "other than 0", self.scale)
-        require(self.damaged_limit >= 0, "data.damaged_limit", "at least 0", self.damaged_limit)
+        is_limit = self.damaged_limit == "auto" or (type(self.damaged_limit) is int and self.damaged_limit >= 0)
+        require(is_limit, "data.damaged_limit", "at least 0, or auto", self.damaged_limit)
         are_sizes = all(0 < size <= 1 or (size <= MAX_SIDE and size.is_integer()) for size in self.train_sizes)
         require(are_sizes, "data.train_sizes", f"parts up to 1, or whole numbers up to {MAX_SIDE}", self.train_sizes)
         if self.train_sizes and self.mean_image:

@@ -8,7 +8,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -151,7 +151,9 @@ def _digest(images: Sequence[Location]) -> str:
     digest, last = sha256(), ""
     for location in images:
         digest.update(os.fsencode(str(location)) + b"\0")
-        if location.file != last:
-            last, found = location.file, os.stat(location.file)  # noqa: PTH116  a million of them
-            digest.update(f"{found.st_size} {found.st_mtime_ns}\0".encode())
+        if location.file != last:  # not each member of a zip
+            last = location.file
+            with suppress(OSError):  # gone meanwhile: an error when it is its turn
+                found = os.stat(last)  # noqa: PTH116  a million of them
+                digest.update(f"{found.st_size} {found.st_mtime_ns}\0".encode())
     return digest.hexdigest()

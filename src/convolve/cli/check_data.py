@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convolve.cli.formatting import counted
 from convolve.cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def _text(checked: Checked) -> str:
         lines += [f"{KINDS[kind]}: {counts[kind]:,}", *(f"  {finding}" for finding in found[:_SHOWN])]
         if counts[kind] > _SHOWN:
             lines.append(f"  and {counts[kind] - min(_SHOWN, len(found)):,} more (--json lists them)")
-    images = " and ".join(f"{count:,} {name} images" for name, count in checked.images.items()) or "no images"
+    images = " and ".join(counted(count, f"{name} image") for name, count in checked.images.items()) or "no images"
     images += f"; {checked.passed_over}" if checked.passed_over else ""
-    return "\n".join([*lines, f"{images}: {sum(counts.values()):,} findings" if counts else f"{images}: nothing found"])
+    found = counted(sum(counts.values()), "finding") if counts else "nothing found"
+    return "\n".join([*lines, f"{images}: {found}"])

@@ -3,19 +3,63 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convolve.cli import answers
 from convolve.cli.options import AnyModel, AsJson, CsvFile, Overrides, with_overrides
 from convolve.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from convolve.cli.answers import Output
+    from convolve.data.damaged import Unreadable
+    from convolve.formats.archive import Location
+    from convolve.model import Model, Prediction
+
+
+@with_overrides
+def predict(
+    model: AnyModel,
+    paths: Annotated[list[Path], typer.Argument(help="Images, folders of images, zips of images.", metavar="PATH...")],
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to show per image.")] = 5,
+    as_json: AsJson = False,
+    csv_file: CsvFile = None,
+    output: Annotated[
+        str | None,
+        typer.Option(metavar="NODE", help="Print the features of this layer instead of class probabilities."),
+    ] = None,
+    npz_file: Annotated[
+        Path | None, typer.Option("--npz", metavar="FILE", help="With --output: write the features to this NumPy file.")
+    ] = None,
+    sort_into: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also copy each image into a folder in DIR, called after its class."),
+    ] = None,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first image that cannot be read.")
+    ] = False,
+    *,
+    overrides: Overrides,
+) -> None:
+    """Classify images, with probabilities.
+
+    Images of any size and color mode are preprocessed as the model expects. Of an image that cannot be read, the error
+    is given in place of an answer, and the exit code is 3. Answers are written as they come: with --csv, the same
+    command goes on where it was interrupted.
+
+    Example: convolve predict runs/mnist digit.png more_digits/ --top 3
+    """
+    if npz_file and not output:
+        raise UsageError("--npz holds the features of a layer; name it with --output")
+    if sort_into and output:
+        raise UsageError("--sort-into goes by classes, and --output gives features in their place; choose one")
+    if sum(map(bool, (as_json, csv_file, npz_file))) > 1:
+        raise UsageError("--json, --csv and --npz exclude each other; choose one")
+
     from convolve.data.damaged import Unreadable
     from convolve.data.image_files import find_images
     from convolve.data.walk import PassedOver
@@ -24,14 +68,61 @@ if TYPE_CHECKING:
     opened, passed, unreadable = load(model, overrides, output), PassedOver(), Unreadable()
     opened.require_images()
     images = list(find_images(paths, passed))
-    sorter = _sorter(sort_into, opened, paths)
-    if csv_file:
-        options = {"--top": top, "--output": output, "--sort-into": sort_into and str(sort_into)}
-        told: AbstractContextManager[Output] = answers.csv_file(csv_file, opened, images, options, unreadable)
-    else:
-        told = _told(opened, str(model), images, as_json, npz_file)
-    with told as out:
-        for batch in _batches(opened, images, top, out.start, is_shown=as_json or csv_file or npz_file):
-            for number, one in enumerate(batch, out.start):
-                
+    copy = _copier(sort_into, opened, paths)
+    options = {"--top": top, "--output": output, "--sort-into": sort_into and str(sort_into)}
+    with _told(model, opened, images, (as_json, csv_file, npz_file), options, unreadable=unreadable) as out:
+        done = out.start
+        for batch in _shown(opened.answers(images, top, done), len(images), done, as_json or csv_file or npz_file):
+            for number, one in enumerate(batch, done):
+                if not one.error:
+                    copy(images[number], one)
+                elif fail_fast:
+                    raise DataError(f"{one.path}: {one.error}")
+                else:
+                    unreadable.note(number, one.path, f"{one.path}: {one.error}")
             out.add(batch)
+            done += len(batch)
+    for note in filter(None, (str(passed), opened.preprocess_warning)):
+        print(f"note: {note}", file=sys.stderr)
+    if unreadable:
+        raise unreadable.error(len(images))
+
+
+def _told(
+    path: Path,
+    model: Model,
+    images: Sequence[Location],
+    forms: tuple[bool, Path | None, Path | None],
+    options: dict[str, Any],
+    *,
+    unreadable: Unreadable,
+) -> AbstractContextManager[Output]:
+    """Where the answers go, of the `forms` JSON, CSV and arrays."""
+    as_json, csv_file, npz_file = forms
+    if csv_file:
+        return answers.csv_file(csv_file, model, images, options, unreadable)
+    if npz_file:
+        return answers.arrays(npz_file)
+    if as_json:
+        features = {"output": model.node, "shape": list(model.feature_shape)} if model.node else {}
+        return answers.json_object({"model": str(path), **features})
+    return answers.csv_text(model) if model.node else answers.lines(images)
+
+
+def _shown(batches: Iterator[list[Prediction]], count: int, done: int, is_quiet: object) -> Iterator[list[Prediction]]:
+    """The `batches`, with progress on stderr unless the answers themselves show it."""
+    if not is_quiet and sys.stdout.isatty():
+        return batches
+    from convolve.cli.progress import with_progress
+
+    return with_progress(batches, count, "predicted", len, done)
+
+
+def _copier(folder: Path | None, model: Model, paths: Sequence[Path]) -> Callable[[Location, Prediction], None]:
+    """What copies an image into the folder of its class; nothing without a `folder`."""
+    if folder is None:
+        return lambda location, one: None
+    from convolve.cli.sort_into import Sorter
+
+    sorter = Sorter(folder, model.class_names, paths)
+    return lambda location, one: sorter.take(location, one.classes[0][0])

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.data.caching import cached, measured
-from convolve.data.damaged import Damaged
+from convolve.data.damaged import Damaged, Unreadable, skipping
 from convolve.data.dataset import THREADS, Dataset, transformed
 from convolve.data.evaluation import eval_dataset
+from convolve.data.known import DATASETS
 from convolve.data.loader import Loader
+from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
 from convolve.data.sources.table import in_words
 from convolve.data.splits import Splits, hold_out_validation
@@ -37,7 +39,8 @@ class DataModule:
     """Everything that a training reads.
 
     `validation` is what each epoch is evaluated on, called `validation_name` in the log: "validation", or "test" where
-    nothing is held out for it. `description` says in words what was made of the images.
+    nothing is held out for it. `damaged` are the training images that others stand in for. `description` says in words
+    what was made of the images.
     """
 
     preprocess: Preprocess
@@ -45,6 +48,7 @@ class DataModule:
     validation: Dataset
     validation_name: str
     test: Dataset
+    damaged: Damaged | None
     description: str
 
 
@@ -67,12 +71,16 @@ def build_data(
     train, tested = measured(splits.train, channels), measured(splits.test, channels)
     preprocess = imported or _preprocess(spec, tested.size)
     size = preprocess.height, preprocess.width
-    test = cached(eval_dataset(tested, preprocess, threads=threads), size)
+    allowed = _damaged_limit(recipe, splits)
+    unreadable = skipping(spec.skip_unreadable, warn)
+    test = cached(eval_dataset(tested, preprocess, threads=threads, unreadable=unreadable), size)
     validation, name = test, "test"
     if spec.validation_fraction:
         train, rest = hold_out_validation(train, spec.validation_fraction, run.seed)
-        validation, name = cached(eval_dataset(rest, preprocess, threads=threads), size), "validation"
-    damaged = Damaged(min(spec.damaged_limit, len(train) - 1), warn) if spec.damaged_limit else None
+        left_out = Unreadable(math.inf if spec.skip_unreadable else allowed, warn, unreadable.way_out)
+        choosing = eval_dataset(rest, preprocess, threads=threads, unreadable=left_out)
+        validation, name = cached(choosing, size), "validation"
+    damaged = Damaged(min(allowed, len(train) - 1), warn) if allowed else None
     training = _Training(recipe, train, tested.size, threads, damaged)
     stages = [training.dataset(in_size(preprocess, size)) for size in spec.train_sizes or (1.0,)]
     if not imported and spec.mean_image:
@@ -86,7 +94,14 @@ def build_data(
         passes=math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train)),
     )  # fmt: skip
     description = _describe(splits, (train.size, tested.size), loader, preprocess)
-    return DataModule(preprocess, loader, validation, name, test, description=description)
+    return DataModule(preprocess, loader, validation, name, test, damaged=damaged, description=description)
+
+
+def _damaged_limit(recipe: Recipe, splits: Splits) -> int:
+    """So many training images may be damaged. Of published sets every copy is the same: damage is to be mended."""
+    limit = recipe.data.damaged_limit
+    is_own = isinstance(splits.train, FileSource) and splits.name not in DATASETS
+    return int(limit) if limit != "auto" else len(splits.train) // 100 if is_own else 0
 
 
 def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
