@@ -22,7 +22,7 @@ from convolve.recipe import Recipe, with_values
 from ilsvrc2012_files import TRAIN_EACH, VAL, WORDS, write_download
 
 TINY = ("model.variant=tiny", "data.image_size=75", "run.global_batch_size=4", "run.threads=1", "run.precision=fp32")
-MODERN = (*TINY, "data.train_sizes=67:75", "run.epochs=2")
+MODERN = (*TINY, "data.progressive_sizes=67:75", "run.epochs=2")
 SCRIPT = Path(__file__).parents[1] / "examples" / "AlexNet" / "AlexNet_ImageNet_Distributed.py"
 NOT_DRAWN = "n01440764_1.JPEG"
 
@@ -112,7 +112,7 @@ def test_it_is_found_in_the_usual_place(
 def test_the_loop_without_data(tmp_path: Path, convolve: Convolve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known, "_FAKE_BYTES", 1 << 23)
     words = ["--fake-data", "--epochs", 1, "--out", tmp_path / "run", "--json"]
-    outcome = convolve("train", "alexnet-modern", *words, *settings(*TINY, "data.train_sizes=67"))
+    outcome = convolve("train", "alexnet-modern", *words, *settings(*TINY, "data.progressive_sizes=67"))
     result = json.loads(outcome.out)
     assert result["samples_seen"] == (1 << 23) // (3 * 256 * 256)
     assert result["images_per_second"] > 0
@@ -134,7 +134,7 @@ def test_real_images_in_the_real_layout(tmp_path: Path, convolve: Convolve) -> N
     assert "train_map.txt: 5,000 images" in outcome.out and "val_map.txt: 500 images" in outcome.out
     assert "left out, of a class that has no training images: 2,000 (" in outcome.out
     words = settings("model.variant=tiny", "run.epochs=2", "run.epoch_samples=512", "data.image_size=99",
-                     "data.train_sizes=67:99", "run.global_batch_size=32", "run.threads=1")  # fmt: skip
+                     "data.progressive_sizes=67:99", "run.global_batch_size=32", "run.threads=1")  # fmt: skip
     folder = tmp_path / "run"
     outcome = convolve("train", "alexnet-modern", "--data", tmp_path / "prepared", "--out", folder, *words)
     assert outcome.code == 0, outcome.err

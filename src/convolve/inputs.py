@@ -130,22 +130,22 @@ def network_of(
         elif isinstance(module, WhitenedConvNet):
             images_NCHW, _ = next(data.loader.epoch(recipe.run.epochs - 1))  # in the size of the test images
             module.whiten(images_NCHW)
-    for size in recipe.data.train_sizes:
+    for size in recipe.data.progressive_sizes:
         _require_fit(model.module, in_size(data.preprocess, size).shape_CHW)
     to_channels_last(model.module.to(device))
     return model
 
 
 def _require_fit(module: nn.Module, shape_CHW: tuple[int, int, int]) -> None:
-    """Raise `UsageError` for one of `data.train_sizes` that the network does not take."""
+    """Raise `UsageError` for one of `data.progressive_sizes` that the network does not take."""
     was_training = module.training
     try:
         with torch.inference_mode():
             module.eval()(torch.zeros(1, *shape_CHW))
     except RuntimeError as error:
         raise UsageError(
-            f"data.train_sizes: the network does not take images of {shape_CHW[2]}x{shape_CHW[1]}; set larger ones, or "
-            "train in one size with --set data.train_sizes="
+            f"data.progressive_sizes: the network does not take images of {shape_CHW[2]}x{shape_CHW[1]}; set larger "
+            "ones, or train in one size with --set data.progressive_sizes="
         ) from error
     finally:
         module.train(was_training)

@@ -50,7 +50,7 @@ class DataSpec:
     )
     scale: float = _field(1 / 256, "")
     train_transforms: tuple[Transform, ...] = _field((), "augmentation of training images, in this order")
-    train_sizes: Steps = _field(
+    progressive_sizes: Steps = _field(
         (),
         "Progressive resizing: one size for each equal phase of training, in pixels or as a fraction of image_size.",
     )
@@ -78,10 +78,11 @@ class DataSpec:
         require(self.scale != 0, "data.scale", "other than 0", self.scale)
         is_limit = self.damaged_limit == "auto" or (type(self.damaged_limit) is int and self.damaged_limit >= 0)
         require(is_limit, "data.damaged_limit", "at least 0, or auto", self.damaged_limit)
-        are_sizes = all(0 < size <= 1 or (size <= MAX_SIDE and size.is_integer()) for size in self.train_sizes)
-        require(are_sizes, "data.train_sizes", f"parts up to 1, or whole numbers up to {MAX_SIDE}", self.train_sizes)
-        if self.train_sizes and self.mean_image:
-            raise UsageError("data.mean_image has one size: leave it out, or data.train_sizes")
+        sizes = self.progressive_sizes
+        are_sizes = all(0 < size <= 1 or (size <= MAX_SIDE and size.is_integer()) for size in sizes)
+        require(are_sizes, "data.progressive_sizes", f"parts up to 1, or whole numbers up to {MAX_SIDE}", sizes)
+        if self.progressive_sizes and self.mean_image:
+            raise UsageError("data.mean_image has one size: leave it out, or data.progressive_sizes")
         require(len(self.mean) in (1, 3), "data.mean", "one number, or one for red, green and blue", self.mean)
         require(self.channels in (1, 3), "data.channels", "1 or 3", self.channels)
         size_of(self.image_size, "data.image_size")

@@ -25,6 +25,7 @@ Arguments = Mapping[str, Any]  # what another library takes: it says which, and 
 # Fields that were called otherwise -> their name of today.
 RENAMED = {
     "adjust": "plateau",
+    "data.train_sizes": "data.progressive_sizes",
     "run.average_epochs": "run.ema_epochs",
     "optimizer.vector_rate": "optimizer.bias_lr",
     "schedule.least_rate_per_sample": "schedule.min_lr_per_sample",
@@ -123,7 +124,7 @@ def _parse_steps(value: Any, path: str) -> Steps:
         return (_parse_scalar(float, value, path),)
     if isinstance(value, str):
         steps: list[float] = []
-        for part in value.split(":") if value else ():  # an empty text takes a list back: data.train_sizes=
+        for part in value.split(":") if value else ():  # an empty text takes a list back: data.progressive_sizes=
             number, _, count = part.partition("*")
             times = _parse_scalar(int, count or "1", path)
             require(times >= 1, path, 'a number of times of at least 1 behind each "*"', value)

@@ -108,7 +108,7 @@ def test_the_modern_one_grows_its_images() -> None:
     table = ArraySource(torch.randint(0, 256, (6, 3, 90, 72), dtype=torch.uint8), torch.arange(6))
     recipe = with_values(
         load_recipe("alexnet-modern"),
-        {"data.train_sizes": "67:72:80:99", "data.image_size": 99, "run.epochs": 8, "run.global_batch_size": 4},
+        {"data.progressive_sizes": "67:72:80:99", "data.image_size": 99, "run.epochs": 8, "run.global_batch_size": 4},
     )
     data = build_data(recipe, Splits(table, table, tuple("abcdef"), "noise"), threads=1)
     sizes = [{tuple(images.shape[-2:]) for images, _ in data.loader.epoch(epoch)} for epoch in range(8)]

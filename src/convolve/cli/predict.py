@@ -53,12 +53,7 @@ def predict(
 
     Example: convolve predict runs/mnist digit.png more_digits/ --top 3
     """
-    if npz_file and not output:
-        raise UsageError("--npz holds the features of a layer; name it with --output")
-    if sort_into and output:
-        raise UsageError("--sort-into goes by classes, and --output gives features in their place; choose one")
-    if sum(map(bool, (as_json, csv_file, npz_file))) > 1:
-        raise UsageError("--json, --csv and --npz exclude each other; choose one")
+    _require_one_form(as_json, csv_file, npz_file, output, sort_into)
 
     from convolve.data.damaged import Unreadable
     from convolve.data.image_files import find_images
@@ -86,6 +81,17 @@ def predict(
         print(f"note: {note}", file=sys.stderr)
     if unreadable:
         raise unreadable.error(len(images))
+
+
+def _require_one_form(
+    as_json: bool, csv_file: Path | None, npz_file: Path | None, output: str | None, sort_into: Path | None
+) -> None:
+    if npz_file and not output:
+        raise UsageError("--npz holds the features of a layer; name it with --output")
+    if sort_into and output:
+        raise UsageError("--sort-into goes by classes, and --output gives features in their place; choose one")
+    if sum(map(bool, (as_json, csv_file, npz_file))) > 1:
+        raise UsageError("--json, --csv and --npz exclude each other; choose one")
 
 
 def _told(

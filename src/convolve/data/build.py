@@ -70,19 +70,16 @@ def build_data(
     channels = imported.channels if imported else spec.channels
     train, tested = measured(splits.train, channels), measured(splits.test, channels)
     preprocess = imported or _preprocess(spec, tested.size)
-    size = preprocess.height, preprocess.width
-    allowed = _damaged_limit(recipe, splits)
-    unreadable = skipping(spec.skip_unreadable, warn)
-    test = cached(eval_dataset(tested, preprocess, threads=threads, unreadable=unreadable), size)
+    allowed, unreadable = _damaged_limit(recipe, splits), skipping(spec.skip_unreadable, warn)
+    test = _evaluated(tested, preprocess, threads, unreadable)
     validation, name = test, "test"
     if spec.validation_fraction:
         train, rest = hold_out_validation(train, spec.validation_fraction, run.seed)
-        left_out = Unreadable(math.inf if spec.skip_unreadable else allowed, warn, unreadable.way_out)
-        choosing = eval_dataset(rest, preprocess, threads=threads, unreadable=left_out)
-        validation, name = cached(choosing, size), "validation"
+        left_out = Unreadable(max(unreadable.limit, allowed), warn, unreadable.way_out)
+        validation, name = _evaluated(rest, preprocess, threads, left_out), "validation"
     damaged = Damaged(min(allowed, len(train) - 1), warn) if allowed else None
     training = _Training(recipe, train, tested.size, threads, damaged)
-    stages = [training.dataset(in_size(preprocess, size)) for size in spec.train_sizes or (1.0,)]
+    stages = [training.dataset(in_size(preprocess, size)) for size in spec.progressive_sizes or (1.0,)]
     if not imported and spec.mean_image:
         mean_CHW = _mean(spec, train, stages[0][0], preprocess, damaged)
         preprocess = replace(preprocess, mean=0.0, mean_image_CHW=mean_CHW)
@@ -95,6 +92,12 @@ def build_data(
     )  # fmt: skip
     description = _describe(splits, (train.size, tested.size), loader, preprocess)
     return DataModule(preprocess, loader, validation, name, test, damaged=damaged, description=description)
+
+
+def _evaluated(source: Source, preprocess: Preprocess, threads: int, unreadable: Unreadable) -> Dataset:
+    """The images of `source` to evaluate on, cached in memory if they fit there."""
+    dataset = eval_dataset(source, preprocess, threads=threads, unreadable=unreadable)
+    return cached(dataset, (preprocess.height, preprocess.width))
 
 
 def _damaged_limit(recipe: Recipe, splits: Splits) -> int:
@@ -119,7 +122,7 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
 
 
 def in_size(preprocess: Preprocess, size: float) -> Preprocess:
-    """One of `data.train_sizes`: pixels of each side, or a fraction of those of `preprocess`, in multiples of eight.
+    """One of `data.progressive_sizes`: pixels, or a fraction of the sides of `preprocess`, in multiples of eight.
 
     Of those, borders of an eighth and crops of four fifths (`side_ratio`) give the same size again.
     """
@@ -144,7 +147,7 @@ class _Training:
         """The images in the size of `preprocess` as batches are cut from them, and what is then done to batches."""
         spec, train, goal = self.recipe.data, self.train, (preprocess.height, preprocess.width)
         transforms = tuple(
-            replace(each, height=goal[0], width=goal[1]) if spec.train_sizes and isinstance(each, Scale) else each
+            replace(each, height=goal[0], width=goal[1]) if spec.progressive_sizes and isinstance(each, Scale) else each
             for each in spec.train_transforms
         )
         alone, together = split_transforms(transforms)

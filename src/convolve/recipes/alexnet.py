@@ -88,7 +88,7 @@ def alexnet_modern() -> Recipe:
             mean=(124.0, 117.0, 104.0),
             scale=1 / 58,
             train_transforms=(crop, Scale(SIDE, SIDE)),
-            train_sizes=(128.0, 160.0, 192.0, 227.0),
+            progressive_sizes=(128.0, 160.0, 192.0, 227.0),
         ),
         model=ModelSpec(name="alexnet-batch-norm", dropout=(0.3,)),
         optimizer=OptimizerSpec(

@@ -105,7 +105,7 @@ def cifar10_fast() -> Recipe:
                 Crop(crop_type="randomside", side_ratio=(0.8,), jitter_type="uniratio", hflip=False),
                 AlternatingFlip(),
             ),
-            train_sizes=(0.5, 0.75, 1.0),
+            progressive_sizes=(0.5, 0.75, 1.0),
         ),
         model=ModelSpec(name="whitened-convnet", variant="wide", dropout=(0.0,)),
         optimizer=OptimizerSpec(name="muon", momentum=(0.6,), unit_gain=False, bias_lr=100.0),

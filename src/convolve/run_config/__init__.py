@@ -28,7 +28,7 @@ from convolve.training.workers import Workers
 
 def run_job(
     job: Job,
-    listener: Callback,
+    callback: Callback,
     data: str | None = None,
     from_model: Path | None = None,
     workers: Workers | None = None,
@@ -39,7 +39,7 @@ def run_job(
     that CNTK trained from the same text: its numbers are the initial ones. Raises UnsupportedError, before anything is
     done, for all that the configuration wants and convolve lacks.
 
-    `listener` hears of everything that `run.train` tells its own, and of what a step here tells: "config", "part",
+    `callback` hears of everything that `run.train` tells its own, and of what a step here tells: "config", "part",
     "final", "model", "best", "written". Of several `workers`, by default those that a launcher has started, all train;
     the first alone tests and writes.
     """
@@ -54,11 +54,11 @@ def run_job(
             tests = [x for x in later if x.model_path == step.model_path or x.network is step.network]
             with naming_lost_workers():
                 test = tests[0].reader if tests else None
-                train_step(step, test, listener, data=data, from_model=from_model, workers=workers)
+                train_step(step, test, callback, data=data, from_model=from_model, workers=workers)
         elif workers.rank:
             continue
         elif isinstance(step, EvaluateStep):
-            results += (cross_validate if step.epochs else evaluate)(step, listener, data)
+            results += (cross_validate if step.epochs else evaluate)(step, callback, data)
         else:
-            write_outputs(step, listener, data)
+            write_outputs(step, callback, data)
     return results

@@ -28,13 +28,13 @@ class Figure:
     is_error: bool
 
 
-def evaluate(step: EvaluateStep, listener: Callback, data: str | None) -> list[dict[str, Any]]:
+def evaluate(step: EvaluateStep, callback: Callback, data: str | None) -> list[dict[str, Any]]:
     """The result of one test of the model at modelPath."""
-    figures, samples = _evaluate(step, step.model_path, listener, data)
+    figures, samples = _evaluate(step, step.model_path, callback, data)
     return [{"test": step.name, "samples": samples} | {figure.node: figure.value for figure in figures}]
 
 
-def cross_validate(step: EvaluateStep, listener: Callback, data: str | None) -> list[dict[str, Any]]:
+def cross_validate(step: EvaluateStep, callback: Callback, data: str | None) -> list[dict[str, Any]]:
     """A result for the model of each epoch that `step` names; in place of a missing one, once, that at modelPath."""
     assert step.epochs is not None  # that is what makes it a cv action
     first, every, last = step.epochs
@@ -43,23 +43,23 @@ def cross_validate(step: EvaluateStep, listener: Callback, data: str | None) -> 
     for epoch in range(first, last + 1, every):
         path = step.model_path.with_name(f"{step.model_path.name}.{epoch}")
         if not path.exists():
-            listener("note", {"message": f"model {path} does not exist."})
+            callback("note", {"message": f"model {path} does not exist."})
             path = step.model_path
         if path in found or not path.exists():
             continue
-        listener("model", {"path": path})
-        found[path], samples = _evaluate(step, path, listener, data)
+        callback("model", {"path": path})
+        found[path], samples = _evaluate(step, path, callback, data)
         results.append(
             {"test": step.name, "model": str(path), "samples": samples} | {f.node: f.value for f in found[path]}
         )
     if not found:
         raise MissingDataError(f"{step.name} finds no model at {step.model_path} and none of an epoch; train first")
     by_node = zip(*([(figure.value, path) for figure in figures] for path, figures in found.items()), strict=True)
-    listener("best", {"models": [min(models) for models in by_node]})
+    callback("best", {"models": [min(models) for models in by_node]})
     return results
 
 
-def _evaluate(step: EvaluateStep, path: Path, listener: Callback, data: str | None) -> tuple[list[Figure], int]:
+def _evaluate(step: EvaluateStep, path: Path, callback: Callback, data: str | None) -> tuple[list[Figure], int]:
     model, nodes = load(path), _nodes(step)
     shape_CHW = model.preprocess.shape_CHW
     if isinstance(model.architecture, Graph):
@@ -74,10 +74,10 @@ def _evaluate(step: EvaluateStep, path: Path, listener: Callback, data: str | No
     for first in range(0, batches if step.lines_every else 0, step.lines_every or 1):
         last = min(first + step.lines_every, batches)
         some = _part(evaluation, first * step.batch_size, last * step.batch_size)
-        listener("part", {
+        callback("part", {
             "first": first + 1, "last": last, "figures": figures(some), "samples": len(some.labels_N),
         })  # fmt: skip
-    listener("final", {"figures": figures(evaluation), "samples": len(part), "batches": batches})
+    callback("final", {"figures": figures(evaluation), "samples": len(part), "batches": batches})
     return figures(evaluation), len(part)
 
 

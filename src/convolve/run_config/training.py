@@ -37,17 +37,17 @@ _LEAST_VARIANCE = 1e-10  # a constant of CNTK's InvStdDev
 def train_step(
     step: TrainStep,
     test: Reader | None,
-    listener: Callback,
+    callback: Callback,
     data: str | None = None,
     from_model: Path | None = None,
     workers: Workers = SINGLE_PROCESS,
 ) -> None:
     """Train the network of `step`; `test` is the reader of the first test after it, if there is one."""
     path, is_first = step.model_path, not workers.rank
-    listener = listener if is_first else silent
+    callback = callback if is_first else silent
     run_folder, initial = (path.with_name(f"{path.name}.{ending}") for ending in ("run", "0"))
     if workers.broadcast(step.resume and path.exists()):
-        listener("note", {"message": f"{path} exists: its training is skipped (makeMode=false repeats it)"})
+        callback("note", {"message": f"{path} exists: its training is skipped (makeMode=false repeats it)"})
         return
     graph, shape_CHW = _fresh_network(step)
     splits = training_data(step, test, shape_CHW, data)
@@ -55,10 +55,10 @@ def train_step(
         graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model).graph), shape_CHW))
     elif isinstance(splits.train, ArraySource):
         graph = with_statistics(graph, step.network, splits.train)
-    recipe, samples = _recipe(step, len(splits.train), data, listener)
+    recipe, samples = _recipe(step, len(splits.train), data, callback)
     if workers.size > 1:
         recipe = replace(recipe, distributed=step.parallel.for_workers(workers.size, samples))
-    listener("config", {"step": step, "samples": samples, "held_out_samples": len(splits.test)})
+    callback("config", {"step": step, "samples": samples, "held_out_samples": len(splits.test)})
     if is_first and not (step.resume and initial.exists()):
         _model(graph, as_prepared(step.reader, shape_CHW), splits.class_names).save(initial)
     final_preprocess = as_found(step.validation or test or step.reader, shape_CHW)
@@ -70,13 +70,13 @@ def train_step(
 
     if not workers.broadcast(step.resume and RunFolder(run_folder).finished):  # it may have been killed before the copy
         where = {"data": splits, "out": run_folder, "restart": not step.resume, "from_model": initial}
-        train(recipe, progress=listener, each_epoch=keep, workers=workers, **where)  # type: ignore[arg-type]
+        train(recipe, progress=callback, each_epoch=keep, workers=workers, **where)  # type: ignore[arg-type]
     if is_first:
         replace(Run(RunFolder(run_folder)).model, preprocess=final_preprocess).save(path)
     workers.barrier()
 
 
-def _recipe(step: TrainStep, train_samples: int, data: str | None, listener: Callback) -> tuple[Recipe, int]:
+def _recipe(step: TrainStep, train_samples: int, data: str | None, callback: Callback) -> tuple[Recipe, int]:
     """The recipe for the data at hand, and the samples of an epoch.
 
     Epochs that are meant for more than `data` has become passes over it.
@@ -85,7 +85,7 @@ def _recipe(step: TrainStep, train_samples: int, data: str | None, listener: Cal
     if data is None or wanted <= train_samples:
         return recipe, recipe.run.epoch_samples or train_samples
     message = f"epochSize={wanted:,} is taken as one pass over the {train_samples:,} samples of {data}"
-    listener("note", {"message": message})
+    callback("note", {"message": message})
     return replace(recipe, run=replace(recipe.run, epoch_samples=0)), train_samples
 
 

@@ -25,7 +25,7 @@ from convolve.run_config.readers import as_prepared, test_images
 from convolve.training.events import Callback
 
 
-def write_outputs(step: WriteStep, listener: Callback, data: str | None) -> None:
+def write_outputs(step: WriteStep, callback: Callback, data: str | None) -> None:
     """Write `<outputPath>.<node>` for each node of `step`, a line for each sample."""
     nodes = step.nodes or _output_nodes(step)
     for node in nodes:
@@ -41,7 +41,7 @@ def write_outputs(step: WriteStep, listener: Callback, data: str | None) -> None
             _write(file, _values(model, samples), step.format)
             file.write(step.format.epilogue)
     batches = [min(step.batch_size, len(samples) - first) for first in range(0, len(samples), step.batch_size)]
-    listener("written", {"path": step.output_path, "batches": batches, "samples": len(samples)})
+    callback("written", {"path": step.output_path, "batches": batches, "samples": len(samples)})
 
 
 def _output_nodes(step: WriteStep) -> tuple[str, ...]:
