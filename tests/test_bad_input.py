@@ -39,7 +39,7 @@ SETTINGS = [
     (["data.name=mnits"], 2, ["data.name", "did you mean 'mnist'?"]),
     (["data.validation_fraction=0.9999"], 2, ["data.validation_fraction", "nothing of 600 images"]),
     (["data.order=cntk"], 2, ["data.order=cntk", "convolve prepare mnist"]),
-    (["run.keep=best"], 2, ["run.keep=best", "data.validation_fraction"]),
+    (["run.early_stopping_epochs=1"], 2, ["run.early_stopping_epochs", "run.keep=best"]),
     (["run.device=gpu"], 2, ["run.device", "'gpu'"]),
     (["run.device=cuda:99"], 2, ["run.device=cuda:99", "convolve doctor"]),
     (["run.device=cpu", "run.precision=fp16"], 2, ["run.precision=fp16", "bf16, fp32 or auto"]),

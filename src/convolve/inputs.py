@@ -11,6 +11,7 @@ from torch import nn
 
 from convolve.data.build import DataModule, in_size
 from convolve.data.open import open_data
+from convolve.data.options import DataOptions
 from convolve.data.splits import Splits
 from convolve.errors import ModelError, UsageError
 from convolve.graph.graph import Graph
@@ -25,7 +26,9 @@ from convolve.training.session import TrainedOn
 from convolve.training.workers import Workers, one_first_on_each_host
 
 
-def open_images(spec: DataSpec, where: str | Splits | None, callback: Callback, workers: Workers) -> Splits:
+def open_images(
+    spec: DataSpec, where: str | Splits | None, options: DataOptions, callback: Callback, workers: Workers
+) -> Splits:
     """What lies at `where`, in the order of its files if `spec` keeps to that."""
     if isinstance(where, Splits):
         return where
@@ -35,7 +38,8 @@ def open_images(spec: DataSpec, where: str | Splits | None, callback: Callback, 
 
     in_file_order = spec.order != "shuffled"
     return one_first_on_each_host(
-        workers, lambda: open_data(where, spec.name, file_order=in_file_order, progress=downloading)
+        workers,
+        lambda: open_data(where, spec.name, file_order=in_file_order, progress=downloading, options=options),
     )
 
 
@@ -82,8 +86,9 @@ def describe(initial: Initial | None, splits: Splits, data: DataModule, callback
         if {parameter.learning_rate_multiplier for parameter in initial.graph.parameters} - {0.0, 1.0}:
             multipliers = "has learning-rate multipliers other than 0 (frozen) and 1: they are taken as 1"
             callback("warning", {"message": f"{initial.name} {multipliers}"})
-    if splits.array_shape_CHW is None:
-        callback("note", {"message": data.description})
+    for message in (data.judged_by, "" if splits.array_shape_CHW else data.description):
+        if message:
+            callback("note", {"message": message})
 
 
 def _for_data(model: Model, splits: Splits) -> Model:

@@ -66,7 +66,9 @@ class DataSpec:
     )
     hard_after: float = _field(0.3, "fraction of the training that passes before hard_fraction takes effect")
     validation_fraction: float = _field(
-        0.0, "part of the training set held out; 0: each epoch is evaluated on the test set"
+        0.0,
+        "part of the training set that is cut off to choose by, where the data has no validation part; 0: each epoch "
+        "is evaluated on the test set, with run.keep=best on a tenth of the training set",
     )
 
     def __post_init__(self) -> None:
@@ -258,7 +260,7 @@ class RunSpec:
     ema_epochs: float = _field(
         0.0, "horizon in epochs of the moving average of the weights (EMA) that is evaluated and kept; 0: none"
     )
-    keep: Literal["last", "best"] = _field("last", "which epoch's model is kept; best: on the validation split")
+    keep: Literal["last", "best"] = _field("last", "which epoch's model is kept; best: on the validation part")
     early_stopping_epochs: int = _field(0, "stop after so many epochs without a better validation error; 0: never")
     checkpoint_seconds: float = _field(60.0, "time between checkpoints inside an epoch; 0: only at its end")
     report_batches: int = _field(0, "batches from one report of progress to the next; 0: about ten reports an epoch")
@@ -340,12 +342,8 @@ class Recipe:
     published_error: float | None = _field(None, "the error that the recipe's source reports, as a fraction")
 
     def __post_init__(self) -> None:
-        if self.run.keep == "best" and not self.data.validation_fraction:
-            raise UsageError("run.keep=best needs a validation split: set data.validation_fraction, for example 0.1")
         if self.run.early_stopping_epochs and self.run.keep != "best":
-            raise UsageError(
-                "run.early_stopping_epochs needs run.keep=best and a data.validation_fraction, for example 0.1"
-            )
+            raise UsageError("run.early_stopping_epochs needs run.keep=best")
         if self.takes_local_steps and self.run.ema_epochs:
             raise UsageError("run.ema_epochs is of one network; leave it out with distributed.block_samples")
         if self.takes_local_steps and self.plateau and self.plateau.rollback:

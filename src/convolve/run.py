@@ -11,6 +11,7 @@ from typing import Any
 
 from convolve.data.build import build_data
 from convolve.data.known import published_error
+from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.splits import Splits
 from convolve.distributed.gradient_sync import gradient_sync_for
 from convolve.distributed.lost import naming_lost_workers
@@ -40,18 +41,18 @@ def train(
     workers: Workers | None = None,
     each_epoch: Callable[[Model, int], None] | None = None,
     report: Callable[[Path], object] | None = None,
+    options: DataOptions = AS_FOUND,
     **overrides: Any,
 ) -> Run:
     """Train `recipe` (a name, a file or a value) and return the finished run.
 
-    `data` is a folder, a file, "sample" or the images themselves; None looks in the usual places. `out` is the run
-    folder, by default runs/<recipe>: an unfinished run there goes on to the same bits, a finished one is refused unless
-    `restart`.
-    `from_model` supplies the initial weights; an imported network, such as a CNTK file, is trained itself.
-    `workers` are those that a launcher such as mpiexec has started; the first alone writes and hears of `progress`.
-    `each_epoch` is given the model after each epoch, and its number, from 1; `report`, such as `write_report`, the
-    folder at the end, before another process may have it. A finished run that was killed before gets it then.
-    `overrides` are fields of `RunSpec`: epochs=5, seed=1, precision="fp32".
+    `data` is a folder, a file, "sample" or the images themselves; None looks in the usual places. `options` say how a
+    list of images is read. `out` is the run folder, by default runs/<recipe>: an unfinished run there goes on to the
+    same bits, a finished one is refused unless `restart`. `from_model` supplies the initial weights; an imported
+    network, such as a CNTK file, is trained itself. `workers` are those that a launcher such as mpiexec has started;
+    the first alone writes and hears of `progress`. `each_epoch` is given the model after each epoch, and its number,
+    from 1; `report`, such as `write_report`, the folder at the end, before another process may have it. A finished run
+    that was killed before gets it then. `overrides` are fields of `RunSpec`: epochs=5, seed=1, precision="fp32".
     Afterwards torch keeps the run's number of threads, convolves without TF32 and takes vanishing numbers for 0
     (`torch.set_flush_denormal`): the model then answers to the bit as in its evaluation.
     """
@@ -60,7 +61,7 @@ def train(
     path, is_first = Path(out or f"runs/{recipe.name}"), not workers.rank
     with naming_lost_workers(), RunFolder.claim(path, restart, bool(report), is_first) as folder:
         callback = progress if is_first else silent
-        splits = open_images(recipe.data, data, callback, workers)
+        splits = open_images(recipe.data, data, options, callback, workers)
         training = build_training(recipe, splits, folder, from_model, callback, workers=workers)
         if each_epoch and is_first:
             training.trainer.each_epoch = partial(each_epoch, training.model)

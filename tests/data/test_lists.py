@@ -109,7 +109,9 @@ def test_two_parts(tmp_path: Path) -> None:
     test = open_list(tmp_path / "val", ("wolf", "x", "dög", "cat"))
     assert test.labels_N.tolist() == [0]
     write(tmp_path / "val" / "fox" / "a.png", 200)
-    with pytest.raises(DataError, match="name the subfolders after its classes"):
+    with pytest.raises(
+        DataError, match=r"val: 'fox' is none of the classes cat, dög, wolf; name the subfolders after the classes"
+    ):
         open_lists(tmp_path)
 
 

@@ -17,6 +17,7 @@ from convolve.checking.mean_layout import check_mean, mean_files
 from convolve.checking.part import Part
 from convolve.checking.unlisted import check_unlisted
 from convolve.data.open import open_to_check
+from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import UNLABELED
 from convolve.environment import usable_cores
@@ -39,6 +40,8 @@ def check_data(
     mean: Path | None = None,
     threads: int = 0,
     progress: Progress = lambda name, done, count: None,
+    *,
+    options: DataOptions = AS_FOUND,
 ) -> Checked:
     """Check the images at `source`, anything that `train` takes, and the test part at `test` or the one it has itself.
 
@@ -48,7 +51,7 @@ def check_data(
     data set; everything else that is wrong becomes a finding.
     """
     findings = Findings()
-    parts = _open(source, test, findings)
+    parts = _open(source, test, findings, options)
     for part in parts:
         _check_classes(part, parts[0], findings)
     check_unlisted(parts, findings)
@@ -62,12 +65,12 @@ def check_data(
     return Checked({part.name: len(part) for part in parts}, findings, "; ".join(filter(None, passed)))
 
 
-def _open(source: Path, test: Path | None, findings: Findings) -> list[Part]:
+def _open(source: Path, test: Path | None, findings: Findings, options: DataOptions) -> list[Part]:
     """The training part, and the test part if there is one; what cannot be read at all is a finding."""
-    parts = [Part(name, part) for name, part in open_to_check(source.expanduser(), None, findings.add)]
+    parts = [Part(name, part) for name, part in open_to_check(source.expanduser(), None, findings.add, options)]
     if test:
         known = parts[0].source.class_names if parts else None
-        tested = open_to_check(test.expanduser(), known, findings.add)
+        tested = open_to_check(test.expanduser(), known, findings.add, options)
         parts = [*parts[:1], *(Part("test", part) for _, part in tested[-1:])]
     return parts
 

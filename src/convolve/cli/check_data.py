@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convolve.cli.formatting import counted
-from convolve.cli.options import AsJson
+from convolve.cli.options import AsJson, Options, with_data_options
 
 if TYPE_CHECKING:
     from convolve.checking.check import Checked
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _SHOWN = 20  # findings of one kind on the screen; --json has up to a thousand
 
 
+@with_data_options
 def check_data(
     source: Annotated[
         Path,
@@ -33,6 +34,8 @@ def check_data(
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Number of processor threads; 0 uses all cores.")] = 0,
     as_json: AsJson = False,
+    *,
+    options: Options,
 ) -> int:
     """Find faults in labeled images.
 
@@ -44,7 +47,7 @@ def check_data(
     from convolve.checking.check import check_data as check
     from convolve.cli.progress import check_lines
 
-    checked = check(source, test, mean, threads, check_lines())
+    checked = check(source, test, mean, threads, check_lines(), options=options)
     print(json.dumps(_as_json(checked), indent=2, ensure_ascii=False) if as_json else _text(checked))
     return 3 if checked.findings.counts else 0
 

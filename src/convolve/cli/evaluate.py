@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convolve.cli.formatting import counted, interval_text, write_csv
-from convolve.cli.options import AnyModel, AsJson, CsvFile, Overrides, SkipUnreadable, with_overrides
+from convolve.cli.options import (
+    AnyModel,
+    AsJson,
+    CsvFile,
+    Options,
+    Overrides,
+    SkipUnreadable,
+    with_data_options,
+    with_overrides,
+)
 from convolve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +34,7 @@ _NAMED = 5  # classes that one of two models knows
 
 
 @with_overrides
+@with_data_options
 def evaluate(
     model: AnyModel,
     other: Annotated[
@@ -53,6 +63,7 @@ def evaluate(
     csv: CsvFile = None,
     *,
     overrides: Overrides,
+    options: Options,
 ) -> None:
     """Test a model on a data set: errors with their 95 % intervals, loss, a table of classes.
 
@@ -69,7 +80,7 @@ def evaluate(
     keep_freed_memory()  # images are decoded in a tenth less time
     opened = load(model, overrides)
     second = load(other) if other else None
-    opened, second, source, where = _find(opened, second, data)
+    opened, second, source, where = _find(opened, second, data, options)
     require_views(opened.preprocess, views)
     evaluation, readable = _evaluate(opened, source, skip_unreadable)
     figures = _figures(evaluation, opened.class_names) | {"test_unreadable": len(source) - len(readable)}
@@ -90,7 +101,9 @@ def evaluate(
     print(json.dumps(figures, indent=2) if as_json else _table(figures, where))
 
 
-def _find(opened: Model, second: Model | None, data: str | None) -> tuple[Model, Model | None, Source, str]:
+def _find(
+    opened: Model, second: Model | None, data: str | None, options: Options
+) -> tuple[Model, Model | None, Source, str]:
     """(the models, made ready for the images; the images; where they lie).
 
     Of two models each may know another test part of the same set: the smaller one holds what neither was trained on.
@@ -101,13 +114,9 @@ def _find(opened: Model, second: Model | None, data: str | None) -> tuple[Model,
     if second and (other := set(second.class_names) ^ set(opened.class_names)):
         names = ", ".join(sorted(other)[:_NAMED])
         raise UsageError(f"the two models do not know the same classes ({names}): their errors cannot be compared")
-    found = [
-        open_test(
-            data, opened.data_name, opened.class_names, each.preprocess.shape_CHW, each.training_info.data_fingerprint
-        )
-        for each in (opened, second)
-        if each
-    ]
+    ask = partial(open_test, data, opened.data_name, opened.class_names, options=options)
+    known = [(each.preprocess.shape_CHW, each.training_info.data_fingerprint) for each in (opened, second) if each]
+    found = [ask(shape_CHW=shape_CHW, fingerprint=fingerprint) for shape_CHW, fingerprint in known]
     source, where = min(found, key=lambda one: len(one[0]))
     if isinstance(source, ArraySource):
         shape_CHW = source.shape_CHW

@@ -13,11 +13,13 @@ import typer
 from convolve.errors import UsageError
 
 if TYPE_CHECKING:
+    from convolve.data.options import DataOptions
     from convolve.importers.loader import PreprocessOverrides
 
     Overrides = PreprocessOverrides
+    Options = DataOptions
 else:
-    Overrides = Any  # typer evaluates the annotations of a command, and importing one must not load torch
+    Overrides = Options = Any  # typer evaluates the annotations of a command, and importing one must not load torch
 
 AnyModel = Annotated[
     Path,
@@ -54,23 +56,57 @@ Set = Annotated[
 
 
 def with_overrides(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of `_overrides` to `command`, which gets them as one value, its keyword `overrides`.
+    """Add the options of `_overrides` to `command`, which gets them as one value, its keyword `overrides`."""
+    return _with_options(command, "overrides", _overrides)
 
-    An option that `command` has itself, under the same name, is not added.
-    """
+
+def with_data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of `_data_options` to `command`, which gets them as one value, its keyword `options`."""
+    return _with_options(command, "options", _data_options)
+
+
+def _with_options(command: Callable[..., Any], keyword: str, value_of: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of `value_of`, but for those that `command` has itself under the same name."""
     own = inspect.signature(command, eval_str=True).parameters
-    shared = inspect.signature(_overrides, eval_str=True).parameters
-    added = {name: parameter for name, parameter in shared.items() if name not in own}
+    shared = inspect.signature(value_of, eval_str=True).parameters
+    added = {
+        name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in shared.items()
+        if name not in own
+    }
 
     @wraps(command)
     def wrapped(**values: Any) -> Any:
         given = {name: values.pop(name) for name in added}
-        return command(**values, overrides=_overrides(**given))
+        return command(**values, **{keyword: value_of(**given)})
 
-    shown = [*(parameter for name, parameter in own.items() if name != "overrides"), *added.values()]
+    shown = [*(parameter for name, parameter in own.items() if name != keyword), *added.values()]
     wrapped.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # typer reads the options from it
     wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
     return wrapped
+
+
+def _data_options(
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Which columns of a table hold what: image=NAME,label=NAME,group=NAME,split=NAME, or some of them. "
+            "[default: found by their usual names]",
+            metavar="ROLE=NAME,...",
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder in which the paths of a list start, or in which the images of another machine lie now.",
+            metavar="DIR",
+        ),
+    ] = None,
+) -> Options:
+    from convolve.data.options import DataOptions
+    from convolve.formats.table import Columns
+
+    return DataOptions(Columns.parse(columns) if columns is not None else Columns(), root)
 
 
 def _overrides(

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
+from convolve.cli.options import Options, with_data_options
 from convolve.errors import UsageError, look_up
 
 
+@with_data_options
 def prepare(
     dataset: Annotated[str, typer.Argument(help="mnist, cifar10, ilsvrc2012, or folder (your own images).")],
     out: Annotated[Path, typer.Option(help="The folder to write CTF files, images, map files and labels to.")],
@@ -29,6 +31,8 @@ def prepare(
             metavar="FILE",
         ),
     ] = None,
+    *,
+    options: Options,
 ) -> None:
     """Write the files that CNTK's examples read.
 
@@ -47,7 +51,7 @@ def prepare(
         "mnist": prepare_mnist,
         "cifar10": prepare_cifar10,
         "ilsvrc2012": partial(prepare_ilsvrc2012, order_from=order_from),
-        "folder": prepare_folder,
+        "folder": partial(prepare_folder, options=options),
     }
     prepared = look_up(preparations, dataset, "data set")
     if order_from and dataset != "ilsvrc2012":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convolve.cli.options import AsJson, Device, Set, Threads, TrainingData, assignment
+from convolve.cli.options import AsJson, Device, Options, Set, Threads, TrainingData, assignment, with_data_options
 from convolve.distributed.launcher import rank_info
 from convolve.errors import UsageError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from convolve.reproduce import SeedRun
 
 
+@with_data_options
 def reproduce(
     recipe: Annotated[str, typer.Argument(help="A recipe's name, or a recipe file (.json, .yaml).")],
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Train with the seeds 0 to N-1.")] = 3,
@@ -34,6 +35,8 @@ def reproduce(
     threads: Threads = None,
     set_: Set = None,
     as_json: AsJson = False,
+    *,
+    options: Options,
 ) -> None:
     """Train a recipe with several seeds.
 
@@ -53,7 +56,7 @@ def reproduce(
         raise UsageError("convolve reproduce trains in one process; give many workers `convolve train --seed N`")
     named = resolve(recipe, dict(map(assignment, set_ or [])))
     seed_by_seed = seed_runs(with_values(named, flags), seeds, runs)
-    _train_missing(seed_by_seed, data)
+    _train_missing(seed_by_seed, data, options)
     asked = [recipe, *(word for text in set_ or [] for word in ("--set", text)), "--seeds", str(seeds)]
     summary = summarize(named, seed_by_seed, f"convolve reproduce {shlex.join(asked)}")
     path = out or runs / f"{named.name}.json"
@@ -65,7 +68,7 @@ def reproduce(
     print(f"data       {seed_by_seed[0].folder.start().data}\nsummary    {path}")
 
 
-def _train_missing(seed_by_seed: list[SeedRun], data: str | None) -> None:
+def _train_missing(seed_by_seed: list[SeedRun], data: str | None, options: Options) -> None:
     from convolve import run
     from convolve.cli.progress import Display, download_lines, stderr_console
     from convolve.data.open import open_data
@@ -77,7 +80,8 @@ def _train_missing(seed_by_seed: list[SeedRun], data: str | None) -> None:
     spec, splits = seed_by_seed[0].recipe.data, None
     if missing or data:
         file_order = spec.order != "shuffled"
-        splits = open_data(data, spec.name, file_order=file_order, progress=download_lines(stderr_console()))
+        progress = download_lines(stderr_console())
+        splits = open_data(data, spec.name, file_order=file_order, progress=progress, options=options)
     require_same_data(seed_by_seed, splits)
     for one in seed_by_seed:
         if one.folder.state is State.FINISHED:  # killed before its report

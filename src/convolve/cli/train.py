@@ -9,10 +9,21 @@ from typing import Annotated, Any
 import typer
 
 from convolve.cli.formatting import counted, interval_text
-from convolve.cli.options import AsJson, Device, Set, SkipUnreadable, Threads, TrainingData, assignment
+from convolve.cli.options import (
+    AsJson,
+    Device,
+    Options,
+    Set,
+    SkipUnreadable,
+    Threads,
+    TrainingData,
+    assignment,
+    with_data_options,
+)
 from convolve.records import Result
 
 
+@with_data_options
 def train(
     recipe: Annotated[
         str, typer.Argument(help="A recipe's name, a recipe file (.json, .yaml), or a run folder's recipe.json.")
@@ -38,6 +49,8 @@ def train(
         bool, typer.Option("--tensorboard", help="Write TensorBoard event files into the run folder.")
     ] = False,
     as_json: AsJson = False,
+    *,
+    options: Options,
 ) -> None:
     """Train a recipe, or resume an unfinished run.
 
@@ -64,6 +77,7 @@ def train(
             restart=restart,
             from_model=from_model,
             progress=display,
+            options=options,
             report=write_report,
         )
     if finished.rank:

@@ -16,10 +16,10 @@ from convolve.data.dataset import THREADS, Dataset, transformed
 from convolve.data.evaluation import eval_dataset
 from convolve.data.known import DATASETS
 from convolve.data.loader import Loader
+from convolve.data.sources.classes import in_words
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
-from convolve.data.sources.table import in_words
-from convolve.data.splits import Splits, hold_out_validation
+from convolve.data.splits import VALIDATION_FRACTION, Splits, hold_out_validation
 from convolve.errors import DataError, UsageError
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.recipe import DataSpec, Recipe
@@ -39,8 +39,8 @@ class DataModule:
     """Everything that a training reads.
 
     `validation` is what each epoch is evaluated on, called `validation_name` in the log: "validation", or "test" where
-    nothing is held out for it. `damaged` are the training images that others stand in for. `description` says in words
-    what was made of the images.
+    nothing is held out for it; `judged_by` says so where the recipe did not ask for it. `damaged` knows the training
+    images that others stand in for. `description` says in words what was made of the images.
     """
 
     preprocess: Preprocess
@@ -48,6 +48,7 @@ class DataModule:
     validation: Dataset
     validation_name: str
     test: Dataset
+    judged_by: str
     damaged: Damaged | None
     description: str
 
@@ -68,16 +69,17 @@ def build_data(
     spec, run = recipe.data, recipe.run
     read_files(spec.train_transforms)
     channels = imported.channels if imported else spec.channels
-    train, tested = measured(splits.train, channels), measured(splits.test, channels)
+    train, judged, said = _training_part(recipe, splits)
+    train, tested = measured(train, channels), measured(splits.test, channels)
     preprocess = imported or _preprocess(spec, tested.size)
-    allowed, unreadable = _damaged_limit(recipe, splits), skipping(spec.skip_unreadable, warn)
+    allowed = partial(_damaged_limit, spec, isinstance(splits.train, FileSource) and splits.name not in DATASETS)
+    unreadable = skipping(spec.skip_unreadable, warn)
     test = _evaluated(tested, preprocess, threads, unreadable)
     validation, name = test, "test"
-    if spec.validation_fraction:
-        train, rest = hold_out_validation(train, spec.validation_fraction, run.seed)
-        left_out = Unreadable(max(unreadable.limit, allowed), warn, unreadable.way_out)
-        validation, name = _evaluated(rest, preprocess, threads, left_out), "validation"
-    damaged = Damaged(min(allowed, len(train) - 1), warn) if allowed else None
+    if judged:
+        left_out = Unreadable(max(unreadable.limit, allowed(judged)), warn, unreadable.way_out)
+        validation, name = _evaluated(measured(judged, channels), preprocess, threads, left_out), "validation"
+    damaged = Damaged(limit, warn) if (limit := min(allowed(train), len(train) - 1)) else None
     training = _Training(recipe, train, tested.size, threads, damaged)
     stages = [training.dataset(in_size(preprocess, size)) for size in spec.progressive_sizes or (1.0,)]
     if not imported and spec.mean_image:
@@ -91,7 +93,23 @@ def build_data(
         passes=math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train)),
     )  # fmt: skip
     description = _describe(splits, (train.size, tested.size), loader, preprocess)
-    return DataModule(preprocess, loader, validation, name, test, damaged=damaged, description=description)
+    return DataModule(
+        preprocess, loader, validation, name, test, damaged=damaged, judged_by=said, description=description
+    )
+
+
+def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | None, str]:
+    """(what is trained on; what choices are made by, None: the test part; what is to be said of that)."""
+    fraction, needs = recipe.data.validation_fraction, recipe.run.keep == "best"
+    if splits.validation is not None:
+        said = f"each epoch is evaluated on the {len(splits.validation):,} images of the validation part"
+        unused = f"; data.validation_fraction={fraction:g} is not used" if fraction else ""
+        return splits.train, splits.validation, said + unused
+    if not fraction and not needs:
+        return splits.train, None, ""
+    train, validation = hold_out_validation(splits.train, fraction or VALIDATION_FRACTION, recipe.run.seed)
+    cut = f"{len(validation):,} of {len(splits.train):,} training images are cut off for validation"
+    return train, validation, "" if fraction else f"{cut}, by which run.keep=best chooses"
 
 
 def _evaluated(source: Source, preprocess: Preprocess, threads: int, unreadable: Unreadable) -> Dataset:
@@ -100,11 +118,11 @@ def _evaluated(source: Source, preprocess: Preprocess, threads: int, unreadable:
     return cached(dataset, (preprocess.height, preprocess.width))
 
 
-def _damaged_limit(recipe: Recipe, splits: Splits) -> int:
-    """So many training images may be damaged. Of published sets every copy is the same: damage is to be mended."""
-    limit = recipe.data.damaged_limit
-    is_own = isinstance(splits.train, FileSource) and splits.name not in DATASETS
-    return int(limit) if limit != "auto" else len(splits.train) // 100 if is_own else 0
+def _damaged_limit(spec: DataSpec, are_own: bool, part: Source) -> int:
+    """So many images of the `part` may be damaged: none of a published set, of which there are other copies."""
+    if spec.damaged_limit != "auto":
+        return int(spec.damaged_limit)
+    return len(part) // 100 if are_own else 0
 
 
 def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
@@ -239,7 +257,7 @@ def _describe(splits: Splits, sizes: tuple[Size | None, Size | None], loader: Lo
     counts = [f"{len(part):,} {name} images of {_words(size)}" for (part, name), size in zip(parts, sizes, strict=True)]
     where = "cached in memory" if loader.is_cached else "decoded on demand"
     said = f"{' and '.join(counts)}, {where}; the network sees {preprocess}"
-    for part, name in parts:
+    for name, part in splits.parts:
         there = set(part.labels_N.tolist())
         missing = [each for number, each in enumerate(splits.class_names) if number not in there]
         said += f"; no {name} images of {in_words(missing)}" if missing else ""

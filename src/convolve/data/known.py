@@ -16,10 +16,10 @@ from convolve.data.download import Progress
 from convolve.data.lists import is_archive
 from convolve.data.locate import SAMPLE
 from convolve.data.sources import cifar
+from convolve.data.sources.classes import in_words
 from convolve.data.sources.ctf import collect_ctf, is_ctf
 from convolve.data.sources.idx import open_idx
 from convolve.data.sources.source import ArraySource, OnFault, Source, attempt
-from convolve.data.sources.table import in_words
 from convolve.data.splits import DatasetInfo, Splits
 from convolve.errors import DataError, MissingDataError, UsageError, look_up
 from convolve.formats.cifar_binary import parse_cifar_binary, read_bytes

@@ -7,108 +7,118 @@ from pathlib import Path
 
 import numpy as np
 
+from convolve.data.layout import Layout, find_layout
+from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.sources.base64 import open_base64
+from convolve.data.sources.classes import in_words
 from convolve.data.sources.files import FileSource
-from convolve.data.sources.folder import has_class_folders, open_folder
-from convolve.data.sources.map_file import lists_paths, open_map_file
+from convolve.data.sources.folder import open_folder
+from convolve.data.sources.map_file import open_map_file
 from convolve.data.sources.source import OnFault, Source
-from convolve.data.sources.table import in_words, open_table
+from convolve.data.sources.table import open_table
 from convolve.data.splits import TEST_FRACTION, Splits, hold_out_test
 from convolve.errors import DataError, FormatError, MissingDataError
-from convolve.formats.map_lines import open_lines
+from convolve.formats.map_lines import lists_paths, open_lines
+from convolve.formats.part_names import TEST, TRAINING, VALIDATION
+from convolve.formats.table import ENDINGS as TABLE_ENDINGS
 
-# What a folder may hold: the training part, and the names under which its test part is looked for.
-PARTS = {
-    "train_map.txt": ("test_map.txt", "val_map.txt"),
-    "train.csv": ("test.csv", "val.csv"),
-    "train": ("test", "val", "validation"),
-}
 MANY_CLASSES = 1000  # that a shorter list may number without naming them
 
 _HEAD_BYTES = 1 << 16
 _ARCHIVES = (b"PK", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # zip, gzip, bzip2, xz
 
-Place = tuple[Path, Path | None]  # training part, test part if there is one
 
-
-def find_lists(where: Path) -> Place | None:
-    """The lists of images, or folders of classes, at `where`; None if there is nothing of the kind."""
+def find_lists(where: Path, classes: Sequence[str] = ()) -> Layout | None:
+    """The parts of a user's own images at `where`, of the known `classes`; None if there is nothing of the kind."""
     if where.is_file():
-        return None if is_archive(where) else (where, None)
-    for train, tests in PARTS.items():
-        if (where / train).is_file() or has_class_folders(where / train):
-            return where / train, next((where / test for test in tests if (where / test).exists()), None)
-    return (where, None) if has_class_folders(where) else None
+        return None if is_archive(where) else Layout(where)
+    return find_layout(where, classes) if where.is_dir() else None
 
 
-def open_lists(where: Path, lists: Place | None = None, file_order: bool = False) -> Splits:
+def open_lists(
+    where: Path, layout: Layout | None = None, file_order: bool = False, options: DataOptions = AS_FOUND
+) -> Splits:
     """A user's own images at `where`; where they are in one part, a test part is held out."""
-    found = lists or find_lists(where)
+    found = layout or find_lists(where)
     if found is None:
         raise MissingDataError(
             f"{where} holds no labeled images; give a folder with a subfolder for each class, a map file, or a table"
         )
-    first = open_list(found[0])
-    second = open_list(found[1], first.class_names) if found[1] else None
-    names = first.class_names or _numbers([first, second] if second else [first])
+    first = open_list(found.training, options=options)
+    others = {role: open_list(path, first.class_names, options=options) for role, path in found.parts[1:]}
+    parts = {TRAINING: first} | others
+    names = first.class_names or _numbers([*parts.values()])
     if len(names) < 2:
-        tables = sorted(found[0].glob("*.csv")) if found[0].is_dir() else []
+        tables = sorted(found.training.glob("*.csv")) if found.training.is_dir() else []
         hint = f"the table itself: {tables[0]}" if tables else "a folder with a subfolder for each class, or a list"
-        raise DataError(f"{found[0]} holds one class only ({names[0]}), where a classifier needs two; give {hint}")
-    first, second = first.by_class_and_name(), second and second.by_class_and_name()
-    parts = (first, second) if second else hold_out_test(first)
-    train, test = (part.take(np.argsort(part.index_N)) for part in parts) if file_order else parts
-    note = "" if second else f"; {TEST_FRACTION:.0%} of each class held out for testing"
-    passed = [part.passed_over for part in (first, second) if part and part.passed_over]
-    description = "; ".join([f"{where}, {len(names)} classes ({in_words(names)}){note}", *passed])
+        place = found.training
+        raise DataError(f"{place} holds one class only ({names[0]}), where a classifier needs two; give {hint}")
+    parts = {role: part.by_class_and_name() for role, part in parts.items()}
+    passed = [part.passed_over for part in parts.values() if part.passed_over]
+    if held_out := TEST not in parts:
+        parts = dict(zip((TRAINING, TEST), hold_out_test(first.by_class_and_name()), strict=True))
+    if file_order:
+        parts = {role: part.take(np.argsort(part.index_N)) for role, part in parts.items()}
+    said = [f"{where}, {len(names)} classes ({in_words(names)})", *filter(None, [str(found)])]
+    said += [f"{TEST_FRACTION:.0%} of each class held out for testing"] * held_out + passed
     folder = where if where.is_dir() else where.parent
     return Splits(
-        train, test, names, folder.resolve().name, description,
-        held_out=second is None, numbered=first.class_names is None,
+        parts[TRAINING], parts[TEST], names, folder.resolve().name, "; ".join(said),
+        held_out=held_out, numbered=first.class_names is None, validation=parts.get(VALIDATION),
     )  # fmt: skip
 
 
-def open_list(path: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None) -> FileSource:
+def open_list(
+    path: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None, options: DataOptions = AS_FOUND
+) -> FileSource:
     """The images that `path` lists, numbered by the known `classes`. See the files of `sources`."""
     if path.is_dir():
         return open_folder(path, classes, on_fault)
-    if path.suffix.lower() == ".csv":
-        return open_table(path, classes, on_fault)
+    if path.suffix.lower() in TABLE_ENDINGS:
+        return open_table(path, classes, on_fault, options)
     refuse_other_kinds(path)
-    return (open_map_file if lists_paths(path) else open_base64)(path, classes, on_fault)
+    if lists_paths(path):
+        return open_map_file(path, classes, on_fault, options)
+    return open_base64(path, classes, on_fault)
 
 
-def open_own_test(place: Path, lists: Place, class_names: Sequence[str], fingerprint: str | None) -> tuple[Source, str]:
+def open_own_test(
+    place: Path, layout: Layout, class_names: Sequence[str], fingerprint: str | None, options: DataOptions = AS_FOUND
+) -> tuple[Source, str]:
     """The test part of a user's own images; of one part all of it, but for what the model was trained on."""
-    if fingerprint and not lists[1]:
+    if fingerprint and not layout.test:
         try:
-            splits = open_lists(place, lists)
+            splits = open_lists(place, layout, options=options)
             if splits.fingerprint() == fingerprint:
                 return splits.test, f"{place}, the part held out in training"
         except DataError:  # too few images of each class: another set
             pass
-    part = lists[1] or lists[0]
-    whole = open_list(part, class_names)
-    return whole.by_class_and_name(), "; ".join(filter(None, (str(part), whole.passed_over)))
+    part = open_list(layout.test or layout.training, class_names, options=options)
+    said = [str(layout.test or layout.training), *layout.notes, *filter(None, [part.passed_over])]
+    return part.by_class_and_name(), "; ".join(said)
 
 
-def collect_lists(place: Path, classes: Sequence[str] | None, on_fault: OnFault) -> list[FileSource | None]:
-    """The parts at `place`, as `open_list`; None where nothing of one can be read, which is a fault like any other."""
-    lists, parts = find_lists(place), []
+def collect_lists(
+    place: Path, classes: Sequence[str] | None, on_fault: OnFault, options: DataOptions = AS_FOUND
+) -> list[tuple[str, FileSource]]:
+    """(role, part) of the parts at `place`, as `open_list`; where nothing of one can be read, that is a fault."""
     if place.is_file():
         refuse_other_kinds(place)
-    if lists is None:
+    layout, parts = find_lists(place, classes or ()), []
+    if layout is None:
         raise MissingDataError(f"{place} holds no labeled images; see `convolve check-data --help`")
-    for path in filter(None, lists):
-        part = None
+    for note in layout.notes:
+        on_fault("left out", str(place), note, "take it elsewhere, or into one of the parts")
+    for role, path in layout.parts:
         try:
-            part = open_list(path, classes, on_fault)
-            classes = classes or part.class_names
+            part = open_list(path, classes, on_fault, options)
         except MissingDataError:
             raise
         except DataError as error:
             on_fault("unreadable", str(path), str(error).removeprefix(f"{path}: "), "correct it, and check again")
-        parts.append(part)
+            continue
+        classes = classes or part.class_names
+        parts.append((role, part))
     return parts
 
 

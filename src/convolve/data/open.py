@@ -11,14 +11,20 @@ from pathlib import Path
 from convolve.data import known, lists
 from convolve.data.download import Progress
 from convolve.data.locate import SAMPLE
+from convolve.data.options import AS_FOUND, DataOptions
+from convolve.data.sources.classes import difference
 from convolve.data.sources.source import OnFault, Source
-from convolve.data.sources.table import in_words
 from convolve.data.splits import Splits
 from convolve.errors import DataError, MissingDataError
 
 
 def open_data(
-    where: str | None = None, name: str = "", *, file_order: bool = False, progress: Progress | None = None
+    where: str | None = None,
+    name: str = "",
+    *,
+    file_order: bool = False,
+    progress: Progress | None = None,
+    options: DataOptions = AS_FOUND,
 ) -> Splits:
     """The training and test images at `where`; without it, those of the data set `name` in the usual places.
 
@@ -35,7 +41,7 @@ def open_data(
     listed = lists.find_lists(place)
     if listed is None:
         return known.open_published(place, name, file_order, progress)
-    own = lists.open_lists(place, listed, file_order)
+    own = lists.open_lists(place, listed, file_order, options)
     if info and known.may_be(own, info):
         try:
             return known.LOADERS[name](where, file_order, progress)
@@ -45,32 +51,38 @@ def open_data(
 
 
 def open_test(
-    where: str | None, name: str, class_names: tuple[str, ...], shape_CHW: tuple[int, int, int], fingerprint: str | None
+    where: str | None,
+    name: str,
+    class_names: tuple[str, ...],
+    shape_CHW: tuple[int, int, int],
+    fingerprint: str | None,
+    options: DataOptions = AS_FOUND,
 ) -> tuple[Source, str]:
     """(what a model is to be tested on, where it lies): a test part, or all there is but what it was trained on.
 
     The model knows `class_names`, was trained on the set `name` with that `fingerprint`, and takes `shape_CHW`.
     """
     place, given = Path(where or "").expanduser(), where not in (None, SAMPLE)
-    listed = lists.find_lists(place) if given else None
-    if listed and (listed[0] == place or name not in known.DATASETS):  # and no set of two parts
-        return lists.open_own_test(place, listed, class_names, fingerprint)
+    listed = lists.find_lists(place, class_names) if given else None
+    if listed and (listed.training == place or name not in known.DATASETS):  # and no set of two parts
+        return lists.open_own_test(place, listed, class_names, fingerprint, options)
     info = known.info_to_test(where, name, class_names, shape_CHW)
-    found = open_data(where, info.name)
+    found = open_data(where, info.name, options=options)
     if listed and found.array_shape_CHW is None:
-        return lists.open_own_test(place, listed, class_names, fingerprint)
+        return lists.open_own_test(place, listed, class_names, fingerprint, options)
     if found.class_names != class_names:
-        theirs, ours = in_words(found.class_names), in_words(class_names)
-        raise DataError(f"{found.description} has the classes {theirs}; the model knows {ours}")
+        raise DataError(f"{found.description}: {difference(found.class_names, class_names)}")
     return found.test, found.description
 
 
-def open_to_check(place: Path, classes: Sequence[str] | None, on_fault: OnFault) -> list[tuple[str, Source]]:
-    """The parts at `place`, "training" and "test", of whatever form; `on_fault` hears of all that cannot be read."""
+def open_to_check(
+    place: Path, classes: Sequence[str] | None, on_fault: OnFault, options: DataOptions = AS_FOUND
+) -> list[tuple[str, Source]]:
+    """(role, images) of the parts at `place`, of whatever form; `on_fault` hears of all that cannot be read."""
     if not place.exists():
         raise MissingDataError(f"{place} does not exist; give a folder, a map file, a table, or a data set's own files")
-    is_listed = place.is_dir() and any((place / name).exists() for name in ("train_map.txt", "train.csv"))
+    is_listed = place.is_dir() and (layout := lists.find_lists(place)) and layout.training.is_file()
     parts = None if is_listed else known.published_parts(place, on_fault)
     if parts is None:
-        parts = lists.collect_lists(place, classes, on_fault)
+        return [*lists.collect_lists(place, classes, on_fault, options)]
     return [(name, part) for name, part in zip(("training", "test"), parts, strict=False) if part is not None]

@@ -14,6 +14,7 @@ from convolve.data.streams import Purpose, generator
 from convolve.errors import DataError, UsageError
 
 TEST_FRACTION = 0.2  # of each class, where there is no test part
+VALIDATION_FRACTION = 0.1  # of the training part, where choices are to be made and nothing says by what
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Splits:
     """Training and test images with the names of their classes.
 
     `name` is what a model says that it was trained on; `description` says in words where the images lie. `held_out`:
-    the test part was cut from the training part. `numbered`: the classes have no names but their numbers.
+    the test part was cut from the training part. `numbered`: the classes have no names but their numbers. `validation`:
+    the part that choices are made by, where the set has one of its own.
     """
 
     train: Source
@@ -42,11 +44,12 @@ class Splits:
     description: str = ""
     held_out: bool = False
     numbered: bool = False
+    validation: Source | None = None
 
     def __post_init__(self) -> None:
         said, classes = self.description or self.name, len(self.class_names)
         object.__setattr__(self, "description", said)
-        for part, source in (("training", self.train), ("test", self.test)):
+        for part, source in self.parts:
             if isinstance(source, ArraySource) and len(source.images_NCHW) != len(source):
                 raise DataError(f"{said}: {len(source.images_NCHW)} {part} images but {len(source)} labels")
             if len(source) == 0:
@@ -55,9 +58,16 @@ class Splits:
             if low < 0 or high >= classes:
                 reach = f"{part} labels reach from {low} to {high}"
                 raise DataError(f"{said}: {reach}; with {classes} classes they must lie in 0..{classes - 1}")
-        shapes = [source.shape_CHW for source in (self.train, self.test) if isinstance(source, ArraySource)]
-        if len({*shapes}) > 1:
-            raise DataError(f"{said}: training images are {shapes[0]} (C, H, W), test {shapes[1]}")
+        shapes = {part: source.shape_CHW for part, source in self.parts if isinstance(source, ArraySource)}
+        for part, shape_CHW in shapes.items():
+            if shape_CHW != shapes.get("training", shape_CHW):
+                raise DataError(f"{said}: training images are {shapes['training']} (C, H, W), {part} {shape_CHW}")
+
+    @property
+    def parts(self) -> list[tuple[str, Source]]:
+        """(role, images) of each part that there is, in the order in which they are shown."""
+        found = (("training", self.train), ("validation", self.validation), ("test", self.test))
+        return [(role, source) for role, source in found if source is not None]
 
     @property
     def array_shape_CHW(self) -> tuple[int, int, int] | None:
@@ -71,8 +81,9 @@ class Splits:
         return self.train, self.test
 
     def fingerprint(self) -> str:
-        """SHA-256 over both parts: two runs with the same fingerprint saw the same data."""
-        return sha256(self.train.digest() + self.test.digest()).hexdigest()
+        """SHA-256 over all parts: two runs with the same fingerprint saw the same data."""
+        validation = self.validation.digest() if self.validation else b""
+        return sha256(self.train.digest() + self.test.digest() + validation).hexdigest()
 
     def is_official(self, info: DatasetInfo) -> bool:
         """Whether this is the data set of `info`, by the numbers of its images and classes."""

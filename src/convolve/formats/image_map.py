@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from convolve.atomic import replacing
 from convolve.errors import FormatError, UsageError
-from convolve.formats.archive import Location, parse_location
+from convolve.formats.archive import Location
+from convolve.formats.listed_path import PathRules, path_rules
 from convolve.formats.map_lines import (
     BadLine,
     BlanksForTab,
@@ -48,6 +49,7 @@ class ImageMap:
     labels_N: NDArray[np.int64]
     names: bytes
     ends_N: NDArray[np.int64]
+    root: Path | None = None
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -56,17 +58,23 @@ class ImageMap:
         """Where image `index` lies.
 
         A leading `.../` stands for the folder of the map file. Other relative paths start at the working folder, as in
-        CNTK.
+        CNTK. Both start at `root`, if there is one; see `path_rules`.
         """
-        start = self.ends_N[index - 1] if index else 0
-        text = os.fsdecode(self.names[start : self.ends_N[index]])
+        text = self.text(index)
         if text.startswith((".../", "...\\")):
-            return parse_location(f"{self._folder}/{text[4:]}")
-        return parse_location(text)
+            return self._rules[1].location(text[4:])
+        return self._rules[0].location(text)
+
+    def text(self, index: int) -> str:
+        """What the map file calls image `index`."""
+        start = self.ends_N[index - 1] if index else 0
+        return os.fsdecode(self.names[start : self.ends_N[index]])
 
     @cached_property
-    def _folder(self) -> str:
-        return str(self.file.parent)
+    def _rules(self) -> tuple[PathRules, PathRules]:
+        """For paths, and for what follows `.../`."""
+        rules = path_rules("", self.root, map(self.text, range(len(self))))
+        return rules, rules if self.root else PathRules(str(self.file.parent))
 
     def place(self, index: int) -> str:
         """The file and line of image `index`, for messages."""
@@ -77,7 +85,9 @@ class ImageMap:
         return self.names + self.ends_N.tobytes()
 
 
-def read_image_map(path: str | Path, classes: int | None = None, refuse: Refuse | None = None) -> ImageMap:
+def read_image_map(
+    path: str | Path, classes: int | None = None, refuse: Refuse | None = None, root: Path | None = None
+) -> ImageMap:
     """Read a map file; with `classes` (CNTK's labelDim) every label must be below it.
 
     Refuses what CNTK refuses, with `FormatError` naming the line; with `refuse`, that hears of it, and the line has its
@@ -95,7 +105,7 @@ def read_image_map(path: str | Path, classes: int | None = None, refuse: Refuse 
             raise FormatError(path, f"line {len(labels) + 1}", str(error)) from None
     if not labels:
         raise FormatError(path, "", "holds no image; a line is `path TAB label`")
-    return ImageMap(Path(path), np.array(labels, np.int64), bytes(names), np.array(ends, np.int64))
+    return ImageMap(Path(path), np.array(labels, np.int64), bytes(names), np.array(ends, np.int64), root)
 
 
 def write_image_map(path: str | Path, images: Iterable[tuple[str, int]]) -> None:

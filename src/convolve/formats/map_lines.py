@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from convolve.errors import MissingDataError
+from convolve.errors import FormatError, MissingDataError
 
 _MAX_LABEL = 2**31 - 1  # CNTK numbers classes with 32-bit integers
 _NUMBER = re.compile(rb"\s*\+?([0-9]{1,19})(?:\s.*)?\Z", re.DOTALL)  # C's strtoull, which CNTK uses, skips blanks
+_HEAD_BYTES = 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -39,6 +40,17 @@ def open_lines(path: str | Path) -> BinaryIO:
     if file.read(len(_BYTE_ORDER_MARK)) != _BYTE_ORDER_MARK:
         file.seek(0)
     return file
+
+
+def lists_paths(path: Path) -> bool:
+    """Whether a map file is one of paths: there the label is the last of two or three columns, else base64 is."""
+    with open_lines(path) as file:
+        columns = file.readline(_HEAD_BYTES).rstrip(b"\r\n").split(b"\t")
+    if not (len(columns) in (2, 3) and columns[-2].strip().isdigit() and not columns[-1].strip().isdigit()):
+        return True
+    if b"." in columns[-1]:  # which base64 does not know
+        raise FormatError(path, "line 1", "the columns stand the other way round; a line is path TAB class number")
+    return False
 
 
 def read_lines(file: BinaryIO, max_bytes: int) -> Iterator[bytes]:

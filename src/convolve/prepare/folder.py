@@ -23,6 +23,7 @@ from convolve.data.cifar10 import CTF_TEST, CTF_TRAIN, MAP_TEST, MAP_TRAIN
 from convolve.data.dataset import Dataset
 from convolve.data.download import Progress
 from convolve.data.lists import open_lists
+from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import UsageError
@@ -36,12 +37,14 @@ MEAN = "mean.xml"
 FILES = (MAP_TRAIN, MAP_TEST, CTF_TRAIN, CTF_TEST, MEAN)
 
 
-def prepare_folder(source: Path | None, out: Path, progress: Progress | None = None) -> Iterator[str]:
+def prepare_folder(
+    source: Path | None, out: Path, progress: Progress | None = None, options: DataOptions = AS_FOUND
+) -> Iterator[str]:
     """Write the lists of the images at `source`, which is what --data takes of a user's own, into `out`."""
     del progress
     if source is None:
         raise UsageError("say with --source where the images are: a folder with a subfolder for each class, or a list")
-    splits = open_lists(source.expanduser())
+    splits = open_lists(source.expanduser(), options=options)
     with claimed(out, {"dataset": "folder", "data_fingerprint": splits.fingerprint()}, FILES) as output:
         parts = [(_with_paths(splits.train), MAP_TRAIN, CTF_TRAIN), (_with_paths(splits.test), MAP_TEST, CTF_TEST)]
         yield output.labels(splits.class_names)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from convolve.data.sources.classes import label_names
 from convolve.data.sources.files import FileSource, file_source
-from convolve.data.sources.map_file import label_names
 from convolve.data.sources.source import OnFault
 from convolve.formats.base64_map import read_base64_map
 

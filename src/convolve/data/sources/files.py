@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,7 +56,8 @@ class FileSource:
     """The images of `listing` that `index_N` numbers. See `Source`.
 
     `all_labels_N` are the labels of the whole listing. `in_chunks`: it is a map file, each line of which CNTK's image
-    reader makes a chunk of its own.
+    reader makes a chunk of its own. `roles` and `groups` are those of the whole listing, where a table says them: the
+    part of each image ("training", "validation", "test"), and what it must not be torn from.
     """
 
     listing: Listing | Base64Map
@@ -65,6 +66,8 @@ class FileSource:
     index_N: NDArray[np.int64]
     in_chunks: bool = False
     size: Size | None = None
+    roles: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
     reader: ByteReader = field(default_factory=ByteReader)
 
     def __len__(self) -> int:

@@ -2,59 +2,45 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from convolve.data.sources.classes import class_numbers, look_alikes, spelling, strangers
 from convolve.data.sources.files import FileSource, PathListing, file_source
 from convolve.data.sources.source import OnFault
 from convolve.data.walk import PassedOver, holds_images, subfolders, walk
 from convolve.errors import DataError, MissingDataError
 
-_SYNSET = re.compile(r"n[0-9]{8} ")
+_APART = "join them, or name them apart"
 
 
 def open_folder(folder: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None) -> FileSource:
     """The images below `folder`, whose subfolders are called after the classes; see `class_numbers`.
 
-    A subfolder without an image is an error. With `on_fault` it is a fault, as are links that lead nowhere, and other
-    classes than the known ones are added to these.
+    A subfolder without an image is an error, and so are two whose names are nearly the same. With `on_fault` these are
+    faults, as are links that lead nowhere, and other classes than the known ones are added to these.
     """
     found, passed = _images_of_classes(folder, on_fault)
     if on_fault:
         for kind, where, what, mend in _faults(folder, passed):
             on_fault(kind, where, what, mend)
-        classes = (*(classes or ()), *(name for name in found if name not in (classes or ())))
+        classes = tuple(dict.fromkeys(map(spelling, (*(classes or ()), *found))))
+    for name, what in look_alikes((classes or found) if on_fault else found).items():
+        if not on_fault:
+            raise DataError(f"{folder}: the subfolders {what}; {_APART}")
+        on_fault("near names", str(folder / name), f"the names of classes {what}", _APART)
     if not found:
         raise DataError(f"{folder} holds no images in subfolders{f' ({passed})' if passed else ''}")
-    classes = tuple(classes or found)
+    classes = tuple(classes or dict.fromkeys(map(spelling, found)))
     numbers = class_numbers(list(found), classes)
     if numbers is None:
-        raise DataError(
-            f"{folder} has {len(found)} subfolders, the model {len(classes)} classes; name the subfolders after its "
-            "classes, or give a map file"
-        )
+        mend = "name the subfolders after the classes, or give a table"
+        raise DataError(f"{folder}: {strangers(found, classes)}; {mend}")
     labels_N = np.repeat(np.array(numbers, np.int64), [len(files) for files in found.values()])
     listing = PathListing(folder, tuple(file for files in found.values() for file in files), passed)
     return file_source(listing, labels_N, classes)
-
-
-def class_numbers(names: Sequence[str], classes: Sequence[str]) -> list[int] | None:
-    """The number of each of `names` among `classes`, None if they do not go together.
-
-    ImageNet's folders are called by the synset that begins the name of a class: n01440764 tench. Where the classes have
-    no names but their numbers, as many synsets are numbered in their order, as everybody does.
-    """
-    synsets = [name.partition(" ")[0] for name in classes if _SYNSET.match(name)]
-    for known in (list(classes), synsets if len(synsets) == len(classes) else []):
-        if {*names} <= {*known}:
-            return [known.index(name) for name in names]
-    unnamed = all(name == str(number) for number, name in enumerate(classes))
-    if unnamed and len(names) == len(classes) and all(_SYNSET.match(f"{name} ") for name in names):
-        return list(range(len(names)))
-    return None
 
 
 def has_class_folders(folder: Path) -> bool:

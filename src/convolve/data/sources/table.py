@@ -1,59 +1,74 @@
-"""Tables of images: CSV with a path and a label in each row."""
+"""Tables of images: a path and a label in each row."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.sources.files import FileSource, file_source
-from convolve.data.sources.folder import class_numbers
-from convolve.data.sources.map_file import label_names
-from convolve.data.sources.source import UNLABELED, OnFault, refusal
+from convolve.data.sources.source import OnFault, refusal
+from convolve.data.sources.table_labels import number_labels
+from convolve.data.walk import ENDINGS, is_image_name
 from convolve.errors import FormatError
-from convolve.formats.labeled_csv import LabeledCsv, read_labeled_csv
+from convolve.formats.archive import Location
+from convolve.formats.listed_path import PathRules, path_rules
+from convolve.formats.table import Table, read_table
 
-_MOST_NAMED = 10  # classes
-
-
-def open_table(path: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None) -> FileSource:
-    """The images that the rows of `path` name. Labels are the names of classes, or all of them whole numbers.
-
-    With `on_fault`, names of other classes than the known ones are added to these.
-    """
-    table = read_labeled_csv(path, refusal(path, on_fault, "complete the row"))
-    used = {*table.labels} - {""}  # of rows that were refused
-    if all(label.isascii() and label.isdigit() and len(label) < 10 for label in used):
-        names = classes or label_names(path, on_fault)
-        return file_source(table, _numbers(table, names, on_fault), None if names is None else tuple(names))
-    known = sorted(used)
-    if on_fault:
-        classes = (*(classes or ()), *(label for label in known if label not in (classes or ())))
-    names = tuple(classes or known)
-    numbers = class_numbers(known, names)
-    if numbers is None:
-        line, label = next(row for row in zip(table.lines, table.labels, strict=True) if row[1] not in names)
-        raise FormatError(path, f"line {line}", f"{label!r} is none of the classes {in_words(names)}")
-    number_of = {"": UNLABELED} | dict(zip(known, numbers, strict=True))
-    return file_source(table, np.array([number_of[label] for label in table.labels], np.int64), names)
+_ENDINGS = tuple(ENDINGS)
+_LONGEST = max(map(len, _ENDINGS))
 
 
-def _numbers(table: LabeledCsv, names: Sequence[str] | None, on_fault: OnFault | None) -> NDArray[np.int64]:
-    """Labels that are numbers; with names for the classes, each must have one."""
-    labels_N = np.array([int(label) if label else UNLABELED for label in table.labels], np.int64)
-    for index in np.flatnonzero(labels_N >= len(names)).tolist() if names else ():
-        what = (
-            f"the label is {labels_N[index]}; with {len(names or ())} classes it must lie in 0..{len(names or ()) - 1}"
-        )
-        if on_fault is None:
-            raise FormatError(table.file, f"line {table.lines[index]}", what)
-        on_fault("bad line", table.place(index), what, "correct the label")
-        labels_N[index] = UNLABELED
-    return labels_N
+@dataclass(frozen=True, eq=False)
+class TableListing:
+    """The images of `table`, whose paths follow the `rules`. See `Listing`."""
+
+    table: Table
+    rules: PathRules
+    stems: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # folder -> file without ending -> its names
+
+    def location(self, index: int) -> Location:
+        """Where image `index` lies. The name may lack its ending, as identifiers do."""
+        found = self.rules.location(self.table.paths[index])
+        is_whole = found.member or found.file[-_LONGEST:].lower().endswith(_ENDINGS) or not found.file
+        if is_whole or os.path.exists(found.file):  # noqa: PTH110  a million of them
+            return found
+        folder, stem = os.path.split(found.file)
+        if folder not in self.stems:
+            self.stems[folder] = _names_by_stem(Path(folder))
+        names = self.stems[folder].get(stem, [stem])
+        if len(names) > 1:
+            what = f"{self.table.paths[index]} may be {' or '.join(names)}; write which, with its ending"
+            raise FormatError(self.table.file, self.table.row(index), what)
+        return replace(found, file=os.path.join(folder, names[0]))  # noqa: PTH118
+
+    def place(self, index: int) -> str:
+        """The file and line of image `index`, for messages."""
+        return f"{self.table.file}: {self.table.row(index)}"
+
+    def identity(self) -> bytes:
+        """What tells this list from others, wherever it lies."""
+        return os.fsencode("\n".join(self.table.paths))
 
 
-def in_words(names: Sequence[str]) -> str:
-    """The first of `names`."""
-    return ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+def open_table(
+    path: Path,
+    classes: Sequence[str] | None = None,
+    on_fault: OnFault | None = None,
+    options: DataOptions = AS_FOUND,
+) -> FileSource:
+    """The images that the rows of `path` name; for their labels see `number_labels`."""
+    table = read_table(path, options.columns, refusal(path, on_fault, "complete the row"))
+    labels_N, names = number_labels(table, classes, on_fault)
+    rules = path_rules(str(path.parent), options.root, table.paths)
+    return replace(file_source(TableListing(table, rules), labels_N, names), roles=table.roles, groups=table.groups)
+
+
+def _names_by_stem(folder: Path) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if is_image_name(Path(file.name)):
+            names.setdefault(file.stem, []).append(file.name)
+    return names

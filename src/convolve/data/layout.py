@@ -1,0 +1,160 @@
+"""Which folders or lists of a place are its training, validation and test part, and what lies beside them.
+
+A name says what a part is, in any case. With a training part and one other, that is the test part whatever its name,
+and what must not be judged on it is judged on a piece cut from training. With three, the validation part is for
+choices, the test part for the last figure alone.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from convolve.data.walk import holds_images, images_in, subfolders
+from convolve.errors import DataError
+from convolve.formats.part_names import TEST, TRAINING, VALIDATION, role_of
+
+_LISTS = ("_map.txt", ".csv")  # the end of the name of a list of images; what stands first goes before
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the parts lie; `validation` only where there are three. `notes`: what else was found, in words."""
+
+    training: Path
+    validation: Path | None = None
+    test: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> list[tuple[str, Path]]:
+        """(role, where it lies) of each part that there is."""
+        found = ((TRAINING, self.training), (VALIDATION, self.validation), (TEST, self.test))
+        return [(role, path) for role, path in found if path]
+
+    def __str__(self) -> str:
+        """Which part is which, and what else is to be said. Empty for a single part with nothing beside it."""
+        roles = [f"{role} part {path.name}" for role, path in self.parts] if self.test else []
+        return "; ".join([", ".join(roles)] * bool(roles) + list(self.notes))
+
+
+def find_layout(where: Path, classes: Sequence[str] = ()) -> Layout | None:
+    """The parts of the folder `where`; None if there are neither lists nor folders of images.
+
+    A folder of one of the known `classes` is not taken for a wrapper around them. Raises `DataError` where folders may
+    be parts as well as classes.
+    """
+    names = sorted(os.listdir(where))  # noqa: PTH208  of a million files a second less
+    for end in _LISTS:
+        lists = [name for name in names if name.lower().endswith(end) and role_of(name[: -len(end)])]
+        found = _by_role([(where / name, name[: -len(end)]) for name in lists if (where / name).is_file()])
+        if TRAINING in found:
+            return _assigned(found)
+    folders = _class_folders(where)
+    named = _by_role([(path, path.name) for path in folders if role_of(path.name)])
+    if TRAINING in named and _class_folders(named[TRAINING]):
+        return _with_parts(named, folders)
+    if len(folders) == 1 and folders[0].name not in classes and _is_wrapper(where, folders[0]):
+        inner = find_layout(folders[0], classes)
+        note = f"{folders[0].name} holds all of it, and is stepped into"
+        return replace(inner, notes=(note, *inner.notes)) if inner else None
+    _refuse_doubt(where, folders)
+    return Layout(where) if folders else None
+
+
+def _by_role(parts: Iterable[tuple[Path, str]]) -> dict[str, Path]:
+    """role -> where it lies, of (path, name of the part). Raises `DataError` where two have the same."""
+    found: dict[str, Path] = {}
+    for path, name in parts:
+        other = found.setdefault(str(role_of(name)), path)
+        if other != path:
+            raise DataError(
+                f"{path.parent}: {other.name} and {path.name} are both names of the {role_of(name)} part; join them, "
+                "or move one elsewhere"
+            )
+    return found
+
+
+def _assigned(found: dict[str, Path], notes: Sequence[str] = ()) -> Layout:
+    """Of two parts, the second is the test part."""
+    validation, test = found.get(VALIDATION), found.get(TEST)
+    return Layout(found[TRAINING], validation if test else None, test or validation, tuple(notes))
+
+
+def _with_parts(named: dict[str, Path], folders: Sequence[Path]) -> Layout:
+    """Parts that are folders; what lies beside them and is none is named, or refused if it may be one."""
+    notes, parts = [], {}
+    classes = _class_folders(named[TRAINING])
+    for role, path in named.items():
+        part = _unwrapped(path, {_key(folder.name) for folder in classes})
+        if _class_folders(part):
+            parts[role] = part
+            notes += [f"{path.name}/{part.relative_to(path)} is the {role} part"] * (part != path)
+        else:
+            notes.append(f"{path.name} is set aside: its images lie in no folders of classes")
+    where = named[TRAINING].parent
+    empty = [path.name for path in subfolders(where) if role_of(path.name) and path not in folders]
+    notes += [f"{name} is set aside: it holds no image that can be read" for name in empty]
+    others = [path for path in folders if path not in named.values()]
+    if len(parts) == 1:
+        for other in others:
+            _refuse_same(where, [named[TRAINING], other])
+    return _assigned(parts, [*notes, *_left_out(others)])
+
+
+def _left_out(folders: Sequence[Path]) -> list[str]:
+    names = [path.name for path in folders]
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    said = f"{', '.join(names[:_MOST_NAMED])}{more} beside the parts"
+    return [f"{said} {'are' if len(names) > 1 else 'is'} left out"] if names else []
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    return list(filter(holds_images, subfolders(folder)))
+
+
+def _unwrapped(part: Path, classes: set[str]) -> Path:
+    """`part`, or the folder in it that holds all of it: seg_train/seg_train."""
+    inside = _class_folders(part)
+    if len(inside) == 1 and _key(inside[0].name) not in classes - {_key(part.name)} and _is_wrapper(part, inside[0]):
+        return _unwrapped(inside[0], classes)
+    return part
+
+
+def _is_wrapper(folder: Path, only: Path) -> bool:
+    """Whether `only` has folders with images, and `folder` no image beside it."""
+    return bool(_class_folders(only)) and not images_in(folder)
+
+
+def _refuse_doubt(where: Path, folders: Sequence[Path]) -> None:
+    """Raise `DataError` for folders that may be parts as well as classes."""
+    roles = {role_of(path.name) for path in folders}
+    all_named = len(folders) > 1 and None not in roles
+    if all_named or (TRAINING in roles and len(roles - {None}) > 1):
+        names = " and ".join(path.name for path in folders if role_of(path.name))
+        raise DataError(
+            f"{where}: {names} are names of parts, but there is no training part with a folder for each class; make "
+            "these folders, or list the images in train.csv (path,label). If the names are those of classes, list the "
+            "images in a table of another name"
+        )
+    if len(folders) in (2, 3):
+        _refuse_same(where, folders)
+
+
+def _refuse_same(where: Path, folders: Sequence[Path]) -> None:
+    """Raise `DataError` for folders that hold the same subfolders."""
+    inside = [{_key(path.name) for path in _class_folders(folder)} for folder in folders]
+    if len(inside[0]) > 1 and all(names == inside[0] for names in inside):
+        names = " and ".join(folder.name for folder in folders)
+        raise DataError(
+            f"{where}: {names} hold the same subfolders: they may be parts of one set, or classes. If parts, call them "
+            "train and test (and val); if classes, list the images in a table, or take the subfolders away"
+        )
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold().strip()

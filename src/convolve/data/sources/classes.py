@@ -1,0 +1,99 @@
+"""Which class a name in the data stands for, and what is said where it stands for none."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from convolve.data.sources.source import OnFault
+from convolve.errors import DataError
+from convolve.formats.labels import read_labels
+
+LABEL_FILES = ("labels.txt", "classmappings.txt")  # beside a map file or table: the names of the classes
+
+_MOST_NAMED = 10  # classes
+_SYNSET = re.compile(r"n[0-9]{8} ")
+
+
+def spelling(name: str) -> str:
+    """`name` in the one Unicode form (NFC) in which names are compared: systems store "ä" in several."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def label_names(path: Path, on_fault: OnFault | None = None) -> tuple[str, ...] | None:
+    """The names of the classes that stand in a file beside `path`."""
+    found = next((path.parent / name for name in LABEL_FILES if (path.parent / name).is_file()), None)
+    try:
+        return read_labels(found) if found else None
+    except DataError as error:
+        if on_fault is None:
+            raise
+        on_fault("unreadable", str(path.parent), str(error), "correct it: one name a line, or number TAB name")
+        return None
+
+
+def class_numbers(names: Sequence[str], classes: Sequence[str]) -> list[int] | None:
+    """The number of each of `names` among `classes`, None if they do not go together.
+
+    ImageNet's folders are called by the synset that begins the name of a class: n01440764 tench. Where the classes have
+    no names but their numbers, as many synsets are numbered in their order, as everybody does.
+    """
+    synsets = [name.partition(" ")[0] for name in classes if _SYNSET.match(name)]
+    for known in (classes, synsets if len(synsets) == len(classes) else []):
+        number_of = {spelling(name): number for number, name in reversed([*enumerate(known)])}
+        if number_of.keys() >= {*map(spelling, names)}:
+            return [number_of[spelling(name)] for name in names]
+    unnamed = all(name == str(number) for number, name in enumerate(classes))
+    if unnamed and len(names) == len(classes) and all(_SYNSET.match(f"{name} ") for name in names):
+        return list(range(len(names)))
+    return None
+
+
+def strangers(names: Iterable[str], classes: Sequence[str]) -> str:
+    """The sentence that names which of `names` is none of the `classes`, each with the near one if there is one."""
+    known = {*map(spelling, classes), *(name.partition(" ")[0] for name in classes if _SYNSET.match(name))}
+    said = []
+    for name in names:
+        if spelling(name) not in known:
+            near = _near(name, classes)
+            said.append(f"{name!r} (did you mean {near!r}?)" if near else repr(name))
+    return f"{in_words(said)} {'are' if len(said) > 1 else 'is'} none of the classes {in_words(classes)}"
+
+
+def _near(name: str, classes: Sequence[str]) -> str | None:
+    alike = [each for each in classes if _without_care(each) == _without_care(name)]
+    return next(iter(alike or difflib.get_close_matches(name, classes, n=1, cutoff=0.8)), None)
+
+
+def difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """The sentence that says in which classes some images and a model differ."""
+    more, fewer = ([name for name in one if name not in other] for one, other in ((theirs, ours), (ours, theirs)))
+    both = len(theirs) - len(more)
+    besides = f", besides {both} that both have" if both else ""
+    return f"it has the classes {in_words(more or theirs)}; the model knows {in_words(fewer or ours)}{besides}"
+
+
+def look_alikes(names: Iterable[str]) -> dict[str, str]:
+    """Names that differ from another in nothing but capitals and blanks -> the sentence that says so.
+
+    Not single letters: `a` and `A` can well be two classes.
+    """
+    first: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for name in map(spelling, names):
+        other = first.setdefault(_without_care(name), name)
+        if other != name and len(name) > 1:
+            found[name] = f"{other!r} and {name!r} differ in capitals or blanks alone"
+    return found
+
+
+def _without_care(name: str) -> str:
+    return " ".join(spelling(name).casefold().split())
+
+
+def in_words(names: Sequence[str]) -> str:
+    """The first of `names`."""
+    return ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")

@@ -1,0 +1,199 @@
+"""A table of labeled images in UTF-8: which of its columns is the image and which the label.
+
+They are found by the names that people give them, or are named (`Columns`); others are ignored. In place of one column
+of labels there may be one for each class, with a single 1 in each row.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from convolve.errors import FormatError, UsageError, unknown_name
+from convolve.formats.map_lines import BadLine, Refuse
+from convolve.formats.part_names import TRAINING, VALIDATION, role_of
+from convolve.formats.table_rows import read_rows, row_word
+
+ENDINGS = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson"})
+
+# What a column is for -> what it is called, without blanks, hyphens, underscores and capitals.
+_USUAL = {
+    "image": ("path", "image", "file", "filename", "filepath", "imagepath", "imagename", "imagefile", "imageid", "img"),
+    "label": ("label", "class", "category", "target", "species"),
+    "group": (),
+    "split": ("split", "subset", "set", "isvalid"),
+}
+_WEAKER = "id"  # the image, where nothing else is
+_SEPARATORS = re.compile(r"[\s_-]")
+_TRUTH = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that a user names. None: found by its usual names; split="": no column says the parts."""
+
+    image: str | None = None
+    label: str | None = None
+    group: str | None = None
+    split: str | None = None
+
+    @staticmethod
+    def parse(text: str) -> Columns:
+        """`image=NAME,label=NAME,group=NAME,split=NAME`, or some of them. Raises `UsageError`."""
+        roles, asked = [field.name for field in fields(Columns)], {}
+        for part in text.split(","):
+            role, equals, name = part.partition("=")
+            if not equals or not (name or role == "split"):
+                raise UsageError(f"--columns wants {'=NAME,'.join(roles)}=NAME, or some of these, got {text!r}")
+            if role not in roles:
+                raise UsageError(f"--columns: {unknown_name('column', role, roles)}")
+            asked[role] = name
+        return Columns(**asked)
+
+    def knows(self, name: str) -> bool:
+        """Whether a column of that name means something."""
+        asked = {self.image, self.label, self.group, self.split} - {None, ""}
+        return name in asked or _key(name) in {_WEAKER, *itertools.chain(*_USUAL.values())}
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The rows of the table `file`; `lines` are those on which they begin, from 1.
+
+    `roles`: the part of each row, as `part_names` has them; None where no column says it. So with `groups`.
+    """
+
+    file: Path
+    paths: Sequence[str]
+    labels: Sequence[str]
+    lines: Sequence[int]
+    roles: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def row(self, index: int) -> str:
+        """What a message calls the row of image `index`, in its file."""
+        return f"{row_word(self.file)} {self.lines[index]}"
+
+
+def read_table(path: str | Path, columns: Columns | None = None, refuse: Refuse | None = None) -> Table:
+    """Read the table. Raises `MissingDataError`, or `FormatError` with the line.
+
+    With `refuse`, that hears of a row that is not whole, and the row has no label, and a path if it can be told.
+    """
+    path, columns = Path(path), columns or Columns()
+    header, rows = read_rows(path, columns.knows)
+    first = next(rows, None)
+    picked = _pick(path, header, first[1] if first else [], columns)
+    if first is None:
+        raise FormatError(path, "", "holds no image; each row below the header is to name one")
+    paths: list[str] = []
+    labels, roles, groups, lines = paths.copy(), paths.copy(), paths.copy(), array("q")
+    for line, row in itertools.chain([first], rows):
+        try:
+            image, label, role = picked.entry(row)
+        except BadLine as error:
+            if refuse is None:
+                raise FormatError(path, f"{row_word(path)} {line}", str(error)) from None
+            refuse(line, error)
+            image, label, role = picked.cell(row, picked.image).replace("\0", ""), "", TRAINING
+        paths.append(image)
+        labels.append(label)
+        lines.append(line)
+        if picked.split is not None:
+            roles.append(role)
+        if picked.group is not None:
+            groups.append(picked.cell(row, picked.group))
+    return Table(path, paths, labels, lines, roles=roles or None, groups=groups or None)
+
+
+@dataclass(frozen=True)
+class _Picked:
+    """The numbers of the columns that are taken. `one_hot`: a column for each class, in place of `label`."""
+
+    header: list[str]
+    image: int
+    label: int | None
+    split: int | None
+    group: int | None
+    one_hot: tuple[int, ...]
+
+    def entry(self, row: list[str]) -> tuple[str, str, str]:
+        """Path, label and role of one row."""
+        if len(row) != len(self.header):
+            raise BadLine(f"{len(row)} columns, the header has {len(self.header)}")
+        image = row[self.image].strip()
+        label = row[self.label].strip() if self.label is not None else self._marked(row)
+        if not image or not label or "\0" in image:
+            raise BadLine(f"the {'label' if image else 'path'} is missing")
+        return image, label, TRAINING if self.split is None else self._role(row[self.split].strip())
+
+    def cell(self, row: list[str], number: int) -> str:
+        return row[number].strip() if number < len(row) else ""
+
+    def _marked(self, row: list[str]) -> str:
+        """The one class whose column has a 1."""
+        marks = {self.header[n]: _TRUTH.get(row[n].strip().casefold()) for n in self.one_hot}
+        marked = [name for name, mark in marks.items() if mark]
+        if None in marks.values() or len(marked) != 1:
+            there = f"1 in {_in_words(marked)}" if marked else "none"
+            raise BadLine(
+                f"of the columns {_in_words(list(marks))}, one is to hold 1 and the others 0; there is {there}"
+            )
+        return marked[0]
+
+    def _role(self, word: str) -> str:
+        truth = _TRUTH.get(word.casefold()) if _key(self.header[self.split or 0]) == "isvalid" else None
+        role = role_of(word) if truth is None else VALIDATION if truth else TRAINING
+        if role is None:
+            raise BadLine(
+                f"{word!r} in the column {self.header[self.split or 0]} is no part of a set; write train, validation "
+                "or test, or give --columns split= to take no notice of the column"
+            )
+        return role
+
+
+def _pick(path: Path, header: list[str], first: list[str], columns: Columns) -> _Picked:
+    """The columns by their names; whether the labels are one-hot, the `first` row tells."""
+    image, label, group, split = (_find(path, header, role, getattr(columns, role)) for role in _USUAL)
+    rest = [n for n, name in enumerate(header) if name and n not in (image, split, group)]
+    is_one_hot = len(rest) > 1 and all(n < len(first) and first[n].strip().casefold() in _TRUTH for n in rest)
+    if image is None or (label is None and not is_one_hot):
+        role = "label" if image is not None else "image"
+        usual = ", ".join((*_USUAL[role], *([_WEAKER] if role == "image" else [])))
+        what = f"no column of the {role}s: none is called {usual}; there is {_in_words(header)}"
+        raise FormatError(path, f"{row_word(path)} 1", f"{what}; say which it is with --columns {role}=NAME")
+    one_hot = tuple(rest) if label is None else ()
+    return _Picked(header, image=image, label=label, split=split, group=group, one_hot=one_hot)
+
+
+def _find(path: Path, header: list[str], role: str, asked: str | None) -> int | None:
+    """The number of the column for `role`, None if there is none. Raises `FormatError` if several could be it."""
+    place, keys = f"{row_word(path)} 1", [_key(name) for name in header]
+    if asked is not None:
+        found = [n for n, name in enumerate(header) if name and name == asked]
+        if asked and not found:
+            raise FormatError(path, place, f"--columns {role}={asked}: {unknown_name('column', asked, header)}")
+    else:
+        found = [n for n, key in enumerate(keys) if key in _USUAL[role]]
+        if not found and role == "image":
+            found = [n for n, key in enumerate(keys) if key == _WEAKER]
+    if len(found) > 1:
+        names = [header[n] for n in found]
+        way = f"say which with --columns {role}={names[0]}" if len({*names}) > 1 else "rename all but one"
+        raise FormatError(path, place, f"the columns {' and '.join(names)} can each be the {role}; {way}")
+    return found[0] if found else None
+
+
+def _key(name: str) -> str:
+    return _SEPARATORS.sub("", name).casefold()
+
+
+def _in_words(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") or "none"

@@ -1,0 +1,123 @@
+"""Text -> the names of the columns and the rows of a table: CSV with commas, semicolons or tabs, JSON, JSON Lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from convolve.errors import FormatError, MissingDataError
+from convolve.formats.part_names import role_of
+
+Rows = Iterator[tuple[int, list[str]]]  # (number, cells) of each
+
+_DELIMITERS = ",;\t"
+_HEAD = 1 << 16  # characters, in which the header ends
+_IMAGE = re.compile(r".\.(avif|bmp|gif|heic|jfif|jp2|jpe|jpe?g|p[bgnp]m|png|tiff?|webp)\Z", re.IGNORECASE)
+_BETWEEN = re.compile(r"[\s,]*")  # two objects of a JSON list
+_OBJECTS = "a list of objects is expected, or an object a line, each with path and label"
+
+
+def row_word(path: Path) -> str:
+    """What is counted in a table: the objects of a JSON list may all stand on one line."""
+    return "object" if path.suffix.lower() == ".json" else "line"
+
+
+def read_rows(path: Path, is_known: Callable[[str], bool]) -> tuple[list[str], Rows]:
+    """The header of the table `path`, and its rows; `is_known`: whether it is what a column of images is called.
+
+    Without a known name in the header, rows such as `a.jpg,cat` or `train,a.jpg,cat` have none.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise MissingDataError(f"{path}: cannot be read ({error.strerror}); it should be a table of images") from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FormatError(path, f"byte {error.start}", "no text in UTF-8; save the table so") from None
+    del content
+    if found := re.match(r"\s*([\[{])", text):
+        return _json(path, text, is_list=found[1] == "[")
+    return _csv(path, text, is_known)
+
+
+def _csv(path: Path, text: str, is_known: Callable[[str], bool]) -> tuple[list[str], Rows]:
+    headers = {delimiter: _first_row(text[:_HEAD], delimiter) for delimiter in _DELIMITERS}
+    known = {delimiter: sum(map(is_known, cells)) for delimiter, cells in headers.items()}
+    delimiter = max(_DELIMITERS, key=lambda each: (known[each], len(headers[each])))
+    header, rows = headers[delimiter], _csv_rows(path, text, delimiter)
+    if not known[delimiter]:
+        if len(header) == 2 and _IMAGE.search(header[0]):
+            return ["path", "label"], rows
+        if len(header) == 3 and role_of(header[0]) and _IMAGE.search(header[1]):
+            return ["split", "path", "label"], rows
+    next(rows, None)
+    return header, rows
+
+
+def _first_row(text: str, delimiter: str) -> list[str]:
+    try:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        return [cell.strip() for cell in next(filter(None, rows), [])]
+    except csv.Error:  # which is told where the row is read
+        return []
+
+
+def _csv_rows(path: Path, text: str, delimiter: str) -> Rows:
+    """Each row that is not empty, and the number of its first line."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        for row in reader:
+            if row:
+                yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise FormatError(path, f"line {reader.line_num}", f"no CSV ({error})") from None
+
+
+def _json(path: Path, text: str, is_list: bool) -> tuple[list[str], Rows]:
+    """The header are all names that occur."""
+    objects: list[tuple[int, dict[str, Any]]] = []
+    number = 0
+    try:
+        for number, found in _list(text) if is_list else _lines(text):
+            if not isinstance(found, dict):
+                raise FormatError(path, f"{row_word(path)} {number}", f"{_OBJECTS}; here stands {str(found)[:40]!r}")
+            objects.append((number, found))
+    except (ValueError, RecursionError, IndexError) as error:
+        raise FormatError(path, f"after {row_word(path)} {number}", f"no JSON ({error}); {_OBJECTS}") from None
+    header = list(dict.fromkeys(name for _, found in objects for name in found))
+    return header, ((number, [_cell(found.get(name)) for name in header]) for number, found in objects)
+
+
+def _list(text: str) -> Iterator[tuple[int, Any]]:
+    decode, number = json.JSONDecoder().raw_decode, 0
+    at = _after(text, text.index("[") + 1)
+    while text[at] != "]":
+        found, at = decode(text, at)
+        at, number = _after(text, at), number + 1
+        yield number, found
+
+
+def _after(text: str, at: int) -> int:
+    found = _BETWEEN.match(text, at)
+    return found.end() if found else at
+
+
+def _lines(text: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, json.loads(line)
+
+
+def _cell(value: Any) -> str:
+    """A value as CSV would have it; what has parts of its own stays JSON, which no path and no label is."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
