@@ -21,12 +21,16 @@ def batches() -> Iterator[Batch]:
     return DATASET.batches(np.arange(10)[::-1], 4)
 
 
+def images(batch: Batch) -> int:
+    return len(batch[1])
+
+
 def labels(found: Iterator[Batch]) -> list[list[int]]:
     return [labels_N.tolist() for _, labels_N in found]
 
 
 def test_it_changes_nothing_and_is_silent_when_all_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
-    assert labels(with_progress(batches(), 10, "evaluated")) == labels(batches())
+    assert labels(with_progress(batches(), 10, "evaluated", images)) == labels(batches())
     assert capsys.readouterr() == ("", "")
 
 
@@ -34,7 +38,7 @@ def test_a_line_now_and_then_with_the_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "_LINE_SECONDS", -1.0)
-    labels(with_progress(batches(), 10, "evaluated"))
+    labels(with_progress(batches(), 10, "evaluated", images))
     first, *_, last = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"evaluated: 4 of 10 images, [\d,]+ images/s, \d+ s left", first)
     assert re.fullmatch(r"evaluated: 10 of 10 images, [\d,]+ images/s, 0 s left", last)

@@ -73,5 +73,5 @@ def _text(checked: Checked) -> str:
             lines.append(f"  and {counts[kind] - min(_SHOWN, len(found)):,} more (--json lists them)")
     images = " and ".join(counted(count, f"{name} image") for name, count in checked.images.items()) or "no images"
     images += f"; {checked.passed_over}" if checked.passed_over else ""
-    found = counted(sum(counts.values()), "finding") if counts else "nothing found"
-    return "\n".join([*lines, f"{images}: {found}"])
+    findings = counted(sum(counts.values()), "finding") if counts else "nothing found"
+    return "\n".join([*lines, f"{images}: {findings}"])

@@ -133,7 +133,8 @@ def _evaluate(model: Model, source: Source, skip: bool, views: int = 1) -> tuple
     from convolve.data.damaged import skipping
 
     unreadable = skipping(skip, lambda message: print(f"warning: {message}", file=sys.stderr))
-    watch = partial(with_progress, count=len(source), what=f"evaluated in {views} views" if views > 1 else "evaluated")
+    what = f"evaluated in {views} views" if views > 1 else "evaluated"
+    watch = partial(with_progress, count=len(source), what=what, images=lambda batch: len(batch[1]))
     evaluation = model.evaluate(model.dataset(source, views, unreadable), views, watch=watch)
     if unreadable:
         source = source.take(np.setdiff1d(np.arange(len(source)), [*unreadable.numbers]))

@@ -59,15 +59,15 @@ def check_lines() -> Callable[[str, int, int], None]:
 
 
 def with_progress(
-    batches: Iterator[T], count: int, what: str, images: Callable[[T], int] = lambda batch: len(batch[1]), done: int = 0
+    batches: Iterator[T], count: int, what: str, images: Callable[[T], int], done: int = 0
 ) -> Iterator[T]:
     """The `batches` of `count` images, of which `done` were there before; `images` says how many one holds.
 
     While they are taken, a bar or lines show how many, how fast, and the time left.
     """
     console = stderr_console()
-    rate = TextColumn("{task.fields[rate]:,.0f} images/s")
-    columns = TextColumn(what), BarColumn(bar_width=None), MofNCompleteColumn(), rate, TimeRemainingColumn()
+    speed = TextColumn("{task.fields[rate]:,.0f} images/s")
+    columns = TextColumn(what), BarColumn(bar_width=None), MofNCompleteColumn(), speed, TimeRemainingColumn()
     bar = Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty())
     began, is_due, earlier = time.monotonic(), Pace(_LINE_SECONDS), done
     with bar:

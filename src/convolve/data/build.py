@@ -63,8 +63,7 @@ def build_data(
 ) -> DataModule:
     """The data of a training, decoded by so many `threads`. An `imported` network has its own preprocessing.
 
-    `batches_at_once`: how many of the recipe's batches are one here, since so many workers take one each. `warn` hears
-    of each damaged image that is replaced by another.
+    `batches_at_once`: so many of the recipe's batches are one here, as many workers take one each. `warn` hears of damage.
     """
     spec, run = recipe.data, recipe.run
     read_files(spec.train_transforms)
@@ -82,9 +81,7 @@ def build_data(
     damaged = Damaged(limit, warn) if (limit := min(allowed(train), len(train) - 1)) else None
     training = _Training(recipe, train, tested.size, threads, damaged)
     stages = [training.dataset(in_size(preprocess, size)) for size in spec.progressive_sizes or (1.0,)]
-    if not imported and spec.mean_image:
-        mean_CHW = _mean(spec, train, stages[0][0], preprocess, damaged)
-        preprocess = replace(preprocess, mean=0.0, mean_image_CHW=mean_CHW)
+    preprocess = imported or _with_mean_image(spec, train, stages[0][0], preprocess, damaged)
     batch_sizes = tuple(int(each) * batches_at_once for each in run.global_batch_sizes or (run.global_batch_size,))
     loader = Loader(
         datasets=tuple(dataset for dataset, _ in stages), batch_sizes=batch_sizes, order_kind=spec.order,
@@ -221,15 +218,18 @@ def _ways_out(goal: Size) -> str:
     )
 
 
-def _mean(
+def _with_mean_image(
     spec: DataSpec, train: Source, dataset: Dataset, preprocess: Preprocess, damaged: Damaged | None
-) -> NDArray[np.float32]:
-    """The mean image, in the network's planes, which are gray or RGB."""
+) -> Preprocess:
+    """The same, with the mean image that the recipe may ask for, in the network's planes, which are gray or RGB."""
+    if not spec.mean_image:
+        return preprocess
     shape_CHW = preprocess.shape_CHW
     if spec.mean_image == "train":
         source = dataset.source
         is_fitted = dataset.is_cached and isinstance(source, ArraySource) and source.shape_CHW == shape_CHW
-        return mean_image(dataset if is_fitted else eval_dataset(train, preprocess, damaged=damaged))
+        mean_CHW = mean_image(dataset if is_fitted else eval_dataset(train, preprocess, damaged=damaged))
+        return replace(preprocess, mean=0.0, mean_image_CHW=mean_CHW)
     bgr_HWC = read_mean_xml(spec.mean_image, spec.mean_image_layout)
     mean_CHW = np.ascontiguousarray(bgr_HWC[:, :, ::-1].transpose(2, 0, 1))
     if mean_CHW.shape != shape_CHW:
@@ -237,7 +237,7 @@ def _mean(
             f"{spec.mean_image}: the mean image is {mean_CHW.shape} (C, H, W), the network's images are {shape_CHW}; "
             "set data.mean_image=train to compute one, or data.image_size to the size of the file's"
         )
-    return mean_CHW
+    return replace(preprocess, mean=0.0, mean_image_CHW=mean_CHW)
 
 
 def mean_image(dataset: Dataset) -> NDArray[np.float32]:

@@ -99,18 +99,18 @@ def skipping(skip: bool, tell: Callable[[str], None]) -> Unreadable:
 
 
 class Failure(NamedTuple):
-    """Image `index` cannot be read."""
+    """Image `number` cannot be read."""
 
-    index: int
+    number: int
     error: DataError
 
 
-def caught(ready: Callable[[int], T], index: int) -> T | Failure:
+def caught(ready: Callable[[int], T], number: int) -> T | Failure:
     """What `ready` gives, its error included."""
     try:
-        return ready(index)
+        return ready(number)
     except DataError as error:
-        return Failure(index, error)
+        return Failure(number, error)
 
 
 def readable(found: Iterator[T | Failure], unreadable: Unreadable | None, source: Source) -> Iterator[T]:
@@ -125,6 +125,6 @@ def readable(found: Iterator[T | Failure], unreadable: Unreadable | None, source
         elif unreadable is None:
             raise one.error
         else:
-            unreadable.note(one.index, source.location(one.index), one.error)
+            unreadable.note(one.number, source.location(one.number), one.error)
     if unreadable is not None:
         unreadable.require(len(source))
