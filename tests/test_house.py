@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "transforms": {"formats"},
     "recipe_values": {"transforms"},
     "torch_optim": set(),
-    "recipe": {"recipe_values", "torch_optim", "transforms"},
+    "recipe": {"formats", "recipe_values", "torch_optim", "transforms"},
     "data": {"formats", "recipe", "transforms"},
     "registry": set(),
     "models": {"recipe", "registry"},

@@ -27,6 +27,7 @@ from convolve.export import export
 from convolve.export.onnx import OnnxNetwork, is_onnx
 from convolve.export.parity import Parity
 from convolve.formats.archive import Location
+from convolve.formats.decode import MAX_PIXELS, Decoding
 from convolve.graph.build import build
 from convolve.graph.classifier import reshaped_image
 from convolve.graph.graph import Graph
@@ -67,7 +68,7 @@ class Model:
 
     `architecture` is one of our networks or an imported graph; None: an exported file, which can only be asked. `node`
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
-    saved.
+    saved. `max_pixels`: see `Decoding`; this is up to whoever asks it, and not saved.
     """
 
     module: nn.Module
@@ -77,6 +78,12 @@ class Model:
     data_name: str = ""
     training_info: TrainingInfo = field(default_factory=TrainingInfo)
     node: str = ""
+    max_pixels: int = MAX_PIXELS
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the images are decoded that it is asked about: in color, which a gray network's answer tells of."""
+        return replace(self.preprocess.decoding(self.max_pixels), gray=False)
 
     @property
     def batch_size(self) -> int:
@@ -133,7 +140,11 @@ class Model:
         `images` are those of `find_images`; from number `start` on, a multiple of `batch_size`, come the same bits.
         """
         self.require_images()
-        for batch in file_batches(images, self.preprocess, self.batch_size, torch.get_num_threads(), start):
+        threads = torch.get_num_threads()
+        batches = file_batches(
+            images, self.preprocess, self.decoding, batch_size=self.batch_size, threads=threads, start=start
+        )
+        for batch in batches:
             said = iter(self._said(batch.images_NCHW, top))
             yield [
                 Prediction(str(place), (), error=error) if error else replace(next(said), path=str(place), fitted=done)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from convolve.errors import UsageError, unknown_name
+from convolve.formats.decode import Orientation
 from convolve.recipe_values import Arguments, ImageSize, NumberOrWord, Steps, nested, parse, size_of
 from convolve.torch_optim import PREFIX, checked_arguments
 from convolve.transforms.crop import Crop
@@ -41,6 +42,9 @@ class DataSpec:
         "squash: the whole image, scaled",
     )
     side_ratio: float = _field(1.0, "part of the shorter side that the square of resize=square takes")
+    orientation: Orientation = _field(
+        "exif", "exif: photographs are turned as their EXIF says; stored: never; cntk: but in zip archives and base64"
+    )
     mean: tuple[float, ...] = _field(
         (0.0,), "the network sees (pixel - mean) * scale, with pixels in 0..255; one number, or red:green:blue"
     )

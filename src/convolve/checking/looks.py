@@ -21,6 +21,7 @@ from convolve.checking.part import Part
 from convolve.data.ordered_map import ordered_map
 from convolve.data.sources.source import UNLABELED
 from convolve.errors import DataError, MissingDataError
+from convolve.formats.decode import Decoding
 
 # Legend: N images, F frequencies, H rows, W columns.
 
@@ -63,7 +64,7 @@ def look_at(part: Part, findings: Findings, threads: int, progress: Progress) ->
 
 def thumbnail(part: Part, index: int, content: bytes) -> NDArray[np.uint8]:
     """The image in gray, (H, W) of `SIDE`."""
-    gray_HW = part.decode(index, content, gray=True, min_size=(SIDE, SIDE))[:, :, 0]
+    gray_HW = part.decode(index, content, Decoding(gray=True, min_size=(SIDE, SIDE)))[:, :, 0]
     interpolation = cv2.INTER_AREA if min(gray_HW.shape) >= SIDE else cv2.INTER_LINEAR
     return cv2.resize(gray_HW, (SIDE, SIDE), interpolation=interpolation).astype(np.uint8, copy=False)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convolve.cli import answers
-from convolve.cli.options import AnyModel, AsJson, CsvFile, Overrides, with_overrides
+from convolve.cli.options import AnyModel, AsJson, CsvFile, MaxMegapixels, Overrides, with_overrides
 from convolve.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def predict(
     npz_file: Annotated[
         Path | None, typer.Option("--npz", metavar="FILE", help="With --output: write the features to this NumPy file.")
     ] = None,
+    max_megapixels: MaxMegapixels = None,
     sort_into: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Also copy each image into a folder in DIR, called after its class."),
@@ -58,13 +59,16 @@ def predict(
     from convolve.data.damaged import Unreadable
     from convolve.data.image_files import find_images
     from convolve.data.walk import PassedOver
+    from convolve.formats.decode import pixel_limit
     from convolve.model import load
 
     opened, passed, unreadable = load(model, overrides, output), PassedOver(), Unreadable()
     opened.require_images()
+    opened.max_pixels = pixel_limit(max_megapixels)
     images = list(find_images(paths, passed))
     copy = _copier(sort_into, opened, paths)
     options = {"--top": top, "--output": output, "--sort-into": sort_into and str(sort_into)}
+    options["--max-megapixels"] = max_megapixels
     with _told(model, opened, images, (as_json, csv_file, npz_file), options, unreadable=unreadable) as out:
         done = out.start
         for batch in _shown(opened.answers(images, top, done), len(images), done, as_json or csv_file or npz_file):

@@ -21,6 +21,7 @@ from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
 from convolve.data.splits import VALIDATION_FRACTION, Splits, hold_out_validation
 from convolve.errors import DataError, UsageError
+from convolve.formats.decode import Decoding
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.recipe import DataSpec, Recipe
 from convolve.transforms.crop import Crop
@@ -63,13 +64,13 @@ def build_data(
 ) -> DataModule:
     """The data of a training, decoded by so many `threads`. An `imported` network has its own preprocessing.
 
-    `batches_at_once`: so many of the recipe's batches are one here, as many workers take one each. `warn` hears of damage.
+    `batches_at_once`: so many of the recipe's batches are one here, a worker takes one. `warn` hears of damaged images.
     """
     spec, run = recipe.data, recipe.run
     read_files(spec.train_transforms)
-    channels = imported.channels if imported else spec.channels
+    decoding = imported.decoding() if imported else Decoding(spec.channels == 1, spec.orientation)
     train, judged, said = _training_part(recipe, splits)
-    train, tested = measured(train, channels), measured(splits.test, channels)
+    train, tested = measured(train, decoding), measured(splits.test, decoding)
     preprocess = imported or _preprocess(spec, tested.size)
     allowed = partial(_damaged_limit, spec, isinstance(splits.train, FileSource) and splits.name not in DATASETS)
     unreadable = skipping(spec.skip_unreadable, warn)
@@ -77,7 +78,7 @@ def build_data(
     validation, name = test, "test"
     if judged:
         left_out = Unreadable(max(unreadable.limit, allowed(judged)), warn, unreadable.way_out)
-        validation, name = _evaluated(measured(judged, channels), preprocess, threads, left_out), "validation"
+        validation, name = _evaluated(measured(judged, decoding), preprocess, threads, left_out), "validation"
     damaged = Damaged(limit, warn) if (limit := min(allowed(train), len(train) - 1)) else None
     training = _Training(recipe, train, tested.size, threads, damaged)
     stages = [training.dataset(in_size(preprocess, size)) for size in spec.progressive_sizes or (1.0,)]
@@ -132,7 +133,8 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
     mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
     return Preprocess(
         spec.channels, height, width, mean, spec.scale, resize=spec.resize, side_ratio=spec.side_ratio,
-        padding=sum(pad.border(height, width) for pad in pads), padding_value=pads[0].value if pads else 0,
+        orientation=spec.orientation, padding=sum(pad.border(height, width) for pad in pads),
+        padding_value=pads[0].value if pads else 0,
     )  # fmt: skip
 
 
@@ -172,13 +174,14 @@ class _Training:
 
         fit = None if as_found else partial(fit_size, preprocess=preprocess)
         dataset = Dataset(
-            train, transformed(alone, preprocess.channels, fit), gray=preprocess.channels == 1,
+            train, transformed(alone, preprocess.channels, fit), preprocess.decoding(),
             seed=self.recipe.run.seed, threads=max(THREADS, self.threads), damaged=self.damaged, is_random=bool(alone),
         )  # fmt: skip
         if not alone:
             dataset = cached(dataset, train.size if as_found and train.size else goal)
         if not dataset.is_cached and spec.resize == "cover":  # quicker; the others promise to do what CNTK does
-            dataset = replace(dataset, min_size=min_size_before(alone) if as_found else goal)
+            min_size = min_size_before(alone) if as_found else goal
+            dataset = replace(dataset, decoding=replace(dataset.decoding, min_size=min_size))
         return dataset, together
 
 

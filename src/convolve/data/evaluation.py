@@ -33,10 +33,10 @@ def eval_dataset(
     def prepare(image_HWC: Image, _: np.random.Generator) -> Image:
         return views_of(image_HWC, preprocess, views)
 
-    gray = preprocess.channels == 1
     return Dataset(
-        source, prepare, gray, threads=max(THREADS, threads), damaged=damaged, unreadable=unreadable, is_random=False
-    )
+        source, prepare, preprocess.decoding(), threads=max(THREADS, threads),
+        damaged=damaged, unreadable=unreadable, is_random=False,
+    )  # fmt: skip
 
 
 def is_fitted(source: ArraySource, preprocess: Preprocess) -> bool:

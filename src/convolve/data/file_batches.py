@@ -14,7 +14,7 @@ from convolve.data.ordered_map import ordered_map
 from convolve.data.sources.files import naming
 from convolve.errors import DataError
 from convolve.formats.archive import ByteReader, Location
-from convolve.formats.decode import decode_image, without_color
+from convolve.formats.decode import Decoding, decode_image, without_color
 from convolve.transforms.preprocess import Preprocess, fit_image
 
 # Legend: N images, C channels, H rows, W columns.
@@ -34,7 +34,13 @@ class FileBatch:
 
 
 def file_batches(
-    images: Sequence[Location], preprocess: Preprocess, batch_size: int, threads: int, start: int = 0
+    images: Sequence[Location],
+    preprocess: Preprocess,
+    decoding: Decoding,
+    *,
+    batch_size: int,
+    threads: int,
+    start: int = 0,
 ) -> Iterator[FileBatch]:
     """`images` from number `start` on, in batches of `batch_size` with the unreadable ones counted.
 
@@ -48,7 +54,7 @@ def file_batches(
             location = images[number]
             try:
                 with naming(str(location)):
-                    image_HWC = without_color(decode_image(reader.read(location), location))
+                    image_HWC = without_color(decode_image(reader.read(location), location, decoding.of(location)))
                     return (*fit_image(image_HWC, preprocess), "")
             except DataError as error:
                 return None, "", str(error).removeprefix(f"{location}: ")

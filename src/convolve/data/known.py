@@ -23,6 +23,7 @@ from convolve.data.sources.source import ArraySource, OnFault, Source, attempt
 from convolve.data.splits import DatasetInfo, Splits
 from convolve.errors import DataError, MissingDataError, UsageError, look_up
 from convolve.formats.cifar_binary import parse_cifar_binary, read_bytes
+from convolve.formats.decode import Decoding
 from convolve.recipe import Recipe
 
 DATASETS = {info.name: info for info in (mnist.INFO, cifar10.INFO, ilsvrc2012.INFO)}
@@ -111,7 +112,7 @@ def may_be(own: Splits, info: DatasetInfo) -> bool:
         return False
     channels, *size = info.shape_CHW
     try:
-        return list(own.test.load(0, gray=channels == 1).shape[:2]) == size
+        return list(own.test.load(0, Decoding(gray=channels == 1)).shape[:2]) == size
     except DataError:  # perhaps the set is there in another form
         return True
 

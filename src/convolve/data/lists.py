@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,10 @@ def open_list(
     path: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None, options: DataOptions = AS_FOUND
 ) -> FileSource:
     """The images that `path` lists, numbered by the known `classes`. See the files of `sources`."""
+    return replace(_open_list(path, classes, on_fault, options), max_pixels=options.max_pixels)
+
+
+def _open_list(path: Path, classes: Sequence[str] | None, on_fault: OnFault | None, options: DataOptions) -> FileSource:
     if path.is_dir():
         return open_folder(path, classes, on_fault)
     if path.suffix.lower() in TABLE_ENDINGS:

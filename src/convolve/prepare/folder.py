@@ -29,6 +29,7 @@ from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import UsageError
 from convolve.formats.archive import Location, parse_location
 from convolve.formats.base64_map import Base64Map
+from convolve.formats.decode import Decoding
 from convolve.formats.image_map import write_image_map
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.prepare.output import Output, claimed
@@ -50,7 +51,7 @@ def prepare_folder(
         yield output.labels(splits.class_names)
         for part, map_name, ctf_name in parts:
             yield _write_map(output, map_name, part)
-            images = measured(part, channels=3)
+            images = measured(part, Decoding(orientation="cntk"))
             if not isinstance(images, ArraySource):
                 yield f"{output.folder / ctf_name}: not written, its images are large or of various sizes"
                 continue

@@ -18,7 +18,7 @@ from convolve.data.walk import PassedOver
 from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
 from convolve.formats.base64_map import Base64Map
-from convolve.formats.decode import decode_image
+from convolve.formats.decode import MAX_PIXELS, Decoding, decode_image, decoded_size
 from convolve.transforms.transform import Size
 
 _SIZES_ASKED = 20_000
@@ -57,7 +57,8 @@ class FileSource:
 
     `all_labels_N` are the labels of the whole listing. `in_chunks`: it is a map file, each line of which CNTK's image
     reader makes a chunk of its own. `roles` and `groups` are those of the whole listing, where a table says them: the
-    part of each image ("training", "validation", "test"), and what it must not be torn from.
+    part of each image ("training", "validation", "test"), and what it must not be torn from. `max_pixels`: see
+    `Decoding`.
     """
 
     listing: Listing | Base64Map
@@ -68,6 +69,7 @@ class FileSource:
     size: Size | None = None
     roles: Sequence[str] | None = None
     groups: Sequence[str] | None = None
+    max_pixels: int = MAX_PIXELS
     reader: ByteReader = field(default_factory=ByteReader)
 
     def __len__(self) -> int:
@@ -84,9 +86,14 @@ class FileSource:
     def read(self, index: int) -> bytes:
         return self._read(int(self.index_N[index]))[1]
 
-    def load(self, index: int, *, gray: bool, min_size: Size | None = None) -> NDArray[np.uint8]:
+    def load(self, index: int, decoding: Decoding) -> NDArray[np.uint8]:
         name, encoded = self._read(int(self.index_N[index]))
-        return decode_image(encoded, name, gray=gray, min_size=min_size)
+        return decode_image(encoded, name, replace(decoding.of(name), max_pixels=self.max_pixels))
+
+    def stored_size(self, index: int, decoding: Decoding) -> Size:
+        """(height, width) that `load` would give the image, as its header says."""
+        name, encoded = self._read(int(self.index_N[index]))
+        return decoded_size(encoded, name, decoding.of(name))
 
     def _read(self, number: int) -> tuple[str | Location, bytes]:
         """What to call an image in a message, and its bytes."""
