@@ -111,6 +111,9 @@ def _add(findings: Findings, part: Part, index: int, error: DataError) -> None:
     what = text.removeprefix(f"{place}: ")
     if isinstance(error, MissingDataError):
         what = f"{part.source.file(index)} is not there" if part.source.file(index) in text else what
-        findings.add("missing image", place, what, "put the file there, or correct or remove the line")
+        mend = "put the file there, or correct or remove the line"
+        if place != part.source.file(index):
+            mend = "put the file there, say with --root DIR where it lies now, or correct or remove the line"
+        findings.add("missing image", place, what, mend)
     else:
         findings.add("damaged image", place, what, "replace the file, or leave it out")
