@@ -28,7 +28,17 @@ MAY_IMPORT = {
     "distributed": {"recipe", "training"},
     "environment": set(),
     "graph": {"models", "records"},
-    "importers": {"graph", "registry", "recipe", "recipe_values", "records", "formats", "models", "transforms"},
+    "importers": {
+        "export",
+        "graph",
+        "registry",
+        "recipe",
+        "recipe_values",
+        "records",
+        "formats",
+        "models",
+        "transforms",
+    },
     "recipes": {"recipe", "registry", "transforms", "formats", "models"},
     "prepare": {"formats", "transforms", "data"},
     "checking": {"data", "environment", "formats", "transforms"},
@@ -67,8 +77,13 @@ MAY_IMPORT = {
         "transforms",
     },
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
+<<<<<<< HEAD
     "report": {"templates", "recipe", "recipe_values", "records", "training", "formats"},
     "serve": {"environment", "formats", "model", "templates", "training", "transforms"},
+=======
+    "report": {"checking", "data", "templates", "recipe", "recipe_values", "records", "training", "formats"},
+    "serve": {"environment", "formats", "model", "templates", "transforms"},
+>>>>>>> main
     "cli": {
         "atomic",
         "checking",

@@ -61,13 +61,8 @@ class DataSpec:
         (),
         "Progressive resizing: one size for each equal phase of training, in pixels or as a fraction of image_size.",
     )
-    damaged_limit: NumberOrWord = _field(
-        "auto",
-        "training images that may turn out to be damaged, and be replaced by others; auto: 1 % of images of your own",
-    )
-    skip_unreadable: bool = _field(
-        False, "leave out test images that cannot be read; the error is then that of the others"
-    )
+    damaged_limit: NumberOrWord = _field("auto", "damaged training images to be replaced; auto: 1 % of your own")
+    skip_unreadable: bool = _field(False, "leave out unreadable test images: the error is that of the others")
     hard_fraction: float = _field(
         1.0, "after hard_after, train only on this fraction of the images, those with the largest loss; 1: all"
     )
