@@ -77,13 +77,8 @@ MAY_IMPORT = {
         "transforms",
     },
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
-<<<<<<< HEAD
-    "report": {"templates", "recipe", "recipe_values", "records", "training", "formats"},
-    "serve": {"environment", "formats", "model", "templates", "training", "transforms"},
-=======
     "report": {"checking", "data", "templates", "recipe", "recipe_values", "records", "training", "formats"},
-    "serve": {"environment", "formats", "model", "templates", "transforms"},
->>>>>>> main
+    "serve": {"environment", "formats", "model", "templates", "training", "transforms"},
     "cli": {
         "atomic",
         "checking",

@@ -89,23 +89,12 @@ def _text(checked: Checked) -> str:
 
     counts, lines = checked.findings.counts, []
     for kind, found in checked.findings.by_kind():
-<<<<<<< HEAD
-        lines += [f"{KINDS[kind]}: {counts[kind]:,}", *(f"  {finding}" for finding in found[:_SHOWN])]
-        if counts[kind] > _SHOWN:
-            lines.append(f"  and {counts[kind] - min(_SHOWN, len(found)):,} more (--json lists them)")
-    images = " and ".join(counted(count, f"{name} image") for name, count in checked.images.items()) or "no images"
-    images += f"; {checked.passed_over}" if checked.passed_over else ""
-    findings = counted(sum(counts.values()), "finding") if counts else "nothing found"
-    return "\n".join([*lines, f"{images}: {findings}"])
-=======
         lines.append(f"{KINDS[kind].title}: {counts[kind]:,}")
         shown = found[:_SHOWN] if KINDS[kind].level is not Level.NOTE else found[:1]
         lines += [f"  {finding}" for finding in shown]
         if counts[kind] > len(shown):
             lines.append(f"  and {counts[kind] - len(shown):,} more (--json lists them)")
-    images = " and ".join(f"{count:,} {name} images" for name, count in checked.images.items()) or "no images"
+    images = " and ".join(counted(count, f"{name} image") for name, count in checked.images.items()) or "no images"
     images += f"; {checked.passed_over}" if checked.passed_over else ""
     total = checked.findings.total
-    found_in_all = "nothing found" if not total else "1 finding" if total == 1 else f"{total:,} findings"
-    return "\n".join([*lines, f"{images}: {found_in_all}"])
->>>>>>> main
+    return "\n".join([*lines, f"{images}: {counted(total, 'finding') if total else 'nothing found'}"])
