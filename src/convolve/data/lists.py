@@ -89,9 +89,9 @@ def _by_role(whole: FileSource) -> dict[str, FileSource]:
 
 def _with_group(path: Path, options: DataOptions) -> DataOptions:
     """`options` of which the group, if it is a column of the table at `path`, is that column."""
-    if options.group and not options.columns.group and path.is_file() and is_table(path):
-        if options.group in read_header(path):
-            return replace(options, columns=replace(options.columns, group=options.group), group="")
+    is_listed = options.group and not options.columns.group and path.is_file() and is_table(path)
+    if is_listed and options.group in read_header(path):
+        return replace(options, columns=replace(options.columns, group=options.group), group="")
     return options
 
 
