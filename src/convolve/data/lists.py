@@ -52,7 +52,8 @@ def open_lists(
     parts = {TRAINING: first} | others
     names = first.class_names or _numbers([*parts.values()])
     if len(names) < 2:
-        tables = sorted(found.training.glob("*.csv")) if found.training.is_dir() else []
+        inside = sorted(found.training.iterdir()) if found.training.is_dir() else []
+        tables = [path for path in inside if path.suffix.lower() in TABLE_ENDINGS]
         hint = f"the table itself: {tables[0]}" if tables else "a folder with a subfolder for each class, or a list"
         place = found.training
         raise DataError(f"{place} holds one class only ({names[0]}), where a classifier needs two; give {hint}")
