@@ -59,7 +59,7 @@ MAY_IMPORT = {
         "training",
         "transforms",
     },
-    "inputs": {"data", "graph", "model", "models", "recipe", "training"},
+    "inputs": {"data", "graph", "model", "models", "recipe", "training", "transforms"},
     "outcome": {"data", "model", "records", "training"},
     "run": {"data", "distributed", "inputs", "model", "outcome", "recipe", "recipes", "training"},
     "run_config": {

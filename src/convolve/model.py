@@ -20,7 +20,7 @@ from convolve.data.evaluation import eval_dataset
 from convolve.data.image_files import read_images
 from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
-from convolve.errors import UnsupportedError, UsageError
+from convolve.errors import UnsupportedError, UsageError, look_up
 from convolve.export import export
 from convolve.export.onnx import OnnxNetwork
 from convolve.export.parity import Parity
@@ -28,9 +28,11 @@ from convolve.formats.decode import MAX_PIXELS, Decoding
 from convolve.graph.build import build
 from convolve.graph.classifier import reshaped_image
 from convolve.graph.graph import Graph
-from convolve.importers import onnx
+from convolve.importers import onnx, pytorch
 from convolve.importers.loader import Loader, PreprocessOverrides
 from convolve.importers.loaders import class_names, find_loader, named, read_third_party, with_overrides
+from convolve.importers.presets import names_in, preset_of_weights, presets
+from convolve.importers.refused import refuse
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, find_folder, is_folder, read_model, write_model
 from convolve.models.feature_extractor import FeatureExtractor
@@ -38,7 +40,7 @@ from convolve.records import Metadata, TrainingInfo
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
-from convolve.transforms.normalize import mean_of
+from convolve.transforms.normalize import mean_of, scale_of
 from convolve.transforms.preprocess import ChannelOrder, Preprocess, fit_image
 
 # Legend: N images, C channels, H rows, W columns, K classes.
@@ -100,11 +102,12 @@ class Model:
 
     def batches(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Iterator[Batch]:
         """`dataset` in order, in batches as the network sees them; of several `workers`, this one's part of them."""
-        preprocess, mean, size = self.preprocess, mean_of(self.preprocess), max(1, self.batch_size // views)
+        preprocess, size = self.preprocess, max(1, self.batch_size // views)
+        mean, scale = mean_of(preprocess), scale_of(preprocess)
         mine = part(-(-len(dataset) // size), workers.rank, workers.size)
         numbers_N = np.arange(len(dataset))[mine.start * size : mine.stop * size]
         for images_NCHW, labels_N in dataset.batches(numbers_N, size):
-            yield normalize(images_NCHW, mean, preprocess.scale, preprocess.channel_order == "bgr"), labels_N
+            yield normalize(images_NCHW, mean, scale, preprocess.channel_order == "bgr"), labels_N
 
     def evaluate(
         self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS, watch: Watch = iter
@@ -221,7 +224,7 @@ class Model:
 
 
 def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: str | None = None) -> Model:
-    """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, or an ONNX file.
+    """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, an ONNX file, or a PyTorch checkpoint.
 
     Files are recognized by their content; a Caffe model is two files, `net.prototxt+net.caffemodel`.
 
@@ -231,7 +234,7 @@ def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: s
     if loader := None if is_folder(path) else find_loader(path):
         model = _import(loader, path, overrides, node)
     else:
-        model = _open_folder(path, overrides)
+        model = _open_own(path, overrides)
         model = model.cut(node) if node else model
     model.preprocess = with_overrides(model.preprocess, overrides)
     to_channels_last(model.module)
@@ -248,10 +251,35 @@ def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: st
     return Model(build(graph), graph, preprocess, names, data_name=data, training_info=info, node=node or "")
 
 
+def _open_own(path: Path, overrides: PreprocessOverrides) -> Model:
+    """A network of ours: a folder, or a checkpoint of PyTorch whose tensors fit one."""
+    if not is_folder(path):
+        refuse(path)
+        if pytorch.is_pytorch(path):
+            return _open_checkpoint(path, overrides)
+    return _open_folder(path, overrides)
+
+
+def _open_checkpoint(path: Path, overrides: PreprocessOverrides) -> Model:
+    found = pytorch.read(path, overrides)
+    preset = look_up(presets(), overrides.preset, "preset") if overrides.preset else preset_of_weights(found.first)
+    preprocess = found.preprocess
+    if preset:
+        size = None if overrides.image_shape_CHW else preset.input_size
+        preprocess = replace(
+            preprocess, **preset.preprocessing, height=size or preprocess.height, width=size or preprocess.width
+        )
+    names = names_in("imagenet")
+    if overrides.labels or len(names) != found.classes:
+        names = class_names(found.classes, overrides.labels)
+    info = TrainingInfo(imported_from=f"{path.name} ({found.origin})", preset=preset.name if preset else None)
+    return Model(found.module, found.spec, preprocess, names, training_info=info)
+
+
 def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
     module, architecture, preprocess, metadata = read_model(find_folder(path))
-    if overrides.output or overrides.preset:
-        raise UsageError(f"{path} is a convolve model: --output and --preset are for models of other tools")
+    if overrides.output or overrides.preset or overrides.arch:
+        raise UsageError(f"{path} is a convolve model: --output, --preset and --arch are for models of other tools")
     names = _named(metadata.class_names, overrides)
     data, info = metadata.data, metadata.training_info
     model = Model(module, architecture, preprocess, names, data_name=data, training_info=info)
