@@ -111,7 +111,7 @@ def with_overrides(given: Preprocess, overrides: PreprocessOverrides) -> Preproc
     if overrides.channel_order is not None:
         changes["channel_order"] = overrides.channel_order
     if overrides.scale is not None:
-        changes["scale"] = overrides.scale
+        changes["scale"] = _numbers(str(overrides.scale), "--scale wants a number, or one a channel")
     if overrides.mean is not None:
         order = overrides.channel_order or given.channel_order
         changes |= _mean(overrides.mean, str(order), given.shape_CHW)
@@ -123,13 +123,16 @@ def _mean(text: str, channel_order: str, shape_CHW: Shape) -> dict[str, Any]:
         bgr_CHW = _mean_image(text, shape_CHW)
         planes = bgr_CHW[::-1] if channel_order == "rgb" else bgr_CHW
         return {"mean": 0.0, "mean_image_CHW": np.ascontiguousarray(planes)}
+    wanted = "--mean wants a number, one a channel (104,117,123), an .xml or a .binaryproto file"
+    return {"mean": _numbers(text, wanted), "mean_image_CHW": None}
+
+
+def _numbers(text: str, wanted: str) -> float | tuple[float, ...]:
     try:
         values = tuple(map(float, text.split(",")))
     except ValueError:
-        raise UsageError(
-            f"--mean wants a number, one a channel (104,117,123), an .xml or a .binaryproto file, got {text!r}"
-        ) from None
-    return {"mean": values[0] if len(values) == 1 else values, "mean_image_CHW": None}
+        raise UsageError(f"{wanted}, got {text!r}") from None
+    return values[0] if len(values) == 1 else values
 
 
 def _mean_image(file: str, shape_CHW: Shape) -> NDArray[np.float32]:
