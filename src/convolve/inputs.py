@@ -71,7 +71,9 @@ def initial_model(splits: Splits, folder: RunFolder, from_model: str | Path | No
     kept = folder.path / "from"
     model = load(kept if folder.resumes and (kept / "model.json").exists() else from_model)
     if model.architecture is None:
-        raise UsageError(f"{from_model} is an exported file, which cannot be trained; give the model that it came from")
+        raise UsageError(
+            f"{from_model} is a quantized file, which cannot be trained; give the model that it was made from"
+        )
     if isinstance(model.architecture, Graph):
         model = _for_data(model, splits)
     return Initial(model, str(from_model))

@@ -22,14 +22,15 @@ from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import UnsupportedError, UsageError
 from convolve.export import export
-from convolve.export.onnx import OnnxNetwork, is_onnx
+from convolve.export.onnx import OnnxNetwork
 from convolve.export.parity import Parity
 from convolve.formats.decode import MAX_PIXELS, Decoding
 from convolve.graph.build import build
 from convolve.graph.classifier import reshaped_image
 from convolve.graph.graph import Graph
+from convolve.importers import onnx
 from convolve.importers.loader import Loader, PreprocessOverrides
-from convolve.importers.loaders import class_names, find_loader, read_third_party, with_overrides
+from convolve.importers.loaders import class_names, find_loader, named, read_third_party, with_overrides
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, find_folder, is_folder, read_model, write_model
 from convolve.models.feature_extractor import FeatureExtractor
@@ -58,7 +59,7 @@ class Prediction:
 class Model:
     """`module` maps normalized images_NCHW to logits_NK; `preprocess` says how an image becomes one of them.
 
-    `architecture` is one of our networks or an imported graph; None: an exported file, which can only be asked. `node`
+    `architecture` is one of our networks or an imported graph; None: a quantized file, which can only be asked. `node`
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
     saved. `max_pixels`: see `Decoding`; this is up to whoever asks it, and not saved.
     """
@@ -199,7 +200,7 @@ class Model:
         if self.node:
             raise UsageError(f"a model that stops at {self.node} gives features, no classes; save the whole one")
         if self.architecture is None:
-            raise UsageError("an exported file cannot be written in another form; give the model that it was made from")
+            raise UsageError("a quantized file cannot be written in another form; give the model that it was made from")
         return self.architecture
 
     def _images(self, paths: Sequence[str | Path]) -> tuple[list[str], list[str], np.ndarray]:
@@ -220,7 +221,7 @@ class Model:
 
 
 def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: str | None = None) -> Model:
-    """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, or an ONNX file that we exported.
+    """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, or an ONNX file.
 
     Files are recognized by their content; a Caffe model is two files, `net.prototxt+net.caffemodel`.
 
@@ -229,8 +230,6 @@ def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: s
     path, overrides = Path(path), overrides or PreprocessOverrides()
     if loader := None if is_folder(path) else find_loader(path):
         model = _import(loader, path, overrides, node)
-    elif is_onnx(path):
-        model = _open_exported(path, overrides, node)
     else:
         model = _open_folder(path, overrides)
         model = model.cut(node) if node else model
@@ -241,10 +240,12 @@ def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: s
 
 
 def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
-    graph, preprocess, training_info = read_third_party(loader, path, overrides, node)
-    scores = graph.values()[graph.outputs[0]]
-    names = () if node else class_names(scores.shape[0], overrides.labels, training_info.preset)
-    return Model(build(graph), graph, preprocess, names, training_info=training_info, node=node or "")
+    try:
+        graph, preprocess, metadata = read_third_party(loader, path, overrides, node)
+    except onnx.QuantizedError as error:
+        return _open_quantized(error.opened, overrides, node)
+    names, data, info = metadata.class_names, metadata.data, metadata.training_info
+    return Model(build(graph), graph, preprocess, names, data_name=data, training_info=info, node=node or "")
 
 
 def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
@@ -257,16 +258,15 @@ def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
 
-def _open_exported(path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
-    if node or replace(overrides, labels=None) != PreprocessOverrides():
-        raise UsageError(
-            f"{path} is an exported file and used as it is: --output, --mean and their like are for the model that it "
-            "was made from"
-        )
-    network = OnnxNetwork(path)
-    names, data = _named(network.metadata.class_names, overrides), network.metadata.data
-    info = network.metadata.training_info
-    return Model(network, None, network.preprocess, names, data_name=data, training_info=info)
+def _open_quantized(opened: onnx.Opened, overrides: PreprocessOverrides, node: str | None) -> Model:
+    path, said = opened.files.path, onnx.quantized(opened, overrides)
+    if node or overrides.output:
+        raise UsageError(f"{path} is a quantized model, run as it is: --output is for the model that it was made from")
+    preprocess = Preprocess(**said.preprocess)
+    network = OnnxNetwork(said.content, path, preprocess.shape_CHW, said.gives_probabilities)
+    metadata = named(path, said.metadata, network.classes, overrides)
+    names, data, info = metadata.class_names, metadata.data, metadata.training_info
+    return Model(network, None, preprocess, names, data_name=data, training_info=info)
 
 
 def _named(own: tuple[str, ...], overrides: PreprocessOverrides) -> tuple[str, ...]:

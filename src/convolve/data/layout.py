@@ -61,7 +61,8 @@ def find_layout(where: Path, classes: Sequence[str] = ()) -> Layout | None:
         if TRAINING in found:
             return _assigned(found)
     folders = _class_folders(where)
-    described = {str(role_of(path.name)): each for path in subfolders(where) if (each := _metadata(path))}
+    roles = [(role, path) for path in subfolders(where) if (role := role_of(path.name))]
+    described = {role: each for role, path in roles if (each := _metadata(path))}
     if TRAINING in described:
         return _assigned(described)
     if metadata := _metadata(where):

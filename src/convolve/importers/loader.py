@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from convolve.errors import MissingDataError
 from convolve.graph.graph import Graph
+from convolve.records import Metadata
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class PreprocessOverrides:
 @dataclass(frozen=True, eq=False)
 class Imported:
     """`preprocess` are the fields of `Preprocess` that the file states; the others are those of CNTK's reader and
-    Caffe's. `name` is what the model is called where that is not the file's name."""
+    Caffe's. `name` is what the model is called where that is not the file's name. `metadata`: names of classes and
+    where they were learned, of a file that says so."""
 
     graph: Graph
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
+    metadata: Metadata | None = None
 
 
 class Loader(Protocol):

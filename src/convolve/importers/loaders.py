@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.errors import ConvolveError, UsageError
+from convolve.errors import ConvolveError, ModelError, UsageError
 from convolve.formats.labels import read_labels
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.graph.classifier import class_scores, image_input, input_arithmetic
 from convolve.graph.graph import Graph
 from convolve.graph.shapes import Shape
-from convolve.importers import caffe, cntk
+from convolve.importers import caffe, cntk, onnx
 from convolve.importers.loader import Imported, Loader, PreprocessOverrides
 from convolve.importers.presets import find_preset, presets
-from convolve.records import TrainingInfo
+from convolve.records import Metadata, TrainingInfo
 from convolve.registry import Registry
 from convolve.transforms.preprocess import Preprocess
 
-_ROWS: dict[str, Loader] = {"cntk": cntk, "caffe": caffe}
+_ROWS: dict[str, Loader] = {"cntk": cntk, "caffe": caffe, "onnx": onnx}
 LOADERS = Registry("convolve.loaders", _ROWS)
 
 
@@ -44,8 +44,8 @@ def find_loader(path: Path) -> Loader | None:
 
 def read_third_party(
     loader: Loader, path: Path, overrides: PreprocessOverrides, node: str | None
-) -> tuple[Graph, Preprocess, TrainingInfo]:
-    """(graph of one image input and one output, preprocessing, where it comes from).
+) -> tuple[Graph, Preprocess, Metadata]:
+    """(graph of one image input and one output, preprocessing, names of classes and where it comes from).
 
     The output is the class scores, or with `node` whatever that node gives.
     """
@@ -70,12 +70,28 @@ def read_third_party(
         orientation="stored",
     )  # as CNTK's image reader and Caffe deliver them: colors in BGR order, values in 0..255
     given = replace(given, **imported.preprocess)
+    if given.shape_CHW != graph.inputs[0].shape:
+        taken = graph.inputs[0].shape
+        raise ModelError(f"{path}: its metadata is about images {given.shape_CHW}, the network takes {taken}")
     if preset and fits:
         given = replace(given, **preset.preprocessing)
     if channels == 1 and not given.known_from and any(input_arithmetic(graph)):
         given = replace(given, known_from="the graph")
-    source = TrainingInfo(imported_from=f"{name} ({graph.origin})", preset=preset.name if preset and fits else None)
-    return graph, given, source
+    info = TrainingInfo(imported_from=f"{name} ({graph.origin})", preset=preset.name if preset and fits else None)
+    said = imported.metadata or Metadata(class_names=(), data="", training_info=info)
+    said = said if said.training_info != TrainingInfo() else replace(said, training_info=info)
+    if node:
+        return graph, given, replace(said, class_names=())
+    return graph, given, named(path, said, graph.values()[graph.outputs[0]].shape[0], overrides)
+
+
+def named(path: Path, said: Metadata | None, count: int, overrides: PreprocessOverrides) -> Metadata:
+    """What a file says, with `count` names of classes: the user's, the file's, the preset's, or numbers."""
+    said = said or Metadata(class_names=(), data="", training_info=TrainingInfo())
+    names = said.class_names if overrides.labels is None else ()
+    if names and len(names) != count:
+        raise ModelError(f"{path}: it names {len(names)} classes, the network has {count}; name them with --labels")
+    return replace(said, class_names=names or class_names(count, overrides.labels, said.training_info.preset))
 
 
 def _read(loader: Loader, path: Path, overrides: PreprocessOverrides) -> Imported:
