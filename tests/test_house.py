@@ -59,7 +59,7 @@ MAY_IMPORT = {
         "training",
         "transforms",
     },
-    "inputs": {"data", "graph", "model", "models", "recipe", "training"},
+    "inputs": {"data", "graph", "model", "models", "recipe", "training", "transforms"},
     "outcome": {"data", "model", "records", "training"},
     "run": {"data", "distributed", "inputs", "model", "outcome", "recipe", "recipes", "training"},
     "run_config": {
@@ -78,7 +78,7 @@ MAY_IMPORT = {
     },
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
     "report": {"checking", "data", "templates", "recipe", "recipe_values", "records", "training", "formats"},
-    "serve": {"environment", "formats", "model", "templates", "transforms"},
+    "serve": {"environment", "formats", "model", "templates", "training", "transforms"},
     "cli": {
         "atomic",
         "checking",

@@ -15,22 +15,27 @@ from numpy.typing import NDArray
 from torch import nn
 
 from convolve.atomic import write_text
+from convolve.data.damaged import Unreadable, skipping
 from convolve.data.dataset import Batch, Dataset
 from convolve.data.evaluation import eval_dataset
-from convolve.data.image_files import read_images
+from convolve.data.file_batches import file_batches
+from convolve.data.image_files import find_images
 from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
-from convolve.errors import UnsupportedError, UsageError
+from convolve.errors import DataError, UnsupportedError, UsageError, look_up
 from convolve.export import export
 from convolve.export.onnx import OnnxNetwork
 from convolve.export.parity import Parity
+from convolve.formats.archive import Location
 from convolve.formats.decode import MAX_PIXELS, Decoding
 from convolve.graph.build import build
 from convolve.graph.classifier import reshaped_image
 from convolve.graph.graph import Graph
-from convolve.importers import onnx
+from convolve.importers import onnx, pytorch
 from convolve.importers.loader import Loader, PreprocessOverrides
 from convolve.importers.loaders import class_names, find_loader, named, read_third_party, with_overrides
+from convolve.importers.presets import names_in, preset_of_weights, presets
+from convolve.importers.refused import refuse
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, find_folder, is_folder, read_model, write_model
 from convolve.models.feature_extractor import FeatureExtractor
@@ -38,8 +43,8 @@ from convolve.records import Metadata, TrainingInfo
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
-from convolve.transforms.normalize import mean_of
-from convolve.transforms.preprocess import ChannelOrder, Preprocess, fit_image
+from convolve.transforms.normalize import mean_of, scale_of
+from convolve.transforms.preprocess import ChannelOrder, Preprocess
 
 # Legend: N images, C channels, H rows, W columns, K classes.
 
@@ -48,11 +53,16 @@ Watch = Callable[[Iterator[Batch]], Iterator[Batch]]  # hands on batches as they
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one image: (class name, probability), most likely first; `fitted`: what was done to it."""
+    """What the model says of one image: (class name, probability), most likely first; `fitted`: what was done to it.
+
+    A model that stops at a layer gives `features` in place of classes. `error`: why the image cannot be read.
+    """
 
     path: str
     classes: tuple[tuple[str, float], ...]
     fitted: str = ""
+    error: str = ""
+    features: NDArray[np.float32] | None = field(default=None, compare=False)
 
 
 @dataclass
@@ -94,17 +104,22 @@ class Model:
             "Say it with --preset, --mean, --channel-order or --scale"
         )
 
-    def dataset(self, source: Source, views: int = 1) -> Dataset:
-        """Images of any size as this model takes them, each in so many `views`; see `transforms/tta.py`."""
-        return eval_dataset(source, self.preprocess, views, threads=torch.get_num_threads())
+    def dataset(self, source: Source, views: int = 1, unreadable: Unreadable | None = None) -> Dataset:
+        """Images of any size as this model takes them, each in so many `views`; see `transforms/tta.py`.
+
+        Those that cannot be read are named all at once, by an error, or left out as `unreadable` says.
+        """
+        unreadable = skipping(False, lambda message: None) if unreadable is None else unreadable
+        return eval_dataset(source, self.preprocess, views, threads=torch.get_num_threads(), unreadable=unreadable)
 
     def batches(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Iterator[Batch]:
         """`dataset` in order, in batches as the network sees them; of several `workers`, this one's part of them."""
-        preprocess, mean, size = self.preprocess, mean_of(self.preprocess), max(1, self.batch_size // views)
+        preprocess, size = self.preprocess, max(1, self.batch_size // views)
+        mean, scale = mean_of(preprocess), scale_of(preprocess)
         mine = part(-(-len(dataset) // size), workers.rank, workers.size)
         numbers_N = np.arange(len(dataset))[mine.start * size : mine.stop * size]
         for images_NCHW, labels_N in dataset.batches(numbers_N, size):
-            yield normalize(images_NCHW, mean, preprocess.scale, preprocess.channel_order == "bgr"), labels_N
+            yield normalize(images_NCHW, mean, scale, preprocess.channel_order == "bgr"), labels_N
 
     def evaluate(
         self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS, watch: Watch = iter
@@ -113,31 +128,77 @@ class Model:
         return evaluate(self.module, watch(self.batches(dataset, views, workers)), self._device, views, workers)
 
     def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
-        """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names."""
-        names, fitted, images_NCHW = self._images(paths)
-        if not names:
-            return []
-        probabilities_NK = self.probabilities(images_NCHW)
-        values, indices = probabilities_NK.topk(min(top, len(self.class_names)), dim=1)
-        return [
-            Prediction(name, tuple((self.class_names[k], p) for k, p in zip(ks, ps, strict=True)), done)
-            for name, done, ks, ps in zip(names, fitted, indices.tolist(), values.tolist(), strict=True)
-        ]
+        """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names.
+
+        Raises `DataError` for one that cannot be read.
+        """
+        found = [one for batch in self.answers(list(find_images(paths)), top) for one in batch]
+        for one in found:
+            if one.error:
+                raise DataError(f"{one.path}: {one.error}")
+        return found
+
+    def answers(self, images: Sequence[Location], top: int = 5, start: int = 0) -> Iterator[list[Prediction]]:
+        """As `predict`, batch by batch in bounded memory, the unreadable ones with their `error`.
+
+        `images` are those of `find_images`; from number `start` on, a multiple of `batch_size`, come the same bits.
+        """
+        self.require_images()
+        threads = torch.get_num_threads()
+        batches = file_batches(
+            images, self.preprocess, self.decoding, batch_size=self.batch_size, threads=threads, start=start
+        )
+        for batch in batches:
+            said = iter(self._said(batch.images_NCHW, top))
+            yield [
+                Prediction(str(place), (), error=error) if error else replace(next(said), path=str(place), fitted=done)
+                for place, done, error in zip(batch.locations, batch.fitted, batch.errors, strict=True)
+            ]
+
+    def _said(self, images_NCHW: NDArray[np.uint8], top: int) -> Iterator[Prediction]:
+        """What there is to say of each image, whatever it is called."""
+        if self.node:
+            yield from (Prediction("", (), features=features) for features in self.outputs(images_NCHW).numpy())
+            return
+        values, indices = self.probabilities(images_NCHW).topk(min(top, len(self.class_names)), dim=1)
+        for ks, ps in zip(indices.tolist(), values.tolist(), strict=True):
+            yield Prediction("", tuple((self.class_names[k], p) for k, p in zip(ks, ps, strict=True)))
 
     def features(self, paths: Sequence[str | Path]) -> tuple[list[str], NDArray[np.float32]]:
-        """(names of the images, what `module` gives for each): see `load` for the outputs of inner layers."""
-        names, _, images_NCHW = self._images(paths)
+        """(names of the images, what a model that `load` opened with a `node` gives for each)."""
+        found = self.predict(paths)
+        return [one.path for one in found], np.array([one.features for one in found], np.float32)
+
+    def outputs(self, images_NCHW: NDArray[np.uint8]) -> torch.Tensor:
+        """What `module` gives for uint8 images that already have the wanted size."""
         was_training = self.module.training
         self.module.eval()
         with torch.inference_mode(), whole_fp32():
             batches = self.batches(_unlabeled(images_NCHW))
             parts = [self.module(images.to(self._device)).float().cpu() for images, _ in batches]
         self.module.train(was_training)
-        return names, torch.cat(parts).numpy()
+        return torch.cat(parts) if parts else torch.zeros(0)
+
+    @property
+    def feature_shape(self) -> torch.Size:
+        """Of what `outputs` gives for one image."""
+        return self.outputs(np.zeros((1, *self.preprocess.shape_CHW), np.uint8)).shape[1:]
 
     def probabilities(self, images_NCHW: np.ndarray) -> torch.Tensor:
         """probabilities_NK of uint8 images that already have the wanted size."""
+        if not len(images_NCHW):
+            return torch.zeros(0, len(self.class_names))
         return self.evaluate(_unlabeled(images_NCHW)).probabilities_NK
+
+    def digest(self) -> str:
+        """What tells this model from others that answer otherwise: its weights, preprocessing, classes and layer."""
+        digest = hashlib.sha256(repr((self.preprocess, self.class_names, self.node)).encode())
+        digest.update(b"" if self.preprocess.mean_image_CHW is None else self.preprocess.mean_image_CHW.tobytes())
+        if isinstance(self.module, OnnxNetwork):
+            digest.update(self.module.path.read_bytes())
+        for name, tensor in self.module.state_dict().items():
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def require_images(self) -> None:
         """Raise UsageError where an imported network takes plain numbers and nobody said which image they are."""
@@ -203,17 +264,6 @@ class Model:
             raise UsageError("a quantized file cannot be written in another form; give the model that it was made from")
         return self.architecture
 
-    def _images(self, paths: Sequence[str | Path]) -> tuple[list[str], list[str], np.ndarray]:
-        """(names, what was done to each, images_NCHW uint8)."""
-        self.require_images()
-        names, fitted, images = [], [], []
-        for name, image_HWC in read_images(paths, self.decoding):
-            image_CHW, done = fit_image(image_HWC, self.preprocess)
-            names.append(name)
-            fitted.append(done)
-            images.append(image_CHW)
-        return names, fitted, np.stack(images) if images else np.zeros((0, *self.preprocess.shape_CHW), np.uint8)
-
     @property
     def _device(self) -> torch.device:
         tensors = chain(self.module.parameters(), self.module.buffers())
@@ -221,7 +271,7 @@ class Model:
 
 
 def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: str | None = None) -> Model:
-    """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, or an ONNX file.
+    """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, an ONNX file, or a PyTorch checkpoint.
 
     Files are recognized by their content; a Caffe model is two files, `net.prototxt+net.caffemodel`.
 
@@ -231,7 +281,7 @@ def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: s
     if loader := None if is_folder(path) else find_loader(path):
         model = _import(loader, path, overrides, node)
     else:
-        model = _open_folder(path, overrides)
+        model = _open_own(path, overrides)
         model = model.cut(node) if node else model
     model.preprocess = with_overrides(model.preprocess, overrides)
     to_channels_last(model.module)
@@ -248,10 +298,35 @@ def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: st
     return Model(build(graph), graph, preprocess, names, data_name=data, training_info=info, node=node or "")
 
 
+def _open_own(path: Path, overrides: PreprocessOverrides) -> Model:
+    """A network of ours: a folder, or a checkpoint of PyTorch whose tensors fit one."""
+    if not is_folder(path):
+        refuse(path)
+        if pytorch.is_pytorch(path):
+            return _open_checkpoint(path, overrides)
+    return _open_folder(path, overrides)
+
+
+def _open_checkpoint(path: Path, overrides: PreprocessOverrides) -> Model:
+    found = pytorch.read(path, overrides)
+    preset = look_up(presets(), overrides.preset, "preset") if overrides.preset else preset_of_weights(found.first)
+    preprocess = found.preprocess
+    if preset:
+        size = None if overrides.image_shape_CHW else preset.input_size
+        preprocess = replace(
+            preprocess, **preset.preprocessing, height=size or preprocess.height, width=size or preprocess.width
+        )
+    names = names_in("imagenet")
+    if overrides.labels or len(names) != found.classes:
+        names = class_names(found.classes, overrides.labels)
+    info = TrainingInfo(imported_from=f"{path.name} ({found.origin})", preset=preset.name if preset else None)
+    return Model(found.module, found.spec, preprocess, names, training_info=info)
+
+
 def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
     module, architecture, preprocess, metadata = read_model(find_folder(path))
-    if overrides.output or overrides.preset:
-        raise UsageError(f"{path} is a convolve model: --output and --preset are for models of other tools")
+    if overrides.output or overrides.preset or overrides.arch:
+        raise UsageError(f"{path} is a convolve model: --output, --preset and --arch are for models of other tools")
     names = _named(metadata.class_names, overrides)
     data, info = metadata.data, metadata.training_info
     model = Model(module, architecture, preprocess, names, data_name=data, training_info=info)

@@ -54,7 +54,8 @@ def by_hand(images_NCHW: np.ndarray, model: Model) -> np.ndarray:
     planes = images_NCHW[:, ::-1] if want.channel_order == "bgr" else images_NCHW
     mean = np.float32(want.mean) if np.ndim(want.mean) == 0 else np.array(want.mean, np.float32)[:, None, None]
     mean = mean if want.mean_image_CHW is None else want.mean_image_CHW
-    return ((planes.astype(np.float32) - mean) * np.float32(want.scale)).astype(np.float32)
+    scale = np.array(want.scale, np.float32).reshape(-1, 1, 1)
+    return ((planes.astype(np.float32) - mean) * scale).astype(np.float32)
 
 
 def logits_of(model: Model, images_NCHW: np.ndarray) -> np.ndarray:
@@ -83,7 +84,7 @@ def test_convert_a_model_of_ours(form: str, model: Path, tmp_path: Path, convolv
 ASKED = {
     "number": PreprocessOverrides(mean="118", scale=0.5),
     "channels": PreprocessOverrides(mean="104,117,123"),
-    "rgb": PreprocessOverrides(mean="104,117,123", channel_order="rgb", scale=1 / 58),
+    "rgb": PreprocessOverrides(mean="104,117,123", channel_order="rgb", scale="0.017,0.0175,0.018"),
     "image": PreprocessOverrides(mean="mean.xml"),
 }
 

@@ -17,17 +17,19 @@ class PreprocessOverrides:
     """What a user says of a model; None leaves it as it is.
 
     `mean` is a number, one a channel in the network's order ("104,117,123"), or a file with a mean image, CNTK's .xml
-    or Caffe's .binaryproto. `output` names the class scores of a file with several outputs; `image_shape_CHW` the image
-    that a network of plain numbers takes, or one whose prototxt does not say.
+    or Caffe's .binaryproto; `scale` a number, or one a channel. `output` names the class scores of a file with several
+    outputs; `image_shape_CHW` the image that a network of plain numbers takes, or one whose prototxt does not say;
+    `arch` the network that a checkpoint of PyTorch belongs to.
     """
 
     preset: str | None = None
     mean: str | None = None
     channel_order: str | None = None
-    scale: float | None = None
+    scale: str | float | None = None
     labels: Path | None = None
     image_shape_CHW: tuple[int, int, int] | None = None
     output: str | None = None
+    arch: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,10 +32,11 @@ _NOTHING_DRAWN = np.random.default_rng(0)  # by a crop at the center
 class Preprocess:
     """The network sees `(pixel - mean) * scale` of an image with `channels` planes (1: gray; 3: color) of that size.
 
-    `mean` is one number, or one a channel in the network's own order; `mean_image_CHW`, if there is one, is subtracted
-    in its place. `resize` "cover" scales an image of another size to cover the wanted one and cuts the center;
-    "square" is what CNTK's examples do: cut the central square of `side_ratio` of the shorter side, then scale it
-    linearly; "squash" scales the whole image linearly, whatever that does to its proportions, as CNTK does.
+    `mean` and `scale` are one number, or one a channel in the network's own order; `mean_image_CHW`, if there is one,
+    is subtracted in place of the mean. `resize` "cover" scales an image of another size to cover the wanted one and
+    cuts the center; "square" is what CNTK's examples do: cut the central square of `side_ratio` of the shorter side,
+    then scale it linearly; "squash" scales the whole image linearly, whatever that does to its proportions, as CNTK
+    does.
     `orientation`: whether photographs are turned as EXIF says; see `formats/decode.py`.
     `padding` pixels of gray level `padding_value` around the image are what training cropped from; only test-time
     augmentation uses them.
@@ -47,7 +48,7 @@ class Preprocess:
     height: int
     width: int
     mean: float | tuple[float, ...] = 0.0
-    scale: float = 1.0
+    scale: float | tuple[float, ...] = 1.0
     channel_order: ChannelOrder | None = None  # None: gray for one channel, else rgb
     resize: Resize = "cover"
     side_ratio: float = 1.0
@@ -60,8 +61,9 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.channel_order is None:
             object.__setattr__(self, "channel_order", "gray" if self.channels == 1 else "rgb")
-        if isinstance(self.mean, list):  # as JSON has it
-            object.__setattr__(self, "mean", tuple(self.mean))
+        for name in ("mean", "scale"):
+            if isinstance(getattr(self, name), list):  # as JSON has it
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         if any(type(size) is not int or size < 1 for size in self.shape_CHW):
             raise ValueError(f"sizes must be whole numbers from 1, they are {self.shape_CHW}")
         for name, choices in (("channel_order", ChannelOrder), ("resize", Resize), ("orientation", Orientation)):
@@ -69,17 +71,19 @@ class Preprocess:
         fits = self.channels == (1 if self.channel_order == "gray" else 3)
         known = f"gray for 1 channel, rgb or bgr for 3, not {self.channels}"
         require(fits, "preprocess.channel_order", known, self.channel_order)
-        require(_is_number(self.scale) and self.scale != 0, "preprocess.scale", "a number other than 0", self.scale)
+        factors = f"one number other than 0, or {self.channels}"
+        require(self._are_numbers(self.scale) and 0 not in _each(self.scale), "preprocess.scale", factors, self.scale)
         side_ratio, padding, level = self.side_ratio, self.padding, self.padding_value
         require(_is_number(side_ratio) and 0 < side_ratio <= 1, "preprocess.side_ratio", "in (0, 1]", side_ratio)
         is_padding = type(padding) is int and 0 <= padding <= MAX_SIDE
         require(is_padding, "preprocess.padding", f"in 0..{MAX_SIDE}", padding)
         require(type(level) is int and 0 <= level <= 255, "preprocess.padding_value", "in 0..255", level)
-        means = self.mean if isinstance(self.mean, tuple) else (self.mean,)
-        fits = all(map(_is_number, means)) and (not isinstance(self.mean, tuple) or len(means) == self.channels)
-        require(fits, "preprocess.mean", f"one number or {self.channels}", self.mean)
+        require(self._are_numbers(self.mean), "preprocess.mean", f"one number or {self.channels}", self.mean)
         shape = self.shape_CHW if self.mean_image_CHW is None else self.mean_image_CHW.shape
         require(shape == self.shape_CHW, "preprocess.mean", f"an image {self.shape_CHW}", shape)
+
+    def _are_numbers(self, value: Any) -> bool:
+        return all(map(_is_number, _each(value))) and (not isinstance(value, tuple) or len(value) == self.channels)
 
     @property
     def shape_CHW(self) -> tuple[int, int, int]:
@@ -90,7 +94,12 @@ class Preprocess:
         """The mean, ready to be subtracted from images_NCHW whose planes are in the network's order."""
         if self.mean_image_CHW is not None:
             return self.mean_image_CHW
-        return self.mean if isinstance(self.mean, float | int) else np.array(self.mean, np.float32)[:, None, None]
+        return _broadcasting(self.mean)
+
+    @property
+    def factors(self) -> float | NDArray[np.float32]:
+        """The scale, likewise."""
+        return _broadcasting(self.scale)
 
     def decoding(self, max_pixels: int = MAX_PIXELS) -> Decoding:
         """How the images are decoded that are then made fit."""
@@ -104,13 +113,12 @@ class Preprocess:
 
     def __str__(self) -> str:
         color = str(self.channel_order) if self.channels == 1 else str(self.channel_order).upper()
-        means = self.mean if isinstance(self.mean, tuple) else (self.mean,)
-        mean = "mean image" if self.mean_image_CHW is not None else ", ".join(f"{value:g}" for value in means)
-        mean = f"({mean})" if isinstance(self.mean, tuple) else mean
+        mean = _in_words(self.mean) if self.mean_image_CHW is None else "mean image"
         square = "central square" if self.side_ratio == 1 else f"central {self.side_ratio:.10g} of the shorter side"
         crop = {"cover": "", "square": f"{square} scaled to ", "squash": "whole image scaled to "}[self.resize]
         return (
-            f"{crop}{self.width}x{self.height} {color}, {TURNED[self.orientation]}, (pixel - {mean}) * {self.scale:g}"
+            f"{crop}{self.width}x{self.height} {color}, {TURNED[self.orientation]}, "
+            f"(pixel - {mean}) * {_in_words(self.scale)}"
         )
 
 
@@ -163,6 +171,19 @@ def _cover(image_HWC: Image, height: int, width: int) -> Image:
     )
     top, left = (scaled_height - height) // 2, (scaled_width - width) // 2
     return scaled_HWC[top : top + height, left : left + width]
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _broadcasting(value: float | tuple[float, ...]) -> float | NDArray[np.float32]:
+    return np.array(value, np.float32)[:, None, None] if isinstance(value, tuple) else value
+
+
+def _in_words(value: float | tuple[float, ...]) -> str:
+    numbers = ", ".join(f"{number:g}" for number in _each(value))
+    return f"({numbers})" if isinstance(value, tuple) else numbers
 
 
 def _is_number(value: Any) -> bool:

@@ -81,7 +81,7 @@ def _preprocessing(opened: Opened) -> dict[str, Any]:
     first, said = opened.model.inputs[0] if opened.model.inputs else None, dict(opened.stated.preprocess)
     if not opened.stated.own and first and first.type == "uint8":
         said = {"known_from": "the file, which takes pixels as they are"} | said
-    return said if opened.stated.own else {"channel_order": None, "resize": "cover"} | said
+    return said if opened.stated.own else {"channel_order": None, "resize": "cover", "orientation": "exif"} | said
 
 
 def quantized(opened: Opened, overrides: PreprocessOverrides) -> Quantized:
