@@ -30,6 +30,7 @@ from convolve.formats.archive import Location
 from convolve.formats.decode import MAX_PIXELS, Decoding
 from convolve.graph.build import build
 from convolve.graph.classifier import reshaped_image
+from convolve.graph.ends import gives_independent
 from convolve.graph.graph import Graph
 from convolve.importers import onnx, pytorch
 from convolve.importers.loader import Loader, PreprocessOverrides
@@ -125,7 +126,9 @@ class Model:
         self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS, watch: Watch = iter
     ) -> Evaluation:
         """All images, each once, in fp32; the answers to their `views` are averaged. `watch` sees each batch."""
-        return evaluate(self.module, watch(self.batches(dataset, views, workers)), self._device, views, workers)
+        independent = isinstance(self.architecture, Graph) and gives_independent(self.architecture)
+        batches = watch(self.batches(dataset, views, workers))
+        return evaluate(self.module, batches, self._device, views, workers, independent=independent)
 
     def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
         """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names.
