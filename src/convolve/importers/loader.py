@@ -17,7 +17,8 @@ class PreprocessOverrides:
 
     `mean` is a number, one a channel in the network's order ("104,117,123"), or a file with a mean image, CNTK's .xml
     or Caffe's .binaryproto. `output` names the class scores of a file with several outputs; `image_shape_CHW` the image
-    that a network of plain numbers takes, or one whose prototxt does not say.
+    that a network of plain numbers takes, or one whose prototxt does not say. `resize` and `crop_ratio` say how images
+    of other sizes come to it: see `Preprocess`.
     """
 
     preset: str | None = None
@@ -27,6 +28,8 @@ class PreprocessOverrides:
     labels: Path | None = None
     image_shape_CHW: tuple[int, int, int] | None = None
     output: str | None = None
+    resize: str | None = None
+    crop_ratio: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from convolve.importers.loader import Imported, Loader, PreprocessOverrides
 from convolve.importers.presets import find_preset, presets
 from convolve.records import TrainingInfo
 from convolve.registry import Registry
-from convolve.transforms.preprocess import Preprocess
+from convolve.transforms.preprocess import ChannelOrder, Preprocess, Resize
 
 _ROWS: dict[str, Loader] = {"cntk": cntk, "caffe": caffe}
 LOADERS = Registry("convolve.loaders", _ROWS)
@@ -60,14 +60,11 @@ def read_third_party(
     fits = preset is not None and preset.input_size in (None, height)
     if overrides.preset and preset and not fits:
         raise UsageError(f"preset {preset.name} is for images of {preset.input_size} pixels; here: {height}")
+    # CNTK's examples cut a square; a whole image comes to another form, as in Caffe's tools and CNTK's Scale.
+    resize: Resize = "square" if height in (1, width) else "squash"  # 1: plain numbers
+    order: ChannelOrder = "gray" if channels == 1 else "bgr"
     given = Preprocess(
-        channels,
-        height,
-        width,
-        channel_order="gray" if channels == 1 else "bgr",
-        resize="square",
-        known_from="",
-        orientation="stored",
+        channels, height, width, channel_order=order, resize=resize, known_from="", orientation="stored"
     )  # as CNTK's image reader and Caffe deliver them: colors in BGR order, values in 0..255
     given = replace(given, **imported.preprocess)
     if preset and fits:
@@ -91,6 +88,8 @@ def _read(loader: Loader, path: Path, overrides: PreprocessOverrides) -> Importe
 def with_overrides(given: Preprocess, overrides: PreprocessOverrides) -> Preprocess:
     """The preprocessing with what the user says of it. Raises UsageError for what does not fit the network."""
     changes: dict[str, Any] = {}
+    sizes = {name: value for name in ("resize", "crop_ratio") if (value := getattr(overrides, name)) is not None}
+    given = replace(given, **sizes)
     if overrides.channel_order is not None:
         changes["channel_order"] = overrides.channel_order
     if overrides.scale is not None:
