@@ -67,7 +67,7 @@ MAY_IMPORT = {
         "transforms",
     },
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
-    "report": {"templates", "recipe", "recipe_values", "records", "training", "formats"},
+    "report": {"checking", "data", "templates", "recipe", "recipe_values", "records", "training", "formats"},
     "serve": {"environment", "formats", "model", "templates", "transforms"},
     "cli": {
         "atomic",

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from convolve.atomic import replacing
+from convolve.atomic import write_text
 from convolve.data.dataset import Batch, Dataset
 from convolve.data.evaluation import eval_dataset
 from convolve.data.image_files import read_images
@@ -187,8 +187,7 @@ class Model:
         card = model_card(
             architecture, self.module, self.preprocess, self._metadata, stored, takes_pixels=with_preprocessing
         )
-        with replacing(card_path(path)) as temporary:
-            temporary.write_text(card, encoding="utf-8")
+        write_text(card_path(path), card)
         return parity
 
     @property

@@ -36,6 +36,7 @@ def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -
     passed = PassedOver() if passed is None else passed
     for path in map(Path, paths):
         here = PassedOver()
+        found: Iterator[Location]
         if path.is_dir():
             found = (Location(file) for file in walk(path, here))
         elif not path.exists():

@@ -7,13 +7,13 @@ import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 
-from convolve.data import cifar10, ilsvrc2012, mnist
+from convolve.data import archives, cifar10, ilsvrc2012, mnist
 from convolve.data.download import Progress
-from convolve.data.lists import is_archive
+from convolve.data.lists import find_lists, is_archive
 from convolve.data.locate import SAMPLE
 from convolve.data.sources import cifar
 from convolve.data.sources.classes import in_words
@@ -115,6 +115,21 @@ def may_be(own: Splits, info: DatasetInfo) -> bool:
         return list(own.test.load(0, Decoding(gray=channels == 1)).shape[:2]) == size
     except DataError:  # perhaps the set is there in another form
         return True
+
+
+def unpacked(place: Path) -> Path:
+    """`place`; of archives there that hold no published set, the folder into which they are unpacked."""
+    if archives.is_archive(place):
+        return place if _is_published(place) else archives.unpacked(place)
+    inside = archives.archives_in(place) if place.is_dir() else []
+    if inside and not any(map(_is_published, inside)) and find_lists(place) is None:
+        return archives.all_unpacked(inside)
+    return place
+
+
+def _is_published(archive: Path) -> bool:
+    names = {name for version in cifar.VERSIONS for name in version.files}
+    return not names.isdisjoint(PurePosixPath(name).name for name in archives.first_names(archive))
 
 
 def published_parts(place: Path, on_fault: OnFault) -> Sequence[Source | None] | None:

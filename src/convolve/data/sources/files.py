@@ -18,10 +18,13 @@ from convolve.data.walk import PassedOver
 from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
 from convolve.formats.base64_map import Base64Map
+from convolve.formats.caffe_lmdb import CaffeLmdb
 from convolve.formats.decode import MAX_PIXELS, Decoding, decode_image, decoded_size
 from convolve.transforms.transform import Size
 
 _SIZES_ASKED = 20_000
+
+Embedded = Base64Map | CaffeLmdb  # lists that hold the images themselves
 
 
 class Listing(Protocol):
@@ -61,7 +64,7 @@ class FileSource:
     `Decoding`.
     """
 
-    listing: Listing | Base64Map
+    listing: Listing | Embedded
     all_labels_N: NDArray[np.int64]
     class_names: tuple[str, ...] | None
     index_N: NDArray[np.int64]
@@ -97,7 +100,7 @@ class FileSource:
 
     def _read(self, number: int) -> tuple[str | Location, bytes]:
         """What to call an image in a message, and its bytes."""
-        if isinstance(self.listing, Base64Map):
+        if isinstance(self.listing, Embedded):
             return self.listing.place(number), self.listing.read(number)
         location = self.listing.location(number)
         return location, self.reader.read(location)
@@ -108,7 +111,7 @@ class FileSource:
     def file(self, index: int) -> str:
         listing = self.listing
         return (
-            self.location(index) if isinstance(listing, Base64Map) else str(listing.location(int(self.index_N[index])))
+            self.location(index) if isinstance(listing, Embedded) else str(listing.location(int(self.index_N[index])))
         )
 
     @property
@@ -124,7 +127,7 @@ class FileSource:
 
         Of files with the same name in several folders, the name of the folder decides, and so on upwards.
         """
-        if isinstance(self.listing, Base64Map):  # whose images have no names
+        if isinstance(self.listing, Embedded):  # whose images have no names
             return self
         names = [self.listing.location(int(number)) for number in self.index_N]
         keys = [(location.member or location.file).replace("\\", "/").split("/")[::-1] for location in names]
@@ -141,7 +144,7 @@ class FileSource:
         index_N = np.sort(self.index_N)
         digest = hashlib.sha256(self.listing.identity())
         digest.update(self.all_labels_N.tobytes() + index_N.tobytes())
-        if isinstance(self.listing, Base64Map):
+        if isinstance(self.listing, Embedded):
             return digest.digest()
         sizes: dict[str, int] = {}
         for number in index_N[:: max(1, len(self) // _SIZES_ASKED)]:
@@ -153,7 +156,7 @@ class FileSource:
 
 
 def file_source(
-    listing: Listing | Base64Map,
+    listing: Listing | Embedded,
     labels_N: NDArray[np.int64],
     class_names: tuple[str, ...] | None,
     in_chunks: bool = False,
