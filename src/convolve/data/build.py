@@ -125,7 +125,7 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
 def in_size(preprocess: Preprocess, size: float) -> Preprocess:
     """One of `data.progressive_sizes`: pixels, or a fraction of the sides of `preprocess`, in multiples of eight.
 
-    Of those, borders of an eighth and crops of four fifths (`side_ratio`) give the same size again.
+    Of those, borders of an eighth and crops of four fifths (their `side_ratio`) give the same size again.
     """
     if size == 1:
         return preprocess
