@@ -20,16 +20,19 @@ from convolve.data.evaluation import eval_dataset
 from convolve.data.image_files import read_images
 from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
-from convolve.errors import UnsupportedError, UsageError
+from convolve.errors import UnsupportedError, UsageError, look_up
 from convolve.export import export
-from convolve.export.onnx import OnnxNetwork, is_onnx
+from convolve.export.onnx import OnnxNetwork
 from convolve.export.parity import Parity
 from convolve.formats.decode import MAX_PIXELS, Decoding
 from convolve.graph.build import build
 from convolve.graph.classifier import reshaped_image
 from convolve.graph.graph import Graph
+from convolve.importers import onnx, pytorch
 from convolve.importers.loader import Loader, PreprocessOverrides
-from convolve.importers.loaders import class_names, find_loader, read_third_party, with_overrides
+from convolve.importers.loaders import class_names, find_loader, named, read_third_party, with_overrides
+from convolve.importers.presets import names_in, preset_of_weights, presets
+from convolve.importers.refused import refuse
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, find_folder, is_folder, read_model, write_model
 from convolve.models.feature_extractor import FeatureExtractor
@@ -37,7 +40,7 @@ from convolve.records import Metadata, TrainingInfo
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
-from convolve.transforms.normalize import mean_of
+from convolve.transforms.normalize import mean_of, scale_of
 from convolve.transforms.preprocess import ChannelOrder, Preprocess, fit_image
 
 # Legend: N images, C channels, H rows, W columns, K classes.
@@ -58,7 +61,7 @@ class Prediction:
 class Model:
     """`module` maps normalized images_NCHW to logits_NK; `preprocess` says how an image becomes one of them.
 
-    `architecture` is one of our networks or an imported graph; None: an exported file, which can only be asked. `node`
+    `architecture` is one of our networks or an imported graph; None: a quantized file, which can only be asked. `node`
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
     saved. `max_pixels`: see `Decoding`; this is up to whoever asks it, and not saved.
     """
@@ -99,11 +102,12 @@ class Model:
 
     def batches(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Iterator[Batch]:
         """`dataset` in order, in batches as the network sees them; of several `workers`, this one's part of them."""
-        preprocess, mean, size = self.preprocess, mean_of(self.preprocess), max(1, self.batch_size // views)
+        preprocess, size = self.preprocess, max(1, self.batch_size // views)
+        mean, scale = mean_of(preprocess), scale_of(preprocess)
         mine = part(-(-len(dataset) // size), workers.rank, workers.size)
         numbers_N = np.arange(len(dataset))[mine.start * size : mine.stop * size]
         for images_NCHW, labels_N in dataset.batches(numbers_N, size):
-            yield normalize(images_NCHW, mean, preprocess.scale, preprocess.channel_order == "bgr"), labels_N
+            yield normalize(images_NCHW, mean, scale, preprocess.channel_order == "bgr"), labels_N
 
     def evaluate(
         self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS, watch: Watch = iter
@@ -199,7 +203,7 @@ class Model:
         if self.node:
             raise UsageError(f"a model that stops at {self.node} gives features, no classes; save the whole one")
         if self.architecture is None:
-            raise UsageError("an exported file cannot be written in another form; give the model that it was made from")
+            raise UsageError("a quantized file cannot be written in another form; give the model that it was made from")
         return self.architecture
 
     def _images(self, paths: Sequence[str | Path]) -> tuple[list[str], list[str], np.ndarray]:
@@ -220,7 +224,7 @@ class Model:
 
 
 def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: str | None = None) -> Model:
-    """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, or an ONNX file that we exported.
+    """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, an ONNX file, or a PyTorch checkpoint.
 
     Files are recognized by their content; a Caffe model is two files, `net.prototxt+net.caffemodel`.
 
@@ -229,10 +233,8 @@ def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: s
     path, overrides = Path(path), overrides or PreprocessOverrides()
     if loader := None if is_folder(path) else find_loader(path):
         model = _import(loader, path, overrides, node)
-    elif is_onnx(path):
-        model = _open_exported(path, overrides, node)
     else:
-        model = _open_folder(path, overrides)
+        model = _open_own(path, overrides)
         model = model.cut(node) if node else model
     model.preprocess = with_overrides(model.preprocess, overrides)
     to_channels_last(model.module)
@@ -241,32 +243,58 @@ def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: s
 
 
 def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
-    graph, preprocess, training_info = read_third_party(loader, path, overrides, node)
-    scores = graph.values()[graph.outputs[0]]
-    names = () if node else class_names(scores.shape[0], overrides.labels, training_info.preset)
-    return Model(build(graph), graph, preprocess, names, training_info=training_info, node=node or "")
+    try:
+        graph, preprocess, metadata = read_third_party(loader, path, overrides, node)
+    except onnx.QuantizedError as error:
+        return _open_quantized(error.opened, overrides, node)
+    names, data, info = metadata.class_names, metadata.data, metadata.training_info
+    return Model(build(graph), graph, preprocess, names, data_name=data, training_info=info, node=node or "")
+
+
+def _open_own(path: Path, overrides: PreprocessOverrides) -> Model:
+    """A network of ours: a folder, or a checkpoint of PyTorch whose tensors fit one."""
+    if not is_folder(path):
+        refuse(path)
+        if pytorch.is_pytorch(path):
+            return _open_checkpoint(path, overrides)
+    return _open_folder(path, overrides)
+
+
+def _open_checkpoint(path: Path, overrides: PreprocessOverrides) -> Model:
+    found = pytorch.read(path, overrides)
+    preset = look_up(presets(), overrides.preset, "preset") if overrides.preset else preset_of_weights(found.first)
+    preprocess = found.preprocess
+    if preset:
+        size = None if overrides.image_shape_CHW else preset.input_size
+        preprocess = replace(
+            preprocess, **preset.preprocessing, height=size or preprocess.height, width=size or preprocess.width
+        )
+    names = names_in("imagenet")
+    if overrides.labels or len(names) != found.classes:
+        names = class_names(found.classes, overrides.labels)
+    info = TrainingInfo(imported_from=f"{path.name} ({found.origin})", preset=preset.name if preset else None)
+    return Model(found.module, found.spec, preprocess, names, training_info=info)
 
 
 def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
     module, architecture, preprocess, metadata = read_model(find_folder(path))
-    if overrides.output or overrides.preset:
-        raise UsageError(f"{path} is a convolve model: --output and --preset are for models of other tools")
+    if overrides.output or overrides.preset or overrides.arch:
+        raise UsageError(f"{path} is a convolve model: --output, --preset and --arch are for models of other tools")
     names = _named(metadata.class_names, overrides)
     data, info = metadata.data, metadata.training_info
     model = Model(module, architecture, preprocess, names, data_name=data, training_info=info)
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
 
-def _open_exported(path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
-    if node or replace(overrides, labels=None) != PreprocessOverrides():
-        raise UsageError(
-            f"{path} is an exported file and used as it is: --output, --mean and their like are for the model that it "
-            "was made from"
-        )
-    network = OnnxNetwork(path)
-    names, data = _named(network.metadata.class_names, overrides), network.metadata.data
-    info = network.metadata.training_info
-    return Model(network, None, network.preprocess, names, data_name=data, training_info=info)
+def _open_quantized(opened: onnx.Opened, overrides: PreprocessOverrides, node: str | None) -> Model:
+    path, said = opened.files.path, onnx.quantized(opened, overrides)
+    if node or overrides.output:
+        raise UsageError(f"{path} is a quantized model, run as it is: --output is for the model that it was made from")
+    preprocess = Preprocess(**said.preprocess)
+    network = OnnxNetwork(said.content, path, preprocess.shape_CHW, said.gives_probabilities)
+    metadata = named(path, said.metadata, network.classes, overrides)
+    names, data, info = metadata.class_names, metadata.data, metadata.training_info
+    return Model(network, None, preprocess, names, data_name=data, training_info=info)
 
 
 def _named(own: tuple[str, ...], overrides: PreprocessOverrides) -> tuple[str, ...]:

@@ -83,14 +83,18 @@ def _published(info: TrainingInfo) -> str:
 
 
 def _preprocessing(preprocess: Preprocess) -> dict[str, str]:
-    mean = preprocess.mean
-    means = mean if isinstance(mean, tuple) else (mean,)
-    mean_text = "mean image" if preprocess.mean_image_CHW is not None else ", ".join(f"{value:.9g}" for value in means)
     return {
         "size": preprocess.size_in_words,
         "orientation": TURNED[preprocess.orientation],
         "colors": _COLORS[str(preprocess.channel_order)],
-        "mean": f"({mean_text})" if len(means) > 1 else mean_text,
-        "scale": f"{preprocess.scale:.9g}",
+        "mean": _numbers(preprocess.mean) if preprocess.mean_image_CHW is None else "mean image",
+        "scale": _numbers(preprocess.scale),
         "known_from": preprocess.known_from,
     }
+
+
+def _numbers(value: float | tuple[float, ...]) -> str:
+    """One number, or one a channel."""
+    values = value if isinstance(value, tuple) else (value,)
+    text = ", ".join(f"{number:.9g}" for number in values)
+    return f"({text})" if len(values) > 1 else text

@@ -43,8 +43,6 @@ def rows() -> list[tuple[int, str, int]]:
 def class_folders(place: Path) -> Path:
     for number, name, _ in rows():
         write(place / name / "deeper" / f"{number}.png" if number % 2 else place / name / f"{number}.png", number)
-    (place / "notes").mkdir()
-    (place / "notes" / "a.txt").write_text("no image")
     (place / ".hidden").mkdir()
     return place
 

@@ -13,7 +13,7 @@ import torch
 from convolve.data.loader import normalize
 from convolve.errors import UsageError
 from convolve.formats.decode import decode_image
-from convolve.transforms.normalize import mean_of
+from convolve.transforms.normalize import mean_of, normalize_in_one_thread, scale_of
 from convolve.transforms.preprocess import Preprocess, Resize, fit_image, fit_size
 from convolve.transforms.scale import Interpolation
 
@@ -171,6 +171,12 @@ def test_means_of_each_kind() -> None:
     for mean, expected in ((7.0, 7.0), ((1.0, 2.0, 3.0), np.array([1, 2, 3])[:, None, None])):
         got = normalize(pixels, mean_of(Preprocess(3, 4, 5, mean)), 0.5)
         np.testing.assert_allclose(got, (pixels.numpy() - expected) * 0.5, rtol=1e-6)
+        of_channels = Preprocess(3, 4, 5, mean, (0.5, 0.25, 2.0), channel_order="bgr")
+        factors = np.array([0.5, 0.25, 2.0])[:, None, None]
+        for function in (normalize, normalize_in_one_thread):
+            got = function(pixels, mean_of(of_channels), scale_of(of_channels), bgr=True)
+            np.testing.assert_allclose(got, (pixels.numpy()[:, ::-1] - expected) * factors, rtol=1e-6)
+        assert str(of_channels).endswith(" * (0.5, 0.25, 2)")
     want = Preprocess(3, 4, 5, channel_order="bgr", mean_image_CHW=image_CHW)
     got = normalize(pixels, mean_of(want), 2.0, bgr=True)
     np.testing.assert_allclose(got, (pixels.numpy()[:, ::-1] - image_CHW) * 2, rtol=1e-6)
@@ -185,6 +191,8 @@ def test_means_of_each_kind() -> None:
         ({"mean": (1.0, 2.0)}, "one number or 3"),
         ({"mean": float("nan")}, "mean"),
         ({"scale": 0.0}, "scale"),
+        ({"scale": (1.0, 2.0)}, "one number other than 0, or 3"),
+        ({"scale": (1.0, 0.0, 2.0)}, "scale"),
         ({"crop_ratio": 1.5}, "crop_ratio"),
         ({"resize": "pad"}, "resize"),
         ({"resize": "letterbox", "crop_ratio": 0.9}, "resize=letterbox shows the whole image"),

@@ -23,7 +23,7 @@ from convolve.formats.decode import Decoding
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.recipe import DataSpec, Recipe
 from convolve.transforms.crop import Crop
-from convolve.transforms.normalize import mean_of
+from convolve.transforms.normalize import mean_of, scale_of
 from convolve.transforms.pad import Pad
 from convolve.transforms.preprocess import Preprocess, fit_size
 from convolve.transforms.scale import Scale
@@ -85,7 +85,7 @@ def build_data(
     batch_sizes = tuple(int(each) * batches_at_once for each in run.global_batch_sizes or (run.global_batch_size,))
     loader = Loader(
         datasets=tuple(dataset for dataset, _ in stages), batch_sizes=batch_sizes, order_kind=spec.order,
-        transforms=stages[0][1], mean=mean_of(preprocess), scale=preprocess.scale, seed=run.seed,
+        transforms=stages[0][1], mean=mean_of(preprocess), scale=scale_of(preprocess), seed=run.seed,
         bgr=preprocess.channel_order == "bgr", hard_fraction=spec.hard_fraction, epoch_samples=run.epoch_samples,
         passes=math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train)),
     )  # fmt: skip

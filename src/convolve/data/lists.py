@@ -23,7 +23,7 @@ from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.caffe_lmdb import is_lmdb
 from convolve.formats.map_lines import lists_paths, open_lines
 from convolve.formats.part_names import TEST, TRAINING, VALIDATION
-from convolve.formats.table import ENDINGS as TABLE_ENDINGS
+from convolve.formats.table import ENDINGS, is_table
 
 MANY_CLASSES = 1000  # that a shorter list may number without naming them
 
@@ -53,7 +53,7 @@ def open_lists(
     names = first.class_names or _numbers([*parts.values()])
     if len(names) < 2:
         inside = sorted(found.training.iterdir()) if found.training.is_dir() else []
-        tables = [path for path in inside if path.suffix.lower() in TABLE_ENDINGS]
+        tables = [path for path in inside if path.suffix.lower() in ENDINGS]
         hint = f"the table itself: {tables[0]}" if tables else "a folder with a subfolder for each class, or a list"
         place = found.training
         raise DataError(f"{place} holds one class only ({names[0]}), where a classifier needs two; give {hint}")
@@ -82,7 +82,7 @@ def open_list(
 def _open_list(path: Path, classes: Sequence[str] | None, on_fault: OnFault | None, options: DataOptions) -> FileSource:
     if path.is_dir():
         return (open_lmdb if is_lmdb(path) else open_folder)(path, classes, on_fault)
-    if path.suffix.lower() in TABLE_ENDINGS:
+    if is_table(path):
         return open_table(path, classes, on_fault, options)
     refuse_other_kinds(path)
     if lists_paths(path):

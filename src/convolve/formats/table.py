@@ -118,6 +118,12 @@ def names_labels(path: Path) -> bool:
     return any(_key(name) in _USUAL["label"] for name in read_header(path))
 
 
+def is_table(path: Path) -> bool:
+    """Whether the file is a table by its ending, or by the names of its columns."""
+    keys = {_key(name) for name in ([] if path.suffix.lower() in ENDINGS else read_header(path))}
+    return path.suffix.lower() in ENDINGS or all(keys & {*_USUAL[role]} for role in ("image", "label"))
+
+
 @dataclass(frozen=True)
 class _Picked:
     """The numbers of the columns that are taken. `one_hot`: a column for each class, in place of `label`."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
+
+import numpy as np
 
 from convolve.errors import UnsupportedError, UsageError
 from convolve.graph.graph import Graph, Input, Node, Parameter, pruned
@@ -60,9 +62,22 @@ def reshaped_image(graph: Graph, shape_CHW: Shape) -> Graph:
     return replace(graph, inputs=(replace(source, shape=shape_CHW),))
 
 
+def channels_divided(graph: Graph, divisors: Sequence[float]) -> Graph:
+    """The graph with each channel of its image divided by a number first, where the scales of a model's normalization
+    differ by channel."""
+    source = graph.inputs[0]
+    if len(graph.inputs) != 1 or len(source.shape) != 3 or source.shape[0] != len(divisors):
+        raise UnsupportedError(f"a normalization of {len(divisors)} channels for images {source.shape}")
+    image = replace(source, name=_free(graph, "image"))
+    array = np.array([1 / number for number in divisors], np.float32).reshape(-1, 1, 1)
+    factors = Parameter(_free(graph, "channel_scales"), array, learning_rate_multiplier=0)
+    scaled = Node(source.name, "multiply", (image.name, factors.name), {}, shape=source.shape, batched=True)
+    return replace(graph, inputs=(image,), parameters=(*graph.parameters, factors), nodes=(scaled, *graph.nodes))
+
+
 def input_arithmetic(graph: Graph) -> Iterator[str]:
     """What the graph itself does to its input with frozen constants, in words: "minus 114", "times 0.00390625"."""
-    words = {"subtract": "minus", "multiply": "times", "add": "plus"}
+    words = {"subtract": "minus", "multiply": "times", "add": "plus", "divide": "divided by"}
     values, uses, name = graph.values(), graph.uses(), graph.inputs[0].name if graph.inputs else ""
     while uses[name] == 1:
         node = next((node for node in graph.nodes if name in node.inputs), None)
@@ -71,7 +86,7 @@ def input_arithmetic(graph: Graph) -> Iterator[str]:
         if node.op != "reshape":
             other = values[next((operand for operand in node.inputs if operand != name), name)]
             frozen = isinstance(other, Parameter) and other.is_frozen
-            if not frozen or (node.op == "subtract" and node.inputs[0] != name):
+            if not frozen or (node.op in ("subtract", "divide") and node.inputs[0] != name):
                 return
             yield f"{words[node.op]} {_constant(other)}" + (f" ({node.source})" if node.source else "")
         name = node.name

@@ -34,6 +34,15 @@ def reciprocal(x: Tensor) -> Tensor:
     return torch.where(x == 0, 0.0, 1 / torch.where(x == 0, 1.0, x))
 
 
+def log_add_exp(x: Tensor, y: Tensor) -> Tensor:
+    """log(exp(x) + exp(y)), spelled so that no exporter spells it out: exp overflows from 89 on."""
+    return torch.maximum(x, y) + F.softplus(-(x - y).abs())
+
+
+def gelu(x: Tensor, approximate: str) -> Tensor:
+    return F.gelu(x, approximate=approximate)
+
+
 def clip(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.where(x < low, low, torch.where(x > high, high, x))
 
@@ -106,6 +115,10 @@ def take(x: Tensor, dim: int, begin: int, end: int, step: int) -> Tensor:
         if step > 1
         else x.narrow(dim, begin, end - begin)
     )
+
+
+def gather(x: Tensor, dim: int, indices: Sizes) -> Tensor:
+    return x.index_select(dim, torch.tensor(indices, device=x.device))
 
 
 def concatenate(tensors: Sequence[Tensor], dim: int, rank: int) -> Tensor:

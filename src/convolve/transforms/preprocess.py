@@ -33,14 +33,14 @@ _NOTHING_DRAWN = np.random.default_rng(0)  # by a crop at the center
 class Preprocess:
     """The network sees `(pixel - mean) * scale` of an image with `channels` planes (1: gray; 3: color) of that size.
 
-    `mean` is one number, or one a channel in the network's own order; `mean_image_CHW`, if there is one, is subtracted
-    in its place. `resize` says how an image of another size comes to the wanted one: "cover" scales it to cover that
-    and cuts the center; "letterbox" scales the whole image to fit into it, and fills the rest with `padding_value` (-1:
-    the image's own border, repeated); "squash" scales the whole image, whatever that does to its proportions; "square"
-    is what CNTK's examples do, scale the central square. With a `crop_ratio` below 1 the network sees that part of the
-    center only: of the sides that the image is scaled to, with "square" of its shorter side. `interpolation`: "area"
-    averages what it shrinks, so that thin strokes survive, as "cover" and "letterbox" do; "linear" does not, nor does
-    CNTK.
+    `mean` and `scale` are one number, or one a channel in the network's own order; `mean_image_CHW`, if there is one,
+    is subtracted in place of the mean. `resize` says how an image of another size comes to the wanted one: "cover"
+    scales it to cover that and cuts the center; "letterbox" scales the whole image to fit into it, and fills the rest
+    with `padding_value` (-1: the image's own border, repeated); "squash" scales the whole image, whatever that does to
+    its proportions; "square" is what CNTK's examples do, scale the central square. With a `crop_ratio` below 1 the
+    network sees that part of the center only: of the sides that the image is scaled to, with "square" of its shorter
+    side. `interpolation`: "area" averages what it shrinks, so that thin strokes survive, as "cover" and "letterbox" do;
+    "linear" does not, nor does CNTK.
     `orientation`: whether photographs are turned as EXIF says; see `formats/decode.py`.
     `padding` pixels of gray level `padding_value` around the image are what training cropped from; only test-time
     augmentation uses them.
@@ -52,7 +52,7 @@ class Preprocess:
     height: int
     width: int
     mean: float | tuple[float, ...] = 0.0
-    scale: float = 1.0
+    scale: float | tuple[float, ...] = 1.0
     channel_order: ChannelOrder | None = None  # None: gray for one channel, else rgb
     resize: Resize = "cover"
     crop_ratio: float = 1.0
@@ -68,8 +68,9 @@ class Preprocess:
             object.__setattr__(self, "channel_order", "gray" if self.channels == 1 else "rgb")
         if self.interpolation == self._usual_interpolation:  # so that equal ones are equal
             object.__setattr__(self, "interpolation", None)
-        if isinstance(self.mean, list):  # as JSON has it
-            object.__setattr__(self, "mean", tuple(self.mean))
+        for name in ("mean", "scale"):
+            if isinstance(getattr(self, name), list):  # as JSON has it
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         if any(type(size) is not int or size < 1 for size in self.shape_CHW):
             raise ValueError(f"sizes must be whole numbers from 1, they are {self.shape_CHW}")
         for name, choices in _CHOICES.items():
@@ -77,18 +78,20 @@ class Preprocess:
         fits = self.channels == (1 if self.channel_order == "gray" else 3)
         known = f"gray for 1 channel, rgb or bgr for 3, not {self.channels}"
         require(fits, "preprocess.channel_order", known, self.channel_order)
-        require(_is_number(self.scale) and self.scale != 0, "preprocess.scale", "a number other than 0", self.scale)
+        factors = f"one number other than 0, or {self.channels}"
+        require(self._are_numbers(self.scale) and 0 not in _each(self.scale), "preprocess.scale", factors, self.scale)
         ratio, padding, level = self.crop_ratio, self.padding, self.padding_value
         require(_is_number(ratio) and 0 < ratio <= 1, "preprocess.crop_ratio", "in (0, 1]", ratio)
         require_whole(self.resize, ratio)
         is_padding = type(padding) is int and 0 <= padding <= MAX_SIDE
         require(is_padding, "preprocess.padding", f"in 0..{MAX_SIDE}", padding)
         require(type(level) is int and -1 <= level <= 255, "preprocess.padding_value", "-1 or in 0..255", level)
-        means = self.mean if isinstance(self.mean, tuple) else (self.mean,)
-        fits = all(map(_is_number, means)) and (not isinstance(self.mean, tuple) or len(means) == self.channels)
-        require(fits, "preprocess.mean", f"one number or {self.channels}", self.mean)
+        require(self._are_numbers(self.mean), "preprocess.mean", f"one number or {self.channels}", self.mean)
         shape = self.shape_CHW if self.mean_image_CHW is None else self.mean_image_CHW.shape
         require(shape == self.shape_CHW, "preprocess.mean", f"an image {self.shape_CHW}", shape)
+
+    def _are_numbers(self, value: Any) -> bool:
+        return all(map(_is_number, _each(value))) and (not isinstance(value, tuple) or len(value) == self.channels)
 
     @property
     def shape_CHW(self) -> tuple[int, int, int]:
@@ -99,7 +102,12 @@ class Preprocess:
         """The mean, ready to be subtracted from images_NCHW whose planes are in the network's order."""
         if self.mean_image_CHW is not None:
             return self.mean_image_CHW
-        return self.mean if isinstance(self.mean, float | int) else np.array(self.mean, np.float32)[:, None, None]
+        return _broadcasting(self.mean)
+
+    @property
+    def factors(self) -> float | NDArray[np.float32]:
+        """The scale, likewise."""
+        return _broadcasting(self.scale)
 
     @property
     def filter(self) -> Interpolation:
@@ -133,12 +141,10 @@ class Preprocess:
 
     def __str__(self) -> str:
         color = str(self.channel_order) if self.channels == 1 else str(self.channel_order).upper()
-        means = self.mean if isinstance(self.mean, tuple) else (self.mean,)
-        mean = "mean image" if self.mean_image_CHW is not None else ", ".join(f"{value:g}" for value in means)
-        mean = f"({mean})" if isinstance(self.mean, tuple) else mean
+        mean = _in_words(self.mean) if self.mean_image_CHW is None else "mean image"
         is_usual = self.resize == "cover" and self.crop_ratio == 1
         size = f"{self.width}x{self.height}" if is_usual else self.size_in_words
-        return f"{size} {color}, (pixel - {mean}) * {self.scale:g}, {TURNED[self.orientation]}"
+        return f"{size} {color}, (pixel - {mean}) * {_in_words(self.scale)}, {TURNED[self.orientation]}"
 
     @property
     def size_in_words(self) -> str:
@@ -204,6 +210,19 @@ def _cover(image_HWC: Image, preprocess: Preprocess) -> Image:
     full_height, full_width = (max(round(side * ratio), wanted) for side, wanted in sizes)
     require_scalable(image_HWC, (full_height, full_width), (preprocess.height, preprocess.width))
     return resized(image_HWC, (full_height, full_width), preprocess.filter)
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _broadcasting(value: float | tuple[float, ...]) -> float | NDArray[np.float32]:
+    return np.array(value, np.float32)[:, None, None] if isinstance(value, tuple) else value
+
+
+def _in_words(value: float | tuple[float, ...]) -> str:
+    numbers = ", ".join(f"{number:g}" for number in _each(value))
+    return f"({numbers})" if isinstance(value, tuple) else numbers
 
 
 def _is_number(value: Any) -> bool:
