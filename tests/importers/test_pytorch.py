@@ -280,6 +280,15 @@ def test_timm_builds_what_we_have_not(tmp_path: Path, monkeypatch: pytest.Monkey
         "image scaled to cover 53x53, of which the central 48x48 RGB, (pixel - 127.5) * 0.00784314, "
         "as stored, whatever EXIF says"
     )
+    model.save(tmp_path / "folder")
+    same(tmp_path / "folder", module)
+    monkeypatch.setattr(architectures, "known", lambda: {fingerprint(own_shapes()["resnet20"]): ["timm:little_net"]})
+    monkeypatch.setattr("convolve.importers.pytorch.known", architectures.known)
+    assert same(path, module).architecture == ModelSpec("timm:little_net")
+    with pytest.raises(UsageError, match="unknown network of timm 'little_nut'; did you mean 'little_net'"):
+        load(path, PreprocessOverrides(arch="timm:little_nut"))
+    one, again = (build_model(ModelSpec("timm:little_net"), (3, 32, 32), 4, seed=1).state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], again[name]) for name in one)
 
 
 @pytest.mark.parametrize("family", ["timm", "torchvision"])

@@ -66,6 +66,12 @@ CropRatio = Annotated[
     float | None,
     typer.Option(help="The part of the sides that the model sees, from the center: for 224 of 256 it is 0.875."),
 ]
+SkipUnreadable = Annotated[
+    bool,
+    typer.Option(
+        "--skip-unreadable", help="Leave out test images that cannot be read; the error is that of the others."
+    ),
+]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the recipe. Repeatable.")
 ]
