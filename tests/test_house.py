@@ -78,7 +78,7 @@ MAY_IMPORT = {
     },
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
     "report": {"checking", "data", "templates", "recipe", "recipe_values", "records", "training", "formats"},
-    "serve": {"environment", "formats", "model", "templates", "transforms"},
+    "serve": {"environment", "formats", "model", "templates", "training", "transforms"},
     "cli": {
         "atomic",
         "checking",

@@ -14,6 +14,8 @@ from convolve.data.open import open_data
 from convolve.data.options import DataOptions
 from convolve.data.splits import Splits
 from convolve.errors import ModelError, UsageError
+from convolve.graph.build import build
+from convolve.graph.ends import for_training
 from convolve.graph.graph import Graph
 from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
@@ -114,6 +116,11 @@ def _for_data(model: Model, splits: Splits) -> Model:
         )
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
         raise ModelError("every parameter of the imported network is frozen: there is nothing to train")
+    assert isinstance(model.architecture, Graph)  # the caller has looked
+    if (graph := for_training(model.architecture)) is not model.architecture:
+        weights, module = model.module.state_dict(), build(graph)
+        module.load_state_dict({key: weights[key] for key in module.state_dict()})
+        model = replace(model, module=module, architecture=graph)
     return replace(model, class_names=splits.class_names, data_name=splits.name)
 
 

@@ -15,18 +15,22 @@ from numpy.typing import NDArray
 from torch import nn
 
 from convolve.atomic import write_text
+from convolve.data.damaged import Unreadable, skipping
 from convolve.data.dataset import Batch, Dataset
 from convolve.data.evaluation import eval_dataset
-from convolve.data.image_files import read_images
+from convolve.data.file_batches import file_batches
+from convolve.data.image_files import find_images
 from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
-from convolve.errors import UnsupportedError, UsageError, look_up
+from convolve.errors import DataError, UnsupportedError, UsageError, look_up
 from convolve.export import export
 from convolve.export.onnx import OnnxNetwork
 from convolve.export.parity import Parity
+from convolve.formats.archive import Location
 from convolve.formats.decode import MAX_PIXELS, Decoding
 from convolve.graph.build import build
 from convolve.graph.classifier import reshaped_image
+from convolve.graph.ends import gives_independent
 from convolve.graph.graph import Graph
 from convolve.importers import onnx, pytorch
 from convolve.importers.loader import Loader, PreprocessOverrides
@@ -41,7 +45,7 @@ from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
 from convolve.transforms.normalize import mean_of, scale_of
-from convolve.transforms.preprocess import ChannelOrder, Preprocess, fit_image
+from convolve.transforms.preprocess import ChannelOrder, Preprocess
 
 # Legend: N images, C channels, H rows, W columns, K classes.
 
@@ -50,11 +54,16 @@ Watch = Callable[[Iterator[Batch]], Iterator[Batch]]  # hands on batches as they
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one image: (class name, probability), most likely first; `fitted`: what was done to it."""
+    """What the model says of one image: (class name, probability), most likely first; `fitted`: what was done to it.
+
+    A model that stops at a layer gives `features` in place of classes. `error`: why the image cannot be read.
+    """
 
     path: str
     classes: tuple[tuple[str, float], ...]
     fitted: str = ""
+    error: str = ""
+    features: NDArray[np.float32] | None = field(default=None, compare=False)
 
 
 @dataclass
@@ -96,9 +105,13 @@ class Model:
             "Say it with --preset, --mean, --channel-order or --scale"
         )
 
-    def dataset(self, source: Source, views: int = 1) -> Dataset:
-        """Images of any size as this model takes them, each in so many `views`; see `transforms/tta.py`."""
-        return eval_dataset(source, self.preprocess, views, threads=torch.get_num_threads())
+    def dataset(self, source: Source, views: int = 1, unreadable: Unreadable | None = None) -> Dataset:
+        """Images of any size as this model takes them, each in so many `views`; see `transforms/tta.py`.
+
+        Those that cannot be read are named all at once, by an error, or left out as `unreadable` says.
+        """
+        unreadable = skipping(False, lambda message: None) if unreadable is None else unreadable
+        return eval_dataset(source, self.preprocess, views, threads=torch.get_num_threads(), unreadable=unreadable)
 
     def batches(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Iterator[Batch]:
         """`dataset` in order, in batches as the network sees them; of several `workers`, this one's part of them."""
@@ -113,34 +126,82 @@ class Model:
         self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS, watch: Watch = iter
     ) -> Evaluation:
         """All images, each once, in fp32; the answers to their `views` are averaged. `watch` sees each batch."""
-        return evaluate(self.module, watch(self.batches(dataset, views, workers)), self._device, views, workers)
+        independent = isinstance(self.architecture, Graph) and gives_independent(self.architecture)
+        batches = watch(self.batches(dataset, views, workers))
+        return evaluate(self.module, batches, self._device, views, workers, independent=independent)
 
     def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
-        """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names."""
-        names, fitted, images_NCHW = self._images(paths)
-        if not names:
-            return []
-        probabilities_NK = self.probabilities(images_NCHW)
-        values, indices = probabilities_NK.topk(min(top, len(self.class_names)), dim=1)
-        return [
-            Prediction(name, tuple((self.class_names[k], p) for k, p in zip(ks, ps, strict=True)), done)
-            for name, done, ks, ps in zip(names, fitted, indices.tolist(), values.tolist(), strict=True)
-        ]
+        """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names.
+
+        Raises `DataError` for one that cannot be read.
+        """
+        found = [one for batch in self.answers(list(find_images(paths)), top) for one in batch]
+        for one in found:
+            if one.error:
+                raise DataError(f"{one.path}: {one.error}")
+        return found
+
+    def answers(self, images: Sequence[Location], top: int = 5, start: int = 0) -> Iterator[list[Prediction]]:
+        """As `predict`, batch by batch in bounded memory, the unreadable ones with their `error`.
+
+        `images` are those of `find_images`; from number `start` on, a multiple of `batch_size`, come the same bits.
+        """
+        self.require_images()
+        threads = torch.get_num_threads()
+        batches = file_batches(
+            images, self.preprocess, self.decoding, batch_size=self.batch_size, threads=threads, start=start
+        )
+        for batch in batches:
+            said = iter(self._said(batch.images_NCHW, top))
+            yield [
+                Prediction(str(place), (), error=error) if error else replace(next(said), path=str(place), fitted=done)
+                for place, done, error in zip(batch.locations, batch.fitted, batch.errors, strict=True)
+            ]
+
+    def _said(self, images_NCHW: NDArray[np.uint8], top: int) -> Iterator[Prediction]:
+        """What there is to say of each image, whatever it is called."""
+        if self.node:
+            yield from (Prediction("", (), features=features) for features in self.outputs(images_NCHW).numpy())
+            return
+        values, indices = self.probabilities(images_NCHW).topk(min(top, len(self.class_names)), dim=1)
+        for ks, ps in zip(indices.tolist(), values.tolist(), strict=True):
+            yield Prediction("", tuple((self.class_names[k], p) for k, p in zip(ks, ps, strict=True)))
 
     def features(self, paths: Sequence[str | Path]) -> tuple[list[str], NDArray[np.float32]]:
-        """(names of the images, what `module` gives for each): see `load` for the outputs of inner layers."""
-        names, _, images_NCHW = self._images(paths)
+        """(names of the images, what a model that `load` opened with a `node` gives for each)."""
+        found = self.predict(paths)
+        return [one.path for one in found], np.array([one.features for one in found], np.float32)
+
+    def outputs(self, images_NCHW: NDArray[np.uint8]) -> torch.Tensor:
+        """What `module` gives for uint8 images that already have the wanted size."""
         was_training = self.module.training
         self.module.eval()
         with torch.inference_mode(), whole_fp32():
             batches = self.batches(_unlabeled(images_NCHW))
             parts = [self.module(images.to(self._device)).float().cpu() for images, _ in batches]
         self.module.train(was_training)
-        return names, torch.cat(parts).numpy()
+        return torch.cat(parts) if parts else torch.zeros(0)
+
+    @property
+    def feature_shape(self) -> torch.Size:
+        """Of what `outputs` gives for one image."""
+        return self.outputs(np.zeros((1, *self.preprocess.shape_CHW), np.uint8)).shape[1:]
 
     def probabilities(self, images_NCHW: np.ndarray) -> torch.Tensor:
         """probabilities_NK of uint8 images that already have the wanted size."""
+        if not len(images_NCHW):
+            return torch.zeros(0, len(self.class_names))
         return self.evaluate(_unlabeled(images_NCHW)).probabilities_NK
+
+    def digest(self) -> str:
+        """What tells this model from others that answer otherwise: its weights, preprocessing, classes and layer."""
+        digest = hashlib.sha256(repr((self.preprocess, self.class_names, self.node)).encode())
+        digest.update(b"" if self.preprocess.mean_image_CHW is None else self.preprocess.mean_image_CHW.tobytes())
+        if isinstance(self.module, OnnxNetwork):
+            digest.update(self.module.path.read_bytes())
+        for name, tensor in self.module.state_dict().items():
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def require_images(self) -> None:
         """Raise UsageError where an imported network takes plain numbers and nobody said which image they are."""
@@ -205,17 +266,6 @@ class Model:
         if self.architecture is None:
             raise UsageError("a quantized file cannot be written in another form; give the model that it was made from")
         return self.architecture
-
-    def _images(self, paths: Sequence[str | Path]) -> tuple[list[str], list[str], np.ndarray]:
-        """(names, what was done to each, images_NCHW uint8)."""
-        self.require_images()
-        names, fitted, images = [], [], []
-        for name, image_HWC in read_images(paths, self.decoding):
-            image_CHW, done = fit_image(image_HWC, self.preprocess)
-            names.append(name)
-            fitted.append(done)
-            images.append(image_CHW)
-        return names, fitted, np.stack(images) if images else np.zeros((0, *self.preprocess.shape_CHW), np.uint8)
 
     @property
     def _device(self) -> torch.device:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from convolve.errors import UnsupportedError, UsageError, unknown_name
 from convolve.formats.decode import Orientation
-from convolve.recipe_values import Arguments, ImageSize, Steps, nested, parse, size_of
+from convolve.recipe_values import Arguments, ImageSize, NumberOrWord, Steps, nested, parse, size_of
 from convolve.torch_optim import PREFIX, checked_arguments
 from convolve.transforms.crop import Crop
 from convolve.transforms.table import TRANSFORMS
@@ -61,7 +61,8 @@ class DataSpec:
         (),
         "Progressive resizing: one size for each equal phase of training, in pixels or as a fraction of image_size.",
     )
-    damaged_limit: int = _field(0, "training images that may turn out to be damaged, and be replaced by others")
+    damaged_limit: NumberOrWord = _field("auto", "damaged training images to be replaced; auto: 1 % of your own")
+    skip_unreadable: bool = _field(False, "leave out unreadable test images: the error is that of the others")
     hard_fraction: float = _field(
         1.0, "after hard_after, train only on this fraction of the images, those with the largest loss; 1: all"
     )
@@ -81,7 +82,8 @@ class DataSpec:
             raise UsageError(f"data.hard_fraction needs data.order=shuffled, not {self.order}; leave one of them out")
         require(0 <= self.validation_fraction < 1, "data.validation_fraction", "in [0, 1)", self.validation_fraction)
         require(self.scale != 0, "data.scale", "other than 0", self.scale)
-        require(self.damaged_limit >= 0, "data.damaged_limit", "at least 0", self.damaged_limit)
+        is_limit = self.damaged_limit == "auto" or (type(self.damaged_limit) is int and self.damaged_limit >= 0)
+        require(is_limit, "data.damaged_limit", "at least 0, or auto", self.damaged_limit)
         sizes = self.progressive_sizes
         are_sizes = all(0 < size <= 1 or (size <= MAX_SIDE and size.is_integer()) for size in sizes)
         require(are_sizes, "data.progressive_sizes", f"parts up to 1, or whole numbers up to {MAX_SIDE}", sizes)

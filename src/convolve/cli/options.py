@@ -54,6 +54,12 @@ MaxMegapixels = Annotated[
         "eighth of their size, and others are refused. [default: 67]",
     ),
 ]
+SkipUnreadable = Annotated[
+    bool,
+    typer.Option(
+        "--skip-unreadable", help="Leave out test images that cannot be read; the error is that of the others."
+    ),
+]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the recipe. Repeatable.")
 ]

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.data.caching import cached, measured
-from convolve.data.damaged import Damaged
+from convolve.data.damaged import Damaged, Unreadable, skipping
 from convolve.data.dataset import THREADS, Dataset, transformed
 from convolve.data.evaluation import eval_dataset
+from convolve.data.known import DATASETS
 from convolve.data.loader import Loader
 from convolve.data.sources.classes import in_words
+from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
 from convolve.data.splits import VALIDATION_FRACTION, Splits, hold_out_validation
 from convolve.errors import DataError, UsageError
@@ -38,8 +40,8 @@ class DataModule:
     """Everything that a training reads.
 
     `validation` is what each epoch is evaluated on, called `validation_name` in the log: "validation", or "test" where
-    nothing is held out for it; `judged_by` says so where the recipe did not ask for it. `description` says in words
-    what was made of the images.
+    nothing is held out for it; `judged_by` says so where the recipe did not ask for it. `damaged` knows the training
+    images that others stand in for. `description` says in words what was made of the images.
     """
 
     preprocess: Preprocess
@@ -48,6 +50,7 @@ class DataModule:
     validation_name: str
     test: Dataset
     judged_by: str
+    damaged: Damaged | None
     description: str
 
 
@@ -61,8 +64,7 @@ def build_data(
 ) -> DataModule:
     """The data of a training, decoded by so many `threads`. An `imported` network has its own preprocessing.
 
-    `batches_at_once`: how many of the recipe's batches are one here, since so many workers take one each. `warn` hears
-    of each damaged image that is replaced by another.
+    `batches_at_once`: so many of the recipe's batches are one here, a worker takes one. `warn` hears of damaged images.
     """
     spec, run = recipe.data, recipe.run
     read_files(spec.train_transforms)
@@ -70,18 +72,17 @@ def build_data(
     train, judged, said = _training_part(recipe, splits)
     train, tested = measured(train, decoding), measured(splits.test, decoding)
     preprocess = imported or _preprocess(spec, tested.size)
-    size = preprocess.height, preprocess.width
-    test = cached(eval_dataset(tested, preprocess, threads=threads), size)
+    allowed = partial(_damaged_limit, spec, isinstance(splits.train, FileSource) and splits.name not in DATASETS)
+    unreadable = skipping(spec.skip_unreadable, warn)
+    test = _evaluated(tested, preprocess, threads, unreadable)
     validation, name = test, "test"
     if judged:
-        rest = measured(judged, decoding)
-        validation, name = cached(eval_dataset(rest, preprocess, threads=threads), size), "validation"
-    damaged = Damaged(min(spec.damaged_limit, len(train) - 1), warn) if spec.damaged_limit else None
+        left_out = Unreadable(max(unreadable.limit, allowed(judged)), warn, unreadable.way_out)
+        validation, name = _evaluated(measured(judged, decoding), preprocess, threads, left_out), "validation"
+    damaged = Damaged(limit, warn) if (limit := min(allowed(train), len(train) - 1)) else None
     training = _Training(recipe, train, tested.size, threads, damaged)
     stages = [training.dataset(in_size(preprocess, size)) for size in spec.progressive_sizes or (1.0,)]
-    if not imported and spec.mean_image:
-        mean_CHW = _mean(spec, train, stages[0][0], preprocess, damaged)
-        preprocess = replace(preprocess, mean=0.0, mean_image_CHW=mean_CHW)
+    preprocess = imported or _with_mean_image(spec, train, stages[0][0], preprocess, damaged)
     batch_sizes = tuple(int(each) * batches_at_once for each in run.global_batch_sizes or (run.global_batch_size,))
     loader = Loader(
         datasets=tuple(dataset for dataset, _ in stages), batch_sizes=batch_sizes, order_kind=spec.order,
@@ -90,7 +91,9 @@ def build_data(
         passes=math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train)),
     )  # fmt: skip
     description = _describe(splits, (train.size, tested.size), loader, preprocess)
-    return DataModule(preprocess, loader, validation, name, test, judged_by=said, description=description)
+    return DataModule(
+        preprocess, loader, validation, name, test, damaged=damaged, judged_by=said, description=description
+    )
 
 
 def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | None, str]:
@@ -105,6 +108,19 @@ def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | Non
     train, validation = hold_out_validation(splits.train, fraction or VALIDATION_FRACTION, recipe.run.seed)
     cut = f"{len(validation):,} of {len(splits.train):,} training images are cut off for validation"
     return train, validation, "" if fraction else f"{cut}, by which run.keep=best chooses"
+
+
+def _evaluated(source: Source, preprocess: Preprocess, threads: int, unreadable: Unreadable) -> Dataset:
+    """The images of `source` to evaluate on, cached in memory if they fit there."""
+    dataset = eval_dataset(source, preprocess, threads=threads, unreadable=unreadable)
+    return cached(dataset, (preprocess.height, preprocess.width))
+
+
+def _damaged_limit(spec: DataSpec, are_own: bool, part: Source) -> int:
+    """So many images of the `part` may be damaged: none of a published set, of which there are other copies."""
+    if spec.damaged_limit != "auto":
+        return int(spec.damaged_limit)
+    return len(part) // 100 if are_own else 0
 
 
 def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
@@ -205,15 +221,18 @@ def _ways_out(goal: Size) -> str:
     )
 
 
-def _mean(
+def _with_mean_image(
     spec: DataSpec, train: Source, dataset: Dataset, preprocess: Preprocess, damaged: Damaged | None
-) -> NDArray[np.float32]:
-    """The mean image, in the network's planes, which are gray or RGB."""
+) -> Preprocess:
+    """The same, with the mean image that the recipe may ask for, in the network's planes, which are gray or RGB."""
+    if not spec.mean_image:
+        return preprocess
     shape_CHW = preprocess.shape_CHW
     if spec.mean_image == "train":
         source = dataset.source
         is_fitted = dataset.is_cached and isinstance(source, ArraySource) and source.shape_CHW == shape_CHW
-        return mean_image(dataset if is_fitted else eval_dataset(train, preprocess, damaged=damaged))
+        mean_CHW = mean_image(dataset if is_fitted else eval_dataset(train, preprocess, damaged=damaged))
+        return replace(preprocess, mean=0.0, mean_image_CHW=mean_CHW)
     bgr_HWC = read_mean_xml(spec.mean_image, spec.mean_image_layout)
     mean_CHW = np.ascontiguousarray(bgr_HWC[:, :, ::-1].transpose(2, 0, 1))
     if mean_CHW.shape != shape_CHW:
@@ -221,7 +240,7 @@ def _mean(
             f"{spec.mean_image}: the mean image is {mean_CHW.shape} (C, H, W), the network's images are {shape_CHW}; "
             "set data.mean_image=train to compute one, or data.image_size to the size of the file's"
         )
-    return mean_CHW
+    return replace(preprocess, mean=0.0, mean_image_CHW=mean_CHW)
 
 
 def mean_image(dataset: Dataset) -> NDArray[np.float32]:

@@ -124,6 +124,7 @@ class OnnxNetwork(nn.Module):
         self, content: str | bytes, path: Path, shape_CHW: tuple[int, int, int], gives_probabilities: bool
     ) -> None:
         super().__init__()
+        self.path = path
         check_packages(("onnxruntime",))
         self._path, self._gives_probabilities = path, gives_probabilities
         try:
