@@ -60,7 +60,7 @@ def _from_planes(graph: Graph) -> Graph:
     """The graph of an image (H, W, C) with an image (C, H, W) in its place."""
     source = graph.inputs[0]
     height, width, channels = source.shape
-    image = Input(_free(graph, "image"), (channels, height, width), source.source)
+    image = Input(free_name(graph, "image"), (channels, height, width), source.source)
     turned = Node(
         source.name, "transpose", (image.name,), {"order": (1, 2, 0)}, shape=source.shape, batched=True,
         source=source.source,
