@@ -35,7 +35,7 @@ CLASSES = {"blue": (200, 60, 40), "green": (40, 180, 60), "rød": (30, 50, 190)}
 SETTINGS = ("model.variant=tiny", "run.epochs=2", "run.global_batch_size=16", "run.threads=1", "run.precision=fp32")
 # As AlexNet's recipe: crops of various places from the files, scaled to what the network sees.
 FROM_FILES = (
-    "data.image_size=24", "data.resize=square", "data.side_ratio=0.875", "data.mean_image=",
+    "data.image_size=24", "data.resize=square", "data.crop_ratio=0.875", "data.mean_image=",
     'data.train_transforms=[{"kind": "crop", "crop_type": "randomside", "side_ratio": 0.875}, '
     '{"kind": "scale", "width": 24, "height": 24}, {"kind": "color", "brightness_radius": 0.1}, {"kind": "flip"}]',
 )  # fmt: skip

@@ -132,7 +132,7 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
     pads = [transform for transform in spec.train_transforms if isinstance(transform, Pad)]
     mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
     return Preprocess(
-        spec.channels, height, width, mean, spec.scale, resize=spec.resize, side_ratio=spec.side_ratio,
+        spec.channels, height, width, mean, spec.scale, resize=spec.resize, crop_ratio=spec.crop_ratio,
         orientation=spec.orientation, padding=sum(pad.border(height, width) for pad in pads),
         padding_value=pads[0].value if pads else 0,
     )  # fmt: skip
@@ -141,7 +141,7 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
 def in_size(preprocess: Preprocess, size: float) -> Preprocess:
     """One of `data.progressive_sizes`: pixels, or a fraction of the sides of `preprocess`, in multiples of eight.
 
-    Of those, borders of an eighth and crops of four fifths (`side_ratio`) give the same size again.
+    Of those, borders of an eighth and crops of four fifths (their `side_ratio`) give the same size again.
     """
     if size == 1:
         return preprocess
@@ -179,8 +179,8 @@ class _Training:
         )  # fmt: skip
         if not alone:
             dataset = cached(dataset, train.size if as_found and train.size else goal)
-        if not dataset.is_cached and spec.resize == "cover":  # quicker; the others promise to do what CNTK does
-            min_size = min_size_before(alone) if as_found else goal
+        if not dataset.is_cached and preprocess.filter == "area":  # quicker; the others promise to do what CNTK does
+            min_size = min_size_before(alone) if as_found else preprocess.size_before_crop
             dataset = replace(dataset, decoding=replace(dataset.decoding, min_size=min_size))
         return dataset, together
 
