@@ -40,6 +40,8 @@ SETTINGS = [
     (["data.validation_fraction=0.9999"], 2, ["data.validation_fraction", "nothing of 600 images"]),
     (["data.order=cntk"], 2, ["data.order=cntk", "convolve prepare mnist"]),
     (["run.early_stopping_epochs=1"], 2, ["run.early_stopping_epochs", "run.keep=best"]),
+    (["data.target=number"], 4, ["data.target=number: convolve learns one class of an image so far"]),
+    (["data.target=classes"], 4, ["data.target=classes: convolve learns one class of an image so far"]),
     (["run.device=gpu"], 2, ["run.device", "'gpu'"]),
     (["run.device=cuda:99"], 2, ["run.device=cuda:99", "convolve doctor"]),
     (["run.device=cpu", "run.precision=fp16"], 2, ["run.precision=fp16", "bf16, fp32 or auto"]),

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "transforms": {"formats"},
     "recipe_values": {"transforms"},
     "torch_optim": set(),
-    "recipe": {"recipe_values", "torch_optim", "transforms"},
+    "recipe": {"formats", "recipe_values", "torch_optim", "transforms"},
     "data": {"formats", "recipe", "transforms"},
     "registry": set(),
     "models": {"recipe", "registry"},
@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "model": {
         "data",
         "export",
+        "formats",
         "graph",
         "importers",
         "model_card",
@@ -66,7 +67,7 @@ MAY_IMPORT = {
         "transforms",
     },
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
-    "report": {"templates", "recipe", "recipe_values", "records", "training", "formats"},
+    "report": {"checking", "data", "templates", "recipe", "recipe_values", "records", "training", "formats"},
     "serve": {"environment", "formats", "model", "templates", "transforms"},
     "cli": {
         "atomic",

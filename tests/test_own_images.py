@@ -128,6 +128,27 @@ def listed(photos: Path, layout: str, place: Path) -> Path:
     return place / "map.txt"
 
 
+def test_columns_and_root_go_wherever_data_goes(convolve: Convolve, run: Path, photos: Path, tmp_path: Path) -> None:
+    files = sorted(photos.rglob("*.jpg"))
+    rows = [f"D:\\pictures\\{file.parent.name}\\{file.name};{file.parent.name}\n" for file in files]
+    place = tmp_path / "table.csv"
+    place.write_text("photo;color;\n" + "".join(row.replace("\n", ";\n") for row in rows), encoding="utf-8")
+    given = ("--columns", "image=photo,label=color", "--root", photos)
+    settings = [f"--set={word}" for word in SETTINGS]
+    outcome = convolve("train", "cifar10-aug", "--data", place, "--out", tmp_path / "run", *settings)
+    assert_refused(outcome, 3, "line 1: no column of the images", "there is photo, color", "--columns image=NAME")
+    assert not (tmp_path / "run" / "model").exists()
+    outcome = convolve("train", "cifar10-aug", "--data", place, "--out", tmp_path / "run", *settings, *given)
+    assert outcome.code == 0, outcome.err
+    weights = [load_file(path / "model" / "weights.safetensors") for path in (run, tmp_path / "run")]
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+    outcome = convolve("evaluate", tmp_path / "run", "--data", place, *given)
+    assert outcome.code == 0 and "held out in training" in outcome.out
+    assert "120 training images: " in convolve("check-data", place, *given).out
+    outcome = convolve("prepare", "folder", "--source", place, "--out", tmp_path / "prepared", *given)
+    assert outcome.code == 0 and str(photos / "blue" / "0.jpg") in (tmp_path / "prepared" / "train_map.txt").read_text()
+
+
 @pytest.mark.parametrize("layout", ["table", "map", "map of an archive"])
 def test_a_layout_does_not_change_a_result(layout: str, run: Path, photos: Path, tmp_path: Path) -> None:
     recipe = with_values(load_recipe("cifar10-aug"), dict(word.split("=", 1) for word in SETTINGS))

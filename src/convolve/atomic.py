@@ -161,8 +161,21 @@ def cannot_write(path: Path, error: OSError) -> ConvolveError:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(always_utf8(text), encoding="utf-8")
+
+
+def always_utf8(text: str) -> str:
+    """Python has bytes that are not UTF-8 of names of files as lone surrogates: these as JSON and Python write them.
+
+    The byte E9 becomes \\udce9, from which a reader of JSON has the name again.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _remove(path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from convolve.atomic import replacing
+from convolve.atomic import write_text
 from convolve.data.dataset import Batch, Dataset
 from convolve.data.evaluation import eval_dataset
 from convolve.data.image_files import read_images
@@ -24,6 +24,7 @@ from convolve.errors import UnsupportedError, UsageError
 from convolve.export import export
 from convolve.export.onnx import OnnxNetwork, is_onnx
 from convolve.export.parity import Parity
+from convolve.formats.decode import MAX_PIXELS, Decoding
 from convolve.graph.build import build
 from convolve.graph.classifier import reshaped_image
 from convolve.graph.graph import Graph
@@ -59,7 +60,7 @@ class Model:
 
     `architecture` is one of our networks or an imported graph; None: an exported file, which can only be asked. `node`
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
-    saved.
+    saved. `max_pixels`: see `Decoding`; this is up to whoever asks it, and not saved.
     """
 
     module: nn.Module
@@ -69,6 +70,12 @@ class Model:
     data_name: str = ""
     training_info: TrainingInfo = field(default_factory=TrainingInfo)
     node: str = ""
+    max_pixels: int = MAX_PIXELS
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the images are decoded that it is asked about: in color, which a gray network's answer tells of."""
+        return replace(self.preprocess.decoding(self.max_pixels), gray=False)
 
     @property
     def batch_size(self) -> int:
@@ -180,8 +187,7 @@ class Model:
         card = model_card(
             architecture, self.module, self.preprocess, self._metadata, stored, takes_pixels=with_preprocessing
         )
-        with replacing(card_path(path)) as temporary:
-            temporary.write_text(card, encoding="utf-8")
+        write_text(card_path(path), card)
         return parity
 
     @property
@@ -200,7 +206,7 @@ class Model:
         """(names, what was done to each, images_NCHW uint8)."""
         self.require_images()
         names, fitted, images = [], [], []
-        for name, image_HWC in read_images(paths):
+        for name, image_HWC in read_images(paths, self.decoding):
             image_CHW, done = fit_image(image_HWC, self.preprocess)
             names.append(name)
             fitted.append(done)

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from convolve.atomic import opened, read_whole, replacing, write_json
+from convolve.atomic import opened, read_whole, replacing, write_json, write_text
 from convolve.errors import ModelError, UnsupportedError, UsageError, unknown_name
 from convolve.graph.build import build
 from convolve.graph.graph import Graph
@@ -57,8 +57,7 @@ def write_model(
         temporary.write_bytes(content)
     sha256 = hashlib.sha256(content).hexdigest()
     card = model_card(architecture, module, preprocess, metadata, ("weights.safetensors", sha256))
-    with replacing(folder / CARD) as temporary:
-        temporary.write_text(card, encoding="utf-8")
+    write_text(folder / CARD, card)
     record = ModelRecord(
         **vars(metadata), format=FORMAT, preprocess=preprocess.mapping(), weights_sha256=sha256,
         model=None if isinstance(architecture, Graph) else asdict(architecture),

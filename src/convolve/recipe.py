@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import UnsupportedError, UsageError, unknown_name
+from convolve.formats.decode import Orientation
 from convolve.recipe_values import Arguments, ImageSize, Steps, nested, parse, size_of
 from convolve.torch_optim import PREFIX, checked_arguments
 from convolve.transforms.crop import Crop
@@ -33,6 +34,9 @@ class DataSpec:
     order: Literal["shuffled", "cntk", "file"] = _field(
         "shuffled", "shuffled: fully, anew each epoch; cntk: as CNTK 2.7's reader; file"
     )
+    target: Literal["class", "classes", "number"] = _field(
+        "class", "what is learned of an image: its class; classes, several at once, and number are not there yet"
+    )
     channels: int = _field(3, "what the network sees: 3, color; 1, gray")
     image_size: ImageSize = _field(0, "what the network sees, in pixels: N or WxH; 0: the size that all images have")
     resize: Literal["cover", "square", "squash"] = _field(
@@ -41,6 +45,9 @@ class DataSpec:
         "squash: the whole image, scaled",
     )
     side_ratio: float = _field(1.0, "part of the shorter side that the square of resize=square takes")
+    orientation: Orientation = _field(
+        "exif", "exif: photographs are turned as their EXIF says; stored: never; cntk: but in zip archives and base64"
+    )
     mean: tuple[float, ...] = _field(
         (0.0,), "the network sees (pixel - mean) * scale, with pixels in 0..255; one number, or red:green:blue"
     )
@@ -66,6 +73,8 @@ class DataSpec:
     )
 
     def __post_init__(self) -> None:
+        if self.target != "class":
+            raise UnsupportedError(f"data.target={self.target}: convolve learns one class of an image so far")
         require(0 < self.hard_fraction <= 1, "data.hard_fraction", "in (0, 1]", self.hard_fraction)
         require(0 < self.hard_after <= 1, "data.hard_after", "in (0, 1]", self.hard_after)
         if self.hard_fraction < 1 and self.order != "shuffled":

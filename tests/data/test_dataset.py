@@ -22,7 +22,7 @@ from convolve.data.sources.files import FileSource
 from convolve.data.sources.map_file import open_map_file
 from convolve.data.splits import hold_out_validation
 from convolve.errors import DataError
-from convolve.formats.decode import decode_image, to_planes
+from convolve.formats.decode import Decoding, decode_image, to_planes
 from convolve.transforms.color import Color
 from convolve.transforms.crop import Crop
 from convolve.transforms.pad import Pad
@@ -196,12 +196,14 @@ def test_jpegs_are_decoded_small_where_that_is_enough(tmp_path: Path) -> None:
     }  # fmt: skip
     for min_size, size in sizes.items():
         for gray in (False, True):
-            decoded = decode_image(encoded, "a", gray=gray, min_size=min_size)
+            decoded = decode_image(encoded, "a", Decoding(gray=gray, min_size=min_size))
             assert decoded.shape == (*size, 1 if gray else 3)
-            expected = cv2.resize(decode_image(encoded, "a", gray=gray), size[::-1], interpolation=cv2.INTER_AREA)
+            whole = decode_image(encoded, "a", Decoding(gray=gray))
+            expected = cv2.resize(whole, size[::-1], interpolation=cv2.INTER_AREA)
             assert np.abs(decoded.squeeze().astype(float) - expected).mean() < 2
     png = cv2.imencode(".png", large)[1].tobytes()
-    assert decode_image(png, "a", min_size=(1, 1)).shape == (240, 320, 3)  # OpenCV would only scale it, without care
+    small = decode_image(png, "a", Decoding(min_size=(1, 1)))
+    assert small.shape == (240, 320, 3)  # OpenCV would only scale it, without care
 
 
 @pytest.mark.parametrize("in_memory", [True, False])

@@ -16,6 +16,7 @@ from convolve.data.sources.classes import class_numbers
 from convolve.data.sources.folder import has_class_folders, open_folder
 from convolve.data.sources.map_file import open_map_file
 from convolve.errors import DataError
+from convolve.formats.decode import Decoding
 from convolve.transforms.transform import Image
 
 COUNT = 23
@@ -47,7 +48,8 @@ def batches(pictures: Path, batch_size: int, gray: bool = False, note: list[int]
             note.append(int(image_HWC[0, 0, 0]))
         return image_HWC.transpose(2, 0, 1)[None]
 
-    return Dataset(open_map_file(pictures / "map.txt"), planes, gray).batches(np.arange(COUNT), batch_size)
+    dataset = Dataset(open_map_file(pictures / "map.txt"), planes, Decoding(gray=gray))
+    return dataset.batches(np.arange(COUNT), batch_size)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 100])

@@ -17,6 +17,7 @@ from convolve.data.open import open_data
 from convolve.data.sources.cifar import CLASS_NAMES
 from convolve.data.sources.source import ArraySource
 from convolve.errors import ConvolveError, DataError
+from convolve.formats.decode import Decoding
 from convolve.formats.idx import read_idx
 from convolve.prepare.mnist import prepare_mnist
 
@@ -84,7 +85,7 @@ LAYOUTS = {f.__name__: f for f in (class_folders, map_file, zipped_map, base64_m
 
 
 def numbers(part) -> list[int]:  # type: ignore[no-untyped-def]
-    return [int(part.load(index, gray=True)[0, 0, 0]) for index in range(len(part))]
+    return [int(part.load(index, Decoding(gray=True))[0, 0, 0]) for index in range(len(part))]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -97,7 +98,7 @@ def test_each_layout_holds_the_same_images(layout: str, tmp_path: Path) -> None:
     assert Counter(own.test.labels_N.tolist()) == {0: 2, 1: 1, 2: 1}  # a fifth of each class, one at least
     again = open_lists(place)
     assert numbers(again.test) == numbers(own.test) and again.fingerprint() == own.fingerprint()
-    assert [measured(part, 3).size for part in (own.train, own.test)] == [(12, 10), (12, 10)]
+    assert [measured(part, Decoding()).size for part in (own.train, own.test)] == [(12, 10), (12, 10)]
 
 
 def test_two_parts(tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_the_size_is_known_if_all_have_a_small_one(
     for part in ("train", "test"):
         for number, size in enumerate(sizes):
             write(tmp_path / part / "ab"[number % 2] / f"{number}.png", number, size)
-    assert measured(open_lists(tmp_path).train, 1).size == common
+    assert measured(open_lists(tmp_path).train, Decoding(gray=True)).size == common
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -160,12 +161,12 @@ def test_small_images_of_one_size_are_in_memory_from_the_start(channels: int, tm
     class_folders(tmp_path)
     own = open_lists(tmp_path)
     for part in (own.train, own.test):
-        cached = measured(part, channels)
+        cached = measured(part, Decoding(gray=channels == 1))
         assert isinstance(cached, ArraySource) and cached.labels_N.tolist() == part.labels_N.tolist()
         for index in range(len(part)):
-            assert (cached.load(index, gray=False) == part.load(index, gray=channels == 1)).all()
+            assert (cached.load(index, Decoding()) == part.load(index, Decoding(gray=channels == 1))).all()
             assert cached.location(index) == part.location(index)
-        assert cached.take(np.array([1])).load(0, gray=True)[0, 0, 0] == numbers(part)[1]
+        assert cached.take(np.array([1])).load(0, Decoding(gray=True))[0, 0, 0] == numbers(part)[1]
 
 
 def test_damaged_images_and_more_than_fits_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,9 +174,9 @@ def test_damaged_images_and_more_than_fits_stay_on_disk(tmp_path: Path, monkeypa
     own = open_lists(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("convolve.data.caching.CACHE_BYTES", 1000)
-        assert not isinstance(measured(own.train, 3), ArraySource)
+        assert not isinstance(measured(own.train, Decoding()), ArraySource)
     Path(own.train.location(2)).write_bytes(b"none")
-    train = measured(own.train, 3)
+    train = measured(own.train, Decoding())
     assert not isinstance(train, ArraySource) and train.size == (12, 10)
 
 
@@ -232,11 +233,11 @@ def test_prepared_mnist_is_mnist_and_not_ones_own(tiny_mnist: Path, tmp_path: Pa
     for file in (tmp_path / "mnist").glob("*28x28*"):
         file.unlink()
     own = open_data(str(tmp_path / "mnist"), "mnist")  # the pictures alone
-    assert own.array_shape_CHW is None and measured(own.test, 1).size == (28, 28)
+    assert own.array_shape_CHW is None and measured(own.test, Decoding(gray=True)).size == (28, 28)
     images_NHW = read_idx(tiny_mnist / "t10k-images-idx3-ubyte")
     order = np.argsort(read_idx(tiny_mnist / "t10k-labels-idx1-ubyte"), kind="stable")  # by class, then by name
     for index in (0, 149):
-        np.testing.assert_array_equal(own.test.load(index, gray=True)[:, :, 0], images_NHW[order[index]])
+        np.testing.assert_array_equal(own.test.load(index, Decoding(gray=True))[:, :, 0], images_NHW[order[index]])
 
 
 def test_one_class_is_no_set(tmp_path: Path) -> None:

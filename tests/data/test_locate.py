@@ -54,7 +54,7 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert cache_folder("mnist") == tmp_path / "cache" / "convolve" / "mnist"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.delenv("LOCALAPPDATA", raising=False)
-    with pytest.raises(MissingDataError, match=r"no home folder.*set XDG_CACHE_HOME.*--data"):
+    with pytest.raises(MissingDataError, match=r"no home folder.*set CONVOLVE_CACHE.*--data"):
         locate("mnist", None)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from convolve.errors import DataError
-from convolve.formats.decode import MAX_PIXELS, decode_image
+from convolve.formats.decode import MAX_PIXELS, Decoding, decode_image
 
 SECONDS_A_FILE = 20  # of processor time, which a loaded machine leaves as it is: 67 million pixels
 MEMORY_BYTES = 1 << 30  # MAX_PIXELS in blue, green, red and the decoder's own copies
@@ -150,7 +150,7 @@ def outcome(name: str, content: bytes) -> str:
     """ "decoded" or "refused"; anything else that happens is a failure."""
     started = time.process_time()
     try:
-        image_HWC = decode_image(content, name, gray=len(content) % 2 == 0)
+        image_HWC = decode_image(content, name, Decoding(gray=len(content) % 2 == 0))
     except DataError as error:
         assert str(error).startswith(f"{name}: "), f"{name}: not named in {str(error)!r}"
         assert "\n" not in str(error), f"{name}: more than one line: {str(error)!r}"

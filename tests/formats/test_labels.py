@@ -40,7 +40,7 @@ def test_names_in_their_order(content: str, names: tuple[str, ...], tmp_path: Pa
         (b"cat\t0\ndog\tone\n", "line 2.*'one'"),
         (b"0\tcat\t1\n", "line 1"),
         (b"0\tcat\n1\t\n", "line 2"),
-        (b"caf\xe9\n", "UTF-8"),
+        ("cat\ndog\n".encode("utf-16"), "UTF-8"),
     ],
 )
 def test_what_is_none_is_refused(content: bytes, words: str, tmp_path: Path) -> None:

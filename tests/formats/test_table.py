@@ -14,6 +14,7 @@ import pytest
 from convolve.data.options import DataOptions
 from convolve.data.sources.table import open_table
 from convolve.errors import DataError, UsageError
+from convolve.formats.decode import Decoding
 from convolve.formats.table import Columns, read_table
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "tables"
@@ -37,7 +38,8 @@ def test_each_table_says_the_same(file: Path, images: Path) -> None:
     source = open_table(images / file.name)
     assert source.class_names == ("cat", "dog", "fox")
     assert [source.class_names[label] for label in source.labels_N.tolist()] == LABELS
-    assert [int(source.load(index, gray=True)[0, 0, 0]) for index in range(len(source))] == list(range(len(LABELS)))
+    seen = [int(source.load(index, Decoding(gray=True))[0, 0, 0]) for index in range(len(source))]
+    assert seen == [*range(len(LABELS))]
     if source.roles:
         assert [role == "training" for role in source.roles] == [True] * 5 + [False]
 

@@ -12,6 +12,7 @@ from command_line import Convolve, assert_refused
 from convolve.data.lists import open_lists
 from convolve.data.sources.ctf import open_ctf
 from convolve.errors import UsageError
+from convolve.formats.decode import Decoding
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.prepare.folder import prepare_folder
 
@@ -38,9 +39,9 @@ def test_the_lists_hold_the_same_images(tmp_path: Path) -> None:
     for part, listed in ((own.train, again.train), (own.test, again.test)):
         assert listed.labels_N.tolist() == part.labels_N.tolist()
         for index in range(len(part)):
-            np.testing.assert_array_equal(listed.load(index, gray=False), part.load(index, gray=False))
+            np.testing.assert_array_equal(listed.load(index, Decoding()), part.load(index, Decoding()))
     table = open_ctf(tmp_path / "out" / "Train_cntk_text.txt", 2, (3, 12, 12))
-    expected_NHWC = np.stack([own.train.load(index, gray=False) for index in range(8)])
+    expected_NHWC = np.stack([own.train.load(index, Decoding()) for index in range(8)])
     np.testing.assert_array_equal(table.images_NCHW.numpy(), expected_NHWC[..., ::-1].transpose(0, 3, 1, 2))
     assert table.labels_N.tolist() == own.train.labels_N.tolist()
     mean_HWC = read_mean_xml(tmp_path / "out" / "mean.xml", "interleaved_bgr")

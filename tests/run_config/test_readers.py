@@ -11,6 +11,7 @@ import pytest
 
 from convolve.data.sources.source import ArraySource
 from convolve.errors import DataError, UnsupportedError
+from convolve.formats.decode import Decoding
 from convolve.formats.image_map import write_image_map
 from convolve.importers.brainscript.reader import Images, Reader, TextStream
 from convolve.run_config.readers import TransformedSource, as_found, as_prepared
@@ -75,7 +76,7 @@ def test_pictures_come_as_their_transforms_make_them(folder: Path, name: str, la
     assert isinstance(found, TransformedSource)
     assert found.labels_N.tolist() == LABELS
     for number in range(3):
-        picture = found.load(number, gray=False)
+        picture = found.load(number, Decoding())
         assert picture.shape == (4, 4, 3) and (picture == 40 * number).all()
     assert as_prepared(reader, (3, 4, 4)).resize == "cover"
     assert (as_found(reader, (3, 4, 4)).resize, as_found(reader, (3, 4, 4)).side_ratio) == ("square", 0.5)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convolve.formats.decode import decode_image
+from convolve.formats.decode import Decoding, decode_image
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.transforms.crop import VIEWS, Crop, cut_box
 from convolve.transforms.scale import Scale
@@ -49,7 +49,7 @@ def ours(case, channels):
     views = VIEWS if any(isinstance(s, Crop) and s.crop_type == "multiview10" for s in specs) else 1
     for file in case["files"]:
         for view in range(views):
-            image = decode_image((GOLDEN / file).read_bytes(), file, gray=channels == 1)
+            image = decode_image((GOLDEN / file).read_bytes(), file, Decoding(gray=channels == 1))
             for spec in specs:
                 image = apply(image, spec, view)
             yield image.transpose(2, 0, 1)

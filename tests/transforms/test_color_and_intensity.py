@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from convolve.formats.decode import decode_image
+from convolve.formats.decode import Decoding, decode_image
 from convolve.formats.mean_xml import read_color_axes
 from convolve.transforms.color import Color, ColorChange, apply_color
 from convolve.transforms.intensity import Intensity, apply_intensity
@@ -25,7 +25,7 @@ DRAWS = 20_000
 
 
 def source(name, gray=False):
-    return decode_image((GOLDEN / f"noise_{name}.bmp").read_bytes(), name, gray=gray)
+    return decode_image((GOLDEN / f"noise_{name}.bmp").read_bytes(), name, Decoding(gray=gray))
 
 
 def changed(name):

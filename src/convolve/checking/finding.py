@@ -5,36 +5,66 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 
 MOST_KEPT = 1000  # findings of one kind; the rest is counted: a list of a million missing images fits in memory
 
-# kind -> what a person calls it; in the order in which they are shown
+ImageAt = tuple[str, int]  # name of the part, index within it
+
+
+class Level(Enum):
+    """How bad a finding is."""
+
+    FAULT = "fault"  # wrong: a clean table leaves the image out
+    DOUBT = "doubt"  # to be looked at: the image stays in a clean table
+    NOTE = "note"  # good to know; nothing to mend
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`title`: what a person calls these findings."""
+
+    title: str
+    level: Level = Level.FAULT
+
+
+# In the order in which they are shown.
 KINDS = {
-    "unreadable": "files that cannot be read",
-    "bad line": "lines that cannot be read",
-    "blanks for tabs": "blanks where tabs belong",
-    "missing image": "labels without an image",
-    "damaged image": "images that are damaged or cut off",
-    "passed over": "files that are no images that can be read",
-    "unlabeled": "images without a label",
-    "left out": "folders that are in no part",
-    "gap": "classes without images",
-    "near names": "classes whose names are nearly the same",
-    "leak": "training images that are in the test part too",
-    "two labels": "the same image under two labels",
-    "duplicate": "images that are there twice",
-    "mean layout": "mean images in another layout than CNTK reads",
+    "unreadable": Kind("files that cannot be read"),
+    "bad line": Kind("lines that cannot be read"),
+    "blanks for tabs": Kind("blanks where tabs belong"),
+    "missing image": Kind("labels without an image"),
+    "damaged image": Kind("images that are damaged or cut off"),
+    "passed over": Kind("files that are no images that can be read"),
+    "unlabeled": Kind("images without a label"),
+    "left out": Kind("folders that are in no part", Level.DOUBT),
+    "gap": Kind("classes without images"),
+    "few images": Kind("classes with few images", Level.DOUBT),
+    "near names": Kind("classes whose names are nearly the same"),
+    "leak": Kind("images that are in two parts"),
+    "two labels": Kind("the same image under two labels"),
+    "duplicate": Kind("images that are there twice"),
+    "few bits": Kind("16-bit images that use an eighth of the range or less", Level.DOUBT),
+    "dark": Kind("dark images", Level.DOUBT),
+    "bright": Kind("overexposed images", Level.DOUBT),
+    "empty": Kind("nearly empty images", Level.DOUBT),
+    "blurred": Kind("blurred images", Level.DOUBT),
+    "odd shape": Kind("images with unusual proportions", Level.DOUBT),
+    "odd size": Kind("images of an unusual size", Level.DOUBT),
+    "mean layout": Kind("mean images in another layout than CNTK reads"),
+    "turned": Kind("images with an EXIF orientation", Level.NOTE),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`place` names file and line, or the image; `mend` says what to do."""
+    """`place` names file and line, or the image; `mend` says what to do; `images` show it, the one to mend first."""
 
     kind: str
     place: str
     what: str
     mend: str
+    images: tuple[ImageAt, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.place}: {self.what}; {self.mend}"
@@ -42,19 +72,38 @@ class Finding:
 
 @dataclass
 class Findings:
-    """Everything found so far: `counts` is complete, `kept` has at most `MOST_KEPT` of each kind."""
+    """Everything found so far: `counts` is complete, `kept` has at most `MOST_KEPT` of each kind.
+
+    `by_image` is complete, too: the kinds of findings about each image that has any.
+    """
 
     kept: list[Finding] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    by_image: dict[ImageAt, set[str]] = field(default_factory=dict)
 
-    def add(self, kind: str, place: str, what: str, mend: str) -> None:
+    def add(
+        self, kind: str, place: str, what: str, mend: str, images: tuple[ImageAt, ...] = (), about: int = 1
+    ) -> None:
+        """`about`: how many of `images` the finding is about; the others stand beside them."""
         assert kind in KINDS
         self.counts[kind] += 1
+        for image in images[:about]:
+            self.by_image.setdefault(image, set()).add(kind)
         if self.counts[kind] <= MOST_KEPT:
-            self.kept.append(Finding(kind, place, what, mend))
+            self.kept.append(Finding(kind, place, what, mend, images))
+
+    @property
+    def total(self) -> int:
+        """All that are to be looked at or mended."""
+        return sum(number for kind, number in self.counts.items() if KINDS[kind].level is not Level.NOTE)
 
     def by_kind(self) -> Iterator[tuple[str, list[Finding]]]:
         """Kinds that were found, in the order of `KINDS`, with what was kept of each."""
         for kind in KINDS:
             if self.counts[kind]:
                 yield kind, [finding for finding in self.kept if finding.kind == kind]
+
+    def kinds_of(self, image: ImageAt, level: Level) -> list[str]:
+        """What was found about `image`, of that level."""
+        found = self.by_image.get(image, ())
+        return [kind for kind, row in KINDS.items() if kind in found and row.level is level]

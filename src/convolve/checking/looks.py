@@ -1,4 +1,4 @@
-"""What is kept of each image to find it again: a hash of its bytes, and a perceptual hash of its shapes.
+"""What is kept of each image: a hash of its bytes, a perceptual hash of its shapes, its size, and how it is exposed.
 
 The perceptual hash is made of the lowest frequencies (a cosine transform) of the image in gray, scaled to 32x32
 whatever its form: 63 of them, without the mean, as one vector of length 1 in 8-bit numbers. It hardly changes when an
@@ -21,15 +21,19 @@ from convolve.checking.part import Part
 from convolve.data.ordered_map import ordered_map
 from convolve.data.sources.source import UNLABELED
 from convolve.errors import DataError, MissingDataError
+from convolve.formats.decode import Decoding
+from convolve.formats.image_header import UPRIGHT
 
 # Legend: N images, F frequencies, H rows, W columns.
 
 SIDE = 32  # of the images that are compared
+SHARP_SIDE = 96  # from this shorter side on, sharpness is measured, on the image brought near that size
 FREQUENCIES = 8  # in each direction, of the perceptual hash
 UNIT = 127  # the length of the vectors in 8 bits
 
 _FLAT = 2.0  # gray levels; images that deviate less from their mean show nothing that could be compared
 _CHUNK = 64  # images that a thread takes at a time: one by one, handing over would take longer than the work
+_LOW, _HIGH = SIDE * SIDE * 5 // 100, SIDE * SIDE * 99 // 100  # places of the levels in the order of the pixels
 _MOST = 16  # frequencies in each direction
 _ROWS_KX = np.cos(np.pi / SIDE * np.outer(np.arange(_MOST), np.arange(SIDE) + 0.5)).astype(np.float32)
 
@@ -38,17 +42,37 @@ Progress = Callable[[str, int, int], None]  # name of the part, images that were
 
 @dataclass(frozen=True, eq=False)
 class Looks:
-    """71 bytes an image. `seen_N`: it could be decoded; `shapes_NF` is 0 where there is nothing to compare."""
+    """90 bytes an image. `seen_N`: it could be decoded; `shapes_NF` is 0 where there is nothing to compare.
+
+    `size_N2` is (rows, columns), the right way up, and `turned_N` whether EXIF turns it that way. `low_N` and `high_N`
+    are the gray levels that 5 % and 99 % of the image stay below, `spread_N` the deviation from its mean. `sharpness_N`
+    is infinite for images that are too small.
+    """
 
     digests_N: NDArray[np.uint64]
     shapes_NF: NDArray[np.int8]
     seen_N: NDArray[np.bool_]
+    size_N2: NDArray[np.int32]
+    low_N: NDArray[np.uint8]
+    high_N: NDArray[np.uint8]
+    spread_N: NDArray[np.float32]
+    sharpness_N: NDArray[np.float32]
+    turned_N: NDArray[np.bool_]
+
+    @classmethod
+    def none(cls, count: int) -> Looks:
+        return cls(
+            digests_N=np.zeros(count, np.uint64), shapes_NF=np.zeros((count, FREQUENCIES**2 - 1), np.int8),
+            seen_N=np.zeros(count, bool), size_N2=np.zeros((count, 2), np.int32), low_N=np.zeros(count, np.uint8),
+            high_N=np.zeros(count, np.uint8), spread_N=np.zeros(count, np.float32),
+            sharpness_N=np.full(count, np.inf, np.float32), turned_N=np.zeros(count, bool),
+        )  # fmt: skip
 
 
 def look_at(part: Part, findings: Findings, threads: int, progress: Progress) -> Looks:
     """The looks of all images of `part`; those that are missing or damaged become findings."""
     count = len(part)
-    looks = Looks(np.zeros(count, np.uint64), np.zeros((count, FREQUENCIES**2 - 1), np.int8), np.zeros(count, bool))
+    looks = Looks.none(count)
     starts = range(0, count, _CHUNK)
     chunks = ordered_map(
         lambda start: _look_at_chunk(part, start, looks), starts, threads, ahead=4 * threads, images=_CHUNK
@@ -63,9 +87,41 @@ def look_at(part: Part, findings: Findings, threads: int, progress: Progress) ->
 
 def thumbnail(part: Part, index: int, content: bytes) -> NDArray[np.uint8]:
     """The image in gray, (H, W) of `SIDE`."""
-    gray_HW = part.decode(index, content, gray=True, min_size=(SIDE, SIDE))[:, :, 0]
+    return _thumbnail(_gray(part, index, content, part.header(index, content).turned_size)[1])
+
+
+def _thumbnail(gray_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
     interpolation = cv2.INTER_AREA if min(gray_HW.shape) >= SIDE else cv2.INTER_LINEAR
     return cv2.resize(gray_HW, (SIDE, SIDE), interpolation=interpolation).astype(np.uint8, copy=False)
+
+
+def _gray(part: Part, index: int, content: bytes, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The image of that `size` in gray (H, W), not larger than is looked at; and half as large, unless it is small."""
+    side = SHARP_SIDE if min(size) >= SHARP_SIDE else SIDE
+    gray_HW = brought_near(part.decode(index, content, Decoding(gray=True, min_size=(side, side)))[:, :, 0], SHARP_SIDE)
+    return gray_HW, brought_near(gray_HW, min(gray_HW.shape) // 2) if side == SHARP_SIDE else gray_HW
+
+
+def brought_near(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """`image`, (H, W) or (H, W, C), divided by a whole number so that its shorter side is in `side` .. 2 `side`."""
+    height, width = image.shape[:2]
+    divisor = min(height, width) // side
+    if divisor < 2:
+        return image
+    smaller = cv2.resize(image, (width // divisor, height // divisor), interpolation=cv2.INTER_AREA)
+    return smaller.astype(np.uint8, copy=False)
+
+
+def _sharpness(gray_HW: NDArray[np.uint8], half_HW: NDArray[np.uint8]) -> float:
+    """How much the neighbors of a pixel differ, relative to the same at half the size, where a blur is half as wide.
+
+    A ratio of standard deviations, so that contrast does not count. The 1 is what rounding to gray levels may add.
+    """
+    return float(np.sqrt(_fine(gray_HW) / (_fine(half_HW) + 1)))
+
+
+def _fine(gray_HW: NDArray[np.uint8]) -> float:
+    return cv2.norm(gray_HW, cv2.blur(gray_HW, (3, 3)), cv2.NORM_L2SQR) / gray_HW.size
 
 
 def frequencies(thumbnails_NHW: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
@@ -94,14 +150,22 @@ def _look_at_chunk(part: Part, start: int, looks: Looks) -> list[tuple[int, Data
             continue
         try:
             content = part.source.read(index)
-            thumbnails_NHW[place] = thumbnail(part, index, content)
+            header = part.header(index, content)
+            gray_HW, half_HW = _gray(part, index, content, header.turned_size)
         except DataError as error:
             faults.append((index, error))
             continue
+        thumbnails_NHW[place] = _thumbnail(half_HW)
+        if half_HW is not gray_HW:
+            looks.sharpness_N[index] = _sharpness(gray_HW, half_HW)
         looks.digests_N[index] = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
-        looks.seen_N[index] = True
-    shapes_NF = np.rint(UNIT * frequencies(thumbnails_NHW, FREQUENCIES))
-    looks.shapes_NF[start : start + len(thumbnails_NHW)] = shapes_NF.astype(np.int8)
+        looks.size_N2[index], looks.seen_N[index] = header.turned_size, True
+        looks.turned_N[index] = header.orientation != UPRIGHT
+    here = slice(start, start + len(thumbnails_NHW))
+    looks.shapes_NF[here] = np.rint(UNIT * frequencies(thumbnails_NHW, FREQUENCIES)).astype(np.int8)
+    looks.spread_N[here] = thumbnails_NHW.std(axis=(1, 2))
+    ordered_NP = np.partition(thumbnails_NHW.reshape(-1, SIDE * SIDE), (_LOW, _HIGH), axis=1)
+    looks.low_N[here], looks.high_N[here] = ordered_NP[:, _LOW], ordered_NP[:, _HIGH]
     return faults
 
 
@@ -110,6 +174,9 @@ def _add(findings: Findings, part: Part, index: int, error: DataError) -> None:
     what = text.removeprefix(f"{place}: ")
     if isinstance(error, MissingDataError):
         what = f"{part.source.file(index)} is not there" if part.source.file(index) in text else what
-        findings.add("missing image", place, what, "put the file there, or correct or remove the line")
+        mend = "put the file there, or correct or remove the line"
+        if place != part.source.file(index):
+            mend = "put the file there, say with --root DIR where it lies now, or correct or remove the line"
+        findings.add("missing image", place, what, mend, part.at(index))
     else:
-        findings.add("damaged image", place, what, "replace the file, or leave it out")
+        findings.add("damaged image", place, what, "replace the file, or leave it out", part.at(index))

@@ -12,6 +12,7 @@ from convolve.checking.finding import Findings
 from convolve.checking.part import Part
 from convolve.data.sources.source import UNLABELED
 from convolve.errors import DataError
+from convolve.formats.decode import Decoding
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.transforms.preprocess import Preprocess, fit_size
 
@@ -65,7 +66,7 @@ def _mean_of(part: Part, height: int, width: int) -> NDArray[np.float64] | None:
     readable: Sequence[int] = np.flatnonzero(part.labels_N != UNLABELED).tolist()
     for index in readable[:: max(1, len(readable) // _MOST_IMAGES)]:
         try:
-            image_HWC = part.decode(index, part.source.read(index), gray=False, min_size=(height, width))
+            image_HWC = part.decode(index, part.source.read(index), Decoding(min_size=(height, width)))
             total_HWC += fit_size(image_HWC, preprocess)
         except DataError:  # is a finding of its own
             continue

@@ -11,12 +11,11 @@ import numpy as np
 
 from convolve.checking.finding import Findings
 from convolve.checking.part import Part
-from convolve.data.sources.files import FileSource, PathListing
+from convolve.data.sources.files import Embedded, FileSource, PathListing
 from convolve.data.sources.source import UNLABELED
 from convolve.data.walk import images_in, is_image_name
 from convolve.errors import DataError
 from convolve.formats.archive import Location
-from convolve.formats.base64_map import Base64Map
 
 _NAMED = 3  # files that are named of many
 
@@ -43,7 +42,7 @@ def check_unlisted(parts: Sequence[Part], findings: Findings) -> None:
 
 def _locations(source: FileSource) -> Iterator[tuple[int, Location]]:
     """(number, place) of the images of a map file or table, each place always in the same words."""
-    if isinstance(source.listing, PathListing | Base64Map):
+    if isinstance(source.listing, PathListing | Embedded):
         return  # what is missing or damaged is a finding where its images are read
     for index in range(len(source)):
         location = source.listing.location(index)

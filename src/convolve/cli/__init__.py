@@ -49,8 +49,9 @@ def options(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be any bytes
     debug = "--debug" in arguments  # wherever it stands: people add it to the end of the command that failed
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:

@@ -31,6 +31,13 @@ def check_data(
         Path | None,
         typer.Option(help="The mean image to check. [default: *mean*.xml beside SOURCE]", metavar="FILE"),
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page that shows the findings with their pictures.", metavar="FILE")
+    ] = None,
+    write_table: Annotated[
+        Path | None,
+        typer.Option(help="Write a CSV table of the images without faults, for `train --data`.", metavar="FILE"),
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Number of processor threads; 0 uses all cores.")] = 0,
     as_json: AsJson = False,
     *,
@@ -38,22 +45,36 @@ def check_data(
 ) -> int:
     """Find faults in labeled images.
 
-    It reports damaged, missing, duplicate and mislabeled images, and test images that are also training images. Each
-    finding names the file and the line, and how to fix it. The exit code is 3 if there are any.
+    It reports damaged, missing, duplicate and mislabeled images, test images that are also training images, and images
+    that are dark, blurred or unlike the others. Each finding names the file and the line, and how to fix it. The exit
+    code is 3 if there are any.
 
-    Example: convolve check-data photos/train_map.txt --test photos/test_map.txt
+    Example: convolve check-data photos/train_map.txt --test photos/test_map.txt --html page.html
     """
     from convolve.checking.check import check_data as check
     from convolve.cli.progress import check_lines
 
     checked = check(source, test, mean, threads, check_lines(), options=options)
+    if write_table:
+        from convolve.checking.clean_table import clean_rows
+        from convolve.cli.formatting import write_csv
+
+        write_csv(write_table, clean_rows(checked, write_table))
+    if html:
+        from convolve.report.data_page import write_data_page
+
+        write_data_page(checked, source.expanduser(), html)
     print(json.dumps(_as_json(checked), indent=2, ensure_ascii=False) if as_json else _text(checked))
-    return 3 if checked.findings.counts else 0
+    return 3 if checked.findings.total else 0
 
 
 def _as_json(checked: Checked) -> dict[str, Any]:
     findings = checked.findings
-    rows = [vars(finding) for _, found in findings.by_kind() for finding in found]
+    rows = [
+        {name: getattr(finding, name) for name in ("kind", "place", "what", "mend")}
+        for _, found in findings.by_kind()
+        for finding in found
+    ]
     return {
         "images": checked.images,
         "passed_over": checked.passed_over,
@@ -63,13 +84,17 @@ def _as_json(checked: Checked) -> dict[str, Any]:
 
 
 def _text(checked: Checked) -> str:
-    from convolve.checking.finding import KINDS
+    from convolve.checking.finding import KINDS, Level
 
     counts, lines = checked.findings.counts, []
     for kind, found in checked.findings.by_kind():
-        lines += [f"{KINDS[kind]}: {counts[kind]:,}", *(f"  {finding}" for finding in found[:_SHOWN])]
-        if counts[kind] > _SHOWN:
-            lines.append(f"  and {counts[kind] - min(_SHOWN, len(found)):,} more (--json lists them)")
+        lines.append(f"{KINDS[kind].title}: {counts[kind]:,}")
+        shown = found[:_SHOWN] if KINDS[kind].level is not Level.NOTE else found[:1]
+        lines += [f"  {finding}" for finding in shown]
+        if counts[kind] > len(shown):
+            lines.append(f"  and {counts[kind] - len(shown):,} more (--json lists them)")
     images = " and ".join(f"{count:,} {name} images" for name, count in checked.images.items()) or "no images"
     images += f"; {checked.passed_over}" if checked.passed_over else ""
-    return "\n".join([*lines, f"{images}: {sum(counts.values()):,} findings" if counts else f"{images}: nothing found"])
+    total = checked.findings.total
+    found_in_all = "nothing found" if not total else "1 finding" if total == 1 else f"{total:,} findings"
+    return "\n".join([*lines, f"{images}: {found_in_all}"])

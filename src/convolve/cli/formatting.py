@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import Field, fields, is_dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,12 @@ def write_csv(path: Path | None, rows: Iterable[Iterable[Any]]) -> None:
     from convolve.atomic import replacing
 
     if path is None:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="surrogateescape")
         csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
         return
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    errors = "surrogateescape"  # names of files with the bytes that they have, so that other tools find them
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors=errors) as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 

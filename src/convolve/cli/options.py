@@ -44,6 +44,16 @@ TrainingData = Annotated[
         metavar="DIR|FILE|sample",
     ),
 ]
+MaxMegapixels = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=1073,  # OpenCV's own limit
+        metavar="N",
+        help="Decode images of up to so many megapixels. Beyond, JPEG files are decoded at a half, a quarter or an "
+        "eighth of their size, and others are refused. [default: 67]",
+    ),
+]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the recipe. Repeatable.")
 ]
@@ -96,11 +106,14 @@ def _data_options(
             metavar="DIR",
         ),
     ] = None,
+    max_megapixels: MaxMegapixels = None,
 ) -> Options:
     from convolve.data.options import DataOptions
+    from convolve.formats.decode import pixel_limit
     from convolve.formats.table import Columns
 
-    return DataOptions(Columns.parse(columns) if columns is not None else Columns(), root)
+    table = Columns.parse(columns) if columns is not None else Columns()
+    return DataOptions(table, root, pixel_limit(max_megapixels))
 
 
 def _overrides(

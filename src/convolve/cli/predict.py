@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convolve.cli.formatting import write_csv
-from convolve.cli.options import AnyModel, AsJson, CsvFile, Overrides, with_overrides
+from convolve.cli.options import AnyModel, AsJson, CsvFile, MaxMegapixels, Overrides, with_overrides
 from convolve.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def predict(
     npz_file: Annotated[
         Path | None, typer.Option("--npz", metavar="FILE", help="With --output: write the features to this NumPy file.")
     ] = None,
+    max_megapixels: MaxMegapixels = None,
     *,
     overrides: Overrides,
 ) -> None:
@@ -48,9 +49,11 @@ def predict(
     if sum(map(bool, (as_json, csv_file, npz_file))) > 1:
         raise UsageError("--json, --csv and --npz exclude each other; choose one")
 
+    from convolve.formats.decode import pixel_limit
     from convolve.model import load
 
     opened = load(model, overrides, output)
+    opened.max_pixels = pixel_limit(max_megapixels)
     if output:
         names, features = opened.features(paths)
         if as_json:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convolve.cli.options import Overrides, with_overrides
+from convolve.cli.options import MaxMegapixels, Overrides, with_overrides
 from convolve.errors import UsageError, install_hint
 
 
@@ -18,6 +18,7 @@ def serve(
     ],
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 accepts other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes any free one.")] = 8000,
+    max_megapixels: MaxMegapixels = None,
     *,
     overrides: Overrides,
 ) -> None:
@@ -34,15 +35,17 @@ def serve(
             raise
         raise UsageError(f"serve needs the package {error.name}: {install_hint('serve')}") from None
 
+    from convolve.formats.decode import pixel_limit
     from convolve.model import load
     from convolve.serve.app import create_app
+    from convolve.serve.upload import Limits
     from convolve.training.memory import keep_freed_memory
 
     keep_freed_memory()  # AlexNet answers in a fifth less processor time
     with listen(host, port) as listener:
         opened = load(model, overrides)
         opened.require_images()
-        server = server_for(create_app(opened, model.resolve().name, host))
+        server = server_for(create_app(opened, model.resolve().name, host, Limits(pixels=pixel_limit(max_megapixels))))
         print(f"serving {model} on {address_of(listener)}")
         print(f"open to {_reach(is_open(listener))}; Ctrl-C ends it", flush=True)
         server.run([listener])

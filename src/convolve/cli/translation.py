@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convolve.atomic import replacing
+from convolve.atomic import write_text
 from convolve.cli.formatting import recipe_text
 from convolve.errors import UsageError
 from convolve.importers.brainscript.job import Job, TrainStep
@@ -50,9 +50,8 @@ def write_translation(job: Job, path: Path) -> None:
         f"# {job.name}, translated from BrainScript. The network and what is done to its images are in {network.name}:",
         f"#   convolve train {path.name} --from {network.name} --data DIR",
     ]
-    with replacing(path) as temporary:
-        lines = [*head, *map(_commented, recipe_text(recipe_of(steps[0])).splitlines()), ""]
-        temporary.write_text("\n".join(lines), encoding="utf-8")
+    lines = [*head, *map(_commented, recipe_text(recipe_of(steps[0])).splitlines()), ""]
+    write_text(path, "\n".join(lines))
     print(f"recipe   {path}\nnetwork  {network}")
 
 

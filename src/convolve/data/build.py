@@ -19,6 +19,7 @@ from convolve.data.sources.classes import in_words
 from convolve.data.sources.source import ArraySource, Source
 from convolve.data.splits import VALIDATION_FRACTION, Splits, hold_out_validation
 from convolve.errors import DataError, UsageError
+from convolve.formats.decode import Decoding
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.recipe import DataSpec, Recipe
 from convolve.transforms.crop import Crop
@@ -65,15 +66,15 @@ def build_data(
     """
     spec, run = recipe.data, recipe.run
     read_files(spec.train_transforms)
-    channels = imported.channels if imported else spec.channels
+    decoding = imported.decoding() if imported else Decoding(spec.channels == 1, spec.orientation)
     train, judged, said = _training_part(recipe, splits)
-    train, tested = measured(train, channels), measured(splits.test, channels)
+    train, tested = measured(train, decoding), measured(splits.test, decoding)
     preprocess = imported or _preprocess(spec, tested.size)
     size = preprocess.height, preprocess.width
     test = cached(eval_dataset(tested, preprocess, threads=threads), size)
     validation, name = test, "test"
     if judged:
-        rest = measured(judged, channels)
+        rest = measured(judged, decoding)
         validation, name = cached(eval_dataset(rest, preprocess, threads=threads), size), "validation"
     damaged = Damaged(min(spec.damaged_limit, len(train) - 1), warn) if spec.damaged_limit else None
     training = _Training(recipe, train, tested.size, threads, damaged)
@@ -116,7 +117,8 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
     mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
     return Preprocess(
         spec.channels, height, width, mean, spec.scale, resize=spec.resize, side_ratio=spec.side_ratio,
-        padding=sum(pad.border(height, width) for pad in pads), padding_value=pads[0].value if pads else 0,
+        orientation=spec.orientation, padding=sum(pad.border(height, width) for pad in pads),
+        padding_value=pads[0].value if pads else 0,
     )  # fmt: skip
 
 
@@ -156,13 +158,14 @@ class _Training:
 
         fit = None if as_found else partial(fit_size, preprocess=preprocess)
         dataset = Dataset(
-            train, transformed(alone, preprocess.channels, fit), gray=preprocess.channels == 1,
+            train, transformed(alone, preprocess.channels, fit), preprocess.decoding(),
             seed=self.recipe.run.seed, threads=max(THREADS, self.threads), damaged=self.damaged, is_random=bool(alone),
         )  # fmt: skip
         if not alone:
             dataset = cached(dataset, train.size if as_found and train.size else goal)
         if not dataset.is_cached and spec.resize == "cover":  # quicker; the others promise to do what CNTK does
-            dataset = replace(dataset, min_size=min_size_before(alone) if as_found else goal)
+            min_size = min_size_before(alone) if as_found else goal
+            dataset = replace(dataset, decoding=replace(dataset.decoding, min_size=min_size))
         return dataset, together
 
 

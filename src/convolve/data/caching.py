@@ -14,7 +14,7 @@ from convolve.data.ordered_map import ordered_map
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import DataError
-from convolve.formats.decode import read_size, to_planes
+from convolve.formats.decode import Decoding, to_planes
 from convolve.transforms.transform import Image, Size
 
 CACHE_BYTES = 1 << 31  # of one part of a data set; what is larger is decoded anew in each epoch
@@ -23,7 +23,7 @@ SMALL_SIDE = 96  # pixels; images that are all of one size up to this are taken 
 
 def cached(dataset: Dataset, size: Size) -> Dataset:
     """The same, cached in memory if images of `size` fit there."""
-    fits = len(dataset) * (1 if dataset.gray else 3) * size[0] * size[1] <= CACHE_BYTES
+    fits = len(dataset) * (1 if dataset.decoding.gray else 3) * size[0] * size[1] <= CACHE_BYTES
     return Dataset(load(dataset)) if fits and not dataset.is_cached else dataset
 
 
@@ -51,24 +51,24 @@ def load(dataset: Dataset) -> ArraySource:
     return ArraySource(torch.from_numpy(images_NCHW), labels_N, source.chunk_N, source.class_names, source.location)
 
 
-def measured(source: Source, channels: int) -> Source:
-    """`source` with the `size` that all its images have; from memory, with so many channels, if they fit there."""
+def measured(source: Source, decoding: Decoding) -> Source:
+    """`source` with the `size` that all its images have; from memory, in gray or in color, if they fit there."""
     if not isinstance(source, FileSource):
         return source
-    return _in_memory(source, channels) or replace(source, size=_common_size(source))
+    return _in_memory(source, decoding) or replace(source, size=_common_size(source, decoding))
 
 
-def _in_memory(source: Source, channels: int) -> ArraySource | None:
+def _in_memory(source: Source, decoding: Decoding) -> ArraySource | None:
     """All images as they are; None where they are too many or too large for that, of several sizes, or damaged."""
     shape_CHW: tuple[int, ...] = ()
 
     def planes(image_HWC: Image, _: np.random.Generator) -> Image:
-        image_CHW = to_planes(image_HWC, channels)
+        image_CHW = to_planes(image_HWC, 1 if decoding.gray else 3)
         if image_CHW.shape != (shape_CHW or image_CHW.shape):
             raise _OtherSizeError
         return image_CHW[None]
 
-    dataset = Dataset(source, planes, gray=channels == 1, is_random=False)
+    dataset = Dataset(source, planes, decoding, is_random=False)
     try:
         shape_CHW = dataset.ready(0, 0)[0].shape[1:]
         fits = max(shape_CHW[1:]) <= SMALL_SIDE and len(source) * math.prod(shape_CHW) <= CACHE_BYTES
@@ -81,12 +81,12 @@ class _OtherSizeError(Exception):
     """An image is not as large as the first one: the others need not be decoded."""
 
 
-def _common_size(source: Source) -> Size | None:
+def _common_size(source: FileSource, decoding: Decoding) -> Size | None:
     """The size of all images if they have one and it is small; damaged ones are met when they are decoded."""
 
     def size(index: int) -> Size | None:
         try:
-            return read_size(source.read(index), source.location(index))
+            return source.stored_size(index, decoding)
         except DataError:
             return None
 

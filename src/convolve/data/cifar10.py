@@ -21,7 +21,7 @@ from convolve.data.sources.source import ArraySource, Source
 from convolve.data.splits import DatasetInfo, Splits
 from convolve.data.walk import is_image_name
 from convolve.errors import DataError, MissingDataError
-from convolve.formats.decode import decode_image
+from convolve.formats.decode import Decoding, decode_image
 from convolve.formats.image_map import read_image_map
 from convolve.formats.tar import read_tar
 
@@ -131,7 +131,7 @@ def _from_maps(folder: Path) -> Splits:
     maps = [read_image_map(folder / name, len(CLASS_NAMES)) for name in (MAP_TRAIN, MAP_TEST)]
     train, test = (file_source(listing, listing.labels_N, CLASS_NAMES, in_chunks=True) for listing in maps)
     with naming(train.location(0)):
-        padded = train.load(0, gray=False).shape[:2] == (_PADDED_SIDE, _PADDED_SIDE)
+        padded = train.load(0, Decoding()).shape[:2] == (_PADDED_SIDE, _PADDED_SIDE)
     parts = [_loaded(train, _without_padding if padded else _planes), _loaded(test, _planes)]
     note = ", the padding of the training pictures taken off" if padded else ""
     return _splits(parts, f"map files in {folder}{note}")

@@ -19,8 +19,8 @@ from convolve.data.sources.files import naming
 from convolve.data.sources.source import ArraySource, Source
 from convolve.data.streams import Purpose
 from convolve.errors import DataError
-from convolve.formats.decode import to_planes
-from convolve.transforms.transform import Image, Size, Transform
+from convolve.formats.decode import DECODING, Decoding, to_planes
+from convolve.transforms.transform import Image, Transform
 
 # Legend: N samples, V views of one image, C channels, H rows, W columns.
 
@@ -44,9 +44,8 @@ class Dataset:
 
     source: Source
     prepare: Prepare | None = None
-    gray: bool = False
+    decoding: Decoding = DECODING
     seed: int = 0
-    min_size: Size | None = None  # to be given to `source.load`
     threads: int = THREADS
     damaged: Damaged | None = None
     is_random: bool = True  # whether `prepare` draws anything: to seed a generator costs as much as a small image
@@ -91,7 +90,7 @@ class Dataset:
         for number in chain(range(index, len(self)), range(index)):
             try:
                 with naming(self.source.location(number)):
-                    return number, self.source.load(number, gray=self.gray, min_size=self.min_size)
+                    return number, self.source.load(number, self.decoding)
             except DataError as error:
                 if self.damaged is None:
                     raise

@@ -26,8 +26,9 @@ def eval_dataset(
     def prepare(image_HWC: Image, _: np.random.Generator) -> Image:
         return views_of(image_HWC, preprocess, views)
 
-    gray = preprocess.channels == 1
-    return Dataset(source, prepare, gray, threads=max(THREADS, threads), damaged=damaged, is_random=False)
+    return Dataset(
+        source, prepare, preprocess.decoding(), threads=max(THREADS, threads), damaged=damaged, is_random=False
+    )
 
 
 def is_fitted(source: ArraySource, preprocess: Preprocess) -> bool:

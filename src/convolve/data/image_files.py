@@ -11,18 +11,21 @@ import numpy as np
 from convolve.data.walk import PassedOver, is_hidden, takes_for_image, walk
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.archive import ByteReader, Location
-from convolve.formats.decode import decode_image, without_color
+from convolve.formats.decode import Decoding, decode_image, without_color
 from convolve.formats.image_kind import HEAD_BYTES, decoded_kinds
 
 
-def read_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -> Iterator[tuple[str, np.ndarray]]:
+def read_images(
+    paths: Sequence[str | Path], decoding: Decoding, passed: PassedOver | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
     """(name, image_HWC uint8) of every image in `paths`, as `find_images` has them.
 
     C is 1 for an image without color, however it is stored, and 3 (BGR) for any other.
     """
     with ByteReader() as reader:
         for location in find_images(paths, passed):
-            yield str(location), without_color(decode_image(reader.read(location), location))
+            here = decoding.of(location)
+            yield str(location), without_color(decode_image(reader.read(location), location, here))
 
 
 def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -> Iterator[Location]:
@@ -33,6 +36,7 @@ def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -
     passed = PassedOver() if passed is None else passed
     for path in map(Path, paths):
         here = PassedOver()
+        found: Iterator[Location]
         if path.is_dir():
             found = (Location(file) for file in walk(path, here))
         elif not path.exists():

@@ -7,13 +7,13 @@ import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 
-from convolve.data import cifar10, ilsvrc2012, mnist
+from convolve.data import archives, cifar10, ilsvrc2012, mnist
 from convolve.data.download import Progress
-from convolve.data.lists import is_archive
+from convolve.data.lists import find_lists, is_archive
 from convolve.data.locate import SAMPLE
 from convolve.data.sources import cifar
 from convolve.data.sources.classes import in_words
@@ -23,6 +23,7 @@ from convolve.data.sources.source import ArraySource, OnFault, Source, attempt
 from convolve.data.splits import DatasetInfo, Splits
 from convolve.errors import DataError, MissingDataError, UsageError, look_up
 from convolve.formats.cifar_binary import parse_cifar_binary, read_bytes
+from convolve.formats.decode import Decoding
 from convolve.recipe import Recipe
 
 DATASETS = {info.name: info for info in (mnist.INFO, cifar10.INFO, ilsvrc2012.INFO)}
@@ -111,9 +112,24 @@ def may_be(own: Splits, info: DatasetInfo) -> bool:
         return False
     channels, *size = info.shape_CHW
     try:
-        return list(own.test.load(0, gray=channels == 1).shape[:2]) == size
+        return list(own.test.load(0, Decoding(gray=channels == 1)).shape[:2]) == size
     except DataError:  # perhaps the set is there in another form
         return True
+
+
+def unpacked(place: Path) -> Path:
+    """`place`; of archives there that hold no published set, the folder into which they are unpacked."""
+    if archives.is_archive(place):
+        return place if _is_published(place) else archives.unpacked(place)
+    inside = archives.archives_in(place) if place.is_dir() else []
+    if inside and not any(map(_is_published, inside)) and find_lists(place) is None:
+        return archives.all_unpacked(inside)
+    return place
+
+
+def _is_published(archive: Path) -> bool:
+    names = {name for version in cifar.VERSIONS for name in version.files}
+    return not names.isdisjoint(PurePosixPath(name).name for name in archives.first_names(archive))
 
 
 def published_parts(place: Path, on_fault: OnFault) -> Sequence[Source | None] | None:

@@ -15,9 +15,13 @@ from pathlib import Path
 
 from convolve.data.walk import holds_images, images_in, subfolders
 from convolve.errors import DataError
+from convolve.formats.caffe_lmdb import is_lmdb
 from convolve.formats.part_names import TEST, TRAINING, VALIDATION, role_of
+from convolve.formats.table import names_labels
 
-_LISTS = ("_map.txt", ".csv")  # the end of the name of a list of images; what stands first goes before
+# The end of the name of a list of images; what stands first goes before. Not .json, which may be anything.
+_LISTS = ("_map.txt", ".csv", ".tsv", ".jsonl", "_lmdb")
+_METADATA = ("metadata.csv", "metadata.jsonl")  # Hugging Face's lists of the images of a folder
 _MOST_NAMED = 5
 
 
@@ -38,7 +42,7 @@ class Layout:
 
     def __str__(self) -> str:
         """Which part is which, and what else is to be said. Empty for a single part with nothing beside it."""
-        roles = [f"{role} part {path.name}" for role, path in self.parts] if self.test else []
+        roles = [f"{role} part {_name(path)}" for role, path in self.parts] if self.test else []
         return "; ".join([", ".join(roles)] * bool(roles) + list(self.notes))
 
 
@@ -49,12 +53,20 @@ def find_layout(where: Path, classes: Sequence[str] = ()) -> Layout | None:
     be parts as well as classes.
     """
     names = sorted(os.listdir(where))  # noqa: PTH208  of a million files a second less
+    if is_lmdb(where):
+        return Layout(where)
     for end in _LISTS:
-        lists = [name for name in names if name.lower().endswith(end) and role_of(name[: -len(end)])]
-        found = _by_role([(where / name, name[: -len(end)]) for name in lists if (where / name).is_file()])
+        lists = [(where / name, _part_of(name, end)) for name in names if name.lower().endswith(end)]
+        found = _by_role([(path, part) for path, part in lists if role_of(part) and (path.is_file() or is_lmdb(path))])
         if TRAINING in found:
             return _assigned(found)
     folders = _class_folders(where)
+    roles = [(role, path) for path in subfolders(where) if (role := role_of(path.name))]
+    described = {role: each for role, path in roles if (each := _metadata(path))}
+    if TRAINING in described:
+        return _assigned(described)
+    if metadata := _metadata(where):
+        return Layout(metadata)
     named = _by_role([(path, path.name) for path in folders if role_of(path.name)])
     if TRAINING in named and _class_folders(named[TRAINING]):
         return _with_parts(named, folders)
@@ -64,6 +76,22 @@ def find_layout(where: Path, classes: Sequence[str] = ()) -> Layout | None:
         return replace(inner, notes=(note, *inner.notes)) if inner else None
     _refuse_doubt(where, folders)
     return Layout(where) if folders else None
+
+
+def _metadata(folder: Path) -> Path | None:
+    """The list of the images in `folder`, which holds good unless only the folders have labels."""
+    found = next((folder / name for name in _METADATA if (folder / name).is_file()), None)
+    return found if found and (names_labels(found) or len(_class_folders(folder)) < 2) else None
+
+
+def _name(part: Path) -> str:
+    return f"{part.parent.name}/{part.name}" if part.name in _METADATA else part.name
+
+
+def _part_of(name: str, end: str) -> str:
+    """What the name of a list says before its `end`; those of Caffe's examples begin with the set: mnist_train_lmdb."""
+    start = name[: -len(end)]
+    return start.rpartition("_")[2] if end == "_lmdb" else start
 
 
 def _by_role(parts: Iterable[tuple[Path, str]]) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ from convolve.data.sources.base64 import open_base64
 from convolve.data.sources.classes import in_words
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.folder import open_folder
+from convolve.data.sources.lmdb import open_lmdb
 from convolve.data.sources.map_file import open_map_file
 from convolve.data.sources.source import OnFault, Source
 from convolve.data.sources.table import open_table
 from convolve.data.splits import TEST_FRACTION, Splits, hold_out_test
 from convolve.errors import DataError, FormatError, MissingDataError
+from convolve.formats.caffe_lmdb import is_lmdb
 from convolve.formats.map_lines import lists_paths, open_lines
 from convolve.formats.part_names import TEST, TRAINING, VALIDATION
 from convolve.formats.table import ENDINGS as TABLE_ENDINGS
@@ -49,7 +52,8 @@ def open_lists(
     parts = {TRAINING: first} | others
     names = first.class_names or _numbers([*parts.values()])
     if len(names) < 2:
-        tables = sorted(found.training.glob("*.csv")) if found.training.is_dir() else []
+        inside = sorted(found.training.iterdir()) if found.training.is_dir() else []
+        tables = [path for path in inside if path.suffix.lower() in TABLE_ENDINGS]
         hint = f"the table itself: {tables[0]}" if tables else "a folder with a subfolder for each class, or a list"
         place = found.training
         raise DataError(f"{place} holds one class only ({names[0]}), where a classifier needs two; give {hint}")
@@ -72,8 +76,12 @@ def open_list(
     path: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None, options: DataOptions = AS_FOUND
 ) -> FileSource:
     """The images that `path` lists, numbered by the known `classes`. See the files of `sources`."""
+    return replace(_open_list(path, classes, on_fault, options), max_pixels=options.max_pixels)
+
+
+def _open_list(path: Path, classes: Sequence[str] | None, on_fault: OnFault | None, options: DataOptions) -> FileSource:
     if path.is_dir():
-        return open_folder(path, classes, on_fault)
+        return (open_lmdb if is_lmdb(path) else open_folder)(path, classes, on_fault)
     if path.suffix.lower() in TABLE_ENDINGS:
         return open_table(path, classes, on_fault, options)
     refuse_other_kinds(path)

@@ -37,7 +37,12 @@ def locate(dataset: str, where: str | None) -> Path:
 
 
 def cache_folder(dataset: str) -> Path:
-    """The user's own place for downloads: $XDG_CACHE_HOME where it is set, else what the operating system suggests."""
+    """The user's own place for downloads and what is unpacked: $CONVOLVE_CACHE, or what the operating system suggests.
+
+    There $XDG_CACHE_HOME comes first.
+    """
+    if os.environ.get("CONVOLVE_CACHE"):
+        return Path(os.environ["CONVOLVE_CACHE"]) / dataset
     if os.environ.get("XDG_CACHE_HOME"):
         base = Path(os.environ["XDG_CACHE_HOME"])
     elif sys.platform == "win32":
@@ -54,5 +59,5 @@ def _home() -> Path:
         return Path.home()
     except RuntimeError:  # no HOME, and no entry in the password file, as in a container that runs as any user
         raise MissingDataError(
-            "this user has no home folder to download to; set XDG_CACHE_HOME to a folder, or name the data with --data"
+            "this user has no home folder to download to; set CONVOLVE_CACHE to a folder, or name the data with --data"
         ) from None

@@ -37,14 +37,14 @@ def open_data(
         if info is None:
             raise MissingDataError("this recipe names no data set; say where your images are, with --data DIR")
         return known.LOADERS[name](where, file_order, progress)
-    place = Path(str(where)).expanduser()
+    place = known.unpacked(Path(str(where)).expanduser())
     listed = lists.find_lists(place)
     if listed is None:
         return known.open_published(place, name, file_order, progress)
     own = lists.open_lists(place, listed, file_order, options)
     if info and known.may_be(own, info):
         try:
-            return known.LOADERS[name](where, file_order, progress)
+            return known.LOADERS[name](str(place), file_order, progress)
         except MissingDataError:  # other files with the same classes
             pass
     return own
@@ -62,7 +62,8 @@ def open_test(
 
     The model knows `class_names`, was trained on the set `name` with that `fingerprint`, and takes `shape_CHW`.
     """
-    place, given = Path(where or "").expanduser(), where not in (None, SAMPLE)
+    given = where not in (None, SAMPLE)
+    place = known.unpacked(Path(str(where)).expanduser()) if given else Path()
     listed = lists.find_lists(place, class_names) if given else None
     if listed and (listed.training == place or name not in known.DATASETS):  # and no set of two parts
         return lists.open_own_test(place, listed, class_names, fingerprint, options)
@@ -81,6 +82,7 @@ def open_to_check(
     """(role, images) of the parts at `place`, of whatever form; `on_fault` hears of all that cannot be read."""
     if not place.exists():
         raise MissingDataError(f"{place} does not exist; give a folder, a map file, a table, or a data set's own files")
+    place = known.unpacked(place)
     is_listed = place.is_dir() and (layout := lists.find_lists(place)) and layout.training.is_file()
     parts = None if is_listed else known.published_parts(place, on_fault)
     if parts is None:

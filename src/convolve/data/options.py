@@ -1,19 +1,24 @@
-"""How a list of images is read, where it does not say so itself: what a user gives beside --data."""
+"""How images are read, where they do not say so themselves: what a user gives beside --data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from convolve.formats.decode import MAX_PIXELS
 from convolve.formats.table import Columns
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """`columns`: those of a table; `root`: the folder in which the paths of a list start, or lie now."""
+    """`columns`: those of a table; `root`: the folder in which the paths of a list start, or lie now.
+
+    `max_pixels`: see `Decoding`.
+    """
 
     columns: Columns = field(default_factory=Columns)
     root: Path | None = None
+    max_pixels: int = MAX_PIXELS
 
 
 AS_FOUND = DataOptions()

@@ -18,6 +18,7 @@ import torch
 from torch import fx, nn
 from torch.export import Dim, ExportedProgram
 
+from convolve.atomic import always_utf8
 from convolve.errors import UnsupportedError
 from convolve.export.metadata import KEY
 from convolve.export.parity import Runner, Values
@@ -71,7 +72,7 @@ def quiet() -> Iterator[None]:
 
 
 def write(program: ExportedProgram, metadata: dict[str, Any], path: Path) -> None:
-    text = json.dumps(metadata, ensure_ascii=False)
+    text = always_utf8(json.dumps(metadata, ensure_ascii=False))
     with quiet(), path.open("wb") as file:  # by name, torch would want the ending .pt2
         torch.export.save(program, file, extra_files={f"{KEY}.json": text})
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from convolve.atomic import always_utf8
 from convolve.errors import ModelError, UnsupportedError, UsageError, install_hint
 from convolve.export.exported_program import first_sentence, quiet
 from convolve.export.metadata import INPUT, KEY, OUTPUT, read_metadata
@@ -44,7 +45,7 @@ def write(program: ExportedProgram, metadata: dict[str, Any], path: Path) -> Non
             f"the weights take {size / 2**30:.1f} GiB, and an ONNX file ends at 2; export an ExportedProgram (.pt2)"
         )
     made = translate(program, [INPUT], [OUTPUT])
-    made.model.metadata_props[KEY] = json.dumps(metadata, ensure_ascii=False)
+    made.model.metadata_props[KEY] = always_utf8(json.dumps(metadata, ensure_ascii=False))
     made.save(path, external_data=False)
 
 

@@ -71,7 +71,7 @@ class ByteReader:
         size = regular_size(
             name,
             "relative paths in a map file start at the working folder, or with `.../` at the map file's, those in a "
-            "table at the table's",
+            "table at the table's, and both at the DIR of --root",
         )
         self._require_size(name, size)
         try:

@@ -1,31 +1,32 @@
-"""Encoded image -> its size, its pixels, its planes.
+"""Encoded image -> its pixels, its planes.
 
-The pixels are those that CNTK's reader decodes: through OpenCV, 8 bits, blue-green-red or gray, EXIF rotation ignored.
-Transparency is dropped, 16 bits become 8, of an animation the first picture counts.
-
-Height and width are read from the header, before memory is spent on the pixels: of JPEG, PNG, BMP, GIF, WebP, TIFF and
-PNM, told apart by content. JPEG and PNG files are also checked for being whole: decoders fill what is missing with
-gray, and print their opinion of it to stderr.
+The pixels are 8 bits, blue-green-red or gray, as OpenCV decodes them, and so CNTK's reader. Transparency is dropped, 16
+bits become 8, of an animation the first picture counts. docs/your-images.md has the rules for each kind.
 """
 
 from __future__ import annotations
 
 import functools
-import re
-import struct
-import zlib
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from convolve.errors import DataError, FormatError
+from convolve.formats.archive import Location
+from convolve.formats.image_header import ON_ITS_SIDE, UPRIGHT, Header, read_header
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
+# exif: turned as EXIF says, as every viewer shows it. stored: as the pixels lie in the file. cntk: as CNTK's image
+# reader, which turns images in files of their own, but not those in zip archives and in base64.
+Orientation = Literal["exif", "stored", "cntk"]
 
 MAX_PIXELS = 1 << 26  # 8192 x 8192: 201 MB decoded
+MOST_PIXELS = 1 << 30  # OpenCV decodes no larger images, in whatever size
+# A progressive JPEG file is held whole while it is decoded, at two bytes a sample: so many times `max_pixels`.
+_PROGRESSIVE_FACTOR = 2
 # For the whole size, a half, a quarter, an eighth: OpenCV's flags for color and for gray.
 _FLAGS = {
     1: (cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE),
@@ -33,61 +34,106 @@ _FLAGS = {
     4: (cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_GRAYSCALE_4),
     8: (cv2.IMREAD_REDUCED_COLOR_8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
 }
-
-# The JPEG standard (ITU-T T.81) does not limit the scans of a progressive image, each of which goes over all its
-# pixels. Encoders write about ten.
-MAX_SCANS = 100
-MAX_TILE_PIXELS = 1 << 24  # a TIFF tile is decoded whole, even where the image is smaller
-
-_JPEG_MARKER = re.compile(rb"\xff([\x01-\xfe])")  # what stands between two segments is skipped, as libjpeg does
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0..15 without DHT, JPG and DAC
-_JPEG_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
-_JPEG_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})  # TEM, RST0..7, SOI
-_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
-_PNM_BLANK = rb"(?:\s|#[^\n]*\n)+"
-_PNM = re.compile(rb"P[1-6]" + _PNM_BLANK + rb"([0-9]{1,9})" + _PNM_BLANK + rb"([0-9]{1,9})\s")
-_PNM_HEADER_BYTES = 4096  # with its comments
-_TIFF_TAGS = {256: "width", 257: "height", 322: "tile width", 323: "tile height"}
-_TIFF_NUMBERS = {1: "B", 3: "H", 4: "I"}
+# EXIF's orientations as OpenCV's flips (1: left and right, 0: top and bottom, -1: both), above 4 of the transpose.
+_FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
 
 
-def decode_image(
-    encoded: bytes,
-    name: object,
-    *,
-    gray: bool = False,
-    max_pixels: int = MAX_PIXELS,
-    min_size: tuple[int, int] | None = None,
-) -> NDArray[np.uint8]:
-    """The pixels, uint8 (H, W, C): blue, green and red, or one channel with `gray`.
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How encoded images become pixels.
 
-    A JPEG image that stays at least `min_size` (height, width) at a half, a quarter or an eighth of its size is decoded
-    so, which takes a fraction of the time.
+    `gray`, else blue, green and red. Of what has more than `max_pixels`, a JPEG image is decoded at a half, a quarter
+    or an eighth, and others are refused. A JPEG image that stays at least `min_size` (height, width) is decoded smaller
+    too, which takes a fraction of the time.
+    """
 
-    Raises `FormatError` for what is no image, or a damaged one, and `DataError` for more than `max_pixels`, before
+    gray: bool = False
+    orientation: Orientation = "exif"
+    max_pixels: int = MAX_PIXELS
+    min_size: tuple[int, int] | None = None
+
+    def of(self, location: object) -> Decoding:
+        """How an image is decoded that lies there: not turned by CNTK unless it is in a file of its own."""
+        if self.orientation != "cntk" or (isinstance(location, Location) and not location.member):
+            return self
+        return replace(self, orientation="stored")
+
+
+DECODING = Decoding()
+
+
+def pixel_limit(megapixels: int | None) -> int:
+    """The limit that a user set, or the usual one."""
+    return MAX_PIXELS if megapixels is None else 1_000_000 * megapixels
+
+
+def decoded_size(encoded: bytes, name: object, decoding: Decoding) -> tuple[int, int]:
+    """(height, width) of what `decode_image` gives, but for a smaller version of it."""
+    header = read_header(encoded, name)
+    return header.turned_size if _turns(header, decoding) else header.size
+
+
+def decode_image(encoded: bytes, name: object, decoding: Decoding = DECODING) -> NDArray[np.uint8]:
+    """The pixels, uint8 (H, W, C): blue, green and red, or one channel.
+
+    Raises `FormatError` for what is no image, or a damaged one, and `DataError` for one that is too large, before
     memory is spent on it; `name` stands for the file in both. Damage inside the pixel data of a JPEG file goes unseen
     where the decoder can go on: it then shows as wrong pixels.
     """
-    height, width = read_size(encoded, name)
-    if height * width > max_pixels:
-        raise DataError(f"{name}: {width} x {height} pixels, more than the limit of {max_pixels}; make it smaller")
-    _silence_opencv()
-    part = _part(height, width, min_size) if encoded.startswith(b"\xff\xd8") else 1
-    flags = cv2.IMREAD_IGNORE_ORIENTATION | _FLAGS[part][gray]
+    header = read_header(encoded, name)
+    turns = _turns(header, decoding)
+    part = _part(header, header.turned_size if turns else header.size, decoding, name)
     try:
-        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-    except cv2.error:
+        pixels = _heic(encoded, decoding.gray) if header.kind == "HEIC" else _opencv(encoded, part, decoding.gray)
+    except (cv2.error, ValueError, OSError, RuntimeError, EOFError):
         pixels = None
     if pixels is None:
-        raise FormatError(name, "", "the image is damaged, or of a variant that OpenCV does not decode; save it anew")
-    return pixels.reshape(*pixels.shape[:2], 1 if gray else 3).astype(np.uint8, copy=False)
+        raise FormatError(name, "", "the image is damaged, or of a variant that is not decoded; save it anew")
+    if turns and header.orientation != UPRIGHT and header.kind != "TIFF":  # which OpenCV turns
+        pixels = _upright(pixels, header.orientation)
+    return pixels.reshape(*pixels.shape[:2], 1 if decoding.gray else 3).astype(np.uint8, copy=False)
 
 
-def _part(height: int, width: int, min_size: tuple[int, int] | None) -> int:
-    """The largest part of the size to decode at, as 1, 2, 4 or 8."""
-    if min_size is None:
-        return 1
-    return max(part for part in _FLAGS if part == 1 or (height // part >= min_size[0] and width // part >= min_size[1]))
+def _turns(header: Header, decoding: Decoding) -> bool:
+    """Whether the image is turned: TIFF, AVIF and HEIC by all that read them, for there it is no note beside it."""
+    return decoding.orientation != "stored" or header.kind in ("TIFF", "AVIF", "HEIC")
+
+
+def _part(header: Header, size: tuple[int, int], decoding: Decoding, name: object) -> int:
+    """The part of the size to decode at, as 1, 2, 4 or 8. Raises `DataError` for what is too large in any."""
+    height, width = size
+    limit, pixels, least = decoding.max_pixels, height * width, decoding.min_size
+    is_jpeg = header.kind == "JPEG"
+    too_large = [part for part in _FLAGS if -(-height // part) * -(-width // part) > limit]
+    holds_all = MOST_PIXELS if not header.progressive else min(MOST_PIXELS, _PROGRESSIVE_FACTOR * limit)
+    if too_large and (not is_jpeg or len(too_large) == len(_FLAGS) or pixels > holds_all):
+        what = f"{header.width} x {header.height} pixels, more than the limit of {limit}"
+        raise DataError(f"{name}: {what}; make it smaller, or lift the limit with --max-megapixels")
+    fits = [part for part in _FLAGS if part not in too_large]
+    if least is None or not is_jpeg:
+        return fits[0]
+    return max(part for part in fits if part == fits[0] or (height // part >= least[0] and width // part >= least[1]))
+
+
+def _opencv(encoded: bytes, part: int, gray: bool) -> NDArray[Any] | None:
+    _silence_opencv()
+    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_IGNORE_ORIENTATION | _FLAGS[part][gray])
+
+
+def _heic(encoded: bytes, gray: bool) -> NDArray[Any]:
+    from pillow_heif import open_heif
+
+    pixels: Any = np.asarray(open_heif(encoded, convert_hdr_to_8bit=True))
+    rgb_HWC = np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels[:, :, :3]
+    decoded: NDArray[Any] = cv2.cvtColor(rgb_HWC, cv2.COLOR_RGB2GRAY if gray else cv2.COLOR_RGB2BGR)
+    return decoded
+
+
+def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """The image turned from how it is stored to how it is to be seen, by EXIF's number: 2 to 8."""
+    if orientation >= ON_ITS_SIDE:
+        pixels = cv2.transpose(pixels)
+    return cv2.flip(pixels, _FLIPS[orientation]) if orientation in _FLIPS else pixels
 
 
 @functools.cache
@@ -116,120 +162,3 @@ def to_planes(image_HWC: Pixels, channels: int) -> Pixels:
     rgb_HWC: Any = np.repeat(image_HWC, 3, axis=2) if is_gray else cv2.cvtColor(image_HWC, cv2.COLOR_BGR2RGB)
     rgb_CHW: Pixels = rgb_HWC.transpose(2, 0, 1)
     return rgb_CHW
-
-
-def read_size(encoded: bytes, name: object) -> tuple[int, int]:
-    """(height, width) in pixels, before any rotation; `name` stands for the file in messages.
-
-    Raises `FormatError` for what is no image of a known kind, and for JPEG and PNG files that are visibly damaged.
-    """
-    for kind, (signature, reader) in _KINDS.items():
-        if signature.match(encoded):
-            try:
-                height, width = reader(encoded, name)
-            except struct.error:
-                raise _cut_off(kind, encoded, name) from None
-            if height < 1 or width < 1:
-                raise FormatError(name, "", f"a {kind} file of {width} x {height} pixels")
-            return height, width
-    if not encoded:
-        raise FormatError(name, "", "the file is empty")
-    *kinds, last = _KINDS
-    raise FormatError(name, "", f"no {', '.join(kinds)} or {last} image; it begins with {encoded[:12]!r}")
-
-
-def _cut_off(kind: str, data: bytes, name: object) -> FormatError:
-    return FormatError(name, f"byte {len(data)}", f"the {kind} file is cut off here; copy it again")
-
-
-def _jpeg(data: bytes, name: object) -> tuple[int, int]:
-    size, progressive, position = (0, 0), False, 2
-    while (found := _JPEG_MARKER.search(data, position)) and found[1] != b"\xda":  # up to the first scan
-        marker, position = found[1][0], found.end()
-        if marker == 0xD9:
-            raise FormatError(name, f"byte {found.start()}", "the JPEG file has no pixels")
-        if marker in _JPEG_FRAMES:
-            size = struct.unpack_from(">HH", data, position + 3)
-            progressive = marker in _JPEG_PROGRESSIVE
-        if marker not in _JPEG_WITHOUT_LENGTH:
-            position += struct.unpack_from(">H", data, position)[0]
-    if not found or data.rfind(b"\xff\xd9", position) < 0:
-        raise _cut_off("JPEG", data, name)
-    if progressive and data.count(b"\xff\xda", position) > MAX_SCANS:
-        raise FormatError(name, "", f"a progressive JPEG file with more than {MAX_SCANS} scans")
-    return size
-
-
-def _png(data: bytes, name: object) -> tuple[int, int]:
-    view, position, kind = memoryview(data), 8, b""
-    while kind != b"IEND":
-        length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 8 + length
-        (checksum,) = struct.unpack_from(">I", data, end)
-        needed = not kind[0] & 0x20  # a capital letter: the image cannot be decoded without this chunk
-        if needed and zlib.crc32(view[position + 4 : end]) != checksum:
-            raise FormatError(name, f"byte {position}", f"the {kind!r} part of the PNG file is damaged; copy it again")
-        position = end + 4
-    if data[12:16] != b"IHDR":
-        raise FormatError(name, "byte 12", "a PNG file without its IHDR part")
-    width, height = struct.unpack_from(">II", data, 16)
-    return height, width
-
-
-def _bmp(data: bytes, name: object) -> tuple[int, int]:
-    (header_bytes,) = struct.unpack_from("<I", data, 14)
-    if header_bytes not in _BMP_HEADERS:
-        raise FormatError(name, "byte 14", f"no BMP file has a header of {header_bytes} bytes")
-    width, height = struct.unpack_from("<HH" if header_bytes == 12 else "<ii", data, 18)
-    return abs(height), width  # a negative height only turns the order of the rows
-
-
-def _gif(data: bytes, name: object) -> tuple[int, int]:
-    width, height = struct.unpack_from("<HH", data, 6)
-    return height, width
-
-
-def _webp(data: bytes, name: object) -> tuple[int, int]:
-    kind = data[12:16]
-    if kind == b"VP8 ":
-        width, height = struct.unpack_from("<HH", data, 26)
-        return height & 0x3FFF, width & 0x3FFF
-    if kind == b"VP8L":
-        (bits,) = struct.unpack_from("<I", data, 21)
-        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
-    if kind == b"VP8X":
-        low_width, high_width, low_height, high_height = struct.unpack_from("<HBHB", data, 24)
-        return (high_height << 16 | low_height) + 1, (high_width << 16 | low_width) + 1
-    raise FormatError(name, "byte 12", f"a WebP file with an unknown first part {kind!r}")
-
-
-def _tiff(data: bytes, name: object) -> tuple[int, int]:
-    order = "<" if data[:2] == b"II" else ">"
-    (directory,) = struct.unpack_from(order + "I", data, 4)
-    (count,) = struct.unpack_from(order + "H", data, directory)
-    sizes = dict.fromkeys(_TIFF_TAGS.values(), 0)
-    for entry in range(directory + 2, directory + 2 + 12 * count, 12):
-        tag, number_type = struct.unpack_from(order + "HH", data, entry)
-        if tag in _TIFF_TAGS and number_type in _TIFF_NUMBERS:
-            (sizes[_TIFF_TAGS[tag]],) = struct.unpack_from(order + _TIFF_NUMBERS[number_type], data, entry + 8)
-    if sizes["tile width"] * sizes["tile height"] > MAX_TILE_PIXELS:
-        raise FormatError(name, f"byte {directory}", f"a TIFF file with tiles of more than {MAX_TILE_PIXELS} pixels")
-    return sizes["height"], sizes["width"]
-
-
-def _pnm(data: bytes, name: object) -> tuple[int, int]:
-    found = _PNM.match(data[:_PNM_HEADER_BYTES])
-    if not found:
-        raise FormatError(name, "byte 2", "width and height of the PNM file are not there")
-    return int(found[2]), int(found[1])
-
-
-_KINDS: dict[str, tuple[re.Pattern[bytes], Callable[[bytes, object], tuple[int, int]]]] = {
-    "JPEG": (re.compile(rb"\xff\xd8\xff"), _jpeg),
-    "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), _png),
-    "BMP": (re.compile(rb"BM"), _bmp),
-    "GIF": (re.compile(rb"GIF8[79]a"), _gif),
-    "WebP": (re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),
-    "TIFF": (re.compile(rb"II\*\0|MM\0\*"), _tiff),
-    "PNM": (re.compile(rb"P[1-6][\s#]"), _pnm),
-}

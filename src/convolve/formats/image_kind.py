@@ -38,7 +38,7 @@ class ImageKind:
     @property
     def remedy(self) -> str:
         """What to do about files of this kind, where they are not readable."""
-        return f"install what reads it: {install_hint(self.extra)}" if self.extra else "save them as JPEG or PNG"
+        return f"install its decoder: {install_hint(self.extra)}" if self.extra else "convert to JPEG or PNG"
 
 
 def image_kind(head: bytes) -> ImageKind | None:

@@ -14,7 +14,10 @@ MAX_BYTES = 1 << 24
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
-    """The class names, UTF-8 (ImageNet has two cranes). Raises FormatError with the line, MissingDataError."""
+    """The class names (ImageNet has two cranes): UTF-8, other bytes as in names of files.
+
+    Raises FormatError with the line, MissingDataError.
+    """
     try:
         with Path(path).open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -22,10 +25,9 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
         raise MissingDataError(f"{path}: cannot be read ({error.strerror}); it should name one class a line") from None
     if len(content) > MAX_BYTES:
         raise FormatError(path, "", f"more than {MAX_BYTES} bytes: this is no label file")
-    try:
-        lines = content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise FormatError(path, f"byte {error.start}", "no text in UTF-8") from None
+    if (zero := content.find(b"\0")) >= 0:
+        raise FormatError(path, f"byte {zero}", "a zero byte: this is no text in UTF-8 (save UTF-16 files as UTF-8)")
+    lines = content.decode("utf-8-sig", "surrogateescape").splitlines()  # folders of classes may have any bytes
     columns = 2 if lines and "\t" in lines[0] else 1
     rows = [tuple(cell.strip() for cell in line.split("\t")) for line in lines]
     for line, row in enumerate(rows, 1):

@@ -16,7 +16,7 @@ from pathlib import Path
 from convolve.errors import FormatError, UsageError, unknown_name
 from convolve.formats.map_lines import BadLine, Refuse
 from convolve.formats.part_names import TRAINING, VALIDATION, role_of
-from convolve.formats.table_rows import read_rows, row_word
+from convolve.formats.table_rows import read_header, read_rows, row_word
 
 ENDINGS = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson"})
 
@@ -111,6 +111,11 @@ def read_table(path: str | Path, columns: Columns | None = None, refuse: Refuse 
         if picked.group is not None:
             groups.append(picked.cell(row, picked.group))
     return Table(path, paths, labels, lines, roles=roles or None, groups=groups or None)
+
+
+def names_labels(path: Path) -> bool:
+    """Whether a column of the table has one of the usual names for labels."""
+    return any(_key(name) in _USUAL["label"] for name in read_header(path))
 
 
 @dataclass(frozen=True)

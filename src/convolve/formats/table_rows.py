@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,16 @@ def read_rows(path: Path, is_known: Callable[[str], bool]) -> tuple[list[str], R
     if found := re.match(r"\s*([\[{])", text):
         return _json(path, text, is_list=found[1] == "[")
     return _csv(path, text, is_known)
+
+
+def read_header(path: Path) -> list[str]:
+    """What seems to be the header of the table; of JSON Lines, the names in the first object."""
+    with path.open("rb") as file:
+        text = file.read(_HEAD).decode("utf-8-sig", "replace")
+    if text.lstrip().startswith("{"):
+        with suppress(ValueError, RecursionError):
+            return list(json.loads(text.lstrip().partition("\n")[0]))
+    return max((_first_row(text, delimiter) for delimiter in _DELIMITERS), key=len)
 
 
 def _csv(path: Path, text: str, is_known: Callable[[str], bool]) -> tuple[list[str], Rows]:

@@ -1,55 +1,69 @@
-"""Tar archives, plain or packed with gzip, read in one pass; what is wanted comes into memory, nothing onto disk."""
+"""Tar archives, plain or packed with gzip, bzip2 or xz, read in one pass."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 from convolve.errors import FormatError
 
 MAX_BYTES = 1 << 30  # of all wanted members together; CIFAR-10 has 184 MB
-_GZIP_MAGIC = b"\x1f\x8b"
+DAMAGE = (tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
+# How packed archives begin, and what unpacks them.
+_PACKED: dict[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file), b"BZh": bz2.BZ2File, b"\xfd7zXZ\0": lzma.LZMAFile,
+}  # fmt: skip
 
 
 def read_tar(path: str | Path, wanted: Callable[[PurePosixPath], bool]) -> dict[str, bytes]:
-    """Name -> content of the files in the archive that are `wanted`.
+    """Name -> content of the files in the archive that are `wanted`, in memory.
 
     The archive is read to its end, so that one that was cut off or altered raises `FormatError` wherever that is.
     """
     members: dict[str, bytes] = {}
     left = MAX_BYTES
     try:
-        with _unpacked(Path(path)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                if not member.isreg() or not wanted(PurePosixPath(member.name)):
-                    continue
+        for member, content in read_members(path):
+            if content and wanted(PurePosixPath(member.name)):
                 left -= member.size
                 if left < 0:
                     raise FormatError(path, member.name, f"more than {MAX_BYTES} bytes of data up to here")
-                content = tar.extractfile(member)
-                assert content is not None  # it is a regular file
                 members[member.name] = content.read()
-            _require_end(path, file, tar)
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+    except DAMAGE as error:
         raise FormatError(path, "", f"no tar archive, or a damaged one ({error}); get it again") from None
     return members
+
+
+def read_members(path: str | Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+    """Each member, and of a file its content, which is to be read before the next member is asked for.
+
+    Raises one of `DAMAGE`, or `FormatError` for an archive that was cut off behind a member.
+    """
+    with _unpacked(Path(path)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        for member in tar:
+            yield member, tar.extractfile(member) if member.isreg() else None
+            tar.members = []  # type: ignore[attr-defined] # of a million files they would take a gigabyte
+        _require_end(path, file, tar)
 
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[BinaryIO]:
     with path.open("rb") as file:
-        packed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        head = file.read(6)
         file.seek(0)
-        if not packed:
+        opened = next((opened for magic, opened in _PACKED.items() if head.startswith(magic)), None)
+        if opened is None:
             yield file
             return
-        with gzip.GzipFile(fileobj=file) as stream, io.BufferedReader(stream) as unpacked:
+        with opened(file) as stream, io.BufferedReader(stream) as unpacked:
             yield unpacked
 
 

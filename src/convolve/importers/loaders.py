@@ -61,7 +61,13 @@ def read_third_party(
     if overrides.preset and preset and not fits:
         raise UsageError(f"preset {preset.name} is for images of {preset.input_size} pixels; here: {height}")
     given = Preprocess(
-        channels, height, width, channel_order="gray" if channels == 1 else "bgr", resize="square", known_from=""
+        channels,
+        height,
+        width,
+        channel_order="gray" if channels == 1 else "bgr",
+        resize="square",
+        known_from="",
+        orientation="stored",
     )  # as CNTK's image reader and Caffe deliver them: colors in BGR order, values in 0..255
     given = replace(given, **imported.preprocess)
     if preset and fits:

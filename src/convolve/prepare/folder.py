@@ -22,13 +22,14 @@ from convolve.data.caching import measured
 from convolve.data.cifar10 import CTF_TEST, CTF_TRAIN, MAP_TEST, MAP_TRAIN
 from convolve.data.dataset import Dataset
 from convolve.data.download import Progress
+from convolve.data.known import unpacked
 from convolve.data.lists import open_lists
 from convolve.data.options import AS_FOUND, DataOptions
-from convolve.data.sources.files import FileSource
+from convolve.data.sources.files import Embedded, FileSource
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import UsageError
 from convolve.formats.archive import Location, parse_location
-from convolve.formats.base64_map import Base64Map
+from convolve.formats.decode import Decoding
 from convolve.formats.image_map import write_image_map
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.prepare.output import Output, claimed
@@ -44,13 +45,13 @@ def prepare_folder(
     del progress
     if source is None:
         raise UsageError("say with --source where the images are: a folder with a subfolder for each class, or a list")
-    splits = open_lists(source.expanduser(), options=options)
+    splits = open_lists(unpacked(source.expanduser()), options=options)
     with claimed(out, {"dataset": "folder", "data_fingerprint": splits.fingerprint()}, FILES) as output:
         parts = [(_with_paths(splits.train), MAP_TRAIN, CTF_TRAIN), (_with_paths(splits.test), MAP_TEST, CTF_TEST)]
         yield output.labels(splits.class_names)
         for part, map_name, ctf_name in parts:
             yield _write_map(output, map_name, part)
-            images = measured(part, channels=3)
+            images = measured(part, Decoding(orientation="cntk"))
             if not isinstance(images, ArraySource):
                 yield f"{output.folder / ctf_name}: not written, its images are large or of various sizes"
                 continue
@@ -60,7 +61,7 @@ def prepare_folder(
 
 
 def _with_paths(source: Source) -> FileSource:
-    if not isinstance(source, FileSource) or isinstance(source.listing, Base64Map):
+    if not isinstance(source, FileSource) or isinstance(source.listing, Embedded):
         raise UsageError(f"{source.location(0)}: the image is in the list itself and has no path; train on it as it is")
     return source
 
@@ -72,7 +73,10 @@ def _write_map(output: Output, name: str, part: FileSource) -> str:
 
 
 def _path(part: FileSource, index: int) -> str:
-    location = parse_location(part.file(index))
+    assert not isinstance(part.listing, Embedded)  # see `_with_paths`
+    location = part.listing.location(int(part.index_N[index]))
+    if parse_location(location.file) != Location(location.file):
+        raise UsageError(f"{location.file}: `@` before a slash means an archive in a map file; rename the folder")
     return str(Location(os.path.abspath(location.file), location.member))  # noqa: PTH100  no links are followed
 
 

@@ -33,6 +33,7 @@ def alexnet() -> Recipe:
                 Scale(SIDE, SIDE),
             ),
             damaged_limit=100,
+            orientation="cntk",
         ),
         model=ModelSpec(name="alexnet", dropout=(0.5,)),
         optimizer=OptimizerSpec(
@@ -85,6 +86,7 @@ def alexnet_modern() -> Recipe:
         name="alexnet-modern",
         data=replace(
             base.data,
+            orientation="exif",
             mean=(124.0, 117.0, 104.0),
             scale=1 / 58,
             train_transforms=(crop, Scale(SIDE, SIDE)),

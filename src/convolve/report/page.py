@@ -6,7 +6,7 @@ from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
-from convolve.atomic import locked, replacing
+from convolve.atomic import locked, write_text
 from convolve.errors import UsageError
 from convolve.report import calibration, curves, error_analysis, header, pictures, settings, speed
 from convolve.report.contents import read_contents
@@ -33,8 +33,7 @@ def write_report(run: Path) -> Path:
         settings=settings,
     )
     path = run / "report.html"
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, page)
     with suppress(UsageError), locked(run, wait=False):  # a process that is at work there says itself how far it is
         RunFolder(run).reported()
     return path

@@ -27,9 +27,9 @@ class Picture:
     kind: str  # CSS class: "pixels" or "photo"
 
 
-def picture(image_HWC: Pixels) -> Picture:
-    """Large images are brought down to `LONGEST_SIDE`."""
-    image_HWC = _bounded(image_HWC)
+def picture(image_HWC: Pixels, longest_side: int = LONGEST_SIDE) -> Picture:
+    """Large images are brought down to `longest_side`."""
+    image_HWC = _bounded(image_HWC, longest_side)
     height, width = image_HWC.shape[:2]
     kind = "pixels" if max(height, width) < SMALL_SIDE else "photo"
     return Picture(_uri(image_HWC, exact=kind == "pixels"), width, height, kind)
@@ -47,9 +47,9 @@ def _filter_images(filters_OIHW: npt.NDArray[np.float32]) -> Pixels:
     return images_OHWI
 
 
-def _bounded(image_HWC: Pixels) -> Pixels:
+def _bounded(image_HWC: Pixels, longest_side: int) -> Pixels:
     height, width, channels = image_HWC.shape
-    shrink = LONGEST_SIDE / max(height, width)
+    shrink = longest_side / max(height, width)
     if shrink >= 1:
         return image_HWC
     size_WH = max(1, round(width * shrink)), max(1, round(height * shrink))

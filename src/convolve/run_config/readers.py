@@ -19,6 +19,7 @@ from convolve.data.sources.source import ArraySource, Source
 from convolve.data.splits import Splits
 from convolve.errors import DataError, MissingDataError, UnsupportedError, UsageError
 from convolve.formats.base64_map import read_base64_map
+from convolve.formats.decode import Decoding
 from convolve.formats.image_map import read_image_map
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.importers.brainscript.job import TrainStep
@@ -47,8 +48,9 @@ class TransformedSource:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.images, name)
 
-    def load(self, index: int, *, gray: bool, min_size: Size | None = None) -> NDArray[np.uint8]:
-        image_HWC = self.images.load(index, gray=gray)  # CNTK decodes images whole
+    def load(self, index: int, decoding: Decoding) -> NDArray[np.uint8]:
+        whole = replace(decoding, min_size=None, orientation="cntk")  # as CNTK decodes images
+        image_HWC = self.images.load(index, whole)
         made = transform_image(image_HWC, self.transforms, np.random.default_rng(0))
         return made.astype(np.uint8, copy=False)  # as it is: crops and scales keep the type
 
@@ -103,7 +105,9 @@ def as_prepared(reader: Reader, shape_CHW: Shape) -> Preprocess:
     channels, height, width = shape_CHW
     if not isinstance(reader.features, Images):
         return Preprocess(channels, height, width)
-    preprocess = Preprocess(channels, height, width, channel_order="gray" if channels == 1 else "bgr")
+    preprocess = Preprocess(
+        channels, height, width, channel_order="gray" if channels == 1 else "bgr", orientation="cntk"
+    )
     if not reader.features.mean_file:
         return preprocess
     bgr_HWC = read_mean_xml(reader.features.mean_file)  # as CNTK reads it

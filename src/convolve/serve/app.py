@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import traceback
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from convolve.atomic import always_utf8
 from convolve.errors import DataError, FormatError, unknown_name
 from convolve.model import Model
 from convolve.serve.batching import Answer, Batcher, Image, Prepared, Probabilities
@@ -53,6 +55,11 @@ def create_app(model: Model, name: str, host: str, limits: Limits | None = None)
     )
 
 
+class _Json(JSONResponse):
+    def render(self, content: Any) -> bytes:
+        return always_utf8(json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))).encode()
+
+
 class _Service:
     def __init__(self, model: Model, limits: Limits) -> None:
         self.model = model
@@ -69,22 +76,22 @@ class _Service:
         answering.cancel()
         await asyncio.wait([answering])
 
-    async def predict(self, request: Request) -> JSONResponse:
+    async def predict(self, request: Request) -> _Json:
         asked = _numbers(request, top=5, seen=0)
         async with self._answer(request) as (prepared, probabilities_K):
             said = {"classes": self._classes(probabilities_K, asked["top"]), "fitted": prepared.fitted}
             if asked["seen"]:
                 said["seen"] = _png_uri(prepared.image_CHW)
-        return JSONResponse(said)
+        return _Json(said)
 
-    async def explain(self, request: Request) -> JSONResponse:
+    async def explain(self, request: Request) -> _Json:
         index = _numbers(request, **{"class": 0})["class"]
         if index >= len(self.model.class_names):
             raise HTTPException(400, f"class must be below {len(self.model.class_names)}, it is {index}")
         async with self._answer(request) as (prepared, _), self.explaining:
             change_RS = await _unless_gone(request, occlusion(self._ask, prepared.image_CHW, index, self.cells))
         name = self.model.class_names[index]
-        return JSONResponse({"class": name, "index": index, "change": change_RS.round(4).tolist()})
+        return _Json({"class": name, "index": index, "change": change_RS.round(4).tolist()})
 
     @asynccontextmanager
     async def _answer(self, request: Request) -> AsyncIterator[Answer]:
@@ -158,7 +165,7 @@ def _png_uri(image_CHW: Image) -> str:
 
 def _text(path: str, content: str, media_type: str) -> Route:
     async def endpoint(_request: Request) -> Response:
-        return Response(content, media_type=media_type)
+        return Response(always_utf8(content), media_type=media_type)
 
     return Route(path, endpoint)
 
@@ -171,11 +178,11 @@ async def _refused(request: Request, error: Exception) -> Response:
     said = error.detail
     if error.status_code in (404, 405):  # Starlette's own words
         said = f"{request.method} {request.url.path}: {said}; the page is at /, images go to POST /predict"
-    return JSONResponse({"error": said}, error.status_code, error.headers)
+    return _Json({"error": said}, error.status_code, error.headers)
 
 
 async def _bad_image(_request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 415 if isinstance(error, FormatError) else 413)
+    return _Json({"error": str(error)}, 415 if isinstance(error, FormatError) else 413)
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:
@@ -184,4 +191,4 @@ async def _gone(_request: Request, _error: Exception) -> Response:
 
 async def _failed(_request: Request, error: Exception) -> Response:
     traceback.print_exception(error)
-    return JSONResponse({"error": f"{type(error).__name__}: {error} (a fault of convolve, please report it)"}, 500)
+    return _Json({"error": f"{type(error).__name__}: {error} (a fault of convolve, please report it)"}, 500)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -75,5 +75,6 @@ def fitted_image(encoded: bytes, preprocess: Preprocess, limits: Limits) -> Prep
 
     Raises FormatError for what is no image, DataError for one that is too large or too narrow.
     """
-    image_HWC = decode_image(encoded, "the image", max_pixels=limits.pixels)
+    decoding = replace(preprocess.decoding(limits.pixels), gray=False)
+    image_HWC = decode_image(encoded, "the image", decoding)
     return Prepared(*fit_image(without_color(image_HWC), preprocess))

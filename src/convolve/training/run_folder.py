@@ -26,7 +26,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from convolve.atomic import cannot_write, claimed, read_whole, sweep, write_json
+from convolve.atomic import always_utf8, cannot_write, claimed, read_whole, sweep, write_json
 from convolve.errors import DataError, UsageError
 from convolve.recipe import Recipe, from_mapping, to_mapping
 from convolve.records import (
@@ -86,6 +86,8 @@ class RunFolder:
         if not is_first:
             yield folder
             return
+        if always_utf8(str(path)) != str(path):
+            raise UsageError(f"{path} is not UTF-8, without which safetensors opens no file; choose another --out")
         with claimed(path):
             folder._refuse_links()
             if (path / "state.json").exists():

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.formats.decode import to_planes
+from convolve.formats.decode import MAX_PIXELS, Decoding, Orientation, to_planes
 from convolve.transforms.crop import Crop, cut_box
 from convolve.transforms.scale import Scale, require_scalable
 from convolve.transforms.transform import MAX_SIDE, Image, require, require_one_of, with_channel_axis
@@ -20,6 +20,11 @@ from convolve.transforms.transform import MAX_SIDE, Image, require, require_one_
 ChannelOrder = Literal["rgb", "bgr", "gray"]
 Resize = Literal["cover", "square", "squash"]
 
+TURNED = {
+    "exif": "turned as EXIF says",
+    "stored": "as stored, whatever EXIF says",
+    "cntk": "turned as EXIF says but in zip archives and base64, as by CNTK",
+}
 _NOTHING_DRAWN = np.random.default_rng(0)  # by a crop at the center
 
 
@@ -31,6 +36,7 @@ class Preprocess:
     in its place. `resize` "cover" scales an image of another size to cover the wanted one and cuts the center;
     "square" is what CNTK's examples do: cut the central square of `side_ratio` of the shorter side, then scale it
     linearly; "squash" scales the whole image linearly, whatever that does to its proportions, as CNTK does.
+    `orientation`: whether photographs are turned as EXIF says; see `formats/decode.py`.
     `padding` pixels of gray level `padding_value` around the image are what training cropped from; only test-time
     augmentation uses them.
     `known_from` says who described all this; empty: nobody did, it is assumed. Raises UsageError for what does not fit
@@ -47,6 +53,7 @@ class Preprocess:
     side_ratio: float = 1.0
     padding: int = 0
     padding_value: int = 0
+    orientation: Orientation = "exif"
     known_from: str = "training"
     mean_image_CHW: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
@@ -57,7 +64,7 @@ class Preprocess:
             object.__setattr__(self, "mean", tuple(self.mean))
         if any(type(size) is not int or size < 1 for size in self.shape_CHW):
             raise ValueError(f"sizes must be whole numbers from 1, they are {self.shape_CHW}")
-        for name, choices in (("channel_order", ChannelOrder), ("resize", Resize)):
+        for name, choices in (("channel_order", ChannelOrder), ("resize", Resize), ("orientation", Orientation)):
             require_one_of(f"preprocess.{name}", str(getattr(self, name)), choices)
         fits = self.channels == (1 if self.channel_order == "gray" else 3)
         known = f"gray for 1 channel, rgb or bgr for 3, not {self.channels}"
@@ -85,6 +92,10 @@ class Preprocess:
             return self.mean_image_CHW
         return self.mean if isinstance(self.mean, float | int) else np.array(self.mean, np.float32)[:, None, None]
 
+    def decoding(self, max_pixels: int = MAX_PIXELS) -> Decoding:
+        """How the images are decoded that are then made fit."""
+        return Decoding(self.channels == 1, self.orientation, max_pixels)
+
     def mapping(self) -> dict[str, Any]:
         """The fields as JSON takes them, without the mean image."""
         values = asdict(self)
@@ -98,7 +109,9 @@ class Preprocess:
         mean = f"({mean})" if isinstance(self.mean, tuple) else mean
         square = "central square" if self.side_ratio == 1 else f"central {self.side_ratio:.10g} of the shorter side"
         crop = {"cover": "", "square": f"{square} scaled to ", "squash": "whole image scaled to "}[self.resize]
-        return f"{crop}{self.width}x{self.height} {color}, (pixel - {mean}) * {self.scale:g}"
+        return (
+            f"{crop}{self.width}x{self.height} {color}, {TURNED[self.orientation]}, (pixel - {mean}) * {self.scale:g}"
+        )
 
 
 def fit_image(image_HWC: np.ndarray, preprocess: Preprocess) -> tuple[np.ndarray, str]:

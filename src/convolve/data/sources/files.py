@@ -18,10 +18,13 @@ from convolve.data.walk import PassedOver
 from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
 from convolve.formats.base64_map import Base64Map
-from convolve.formats.decode import decode_image
+from convolve.formats.caffe_lmdb import CaffeLmdb
+from convolve.formats.decode import MAX_PIXELS, Decoding, decode_image, decoded_size
 from convolve.transforms.transform import Size
 
 _SIZES_ASKED = 20_000
+
+Embedded = Base64Map | CaffeLmdb  # lists that hold the images themselves
 
 
 class Listing(Protocol):
@@ -57,10 +60,11 @@ class FileSource:
 
     `all_labels_N` are the labels of the whole listing. `in_chunks`: it is a map file, each line of which CNTK's image
     reader makes a chunk of its own. `roles` and `groups` are those of the whole listing, where a table says them: the
-    part of each image ("training", "validation", "test"), and what it must not be torn from.
+    part of each image ("training", "validation", "test"), and what it must not be torn from. `max_pixels`: see
+    `Decoding`.
     """
 
-    listing: Listing | Base64Map
+    listing: Listing | Embedded
     all_labels_N: NDArray[np.int64]
     class_names: tuple[str, ...] | None
     index_N: NDArray[np.int64]
@@ -68,6 +72,7 @@ class FileSource:
     size: Size | None = None
     roles: Sequence[str] | None = None
     groups: Sequence[str] | None = None
+    max_pixels: int = MAX_PIXELS
     reader: ByteReader = field(default_factory=ByteReader)
 
     def __len__(self) -> int:
@@ -84,13 +89,18 @@ class FileSource:
     def read(self, index: int) -> bytes:
         return self._read(int(self.index_N[index]))[1]
 
-    def load(self, index: int, *, gray: bool, min_size: Size | None = None) -> NDArray[np.uint8]:
+    def load(self, index: int, decoding: Decoding) -> NDArray[np.uint8]:
         name, encoded = self._read(int(self.index_N[index]))
-        return decode_image(encoded, name, gray=gray, min_size=min_size)
+        return decode_image(encoded, name, replace(decoding.of(name), max_pixels=self.max_pixels))
+
+    def stored_size(self, index: int, decoding: Decoding) -> Size:
+        """(height, width) that `load` would give the image, as its header says."""
+        name, encoded = self._read(int(self.index_N[index]))
+        return decoded_size(encoded, name, decoding.of(name))
 
     def _read(self, number: int) -> tuple[str | Location, bytes]:
         """What to call an image in a message, and its bytes."""
-        if isinstance(self.listing, Base64Map):
+        if isinstance(self.listing, Embedded):
             return self.listing.place(number), self.listing.read(number)
         location = self.listing.location(number)
         return location, self.reader.read(location)
@@ -101,7 +111,7 @@ class FileSource:
     def file(self, index: int) -> str:
         listing = self.listing
         return (
-            self.location(index) if isinstance(listing, Base64Map) else str(listing.location(int(self.index_N[index])))
+            self.location(index) if isinstance(listing, Embedded) else str(listing.location(int(self.index_N[index])))
         )
 
     @property
@@ -117,7 +127,7 @@ class FileSource:
 
         Of files with the same name in several folders, the name of the folder decides, and so on upwards.
         """
-        if isinstance(self.listing, Base64Map):  # whose images have no names
+        if isinstance(self.listing, Embedded):  # whose images have no names
             return self
         names = [self.listing.location(int(number)) for number in self.index_N]
         keys = [(location.member or location.file).replace("\\", "/").split("/")[::-1] for location in names]
@@ -134,7 +144,7 @@ class FileSource:
         index_N = np.sort(self.index_N)
         digest = hashlib.sha256(self.listing.identity())
         digest.update(self.all_labels_N.tobytes() + index_N.tobytes())
-        if isinstance(self.listing, Base64Map):
+        if isinstance(self.listing, Embedded):
             return digest.digest()
         sizes: dict[str, int] = {}
         for number in index_N[:: max(1, len(self) // _SIZES_ASKED)]:
@@ -146,7 +156,7 @@ class FileSource:
 
 
 def file_source(
-    listing: Listing | Base64Map,
+    listing: Listing | Embedded,
     labels_N: NDArray[np.int64],
     class_names: tuple[str, ...] | None,
     in_chunks: bool = False,

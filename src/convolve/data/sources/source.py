@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from convolve.errors import DataError
+from convolve.formats.decode import Decoding
 from convolve.formats.map_lines import BadLine, BlanksForTab, Refuse
 from convolve.transforms.transform import Size
 
@@ -50,8 +51,8 @@ class Source(Protocol):
     def read(self, index: int) -> bytes:
         """The bytes of one image, as they lie there: two images with the same bytes are the same."""
 
-    def load(self, index: int, *, gray: bool, min_size: Size | None = None) -> NDArray[np.uint8]:
-        """One image (H, W, C): gray, or blue, green and red. With `min_size` it may come smaller, but not below."""
+    def load(self, index: int, decoding: Decoding) -> NDArray[np.uint8]:
+        """One image (H, W, C): gray, or blue, green and red."""
 
     def location(self, index: int) -> str:
         """What to call an image in a message: its file, or the file and line that list it."""
@@ -94,9 +95,9 @@ class ArraySource:
     def read(self, index: int) -> bytes:
         return self.images_NCHW[index].numpy().tobytes()
 
-    def load(self, index: int, *, gray: bool, min_size: Size | None = None) -> NDArray[np.uint8]:
+    def load(self, index: int, decoding: Decoding) -> NDArray[np.uint8]:
         image_HWC = np.ascontiguousarray(self.images_NCHW[index].numpy()[::-1].transpose(1, 2, 0))
-        if gray and image_HWC.shape[2] == 3:
+        if decoding.gray and image_HWC.shape[2] == 3:
             return cv2.cvtColor(image_HWC, cv2.COLOR_BGR2GRAY)[:, :, None].astype(np.uint8, copy=False)
         return image_HWC
 

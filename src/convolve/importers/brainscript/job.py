@@ -185,7 +185,7 @@ class _Job:
         precision = "auto" if block.text("precision", "float").lower() == "float" else "fp32"
         data = DataSpec(
             name=recipe.name, order=order, resize="square" if images else "cover",  # type: ignore[arg-type]
-            train_transforms=reader.transforms, scale=1.0,
+            orientation="cntk" if images else "exif", train_transforms=reader.transforms, scale=1.0,
         )  # fmt: skip
         seed = block.integer("randomSeedOffset", 0)
         run = replace(recipe.run, seed=seed, precision=precision, device=self.device(block))  # type: ignore[arg-type]

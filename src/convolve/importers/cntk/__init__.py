@@ -39,7 +39,8 @@ def recognizes(path: Path) -> bool:
 def read(path: Path, overrides: PreprocessOverrides | None = None) -> Imported:
     """The network in a CNTK model file, v1 or v2; see `Loader`."""
     output = overrides.output if overrides else None
-    return Imported(parse(read_bytes(path), path, None if output is None else [output]))
+    graph = parse(read_bytes(path), path, None if output is None else [output])
+    return Imported(graph, {"orientation": "cntk"})
 
 
 def parse(data: bytes, path: object, outputs: Sequence[str] | None = None) -> Graph:

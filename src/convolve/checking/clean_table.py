@@ -1,0 +1,50 @@
+"""The images in which no fault was found, as the table that training takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from convolve.checking.check import Checked
+from convolve.checking.finding import Findings, Level
+from convolve.checking.part import Part
+from convolve.data.sources.files import Embedded, FileSource
+from convolve.data.sources.source import UNLABELED
+from convolve.errors import UsageError
+
+_IN_TABLE = {"training": "train"}  # part -> its name in the column `split`; else its own
+
+
+def clean_rows(checked: Checked, table: Path) -> Iterator[list[str]]:
+    """The header and the rows of `table`: the path from its folder, the label, the part, and what is doubtful.
+
+    Images with a fault are left out; of copies the first stays. Raises `UsageError` for images without files.
+    """
+    for part in checked.parts:
+        if not isinstance(part.source, FileSource) or isinstance(part.source.listing, Embedded):
+            place = part.source.location(0) if len(part) else part.name
+            raise UsageError(f"--write-table: {place} is no image file, so that no table can name it")
+    has_parts = len(checked.parts) > 1
+    yield ["path", "label", *["split"] * has_parts, "look at"]
+    folder = os.path.abspath(table.parent)  # noqa: PTH100  links stay as they are
+    for part in checked.parts:
+        split = [_IN_TABLE.get(part.name, part.name)] * has_parts
+        for index, doubts in _good(part, checked.findings):
+            yield [_from(folder, part.source.file(index)), part.label(index), *split, ", ".join(doubts)]
+
+
+def _good(part: Part, findings: Findings) -> Iterator[tuple[int, list[str]]]:
+    """Each image without a fault, and what is doubtful about it."""
+    for index in range(len(part)):
+        (image,) = part.at(index)
+        if part.labels_N[index] != UNLABELED and not findings.kinds_of(image, Level.FAULT):
+            yield index, findings.kinds_of(image, Level.DOUBT)
+
+
+def _from(folder: str, file: str) -> str:
+    """`file` as seen from `folder`; as a whole where no way leads there: on another drive."""
+    try:
+        return os.path.relpath(file, folder).replace(os.sep, "/")
+    except ValueError:
+        return os.path.abspath(file)  # noqa: PTH100

@@ -1,0 +1,238 @@
+"""Archives of images as --data: a zip or tar, or a folder of them, is unpacked into the cache once.
+
+From then on it is a folder as any other, whatever its layout. What is unpacked is named by a hash of the archive's
+bytes, so that an archive that changed is another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from convolve.atomic import cannot_write, locked
+from convolve.data.locate import cache_folder
+from convolve.data.walk import images_in, is_hidden
+from convolve.errors import DataError, FormatError
+from convolve.formats.tar import DAMAGE, read_members
+
+_ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
+_OTHER_ENDINGS = (".7z", ".rar")  # of archives that are not read here
+# Images hardly get smaller by packing. Whatever is smaller than this, or no larger than so many times what it is
+# packed, may be unpacked; more is an archive that is made to fill the disk.
+_ALWAYS_BYTES, _MOST_TIMES = 1 << 30, 200
+_MOST_FILES = 10_000_000
+_FIRST = 20  # files of an archive that tell what it is
+_UTF8_NAME = 0x800  # the flag of a zip's member whose name is UTF-8
+_ENCRYPTED = 0x1
+
+
+def unpacked(archive: Path) -> Path:
+    """The folder in the cache that holds what is in `archive`.
+
+    Raises `DataError` for one that is damaged, or has a member that leads out of it or is an archive again.
+    """
+    return _unpacked([archive], archive.name)
+
+
+def all_unpacked(archives: Sequence[Path]) -> Path:
+    """The folder in the cache that has a folder for each of `archives`, which lie in one folder; see `unpacked`."""
+    return _unpacked(archives, archives[0].absolute().parent.name)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether it is a zip or tar, packed or not, by its bytes."""
+    try:
+        return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def archives_in(folder: Path) -> list[Path]:
+    """The archives in `folder` itself, but for those that are unpacked beside, sorted."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.name.lower().endswith(_ENDINGS))
+    found = (folder / name for name in names if not is_hidden(name))
+    return [path for path in found if not folder.joinpath(_stem(path)).exists() and is_archive(path)]
+
+
+def first_names(archive: Path) -> list[str]:
+    """What the first files in an archive are called; nothing of one that is damaged."""
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as opened:
+                return opened.namelist()[:_FIRST]
+        with tarfile.open(archive) as tar:
+            return [member.name for member in islice(tar, _FIRST)]
+    except (*DAMAGE, zipfile.BadZipFile, OSError, ValueError):
+        return []
+
+
+def _stem(path: Path) -> str:
+    """The name of an archive without its ending."""
+    ending = max((each for each in _ENDINGS if path.name.lower().endswith(each)), key=len, default="")
+    return path.name[: len(path.name) - len(ending)] or path.name
+
+
+def _unpacked(archives: Sequence[Path], name: str) -> Path:
+    """The folder `name` in the cache; of several archives it has one folder each."""
+    key = hashlib.sha256()
+    for path in archives:
+        with path.open("rb") as file:
+            key.update(hashlib.file_digest(file, "sha256").digest() + os.fsencode(path.name))
+    folder = cache_folder("unpacked") / key.hexdigest()[:16]
+    done, partial = folder / name, folder / ".partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, wait=True):
+            if not done.exists():
+                shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
+                for path in archives:
+                    with _naming_damage(path):
+                        _unpack_one(path, partial if len(archives) == 1 else partial / _stem(path))
+                partial.rename(done)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return done
+
+
+@contextmanager
+def _naming_damage(archive: Path) -> Iterator[None]:
+    try:
+        yield
+    except (*DAMAGE, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise FormatError(archive, "", f"the archive is damaged ({error}); get it again") from None
+    except OSError as error:
+        if error.errno is None:  # so says bz2 of damaged data
+            raise FormatError(archive, "", f"the archive is damaged ({error}); get it again") from None
+        raise
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A file in an archive, or with a `target` a link; `content` is read before the next member is asked for."""
+
+    name: str
+    size: int
+    content: IO[bytes] | None = None
+    target: str = ""
+
+
+def _unpack_one(archive: Path, folder: Path) -> None:
+    """Write the members of `archive` into `folder`, which is new; of one that holds a folder of its own name, that."""
+    folder.mkdir(parents=True)
+    limit = max(_ALWAYS_BYTES, _MOST_TIMES * archive.stat().st_size)
+    left, links = limit, []
+    for count, member in enumerate(_members(archive)):
+        parts = _checked(archive, member.name)
+        if not parts:
+            continue
+        left -= member.size
+        if left < 0 or count >= _MOST_FILES:
+            what = f"unpacks to more than {limit:,} bytes or {_MOST_FILES:,} files"
+            raise DataError(f"{archive}: {what}; if you trust it, unpack it yourself and give the folder")
+        path = folder.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if member.content:
+            _write(archive, path, member)
+        else:
+            links.append((path, member))
+    _link(archive, folder, links)
+    _step_in(folder, _stem(archive))
+
+
+def _step_in(folder: Path, name: str) -> None:
+    """What is in the one folder that archives mostly hold takes its place, but that of a class with another `name`."""
+    inside = list(folder.iterdir())
+    if len(inside) == 1 and inside[0].is_dir() and (inside[0].name == name or not images_in(inside[0])):
+        inner = inside[0].rename(folder.with_name(".inner"))
+        folder.rmdir()
+        inner.rename(folder)
+
+
+def _write(archive: Path, path: Path, member: _Member) -> None:
+    assert member.content
+    try:
+        with path.open("xb") as file:
+            shutil.copyfileobj(member.content, file, 1 << 20)
+    except (FileExistsError, IsADirectoryError):
+        what = "two members have this name, or names that differ in case alone"
+        raise DataError(f"{archive}: {member.name}: {what}; rename one, and pack the archive again") from None
+
+
+def _link(archive: Path, folder: Path, links: Sequence[tuple[Path, _Member]]) -> None:
+    """Make the links once all files are written, so that none is written through a link; none may lead out."""
+    for path, member in links:
+        if not os.path.lexists(path):
+            path.symlink_to(member.target)
+    root = folder.resolve()
+    for path, member in links:
+        if not path.resolve().is_relative_to(root):
+            raise DataError(
+                f"{archive}: the link {member.name} leads out of the archive, to {member.target}; leave it out"
+            )
+
+
+def _checked(archive: Path, name: str) -> tuple[str, ...]:
+    """The folders and the name of a member; nothing of one that no person sees.
+
+    Raises `DataError` for what leads out, and for another archive.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or name[1:2] == ":":
+        raise DataError(f"{archive}: the member {name} leads out of the archive; pack it with relative names")
+    if any(map(is_hidden, path.parts)):
+        return ()
+    if name.lower().endswith((*_ENDINGS, *_OTHER_ENDINGS)):
+        raise DataError(f"{archive}: holds another archive, {name}; unpack it, and give the folder")
+    return path.parts
+
+
+def _members(archive: Path) -> Iterator[_Member]:
+    if zipfile.is_zipfile(archive):
+        yield from _members_of_zip(archive)
+        return
+    for tar_member, content in read_members(archive):
+        name, target = tar_member.name, tar_member.linkname
+        if content:
+            yield _Member(name, tar_member.size, content)
+        elif tar_member.islnk():  # to a member, where a symbolic link is relative to itself
+            yield _Member(name, 0, target=os.path.relpath(target, PurePosixPath(name).parent))
+        elif tar_member.issym():
+            yield _Member(name, 0, target=target)
+
+
+def _members_of_zip(path: Path) -> Iterator[_Member]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            name = _name_in_zip(info)
+            if info.is_dir():
+                continue
+            if info.flag_bits & _ENCRYPTED:
+                raise DataError(f"{path}: {name} is locked by a password; unpack it yourself, and give the folder")
+            with archive.open(info) as content:
+                if stat.S_ISLNK(info.external_attr >> 16):
+                    yield _Member(name, 0, target=os.fsdecode(content.read(4096)))
+                else:
+                    yield _Member(name, info.file_size, content)
+
+
+def _name_in_zip(info: zipfile.ZipInfo) -> str:
+    """Names are UTF-8 or IBM's code page 437; macOS and Linux write UTF-8 without saying so, Windows back slashes."""
+    name = info.filename
+    if not info.flag_bits & _UTF8_NAME:
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")

@@ -1,0 +1,75 @@
+"""What `--write-table` writes is what is good, and training takes it as it is, corrections and all."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+import cifar10_files
+from command_line import Convolve, assert_refused
+from scenes import save, scene
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two parts of two classes, and one of each fault."""
+    folder = tmp_path / "my photos"
+    for number in range(24):
+        part = "test" if number % 3 == 0 else "train"
+        save(folder / part / ("ant", "bee, wild")[number % 2] / f"{number}.jpg", scene(number))
+    train = folder / "train"
+    shutil.copy(train / "ant" / "4.jpg", train / "ant" / "copy.jpg")
+    shutil.copy(train / "ant" / "8.jpg", train / "bee, wild" / "8 again.jpg")
+    shutil.copy(folder / "test" / "ant" / "6.jpg", train / "ant" / "6.jpg")
+    (train / "ant" / "2.jpg").write_bytes((train / "ant" / "2.jpg").read_bytes()[:900])
+    save(train / "ant" / "night.jpg", scene(77) // 8)
+    return folder
+
+
+def rows(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_holds_what_is_good(folder: Path, convolve: Convolve) -> None:
+    table = folder.parent / "lists" / "clean.csv"
+    assert convolve("check-data", folder, "--write-table", table).code == 3
+    found = rows(table)
+    train = {row["path"] for row in found if row["split"] == "train"}
+    expected = {
+        4,
+        10,
+        14,
+        16,
+        20,
+        22,
+        1,
+        5,
+        7,
+        11,
+        13,
+        17,
+        19,
+        23,
+    }  # not 2 (damaged), 8 (two labels), 6 (in the test part)
+    names = {f"../my photos/train/{('ant', 'bee, wild')[n % 2]}/{n}.jpg" for n in expected}
+    assert train == names | {"../my photos/train/ant/night.jpg"}
+    assert sum(row["split"] == "test" for row in found) == 8
+    assert [row["path"] for row in found if row["look at"]] == ["../my photos/train/ant/night.jpg"]
+    assert all((table.parent / row["path"]).is_file() for row in found)
+    assert {row["label"] for row in found} == {"ant", "bee, wild"}
+
+
+def test_a_set_in_one_part_has_no_column_of_parts(folder: Path, convolve: Convolve) -> None:
+    table = folder / "clean.csv"
+    convolve("check-data", folder / "test", "--write-table", table)
+    assert table.read_text(encoding="utf-8").splitlines()[:2] == ["path,label,look at", "test/ant/0.jpg,ant,"]
+
+
+def test_images_without_files_fit_in_no_table(tmp_path: Path, convolve: Convolve) -> None:
+    place = cifar10_files.write_binary(tmp_path / "data")
+    assert_refused(convolve("check-data", place, "--write-table", tmp_path / "a.csv"), 2, "is no image file")
+    assert not (tmp_path / "a.csv").exists()
