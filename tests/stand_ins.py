@@ -12,11 +12,14 @@ from zlib import crc32
 
 import cv2
 import numpy as np
+import torch
 from caffe_files import Writer, caffemodel
 from wire_bytes import field as message
 
 from convolve.formats.image_map import write_image_map
+from convolve.models import build_model
 from convolve.prepare.mnist import prepare_mnist
+from convolve.recipe import ModelSpec
 from convolve.run import train
 from idx_files import write_idx
 from ilsvrc2012_files import WORDS, write_download
@@ -145,6 +148,11 @@ def two_configurations(path: Path) -> None:
 
 
 # A name in a page -> how it is made.
+def checkpoint(path: Path) -> None:
+    """Of as many classes as classes.txt names."""
+    torch.save({"state_dict": build_model(ModelSpec("resnet", "20"), (3, 32, 32), 10).state_dict()}, path)
+
+
 STAND_INS: dict[str, Callable[[Path], Any]] = {
     "digit.png": digit, "scans.zip": zipped, "cat.jpg": picture, "new.jpg": picture, "images/": pictures,
     "my_photos/": class_folders, "val_map.txt": map_file, "leaves": two_map_files, "letters/": letters,
@@ -153,7 +161,7 @@ STAND_INS: dict[str, Callable[[Path], Any]] = {
     "classes.txt": class_names, "synset_words.txt": class_names,
     "AlexNet_ImageNet_CNTK.model": cntk_model, "net.model": cntk_model,
     "net.prototxt": caffe_pair, "deploy.prototxt": caffe_pair, "lenet.prototxt": caffe_pair,
-    "mean.binaryproto": caffe_mean,
+    "mean.binaryproto": caffe_mean, "checkpoint.pth": checkpoint,
     "my_lenet.model": own_model, "old.dnn": own_model,
     "runs/mnist": finished_run, "runs/cifar10-aug": finished_run,
     "ConvNet_MNIST.cntk": example, "examples/BrainScript/ConvNet_MNIST.cntk": example, "a.cntk": two_configurations,

@@ -285,9 +285,13 @@ def test_pictures(kind: str, model: Path, tmp_path: Path, convolve: Convolve) ->
     name, content, words = PICTURES[kind]
     (tmp_path / "good.png").write_bytes(PNG)
     (tmp_path / name).write_bytes(content)
-    outcome = convolve("predict", model, tmp_path / "good.png", tmp_path / name, "--csv", tmp_path / "table.csv")
-    assert_refused(outcome, 3, *words)
-    assert not (tmp_path / "table.csv").exists()
+    table, paths = tmp_path / "table.csv", (tmp_path / "good.png", tmp_path / name)
+    outcome = convolve("predict", model, *paths, "--csv", table, "--fail-fast")
+    assert_failed(outcome, 3, *words)
+    assert not table.exists()
+    is_found = kind not in ("zip without pictures", "zip with a broken directory")
+    assert_failed(convolve("predict", model, *paths, "--csv", table), 3, *words)
+    assert table.exists() == is_found  # the good one has its answer
     assert convolve("predict", model, tmp_path / "good.png").code == 0
 
 

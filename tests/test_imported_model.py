@@ -156,7 +156,7 @@ def test_a_published_error_stands_beside_ours(
     assert "published: error 40.100%, top-5 error 17.700%" in outcome.out
     converted = convolve("convert", tmp_path / "famous.model", "--to", "convolve", "--out", tmp_path / "converted")
     assert converted.code == 0, converted.err
-    assert load(tmp_path / "converted").preprocess.side_ratio == 0.75
+    assert load(tmp_path / "converted").preprocess.crop_ratio == 0.75
     again = convolve("evaluate", tmp_path / "converted", "--data", pictures / "map.txt")
     assert again.out == outcome.out
 
@@ -186,8 +186,8 @@ def test_features_of_an_inner_layer(files: Path, pictures: Path, tmp_path: Path,
     np.testing.assert_allclose(arrays["features"][0], answers[model], rtol=1e-3, atol=1e-3)  # another batch size
     assert len(arrays["paths"]) == 6
     head, row = csv.reader(convolve("predict", model, picture, "--output", "z").out.splitlines())
-    assert head[:2] == ["path", "feature_0"]
-    logits = torch.tensor([float(value) for value in row[1:]])
+    assert [*head[:2], head[-1]] == ["path", "feature_0", "error"]
+    logits = torch.tensor([float(value) for value in row[1:-1]])
     told = json.loads(convolve("predict", model, picture, "--json").out)["images"][0]["classes"][0]["probability"]
     assert float(logits.softmax(0).max()) == pytest.approx(told, rel=1e-5)
     assert_refused(convolve("predict", model, picture, "--npz", tmp_path / "g.npz"), 2, "--output")

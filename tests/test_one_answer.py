@@ -212,9 +212,10 @@ def test_predict_writes_a_table(run: Path, prepared: Path, tmp_path: Path, convo
     table = tmp_path / "new" / "table.csv"
     assert convolve("predict", run, prepared / "test", "--top", 2, "--csv", table).code == 0
     title, *rows = table.read_text().splitlines()
-    assert title == "path,class_1,probability_1,class_2,probability_2"
+    assert title == "path,class_1,probability_1,class_2,probability_2,error"
     last_NK = load_file(run / "evaluation.safetensors")["probabilities_NK"]
     assert len(rows) == len(last_NK)
-    for path, name, probability, _, less in (row.split(",") for row in rows):
+    for path, name, probability, _, less, error in (row.split(",") for row in rows):
+        assert not error
         assert float(probability) == pytest.approx(float(last_NK[int(Path(path).stem)][int(name)]), abs=CLOSE)
         assert float(less) <= float(probability)

@@ -14,16 +14,19 @@ from convolve.data.open import open_data
 from convolve.data.options import DataOptions
 from convolve.data.splits import Splits
 from convolve.errors import ModelError, UsageError
+from convolve.graph.build import build
+from convolve.graph.ends import for_training
 from convolve.graph.graph import Graph
 from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
 from convolve.models.whitened_convnet import WhitenedConvNet
-from convolve.recipe import DataSpec, Recipe
+from convolve.recipe import DataSpec, ModelSpec, Recipe
 from convolve.training.events import Callback
 from convolve.training.finetune import take_weights
 from convolve.training.run_folder import RunFolder
 from convolve.training.session import TrainedOn
 from convolve.training.workers import Workers, one_first_on_each_host
+from convolve.transforms.preprocess import Preprocess
 
 
 def open_images(
@@ -36,7 +39,7 @@ def open_images(
     def downloading(file: str, done_bytes: int, size_bytes: int) -> None:
         callback("download", {"file": file, "done_bytes": done_bytes, "size_bytes": size_bytes})
 
-    in_file_order = spec.order != "shuffled"
+    in_file_order, options = spec.order != "shuffled", replace(options, group=spec.group)
     return one_first_on_each_host(
         workers,
         lambda: open_data(where, spec.name, file_order=in_file_order, progress=downloading, options=options),
@@ -47,7 +50,8 @@ def open_images(
 class Initial:
     """The `model` that a training starts from, which the user calls `name`.
 
-    One that has a `graph` was imported, and is trained itself; of another only the weights are taken.
+    One that has a `graph` was imported, and is trained itself. Of another only the weights are taken; where they come
+    from a checkpoint of PyTorch, the network is that checkpoint's, too, and so is `preprocess`.
     """
 
     model: Model
@@ -56,6 +60,11 @@ class Initial:
     @property
     def graph(self) -> Graph | None:
         return self.model.architecture if isinstance(self.model.architecture, Graph) else None
+
+    @property
+    def preprocess(self) -> Preprocess | None:
+        """How an imported network takes its images; None for one of ours, where the recipe says it."""
+        return self.model.preprocess if self.graph or self.model.training_info.imported_from else None
 
     @property
     def has_dropout_rates(self) -> bool:
@@ -71,7 +80,9 @@ def initial_model(splits: Splits, folder: RunFolder, from_model: str | Path | No
     kept = folder.path / "from"
     model = load(kept if folder.resumes and (kept / "model.json").exists() else from_model)
     if model.architecture is None:
-        raise UsageError(f"{from_model} is an exported file, which cannot be trained; give the model that it came from")
+        raise UsageError(
+            f"{from_model} is a quantized file, which cannot be trained; give the model that it was made from"
+        )
     if isinstance(model.architecture, Graph):
         model = _for_data(model, splits)
     return Initial(model, str(from_model))
@@ -79,11 +90,12 @@ def initial_model(splits: Splits, folder: RunFolder, from_model: str | Path | No
 
 def describe(initial: Initial | None, splits: Splits, data: DataModule, callback: Callback) -> None:
     """Tell what is not used of the recipe and of an imported network, and what is made of images in files."""
-    if initial and initial.graph:
+    if initial and initial.preprocess:
         kept = "" if initial.has_dropout_rates else " but for model.dropout, since the file holds no rates"
         unused = f"is trained as it is; the recipe's model{kept}, data.mean and data.scale are not used"
         callback("warning", {"message": f"{initial.name} {unused}"})
-        if {parameter.learning_rate_multiplier for parameter in initial.graph.parameters} - {0.0, 1.0}:
+        parameters = initial.graph.parameters if initial.graph else ()
+        if {parameter.learning_rate_multiplier for parameter in parameters} - {0.0, 1.0}:
             multipliers = "has learning-rate multipliers other than 0 (frozen) and 1: they are taken as 1"
             callback("warning", {"message": f"{initial.name} {multipliers}"})
     for message in (data.judged_by, "" if splits.array_shape_CHW else data.description):
@@ -104,6 +116,11 @@ def _for_data(model: Model, splits: Splits) -> Model:
         )
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
         raise ModelError("every parameter of the imported network is frozen: there is nothing to train")
+    assert isinstance(model.architecture, Graph)  # the caller has looked
+    if (graph := for_training(model.architecture)) is not model.architecture:
+        weights, module = model.module.state_dict(), build(graph)
+        module.load_state_dict({key: weights[key] for key in module.state_dict()})
+        model = replace(model, module=module, architecture=graph)
     return replace(model, class_names=splits.class_names, data_name=splits.name)
 
 
@@ -126,10 +143,14 @@ def network_of(
 ) -> Model:
     """The network that is trained, on `device`."""
     if initial and initial.graph:
-        model = initial.model
+        model = replace(initial.model, membership=splits.membership)
     else:
-        module = build_model(recipe.model, data.preprocess.shape_CHW, len(splits.class_names), recipe.run.seed)
-        model = Model(module, recipe.model, data.preprocess, class_names=splits.class_names, data_name=splits.name)
+        spec = _spec(recipe, initial)
+        module = build_model(spec, data.preprocess.shape_CHW, len(splits.class_names), recipe.run.seed)
+        model = Model(
+            module, spec, data.preprocess, class_names=splits.class_names, data_name=splits.name,
+            membership=splits.membership,
+        )  # fmt: skip
         if initial:
             take_weights(module, initial.model.module, initial.name)
         elif isinstance(module, WhitenedConvNet):
@@ -139,6 +160,14 @@ def network_of(
         _require_fit(model.module, in_size(data.preprocess, size).shape_CHW)
     to_channels_last(model.module.to(device))
     return model
+
+
+def _spec(recipe: Recipe, initial: Initial | None) -> ModelSpec:
+    """The recipe's network, or that of the checkpoint that the training starts from, with the recipe's dropout."""
+    theirs = initial.model.architecture if initial and initial.preprocess else None
+    if not isinstance(theirs, ModelSpec):
+        return recipe.model
+    return replace(recipe.model, name=theirs.name, variant=theirs.variant)
 
 
 def _require_fit(module: nn.Module, shape_CHW: tuple[int, int, int]) -> None:

@@ -15,21 +15,29 @@ from numpy.typing import NDArray
 from torch import nn
 
 from convolve.atomic import write_text
+from convolve.data.damaged import Unreadable, skipping
 from convolve.data.dataset import Batch, Dataset
 from convolve.data.evaluation import eval_dataset
-from convolve.data.image_files import read_images
+from convolve.data.file_batches import file_batches
+from convolve.data.hold_out import Learned, Membership
+from convolve.data.image_files import find_images
 from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
-from convolve.errors import UnsupportedError, UsageError
+from convolve.errors import DataError, UnsupportedError, UsageError, look_up
 from convolve.export import export
-from convolve.export.onnx import OnnxNetwork, is_onnx
+from convolve.export.onnx import OnnxNetwork
 from convolve.export.parity import Parity
+from convolve.formats.archive import Location
 from convolve.formats.decode import MAX_PIXELS, Decoding
 from convolve.graph.build import build
 from convolve.graph.classifier import reshaped_image
+from convolve.graph.ends import gives_independent
 from convolve.graph.graph import Graph
+from convolve.importers import onnx, pytorch
 from convolve.importers.loader import Loader, PreprocessOverrides
-from convolve.importers.loaders import class_names, find_loader, read_third_party, with_overrides
+from convolve.importers.loaders import class_names, find_loader, named, read_third_party, with_overrides
+from convolve.importers.presets import names_in, preset_of_weights, presets
+from convolve.importers.refused import refuse
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, find_folder, is_folder, read_model, write_model
 from convolve.models.feature_extractor import FeatureExtractor
@@ -37,8 +45,8 @@ from convolve.records import Metadata, TrainingInfo
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
-from convolve.transforms.normalize import mean_of
-from convolve.transforms.preprocess import ChannelOrder, Preprocess, fit_image
+from convolve.transforms.normalize import mean_of, scale_of
+from convolve.transforms.preprocess import ChannelOrder, Preprocess
 
 # Legend: N images, C channels, H rows, W columns, K classes.
 
@@ -47,20 +55,26 @@ Watch = Callable[[Iterator[Batch]], Iterator[Batch]]  # hands on batches as they
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one image: (class name, probability), most likely first; `fitted`: what was done to it."""
+    """What the model says of one image: (class name, probability), most likely first; `fitted`: what was done to it.
+
+    A model that stops at a layer gives `features` in place of classes. `error`: why the image cannot be read.
+    """
 
     path: str
     classes: tuple[tuple[str, float], ...]
     fitted: str = ""
+    error: str = ""
+    features: NDArray[np.float32] | None = field(default=None, compare=False)
 
 
 @dataclass
 class Model:
     """`module` maps normalized images_NCHW to logits_NK; `preprocess` says how an image becomes one of them.
 
-    `architecture` is one of our networks or an imported graph; None: an exported file, which can only be asked. `node`
+    `architecture` is one of our networks or an imported graph; None: a quantized file, which can only be asked. `node`
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
-    saved. `max_pixels`: see `Decoding`; this is up to whoever asks it, and not saved.
+    saved. `membership`: which images it was trained on, where a part of a user's own set was held out. `max_pixels`:
+    see `Decoding`; this is up to whoever asks it, and not saved.
     """
 
     module: nn.Module
@@ -70,7 +84,13 @@ class Model:
     data_name: str = ""
     training_info: TrainingInfo = field(default_factory=TrainingInfo)
     node: str = ""
+    membership: Membership | None = None
     max_pixels: int = MAX_PIXELS
+
+    @property
+    def learned(self) -> Learned:
+        """What is known of the images that it was trained on, so that it is not tested on these."""
+        return Learned(self.training_info.data_fingerprint, self.training_info.data_group or "", self.membership)
 
     @property
     def decoding(self) -> Decoding:
@@ -93,50 +113,103 @@ class Model:
             "Say it with --preset, --mean, --channel-order or --scale"
         )
 
-    def dataset(self, source: Source, views: int = 1) -> Dataset:
-        """Images of any size as this model takes them, each in so many `views`; see `transforms/tta.py`."""
-        return eval_dataset(source, self.preprocess, views, threads=torch.get_num_threads())
+    def dataset(self, source: Source, views: int = 1, unreadable: Unreadable | None = None) -> Dataset:
+        """Images of any size as this model takes them, each in so many `views`; see `transforms/tta.py`.
+
+        Those that cannot be read are named all at once, by an error, or left out as `unreadable` says.
+        """
+        unreadable = skipping(False, lambda message: None) if unreadable is None else unreadable
+        return eval_dataset(source, self.preprocess, views, threads=torch.get_num_threads(), unreadable=unreadable)
 
     def batches(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Iterator[Batch]:
         """`dataset` in order, in batches as the network sees them; of several `workers`, this one's part of them."""
-        preprocess, mean, size = self.preprocess, mean_of(self.preprocess), max(1, self.batch_size // views)
+        preprocess, size = self.preprocess, max(1, self.batch_size // views)
+        mean, scale = mean_of(preprocess), scale_of(preprocess)
         mine = part(-(-len(dataset) // size), workers.rank, workers.size)
         numbers_N = np.arange(len(dataset))[mine.start * size : mine.stop * size]
         for images_NCHW, labels_N in dataset.batches(numbers_N, size):
-            yield normalize(images_NCHW, mean, preprocess.scale, preprocess.channel_order == "bgr"), labels_N
+            yield normalize(images_NCHW, mean, scale, preprocess.channel_order == "bgr"), labels_N
 
     def evaluate(
         self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS, watch: Watch = iter
     ) -> Evaluation:
         """All images, each once, in fp32; the answers to their `views` are averaged. `watch` sees each batch."""
-        return evaluate(self.module, watch(self.batches(dataset, views, workers)), self._device, views, workers)
+        independent = isinstance(self.architecture, Graph) and gives_independent(self.architecture)
+        batches = watch(self.batches(dataset, views, workers))
+        return evaluate(self.module, batches, self._device, views, workers, independent=independent)
 
     def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
-        """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names."""
-        names, fitted, images_NCHW = self._images(paths)
-        if not names:
-            return []
-        probabilities_NK = self.probabilities(images_NCHW)
-        values, indices = probabilities_NK.topk(min(top, len(self.class_names)), dim=1)
-        return [
-            Prediction(name, tuple((self.class_names[k], p) for k, p in zip(ks, ps, strict=True)), done)
-            for name, done, ks, ps in zip(names, fitted, indices.tolist(), values.tolist(), strict=True)
-        ]
+        """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names.
+
+        Raises `DataError` for one that cannot be read.
+        """
+        found = [one for batch in self.answers(list(find_images(paths)), top) for one in batch]
+        for one in found:
+            if one.error:
+                raise DataError(f"{one.path}: {one.error}")
+        return found
+
+    def answers(self, images: Sequence[Location], top: int = 5, start: int = 0) -> Iterator[list[Prediction]]:
+        """As `predict`, batch by batch in bounded memory, the unreadable ones with their `error`.
+
+        `images` are those of `find_images`; from number `start` on, a multiple of `batch_size`, come the same bits.
+        """
+        self.require_images()
+        threads = torch.get_num_threads()
+        batches = file_batches(
+            images, self.preprocess, self.decoding, batch_size=self.batch_size, threads=threads, start=start
+        )
+        for batch in batches:
+            said = iter(self._said(batch.images_NCHW, top))
+            yield [
+                Prediction(str(place), (), error=error) if error else replace(next(said), path=str(place), fitted=done)
+                for place, done, error in zip(batch.locations, batch.fitted, batch.errors, strict=True)
+            ]
+
+    def _said(self, images_NCHW: NDArray[np.uint8], top: int) -> Iterator[Prediction]:
+        """What there is to say of each image, whatever it is called."""
+        if self.node:
+            yield from (Prediction("", (), features=features) for features in self.outputs(images_NCHW).numpy())
+            return
+        values, indices = self.probabilities(images_NCHW).topk(min(top, len(self.class_names)), dim=1)
+        for ks, ps in zip(indices.tolist(), values.tolist(), strict=True):
+            yield Prediction("", tuple((self.class_names[k], p) for k, p in zip(ks, ps, strict=True)))
 
     def features(self, paths: Sequence[str | Path]) -> tuple[list[str], NDArray[np.float32]]:
-        """(names of the images, what `module` gives for each): see `load` for the outputs of inner layers."""
-        names, _, images_NCHW = self._images(paths)
+        """(names of the images, what a model that `load` opened with a `node` gives for each)."""
+        found = self.predict(paths)
+        return [one.path for one in found], np.array([one.features for one in found], np.float32)
+
+    def outputs(self, images_NCHW: NDArray[np.uint8]) -> torch.Tensor:
+        """What `module` gives for uint8 images that already have the wanted size."""
         was_training = self.module.training
         self.module.eval()
         with torch.inference_mode(), whole_fp32():
             batches = self.batches(_unlabeled(images_NCHW))
             parts = [self.module(images.to(self._device)).float().cpu() for images, _ in batches]
         self.module.train(was_training)
-        return names, torch.cat(parts).numpy()
+        return torch.cat(parts) if parts else torch.zeros(0)
+
+    @property
+    def feature_shape(self) -> torch.Size:
+        """Of what `outputs` gives for one image."""
+        return self.outputs(np.zeros((1, *self.preprocess.shape_CHW), np.uint8)).shape[1:]
 
     def probabilities(self, images_NCHW: np.ndarray) -> torch.Tensor:
         """probabilities_NK of uint8 images that already have the wanted size."""
+        if not len(images_NCHW):
+            return torch.zeros(0, len(self.class_names))
         return self.evaluate(_unlabeled(images_NCHW)).probabilities_NK
+
+    def digest(self) -> str:
+        """What tells this model from others that answer otherwise: its weights, preprocessing, classes and layer."""
+        digest = hashlib.sha256(repr((self.preprocess, self.class_names, self.node)).encode())
+        digest.update(b"" if self.preprocess.mean_image_CHW is None else self.preprocess.mean_image_CHW.tobytes())
+        if isinstance(self.module, OnnxNetwork):
+            digest.update(self.module.path.read_bytes())
+        for name, tensor in self.module.state_dict().items():
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def require_images(self) -> None:
         """Raise UsageError where an imported network takes plain numbers and nobody said which image they are."""
@@ -170,7 +243,9 @@ class Model:
 
     def save(self, folder: Path) -> None:
         """Write the model folder, atomically file by file."""
-        write_model(folder, self.module, self._whole(), self.preprocess, self._metadata)
+        write_model(
+            folder, self.module, self._whole(), self.preprocess, metadata=self._metadata, membership=self.membership
+        )
 
     def export(self, path: str | Path, *, with_preprocessing: bool = False) -> Parity:
         """Write the model for other runtimes, as `path` ends: ONNX (.onnx) or a torch.export program (.pt2).
@@ -199,19 +274,8 @@ class Model:
         if self.node:
             raise UsageError(f"a model that stops at {self.node} gives features, no classes; save the whole one")
         if self.architecture is None:
-            raise UsageError("an exported file cannot be written in another form; give the model that it was made from")
+            raise UsageError("a quantized file cannot be written in another form; give the model that it was made from")
         return self.architecture
-
-    def _images(self, paths: Sequence[str | Path]) -> tuple[list[str], list[str], np.ndarray]:
-        """(names, what was done to each, images_NCHW uint8)."""
-        self.require_images()
-        names, fitted, images = [], [], []
-        for name, image_HWC in read_images(paths, self.decoding):
-            image_CHW, done = fit_image(image_HWC, self.preprocess)
-            names.append(name)
-            fitted.append(done)
-            images.append(image_CHW)
-        return names, fitted, np.stack(images) if images else np.zeros((0, *self.preprocess.shape_CHW), np.uint8)
 
     @property
     def _device(self) -> torch.device:
@@ -220,7 +284,7 @@ class Model:
 
 
 def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: str | None = None) -> Model:
-    """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, or an ONNX file that we exported.
+    """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, an ONNX file, or a PyTorch checkpoint.
 
     Files are recognized by their content; a Caffe model is two files, `net.prototxt+net.caffemodel`.
 
@@ -229,10 +293,8 @@ def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: s
     path, overrides = Path(path), overrides or PreprocessOverrides()
     if loader := None if is_folder(path) else find_loader(path):
         model = _import(loader, path, overrides, node)
-    elif is_onnx(path):
-        model = _open_exported(path, overrides, node)
     else:
-        model = _open_folder(path, overrides)
+        model = _open_own(path, overrides)
         model = model.cut(node) if node else model
     model.preprocess = with_overrides(model.preprocess, overrides)
     to_channels_last(model.module)
@@ -241,32 +303,60 @@ def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: s
 
 
 def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
-    graph, preprocess, training_info = read_third_party(loader, path, overrides, node)
-    scores = graph.values()[graph.outputs[0]]
-    names = () if node else class_names(scores.shape[0], overrides.labels, training_info.preset)
-    return Model(build(graph), graph, preprocess, names, training_info=training_info, node=node or "")
+    try:
+        graph, preprocess, metadata = read_third_party(loader, path, overrides, node)
+    except onnx.QuantizedError as error:
+        return _open_quantized(error.opened, overrides, node)
+    names, data, info = metadata.class_names, metadata.data, metadata.training_info
+    return Model(build(graph), graph, preprocess, names, data_name=data, training_info=info, node=node or "")
+
+
+def _open_own(path: Path, overrides: PreprocessOverrides) -> Model:
+    """A network of ours: a folder, or a checkpoint of PyTorch whose tensors fit one."""
+    if not is_folder(path):
+        refuse(path)
+        if pytorch.is_pytorch(path):
+            return _open_checkpoint(path, overrides)
+    return _open_folder(path, overrides)
+
+
+def _open_checkpoint(path: Path, overrides: PreprocessOverrides) -> Model:
+    found = pytorch.read(path, overrides)
+    preset = look_up(presets(), overrides.preset, "preset") if overrides.preset else preset_of_weights(found.first)
+    preprocess = found.preprocess
+    if preset:
+        size = None if overrides.image_shape_CHW else preset.input_size
+        preprocess = replace(
+            preprocess, **preset.preprocessing, height=size or preprocess.height, width=size or preprocess.width
+        )
+    names = names_in("imagenet")
+    if overrides.labels or len(names) != found.classes:
+        names = class_names(found.classes, overrides.labels)
+    info = TrainingInfo(imported_from=f"{path.name} ({found.origin})", preset=preset.name if preset else None)
+    return Model(found.module, found.spec, preprocess, names, training_info=info)
 
 
 def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
-    module, architecture, preprocess, metadata = read_model(find_folder(path))
-    if overrides.output or overrides.preset:
-        raise UsageError(f"{path} is a convolve model: --output and --preset are for models of other tools")
+    module, architecture, preprocess, metadata, membership = read_model(find_folder(path))
+    if overrides.output or overrides.preset or overrides.arch:
+        raise UsageError(f"{path} is a convolve model: --output, --preset and --arch are for models of other tools")
     names = _named(metadata.class_names, overrides)
     data, info = metadata.data, metadata.training_info
-    model = Model(module, architecture, preprocess, names, data_name=data, training_info=info)
+    model = Model(
+        module, architecture, preprocess, names, data_name=data, training_info=info, membership=membership
+    )  # fmt: skip
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
 
-def _open_exported(path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
-    if node or replace(overrides, labels=None) != PreprocessOverrides():
-        raise UsageError(
-            f"{path} is an exported file and used as it is: --output, --mean and their like are for the model that it "
-            "was made from"
-        )
-    network = OnnxNetwork(path)
-    names, data = _named(network.metadata.class_names, overrides), network.metadata.data
-    info = network.metadata.training_info
-    return Model(network, None, network.preprocess, names, data_name=data, training_info=info)
+def _open_quantized(opened: onnx.Opened, overrides: PreprocessOverrides, node: str | None) -> Model:
+    path, said = opened.files.path, onnx.quantized(opened, overrides)
+    if node or overrides.output:
+        raise UsageError(f"{path} is a quantized model, run as it is: --output is for the model that it was made from")
+    preprocess = Preprocess(**said.preprocess)
+    network = OnnxNetwork(said.content, path, preprocess.shape_CHW, said.gives_probabilities)
+    metadata = named(path, said.metadata, network.classes, overrides)
+    names, data, info = metadata.class_names, metadata.data, metadata.training_info
+    return Model(network, None, preprocess, names, data_name=data, training_info=info)
 
 
 def _named(own: tuple[str, ...], overrides: PreprocessOverrides) -> tuple[str, ...]:

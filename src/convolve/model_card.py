@@ -15,7 +15,7 @@ from convolve.recipe import ModelSpec
 from convolve.records import Metadata, TrainingInfo
 from convolve.templates import hundredths, render
 from convolve.training.calibration import wilson_interval
-from convolve.transforms.preprocess import Preprocess
+from convolve.transforms.preprocess import TURNED, Preprocess
 
 CARD = "model-card.md"
 MOST_NAMES = 100  # class names; more are in model.json
@@ -83,14 +83,18 @@ def _published(info: TrainingInfo) -> str:
 
 
 def _preprocessing(preprocess: Preprocess) -> dict[str, str]:
-    side_ratio, mean = preprocess.side_ratio, preprocess.mean
-    means = mean if isinstance(mean, tuple) else (mean,)
-    mean_text = "mean image" if preprocess.mean_image_CHW is not None else ", ".join(f"{value:.9g}" for value in means)
     return {
-        "resize": preprocess.resize,
-        "square": "square" if side_ratio == 1 else f"square of {side_ratio:.10g} of the shorter side",
+        "size": preprocess.size_in_words,
+        "orientation": TURNED[preprocess.orientation],
         "colors": _COLORS[str(preprocess.channel_order)],
-        "mean": f"({mean_text})" if len(means) > 1 else mean_text,
-        "scale": f"{preprocess.scale:.9g}",
+        "mean": _numbers(preprocess.mean) if preprocess.mean_image_CHW is None else "mean image",
+        "scale": _numbers(preprocess.scale),
         "known_from": preprocess.known_from,
     }
+
+
+def _numbers(value: float | tuple[float, ...]) -> str:
+    """One number, or one a channel."""
+    values = value if isinstance(value, tuple) else (value,)
+    text = ", ".join(f"{number:.9g}" for number in values)
+    return f"({text})" if len(values) > 1 else text

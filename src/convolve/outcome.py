@@ -19,11 +19,12 @@ from convolve.data.build import DataModule
 from convolve.data.dataset import Dataset
 from convolve.model import Model, load
 from convolve.records import EndEvent, Result, TrainingInfo, to_json
-from convolve.training.calibration import reliability
+from convolve.training.calibration import reliability, wilson_interval
 from convolve.training.error_analysis import worth_a_picture
 from convolve.training.evaluate import Evaluation
 from convolve.training.run_folder import RunFolder
 from convolve.training.trainer import Trainer
+from convolve.training.workers import Workers
 
 MAX_PICTURE_SIZE = 96  # pixels; larger images are kept smaller for the report
 _RESULT_FROM_START = (
@@ -62,8 +63,11 @@ class Run:
 def write_outcome(training: Training, began: float) -> None:
     """Evaluate the model, write all of it, and that the run is finished; it `began` then by `time.perf_counter`."""
     trainer, model, test = training.trainer, training.model, training.data.test
-    evaluation = model.evaluate(test, workers=trainer.workers)
-    if trainer.workers.rank:
+    workers = trainer.workers
+    evaluation = model.evaluate(test, workers=workers)
+    left_out = _everywhere(workers, test.unreadable.numbers if test.unreadable else set())
+    damaged = _everywhere(workers, training.data.damaged.numbers if training.data.damaged else set())
+    if workers.rank:
         return
     path = trainer.folder.path
     model.training_info = _training_info(trainer, evaluation)
@@ -73,12 +77,22 @@ def write_outcome(training: Training, began: float) -> None:
         "labels_N": evaluation.labels_N,
         "probabilities_NK": evaluation.probabilities_NK,
         "kept_indices_M": torch.from_numpy(kept_M),
-        "kept_images_MHWC": _test_pictures(model, test, kept_M),
+        "kept_images_MHWC": _test_pictures(model, test, np.setdiff1d(np.arange(len(test)), left_out)[kept_M]),
     }
     with replacing(path / "evaluation.safetensors") as temporary:
         temporary.write_bytes(save(tensors))
     trainer.folder.log(EndEvent(test_error=evaluation.error))
-    trainer.folder.finish(_result(trainer, evaluation, time.perf_counter() - began))
+    trainer.folder.finish(_result(trainer, evaluation, time.perf_counter() - began, len(damaged)))
+
+
+def _everywhere(workers: Workers, numbers: set[int]) -> list[int]:
+    """The numbers of images that any of the workers knows."""
+    return sorted({*workers.gather(torch.tensor(sorted(numbers), dtype=torch.int64)).tolist()})
+
+
+def _unreadable(trainer: Trainer, evaluation: Evaluation) -> int:
+    """How many test images were left out of the evaluation."""
+    return trainer.session.start.test_samples - len(evaluation.labels_N)
 
 
 def _training_info(trainer: Trainer, evaluation: Evaluation) -> TrainingInfo:
@@ -94,11 +108,13 @@ def _training_info(trainer: Trainer, evaluation: Evaluation) -> TrainingInfo:
         seed=run.seed,
         precision=start.precision,
         test_images=len(evaluation.labels_N),
+        test_unreadable=_unreadable(trainer, evaluation) or None,
         test_error=evaluation.error,
         test_error_top5=evaluation.error_top5,
         test_loss=evaluation.loss,
         calibration_error=found.expected_error,
         data_fingerprint=start.data_fingerprint,
+        data_group=trainer.recipe.data.group or None,
         convolve=start.versions["convolve"],
     )
 
@@ -115,7 +131,7 @@ def _test_pictures(model: Model, test: Dataset, index_M: NDArray[np.int64]) -> t
     return torch.cat(pictures).permute(0, 2, 3, 1).contiguous()
 
 
-def _result(trainer: Trainer, evaluation: Evaluation, total_seconds: float) -> Result:
+def _result(trainer: Trainer, evaluation: Evaluation, total_seconds: float, train_damaged: int) -> Result:
     at, best, sync, start = trainer.position, trainer.extras.best, trainer.gradient_sync, trainer.session.start
     return Result(
         recipe=trainer.recipe.name,
@@ -132,5 +148,8 @@ def _result(trainer: Trainer, evaluation: Evaluation, total_seconds: float) -> R
         world_size=trainer.workers.size,
         bytes_sent=sync.bytes_sent if sync else 0,
         seed=trainer.recipe.run.seed,
+        test_error_interval=wilson_interval(evaluation.error, len(evaluation.labels_N)),
+        test_unreadable=_unreadable(trainer, evaluation),
+        train_damaged=train_damaged,
         **{name: getattr(start, name) for name in _RESULT_FROM_START},
     )

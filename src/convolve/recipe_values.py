@@ -18,7 +18,8 @@ from convolve.transforms.transform import MAX_SIDE, Size, Transform, require
 # One value for each period of a schedule; the last one holds from there on. Texts such as
 # "0.001*10:0.0005*10:0.0001" (CNTK's notation) are accepted wherever such a list is.
 Steps = tuple[float, ...]
-ImageSize = int | str  # N, or "WxH"
+NumberOrWord = int | str
+ImageSize = NumberOrWord  # N, or "WxH"
 Arguments = Mapping[str, Any]  # what another library takes: it says which, and checks them
 
 # Fields that were called otherwise -> their name of today.
@@ -46,8 +47,8 @@ def parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
         raise UsageError(f"{path}.{inner}: {path} has no fields of its own; did you mean {name!r}?")
     if kind == tuple[Transform, ...]:
         return _parse_transforms(value, path)
-    if kind == ImageSize:
-        return _parse_image_size(value, path)
+    if kind == NumberOrWord:
+        return _parse_number_or_word(value, path)
     if kind == Steps:  # ratios and means are written the same way
         return _parse_steps(value, path)
     if origin is Literal:
@@ -110,12 +111,12 @@ def size_of(image_size: ImageSize, path: str) -> Size | None:
     return (int(sides[-1]), int(sides[0])) if int(sides[0]) else None
 
 
-def _parse_image_size(value: Any, path: str) -> ImageSize:
+def _parse_number_or_word(value: Any, path: str) -> NumberOrWord:
     """A number where it is one; what else a text can be is checked where the recipe is made."""
     if isinstance(value, str) and not value.isdecimal():
         return value
-    size: int = _parse_scalar(int, value, path)
-    return size
+    number: int = _parse_scalar(int, value, path)
+    return number
 
 
 def _parse_steps(value: Any, path: str) -> Steps:

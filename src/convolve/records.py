@@ -99,7 +99,8 @@ class Start:
 class Result:
     """result.json: the final figures. `train_seconds` leaves out evaluation and checkpoints; `total_seconds` is the
     last process's. `bytes_sent` is what worker 0 sent to the others in gradients or weights. `model_epoch` is the epoch
-    that is kept, where the recipe keeps the best.
+    that is kept, where the recipe keeps the best. `test_error_interval` holds the error's 95 % interval, low and high.
+    `test_unreadable` test images were left out, for `train_damaged` training images others stood in.
     """
 
     recipe: str
@@ -124,6 +125,9 @@ class Result:
     data_fingerprint: str
     versions: dict[str, str]
     hardware: Hardware
+    test_error_interval: tuple[Fraction, ...] = ()
+    test_unreadable: Count = 0
+    train_damaged: Count = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,11 +216,13 @@ class TrainingInfo:
     seed: int | None = None
     precision: str | None = None
     test_images: Number | None = None
+    test_unreadable: Number | None = None
     test_error: Fraction | None = None
     test_error_top5: Fraction | None = None
     test_loss: Loss | None = None
     calibration_error: Fraction | None = None
     data_fingerprint: str | None = None
+    data_group: str | None = None
     convolve: str | None = None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
@@ -15,15 +15,20 @@ class Registry(MutableMapping[str, T]):
     """Rows by name: our own and what a program sets, then what installed packages offer in the entry-point `group`.
 
     Packages are looked for when a name is not among the rows or all names are asked for; one is loaded when its row is
-    taken. Raises ConvolveError for one that cannot be.
+    taken. Raises ConvolveError for one that cannot be. `families` make rows of names that begin with theirs: "timm:x".
     """
 
-    def __init__(self, group: str, rows: Mapping[str, T]) -> None:
-        self.group, self.rows = group, dict(rows)
+    def __init__(
+        self, group: str, rows: Mapping[str, T], families: Mapping[str, Callable[[str], T]] | None = None
+    ) -> None:
+        self.group, self.rows, self.families = group, dict(rows), families or {}
 
     def __getitem__(self, name: str) -> T:
         if name in self.rows:
             return self.rows[name]
+        family, _, member = name.partition(":")
+        if family in self.families and member:
+            return self.families[family](member)
         entry = self._offered()[name]
         try:
             row: T = entry.load()
@@ -42,7 +47,8 @@ class Registry(MutableMapping[str, T]):
         del self.rows[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self.rows or name in self._offered()
+        family, _, member = str(name).partition(":")
+        return name in self.rows or bool(family in self.families and member) or name in self._offered()
 
     def __iter__(self) -> Iterator[str]:
         return iter({**self.rows, **self._offered()})

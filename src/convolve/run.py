@@ -98,7 +98,7 @@ def build_training(
     recipe = replace(recipe, published_error=published_error(recipe, splits))
     initial = initial_model(splits, folder, from_model)
     data = build_data(
-        recipe, splits, threads, imported=initial.model.preprocess if initial and initial.graph else None,
+        recipe, splits, threads, imported=initial.preprocess if initial else None,
         batches_at_once=workers.size if recipe.takes_local_steps else 1,
         warn=lambda message: callback("warning", {"message": message}),
     )  # fmt: skip

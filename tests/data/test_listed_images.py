@@ -61,6 +61,22 @@ def test_metadata_without_labels_leaves_them_to_the_folders(tmp_path: Path) -> N
     assert open_lists(tmp_path).class_names == CLASSES
 
 
+def test_a_header_makes_a_table_of_any_file(tmp_path: Path) -> None:
+    folders(tmp_path)
+    rows = [f"{name}/{copy}.png\t{name}" for name in CLASSES for copy in range(2)]
+    (tmp_path / "images.txt").write_text("\n".join(["path\tlabel", *rows]))
+    assert open_list(tmp_path / "images.txt").class_names == CLASSES
+
+
+def test_a_list_of_a_competition_has_no_labels(tmp_path: Path) -> None:
+    folders(tmp_path / "all")
+    rows = [f"all/{name}/{copy},{name}" for name in CLASSES for copy in range(2)]
+    (tmp_path / "train.csv").write_text("\n".join(["id,species", *rows]))
+    (tmp_path / "test.csv").write_text("\n".join(["id", *(row.partition(",")[0] for row in rows)]))
+    own = open_lists(tmp_path)
+    assert "test.csv is set aside: it has no labels" in own.description and len(own.train) + len(own.test) == 6
+
+
 @pytest.mark.parametrize("start", ["", "D:\\data\\"])
 def test_map_files_of_windows(start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):

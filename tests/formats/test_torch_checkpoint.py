@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
+import datetime
 import io
 import os
 import pickle
@@ -159,7 +162,7 @@ def test_the_other_byte_order(tmp_path):
         ({"elements": 1 << 50}, "are claimed"),
         ({"elements": -6}, "no whole number"),
         ({"kind": torch.HalfStorage}, "where 12 are claimed"),
-        ({"kind": torch.ComplexFloatStorage}, "it names 'torch.ComplexFloatStorage'"),
+        ({"kind": torch.ComplexFloatStorage}, "a storage of a kind that is not known"),
         ({"key": "1"}, "a: its storage '1' is missing"),
         ({"key": 0}, "a storage of a kind that is not known"),
     ],
@@ -171,13 +174,33 @@ def test_claims_that_the_file_does_not_hold(tmp_path, claim, message):
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize(
-    "value", [Runs(), {"a": [Runs()]}, eval, torch.nn.Linear(2, 2)], ids=["call", "in", "name", "net"]
-)
+@pytest.mark.parametrize("value", [Runs(), {"a": [Runs()]}, eval, slice(3)], ids=["call", "in", "name", "builtin"])
 @pytest.mark.parametrize("form", ["zip", "legacy"])
 def test_what_would_run_is_refused_by_name(tmp_path, form, value):
     with pytest.raises(FormatError, match=r"byte \d+.*: it names '.*', which is neither imported nor run"):
         read_checkpoint(save(value, tmp_path / "x.pth", form))
+
+
+class Holder:
+    def __init__(self, **attributes):
+        vars(self).update(attributes)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_objects_of_other_classes_are_skipped_and_a_whole_network_has_its_names(tmp_path, form, protocol):
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Sequential(torch.nn.BatchNorm2d(4)))
+    read = read_checkpoint(save(network, tmp_path / "x.pth", form, pickle_protocol=protocol))
+    assert list(read) == list(network.state_dict())
+    assert np.array_equal(read["0.weight"].values, network.state_dict()["0.weight"].numpy())
+    value = {
+        "arguments": argparse.Namespace(lr=0.1, out=Path("x"), tags={"a"}, kinds=frozenset([1])),
+        "counts": [collections.Counter("aab"), collections.defaultdict(list, a=[1]), datetime.datetime(2020, 1, 1)],
+        "averaged": Holder(module=network, decay=0.9),
+        "weight": torch.ones(2),
+    }
+    read = read_checkpoint(save(value, tmp_path / "y.pth", form, pickle_protocol=protocol))
+    assert list(read) == [*(f"averaged.module.{name}" for name in network.state_dict()), "weight"]
 
 
 def test_one_storage_of_two_types(tmp_path):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convolve.cli.formatting import counted
 from convolve.cli.options import AsJson, Options, with_data_options
 
 if TYPE_CHECKING:
@@ -93,8 +94,7 @@ def _text(checked: Checked) -> str:
         lines += [f"  {finding}" for finding in shown]
         if counts[kind] > len(shown):
             lines.append(f"  and {counts[kind] - len(shown):,} more (--json lists them)")
-    images = " and ".join(f"{count:,} {name} images" for name, count in checked.images.items()) or "no images"
+    images = " and ".join(counted(count, f"{name} image") for name, count in checked.images.items()) or "no images"
     images += f"; {checked.passed_over}" if checked.passed_over else ""
     total = checked.findings.total
-    found_in_all = "nothing found" if not total else "1 finding" if total == 1 else f"{total:,} findings"
-    return "\n".join([*lines, f"{images}: {found_in_all}"])
+    return "\n".join([*lines, f"{images}: {counted(total, 'finding') if total else 'nothing found'}"])

@@ -17,7 +17,10 @@ TARGETS = {"convolve": "", "onnx": ".onnx", "exported-program": ".pt2"}
 @with_overrides
 def convert(
     model: Annotated[
-        Path, typer.Argument(help="A CNTK model, net.prototxt+net.caffemodel, a model folder or a run folder.")
+        Path,
+        typer.Argument(
+            help="A CNTK model, net.prototxt+net.caffemodel, a PyTorch checkpoint, a model folder or a run folder."
+        ),
     ],
     to: Annotated[str, typer.Option(help="The format to write: convolve, onnx or exported-program.", metavar="FORM")],
     out: Annotated[Path, typer.Option(help="The output: file.onnx, file.pt2, or a folder for convolve.")],

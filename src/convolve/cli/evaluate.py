@@ -4,26 +4,46 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convolve.cli.formatting import write_csv
-from convolve.cli.options import AnyModel, AsJson, CsvFile, Options, Overrides, with_data_options, with_overrides
+from convolve.cli.formatting import counted, interval_text, write_csv
+from convolve.cli.options import (
+    AnyModel,
+    AsJson,
+    CsvFile,
+    Options,
+    Overrides,
+    SkipUnreadable,
+    with_data_options,
+    with_overrides,
+)
+from convolve.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from convolve.data.sources.source import Source
     from convolve.model import Model
     from convolve.training.evaluate import Evaluation
+
+
+_NAMED = 5  # classes that one of two models knows
 
 
 @with_overrides
 @with_data_options
 def evaluate(
     model: AnyModel,
+    other: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Another model of the same classes: the difference of their errors on the same images, with its "
+            "interval. It is taken as it describes itself: the options below describe MODEL."
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -38,20 +58,20 @@ def evaluate(
             "6 (both, in place and shifted by 1/32 of the size), or 10 (corners and center, and their mirror images)."
         ),
     ] = 1,
+    skip_unreadable: SkipUnreadable = False,
     as_json: AsJson = False,
     csv: CsvFile = None,
     *,
     overrides: Overrides,
     options: Options,
 ) -> None:
-    """Test a model on a data set: errors, loss, a table of classes.
+    """Test a model on a data set: errors with their 95 % intervals, loss, a table of classes.
 
     The top-1 and top-5 errors count every test image. Images of any size are preprocessed as the model expects. The
     table of classes is for the single view.
 
     Example: convolve evaluate runs/mnist --data sample
     """
-    from convolve.cli.progress import with_progress
     from convolve.importers.presets import presets
     from convolve.model import load
     from convolve.training.memory import keep_freed_memory
@@ -59,21 +79,19 @@ def evaluate(
 
     keep_freed_memory()  # images are decoded in a tenth less time
     opened = load(model, overrides)
-    opened, source, where = _find(opened, data, options)
+    second = load(other) if other else None
+    opened, second, source, where = _find(opened, second, data, options)
     require_views(opened.preprocess, views)
-    watch = partial(with_progress, count=len(source), what="evaluated")
-    figures = _figures(opened.evaluate(opened.dataset(source), watch=watch), opened.class_names)
+    evaluation, readable = _evaluate(opened, source, skip_unreadable)
+    figures = _figures(evaluation, opened.class_names) | {"test_unreadable": len(source) - len(readable)}
     if csv:
         classes = figures["classes"]
         write_csv(csv, [["number", *classes[0]], *([k, *row.values()] for k, row in enumerate(classes))])
     if views > 1:
-        watch = partial(with_progress, count=len(source), what=f"evaluated in {views} views")
-        averaged = opened.evaluate(opened.dataset(source, views), views, watch=watch)
-        figures |= {
-            "views": views, "views_errors": int(averaged.wrong_N.sum()), "views_error": averaged.error,
-            "views_errors_top5": _count(averaged.wrong_top5_N), "views_error_top5": averaged.error_top5,
-            "views_loss": averaged.loss,
-        }  # fmt: skip
+        averaged, _ = _evaluate(opened, readable, False, views)
+        figures |= {"views": views} | _counts(averaged, "views_", "views_")
+    if second:
+        figures |= _compared(second, readable, evaluation, opened.class_names)
     if opened.preprocess_warning:
         print(f"note: {opened.preprocess_warning}", file=sys.stderr)
     published = presets().get(opened.training_info.preset or "")
@@ -83,17 +101,63 @@ def evaluate(
     print(json.dumps(figures, indent=2) if as_json else _table(figures, where))
 
 
-def _find(opened: Model, data: str | None, options: Options) -> tuple[Model, Source, str]:
-    """(the model, made ready for the images; the images; where they lie)."""
+def _find(
+    opened: Model, second: Model | None, data: str | None, options: Options
+) -> tuple[Model, Model | None, Source, str]:
+    """(the models, made ready for the images; the images; where they lie).
+
+    Of two models each may know another test part of the same set: the smaller one holds what neither was trained on.
+    """
     from convolve.data.open import open_test
     from convolve.data.sources.source import ArraySource
 
-    shape_CHW, fingerprint = opened.preprocess.shape_CHW, opened.training_info.data_fingerprint
-    source, where = open_test(data, opened.data_name, opened.class_names, shape_CHW, fingerprint, options=options)
+    if second and (other := set(second.class_names) ^ set(opened.class_names)):
+        names = ", ".join(sorted(other)[:_NAMED])
+        raise UsageError(f"the two models do not know the same classes ({names}): their errors cannot be compared")
+    ask = partial(open_test, data, opened.data_name, opened.class_names, options=options)
+    known = [(each.preprocess.shape_CHW, each.learned) for each in (opened, second) if each]
+    found = [ask(shape_CHW=shape_CHW, learned=learned) for shape_CHW, learned in known]
+    source, where = min(found, key=lambda one: len(one[0]))
     if isinstance(source, ArraySource):
-        return opened.for_images(source.shape_CHW), source, where
+        shape_CHW = source.shape_CHW
+        return opened.for_images(shape_CHW), second and second.for_images(shape_CHW), source, where
     opened.require_images()  # files can be of any size
-    return opened, source, where
+    return opened, second, source, where
+
+
+def _evaluate(model: Model, source: Source, skip: bool, views: int = 1) -> tuple[Evaluation, Source]:
+    """The evaluation, and the images that it is of: all of `source`, or those that can be read."""
+    import numpy as np
+
+    from convolve.cli.progress import with_progress
+    from convolve.data.damaged import skipping
+
+    unreadable = skipping(skip, lambda message: print(f"warning: {message}", file=sys.stderr))
+    what = f"evaluated in {views} views" if views > 1 else "evaluated"
+    watch = partial(with_progress, count=len(source), what=what, images=lambda batch: len(batch[1]))
+    evaluation = model.evaluate(model.dataset(source, views, unreadable), views, watch=watch)
+    if unreadable:
+        source = source.take(np.setdiff1d(np.arange(len(source)), [*unreadable.numbers]))
+    return evaluation, source
+
+
+def _compared(second: Model, source: Source, first: Evaluation, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """The figures of another model on the same images, whose labels are numbers of `class_names`."""
+    import torch
+
+    from convolve.training.calibration import paired_difference, wilson_interval
+
+    evaluation, _ = _evaluate(second, source, skip=False)
+    first_number_K = torch.tensor([class_names.index(name) for name in second.class_names])
+    wrong_N = first_number_K[evaluation.probabilities_NK.argmax(1)] != first.labels_N
+    found = paired_difference(first.wrong_N.numpy(), wrong_N.numpy())
+    errors = int(wrong_N.sum())
+    return {
+        "other_errors": errors, "other_error": errors / len(wrong_N),
+        "other_error_interval": wilson_interval(errors / len(wrong_N), len(wrong_N)),
+        "difference": found.error, "difference_interval": found.interval,
+        "wrong_in_model_only": found.only_first, "wrong_in_other_only": found.only_second,
+    }  # fmt: skip
 
 
 def _figures(evaluation: Evaluation, class_names: tuple[str, ...]) -> dict[str, Any]:
@@ -111,42 +175,75 @@ def _figures(evaluation: Evaluation, class_names: tuple[str, ...]) -> dict[str, 
         if wrong_top5_N is not None:
             row["errors_top5"] = int(wrong_top5_N[is_k].sum())
         classes.append(row)
-    return {
-        "samples": len(labels_N), "errors": int(evaluation.wrong_N.sum()), "test_error": evaluation.error,
-        "errors_top5": _count(wrong_top5_N), "test_error_top5": evaluation.error_top5,
-        "test_loss": evaluation.loss, "classes": classes,
-    }  # fmt: skip
+    return {"samples": len(labels_N)} | _counts(evaluation, "", "test_") | {"classes": classes}
 
 
-def _count(wrong_N: Tensor | None) -> int | None:
-    return None if wrong_N is None else int(wrong_N.sum())
+def _counts(evaluation: Evaluation, counts: str, parts: str) -> dict[str, Any]:
+    """The figures of all images; `counts` and `parts` is how their names begin."""
+    from convolve.training.calibration import wilson_interval
+
+    figures: dict[str, Any] = {}
+    for which, wrong_N in (("", evaluation.wrong_N), ("_top5", evaluation.wrong_top5_N)):
+        errors, n = None if wrong_N is None else int(wrong_N.sum()), len(evaluation.labels_N)
+        figures |= {
+            f"{counts}errors{which}": errors, f"{parts}error{which}": None if errors is None else errors / n,
+            f"{parts}error{which}_interval": None if errors is None else wilson_interval(errors / n, n),
+        }  # fmt: skip
+    return figures | {f"{parts}loss": evaluation.loss}
 
 
 def _table(figures: dict[str, Any], source: str) -> str:
-    width = min(40, max(16, *(len(row["class"]) + 1 for row in figures["classes"])))
-    lines = [
-        f"{figures['samples']:,} test images from {source}",
+    unreadable = figures["test_unreadable"]
+    of = f"{figures['samples']:,} of {figures['samples'] + unreadable:,}" if unreadable else f"{figures['samples']:,}"
+    return "\n".join([
+        f"{of} test images from {source}",
         _errors(figures, "", "test_"),
         *([f"over {figures['views']} views: {_errors(figures, 'views_', 'views_')}"] if "views" in figures else []),
         *_published(figures),
+        *_difference(figures),
         "",
-        f"{'class':<{width}}{'images':>8}{'errors':>8}{'error':>9}{'false alarms':>14}",
-    ]
-    for row in figures["classes"]:
+        *_class_lines(figures["classes"]),
+    ])  # fmt: skip
+
+
+def _class_lines(classes: list[dict[str, Any]]) -> Iterator[str]:
+    from convolve.training.calibration import wilson_interval
+
+    width = min(40, max(16, *(len(row["class"]) + 1 for row in classes)))
+    yield f"{'class':<{width}}{'images':>8}{'errors':>8}{'error':>9}{'95% interval':>18}{'false alarms':>14}"
+    for row in classes:
         if row["samples"] or row["false_alarms"]:  # of a thousand classes, many may not occur
-            error = row["errors"] / row["samples"] if row["samples"] else 0.0
-            counts = f"{row['samples']:>8}{row['errors']:>8}{error:>9.2%}{row['false_alarms']:>14}"
-            lines.append(f"{row['class'][: width - 1]:<{width}}{counts}")
-    return "\n".join(lines)
+            error, between = 0.0, ""
+            if row["samples"]:
+                error = row["errors"] / row["samples"]
+                between = "-".join(f"{end:.2%}" for end in wilson_interval(error, row["samples"]))
+            counts = f"{row['samples']:>8}{row['errors']:>8}{error:>9.2%}{between:>18}{row['false_alarms']:>14}"
+            yield f"{row['class'][: width - 1]:<{width}}{counts}"
 
 
 def _errors(figures: dict[str, Any], counts: str, parts: str) -> str:
-    """Errors and loss in words; `counts` and `parts` is how the names of these figures begin."""
+    """Errors and loss in words; see `_counts`."""
     said = []
     for name, which in (("error", ""), ("top-5 error", "_top5")):
         if (error := figures[f"{parts}error{which}"]) is not None:
-            said.append(f"{name} {error:.2%} ({figures[f'{counts}errors{which}']} images)")
+            images = counted(figures[f"{counts}errors{which}"], "image")
+            said.append(f"{name} {error:.2%} ({images}; {interval_text(figures[f'{parts}error{which}_interval'])})")
     return ", ".join([*said, f"loss {figures[f'{parts}loss']:.4f}"])
+
+
+def _difference(figures: dict[str, Any]) -> Iterator[str]:
+    """The other model's error, and by how much it is larger, in percentage points."""
+    if "difference" not in figures:
+        return
+    errors, interval = figures["other_errors"], interval_text(figures["other_error_interval"])
+    yield f"the other model: error {figures['other_error']:.2%} ({counted(errors, 'image')}; {interval})"
+    low, high = figures["difference_interval"]
+    verdict = "the other one is worse" if low > 0 else "the other one is better" if high < 0 else "it may be chance"
+    yield (
+        f"difference: {100 * figures['difference']:+.2f} points (95% interval {100 * low:+.2f} to {100 * high:+.2f}; "
+        f"{figures['wrong_in_model_only']} wrong in the first alone, {figures['wrong_in_other_only']} in the other): "
+        f"{verdict}"
+    )
 
 
 def _published(figures: dict[str, Any]) -> list[str]:

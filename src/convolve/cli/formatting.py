@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import Field, fields, is_dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -29,6 +29,17 @@ def write_csv(path: Path | None, rows: Iterable[Iterable[Any]]) -> None:
     errors = "surrogateescape"  # names of files with the bytes that they have, so that other tools find them
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors=errors) as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def counted(count: int, name: str) -> str:
+    """So many things of that name: "1 image", "2,000 images"."""
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
+
+
+def interval_text(interval: Sequence[float]) -> str:
+    """The 95 % interval of an error, which stands beside it."""
+    low, high = interval
+    return f"95% interval {low:.2%} to {high:.2%}"
 
 
 def recipe_text(recipe: Recipe) -> str:

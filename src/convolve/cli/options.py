@@ -54,8 +54,60 @@ MaxMegapixels = Annotated[
         "eighth of their size, and others are refused. [default: 67]",
     ),
 ]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        help="How images of other sizes come to the model's: cover it, the center cut out; letterbox, the whole image "
+        "within it; squash, the whole image out of proportion; square, the central square.",
+        metavar="cover|letterbox|squash|square",
+    ),
+]
+CropRatio = Annotated[
+    float | None,
+    typer.Option(help="The part of the sides that the model sees, from the center: for 224 of 256 it is 0.875."),
+]
+SkipUnreadable = Annotated[
+    bool,
+    typer.Option(
+        "--skip-unreadable", help="Leave out test images that cannot be read; the error is that of the others."
+    ),
+]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the recipe. Repeatable.")
+]
+Output = Annotated[
+    str | None, typer.Option(metavar="NODE", help="The node with the class scores, if the model has several.")
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Preprocess as this published model does. [default: recognized by the file's name]"),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        help="What is subtracted from the pixels: one number, one per channel, or a mean image (.xml, .binaryproto).",
+        metavar="NUMBER|B,G,R|FILE",
+    ),
+]
+ChannelOrder = Annotated[
+    str | None, typer.Option(help="The order of the color channels in the model's input: rgb, bgr or gray.")
+]
+Scale = Annotated[
+    str | None,
+    typer.Option(help="The factor that (pixel - mean) is multiplied by, or one per channel.", metavar="NUMBER|B,G,R"),
+]
+Labels = Annotated[Path | None, typer.Option(help="A file of class names, one per line.", metavar="FILE")]
+ImageShape = Annotated[
+    str | None,
+    typer.Option(help="The shape of the model's input, where the file does not say it.", metavar="CxHxW"),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        help="The network of a PyTorch checkpoint: resnet18, squeezenet1_1, ..., timm:NAME or torchvision:NAME. "
+        "[default: recognized by its tensors]",
+        metavar="NAME",
+    ),
 ]
 
 
@@ -117,36 +169,23 @@ def _data_options(
 
 
 def _overrides(
-    output: Annotated[
-        str | None, typer.Option(metavar="NODE", help="The node with the class scores, if the model has several.")
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="Preprocess as this published model does. [default: recognized by the file's name]"),
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            help="What is subtracted from the pixels: one number, one per channel, or a mean image (.xml, "
-            ".binaryproto).",
-            metavar="NUMBER|B,G,R|FILE",
-        ),
-    ] = None,
-    channel_order: Annotated[
-        str | None, typer.Option(help="The order of the color channels in the model's input: rgb, bgr or gray.")
-    ] = None,
-    scale: Annotated[float | None, typer.Option(help="The factor that (pixel - mean) is multiplied by.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="A file of class names, one per line.", metavar="FILE")] = None,
-    image_shape: Annotated[
-        str | None,
-        typer.Option(help="The shape of the model's input, where the file does not say it.", metavar="CxHxW"),
-    ] = None,
+    output: Output = None,
+    preset: Preset = None,
+    mean: Mean = None,
+    channel_order: ChannelOrder = None,
+    scale: Scale = None,
+    labels: Labels = None,
+    image_shape: ImageShape = None,
+    arch: Arch = None,
+    resize: Resize = None,
+    crop_ratio: CropRatio = None,
 ) -> Overrides:
     from convolve.importers.loader import PreprocessOverrides
 
     return PreprocessOverrides(
         preset=preset, mean=mean, channel_order=channel_order, scale=scale, labels=labels,
-        image_shape_CHW=_shape(image_shape), output=output,
+        image_shape_CHW=_shape(image_shape), output=output, arch=arch, resize=resize,
+        crop_ratio=crop_ratio,
     )  # fmt: skip
 
 

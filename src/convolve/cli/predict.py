@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convolve.cli.formatting import write_csv
+from convolve.cli import answers
 from convolve.cli.options import AnyModel, AsJson, CsvFile, MaxMegapixels, Overrides, with_overrides
-from convolve.errors import UsageError
+from convolve.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convolve.model import Prediction
+    from convolve.cli.answers import Output
+    from convolve.data.damaged import Unreadable
+    from convolve.formats.archive import Location
+    from convolve.model import Model, Prediction
 
 
 @with_overrides
@@ -35,86 +36,103 @@ def predict(
         Path | None, typer.Option("--npz", metavar="FILE", help="With --output: write the features to this NumPy file.")
     ] = None,
     max_megapixels: MaxMegapixels = None,
+    sort_into: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also copy each image into a folder in DIR, called after its class."),
+    ] = None,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first image that cannot be read.")
+    ] = False,
     *,
     overrides: Overrides,
 ) -> None:
     """Classify images, with probabilities.
 
-    Images of any size and color mode are preprocessed as the model expects.
+    Images of any size and color mode are preprocessed as the model expects. Of an image that cannot be read, the error
+    is given in place of an answer, and the exit code is 3. Answers are written as they come: with --csv, the same
+    command goes on where it was interrupted.
 
     Example: convolve predict runs/mnist digit.png more_digits/ --top 3
     """
-    if npz_file and not output:
-        raise UsageError("--npz holds the features of a layer; name it with --output")
-    if sum(map(bool, (as_json, csv_file, npz_file))) > 1:
-        raise UsageError("--json, --csv and --npz exclude each other; choose one")
+    _require_one_form(as_json, csv_file, npz_file, output, sort_into)
 
+    from convolve.data.damaged import Unreadable
+    from convolve.data.image_files import find_images
+    from convolve.data.walk import PassedOver
     from convolve.formats.decode import pixel_limit
     from convolve.model import load
 
-    opened = load(model, overrides, output)
+    opened, passed, unreadable = load(model, overrides, output), PassedOver(), Unreadable()
+    opened.require_images()
     opened.max_pixels = pixel_limit(max_megapixels)
-    if output:
-        names, features = opened.features(paths)
-        if as_json:
-            images = [{"path": name, "features": row.tolist()} for name, row in zip(names, features, strict=True)]
-            head = {"model": str(model), "output": output, "shape": list(features.shape[1:])}
-            print(json.dumps(head | {"images": images}, ensure_ascii=False))
-        else:
-            _write_features(names, features, csv_file, npz_file)
-    else:
-        _print_predictions(opened.predict(paths, top), model, as_json, csv_file)
-    if opened.preprocess_warning:
-        print(f"note: {opened.preprocess_warning}", file=sys.stderr)
+    images = list(find_images(paths, passed))
+    copy = _copier(sort_into, opened, paths)
+    options = {"--top": top, "--output": output, "--sort-into": sort_into and str(sort_into)}
+    options["--max-megapixels"] = max_megapixels
+    with _told(model, opened, images, (as_json, csv_file, npz_file), options, unreadable=unreadable) as out:
+        done = out.start
+        for batch in _shown(opened.answers(images, top, done), len(images), done, as_json or csv_file or npz_file):
+            for number, one in enumerate(batch, done):
+                if not one.error:
+                    copy(images[number], one)
+                elif fail_fast:
+                    raise DataError(f"{one.path}: {one.error}")
+                else:
+                    unreadable.note(number, one.path, f"{one.path}: {one.error}")
+            out.add(batch)
+            done += len(batch)
+    for note in filter(None, (str(passed), opened.preprocess_warning)):
+        print(f"note: {note}", file=sys.stderr)
+    if unreadable:
+        raise unreadable.error(len(images))
 
 
-def _print_predictions(predictions: list[Prediction], model: Path, as_json: bool, csv_file: Path | None) -> None:
+def _require_one_form(
+    as_json: bool, csv_file: Path | None, npz_file: Path | None, output: str | None, sort_into: Path | None
+) -> None:
+    if npz_file and not output:
+        raise UsageError("--npz holds the features of a layer; name it with --output")
+    if sort_into and output:
+        raise UsageError("--sort-into goes by classes, and --output gives features in their place; choose one")
+    if sum(map(bool, (as_json, csv_file, npz_file))) > 1:
+        raise UsageError("--json, --csv and --npz exclude each other; choose one")
+
+
+def _told(
+    path: Path,
+    model: Model,
+    images: Sequence[Location],
+    forms: tuple[bool, Path | None, Path | None],
+    options: dict[str, Any],
+    *,
+    unreadable: Unreadable,
+) -> AbstractContextManager[Output]:
+    """Where the answers go, of the `forms` JSON, CSV and arrays."""
+    as_json, csv_file, npz_file = forms
     if csv_file:
-        write_csv(csv_file, _rows(predictions))
-        print(f"{len(predictions)} predictions in {csv_file}", file=sys.stderr)
-    elif as_json:
-        images = [
-            {
-                "path": p.path,
-                "classes": [{"class": name, "probability": value} for name, value in p.classes],
-                "fitted": p.fitted,
-            }
-            for p in predictions
-        ]
-        print(json.dumps({"model": str(model), "images": images}, indent=2, ensure_ascii=False))
-    else:
-        _print_lines(predictions)
-
-
-def _rows(predictions: list[Prediction]) -> Iterator[list[str]]:
-    ranks = range(1, len(predictions[0].classes) + 1)
-    yield ["path", *(title for rank in ranks for title in (f"class_{rank}", f"probability_{rank}"))]
-    for prediction in predictions:
-        yield [prediction.path, *(value for name, p in prediction.classes for value in (name, f"{p:.6f}"))]
-
-
-def _print_lines(predictions: list[Prediction]) -> None:
-    width = max(len(prediction.path) for prediction in predictions)
-    for prediction in predictions:
-        print(f"{prediction.path:<{width}}  " + "  ".join(f"{name} {value:.1%}" for name, value in prediction.classes))
-    fitted = [prediction for prediction in predictions if prediction.fitted]
-    if fitted:
-        print(f"note: {len(fitted)} of {len(predictions)} images were brought to the model's size and colors "
-              f"({fitted[0].path}: {fitted[0].fitted})", file=sys.stderr)  # fmt: skip
-
-
-def _write_features(names: list[str], features: NDArray[Any], csv_file: Path | None, npz_file: Path | None) -> None:
-    """As arrays `paths` and `features` (N, ...), or as a table: path, then the numbers, the last axis fastest."""
+        return answers.csv_file(csv_file, model, images, options, unreadable)
     if npz_file:
-        import numpy as np
+        return answers.arrays(npz_file)
+    if as_json:
+        features = {"output": model.node, "shape": list(model.feature_shape)} if model.node else {}
+        return answers.json_object({"model": str(path), **features})
+    return answers.csv_text(model) if model.node else answers.lines(images)
 
-        from convolve.atomic import replacing
 
-        with replacing(npz_file) as temporary, temporary.open("wb") as file:
-            np.savez(file, paths=np.array(names), features=features)
-    else:
-        flat = features.reshape(len(features), -1)
-        rows = ([name, *(f"{value:.8g}" for value in row)] for name, row in zip(names, flat, strict=True))
-        write_csv(csv_file, [["path", *(f"feature_{k}" for k in range(flat.shape[1]))], *rows])
-    if csv_file or npz_file:
-        print(f"features {features.shape[1:]} of {len(names)} images in {csv_file or npz_file}", file=sys.stderr)
+def _shown(batches: Iterator[list[Prediction]], count: int, done: int, is_quiet: object) -> Iterator[list[Prediction]]:
+    """The `batches`, with progress on stderr unless the answers themselves show it."""
+    if not is_quiet and sys.stdout.isatty():
+        return batches
+    from convolve.cli.progress import with_progress
+
+    return with_progress(batches, count, "predicted", len, done)
+
+
+def _copier(folder: Path | None, model: Model, paths: Sequence[Path]) -> Callable[[Location, Prediction], None]:
+    """What copies an image into the folder of its class; nothing without a `folder`."""
+    if folder is None:
+        return lambda location, one: None
+    from convolve.cli.sort_into import Sorter
+
+    sorter = Sorter(folder, model.class_names, paths)
+    return lambda location, one: sorter.take(location, one.classes[0][0])

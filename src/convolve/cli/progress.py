@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -16,9 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from convolve.recipe import Recipe
 from convolve.report.tensorboard import TensorBoard
 
-if TYPE_CHECKING:
-    from convolve.data.dataset import Batch
-
+T = TypeVar("T")
 _LINE_SECONDS = 30.0  # between two lines where there is no bar
 
 
@@ -60,21 +58,36 @@ def check_lines() -> Callable[[str, int, int], None]:
     return show
 
 
-def with_progress(batches: Iterator[Batch], count: int, what: str) -> Iterator[Batch]:
-    """The `batches` of `count` images. While they are taken, a bar or lines show how many, and the time left."""
+def with_progress(
+    batches: Iterator[T], count: int, what: str, images: Callable[[T], int], done: int = 0
+) -> Iterator[T]:
+    """The `batches` of `count` images, of which `done` were there before; `images` says how many one holds.
+
+    While they are taken, a bar or lines show how many, how fast, and the time left.
+    """
     console = stderr_console()
-    columns = TextColumn(what), BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn()
+    speed = TextColumn("{task.fields[rate]:,.0f} images/s")
+    columns = TextColumn(what), BarColumn(bar_width=None), MofNCompleteColumn(), speed, TimeRemainingColumn()
     bar = Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty())
-    done, began, is_due = 0, time.monotonic(), Pace(_LINE_SECONDS)
+    began, is_due, earlier = time.monotonic(), Pace(_LINE_SECONDS), done
     with bar:
-        task = bar.add_task("", total=count)
-        for images_NCHW, labels_N in batches:
-            yield images_NCHW, labels_N
-            done += len(labels_N)
-            bar.advance(task, len(labels_N))
+        task = bar.add_task("", total=count, completed=done, rate=0.0)
+        for batch in batches:
+            yield batch
+            done += images(batch)
+            rate = (done - earlier) / max(time.monotonic() - began, 1e-9)
+            bar.update(task, completed=done, rate=rate)
             if bar.disable and is_due():
-                left = (time.monotonic() - began) / done * (count - done)
-                console.print(f"{what}: {done:,} of {count:,} images, {left:.0f} s left")
+                left = time_left((count - done) / max(rate, 1e-9))
+                console.print(f"{what}: {done:,} of {count:,} images, {rate:,.0f} images/s, {left} left")
+
+
+def time_left(seconds: float) -> str:
+    """As people say it: 45 s, 12 min, 3 h 20 min."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class Display:
@@ -85,6 +98,7 @@ class Display:
         self.console = stderr_console()
         self.tensorboard = TensorBoard(tensorboard) if tensorboard else None
         self.task: TaskID | None = None
+        self.total = 0  # images of all epochs
         self.download_lines = download_lines(self.console)
         self.is_due = Pace(_LINE_SECONDS, at_once=True)
         self.bar = Progress(
@@ -124,9 +138,9 @@ class Display:
             f"({values['precision_reason']})"
         )
         self.bar.start()  # here, since only the first of several workers gets the event
-        total = (self.epoch_samples or values["train_samples"]) * self.epochs
+        self.total = (self.epoch_samples or values["train_samples"]) * self.epochs
         self.task = self.bar.add_task(
-            f"epoch 1/{self.epochs}", total=total, completed=values["samples_seen"], figures=""
+            f"epoch 1/{self.epochs}", total=self.total, completed=values["samples_seen"], figures=""
         )
 
     def _download(self, values: dict[str, Any]) -> None:
@@ -148,7 +162,8 @@ class Display:
         figures = f"loss {values['loss']:.4f}  error {values['error']:.2%}  {values['images_per_second']:.0f} images/s"
         self.bar.update(self.task, description=f"epoch {values['epoch']}/{self.epochs}", figures=figures)
         if self.bar.disable and self.is_due():
-            self.console.print(f"epoch {values['epoch']}/{self.epochs}  {figures}")
+            left = self._left((self.total - values["samples_seen"]) / max(values["images_per_second"], 1e-9))
+            self.console.print(f"epoch {values['epoch']}/{self.epochs}  {figures}{left}")
 
     def _epoch(self, values: dict[str, Any]) -> None:
         name = "test" if "test_error" in values else "validation"
@@ -158,4 +173,10 @@ class Display:
             f"epoch {epoch}  train loss {values['train_loss']:.4f} error {values['train_error']:6.2%}"
             f"  {name} error {values[f'{name}_error']:6.2%}  {values['images_per_second']:.0f} images/s"
             f"  waiting {values['data_wait_fraction']:.1%}"
+            + self._left((self.epochs - values["epoch"]) * (values["seconds"] + values["evaluation_seconds"]))
         )
+
+    @staticmethod
+    def _left(seconds: float) -> str:
+        """What a line ends with while there is something left that is worth waiting for."""
+        return f"  {time_left(seconds)} left" if seconds >= _LINE_SECONDS else ""

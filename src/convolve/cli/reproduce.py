@@ -93,15 +93,19 @@ def _train_missing(seed_by_seed: list[SeedRun], data: str | None, options: Optio
 
 
 def _table(summary: dict[str, Any]) -> Iterator[str]:
-    yield "seed  test error  training  images/s  precision  threads"
+    yield "seed  test error      95% interval  training  images/s  precision  threads"
     for result in summary["runs"]:
         yield (
-            f"{result['seed']:>4}{result['test_error']:>12.2%}{result['train_seconds']:>8.0f} s"
+            f"{result['seed']:>4}{result['test_error']:>12.2%}{_interval(result):>18}{result['train_seconds']:>8.0f} s"
             f"{result['images_per_second']:>10.0f}{result['precision']:>11}{result['threads']:>9}"
         )
     error, seconds = summary["test_error"], summary["train_seconds"]
-    yield f"mean{error['mean']:>12.2%}{seconds['mean']:>8.0f} s"
+    yield f"mean{error['mean']:>12.2%}{'':18}{seconds['mean']:>8.0f} s"
     if error["standard_deviation"] is not None:
-        yield f"std {error['standard_deviation']:>12.2%}{seconds['standard_deviation']:>8.0f} s"
+        yield f"std {error['standard_deviation']:>12.2%}{'':18}{seconds['standard_deviation']:>8.0f} s"
     if summary["published_error"] is not None:
         yield f"published {summary['published_error']:>6.2%}"
+
+
+def _interval(result: dict[str, Any]) -> str:
+    return "-".join(f"{end:.2%}" for end in result["test_error_interval"])

@@ -20,7 +20,7 @@ def show(
         str,
         typer.Argument(
             help="A recipe (name or file), a model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, "
-            "an exported ONNX file, or a BrainScript file.",
+            "a PyTorch checkpoint, an ONNX file, or a BrainScript file.",
             metavar="RECIPE|MODEL|RUN|CONFIG",
         ),
     ],
@@ -51,12 +51,12 @@ def show(
 
 
 def _is_model(what: str) -> bool:
-    from convolve.export.onnx import is_onnx
     from convolve.importers.loaders import find_loader
+    from convolve.importers.pytorch import is_pytorch
     from convolve.model_folder import is_folder
 
     path = Path(what)
-    return is_folder(path) or find_loader(path) is not None or is_onnx(path)
+    return is_folder(path) or find_loader(path) is not None or is_pytorch(path)
 
 
 def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
@@ -108,7 +108,7 @@ def _require_recipe(what: str) -> None:
     if Path(what).is_file() and Path(what).suffix not in ENDINGS:
         raise UsageError(
             f"{what}: this kind of file cannot be shown; give a recipe (.json or .yaml), a model folder, a run folder, "
-            "a CNTK model, net.prototxt+net.caffemodel, an exported ONNX file, or a BrainScript file"
+            "a CNTK model, net.prototxt+net.caffemodel, a PyTorch checkpoint, an ONNX file, or a BrainScript file"
         )
 
 

@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from convolve.cli.options import AsJson, Device, Options, Set, Threads, TrainingData, assignment, with_data_options
+from convolve.cli.formatting import counted, interval_text
+from convolve.cli.options import (
+    AsJson,
+    Device,
+    Options,
+    Set,
+    SkipUnreadable,
+    Threads,
+    TrainingData,
+    assignment,
+    with_data_options,
+)
 from convolve.records import Result
 
 
@@ -32,6 +43,7 @@ def train(
     ] = None,
     fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure throughput.")] = False,
     set_: Set = None,
+    skip_unreadable: SkipUnreadable = False,
     restart: Annotated[bool, typer.Option("--restart", help="Start over instead of resuming.")] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard event files into the run folder.")
@@ -46,6 +58,7 @@ def train(
     """
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
     settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
+    settings |= {"data.skip_unreadable": True} if skip_unreadable else {}
     settings |= dict(assignment(text) for text in set_ or [])
 
     from convolve import run
@@ -76,11 +89,27 @@ def train(
 
 
 def _summary(result: Result, published_error: float | None, folder: Path) -> str:
-    published = f" (published: {published_error:.1%})" if published_error is not None else ""
+    figures = [interval_text(result.test_error_interval)] if result.test_error_interval else []
+    figures += [f"published: {published_error:.1%}"] if published_error is not None else []
+    beside = f" ({'; '.join(figures)})" if figures else ""
+    kept = f", the model is that of epoch {result.model_epoch}" if result.model_epoch is not None else ""
     return (
-        f"test error {result.test_error:.2%}{published} after {result.epochs} epochs, "
+        f"test error {result.test_error:.2%}{beside} after {counted(result.epochs, 'epoch')}{kept}, "
         f"{result.train_seconds:.1f} s at {result.images_per_second:.0f} images/s in {result.precision}\n"
+        f"{_damage(result)}"
         f"run     {folder}\n"
         f"report  {folder / 'report.html'}\n"
         f"try     convolve predict {folder} IMAGE"
     )
+
+
+def _damage(result: Result) -> str:
+    """The line that says which images were not what they should be, if there are any."""
+    said = []
+    if result.test_unreadable:
+        said.append(
+            f"{counted(result.test_unreadable, 'test image')} could not be read: the error is that of the others"
+        )
+    if result.train_damaged:
+        said.append(f"{counted(result.train_damaged, 'training image')} could not be read: others stood in")
+    return f"damage  {'; '.join(said)}\n" if said else ""

@@ -11,19 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.data.caching import cached, measured
-from convolve.data.damaged import Damaged
+from convolve.data.damaged import Damaged, Unreadable, skipping
 from convolve.data.dataset import THREADS, Dataset, transformed
 from convolve.data.evaluation import eval_dataset
+from convolve.data.hold_out import VALIDATION_FRACTION, hold_out_validation
+from convolve.data.known import DATASETS
 from convolve.data.loader import Loader
 from convolve.data.sources.classes import in_words
+from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
-from convolve.data.splits import VALIDATION_FRACTION, Splits, hold_out_validation
+from convolve.data.splits import Splits
 from convolve.errors import DataError, UsageError
 from convolve.formats.decode import Decoding
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.recipe import DataSpec, Recipe
 from convolve.transforms.crop import Crop
-from convolve.transforms.normalize import mean_of
+from convolve.transforms.normalize import mean_of, scale_of
 from convolve.transforms.pad import Pad
 from convolve.transforms.preprocess import Preprocess, fit_size
 from convolve.transforms.scale import Scale
@@ -38,8 +41,8 @@ class DataModule:
     """Everything that a training reads.
 
     `validation` is what each epoch is evaluated on, called `validation_name` in the log: "validation", or "test" where
-    nothing is held out for it; `judged_by` says so where the recipe did not ask for it. `description` says in words
-    what was made of the images.
+    nothing is held out for it; `judged_by` says so where the recipe did not ask for it. `damaged` knows the training
+    images that others stand in for. `description` says in words what was made of the images.
     """
 
     preprocess: Preprocess
@@ -48,6 +51,7 @@ class DataModule:
     validation_name: str
     test: Dataset
     judged_by: str
+    damaged: Damaged | None
     description: str
 
 
@@ -61,8 +65,7 @@ def build_data(
 ) -> DataModule:
     """The data of a training, decoded by so many `threads`. An `imported` network has its own preprocessing.
 
-    `batches_at_once`: how many of the recipe's batches are one here, since so many workers take one each. `warn` hears
-    of each damaged image that is replaced by another.
+    `batches_at_once`: so many of the recipe's batches are one here, a worker takes one. `warn` hears of damaged images.
     """
     spec, run = recipe.data, recipe.run
     read_files(spec.train_transforms)
@@ -70,27 +73,28 @@ def build_data(
     train, judged, said = _training_part(recipe, splits)
     train, tested = measured(train, decoding), measured(splits.test, decoding)
     preprocess = imported or _preprocess(spec, tested.size)
-    size = preprocess.height, preprocess.width
-    test = cached(eval_dataset(tested, preprocess, threads=threads), size)
+    allowed = partial(_damaged_limit, spec, isinstance(splits.train, FileSource) and splits.name not in DATASETS)
+    unreadable = skipping(spec.skip_unreadable, warn)
+    test = _evaluated(tested, preprocess, threads, unreadable)
     validation, name = test, "test"
     if judged:
-        rest = measured(judged, decoding)
-        validation, name = cached(eval_dataset(rest, preprocess, threads=threads), size), "validation"
-    damaged = Damaged(min(spec.damaged_limit, len(train) - 1), warn) if spec.damaged_limit else None
+        left_out = Unreadable(max(unreadable.limit, allowed(judged)), warn, unreadable.way_out)
+        validation, name = _evaluated(measured(judged, decoding), preprocess, threads, left_out), "validation"
+    damaged = Damaged(limit, warn) if (limit := min(allowed(train), len(train) - 1)) else None
     training = _Training(recipe, train, tested.size, threads, damaged)
     stages = [training.dataset(in_size(preprocess, size)) for size in spec.progressive_sizes or (1.0,)]
-    if not imported and spec.mean_image:
-        mean_CHW = _mean(spec, train, stages[0][0], preprocess, damaged)
-        preprocess = replace(preprocess, mean=0.0, mean_image_CHW=mean_CHW)
+    preprocess = imported or _with_mean_image(spec, train, stages[0][0], preprocess, damaged)
     batch_sizes = tuple(int(each) * batches_at_once for each in run.global_batch_sizes or (run.global_batch_size,))
     loader = Loader(
         datasets=tuple(dataset for dataset, _ in stages), batch_sizes=batch_sizes, order_kind=spec.order,
-        transforms=stages[0][1], mean=mean_of(preprocess), scale=preprocess.scale, seed=run.seed,
+        transforms=stages[0][1], mean=mean_of(preprocess), scale=scale_of(preprocess), seed=run.seed,
         bgr=preprocess.channel_order == "bgr", hard_fraction=spec.hard_fraction, epoch_samples=run.epoch_samples,
         passes=math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train)),
     )  # fmt: skip
     description = _describe(splits, (train.size, tested.size), loader, preprocess)
-    return DataModule(preprocess, loader, validation, name, test, judged_by=said, description=description)
+    return DataModule(
+        preprocess, loader, validation, name, test, damaged=damaged, judged_by=said, description=description
+    )
 
 
 def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | None, str]:
@@ -102,9 +106,23 @@ def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | Non
         return splits.train, splits.validation, said + unused
     if not fraction and not needs:
         return splits.train, None, ""
-    train, validation = hold_out_validation(splits.train, fraction or VALIDATION_FRACTION, recipe.run.seed)
+    chosen = fraction or VALIDATION_FRACTION
+    train, validation = hold_out_validation(splits.train, chosen, recipe.run.seed, recipe.data.group)
     cut = f"{len(validation):,} of {len(splits.train):,} training images are cut off for validation"
     return train, validation, "" if fraction else f"{cut}, by which run.keep=best chooses"
+
+
+def _evaluated(source: Source, preprocess: Preprocess, threads: int, unreadable: Unreadable) -> Dataset:
+    """The images of `source` to evaluate on, cached in memory if they fit there."""
+    dataset = eval_dataset(source, preprocess, threads=threads, unreadable=unreadable)
+    return cached(dataset, (preprocess.height, preprocess.width))
+
+
+def _damaged_limit(spec: DataSpec, are_own: bool, part: Source) -> int:
+    """So many images of the `part` may be damaged: none of a published set, of which there are other copies."""
+    if spec.damaged_limit != "auto":
+        return int(spec.damaged_limit)
+    return len(part) // 100 if are_own else 0
 
 
 def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
@@ -116,7 +134,7 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
     pads = [transform for transform in spec.train_transforms if isinstance(transform, Pad)]
     mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
     return Preprocess(
-        spec.channels, height, width, mean, spec.scale, resize=spec.resize, side_ratio=spec.side_ratio,
+        spec.channels, height, width, mean, spec.scale, resize=spec.resize, crop_ratio=spec.crop_ratio,
         orientation=spec.orientation, padding=sum(pad.border(height, width) for pad in pads),
         padding_value=pads[0].value if pads else 0,
     )  # fmt: skip
@@ -125,7 +143,7 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
 def in_size(preprocess: Preprocess, size: float) -> Preprocess:
     """One of `data.progressive_sizes`: pixels, or a fraction of the sides of `preprocess`, in multiples of eight.
 
-    Of those, borders of an eighth and crops of four fifths (`side_ratio`) give the same size again.
+    Of those, borders of an eighth and crops of four fifths (their `side_ratio`) give the same size again.
     """
     if size == 1:
         return preprocess
@@ -163,8 +181,8 @@ class _Training:
         )  # fmt: skip
         if not alone:
             dataset = cached(dataset, train.size if as_found and train.size else goal)
-        if not dataset.is_cached and spec.resize == "cover":  # quicker; the others promise to do what CNTK does
-            min_size = min_size_before(alone) if as_found else goal
+        if not dataset.is_cached and preprocess.filter == "area":  # quicker; the others promise to do what CNTK does
+            min_size = min_size_before(alone) if as_found else preprocess.size_before_crop
             dataset = replace(dataset, decoding=replace(dataset.decoding, min_size=min_size))
         return dataset, together
 
@@ -205,15 +223,18 @@ def _ways_out(goal: Size) -> str:
     )
 
 
-def _mean(
+def _with_mean_image(
     spec: DataSpec, train: Source, dataset: Dataset, preprocess: Preprocess, damaged: Damaged | None
-) -> NDArray[np.float32]:
-    """The mean image, in the network's planes, which are gray or RGB."""
+) -> Preprocess:
+    """The same, with the mean image that the recipe may ask for, in the network's planes, which are gray or RGB."""
+    if not spec.mean_image:
+        return preprocess
     shape_CHW = preprocess.shape_CHW
     if spec.mean_image == "train":
         source = dataset.source
         is_fitted = dataset.is_cached and isinstance(source, ArraySource) and source.shape_CHW == shape_CHW
-        return mean_image(dataset if is_fitted else eval_dataset(train, preprocess, damaged=damaged))
+        mean_CHW = mean_image(dataset if is_fitted else eval_dataset(train, preprocess, damaged=damaged))
+        return replace(preprocess, mean=0.0, mean_image_CHW=mean_CHW)
     bgr_HWC = read_mean_xml(spec.mean_image, spec.mean_image_layout)
     mean_CHW = np.ascontiguousarray(bgr_HWC[:, :, ::-1].transpose(2, 0, 1))
     if mean_CHW.shape != shape_CHW:
@@ -221,7 +242,7 @@ def _mean(
             f"{spec.mean_image}: the mean image is {mean_CHW.shape} (C, H, W), the network's images are {shape_CHW}; "
             "set data.mean_image=train to compute one, or data.image_size to the size of the file's"
         )
-    return mean_CHW
+    return replace(preprocess, mean=0.0, mean_image_CHW=mean_CHW)
 
 
 def mean_image(dataset: Dataset) -> NDArray[np.float32]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 
-from convolve.data.damaged import all_damaged
+from convolve.data.damaged import Failure, Unreadable, caught
 from convolve.data.dataset import THREADS, Dataset
 from convolve.data.ordered_map import ordered_map
 from convolve.data.sources.files import FileSource
@@ -28,27 +29,28 @@ def cached(dataset: Dataset, size: Size) -> Dataset:
 
 
 def load(dataset: Dataset) -> ArraySource:
-    """All samples of what is not cached yet. Raises one `DataError` for all damaged images."""
+    """All samples of what is not cached yet, but for those that its `unreadable` leaves out.
 
-    def ready(index: int) -> tuple[Image, int] | DataError:
-        try:
-            return dataset.ready(0, index)
-        except DataError as error:
-            return error
-
-    source, images_NCHW, numbers, damaged = dataset.source, None, np.arange(len(dataset)), []
-    for index, found in enumerate(ordered_map(ready, range(len(dataset)), dataset.threads, 64 * dataset.threads)):
-        if isinstance(found, DataError):
-            damaged.append((source.location(index), found))
+    Raises one `DataError` for all others that cannot be read.
+    """
+    source, images_NCHW, numbers = dataset.source, None, np.arange(len(dataset))
+    unreadable = Unreadable() if dataset.unreadable is None else dataset.unreadable
+    samples = ordered_map(
+        partial(caught, partial(dataset.ready, 0)), range(len(dataset)), dataset.threads, 64 * dataset.threads
+    )
+    for index, found in enumerate(samples):
+        if isinstance(found, Failure):
+            unreadable.note(index, source.location(index), found.error)
             continue
         image, numbers[index] = found
         if images_NCHW is None:
             images_NCHW = np.empty((len(dataset), *image.shape[1:]), np.uint8)
         images_NCHW[index] = image[0]
-    if images_NCHW is None or damaged:
-        raise all_damaged(damaged, len(dataset))
+    unreadable.require(len(dataset))
+    assert images_NCHW is not None  # nothing else is more than may be left out
     labels_N = source.labels_N[torch.from_numpy(numbers)]
-    return ArraySource(torch.from_numpy(images_NCHW), labels_N, source.chunk_N, source.class_names, source.location)
+    whole = ArraySource(torch.from_numpy(images_NCHW), labels_N, source.chunk_N, source.class_names, source.location)
+    return whole.take(np.setdiff1d(np.arange(len(dataset)), [*unreadable.numbers])) if unreadable else whole
 
 
 def measured(source: Source, decoding: Decoding) -> Source:

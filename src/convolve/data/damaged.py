@@ -1,12 +1,16 @@
-"""Training images that cannot be decoded: up to a limit, others stand in for them."""
+"""Images that cannot be decoded: others stand in for them in training, and evaluation may leave them out."""
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
+from convolve.data.sources.source import Source
 from convolve.errors import DataError
 
+T = TypeVar("T")
 MOST_NAMED = 20  # damaged images in one message
 
 
@@ -16,8 +20,12 @@ class Damaged:
     def __init__(self, limit: int, tell: Callable[[str], None]) -> None:
         self.limit = limit
         self._tell = tell
-        self._found: dict[int, str] = {}
+        self._found: dict[int, str] = {}  # by number
         self._lock = threading.Lock()
+
+    @property
+    def numbers(self) -> set[int]:
+        return {*self._found}
 
     def note(self, index: int, error: DataError) -> None:
         """Image `index` is damaged. Raises `DataError` that names them all where that is one too many."""
@@ -38,10 +46,85 @@ class Damaged:
         )
 
 
-def all_damaged(damaged: list[tuple[str, DataError]], count: int) -> DataError:
-    """One error for all `damaged` images, of which there are `count` in all: where each is listed, and its error."""
-    if len(damaged) == 1:
-        return damaged[0][1]
-    names = "; ".join(location for location, _ in damaged[1:MOST_NAMED])
-    more = f" and {len(damaged) - MOST_NAMED} more" if len(damaged) > MOST_NAMED else ""
-    return DataError(f"{len(damaged)} of {count} images are damaged or missing: {damaged[0][1]}; {names}{more}")
+class Unreadable:
+    """Images that cannot be read where none can stand in for them: when all of them are known, an error names them.
+
+    Up to `limit` of them are left out instead, and `tell` hears of that once. `way_out` ends the error.
+    """
+
+    def __init__(self, limit: float = 0, tell: Callable[[str], None] = lambda message: None, way_out: str = "") -> None:
+        self.limit, self.way_out = limit, way_out
+        self.numbers: set[int] = set()
+        self._tell, self._is_told = tell, False
+        self._named: list[tuple[str, str]] = []
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def are_too_many(self) -> bool:
+        return len(self) > self.limit
+
+    def note(self, number: int, location: str, error: object) -> None:
+        """Image `number`, which lies at `location`, cannot be read; `error` says so in a sentence that names it."""
+        if number not in self.numbers and len(self._named) < MOST_NAMED:
+            self._named.append((location, str(error)))
+        self.numbers.add(number)
+
+    def require(self, count: int) -> None:
+        """Raise `DataError` where of `count` images more cannot be read than may be left out, or none can."""
+        if self.are_too_many or (self.numbers and len(self) == count):
+            raise self.error(count)
+        if self.numbers and not self._is_told:
+            self._is_told = True
+            self._tell(f"{self._summary(count)}; left out: the error is that of the other {count - len(self):,}")
+
+    def error(self, count: int) -> DataError:
+        """What there is to say of `count` images."""
+        return DataError("; ".join(filter(None, (self._summary(count), self.way_out))))
+
+    def _summary(self, count: int) -> str:
+        """The first one's error, and where others lie."""
+        (_, first), *others = self._named
+        if len(self) == 1:
+            return first
+        names = "; ".join(location for location, _ in others)
+        more = f" and {len(self) - len(self._named):,} more" if len(self) > len(self._named) else ""
+        return f"{len(self):,} of {count:,} images are damaged or missing: {first}; {names}{more}"
+
+
+def skipping(skip: bool, tell: Callable[[str], None]) -> Unreadable:
+    """For test images: `skip` leaves all of them out that cannot be read."""
+    return Unreadable(math.inf if skip else 0, tell, "mend them, or leave them out with --skip-unreadable")
+
+
+class Failure(NamedTuple):
+    """Image `number` cannot be read."""
+
+    number: int
+    error: DataError
+
+
+def caught(ready: Callable[[int], T], number: int) -> T | Failure:
+    """What `ready` gives, its error included."""
+    try:
+        return ready(number)
+    except DataError as error:
+        return Failure(number, error)
+
+
+def readable(found: Iterator[T | Failure], unreadable: Unreadable | None, source: Source) -> Iterator[T]:
+    """What is `found` but the failures, which are errors at once, or are `unreadable` ones of `source`.
+
+    Nothing comes any more where only the other failures are still to be named, by the error at the end.
+    """
+    for one in found:
+        if not isinstance(one, Failure):
+            if unreadable is None or not unreadable.are_too_many:
+                yield one
+        elif unreadable is None:
+            raise one.error
+        else:
+            unreadable.note(one.number, source.location(one.number), one.error)
+    if unreadable is not None:
+        unreadable.require(len(source))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convolve.data.damaged import Damaged
+from convolve.data.damaged import Damaged, Unreadable, caught, readable
 from convolve.data.ordered_map import ordered_map
 from convolve.data.sources.files import naming
 from convolve.data.sources.source import ArraySource, Source
@@ -38,8 +38,8 @@ class Dataset:
 
     Without `prepare` the images of `source`, which then is an array, are taken as they are: they are cached. Else each
     is made ready by `prepare` when its batch is due: what image i is in epoch e is a function of (seed, e, i) alone,
-    neither the order nor the threads matter. A damaged image is an error that names it; with `damaged` the next one in
-    the list stands in for it, with its label. Memory: the images being decoded and those of two batches.
+    neither order nor threads matter. A damaged image is an error that names it; with `damaged` the next in the list
+    stands in for it, with its label; `unreadable` leaves it out. Memory: two batches and the images being decoded.
     """
 
     source: Source
@@ -48,6 +48,7 @@ class Dataset:
     seed: int = 0
     threads: int = THREADS
     damaged: Damaged | None = None
+    unreadable: Unreadable | None = None
     is_random: bool = True  # whether `prepare` draws anything: to seed a generator costs as much as a small image
 
     def __len__(self) -> int:
@@ -70,8 +71,9 @@ class Dataset:
                 yield images_NCHW.index_select(0, chosen), labels_N[chosen]  # a tenth of the time of [chosen]
             return
         ahead = max(batch_size, 2 * self.threads)
-        images = ordered_map(partial(self.ready, epoch), map(int, order_N), self.threads, ahead)
-        with closing(images):
+        found = ordered_map(partial(caught, partial(self.ready, epoch)), map(int, order_N), self.threads, ahead)
+        with closing(found):
+            images = readable(found, self.unreadable, self.source)
             while batch := list(islice(images, batch_size)):
                 images_VCHW, numbers = zip(*batch, strict=True)
                 yield torch.from_numpy(np.concatenate(images_VCHW)), labels_N[list(numbers)]

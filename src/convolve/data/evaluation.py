@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from convolve.data.damaged import Damaged
+from convolve.data.damaged import Damaged, Unreadable
 from convolve.data.dataset import THREADS, Dataset
 from convolve.data.sources.source import ArraySource, Source
 from convolve.transforms.preprocess import Preprocess
@@ -13,11 +13,18 @@ from convolve.transforms.tta import require_views, views_of
 
 
 def eval_dataset(
-    source: Source, preprocess: Preprocess, views: int = 1, threads: int = THREADS, damaged: Damaged | None = None
+    source: Source,
+    preprocess: Preprocess,
+    views: int = 1,
+    *,
+    threads: int = THREADS,
+    damaged: Damaged | None = None,
+    unreadable: Unreadable | None = None,
 ) -> Dataset:
     """The images of `source` as `fit_image` makes them for a model, or several `views` of each, one behind the other.
 
-    They are decoded by so many `threads`, and no fewer than `THREADS`.
+    They are decoded by so many `threads`, and no fewer than `THREADS`. One that cannot be decoded is an
+    error, or `damaged` puts another in its place; `unreadable` names all of them, or leaves them out.
     """
     require_views(preprocess, views)
     if isinstance(source, ArraySource) and views == 1 and is_fitted(source, preprocess):
@@ -27,10 +34,11 @@ def eval_dataset(
         return views_of(image_HWC, preprocess, views)
 
     return Dataset(
-        source, prepare, preprocess.decoding(), threads=max(THREADS, threads), damaged=damaged, is_random=False
-    )
+        source, prepare, preprocess.decoding(), threads=max(THREADS, threads),
+        damaged=damaged, unreadable=unreadable, is_random=False,
+    )  # fmt: skip
 
 
 def is_fitted(source: ArraySource, preprocess: Preprocess) -> bool:
     """Whether `fit_image` would leave each image as it is."""
-    return source.shape_CHW == preprocess.shape_CHW and (preprocess.resize != "square" or preprocess.side_ratio == 1)
+    return source.shape_CHW[0] == preprocess.channels and preprocess.leaves(source.size)

@@ -6,26 +6,10 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from convolve.data.walk import PassedOver, is_hidden, takes_for_image, walk
 from convolve.errors import DataError, FormatError, MissingDataError
-from convolve.formats.archive import ByteReader, Location
-from convolve.formats.decode import Decoding, decode_image, without_color
+from convolve.formats.archive import Location
 from convolve.formats.image_kind import HEAD_BYTES, decoded_kinds
-
-
-def read_images(
-    paths: Sequence[str | Path], decoding: Decoding, passed: PassedOver | None = None
-) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, image_HWC uint8) of every image in `paths`, as `find_images` has them.
-
-    C is 1 for an image without color, however it is stored, and 3 (BGR) for any other.
-    """
-    with ByteReader() as reader:
-        for location in find_images(paths, passed):
-            here = decoding.of(location)
-            yield str(location), without_color(decode_image(reader.read(location), location, here))
 
 
 def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -> Iterator[Location]:
@@ -38,7 +22,7 @@ def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -
         here = PassedOver()
         found: Iterator[Location]
         if path.is_dir():
-            found = (Location(file) for file in walk(path, here))
+            found: Iterator[Location] = (Location(file) for file in walk(path, here))
         elif not path.exists():
             raise MissingDataError(f"{path} does not exist; give images, folders of images or zips of images")
         elif zipfile.is_zipfile(path):

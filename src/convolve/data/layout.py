@@ -17,7 +17,7 @@ from convolve.data.walk import holds_images, images_in, subfolders
 from convolve.errors import DataError
 from convolve.formats.caffe_lmdb import is_lmdb
 from convolve.formats.part_names import TEST, TRAINING, VALIDATION, role_of
-from convolve.formats.table import names_labels
+from convolve.formats.table import ENDINGS, names_labels
 
 # The end of the name of a list of images; what stands first goes before. Not .json, which may be anything.
 _LISTS = ("_map.txt", ".csv", ".tsv", ".jsonl", "_lmdb")
@@ -59,12 +59,12 @@ def find_layout(where: Path, classes: Sequence[str] = ()) -> Layout | None:
         lists = [(where / name, _part_of(name, end)) for name in names if name.lower().endswith(end)]
         found = _by_role([(path, part) for path, part in lists if role_of(part) and (path.is_file() or is_lmdb(path))])
         if TRAINING in found:
-            return _assigned(found)
+            return _assigned(*_labeled(found))
     folders = _class_folders(where)
     roles = [(role, path) for path in subfolders(where) if (role := role_of(path.name))]
     described = {role: each for role, path in roles if (each := _metadata(path))}
     if TRAINING in described:
-        return _assigned(described)
+        return _assigned(*_labeled(described))
     if metadata := _metadata(where):
         return Layout(metadata)
     named = _by_role([(path, path.name) for path in folders if role_of(path.name)])
@@ -82,6 +82,14 @@ def _metadata(folder: Path) -> Path | None:
     """The list of the images in `folder`, which holds good unless only the folders have labels."""
     found = next((folder / name for name in _METADATA if (folder / name).is_file()), None)
     return found if found and (names_labels(found) or len(_class_folders(folder)) < 2) else None
+
+
+def _labeled(lists: dict[str, Path]) -> tuple[dict[str, Path], list[str]]:
+    """Without the tables that have no labels, though that of the training part has; and what is to be said of them."""
+    is_table = lists[TRAINING].suffix.lower() in ENDINGS and names_labels(lists[TRAINING])
+    bare = [role for role, path in lists.items() if is_table and not names_labels(path)]
+    notes = [f"{_name(lists[role])} is set aside: it has no labels" for role in bare]
+    return {role: path for role, path in lists.items() if role not in bare}, notes
 
 
 def _name(part: Path) -> str:

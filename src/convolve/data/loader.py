@@ -36,7 +36,7 @@ class Loader:
     order_kind: str
     transforms: Sequence[Transform]
     mean: float | torch.Tensor
-    scale: float
+    scale: float | torch.Tensor
     seed: int
     bgr: bool = False  # whether the network wants colors in that order
     hard_fraction: float = 1.0
@@ -126,15 +126,16 @@ class Loader:
             position += taken
 
 
-def normalize(images_NCHW: torch.Tensor, mean: float | torch.Tensor, scale: float, bgr: bool = False) -> torch.Tensor:
+def normalize(
+    images_NCHW: torch.Tensor, mean: float | torch.Tensor, scale: float | torch.Tensor, bgr: bool = False
+) -> torch.Tensor:
     """Pixels in 0..255 -> what the network sees: `(pixel - mean) * scale`, float32, channels_last.
 
-    Planes are gray or RGB; with `bgr` the network sees them in that order. `mean` is a number or broadcasts.
+    Planes are gray or RGB; with `bgr` the network sees them in that order. `mean` and `scale` are numbers or broadcast.
     """
     if bgr:
         images_NCHW = images_NCHW.flip(1)
-    if isinstance(mean, torch.Tensor):
-        mean = mean.to(images_NCHW.device)
+    mean, scale = (v.to(images_NCHW.device) if isinstance(v, torch.Tensor) else v for v in (mean, scale))
     # With one channel both layouts are the same bytes, and `to` would leave strides that convolutions reorder.
     images = images_NCHW.to(torch.float32, memory_format=torch.channels_last)
     return images.sub_(mean).mul_(scale) if images is not images_NCHW else (images - mean) * scale

@@ -17,7 +17,7 @@ from convolve.data.locate import SAMPLE
 from convolve.data.open import open_data
 from convolve.data.sources.source import ArraySource
 from convolve.errors import MissingDataError
-from convolve.transforms.normalize import mean_of
+from convolve.transforms.normalize import mean_of, scale_of
 from convolve.transforms.preprocess import Preprocess
 
 NOISY, NATURAL = 16, 16  # images: enough to see a difference, quick enough for a VGG-16
@@ -27,15 +27,17 @@ class PixelsIn(nn.Module):
     """uint8 images_NHWC, gray or RGB, -> what `network` says of them once they are normalized."""
 
     mean: torch.Tensor
+    scale: torch.Tensor
 
     def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("mean", torch.as_tensor(mean_of(preprocess)).contiguous())
-        self._scale, self._bgr = preprocess.scale, preprocess.channel_order == "bgr"
+        self.register_buffer("scale", torch.as_tensor(scale_of(preprocess)).contiguous())
+        self._bgr = preprocess.channel_order == "bgr"
 
     def forward(self, images_NHWC: torch.Tensor) -> torch.Tensor:
-        images_NCHW = normalize(images_NHWC.permute(0, 3, 1, 2), self.mean, self._scale, self._bgr)
+        images_NCHW = normalize(images_NHWC.permute(0, 3, 1, 2), self.mean, self.scale, self._bgr)
         logits_NK: torch.Tensor = self.network(images_NCHW)
         return logits_NK
 
@@ -44,7 +46,9 @@ def as_input(images_NCHW: torch.Tensor, preprocess: Preprocess, with_preprocessi
     """uint8 pixels, gray or in RGB planes, as the file takes them."""
     if with_preprocessing:
         return images_NCHW.permute(0, 2, 3, 1).contiguous()
-    return normalize(images_NCHW, mean_of(preprocess), preprocess.scale, preprocess.channel_order == "bgr").contiguous()
+    return normalize(
+        images_NCHW, mean_of(preprocess), scale_of(preprocess), preprocess.channel_order == "bgr"
+    ).contiguous()
 
 
 def probe_images(shape_CHW: tuple[int, int, int], classes: int) -> torch.Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,14 @@ from torch.export import ExportedProgram
 from convolve.atomic import always_utf8
 from convolve.errors import ModelError, UnsupportedError, UsageError, install_hint
 from convolve.export.exported_program import first_sentence, quiet
-from convolve.export.metadata import INPUT, KEY, OUTPUT, read_metadata
+from convolve.export.metadata import INPUT, KEY, OUTPUT
 from convolve.export.parity import Runner, Values
-from convolve.records import Metadata
-from convolve.transforms.preprocess import Preprocess
 
 # Opset 18 and the IR version of its time: onnxruntime reads them since 1.14, of February 2023.
 OPSET, IR_VERSION = 18, 8
 MOST_BYTES = 2**31 - 2**24  # protobuf's limit of 2 GiB, less some for the graph
 
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-# The IR version, then another field of the model: its producer, a text.
-_HEAD = re.compile(rb"\x08[\x01-\x20][\x12\x1a\x22\x2a\x32\x3a\x42\x72]", re.DOTALL)
 
 
 def check_packages(names: tuple[str, ...] = _PACKAGES) -> None:
@@ -110,39 +105,44 @@ def values(path: Path, inputs: torch.Tensor) -> Values:
     return {name: ("", numbers) for name, numbers in zip(names, results, strict=True)}
 
 
-# -- files that come back ---------------------------------------------------------------------------------------------
+# -- files that only onnxruntime can run -------------------------------------------------------------------------------
 
-
-def is_onnx(path: Path) -> bool:
-    """Whether `path` is an ONNX file, judged by its content."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return bool(_HEAD.match(file.read(3)))
+_TYPES = {
+    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8,
+}  # fmt: skip
 
 
 class OnnxNetwork(nn.Module):
-    """An exported file as a module: images_NCHW, prepared as `preprocess` says, -> logits_NK.
+    """A file as onnxruntime runs it: images_NCHW -> scores_NK, whatever the type of its input, the order of its axes
+    and the size of its batch.
 
-    Raises UnsupportedError for a file without our metadata, which does not say what its images are.
+    `gives_probabilities`: what it answers went through a softmax already. Raises ModelError for a file that does not
+    run.
     """
 
-    preprocess: Preprocess
-    metadata: Metadata
-
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, content: str | bytes, path: Path, shape_CHW: tuple[int, int, int], gives_probabilities: bool
+    ) -> None:
         super().__init__()
+        self.path = path
         check_packages(("onnxruntime",))
+        self._path, self._gives_probabilities = path, gives_probabilities
         try:
-            self._session = _session(str(path))
+            self._session = _session(content)
         except Exception as error:  # onnxruntime's classes are its own
-            raise ModelError(f"{path} is no ONNX model that onnxruntime can run: {first_sentence(error)}") from error
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        if KEY not in metadata:
-            raise UnsupportedError(
-                f"{path} was not exported by convolve: it does not say what its images and classes are"
-            )
-        self.preprocess, self.metadata, self.takes_pixels = read_metadata(metadata[KEY], path)
+            raise self._fault(error) from error
+        port = self._session.get_inputs()[0]
+        if port.type not in _TYPES or len(self._session.get_inputs()) != 1:
+            raise UnsupportedError(f"{path}: its input is {port.type}; one of {', '.join(_TYPES)} is wanted")
+        self._input, self._type = port.name, _TYPES[port.type]
+        self._is_nhwc = list(port.shape[1:]) != list(shape_CHW)
+        self._samples = port.shape[0] if isinstance(port.shape[0], int) and port.shape[0] > 0 else None
+        outputs = [port for port in self._session.get_outputs() if port.type in _TYPES]
+        if not outputs:
+            raise UnsupportedError(f"{path}: none of its outputs holds scores")
+        self._output = outputs[0].name
+        size, image = self._samples or 1, shape_CHW[1:] + shape_CHW[:1] if self._is_nhwc else shape_CHW
+        self.classes = self._run(np.zeros((size, *image), self._type), size).shape[1]
 
     def ports(self) -> dict[str, list[dict[str, Any]]]:
         """Name, type and shape of each input and output, as the file has them."""
@@ -153,5 +153,24 @@ class OnnxNetwork(nn.Module):
         }
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        images = images_NCHW.permute(0, 2, 3, 1).to(torch.uint8) if self.takes_pixels else images_NCHW
-        return torch.from_numpy(self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(images.numpy())})[0])
+        images = images_NCHW.permute(0, 2, 3, 1) if self._is_nhwc else images_NCHW
+        array, size = images.cpu().numpy().astype(self._type), self._samples or len(images)
+        parts = [self._run(array[start : start + size], size) for start in range(0, len(array), max(1, size))]
+        scores_NK = (
+            torch.from_numpy(np.concatenate(parts).astype(np.float32)) if parts else torch.zeros(0, self.classes)
+        )
+        return scores_NK.clamp(min=1e-37).log() if self._gives_probabilities else scores_NK
+
+    def _run(self, images: np.ndarray, size: int) -> np.ndarray:
+        """The answers to some images, as many as the file wants at a time: the last ones are filled up."""
+        filled = np.concatenate([images, np.repeat(images[:1], size - len(images), 0)])
+        try:
+            scores: np.ndarray = self._session.run([self._output], {self._input: np.ascontiguousarray(filled)})[0]
+        except Exception as error:  # onnxruntime's classes are its own
+            raise self._fault(error) from error
+        if scores.shape[:1] != (size,) or scores.size < size:
+            raise ModelError(f"{self._path}: it answers {size} images with the shape {scores.shape}")
+        return scores.reshape(size, -1)[: len(images)]
+
+    def _fault(self, error: Exception) -> ModelError:
+        return ModelError(f"{self._path} is no ONNX model that onnxruntime can run: {first_sentence(error)}")

@@ -1,9 +1,10 @@
 """Read pickles of plain values, numpy arrays and PyTorch's tensors; nothing that they name is imported or run.
 
 Python's unpickler does what a file tells it to. Here it has the opcodes that such values need, and what a file may call
-are the functions of `_ALLOWED`, all of them ours. `torch.load` would be no way around this: with `weights_only=True` a
-file could still overwrite memory before PyTorch 2.10 (CVE-2026-24747), for its claims about types and sizes were taken
-as true.
+are the functions of `_ALLOWED`, all of them ours. Objects of other classes, an argparse.Namespace or a whole network,
+are `Skipped` where that is wanted: what a file says of them is kept, and no class is looked up. `torch.load` would be
+no way around this: with `weights_only=True` a file could still overwrite memory before PyTorch 2.10 (CVE-2026-24747),
+for its claims about types and sizes were taken as true.
 
 The unpickler is the one that Python has in Python: C's makes a memo as long as a file asks for, and has no place to
 look at a key, where a tuple that is nested deeply ends the process. Beside a small multiple of the file's size, memory
@@ -51,6 +52,35 @@ class Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
+class Skipped:
+    """An object of a class that nobody looks up: its entries, and its attributes, if it has any."""
+
+    def __init__(self) -> None:
+        self.entries: dict[Any, Any] = {}
+        self.attributes: dict[Any, Any] = {}
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.entries[key] = value
+
+    def update(self, entries: dict[Any, Any]) -> None:
+        self.entries.update(entries)
+
+    def append(self, _entry: Any) -> None:
+        """Lists of other kinds hold no tensors of a network."""
+
+    extend = append
+
+
+@dataclass(frozen=True)
+class _Unknown:
+    """A name of which only those in `_HARMLESS` may be called, which gives nothing."""
+
+    name: str
+
+    def __call__(self, *_: Any) -> Any:
+        return Skipped() if self.name in _HARMLESS else _refuse_name(self.name)
+
+
 @dataclass(frozen=True)
 class _Named:
     """A type of PyTorch's numbers, which a file names and does not call."""
@@ -88,11 +118,11 @@ class AllowedUnpickler(pickle._Unpickler):
     pop_mark: Callable[[], list[Any]]
     memo: dict[int, Any]
 
-    def __init__(self, content: bytes | mmap.mmap, name: object, part: str = "") -> None:
+    def __init__(self, content: bytes | mmap.mmap, name: object, part: str = "", skips: bool = False) -> None:
         file = io.BytesIO(content) if isinstance(content, bytes) else content
         super().__init__(file, encoding="bytes")  # texts of Python 2 may be of any encoding
-        self.name, self.part = name, part
-        self.opcodes = _Opcodes(file)
+        self.name, self.part, self.skips = name, part, skips
+        self.opcodes = _Opcodes(file, _OPCODES | _FOR_OBJECTS if skips else _OPCODES)
         self.dispatch = self.opcodes  # type: ignore[misc, assignment]
         self.bytes_to_copy = 4 * len(content)
         self.storages: dict[str, Storage] = {}
@@ -118,10 +148,15 @@ class AllowedUnpickler(pickle._Unpickler):
         full = f"{module}.{name}"
         if full in _ALLOWED:
             return functools.partial(_ALLOWED[full], self)
-        return _NAMED.get(full) or _refuse(f"it names {full[:80]!r}, which is neither imported nor run")
+        if full in _NAMED:
+            return _NAMED[full]
+        runs = module in ("builtins", "__builtin__") and full not in _HARMLESS
+        return _Unknown(full) if self.skips and not runs else _refuse_name(full)
 
-    def persistent_load(self, pid: Any) -> Storage:
+    def persistent_load(self, pid: Any) -> Storage | _Unknown:
         match pid:
+            case ("module" | b"module", _Unknown() as kind, *_) if self.skips:
+                return kind  # the older form has the source of classes beside them
             case ("storage" | b"storage", _Named(dtype), str() | bytes() as key, _, int() as elements, *rest):
                 storage = Storage(dtype, _text(key), *_whole_numbers(elements))
                 if not any(rest) and self.storages.setdefault(storage.key, storage) == storage:
@@ -188,6 +223,26 @@ class AllowedUnpickler(pickle._Unpickler):
         items = _pairs(self.pop_mark())  # which puts another stack in place
         self.append(items)
 
+    def _new_object(self) -> None:
+        _, kind = self.stack.pop(), self.stack.pop()
+        if type(kind) is not _Unknown:
+            _refuse("an object of a kind that is not known")
+        self.stack.append(Skipped())
+
+    def _new_object_with_keywords(self) -> None:
+        self.stack.pop()
+        self._new_object()
+
+    def _empty_set(self) -> None:
+        self.append(Skipped())
+
+    def _add_items(self) -> None:
+        self.pop_mark()
+
+    def _frozen_set(self) -> None:
+        self.pop_mark()
+        self.append(Skipped())
+
     def _build(self) -> None:
         match self.stack.pop(), self.stack[-1]:
             case (3, str() | bytes() as order, None, None, None, *_), _NumberType() as kind:
@@ -197,7 +252,9 @@ class AllowedUnpickler(pickle._Unpickler):
                 if len(shape) > MAX_DIMENSIONS or math.prod(_whole_numbers(*shape)) * dtype.itemsize != len(data):
                     _refuse(f"an array of shape {str(shape[:4])[:60]} in {len(data)} bytes")
                 array.__setstate__((1, shape, dtype, bool(by_column), data))  # type: ignore[arg-type]
-            case _, dict():
+            case dict() as attributes, Skipped() as skipped:
+                skipped.attributes = attributes
+            case _, dict() | Skipped():
                 pass  # attributes of an OrderedDict: a state_dict has the versions of its modules there
             case _:
                 _refuse("the state of an object")
@@ -206,19 +263,23 @@ class AllowedUnpickler(pickle._Unpickler):
 class _Opcodes:
     """Where the unpickler looks opcodes up: they are counted here, and the place of the last one is known."""
 
-    def __init__(self, file: io.BytesIO | mmap.mmap) -> None:
-        self.file, self.at, self.left = file, 0, MAX_OPCODES
+    def __init__(self, file: io.BytesIO | mmap.mmap, known: dict[int, Callable[[Any], None]]) -> None:
+        self.file, self.known, self.at, self.left = file, known, 0, MAX_OPCODES
 
     def __getitem__(self, code: int) -> Callable[[AllowedUnpickler], None]:
         self.at = self.file.tell() - 1
         self.left -= 1
         if self.left < 0:
             _refuse(f"more than {MAX_OPCODES} opcodes")
-        return _OPCODES.get(code) or _refuse(f"opcode {code:#04x}, which plain values do not need")
+        return self.known.get(code) or _refuse(f"opcode {code:#04x}, which plain values do not need")
 
 
 def _refuse(what: str) -> NoReturn:
     raise pickle.UnpicklingError(what)
+
+
+def _refuse_name(name: str) -> NoReturn:
+    _refuse(f"it names {name[:80]!r}, which is neither imported nor run")
 
 
 def _text(text: str | bytes) -> str:
@@ -279,6 +340,13 @@ _NAMED: dict[str, object] = {"numpy.ndarray": object(), "torch.storage.UntypedSt
 _NAMED |= {f"torch.{name}": _Named(name) for name in (*_STORAGES.values(), *_NEWER_TYPES)}
 _NAMED |= {f"torch.{name}Storage": _Named(dtype) for name, dtype in _STORAGES.items()}
 
+_OF_PYTHON = ("set", "frozenset", "list", "dict", "tuple", "int", "float", "str", "bool", "complex", "object")
+_HARMLESS = {f"{module}.{name}" for module in ("builtins", "__builtin__") for name in _OF_PYTHON} | {
+    "collections.Counter", "collections.defaultdict", "collections.deque", "datetime.date", "datetime.datetime",
+    "datetime.timedelta", "pathlib.Path", "pathlib.PosixPath", "pathlib.WindowsPath", "pathlib.PurePosixPath",
+    "pathlib._local.PosixPath", "pathlib._local.WindowsPath", "copyreg._reconstructor", "copy_reg._reconstructor",
+}  # fmt: skip
+
 _AS_THEY_ARE = (
     "PROTO MARK STOP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 FLOAT BINFLOAT STRING BINSTRING "
     "SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES EMPTY_LIST LIST APPEND APPENDS "
@@ -294,4 +362,11 @@ _OPCODES |= {
     pickle.SETITEMS[0]: AllowedUnpickler._set_items,
     pickle.DICT[0]: AllowedUnpickler._dict_to_mark,
     pickle.BUILD[0]: AllowedUnpickler._build,
+}
+_FOR_OBJECTS: dict[int, Callable[[Any], None]] = {
+    pickle.NEWOBJ[0]: AllowedUnpickler._new_object,
+    pickle.NEWOBJ_EX[0]: AllowedUnpickler._new_object_with_keywords,
+    pickle.EMPTY_SET[0]: AllowedUnpickler._empty_set,
+    pickle.ADDITEMS[0]: AllowedUnpickler._add_items,
+    pickle.FROZENSET[0]: AllowedUnpickler._frozen_set,
 }

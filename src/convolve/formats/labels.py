@@ -25,6 +25,11 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
         raise MissingDataError(f"{path}: cannot be read ({error.strerror}); it should name one class a line") from None
     if len(content) > MAX_BYTES:
         raise FormatError(path, "", f"more than {MAX_BYTES} bytes: this is no label file")
+    return parse_labels(content, path)
+
+
+def parse_labels(content: bytes, path: str | Path) -> tuple[str, ...]:
+    """The class names in the bytes of a file; `path` is for messages."""
     if (zero := content.find(b"\0")) >= 0:
         raise FormatError(path, f"byte {zero}", "a zero byte: this is no text in UTF-8 (save UTF-16 files as UTF-8)")
     lines = content.decode("utf-8-sig", "surrogateescape").splitlines()  # folders of classes may have any bytes

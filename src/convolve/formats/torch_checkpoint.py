@@ -12,6 +12,7 @@ import mmap
 import struct
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.errors import DataError, FormatError
-from convolve.formats.allowed_pickle import AllowedUnpickler, Tensor
+from convolve.formats.allowed_pickle import AllowedUnpickler, Skipped, Tensor
 from convolve.formats.archive import regular_size
 
 MAX_DIRECTORY_BYTES = 1 << 24  # of a zip archive; an entry takes some 100 bytes, and 600 in memory
@@ -27,6 +28,8 @@ MAX_NAMING = 1 << 24  # characters of all names together, and values that are lo
 _LEGACY_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")  # near the beginning; its place depends on the pickle protocol
 _LEGACY_VERSION = 1001
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature; lengths of the name and of another field, which follow it
+_DAMAGES = (zipfile.BadZipFile, OSError, ValueError, RuntimeError, struct.error)
+_HOLDERS = (list, tuple, dict, Skipped)
 _AS_BITS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}  # numpy has no such types
 
 
@@ -46,6 +49,13 @@ class _SmallReads(io.FileIO):
         return super().read(size) or b""
 
 
+@contextmanager
+def opened_archive(path: str | Path) -> Iterator[zipfile.ZipFile]:
+    """A zip archive whose directory is no larger than that of any checkpoint."""
+    with _SmallReads(path) as file, zipfile.ZipFile(file) as archive:
+        yield archive
+
+
 class _Span(NamedTuple):
     start: int
     size: int
@@ -57,10 +67,24 @@ class _Content(NamedTuple):
     is_big_endian: bool
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether the file has one of the two forms: the older one's magic number, or a zip archive with a data.pkl."""
+    with path.open("rb") as file:
+        head = file.read(32)
+    if not head.startswith(b"PK\x03\x04"):
+        return _LEGACY_MAGIC in head
+    try:
+        with opened_archive(path) as archive:
+            return any(name.partition("/")[2] == "data.pkl" for name in archive.namelist())
+    except _DAMAGES:
+        return False
+
+
 def read_checkpoint(path: str | Path) -> dict[str, StoredTensor]:
     """Every tensor in the file by its name; one that lies deeper has a longer name: `state_dict.conv1.weight`.
 
-    Raises `FormatError` with the byte, member or name. Nothing that the file names is imported or run.
+    A network that was saved whole has the names that its state_dict would have. Raises `FormatError` with the byte,
+    member or name. Nothing that the file names is imported or run.
     """
     regular_size(path, "a checkpoint of PyTorch is expected")
     try:
@@ -92,7 +116,7 @@ def _read_zip(content: mmap.mmap, path: str | Path) -> _Content:
     order = _bytes_of(content, members["byteorder"]) if "byteorder" in members else b"little"
     if order not in (b"little", b"big"):
         raise FormatError(path, "byteorder", f"little or big is expected, it is {order[:20]!r}")
-    value = AllowedUnpickler(_bytes_of(content, members["data.pkl"]), path, "data.pkl").value()
+    value = AllowedUnpickler(_bytes_of(content, members["data.pkl"]), path, "data.pkl", skips=True).value()
     storages = {name.removeprefix("data/"): span for name, span in members.items() if name.startswith("data/")}
     return _Content(value, storages, order == b"big")
 
@@ -100,9 +124,9 @@ def _read_zip(content: mmap.mmap, path: str | Path) -> _Content:
 def _members(content: mmap.mmap, path: str | Path) -> dict[str, _Span]:
     """Where bytes lie, by name without the folder that holds all; they are not packed, and none lies over others."""
     try:
-        with _SmallReads(path) as file, zipfile.ZipFile(file) as archive:
+        with opened_archive(path) as archive:
             infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, struct.error) as error:
+    except _DAMAGES as error:
         raise FormatError(path, "", f"a damaged zip archive ({error}); get it again") from None
     members: dict[str, _Span] = {}
     end = 0
@@ -133,7 +157,7 @@ def _read_legacy(content: mmap.mmap, path: str | Path) -> _Content:
     _magic, version, _machine = (AllowedUnpickler(content, path).value() for _ in range(3))
     if version != _LEGACY_VERSION:
         raise FormatError(path, "", f"version {str(version)[:20]} of the older form of checkpoints; 1001 is known")
-    reader = AllowedUnpickler(content, path)
+    reader = AllowedUnpickler(content, path, skips=True)
     value = reader.value()
     keys = AllowedUnpickler(content, path).value()
     spans: dict[str, _Span] = {}
@@ -156,15 +180,27 @@ def _named_tensors(value: Any, path: str | Path) -> Iterator[tuple[str, Tensor]]
         name, item = to_do.pop()
         if isinstance(item, Tensor):
             yield name, item
-        elif type(item) in (list, tuple, dict):
-            parts = [*(item.items() if type(item) is dict else enumerate(item))]
-            inside = [(key, part) for key, part in reversed(parts) if type(part) in (list, tuple, dict, Tensor)]
+        elif type(item) in _HOLDERS:
+            parts = [*_parts(item)]
+            inside = [(key, part) for key, part in reversed(parts) if type(part) in (*_HOLDERS, Tensor)]
             spent += len(parts) + sum(len(name) + len(str(key)) for key, _ in inside)
             if spent > MAX_NAMING:
                 raise FormatError(path, name[:200], "names without end, or values that hold themselves")
             for key, part in inside:
-                text = key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
-                to_do.append((f"{name}.{text}" if name else text, part))
+                text = _text(key)
+                to_do.append((".".join(filter(None, (name, text))), part))
+
+
+def _parts(item: Any) -> Iterator[tuple[Any, Any]]:
+    """What is in a list, tuple, dict or object, by its key; a network's parameters, buffers and layers by their own."""
+    if type(item) in (list, tuple):
+        yield from enumerate(item)
+        return
+    attributes = item.attributes if type(item) is Skipped else {}
+    yield from (item.entries if type(item) is Skipped else item).items()
+    for key, part in attributes.items():
+        named = type(part) is dict and _text(key) in ("_parameters", "_buffers", "_modules")
+        yield from part.items() if named else [(key, part)]
 
 
 def _view(content: mmap.mmap, tensor: Tensor, read: _Content) -> NDArray[Any]:
@@ -186,6 +222,10 @@ def _view(content: mmap.mmap, tensor: Tensor, read: _Content) -> NDArray[Any]:
         return np.empty(tensor.shape, dtype)
     strides = [stride * dtype.itemsize for stride in tensor.strides]
     return np.ndarray(tensor.shape, dtype, content, span.start + tensor.offset * dtype.itemsize, strides)
+
+
+def _text(key: Any) -> str:
+    return key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
 
 
 def _numpy_type(dtype: str) -> np.dtype[Any]:

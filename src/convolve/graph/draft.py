@@ -49,6 +49,11 @@ class Draft:
         value = self._values[key]
         return value.array if isinstance(value, Parameter) else None
 
+    def node(self, key: str) -> Node | None:
+        """The node that a key stands for; None for an input or a parameter."""
+        value = self._values[key]
+        return value if isinstance(value, Node) else None
+
     def call(self, key: str, name: str, *aliases: str) -> None:
         """Let names lead to a value: the `name` that the author gave it, if any, and what the file calls it."""
         for alias in filter(None, (name, *aliases)):

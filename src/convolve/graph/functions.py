@@ -34,6 +34,15 @@ def reciprocal(x: Tensor) -> Tensor:
     return torch.where(x == 0, 0.0, 1 / torch.where(x == 0, 1.0, x))
 
 
+def log_add_exp(x: Tensor, y: Tensor) -> Tensor:
+    """log(exp(x) + exp(y)), spelled so that no exporter spells it out: exp overflows from 89 on."""
+    return torch.maximum(x, y) + F.softplus(-(x - y).abs())
+
+
+def gelu(x: Tensor, approximate: str) -> Tensor:
+    return F.gelu(x, approximate=approximate)
+
+
 def clip(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.where(x < low, low, torch.where(x > high, high, x))
 
@@ -44,6 +53,11 @@ def prelu(x: Tensor, slopes: Tensor) -> Tensor:
 
 def select(condition: Tensor, then: Tensor, otherwise: Tensor) -> Tensor:
     return torch.where(condition != 0, then, otherwise)
+
+
+def straight_through(x: Tensor) -> Tensor:
+    """1 for positive numbers, -1 for others; its gradient is that of x itself."""
+    return torch.where(x > 0, 1.0, -1.0) + (x - x.detach())
 
 
 def compare(x: Tensor, y: Tensor, how: str) -> Tensor:
@@ -106,6 +120,10 @@ def take(x: Tensor, dim: int, begin: int, end: int, step: int) -> Tensor:
         if step > 1
         else x.narrow(dim, begin, end - begin)
     )
+
+
+def gather(x: Tensor, dim: int, indices: Sizes) -> Tensor:
+    return x.index_select(dim, torch.tensor(indices, device=x.device))
 
 
 def concatenate(tensors: Sequence[Tensor], dim: int, rank: int) -> Tensor:
@@ -205,6 +223,8 @@ def normalize(
 
 def contract(x: Tensor, weight: Tensor, axes: int, x_batched: bool, weight_batched: bool) -> Tensor:
     """The last `axes` axes of x against the first of the weight; with a weight for each sample, sample by sample."""
+    kind = torch.promote_types(x.dtype, weight.dtype)  # a frozen constant stays float32 beside values of 16 bits
+    x, weight = x.to(kind), weight.to(kind)
     if not weight_batched:
         product: Tensor = torch.tensordot(x, weight, axes)
         return product

@@ -194,6 +194,25 @@ def local_response_normalization(emitter: Emitter, node: Node) -> fx.Node:
     return emitter.layer(node.name, layer, emitter.value(node.inputs[0]))
 
 
+def layer_normalization(emitter: Emitter, node: Node) -> fx.Node:
+    x, shape, epsilon = emitter.value(node.inputs[0]), node.shape[-node.integer("axes") :], node.number("epsilon")
+    own = emitter.own(*node.inputs[1:])
+    if own is None:
+        return emitter.call(node.name, F.layer_norm, x, shape, *map(emitter.value, node.inputs[1:]), eps=epsilon)
+    affine, bias = len(own) > 0, len(own) == 2
+    layer = nn.LayerNorm(shape, epsilon, elementwise_affine=affine, bias=bias, device="meta")
+    return emitter.layer(node.name, _filled(emitter, layer, own) if own else layer, x)
+
+
+def group_normalization(emitter: Emitter, node: Node) -> fx.Node:
+    x, groups, epsilon = emitter.value(node.inputs[0]), node.integer("groups"), node.number("epsilon")
+    own = emitter.own(*node.inputs[1:])
+    if own is None or not node.batched:
+        return emitter.call(node.name, F.group_norm, x, groups, *map(emitter.value, node.inputs[1:]), eps=epsilon)
+    layer = nn.GroupNorm(groups, node.shape[0], epsilon, device="meta")
+    return emitter.layer(node.name, _filled(emitter, layer, own), x)
+
+
 def prelu(emitter: Emitter, node: Node) -> fx.Node:
     x, own = emitter.value(node.inputs[0]), emitter.own(node.inputs[1])
     if own is None or not node.batched:

@@ -12,6 +12,9 @@ attributes with their kinds, which model folders hold it to. What the attributes
     linear                 contracted: how many of the last axes of x meet the first ones of the weight; transposed: the
                            weight is (out, in) instead of (in, out)
 
+    layer_normalization    axes: how many of the last ones have statistics together
+    gather                 indices: the cells of an axis that are taken, in this order
+
 prelu takes x and the slopes for negative numbers: one, or one for each channel. Padding (lower, upper) may be negative,
 which cuts off.
 """
@@ -153,6 +156,17 @@ def _slice(emitter: Emitter, node: Node) -> fx.Node:
     return emitter.call(node.name, functions.take, x, _dim(node), **ends)
 
 
+def _gather(emitter: Emitter, node: Node) -> fx.Node:
+    x = emitter.value(node.inputs[0])
+    rank = len(node.shape)
+    return emitter.call(node.name, functions.gather, x, node.integer("axis") % rank - rank, node.integers("indices"))
+
+
+def _expand(emitter: Emitter, node: Node) -> fx.Node:
+    x = emitter.aligned(node)[0]
+    return emitter.call(node.name, torch.Tensor.expand, x, (-1, *node.shape) if node.batched else node.shape)
+
+
 def _concatenate(emitter: Emitter, node: Node) -> fx.Node:
     values = [emitter.value(name) for name in node.inputs]
     if len({emitter.batched(name) for name in node.inputs}) == 1:
@@ -175,7 +189,9 @@ def _one_hot(emitter: Emitter, node: Node) -> fx.Node:
 _WINDOW: dict[str, Kind] = dict.fromkeys(("strides", "lower", "upper"), Integers)
 _POOLING = _WINDOW | {"window": Integers}
 
-_UNARY_OF_TORCH = "abs exp floor sin cos tan asin acos atan sinh cosh asinh atanh sigmoid tanh relu"
+_UNARY_OF_TORCH = (
+    "abs exp floor ceil round trunc sign sin cos tan asin acos atan sinh cosh asinh acosh atanh sigmoid tanh relu erf"
+)
 _COMPARISONS = "not_equal less less_equal greater greater_equal"
 
 OPERATIONS: dict[str, Operation] = {
@@ -205,21 +221,35 @@ OPERATIONS: dict[str, Operation] = {
         shapes.local_response_normalization, layers.local_response_normalization,
         attributes={"size": Integer, "alpha": float, "beta": float, "k": float},
     ),
+    "layer_normalization": Operation(
+        shapes.layer_normalization, layers.layer_normalization, (1, 2, 3), {"axes": Integer, "epsilon": float}
+    ),
+    "group_normalization": Operation(
+        shapes.group_normalization, layers.group_normalization, (3,), {"groups": Integer, "epsilon": float}
+    ),
     "dropout": Operation(shapes.same, layers.dropout, attributes={"rate": float}),
     **{name: _unary(getattr(torch, name)) for name in _UNARY_OF_TORCH.split()},
     "negate": _unary(operator.neg),
     "reciprocal": _unary(functions.reciprocal),
     "log": _unary(functions.log),
     "sqrt": _unary(functions.sqrt),
+    "ieee_log": _unary(torch.log),  # the three above are CNTK's, which answers where there is no result
+    "ieee_sqrt": _unary(torch.sqrt),
+    "clamp": _unary(torch.clamp, low=float, high=float),
+    "gelu": _unary(functions.gelu, approximate=Annotated[str, OneOf(["none", "tanh"])]),
     "elu": _unary(F.elu, alpha=float),
     "leaky_relu": _unary(F.leaky_relu, alpha=float),
     "stop_gradient": _unary(torch.detach),
+    "straight_through": _unary(functions.straight_through),
     "add": _broadcasting(operator.add, literals=True),
     "subtract": _broadcasting(operator.sub, literals=True),
     "multiply": _broadcasting(operator.mul, literals=True),
+    "divide": _broadcasting(operator.truediv, literals=True),
     "power": _broadcasting(torch.pow, literals=True),
     "maximum": _broadcasting(torch.maximum),
-    "log_add_exp": _broadcasting(torch.logaddexp),
+    "minimum": _broadcasting(torch.minimum),
+    "matmul": Operation(shapes.matmul, _aligned(torch.matmul), (2,)),
+    "log_add_exp": _broadcasting(functions.log_add_exp),
     "equal": _broadcasting(functions.compare, "eq"),
     **{name: _broadcasting(functions.compare, name) for name in _COMPARISONS.split()},
     "select": _broadcasting(functions.select, operands=3),
@@ -240,6 +270,8 @@ OPERATIONS: dict[str, Operation] = {
     "slice": Operation(
         shapes.slice_, _slice, attributes={"axis": Integer, "begin": Integer, "end": Integer, "step": Integer}
     ),
+    "gather": Operation(shapes.gather, _gather, attributes={"axis": Integer, "indices": Integers}),
+    "expand": Operation(shapes.expand, _expand, attributes={"shape": Integers}),
     "concatenate": Operation(shapes.concatenate, _concatenate, (), {"axis": Integer}),
     "pad": Operation(
         shapes.pad, _pad,

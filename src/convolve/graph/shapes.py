@@ -94,6 +94,21 @@ def local_response_normalization(attributes: Attributes, shapes: Sequence[Shape]
     return shapes[0]
 
 
+def layer_normalization(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+    x, axes = shapes[0], attributes["axes"]
+    require(1 <= axes <= len(x), f"normalization of the last {axes} axes of shape {x}")
+    for own in shapes[1:]:
+        require(own == x[len(x) - axes :], f"a scale or bias of shape {own} for an input of shape {x}")
+    return x
+
+
+def group_normalization(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+    x, groups = shapes[0], attributes["groups"]
+    require(len(x) >= 1 and groups >= 1 and x[0] % groups == 0, f"{groups} groups of the channels of shape {x}")
+    require(all(own == x[:1] for own in shapes[1:]), f"scale {shapes[1]}, bias {shapes[2]} for an input of shape {x}")
+    return x
+
+
 def _windows(attributes: Attributes, x: Shape, windows: Shape) -> Shape:
     """How often windows of the given (dilated) sizes fit along each spatial axis of x, a (C, ...) shape."""
     strides, lower, upper = attributes["strides"], attributes["lower"], attributes["upper"]
@@ -177,6 +192,12 @@ def linear(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     return kept + weight[contracted:]
 
 
+def matmul(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+    x, y = shapes
+    require(min(len(x), len(y)) >= 2 and x[-1] == y[-2], f"a product of the shapes {x} and {y}")
+    return (*broadcasting({}, [x[:-2], y[:-2]]), x[-2], y[-1])
+
+
 def reduce(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     axes = axes_of(attributes, len(shapes[0]))
     if attributes["keep_dims"]:
@@ -207,6 +228,18 @@ def slice_(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     begin, end, step, size = attributes["begin"], attributes["end"], attributes["step"], shapes[0][axis]
     require(0 <= begin < end <= size and step >= 1, f"slice {begin}:{end}:{step} of {size}")
     return (*shapes[0][:axis], (end - begin + step - 1) // step, *shapes[0][axis + 1 :])
+
+
+def gather(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+    axis, indices = axis_of(attributes["axis"], len(shapes[0])), attributes["indices"]
+    require(bool(indices) and 0 <= min(indices) <= max(indices) < shapes[0][axis], f"cells of {shapes[0]}, axis {axis}")
+    return (*shapes[0][:axis], len(indices), *shapes[0][axis + 1 :])
+
+
+def expand(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+    shape: Shape = attributes["shape"]
+    require(broadcasting({}, [shapes[0], shape]) == shape, f"shape {shapes[0]} repeated to {shape}")
+    return shape
 
 
 def concatenate(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from convolve.errors import MissingDataError
 from convolve.graph.graph import Graph
+from convolve.records import Metadata
 
 
 @dataclass(frozen=True)
@@ -16,27 +17,34 @@ class PreprocessOverrides:
     """What a user says of a model; None leaves it as it is.
 
     `mean` is a number, one a channel in the network's order ("104,117,123"), or a file with a mean image, CNTK's .xml
-    or Caffe's .binaryproto. `output` names the class scores of a file with several outputs; `image_shape_CHW` the image
-    that a network of plain numbers takes, or one whose prototxt does not say.
+    or Caffe's .binaryproto; `scale` a number, or one a channel. `output` names the class scores of a file with several
+    outputs; `image_shape_CHW` the image that a network of plain numbers takes, or one whose prototxt does not say;
+    `arch` the network that a checkpoint of PyTorch belongs to. `resize` and `crop_ratio` say how images of other sizes
+    come to it: see `Preprocess`.
     """
 
     preset: str | None = None
     mean: str | None = None
     channel_order: str | None = None
-    scale: float | None = None
+    scale: str | float | None = None
     labels: Path | None = None
     image_shape_CHW: tuple[int, int, int] | None = None
     output: str | None = None
+    arch: str | None = None
+    resize: str | None = None
+    crop_ratio: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Imported:
     """`preprocess` are the fields of `Preprocess` that the file states; the others are those of CNTK's reader and
-    Caffe's. `name` is what the model is called where that is not the file's name."""
+    Caffe's. `name` is what the model is called where that is not the file's name. `metadata`: names of classes and
+    where they were learned, of a file that says so."""
 
     graph: Graph
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
+    metadata: Metadata | None = None
 
 
 class Loader(Protocol):

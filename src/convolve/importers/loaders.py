@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.errors import ConvolveError, UsageError
+from convolve.errors import ConvolveError, ModelError, UsageError
 from convolve.formats.labels import read_labels
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.graph.classifier import class_scores, image_input, input_arithmetic
 from convolve.graph.graph import Graph
 from convolve.graph.shapes import Shape
-from convolve.importers import caffe, cntk
+from convolve.importers import caffe, cntk, onnx
 from convolve.importers.loader import Imported, Loader, PreprocessOverrides
 from convolve.importers.presets import find_preset, presets
-from convolve.records import TrainingInfo
+from convolve.records import Metadata, TrainingInfo
 from convolve.registry import Registry
-from convolve.transforms.preprocess import Preprocess
+from convolve.transforms.preprocess import ChannelOrder, Preprocess, Resize
 
-_ROWS: dict[str, Loader] = {"cntk": cntk, "caffe": caffe}
+_ROWS: dict[str, Loader] = {"cntk": cntk, "caffe": caffe, "onnx": onnx}
 LOADERS = Registry("convolve.loaders", _ROWS)
 
 
@@ -44,15 +44,15 @@ def find_loader(path: Path) -> Loader | None:
 
 def read_third_party(
     loader: Loader, path: Path, overrides: PreprocessOverrides, node: str | None
-) -> tuple[Graph, Preprocess, TrainingInfo]:
-    """(graph of one image input and one output, preprocessing, where it comes from).
+) -> tuple[Graph, Preprocess, Metadata]:
+    """(graph of one image input and one output, preprocessing, names of classes and where it comes from).
 
     The output is the class scores, or with `node` whatever that node gives.
     """
     imported = _read(loader, path, replace(overrides, output=node or overrides.output))
     graph = imported.graph if node else class_scores(imported.graph)
     graph = image_input(graph, overrides.image_shape_CHW)
-    channels, height, width = graph.inputs[0].shape
+    channels, height, _ = graph.inputs[0].shape
     if channels not in (1, 3):
         raise UsageError(f"{path}: the network takes {channels} planes; images have 1 (gray) or 3 (color)")
     name = imported.name or path.name
@@ -60,22 +60,41 @@ def read_third_party(
     fits = preset is not None and preset.input_size in (None, height)
     if overrides.preset and preset and not fits:
         raise UsageError(f"preset {preset.name} is for images of {preset.input_size} pixels; here: {height}")
-    given = Preprocess(
-        channels,
-        height,
-        width,
-        channel_order="gray" if channels == 1 else "bgr",
-        resize="square",
-        known_from="",
-        orientation="stored",
-    )  # as CNTK's image reader and Caffe deliver them: colors in BGR order, values in 0..255
-    given = replace(given, **imported.preprocess)
+    given = _stated(imported, graph, path)
     if preset and fits:
         given = replace(given, **preset.preprocessing)
     if channels == 1 and not given.known_from and any(input_arithmetic(graph)):
         given = replace(given, known_from="the graph")
-    source = TrainingInfo(imported_from=f"{name} ({graph.origin})", preset=preset.name if preset and fits else None)
-    return graph, given, source
+    info = TrainingInfo(imported_from=f"{name} ({graph.origin})", preset=preset.name if preset and fits else None)
+    said = imported.metadata or Metadata(class_names=(), data="", training_info=info)
+    said = said if said.training_info != TrainingInfo() else replace(said, training_info=info)
+    if node:
+        return graph, given, replace(said, class_names=())
+    return graph, given, named(path, said, graph.values()[graph.outputs[0]].shape[0], overrides)
+
+
+def _stated(imported: Imported, graph: Graph, path: Path) -> Preprocess:
+    """What the file says; else what CNTK's reader and Caffe make of images: colors in BGR order, values in 0..255."""
+    channels, height, width = taken = graph.inputs[0].shape
+    order: ChannelOrder = "gray" if channels == 1 else "bgr"
+    # CNTK's examples cut a square; a whole image comes to another form, as in Caffe's tools and CNTK's Scale.
+    resize: Resize = "square" if height in (1, width) else "squash"  # 1: plain numbers
+    assumed = Preprocess(
+        channels, height, width, channel_order=order, resize=resize, known_from="", orientation="stored"
+    )
+    given = replace(assumed, **imported.preprocess)
+    if given.shape_CHW != taken:
+        raise ModelError(f"{path}: its metadata is about images {given.shape_CHW}, the network takes {taken}")
+    return given
+
+
+def named(path: Path, said: Metadata | None, count: int, overrides: PreprocessOverrides) -> Metadata:
+    """What a file says, with `count` names of classes: the user's, the file's, the preset's, or numbers."""
+    said = said or Metadata(class_names=(), data="", training_info=TrainingInfo())
+    names = said.class_names if overrides.labels is None else ()
+    if names and len(names) != count:
+        raise ModelError(f"{path}: it names {len(names)} classes, the network has {count}; name them with --labels")
+    return replace(said, class_names=names or class_names(count, overrides.labels, said.training_info.preset))
 
 
 def _read(loader: Loader, path: Path, overrides: PreprocessOverrides) -> Imported:
@@ -91,10 +110,12 @@ def _read(loader: Loader, path: Path, overrides: PreprocessOverrides) -> Importe
 def with_overrides(given: Preprocess, overrides: PreprocessOverrides) -> Preprocess:
     """The preprocessing with what the user says of it. Raises UsageError for what does not fit the network."""
     changes: dict[str, Any] = {}
+    sizes = {name: value for name in ("resize", "crop_ratio") if (value := getattr(overrides, name)) is not None}
+    given = replace(given, **sizes)
     if overrides.channel_order is not None:
         changes["channel_order"] = overrides.channel_order
     if overrides.scale is not None:
-        changes["scale"] = overrides.scale
+        changes["scale"] = _numbers(str(overrides.scale), "--scale wants a number, or one a channel")
     if overrides.mean is not None:
         order = overrides.channel_order or given.channel_order
         changes |= _mean(overrides.mean, str(order), given.shape_CHW)
@@ -106,13 +127,16 @@ def _mean(text: str, channel_order: str, shape_CHW: Shape) -> dict[str, Any]:
         bgr_CHW = _mean_image(text, shape_CHW)
         planes = bgr_CHW[::-1] if channel_order == "rgb" else bgr_CHW
         return {"mean": 0.0, "mean_image_CHW": np.ascontiguousarray(planes)}
+    wanted = "--mean wants a number, one a channel (104,117,123), an .xml or a .binaryproto file"
+    return {"mean": _numbers(text, wanted), "mean_image_CHW": None}
+
+
+def _numbers(text: str, wanted: str) -> float | tuple[float, ...]:
     try:
         values = tuple(map(float, text.split(",")))
     except ValueError:
-        raise UsageError(
-            f"--mean wants a number, one a channel (104,117,123), an .xml or a .binaryproto file, got {text!r}"
-        ) from None
-    return {"mean": values[0] if len(values) == 1 else values, "mean_image_CHW": None}
+        raise UsageError(f"{wanted}, got {text!r}") from None
+    return values[0] if len(values) == 1 else values
 
 
 def _mean_image(file: str, shape_CHW: Shape) -> NDArray[np.float32]:

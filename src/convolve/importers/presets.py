@@ -12,8 +12,12 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from convolve.errors import look_up
 from convolve.formats.labels import read_labels
@@ -23,8 +27,10 @@ from convolve.formats.labels import read_labels
 class Preset:
     """`mean` (in the network's order) and `scale` are what is done before the network; None: not known.
 
-    `side_ratio` is the part of the shorter side that the central crop keeps. `classes` names the file of class names
+    `crop_ratio` is the part of the shorter side that the central crop keeps. `classes` names the file of class names
     beside this one: imagenet.txt has ILSVRC 2012's, WordNet's synset and its first word, as Caffe's synset_words.txt.
+    `first_weights` are the first digits of the SHA-256 of the first layer's weights (float32, little-endian), where
+    files of several names hold them.
     """
 
     name: str
@@ -33,21 +39,30 @@ class Preset:
     channel_order: str | None = None
     mean: float | tuple[float, ...] | None = None
     scale: float | None = None
-    side_ratio: float | None = None
+    crop_ratio: float | None = None
     published_error: float | None = None
     published_error_top5: float | None = None
     classes: str | None = None
+    first_weights: str | None = None
 
     @property
     def preprocessing(self) -> dict[str, Any]:
         """The fields of `Preprocess` that it states; none where it does not know all of them."""
-        fields = {"mean": self.mean, "scale": self.scale, "side_ratio": self.side_ratio}
+        fields = {"mean": self.mean, "scale": self.scale, "crop_ratio": self.crop_ratio}
         knows_all = None not in (self.input_size, self.channel_order, *fields.values())
-        return fields | {"known_from": f"preset {self.name}"} if knows_all else {}
+        return fields | {"resize": "square", "known_from": f"preset {self.name}"} if knows_all else {}
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return read_labels(Path(__file__).with_name(f"{self.classes}.txt")) if self.classes else ()
+        return names_in(self.classes) if self.classes else ()
+
+
+_TEXTS = ("name", "file_name", "channel_order", "classes", "first_weights")
+
+
+def names_in(classes: str) -> tuple[str, ...]:
+    """The class names of the file that is called so, beside this one."""
+    return read_labels(Path(__file__).with_name(f"{classes}.txt"))
 
 
 @cache
@@ -59,7 +74,7 @@ def presets() -> dict[str, Preset]:
 
 
 def _value(name: str, text: str) -> Any:
-    if not text or name in ("name", "file_name", "channel_order", "classes"):
+    if not text or name in _TEXTS:
         return text or None
     if name == "input_size":
         return int(text)
@@ -73,3 +88,10 @@ def find_preset(file: str, name: str | None = None) -> Preset | None:
         return look_up(presets(), name, "preset")
     wanted = Path(file).name.lower()
     return next((preset for preset in presets().values() if (preset.file_name or "").lower() == wanted), None)
+
+
+def preset_of_weights(first: NDArray[np.float32]) -> Preset | None:
+    """The preset of published weights, told by those of their first layer; None if there is none."""
+    digits = sha256(first.astype("<f4", order="C").tobytes()).hexdigest()
+    known = (preset for preset in presets().values() if preset.first_weights)
+    return next((preset for preset in known if digits.startswith(preset.first_weights or "")), None)

@@ -1,4 +1,4 @@
-"""The networks: one file each, one row each in `MODELS`; those of other packages by an entry point."""
+"""The networks: one file each, one row each in `MODELS`; those of other packages by entry point, or as `timm:NAME`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from convolve.errors import UsageError, look_up
 from convolve.models.alexnet import AlexNet, AlexNetBatchNorm, AlexNetPython
 from convolve.models.convnet_cifar10 import convnet_cifar10, convnet_cifar10_lrn
 from convolve.models.convnet_mnist import ConvNetMnist
+from convolve.models.efficientnet_lite import EfficientNetLite
+from convolve.models.packages import FAMILIES
+from convolve.models.resnet import ResNet
+from convolve.models.squeezenet import SqueezeNet
 from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.recipe import ModelSpec
 from convolve.registry import Registry
@@ -26,14 +30,16 @@ _ROWS: dict[str, Callable[[ModelSpec, Shape, int], nn.Module]] = {
     "alexnet-python": AlexNetPython,
     "alexnet-batch-norm": AlexNetBatchNorm,
     "whitened-convnet": WhitenedConvNet,
+    "efficientnet-lite0": EfficientNetLite,
+    "resnet": ResNet,
+    "squeezenet": SqueezeNet,
 }
-MODELS = Registry("convolve.models", _ROWS)
+MODELS = Registry("convolve.models", _ROWS, FAMILIES)
 
 
 def build_model(spec: ModelSpec, input_shape_CHW: Shape, class_count: int, seed: int = 0) -> nn.Module:
     """The network that `spec` names, freshly initialized from `seed`: images_NCHW (normalized) -> logits_NK."""
-    module = bare_model(spec, input_shape_CHW, class_count)
-    module.to_empty(device="cpu")
+    module = bare_model(spec, input_shape_CHW, class_count).to_empty(device="cpu")
     initialize(module, torch.Generator().manual_seed(seed))
     return module
 

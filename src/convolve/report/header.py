@@ -27,10 +27,12 @@ def _notes(contents: Contents, error: float) -> list[str]:
     """Errors and images of the test set, and the interval around the error."""
     if not contents.start:
         return []
-    n = contents.start.test_samples
+    unreadable = contents.result.test_unreadable if contents.result else 0
+    n = contents.start.test_samples - unreadable
+    left_out = [f"{count(unreadable)} more could not be read"] if unreadable else []
     low, high = wilson_interval(error, n)
     between = f"95{NARROW_SPACE}% interval {100 * low:.2f}–{percent(high)}"
-    return [f"{count(round(error * n))} of {count(n)} wrong", between]
+    return [f"{count(round(error * n))} of {count(n)} wrong", *left_out, between]
 
 
 def facts(contents: Contents) -> list[tuple[str, str]]:
@@ -39,6 +41,7 @@ def facts(contents: Contents) -> list[tuple[str, str]]:
         ("images per second", "images_per_second", count),
         ("training time", "train_seconds", duration),
         ("epochs", "epochs", count),
+        ("epoch of the model", "model_epoch", count),
         ("parameters", "parameters", count),
         ("test loss", "test_loss", number),
         ("test error, top 5", "test_error_top5", percent),

@@ -7,6 +7,7 @@ from typing import Any
 
 from convolve.model import Model
 from convolve.templates import count, percent, render
+from convolve.training.calibration import wilson_interval
 
 DRAWN_SIDE = 64  # pixels: a person can draw what a gray model of up to this size was trained on
 
@@ -47,6 +48,14 @@ def _facts(model: Model) -> dict[str, Any]:
         "classes": count(len(model.class_names)),
         "sees": f"{preprocess.width} × {preprocess.height}, {'gray' if preprocess.channels == 1 else 'color'}",
         "recipe": info.recipe,
-        "test error": None if info.test_error is None else percent(info.test_error),
+        "test error": None if info.test_error is None else _error(info.test_error, info.test_images),
         "imported from": info.imported_from,
     }
+
+
+def _error(error: float, images: int | None) -> str:
+    """With its 95 % interval where the number of test images is known."""
+    if not images:
+        return percent(error)
+    low, high = wilson_interval(error, images)
+    return f"{percent(error)} ({100 * low:.2f}–{percent(high)})"

@@ -129,7 +129,8 @@ def _prepare_torch(threads: int) -> None:
 def _refuse_changes(
     recipe: Recipe, folder: RunFolder, start: Start, device: torch.device, trained_on: TrainedOn
 ) -> None:
-    changes = differences(folder.recipe(), recipe)
+    mended = replace(folder.recipe().data, skip_unreadable=recipe.data.skip_unreadable)  # changes no weight
+    changes = differences(replace(folder.recipe(), data=mended), recipe)
     if start.device != str(device):
         changes.append(f"device: {start.device} -> {device}")
     if start.from_model != trained_on.from_model:

@@ -1,0 +1,159 @@
+"""What `predict` says of images as it goes on: lines, JSON, a CSV file that is resumed, arrays."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convolve.cli.partial_table import partial_table
+
+if TYPE_CHECKING:
+    from convolve.data.damaged import Unreadable
+    from convolve.formats.archive import Location
+    from convolve.model import Model, Prediction
+
+Add = Callable[[list["Prediction"]], None]
+
+
+@dataclass
+class Output:
+    """Where answers go: `add` takes them batch by batch, from image `start` on."""
+
+    add: Add
+    start: int = 0
+
+
+@contextmanager
+def lines(images: Sequence[Location]) -> Iterator[Output]:
+    """A line an image on stdout, in columns; one that cannot be read has its line on stderr."""
+    width = max(len(str(location)) for location in images)
+    fitted: list[Prediction] = []
+    count = 0
+
+    def add(batch: list[Prediction]) -> None:
+        nonlocal count
+        for one in batch:
+            if one.error:
+                sys.stdout.flush()
+                print(f"{one.path}: {one.error}", file=sys.stderr)
+            else:
+                print(f"{one.path:<{width}}  " + "  ".join(f"{name} {value:.1%}" for name, value in one.classes))
+            if one.fitted:
+                fitted[1:], count = [], count + 1
+                fitted.append(one)
+        sys.stdout.flush()
+
+    yield Output(add)
+    if fitted:
+        print(f"note: {count} of {len(images)} images were brought to the model's size and colors "
+              f"({fitted[0].path}: {fitted[0].fitted})", file=sys.stderr)  # fmt: skip
+
+
+@contextmanager
+def json_object(head: dict[str, Any]) -> Iterator[Output]:
+    """One JSON object on stdout: `head`, then the list "images", which is written as it comes."""
+    print(json.dumps(head, indent=2, ensure_ascii=False).removesuffix("\n}") + ',\n  "images": [', end="")
+    comma = ""
+
+    def add(batch: list[Prediction]) -> None:
+        nonlocal comma
+        for one in batch:
+            text = json.dumps(_mapping(one), indent=None if one.features is not None else 2, ensure_ascii=False)
+            print(comma + "\n" + textwrap.indent(text, "    "), end="")
+            comma = ","
+        sys.stdout.flush()
+
+    yield Output(add)
+    print("\n  ]\n}")
+
+
+def _mapping(one: Prediction) -> dict[str, Any]:
+    if one.error:
+        return {"path": one.path, "error": one.error}
+    if one.features is not None:
+        return {"path": one.path, "features": one.features.tolist()}
+    classes = [{"class": name, "probability": value} for name, value in one.classes]
+    return {"path": one.path, "classes": classes, "fitted": one.fitted}
+
+
+@contextmanager
+def csv_file(
+    path: Path, model: Model, images: Sequence[Location], options: dict[str, Any], unreadable: Unreadable
+) -> Iterator[Output]:
+    """The rows of the CSV file `path`; those that an earlier command has left are kept, and told to `unreadable`."""
+    title = _title(model, options["--top"])
+    question = {"model": model.digest(), "images": _digest(images), **options}
+    with partial_table(path, question, title) as table:
+        for rows in table.resume(images, model.batch_size, len(title)):
+            for number, row in enumerate(rows, table.rows):
+                if row[-1]:
+                    unreadable.note(number, row[0], f"{row[0]}: {row[-1]}")
+        if table.rows:
+            print(f"going on behind {table.rows:,} rows in {path}.partial", file=sys.stderr)
+        yield Output(lambda batch: table.add(_cells(one, title) for one in batch), table.rows)
+    print(f"{len(images):,} rows in {path}", file=sys.stderr)
+
+
+@contextmanager
+def csv_text(model: Model) -> Iterator[Output]:
+    """A CSV table on stdout."""
+    title, writer = _title(model, 0), csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(title)
+    yield Output(lambda batch: writer.writerows(_cells(one, title) for one in batch))
+
+
+@contextmanager
+def arrays(path: Path) -> Iterator[Output]:
+    """`paths` and `features` (N, ...) in a NumPy file, of the images that can be read; in memory until the end."""
+    import numpy as np
+
+    from convolve.atomic import replacing
+
+    found: list[Prediction] = []
+    yield Output(lambda batch: found.extend(one for one in batch if not one.error))
+    features = np.array([one.features for one in found], np.float32)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, paths=np.array([one.path for one in found]), features=features)
+    print(f"features {features.shape[1:]} of {len(found)} images in {path}", file=sys.stderr)
+
+
+def _title(model: Model, top: int) -> list[str]:
+    """The features of a layer are numbered, the last axis fastest."""
+    if model.node:
+        names = [f"feature_{k}" for k in range(model.feature_shape.numel())]
+    else:
+        ranks = range(1, 1 + min(top, len(model.class_names)))
+        names = [title for rank in ranks for title in (f"class_{rank}", f"probability_{rank}")]
+    return ["path", *names, "error"]
+
+
+def _cells(one: Prediction, title: list[str]) -> list[str]:
+    if one.error:
+        values = [""] * (len(title) - 2)
+    elif one.features is not None:
+        values = [f"{value:.8g}" for value in one.features.ravel()]
+    else:
+        values = [value for name, p in one.classes for value in (name, f"{p:.6f}")]
+    return [one.path, *values, " ".join(one.error.split())]
+
+
+def _digest(images: Sequence[Location]) -> str:
+    """What tells this list of images from another: names, and the size and time of each file."""
+    digest, last = sha256(), ""
+    for location in images:
+        digest.update(os.fsencode(str(location)) + b"\0")
+        if location.file != last:  # not each member of a zip
+            last = location.file
+            with suppress(OSError):  # gone meanwhile: an error when it is its turn
+                found = os.stat(last)  # noqa: PTH116  a million of them
+                digest.update(f"{found.st_size} {found.st_mtime_ns}\0".encode())
+    return digest.hexdigest()

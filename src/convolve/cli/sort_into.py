@@ -1,0 +1,66 @@
+"""`predict --sort-into`: a copy of each image in a folder that is called after its class."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from convolve.atomic import cannot_write, sweep
+from convolve.errors import DataError, UsageError
+from convolve.formats.archive import ByteReader, Location
+
+_NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')  # of files, on one system or another
+_LONGEST_NAME = 60  # letters of a class, each of which may take four of the 255 bytes that a name has
+
+
+class Sorter:
+    """Copies images into FOLDER/CLASS, and overwrites nothing: a copy that is there counts, whoever made it.
+
+    Where another file has that name, the copy's gets eight letters more, which tell where the image lay.
+    """
+
+    def __init__(self, folder: Path, class_names: Sequence[str], paths: Sequence[Path]) -> None:
+        if inside := [path for path in paths if path.is_dir() and folder.resolve().is_relative_to(path.resolve())]:
+            raise UsageError(f"--sort-into {folder} lies in {inside[0]}, whose images are read; choose another folder")
+        self._reader, self._folders = ByteReader(), _folders(folder, class_names)
+        for each in self._folders.values():
+            sweep(each)
+
+    def take(self, location: Location, class_name: str) -> None:
+        """Copy the image at `location`."""
+        folder, content = self._folders[class_name], self._reader.read(location)
+        name = Path((location.member or location.file).replace("\\", "/")).name
+        stem, ending = os.path.splitext(name)  # noqa: PTH122  a name of any bytes
+        longer = f"{stem}-{sha256(os.fsencode(str(location))).hexdigest()[:8]}{ending}"
+        if not (_is_copied(content, folder / name) or _is_copied(content, folder / longer)):
+            raise DataError(f"{folder / longer} holds another image; choose an empty folder for --sort-into")
+
+
+def _folders(folder: Path, class_names: Sequence[str]) -> dict[str, Path]:
+    """The folder of each class. What no system would have in a name becomes `_`; equal names get a number."""
+    folders: dict[str, Path] = {}
+    taken: set[str] = set()
+    for number, class_name in enumerate(class_names):
+        name = _NOT_IN_NAMES.sub("_", class_name)[:_LONGEST_NAME].strip(". ") or "_"
+        if name.casefold() in taken:
+            name = f"{name} ({number})"
+        taken.add(name.casefold())
+        folders[class_name] = folder / name
+    return folders
+
+
+def _is_copied(content: bytes, target: Path) -> bool:
+    """Whether `target` now holds `content`: it did already, or nothing was there."""
+    try:
+        if os.path.lexists(target):
+            return target.is_file() and target.stat().st_size == len(content) and target.read_bytes() == content
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        temporary.write_bytes(content)
+        temporary.rename(target)  # whole or not at all; `replacing` would wait for the disk each time
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    return True

@@ -1,0 +1,122 @@
+"""ONNX files of any origin: image networks become the neutral graph. Recognized by content.
+
+model.py     the file as plain values        lower.py   the graph, node by node
+metadata.py  names of classes, preprocessing  call.py    where the batch is; fold.py what constants make
+plain.py, shaping.py, layers.py, windows.py  a row for each operator
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convolve.errors import UnsupportedError
+from convolve.graph.classifier import channels_divided
+from convolve.graph.graph import Graph
+from convolve.graph.shapes import Shape
+from convolve.importers.loader import Imported, PreprocessOverrides
+from convolve.importers.onnx import model
+from convolve.importers.onnx.files import Files, recognizes
+from convolve.importers.onnx.lower import image_sizes, is_nhwc, lower
+from convolve.importers.onnx.metadata import Stated, stated
+from convolve.importers.onnx.model import OnnxModel
+from convolve.records import Metadata
+
+__all__ = ["Opened", "QuantizedError", "parse", "quantized", "read", "recognizes"]
+
+
+class QuantizedError(UnsupportedError):
+    """A quantized or optimized model: it can be asked, by onnxruntime, and nothing else."""
+
+    def __init__(self, opened: Opened) -> None:
+        self.opened = opened
+        super().__init__(
+            f"{opened.files.path}: a quantized model ({opened.model.quantized}), which onnxruntime can run, and which "
+            "cannot be trained or converted; give the model that it was made from"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """An ONNX file before it becomes a graph: for one that only onnxruntime can run, that is all."""
+
+    files: Files
+    model: OnnxModel
+    stated: Stated
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """`content` is what onnxruntime opens: a path, or bytes; `preprocess` all fields of `Preprocess`."""
+
+    content: str | bytes
+    preprocess: dict[str, Any]
+    metadata: Metadata | None
+    gives_probabilities: bool
+
+
+def _open(path: Path) -> Opened:
+    """Raises FormatError, UnsupportedError, ModelError for damaged metadata of our own."""
+    files = Files(path)
+    found = model.parse(files.model(), path, files.folder)
+    return Opened(files, found, stated(found, files))
+
+
+def read(path: Path, overrides: PreprocessOverrides | None = None) -> Imported:
+    """The network of an ONNX file; see `Loader`. A quantized one is none: onnxruntime evaluates it."""
+    opened, overrides = _open(path), overrides or PreprocessOverrides()
+    if opened.model.quantized:
+        raise QuantizedError(opened)
+    outputs = None if overrides.output is None else [overrides.output]
+    graph = lower(opened.model, outputs, overrides.image_shape_CHW)
+    said = opened.stated
+    if said.stds:
+        graph = channels_divided(graph, said.stds)
+    return Imported(graph, _preprocessing(opened), metadata=said.metadata)
+
+
+def _preprocessing(opened: Opened) -> dict[str, Any]:
+    """The fields of `Preprocess` that the file states or suggests: colors in RGB order, values in 0..255."""
+    first, said = opened.model.inputs[0] if opened.model.inputs else None, dict(opened.stated.preprocess)
+    if not opened.stated.own and first and first.type == "uint8":
+        said = {"known_from": "the file, which takes pixels as they are"} | said
+    return said if opened.stated.own else {"channel_order": None, "resize": "cover", "orientation": "exif"} | said
+
+
+def quantized(opened: Opened, overrides: PreprocessOverrides) -> Quantized:
+    """What can be asked of a quantized model. Raises UnsupportedError for one with loops, which might never end."""
+    path, found = opened.files.path, opened.model
+    if loops := sorted({node.op for node in found.nodes if node.op in model.SUBGRAPHS}):
+        raise UnsupportedError(f"{path}: a quantized model with {', '.join(loops)}")
+    if len(found.inputs) != 1 or len(found.inputs[0].sizes) != 4:
+        raise UnsupportedError(f"{path}: a quantized model that takes no image")
+    sizes = image_sizes(path, found.inputs[0], overrides.image_shape_CHW)
+    shape_CHW = (sizes[2], sizes[0], sizes[1]) if is_nhwc(sizes) else sizes
+    fields = {"known_from": ""} | _preprocessing(opened)
+    if not opened.stated.own:
+        fields |= dict(zip(("channels", "height", "width"), shape_CHW, strict=True))
+    content = str(opened.files.file) if opened.files.file else opened.files.model()
+    return Quantized(content, fields, opened.stated.metadata, _ends_in_softmax(found))
+
+
+def _ends_in_softmax(found: OnnxModel) -> bool:
+    """Whether the first output comes from a softmax, with nothing behind it that changes more than shapes and types."""
+    made = {name: node for node in found.nodes for name in node.outputs}
+    name = found.outputs[0].name if found.outputs else ""
+    for _ in found.nodes:
+        node = made.get(name)
+        if node is None or not node.inputs or node.op not in (*_SHAPES_AND_TYPES, "Softmax"):
+            return False
+        if node.op == "Softmax":
+            return True
+        name = node.inputs[0]
+    return False
+
+
+_SHAPES_AND_TYPES = ("Reshape", "Flatten", "Squeeze", "Identity", "Cast", "QuantizeLinear", "DequantizeLinear")
+
+
+def parse(data: bytes, path: Path, outputs: list[str] | None = None, image_shape_CHW: Shape | None = None) -> Graph:
+    """The network in the bytes of a file, weights beside it included; `path` says where it lies."""
+    return lower(model.parse(data, path, path.parent), outputs, image_shape_CHW)

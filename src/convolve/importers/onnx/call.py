@@ -1,0 +1,237 @@
+"""What a lowering rule gets to see of one node: its operands, and where the batch lies among their axes.
+
+The graph's values have no batch axis; those of a file have one, and it need not be the first: networks with attention
+move it and merge it with others. A `Tensor` says where it is.
+
+Sizes of the file that count samples are multiples of `BATCH`, a number that no image has: so the arithmetic that files
+do with shapes stays plain arithmetic, and a size of N * 196 that comes out of it tells that it is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, TypeVar
+
+import numpy as np
+
+from convolve.errors import UnsupportedError
+from convolve.graph.draft import Draft
+from convolve.graph.shapes import Shape, axis_of, bounded, require
+from convolve.importers.onnx.model import Constant
+
+BATCH = 1_000_003  # a prime that float32 holds too, in which files compute the sizes of a Resize
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value of the file: `key` in the draft.
+
+    Its `axis` in the file holds outer * N * inner numbers; the draft's value has the axes `outer` and `inner` in that
+    place, where they are not 1. None: the file has no axis for the batch there, as it is made for one sample.
+    """
+
+    key: str
+    axis: int | None = 0
+    outer: int = 1
+    inner: int = 1
+
+    @property
+    def parts(self) -> Shape:
+        """The draft's axes in the place of the batch axis."""
+        return tuple(size for size in (self.outer, self.inner) if size != 1)
+
+
+Value = Tensor | Constant
+
+
+class Parameters:
+    """The draft's parameters for the constants of the file: one for each, whoever reads it."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._keys: dict[tuple[int, bool], str] = {}
+        self._kept: list[Constant] = []  # so that no id is given out twice
+
+    def key(self, constant: Constant, learned: bool) -> str:
+        learned = learned and constant.learned and constant.array.size > 1
+        if (id(constant), learned) not in self._keys:
+            array = _as_float(constant.array)
+            rate = 1.0 if learned else 0.0
+            self._keys[id(constant), learned] = self._draft.parameter(array, rate, constant.name)
+            self._kept.append(constant)
+        return self._keys[id(constant), learned]
+
+
+def _as_float(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "fiubV" and array.dtype.name != "bfloat16":
+        raise UnsupportedError(f"numbers of the type {array.dtype}")
+    with np.errstate(over="ignore"):
+        return np.asarray(array, np.float64 if array.dtype == np.float64 else np.float32)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One node. `samples` is the size of the batch axis where the file fixes it."""
+
+    draft: Draft
+    parameters: Parameters
+    op: str
+    operands: tuple[Value | None, ...]
+    attributes: Mapping[str, Any]
+    opset: int
+    outputs: int
+    samples: int | None
+
+    # -- operands -----------------------------------------------------------------------------------------------------
+
+    def value(self, index: int = 0) -> Value:
+        operand = self.operands[index] if index < len(self.operands) else None
+        if operand is None:
+            raise UnsupportedError(f"operand {index + 1} is missing")
+        return operand
+
+    def has(self, index: int) -> bool:
+        return index < len(self.operands) and self.operands[index] is not None
+
+    def tensor(self, index: int = 0, learned: bool = False) -> Tensor:
+        value = self.value(index)
+        return value if isinstance(value, Tensor) else Tensor(self.parameters.key(value, learned), None)
+
+    def constant(self, index: int) -> np.ndarray:
+        value = self.value(index)
+        if isinstance(value, Tensor):
+            raise UnsupportedError(f"operand {index + 1} depends on the image, where a constant is wanted")
+        return value.array
+
+    def weights(self, index: int, shape: Shape | None = None) -> str:
+        """A constant as a parameter that can be trained."""
+        self.constant(index)
+        key = self.parameters.key(self.value(index), learned=True)
+        return key if shape is None else self.reshaped(key, shape)
+
+    def image(self, index: int = 0) -> Tensor:
+        """An operand with the batch axis first, as windows and normalizations want it."""
+        tensor = self.tensor(index)
+        if tensor.axis is None and self.samples == 1 and self.dims(tensor)[:1] == (1,) and self.batched(tensor):
+            return Tensor(self.reshaped(tensor.key, self.dims(tensor)[1:]))
+        if tensor.axis != 0 or tensor.parts:
+            raise UnsupportedError("the batch is not the first axis of its operand")
+        return tensor
+
+    # -- attributes ---------------------------------------------------------------------------------------------------
+
+    def get(self, name: str, kind: type[T], default: T | None = None) -> T:
+        value = self.attributes.get(name, default)
+        if kind is float and type(value) is int:
+            value = float(value)  # type: ignore[assignment]
+        if not isinstance(value, kind):
+            raise UnsupportedError(f"attribute {name} is {'missing' if value is None else 'of another type'}")
+        return value
+
+    def integers(self, name: str, index: int | None = None) -> list[int] | None:
+        """The whole numbers of the attribute `name`, or, as newer opsets have it, of the operand at `index`."""
+        if index is not None and self.has(index):
+            return [int(number) for number in self.constant(index).reshape(-1)]
+        values = self.attributes.get(name)
+        if values is None:
+            return None
+        require(isinstance(values, list) and all(type(value) is int for value in values), f"attribute {name}")
+        return list(values)
+
+    def number(self, name: str, index: int, default: float | None = None) -> float | None:
+        """The number of the operand at `index`, or of the attribute `name`."""
+        if self.has(index):
+            array = self.constant(index)
+            require(array.size == 1, f"operand {index + 1} is no single number")
+            return float(array.reshape(-1)[0])
+        value = self.attributes.get(name, default)
+        return None if value is None else float(value)
+
+    # -- shapes -------------------------------------------------------------------------------------------------------
+
+    def dims(self, value: Value) -> Shape:
+        """The shape in the file."""
+        if isinstance(value, Constant):
+            return value.array.shape
+        shape, axis = self.draft.shape(value.key), value.axis
+        if axis is None:
+            return shape
+        return (*shape[:axis], BATCH * value.outer * value.inner, *shape[axis + len(value.parts) :])
+
+    def batched(self, tensor: Tensor) -> bool:
+        return self.draft.batched(tensor.key)
+
+    def places(self, tensor: Tensor, axis: int) -> Shape:
+        """The draft's axes that an axis of the file became: one, or none or several for the batch's."""
+        axis = axis_of(axis, len(self.dims(tensor)))
+        if tensor.axis is None or axis < tensor.axis:
+            return (axis,)
+        extra = len(tensor.parts)
+        return tuple(range(axis, axis + extra)) if axis == tensor.axis else (axis + extra - 1,)
+
+    def place(self, tensor: Tensor, axis: int) -> int:
+        if tensor.axis is not None and axis_of(axis, len(self.dims(tensor))) == tensor.axis:
+            raise UnsupportedError("works along the batch axis")
+        return self.places(tensor, axis)[0]
+
+    # -- values -------------------------------------------------------------------------------------------------------
+
+    def add(self, op: str, *keys: str, **attributes: Any) -> str:
+        return self.draft.add(op, keys, **attributes)
+
+    def number_key(self, number: float | np.ndarray) -> str:
+        return self.draft.parameter(np.asarray(number, np.float32), learning_rate_multiplier=0)
+
+    def reshaped(self, key: str, shape: Shape) -> str:
+        return key if self.draft.shape(key) == shape else self.add("reshape", key, shape=bounded(shape))
+
+    def like(self, tensor: Tensor, key: str) -> Tensor:
+        return replace(tensor, key=key)
+
+    def aligned(self, tensors: Sequence[Tensor]) -> tuple[list[str], Tensor]:
+        """(keys of values that broadcast in the draft as the file's do; where the batch is in the result).
+
+        What has no batch axis must be of size 1 in its place, and loses it.
+        """
+        rank = max(len(self.dims(tensor)) for tensor in tensors)
+        places = {
+            (tensor.axis + rank - len(self.dims(tensor)), tensor.outer, tensor.inner)
+            for tensor in tensors
+            if tensor.axis is not None
+        }
+        if not places:
+            return [tensor.key for tensor in tensors], Tensor("", None)
+        if len(places) > 1:
+            raise UnsupportedError("its operands have the batch in different axes")
+        where = Tensor("", *places.pop())
+        return [self._fitted(tensor, where, rank) for tensor in tensors], where
+
+    def _fitted(self, tensor: Tensor, where: Tensor, rank: int) -> str:
+        if tensor.axis is not None:
+            return tensor.key
+        dims = self.dims(tensor)
+        place = (where.axis or 0) - (rank - len(dims))
+        if place < 0:
+            return tensor.key
+        if dims[place] != 1:
+            raise UnsupportedError(f"an operand has {dims[place]} numbers where the batch of another is")
+        return self.reshaped(tensor.key, (*dims[:place], *(1,) * len(where.parts), *dims[place + 1 :]))
+
+    def shaped(self, tensor: Tensor, target: Sequence[int]) -> Tensor:
+        """`tensor` in another shape of the file, without -1 and 0; the batch is where a size is a multiple of BATCH."""
+        found = [axis for axis, size in enumerate(target) if size and size % BATCH == 0]
+        if not found:
+            return Tensor(self.reshaped(tensor.key, tuple(target)), None)
+        axis = found[0]
+        before = prod(self.dims(tensor)[: tensor.axis]) * tensor.outer
+        count, ahead = target[axis] // BATCH, prod(target[:axis])
+        outer = before // ahead if ahead else 0
+        fits = len(found) == 1 and ahead and before % ahead == 0 and outer and count % outer == 0
+        if not fits or prod(target) != prod(self.dims(tensor)):
+            raise UnsupportedError("a reshape that mixes samples")
+        result = Tensor("", axis, outer, count // outer)
+        shape = (*target[:axis], *result.parts, *target[axis + 1 :])
+        return replace(result, key=self.reshaped(tensor.key, shape))

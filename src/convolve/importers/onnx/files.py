@@ -1,0 +1,86 @@
+"""Where an ONNX model lies: in a file, in a folder that a tool wrote, or in the archive that one downloads.
+
+Lobe and Azure Custom Vision put model.onnx into a folder with what they say of it; Custom Vision's comes as a zip.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from convolve.errors import FormatError, MissingDataError
+from convolve.importers.loader import read_bytes
+from convolve.importers.onnx.model import HEAD_BYTES, is_onnx
+
+MODEL = "model.onnx"
+_MARKS = ("signature.json", "labels.txt", "cvexport.manifest", "config.json")
+_MOST_BYTES = 2**31 - 1
+_MOST_BESIDE = 2**24  # of a file beside the model: labels of a million classes
+
+
+@dataclass(frozen=True)
+class Files:
+    """`path` is what the user gave; a file, a folder or an archive."""
+
+    path: Path
+
+    @property
+    def folder(self) -> Path | None:
+        """Where weights in files of their own lie; None for an archive."""
+        return self.path if self.path.is_dir() else None if zipfile.is_zipfile(self.path) else self.path.parent
+
+    @property
+    def file(self) -> Path | None:
+        """The model where it is a file on disk."""
+        return self.path / MODEL if self.path.is_dir() else self.path if self.folder else None
+
+    def place(self, name: str) -> Path:
+        return (self.folder or self.path) / name
+
+    def model(self) -> bytes:
+        return read_bytes(self.file) if self.file else self._member(MODEL, _MOST_BYTES) or b""
+
+    def beside(self, name: str) -> bytes | None:
+        """The file `name` beside the model; None where there is none, or none of such a size."""
+        if self.folder is None:
+            return self._member(name, _MOST_BESIDE)
+        path = self.folder / name
+        try:
+            return path.read_bytes() if path.is_file() and path.stat().st_size <= _MOST_BESIDE else None
+        except OSError:
+            return None
+
+    def _member(self, name: str, most: int) -> bytes | None:
+        """A file of the archive, which may say that it is smaller than it is."""
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                found = [item for item in archive.infolist() if item.filename == name]
+                if not found or found[0].file_size > most:
+                    return None
+                with archive.open(found[0]) as stream:
+                    return stream.read(found[0].file_size)
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+            raise FormatError(self.path, "", f"a damaged archive ({error}); download it again") from None
+
+
+def recognizes(path: Path) -> bool:
+    """Whether `path` is an ONNX model, or a folder or archive of a tool with a model.onnx in it."""
+    if path.is_dir():
+        return (path / MODEL).is_file() and any((path / name).is_file() for name in _MARKS)
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(max(HEAD_BYTES, 4))
+    except OSError as error:
+        raise MissingDataError(f"cannot read {path}: {error.strerror}; give a model file") from None
+    return is_onnx(head) or (head[:2] == b"PK" and _holds_model(path))
+
+
+def _holds_model(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return MODEL in archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return False

@@ -1,0 +1,115 @@
+"""What follows from the file's constants alone is computed when it is read: the arithmetic with shapes, above all.
+
+The operators are those of ONNX's own reference implementation; what they may make is bounded first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from convolve.graph.shapes import MAX_ELEMENTS, GraphError, require
+from convolve.importers.onnx.model import Constant, OnnxNode
+
+Sizes = Callable[[OnnxNode, Sequence[np.ndarray]], int]
+
+
+def _together(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
+    """No more numbers than come in."""
+    return sum(array.size for array in arrays)
+
+
+def _broadcast(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
+    return prod(np.broadcast_shapes(*(array.shape for array in arrays)))
+
+
+def _filled(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
+    return prod(map(int, arrays[0].reshape(-1)))
+
+
+def _expanded(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
+    return prod(np.broadcast_shapes(arrays[0].shape, tuple(map(int, arrays[1].reshape(-1)))))
+
+
+def _tiled(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
+    return int(arrays[0].size) * prod(map(int, arrays[1].reshape(-1)))
+
+
+def _counted(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
+    start, limit, step = (float(array.reshape(-1)[0]) for array in arrays)
+    return int(abs((limit - start) / step)) + 1
+
+
+def _gathered(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
+    data, indices = arrays[:2]
+    return int(indices.size) * (data.size // max(1, data.shape[int(node.attributes.get("axis", 0))]))
+
+
+def _padded(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
+    pads = [int(number) for number in arrays[1].reshape(-1)] if len(arrays) > 1 else node.attributes["pads"]
+    rank = len(pads) // 2
+    ends = zip(arrays[0].shape[-rank:], pads[:rank], pads[rank:], strict=True)
+    return prod(arrays[0].shape[:-rank]) * prod(size + abs(low) + abs(high) for size, low, high in ends)
+
+
+def _product(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
+    return prod(arrays[0].shape[:-1]) * prod(arrays[1].shape[1:])
+
+
+_ELEMENTWISE = (
+    "Abs Add And Cast CastLike Ceil Clip DequantizeLinear Div Equal Erf Exp Floor Greater GreaterOrEqual Less "
+    "LessOrEqual Log Max Min Mod Mul Neg Not Or Pow Reciprocal Relu Round Sigmoid Sign Sqrt Sub Tanh Where Xor Cos Sin"
+)
+_REARRANGING = (
+    "Concat Flatten Identity Reshape Slice Split Squeeze Transpose Unsqueeze Size Trilu NonZero ReduceMax ReduceMean "
+    "ReduceMin ReduceProd ReduceSum ReduceSumSquare ReduceL2 CumSum ArgMax"
+)
+FOLDS: Mapping[str, Sizes] = {
+    **dict.fromkeys(_ELEMENTWISE.split(), _broadcast),
+    **dict.fromkeys(_REARRANGING.split(), _together),
+    "ConstantOfShape": _filled,
+    "Expand": _expanded,
+    "Tile": _tiled,
+    "Range": _counted,
+    "Gather": _gathered,
+    "Pad": _padded,
+    "MatMul": _product,
+}
+# What leaves the numbers of a weight as they are, so that it can go on being trained.
+_KEEPING = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "DequantizeLinear"}
+
+
+def fold(node: OnnxNode, operands: Sequence[Constant | None], opsets: Mapping[str, int]) -> list[Constant]:
+    """The results of a node of constants. Raises GraphError where they are too large or do not fit."""
+    arrays = [operand.array for operand in operands if operand is not None]
+    try:
+        size = FOLDS[node.op](node, arrays)
+    except (ValueError, IndexError, ZeroDivisionError, KeyError, TypeError, OverflowError) as error:
+        raise GraphError(f"operands that do not fit ({error})") from None
+    require(size <= MAX_ELEMENTS, f"constants of {size} numbers; more than {MAX_ELEMENTS} are refused")
+    if node.op in ("Identity", "Cast") and arrays[0].dtype.kind == "f" and node.attributes.get("to", 1) in (1, 10, 11):
+        return [operands[0]] if operands[0] else []
+    results = _evaluate(node, [None if operand is None else operand.array for operand in operands], opsets)
+    first = operands[0] if operands else None
+    learned = first is not None and first.learned and node.op in _KEEPING
+    return [Constant(np.asarray(array), first.name if learned and first else "", learned) for array in results]
+
+
+def _evaluate(node: OnnxNode, arrays: Sequence[np.ndarray | None], opsets: Mapping[str, int]) -> list[Any]:
+    from onnx import GraphProto, ValueInfoProto
+    from onnx.reference import ReferenceEvaluator
+
+    feeds = {name: array for name, array in zip(node.inputs, arrays, strict=True) if array is not None}
+    graph = GraphProto(
+        name="fold", node=[node.proto], input=[ValueInfoProto(name=name) for name in feeds],
+        output=[ValueInfoProto(name=name) for name in node.outputs if name],
+    )  # fmt: skip
+    try:
+        with np.errstate(all="ignore"):
+            results: Any = ReferenceEvaluator(graph, opsets=dict(opsets)).run(None, feeds)
+    except Exception as error:  # its classes are many
+        raise GraphError(f"operands that do not fit ({str(error).splitlines()[:1]})") from None
+    return list(results)

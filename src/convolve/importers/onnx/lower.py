@@ -1,0 +1,195 @@
+"""OnnxModel -> Graph: the one place where ONNX's meaning of a model is turned into the neutral one.
+
+Only what the wanted outputs need is lowered. A batch that the file fixes to one sample becomes free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convolve.errors import FormatError, UnsupportedError, UsageError, legible, look_up
+from convolve.graph.draft import Draft
+from convolve.graph.graph import Graph
+from convolve.graph.shapes import GraphError, Shape
+from convolve.importers.onnx.call import BATCH, Call, Parameters, Tensor, Value
+from convolve.importers.onnx.fold import FOLDS, fold
+from convolve.importers.onnx.layers import LAYER_RULES
+from convolve.importers.onnx.model import DOMAINS, Constant, OnnxModel, OnnxNode, Port
+from convolve.importers.onnx.plain import PLAIN_RULES, Rule
+from convolve.importers.onnx.shaping import SHAPE_RULES
+from convolve.importers.onnx.windows import WINDOW_RULES
+
+RULES: dict[str, Rule] = {**PLAIN_RULES, **SHAPE_RULES, **WINDOW_RULES, **LAYER_RULES}
+
+
+def lower(model: OnnxModel, outputs: Sequence[str] | None = None, image_shape_CHW: Shape | None = None) -> Graph:
+    """The graph that computes `outputs`, called by the names of values or nodes; without them, the model's own.
+
+    `image_shape_CHW` is the image where the file leaves its size open. Raises UsageError for an unknown output,
+    UnsupportedError for operators out of scope, all of them at once, FormatError for nodes that do not fit together.
+    """
+    made = {name: node for node in model.nodes for name in node.outputs if name}
+    wanted = [port.name for port in model.outputs] if outputs is None else [_find(model, name) for name in outputs]
+    nodes = _needed(model, made, wanted)
+    _require_known(model, nodes)
+    lowering = _Lowering(model, image_shape_CHW)
+    for node in nodes:
+        lowering.node(node)
+    keys = [key for name in wanted if (key := lowering.output(name, outputs is not None))]
+    if not keys:
+        raise UnsupportedError(f"{model.path}: its outputs do not depend on its input")
+    return lowering.draft.finish(keys, f"ONNX{f' of {legible(model.producer)}' if model.producer else ''}")
+
+
+def _find(model: OnnxModel, name: str) -> str:
+    known = {name: name for node in model.nodes for name in node.outputs}
+    known |= {node.name: node.outputs[0] for node in model.nodes if node.name and node.outputs}
+    return look_up(known, name, "node", str(model.path))
+
+
+def _needed(model: OnnxModel, made: dict[str, OnnxNode], wanted: Sequence[str]) -> list[OnnxNode]:
+    """The nodes that the wanted values come from, operands first."""
+    found: dict[int, OnnxNode] = {}
+    names = {port.name for port in model.inputs} | {*model.constants, ""}
+    opened: set[int] = set()
+    stack = [*reversed(wanted)]
+    while stack:
+        name = stack[-1]
+        if name in names:
+            stack.pop()
+            continue
+        if name not in made:
+            raise FormatError(model.path, "", f"nothing computes the value {legible(name)}")
+        node = made[name]
+        missing = [operand for operand in node.inputs if operand not in names]
+        if missing and id(node) in opened:
+            raise FormatError(model.path, "", f"node {node}: its operands lead back to itself")
+        opened.add(id(node))
+        stack += reversed(missing)
+        if not missing:
+            found[id(node)] = node
+            names |= {*node.outputs}
+    return [*found.values()]
+
+
+def _require_known(model: OnnxModel, nodes: Sequence[OnnxNode]) -> None:
+    """Raise UnsupportedError with every operator that has no rule, and where it stands first."""
+    unknown: dict[str, list[OnnxNode]] = {}
+    for node in nodes:
+        if node.domain not in DOMAINS or node.op not in RULES.keys() | FOLDS.keys():
+            unknown.setdefault(str(node).split()[0], []).append(node)
+    if unknown:
+        names = "; ".join(f"{op} ({_places(found)})" for op, found in unknown.items())
+        raise UnsupportedError(
+            f"{model.path}: operators that convolve does not have: {names}; choose outputs that do not need them"
+        )
+
+
+def _places(nodes: Sequence[OnnxNode]) -> str:
+    names = [str(node).partition(" ")[2] for node in nodes[:3]]
+    return ", ".join(names) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
+
+
+def image_sizes(path: Path, port: Port, image_shape_CHW: Shape | None) -> Shape:
+    """The sizes of one sample; `image_shape_CHW` has those that the file leaves open."""
+    if not port.sizes:
+        raise UnsupportedError(f"{path}: input {legible(port.name)} has no shape")
+    given = port.sizes[1:]
+    if None in given and image_shape_CHW and len(given) == 3:
+        channels, height, width = image_shape_CHW
+        asked = (channels, height, width) if given[0] in (channels, None) else (height, width, channels)
+        given = tuple(size or wanted for size, wanted in zip(given, asked, strict=True))
+    if None in given:
+        raise UsageError(
+            f"{path}: it leaves the size of its images open; say it with --image-shape, for example 3x224x224"
+        )
+    return tuple(size for size in given if size)
+
+
+def is_nhwc(sizes: Shape) -> bool:
+    """Whether images of these sizes are stored pixel by pixel."""
+    return len(sizes) == 3 and sizes[-1] in (1, 3) and sizes[0] not in (1, 3)
+
+
+class _Lowering:
+    def __init__(self, model: OnnxModel, image_shape_CHW: Shape | None) -> None:
+        self.model = model
+        self.draft = Draft()
+        self.parameters = Parameters(self.draft)
+        self.values: dict[str, Value] = dict(model.constants)
+        self.samples: int | None = None
+        for port in model.inputs:
+            self.values[port.name] = self.input(port, image_shape_CHW)
+
+    def input(self, port: Port, image_shape_CHW: Shape | None) -> Value:
+        """The input, (N, C, H, W) in the draft's words; images stored pixel by pixel (N, H, W, C) are turned first."""
+        self.samples = port.sizes[0] if port.sizes else None
+        sizes = image_sizes(self.model.path, port, image_shape_CHW)
+        shape = (sizes[2], sizes[0], sizes[1]) if is_nhwc(sizes) else sizes
+        try:
+            key = self.draft.input(shape, port.name)
+            self.draft.call(key, port.name)
+            return Tensor(self.draft.add("transpose", (key,), order=(1, 2, 0)) if is_nhwc(sizes) else key)
+        except GraphError as error:
+            raise FormatError(self.model.path, "", f"input {legible(port.name)}: {error}") from None
+
+    def node(self, node: OnnxNode) -> None:
+        operands = tuple(self.values[name] if name else None for name in node.inputs)
+        try:
+            results = self.results(node, operands)
+        except GraphError as error:
+            raise FormatError(self.model.path, "", f"node {node}: {error}") from None
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{self.model.path}: node {node}: {error}") from None
+        for name, value in zip(node.outputs, results, strict=False):
+            self.values[name] = value
+            if isinstance(value, Tensor):
+                self.draft.call(value.key, self.name(node), name)
+
+    def results(self, node: OnnxNode, operands: Sequence[Value | None]) -> Sequence[Value]:
+        constants = [operand for operand in operands if not isinstance(operand, Tensor)]
+        is_constant = len(constants) == len(operands)
+        if node.op in FOLDS and is_constant and not _counts_samples(node, constants):
+            return fold(node, constants, self.model.opsets)
+        if node.op not in RULES:
+            raise UnsupportedError("this operator is only known for constants")
+        result = RULES[node.op](self.call(node.op, operands, node.attributes, len(node.outputs)))
+        return result if isinstance(result, tuple) else (result,)
+
+    def call(self, op: str, operands: Sequence[Value | None], attributes: Mapping[str, Any], outputs: int) -> Call:
+        return Call(
+            self.draft, self.parameters, op, tuple(operands), attributes, opset=self.model.opset, outputs=outputs,
+            samples=self.samples,
+        )  # fmt: skip
+
+    def name(self, node: OnnxNode) -> str:
+        """What people call the layer: the name of its weight, else of the node."""
+        weight = next((name for name in node.inputs if name.endswith(".weight") and name in self.model.constants), "")
+        return weight.removesuffix(".weight") or node.name.strip("/")
+
+    def output(self, name: str, asked_for: bool) -> str:
+        """The key of an output; empty for a constant that nobody asked for, and for the label beside the scores."""
+        value = self.values.get(name)
+        if isinstance(value, Constant):
+            return ""
+        call = self.call("", (value,), {}, 1)
+        tensor = call.tensor()
+        if tensor.axis is None and call.batched(tensor):
+            return tensor.key
+        try:
+            return call.image().key
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{self.model.path}: output {legible(name)}: {error}") from None
+
+
+def _counts_samples(node: OnnxNode, operands: Sequence[Constant | None]) -> bool:
+    """Whether a constant is to be made as often as there are samples."""
+    shape = operands[-1] if node.op in ("ConstantOfShape", "Expand", "Tile") and operands else None
+    if shape is None or shape.array.dtype.kind not in "iu":
+        return False
+    sizes: Iterator[int] = map(int, np.asarray(shape.array).reshape(-1))
+    return any(size and size % BATCH == 0 for size in sizes)

@@ -1,0 +1,172 @@
+"""What a file and those beside it say of images and classes: convolve's own words, and those of the tools that people
+have their ONNX files from.
+
+    convolve         the metadata `convolve`
+    ONNX             the metadata Image.BitmapPixelFormat, Image.NominalPixelRange (onnx's docs/MetadataProps.md), which
+                     Azure Custom Vision and Windows ML write; Custom Vision has labels.txt beside the model
+    Lobe             signature.json
+    Ultralytics      the metadata names, task, imgsz
+    timm, Hugging Face   config.json, preprocessor_config.json
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from convolve.errors import DataError
+from convolve.export.metadata import KEY, read_metadata
+from convolve.formats.labels import parse_labels
+from convolve.importers.onnx.files import Files
+from convolve.importers.onnx.model import OnnxModel
+from convolve.records import Metadata, TrainingInfo
+
+
+@dataclass(frozen=True)
+class Stated:
+    """`preprocess` are the fields of `Preprocess` that are stated; `stds` what the channels are divided by besides, as
+    parts of their mean, where they are not all alike; `own`: convolve wrote the file."""
+
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    metadata: Metadata | None = None
+    stds: tuple[float, ...] = ()
+    own: bool = False
+
+
+def stated(model: OnnxModel, files: Files) -> Stated:
+    """What the first of `_READERS` that knows the file says; class names of a labels.txt where it says none."""
+    found = next((said for read in _READERS if (said := read(model, files))), Stated())
+    if found.metadata is None and (names := _labels(files)):
+        found = Stated(found.preprocess, _named(names), found.stds)
+    return found
+
+
+def _named(names: Sequence[str]) -> Metadata:
+    return Metadata(class_names=tuple(names), data="", training_info=TrainingInfo())
+
+
+def _labels(files: Files) -> tuple[str, ...]:
+    content = files.beside("labels.txt")
+    with suppress(DataError):
+        return parse_labels(content, files.place("labels.txt")) if content else ()
+    return ()
+
+
+def _object(files: Files, name: str) -> dict[str, Any]:
+    """The JSON object in a file beside the model; empty where there is none."""
+    with suppress(ValueError):
+        value = json.loads(files.beside(name) or b"{}")
+        return value if isinstance(value, dict) else {}
+    return {}
+
+
+def _own(model: OnnxModel, files: Files) -> Stated | None:
+    if KEY not in model.metadata:
+        return None
+    preprocess, metadata, _ = read_metadata(model.metadata[KEY], model.path)
+    fields = preprocess.mapping() | {"mean_image_CHW": preprocess.mean_image_CHW}
+    return Stated(fields, metadata, own=True)
+
+
+def _lobe(model: OnnxModel, files: Files) -> Stated | None:
+    """The central square of the image, RGB, 0 to 1."""
+    signature = _object(files, "signature.json")
+    names = signature.get("classes", {}).get("Label") if isinstance(signature.get("classes"), dict) else None
+    if not isinstance(names, list):
+        return None
+    fields = {"channel_order": "rgb", "scale": 1 / 255, "resize": "square", "known_from": "Lobe's signature.json"}
+    return Stated(fields, _named([*map(str, names)]))
+
+
+def _ultralytics(model: OnnxModel, files: Files) -> Stated | None:
+    """A classifier's images are RGB, 0 to 1, scaled to cover the size and cut at the center."""
+    if "names" not in model.metadata or "stride" not in model.metadata:
+        return None
+    names: Any = None
+    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        names = ast.literal_eval(model.metadata["names"][:1_000_000])
+    rows = [str(names[key]) for key in sorted(names)] if isinstance(names, dict) and _is_counted(names) else []
+    fields = {"channel_order": "rgb", "scale": 1 / 255, "resize": "cover", "known_from": "Ultralytics' metadata"}
+    return Stated(fields, _named(rows) if rows else None)
+
+
+def _is_counted(names: Mapping[Any, Any]) -> bool:
+    return all(type(key) is int for key in names)
+
+
+_ORDERS = {"Bgr8": "bgr", "Bgra8": "bgr", "Rgb8": "rgb", "Rgba8": "rgb", "Gray8": "gray"}
+_RANGES = {"NominalRange_0_255": (0.0, 1.0), "Normalized_0_1": (0.0, 1 / 255), "Normalized_1_1": (127.5, 1 / 127.5)}
+
+
+def _image_metadata(model: OnnxModel, files: Files) -> Stated | None:
+    """Of Custom Vision without a range, 0 to 1: what its own sample code does."""
+    order = _ORDERS.get(model.metadata.get("Image.BitmapPixelFormat", ""))
+    custom_vision = files.beside("cvexport.manifest") is not None
+    stated_range = model.metadata.get("Image.NominalPixelRange", "Normalized_0_1" if custom_vision else "")
+    if order is None and not custom_vision:
+        return None
+    fields: dict[str, Any] = {"channel_order": order or "rgb"}
+    if custom_vision:
+        fields["resize"] = "square"
+    if stated_range in _RANGES:
+        mean, scale = _RANGES[stated_range]
+        known_from = "Custom Vision's export" if custom_vision else "the file's metadata"
+        fields |= {"mean": mean, "scale": scale, "known_from": known_from}
+    return Stated(fields)
+
+
+def _timm(model: OnnxModel, files: Files) -> Stated | None:
+    """timm's config.json."""
+    config = _object(files, "config.json")
+    said = config.get("pretrained_cfg")
+    if not isinstance(said, dict) or not {"mean", "std"} <= said.keys():
+        return None
+    fields, stds = _normalization(said["mean"], said["std"], 255.0)
+    if not fields:
+        return None
+    ratio = said.get("crop_pct")
+    if type(ratio) is float and 0 < ratio <= 1:
+        fields |= {"resize": "cover", "crop_ratio": ratio}
+    names = config.get("label_names") or said.get("label_names")
+    known = {"channel_order": "rgb", "known_from": "timm's config.json"}
+    return Stated(fields | known, _named([*map(str, names)]) if isinstance(names, list) else None, stds)
+
+
+def _hugging_face(model: OnnxModel, files: Files) -> Stated | None:
+    """preprocessor_config.json and config.json of the library transformers."""
+    said, config = _object(files, "preprocessor_config.json"), _object(files, "config.json")
+    if not {"image_mean", "image_std"} <= said.keys():
+        return None
+    factor = said.get("rescale_factor", 1 / 255)
+    if type(factor) is not float or factor <= 0:
+        return None
+    fields, stds = _normalization(said["image_mean"], said["image_std"], 1 / factor)
+    if not fields:
+        return None
+    resize = "square" if said.get("do_center_crop") else "squash"
+    labels = config.get("id2label")
+    names = list(labels.values()) if isinstance(labels, dict) else []
+    known = {"channel_order": "rgb", "resize": resize, "known_from": "preprocessor_config.json"}
+    return Stated(fields | known, _named([*map(str, names)]) if names else None, stds)
+
+
+def _normalization(means: Any, stds: Any, white: float) -> tuple[dict[str, Any], tuple[float, ...]]:
+    """(mean and scale, what remains to divide each channel by) of (pixel / white - mean) / std; nothing for what is no
+    three numbers each."""
+    rows = [means, stds]
+    if not all(isinstance(row, list) and len(row) == 3 and all(type(x) in (int, float) for x in row) for row in rows):
+        return {}, ()
+    if min(stds) <= 0:
+        return {}, ()
+    middle = sum(stds) / 3
+    fields = {"mean": tuple(white * mean for mean in means), "scale": 1 / (white * middle)}
+    return fields, () if len({*stds}) == 1 else tuple(std / middle for std in stds)
+
+
+_READERS: tuple[Callable[[OnnxModel, Files], Stated | None], ...] = (
+    _own, _lobe, _ultralytics, _image_metadata, _timm, _hugging_face
+)  # fmt: skip

@@ -1,0 +1,242 @@
+"""An ONNX file as plain values: nodes, numbers, ports, and what its metadata say.
+
+The protobuf is parsed by the package `onnx` (the extra `onnx`), which also knows every kind of tensor and writes local
+functions out. Weights in files of their own are read here, because where they may lie and how large they may be is ours
+to check: https://onnx.ai/onnx/repo-docs/ExternalData.html.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convolve.errors import FormatError, UnsupportedError, UsageError, install_hint, legible
+from convolve.graph.shapes import MAX_VALUES
+
+if TYPE_CHECKING:
+    import onnx
+
+# The IR version, then another field of the model: its producer, a text.
+_HEAD = re.compile(rb"\x08[\x01-\x20][\x12\x1a\x22\x2a\x32\x3a\x42\x72]", re.DOTALL)
+HEAD_BYTES = 3
+OLDEST_OPSET = 7
+MOST_BYTES = 2**31  # of all tensors together: protobuf's own limit, and that of a graph's parameters
+DOMAINS = ("", "ai.onnx")  # two names of one thing
+_RUNTIMES = ("com.microsoft", "com.microsoft.nchwc")  # onnxruntime's own, which its optimizers write
+_QUANTIZED = re.compile(r"^QLinear|^QuantizeLinear$|^DynamicQuantizeLinear$|Integer$")
+SUBGRAPHS = ("If", "Loop", "Scan")
+_Types = dict[int, type]
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """Numbers that the file holds or that follow from such. `name`: of the initializer that it is, if it is one; then
+    it is `learned`, unless it stands for arithmetic."""
+
+    array: np.ndarray
+    name: str = ""
+    learned: bool = False
+
+
+@dataclass(frozen=True)
+class OnnxNode:
+    op: str
+    domain: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    proto: onnx.NodeProto
+
+    def __str__(self) -> str:
+        domain = f"{self.domain}." if self.domain not in DOMAINS else ""
+        return f"{legible(domain + self.op)} {legible(self.name or next(iter(self.outputs), ''))}"
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output; a size that the file leaves open is None."""
+
+    name: str
+    sizes: tuple[int | None, ...]
+    type: str
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    path: Path
+    producer: str
+    opsets: Mapping[str, int]
+    nodes: tuple[OnnxNode, ...]
+    constants: Mapping[str, Constant]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    metadata: Mapping[str, str]
+
+    @property
+    def quantized(self) -> str:
+        """The operators that only a runtime for quantized files has, in words; empty where there are none.
+
+        Weights alone that are stored as small integers make no such file: they are multiplied out when it is read.
+        """
+        kinds = Counter(
+            node.op for node in self.nodes
+            if (node.domain in DOMAINS or node.domain in _RUNTIMES)
+            and (_QUANTIZED.search(node.op) or node.domain in _RUNTIMES)
+        )  # fmt: skip
+        return ", ".join(f"{count} {op}" for op, count in kinds.most_common(4))
+
+    @property
+    def opset(self) -> int:
+        return max((self.opsets.get(domain, 0) for domain in DOMAINS), default=0)
+
+
+def is_onnx(head: bytes) -> bool:
+    """Whether a file that begins with `head` is an ONNX model."""
+    return bool(_HEAD.match(head))
+
+
+def parse(data: bytes, path: Path, folder: Path | None) -> OnnxModel:
+    """The model in `data`; `path` is for messages, and weights in other files lie in `folder` or below it; None: the
+    model comes from an archive and has to be whole. Raises FormatError, UnsupportedError."""
+    if find_spec("onnx") is None:
+        raise UsageError(f"{path}: ONNX files need the package onnx: {install_hint('onnx')}")
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx.inliner import inline_local_functions
+
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+        if proto.functions:
+            proto = inline_local_functions(proto)
+    except (DecodeError, RuntimeError, ValueError) as error:
+        raise FormatError(path, "", f"this is no whole ONNX model ({_line(error)}); copy it again") from None
+    return _Reader(path, folder).model(proto)
+
+
+class _Reader:
+    def __init__(self, path: Path, folder: Path | None) -> None:
+        self.path, self.folder = path, folder
+        self.bytes_left = MOST_BYTES
+
+    def model(self, proto: onnx.ModelProto) -> OnnxModel:
+        opsets = {item.domain: item.version for item in proto.opset_import}
+        graph = proto.graph
+        if len(graph.node) > MAX_VALUES:
+            raise UnsupportedError(f"{self.path}: more than {MAX_VALUES} operators")
+        if graph.sparse_initializer:
+            raise UnsupportedError(f"{self.path}: sparse weights; write them out")
+        constants = {item.name: Constant(self.array(item), item.name, learned=True) for item in graph.initializer}
+        model = OnnxModel(
+            path=self.path, producer=f"{proto.producer_name} {proto.producer_version}".strip(), opsets=opsets,
+            nodes=tuple(self.node(node) for node in graph.node), constants=constants,
+            inputs=tuple(self.port(port) for port in graph.input if port.name not in constants),
+            outputs=tuple(self.port(port) for port in graph.output),
+            metadata={item.key: item.value for item in proto.metadata_props},
+        )  # fmt: skip
+        if model.opset and model.opset < OLDEST_OPSET:
+            raise UnsupportedError(
+                f"{self.path}: opset {model.opset}; those from {OLDEST_OPSET} on are read: convert it with "
+                "onnx.version_converter"
+            )
+        return model
+
+    def node(self, node: onnx.NodeProto) -> OnnxNode:
+        if node.op_type in SUBGRAPHS:
+            attributes: dict[str, Any] = {}  # refused by name, or never needed
+        else:
+            attributes = {item.name: self.attribute(item) for item in node.attribute}
+        inputs = tuple(node.input)
+        while inputs and not inputs[-1]:  # operands that are left out at the end
+            inputs = inputs[:-1]
+        return OnnxNode(
+            node.op_type, node.domain, node.name, inputs=inputs, outputs=tuple(node.output), attributes=attributes,
+            proto=node,
+        )  # fmt: skip
+
+    def attribute(self, item: onnx.AttributeProto) -> Any:
+        from onnx import AttributeProto, helper
+
+        if item.type == AttributeProto.TENSOR:
+            return self.array(item.t)
+        try:
+            value = helper.get_attribute_value(item)
+        except (ValueError, UnicodeDecodeError) as error:
+            raise self.error(f"attribute {legible(item.name)}: {_line(error)}") from None
+        return _text(value)
+
+    def array(self, tensor: onnx.TensorProto) -> np.ndarray:
+        from onnx import TensorProto, helper, numpy_helper
+
+        dims = tuple(tensor.dims)
+        try:
+            if min(dims, default=1) < 0:
+                raise ValueError(f"a tensor of shape {dims}")
+            dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            self.count(prod(dims) * dtype.itemsize)
+            if tensor.data_location == TensorProto.EXTERNAL:
+                return self.external(tensor, dtype, dims)
+            array: np.ndarray = numpy_helper.to_array(tensor)
+        except (ValueError, KeyError, TypeError, OverflowError, RuntimeError, AssertionError) as error:
+            raise self.error(f"tensor {legible(tensor.name)}: {_line(error)}") from None
+        return array
+
+    def external(self, tensor: onnx.TensorProto, dtype: np.dtype[Any], dims: tuple[int, ...]) -> np.ndarray:
+        """A tensor whose bytes lie in a file beside the model or below it."""
+        said = {entry.key: entry.value for entry in tensor.external_data}
+        place, offset = said.get("location", ""), int(said.get("offset", 0))
+        if self.folder is None:
+            raise self.error(f"its weights lie in another file, {legible(place)}; unpack the archive")
+        folder, file = self.folder.resolve(), (self.folder / place).resolve()
+        if Path(place).is_absolute() or not file.is_relative_to(folder):
+            raise self.error(f"its weights are said to lie in {legible(place)}, which is outside of the model's folder")
+        wanted = prod(dims) * dtype.itemsize
+        if int(said.get("length", wanted)) != wanted or offset < 0:
+            raise ValueError(f"{said.get('length')} bytes from {offset} for shape {dims} of {dtype}")
+        try:
+            with file.open("rb") as stream:
+                stream.seek(offset)
+                content = stream.read(wanted) if file.is_file() else b""
+        except OSError as error:
+            raise self.error(f"cannot read {file}: {error.strerror}; it holds weights of the model") from None
+        if len(content) < wanted:
+            raise self.error(f"{file} holds {len(content)} of the {wanted} bytes of {legible(tensor.name)}; copy it")
+        return np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(dims)
+
+    def count(self, size: int) -> None:
+        self.bytes_left -= size
+        if self.bytes_left < 0:
+            raise UnsupportedError(f"{self.path}: the weights take more than {MOST_BYTES / 2**30:g} GiB")
+
+    def port(self, port: onnx.ValueInfoProto) -> Port:
+        from onnx import TensorProto
+
+        tensor = port.type.tensor_type
+        sizes = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
+        known = tensor.elem_type in TensorProto.DataType.values()
+        return Port(port.name, sizes, TensorProto.DataType.Name(tensor.elem_type).lower() if known else "unknown")
+
+    def error(self, what: str) -> FormatError:
+        return FormatError(self.path, "", what)
+
+
+def _text(value: Any) -> Any:
+    """Texts come as bytes."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, Iterable) and not isinstance(value, str | np.ndarray):
+        return [_text(item) for item in value]
+    return value
+
+
+def _line(error: BaseException) -> str:
+    return legible((str(error).strip().splitlines() or [type(error).__name__])[0])

@@ -1,0 +1,94 @@
+"""Which network the names and shapes of a checkpoint belong to: one of ours, or one that timm or torchvision builds.
+
+architectures.csv has a row for each of theirs: its name, and the fingerprint of its names and shapes. It is made by
+benchmarks/architectures.py.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from zlib import crc32
+
+from convolve.errors import look_up
+from convolve.graph.shapes import Shape
+from convolve.models import MODELS, bare_model
+from convolve.models.packages import Published, published
+from convolve.recipe import ModelSpec
+
+Shapes = Mapping[str, Shape]
+COUNTER = "num_batches_tracked"  # of batch normalization; older checkpoints lack it, and nothing reads it
+
+
+@dataclass(frozen=True)
+class Architecture:
+    spec: ModelSpec
+    published: Published = field(default_factory=Published)
+
+
+_HALF, _CIFAR = (0.5, 0.5, 0.5), (0.4914, 0.4822, 0.4465)
+# The networks that we build, by the names that torchvision, timm and authors of CIFAR-10's give them.
+OWN = {
+    "resnet18": Architecture(ModelSpec("resnet", "18")),
+    "resnet34": Architecture(ModelSpec("resnet", "34")),
+    "resnet50": Architecture(ModelSpec("resnet", "50")),
+    "resnet20": Architecture(ModelSpec("resnet", "20"), Published(32, crop_ratio=1.0)),
+    "resnet20_projection": Architecture(
+        ModelSpec("resnet", "20-projection"), Published(32, _CIFAR, (0.2023, 0.1994, 0.2010), 1.0)
+    ),
+    "squeezenet1_0": Architecture(ModelSpec("squeezenet", "1.0")),
+    "squeezenet1_1": Architecture(ModelSpec("squeezenet", "1.1")),
+    "tf_efficientnet_lite0": Architecture(
+        ModelSpec("efficientnet-lite0", dropout=(0.2,)), Published(mean=_HALF, std=_HALF)
+    ),
+    "efficientnet_lite0": Architecture(ModelSpec("efficientnet-lite0", "symmetric", (0.2,))),
+}
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture that `--arch` names: one of ours, `timm:NAME` or `torchvision:NAME`."""
+    if name in MODELS and ":" in name:
+        return Architecture(ModelSpec(name), published(name))
+    return look_up(OWN, name, "architecture", "--arch")
+
+
+def fingerprint(shapes: Shapes) -> str:
+    """Eight digits that depend on names and shapes, and neither on the number of classes nor on color or gray."""
+    lines = sorted(f"{name} {_inner(shape)}" for name, shape in shapes.items() if not name.endswith(COUNTER))
+    return f"{crc32(chr(10).join(lines).encode()):08x}"
+
+
+def in_order(shapes: Shapes) -> tuple[tuple[str, Shape], ...]:
+    """The last word of each name and its shape, which stay when a network's layers get other names."""
+    return tuple(
+        (name.rpartition(".")[2], _inner(shape)) for name, shape in shapes.items() if not name.endswith(COUNTER)
+    )
+
+
+def _inner(shape: Shape) -> Shape:
+    """The shape without its first size; of the second, 1 is taken for 3."""
+    return tuple(3 if (axis, size) == (1, 1) else size for axis, size in enumerate(shape) if axis)
+
+
+def shapes_of(spec: ModelSpec, shape_CHW: tuple[int, int, int], classes: int) -> dict[str, Shape]:
+    return {name: tuple(tensor.shape) for name, tensor in bare_model(spec, shape_CHW, classes).state_dict().items()}
+
+
+@cache
+def own_shapes() -> dict[str, dict[str, Shape]]:
+    return {name: shapes_of(row.spec, (3, row.published.size, row.published.size), 1000) for name, row in OWN.items()}
+
+
+@cache
+def known() -> dict[str, list[str]]:
+    """Fingerprint -> the names of the networks that have it, ours first."""
+    found: dict[str, list[str]] = {}
+    for name, shapes in own_shapes().items():
+        found.setdefault(fingerprint(shapes), []).append(name)
+    with Path(__file__).with_name("architectures.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            found.setdefault(row["fingerprint"], []).append(row["name"])
+    return found
