@@ -15,6 +15,7 @@ from convolve.data.open import open_data
 from convolve.data.sources.source import Source
 from convolve.data.splits import Splits
 from convolve.errors import ConvolveError
+from convolve.formats.decode import DECODING
 from convolve.recipe import with_values
 from convolve.recipes import load_recipe
 from layouts import LAYOUTS, Layout, Picture, class_folders, data_options, pictures
@@ -34,7 +35,7 @@ def digest(image_HWC: np.ndarray) -> str:
 def rows(source: Source | None, class_names: tuple[str, ...]) -> Rows:
     count = len(source) if source else 0
     labels = source.labels_N.tolist() if source else []
-    images = [source.load(number, gray=False) for number in range(count)] if source else []
+    images = [source.load(number, DECODING) for number in range(count)] if source else []
     return [(normalize("NFC", class_names[n]), digest(image)) for n, image in zip(labels, images, strict=True)]
 
 
