@@ -305,7 +305,11 @@ def test_onnx_files_of_strangers_and_damaged_ones(
     path.write_bytes(whole.read_bytes()[:5000])
     assert_refused(convolve("predict", path, pictures), 3, "net.onnx: this is no whole ONNX model")
     load(model).export(tmp_path / "net.pt2")
-    assert_refused(convolve("predict", tmp_path / "net.pt2", pictures), 4, "net.pt2 is no model that convolve can read")
+    assert_refused(
+        convolve("predict", tmp_path / "net.pt2", pictures),
+        4,
+        "net.pt2 is a program of torch.export, which convolve writes and does not read",
+    )
 
 
 # -- refused -----------------------------------------------------------------------------------------------------------
