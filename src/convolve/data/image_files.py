@@ -22,7 +22,7 @@ def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -
         here = PassedOver()
         found: Iterator[Location]
         if path.is_dir():
-            found: Iterator[Location] = (Location(file) for file in walk(path, here))
+            found = (Location(file) for file in walk(path, here))
         elif not path.exists():
             raise MissingDataError(f"{path} does not exist; give images, folders of images or zips of images")
         elif zipfile.is_zipfile(path):
