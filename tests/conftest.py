@@ -17,6 +17,7 @@ from command_line import Convolve, Outcome
 from convolve.formats.idx import read_idx
 from idx_files import write_idx
 
+os.environ.pop("CONVOLVE_CACHE", None)  # tests say themselves where the cache is
 TRAIN_IMAGES, TEST_IMAGES = 600, 150  # of the 4,000 and 1,000 of the sample
 SLOW_TESTS = Path(__file__).parent / "slow_tests.txt"
 SLOW_SECONDS = 1.0  # of processor time, all cases of a function and what they start together

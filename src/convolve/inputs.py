@@ -14,6 +14,8 @@ from convolve.data.open import open_data
 from convolve.data.options import DataOptions
 from convolve.data.splits import Splits
 from convolve.errors import ModelError, UsageError
+from convolve.graph.build import build
+from convolve.graph.ends import for_training
 from convolve.graph.graph import Graph
 from convolve.model import Model, load, to_channels_last
 from convolve.models import build_model
@@ -37,7 +39,7 @@ def open_images(
     def downloading(file: str, done_bytes: int, size_bytes: int) -> None:
         callback("download", {"file": file, "done_bytes": done_bytes, "size_bytes": size_bytes})
 
-    in_file_order = spec.order != "shuffled"
+    in_file_order, options = spec.order != "shuffled", replace(options, group=spec.group)
     return one_first_on_each_host(
         workers,
         lambda: open_data(where, spec.name, file_order=in_file_order, progress=downloading, options=options),
@@ -114,6 +116,11 @@ def _for_data(model: Model, splits: Splits) -> Model:
         )
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
         raise ModelError("every parameter of the imported network is frozen: there is nothing to train")
+    assert isinstance(model.architecture, Graph)  # the caller has looked
+    if (graph := for_training(model.architecture)) is not model.architecture:
+        weights, module = model.module.state_dict(), build(graph)
+        module.load_state_dict({key: weights[key] for key in module.state_dict()})
+        model = replace(model, module=module, architecture=graph)
     return replace(model, class_names=splits.class_names, data_name=splits.name)
 
 
@@ -136,11 +143,14 @@ def network_of(
 ) -> Model:
     """The network that is trained, on `device`."""
     if initial and initial.graph:
-        model = initial.model
+        model = replace(initial.model, membership=splits.membership)
     else:
         spec = _spec(recipe, initial)
         module = build_model(spec, data.preprocess.shape_CHW, len(splits.class_names), recipe.run.seed)
-        model = Model(module, spec, data.preprocess, class_names=splits.class_names, data_name=splits.name)
+        model = Model(
+            module, spec, data.preprocess, class_names=splits.class_names, data_name=splits.name,
+            membership=splits.membership,
+        )  # fmt: skip
         if initial:
             take_weights(module, initial.model.module, initial.name)
         elif isinstance(module, WhitenedConvNet):

@@ -19,6 +19,7 @@ from convolve.data.damaged import Unreadable, skipping
 from convolve.data.dataset import Batch, Dataset
 from convolve.data.evaluation import eval_dataset
 from convolve.data.file_batches import file_batches
+from convolve.data.hold_out import Learned, Membership
 from convolve.data.image_files import find_images
 from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
@@ -30,6 +31,7 @@ from convolve.formats.archive import Location
 from convolve.formats.decode import MAX_PIXELS, Decoding
 from convolve.graph.build import build
 from convolve.graph.classifier import reshaped_image
+from convolve.graph.ends import gives_independent
 from convolve.graph.graph import Graph
 from convolve.importers import onnx, pytorch
 from convolve.importers.loader import Loader, PreprocessOverrides
@@ -71,7 +73,8 @@ class Model:
 
     `architecture` is one of our networks or an imported graph; None: a quantized file, which can only be asked. `node`
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
-    saved. `max_pixels`: see `Decoding`; this is up to whoever asks it, and not saved.
+    saved. `membership`: which images it was trained on, where a part of a user's own set was held out. `max_pixels`:
+    see `Decoding`; this is up to whoever asks it, and not saved.
     """
 
     module: nn.Module
@@ -81,7 +84,13 @@ class Model:
     data_name: str = ""
     training_info: TrainingInfo = field(default_factory=TrainingInfo)
     node: str = ""
+    membership: Membership | None = None
     max_pixels: int = MAX_PIXELS
+
+    @property
+    def learned(self) -> Learned:
+        """What is known of the images that it was trained on, so that it is not tested on these."""
+        return Learned(self.training_info.data_fingerprint, self.training_info.data_group or "", self.membership)
 
     @property
     def decoding(self) -> Decoding:
@@ -125,7 +134,9 @@ class Model:
         self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS, watch: Watch = iter
     ) -> Evaluation:
         """All images, each once, in fp32; the answers to their `views` are averaged. `watch` sees each batch."""
-        return evaluate(self.module, watch(self.batches(dataset, views, workers)), self._device, views, workers)
+        independent = isinstance(self.architecture, Graph) and gives_independent(self.architecture)
+        batches = watch(self.batches(dataset, views, workers))
+        return evaluate(self.module, batches, self._device, views, workers, independent=independent)
 
     def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
         """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names.
@@ -232,7 +243,9 @@ class Model:
 
     def save(self, folder: Path) -> None:
         """Write the model folder, atomically file by file."""
-        write_model(folder, self.module, self._whole(), self.preprocess, self._metadata)
+        write_model(
+            folder, self.module, self._whole(), self.preprocess, metadata=self._metadata, membership=self.membership
+        )
 
     def export(self, path: str | Path, *, with_preprocessing: bool = False) -> Parity:
         """Write the model for other runtimes, as `path` ends: ONNX (.onnx) or a torch.export program (.pt2).
@@ -324,12 +337,14 @@ def _open_checkpoint(path: Path, overrides: PreprocessOverrides) -> Model:
 
 
 def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
-    module, architecture, preprocess, metadata = read_model(find_folder(path))
+    module, architecture, preprocess, metadata, membership = read_model(find_folder(path))
     if overrides.output or overrides.preset or overrides.arch:
         raise UsageError(f"{path} is a convolve model: --output, --preset and --arch are for models of other tools")
     names = _named(metadata.class_names, overrides)
     data, info = metadata.data, metadata.training_info
-    model = Model(module, architecture, preprocess, names, data_name=data, training_info=info)
+    model = Model(
+        module, architecture, preprocess, names, data_name=data, training_info=info, membership=membership
+    )  # fmt: skip
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from command_line import Convolve, assert_refused
 from convolve.data.open import open_data, open_to_check
 from convolve.data.sources.lmdb import open_lmdb
-from convolve.errors import ConvolveError, DataError, FormatError
+from convolve.errors import DataError, FormatError
+from convolve.formats.caffe_lmdb import open_caffe_lmdb
 from convolve.formats.decode import Decoding
 
 lmdb = pytest.importorskip("lmdb")
@@ -75,7 +76,7 @@ def test_images_and_labels(channels: int, pack: Callable[[np.ndarray, int], byte
     assert source.labels_N.tolist() == [number % 3 for number in range(len(wanted))]
     for index, image_HWC in enumerate(wanted):
         assert np.array_equal(source.load(index, Decoding(gray=channels == 1)), image_HWC)
-    assert source.location(4) == f"{tmp_path / 'x_lmdb'}: record 00000004_n1/4.JPEG"
+    assert source.location(4) == f"{tmp_path / 'x_lmdb' / 'data.mdb'}: record 00000004_n1/4.JPEG"
     assert source.digest() == open_lmdb(tmp_path / "x_lmdb").digest()
 
 
@@ -143,22 +144,47 @@ def test_names_that_do_not_reach(tmp_path: Path) -> None:
         open_lmdb(folder)
 
 
+def test_many_records_of_all_sizes_in_the_order_of_their_keys(tmp_path: Path) -> None:
+    """Some in pages of their own, in a tree of several levels, after others were taken out again."""
+    rng, kept = random.Random(0), {}
+    with lmdb.open(str(tmp_path / "x"), map_size=1 << 26) as environment:
+        for _ in range(5):
+            with environment.begin(write=True) as transaction:
+                for key in rng.sample(sorted(kept), len(kept) // 3):
+                    transaction.delete(key)
+                    del kept[key]
+                for _ in range(1500):
+                    key, size = b"%d" % rng.randrange(10**12), rng.choice((0, 10, 500, 2000, 2040, 4080, 20000))
+                    kept[key] = Datum(label=rng.randrange(9), data=rng.randbytes(size), encoded=True)
+                    transaction.put(key, kept[key].SerializeToString())
+    found = open_caffe_lmdb(tmp_path / "x")
+    assert list(found.keys) == sorted(kept)
+    for index, key in enumerate(found.keys):
+        assert (found.read(index), found.labels_N[index]) == (kept[key].data, kept[key].label)
+
+
+def test_none_at_all(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no record"):
+        open_lmdb(write(tmp_path / "x", []))
+
+
 def test_damage_is_an_error_and_never_ends_the_process(tmp_path: Path) -> None:
-    """Cut off anywhere, or of another kind: what is mapped into memory must be there."""
-    folder = write(tmp_path / "x", [plain(image, k % 3) for k, image in enumerate(images(3))])
-    whole = (folder / "data.mdb").read_bytes()
+    """liblmdb ended it for some of these: it trusts its file."""
+    folder = write(tmp_path / "x", [plain(image, k % 3) for k, image in enumerate(images(3, 40))])
+    whole, rng = (folder / "data.mdb").read_bytes(), random.Random(0)
     for end in (0, 100, 4096, 5000, len(whole) // 2, len(whole) - 4096, len(whole) - 1):
         (folder / "data.mdb").write_bytes(whole[:end])
-        with pytest.raises(ConvolveError, match=r"x.data\.mdb: byte"):
+        with pytest.raises(FormatError, match=r"x.data\.mdb: byte"):
             open_lmdb(folder)
-    (folder / "data.mdb").write_bytes(random.Random(0).randbytes(len(whole)))
+    (folder / "data.mdb").write_bytes(rng.randbytes(len(whole)))
     with pytest.raises(FormatError, match="no LMDB file of a machine as this one"):
         open_lmdb(folder)
-
-
-def test_the_extra_is_named_where_it_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, convolve: Convolve
-) -> None:
-    write(tmp_path / "x", [plain(image, k % 3) for k, image in enumerate(images(3))])
-    monkeypatch.setitem(__import__("sys").modules, "lmdb", None)
-    assert_refused(convolve("check-data", tmp_path / "x"), 2, "needs the package lmdb", "[lmdb]")
+    for _ in range(500):
+        damaged = bytearray(whole)
+        for _ in range(rng.choice((1, 8))):
+            damaged[rng.randrange(len(whole) // 4096) * 4096 + rng.randrange(200)] ^= 1 << rng.randrange(8)
+        (folder / "data.mdb").write_bytes(damaged)
+        with suppress(DataError):
+            source = open_lmdb(folder)
+            for index in range(len(source)):
+                source.read(index)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path, PurePath
 
 import cv2
@@ -16,6 +17,7 @@ from convolve.data.image_files import find_images
 from convolve.data.sources.folder import open_folder
 from convolve.data.walk import PassedOver, holds_images, images_in, is_image_name, subfolders, walk
 from convolve.errors import DataError
+from convolve.formats import image_kind
 
 JPEG = cv2.imencode(".jpg", np.full((8, 8, 3), 99, np.uint8))[1].tobytes()
 RAW = b"FUJIFILMCCD-RAW 0201FF383501"
@@ -123,10 +125,32 @@ def test_a_class_without_a_readable_image_is_an_error_and_a_finding(tmp_path: Pa
 
 def test_notes_beside_images_are_counted_and_no_finding(tmp_path: Path) -> None:
     put(tmp_path, "koala/1.jpg", "bear/1.jpg")
-    put(tmp_path, "koala/1.xml", "bear/1.xml", content=b"<annotation/>")
+    put(tmp_path, "koala/1.xml", "bear/1.xml", "notes/1.xml", content=b"<annotation/>")
     checked = check_data(tmp_path)
-    assert "passed over" not in checked.findings.counts
-    assert checked.passed_over == "2 files passed over: 2 .xml"
+    assert not {"passed over", "gap", "unlabeled"} & {*checked.findings.counts}
+    assert checked.passed_over == "3 files passed over: 3 .xml; no image in notes"
+    put(tmp_path, "1.jpg", "2.jpg")
+    assert "2 images beside the folders of the classes left out" in open_folder(tmp_path).passed_over
+    assert "unlabeled" in check_data(tmp_path).findings.counts
+
+
+def test_what_an_extra_would_read_is_said_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "koala/1.jpg", "bear/1.jpg")
+    put(tmp_path, "koala/2.HEIC", "koala/3.jpg.heic", content=b"\0\0\0\x18ftypheic")
+    assert len(open_folder(tmp_path)) == (4 if find_spec("pillow_heif") else 2)
+    monkeypatch.setattr(image_kind, "find_spec", lambda module: None)
+    source = open_folder(tmp_path)
+    assert len(source) == 2
+    assert source.passed_over.startswith("2 files passed over: 2 .heic (HEIC); for HEIC, install its decoder: pip ")
+
+
+@no_links
+def test_a_class_that_is_a_link_to_nowhere_is_an_error(tmp_path: Path) -> None:
+    put(tmp_path, "koala/1.jpg", "bear/1.jpg")
+    (tmp_path / "cat").symlink_to("/nowhere/cat")
+    with pytest.raises(DataError, match="cat: the folder of a class is a link that leads nowhere"):
+        open_folder(tmp_path)
+    assert check_data(tmp_path).findings.counts["gap"] == 1
 
 
 def test_small_questions(tmp_path: Path) -> None:

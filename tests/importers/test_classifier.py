@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,9 +15,11 @@ from convolve.graph.build import build
 from convolve.graph.classifier import class_scores, image_input, input_arithmetic, reshaped_image
 from convolve.graph.describe import describe
 from convolve.graph.draft import Draft
+from convolve.graph.ends import for_training, gives_independent
 from convolve.graph.graph import Graph
 from convolve.importers import cntk
 from convolve.importers.presets import find_preset, presets
+from convolve.training.evaluate import evaluate
 
 
 def oracle(case: str) -> Graph:
@@ -48,6 +51,53 @@ def test_a_softmax_at_the_end_is_left_to_evaluation() -> None:
         assert [node.op for node in graph.nodes] == ["linear"]
         assert op in graph.notes[-1]
     assert [node.op for node in class_scores(drafted("log_softmax", "softmax")).nodes] == ["linear", "log_softmax"]
+
+
+def ended(end: str) -> tuple[Graph, Callable[[torch.Tensor], torch.Tensor]]:
+    """A network (4,) -> 3 scores in maps of one pixel, or 2x2 for a mean, with an end; the probabilities it means."""
+    draft = Draft()
+    cells = 4 if "mean" in end else 1
+    weight = np.random.default_rng(0).normal(size=(4, 3 * cells)).astype(np.float32)
+    x = draft.add("linear", [draft.input((4,), "x"), draft.parameter(weight)], contracted=1, transposed=False)
+    value = draft.add("reshape", [x], shape=(3, 2, 2) if cells == 4 else (3, 1, 1))
+    for word in end.split():
+        if word in ("softmax", "sigmoid", "hardmax", "log_softmax"):
+            value = draft.add(word, [value], **({} if word == "sigmoid" else {"axes": (0,)}))
+        elif word == "flat":
+            value = draft.add("reshape", [value], shape=(3,))
+        elif word == "times":
+            value = draft.add("multiply", [value, draft.parameter(np.float32(100), learning_rate_multiplier=0)])
+        else:
+            value = draft.add("reduce_mean", [value], axes=(1, 2), keep_dims=word == "means")
+    made = next(word for word in end.split() if word != "flat")
+    function = {"softmax": torch.softmax, "log_softmax": torch.softmax}.get(made, lambda z, dim: torch.sigmoid(z))
+    if made == "hardmax":
+        function = lambda z, dim: torch.nn.functional.one_hot(z.argmax(dim), 3).transpose(1, -1).float()  # noqa: E731
+
+    def meant(x_NC: torch.Tensor) -> torch.Tensor:
+        return function((x_NC @ torch.from_numpy(weight)).reshape(-1, 3, cells), 1).mean(2)
+
+    return draft.finish([value], "a test"), meant
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["softmax", "softmax flat", "flat softmax", "softmax means", "softmax mean", "softmax times", "softmax times flat",
+     "log_softmax flat", "sigmoid", "sigmoid flat", "hardmax", "hardmax flat"],
+)  # fmt: skip
+def test_probabilities_at_the_end_stay_what_they_are(end: str) -> None:
+    """Whatever stands behind a softmax, a sigmoid or a hardmax, nothing goes through a softmax twice."""
+    graph, meant = ended(end)
+    scores = class_scores(graph)
+    x_NC = torch.from_numpy(np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)) * 3
+    found = evaluate(
+        build(scores), [(x_NC, torch.zeros(5, dtype=torch.int64))], torch.device("cpu"),
+        independent=gives_independent(scores),
+    )  # fmt: skip
+    torch.testing.assert_close(found.probabilities_NK, meant(x_NC), atol=1e-6, rtol=1e-4)
+    assert gives_independent(scores) == end.startswith("sigmoid") and scores.notes
+    trained = for_training(scores)
+    assert gives_independent(trained) is False and ("mean" in end or "times" in end) == (trained.nodes[-1].op == "log")
 
 
 def test_maps_of_one_pixel_are_scores() -> None:
@@ -94,7 +144,7 @@ def test_the_published_models() -> None:
     alexnet = find_preset("/anywhere/ALEXNET_ImageNet_CNTK.model")
     assert alexnet is presets()["alexnet"] and alexnet.preprocessing
     assert (alexnet.published_error, alexnet.published_error_top5) == (0.40106, 0.17746)
-    assert round(256 * (alexnet.side_ratio or 0)) == alexnet.input_size == 227
+    assert round(256 * (alexnet.crop_ratio or 0)) == alexnet.input_size == 227
     assert not presets()["resnet18"].preprocessing
     assert find_preset("mine.model") is None
     assert find_preset("mine.model", "resnet50") is presets()["resnet50"]

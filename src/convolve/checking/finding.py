@@ -37,13 +37,17 @@ KINDS = {
     "damaged image": Kind("images that are damaged or cut off"),
     "passed over": Kind("files that are no images that can be read"),
     "unlabeled": Kind("images without a label"),
-    "left out": Kind("folders that are in no part", Level.DOUBT),
     "gap": Kind("classes without images"),
-    "few images": Kind("classes with few images", Level.DOUBT),
     "near names": Kind("classes whose names are nearly the same"),
     "leak": Kind("images that are in two parts"),
     "two labels": Kind("the same image under two labels"),
     "duplicate": Kind("images that are there twice"),
+    "mean layout": Kind("mean images in another layout than CNTK reads"),
+    """`place` names file and line, or the image; `mend` says what to do; `images` show it, the one to mend first."""
+    """Everything found so far: `counts` is complete, `kept` has at most `MOST_KEPT` of each kind.
+    """
+    "left out": Kind("folders that are in no part", Level.DOUBT),
+    "few images": Kind("classes with few images", Level.DOUBT),
     "few bits": Kind("16-bit images that use an eighth of the range or less", Level.DOUBT),
     "dark": Kind("dark images", Level.DOUBT),
     "bright": Kind("overexposed images", Level.DOUBT),
@@ -51,7 +55,6 @@ KINDS = {
     "blurred": Kind("blurred images", Level.DOUBT),
     "odd shape": Kind("images with unusual proportions", Level.DOUBT),
     "odd size": Kind("images of an unusual size", Level.DOUBT),
-    "mean layout": Kind("mean images in another layout than CNTK reads"),
     "turned": Kind("images with an EXIF orientation", Level.NOTE),
 }
 

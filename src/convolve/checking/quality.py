@@ -36,7 +36,7 @@ ODD_SIZE = 4.0  # times the median side, or a fourth of it
 _FAR_OUT = 3.0  # times the distance of the quartiles (J. Tukey, Exploratory Data Analysis, 1977)
 _MOST_ODD = 0.05  # of the images; what more of them have is usual
 
-_ADVICE = "look at it; leave it out if a person could not tell its class"
+_ADVICE = "leave it out if a person could not tell its class"
 
 
 def check_quality(part: Part, looks: Looks, findings: Findings, threads: int) -> None:
@@ -66,10 +66,10 @@ def _exposure(part: Part, index: int, content: bytes, spread: float) -> tuple[st
     if high < FEW_LEVELS >> 8 and (largest := part.largest_of_16_bits(content)) is not None and largest < FEW_LEVELS:
         return "few bits", f"its largest value is {largest:,} of 65,535"
     if high < DARK:
-        return "dark", f"99 % of it is at most {high / 255:.0%} bright"
+        return "dark", f"hardly anything in it is brighter than {high / 255:.0%} of white"
     low = np.percentile(functools.reduce(cv2.min, channels), 5)
     if low > BRIGHT:
-        return "bright", f"95 % of it is at least {low / 255:.0%} bright"
+        return "bright", f"hardly anything in it is darker than {low / 255:.0%} of white"
     return ("empty", f"its brightness hardly changes ({spread:.1f} of 255 levels)") if spread < EMPTY else None
 
 

@@ -60,7 +60,6 @@ def _findings() -> dict[str, dict[str, Any]]:
 # extra -> a package that it brings
 _EXTRAS = {
     "heic": "pillow_heif",
-    "lmdb": "lmdb",
     "mpi": "openmpi",
     "onnx": "onnxruntime",
     "serve": "uvicorn",

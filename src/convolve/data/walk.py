@@ -32,7 +32,7 @@ _UNSEEN = frozenset(
     | {"$recycle.bin", "system volume information", "lost+found"}
 )
 
-_KINDS_NAMED = 6  # endings that are named of many
+_KINDS_NAMED = 6  # endings, or folders, that are named of many
 _LONGEST_ENDING = 9  # with its dot; what is longer is part of a name
 
 
@@ -41,15 +41,18 @@ class PassedOver:
     """What walks left out of what a person sees.
 
     `endings`: how many files of each ending. `kinds`: of an ending, which kind of image its first file is, if it is one
-    that is not readable. `dangling`: links that lead nowhere.
+    that is not readable. `dangling`: links that lead nowhere. `loose`: how many images lie beside the folders of the
+    classes. `folders`: those beside them that hold no image.
     """
 
     endings: Counter[str] = field(default_factory=Counter)
     kinds: dict[str, ImageKind] = field(default_factory=dict)
     dangling: list[str] = field(default_factory=list)
+    loose: int = 0
+    folders: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.endings or self.dangling)
+        return bool(self.endings or self.dangling or self.loose or self.folders)
 
     def __str__(self) -> str:
         """One line: "60 files passed over: 35 .heic (HEIC), 25 .txt", and what would make them readable."""
@@ -64,6 +67,12 @@ class PassedOver:
         if count := len(self.dangling):
             links = f"{count:,} links lead" if count > 1 else "1 link leads"
             said.append(f"{links} nowhere: {self.dangling[0]}{' and others' if count > 1 else ''}")
+        if self.loose:
+            images = f"{self.loose:,} images" if self.loose > 1 else "1 image"
+            said.append(f"{images} beside the folders of the classes left out")
+        if self.folders:
+            more = ", ..." if len(self.folders) > _KINDS_NAMED else ""
+            said.append(f"no image in {', '.join(self.folders[:_KINDS_NAMED])}{more}")
         return "; ".join(said)
 
     def _in_words(self, ending: str) -> str:
@@ -74,6 +83,8 @@ class PassedOver:
         self.endings += other.endings
         self.kinds = other.kinds | self.kinds
         self.dangling += other.dangling
+        self.loose += other.loose
+        self.folders += other.folders
 
 
 def walk(folder: str | Path, passed: PassedOver | None = None) -> Iterator[str]:
@@ -102,9 +113,12 @@ def walk(folder: str | Path, passed: PassedOver | None = None) -> Iterator[str]:
             yield name
 
 
-def subfolders(folder: Path) -> list[Path]:
-    """The folders in `folder` that a person sees, and links to folders, sorted."""
-    return [folder / entry.name for entry in _seen(folder) if _is_folder(entry)]
+def subfolders(folder: Path, passed: PassedOver | None = None) -> list[Path]:
+    """The folders in `folder` that a person sees, and links to folders, sorted; `passed` takes links to nowhere."""
+    seen = _seen(folder)
+    if passed is not None:
+        passed.dangling += [entry.path for entry in seen if entry.is_symlink() and not os.path.exists(entry.path)]  # noqa: PTH110
+    return [folder / entry.name for entry in seen if _is_folder(entry)]
 
 
 def holds_images(folder: Path) -> bool:

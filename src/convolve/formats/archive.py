@@ -35,6 +35,8 @@ class Location:
 
 def parse_location(text: str) -> Location:
     """`text` as a map file has it. Inside an archive both slashes separate folders, as in CNTK."""
+    if "@" not in text:
+        return Location(text)
     file, *members = _MEMBER_SIGN.split(text, maxsplit=1)
     return Location(file, members[0].replace("\\", "/")) if file and any(members) else Location(text)
 

@@ -74,7 +74,7 @@ class ImageMap:
     def _rules(self) -> tuple[PathRules, PathRules]:
         """For paths, and for what follows `.../`."""
         rules = path_rules("", self.root, map(self.text, range(len(self))))
-        return rules, rules if self.root else PathRules(str(self.file.parent))
+        return rules, rules if self.root else path_rules(str(self.file.parent), None, ())
 
     def place(self, index: int) -> str:
         """The file and line of image `index`, for messages."""

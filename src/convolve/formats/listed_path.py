@@ -5,41 +5,37 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from convolve.errors import MissingDataError
 from convolve.formats.archive import Location, parse_location
 
 _ABSOLUTE = re.compile(r"[A-Za-z]:[\\/]|[\\/]|[A-Za-z][A-Za-z0-9+.-]+://")
+_FILE = re.compile(r"file:(?://[^/]*)?(?=/)")
 
 
 @dataclass(frozen=True)
 class PathRules:
-    """Relative paths start at the folder `base`; what absolute ones began with, `moved_from`, is `moved_to` now."""
+    """Relative paths start at the folder `base`, which ends with its slash; absolute ones after `moved_from`."""
 
     base: str = ""
     moved_from: str = ""
-    moved_to: str = ""
 
     def location(self, text: str) -> Location:
         """The image that a list calls `text`. Both slashes separate folders, where no file is so called."""
-        if text.startswith("file:"):
-            text = url2pathname(urlsplit(text).path)
+        if text.startswith("file:") and (address := _FILE.match(text)):
+            text = url2pathname(text[address.end() :])
         if self.moved_from and text.replace("\\", "/").startswith(self.moved_from):
-            return self._below(self.moved_to, text[len(self.moved_from) :])
-        return parse_location(text) if _ABSOLUTE.match(text) else self._below(self.base, text)
-
-    def _below(self, folder: str, text: str) -> Location:
-        if not text:  # of a line that could not be read
-            return Location("")
+            text = text[len(self.moved_from) :]
+        elif not text or _ABSOLUTE.match(text):  # none of a line that could not be read
+            return parse_location(text)
         found = parse_location(text)
-        file = os.path.join(folder, found.file)  # noqa: PTH118  a million of them
-        if "\\" in found.file and not os.path.exists(file):  # noqa: PTH110
-            file = os.path.join(folder, found.file.replace("\\", "/"))  # noqa: PTH118
-        return replace(found, file=file)
+        file = self.base + found.file
+        if "\\" in found.file and not os.path.exists(file):  # noqa: PTH110  a million of them
+            file = self.base + found.file.replace("\\", "/")
+        return Location(file, found.member)
 
 
 def path_rules(base: str, root: Path | None, paths: Iterable[str]) -> PathRules:
@@ -49,21 +45,30 @@ def path_rules(base: str, root: Path | None, paths: Iterable[str]) -> PathRules:
     little as possible; of the others, those that begin alike lie there too. Raises `MissingDataError` if none does.
     """
     if root is None:
-        return PathRules(base)
+        return PathRules(_start(base))
+    start = _start(root)
     first = next((text for text in paths if _ABSOLUTE.match(text)), "")
     if not first or _is_there(PathRules().location(first).file):
-        return PathRules(str(root))
+        return PathRules(start)
     parts = parse_location(first).file.replace("\\", "/").split("/")
     for left_out in range(1, len(parts)):
         if _is_there(str(root.joinpath(*parts[left_out:]))):
-            return PathRules(str(root), "/".join(parts[:left_out]) + "/", str(root))
+            return PathRules(start, "/".join(parts[:left_out]) + "/")
     raise MissingDataError(
         f"{first} does not lie below {root}, with all its folders or without the first of them; give with --root the "
         "folder that holds the images, or the first folder that it shares with the list"
     )
 
 
+def _start(folder: str | Path) -> str:
+    """What stands before the paths in `folder`."""
+    return "" if str(folder) == "." else os.path.join(folder, "")  # noqa: PTH118
+
+
 def _is_there(file: str) -> bool:
     """Whether there is such a file, or one with any ending."""
-    path = Path(file)
-    return path.exists() or (path.parent.is_dir() and any(other.stem == path.name for other in path.parent.iterdir()))
+    folder, name = os.path.split(file)
+    try:
+        return os.path.exists(file) or any(Path(other).stem == name for other in os.listdir(folder or "."))  # noqa: PTH110, PTH208
+    except OSError:
+        return False

@@ -9,12 +9,13 @@ from math import prod
 import numpy as np
 
 from convolve.errors import UnsupportedError, UsageError
-from convolve.graph.graph import Graph, Input, Node, Parameter, pruned
+from convolve.graph.ends import as_scores
+from convolve.graph.graph import Graph, Input, Node, Parameter, free_name, pruned
 from convolve.graph.shapes import Shape
 
 
 def class_scores(graph: Graph) -> Graph:
-    """The part of the graph that gives the scores: a value of one axis a sample, before a softmax at the end.
+    """The part of the graph that gives the scores: one axis a sample, of which evaluation makes probabilities.
 
     Raises UsageError where there are several such outputs, UnsupportedError where there is none.
     """
@@ -25,12 +26,9 @@ def class_scores(graph: Graph) -> Graph:
         raise UnsupportedError(f"no output is a score for each class ({shapes}); choose a node with --output")
     if len(found) > 1:
         raise UsageError(f"the model has several outputs; choose one with --output: {', '.join(found)}")
-    last, notes = nodes[found[0]], list(graph.notes)
-    if last.op in ("softmax", "log_softmax") and last.inputs[0] in nodes and len(last.attributes["axes"]) == 1:
-        notes.append(f"the {last.op} at the end ({last.name}) is left to evaluation, which has its own")
-        last = nodes[last.inputs[0]]
-    graph = pruned(replace(graph, outputs=(last.name,), notes=tuple(notes)))
-    return graph if len(last.shape) == 1 else _with_flat_output(graph, last)
+    last = nodes[found[0]]
+    graph = pruned(replace(graph, outputs=(last.name,)))
+    return as_scores(graph if len(last.shape) == 1 else _with_flat_output(graph, last))
 
 
 def image_input(graph: Graph, shape_CHW: Shape | None = None) -> Graph:
@@ -41,14 +39,34 @@ def image_input(graph: Graph, shape_CHW: Shape | None = None) -> Graph:
         names = ", ".join(value.name for value in graph.inputs) or "nothing"
         raise UnsupportedError(f"the output is computed from {names}; it must depend on one input, the image")
     source = graph.inputs[0]
+    if _has_channels_last(source.shape) and shape_CHW in (None, (source.shape[2], *source.shape[:2])):
+        return _from_planes(graph)
     if len(source.shape) == 3 and shape_CHW in (None, source.shape):
         return graph
     shape_CHW = shape_CHW or ((1,) * 3 + source.shape)[-3:]
     if len(source.shape) > 2 or prod(shape_CHW) != prod(source.shape):
         raise UsageError(f"the network takes {source.shape}, which cannot be an image of shape {shape_CHW} (C, H, W)")
-    image = Input(_free(graph, "image"), shape_CHW, source.source)
+    image = Input(free_name(graph, "image"), shape_CHW, source.source)
     flat = replace(_reshape(source.name, image.name, source.shape), source=source.source)
     return replace(graph, inputs=(image,), nodes=(flat, *graph.nodes))
+
+
+def _has_channels_last(shape: Shape) -> bool:
+    """Whether it is (H, W, C), as networks of Keras on CNTK take images: where it cannot be (C, H, W)."""
+    return len(shape) == 3 and shape[2] in (1, 3) and shape[0] not in (1, 3)
+
+
+def _from_planes(graph: Graph) -> Graph:
+    """The graph of an image (H, W, C) with an image (C, H, W) in its place."""
+    source = graph.inputs[0]
+    height, width, channels = source.shape
+    image = Input(free_name(graph, "image"), (channels, height, width), source.source)
+    turned = Node(
+        source.name, "transpose", (image.name,), {"order": (1, 2, 0)}, shape=source.shape, batched=True,
+        source=source.source,
+    )  # fmt: skip
+    notes = (*graph.notes, f"the input {source.source or source.name} is stored with its channels last")
+    return replace(graph, inputs=(image,), nodes=(turned, *graph.nodes), notes=notes)
 
 
 def reshaped_image(graph: Graph, shape_CHW: Shape) -> Graph:
@@ -68,9 +86,9 @@ def channels_divided(graph: Graph, divisors: Sequence[float]) -> Graph:
     source = graph.inputs[0]
     if len(graph.inputs) != 1 or len(source.shape) != 3 or source.shape[0] != len(divisors):
         raise UnsupportedError(f"a normalization of {len(divisors)} channels for images {source.shape}")
-    image = replace(source, name=_free(graph, "image"))
+    image = replace(source, name=free_name(graph, "image"))
     array = np.array([1 / number for number in divisors], np.float32).reshape(-1, 1, 1)
-    factors = Parameter(_free(graph, "channel_scales"), array, learning_rate_multiplier=0)
+    factors = Parameter(free_name(graph, "channel_scales"), array, learning_rate_multiplier=0)
     scaled = Node(source.name, "multiply", (image.name, factors.name), {}, shape=source.shape, batched=True)
     return replace(graph, inputs=(image,), parameters=(*graph.parameters, factors), nodes=(scaled, *graph.nodes))
 
@@ -104,17 +122,9 @@ def _is_vector(node: Node) -> bool:
 
 
 def _with_flat_output(graph: Graph, last: Node) -> Graph:
-    flat = _reshape(_free(graph, "class_scores"), last.name, (prod(last.shape),))
+    flat = _reshape(free_name(graph, "class_scores"), last.name, (prod(last.shape),))
     return replace(graph, nodes=(*graph.nodes, flat), outputs=(flat.name,))
 
 
 def _reshape(name: str, x: str, shape: Shape) -> Node:
     return Node(name, "reshape", (x,), {"shape": shape}, shape=shape, batched=True)
-
-
-def _free(graph: Graph, name: str) -> str:
-    """`name`, numbered if the graph has it."""
-    taken, number, free = graph.values(), 1, name
-    while free in taken:
-        number, free = number + 1, f"{name}_{number + 1}"
-    return free

@@ -152,3 +152,11 @@ def pruned(graph: Graph) -> Graph:
     values = (value for value in graph.values().values() if value.name in needed)
     aliases = {alias: names for alias, names in aliases.items() if names}
     return graph_of(values, outputs=graph.outputs, aliases=aliases, notes=graph.notes, origin=graph.origin)
+
+
+def free_name(graph: Graph, name: str) -> str:
+    """`name`, numbered if the graph has it."""
+    taken, number, free = graph.values(), 1, name
+    while free in taken:
+        number, free = number + 1, f"{name}_{number + 1}"
+    return free

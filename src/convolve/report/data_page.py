@@ -23,6 +23,7 @@ from convolve.templates import render
 MOST_PICTURES = 30  # of one kind: with all kinds the page stays below 10 MB
 MOST_LINES = 200  # of one kind, of findings without a picture
 MOST_CLASSES = 30
+_SMALL = 2  # pictures
 _LONGEST_SIDE = 208  # pixels: a blur shows, and a picture takes 10 kB or so
 
 _LEVELS = {Level.FAULT: "to mend", Level.DOUBT: "to look at", Level.NOTE: "good to know"}
@@ -50,6 +51,15 @@ class Group:
     mend: str
     cards: list[tuple[Finding, list[Shown]]]
     lines: list[Finding]
+
+    @property
+    def is_fault(self) -> bool:
+        return KINDS[self.kind].level is Level.FAULT
+
+    @property
+    def is_small(self) -> bool:
+        """Whether two such groups fit side by side."""
+        return bool(self.cards) and not self.lines and sum(len(images) for _, images in self.cards) <= _SMALL
 
     @property
     def more(self) -> int:

@@ -45,18 +45,29 @@ class Evaluation:
         return None if wrong_N is None else int(wrong_N.sum()) / len(self.labels_N)
 
 
+def _loss(log_NK: torch.Tensor, labels_N: torch.Tensor, independent: bool) -> float:
+    """The sum over the samples."""
+    if not independent:
+        return float(F.nll_loss(log_NK, labels_N, reduction="sum"))
+    targets_NK = F.one_hot(labels_N, log_NK.shape[1]).double()
+    return float(F.binary_cross_entropy(log_NK.exp().clamp(max=1.0), targets_NK, reduction="sum"))
+
+
 def evaluate(
     module: nn.Module,
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
     device: torch.device,
     views: int = 1,
     workers: Workers = SINGLE_PROCESS,
+    independent: bool = False,
 ) -> Evaluation:
     """Run `module` over `batches` of (images_NCHW, labels_N).
 
     Always fp32: training's last evaluation, `convolve evaluate` and `predict` then give one answer. With `views`, so
     many images in a row belong to one label: their probabilities are averaged, and the loss is that of the average.
-    With several `workers`, each has some whole batches, in the order of ranks, and all get the answer of one alone.
+    What is `independent` gives the logarithm of each class's probability by itself: its loss is the binary
+    cross-entropy, summed over the classes. With several `workers`, each has some whole batches, in the order of ranks,
+    and all get the answer of one alone.
     """
     was_training = module.training
     module.eval()
@@ -65,10 +76,11 @@ def evaluate(
         for images_NCHW, labels_N in batches:
             logits_NK = module(images_NCHW.to(device)).float().cpu()
             labels.append(labels_N.cpu())
-            log_NVK = logits_NK.double().log_softmax(1).unflatten(0, (-1, views))
+            log_NK = logits_NK.double() if independent else logits_NK.double().log_softmax(1)
+            log_NVK = log_NK.unflatten(0, (-1, views))
             log_NK = log_NVK.logsumexp(1) - math.log(views)
             probabilities.append(log_NK.exp().float().flatten())
-            losses.append(float(F.nll_loss(log_NK, labels[-1], reduction="sum")))
+            losses.append(_loss(log_NK, labels[-1], independent))
     module.train(was_training)
     labels_N, probabilities_NK = workers.gather(torch.cat(labels)), workers.gather(torch.cat(probabilities))
     loss_sum = 0.0

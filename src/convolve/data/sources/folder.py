@@ -10,7 +10,7 @@ import numpy as np
 from convolve.data.sources.classes import class_numbers, look_alikes, spelling, strangers
 from convolve.data.sources.files import FileSource, PathListing, file_source
 from convolve.data.sources.source import OnFault
-from convolve.data.walk import PassedOver, holds_images, subfolders, walk
+from convolve.data.walk import PassedOver, holds_images, images_in, subfolders, walk
 from convolve.errors import DataError, MissingDataError
 
 _APART = "join them, or name them apart"
@@ -19,8 +19,8 @@ _APART = "join them, or name them apart"
 def open_folder(folder: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None) -> FileSource:
     """The images below `folder`, whose subfolders are called after the classes; see `class_numbers`.
 
-    A subfolder without an image is an error, and so are two whose names are nearly the same. With `on_fault` these are
-    faults, as are links that lead nowhere, and other classes than the known ones are added to these.
+    A subfolder without an image is an error, unless it holds notes alone; so are two whose names are nearly the same.
+    With `on_fault` these are faults, as are links that lead nowhere, and other classes than the known ones are added.
     """
     found, passed = _images_of_classes(folder, on_fault)
     if on_fault:
@@ -52,19 +52,27 @@ def _images_of_classes(folder: Path, on_fault: OnFault | None) -> tuple[dict[str
     """Subfolder -> its images, sorted, and what was passed over."""
     if not folder.is_dir():
         raise MissingDataError(f"{folder} does not exist; give a map file or a folder with a subfolder for each class")
-    found, passed = {}, PassedOver()
-    for path in subfolders(folder):
+    found, passed = {}, PassedOver(loose=len(images_in(folder)))
+    folders = subfolders(folder, passed)
+    for link in [link for link in passed.dangling if not Path(link).suffix]:
+        _add_gap(Path(link), "the folder of a class is a link that leads nowhere", on_fault)
+    for path in folders:
         here = PassedOver()
         if files := list(walk(path, here)):
             found[path.name] = files
+        elif here and not (here.kinds or here.dangling):  # notes, say
+            here.folders.append(path.name)
         else:
-            what = f"the folder of a class holds no image{f' ({here})' if here else ''}"
-            mend = "put its images there in a form that can be read, or move it away"
-            if not on_fault:
-                raise DataError(f"{path}: {what}; {mend}")
-            on_fault("gap", str(path), what, mend)
+            _add_gap(path, f"the folder of a class holds no image{f' ({here})' if here else ''}", on_fault)
         passed.add(here)
     return found, passed
+
+
+def _add_gap(path: Path, what: str, on_fault: OnFault | None) -> None:
+    mend = "put its images there in a form that can be read, or move it away"
+    if not on_fault:
+        raise DataError(f"{path}: {what}; {mend}")
+    on_fault("gap", str(path), what, mend)
 
 
 def _faults(folder: Path, passed: PassedOver) -> Iterator[tuple[str, str, str, str]]:

@@ -1,0 +1,120 @@
+"""How a classifier's scores end: as logits, or as probabilities that a softmax, a sigmoid or a hardmax made of them.
+
+Evaluation makes probabilities of scores by a softmax; nothing must go through two. So a softmax at the end is taken
+off, through the changes of shape behind it; what cannot be taken off gets a logarithm behind it, since the softmax of
+log p is p. The probabilities of sigmoids do not add up to 1: `gives_independent` knows such a graph by its end, a
+logarithm behind a sigmoid, and evaluation leaves these as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+
+from convolve.graph.graph import Graph, Node, Value, free_name, pruned
+
+_SAME_NUMBERS = {"reshape", "transpose", "dropout", "stop_gradient"}
+_OVER_CELLS = {"average_pool", "max_pool", "reduce_mean", "reduce_max", "reduce_min"}
+_ENDS = {"softmax", "log_softmax", "sigmoid", "hardmax"}
+
+
+@dataclass(frozen=True)
+class _End:
+    """`node` makes probabilities; `behind` it come nodes, the first one first, which only move its numbers if `moves`,
+    and scale them if `scales`."""
+
+    node: Node
+    behind: tuple[Node, ...]
+    moves: bool
+    scales: bool
+
+
+def as_scores(graph: Graph) -> Graph:
+    """The graph, with one vector as its output, so that a softmax of that is what the file means by probabilities; or,
+    behind sigmoids, its exponential."""
+    end = _end_of(graph, graph.outputs[0])
+    if end is None or (end.node.op == "sigmoid" and end.scales):
+        return graph
+    name = end.node.name
+    if end.node.op in ("softmax", "log_softmax") and _is_of_all_classes(end) and _is_read_once(graph, end):
+        note = f"the {end.node.op} at the end ({name}) is left to evaluation, which has its own"
+        return _without(replace(graph, notes=(*graph.notes, note)), end)
+    if end.node.op == "log_softmax":
+        return graph
+    last = graph.values()[graph.outputs[0]]
+    log = Node(free_name(graph, "log_probabilities"), "log", (last.name,), {}, shape=last.shape, batched=True)
+    kind = "probabilities of each class by itself" if end.node.op == "sigmoid" else "probabilities"
+    note = f"its outputs are {kind} ({end.node.op} {name}) and taken as such"
+    return replace(graph, nodes=(*graph.nodes, log), outputs=(log.name,), notes=(*graph.notes, note))
+
+
+def gives_independent(graph: Graph) -> bool:
+    """Whether the output is the logarithm of probabilities that sigmoids made: each class is there or not by itself."""
+    end = _behind_logarithm(graph)
+    return end is not None and end.node.op == "sigmoid"
+
+
+def for_training(graph: Graph) -> Graph:
+    """The graph without what made probabilities at its end: training has its own."""
+    end = _behind_logarithm(graph)
+    if end is None or not end.moves or not _is_read_once(graph, end):
+        return graph
+    return _without(replace(graph, outputs=graph.values()[graph.outputs[0]].inputs), end)  # type: ignore[union-attr]
+
+
+def _behind_logarithm(graph: Graph) -> _End | None:
+    last = graph.values()[graph.outputs[0]]
+    return _end_of(graph, last.inputs[0]) if isinstance(last, Node) and last.op == "log" else None
+
+
+def _end_of(graph: Graph, name: str) -> _End | None:
+    """What makes probabilities of scores, where the value called `name` consists of such."""
+    values, behind, moves, scales = graph.values(), list[Node](), True, False
+    while True:
+        node = values[name]
+        if not isinstance(node, Node):
+            return None
+        if node.op in _ENDS:
+            return _End(node, tuple(behind[::-1]), moves, scales) if isinstance(values[node.inputs[0]], Node) else None
+        name = node.inputs[0]
+        if factor := _scaled(values, node):
+            name, moves, scales = factor, False, True
+        elif node.op in _OVER_CELLS and prod(values[name].shape) != prod(node.shape):
+            moves = False
+        elif node.op not in _SAME_NUMBERS | _OVER_CELLS or _is_padded(node):
+            return None
+        behind.append(node)
+
+
+def _scaled(values: dict[str, Value], node: Node) -> str:
+    """The operand that a positive constant multiplies; empty for anything else."""
+    if node.op == "multiply":
+        for name, other in (node.inputs, node.inputs[::-1]):
+            if (values[other].constant or 0) > 0:
+                return name
+    return ""
+
+
+def _is_padded(node: Node) -> bool:
+    return node.op == "average_pool" and any((*node.integers("lower"), *node.integers("upper")))
+
+
+def _is_of_all_classes(end: _End) -> bool:
+    """Whether the softmax is over all numbers of a sample, and what comes behind it only moves them."""
+    return end.moves and prod(end.node.shape[axis] for axis in end.node.integers("axes")) == prod(end.node.shape)
+
+
+def _is_read_once(graph: Graph, end: _End) -> bool:
+    uses = graph.uses()
+    return all(uses[node.name] == 1 for node in (end.node, *end.behind))
+
+
+def _without(graph: Graph, end: _End) -> Graph:
+    """The graph whose values behind the end come straight from what the end read."""
+    source = end.node.inputs[0]
+
+    def fed(node: Node) -> Node:
+        return replace(node, inputs=tuple(source if name == end.node.name else name for name in node.inputs))
+
+    outputs = tuple(source if name == end.node.name else name for name in graph.outputs)
+    return pruned(replace(graph, nodes=tuple(map(fed, graph.nodes)), outputs=outputs))
