@@ -2,11 +2,11 @@
 
     python benchmarks/predict.py [--images 100000] [--kills 5] [--before TREE] [--rounds 1]
 
-The images are those of benchmarks/check_data.py, 64x64 pixels and all different; the model is the tiny twin of
-CNTK's network for CIFAR-10, with fresh weights, so that what is around the network counts. `--before` names the folder of another version of convolve (a git worktree), which predicts
-the same images in turn. Memory is what the process holds while it writes the first and the last thousand rows.
-Then the command is killed `--kills` times, each time a bit further on, and goes on to the end: the table must
-have the same bytes. Results go to benchmarks/results/predict.json.
+The images are those of benchmarks/check_data.py, 64x64 pixels and all different. The model is the tiny twin of CNTK's
+network for CIFAR-10, with fresh weights, so that what is around the network counts. `--before` names the folder of
+another version of convolve (a git worktree), which predicts the same images in turn. Memory is what the process holds
+while it writes the first and the last thousand rows. Then the command is killed `--kills` times, each time a bit
+further on, and goes on to the end: the table must have the same bytes. Results go to benchmarks/results/predict.json.
 """
 
 from __future__ import annotations
