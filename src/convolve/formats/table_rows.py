@@ -58,12 +58,16 @@ def _decoded(path: Path, content: bytes) -> str:
 
 
 def read_header(path: Path) -> list[str]:
-    """What seems to be the header of the table; of JSON Lines, the names in the first object."""
-    with path.open("rb") as file:
-        text = file.read(_HEAD).decode("utf-8-sig", "replace")
-    if text.lstrip().startswith("{"):
-        with suppress(ValueError, RecursionError):
-            return list(json.loads(text.lstrip().partition("\n")[0]))
+    """What seems to be the header of the table, of JSON the names in the first object; none if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_HEAD).decode("utf-8-sig", "replace").lstrip()
+    except OSError:  # which is told where all of it is read
+        return []
+    if text.startswith(("{", "[")):
+        with suppress(ValueError, RecursionError, IndexError):
+            _, found = next((_list if text.startswith("[") else _lines)(text), (0, None))
+            return list(found) if isinstance(found, dict) else []
     return max((_first_row(text, delimiter) for delimiter in _DELIMITERS), key=len)
 
 
