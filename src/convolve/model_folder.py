@@ -105,7 +105,7 @@ def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, Metad
     """
     path, weights = folder / "model.json", folder / "weights.safetensors"
     record = _read_record(path)
-    if not record.preprocess:
+    if _is_no_classifier(record):
         raise NoClassifierError(f"{folder} holds a network that is no classifier; `convert` and `show` take it")
     stored_bytes = _require_whole(weights, record.weights_sha256)
     try:
@@ -141,7 +141,7 @@ def read_network(folder: Path) -> tuple[nn.Module, Graph | None, tuple[int, int,
     `write_network`."""
     path, weights = folder / "model.json", folder / "weights.safetensors"
     record = _read_record(path)
-    if record.preprocess:
+    if not _is_no_classifier(record):
         module, architecture, preprocess, metadata, _ = read_model(folder)
         graph = architecture if isinstance(architecture, Graph) else None
         return module, graph, preprocess.shape_CHW, len(metadata.class_names)
@@ -156,6 +156,10 @@ def read_network(folder: Path) -> tuple[nn.Module, Graph | None, tuple[int, int,
     except SafetensorError as error:
         raise ModelError(f"{weights} is damaged ({error}); {_MEND}") from None
     return module.eval(), graph, (0, 0, 0), 0
+
+
+def _is_no_classifier(record: ModelRecord) -> bool:
+    return record.graph is not None and not record.preprocess and not record.class_names
 
 
 def _membership(stored: Any, shapes: Shapes) -> Membership | None:

@@ -16,6 +16,7 @@ from convolve.data.sources.table import open_table
 from convolve.errors import DataError, UsageError
 from convolve.formats.decode import Decoding
 from convolve.formats.table import Columns, read_table
+from convolve.formats.table_rows import read_header, read_rows
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "tables"
 VALID = sorted((CORPUS / "valid").iterdir())
@@ -42,6 +43,12 @@ def test_each_table_says_the_same(file: Path, images: Path) -> None:
     assert seen == [*range(len(LABELS))]
     if source.roles:
         assert [role == "training" for role in source.roles] == [True] * 5 + [False]
+
+
+@pytest.mark.parametrize("file", [file for file in VALID if "no_header" not in file.name and "vertex" not in file.name])
+def test_the_header_is_known_before_the_rows(file: Path) -> None:
+    names = read_rows(file, Columns().knows)[0]
+    assert [name.strip() for name in names] == read_header(file) or {*read_header(file)} < {*names}  # of JSON Lines
 
 
 @pytest.mark.parametrize("name", MESSAGES)
