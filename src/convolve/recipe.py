@@ -62,6 +62,9 @@ class DataSpec:
         (),
         "Progressive resizing: one size for each equal phase of training, in pixels or as a fraction of image_size.",
     )
+    group: str = _field(
+        "", "what no split may tear apart: a column of the table, or a regular expression on the path of an image"
+    )
     damaged_limit: NumberOrWord = _field("auto", "damaged training images to be replaced; auto: 1 % of your own")
     skip_unreadable: bool = _field(False, "leave out unreadable test images: the error is that of the others")
     hard_fraction: float = _field(

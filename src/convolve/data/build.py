@@ -15,12 +15,13 @@ from convolve.data.cut_off import cut_off_in_words
 from convolve.data.damaged import Damaged, Unreadable, skipping
 from convolve.data.dataset import THREADS, Dataset, transformed
 from convolve.data.evaluation import eval_dataset
+from convolve.data.hold_out import VALIDATION_FRACTION, hold_out_validation
 from convolve.data.known import DATASETS
 from convolve.data.loader import Loader
 from convolve.data.sources.classes import in_words
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
-from convolve.data.splits import VALIDATION_FRACTION, Splits, hold_out_validation
+from convolve.data.splits import Splits
 from convolve.errors import DataError, UsageError
 from convolve.formats.decode import Decoding
 from convolve.formats.mean_xml import read_mean_xml
@@ -106,7 +107,8 @@ def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | Non
         return splits.train, splits.validation, said + unused
     if not fraction and not needs:
         return splits.train, None, ""
-    train, validation = hold_out_validation(splits.train, fraction or VALIDATION_FRACTION, recipe.run.seed)
+    chosen = fraction or VALIDATION_FRACTION
+    train, validation = hold_out_validation(splits.train, chosen, recipe.run.seed, recipe.data.group)
     cut = f"{len(validation):,} of {len(splits.train):,} training images are cut off for validation"
     return train, validation, "" if fraction else f"{cut}, by which run.keep=best chooses"
 
