@@ -35,9 +35,7 @@ class DataSpec:
     order: Literal["shuffled", "cntk", "file"] = _field(
         "shuffled", "shuffled: fully, anew each epoch; cntk: as CNTK 2.7's reader; file"
     )
-    target: Literal["class", "classes", "number"] = _field(
-        "class", "what is learned of an image: its class; classes, several at once, and number are not there yet"
-    )
+    target: Literal["class", "classes", "number"] = _field("class", "what is learned of an image; so far its class")
     channels: int = _field(3, "what the network sees: 3, color; 1, gray")
     image_size: ImageSize = _field(0, "what the network sees, in pixels: N or WxH; 0: the size that all images have")
     resize: Resize = _field(
