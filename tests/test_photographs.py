@@ -18,7 +18,7 @@ from serving import serving
 
 from command_line import Convolve, assert_refused
 from convolve.data.cut_off import cut_off_in_words
-from convolve.data.lists import open_lists
+from convolve.data.lists import open_list, open_lists
 from convolve.data.sources.base64 import open_base64
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.map_file import open_map_file
@@ -79,11 +79,8 @@ def test_training_evaluation_prediction_and_the_server_turn_them(
         assert trained.code == 0 and "turned as EXIF says" in trained.err
     model = load(runs[0])
     assert model.preprocess.orientation == "exif"
-    up, turned = (model.evaluate(model.dataset(open_lists(place).train)).probabilities_NK for place in sets)
+    up, turned = (model.evaluate(model.dataset(open_list(place))).probabilities_NK for place in sets)
     np.testing.assert_array_equal(up, turned)
-    one, other = (load(run).module.state_dict() for run in runs)
-    # the held-out pictures are chosen by their bytes, or else the weights would be the same
-    assert one.keys() == other.keys()
     answers = [[each.classes for each in model.predict([place / name for name in NAMES])] for place in sets]
     assert answers[0] == answers[1]
     with serving(model) as client:
