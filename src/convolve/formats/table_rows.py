@@ -37,14 +37,24 @@ def read_rows(path: Path, is_known: Callable[[str], bool]) -> tuple[list[str], R
         content = path.read_bytes()
     except OSError as error:
         raise MissingDataError(f"{path}: cannot be read ({error.strerror}); it should be a table of images") from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise FormatError(path, f"byte {error.start}", "no text in UTF-8; save the table so") from None
+    text = _decoded(path, content)
     del content
     if found := re.match(r"\s*([\[{])", text):
         return _json(path, text, is_list=found[1] == "[")
     return _csv(path, text, is_known)
+
+
+def _decoded(path: Path, content: bytes) -> str:
+    """UTF-8. Other bytes are those of names of files, if the first line that has some names a file that is there."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        start = content.rfind(b"\n", 0, error.start) + 1
+        line = content[start:].partition(b"\n")[0].decode("utf-8", "surrogateescape")
+        cells = [cell for delimiter in _DELIMITERS for cell in _first_row(line, delimiter)]
+        if not any((path.parent / cell).is_file() for cell in cells):
+            raise FormatError(path, f"byte {error.start}", "no text in UTF-8; save the table so") from None
+        return content.decode("utf-8-sig", "surrogateescape")
 
 
 def read_header(path: Path) -> list[str]:
