@@ -87,7 +87,7 @@ def _pillow_whole(encoded: bytes) -> NDArray[np.uint8]:
 
 def _square(picture: Image.Image, want: Preprocess) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of the central square."""
-    side = round(want.side_ratio * min(picture.size))
+    side = round(want.crop_ratio * min(picture.size))
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     return left, top, left + side, top + side
 
@@ -98,7 +98,7 @@ def cut_and_scale(picture: Image.Image, want: Preprocess) -> Image.Image:
 
 
 def scale_and_cut(picture: Image.Image, want: Preprocess) -> Image.Image:
-    ratio = want.height / want.side_ratio / min(picture.size)
+    ratio = want.height / want.crop_ratio / min(picture.size)
     scaled = picture.resize((round(picture.width * ratio), round(picture.height * ratio)), Image.Resampling.BILINEAR)
     left, top = (scaled.width - want.width) // 2, (scaled.height - want.height) // 2
     return scaled.crop((left, top, left + want.width, top + want.height))

@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "checking": {"data", "environment", "formats", "transforms"},
     "templates": set(),
     "model_card": {"graph", "importers", "recipe", "records", "templates", "training", "transforms"},
-    "model_folder": {"graph", "model_card", "models", "recipe", "recipe_values", "records", "transforms"},
+    "model_folder": {"data", "graph", "model_card", "models", "recipe", "recipe_values", "records", "transforms"},
     "export": {"data", "records", "transforms"},
     "model": {
         "data",

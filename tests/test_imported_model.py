@@ -156,7 +156,7 @@ def test_a_published_error_stands_beside_ours(
     assert "published: error 40.100%, top-5 error 17.700%" in outcome.out
     converted = convolve("convert", tmp_path / "famous.model", "--to", "convolve", "--out", tmp_path / "converted")
     assert converted.code == 0, converted.err
-    assert load(tmp_path / "converted").preprocess.side_ratio == 0.75
+    assert load(tmp_path / "converted").preprocess.crop_ratio == 0.75
     again = convolve("evaluate", tmp_path / "converted", "--data", pictures / "map.txt")
     assert again.out == outcome.out
 

@@ -73,7 +73,7 @@ def test_published_errors_are_called_so() -> None:
 def test_preprocessing_in_words() -> None:
     want = Preprocess(3, 224, 224, (104.0, 117.0, 123.0), 1 / 58, "bgr", "square", 0.875, known_from="preset x")
     text = card({}, want=want)
-    assert "the central square of 0.875 of the shorter side, scaled to 224x224" in text
+    assert "- Size: central 0.875 of the shorter side scaled to 224x224.\n- Orientation: turned as EXIF says.\n" in text
     assert "(pixel - (104, 117, 123)) * 0.0172413793" in text and "planes of blue, green, red" in text
     assert "Known from: preset x" in text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 import zipfile
@@ -35,7 +36,7 @@ CLASSES = {"blue": (200, 60, 40), "green": (40, 180, 60), "rød": (30, 50, 190)}
 SETTINGS = ("model.variant=tiny", "run.epochs=2", "run.global_batch_size=16", "run.threads=1", "run.precision=fp32")
 # As AlexNet's recipe: crops of various places from the files, scaled to what the network sees.
 FROM_FILES = (
-    "data.image_size=24", "data.resize=square", "data.side_ratio=0.875", "data.mean_image=",
+    "data.image_size=24", "data.resize=square", "data.crop_ratio=0.875", "data.mean_image=",
     'data.train_transforms=[{"kind": "crop", "crop_type": "randomside", "side_ratio": 0.875}, '
     '{"kind": "scale", "width": 24, "height": 24}, {"kind": "color", "brightness_radius": 0.1}, {"kind": "flip"}]',
 )  # fmt: skip
@@ -53,6 +54,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = np.clip(np.array(color) + rng.normal(0, 30, 3) + noise, 0, 255).astype(np.uint8)
             (folder / name / f"{number}.jpg").write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
     return folder
+
+
+def write_noise(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), np.uint8)
+    path.write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
 
 
 def all_fitted(photos: Path, want: Preprocess) -> np.ndarray:
@@ -76,11 +83,14 @@ def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_says_what_it_took(convolve: Convolve, photos: Path, tmp_path: Path) -> None:
     said = train(convolve, photos, tmp_path / "run")
-    assert f"{photos}, 3 classes (blue, green, rød); 20% of each class held out for testing" in said
-    assert "96 training images of various or large sizes and 24 test images of" in said
+    held_out = len(open_lists(photos).test)
+    assert (
+        f"{photos}, 3 classes (blue, green, rød); {held_out / 120:.0%} of the images are held out for testing" in said
+    )
+    assert f"{120 - held_out} training images of various or large sizes and {held_out} test images of" in said
     assert "cached in memory; the network sees 32x32 RGB, (pixel - mean image)" in said
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["samples_seen"] == 2 * 96
+    assert result["samples_seen"] == 2 * (120 - held_out)
     assert result["data_name"] == photos.name  # and not the data set that the recipe is made for
     assert f"trained on {photos.name}\n" in (tmp_path / "run" / "model" / "model-card.md").read_text()
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["published_error"] is None
@@ -228,9 +238,10 @@ def test_the_mean_is_that_of_the_training_images(run: Path, photos: Path) -> Non
     everything = all_fitted(photos, preprocess)
     assert len(everything) == 120
     start = json.loads((run / "start.json").read_text())
-    assert (start["train_samples"], start["test_samples"]) == (96, 24)
-    # 96 of 120: what is left of the sum is 24 images, whose pixels lie in 0..255.
-    rest = (np.sum(everything, axis=0) - 96 * mean_CHW.astype(np.float64)) / 24
+    trained, held_out = start["train_samples"], start["test_samples"]
+    assert trained + held_out == 120 and held_out == len(open_lists(photos).test)
+    # What is left of the sum is the images held out, whose pixels lie in 0..255.
+    rest = (np.sum(everything, axis=0) - trained * mean_CHW.astype(np.float64)) / held_out
     assert rest.min() >= -0.01 and rest.max() <= 255.01
     assert np.abs(rest - mean_CHW).mean() > 1
 
@@ -239,18 +250,29 @@ def test_evaluation_is_on_the_part_held_out(run: Path, photos: Path, convolve: C
     result = json.loads((run / "result.json").read_text())
     outcome = convolve("evaluate", run, "--data", photos, "--json")
     said = json.loads(outcome.out)
-    assert said["samples"] == 24
+    assert said["samples"] == (held_out := len(open_lists(photos).test))
     assert said["test_error"] == result["test_error"]
     assert said["test_loss"] == pytest.approx(result["test_loss"], rel=1e-5)
     assert "held out" in convolve("evaluate", run, "--data", photos).out
     words = ("the model was trained on", photos.name, "blue, green, rød", "say with --data")
     assert_refused(convolve("evaluate", run), 2, *words)
     other = shutil.copytree(photos, tmp_path / "other")
-    (other / "blue" / "0.jpg").unlink()
-    assert json.loads(convolve("evaluate", run, "--data", other, "--json").out)["samples"] == 119
-    for file in [file for file in other.rglob("*.jpg") if file.stem != "7"]:
-        file.unlink()
-    assert json.loads(convolve("evaluate", run, "--data", other, "--json").out)["samples"] == 3
+    learned = [Path(open_lists(photos).train.location(index)) for index in range(3)]
+    for number in range(3):  # after additions and a loss, none that was learned from is counted
+        shutil.copy(learned[number], other / "green" / f"copy{number}.jpg")
+        write_noise(other / "green" / f"new{number}.jpg", number)
+    (other / learned[0].relative_to(photos)).unlink()
+    outcome = convolve("evaluate", run, "--data", other)
+    new = int(re.search(r"the part held out in training, and ([0-9]+) of 3 images that are new", outcome.out)[1])  # type: ignore[index]
+    assert f"{held_out + new} test images from" in outcome.out
+    for number in range(50):  # images of another set, among which some are known
+        write_noise(tmp_path / "another" / ("blue", "green")[number % 2] / f"{number}.jpg", 100 + number)
+    assert (
+        f"50 test images from {tmp_path / 'another'}\n" in convolve("evaluate", run, "--data", tmp_path / "another").out
+    )
+    shutil.copy(learned[0], tmp_path / "another" / "green" / "1000.jpg")
+    outcome = convolve("evaluate", run, "--data", tmp_path / "another")
+    assert "50 test images from" in outcome.out and "without 1 images that the model was trained on" in outcome.out
 
 
 def test_predict_gives_the_answers_of_the_evaluation(run: Path, photos: Path, convolve: Convolve) -> None:
@@ -268,7 +290,7 @@ def test_views_stand_beside_the_single_one(run: Path, photos: Path, convolve: Co
         assert {key: said[key] for key in single} == single
         assert said["views"] == views
         assert said["views_loss"] != single["test_loss"]
-        assert said["views_errors"] == round(said["views_error"] * 24)
+        assert said["views_errors"] == round(said["views_error"] * said["samples"])
     assert "over 10 views: error" in convolve("evaluate", run, "--data", photos, "--views", 10).out
     assert_refused(convolve("evaluate", run, "--data", photos, "--views", 3), 2, "1, 2, 6 or 10")
 
@@ -344,11 +366,12 @@ def test_damaged_photographs_are_named_all_at_once(photos: Path, convolve: Convo
 
 
 def test_a_streamed_run_goes_on_in_the_middle_of_an_epoch(photos: Path, convolve: Convolve, tmp_path: Path) -> None:
+    one_epoch = len(open_lists(photos).train)
     recipe = with_values(load_recipe("cifar10-aug"), dict(word.split("=", 1) for word in (*SETTINGS, *FROM_FILES)))
     recipe = with_values(recipe, {"run.checkpoint_seconds": "0.001"})
 
     def stop(event: str, values: dict[str, Any]) -> None:
-        if event == "step" and values["samples_seen"] == 96 + 48:
+        if event == "step" and values["samples_seen"] == one_epoch + 48:
             raise KeyboardInterrupt
 
     with pytest.raises(InterruptedTraining):
@@ -358,7 +381,7 @@ def test_a_streamed_run_goes_on_in_the_middle_of_an_epoch(photos: Path, convolve
         recipe, data=str(photos), out=tmp_path / "stopped",
         progress=lambda event, values: steps.append(values["samples_seen"]) if event == "step" else None,
     )  # fmt: skip
-    assert steps[0] == 96 + 48  # the checkpoint before that step is the newest
+    assert steps[0] == one_epoch + 48  # the checkpoint before that step is the newest
     run_recipe(recipe, data=str(photos), out=tmp_path / "whole")
     one, other = weights(tmp_path / "stopped"), weights(tmp_path / "whole")
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -39,7 +39,7 @@ def open_images(
     def downloading(file: str, done_bytes: int, size_bytes: int) -> None:
         callback("download", {"file": file, "done_bytes": done_bytes, "size_bytes": size_bytes})
 
-    in_file_order = spec.order != "shuffled"
+    in_file_order, options = spec.order != "shuffled", replace(options, group=spec.group)
     return one_first_on_each_host(
         workers,
         lambda: open_data(where, spec.name, file_order=in_file_order, progress=downloading, options=options),
@@ -143,11 +143,14 @@ def network_of(
 ) -> Model:
     """The network that is trained, on `device`."""
     if initial and initial.graph:
-        model = initial.model
+        model = replace(initial.model, membership=splits.membership)
     else:
         spec = _spec(recipe, initial)
         module = build_model(spec, data.preprocess.shape_CHW, len(splits.class_names), recipe.run.seed)
-        model = Model(module, spec, data.preprocess, class_names=splits.class_names, data_name=splits.name)
+        model = Model(
+            module, spec, data.preprocess, class_names=splits.class_names, data_name=splits.name,
+            membership=splits.membership,
+        )  # fmt: skip
         if initial:
             take_weights(module, initial.model.module, initial.name)
         elif isinstance(module, WhitenedConvNet):

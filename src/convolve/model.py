@@ -19,6 +19,7 @@ from convolve.data.damaged import Unreadable, skipping
 from convolve.data.dataset import Batch, Dataset
 from convolve.data.evaluation import eval_dataset
 from convolve.data.file_batches import file_batches
+from convolve.data.hold_out import Learned, Membership
 from convolve.data.image_files import find_images
 from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
@@ -72,7 +73,8 @@ class Model:
 
     `architecture` is one of our networks or an imported graph; None: a quantized file, which can only be asked. `node`
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
-    saved. `max_pixels`: see `Decoding`; this is up to whoever asks it, and not saved.
+    saved. `membership`: which images it was trained on, where a part of a user's own set was held out. `max_pixels`:
+    see `Decoding`; this is up to whoever asks it, and not saved.
     """
 
     module: nn.Module
@@ -82,7 +84,13 @@ class Model:
     data_name: str = ""
     training_info: TrainingInfo = field(default_factory=TrainingInfo)
     node: str = ""
+    membership: Membership | None = None
     max_pixels: int = MAX_PIXELS
+
+    @property
+    def learned(self) -> Learned:
+        """What is known of the images that it was trained on, so that it is not tested on these."""
+        return Learned(self.training_info.data_fingerprint, self.training_info.data_group or "", self.membership)
 
     @property
     def decoding(self) -> Decoding:
@@ -235,7 +243,9 @@ class Model:
 
     def save(self, folder: Path) -> None:
         """Write the model folder, atomically file by file."""
-        write_model(folder, self.module, self._whole(), self.preprocess, self._metadata)
+        write_model(
+            folder, self.module, self._whole(), self.preprocess, metadata=self._metadata, membership=self.membership
+        )
 
     def export(self, path: str | Path, *, with_preprocessing: bool = False) -> Parity:
         """Write the model for other runtimes, as `path` ends: ONNX (.onnx) or a torch.export program (.pt2).
@@ -327,12 +337,14 @@ def _open_checkpoint(path: Path, overrides: PreprocessOverrides) -> Model:
 
 
 def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
-    module, architecture, preprocess, metadata = read_model(find_folder(path))
+    module, architecture, preprocess, metadata, membership = read_model(find_folder(path))
     if overrides.output or overrides.preset or overrides.arch:
         raise UsageError(f"{path} is a convolve model: --output, --preset and --arch are for models of other tools")
     names = _named(metadata.class_names, overrides)
     data, info = metadata.data, metadata.training_info
-    model = Model(module, architecture, preprocess, names, data_name=data, training_info=info)
+    model = Model(
+        module, architecture, preprocess, names, data_name=data, training_info=info, membership=membership
+    )  # fmt: skip
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
 

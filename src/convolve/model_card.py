@@ -15,7 +15,7 @@ from convolve.recipe import ModelSpec
 from convolve.records import Metadata, TrainingInfo
 from convolve.templates import hundredths, render
 from convolve.training.calibration import wilson_interval
-from convolve.transforms.preprocess import Preprocess
+from convolve.transforms.preprocess import TURNED, Preprocess
 
 CARD = "model-card.md"
 MOST_NAMES = 100  # class names; more are in model.json
@@ -83,10 +83,9 @@ def _published(info: TrainingInfo) -> str:
 
 
 def _preprocessing(preprocess: Preprocess) -> dict[str, str]:
-    side_ratio = preprocess.side_ratio
     return {
-        "resize": preprocess.resize,
-        "square": "square" if side_ratio == 1 else f"square of {side_ratio:.10g} of the shorter side",
+        "size": preprocess.size_in_words,
+        "orientation": TURNED[preprocess.orientation],
         "colors": _COLORS[str(preprocess.channel_order)],
         "mean": _numbers(preprocess.mean) if preprocess.mean_image_CHW is None else "mean image",
         "scale": _numbers(preprocess.scale),

@@ -2,7 +2,8 @@
 
     model/model.json            architecture, class names, preprocessing, where it comes from, SHA-256 of the weights
     model/model-card.md         the same in words, for people
-    model/weights.safetensors   the parameters under their names in the module; a mean image as preprocess.mean_image
+    model/weights.safetensors   the parameters under their names in the module; a mean image as preprocess.mean_image;
+                                hashes of the images, where the test part was held out, as membership.*
 
 The architecture is "model", one of our networks by name, or "graph", an imported one node by node. Nothing is ever
 unpickled, and nothing of the files is executed but the code that `build` makes from a checked graph.
@@ -15,13 +16,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import nn
 
 from convolve.atomic import opened, read_whole, replacing, write_json, write_text
+from convolve.data.hold_out import Membership
 from convolve.errors import ModelError, UnsupportedError, UsageError, unknown_name
 from convolve.graph.build import build
 from convolve.graph.graph import Graph
@@ -35,6 +39,7 @@ from convolve.transforms.preprocess import Preprocess
 
 FORMAT = 1
 MEAN_IMAGE = "preprocess.mean_image"
+_MEMBERS = "membership.{}.{}"  # of hashes of bytes or names; of the images that the model was trained or tested on
 _MEND = "copy the model folder again"
 
 Architecture = ModelSpec | Graph
@@ -47,11 +52,16 @@ def write_model(
     architecture: Architecture,
     preprocess: Preprocess,
     metadata: Metadata,
+    membership: Membership | None = None,
 ) -> None:
     """Write the model folder; model.json, which vouches for the weights, comes last."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     if preprocess.mean_image_CHW is not None:
         state[MEAN_IMAGE] = torch.from_numpy(preprocess.mean_image_CHW)
+    if membership:
+        kind = "names" if membership.by_name else "bytes"
+        for part in ("trained", "tested"):  # safetensors for torch knows no unsigned numbers
+            state[_MEMBERS.format(kind, part)] = torch.from_numpy(getattr(membership, part).view(np.int64))
     content = save_tensors(state)
     with replacing(folder / "weights.safetensors") as temporary:
         temporary.write_bytes(content)
@@ -78,7 +88,7 @@ def find_folder(path: Path) -> Path:
     return path / "model" if (path / "model" / "model.json").exists() else path
 
 
-def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, Metadata]:
+def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, Metadata, Membership | None]:
     """The inverse of `write_model`; the module is in evaluation mode. Raises ModelError or UnsupportedError.
 
     Nothing is allocated in a size that only model.json claims: the shapes of the weights are compared first.
@@ -90,6 +100,7 @@ def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, Metad
         with safe_open(weights, framework="pt") as stored:
             shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
             has_mean = shapes.pop(MEAN_IMAGE, None) is not None
+            membership = _membership(stored, shapes)
             mean_CHW = stored.get_tensor(MEAN_IMAGE).to(torch.float32, copy=True).numpy() if has_mean else None
             with _located(path):
                 preprocess = Preprocess(**record.preprocess, mean_image_CHW=mean_CHW)
@@ -98,7 +109,17 @@ def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, Metad
             module.load_state_dict({name: stored.get_tensor(name) for name in shapes})
     except (SafetensorError, RuntimeError) as error:
         raise ModelError(f"{weights} is damaged ({error}); {_MEND}") from None
-    return module.eval(), architecture, preprocess, record
+    return module.eval(), architecture, preprocess, record, membership
+
+
+def _membership(stored: Any, shapes: Shapes) -> Membership | None:
+    """Take what is said of single images out of `shapes`."""
+    for kind in ("bytes", "names"):
+        names = [_MEMBERS.format(kind, part) for part in ("trained", "tested")]
+        if all(shapes.pop(name, None) for name in names):
+            trained, tested = (stored.get_tensor(name).to(torch.int64).numpy().view(np.uint64) for name in names)
+            return Membership(trained, tested, kind == "names")
+    return None
 
 
 @contextmanager

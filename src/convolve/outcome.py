@@ -114,6 +114,7 @@ def _training_info(trainer: Trainer, evaluation: Evaluation) -> TrainingInfo:
         test_loss=evaluation.loss,
         calibration_error=found.expected_error,
         data_fingerprint=start.data_fingerprint,
+        data_group=trainer.recipe.data.group or None,
         convolve=start.versions["convolve"],
     )
 

@@ -15,6 +15,7 @@ from convolve.formats.decode import Orientation
 from convolve.recipe_values import Arguments, ImageSize, NumberOrWord, Steps, nested, parse, size_of
 from convolve.torch_optim import PREFIX, checked_arguments
 from convolve.transforms.crop import Crop
+from convolve.transforms.preprocess import Resize, require_whole
 from convolve.transforms.table import TRANSFORMS
 from convolve.transforms.transform import MAX_SIDE, Size, Transform, require
 
@@ -34,17 +35,15 @@ class DataSpec:
     order: Literal["shuffled", "cntk", "file"] = _field(
         "shuffled", "shuffled: fully, anew each epoch; cntk: as CNTK 2.7's reader; file"
     )
-    target: Literal["class", "classes", "number"] = _field(
-        "class", "what is learned of an image: its class; classes, several at once, and number are not there yet"
-    )
+    target: Literal["class", "classes", "number"] = _field("class", "what is learned of an image; so far its class")
     channels: int = _field(3, "what the network sees: 3, color; 1, gray")
     image_size: ImageSize = _field(0, "what the network sees, in pixels: N or WxH; 0: the size that all images have")
-    resize: Literal["cover", "square", "squash"] = _field(
+    resize: Resize = _field(
         "cover",
-        "images of another size: scaled to cover it, the center cut out; square: the central square, scaled; "
-        "squash: the whole image, scaled",
+        "images of another size: scaled to cover it, the center cut out; letterbox: the whole within it; "
+        "squash: the whole, out of proportion; square: the central square, scaled",
     )
-    side_ratio: float = _field(1.0, "part of the shorter side that the square of resize=square takes")
+    crop_ratio: float = _field(1.0, "part of the sides that is seen, from the center; 1: all that resize leaves")
     orientation: Orientation = _field(
         "exif", "exif: photographs are turned as their EXIF says; stored: never; cntk: but in zip archives and base64"
     )
@@ -60,6 +59,9 @@ class DataSpec:
     progressive_sizes: Steps = _field(
         (),
         "Progressive resizing: one size for each equal phase of training, in pixels or as a fraction of image_size.",
+    )
+    group: str = _field(
+        "", "what no split may tear apart: a column of the table, or a regular expression on the path of an image"
     )
     damaged_limit: NumberOrWord = _field("auto", "damaged training images to be replaced; auto: 1 % of your own")
     skip_unreadable: bool = _field(False, "leave out unreadable test images: the error is that of the others")
@@ -92,9 +94,8 @@ class DataSpec:
         require(len(self.mean) in (1, 3), "data.mean", "one number, or one for red, green and blue", self.mean)
         require(self.channels in (1, 3), "data.channels", "1 or 3", self.channels)
         size_of(self.image_size, "data.image_size")
-        require(0 < self.side_ratio <= 1, "data.side_ratio", "in (0, 1]", self.side_ratio)
-        if self.side_ratio != 1 and self.resize != "square":
-            raise UsageError("data.side_ratio needs data.resize=square")
+        require(0 < self.crop_ratio <= 1, "data.crop_ratio", "in (0, 1]", self.crop_ratio)
+        require_whole(self.resize, self.crop_ratio)
         if any(isinstance(spec, Crop) and spec.crop_type == "multiview10" for spec in self.train_transforms):
             raise UsageError("multiview10 is for testing: leave it out of data.train_transforms, and see --views 10")
 

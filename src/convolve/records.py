@@ -222,6 +222,7 @@ class TrainingInfo:
     test_loss: Loss | None = None
     calibration_error: Fraction | None = None
     data_fingerprint: str | None = None
+    data_group: str | None = None
     convolve: str | None = None
 
 

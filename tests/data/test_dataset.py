@@ -16,11 +16,11 @@ from convolve.data.build import mean_image
 from convolve.data.caching import cached
 from convolve.data.dataset import Dataset
 from convolve.data.evaluation import eval_dataset
+from convolve.data.hold_out import hold_out_validation
 from convolve.data.loader import Loader
 from convolve.data.ordered_map import ordered_map, prefetch
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.map_file import open_map_file
-from convolve.data.splits import hold_out_validation
 from convolve.errors import DataError
 from convolve.formats.decode import Decoding, decode_image, to_planes
 from convolve.transforms.color import Color

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from convolve.data.build import build_data
+from convolve.data.hold_out import Learned
 from convolve.data.layout import find_layout
 from convolve.data.lists import collect_lists, open_lists
 from convolve.data.open import open_test
@@ -66,7 +67,7 @@ def test_of_three_parts_one_is_for_choices(tmp_path: Path) -> None:
     splits = open_lists(tmp_path)
     assert [(role, len(each)) for role, each in splits.parts] == [("training", 8), ("validation", 6), ("test", 4)]
     assert "validation part valid" in splits.description and "raw beside the parts is left out" in splits.description
-    source, where = open_test(str(tmp_path), "", ("cat", "dog"), (3, 32, 32), None)
+    source, where = open_test(str(tmp_path), "", ("cat", "dog"), (3, 32, 32), Learned())
     assert len(source) == 4 and "test" in where
     faults: list[tuple[str, ...]] = []
     parts = collect_lists(tmp_path, None, lambda *fault: faults.append(fault))

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from convolve.data.dataset import Dataset
+from convolve.data.hold_out import hold_out_validation
 from convolve.data.loader import Loader
 from convolve.data.sources.source import ArraySource
-from convolve.data.splits import hold_out_validation
 from convolve.errors import UsageError
 from convolve.transforms.flip import AlternatingFlip
 from convolve.transforms.shift import Shift

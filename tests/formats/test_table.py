@@ -46,8 +46,9 @@ def test_each_table_says_the_same(file: Path, images: Path) -> None:
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_refusals_name_the_row(name: str) -> None:
-    with pytest.raises(DataError, match=f"{re.escape(name)}: {MESSAGES[name]}"):
+    with pytest.raises(DataError, match=f"{re.escape(name)}: {MESSAGES[name]}") as refused:
         open_table(CORPUS / "invalid" / name)
+    assert "\n" not in str(refused.value)
 
 
 def test_the_corpus_is_complete() -> None:
@@ -162,6 +163,13 @@ def test_a_folder_of_its_own_is_not_taken_for_another(images: Path) -> None:
     (images / "t.csv").write_text("path,label\nD:\\img\\0.png,cat\nE:\\img\\1.png,dog\n")
     source = open_table(images / "t.csv", options=DataOptions(root=images))
     assert source.file(0) == str(images / "img" / "0.png") and source.file(1) == "E:\\img\\1.png"
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "file://%00", "file://[a.png", "a\\b@/c", "D:"])
+def test_paths_that_lead_nowhere(name: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"path,label\n{name},cat\nb,dog\n")
+    with pytest.raises(DataError):
+        open_table(tmp_path / "t.csv").load(0, Decoding())
 
 
 def test_addresses_of_files(images: Path) -> None:

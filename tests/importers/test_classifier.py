@@ -144,7 +144,7 @@ def test_the_published_models() -> None:
     alexnet = find_preset("/anywhere/ALEXNET_ImageNet_CNTK.model")
     assert alexnet is presets()["alexnet"] and alexnet.preprocessing
     assert (alexnet.published_error, alexnet.published_error_top5) == (0.40106, 0.17746)
-    assert round(256 * (alexnet.side_ratio or 0)) == alexnet.input_size == 227
+    assert round(256 * (alexnet.crop_ratio or 0)) == alexnet.input_size == 227
     assert not presets()["resnet18"].preprocessing
     assert find_preset("mine.model") is None
     assert find_preset("mine.model", "resnet50") is presets()["resnet50"]

@@ -159,7 +159,7 @@ def test_published_weights_are_told_by_their_first_layer(tmp_path: Path, monkeyp
     row = Preset("p", None, 96, "rgb", (1.0, 2.0, 3.0), 0.5, 0.75, first_weights=digits)
     monkeypatch.setattr(presets, "presets", lambda: {"p": row})
     model = load(tmp_path / "x.pth")
-    assert str(model.preprocess).endswith("(pixel - (1, 2, 3)) * 0.5")
+    assert str(model.preprocess).endswith("(pixel - (1, 2, 3)) * 0.5, as stored, whatever EXIF says")
     assert (model.training_info.preset, model.preprocess_warning) == ("p", "")
 
 
@@ -276,9 +276,9 @@ def test_timm_builds_what_we_have_not(tmp_path: Path, monkeypatch: pytest.Monkey
     torch.save({"net": module.state_dict()}, path)
     model = same(path, module, arch="timm:little_net")
     assert model.architecture == ModelSpec("timm:little_net")
-    assert (
-        str(model.preprocess)
-        == "central 0.9 of the shorter side scaled to 48x48 RGB, turned as EXIF says, (pixel - 127.5) * 0.00784314"
+    assert str(model.preprocess) == (
+        "image scaled to cover 53x53, of which the central 48x48 RGB, (pixel - 127.5) * 0.00784314, "
+        "as stored, whatever EXIF says"
     )
     model.save(tmp_path / "folder")
     same(tmp_path / "folder", module)

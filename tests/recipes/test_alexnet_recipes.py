@@ -75,7 +75,7 @@ def test_images() -> None:
     for name in ("alexnet", "alexnet-python"):
         data = load_recipe(name).data
         assert (data.mean, data.scale, data.image_size) == ((114.0,), 1.0, 227)
-        assert (data.resize, data.side_ratio) == ("square", 227 / 256)
+        assert (data.resize, data.crop_ratio) == ("square", 227 / 256)
         crop, scale = data.train_transforms
         assert isinstance(crop, Crop) and crop.mirrors and crop.side_ratio == (227 / 256,)
         assert scale == Scale(227, 227)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,8 +17,11 @@ from convolve.formats.image_map import write_image_map
 from convolve.importers.brainscript.reader import Images, Reader, TextStream
 from convolve.run_config.readers import TransformedSource, as_found, as_prepared
 from convolve.run_config.readers import test_images as read_images
+from convolve.transforms.color import Color
 from convolve.transforms.crop import Crop
+from convolve.transforms.preprocess import fit_size
 from convolve.transforms.scale import Scale
+from convolve.transforms.transform import Transform
 
 LABELS = [2, 0, 1]
 
@@ -79,7 +83,46 @@ def test_pictures_come_as_their_transforms_make_them(folder: Path, name: str, la
         picture = found.load(number, Decoding())
         assert picture.shape == (4, 4, 3) and (picture == 40 * number).all()
     assert as_prepared(reader, (3, 4, 4)).resize == "cover"
-    assert (as_found(reader, (3, 4, 4)).resize, as_found(reader, (3, 4, 4)).side_ratio) == ("square", 0.5)
+    found, said = as_found(reader, (3, 4, 4))
+    assert (found.resize, found.crop_ratio, found.filter, said) == ("square", 0.5, "linear", "")
+
+
+WHOLE = {"resize": "squash", "crop_ratio": 1, "filter": "linear", "orientation": "cntk"}
+
+
+@pytest.mark.parametrize(
+    ("transforms", "words"),
+    [
+        ((), WHOLE),
+        ((Scale(30, 20),), WHOLE),
+        ((Crop(), Scale(30, 20)), WHOLE),
+        ((Scale(30, 20, "cubic"),), WHOLE | {"filter": "cubic"}),
+        ((Scale(30, 20, scale_mode="crop"),), WHOLE | {"resize": "cover"}),
+        ((Scale(30, 20, scale_mode="pad", pad_value=7),), WHOLE | {"resize": "letterbox", "padding_value": 7}),
+        ((Scale(30, 20, scale_mode="pad"),), WHOLE | {"resize": "letterbox", "padding_value": -1}),
+        ((Crop("randomside", side_ratio=(0.8, 1.0)), Scale(30, 20)), WHOLE | {"resize": "square", "crop_ratio": 0.8}),
+        ((Scale(60, 40), Crop(crop_width=30, crop_height=20)), WHOLE | {"crop_ratio": 0.5}),
+        ((Scale(40, 40, scale_mode="crop"), Color(0.1), Crop(crop_width=30, crop_height=20)), None),
+        ((Scale(60, 40, scale_mode="pad"), Crop(crop_width=30, crop_height=20)), None),
+        ((Crop(crop_width=30, crop_height=20),), None),
+        ((Crop(area_ratio=(0.5,)), Scale(30, 20)), None),
+    ],
+)
+def test_what_a_reader_means_for_images_of_any_size(
+    tmp_path: Path, transforms: tuple[Transform, ...], words: dict[str, Any] | None
+) -> None:
+    """The same pixels as those of the run's own test; where no preprocessing has them, that is said."""
+    pixels_HWC = np.random.default_rng(0).integers(0, 256, (50, 81, 3), dtype=np.uint8)
+    assert cv2.imwrite(str(tmp_path / "a.png"), pixels_HWC)
+    write_image_map(tmp_path / "map.txt", [(str(tmp_path / "a.png"), 0)])
+    reader = Reader(Images(str(tmp_path / "map.txt"), "map", transforms, "", False), None, 2, False)
+    found, said = as_found(reader, (3, 20, 30))
+    if words is None:
+        assert "a model cannot hold the reader's crop and scale" in said and "the nearest" in found.known_from
+        return
+    assert said == "" and {name: getattr(found, name) for name in words} == words
+    if transforms:
+        np.testing.assert_array_equal(fit_size(pixels_HWC, found), read_images(reader, (3, 20, 30)).load(0, Decoding()))
 
 
 def test_files_that_do_not_go_together(folder: Path) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convolve.formats.decode import decode_image
 from convolve.transforms.crop import Crop, CropBox, cut_box
 from convolve.transforms.flip import Flip, mirrored
+from convolve.transforms.scale import Scale
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "img"
 CASES = json.loads((GOLDEN / "crops.json").read_text())
@@ -102,6 +104,23 @@ def test_aspect_ratios_are_uniform_and_flat_as_often_as_tall():
     short, long = boxes[:, [WIDTH, HEIGHT]].min(axis=1), boxes[:, [WIDTH, HEIGHT]].max(axis=1)
     assert_same_distribution(short / long, np.linspace(0.4, 0.8, 4000))
     assert np.abs(short * long / 900**2 - 1).max() < 0.01
+
+
+def test_an_aspect_ratio_above_one_is_as_its_inverse():
+    """Golden: CNTK's reader with crop(center, side_ratio=0.5, aspect_ratio=1.5), scale(28, 28)."""
+    image = decode_image((GOLDEN / "a_97x61.jpg").read_bytes(), "a")
+    theirs = np.load(GOLDEN / "aspect_ratio.npz")
+    crop, rng, seen = Crop(side_ratio=(0.5,), aspect_ratio=(1.5,)), np.random.default_rng(0), set()
+    for _ in range(20):
+        box = crop.draw(rng, *image.shape[:2])
+        name = "flat" if box.width > box.height else "tall"
+        np.testing.assert_array_equal(Scale(28, 28).apply(cut_box(image, box)).transpose(2, 0, 1), theirs[name])
+        seen.add((box.width, box.height))
+    assert seen == {(25, 37), (37, 25)}
+    both = Crop("randomarea", area_ratio=(0.08, 1.0), aspect_ratio=(0.75, 1.3333), jitter_type="uniratio")
+    boxes = draw_many(both, 255, 255)
+    flatness = boxes[:, WIDTH] / boxes[:, HEIGHT]
+    assert both.varies and 0.7 < flatness.min() < 0.8 and 1.25 < flatness.max() < 1.45
 
 
 def test_crop_size_wins_over_ratios_and_stops_at_the_border():

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -13,7 +14,8 @@ from convolve.data.loader import normalize
 from convolve.errors import UsageError
 from convolve.formats.decode import decode_image
 from convolve.transforms.normalize import mean_of, normalize_in_one_thread, scale_of
-from convolve.transforms.preprocess import Preprocess, Resize, fit_image
+from convolve.transforms.preprocess import Preprocess, Resize, fit_image, fit_size
+from convolve.transforms.scale import Interpolation
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "img"
 GRAY = Preprocess(1, 28, 28, 0.0, 1 / 256)
@@ -30,7 +32,7 @@ def test_a_fitting_image_is_untouched() -> None:
 
 def test_a_part_scaled_to_the_size_of_the_whole_is_told() -> None:
     image = RNG.integers(0, 256, (28, 28, 1), dtype=np.uint8)
-    fitted, done = fit_image(image, replace(GRAY, resize="square", side_ratio=0.5))
+    fitted, done = fit_image(image, replace(GRAY, resize="square", crop_ratio=0.5))
     assert not np.array_equal(fitted[0], image[:, :, 0])
     assert done == "scaled and center-cropped from 28x28 to 28x28"
 
@@ -76,6 +78,72 @@ def test_the_center_is_what_is_kept() -> None:
     assert (fitted == 200).all()
 
 
+WIDE_HWC = np.zeros((40, 80, 1), np.uint8)
+WIDE_HWC[:, :20], WIDE_HWC[:, 60:] = 200, 100  # what tells it from others lies at its ends
+
+
+def test_each_way_to_the_size_keeps_what_it_says() -> None:
+    def fitted(height: int, width: int, **values: Any) -> np.ndarray:
+        return fit_image(WIDE_HWC, Preprocess(1, height, width, **values))[0][0]
+
+    assert (fitted(20, 20, resize="cover") == 0).all()
+    assert fitted(20, 20, resize="squash")[:, [0, -1]].tolist() == [[200, 100]] * 20
+    boxed_HW = fitted(20, 20, resize="letterbox", padding_value=114)
+    assert boxed_HW[:, 0].tolist() == [114] * 5 + [200] * 10 + [114] * 5
+    assert fitted(20, 20, resize="letterbox", padding_value=-1)[:, 0].tolist() == [200] * 20
+    assert (fitted(20, 20, resize="square") == 0).all()
+    assert fitted(20, 40, resize="cover")[:, [0, -1]].tolist() == [[200, 100]] * 20
+    assert fitted(20, 40, resize="letterbox")[:, [0, -1]].tolist() == [[200, 100]] * 20
+
+
+@pytest.mark.parametrize("resize", ["cover", "squash"])
+def test_a_crop_ratio_leaves_the_center_of_what_is_scaled(resize: Resize) -> None:
+    """The usual 224 of 256, as Resize and CenterCrop of other tools."""
+    image_HWC = RNG.integers(0, 256, (80, 120, 3), dtype=np.uint8)
+    want = Preprocess(3, 28, 28, resize=resize, crop_ratio=0.875)
+    larger = Preprocess(3, 32, 48 if resize == "cover" else 32, resize=resize)
+    left = 10 if resize == "cover" else 2
+    np.testing.assert_array_equal(fit_size(image_HWC, want), fit_size(image_HWC, larger)[2:30, left : left + 28])
+    exact_HWC = image_HWC[:28, :28]
+    assert fit_image(exact_HWC, want)[1] == "scaled and center-cropped from 28x28 to 28x28"
+
+
+@pytest.mark.parametrize("resize", ["cover", "letterbox", "squash"])
+def test_images_of_the_size_are_left_alone_whatever_its_form(resize: Resize) -> None:
+    image_HWC = RNG.integers(0, 256, (20, 40, 3), dtype=np.uint8)
+    fitted_CHW, done = fit_image(image_HWC, Preprocess(3, 20, 40, channel_order="bgr", resize=resize))
+    assert done == "" and (fitted_CHW == image_HWC[:, :, ::-1].transpose(2, 0, 1)).all()
+
+
+def test_how_an_image_is_scaled_is_a_choice() -> None:
+    image_HWC = RNG.integers(0, 256, (56, 56, 1), dtype=np.uint8)
+    by_default = {way: Preprocess(1, 28, 28, resize=way).filter for way in get_args(Resize)}
+    assert by_default == {"cover": "area", "letterbox": "area", "squash": "linear", "square": "linear"}
+    made = {
+        how: fit_size(image_HWC, Preprocess(1, 28, 28, resize="squash", interpolation=how))
+        for how in get_args(Interpolation)
+    }
+    assert len({pixels.tobytes() for pixels in made.values()}) >= 4  # a half by area and by line may be the same
+    np.testing.assert_array_equal(made["area"], fit_size(image_HWC, Preprocess(1, 28, 28, resize="cover")))
+
+
+def test_a_preprocess_says_what_it_does() -> None:
+    said = {
+        ("32x32 RGB,", "turned as EXIF says"): {},
+        ("image scaled to cover 36x36, of which the central 32x32 RGB,", "as stored, whatever EXIF says"): {
+            "crop_ratio": 32 / 36, "orientation": "stored",
+        },
+        ("whole image within 32x32 RGB,", ""): {"resize": "letterbox"},
+        ("whole image scaled to 64x64, of which the central 32x32 RGB,", ""): {"resize": "squash", "crop_ratio": 0.5},
+        ("central 0.5 of the shorter side scaled to 32x32 RGB,", "as by CNTK"): {
+            "resize": "square", "crop_ratio": 0.5, "orientation": "cntk",
+        },
+    }  # fmt: skip
+    for (begin, end), values in said.items():
+        words = str(Preprocess(3, 32, 32, **values))  # type: ignore[arg-type]
+        assert words.startswith(begin) and words.endswith(end)
+
+
 @pytest.mark.parametrize(
     ("case", "resize", "ratio"),
     [
@@ -89,7 +157,7 @@ def test_imported_models_see_what_cntk_delivered(case: str, resize: Resize, rati
     """Golden: what CNTK's reader made of these files with Scale, after Crop(center, sideRatio) for "square"."""
     expected_NCHW = np.load(GOLDEN / "cases.npz")[case]
     _, channels, height, width = expected_NCHW.shape
-    want = Preprocess(channels, height, width, channel_order="bgr", resize=resize, side_ratio=ratio)
+    want = Preprocess(channels, height, width, channel_order="bgr", resize=resize, crop_ratio=ratio)
     files = json.loads((GOLDEN / "cases.json").read_text())[case]["files"]
     for file, expected_CHW in zip(files, expected_NCHW, strict=True):
         fitted_CHW, _ = fit_image(decode_image((GOLDEN / file).read_bytes(), file), want)
@@ -108,7 +176,7 @@ def test_means_of_each_kind() -> None:
         for function in (normalize, normalize_in_one_thread):
             got = function(pixels, mean_of(of_channels), scale_of(of_channels), bgr=True)
             np.testing.assert_allclose(got, (pixels.numpy()[:, ::-1] - expected) * factors, rtol=1e-6)
-        assert str(of_channels).endswith(" * (0.5, 0.25, 2)")
+        assert " * (0.5, 0.25, 2), " in str(of_channels)
     want = Preprocess(3, 4, 5, channel_order="bgr", mean_image_CHW=image_CHW)
     got = normalize(pixels, mean_of(want), 2.0, bgr=True)
     np.testing.assert_allclose(got, (pixels.numpy()[:, ::-1] - image_CHW) * 2, rtol=1e-6)
@@ -125,8 +193,11 @@ def test_means_of_each_kind() -> None:
         ({"scale": 0.0}, "scale"),
         ({"scale": (1.0, 2.0)}, "one number other than 0, or 3"),
         ({"scale": (1.0, 0.0, 2.0)}, "scale"),
-        ({"side_ratio": 1.5}, "side_ratio"),
+        ({"crop_ratio": 1.5}, "crop_ratio"),
         ({"resize": "pad"}, "resize"),
+        ({"resize": "letterbox", "crop_ratio": 0.9}, "resize=letterbox shows the whole image"),
+        ({"interpolation": "bilinear"}, "linear"),
+        ({"orientation": "up"}, "orientation"),
         ({"mean_image_CHW": np.zeros((3, 2, 2), np.float32)}, "mean"),
     ],
 )

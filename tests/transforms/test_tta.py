@@ -10,7 +10,7 @@ from convolve.transforms.preprocess import Preprocess, fit_image
 from convolve.transforms.tta import require_views, views_of
 
 IMAGE_HWC = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
-FILL = Preprocess(3, 24, 24, resize="square", side_ratio=0.6)
+FILL = Preprocess(3, 24, 24, resize="square", crop_ratio=0.6)
 LARGE = Preprocess(3, 64, 80)
 PADDED = Preprocess(3, 32, 32, padding=4, padding_value=128)
 
@@ -55,7 +55,7 @@ def test_ten_views_with_padding_are_cut_from_the_padded_image() -> None:
 
 
 def test_views_are_scaled_to_the_size_of_the_network() -> None:
-    views_VCHW = views_of(IMAGE_HWC, Preprocess(3, 12, 18, resize="square", side_ratio=0.6), 10)
+    views_VCHW = views_of(IMAGE_HWC, Preprocess(3, 12, 18, resize="square", crop_ratio=0.6), 10)
     assert views_VCHW.shape == (10, 3, 12, 18)
 
 

@@ -173,8 +173,12 @@ def test_crops_that_vary_in_size(crop: Crop, varies: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "crop", [Crop(), Crop(side_ratio=(0.8,)), VARIES, Crop("randomarea", area_ratio=(0.4,), aspect_ratio=(0.6,))]
-)
+    "crop",
+    [
+        Crop(), Crop(side_ratio=(0.8,)), VARIES, Crop("randomarea", area_ratio=(0.4,), aspect_ratio=(0.6,)),
+        Crop(aspect_ratio=(1.7,)),
+    ],
+)  # fmt: skip
 def test_the_least_source_leaves_nothing_to_enlarge(crop: Crop) -> None:
     least = min_size_before((crop, Scale(24, 16)))
     assert least is not None

@@ -115,8 +115,8 @@ def _find(
         names = ", ".join(sorted(other)[:_NAMED])
         raise UsageError(f"the two models do not know the same classes ({names}): their errors cannot be compared")
     ask = partial(open_test, data, opened.data_name, opened.class_names, options=options)
-    known = [(each.preprocess.shape_CHW, each.training_info.data_fingerprint) for each in (opened, second) if each]
-    found = [ask(shape_CHW=shape_CHW, fingerprint=fingerprint) for shape_CHW, fingerprint in known]
+    known = [(each.preprocess.shape_CHW, each.learned) for each in (opened, second) if each]
+    found = [ask(shape_CHW=shape_CHW, learned=learned) for shape_CHW, learned in known]
     source, where = min(found, key=lambda one: len(one[0]))
     if isinstance(source, ArraySource):
         shape_CHW = source.shape_CHW

@@ -54,6 +54,18 @@ MaxMegapixels = Annotated[
         "eighth of their size, and others are refused. [default: 67]",
     ),
 ]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        help="How images of other sizes come to the model's: cover it, the center cut out; letterbox, the whole image "
+        "within it; squash, the whole image out of proportion; square, the central square.",
+        metavar="cover|letterbox|squash|square",
+    ),
+]
+CropRatio = Annotated[
+    float | None,
+    typer.Option(help="The part of the sides that the model sees, from the center: for 224 of 256 it is 0.875."),
+]
 SkipUnreadable = Annotated[
     bool,
     typer.Option(
@@ -165,12 +177,15 @@ def _overrides(
     labels: Labels = None,
     image_shape: ImageShape = None,
     arch: Arch = None,
+    resize: Resize = None,
+    crop_ratio: CropRatio = None,
 ) -> Overrides:
     from convolve.importers.loader import PreprocessOverrides
 
     return PreprocessOverrides(
         preset=preset, mean=mean, channel_order=channel_order, scale=scale, labels=labels,
-        image_shape_CHW=_shape(image_shape), output=output, arch=arch,
+        image_shape_CHW=_shape(image_shape), output=output, arch=arch, resize=resize,
+        crop_ratio=crop_ratio,
     )  # fmt: skip
 
 

@@ -14,12 +14,13 @@ from convolve.data.caching import cached, measured
 from convolve.data.damaged import Damaged, Unreadable, skipping
 from convolve.data.dataset import THREADS, Dataset, transformed
 from convolve.data.evaluation import eval_dataset
+from convolve.data.hold_out import VALIDATION_FRACTION, hold_out_validation
 from convolve.data.known import DATASETS
 from convolve.data.loader import Loader
 from convolve.data.sources.classes import in_words
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
-from convolve.data.splits import VALIDATION_FRACTION, Splits, hold_out_validation
+from convolve.data.splits import Splits
 from convolve.errors import DataError, UsageError
 from convolve.formats.decode import Decoding
 from convolve.formats.mean_xml import read_mean_xml
@@ -105,7 +106,8 @@ def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | Non
         return splits.train, splits.validation, said + unused
     if not fraction and not needs:
         return splits.train, None, ""
-    train, validation = hold_out_validation(splits.train, fraction or VALIDATION_FRACTION, recipe.run.seed)
+    chosen = fraction or VALIDATION_FRACTION
+    train, validation = hold_out_validation(splits.train, chosen, recipe.run.seed, recipe.data.group)
     cut = f"{len(validation):,} of {len(splits.train):,} training images are cut off for validation"
     return train, validation, "" if fraction else f"{cut}, by which run.keep=best chooses"
 
@@ -132,7 +134,7 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
     pads = [transform for transform in spec.train_transforms if isinstance(transform, Pad)]
     mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
     return Preprocess(
-        spec.channels, height, width, mean, spec.scale, resize=spec.resize, side_ratio=spec.side_ratio,
+        spec.channels, height, width, mean, spec.scale, resize=spec.resize, crop_ratio=spec.crop_ratio,
         orientation=spec.orientation, padding=sum(pad.border(height, width) for pad in pads),
         padding_value=pads[0].value if pads else 0,
     )  # fmt: skip
@@ -141,7 +143,7 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
 def in_size(preprocess: Preprocess, size: float) -> Preprocess:
     """One of `data.progressive_sizes`: pixels, or a fraction of the sides of `preprocess`, in multiples of eight.
 
-    Of those, borders of an eighth and crops of four fifths (`side_ratio`) give the same size again.
+    Of those, borders of an eighth and crops of four fifths (their `side_ratio`) give the same size again.
     """
     if size == 1:
         return preprocess
@@ -179,8 +181,8 @@ class _Training:
         )  # fmt: skip
         if not alone:
             dataset = cached(dataset, train.size if as_found and train.size else goal)
-        if not dataset.is_cached and spec.resize == "cover":  # quicker; the others promise to do what CNTK does
-            min_size = min_size_before(alone) if as_found else goal
+        if not dataset.is_cached and preprocess.filter == "area":  # quicker; the others promise to do what CNTK does
+            min_size = min_size_before(alone) if as_found else preprocess.size_before_crop
             dataset = replace(dataset, decoding=replace(dataset.decoding, min_size=min_size))
         return dataset, together
 

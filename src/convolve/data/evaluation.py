@@ -41,4 +41,4 @@ def eval_dataset(
 
 def is_fitted(source: ArraySource, preprocess: Preprocess) -> bool:
     """Whether `fit_image` would leave each image as it is."""
-    return source.shape_CHW == preprocess.shape_CHW and (preprocess.resize != "square" or preprocess.side_ratio == 1)
+    return source.shape_CHW[0] == preprocess.channels and preprocess.leaves(source.size)

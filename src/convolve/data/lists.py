@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from convolve.data.hold_out import Learned, find_held_out, hold_out_test
 from convolve.data.layout import Layout, find_layout
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.sources.base64 import open_base64
@@ -18,12 +19,13 @@ from convolve.data.sources.lmdb import open_lmdb
 from convolve.data.sources.map_file import open_map_file
 from convolve.data.sources.source import OnFault, Source
 from convolve.data.sources.table import open_table
-from convolve.data.splits import TEST_FRACTION, Splits, hold_out_test
+from convolve.data.splits import Splits
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.caffe_lmdb import is_lmdb
 from convolve.formats.map_lines import lists_paths, open_lines
 from convolve.formats.part_names import TEST, TRAINING, VALIDATION
 from convolve.formats.table import ENDINGS, is_table
+from convolve.formats.table_rows import read_header
 
 MANY_CLASSES = 1000  # that a shorter list may number without naming them
 
@@ -47,29 +49,57 @@ def open_lists(
         raise MissingDataError(
             f"{where} holds no labeled images; give a folder with a subfolder for each class, a map file, or a table"
         )
+    options = _with_group(found.training, options)
     first = open_list(found.training, options=options)
     others = {role: open_list(path, first.class_names, options=options) for role, path in found.parts[1:]}
-    parts = {TRAINING: first} | others
+    parts = _by_role(first) | others
     names = first.class_names or _numbers([*parts.values()])
     if len(names) < 2:
-        inside = sorted(found.training.iterdir()) if found.training.is_dir() else []
-        tables = [path for path in inside if path.suffix.lower() in ENDINGS]
-        hint = f"the table itself: {tables[0]}" if tables else "a folder with a subfolder for each class, or a list"
-        place = found.training
-        raise DataError(f"{place} holds one class only ({names[0]}), where a classifier needs two; give {hint}")
-    parts = {role: part.by_class_and_name() for role, part in parts.items()}
-    passed = [part.passed_over for part in parts.values() if part.passed_over]
-    if held_out := TEST not in parts:
-        parts = dict(zip((TRAINING, TEST), hold_out_test(first.by_class_and_name()), strict=True))
+        _refuse_one_class(found.training, names[0])
+    said = [f"{where}, {len(names)} classes ({in_words(names)})", *filter(None, [str(found)])]
+    said += [f"{len(part):,} images are its {role} part" for role, part in parts.items() if first.roles]
+    parts, membership = {role: part.by_class_and_name() for role, part in parts.items()}, None
+    said += sorted({part.passed_over for part in parts.values() if part.passed_over})
+    if TEST not in parts:
+        held = hold_out_test(parts[TRAINING], options.group)
+        parts, membership = {TRAINING: held.train, TEST: held.test}, held.membership
+        said += held.said
     if file_order:
         parts = {role: part.take(np.argsort(part.index_N)) for role, part in parts.items()}
-    said = [f"{where}, {len(names)} classes ({in_words(names)})", *filter(None, [str(found)])]
-    said += [f"{TEST_FRACTION:.0%} of each class held out for testing"] * held_out + passed
     folder = where if where.is_dir() else where.parent
     return Splits(
         parts[TRAINING], parts[TEST], names, folder.resolve().name, "; ".join(said),
-        held_out=held_out, numbered=first.class_names is None, validation=parts.get(VALIDATION),
+        numbered=first.class_names is None, validation=parts.get(VALIDATION), membership=membership,
     )  # fmt: skip
+
+
+def _by_role(whole: FileSource) -> dict[str, FileSource]:
+    """The parts of a table that says which row is in which; of two parts, the second is the test part."""
+    if whole.roles is None:
+        return {TRAINING: whole}
+    roles_N = np.array(whole.roles)[whole.index_N]
+    parts = {role: whole.take(np.flatnonzero(roles_N == role)) for role in (TRAINING, VALIDATION, TEST)}
+    parts = {role: part for role, part in parts.items() if len(part)}
+    if TRAINING not in parts:
+        raise DataError(f"{whole.location(0)}: no image is in the training part; correct the column, or take it out")
+    if TEST not in parts and VALIDATION in parts:
+        parts[TEST] = parts.pop(VALIDATION)
+    return parts
+
+
+def _with_group(path: Path, options: DataOptions) -> DataOptions:
+    """`options` of which the group, if it is a column of the table at `path`, is that column."""
+    is_listed = options.group and not options.columns.group and path.is_file() and is_table(path)
+    if is_listed and options.group in read_header(path):
+        return replace(options, columns=replace(options.columns, group=options.group), group="")
+    return options
+
+
+def _refuse_one_class(place: Path, name: str) -> None:
+    inside = sorted(place.iterdir()) if place.is_dir() else []
+    tables = [path for path in inside if path.suffix.lower() in ENDINGS]
+    hint = f"the table itself: {tables[0]}" if tables else "a folder with a subfolder for each class, or a list"
+    raise DataError(f"{place} holds one class only ({name}), where a classifier needs two; give {hint}")
 
 
 def open_list(
@@ -91,19 +121,29 @@ def _open_list(path: Path, classes: Sequence[str] | None, on_fault: OnFault | No
 
 
 def open_own_test(
-    place: Path, layout: Layout, class_names: Sequence[str], fingerprint: str | None, options: DataOptions = AS_FOUND
+    place: Path, layout: Layout, class_names: Sequence[str], learned: Learned, options: DataOptions = AS_FOUND
 ) -> tuple[Source, str]:
-    """The test part of a user's own images; of one part all of it, but for what the model was trained on."""
-    if fingerprint and not layout.test:
+    """The test part of a user's own images; of one part all of it, but for what the model has `learned` from."""
+    path = layout.test or layout.training
+    options = _with_group(path, replace(options, group=learned.group))
+    part = open_list(path, class_names, options=options)
+    if part.roles and not layout.test:
+        parts = _by_role(part)
+        part = parts.get(TEST, part)
+    part, said = part.by_class_and_name(), [str(path), *layout.notes, *filter(None, [part.passed_over])]
+    if layout.test or part.roles:
+        return part, "; ".join(said)
+    if learned.membership:
+        found = find_held_out(part, options.group, learned.membership)
+        return (found[0], "; ".join([f"{place}, {found[1]}", *said[1:]])) if found else (part, "; ".join(said))
+    if learned.fingerprint:  # all that an exported model knows of it
         try:
             splits = open_lists(place, layout, options=options)
-            if splits.fingerprint() == fingerprint:
+            if splits.fingerprint() == learned.fingerprint:
                 return splits.test, f"{place}, the part held out in training"
         except DataError:  # too few images of each class: another set
             pass
-    part = open_list(layout.test or layout.training, class_names, options=options)
-    said = [str(layout.test or layout.training), *layout.notes, *filter(None, [part.passed_over])]
-    return part.by_class_and_name(), "; ".join(said)
+    return part, "; ".join(said)
 
 
 def collect_lists(
@@ -112,7 +152,7 @@ def collect_lists(
     """(role, part) of the parts at `place`, as `open_list`; where nothing of one can be read, that is a fault."""
     if place.is_file():
         refuse_other_kinds(place)
-    layout, parts = find_lists(place, classes or ()), []
+    layout, parts = find_lists(place, classes or ()), list[tuple[str, FileSource]]()
     if layout is None:
         raise MissingDataError(f"{place} holds no labeled images; see `convolve check-data --help`")
     for note in layout.notes:
@@ -126,7 +166,7 @@ def collect_lists(
             on_fault("unreadable", str(path), str(error).removeprefix(f"{path}: "), "correct it, and check again")
             continue
         classes = classes or part.class_names
-        parts.append((role, part))
+        parts += [(role, part)] if role != TRAINING or layout.test else _by_role(part).items()
     return parts
 
 

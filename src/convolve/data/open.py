@@ -10,6 +10,7 @@ from pathlib import Path
 
 from convolve.data import known, lists
 from convolve.data.download import Progress
+from convolve.data.hold_out import Learned
 from convolve.data.locate import SAMPLE
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.sources.classes import difference
@@ -55,22 +56,22 @@ def open_test(
     name: str,
     class_names: tuple[str, ...],
     shape_CHW: tuple[int, int, int],
-    fingerprint: str | None,
+    learned: Learned,
     options: DataOptions = AS_FOUND,
 ) -> tuple[Source, str]:
     """(what a model is to be tested on, where it lies): a test part, or all there is but what it was trained on.
 
-    The model knows `class_names`, was trained on the set `name` with that `fingerprint`, and takes `shape_CHW`.
+    The model knows `class_names`, has `learned` from the set `name`, and takes `shape_CHW`.
     """
     given = where not in (None, SAMPLE)
     place = known.unpacked(Path(str(where)).expanduser()) if given else Path()
     listed = lists.find_lists(place, class_names) if given else None
-    if listed and (listed.training == place or name not in known.DATASETS):  # and no set of two parts
-        return lists.open_own_test(place, listed, class_names, fingerprint, options)
+    if listed and (listed.test is None or name not in known.DATASETS):  # and no set of two parts
+        return lists.open_own_test(place, listed, class_names, learned, options)
     info = known.info_to_test(where, name, class_names, shape_CHW)
     found = open_data(where, info.name, options=options)
     if listed and found.array_shape_CHW is None:
-        return lists.open_own_test(place, listed, class_names, fingerprint, options)
+        return lists.open_own_test(place, listed, class_names, learned, options)
     if found.class_names != class_names:
         raise DataError(f"{found.description}: {difference(found.class_names, class_names)}")
     return found.test, found.description

@@ -13,12 +13,13 @@ from convolve.formats.table import Columns
 class DataOptions:
     """`columns`: those of a table; `root`: the folder in which the paths of a list start, or lie now.
 
-    `max_pixels`: see `Decoding`.
+    `max_pixels`: see `Decoding`. `group`: what no split may tear apart, a column or a regular expression on the path.
     """
 
     columns: Columns = field(default_factory=Columns)
     root: Path | None = None
     max_pixels: int = MAX_PIXELS
+    group: str = ""
 
 
 AS_FOUND = DataOptions()

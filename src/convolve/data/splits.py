@@ -1,20 +1,13 @@
-"""The training and the test part of a data set, and how a part is held out."""
+"""The parts of a data set."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from hashlib import sha256
 
-import numpy as np
-
-from convolve.data.sources.files import FileSource
+from convolve.data.hold_out import Membership
 from convolve.data.sources.source import ArraySource, Source
-from convolve.data.streams import Purpose, generator
-from convolve.errors import DataError, UsageError
-
-TEST_FRACTION = 0.2  # of each class, where there is no test part
-VALIDATION_FRACTION = 0.1  # of the training part, where choices are to be made and nothing says by what
+from convolve.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -32,9 +25,9 @@ class DatasetInfo:
 class Splits:
     """Training and test images with the names of their classes.
 
-    `name` is what a model says that it was trained on; `description` says in words where the images lie. `held_out`:
-    the test part was cut from the training part. `numbered`: the classes have no names but their numbers. `validation`:
-    the part that choices are made by, where the set has one of its own.
+    `name` is what a model says that it was trained on; `description` says in words where the images lie. `numbered`:
+    the classes have no names but their numbers. `validation`: the part that choices are made by, where the set has one
+    of its own. `membership`: which images are on which side, where the test part was cut from the training part.
     """
 
     train: Source
@@ -42,9 +35,9 @@ class Splits:
     class_names: tuple[str, ...]
     name: str
     description: str = ""
-    held_out: bool = False
     numbered: bool = False
     validation: Source | None = None
+    membership: Membership | None = None
 
     def __post_init__(self) -> None:
         said, classes = self.description or self.name, len(self.class_names)
@@ -70,6 +63,11 @@ class Splits:
         return [(role, source) for role, source in found if source is not None]
 
     @property
+    def held_out(self) -> bool:
+        """Whether the test part was cut from the training part."""
+        return self.membership is not None
+
+    @property
     def array_shape_CHW(self) -> tuple[int, int, int] | None:
         """The shape of images that are arrays; None of files, which can be brought to any."""
         return self.test.shape_CHW if isinstance(self.test, ArraySource) else None
@@ -89,25 +87,3 @@ class Splits:
         """Whether this is the data set of `info`, by the numbers of its images and classes."""
         known = (info.train_samples, info.test_samples, len(info.class_names))
         return (len(self.train), len(self.test), len(self.class_names)) == known
-
-
-def hold_out_test(whole: FileSource) -> tuple[FileSource, FileSource]:
-    """(training, test): a fixed random part of each class is held out; of a class with a single image, none."""
-    labels_N, held_out = whole.labels_N.numpy(), []
-    for label, count in sorted(Counter(labels_N.tolist()).items()):
-        members_N = np.flatnonzero(labels_N == label)
-        part = min(max(1, round(TEST_FRACTION * count)), count - 1)
-        held_out += generator(Purpose.TEST_PART, label).permutation(members_N)[:part].tolist()
-    if not held_out:
-        raise DataError(f"{whole.location(0)}: no class has two images, so that none can be held out for testing")
-    rest_N = np.setdiff1d(np.arange(len(whole)), held_out)
-    return whole.take(rest_N), whole.take(np.sort(held_out))
-
-
-def hold_out_validation(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
-    """(training, validation): a random `fraction` of the samples is held out; the same for the same seed."""
-    order_N = generator(Purpose.SPLIT, seed).permutation(len(source))
-    held_out = max(1, round(fraction * len(source)))
-    if held_out == len(source):
-        raise UsageError(f"data.validation_fraction={fraction:g} leaves nothing of {len(source)} images to train on")
-    return source.take(np.sort(order_N[held_out:])), source.take(np.sort(order_N[:held_out]))

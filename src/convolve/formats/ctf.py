@@ -24,6 +24,7 @@ __all__ = ["CtfBlock", "StreamSpec", "iter_ctf", "read_ctf", "write_ctf"]
 _PIECE_BYTES = 1 << 18  # a few MiB of arrays; larger pieces were not faster
 _BLOCK_VALUES = 1 << 22  # short lines can stand for long sparse vectors
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_ID_DIGITS = 20  # of 2**64
 _SEQUENCE_ID = re.compile(rb"([0-9]+)[^0-9]")
 
 # Legend: N sequences, T samples of all those sequences one after another, D values of a sample, K classes.
@@ -62,7 +63,9 @@ def iter_ctf(
     empty = True
     with Path(path).open("rb") as file:
         number, has_ids = _start(path, file, skip_sequence_ids)
-        for block in reader.blocks(_sequences_by_id(file, number)) if has_ids else _each_line(reader, file, number):
+        for block in (
+            reader.blocks(_sequences_by_id(path, file, number)) if has_ids else _each_line(reader, file, number)
+        ):
             empty = False
             yield block
     if empty:
@@ -152,13 +155,16 @@ def _each_line(reader: _Reader, file: BinaryIO, first_line: int) -> Iterator[Ctf
         first_line += len(lines)
 
 
-def _sequences_by_id(file: BinaryIO, first_line: int) -> Iterator[_Text]:
+def _sequences_by_id(path: str | Path, file: BinaryIO, first_line: int) -> Iterator[_Text]:
     """Consecutive lines with the same id, or without one, belong together."""
     current = b""
     text = _Text(first_line, [])
     for number, line in enumerate(file, first_line):
         match = _SEQUENCE_ID.match(line)
         key = match[1].lstrip(b"0") if match else current
+        if len(key) > _ID_DIGITS or (len(key) == _ID_DIGITS and int(key) >= 1 << 64):
+            what = "a sequence id of more than 64 bits, which CNTK refuses too; number the sequences anew"
+            raise FormatError(path, f"line {number}, column 1", what)
         if text.lines and key != current:
             yield text
             text = _Text(number, [])

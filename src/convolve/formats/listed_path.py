@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from convolve.errors import MissingDataError
 from convolve.formats.archive import Location, parse_location
 
 _ABSOLUTE = re.compile(r"[A-Za-z]:[\\/]|[\\/]|[A-Za-z][A-Za-z0-9+.-]+://")
+_FILE = re.compile(r"file:(?://[^/]*)?(?=/)")
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class PathRules:
 
     def location(self, text: str) -> Location:
         """The image that a list calls `text`. Both slashes separate folders, where no file is so called."""
-        if text.startswith("file:"):
-            text = url2pathname(urlsplit(text).path)
+        if text.startswith("file:") and (address := _FILE.match(text)):
+            text = url2pathname(text[address.end() :])
         if self.moved_from and text.replace("\\", "/").startswith(self.moved_from):
             text = text[len(self.moved_from) :]
         elif not text or _ABSOLUTE.match(text):  # none of a line that could not be read
@@ -67,5 +67,8 @@ def _start(folder: str | Path) -> str:
 
 def _is_there(file: str) -> bool:
     """Whether there is such a file, or one with any ending."""
-    path = Path(file)
-    return path.exists() or (path.parent.is_dir() and any(other.stem == path.name for other in path.parent.iterdir()))
+    folder, name = os.path.split(file)
+    try:
+        return os.path.exists(file) or any(Path(other).stem == name for other in os.listdir(folder or "."))  # noqa: PTH110, PTH208
+    except OSError:
+        return False

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from convolve.errors import FormatError, UsageError, unknown_name
+from convolve.errors import FormatError, UsageError, legible, unknown_name
 from convolve.formats.map_lines import BadLine, Refuse
 from convolve.formats.part_names import TRAINING, VALIDATION, role_of
 from convolve.formats.table_rows import read_header, read_rows, row_word
@@ -163,8 +163,9 @@ class _Picked:
         truth = _TRUTH.get(word.casefold()) if _key(self.header[self.split or 0]) == "isvalid" else None
         role = role_of(word) if truth is None else VALIDATION if truth else TRAINING
         if role is None:
+            column = legible(self.header[self.split or 0])
             raise BadLine(
-                f"{word!r} in the column {self.header[self.split or 0]} is no part of a set; write train, validation "
+                f"{word!r} in the column {column} is no part of a set; write train, validation "
                 "or test, or give --columns split= to take no notice of the column"
             )
         return role
@@ -207,4 +208,4 @@ def _key(name: str) -> str:
 
 
 def _in_words(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") or "none"
+    return ", ".join(map(legible, names[:10])) + (", ..." if len(names) > 10 else "") or "none"

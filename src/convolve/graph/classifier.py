@@ -39,6 +39,8 @@ def image_input(graph: Graph, shape_CHW: Shape | None = None) -> Graph:
         names = ", ".join(value.name for value in graph.inputs) or "nothing"
         raise UnsupportedError(f"the output is computed from {names}; it must depend on one input, the image")
     source = graph.inputs[0]
+    if _has_channels_last(source.shape) and shape_CHW in (None, (source.shape[2], *source.shape[:2])):
+        return _from_planes(graph)
     if len(source.shape) == 3 and shape_CHW in (None, source.shape):
         return graph
     shape_CHW = shape_CHW or ((1,) * 3 + source.shape)[-3:]
@@ -47,6 +49,24 @@ def image_input(graph: Graph, shape_CHW: Shape | None = None) -> Graph:
     image = Input(free_name(graph, "image"), shape_CHW, source.source)
     flat = replace(_reshape(source.name, image.name, source.shape), source=source.source)
     return replace(graph, inputs=(image,), nodes=(flat, *graph.nodes))
+
+
+def _has_channels_last(shape: Shape) -> bool:
+    """Whether it is (H, W, C), as networks of Keras on CNTK take images: where it cannot be (C, H, W)."""
+    return len(shape) == 3 and shape[2] in (1, 3) and shape[0] not in (1, 3)
+
+
+def _from_planes(graph: Graph) -> Graph:
+    """The graph of an image (H, W, C) with an image (C, H, W) in its place."""
+    source = graph.inputs[0]
+    height, width, channels = source.shape
+    image = Input(free_name(graph, "image"), (channels, height, width), source.source)
+    turned = Node(
+        source.name, "transpose", (image.name,), {"order": (1, 2, 0)}, shape=source.shape, batched=True,
+        source=source.source,
+    )  # fmt: skip
+    notes = (*graph.notes, f"the input {source.source or source.name} is stored with its channels last")
+    return replace(graph, inputs=(image,), nodes=(turned, *graph.nodes), notes=notes)
 
 
 def reshaped_image(graph: Graph, shape_CHW: Shape) -> Graph:

@@ -55,6 +55,11 @@ def select(condition: Tensor, then: Tensor, otherwise: Tensor) -> Tensor:
     return torch.where(condition != 0, then, otherwise)
 
 
+def straight_through(x: Tensor) -> Tensor:
+    """1 for positive numbers, -1 for others; its gradient is that of x itself."""
+    return torch.where(x > 0, 1.0, -1.0) + (x - x.detach())
+
+
 def compare(x: Tensor, y: Tensor, how: str) -> Tensor:
     """What torch's function `how` answers, as 0 or 1 for each element."""
     return getattr(torch, how)(x, y).to(x.dtype)  # type: ignore[no-any-return]
@@ -218,6 +223,8 @@ def normalize(
 
 def contract(x: Tensor, weight: Tensor, axes: int, x_batched: bool, weight_batched: bool) -> Tensor:
     """The last `axes` axes of x against the first of the weight; with a weight for each sample, sample by sample."""
+    kind = torch.promote_types(x.dtype, weight.dtype)  # a frozen constant stays float32 beside values of 16 bits
+    x, weight = x.to(kind), weight.to(kind)
     if not weight_batched:
         product: Tensor = torch.tensordot(x, weight, axes)
         return product

@@ -240,6 +240,7 @@ OPERATIONS: dict[str, Operation] = {
     "elu": _unary(F.elu, alpha=float),
     "leaky_relu": _unary(F.leaky_relu, alpha=float),
     "stop_gradient": _unary(torch.detach),
+    "straight_through": _unary(functions.straight_through),
     "add": _broadcasting(operator.add, literals=True),
     "subtract": _broadcasting(operator.sub, literals=True),
     "multiply": _broadcasting(operator.mul, literals=True),

@@ -19,7 +19,8 @@ class PreprocessOverrides:
     `mean` is a number, one a channel in the network's order ("104,117,123"), or a file with a mean image, CNTK's .xml
     or Caffe's .binaryproto; `scale` a number, or one a channel. `output` names the class scores of a file with several
     outputs; `image_shape_CHW` the image that a network of plain numbers takes, or one whose prototxt does not say;
-    `arch` the network that a checkpoint of PyTorch belongs to.
+    `arch` the network that a checkpoint of PyTorch belongs to. `resize` and `crop_ratio` say how images of other sizes
+    come to it: see `Preprocess`.
     """
 
     preset: str | None = None
@@ -30,6 +31,8 @@ class PreprocessOverrides:
     image_shape_CHW: tuple[int, int, int] | None = None
     output: str | None = None
     arch: str | None = None
+    resize: str | None = None
+    crop_ratio: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

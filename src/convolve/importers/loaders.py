@@ -20,7 +20,7 @@ from convolve.importers.loader import Imported, Loader, PreprocessOverrides
 from convolve.importers.presets import find_preset, presets
 from convolve.records import Metadata, TrainingInfo
 from convolve.registry import Registry
-from convolve.transforms.preprocess import ChannelOrder, Preprocess
+from convolve.transforms.preprocess import ChannelOrder, Preprocess, Resize
 
 _ROWS: dict[str, Loader] = {"cntk": cntk, "caffe": caffe, "onnx": onnx}
 LOADERS = Registry("convolve.loaders", _ROWS)
@@ -77,8 +77,10 @@ def _stated(imported: Imported, graph: Graph, path: Path) -> Preprocess:
     """What the file says; else what CNTK's reader and Caffe make of images: colors in BGR order, values in 0..255."""
     channels, height, width = taken = graph.inputs[0].shape
     order: ChannelOrder = "gray" if channels == 1 else "bgr"
+    # CNTK's examples cut a square; a whole image comes to another form, as in Caffe's tools and CNTK's Scale.
+    resize: Resize = "square" if height in (1, width) else "squash"  # 1: plain numbers
     assumed = Preprocess(
-        channels, height, width, channel_order=order, resize="square", known_from="", orientation="stored"
+        channels, height, width, channel_order=order, resize=resize, known_from="", orientation="stored"
     )
     given = replace(assumed, **imported.preprocess)
     if given.shape_CHW != taken:
@@ -108,6 +110,8 @@ def _read(loader: Loader, path: Path, overrides: PreprocessOverrides) -> Importe
 def with_overrides(given: Preprocess, overrides: PreprocessOverrides) -> Preprocess:
     """The preprocessing with what the user says of it. Raises UsageError for what does not fit the network."""
     changes: dict[str, Any] = {}
+    sizes = {name: value for name in ("resize", "crop_ratio") if (value := getattr(overrides, name)) is not None}
+    given = replace(given, **sizes)
     if overrides.channel_order is not None:
         changes["channel_order"] = overrides.channel_order
     if overrides.scale is not None:

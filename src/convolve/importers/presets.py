@@ -27,7 +27,7 @@ from convolve.formats.labels import read_labels
 class Preset:
     """`mean` (in the network's order) and `scale` are what is done before the network; None: not known.
 
-    `side_ratio` is the part of the shorter side that the central crop keeps. `classes` names the file of class names
+    `crop_ratio` is the part of the shorter side that the central crop keeps. `classes` names the file of class names
     beside this one: imagenet.txt has ILSVRC 2012's, WordNet's synset and its first word, as Caffe's synset_words.txt.
     `first_weights` are the first digits of the SHA-256 of the first layer's weights (float32, little-endian), where
     files of several names hold them.
@@ -39,7 +39,7 @@ class Preset:
     channel_order: str | None = None
     mean: float | tuple[float, ...] | None = None
     scale: float | None = None
-    side_ratio: float | None = None
+    crop_ratio: float | None = None
     published_error: float | None = None
     published_error_top5: float | None = None
     classes: str | None = None
@@ -48,9 +48,9 @@ class Preset:
     @property
     def preprocessing(self) -> dict[str, Any]:
         """The fields of `Preprocess` that it states; none where it does not know all of them."""
-        fields = {"mean": self.mean, "scale": self.scale, "side_ratio": self.side_ratio}
+        fields = {"mean": self.mean, "scale": self.scale, "crop_ratio": self.crop_ratio}
         knows_all = None not in (self.input_size, self.channel_order, *fields.values())
-        return fields | {"known_from": f"preset {self.name}"} if knows_all else {}
+        return fields | {"resize": "square", "known_from": f"preset {self.name}"} if knows_all else {}
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ def alexnet() -> Recipe:
             name="ilsvrc2012",
             image_size=SIDE,
             resize="square",
-            side_ratio=_SIDE_RATIO,
+            crop_ratio=_SIDE_RATIO,
             mean=(114.0,),
             scale=1.0,
             train_transforms=(

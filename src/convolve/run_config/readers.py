@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -25,7 +26,7 @@ from convolve.formats.mean_xml import read_mean_xml
 from convolve.importers.brainscript.job import TrainStep
 from convolve.importers.brainscript.reader import Images, Reader, TextStream
 from convolve.transforms.crop import Crop
-from convolve.transforms.preprocess import Preprocess
+from convolve.transforms.preprocess import Preprocess, Resize
 from convolve.transforms.scale import Scale
 from convolve.transforms.transform import Size, Transform, transform_image
 
@@ -117,22 +118,50 @@ def as_prepared(reader: Reader, shape_CHW: Shape) -> Preprocess:
     return replace(preprocess, mean_image_CHW=mean_CHW)
 
 
-def as_found(reader: Reader, shape_CHW: Shape) -> Preprocess:
-    """How a network takes any image: like `as_prepared`, and what can be said of the reader's crop and scale."""
-    preprocess, scale = as_prepared(reader, shape_CHW), Scale(1, 1)
-    crop: Crop | None = None
-    for transform in reader.transforms:
-        crop = transform if isinstance(transform, Crop) else crop
-        scale = transform if isinstance(transform, Scale) else scale
-    if not isinstance(reader.features, Images) or scale.scale_mode == "crop":
-        return preprocess
-    if crop is None and scale in reader.transforms and scale.scale_mode == "fill":
-        return replace(preprocess, resize="squash")
-    crop = crop or Crop()
-    ratio = crop.side_ratio[0] if crop.side_ratio else 1.0
-    if crop.crop_width and crop.crop_width < scale.width:
-        ratio = crop.crop_width / scale.width
-    return replace(preprocess, resize="square", side_ratio=ratio)
+def as_found(reader: Reader, shape_CHW: Shape) -> tuple[Preprocess, str]:
+    """(how a network takes any image: `as_prepared`, and what the reader's crops and scales come to; what is to be said
+    where no preprocessing can be the same)."""
+    preprocess = as_prepared(reader, shape_CHW)
+    if not isinstance(reader.features, Images):
+        return preprocess, ""
+    steps = [transform for transform in reader.transforms if isinstance(transform, Crop | Scale)]
+    said = _in_resize_words(steps, shape_CHW)
+    if said is not None:
+        return replace(preprocess, **said), ""
+    nearest = replace(preprocess, resize="square", known_from="the nearest to the reader of the configuration")
+    message = "a model cannot hold the reader's crop and scale: for images in files it gets the nearest,"
+    return nearest, f"{message} {nearest.size_in_words} (--resize and --crop-ratio say another)"
+
+
+_RESIZE_OF: dict[str, Resize] = {"fill": "squash", "crop": "cover", "pad": "letterbox"}
+
+
+def _in_resize_words(steps: Sequence[Crop | Scale], shape_CHW: Shape) -> dict[str, Any] | None:
+    """What is done for a test, as fields of `Preprocess`; None where these have no words for it."""
+    _, height, width = shape_CHW
+    match steps:
+        case []:  # they have the size
+            return {"resize": "squash"}
+        case [Scale() as scale]:
+            return _scaled(scale)
+        case [Crop(crop_width=0, area_ratio=(), aspect_ratio=(1.0,)) as crop, Scale(scale_mode="fill") as scale]:
+            ratio = {"resize": "square", "crop_ratio": crop.side_ratio[0]} if crop.side_ratio else {}
+            return _scaled(scale) | ratio
+        case [Scale(scale_mode="fill" | "crop") as scale, Crop() as crop]:
+            cut = crop.size_after((scale.height, scale.width)) == (height, width)
+            return _scaled(scale) | {"crop_ratio": width / scale.width} if cut and _is_alike(scale, shape_CHW) else None
+    return None
+
+
+def _scaled(scale: Scale) -> dict[str, Any]:
+    padding = {"padding_value": scale.pad_value} if scale.scale_mode == "pad" else {}
+    return {"resize": _RESIZE_OF[scale.scale_mode], "interpolation": scale.interpolation} | padding
+
+
+def _is_alike(scale: Scale, shape_CHW: Shape) -> bool:
+    """Whether the network sees the same part of the height as of the width, to the pixel."""
+    _, height, width = shape_CHW
+    return round(height * scale.width / width) == scale.height and max(height / scale.height, width / scale.width) <= 1
 
 
 def _fixed(spec: Crop | Scale) -> Transform:

@@ -61,7 +61,7 @@ def train_step(
     callback("config", {"step": step, "samples": samples, "held_out_samples": len(splits.test)})
     if is_first and not (step.resume and initial.exists()):
         _model(graph, as_prepared(step.reader, shape_CHW), splits.class_names).save(initial)
-    final_preprocess = as_found(step.validation or test or step.reader, shape_CHW)
+    final_preprocess = _for_any_image(step.validation or test or step.reader, shape_CHW, callback)
 
     def keep(model: Model, epoch: int) -> None:
         """CNTK keeps the model of every epoch but the last, which is modelPath itself."""
@@ -74,6 +74,13 @@ def train_step(
     if is_first:
         replace(Run(RunFolder(run_folder)).model, preprocess=final_preprocess).save(path)
     workers.barrier()
+
+
+def _for_any_image(reader: Reader, shape_CHW: Shape, callback: Callback) -> Preprocess:
+    preprocess, said = as_found(reader, shape_CHW)
+    if said:
+        callback("note", {"message": said})
+    return preprocess
 
 
 def _recipe(step: TrainStep, train_samples: int, data: str | None, callback: Callback) -> tuple[Recipe, int]:
@@ -93,7 +100,7 @@ def save_initial(step: TrainStep, folder: Path) -> None:
     """Write the network of `step` with its initial values as a model folder, for images of any size."""
     graph, shape_CHW = _fresh_network(step)
     names = tuple(map(str, range(step.reader.classes)))
-    _model(graph, as_found(step.reader, shape_CHW), names).save(folder)
+    _model(graph, as_found(step.reader, shape_CHW)[0], names).save(folder)
 
 
 def _fresh_network(step: TrainStep) -> tuple[Graph, Shape]:

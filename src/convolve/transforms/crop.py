@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 VIEWS = 10  # of "multiview10"
+_ASPECT = ("aspect_ratio", 100, "above 0, up to 100")
 _ATTEMPTS = 10  # CNTK then gives up and takes the whole image
 
 Ratio = tuple[float, ...]  # one number or a range (min, max)
@@ -58,10 +59,11 @@ class Crop(Transform):
     """Cut a rectangle out of the image, then perhaps mirror it; names and meanings are CNTK's.
 
     Its size is `crop_width` x `crop_height` where given, else a square of `side_ratio` of the shorter side, or of
-    `area_ratio` of the area, else the whole image; `aspect_ratio` below 1 then makes it flat or tall with equal
-    chance. Of a ratio that is a range, CNTK uses the minimum, unless `jitter_type` is "uniratio". "center" takes the
-    middle, "randomside" and "randomarea" any place, "multiview10" the corners and the middle, then the same five
-    mirrored. `hflip=None` is CNTK's default: mirror half of the images for the random types only.
+    `area_ratio` of the area, else the whole image; an `aspect_ratio` other than 1, whether above or below, then makes
+    it flat or tall with equal chance. Of a ratio that is a range, CNTK uses the minimum, unless `jitter_type` is
+    "uniratio". "center" takes the middle, "randomside" and "randomarea" any place, "multiview10" the corners and the
+    middle, then the same five mirrored. `hflip=None` is CNTK's default: mirror half of the images for the random types
+    only.
     """
 
     crop_type: CropType = "center"
@@ -79,10 +81,10 @@ class Crop(Transform):
         sizes = (self.crop_width, self.crop_height)
         usable = sizes == (0, 0) or min(sizes) > 0
         require(usable, "crop.crop_width and crop.crop_height", "both 0 or both positive", sizes)
-        for name in ("side_ratio", "area_ratio", "aspect_ratio"):
+        for name, most, words in (("side_ratio", 1, "in (0, 1]"), ("area_ratio", 1, "in (0, 1]"), _ASPECT):
             ratio = getattr(self, name)
-            ordered = len(ratio) <= 2 and all(0 < value <= 1 for value in ratio) and list(ratio) == sorted(ratio)
-            require(ordered, f"crop.{name}", "one number or min:max, in (0, 1]", ratio)
+            ordered = len(ratio) <= 2 and all(0 < value <= most for value in ratio) and list(ratio) == sorted(ratio)
+            require(ordered, f"crop.{name}", f"one number or min:max, {words}", ratio)
         require(bool(self.aspect_ratio), "crop.aspect_ratio", "one number or min:max", self.aspect_ratio)
         if self.side_ratio and self.area_ratio:
             raise UsageError("crop.side_ratio and crop.area_ratio exclude each other; leave one of them out")

@@ -6,25 +6,26 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from convolve.errors import UsageError
 from convolve.formats.decode import MAX_PIXELS, Decoding, Orientation, to_planes
 from convolve.transforms.crop import Crop, cut_box
-from convolve.transforms.scale import Scale, require_scalable
-from convolve.transforms.transform import MAX_SIDE, Image, require, require_one_of, with_channel_axis
+from convolve.transforms.scale import Interpolation, Scale, ScaleMode, require_scalable, resized
+from convolve.transforms.transform import MAX_SIDE, Image, Size, require, require_one_of
 
 # Legend: C channel, H row, W column.
 
 ChannelOrder = Literal["rgb", "bgr", "gray"]
-Resize = Literal["cover", "square", "squash"]
+Resize = Literal["cover", "letterbox", "squash", "square"]
 
 TURNED = {
     "exif": "turned as EXIF says",
     "stored": "as stored, whatever EXIF says",
     "cntk": "turned as EXIF says but in zip archives and base64, as by CNTK",
 }
+_CHOICES = {"channel_order": ChannelOrder, "resize": Resize, "filter": Interpolation, "orientation": Orientation}
 _NOTHING_DRAWN = np.random.default_rng(0)  # by a crop at the center
 
 
@@ -33,10 +34,13 @@ class Preprocess:
     """The network sees `(pixel - mean) * scale` of an image with `channels` planes (1: gray; 3: color) of that size.
 
     `mean` and `scale` are one number, or one a channel in the network's own order; `mean_image_CHW`, if there is one,
-    is subtracted in place of the mean. `resize` "cover" scales an image of another size to cover the wanted one and
-    cuts the center; "square" is what CNTK's examples do: cut the central square of `side_ratio` of the shorter side,
-    then scale it linearly; "squash" scales the whole image linearly, whatever that does to its proportions, as CNTK
-    does.
+    is subtracted in place of the mean. `resize` says how an image of another size comes to the wanted one: "cover"
+    scales it to cover that and cuts the center; "letterbox" scales the whole image to fit into it, and fills the rest
+    with `padding_value` (-1: the image's own border, repeated); "squash" scales the whole image, whatever that does to
+    its proportions; "square" is what CNTK's examples do, scale the central square. With a `crop_ratio` below 1 the
+    network sees that part of the center only: of the sides that the image is scaled to, with "square" of its shorter
+    side. `interpolation`: "area" averages what it shrinks, so that thin strokes survive, as "cover" and "letterbox" do;
+    "linear" does not, nor does CNTK.
     `orientation`: whether photographs are turned as EXIF says; see `formats/decode.py`.
     `padding` pixels of gray level `padding_value` around the image are what training cropped from; only test-time
     augmentation uses them.
@@ -51,7 +55,8 @@ class Preprocess:
     scale: float | tuple[float, ...] = 1.0
     channel_order: ChannelOrder | None = None  # None: gray for one channel, else rgb
     resize: Resize = "cover"
-    side_ratio: float = 1.0
+    crop_ratio: float = 1.0
+    interpolation: Interpolation | None = None  # None: area with cover and letterbox, else linear
     padding: int = 0
     padding_value: int = 0
     orientation: Orientation = "exif"
@@ -61,23 +66,26 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.channel_order is None:
             object.__setattr__(self, "channel_order", "gray" if self.channels == 1 else "rgb")
+        if self.interpolation == self._usual_interpolation:  # so that equal ones are equal
+            object.__setattr__(self, "interpolation", None)
         for name in ("mean", "scale"):
             if isinstance(getattr(self, name), list):  # as JSON has it
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         if any(type(size) is not int or size < 1 for size in self.shape_CHW):
             raise ValueError(f"sizes must be whole numbers from 1, they are {self.shape_CHW}")
-        for name, choices in (("channel_order", ChannelOrder), ("resize", Resize), ("orientation", Orientation)):
+        for name, choices in _CHOICES.items():
             require_one_of(f"preprocess.{name}", str(getattr(self, name)), choices)
         fits = self.channels == (1 if self.channel_order == "gray" else 3)
         known = f"gray for 1 channel, rgb or bgr for 3, not {self.channels}"
         require(fits, "preprocess.channel_order", known, self.channel_order)
         factors = f"one number other than 0, or {self.channels}"
         require(self._are_numbers(self.scale) and 0 not in _each(self.scale), "preprocess.scale", factors, self.scale)
-        side_ratio, padding, level = self.side_ratio, self.padding, self.padding_value
-        require(_is_number(side_ratio) and 0 < side_ratio <= 1, "preprocess.side_ratio", "in (0, 1]", side_ratio)
+        ratio, padding, level = self.crop_ratio, self.padding, self.padding_value
+        require(_is_number(ratio) and 0 < ratio <= 1, "preprocess.crop_ratio", "in (0, 1]", ratio)
+        require_whole(self.resize, ratio)
         is_padding = type(padding) is int and 0 <= padding <= MAX_SIDE
         require(is_padding, "preprocess.padding", f"in 0..{MAX_SIDE}", padding)
-        require(type(level) is int and 0 <= level <= 255, "preprocess.padding_value", "in 0..255", level)
+        require(type(level) is int and -1 <= level <= 255, "preprocess.padding_value", "-1 or in 0..255", level)
         require(self._are_numbers(self.mean), "preprocess.mean", f"one number or {self.channels}", self.mean)
         shape = self.shape_CHW if self.mean_image_CHW is None else self.mean_image_CHW.shape
         require(shape == self.shape_CHW, "preprocess.mean", f"an image {self.shape_CHW}", shape)
@@ -101,6 +109,25 @@ class Preprocess:
         """The scale, likewise."""
         return _broadcasting(self.scale)
 
+    @property
+    def filter(self) -> Interpolation:
+        """The `interpolation`, or the usual one."""
+        return self.interpolation or self._usual_interpolation
+
+    @property
+    def _usual_interpolation(self) -> Interpolation:
+        return "area" if self.resize in ("cover", "letterbox") else "linear"
+
+    @property
+    def size_before_crop(self) -> Size:
+        """(height, width) of which `crop_ratio` leaves the wanted size."""
+        return round(self.height / self.crop_ratio), round(self.width / self.crop_ratio)
+
+    def leaves(self, size: tuple[int, ...]) -> bool:
+        """Whether an image of that (height, width) is left as it is."""
+        cuts_square = self.resize == "square" and self.height != self.width
+        return size == (self.height, self.width) and self.crop_ratio == 1 and not cuts_square
+
     def decoding(self, max_pixels: int = MAX_PIXELS) -> Decoding:
         """How the images are decoded that are then made fit."""
         return Decoding(self.channels == 1, self.orientation, max_pixels)
@@ -109,29 +136,45 @@ class Preprocess:
         """The fields as JSON takes them, without the mean image."""
         values = asdict(self)
         del values["mean_image_CHW"]
+        values["interpolation"] = self.filter
         return values
 
     def __str__(self) -> str:
         color = str(self.channel_order) if self.channels == 1 else str(self.channel_order).upper()
         mean = _in_words(self.mean) if self.mean_image_CHW is None else "mean image"
-        square = "central square" if self.side_ratio == 1 else f"central {self.side_ratio:.10g} of the shorter side"
-        crop = {"cover": "", "square": f"{square} scaled to ", "squash": "whole image scaled to "}[self.resize]
-        return (
-            f"{crop}{self.width}x{self.height} {color}, {TURNED[self.orientation]}, "
-            f"(pixel - {mean}) * {_in_words(self.scale)}"
-        )
+        is_usual = self.resize == "cover" and self.crop_ratio == 1
+        size = f"{self.width}x{self.height}" if is_usual else self.size_in_words
+        return f"{size} {color}, (pixel - {mean}) * {_in_words(self.scale)}, {TURNED[self.orientation]}"
+
+    @property
+    def size_in_words(self) -> str:
+        """What becomes of an image of another size."""
+        (height, width), size = self.size_before_crop, f"{self.width}x{self.height}"
+        if self.resize == "square":
+            part = "square" if self.crop_ratio == 1 else f"{self.crop_ratio:.10g} of the shorter side"
+            return f"central {part} scaled to {size}"
+        how = {"cover": "image scaled to cover", "squash": "whole image scaled to", "letterbox": "whole image within"}
+        cut = f"{width}x{height}, of which the central " if self.crop_ratio < 1 else ""
+        return f"{how[self.resize]} {cut}{size}"
+
+
+def require_whole(resize: str, crop_ratio: float) -> None:
+    """Raise `UsageError` for a crop of what is to be seen whole."""
+    if resize == "letterbox" and crop_ratio != 1:
+        raise UsageError("crop_ratio cuts, and resize=letterbox shows the whole image; leave one of them out")
 
 
 def fit_image(image_HWC: np.ndarray, preprocess: Preprocess) -> tuple[np.ndarray, str]:
     """(image_CHW uint8 of the wanted size, gray or in RGB planes; what was done to it in words: "" if nothing).
 
-    `image_HWC` is uint8, gray (C=1) or BGR as OpenCV decodes. "cover" shrinks by area, so that thin strokes survive.
+    `image_HWC` is uint8, gray (C=1) or BGR as OpenCV decodes.
     """
     done = []
     height, width, channels = image_HWC.shape
     fit_HWC = fit_size(image_HWC, preprocess)
     if fit_HWC is not image_HWC:
-        how = "scaled" if preprocess.resize == "squash" else "scaled and center-cropped"
+        how = {"squash": "scaled", "letterbox": "scaled and padded"}.get(preprocess.resize, "scaled and center-cropped")
+        how = how if preprocess.crop_ratio == 1 else "scaled and center-cropped"
         done.append(f"{how} from {width}x{height} to {preprocess.width}x{preprocess.height}")
     if channels != preprocess.channels:
         done.append("made gray" if preprocess.channels == 1 else "gray repeated in three planes")
@@ -140,37 +183,33 @@ def fit_image(image_HWC: np.ndarray, preprocess: Preprocess) -> tuple[np.ndarray
 
 def fit_size(image_HWC: Image, preprocess: Preprocess) -> Image:
     """The image in the wanted size, its channels as they are."""
-    whole = preprocess.resize != "square" or (preprocess.side_ratio == 1 and preprocess.height == preprocess.width)
-    if whole and image_HWC.shape[:2] == (preprocess.height, preprocess.width):
+    if preprocess.leaves(image_HWC.shape[:2]):
         return image_HWC
-    if preprocess.resize == "square":
-        return _square(image_HWC, preprocess)
-    if preprocess.resize == "squash":
-        return Scale(preprocess.width, preprocess.height).apply(image_HWC)
-    return _cover(image_HWC, preprocess.height, preprocess.width)
+    scaled_HWC = scaled(image_HWC, preprocess)
+    top, left = (scaled_HWC.shape[0] - preprocess.height) // 2, (scaled_HWC.shape[1] - preprocess.width) // 2
+    return scaled_HWC[top : top + preprocess.height, left : left + preprocess.width]
 
 
-def _square(image_HWC: Image, preprocess: Preprocess) -> Image:
-    """As CNTK's readers: Crop with sideRatio at the center, then Scale."""
-    crop = Crop(side_ratio=(preprocess.side_ratio,))
-    height, width, _ = image_HWC.shape
-    return Scale(preprocess.width, preprocess.height).apply(
-        cut_box(image_HWC, crop.draw(_NOTHING_DRAWN, height, width))
-    )
+def scaled(image_HWC: Image, preprocess: Preprocess) -> Image:
+    """The image as what the network sees is cut from its center, if anything is left to cut."""
+    height, width = preprocess.size_before_crop
+    if preprocess.resize == "cover":
+        return _cover(image_HWC, preprocess)
+    if preprocess.resize == "square":  # as CNTK's readers: Crop with sideRatio at the center, then Scale
+        box = Crop(side_ratio=(preprocess.crop_ratio,)).draw(_NOTHING_DRAWN, *image_HWC.shape[:2])
+        image_HWC, height, width = cut_box(image_HWC, box), preprocess.height, preprocess.width
+    mode: ScaleMode = "pad" if preprocess.resize == "letterbox" else "fill"
+    return Scale(width, height, preprocess.filter, mode, preprocess.padding_value).apply(image_HWC)
 
 
-def _cover(image_HWC: Image, height: int, width: int) -> Image:
+def _cover(image_HWC: Image, preprocess: Preprocess) -> Image:
+    """The image so large that it just covers the size to cut from; its proportions are kept."""
+    height, width = preprocess.size_before_crop
     ratio = max(height / image_HWC.shape[0], width / image_HWC.shape[1])
-    scaled_width, scaled_height = (
-        max(round(side * ratio), wanted) for side, wanted in ((image_HWC.shape[1], width), (image_HWC.shape[0], height))
-    )
-    require_scalable(image_HWC, (scaled_height, scaled_width), (height, width))
-    interpolation = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
-    scaled_HWC = with_channel_axis(
-        cv2.resize(image_HWC, (scaled_width, scaled_height), interpolation=interpolation), image_HWC.shape[2]
-    )
-    top, left = (scaled_height - height) // 2, (scaled_width - width) // 2
-    return scaled_HWC[top : top + height, left : left + width]
+    sizes = ((image_HWC.shape[0], height), (image_HWC.shape[1], width))
+    full_height, full_width = (max(round(side * ratio), wanted) for side, wanted in sizes)
+    require_scalable(image_HWC, (full_height, full_width), (preprocess.height, preprocess.width))
+    return resized(image_HWC, (full_height, full_width), preprocess.filter)
 
 
 def _each(value: Any) -> tuple[Any, ...]:

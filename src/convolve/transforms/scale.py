@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 
 from convolve.errors import DataError
-from convolve.transforms.transform import MAX_SIDE, Image, Size, Transform, require, require_one_of
+from convolve.transforms.transform import MAX_SIDE, Image, Size, Transform, require, require_one_of, with_channel_axis
 
 MAX_PIXELS = 1 << 27  # of what is scaled before it is cut: an image of 1 x 50000 pixels would take 7 GB
-Interpolation = Literal["linear", "nearest", "cubic", "lanczos"]
+Interpolation = Literal["area", "linear", "nearest", "cubic", "lanczos"]
 ScaleMode = Literal["fill", "crop", "pad"]
 _INTERPOLATIONS = {
+    "area": cv2.INTER_AREA,
     "linear": cv2.INTER_LINEAR,
     "nearest": cv2.INTER_NEAREST,
     "cubic": cv2.INTER_CUBIC,
@@ -28,7 +29,7 @@ _INTERPOLATIONS = {
 
 @dataclass(frozen=True)
 class Scale(Transform):
-    """Resize to `width` x `height` as OpenCV does, without antialiasing.
+    """Resize to `width` x `height` as OpenCV does, without antialiasing unless by "area", which CNTK has not.
 
     "fill" ignores the aspect ratio; "crop" keeps it and cuts what stands over; "pad" keeps it and fills the rest with
     `pad_value`, or with the border pixels where that is -1.
@@ -55,7 +56,7 @@ class Scale(Transform):
         height, width, channels = image_HWC.shape
         full = self._size_before_fit(height, width)
         require_scalable(image_HWC, full, (self.height, self.width))
-        scaled_HWC: Any = cv2.resize(image_HWC, full[::-1], interpolation=_INTERPOLATIONS[self.interpolation])
+        scaled_HWC: Any = resized(image_HWC, full, self.interpolation)
         if self.scale_mode == "crop":
             top, left = (full[0] - self.height) // 2, (full[1] - self.width) // 2
             scaled_HWC = scaled_HWC[top : top + self.height, left : left + self.width]
@@ -78,6 +79,14 @@ class Scale(Transform):
         if width_scales_more == (self.scale_mode == "crop"):
             return max(math.floor(height * self.width / width + 0.5), 1), self.width  # halves up, as in C
         return self.height, max(math.floor(width * self.height / height + 0.5), 1)
+
+
+def resized(image_HWC: Image, size: Size, interpolation: Interpolation) -> Image:
+    """The image in that (height, width); what is to grow does so linearly with "area", which is for shrinking."""
+    height, width, channels = image_HWC.shape
+    grows = interpolation == "area" and size[0] >= height and size[1] >= width
+    method = cv2.INTER_LINEAR if grows else _INTERPOLATIONS[interpolation]
+    return with_channel_axis(cv2.resize(image_HWC, size[::-1], interpolation=method), channels)
 
 
 def require_scalable(image_HWC: Image, full: Size, wanted: Size) -> None:

@@ -62,6 +62,7 @@ def min_size_before(transforms: Sequence[Transform]) -> Size | None:
             return scale.height, scale.width
         case [Crop(crop_width=0) as crop, Scale() as scale, *_]:
             part = crop.side_ratio[0] if crop.side_ratio else math.sqrt(crop.area_ratio[0] if crop.area_ratio else 1)
-            side = math.ceil(max(scale.height, scale.width) / (part * math.sqrt(crop.aspect_ratio[0])))
+            flattest = min(crop.aspect_ratio[0], 1 / crop.aspect_ratio[-1])
+            side = math.ceil(max(scale.height, scale.width) / (part * math.sqrt(min(flattest, 1))))
             return side, side
     return None

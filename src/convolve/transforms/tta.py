@@ -15,7 +15,7 @@ from convolve.formats.decode import to_planes
 from convolve.transforms.crop import VIEWS, Crop, cut_box
 from convolve.transforms.flip import mirrored
 from convolve.transforms.pad import Pad
-from convolve.transforms.preprocess import Preprocess, fit_size
+from convolve.transforms.preprocess import Preprocess, fit_size, scaled
 from convolve.transforms.scale import Scale
 from convolve.transforms.transform import Image
 
@@ -29,9 +29,8 @@ def views_of(image_HWC: Image, preprocess: Preprocess, count: int) -> Image:
 
     1: what `fit_image` makes of the image. 2: that and its mirror. 6: those of the image in place and moved along its
     diagonal, both ways, by 1/32 of its shorter side (github.com/KellerJordan/cifar10-airbench: a pixel of 32). 10:
-    CNTK's multiview10, four corners and the center, then the same mirrored. The crops are squares of `side_ratio` of
-    the shorter side, scaled to the wanted size, where that is below 1; else they are of the wanted size, out of the
-    fitted image with its padding around it.
+    CNTK's multiview10, four corners and the center, then the same mirrored. Where `crop_ratio` is below 1, they are cut
+    from what the center would be cut from; else from the fitted image with its padding around it.
     """
     if count == VIEWS:
         views = _ten(image_HWC, preprocess)
@@ -47,10 +46,10 @@ def require_views(preprocess: Preprocess, count: int) -> None:
     """Raise `UsageError` where there is no such number of views, or the model does not say where to cut ten."""
     if count not in COUNTS:
         raise UsageError(f"views can be {', '.join(map(str, COUNTS[:-1]))} or {COUNTS[-1]}, not {count}")
-    if count == VIEWS and preprocess.side_ratio == 1 and not preprocess.padding:
+    if count == VIEWS and preprocess.crop_ratio == 1 and not preprocess.padding:
         raise UsageError(
             "ten views are cut from a padding, or from an image larger than what the network sees: the model must come "
-            "from a recipe with a pad among its data.train_transforms, or a data.side_ratio below 1; try --views 6"
+            "from a recipe with a pad among its data.train_transforms, or a data.crop_ratio below 1; try --views 6"
         )
 
 
@@ -63,11 +62,14 @@ def _moved(image_HWC: Image) -> list[Image]:
 
 
 def _ten(image_HWC: Image, preprocess: Preprocess) -> list[Image]:
-    if preprocess.side_ratio < 1:
-        crop = Crop("multiview10", side_ratio=(preprocess.side_ratio,))
+    if preprocess.crop_ratio < 1 and preprocess.resize == "square":
+        crop = Crop("multiview10", side_ratio=(preprocess.crop_ratio,))
     else:
-        image_HWC = Pad(preprocess.padding, preprocess.padding_value).apply(fit_size(image_HWC, preprocess))
         crop = Crop("multiview10", crop_width=preprocess.width, crop_height=preprocess.height)
+        if preprocess.crop_ratio < 1:
+            image_HWC = scaled(image_HWC, preprocess)
+        else:
+            image_HWC = Pad(preprocess.padding, preprocess.padding_value).apply(fit_size(image_HWC, preprocess))
     scale, (height, width, _) = Scale(preprocess.width, preprocess.height), image_HWC.shape
     nothing_drawn = np.random.default_rng(0)
     boxes = [crop.draw(nothing_drawn, height, width, view) for view in range(VIEWS)]

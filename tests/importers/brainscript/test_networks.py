@@ -236,7 +236,7 @@ def test_layers_share_what_they_own() -> None:
         ("z = ParameterTensor {3, init = 'bilinear'} + 1", "need a square window and as many maps"),
         ("z = Pooling (features, 'median', (2:2))", "unknown kind of pooling 'median'"),
         ("z = new ComputationNode [ operation = 'LSTM' ; inputs = features ]", "unknown operation 'LSTM'"),
-        ("z = Splice (features : Input {5})", "side by side"),
+        ("z = Splice (features : Input {(5:4)})", "side by side"),
         ("z = Softmax (features, axis = 5)", "axis 4 of a value with 3 axes"),
         ("z = ClassificationError (features, features, axis = 1)", "a criterion along one axis is not supported"),
         ("z = ImageInput (3, 3, 1, imageLayout = 'HWC')", "only the layout CHW is supported"),

@@ -14,6 +14,7 @@ from convolve.formats.labels import read_labels
 
 LABEL_FILES = ("labels.txt", "classmappings.txt")  # beside a map file or table: the names of the classes
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MOST_NAMED = 10  # classes
 _SYNSET = re.compile(r"n[0-9]{8} ")
 
@@ -96,4 +97,6 @@ def _without_care(name: str) -> str:
 
 def in_words(names: Sequence[str]) -> str:
     """The first of `names`."""
-    return ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+    return ", ".join(_CONTROL.sub("?", name) for name in names[:_MOST_NAMED]) + (
+        ", ..." if len(names) > _MOST_NAMED else ""
+    )

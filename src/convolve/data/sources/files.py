@@ -60,8 +60,8 @@ class FileSource:
 
     `all_labels_N` are the labels of the whole listing. `in_chunks`: it is a map file, each line of which CNTK's image
     reader makes a chunk of its own. `roles` and `groups` are those of the whole listing, where a table says them: the
-    part of each image ("training", "validation", "test"), and what it must not be torn from. `max_pixels`: see
-    `Decoding`.
+    part of each image ("training", "validation", "test"), and what it must not be torn from. `all_units_N`: what
+    `data/relations.py` has found that no split may tear apart, if that was asked. `max_pixels`: see `Decoding`.
     """
 
     listing: Listing | Embedded
@@ -72,6 +72,7 @@ class FileSource:
     size: Size | None = None
     roles: Sequence[str] | None = None
     groups: Sequence[str] | None = None
+    all_units_N: NDArray[np.int64] | None = None
     max_pixels: int = MAX_PIXELS
     reader: ByteReader = field(default_factory=ByteReader)
 
@@ -81,6 +82,16 @@ class FileSource:
     @property
     def labels_N(self) -> torch.Tensor:
         return torch.from_numpy(self.all_labels_N[self.index_N])
+
+    @property
+    def units_N(self) -> NDArray[np.int64] | None:
+        return None if self.all_units_N is None else self.all_units_N[self.index_N]
+
+    def with_units(self, units_N: NDArray[np.int64]) -> FileSource:
+        """The same images, of which those with one number are not to be torn apart."""
+        all_units_N = np.full(len(self.all_labels_N), -1)
+        all_units_N[self.index_N] = units_N
+        return replace(self, all_units_N=all_units_N)
 
     @property
     def chunk_N(self) -> NDArray[np.int64] | None:

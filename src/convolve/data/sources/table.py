@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class TableListing:
             return found
         folder, stem = os.path.split(found.file)
         if folder not in self.stems:
-            self.stems[folder] = _names_by_stem(Path(folder))
+            self.stems[folder] = _names_by_stem(folder)
         names = self.stems[folder].get(stem, [stem])
         if len(names) > 1:
             what = f"{self.table.paths[index]} may be {' or '.join(names)}; write which, with its ending"
@@ -66,9 +67,10 @@ def open_table(
     return replace(file_source(TableListing(table, rules), labels_N, names), roles=table.roles, groups=table.groups)
 
 
-def _names_by_stem(folder: Path) -> dict[str, list[str]]:
+def _names_by_stem(folder: str) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
-    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if is_image_name(Path(file.name)):
-            names.setdefault(file.stem, []).append(file.name)
+    with suppress(OSError):  # there is none: its images are missing
+        for name in sorted(os.listdir(folder or ".")):  # noqa: PTH208  as above
+            if is_image_name(Path(name)):
+                names.setdefault(os.path.splitext(name)[0], []).append(name)  # noqa: PTH122
     return names

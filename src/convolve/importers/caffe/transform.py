@@ -21,13 +21,26 @@ def stated_preprocess(net: Net) -> tuple[dict[str, Any], list[str]]:
     for feed in net.feeds.values():
         if any(place in feed.settings for place in _PLACES):
             mean_file, scale = _stated(feed.settings, "mean_file", ""), _stated(feed.settings, "scale", 1.0)
+            said, notes = _stated_resize(feed.settings)
             if mean_file:
                 note = f"the prototxt subtracts the mean image {legible(mean_file)}; give it with --mean"
-                return {"scale": scale}, [note]
+                return said | {"scale": scale}, [*notes, note]
             means = tuple(feed.settings.message("transform_param").all("mean_value"))
             mean = means if len(means) > 1 else sum(means, start=0.0)
-            return {"mean": mean, "scale": scale, "known_from": "the prototxt"}, []
+            return said | {"mean": mean, "scale": scale, "known_from": "the prototxt"}, notes
     return {}, []
+
+
+def _stated_resize(data_layer: Message) -> tuple[dict[str, Any], list[str]]:
+    """A data layer scales whole images to new_width x new_height, then cuts a square of crop_size from the center."""
+    height, width, side = (_stated(data_layer, name, 0) for name in ("new_height", "new_width", "crop_size"))
+    if not (height and width):
+        return {}, []  # what lies in the database has its size, which the prototxt does not say
+    if side and (height != width or side > width):
+        cut = f"the prototxt cuts {side}x{side} from images scaled to {width}x{height}"
+        note = f"{cut}, which cannot be said here; --resize and --crop-ratio say what is seen"
+        return {}, [note]
+    return {"resize": "squash", "crop_ratio": side / width if side else 1.0}, []
 
 
 def stated_size(data_layer: Message) -> Shape | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from convolve.errors import FormatError, MissingDataError, UnsupportedError
 from convolve.graph.graph import Graph
+from convolve.graph.shapes import Shape
 from convolve.importers.cntk import v1, v2
 from convolve.importers.cntk.checkpoint import LearnerState, TrainerState, read_checkpoint
 from convolve.importers.cntk.lower import lower
@@ -38,18 +39,22 @@ def recognizes(path: Path) -> bool:
 
 def read(path: Path, overrides: PreprocessOverrides | None = None) -> Imported:
     """The network in a CNTK model file, v1 or v2; see `Loader`."""
-    output = overrides.output if overrides else None
-    graph = parse(read_bytes(path), path, None if output is None else [output])
+    overrides = overrides or PreprocessOverrides()
+    outputs = None if overrides.output is None else [overrides.output]
+    graph = parse(read_bytes(path), path, outputs, overrides.image_shape_CHW)
     return Imported(graph, {"orientation": "cntk"})
 
 
-def parse(data: bytes, path: object, outputs: Sequence[str] | None = None) -> Graph:
+def parse(
+    data: bytes, path: object, outputs: Sequence[str] | None = None, image_shape_CHW: Shape | None = None
+) -> Graph:
     """The network in the bytes of a file; `path` is for messages. `outputs` picks values, inner ones too, by the names
-    that the file uses; without it, the model's own outputs are taken."""
+    that the file uses; without it, the model's own outputs are taken. `image_shape_CHW` settles sizes that the file
+    leaves free."""
     if data.startswith(v1.MAGIC):
         return lower(v1.read(data, path), outputs)
     if is_cntk(data[:_HEAD_BYTES]):
-        return lower(v2.read(data, path), outputs)
+        return lower(v2.read(data, path), outputs, image_shape_CHW)
     if _ONNX_HEAD.match(data):
         raise UnsupportedError(f"{path}: this looks like an ONNX model; give the CNTK model that it was made from")
     raise FormatError(path, "byte 0", "this is no CNTK model: neither a v1 file, which begins with BCN, nor a v2 one")

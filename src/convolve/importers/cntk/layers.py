@@ -16,6 +16,7 @@ import numpy as np
 from convolve.errors import UnsupportedError
 from convolve.graph.shapes import Shape, require
 from convolve.importers.cntk.call import Call
+from convolve.importers.cntk.cropping import crop
 from convolve.importers.cntk.plain import Rule
 
 
@@ -152,7 +153,8 @@ def _transposed(call: Call, channels: _Axis, spatial: list[_Axis]) -> str:
     window = (channels.window, *(axis.window for axis in spatial))
     lower, output = [], []
     for axis, size in zip(spatial, shape[1:], strict=True):
-        full = (size - 1) * axis.stride + (1 if axis.auto else axis.reach - axis.lower - axis.upper)
+        # CNTK leaves dilation out of the size that it infers.
+        full = (size - 1) * axis.stride + (1 if axis.auto else axis.window - axis.lower - axis.upper)
         output.append(axis.output or full)
         require(output[-1] >= 1, f"a transposed convolution to {output[-1]} cells")
         lower.append(axis.over(output[-1])[0] if axis.auto else axis.lower)
@@ -267,4 +269,5 @@ LAYER_RULES: dict[str, Rule] = {
     "Times": _times,
     "TransposeTimes": _transpose_times,
     "BatchNormalization": _batch_normalization,
+    "Crop": crop,
 }

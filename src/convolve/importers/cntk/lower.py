@@ -19,14 +19,18 @@ from convolve.importers.cntk.plain import PLAIN_RULES, Rule
 RULES: dict[str, Rule] = {**PLAIN_RULES, **LAYER_RULES}
 
 
-def lower(model: CntkModel, outputs: Sequence[str] | None = None) -> Graph:
+def lower(
+    model: CntkModel, outputs: Sequence[str] | None = None, image_shape_CHW: tuple[int, ...] | None = None
+) -> Graph:
     """The graph that computes `outputs`, called by name or by uid; without them, the model's own outputs.
+
+    `image_shape_CHW` settles the sizes that an input leaves free.
 
     Raises UsageError for an unknown output, UnsupportedError for an operator out of scope, FormatError for nodes that
     do not fit together.
     """
     wanted = model.outputs if outputs is None else tuple(_find(model, name) for name in outputs)
-    lowering = _Lowering(model)
+    lowering = _Lowering(model, image_shape_CHW)
     return lowering.draft.finish([lowering.value(uid) for uid in wanted], model.origin)
 
 
@@ -44,8 +48,8 @@ def _find(model: CntkModel, name: str) -> str:
 
 
 class _Lowering:
-    def __init__(self, model: CntkModel) -> None:
-        self.model = model
+    def __init__(self, model: CntkModel, image_shape_CHW: tuple[int, ...] | None) -> None:
+        self.model, self.image_shape_CHW = model, image_shape_CHW
         self.draft = Draft()
         self.draft.notes.extend(model.notes)
         self.done: dict[str, str] = {}  # uid of a value -> its key in the draft
@@ -96,11 +100,16 @@ class _Lowering:
         return key
 
     def input_shape(self, variable: Variable) -> tuple[int, ...]:
-        if any(size < 0 for size in variable.shape):
-            raise UnsupportedError(
-                f"{self.model.path}: input {legible(variable.name or variable.uid)} has no fixed size"
-            )
-        return variable.shape[::-1]
+        shape = variable.shape[::-1]
+        if all(size >= 0 for size in shape):
+            return shape
+        name = f"{self.model.path}: input {legible(variable.name or variable.uid)}"
+        wanted = self.image_shape_CHW
+        if wanted is None or len(wanted) != len(shape):
+            raise UsageError(f"{name} has no fixed size {shape}; say it with --image-shape, for example 3x224x224")
+        if any(size >= 0 and size != other for size, other in zip(shape, wanted, strict=True)):
+            raise UsageError(f"{name} has the shape {shape}, which --image-shape {'x'.join(map(str, wanted))} is not")
+        return wanted
 
     def function(self, function: Function, rule: Rule, operands: list[str]) -> None:
         self.draft.block = function.block

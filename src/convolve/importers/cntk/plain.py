@@ -111,18 +111,31 @@ def _slice(call: Call) -> str:
         axis = static_axis(cntk_axis, len(call.shape()))
         size = call.shape()[axis]
         first, last = begin + size * (begin < 0), end + size * (end <= 0)
-        value = call.add("slice", value, axis=axis, begin=first, end=last, step=step)
+        if step < 0:  # the same cells, the last one first
+            cells = tuple(range(first, last))[::step]
+            value = call.add("gather", value, axis=axis, indices=cells)
+        else:
+            value = call.add("slice", value, axis=axis, begin=first, end=last, step=step)
     return value
 
 
 def _splice(call: Call) -> str:
-    """Side by side along an axis, which may be one behind the slowest: three constants along axis 2 make (3, 1, 1)."""
+    """Side by side along an axis, which may be one behind the slowest: three constants along axis 2 make (3, 1, 1).
+
+    Along the other axes, those of size 1 are repeated.
+    """
     axis = call.attributes.get("axis", Axis, Axis(0, ""))
     shapes = [call.draft.shape(value) for value in call.operands]
     rank = max([min(axis.index, MAX_RANK) + 1, *map(len, shapes)])
     padded = [(1,) * (rank - len(shape)) + shape for shape in shapes]
     values = [call.reshaped(value, shape) for value, shape in zip(call.operands, padded, strict=True)]
-    return call.add("concatenate", *values, axis=static_axis(axis, rank))
+    along = static_axis(axis, rank)
+    common = [max(shape[at] for shape in padded) for at in range(rank)]
+    for index, shape in enumerate(padded):
+        whole = tuple(size if at == along or size != 1 else common[at] for at, size in enumerate(shape))
+        if whole != shape:
+            values[index] = call.add("expand", values[index], shape=whole)
+    return call.add("concatenate", *values, axis=along)
 
 
 _PADDING_MODES = {0: "constant", 1: "reflect", 2: "symmetric"}
@@ -150,11 +163,18 @@ def _top_k(call: Call) -> tuple[str, str]:
 
 
 def _cast(call: Call) -> str:
-    """Between Float and Double only: the module computes in one precision."""
+    """Between Float, Double and Float16 only: the module computes in one precision."""
     kind = call.attributes.get("newDataType", int, 1)
-    if kind not in (1, 2):
-        raise UnsupportedError(f"a cast to data type {kind}; only Float and Double are read")
+    if kind not in (1, 2, 4):
+        raise UnsupportedError(f"a cast to data type {kind}; only Float, Double and Float16 are read")
     return call.operand(0)
+
+
+def _constant_like(call: Call) -> str:
+    """One number for each element of the operand, for each sample."""
+    zeros = call.add("less", call.operand(0), call.operand(0))
+    number = call.attributes.get("fillValue", float, 0.0)
+    return call.add("add", zeros, call.constant(number)) if number else zeros
 
 
 def _classification_error(call: Call) -> str:
@@ -219,6 +239,8 @@ PLAIN_RULES: dict[str, Rule] = {
     "Slice": _slice,
     "Splice": _splice,
     "Pad": _pad,
+    "ConstantOp": _constant_like,
+    "StraightThrough": _plain("straight_through"),
     "OneHot": _one_hot,
     "TopK": _top_k,
     "ClassificationError": _classification_error,

@@ -297,7 +297,7 @@ _WITHOUT_CONTENT = (
     "Plus Minus ElementTimes Sigmoid StableSigmoid Tanh Softmax LogSoftmax Hardmax Log Exp Sqrt Reciprocal "
     "Abs Negate Floor Clip Sin Tan Asin Acos Atan Sinh Cosh Asinh Atanh Equal NotEqual Less LessEqual Greater "
     "GreaterEqual Pass LogPlus Pow StopGradient CrossEntropyWithSoftmax CrossEntropy ClassificationError "
-    "Logistic SumColumnElements MatrixL1Reg MatrixL2Reg CosDistance PerDimMeanVarNormalization "
+    "StraightThrough Logistic SumColumnElements MatrixL1Reg MatrixL2Reg CosDistance PerDimMeanVarNormalization "
     "PerDimMeanVarDeNormalization DynamicAxis ReconcileDynamicAxis OutputMultiplexer"
 )
 

@@ -158,7 +158,7 @@ class _Reader(WireReader):
         data_type = self.expect(parts[1], VARINT).value if 1 in parts else 0
         if data_type not in _DTYPES:
             kind = _OTHER_DTYPES.get(data_type, data_type)
-            raise self.unsupported(item, f"numbers of type {kind}, not Float or Double")
+            raise self.unsupported(item, f"numbers of type {kind}, not Float, Double or Float16")
         if 2 in parts and parts[2].value != 0:
             raise self.unsupported(item, "a sparse array")
         shape = self.shape(self.expect(parts[3], BYTES)) if 3 in parts else ()
@@ -185,8 +185,11 @@ class _Reader(WireReader):
         return UnsupportedError(f"{self.path}: byte {item.start}: {what}")
 
 
-_DTYPES: dict[int, tuple[int, np.dtype[Any]]] = {1: (4, np.dtype("<f4")), 2: (5, np.dtype("<f8"))}
-_OTHER_DTYPES = {0: "Unknown", 3: "UChar", 4: "Float16", 5: "Int8", 6: "Int16"}
+# Numbers of type Float16 are stored as those of type Float.
+_DTYPES: dict[int, tuple[int, np.dtype[Any]]] = {
+    1: (4, np.dtype("<f4")), 2: (5, np.dtype("<f8")), 4: (4, np.dtype("<f4")),
+}  # fmt: skip
+_OTHER_DTYPES = {0: "Unknown", 3: "UChar", 5: "Int8", 6: "Int16"}
 
 # value type -> field of the payload, its wire type, its reader
 _VALUE_TYPES: dict[int, tuple[int, int, Callable[[_Reader, Field, int], Any]]] = {

@@ -130,7 +130,7 @@ def _timm(model: OnnxModel, files: Files) -> Stated | None:
         return None
     ratio = said.get("crop_pct")
     if type(ratio) is float and 0 < ratio <= 1:
-        fields |= {"resize": "square", "side_ratio": ratio}
+        fields |= {"resize": "cover", "crop_ratio": ratio}
     names = config.get("label_names") or said.get("label_names")
     known = {"channel_order": "rgb", "known_from": "timm's config.json"}
     return Stated(fields | known, _named([*map(str, names)]) if isinstance(names, list) else None, stds)

@@ -175,6 +175,6 @@ def _preprocess(said: Published, shape_CHW: tuple[int, int, int]) -> Preprocess:
         mean, scale = (sum(mean) / 3,), (sum(scale) / 3,)
     same = len({*mean}) == len({*scale}) == 1
     return Preprocess(
-        *shape_CHW, mean[0] if same else mean, scale[0] if same else scale, resize="square",
-        side_ratio=said.crop_ratio, known_from="",
+        *shape_CHW, mean[0] if same else mean, scale[0] if same else scale, resize="cover",
+        crop_ratio=said.crop_ratio, orientation="stored", known_from="",
     )  # fmt: skip

@@ -1,0 +1,186 @@
+"""Which images are held out: for a test part where a set has none, and to judge the epochs by.
+
+Whether a unit (an image, or what must not be torn apart; see `relations.py`) is on the test side, its own key alone
+decides. So the part that is held out stays as it is when images are added. What can move is a unit that a new image
+joins, if that has the smallest key in it, and the one image that a class needs on either side: a model therefore
+remembers the keys of what it was trained on, and `evaluate` goes by these.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve.data.relations import MOST_READ, Relations, relate
+from convolve.data.sources.files import FileSource
+from convolve.data.sources.source import Source
+from convolve.data.streams import Purpose, generator
+from convolve.errors import DataError, UsageError
+
+# Legend: N images.
+
+TEST_FRACTION = 0.2  # of each class, where there is no test part
+VALIDATION_FRACTION = 0.1  # of the training part, where choices are to be made and nothing says by what
+
+_NAMED = 3  # images that are named of many
+
+
+@dataclass(frozen=True, eq=False)
+class Membership:
+    """The keys of the images that a model was trained on and tested on, sorted; see `Relations.key_N`.
+
+    Of a set whose images go `by_name`, the `MOST_READ` smallest of each.
+    """
+
+    trained: NDArray[np.uint64]
+    tested: NDArray[np.uint64]
+    by_name: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What a model says of the set that it has learned from; `membership` only where a part of it was held out."""
+
+    fingerprint: str | None = None
+    group: str = ""
+    membership: Membership | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """A set in two parts, what is to be remembered of them, and in words how they were parted."""
+
+    train: FileSource
+    test: FileSource
+    membership: Membership
+    said: tuple[str, ...]
+
+
+def hold_out_test(whole: FileSource, group: str = "") -> HeldOut:
+    """About a fifth of `whole` as a test part; of a class with a single image, none."""
+    if max(Counter(whole.labels_N.tolist()).values()) < 2:
+        raise DataError(f"{whole.location(0)}: no class has two images, so that none can be held out for testing")
+    relations = relate(whole, group)
+    is_test_N = held_out_side(whole.labels_N.numpy(), relations)
+    whole = whole.with_units(relations.unit_N)
+    parts = [whole.take(np.flatnonzero(is_test_N == side)) for side in (False, True)]
+    keys = [np.unique(relations.key_N[is_test_N == side])[:MOST_READ] for side in (False, True)]
+    how = "class and file name" if relations.by_name else "bytes"
+    said = f"{np.mean(is_test_N):.0%} of the images are held out for testing, by a hash of their {how}"
+    return HeldOut(parts[0], parts[1], Membership(keys[0], keys[1], relations.by_name), (said, *relations.said))
+
+
+def held_out_side(labels_N: NDArray[np.int64], relations: Relations) -> NDArray[np.bool_]:
+    """Which images are held out.
+
+    Each class keeps an image to learn from and, if it has two, one to test on: that with the smallest key, if none
+    falls there. Raises `DataError` where groups leave nothing to test on.
+    """
+    is_test_N = mixed(relations.unit_key_N) < np.uint64(TEST_FRACTION * 2**64)
+    by_key_N = np.argsort(relations.unit_key_N, kind="stable")
+    for side, order_N in ((False, by_key_N[::-1]), (True, by_key_N)):
+        for label in np.setdiff1d(labels_N, labels_N[is_test_N == side]).tolist():
+            members_M = order_N[labels_N[order_N] == label]
+            if len(members_M) > side:  # a single image is to learn from
+                _move_one(labels_N, relations.unit_N, members_M, is_test_N, side)
+    if not is_test_N.any():
+        raise DataError("each class is one group, so that none can be held out for testing; leave data.group out")
+    return is_test_N
+
+
+def _move_one(
+    labels_N: NDArray[np.int64],
+    unit_N: NDArray[np.int64],
+    members_M: NDArray[np.int64],
+    is_test_N: NDArray[np.bool_],
+    side: bool,
+) -> None:
+    """Move the first of `members_M` to `side` whose unit takes no class the last image to learn from."""
+    if (is_test_N[members_M] == side).any():  # another class has moved it
+        return
+    for number in members_M.tolist():
+        moved_N = unit_N == unit_N[number]
+        stays_N = ~(is_test_N | moved_N)
+        if not side or np.isin(labels_N[moved_N], labels_N[stays_N]).all():
+            is_test_N[moved_N] = side
+            return
+
+
+def mixed(keys_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Numbers that have nothing to do with the order of the keys: the smallest of several falls on neither side more
+    often. SplitMix64's last steps (Steele et al. 2014).
+    """
+    keys_N = (keys_N ^ (keys_N >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys_N = (keys_N ^ (keys_N >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return keys_N ^ (keys_N >> np.uint64(31))
+
+
+def hold_out_validation(source: Source, fraction: float, seed: int, group: str = "") -> tuple[Source, Source]:
+    """(training, validation): a random `fraction` of the samples is held out; the same for the same seed.
+
+    What must not be torn apart stays together; that is looked for in files only, as published sets have none.
+    """
+    order_N = generator(Purpose.SPLIT, seed).permutation(len(source))
+    held_out = max(1, round(fraction * len(source)))
+    if isinstance(source, FileSource):
+        units = source.units_N if source.units_N is not None else relate(source, group).unit_N
+        _, first_N, unit_N, size_N = np.unique(
+            units[order_N], return_index=True, return_inverse=True, return_counts=True
+        )
+        by_chance = np.argsort(first_N)  # units in the order of the first image of each
+        before = np.cumsum(size_N[by_chance]) - size_N[by_chance]
+        chosen = np.isin(unit_N, by_chance[before < held_out])
+        order_N, held_out = np.concatenate([order_N[chosen], order_N[~chosen]]), int(chosen.sum())
+    if held_out == len(source):
+        raise UsageError(f"data.validation_fraction={fraction:g} leaves nothing of {len(source)} images to train on")
+    return source.take(np.sort(order_N[held_out:])), source.take(np.sort(order_N[:held_out]))
+
+
+def find_held_out(whole: FileSource, group: str, known: Membership) -> tuple[FileSource, str] | None:
+    """(what of `whole` a model is to be tested on, in words), if it is the set that the model was trained on, grown.
+
+    That is the part held out in training, and of the images that are new there, those that would be held out, too. Not
+    counted is what the model was trained on, or what hangs together with that. None for another set.
+    """
+    relations = relate(whole, group, known.by_name)
+    trained_N = np.isin(relations.key_N, known.trained)
+    if not trained_N.any():
+        return None
+    is_same = 2 * len(np.unique(relations.key_N[trained_N])) >= len(known.trained)
+    tested_N = np.isin(relations.key_N, known.tested) & ~trained_N
+    new_N = ~(trained_N | tested_N)
+    if not is_same:
+        rest = whole.take(np.flatnonzero(~trained_N))
+        said = f"without {trained_N.sum():,} images that the model was trained on"
+        return (rest, said) if len(rest) else None
+    near_trained_N, near_tested_N = (_near(relations, side_N, new_N) for side_N in (trained_N, tested_N))
+    by_rule_N = held_out_side(whole.labels_N.numpy(), relations)
+    both_N = new_N & near_trained_N & near_tested_N
+    counted_N = tested_N | (new_N & ~near_trained_N & (near_tested_N | by_rule_N))
+    said = "the part held out in training"
+    if new_N.any():
+        said += f", and {np.sum(counted_N & new_N):,} of {new_N.sum():,} images that are new"
+    if both_N.any():
+        said += f"; left out, since they are near images of both parts: {_named(whole, np.flatnonzero(both_N))}"
+    return whole.take(np.flatnonzero(counted_N)), said
+
+
+def _near(relations: Relations, side_N: NDArray[np.bool_], new_N: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of the new images are related to one of `side_N`, directly or over other new ones."""
+    one_P, other_P = relations.pairs_P2.T
+    near_N = side_N.copy()
+    while True:
+        count = near_N.sum()
+        for begin_P, end_P in ((one_P, other_P), (other_P, one_P)):
+            reached_P = end_P[near_N[begin_P]]
+            near_N[reached_P[new_N[reached_P]]] = True
+        if near_N.sum() == count:
+            return near_N & new_N
+
+
+def _named(source: FileSource, numbers_N: NDArray[np.int64]) -> str:
+    more = f" and {len(numbers_N) - _NAMED:,} more" if len(numbers_N) > _NAMED else ""
+    return ", ".join(source.location(int(number)) for number in numbers_N[:_NAMED]) + more

@@ -1,0 +1,184 @@
+"""What of a set must not be torn apart: groups that the user names, near copies, bursts, identical files.
+
+Each image has a key: the hash of its bytes, up to `MOST_READ` images; of more, that of its class and file name, and
+near copies are not looked for. An image has the same key wherever it lies, and whatever lies beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import pairwise
+from pathlib import PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve.data.dataset import THREADS
+from convolve.data.near_copies import Look, clusters, look_at, near_copies
+from convolve.data.ordered_map import ordered_map
+from convolve.data.sources.files import FileSource
+from convolve.errors import DataError, UsageError
+from convolve.formats.base64_map import Base64Map
+from convolve.formats.exif import capture
+
+# Legend: N images, P pairs of images.
+
+MOST_READ = 20_000  # images whose bytes are read before a training begins
+
+_BURST_SECONDS = 2.0  # between two shutters of one camera
+_FRAME = re.compile(r"(.*?)[-_ .]*(?:frame|frm)[-_ .]*\d+[-_ .]*", re.IGNORECASE)  # clip7_frame_0012
+_LARGE_PART, _LARGE = 10, 16  # a cluster of more than a tenth of the set is doubtful, unless that is few
+# How alike those are that no picture tells: files of the same bytes are more alike than any pictures of a burst are
+# taken to be, and a group is never taken apart.
+_BURST, _IDENTICAL, _GROUP = 0.995, 1.0, 3.0
+
+Pairs = tuple[NDArray[np.int64], NDArray[np.float64]]  # pairs_P2, the earlier image first, and their likeness_P
+
+
+@dataclass(frozen=True, eq=False)
+class Relations:
+    """`unit_N`: for each image the number of what it must not be torn from; `said` names what that is, in words.
+
+    `key_N` is the hash of the image's bytes, or with `by_name` of its class and file name; `unit_key_N` the smallest of
+    a unit, where a group counts as one image that is called by its name.
+    """
+
+    key_N: NDArray[np.uint64]
+    unit_N: NDArray[np.int64]
+    unit_key_N: NDArray[np.uint64]
+    by_name: bool
+    pairs_P2: NDArray[np.int64]
+    said: tuple[str, ...]
+
+
+def relate(source: FileSource, group: str = "", by_name: bool | None = None) -> Relations:
+    """The relations of the images of `source`; for `group` see `group_names`. `by_name`: None: if they are many."""
+    by_name = len(source) > MOST_READ if by_name is None else by_name
+    groups = group_names(source, group)
+    key_N, found, said = (_name_keys(source), [], []) if by_name else _look_through(source)
+    if groups:
+        found.append(_same([name if name is not None else number for number, name in enumerate(groups)], _GROUP))
+        said.insert(0, f"{len({*groups} - {None}):,} groups stay whole")
+    found.append(_same([] if by_name else key_N.tolist(), _IDENTICAL))
+    pairs_P2, likeness_P = (np.concatenate(each) for each in zip(*found, strict=True))
+    unit_N, pairs_P2 = clusters(len(source), pairs_P2, likeness_P, _doubtful(source))
+    own_N = key_N.copy()
+    for number, name in enumerate(groups or ()):
+        own_N[number] = key_N[number] if name is None else hash_of(name)
+    unit_key_N = own_N.copy()
+    np.minimum.at(unit_key_N, unit_N, own_N)
+    return Relations(key_N, unit_N, unit_key_N[unit_N], by_name=by_name, pairs_P2=pairs_P2, said=tuple(said))
+
+
+def hash_of(text: str | bytes) -> int:
+    content = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    return int.from_bytes(blake2b(content, digest_size=8).digest())
+
+
+def group_names(source: FileSource, group: str) -> list[str | None] | None:
+    """The group of each image; None for an image that is in none, and where there are no groups at all.
+
+    They are those that a table says, else `group` is a regular expression: what it finds in the path of an image, or
+    its first (group) there, is the name. Raises `UsageError` for one that is none or finds nothing.
+    """
+    if source.groups is not None:
+        return [source.groups[number] or None for number in source.index_N.tolist()]
+    if not group:
+        return None
+    try:
+        pattern = re.compile(group)
+    except re.error as error:
+        raise UsageError(f"data.group={group} is no column of the data, and no regular expression: {error}") from None
+    found = [pattern.search(source.file(index).replace("\\", "/")) for index in range(len(source))]
+    if not any(found):
+        raise UsageError(
+            f"data.group={group} is no column of the data, and as a regular expression it finds nothing in any path, "
+            f"such as {source.file(0)}"
+        )
+    return [(each[1] if pattern.groups else each[0]) if each else None for each in found]
+
+
+def _doubtful(source: FileSource) -> Callable[[list[int]], bool]:
+    """Whether a cluster is too large to be believed: more than a tenth of the set, or all there is of a class."""
+    labels_N, most = source.labels_N.numpy(), max(_LARGE, len(source) // _LARGE_PART)
+    in_all = Counter(labels_N.tolist())
+
+    def is_too_large(numbers: list[int]) -> bool:
+        inside = Counter(labels_N[numbers].tolist())
+        return len(numbers) > most or any(count == in_all[label] > 1 for label, count in inside.items())
+
+    return is_too_large
+
+
+def _look_through(source: FileSource) -> tuple[NDArray[np.uint64], list[Pairs], list[str]]:
+    """(keys, pairs of images that are near copies or of one burst, what was found), from the bytes of all images."""
+
+    def look(index: int) -> tuple[int, Look | None, tuple[str, float] | None] | None:
+        try:
+            content = source.read(index)
+        except DataError:  # a missing image is an error when it is decoded, which names its line
+            return None
+        return hash_of(content), look_at(content, source.location(index)), capture(content)
+
+    key_N, looks, taken = _name_keys(source), list[Look | None](), list[tuple[str, float] | None]()
+    with closing(ordered_map(look, range(len(source)), THREADS, ahead=64 * THREADS)) as found:
+        for index, each in enumerate(found):
+            key_N[index], shown, when = each or (key_N[index], None, None)
+            looks.append(shown)
+            taken.append(when)
+    pairs = near_copies(looks, THREADS)
+    kinds = {"near copies": pairs, "bursts": _bursts(taken), "numbered frames": _frames(source)}
+    said = [f"{name} ({len({*each.ravel().tolist()}):,} images)" for name, (each, _) in kinds.items() if len(each)]
+    return key_N, [*kinds.values()], [f"{' and '.join(said)} stay together"] if said else []
+
+
+def _name_keys(source: FileSource) -> NDArray[np.uint64]:
+    """Hashes of class and file name; of an image that has no file, of class and line."""
+    names, keys = source.class_names, np.zeros(len(source), np.uint64)
+    for index, label in enumerate(source.labels_N.tolist()):
+        file = source.file(index).replace("\\", "/").rpartition("/")[2]
+        keys[index] = hash_of(f"{names[label] if names else label}\0{file}")
+    return keys
+
+
+def _same(values: Sequence[Hashable], likeness: float) -> Pairs:
+    """Each image with the one before it that has the same value."""
+    last: dict[Hashable, int] = {}
+    pairs = []
+    for number, value in enumerate(values):
+        if value in last:
+            pairs.append((last[value], number))
+        last[value] = number
+    return _pairs(pairs, likeness)
+
+
+def _bursts(taken: Sequence[tuple[str, float] | None]) -> Pairs:
+    """Photographs that one camera took within two seconds."""
+    known = sorted((*when, number) for number, when in enumerate(taken) if when)
+    pairs = [
+        (one, other)
+        for (camera, second, one), (other_camera, other_second, other) in pairwise(known)
+        if camera == other_camera and other_second - second <= _BURST_SECONDS
+    ]
+    return _pairs(pairs, _BURST)
+
+
+def _frames(source: FileSource) -> Pairs:
+    """Files whose names say that they are frames of one video: clip7_frame_0012.jpg."""
+    if isinstance(source.listing, Base64Map):
+        return _pairs([], _BURST)
+    clips: list[Hashable] = []
+    for index in range(len(source)):
+        file = PurePosixPath(source.file(index).replace("\\", "/"))
+        found = _FRAME.fullmatch(file.stem)
+        clips.append((str(file.parent), found[1]) if found else index)
+    return _same(clips, _BURST)
+
+
+def _pairs(pairs: Sequence[tuple[int, int]], likeness: float) -> Pairs:
+    return np.array(sorted(map(sorted, pairs)), np.int64).reshape(-1, 2), np.full(len(pairs), likeness)
