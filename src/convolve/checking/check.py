@@ -9,6 +9,7 @@ from pathlib import Path
 from convolve.checking.alike import Pair, alike
 from convolve.checking.classes import check_classes
 from convolve.checking.finding import Findings
+from convolve.checking.groups import check_groups
 from convolve.checking.looks import Progress, look_at
 from convolve.checking.mean_layout import check_mean, mean_files
 from convolve.checking.part import Part
@@ -31,7 +32,7 @@ class Checked:
     def passed_over(self) -> str:
         """What lies among the images, in words."""
         passed = [part.source.passed_over for part in self.parts if isinstance(part.source, FileSource)]
-        return "; ".join(filter(None, passed))
+        return "; ".join(filter(None, dict.fromkeys(passed)))
 
     @property
     def images(self) -> dict[str, int]:
@@ -59,6 +60,7 @@ def check_data(
     parts = _open(source, test, findings, options)
     for part in parts:
         check_classes(part, parts[0], findings)
+    check_groups(parts, options.group, findings)
     check_unlisted(parts, findings)
     threads = threads or usable_cores()
     looks = [look_at(part, findings, threads, progress) for part in parts]

@@ -40,6 +40,7 @@ KINDS = {
     "gap": Kind("classes without images"),
     "near names": Kind("classes whose names are nearly the same"),
     "leak": Kind("images that are in two parts"),
+    "torn group": Kind("groups that lie in several parts"),
     "two labels": Kind("the same image under two labels"),
     "duplicate": Kind("images that are there twice"),
     "mean layout": Kind("mean images in another layout than CNTK reads"),
