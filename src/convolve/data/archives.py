@@ -88,6 +88,8 @@ def _unpacked(archives: Sequence[Path], name: str) -> Path:
     """The folder `name` in the cache; of several archives it has one folder each."""
     key = hashlib.sha256()
     for path in archives:
+        for member in first_names(path):  # an archive of archives may be large
+            _checked(path, member)
         with path.open("rb") as file:
             key.update(hashlib.file_digest(file, "sha256").digest() + os.fsencode(path.name))
     folder = cache_folder("unpacked") / key.hexdigest()[:16]

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from convolve.data.archives import is_archive, unpacked
 from convolve.data.walk import PassedOver, is_hidden, takes_for_image, walk
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.archive import Location
@@ -22,11 +23,13 @@ def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -
         here = PassedOver()
         found: Iterator[Location]
         if path.is_dir():
-            found: Iterator[Location] = (Location(file) for file in walk(path, here))
+            found = (Location(file) for file in walk(path, here))
         elif not path.exists():
             raise MissingDataError(f"{path} does not exist; give images, folders of images or zips of images")
         elif zipfile.is_zipfile(path):
             found = _members(path, here)
+        elif is_archive(path):
+            found = (Location(file) for file in walk(unpacked(path), here))
         else:
             found = iter([Location(str(path))])
         yield from _at_least_one(path, found, here)

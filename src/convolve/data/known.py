@@ -13,7 +13,7 @@ import torch
 
 from convolve.data import archives, cifar10, ilsvrc2012, mnist
 from convolve.data.download import Progress
-from convolve.data.lists import find_lists, is_archive
+from convolve.data.lists import find_lists, is_packed
 from convolve.data.locate import SAMPLE
 from convolve.data.sources import cifar
 from convolve.data.sources.classes import in_words
@@ -146,7 +146,7 @@ def published_parts(place: Path, on_fault: OnFault) -> Sequence[Source | None] |
     elif _is_idx(place):
         labels = place.with_name(place.name.replace("images", "labels").replace("idx3", "idx1"))
         return [open_idx(place, labels, on_fault=on_fault)]
-    elif is_archive(place):
+    elif is_packed(place):
         data = attempt(partial(cifar10.load_cifar10, str(place)), place, on_fault)
         return [data.train, data.test] if data else []
     elif place.suffix == ".bin":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from convolve.data.archives import archives_in
 from convolve.data.hold_out import Learned, find_held_out, hold_out_test
 from convolve.data.layout import Layout, find_layout
 from convolve.data.options import AS_FOUND, DataOptions
@@ -29,6 +30,7 @@ from convolve.formats.table_rows import read_header
 
 MANY_CLASSES = 1000  # that a shorter list may number without naming them
 
+_MOST_NAMED = 5  # archives beside folders
 _HEAD_BYTES = 1 << 16
 _ARCHIVES = (b"PK", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # zip, gzip, bzip2, xz
 
@@ -36,8 +38,12 @@ _ARCHIVES = (b"PK", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # zip, gzip, bzip2, xz
 def find_lists(where: Path, classes: Sequence[str] = ()) -> Layout | None:
     """The parts of a user's own images at `where`, of the known `classes`; None if there is nothing of the kind."""
     if where.is_file():
-        return None if is_archive(where) else Layout(where)
-    return find_layout(where, classes) if where.is_dir() else None
+        return None if is_packed(where) else Layout(where)
+    layout = find_layout(where, classes) if where.is_dir() else None
+    if layout is None or layout.training.is_file() or is_lmdb(layout.training):
+        return layout
+    packed = [f"{path.name} is packed, and left out: unpack it beside the others" for path in archives_in(where)]
+    return replace(layout, notes=(*layout.notes, *packed[:_MOST_NAMED]))
 
 
 def open_lists(
@@ -199,7 +205,7 @@ def refuse_other_kinds(path: Path) -> None:
         raise FormatError(path, f"byte {zero}", f"{what}, or text in UTF-8 with lines path TAB class number")
 
 
-def is_archive(path: Path) -> bool:
+def is_packed(path: Path) -> bool:
     with open_lines(path) as file:
         head = file.read(_HEAD_BYTES)
     return head.startswith(_ARCHIVES) or head[257:262] == b"ustar"

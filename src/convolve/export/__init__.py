@@ -24,7 +24,7 @@ from torch.export import ExportedProgram
 from convolve.atomic import replacing
 from convolve.errors import UsageError
 from convolve.export import exported_program, onnx
-from convolve.export.inputs import PixelsIn, as_input, probe_images
+from convolve.export.inputs import PixelsIn, as_input, extreme_inputs, probe_images
 from convolve.export.metadata import describe
 from convolve.export.parity import Parity, Runner, Values, compare
 from convolve.records import Metadata
@@ -86,7 +86,8 @@ def export(
             (as_input(images, preprocess, False), as_input(images, preprocess, with_preprocessing))
             for images in _of_many_sizes(images_NCHW)
         )
-        return compare(path, source, form.runner(temporary), batches, located)
+        extremes = extreme_inputs(images_NCHW[-2:], preprocess, with_preprocessing)
+        return compare(path, source, form.runner(temporary), batches, extremes, located=located)
 
 
 def _of_many_sizes(images_NCHW: torch.Tensor) -> list[torch.Tensor]:

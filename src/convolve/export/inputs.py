@@ -5,6 +5,7 @@ Legend: N images, C channels, H rows, W columns.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 
 import numpy as np
@@ -49,6 +50,22 @@ def as_input(images_NCHW: torch.Tensor, preprocess: Preprocess, with_preprocessi
     return normalize(
         images_NCHW, mean_of(preprocess), scale_of(preprocess), preprocess.channel_order == "bgr"
     ).contiguous()
+
+
+def extreme_inputs(
+    images_NCHW: torch.Tensor, preprocess: Preprocess, with_preprocessing: bool
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(input of the network, input of the file) that provoke extremes: black, white, the largest contrast; where the
+    file takes normalized images, also nothing, negatives, and values too large and too small for an image."""
+    rows, columns = np.indices(images_NCHW.shape[2:])
+    board = torch.from_numpy(((rows + columns) % 2 * 255).astype(np.uint8))
+    pixels = torch.stack([torch.zeros_like(images_NCHW[0]), torch.full_like(images_NCHW[0], 255),
+                          board.expand_as(images_NCHW[0])])  # fmt: skip
+    yield as_input(pixels, preprocess, False), as_input(pixels, preprocess, with_preprocessing)
+    if not with_preprocessing:
+        normalized = as_input(images_NCHW, preprocess, False)
+        for factor in (0.0, -1.0, 1 / 256, -1 / 256, 8.0, -8.0):
+            yield normalized * factor, normalized * factor
 
 
 def probe_images(shape_CHW: tuple[int, int, int], classes: int) -> torch.Tensor:

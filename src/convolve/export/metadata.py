@@ -76,7 +76,7 @@ def read_metadata(text: str, path: object) -> tuple[Preprocess, Metadata, bool]:
         said = from_json(_Description, values)
         image = _image_of(said.preprocess_mean_image, said.preprocess)
         preprocess = Preprocess(**said.preprocess, mean_image_CHW=image)
-    except (UsageError, KeyError, TypeError, ValueError) as error:
+    except (UsageError, KeyError, TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{path}: its metadata is damaged ({reason}); convert the model again") from None
     return preprocess, said, said.input.type == "uint8"

@@ -39,9 +39,13 @@ def write(program: ExportedProgram, metadata: dict[str, Any], path: Path) -> Non
         raise UnsupportedError(
             f"the weights take {size / 2**30:.1f} GiB, and an ONNX file ends at 2; export an ExportedProgram (.pt2)"
         )
+    from convolve.export.onnx_rewrites import rewrite
+
     made = translate(program, [INPUT], [OUTPUT])
     made.model.metadata_props[KEY] = always_utf8(json.dumps(metadata, ensure_ascii=False))
-    made.save(path, external_data=False)
+    proto = made.model_proto
+    rewrite(proto)
+    path.write_bytes(proto.SerializeToString())
 
 
 def translate(program: ExportedProgram, inputs: list[str], outputs: list[str]) -> torch.onnx.ONNXProgram:

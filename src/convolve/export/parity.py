@@ -14,6 +14,8 @@ from convolve.errors import ConvolveError
 
 # Of the largest score, or of 1 where all are smaller: more than the order of additions explains in float32.
 TOLERANCE = 1e-4
+# For inputs that no image gives, where saturated functions make much of little: errors of a runtime are larger still.
+EXTREME_TOLERANCE = 1e-2
 
 Runner = Callable[[torch.Tensor], np.ndarray]
 Values = dict[str, tuple[str, np.ndarray]]  # name of a value -> (layer that it belongs to, numbers)
@@ -38,9 +40,10 @@ def compare(
     source: nn.Module,
     run: Runner,
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    extremes: Iterable[tuple[torch.Tensor, torch.Tensor]],
     located: Callable[[torch.Tensor], tuple[Values, Values]],
 ) -> Parity:
-    """Compare on `batches` of (input of `source`, input of the file).
+    """Compare on `batches` of (input of `source`, input of the file), and roughly on `extremes`.
 
     Raises ConvolveError, with the first place where `located` (what the traced source and the file compute on the way)
     differs, if a score is off by more than `TOLERANCE` or another class comes first.
@@ -51,14 +54,24 @@ def compare(
             expected_NK = source(for_source).numpy()
         got_NK = run(for_file)
         if fault := disagreement(expected_NK, got_NK):
-            place = first_difference(*located(for_file))
-            raise ConvolveError(
-                f"{path} is not written, since it would answer otherwise than its source: {fault} in images "
-                f"{seen + 1} to {seen + len(expected_NK)}; {place}. Please report it"
-            )
+            where = f"in images {seen + 1} to {seen + len(expected_NK)}"
+            raise _refusal(path, f"{fault} {where}", located(for_file))
         seen += len(expected_NK)
         worst = max(worst, float(distance(expected_NK, got_NK).max()))
+    for for_source, for_file in extremes:
+        with torch.no_grad():
+            off = distance(source(for_source).numpy(), run(for_file)).max()
+        if off > EXTREME_TOLERANCE:
+            fault = f"a score is off by {off:.2g} of the largest for an extreme input"
+            raise _refusal(path, fault, located(for_file))
     return Parity(seen, worst)
+
+
+def _refusal(path: Path, fault: str, values: tuple[Values, Values]) -> ConvolveError:
+    return ConvolveError(
+        f"{path} is not written, since it would answer otherwise than its source: {fault}; "
+        f"{first_difference(*values)}. Please report it"
+    )
 
 
 def disagreement(expected_NK: np.ndarray, got_NK: np.ndarray) -> str:

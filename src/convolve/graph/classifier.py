@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
-
-import numpy as np
 
 from convolve.errors import UnsupportedError, UsageError
 from convolve.graph.ends import as_scores
@@ -78,19 +76,6 @@ def reshaped_image(graph: Graph, shape_CHW: Shape) -> Graph:
     if prod(shape_CHW) != prod(source.shape) or any(node.op != "reshape" for node in readers):
         raise UsageError(f"the network takes images {source.shape} (C, H, W), not {shape_CHW}")
     return replace(graph, inputs=(replace(source, shape=shape_CHW),))
-
-
-def channels_divided(graph: Graph, divisors: Sequence[float]) -> Graph:
-    """The graph with each channel of its image divided by a number first, where the scales of a model's normalization
-    differ by channel."""
-    source = graph.inputs[0]
-    if len(graph.inputs) != 1 or len(source.shape) != 3 or source.shape[0] != len(divisors):
-        raise UnsupportedError(f"a normalization of {len(divisors)} channels for images {source.shape}")
-    image = replace(source, name=free_name(graph, "image"))
-    array = np.array([1 / number for number in divisors], np.float32).reshape(-1, 1, 1)
-    factors = Parameter(free_name(graph, "channel_scales"), array, learning_rate_multiplier=0)
-    scaled = Node(source.name, "multiply", (image.name, factors.name), {}, shape=source.shape, batched=True)
-    return replace(graph, inputs=(image,), parameters=(*graph.parameters, factors), nodes=(scaled, *graph.nodes))
 
 
 def input_arithmetic(graph: Graph) -> Iterator[str]:

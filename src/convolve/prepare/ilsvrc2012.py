@@ -18,7 +18,7 @@ from pathlib import Path
 from convolve.atomic import replacing
 from convolve.data.download import Progress
 from convolve.data.locate import locate
-from convolve.data.walk import ENDINGS
+from convolve.data.walk import ENDINGS, is_hidden
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.annotation import read_object_names
 from convolve.formats.image_map import write_image_map
@@ -131,7 +131,7 @@ def _images(folder: str | Path, left_out: LeftOut) -> list[str]:
     """The names of the images in `folder`, sorted."""
     names = []
     for entry in _entries(folder):
-        if entry.name.lower().endswith(_ENDINGS) and entry.is_file():
+        if entry.name.lower().endswith(_ENDINGS) and not is_hidden(entry.name) and entry.is_file():
             names.append(entry.name)
         else:
             left_out.add("no image by its name", entry.path)

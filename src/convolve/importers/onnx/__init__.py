@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from convolve.errors import UnsupportedError
-from convolve.graph.classifier import channels_divided
 from convolve.graph.graph import Graph
 from convolve.graph.shapes import Shape
 from convolve.importers.loader import Imported, PreprocessOverrides
@@ -70,10 +69,7 @@ def read(path: Path, overrides: PreprocessOverrides | None = None) -> Imported:
         raise QuantizedError(opened)
     outputs = None if overrides.output is None else [overrides.output]
     graph = lower(opened.model, outputs, overrides.image_shape_CHW)
-    said = opened.stated
-    if said.stds:
-        graph = channels_divided(graph, said.stds)
-    return Imported(graph, _preprocessing(opened), metadata=said.metadata)
+    return Imported(graph, _preprocessing(opened), metadata=opened.stated.metadata)
 
 
 def _preprocessing(opened: Opened) -> dict[str, Any]:

@@ -28,12 +28,10 @@ from convolve.records import Metadata, TrainingInfo
 
 @dataclass(frozen=True)
 class Stated:
-    """`preprocess` are the fields of `Preprocess` that are stated; `stds` what the channels are divided by besides, as
-    parts of their mean, where they are not all alike; `own`: convolve wrote the file."""
+    """`preprocess` are the fields of `Preprocess` that are stated; `own`: convolve wrote the file."""
 
     preprocess: dict[str, Any] = field(default_factory=dict)
     metadata: Metadata | None = None
-    stds: tuple[float, ...] = ()
     own: bool = False
 
 
@@ -41,7 +39,7 @@ def stated(model: OnnxModel, files: Files) -> Stated:
     """What the first of `_READERS` that knows the file says; class names of a labels.txt where it says none."""
     found = next((said for read in _READERS if (said := read(model, files))), Stated())
     if found.metadata is None and (names := _labels(files)):
-        found = Stated(found.preprocess, _named(names), found.stds)
+        found = Stated(found.preprocess, _named(names))
     return found
 
 
@@ -125,7 +123,7 @@ def _timm(model: OnnxModel, files: Files) -> Stated | None:
     said = config.get("pretrained_cfg")
     if not isinstance(said, dict) or not {"mean", "std"} <= said.keys():
         return None
-    fields, stds = _normalization(said["mean"], said["std"], 255.0)
+    fields = _normalization(said["mean"], said["std"], 255.0)
     if not fields:
         return None
     ratio = said.get("crop_pct")
@@ -133,7 +131,7 @@ def _timm(model: OnnxModel, files: Files) -> Stated | None:
         fields |= {"resize": "cover", "crop_ratio": ratio}
     names = config.get("label_names") or said.get("label_names")
     known = {"channel_order": "rgb", "known_from": "timm's config.json"}
-    return Stated(fields | known, _named([*map(str, names)]) if isinstance(names, list) else None, stds)
+    return Stated(fields | known, _named([*map(str, names)]) if isinstance(names, list) else None)
 
 
 def _hugging_face(model: OnnxModel, files: Files) -> Stated | None:
@@ -144,27 +142,24 @@ def _hugging_face(model: OnnxModel, files: Files) -> Stated | None:
     factor = said.get("rescale_factor", 1 / 255)
     if type(factor) is not float or factor <= 0:
         return None
-    fields, stds = _normalization(said["image_mean"], said["image_std"], 1 / factor)
+    fields = _normalization(said["image_mean"], said["image_std"], 1 / factor)
     if not fields:
         return None
     resize = "square" if said.get("do_center_crop") else "squash"
     labels = config.get("id2label")
     names = list(labels.values()) if isinstance(labels, dict) else []
     known = {"channel_order": "rgb", "resize": resize, "known_from": "preprocessor_config.json"}
-    return Stated(fields | known, _named([*map(str, names)]) if names else None, stds)
+    return Stated(fields | known, _named([*map(str, names)]) if names else None)
 
 
-def _normalization(means: Any, stds: Any, white: float) -> tuple[dict[str, Any], tuple[float, ...]]:
-    """(mean and scale, what remains to divide each channel by) of (pixel / white - mean) / std; nothing for what is no
-    three numbers each."""
+def _normalization(means: Any, stds: Any, white: float) -> dict[str, Any]:
+    """Mean and scale of (pixel / white - mean) / std; nothing for what is no three numbers each."""
     rows = [means, stds]
     if not all(isinstance(row, list) and len(row) == 3 and all(type(x) in (int, float) for x in row) for row in rows):
-        return {}, ()
+        return {}
     if min(stds) <= 0:
-        return {}, ()
-    middle = sum(stds) / 3
-    fields = {"mean": tuple(white * mean for mean in means), "scale": 1 / (white * middle)}
-    return fields, () if len({*stds}) == 1 else tuple(std / middle for std in stds)
+        return {}
+    return {"mean": tuple(white * mean for mean in means), "scale": tuple(1 / (white * std) for std in stds)}
 
 
 _READERS: tuple[Callable[[OnnxModel, Files], Stated | None], ...] = (

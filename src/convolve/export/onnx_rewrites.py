@@ -1,0 +1,79 @@
+"""What torch's exporter writes and others misread, written another way with the same numbers.
+
+Each row of `REWRITES` says whose fault it goes round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+
+def rewrite(model: onnx.ModelProto) -> None:
+    """Change `model` in place."""
+    for change in REWRITES:
+        change(model.graph)
+
+
+def _without_stated_initializers(graph: onnx.GraphProto) -> None:
+    """onnxruntime's quantize_dynamic (1.31) transposes weights and then finds that their old shapes are stated."""
+    weights = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.value_info if value.name not in weights]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
+
+
+def _gelu_from_the_left(graph: onnx.GraphProto) -> None:
+    """x * (0.5 * (1 + erf(...))) -> (x * (1 + erf(...))) * 0.5: OpenCV 5.0's cv2.dnn dies of the first."""
+    made = {name: node for node in graph.node for name in node.output}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    uses = _uses(graph)
+    for outer in graph.node:
+        inner = made.get(outer.input[1]) if outer.op_type == "Mul" else None
+        if inner is None or inner.op_type != "Mul" or uses[inner.output[0]] != 1:
+            continue
+        half, sum_name = inner.input
+        sum_node = made.get(sum_name)
+        if half not in constants or sum_node is None or sum_node.op_type != "Add":
+            continue
+        if not any((node := made.get(name)) and node.op_type == "Erf" for name in sum_node.input):
+            continue
+        inner.input[:] = [outer.input[0], sum_name]
+        outer.input[:] = [inner.output[0], half]
+
+
+def _pads_that_stay(graph: onnx.GraphProto) -> None:
+    """onnxruntime (1.31) merges a padding by zeros into the max pooling behind it, which pads by minus infinity. With
+    another axis during the padding it does not: Unsqueeze, Pad, Squeeze."""
+    pooled = {node.input[0] for node in graph.node if node.op_type == "MaxPool"}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for index, pad in reversed([*enumerate(graph.node)]):
+        if pad.op_type != "Pad" or pad.output[0] not in pooled or pad.input[1] not in constants:
+            continue
+        pads = numpy_helper.to_array(constants[pad.input[1]])
+        name, rank = pad.output[0], len(pads) // 2
+        wider = np.concatenate([[0], pads[:rank], [0], pads[rank:]]).astype(np.int64)
+        graph.initializer.append(numpy_helper.from_array(wider, f"{name}_pads"))
+        graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.int64), f"{name}_axis"))
+        before = helper.make_node("Unsqueeze", [pad.input[0], f"{name}_axis"], [f"{name}_unpadded"])
+        after = helper.make_node("Squeeze", [f"{name}_padded", f"{name}_axis"], [name])
+        pad.input[:] = [f"{name}_unpadded", f"{name}_pads", *pad.input[2:3]]
+        pad.output[:] = [f"{name}_padded"]
+        graph.node.insert(index + 1, after)
+        graph.node.insert(index, before)
+
+
+def _uses(graph: onnx.GraphProto) -> dict[str, int]:
+    counts: dict[str, int] = {value.name: 1 for value in graph.output}
+    for node in graph.node:
+        for name in node.input:
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+REWRITES: tuple[Callable[[onnx.GraphProto], None], ...] = (
+    _without_stated_initializers, _gelu_from_the_left, _pads_that_stay
+)  # fmt: skip
