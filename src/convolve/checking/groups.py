@@ -25,7 +25,8 @@ def check_groups(parts: Sequence[Part], group: str, findings: Findings) -> None:
         if len(in_part) < 2:
             continue
         first = [firsts[name, part] for part in in_part]
-        what = f"group {name!r} has {' and '.join(f'{n:,} {part} images' for part, n in in_part.items())}"
+        several = (f"{n:,} {part} image{'s' if n > 1 else ''}" for part, n in in_part.items())
         images = tuple(image for part, index in first for image in part.at(index))
         mend = "put all images of a group in one part: what is known of it from training makes the figures too good"
-        findings.add("torn group", first[0][0].full_location(first[0][1]), what, mend, images, about=0)
+        place = first[0][0].full_location(first[0][1])
+        findings.add("torn group", place, f"group {name!r} has {' and '.join(several)}", mend, images, about=0)
