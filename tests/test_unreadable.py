@@ -174,6 +174,21 @@ def test_two_models_on_the_same_images(
     assert_failed(outcome, 2, "do not know the same classes (0, 1")
 
 
+def test_two_models_are_compared_on_what_neither_has_learned(good: Path, tmp_path: Path, convolve: Convolve) -> None:
+    """One set without a test part, and a part of it: what one of the models holds out the other may have learned."""
+    whole = Path(shutil.copytree(good / "train", tmp_path / "whole"))
+    part = Path(shutil.copytree(whole, tmp_path / "part"))
+    for number in range(0, 120, 3):
+        (part / "dark" / f"{number}.png").unlink()
+    assert train(convolve, whole, tmp_path / "one").code == train(convolve, part, tmp_path / "two").code == 0
+    both = json.loads(convolve("evaluate", tmp_path / "one", tmp_path / "two", "--data", whole, "--json").out)
+    alone = [
+        json.loads(convolve("evaluate", tmp_path / name, "--data", whole, "--json").out)["samples"]
+        for name in ("one", "two")
+    ]
+    assert 0 < both["samples"] <= min(alone)
+
+
 def test_the_labels_of_the_other_model_go_by_name(model: Path, tmp_path: Path, convolve: Convolve) -> None:
     """The same network with its classes in another order answers the same."""
     from convolve.model import load

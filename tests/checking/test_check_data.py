@@ -19,9 +19,11 @@ from command_line import Convolve, assert_refused
 from convolve.checking.alike import SAME
 from convolve.checking.check import check_data
 from convolve.checking.finding import KINDS, MOST_KEPT, Findings
+from convolve.data.options import DataOptions
 from convolve.formats.ctf import write_ctf
 from convolve.formats.idx import read_idx
 from convolve.formats.mean_xml import write_mean_xml
+from convolve.formats.table import Columns
 from idx_files import write_idx
 
 # Legend: H rows, W columns, C channels (B, G, R).
@@ -345,3 +347,16 @@ def test_the_real_sets(name: str, counts: dict[str, int]) -> None:
     """Every pair was looked at (docs/check-data.md): no false alarm. CIFAR-10 may be a copy saved as JPEG."""
     checked = check_data(Path(os.environ["CONVOLVE_DATA"]) / name)
     assert dict(checked.findings.counts) == counts and SAME == 0.9975
+
+
+def test_groups_in_both_parts(tmp_path: Path) -> None:
+    for part, patients in (("train", (1, 2)), ("test", (2, 3))):
+        for patient in patients:
+            for shot in range(2):
+                number = 100 * len(part) + 10 * patient + shot
+                save(tmp_path / part / "ab"[shot] / f"patient{patient}-{shot}.jpg", picture(number))
+    options = DataOptions(columns=Columns(group="patient[0-9]+"))
+    findings = check_data(tmp_path, options=options).findings
+    assert [(finding.kind, finding.what.partition(" part too")[0]) for finding in findings.kept] == [
+        ("torn group", "group patient2 is in the test")
+    ]

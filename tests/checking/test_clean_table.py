@@ -95,21 +95,11 @@ def test_a_set_in_one_part_has_no_column_of_parts(folder: Path, convolve: Convol
 
 def test_images_without_files_fit_in_no_table(tmp_path: Path, convolve: Convolve) -> None:
     archive = shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path)
-    assert_refused(convolve("check-data", archive, "--write-table", tmp_path / "a.csv"), 2, "is an archive; unpack it")
+    assert_refused(
+        convolve("check-data", archive, "--write-table", tmp_path / "a.csv"),
+        2,
+        "is an archive, whose images no table can name",
+    )
     place = cifar10_files.write_binary(tmp_path / "data")
     assert_refused(convolve("check-data", place, "--write-table", tmp_path / "a.csv"), 2, "is no image file")
     assert not (tmp_path / "a.csv").exists()
-
-
-def test_groups_that_lie_in_two_parts(tmp_path: Path, convolve: Convolve) -> None:
-    lines = ["path,label,split,patient"]
-    for number in range(24):
-        save(tmp_path / f"{number}.jpg", scene(number))
-        lines.append(f"{number}.jpg,{'ab'[number % 2]},{'test' if number >= 16 else 'train'},p{min(number // 3, 6)}")
-    table = tmp_path / "images.csv"
-    table.write_text("\n".join(lines))
-    assert convolve("check-data", table).code == 0
-    found = json.loads(convolve("check-data", table, "--columns", "group=patient", "--json").out)["findings"]
-    assert [(finding["kind"], finding["place"], finding["what"]) for finding in found] == [
-        ("torn group", f"{table}: line 17: {tmp_path}/15.jpg", "group 'p5' has 1 training image and 2 test images")
-    ]

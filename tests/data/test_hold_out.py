@@ -165,7 +165,7 @@ def test_a_model_is_tested_on_what_it_has_not_seen(tmp_path: Path) -> None:
     tested = {name for name, is_test in before.items() if is_test}
 
     def found() -> tuple[set[str], str]:
-        answer = find_held_out(open_folder(tmp_path / "set").by_class_and_name(), "", splits.membership)  # type: ignore[arg-type]
+        answer = find_held_out(open_folder(tmp_path / "set").by_class_and_name(), splits.membership)  # type: ignore[arg-type]
         assert answer
         return {Path(answer[0].location(index)).name for index in range(len(answer[0]))}, answer[1]
 
@@ -177,7 +177,7 @@ def test_a_model_is_tested_on_what_it_has_not_seen(tmp_path: Path) -> None:
     assert tested <= names and not names & {name for name, is_test in before.items() if not is_test}
     again = {int(name[5:-4]) for name in names if name.startswith("again")}
     assert again == {int(name[:-4]) for name in tested} and " of 160 images that are new" in said
-    assert find_held_out(open_folder(folder(tmp_path / "other", 300, 340)), "", splits.membership) is None
+    assert find_held_out(open_folder(folder(tmp_path / "other", 300, 340)), splits.membership) is None
 
 
 def test_a_new_image_near_both_parts_is_left_out(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_new_image_near_both_parts_is_left_out(tmp_path: Path) -> None:
         write(tmp_path / f"{number % 2}" / f"{number}-10.jpg", taken(number, 10))
         both[number] = before[f"{number}-4.jpg"] != before[f"{number}-16.jpg"]
     assert splits.membership and 5 < sum(both.values()) < 40
-    answer = find_held_out(open_folder(tmp_path).by_class_and_name(), "", splits.membership)
+    answer = find_held_out(open_folder(tmp_path).by_class_and_name(), splits.membership)
     assert answer and "left out, since they are near images of both parts: " in answer[1]
     found = {Path(answer[0].location(index)).name for index in range(len(answer[0]))}
     assert not found & {name for name, is_test in before.items() if not is_test}

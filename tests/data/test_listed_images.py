@@ -121,6 +121,15 @@ def test_a_folder_of_no_class_is_named(name: str, message: str, tmp_path: Path) 
     assert ("near names" in kinds) == (name != "aardvark") and "gap" in kinds
 
 
+def test_numbers_are_in_the_order_of_numbers_in_folders_and_tables(tmp_path: Path) -> None:
+    folders(tmp_path / "coins", ("1", "10", "2"))
+    rows = [f"coins/{name}/{copy}.png,{name}\n" for name in ("10", "1", "2") for copy in range(2)]
+    (tmp_path / "coins.csv").write_text("path,label\n" + "".join(rows))
+    both = [open_lists(tmp_path / name) for name in ("coins", "coins.csv")]
+    assert [own.class_names for own in both] == [("1", "2", "10")] * 2
+    assert shown(both[0].train) == shown(both[1].train) and shown(both[0].test) == shown(both[1].test)
+
+
 def test_names_that_differ_in_capitals_alone_are_refused_as_classes(tmp_path: Path) -> None:
     folders(tmp_path, ("Koala", "koala", "bear"))
     with pytest.raises(DataError, match="the subfolders 'Koala' and 'koala' differ in capitals or blanks alone; join"):

@@ -48,6 +48,15 @@ def test_the_lists_hold_the_same_images(tmp_path: Path) -> None:
     np.testing.assert_allclose(mean_HWC, expected_NHWC.mean(0), rtol=1e-5)
 
 
+def test_a_validation_part_is_listed_too(tmp_path: Path) -> None:
+    for name in ("train", "valid", "test"):
+        pictures(tmp_path / "photos" / name)
+    list(prepare_folder(tmp_path / "photos", tmp_path / "out"))
+    assert [(role, len(part)) for role, part in open_lists(tmp_path / "out").parts] == [
+        ("training", 10), ("validation", 10), ("test", 10),
+    ]  # fmt: skip
+
+
 def test_images_of_various_sizes_are_listed_only(tmp_path: Path, convolve: Convolve) -> None:
     outcome = convolve("prepare", "folder", "--source", pictures(tmp_path / "photos", 30), "--out", tmp_path / "out")
     assert outcome.code == 0

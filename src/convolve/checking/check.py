@@ -9,7 +9,6 @@ from pathlib import Path
 from convolve.checking.alike import Pair, alike
 from convolve.checking.classes import check_classes
 from convolve.checking.finding import Findings
-from convolve.checking.groups import check_groups
 from convolve.checking.looks import Progress, look_at
 from convolve.checking.mean_layout import check_mean, mean_files
 from convolve.checking.part import Part
@@ -17,6 +16,7 @@ from convolve.checking.quality import check_quality
 from convolve.checking.unlisted import check_unlisted
 from convolve.data.open import open_to_check
 from convolve.data.options import AS_FOUND, DataOptions
+from convolve.data.relations import across_parts
 from convolve.data.sources.files import FileSource
 from convolve.environment import usable_cores
 
@@ -60,8 +60,8 @@ def check_data(
     parts = _open(source, test, findings, options)
     for part in parts:
         check_classes(part, parts[0], findings)
-    check_groups(parts, options.group, findings)
     check_unlisted(parts, findings)
+    _check_groups(parts, findings)
     threads = threads or usable_cores()
     looks = [look_at(part, findings, threads, progress) for part in parts]
     for part, look in zip(parts, looks, strict=True):
@@ -82,6 +82,19 @@ def _open(source: Path, test: Path | None, findings: Findings, options: DataOpti
         tested = open_to_check(test.expanduser(), known, findings.add, options)
         parts = [*parts[:1], *(Part("test", part) for _, part in tested[-1:])]
     return parts
+
+
+def _check_groups(parts: Sequence[Part], findings: Findings) -> None:
+    """Groups that the user names, as patients, of which there are images in several parts."""
+    listed = [part for part in parts if isinstance(part.source, FileSource)]
+    sources = [part.source for part in listed if isinstance(part.source, FileSource)]
+    for name, (first, one), (second, other) in across_parts(sources):
+        part, other_part = listed[first], listed[second]
+        what = f"group {name} is in the {other_part.name} part too: {other_part.full_location(other)}"
+        images = (*part.at(one), *other_part.at(other))
+        findings.add(
+            "torn group", part.full_location(one), what, "put all of its images into one part", images, about=0
+        )
 
 
 def _add_pair(pair: Pair, parts: Sequence[Part], findings: Findings) -> None:

@@ -24,7 +24,7 @@ def check_classes(part: Part, training: Part, findings: Findings) -> None:
     if part is not training:
         for number in np.setdiff1d(used, training.labels_N):
             first = int(np.flatnonzero(part.labels_N == number)[0])
-            what = f"class {part.label(first)} is in the test part only"
+            what = f"class {part.label(first)} is in the {part.name} part only"
             mend = "add training images of it, or correct the label"
             findings.add("gap", part.source.location(first), what, mend, part.at(first), about=0)
         return

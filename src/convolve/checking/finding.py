@@ -40,7 +40,6 @@ KINDS = {
     "gap": Kind("classes without images"),
     "near names": Kind("classes whose names are nearly the same"),
     "leak": Kind("images that are in two parts"),
-    "torn group": Kind("groups that lie in several parts"),
     "two labels": Kind("the same image under two labels"),
     "duplicate": Kind("images that are there twice"),
     "mean layout": Kind("mean images in another layout than CNTK reads"),
@@ -48,6 +47,7 @@ KINDS = {
     """Everything found so far: `counts` is complete, `kept` has at most `MOST_KEPT` of each kind.
     """
     "left out": Kind("folders that are in no part", Level.DOUBT),
+    "torn group": Kind("groups that lie in several parts", Level.DOUBT),
     "few images": Kind("classes with few images", Level.DOUBT),
     "few bits": Kind("16-bit images that use an eighth of the range or less", Level.DOUBT),
     "dark": Kind("dark images", Level.DOUBT),

@@ -55,7 +55,7 @@ def check_data(
     """
     from convolve.checking.check import check_data as check
     from convolve.cli.progress import check_lines
-    from convolve.data.lists import is_archive
+    from convolve.data.archives import is_archive
 
     if write_table and source.is_file() and is_archive(source):
         raise UsageError(

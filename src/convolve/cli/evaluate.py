@@ -106,8 +106,10 @@ def _find(
 ) -> tuple[Model, Model | None, Source, str]:
     """(the models, made ready for the images; the images; where they lie).
 
-    Of two models each may know another test part of the same set: the smaller one holds what neither was trained on.
+    Of two models each may know another test part of the same set: the images of both are those neither was trained on.
     """
+    import numpy as np
+
     from convolve.data.open import open_test
     from convolve.data.sources.source import ArraySource
 
@@ -117,7 +119,12 @@ def _find(
     ask = partial(open_test, data, opened.data_name, opened.class_names, options=options)
     known = [(each.preprocess.shape_CHW, each.learned) for each in (opened, second) if each]
     found = [ask(shape_CHW=shape_CHW, learned=learned) for shape_CHW, learned in known]
-    source, where = min(found, key=lambda one: len(one[0]))
+    (source, where), (others, _) = found[0], found[-1]
+    in_both = {others.location(number) for number in range(len(others))}
+    numbers = [number for number in range(len(source)) if source.location(number) in in_both]
+    if not numbers:
+        raise UsageError(f"{where}: each image was learned by one of the two models; give others with --data")
+    source = source if len(numbers) == len(source) else source.take(np.array(numbers))
     if isinstance(source, ArraySource):
         shape_CHW = source.shape_CHW
         return opened.for_images(shape_CHW), second and second.for_images(shape_CHW), source, where

@@ -107,7 +107,7 @@ def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | Non
     if not fraction and not needs:
         return splits.train, None, ""
     chosen = fraction or VALIDATION_FRACTION
-    train, validation = hold_out_validation(splits.train, chosen, recipe.run.seed, recipe.data.group)
+    train, validation = hold_out_validation(splits.train, chosen, recipe.run.seed)
     cut = f"{len(validation):,} of {len(splits.train):,} training images are cut off for validation"
     return train, validation, "" if fraction else f"{cut}, by which run.keep=best chooses"
 

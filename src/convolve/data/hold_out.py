@@ -59,11 +59,11 @@ class HeldOut:
     said: tuple[str, ...]
 
 
-def hold_out_test(whole: FileSource, group: str = "") -> HeldOut:
+def hold_out_test(whole: FileSource) -> HeldOut:
     """About a fifth of `whole` as a test part; of a class with a single image, none."""
     if max(Counter(whole.labels_N.tolist()).values()) < 2:
         raise DataError(f"{whole.location(0)}: no class has two images, so that none can be held out for testing")
-    relations = relate(whole, group)
+    relations = relate(whole)
     is_test_N = held_out_side(whole.labels_N.numpy(), relations)
     whole = whole.with_units(relations.unit_N)
     parts = [whole.take(np.flatnonzero(is_test_N == side)) for side in (False, True)]
@@ -118,7 +118,7 @@ def mixed(keys_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return keys_N ^ (keys_N >> np.uint64(31))
 
 
-def hold_out_validation(source: Source, fraction: float, seed: int, group: str = "") -> tuple[Source, Source]:
+def hold_out_validation(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
     """(training, validation): a random `fraction` of the samples is held out; the same for the same seed.
 
     What must not be torn apart stays together; that is looked for in files only, as published sets have none.
@@ -126,7 +126,7 @@ def hold_out_validation(source: Source, fraction: float, seed: int, group: str =
     order_N = generator(Purpose.SPLIT, seed).permutation(len(source))
     held_out = max(1, round(fraction * len(source)))
     if isinstance(source, FileSource):
-        units = source.units_N if source.units_N is not None else relate(source, group).unit_N
+        units = source.units_N if source.units_N is not None else relate(source).unit_N
         _, first_N, unit_N, size_N = np.unique(
             units[order_N], return_index=True, return_inverse=True, return_counts=True
         )
@@ -139,13 +139,13 @@ def hold_out_validation(source: Source, fraction: float, seed: int, group: str =
     return source.take(np.sort(order_N[held_out:])), source.take(np.sort(order_N[:held_out]))
 
 
-def find_held_out(whole: FileSource, group: str, known: Membership) -> tuple[FileSource, str] | None:
+def find_held_out(whole: FileSource, known: Membership) -> tuple[FileSource, str] | None:
     """(what of `whole` a model is to be tested on, in words), if it is the set that the model was trained on, grown.
 
     That is the part held out in training, and of the images that are new there, those that would be held out, too. Not
     counted is what the model was trained on, or what hangs together with that. None for another set.
     """
-    relations = relate(whole, group, known.by_name)
+    relations = relate(whole, known.by_name)
     trained_N = np.isin(relations.key_N, known.trained)
     if not trained_N.any():
         return None

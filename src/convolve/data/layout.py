@@ -179,6 +179,19 @@ def _refuse_doubt(where: Path, folders: Sequence[Path]) -> None:
         )
     if len(folders) in (2, 3):
         _refuse_same(where, folders)
+    for folder in folders[:1]:  # where one class has them, all have
+        _refuse_parts_inside(folder)
+
+
+def _refuse_parts_inside(folder: Path) -> None:
+    """Raise `DataError` for parts that lie in the folder of a class."""
+    inside = {role_of(path.name): path.name for path in _class_folders(folder)}
+    if TRAINING in inside and len(inside.keys() - {None}) > 1:
+        names = " and ".join(sorted(name for role, name in inside.items() if role))
+        raise DataError(
+            f"{folder}: {names} are names of parts, and lie in the folder of a class; turn them round, "
+            f"{inside[TRAINING]}/{folder.name}, or list the images in a table with a column `split`"
+        )
 
 
 def _refuse_same(where: Path, folders: Sequence[Path]) -> None:

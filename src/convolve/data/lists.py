@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from convolve.data.archives import archives_in
 from convolve.data.hold_out import Learned, find_held_out, hold_out_test
 from convolve.data.layout import Layout, find_layout
 from convolve.data.options import AS_FOUND, DataOptions
+from convolve.data.relations import grouped
 from convolve.data.sources.base64 import open_base64
 from convolve.data.sources.classes import in_words
 from convolve.data.sources.files import FileSource
@@ -21,7 +23,7 @@ from convolve.data.sources.map_file import open_map_file
 from convolve.data.sources.source import OnFault, Source
 from convolve.data.sources.table import open_table
 from convolve.data.splits import Splits
-from convolve.errors import DataError, FormatError, MissingDataError
+from convolve.errors import DataError, FormatError, MissingDataError, UsageError
 from convolve.formats.caffe_lmdb import is_lmdb
 from convolve.formats.map_lines import lists_paths, open_lines
 from convolve.formats.part_names import TEST, TRAINING, VALIDATION
@@ -55,7 +57,6 @@ def open_lists(
         raise MissingDataError(
             f"{where} holds no labeled images; give a folder with a subfolder for each class, a map file, or a table"
         )
-    options = _with_group(found.training, options)
     first = open_list(found.training, options=options)
     others = {role: open_list(path, first.class_names, options=options) for role, path in found.parts[1:]}
     parts = _by_role(first) | others
@@ -67,7 +68,7 @@ def open_lists(
     parts, membership = {role: part.by_class_and_name() for role, part in parts.items()}, None
     said += sorted({part.passed_over for part in parts.values() if part.passed_over})
     if TEST not in parts:
-        held = hold_out_test(parts[TRAINING], options.group)
+        held = hold_out_test(parts[TRAINING])
         parts, membership = {TRAINING: held.train, TEST: held.test}, held.membership
         said += held.said
     if file_order:
@@ -93,14 +94,6 @@ def _by_role(whole: FileSource) -> dict[str, FileSource]:
     return parts
 
 
-def _with_group(path: Path, options: DataOptions) -> DataOptions:
-    """`options` of which the group, if it is a column of the table at `path`, is that column."""
-    is_listed = options.group and not options.columns.group and path.is_file() and is_table(path)
-    if is_listed and options.group in read_header(path):
-        return replace(options, columns=replace(options.columns, group=options.group), group="")
-    return options
-
-
 def _refuse_one_class(place: Path, name: str) -> None:
     inside = sorted(place.iterdir()) if place.is_dir() else []
     tables = [path for path in inside if path.suffix.lower() in ENDINGS]
@@ -112,7 +105,11 @@ def open_list(
     path: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None, options: DataOptions = AS_FOUND
 ) -> FileSource:
     """The images that `path` lists, numbered by the known `classes`. See the files of `sources`."""
-    return replace(_open_list(path, classes, on_fault, options), max_pixels=options.max_pixels)
+    listed, group = path.is_file() and is_table(path), options.group or options.columns.group
+    if listed and group and group in read_header(path):
+        options, group = replace(options, columns=replace(options.columns, group=group)), None
+    part = replace(_open_list(path, classes, on_fault, options), max_pixels=options.max_pixels)
+    return grouped(part, group) if group else part
 
 
 def _open_list(path: Path, classes: Sequence[str] | None, on_fault: OnFault | None, options: DataOptions) -> FileSource:
@@ -131,7 +128,7 @@ def open_own_test(
 ) -> tuple[Source, str]:
     """The test part of a user's own images; of one part all of it, but for what the model has `learned` from."""
     path = layout.test or layout.training
-    options = _with_group(path, replace(options, group=learned.group))
+    grouped_as_learned = replace(options, group=options.group or learned.group)
     part = open_list(path, class_names, options=options)
     if part.roles and not layout.test:
         parts = _by_role(part)
@@ -140,14 +137,16 @@ def open_own_test(
     if layout.test or part.roles:
         return part, "; ".join(said)
     if learned.membership:
-        found = find_held_out(part, options.group, learned.membership)
+        with suppress(UsageError):  # another set, without such groups
+            part = open_list(path, class_names, options=grouped_as_learned).by_class_and_name()
+        found = find_held_out(part, learned.membership)
         return (found[0], "; ".join([f"{place}, {found[1]}", *said[1:]])) if found else (part, "; ".join(said))
     if learned.fingerprint:  # all that an exported model knows of it
         try:
-            splits = open_lists(place, layout, options=options)
+            splits = open_lists(place, layout, options=grouped_as_learned)
             if splits.fingerprint() == learned.fingerprint:
                 return splits.test, f"{place}, the part held out in training"
-        except DataError:  # too few images of each class: another set
+        except (DataError, UsageError):  # too few images of each class, or no such groups: another set
             pass
     return part, "; ".join(said)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from convolve.data.dataset import THREADS
 from convolve.data.near_copies import Look, clusters, look_at, near_copies
 from convolve.data.ordered_map import ordered_map
-from convolve.data.sources.files import FileSource
+from convolve.data.sources.files import Embedded, FileSource
 from convolve.errors import DataError, UsageError
-from convolve.formats.base64_map import Base64Map
 from convolve.formats.exif import capture
 
 # Legend: N images, P pairs of images.
@@ -56,20 +55,20 @@ class Relations:
     said: tuple[str, ...]
 
 
-def relate(source: FileSource, group: str = "", by_name: bool | None = None) -> Relations:
-    """The relations of the images of `source`; for `group` see `group_names`. `by_name`: None: if they are many."""
+def relate(source: FileSource, by_name: bool | None = None) -> Relations:
+    """The relations of the images of `source`. `by_name`: None: if they are many."""
     by_name = len(source) > MOST_READ if by_name is None else by_name
-    groups = group_names(source, group)
+    groups = _groups(source)
     key_N, found, said = (_name_keys(source), [], []) if by_name else _look_through(source)
     if groups:
-        found.append(_same([name if name is not None else number for number, name in enumerate(groups)], _GROUP))
-        said.insert(0, f"{len({*groups} - {None}):,} groups stay whole")
+        found.append(_same([name or number for number, name in enumerate(groups)], _GROUP))
+        said.insert(0, f"{len({*groups} - {''}):,} groups stay whole")
     found.append(_same([] if by_name else key_N.tolist(), _IDENTICAL))
     pairs_P2, likeness_P = (np.concatenate(each) for each in zip(*found, strict=True))
     unit_N, pairs_P2 = clusters(len(source), pairs_P2, likeness_P, _doubtful(source))
     own_N = key_N.copy()
-    for number, name in enumerate(groups or ()):
-        own_N[number] = key_N[number] if name is None else hash_of(name)
+    for number, name in enumerate(groups):
+        own_N[number] = hash_of(name) if name else key_N[number]
     unit_key_N = own_N.copy()
     np.minimum.at(unit_key_N, unit_N, own_N)
     return Relations(key_N, unit_N, unit_key_N[unit_N], by_name=by_name, pairs_P2=pairs_P2, said=tuple(said))
@@ -80,27 +79,40 @@ def hash_of(text: str | bytes) -> int:
     return int.from_bytes(blake2b(content, digest_size=8).digest())
 
 
-def group_names(source: FileSource, group: str) -> list[str | None] | None:
-    """The group of each image; None for an image that is in none, and where there are no groups at all.
+def grouped(source: FileSource, pattern: str) -> FileSource:
+    """`source` with groups: what a regular expression finds in the path of an image, or its first (group) there.
 
-    They are those that a table says, else `group` is a regular expression: what it finds in the path of an image, or
-    its first (group) there, is the name. Raises `UsageError` for one that is none or finds nothing.
+    Raises `UsageError` for one that is none or finds nothing.
     """
-    if source.groups is not None:
-        return [source.groups[number] or None for number in source.index_N.tolist()]
-    if not group:
-        return None
     try:
-        pattern = re.compile(group)
+        found = [re.search(pattern, source.file(index).replace("\\", "/")) for index in range(len(source))]
     except re.error as error:
-        raise UsageError(f"data.group={group} is no column of the data, and no regular expression: {error}") from None
-    found = [pattern.search(source.file(index).replace("\\", "/")) for index in range(len(source))]
+        raise UsageError(f"the group {pattern} is no column, and no regular expression: {error}") from None
     if not any(found):
         raise UsageError(
-            f"data.group={group} is no column of the data, and as a regular expression it finds nothing in any path, "
-            f"such as {source.file(0)}"
+            f"the group {pattern} is no column, and as a regular expression it finds nothing in any path, such as "
+            f"{source.file(0)}"
         )
-    return [(each[1] if pattern.groups else each[0]) if each else None for each in found]
+    return replace(source, groups=[(each[1] if each.re.groups else each[0]) or "" if each else "" for each in found])
+
+
+def _groups(source: FileSource) -> list[str]:
+    """The group of each image, empty for one that is in none."""
+    return [source.groups[number] for number in source.index_N.tolist()] if source.groups else []
+
+
+def across_parts(parts: Sequence[FileSource]) -> Iterator[tuple[str, tuple[int, int], tuple[int, int]]]:
+    """(name of a group, (number of the part, index) of its first image, and of the first in another part) of each that
+    lies in several of the given parts.
+    """
+    first: dict[str, tuple[int, int]] = {}
+    said: set[str] = set()
+    for number, part in enumerate(parts):
+        for index, name in enumerate(_groups(part)):
+            place = first.setdefault(name, (number, index)) if name else (number, index)
+            if name and place[0] != number and name not in said:
+                said.add(name)
+                yield name, place, (number, index)
 
 
 def _doubtful(source: FileSource) -> Callable[[list[int]], bool]:
@@ -170,7 +182,7 @@ def _bursts(taken: Sequence[tuple[str, float] | None]) -> Pairs:
 
 def _frames(source: FileSource) -> Pairs:
     """Files whose names say that they are frames of one video: clip7_frame_0012.jpg."""
-    if isinstance(source.listing, Base64Map):
+    if isinstance(source.listing, Embedded):
         return _pairs([], _BURST)
     clips: list[Hashable] = []
     for index in range(len(source)):

@@ -1,6 +1,6 @@
 """A user's own images as the files that CNTK's examples read; no image is copied.
 
-train_map.txt, test_map.txt                 absolute path, TAB, class number
+train_map.txt, test_map.txt                 absolute path, TAB, class number; val_map.txt of a validation part
 labels.txt                                  the name of class 0, 1, ...; one a line
 prepared.json                               which images all this lists
 
@@ -35,7 +35,8 @@ from convolve.formats.mean_xml import write_mean_xml
 from convolve.prepare.output import Output, claimed
 
 MEAN = "mean.xml"
-FILES = (MAP_TRAIN, MAP_TEST, CTF_TRAIN, CTF_TEST, MEAN)
+MAP_VALIDATION = "val_map.txt"
+FILES = (MAP_TRAIN, MAP_VALIDATION, MAP_TEST, CTF_TRAIN, CTF_TEST, MEAN)
 
 
 def prepare_folder(
@@ -49,6 +50,8 @@ def prepare_folder(
     with claimed(out, {"dataset": "folder", "data_fingerprint": splits.fingerprint()}, FILES) as output:
         parts = [(_with_paths(splits.train), MAP_TRAIN, CTF_TRAIN), (_with_paths(splits.test), MAP_TEST, CTF_TEST)]
         yield output.labels(splits.class_names)
+        if splits.validation:
+            yield _write_map(output, MAP_VALIDATION, _with_paths(splits.validation))
         for part, map_name, ctf_name in parts:
             yield _write_map(output, map_name, part)
             images = measured(part, Decoding(orientation="cntk"))

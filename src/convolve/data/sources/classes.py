@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from convolve.data.sources.source import OnFault
@@ -13,6 +13,8 @@ from convolve.errors import DataError
 from convolve.formats.labels import read_labels
 
 LABEL_FILES = ("labels.txt", "classmappings.txt")  # beside a map file or table: the names of the classes
+
+NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MOST_NAMED = 10  # classes
@@ -34,6 +36,13 @@ def label_names(path: Path, on_fault: OnFault | None = None) -> tuple[str, ...] 
             raise
         on_fault("unreadable", str(path.parent), str(error), "correct it: one name a line, or number TAB name")
         return None
+
+
+def in_order(names: Collection[str]) -> list[str]:
+    """The order of the classes: numbers by their size, `01` before `1`; anything else as text."""
+    if all(map(NUMBER.fullmatch, names)):
+        return sorted(names, key=lambda name: (float(name), name))
+    return sorted(names)
 
 
 def class_numbers(names: Sequence[str], classes: Sequence[str]) -> list[int] | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convolve.data.sources.classes import class_numbers, look_alikes, spelling, strangers
+from convolve.data.sources.classes import class_numbers, in_order, look_alikes, spelling, strangers
 from convolve.data.sources.files import FileSource, PathListing, file_source
 from convolve.data.sources.source import OnFault
 from convolve.data.walk import PassedOver, holds_images, images_in, subfolders, walk
@@ -26,14 +26,15 @@ def open_folder(folder: Path, classes: Sequence[str] | None = None, on_fault: On
     if on_fault:
         for kind, where, what, mend in _faults(folder, passed):
             on_fault(kind, where, what, mend)
-        classes = tuple(dict.fromkeys(map(spelling, (*(classes or ()), *found))))
+        known = tuple(map(spelling, classes or ()))
+        classes = (*known, *in_order({*map(spelling, found)} - {*known}))
     for name, what in look_alikes((classes or found) if on_fault else found).items():
         if not on_fault:
             raise DataError(f"{folder}: the subfolders {what}; {_APART}")
         on_fault("near names", str(folder / name), f"the names of classes {what}", _APART)
     if not found:
         raise DataError(f"{folder} holds no images in subfolders{f' ({passed})' if passed else ''}")
-    classes = tuple(classes or dict.fromkeys(map(spelling, found)))
+    classes = tuple(classes or in_order({*map(spelling, found)}))
     numbers = class_numbers(list(found), classes)
     if numbers is None:
         mend = "name the subfolders after the classes, or give a table"

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.data.sources.classes import class_numbers, label_names, look_alikes, spelling, strangers
+from convolve.data.sources.classes import NUMBER, class_numbers, in_order, label_names, look_alikes, spelling, strangers
 from convolve.data.sources.source import UNLABELED, OnFault
 from convolve.errors import FormatError
 from convolve.formats.table import Table
 
-_NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 _POSITION = re.compile(r"[0-9]{1,9}")
 _MISSING = ("nan", "<na>")  # as pandas writes what is not there
 # What may stand between several labels, and whether names of classes hold it, too.
@@ -35,9 +34,9 @@ def number_labels(
     """
     spelled = {label: spelling(label) for label in {*table.labels} - {""}}
     read = _Labels(table, on_fault)
-    labels = _in_order({*spelled.values()} - read.missing(spelled, classes or ()))
+    labels = in_order({*spelled.values()} - read.missing(spelled, classes or ()))
     doubts = [] if classes else list(_doubts(labels, len(table)))
-    if not classes and (doubts or all(map(_NUMBER.fullmatch, labels))):
+    if not classes and (doubts or all(map(NUMBER.fullmatch, labels))):
         classes = label_names(table.file, on_fault)
     if doubts and not (classes and class_numbers(labels, classes)):
         for kind, label, what, mend in doubts:
@@ -107,7 +106,7 @@ def _doubts(labels: Sequence[str], count: int) -> Iterator[tuple[str, str, str, 
     if joined := _joined(labels):
         what = f"{joined!r} seems to be several labels, which data.target=classes is for"
         yield "bad line", joined, what, f"give one label for each image; {_NAME_THEM}"
-    if all(map(_NUMBER.fullmatch, labels)):
+    if all(map(NUMBER.fullmatch, labels)):
         measured = next((label for label in labels if not float(label).is_integer()), None)
         if measured:
             what = f"{measured} and other labels are measurements, which data.target=number is for"
@@ -128,10 +127,3 @@ def _joined(labels: Sequence[str]) -> str | None:
         if joined and len(distinct) < len(labels) + (not in_names) and distinct & {*labels}:
             return joined[0]
     return next((label for label in labels if label.startswith("[") and label.endswith("]")), None)
-
-
-def _in_order(labels: Collection[str]) -> list[str]:
-    """Numbers by their size, `01` before `1`; anything else as text."""
-    if all(map(_NUMBER.fullmatch, labels)):
-        return sorted(labels, key=lambda label: (float(label), label))
-    return sorted(labels)
