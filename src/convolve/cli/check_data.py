@@ -10,7 +10,6 @@ import typer
 
 from convolve.cli.formatting import counted
 from convolve.cli.options import AsJson, Options, with_data_options
-from convolve.errors import UsageError
 
 if TYPE_CHECKING:
     from convolve.checking.check import Checked
@@ -55,12 +54,7 @@ def check_data(
     """
     from convolve.checking.check import check_data as check
     from convolve.cli.progress import check_lines
-    from convolve.data.archives import is_archive
 
-    if write_table and source.is_file() and is_archive(source):
-        raise UsageError(
-            f"--write-table: {source} is an archive; unpack it, and give the folder, which a table can name"
-        )
     checked = check(source, test, mean, threads, check_lines(), options=options)
     if write_table:
         from convolve.checking.clean_table import clean_rows
