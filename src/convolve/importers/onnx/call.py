@@ -100,16 +100,18 @@ class Call:
         value = self.value(index)
         return value if isinstance(value, Tensor) else Tensor(self.parameters.key(value, learned), None)
 
-    def constant(self, index: int) -> np.ndarray:
+    def known(self, index: int) -> Constant:
         value = self.value(index)
         if isinstance(value, Tensor):
             raise UnsupportedError(f"operand {index + 1} depends on the image, where a constant is wanted")
-        return value.array
+        return value
+
+    def constant(self, index: int) -> np.ndarray:
+        return self.known(index).array
 
     def weights(self, index: int, shape: Shape | None = None) -> str:
         """A constant as a parameter that can be trained."""
-        self.constant(index)
-        key = self.parameters.key(self.value(index), learned=True)
+        key = self.parameters.key(self.known(index), learned=True)
         return key if shape is None else self.reshaped(key, shape)
 
     def image(self, index: int = 0) -> Tensor:
@@ -126,7 +128,7 @@ class Call:
     def get(self, name: str, kind: type[T], default: T | None = None) -> T:
         value = self.attributes.get(name, default)
         if kind is float and type(value) is int:
-            value = float(value)  # type: ignore[assignment]
+            value = float(value)
         if not isinstance(value, kind):
             raise UnsupportedError(f"attribute {name} is {'missing' if value is None else 'of another type'}")
         return value

@@ -45,14 +45,14 @@ def _counted(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
 
 def _gathered(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
     data, indices = arrays[:2]
-    return int(indices.size) * (data.size // max(1, data.shape[int(node.attributes.get("axis", 0))]))
+    return int(indices.size * data.size) // max(1, data.shape[int(node.attributes.get("axis", 0))])
 
 
 def _padded(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
-    pads = [int(number) for number in arrays[1].reshape(-1)] if len(arrays) > 1 else node.attributes["pads"]
+    pads = [int(number) for number in (arrays[1].reshape(-1) if len(arrays) > 1 else node.attributes["pads"])]
     rank = len(pads) // 2
     ends = zip(arrays[0].shape[-rank:], pads[:rank], pads[rank:], strict=True)
-    return prod(arrays[0].shape[:-rank]) * prod(size + abs(low) + abs(high) for size, low, high in ends)
+    return int(prod(arrays[0].shape[:-rank])) * prod(size + abs(low) + abs(high) for size, low, high in ends)
 
 
 def _product(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
@@ -79,7 +79,7 @@ FOLDS: Mapping[str, Sizes] = {
     "MatMul": _product,
 }
 # What leaves the numbers of a weight as they are, so that it can go on being trained.
-_KEEPING = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "DequantizeLinear"}
+_KEEPING = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 
 
 def fold(node: OnnxNode, operands: Sequence[Constant | None], opsets: Mapping[str, int]) -> list[Constant]:
@@ -92,10 +92,31 @@ def fold(node: OnnxNode, operands: Sequence[Constant | None], opsets: Mapping[st
     require(size <= MAX_ELEMENTS, f"constants of {size} numbers; more than {MAX_ELEMENTS} are refused")
     if node.op in ("Identity", "Cast") and arrays[0].dtype.kind == "f" and node.attributes.get("to", 1) in (1, 10, 11):
         return [operands[0]] if operands[0] else []
+    if node.op == "DequantizeLinear":  # whose old forms the reference implementation does not have
+        return [Constant(_multiplied_out(node, arrays), *_same_weight(operands))]
     results = _evaluate(node, [None if operand is None else operand.array for operand in operands], opsets)
+    kept = _same_weight(operands) if node.op in _KEEPING else ("", False)
+    return [Constant(np.asarray(array), *kept) for array in results]
+
+
+def _same_weight(operands: Sequence[Constant | None]) -> tuple[str, bool]:
+    """(name, whether it is learned) of the first operand."""
     first = operands[0] if operands else None
-    learned = first is not None and first.learned and node.op in _KEEPING
-    return [Constant(np.asarray(array), first.name if learned and first else "", learned) for array in results]
+    return (first.name, True) if first is not None and first.learned else ("", False)
+
+
+def _multiplied_out(node: OnnxNode, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """(x - zero point) * scale; these are one number, or one for each cell of an axis."""
+    x, scale, *zero = arrays
+    require(not node.attributes.get("block_size", 0) and scale.ndim <= 1, "weights that are quantized in blocks")
+    shape = [1] * x.ndim
+    if scale.size > 1:
+        axis = int(node.attributes.get("axis", 1))
+        require(-x.ndim <= axis < x.ndim and scale.size == x.shape[axis], f"{scale.size} scales for axis {axis}")
+        shape[axis] = scale.size
+    centered = x.astype(np.float32) - (zero[0].astype(np.float32).reshape(shape) if zero else 0)
+    product: np.ndarray = centered * scale.astype(np.float32).reshape(shape)
+    return product
 
 
 def _evaluate(node: OnnxNode, arrays: Sequence[np.ndarray | None], opsets: Mapping[str, int]) -> list[Any]:

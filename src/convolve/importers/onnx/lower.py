@@ -178,8 +178,8 @@ class _Lowering:
             return ""
         call = self.call("", (value,), {}, 1)
         tensor = call.tensor()
-        if tensor.axis is None and call.batched(tensor):
-            return tensor.key
+        if tensor.axis is None and call.batched(tensor) and call.dims(tensor)[:1] != (1,):
+            return tensor.key  # of a file for one sample that has no axis for it any more
         try:
             return call.image().key
         except UnsupportedError as error:
