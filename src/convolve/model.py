@@ -260,7 +260,7 @@ class Model:
         module.load_state_dict({key: weights[key] for key in wanted})
         return replace(self, module=module, architecture=graph, node=node)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write the model folder, atomically file by file."""
         write_model(
             folder, self.module, self._whole(), self.preprocess, metadata=self._metadata, membership=self.membership
