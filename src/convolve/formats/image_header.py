@@ -32,6 +32,7 @@ _EXIF = b"Exif\0\0"
 _PNM_BLANK = rb"(?:\s|#[^\n]*\n)+"
 _PNM = re.compile(rb"P[1-6]" + _PNM_BLANK + rb"([0-9]{1,9})" + _PNM_BLANK + rb"([0-9]{1,9})\s")
 _WIDTH, _HEIGHT, _ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 274, 322, 323  # tags of TIFF, which EXIF uses too
+_BITS, _NUMBERS, _FLOATS = 258, 339, 3
 _TIFF_NUMBERS = {1: "B", 3: "H", 4: "I"}
 _SIZ = b"\xff\x4f\xff\x51"  # how the codestream of JPEG 2000 begins
 # The orientation that a turn to the left by so many quarters and a mirror image after it (or none) come to: AVIF.
@@ -85,7 +86,7 @@ def read_header(encoded: bytes, name: object) -> Header:
     if kind is None:
         raise FormatError(name, "", f"no {decoded_kinds()} image; it begins with {encoded[:12]!r}")
     if not kind.is_readable:
-        raise FormatError(name, "", f"a {kind.name} file, which is not decoded; {kind.remedy}")
+        raise FormatError(name, "", f"the file is {kind.name}, which is not decoded; {kind.remedy}")
     try:
         header = _READERS[kind.name](encoded, name)
     except (struct.error, LookupError):  # what is missing of AVIF's tables
@@ -175,17 +176,20 @@ def _webp_orientation(data: bytes) -> int:
 
 def _tiff(data: bytes, name: object) -> Header:
     wanted = (_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT)
-    found = _tiff_numbers(data, (*wanted, _ORIENTATION))
+    found = _tiff_numbers(data, (*wanted, _ORIENTATION, _BITS, _NUMBERS))
     if None in (found.get(tag, 0) for tag in wanted):  # which libtiff may read, and take for a huge size
         raise FormatError(name, "", "a TIFF file whose size is no number of the usual types; save it anew")
     width, height, tile_width, tile_height = (found.get(tag) or 0 for tag in wanted)
+    if found.get(_NUMBERS) == _FLOATS or (found.get(_BITS) or 0) >= 32:
+        what = "floating-point numbers" if found.get(_NUMBERS) == _FLOATS else "numbers of 32 bits"
+        raise FormatError(name, "", f"a TIFF file of {what}: nothing says which is white; save it with 8 or 16 bits")
     if tile_width * tile_height > MAX_TILE_PIXELS:
         raise FormatError(name, "", f"a TIFF file with tiles of more than {MAX_TILE_PIXELS} pixels")
     return Header("TIFF", height, width, _valid(found.get(_ORIENTATION)))
 
 
 def _tiff_numbers(data: bytes, wanted: Container[int]) -> dict[int, int | None]:
-    """The numbers of the `wanted` tags in the first directory; None for one of an unusual type.
+    """The first numbers of the `wanted` tags in the first directory; None for one of an unusual type.
 
     Of a tag that stands there twice the first counts, as for libtiff.
     """
@@ -194,10 +198,12 @@ def _tiff_numbers(data: bytes, wanted: Container[int]) -> dict[int, int | None]:
     (count,) = struct.unpack_from(order + "H", data, directory)
     found: dict[int, int | None] = {}
     for entry in range(directory + 2, directory + 2 + 12 * count, 12):
-        tag, number_type = struct.unpack_from(order + "HH", data, entry)
+        tag, number_type, many = struct.unpack_from(order + "HHI", data, entry)
         if tag in wanted and tag not in found:
-            form = _TIFF_NUMBERS.get(number_type)
-            found[tag] = struct.unpack_from(order + form, data, entry + 8)[0] if form else None
+            form, place = _TIFF_NUMBERS.get(number_type, ""), entry + 8
+            if many * struct.calcsize(form) > 4:  # they lie elsewhere
+                (place,) = struct.unpack_from(order + "I", data, place)
+            found[tag] = struct.unpack_from(order + form, data, place)[0] if form else None
     return found
 
 
