@@ -77,7 +77,8 @@ def find_layout(where: Path, classes: Sequence[str] = ()) -> Layout | None:
         inner = find_layout(folders[0], classes)
         note = f"{folders[0].name} holds all of it, and is stepped into"
         return replace(inner, notes=(note, *inner.notes)) if inner else None
-    _refuse_doubt(where, folders)
+    if {path.name for path in folders} - {*classes}:
+        _refuse_doubt(where, folders)
     return Layout(where) if folders else None
 
 

@@ -68,7 +68,7 @@ def open_lists(
     parts, membership = {role: part.by_class_and_name() for role, part in parts.items()}, None
     said += sorted({part.passed_over for part in parts.values() if part.passed_over})
     if TEST not in parts:
-        held = hold_out_test(parts[TRAINING])
+        held = hold_out_test(parts[TRAINING], options.group or options.columns.group or "")
         parts, membership = {TRAINING: held.train, TEST: held.test}, held.membership
         said += held.said
     if file_order:
