@@ -199,9 +199,7 @@ def test_heic():
 
 def test_heic_without_the_extra(monkeypatch):
     monkeypatch.setattr("convolve.formats.image_kind.find_spec", lambda module: None)
-    with pytest.raises(
-        FormatError, match=r"^name: the file is HEIC, .*; install .*pip install .*heic"
-    ):
+    with pytest.raises(FormatError, match=r"^name: the file is HEIC, .*; install .*pip install .*heic"):
         decode_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "name")
 
 

@@ -49,6 +49,13 @@ class Part:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         return int(pixels.max()) if pixels is not None and pixels.dtype == np.uint16 else None
 
+    def transparent(self, content: bytes) -> float:
+        """The part of an image that is transparent, of its pixels."""
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4:
+            return 0.0
+        return float((pixels[:, :, 3] <= np.iinfo(pixels.dtype).max // 2).mean())
+
     def at(self, index: int) -> tuple[ImageAt]:
         """What findings call the image."""
         return ((self.name, index),)
