@@ -302,7 +302,8 @@ def _heic(data: bytes, name: object) -> Header:
     try:
         width, height = open_heif(data).size  # the right way up: the library turns what it decodes
     except (ValueError, OSError, RuntimeError, EOFError, SyntaxError) as error:
-        raise FormatError(name, "", f"the HEIC file is damaged ({error}); copy it again") from None
+        reason = " ".join(str(error).split())
+        raise FormatError(name, "", f"the HEIC file is damaged ({reason}); copy it again") from None
     return Header("HEIC", height, width)
 
 
