@@ -59,6 +59,7 @@ MAY_IMPORT = {
         "training",
         "transforms",
     },
+    "network": {"export", "graph", "importers", "model_folder"},
     "inputs": {"data", "graph", "model", "models", "recipe", "training", "transforms"},
     "outcome": {"data", "model", "records", "training"},
     "run": {"data", "distributed", "inputs", "model", "outcome", "recipe", "recipes", "training"},
@@ -92,6 +93,7 @@ MAY_IMPORT = {
         "model",
         "model_folder",
         "models",
+        "network",
         "prepare",
         "recipe",
         "recipe_values",
@@ -106,7 +108,7 @@ MAY_IMPORT = {
         "transforms",
     },
     "__main__": {"cli"},
-    "__init__": {"errors", "model", "outcome", "recipe", "report", "run"},
+    "__init__": {"errors", "model", "network", "outcome", "recipe", "report", "run"},
 }
 
 

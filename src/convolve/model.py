@@ -219,6 +219,11 @@ class Model:
                 "example 1x28x28"
             )
 
+    def require_classes(self) -> None:
+        """Raise UsageError for a model that gives numbers, not probabilities of classes."""
+        if self.node:
+            raise UsageError(f"the model gives the numbers of {self.node}, not classes; `convolve predict` prints them")
+
     def for_images(self, shape_CHW: tuple[int, int, int]) -> Model:
         """This model for images of another shape, where an imported network takes plain numbers."""
         if shape_CHW == self.preprocess.shape_CHW or not isinstance(self.architecture, Graph):
@@ -308,7 +313,8 @@ def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: st
     except onnx.QuantizedError as error:
         return _open_quantized(error.opened, overrides, node)
     names, data, info = metadata.class_names, metadata.data, metadata.training_info
-    return Model(build(graph), graph, preprocess, names, data_name=data, training_info=info, node=node or "")
+    stops_at = "" if names else node or graph.outputs[0]
+    return Model(build(graph), graph, preprocess, names, data_name=data, training_info=info, node=stops_at)
 
 
 def _open_own(path: Path, overrides: PreprocessOverrides) -> Model:
