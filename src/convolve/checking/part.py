@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -51,7 +52,7 @@ class Part:
 
     def transparent(self, content: bytes) -> float:
         """The part of an image that is transparent, of its pixels."""
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4:
             return 0.0
         return float((pixels[:, :, 3] <= np.iinfo(pixels.dtype).max // 2).mean())
