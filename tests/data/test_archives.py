@@ -8,6 +8,7 @@ import shutil
 import sys
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 
 import cv2
@@ -128,6 +129,14 @@ def test_it_is_unpacked_once_and_anew_when_it_changed(photos: Path, cache: Path,
     assert unpacked(packed) != there and len(what_is_there(packed)) == 17
 
 
+def test_many_at_once_unpack_it_once(photos: Path, cache: Path, tmp_path: Path) -> None:
+    packed = Path(shutil.make_archive(str(tmp_path / "a"), "gztar", photos))
+    with ThreadPoolExecutor(8) as pool:
+        assert len({*pool.map(unpacked, [packed] * 8)}) == 1
+    assert len(what_is_there(packed)) == 16
+    assert not list(cache.glob("*/.*"))
+
+
 def test_what_a_killed_process_left_is_no_set(photos: Path, cache: Path, tmp_path: Path) -> None:
     packed = Path(shutil.make_archive(str(tmp_path / "a"), "zip", photos))
     there = unpacked(packed)
@@ -227,6 +236,14 @@ def test_damage_is_named_and_leaves_nothing(form: str, photos: Path, cache: Path
             except DataError as error:
                 assert str(packed) in str(error)
         assert not list(cache.glob("*/.*"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_one_that_was_cut_off_is_called_so(form: str, photos: Path, tmp_path: Path) -> None:
+    packed = Path(shutil.make_archive(str(tmp_path / "a"), form, photos))
+    packed.write_bytes(packed.read_bytes()[: packed.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"a\.(zip|tar.*): .*(damaged|cut off).*; get it again"):
+        open_data(str(packed), "cifar10")
 
 
 def test_a_locked_zip_is_refused(tmp_path: Path) -> None:

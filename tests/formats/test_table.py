@@ -180,6 +180,12 @@ def test_paths_that_lead_nowhere(name: str, tmp_path: Path) -> None:
         open_table(tmp_path / "t.csv").load(0, Decoding())
 
 
+def test_labels_in_latin_1_are_refused(images: Path) -> None:
+    (images / "t.csv").write_bytes("path,label\nimg/0.png,b\xe4r\nimg/1.png,cat\n".encode("latin-1"))
+    with pytest.raises(DataError, match="byte 22: no text in UTF-8; save the table so"):
+        open_table(images / "t.csv")
+
+
 def test_addresses_of_files(images: Path) -> None:
     file = images / "img" / "ä 1.png"
     shutil.copy(images / "img" / "1.png", file)

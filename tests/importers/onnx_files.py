@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import torch
 from onnx import helper, numpy_helper
+from onnx_cases import GRAPHS, Case
 
 from convolve.graph.build import build
 from convolve.graph.graph import Graph
@@ -40,6 +41,19 @@ def onnx_bytes(
     helper.set_model_props(model, metadata or {})
     content: bytes = model.SerializeToString()
     return content
+
+
+def case_bytes(case: Case, opset: int) -> bytes:
+    op, shape, constants, attributes, _ = case
+    made = helper.make_node(op, ["x", *constants], ["y"], **attributes)
+    out = onnx.TensorProto.INT64 if op.startswith("Arg") else onnx.TensorProto.FLOAT
+    return onnx_bytes([made], {"x": ("N", *shape)}, constants, opset=opset, out=out)
+
+
+def graph_bytes(name: str) -> bytes:
+    nodes, inputs, constants, outputs, opset = GRAPHS[name]
+    shapes = {key: ("N", *shape) for key, shape in inputs.items()}
+    return onnx_bytes(nodes, shapes, constants, outputs=outputs, opset=opset)
 
 
 def run_onnx(content: bytes, *arrays: np.ndarray) -> list[np.ndarray]:

@@ -15,7 +15,8 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
-from onnx_files import imported, off, onnx_bytes, run_graph, run_onnx
+from onnx_cases import GRAPHS, weights, whole
+from onnx_files import graph_bytes, imported, off, onnx_bytes, run_graph, run_onnx
 from torch import nn
 from torch.nn import functional as F
 
@@ -28,79 +29,13 @@ rng = np.random.default_rng(3)
 node = helper.make_node
 
 
-def weights(*shape: int) -> np.ndarray:
-    return (rng.normal(size=shape) / 2).astype(np.float32)
-
-
-def whole(*numbers: int) -> np.ndarray:
-    return np.array(numbers, np.int64)
-
-
 # -- operators of several operands or results -------------------------------------------------------------------------
-
-# (nodes, inputs, constants, outputs, opset)
-Graphs = dict[str, tuple[list[Any], dict[str, tuple[int, ...]], dict[str, Any], tuple[str, ...], int]]
-X = {"x": (4, 5, 6)}
-TWO = {"a": (3, 4, 5), "b": (3, 4, 5)}
-
-GRAPHS: Graphs = {
-    "split by attribute": ([node("Split", ["x"], ["a", "b"], axis=1, split=[1, 3])], X, {}, ("a", "b"), 11),
-    "split in halves": ([node("Split", ["x"], ["a", "b"], axis=1)], X, {}, ("a", "b"), 13),
-    "split by operand": ([node("Split", ["x", "s"], ["a", "b"], axis=-1)], X, {"s": whole(2, 4)}, ("a", "b"), 18),
-    "split unevenly": ([node("Split", ["x"], ["a", "b"], axis=2, num_outputs=2)], X, {}, ("a", "b"), 18),
-    "concat": ([node("Concat", ["a", "b", "a"], ["y"], axis=1)], TWO, {}, ("y",), 18),
-    "add and multiply": ([node("Add", ["a", "b"], ["c"]), node("Mul", ["c", "a"], ["y"])], TWO, {}, ("y",), 18),
-    "sum, mean, max, min": (
-        [node(op, ["a", "b", "a"], [op]) for op in ("Sum", "Mean", "Max", "Min")], TWO, {},
-        ("Sum", "Mean", "Max", "Min"), 13,
-    ),
-    "where": ([node("Greater", ["a", "b"], ["c"]), node("Where", ["c", "a", "b"], ["y"])], TWO, {}, ("y",), 18),
-    "comparisons": (
-        [node("Less", ["a", "b"], ["l"]), node("GreaterOrEqual", ["a", "z"], ["g"]), node("And", ["l", "g"], ["n"]),
-         node("Or", ["n", "l"], ["o"]), node("Not", ["o"], ["q"]), node("Cast", ["q"], ["y"], to=1)],
-        TWO, {"z": np.float32(0)}, ("y",), 18,
-    ),
-    "matmul of two": ([node("Transpose", ["b"], ["t"], perm=[0, 1, 3, 2]), node("MatMul", ["a", "t"], ["y"])],
-                      TWO, {}, ("y",), 13),
-    "constant by image": ([node("MatMul", ["w", "x"], ["y"])], X, {"w": weights(3, 5)}, ("y",), 13),
-    "gemm of two": ([node("Flatten", ["a"], ["f"]), node("Flatten", ["b"], ["g"]), node("Add", ["f", "g"], ["s"]),
-                     node("Gemm", ["s", "w", "c"], ["y"])], TWO, {"w": weights(60, 4), "c": weights(4)}, ("y",), 11),
-    "top 3": ([node("TopK", ["x", "k"], ["v", "i"], axis=-1), node("Cast", ["i"], ["j"], to=1)],
-              X, {"k": whole(3)}, ("v", "j"), 11),
-    "einsum": ([node("Einsum", ["a", "b"], ["y"], equation="nchw,nchv->nwv")], TWO, {}, ("y",), 13),
-    "einsum by a constant": ([node("Einsum", ["x", "w"], ["y"], equation="nchw,hkw->nchk")],
-                             X, {"w": weights(5, 7, 6)}, ("y",), 13),
-    "layer norm, spelled out": (
-        [node("ReduceMean", ["x"], ["m"], axes=[-1]), node("Sub", ["x", "m"], ["d"]), node("Pow", ["d", "two"], ["q"]),
-         node("ReduceMean", ["q"], ["v"], axes=[-1]), node("Add", ["v", "e"], ["s"]), node("Sqrt", ["s"], ["r"]),
-         node("Div", ["d", "r"], ["n"]), node("Mul", ["n", "w"], ["p"]), node("Add", ["p", "b"], ["y"])],
-        X, {"two": np.float32(2), "e": np.float32(1e-5), "w": weights(6), "b": weights(6)}, ("y",), 13,
-    ),
-    "shape arithmetic": (
-        [node("Shape", ["x"], ["s"]), node("Gather", ["s", "zero"], ["n"]), node("Unsqueeze", ["n", "axis"], ["u"]),
-         node("Concat", ["u", "rest"], ["to"], axis=0), node("Reshape", ["x", "to"], ["y"])],
-        X, {"zero": np.int64(0), "axis": whole(0), "rest": whole(20, -1)}, ("y",), 13,
-    ),
-    "a token for each sample": (
-        [node("Reshape", ["x", "to"], ["r"]), node("Shape", ["r"], ["s"]), node("Slice", ["s", "b", "e"], ["n"]),
-         node("Concat", ["n", "one", "d"], ["shape"], axis=0), node("Expand", ["token", "shape"], ["t"]),
-         node("Concat", ["t", "r"], ["c"], axis=1), node("Gather", ["c", "first"], ["y"], axis=1)],
-        X, {"to": whole(0, 20, 6), "b": whole(0), "e": whole(1), "one": whole(1), "d": whole(6),
-            "token": weights(1, 1, 6), "first": np.int64(0)}, ("y",), 13,
-    ),
-    "weights as small integers": (
-        [node("DequantizeLinear", ["q", "s", "z"], ["w"]), node("Flatten", ["x"], ["f"]),
-         node("MatMul", ["f", "w"], ["y"])],
-        X, {"q": rng.integers(-9, 9, (120, 4)).astype(np.int8), "s": np.float32(0.1), "z": np.int8(1)}, ("y",), 13,
-    ),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_several_operators(name: str) -> None:
-    nodes, inputs, constants, outputs, opset = GRAPHS[name]
-    content = onnx_bytes(nodes, {k: ("N", *s) for k, s in inputs.items()}, constants, outputs=outputs, opset=opset)
-    assert off(content, *((rng.normal(size=(2, *s))).astype(np.float32) for s in inputs.values())) < 1e-5
+    inputs = GRAPHS[name][1]
+    assert off(graph_bytes(name), *((rng.normal(size=(2, *s))).astype(np.float32) for s in inputs.values())) < 1e-5
 
 
 RESIZES = [

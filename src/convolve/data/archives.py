@@ -53,9 +53,15 @@ def all_unpacked(archives: Sequence[Path]) -> Path:
 def is_archive(path: Path) -> bool:
     """Whether it is a zip or tar, packed or not, by its bytes."""
     try:
-        return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
+        return path.is_file() and (_is_zip(path) or tarfile.is_tarfile(path))
     except (OSError, EOFError, zlib.error):
         return False
+
+
+def _is_zip(path: Path) -> bool:
+    """By its end, and also by its beginning, so that one that was cut off is called a damaged zip."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\3\4" or zipfile.is_zipfile(file)
 
 
 def archives_in(folder: Path) -> list[Path]:
@@ -69,7 +75,7 @@ def archives_in(folder: Path) -> list[Path]:
 def first_names(archive: Path) -> list[str]:
     """What the first files in an archive are called; nothing of one that is damaged."""
     try:
-        if zipfile.is_zipfile(archive):
+        if _is_zip(archive):
             with zipfile.ZipFile(archive) as opened:
                 return opened.namelist()[:_FIRST]
         with tarfile.open(archive) as tar:
@@ -96,18 +102,25 @@ def _unpacked(archives: Sequence[Path], name: str) -> Path:
     done, partial = folder / name, folder / ".partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder, wait=True):
+        with locked(folder, wait=True), _removed(partial):  # a process that was killed may have left it
             if not done.exists():
-                shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
                 for path in archives:
                     with _naming_damage(path):
                         _unpack_one(path, partial if len(archives) == 1 else partial / _stem(path))
                 partial.rename(done)
     except OSError as error:
         raise cannot_write(folder, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return done
+
+
+@contextmanager
+def _removed(folder: Path) -> Iterator[None]:
+    """Without `folder`, before and after."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -159,9 +172,10 @@ def _step_in(folder: Path, name: str) -> None:
     """What is in the one folder that archives mostly hold takes its place, but that of a class with another `name`."""
     inside = list(folder.iterdir())
     if len(inside) == 1 and inside[0].is_dir() and (inside[0].name == name or not images_in(inside[0])):
-        inner = inside[0].rename(folder.with_name(".inner"))
-        folder.rmdir()
-        inner.rename(folder)
+        with _removed(folder.with_name(".inner")):
+            inner = inside[0].rename(folder.with_name(".inner"))
+            folder.rmdir()
+            inner.rename(folder)
 
 
 def _write(archive: Path, path: Path, member: _Member) -> None:
@@ -203,7 +217,7 @@ def _checked(archive: Path, name: str) -> tuple[str, ...]:
 
 
 def _members(archive: Path) -> Iterator[_Member]:
-    if zipfile.is_zipfile(archive):
+    if _is_zip(archive):
         yield from _members_of_zip(archive)
         return
     for tar_member, content in read_members(archive):

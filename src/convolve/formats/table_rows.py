@@ -19,6 +19,7 @@ Rows = Iterator[tuple[int, list[str]]]  # (number, cells) of each
 _DELIMITERS = ",;\t"
 _HEAD = 1 << 16  # characters, in which the header ends
 _IMAGE = re.compile(r".\.(avif|bmp|gif|heic|jfif|jp2|jpe|jpe?g|p[bgnp]m|png|tiff?|webp)\Z", re.IGNORECASE)
+_SURROGATE = re.compile("[\udc80-\udcff]")  # what a byte that is not UTF-8 becomes
 _BETWEEN = re.compile(r"[\s,]*")  # two objects of a JSON list
 _OBJECTS = "a list of objects is expected, or an object a line, each with path and label"
 
@@ -45,14 +46,14 @@ def read_rows(path: Path, is_known: Callable[[str], bool]) -> tuple[list[str], R
 
 
 def _decoded(path: Path, content: bytes) -> str:
-    """UTF-8. Other bytes are those of names of files, if the first line that has some names a file that is there."""
+    """UTF-8. Other bytes are those of names of files, if the first cell that has some names a file that is there."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         start = content.rfind(b"\n", 0, error.start) + 1
         line = content[start:].partition(b"\n")[0].decode("utf-8", "surrogateescape")
         cells = [cell for delimiter in _DELIMITERS for cell in _first_row(line, delimiter)]
-        if not any((path.parent / cell).is_file() for cell in cells):
+        if not any((path.parent / cell).is_file() for cell in cells if _SURROGATE.search(cell)):
             raise FormatError(path, f"byte {error.start}", "no text in UTF-8; save the table so") from None
         return content.decode("utf-8-sig", "surrogateescape")
 
