@@ -13,13 +13,15 @@ import onnxruntime
 import pytest
 import torch
 from caffe_files import caffemodel
+from torch import nn
 
 import golden
 import zip_golden
 from command_line import Convolve, assert_refused
-from convolve import load, load_graph
+from convolve import Model, load, load_graph
 from convolve.errors import UsageError
 from convolve.importers.loader import PreprocessOverrides
+from convolve.transforms.preprocess import Preprocess
 
 HEAD = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 1 dim: 4 dim: 4 } } }\n'
 COLUMNS = np.tile(np.eye(4, dtype=np.float32), (1, 4)) * 0.005  # row k adds up column k
@@ -171,3 +173,31 @@ def test_show_tells_of_networks_that_are_no_classifiers(tmp_path: Path, convolve
     shown = json.loads(convolve("show", path, "--json").out)
     assert shown["inputs"] == {"features": [4, 8, 8]} and [*shown["outputs"].values()] == [[8, 8, 8]]
     assert "no output is a score for each class" in convolve("show", path).out
+
+
+def test_a_module_of_ones_own_becomes_a_model(tmp_path: Path, picture: Path) -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.SiLU())
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+            x = self.stem(images_NCHW)
+            return self.head((x + x.flip(3)).mean((2, 3)))  # type: ignore[no-any-return]
+
+    module = Own().eval()
+    preprocess = Preprocess(1, 4, 4, mean=100.0, scale=0.01)
+    model = Model.from_module(module, preprocess, ["a", "b", "c"])
+    images = torch.randn(5, 1, 4, 4)
+    with torch.no_grad():
+        np.testing.assert_allclose(model.module(images), module(images), atol=1e-5)
+    model.save(tmp_path / "own")
+    answers = load(tmp_path / "own").predict([picture])[0].classes
+    pixels = torch.tensor([0.0, 40, 80, 200]).repeat(4, 1)[None, None]
+    with torch.no_grad():
+        wanted = module((pixels - 100) * 0.01).softmax(1)[0]
+    assert dict(answers) == pytest.approx(dict(zip("abc", wanted.tolist(), strict=True)), abs=1e-5)
+    assert [p for p in model.module.parameters() if p.requires_grad]
+    with pytest.raises(UsageError, match="gives 3 scores, there are 2 names"):
+        Model.from_module(module, preprocess, ["a", "b"])

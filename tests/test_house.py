@@ -55,6 +55,7 @@ MAY_IMPORT = {
         "model_card",
         "model_folder",
         "models",
+        "network",
         "records",
         "training",
         "transforms",
@@ -227,7 +228,13 @@ def test_nothing_is_there_for_tests_alone() -> None:
     """What a command, a benchmark, an example or a template needs is named there or in another part of the package."""
     root = Path(__file__).parents[1]
     defined: dict[str, Path] = {}
-    named = {"forward", "extra_repr", "find_class", "persistent_load"}  # PyTorch and pickle call these
+    named = {
+        "forward",
+        "extra_repr",
+        "find_class",
+        "persistent_load",
+        "from_module",
+    }  # PyTorch, pickle and users call these
     for path in [*SOURCE.rglob("*.py"), *(root / "benchmarks").rglob("*.py"), *(root / "examples").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
-from convolve.errors import UsageError
+from convolve.errors import ConvolveError, UsageError
+from convolve.export import exported_program
+from convolve.export import onnx as onnx_form
 from convolve.export.any_graph import export_network
+from convolve.export.parity import TOLERANCE, distance
 from convolve.graph.build import build
 from convolve.graph.graph import Graph
 from convolve.graph.shapes import Shape
-from convolve.importers import pytorch
+from convolve.importers import onnx, pytorch
 from convolve.importers.loader import PreprocessOverrides
 from convolve.importers.loaders import find_loader, read_graph
 from convolve.importers.refused import refuse
@@ -67,6 +72,20 @@ def load_graph(path: str | Path, outputs: Sequence[str] = (), overrides: Preproc
         return Network(module, {"images": shape_CHW}, {"logits": (classes,)})
     found = pytorch.read(path, overrides)
     return Network(found.module, {"images": found.preprocess.shape_CHW}, {"logits": (found.classes,)})
+
+
+def graph_of_module(module: nn.Module, shape_CHW: tuple[int, int, int]) -> Graph:
+    """What a module computes of images_NCHW, by way of ONNX. Raises ConvolveError where the graph answers otherwise."""
+    onnx_form.check_packages()
+    source = copy.deepcopy(module).to(device="cpu", dtype=torch.float32).eval().requires_grad_(False)
+    images_NCHW = torch.randn(4, *shape_CHW, generator=torch.Generator().manual_seed(0))
+    content = onnx_form.translated(exported_program.trace(source, images_NCHW[:2]), ["images"], ["scores"])
+    graph = onnx.parse(content, Path(type(module).__name__))
+    with torch.no_grad():
+        wanted, got = source(images_NCHW).numpy(), build(graph)(images_NCHW).numpy()
+    if wanted.shape != got.shape or not distance(wanted, got).max(initial=0) <= TOLERANCE:
+        raise ConvolveError(f"{type(module).__name__} answers otherwise as a graph; please report it")
+    return graph
 
 
 def _is_checkpoint(path: Path) -> bool:

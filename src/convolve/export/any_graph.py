@@ -57,7 +57,7 @@ def _written(program: ExportedProgram, ending: str, names: tuple[list[str], list
     if ending == ".pt2":
         exported_program.write(program, {}, path)
         return lambda values: _arrays(exported_program.opened(path)(*values))
-    onnx.translate(program, *names).save(path, external_data=False)
+    path.write_bytes(onnx.translated(program, *names))
     session = onnx.open_session(str(path))
     return lambda values: session.run(
         names[1], {name: value.numpy() for name, value in zip(names[0], values, strict=True)}

@@ -48,6 +48,16 @@ def write(program: ExportedProgram, metadata: dict[str, Any], path: Path) -> Non
     path.write_bytes(proto.SerializeToString())
 
 
+def translated(program: ExportedProgram, inputs: list[str], outputs: list[str]) -> bytes:
+    """The program as the bytes of a file, with these names and without metadata."""
+    from convolve.export.onnx_rewrites import rewrite
+
+    proto = translate(program, inputs, outputs).model_proto
+    rewrite(proto)
+    content: bytes = proto.SerializeToString()
+    return content
+
+
 def translate(program: ExportedProgram, inputs: list[str], outputs: list[str]) -> torch.onnx.ONNXProgram:
     """The program in ONNX, with these names."""
     from importlib.metadata import version
