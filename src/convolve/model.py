@@ -124,7 +124,7 @@ class Model:
             return ""
         return (
             f"the model does not say how its images were prepared; assumed: {self.preprocess}. "
-            "Say it with --preset, --mean, --channel-order or --scale"
+            "Say it with --preset, --mean, --scale, --channel-order or --resize"
         )
 
     def dataset(self, source: Source, views: int = 1, unreadable: Unreadable | None = None) -> Dataset:

@@ -47,6 +47,7 @@ KINDS = {
     "torn group": Kind("groups that lie in several parts", Level.DOUBT),
     "few images": Kind("classes with few images", Level.DOUBT),
     "few bits": Kind("16-bit images that use an eighth of the range or less", Level.DOUBT),
+    "transparent": Kind("images with transparent parts", Level.DOUBT),
     "dark": Kind("dark images", Level.DOUBT),
     "bright": Kind("overexposed images", Level.DOUBT),
     "empty": Kind("nearly empty images", Level.DOUBT),

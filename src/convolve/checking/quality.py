@@ -26,6 +26,7 @@ BRIGHT = 242  # of 255; nineteen twentieths are above, in their darkest channel
 EMPTY = 3.0  # gray levels that the image, at 32x32, deviates from its mean
 BLURRED = 0.75  # the sharpness of its sharpest tile, of those with the strongest contours
 FEW_LEVELS = 1 << 13  # of 1 << 16: a camera or scanner of 12 or 13 bits may have filled them
+HIDDEN = 0.01  # of the image; rounded corners are less
 _LIKELY_BLURRED = 0.64  # of the image as a whole; of sharp photographs one in twenty is below, and is looked at again
 _JUDGED_SIDE = 128  # pixels, of the shorter side, at least
 _TILE = 16  # pixels
@@ -43,10 +44,12 @@ def check_quality(part: Part, looks: Looks, findings: Findings, threads: int) ->
     """Add what is doubtful about the images of `part`."""
     dim_N = (looks.high_N < DARK) | (looks.low_N > BRIGHT) | (looks.spread_N < EMPTY)
     soft_N = looks.sharpness_N < _LIKELY_BLURRED
-    suspects = np.flatnonzero((dim_N | soft_N) & looks.seen_N).tolist()
+    suspects = np.flatnonzero((dim_N | soft_N | looks.alpha_N) & looks.seen_N).tolist()
 
     def judge(index: int) -> tuple[str, str] | None:
         content = part.source.read(index)
+        if looks.alpha_N[index] and (hidden := part.transparent(content)) > HIDDEN:
+            return "transparent", f"{hidden:.0%} of it is transparent, and the colors hidden there are seen"
         found = _exposure(part, index, content, float(looks.spread_N[index])) if dim_N[index] else None
         return found or (_blur(part, index, content) if soft_N[index] else None)
 
@@ -128,6 +131,7 @@ def _add(findings: Findings, part: Part, index: int, kind: str, what: str) -> No
 
 
 _MENDS = {
+    "transparent": "put it on a ground of one color: what lies under it is often black, or noise",
     "few bits": "if it was stored with 12 bits, multiply it by 16: it is nearly black as it is",
     "odd shape": "crop it to what it is about: resized to the others' shape it is distorted or loses its ends",
     "turned": "nothing is to be done: they are turned as every viewer turns them",
