@@ -268,4 +268,5 @@ def test_how_much_is_cut_off(tmp_path: Path) -> None:
 
 def test_an_override_is_for_the_size_alone(model: Path) -> None:
     opened = load(model, PreprocessOverrides(resize="letterbox"))
-    assert (opened.preprocess.resize, opened.preprocess.known_from) == ("letterbox", "training")
+    found = opened.preprocess
+    assert (found.resize, found.padding_value, found.known_from) == ("letterbox", 114, "training")
