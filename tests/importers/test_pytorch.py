@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from caffe_files import caffemodel
 from checkpoints import images_of, weights_of
 from safetensors.torch import save_file
 from torch import nn
@@ -373,3 +374,26 @@ def test_training_goes_on_with_a_checkpoints_network_and_new_classes(tmp_path: P
 def test_errors_name_the_file() -> None:
     with pytest.raises(ConvolveError, match=r"nothing-there\.pth does not exist"):
         load("nothing-there.pth")
+
+
+def test_published_weights_are_told_in_files_of_other_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not where the file says itself how its images were prepared."""
+    digits = presets.sha256(np.ones((4, 3, 3, 3), np.float32).tobytes()).hexdigest()[:16]
+    row = Preset("p", None, 8, "rgb", (1.0, 2.0, 3.0), 0.5, 0.75, first_weights=digits)
+    monkeypatch.setattr(presets, "presets", lambda: {"p": row})
+    conv = "convolution_param { num_output: 4 kernel_size: 3 bias_term: false }"
+    text = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }\n'
+    text += f'layer {{ name: "c" type: "Convolution" bottom: "x" top: "c" {conv} }}\n'
+    text += (
+        'layer { name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param { pool: AVE global_pooling: true } }\n'
+    )
+    (tmp_path / "net.prototxt").write_text(text)
+    (tmp_path / "net.caffemodel").write_bytes(caffemodel({"c": [np.ones((4, 3, 3, 3), np.float32)]}))
+    pair = f"{tmp_path / 'net.prototxt'}+{tmp_path / 'net.caffemodel'}"
+    monkeypatch.setattr("convolve.importers.loaders.presets", presets.presets)
+    model = load(pair)
+    assert (model.preprocess.known_from, model.preprocess.channel_order) == ("preset p", "rgb")
+    assert (model.preprocess.mean, model.preprocess.crop_ratio) == ((1.0, 2.0, 3.0), 0.75)
+    model.preprocess = replace(model.preprocess, mean=7.0)
+    model.export(tmp_path / "own.onnx")
+    assert load(tmp_path / "own.onnx").preprocess.mean == 7.0
