@@ -61,7 +61,9 @@ def predict(
     from convolve.data.walk import PassedOver
     from convolve.formats.decode import pixel_limit
     from convolve.model import load
+    from convolve.training.memory import keep_freed_memory
 
+    keep_freed_memory()  # as in `evaluate`
     opened, passed, unreadable = load(model, overrides, output), PassedOver(), Unreadable()
     opened.require_images()
     opened.max_pixels = pixel_limit(max_megapixels)
