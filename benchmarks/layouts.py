@@ -1,6 +1,8 @@
 """Which of the layouts of tests/layouts.py other tools read rightly: torchvision, Hugging Face datasets and fastai.
 
-    python benchmarks/layouts.py --peers PYTHON_OF_AN_ENVIRONMENT_WITH_THEM --out docs/results/layouts.json
+    python benchmarks/layouts.py --peers PYTHON_OF_AN_ENVIRONMENT_WITH_THEM --out benchmarks/results/layouts.json
+
+and writes the table of docs/your-images.md.
 
 Each tool gets the very path that `--data` gets, by its plain call, and what its documentation says for a table. It
 reads a layout rightly if each of the eighty pictures has its class, and none is in another part than it was put in.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +26,8 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
+PAGE = Path(__file__).parents[1] / "docs" / "your-images.md"
+PLACE = re.compile(r"(?<=<!-- layouts -->).*?(?=<!-- end of layouts -->)", re.DOTALL)
 Row = tuple[str, str, str]  # digest of the file, class, part ("" where the tool makes none)
 
 
@@ -37,10 +42,25 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         table = compare(Path(folder), asked.peers)
-    for name, answers in table.items():
-        print(f"{name:42}", *(f"{tool}: {answer:10}" for tool, answer in answers.items()))
+    print("\n".join(in_markdown(table)))
     if asked.out:
         asked.out.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = PLACE.sub("\n".join(["", *in_markdown(table), ""]), PAGE.read_text(encoding="utf-8"))
+        PAGE.write_text(text, encoding="utf-8")
+
+
+def in_markdown(table: dict[str, dict[str, str]]) -> Iterator[str]:
+    """How many layouts each tool reads rightly, and a row for all layouts of which they make the same."""
+    tools = list(next(iter(table.values())))
+    counts = [sum(answers[tool] == "right" for answers in table.values()) for tool in tools]
+    yield f"| layout | {' | '.join(tools)} |"
+    yield "|" + " --- |" * (1 + len(tools))
+    yield f"| read rightly, of {len(table)} | {' | '.join(map(str, counts))} |"
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name, answers in table.items():
+        alike.setdefault(tuple(answers.values()), []).append(name)
+    for answered, names in sorted(alike.items(), key=lambda row: -len(row[1])):
+        yield f"| {'; '.join(names)} | {' | '.join(answered)} |"
 
 
 # -- here: the layouts, our own answer, and the judgment ---------------------------------------------------------------
@@ -52,8 +72,10 @@ def compare(root: Path, peers: str) -> dict[str, dict[str, str]]:
 
     plan: dict[str, Any] = {}
     for number, (name, layout) in enumerate(LAYOUTS.items()):
-        place = layout.make(root / str(number))
-        plan[name] = {"place": str(place), "root": str(root / str(number)), "parts": layout.parts}
+        folder = root / str(number)
+        folder.mkdir()
+        place = layout.make(folder)
+        plan[name] = {"place": str(place), "root": str(folder), "parts": layout.parts}
     (root / "plan.json").write_text(json.dumps(plan))
     table = {name: {"convolve": ours(layout, plan[name])} for name, layout in LAYOUTS.items()}
     for tool in TOOLS:
@@ -74,7 +96,7 @@ def ours(layout: Any, planned: dict[str, Any]) -> str:
     except ConvolveError:
         return "refused"
     rows = [
-        (sha256(part.read(number)).hexdigest(), splits.class_names[label], name if layout.parts > 1 else "")
+        (sha256(part.read(number)).hexdigest(), splits.class_names[label], name)
         for name, part in (("train", splits.train), ("test", splits.test), ("validation", splits.validation))
         if part is not None
         for number, label in enumerate(part.labels_N.tolist())
@@ -88,14 +110,20 @@ def judge(answer: list[Row] | str, layout: Any) -> str:
 
     if isinstance(answer, str):
         return "refused"
-    truth = {
+    truth = [
         (sha256(written(layout, picture)).hexdigest(), layout.class_of(picture), picture.part(layout.parts))
         for picture in pictures()
+    ]
+    return "right" if by_part(answer, layout.parts) == by_part(truth, layout.parts) else "wrong"
+
+
+def by_part(rows: list[Row], parts: int) -> set[tuple[tuple[str, str], ...]]:
+    """The images of each part with their classes; what a part is called does not matter, and of one part nothing."""
+    names = {part for *_, part in rows} if parts > 1 else {""}
+    return {
+        tuple(sorted((digest, normalize("NFC", label)) for digest, label, part in rows if parts == 1 or part == name))
+        for name in names
     }
-    got = {(digest, normalize("NFC", label), part) for digest, label, part in answer}
-    if layout.parts == 1 or not any(part for *_, part in got):
-        truth, got = ({(digest, label, "") for digest, label, _ in rows} for rows in (truth, got))
-    return "right" if got == truth and len(answer) == len(truth) else "wrong"
 
 
 # -- there: the other tools --------------------------------------------------------------------------------------------
@@ -118,10 +146,9 @@ def digest_of(file: str | Path) -> str:
 def image_folder(place: Path, parts: int) -> Iterator[Row]:
     from torchvision.datasets import ImageFolder
 
-    for folder in sorted(place.iterdir()) if parts > 1 else [place]:
-        if folder.is_dir():
-            found = ImageFolder(str(folder))
-            yield from ((digest_of(file), found.classes[label], "") for file, label in found.samples)
+    for folder in filter(Path.is_dir, place.iterdir()) if parts > 1 else [place]:
+        found = ImageFolder(str(folder))
+        yield from ((digest_of(file), found.classes[label], folder.name) for file, label in found.samples)
 
 
 def hugging_face(place: Path, parts: int) -> Iterator[Row]:
@@ -135,7 +162,7 @@ def hugging_face(place: Path, parts: int) -> Iterator[Row]:
             for row in rows.cast_column("image", Image(decode=False)):
                 content = row["image"]["bytes"] or Path(row["image"]["path"]).read_bytes()
                 label = names[row["label"]] if names else row["label"]
-                yield sha256(content).hexdigest(), label, part if parts > 1 else ""
+                yield sha256(content).hexdigest(), label, part
 
 
 def fastai(place: Path, parts: int) -> Iterator[Row]:
@@ -151,7 +178,7 @@ def fastai(place: Path, parts: int) -> Iterator[Row]:
         for index, item in enumerate(dataset.items if place.is_dir() else dataset.items.index):
             label = loaders.vocab[int(dataset[index][1])]
             file = item if place.is_dir() else place.parent / str(dataset.items.loc[item].iloc[0])
-            yield digest_of(file), str(label), part if parts > 1 else ""
+            yield digest_of(file), str(label), part
 
 
 TOOLS: dict[str, Callable[[Path, int], Iterator[Row]]] = {

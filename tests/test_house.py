@@ -55,10 +55,12 @@ MAY_IMPORT = {
         "model_card",
         "model_folder",
         "models",
+        "network",
         "records",
         "training",
         "transforms",
     },
+    "network": {"export", "graph", "importers", "model_folder"},
     "inputs": {"data", "graph", "model", "models", "recipe", "training", "transforms"},
     "outcome": {"data", "model", "records", "training"},
     "run": {"data", "distributed", "inputs", "model", "outcome", "recipe", "recipes", "training"},
@@ -92,6 +94,7 @@ MAY_IMPORT = {
         "model",
         "model_folder",
         "models",
+        "network",
         "prepare",
         "recipe",
         "recipe_values",
@@ -106,7 +109,7 @@ MAY_IMPORT = {
         "transforms",
     },
     "__main__": {"cli"},
-    "__init__": {"errors", "model", "outcome", "recipe", "report", "run"},
+    "__init__": {"errors", "model", "network", "outcome", "recipe", "report", "run"},
 }
 
 
@@ -225,7 +228,13 @@ def test_nothing_is_there_for_tests_alone() -> None:
     """What a command, a benchmark, an example or a template needs is named there or in another part of the package."""
     root = Path(__file__).parents[1]
     defined: dict[str, Path] = {}
-    named = {"forward", "extra_repr", "find_class", "persistent_load"}  # PyTorch and pickle call these
+    named = {
+        "forward",
+        "extra_repr",
+        "find_class",
+        "persistent_load",
+        "from_module",
+    }  # PyTorch, pickle and users call these
     for path in [*SOURCE.rglob("*.py"), *(root / "benchmarks").rglob("*.py"), *(root / "examples").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

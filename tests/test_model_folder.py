@@ -116,7 +116,7 @@ def test_what_is_no_model_is_refused(tiny_mnist: Path, tmp_path: Path, convolve:
     assert_refused(convolve("evaluate", tmp_path / "nowhere"), 2, "nowhere does not exist", "a run folder")
     pickled = tmp_path / "model.pt"
     torch.save({"conv1.weight": torch.zeros(1)}, pickled)
-    assert_refused(convolve("evaluate", pickled), 4, "model.pt", "a model folder")
+    assert_refused(convolve("evaluate", pickled), 4, "model.pt", "no known network has these 1 tensors", "--arch")
 
 
 def test_nothing_is_unpickled(model: Path, tmp_path: Path) -> None:

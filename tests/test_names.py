@@ -65,7 +65,10 @@ def test_every_command_takes_names_of_any_bytes(photos: Path, convolve: Convolve
     assert {image["path"] for image in images} == files
     assert len(ok(convolve, "predict", run, photos).splitlines()) == len(files)
 
-    assert json.loads(ok(convolve, "check-data", photos, "--json"))["findings"] == []
+    table = tmp_path / "good.csv"
+    found = json.loads(ok(convolve, "check-data", photos, "--json", "--write-table", table))
+    assert found["findings"] == []
+    assert json.loads(ok(convolve, "check-data", table, "--json"))["images"] == found["images"]
     assert "nothing found" in ok(convolve, "check-data", photos)
     for form, net in (("exported-program", "net.pt2"), ("onnx", "net.onnx")):
         ok(convolve, "convert", run, "--to", form, "--out", tmp_path / net)
@@ -109,6 +112,9 @@ def test_what_a_map_file_cannot_hold_is_refused_there_alone(
         path = tmp_path / "set" / str(number % 2) / str(number) / os.fsdecode(name)
         path.parent.mkdir(parents=True)
         path.write_bytes(file.read_bytes())
-    assert json.loads(ok(convolve, "check-data", tmp_path / "set", "--json"))["images"] == {"training": 4}
+    table = tmp_path / "good.csv"
+    for source in (tmp_path / "set", table):
+        found = json.loads(ok(convolve, "check-data", source, "--json", "--write-table", table))
+        assert (found["images"], found["findings"]) == ({"training": 4}, [])
     outcome = convolve("prepare", "folder", "--source", tmp_path / "set", "--out", tmp_path / "lists")
     assert_refused(outcome._replace(out=""), 2, "map file", "rename")

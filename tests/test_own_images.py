@@ -443,3 +443,11 @@ def test_the_log_tells_who_waited_for_whom(
         assert waited > 2 * 6 * data_seconds * 0.3  # most of it, whatever the machine does besides
     else:
         assert result["train_seconds"] - waited > 2 * 6 * step_seconds * 0.99  # sleeping takes as long as it takes
+
+
+def test_a_model_knows_the_groups_of_its_images(photos: Path, convolve: Convolve, tmp_path: Path) -> None:
+    train(convolve, photos, tmp_path / "run", "data.group=[0-9][.]jpg")
+    assert load(tmp_path / "run").training_info.data_group == "[0-9][.]jpg"
+    outcome = convolve("evaluate", tmp_path / "run", "--data", photos)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert "the part held out in training" in outcome.out and f"error {result['test_error']:.2%}" in outcome.out

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convolve.errors import ConvolveError
     from convolve.model import Model, Prediction, load
+    from convolve.network import Network, load_graph
     from convolve.outcome import Run
     from convolve.recipe import Recipe
     from convolve.report import write_report
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
 # Public name -> where it lives. Importing convolve loads none of them: `convolve --help` must not wait for torch.
 _HOMES = {
     "ConvolveError": "errors", "Model": "model", "Prediction": "model", "load": "model",
-    "Recipe": "recipe", "write_report": "report", "Run": "outcome", "train": "run",
+    "load_graph": "network", "Network": "network", "Recipe": "recipe", "write_report": "report", "Run": "outcome",
+    "train": "run",
 }  # fmt: skip
 
-__all__ = ["ConvolveError", "Model", "Prediction", "Recipe", "Run", "load", "train", "write_report"]
+__all__ = [
+    "ConvolveError", "Model", "Network", "Prediction", "Recipe", "Run", "load", "load_graph", "train", "write_report",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

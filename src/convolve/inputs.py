@@ -17,8 +17,9 @@ from convolve.errors import ModelError, UsageError
 from convolve.graph.build import build
 from convolve.graph.ends import for_training
 from convolve.graph.graph import Graph
-from convolve.model import Model, load, to_channels_last
+from convolve.model import Model, load
 from convolve.models import build_model
+from convolve.models.memory_layout import to_channels_last
 from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.recipe import DataSpec, ModelSpec, Recipe
 from convolve.training.events import Callback

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ from convolve.export.parity import Parity
 from convolve.formats.archive import Location
 from convolve.formats.decode import MAX_PIXELS, Decoding
 from convolve.graph.build import build
-from convolve.graph.classifier import reshaped_image
+from convolve.graph.classifier import class_scores, reshaped_image
 from convolve.graph.ends import gives_independent
 from convolve.graph.graph import Graph
 from convolve.importers import onnx, pytorch
@@ -41,6 +40,8 @@ from convolve.importers.refused import refuse
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, find_folder, is_folder, read_model, write_model
 from convolve.models.feature_extractor import FeatureExtractor
+from convolve.models.memory_layout import to_channels_last
+from convolve.network import graph_of_module
 from convolve.records import Metadata, TrainingInfo
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
@@ -95,6 +96,19 @@ class Model:
         """What is known of the images that it was trained on, so that it is not tested on these."""
         return Learned(self.training_info.data_fingerprint, self.training_info.data_group or "", self.membership)
 
+    @classmethod
+    def from_module(cls, module: nn.Module, preprocess: Preprocess, class_names: Sequence[str]) -> Model:
+        """A network of one's own: `module` maps images_NCHW, normalized as `preprocess` says, to scores_NK.
+
+        It is copied into a graph by way of ONNX (the extra `onnx`), so that the model can be saved, converted and
+        trained wherever its code is not. Raises UnsupportedError for what ONNX or the graph cannot say.
+        """
+        graph = class_scores(graph_of_module(module, preprocess.shape_CHW))
+        [count] = graph.values()[graph.outputs[0]].shape
+        if count != len(class_names):
+            raise UsageError(f"the network gives {count} scores, there are {len(class_names)} names of classes")
+        return cls(build(graph), graph, preprocess, tuple(class_names))
+
     @property
     def decoding(self) -> Decoding:
         """How the images are decoded that it is asked about: in color, which a gray network's answer tells of."""
@@ -113,7 +127,7 @@ class Model:
             return ""
         return (
             f"the model does not say how its images were prepared; assumed: {self.preprocess}. "
-            "Say it with --preset, --mean, --channel-order or --scale"
+            "Say it with --preset, --mean, --scale, --channel-order or --resize"
         )
 
     def dataset(self, source: Source, views: int = 1, unreadable: Unreadable | None = None) -> Dataset:
@@ -222,6 +236,11 @@ class Model:
                 "example 1x28x28"
             )
 
+    def require_classes(self) -> None:
+        """Raise UsageError for a model that gives numbers, not probabilities of classes."""
+        if self.node:
+            raise UsageError(f"the model gives the numbers of {self.node}, not classes; `convolve predict` prints them")
+
     def for_images(self, shape_CHW: tuple[int, int, int]) -> Model:
         """This model for images of another shape, where an imported network takes plain numbers."""
         if shape_CHW == self.preprocess.shape_CHW or not isinstance(self.architecture, Graph):
@@ -244,7 +263,7 @@ class Model:
         module.load_state_dict({key: weights[key] for key in wanted})
         return replace(self, module=module, architecture=graph, node=node)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write the model folder, atomically file by file."""
         write_model(
             folder, self.module, self._whole(), self.preprocess, metadata=self._metadata, membership=self.membership
@@ -311,7 +330,8 @@ def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: st
     except onnx.QuantizedError as error:
         return _open_quantized(error.opened, overrides, node)
     names, data, info = metadata.class_names, metadata.data, metadata.training_info
-    return Model(build(graph), graph, preprocess, names, data_name=data, training_info=info, node=node or "")
+    stops_at = "" if names else node or graph.outputs[0]
+    return Model(build(graph), graph, preprocess, names, data_name=data, training_info=info, node=stops_at)
 
 
 def _open_own(path: Path, overrides: PreprocessOverrides) -> Model:
@@ -368,29 +388,3 @@ def _named(own: tuple[str, ...], overrides: PreprocessOverrides) -> tuple[str, .
 
 def _unlabeled(images_NCHW: np.ndarray) -> Dataset:
     return Dataset(ArraySource(torch.from_numpy(images_NCHW), torch.zeros(len(images_NCHW), dtype=torch.int64)))
-
-
-def to_channels_last(module: nn.Module) -> None:
-    """The layout in which 2-D convolutions are fastest; networks with 3-D ones stay as they are.
-
-    So do strided 1x1 convolutions of fewer than 8 channels: with AVX2 and without AVX-512, oneDNN writes past its
-    memory in their backward pass (github.com/uxlfoundation/oneDNN/issues/6035).
-    """
-    if any(tensor.dim() > 4 for tensor in module.state_dict().values()):
-        return
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for layer in module.modules():
-        if _is_written_past(layer):
-            layer.weight.data = layer.weight.data.clone(memory_format=torch.contiguous_format)
-            if _in_planes not in layer._forward_pre_hooks.values():
-                layer.register_forward_pre_hook(_in_planes)
-
-
-def _is_written_past(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
-    if not isinstance(layer, nn.Conv2d) or layer.kernel_size != (1, 1):
-        return False
-    return max(layer.stride) > 1 and layer.in_channels // layer.groups < 8
-
-
-def _in_planes(layer: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-    return (inputs[0].contiguous(),)

@@ -28,13 +28,23 @@ from convolve.atomic import opened, read_whole, replacing, write_json, write_tex
 from convolve.data.hold_out import Membership
 from convolve.errors import ModelError, UnsupportedError, UsageError, unknown_name
 from convolve.graph.build import build
+from convolve.graph.classifier import NoClassifierError
 from convolve.graph.graph import Graph
 from convolve.graph.stored import graph_from_mapping, graph_to_mapping
 from convolve.model_card import CARD, model_card
 from convolve.models import MODELS, bare_model, build_model
 from convolve.recipe import ModelSpec
 from convolve.recipe_values import parse
-from convolve.records import MOST_BYTES, Metadata, ModelRecord, from_json, parse_json, require_format, to_json
+from convolve.records import (
+    MOST_BYTES,
+    Metadata,
+    ModelRecord,
+    TrainingInfo,
+    from_json,
+    parse_json,
+    require_format,
+    to_json,
+)  # fmt: skip
 from convolve.transforms.preprocess import Preprocess
 
 FORMAT = 1
@@ -95,6 +105,8 @@ def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, Metad
     """
     path, weights = folder / "model.json", folder / "weights.safetensors"
     record = _read_record(path)
+    if _is_no_classifier(record):
+        raise NoClassifierError(f"{folder} holds a network that is no classifier; `convert` and `show` take it")
     stored_bytes = _require_whole(weights, record.weights_sha256)
     try:
         with safe_open(weights, framework="pt") as stored:
@@ -110,6 +122,44 @@ def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, Metad
     except (SafetensorError, RuntimeError) as error:
         raise ModelError(f"{weights} is damaged ({error}); {_MEND}") from None
     return module.eval(), architecture, preprocess, record, membership
+
+
+def write_network(folder: Path, module: nn.Module, graph: Graph) -> None:
+    """Write a network that is no classifier: the same files, with no class names, no preprocessing and no card."""
+    content = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()})
+    with replacing(folder / "weights.safetensors") as temporary:
+        temporary.write_bytes(content)
+    record = ModelRecord(
+        class_names=(), data="", training_info=TrainingInfo(), format=FORMAT, preprocess={},
+        weights_sha256=hashlib.sha256(content).hexdigest(), graph=graph_to_mapping(graph),
+    )  # fmt: skip
+    write_json(folder / "model.json", to_json(record))
+
+
+def read_network(folder: Path) -> tuple[nn.Module, Graph | None, tuple[int, int, int], int]:
+    """(module, graph, shape of the image, classes) of any model folder; the last two have no meaning for one of
+    `write_network`."""
+    path, weights = folder / "model.json", folder / "weights.safetensors"
+    record = _read_record(path)
+    if not _is_no_classifier(record):
+        module, architecture, preprocess, metadata, _ = read_model(folder)
+        graph = architecture if isinstance(architecture, Graph) else None
+        return module, graph, preprocess.shape_CHW, len(metadata.class_names)
+    stored_bytes = _require_whole(weights, record.weights_sha256)
+    try:
+        with safe_open(weights, framework="pt") as stored, _located(path):
+            shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
+            graph = graph_from_mapping(record.graph, stored_bytes)
+            module = build(graph)
+            _require_shapes(module, shapes)
+            module.load_state_dict({name: stored.get_tensor(name) for name in shapes})
+    except SafetensorError as error:
+        raise ModelError(f"{weights} is damaged ({error}); {_MEND}") from None
+    return module.eval(), graph, (0, 0, 0), 0
+
+
+def _is_no_classifier(record: ModelRecord) -> bool:
+    return record.graph is not None and not record.preprocess and not record.class_names
 
 
 def _membership(stored: Any, shapes: Shapes) -> Membership | None:

@@ -70,7 +70,7 @@ def write_outcome(training: Training, began: float) -> None:
     if workers.rank:
         return
     path = trainer.folder.path
-    model.training_info = _training_info(trainer, evaluation)
+    model.training_info = _training_info(trainer, model, evaluation)
     model.save(path / "model")
     kept_M = worth_a_picture(evaluation.labels_N.numpy(), evaluation.probabilities_NK.numpy())
     tensors = {
@@ -95,7 +95,7 @@ def _unreadable(trainer: Trainer, evaluation: Evaluation) -> int:
     return trainer.session.start.test_samples - len(evaluation.labels_N)
 
 
-def _training_info(trainer: Trainer, evaluation: Evaluation) -> TrainingInfo:
+def _training_info(trainer: Trainer, model: Model, evaluation: Evaluation) -> TrainingInfo:
     run, at, best, start = trainer.recipe.run, trainer.position, trainer.extras.best, trainer.session.start
     found = reliability(evaluation.labels_N.numpy(), evaluation.probabilities_NK.numpy())
     return TrainingInfo(
@@ -114,7 +114,7 @@ def _training_info(trainer: Trainer, evaluation: Evaluation) -> TrainingInfo:
         test_loss=evaluation.loss,
         calibration_error=found.expected_error,
         data_fingerprint=start.data_fingerprint,
-        data_group=trainer.recipe.data.group or None,
+        data_group=(model.membership.group or None) if model.membership else None,
         convolve=start.versions["convolve"],
     )
 

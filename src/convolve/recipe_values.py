@@ -25,6 +25,7 @@ Arguments = Mapping[str, Any]  # what another library takes: it says which, and 
 # Fields that were called otherwise -> their name of today.
 RENAMED = {
     "adjust": "plateau",
+    "data.side_ratio": "data.crop_ratio",
     "data.train_sizes": "data.progressive_sizes",
     "run.average_epochs": "run.ema_epochs",
     "optimizer.vector_rate": "optimizer.bias_lr",

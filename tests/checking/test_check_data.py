@@ -360,3 +360,18 @@ def test_groups_in_both_parts(tmp_path: Path) -> None:
     assert [(finding.kind, finding.what.partition(" part too")[0]) for finding in findings.kept] == [
         ("torn group", "group patient2 is in the test")
     ]
+
+
+def test_what_is_in_no_part(tmp_path: Path) -> None:
+    for part in ("train", "val", "raw"):
+        for number in range(6):
+            save(tmp_path / "set" / part / "ab"[number % 2] / f"{number}.jpg", picture(100 * len(part) + number))
+    save(tmp_path / "set" / "test" / "1.jpg", picture(1))
+    checked = check_data(tmp_path)
+    kinds = [(finding.kind, finding.what) for finding in checked.findings.kept]
+    assert kinds == [
+        ("layout", "set holds all of it, and is stepped into"),
+        ("left out", "test is set aside: its images lie in no folders of classes"),
+        ("left out", "raw beside the parts is left out"),
+    ]
+    assert checked.findings.total == 2 and checked.images == {"training": 6, "test": 6}

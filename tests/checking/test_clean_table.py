@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 
 import cifar10_files
 from command_line import Convolve, assert_refused
+from convolve.data.open import open_data
 from scenes import save, scene
+
+TINY = ("--set", "model.variant=tiny", "--epochs", "1", "--threads", "1", "--device", "cpu")
 
 
 @pytest.fixture
@@ -63,6 +67,26 @@ def test_the_table_holds_what_is_good(folder: Path, convolve: Convolve) -> None:
     assert {row["label"] for row in found} == {"ant", "bee, wild"}
 
 
+def test_training_sees_the_table_with_its_corrections(folder: Path, convolve: Convolve) -> None:
+    table = folder / "clean.csv"
+    convolve("check-data", folder, "--write-table", table)
+    text = table.read_text(encoding="utf-8")
+    corrected = text.replace("train/ant/night.jpg,ant,", 'train/ant/night.jpg,"bee, wild",')
+    assert corrected != text
+    table.write_text(corrected, encoding="utf-8")
+    splits = open_data(str(table))
+    assert splits.class_names == ("ant", "bee, wild") and (len(splits.train), len(splits.test)) == (15, 8)
+    labels = {Path(splits.train.file(n)).name: int(splits.train.labels_N[n]) for n in range(len(splits.train))}
+    assert labels["night.jpg"] == 1 and labels["4.jpg"] == 0
+    again = json.loads(convolve("check-data", table, "--json").out)
+    assert again["images"] == {"training": 15, "test": 8}
+    assert again["counts"] == {"dark": 1, "unlabeled": 2}  # the images that were left out, in two folders
+    outcome = convolve("train", "cifar10-fast", "--data", table, "--out", folder / "run", *TINY)
+    assert outcome.code == 0, outcome.err
+    start = json.loads((folder / "run" / "start.json").read_text())
+    assert (start["train_samples"], start["test_samples"]) == (15, 8)
+
+
 def test_a_set_in_one_part_has_no_column_of_parts(folder: Path, convolve: Convolve) -> None:
     table = folder / "clean.csv"
     convolve("check-data", folder / "test", "--write-table", table)
@@ -73,3 +97,9 @@ def test_images_without_files_fit_in_no_table(tmp_path: Path, convolve: Convolve
     place = cifar10_files.write_binary(tmp_path / "data")
     assert_refused(convolve("check-data", place, "--write-table", tmp_path / "a.csv"), 2, "is no image file")
     assert not (tmp_path / "a.csv").exists()
+
+
+def test_images_of_an_archive_stay_where_they_are_unpacked_for_a_moment(folder: Path, convolve: Convolve) -> None:
+    archive = shutil.make_archive(str(folder.parent / "photos"), "zip", folder)
+    outcome = convolve("check-data", archive, "--write-table", folder / "a.csv")
+    assert_refused(outcome, 2, "unpack it where it can stay")

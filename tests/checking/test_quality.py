@@ -78,6 +78,23 @@ def test_bits_that_are_not_used(bits: int, kinds: list[str], tmp_path: Path) -> 
     assert [kind for kind, _ in planted(tmp_path, make, "planted.png")] == kinds
 
 
+@pytest.mark.parametrize("ending", ["png", "webp", "tif"])
+def test_transparent_parts(ending: str, tmp_path: Path) -> None:
+    """What is hidden is seen, as transparency is dropped; an alpha channel that hides nothing is no matter."""
+
+    def with_alpha(hidden: slice) -> Callable[[np.ndarray], np.ndarray]:
+        def make(image_HWC: np.ndarray) -> np.ndarray:
+            alpha_HW = np.full(image_HWC.shape[:2], 255, np.uint8)
+            alpha_HW[hidden] = 0
+            return np.dstack([image_HWC, alpha_HW])
+
+        return make
+
+    name = f"planted.{ending}"
+    assert planted(tmp_path / "a", with_alpha(slice(0, 60)), name) == [("transparent", name)]
+    assert planted(tmp_path / "b", with_alpha(slice(0, 0)), name) == []
+
+
 @pytest.mark.parametrize(
     ("counts", "few"), [((40, 9), "b"), ((30, 9), ""), ((9, 4), ""), ((300, 14), "b"), ((300, 16), "")]
 )

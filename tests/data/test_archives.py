@@ -229,6 +229,14 @@ def test_damage_is_named_and_leaves_nothing(form: str, photos: Path, cache: Path
         assert not list(cache.glob("*/.*"))
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_one_that_was_cut_off_is_called_so(form: str, photos: Path, tmp_path: Path) -> None:
+    packed = Path(shutil.make_archive(str(tmp_path / "a"), form, photos))
+    packed.write_bytes(packed.read_bytes()[: packed.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"a\.(zip|tar.*): .*(damaged|cut off).*; get it again"):
+        open_data(str(packed), "cifar10")
+
+
 def test_a_locked_zip_is_refused(tmp_path: Path) -> None:
     packed = zipped(tmp_path / "a.zip", {"koala/1.png": IMAGE})
     content = bytearray(packed.read_bytes())

@@ -164,3 +164,10 @@ def test_parts_without_classes_are_no_classes(tmp_path: Path) -> None:
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     part(tmp_path, "bus car train", count=5)
     assert open_lists(tmp_path).class_names == ("bus", "car", "train")
+
+
+def test_known_classes_are_no_parts(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        part(tmp_path / name, "indoors outdoors")
+    layout = find_layout(tmp_path, ("cat", "dog"))
+    assert layout and layout.training == tmp_path and layout.test is None

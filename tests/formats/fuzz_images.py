@@ -35,6 +35,16 @@ def encode(form: str, picture: Image.Image, **options: object) -> bytes:
     return file.getvalue()
 
 
+def heic(picture: Image.Image) -> bytes:
+    try:
+        import pillow_heif
+    except ImportError:
+        return encode("PNG", picture)
+    file = io.BytesIO()
+    pillow_heif.from_pillow(picture).save(file)
+    return file.getvalue()
+
+
 def whole_files() -> list[bytes]:
     """One image of every kind and variant that people have."""
     rng = np.random.default_rng(0)
@@ -71,6 +81,11 @@ def whole_files() -> list[bytes]:
         encode("PPM", noise),
         encode("PPM", noise.convert("1")),
         encode("JPEG2000", noise),
+        encode("JPEG2000", noise, no_jp2=True),
+        encode("AVIF", noise),
+        encode("AVIF", noise.convert("RGBA")),
+        encode("AVIF", frames[0], **animated),
+        heic(noise),
     ]
 
 

@@ -7,6 +7,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -198,12 +199,21 @@ def test_heic():
 
 def test_heic_without_the_extra(monkeypatch):
     monkeypatch.setattr("convolve.formats.image_kind.find_spec", lambda module: None)
-    with pytest.raises(FormatError, match=r"^name: a HEIC file, which is not decoded; install .*pip install .*heic"):
+    with pytest.raises(FormatError, match=r"^name: the file is HEIC, .*; install .*pip install .*heic"):
         decode_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "name")
 
 
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3)])
+def test_tiff_files_without_a_white_are_refused_by_name(shape):
+    for kind, words in ((np.float32, "floating-point numbers"), (np.float64, "floating-point"), (np.int32, "32 bits")):
+        ok, encoded = cv2.imencode(".tif", np.zeros(shape, kind))
+        assert ok
+        with pytest.raises(FormatError, match=rf"^name: a TIFF file of .*{words}.*; save it with 8 or 16 bits"):
+            decode_image(encoded.tobytes(), "name")
+
+
 def test_what_is_known_and_not_decoded_is_named():
-    with pytest.raises(FormatError, match=r"^name: a PDF file, which is not decoded; convert to JPEG or PNG$"):
+    with pytest.raises(FormatError, match=r"^name: the file is PDF, which is not decoded; convert to JPEG or PNG$"):
         decode_image(b"%PDF-1.7", "name")
 
 

@@ -16,6 +16,7 @@ from convolve.data.sources.table import open_table
 from convolve.errors import DataError, UsageError
 from convolve.formats.decode import Decoding
 from convolve.formats.table import Columns, read_table
+from convolve.formats.table_rows import read_header, read_rows
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "tables"
 VALID = sorted((CORPUS / "valid").iterdir())
@@ -44,6 +45,12 @@ def test_each_table_says_the_same(file: Path, images: Path) -> None:
         assert [role == "training" for role in source.roles] == [True] * 5 + [False]
 
 
+@pytest.mark.parametrize("file", [file for file in VALID if "no_header" not in file.name and "vertex" not in file.name])
+def test_the_header_is_known_before_the_rows(file: Path) -> None:
+    names = read_rows(file, Columns().knows)[0]
+    assert [name.strip() for name in names] == read_header(file) or {*read_header(file)} < {*names}  # of JSON Lines
+
+
 @pytest.mark.parametrize("name", MESSAGES)
 def test_refusals_name_the_row(name: str) -> None:
     with pytest.raises(DataError, match=f"{re.escape(name)}: {MESSAGES[name]}") as refused:
@@ -67,11 +74,12 @@ def test_columns_by_name(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,photo,label,species,site,split\na.png,b.png,cat,felis,north,holdout\n")
     table = read_table(tmp_path / "t.csv", Columns.parse("image=photo,label=species,group=site,split="))
     assert (table.paths, table.labels, table.groups, table.roles) == (["b.png"], ["felis"], ["north"], None)
+    assert Columns.parse("group=site([0-9]{1,2}),label=a, b") == Columns(group="site([0-9]{1,2})", label="a, b")
     with pytest.raises(DataError, match=r"line 1: --columns label=specie: unknown column .*'species'"):
         read_table(tmp_path / "t.csv", Columns.parse("image=photo,label=specie"))
 
 
-@pytest.mark.parametrize("text", ["image", "image=", "picture=x", "image=a,label"])
+@pytest.mark.parametrize("text", ["image", "image=", "picture=x", "image=a,lable=b", "image=a,label="])
 def test_columns_that_are_none(text: str) -> None:
     with pytest.raises(UsageError, match="--columns"):
         Columns.parse(text)
@@ -170,6 +178,12 @@ def test_paths_that_lead_nowhere(name: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(f"path,label\n{name},cat\nb,dog\n")
     with pytest.raises(DataError):
         open_table(tmp_path / "t.csv").load(0, Decoding())
+
+
+def test_labels_in_latin_1_are_refused(images: Path) -> None:
+    (images / "t.csv").write_bytes("path,label\nimg/0.png,b\xe4r\nimg/1.png,cat\n".encode("latin-1"))
+    with pytest.raises(DataError, match="byte 22: no text in UTF-8; save the table so"):
+        open_table(images / "t.csv")
 
 
 def test_addresses_of_files(images: Path) -> None:

@@ -1,6 +1,6 @@
 """Damages models at random and opens them: each must give a named error or an intact model, at little cost.
 
-    python tests/importers/fuzz.py [cntk|caffe] --count 20000 --seed 0 [--keep FOLDER]
+    python tests/importers/fuzz.py [cntk|caffe|onnx] --count 20000 --seed 0 [--keep FOLDER]
 
 Exits with 1 if a file crashed the reader with anything but an error of convolve's own, took more than 2 seconds of
 processor time, or more memory than 4 times the file and 200 MB; FOLDER receives such files.
@@ -23,6 +23,10 @@ from types import FrameType
 from caffe_cases import CASES
 from caffe_files import UNUSED, Form, caffemodel
 from caffe_nets import squeezenet
+from onnx import ModelProto
+from onnx_cases import CASES as ONNX_CASES
+from onnx_cases import GRAPHS
+from onnx_files import case_bytes, graph_bytes
 from wire_bytes import varint
 
 import golden
@@ -30,6 +34,8 @@ from convolve.errors import ConvolveError
 from convolve.graph.build import build
 from convolve.graph.graph import Graph
 from convolve.importers import caffe, cntk
+from convolve.importers import onnx as onnx_importer
+from convolve.importers.onnx.lower import RULES
 
 SECONDS, EXTRA_MEMORY = 2.0, 200 * 2**20
 
@@ -175,10 +181,80 @@ def damaged_caffe(rng: random.Random) -> Damaged:
     return f"{name} {form}: {which}, {story}", (bytes(text), bytes(model))
 
 
+# -- ONNX --------------------------------------------------------------------------------------------------------------
+
+INTEGERS = [-(2**63), -1000003, -100, -2, -1, 0, 1, 2, 3, 5, 64, 1000003, 2000006, 2**31, 2**62]
+
+
+def damaged_onnx(rng: random.Random) -> Damaged:
+    """Bytes changed, or words: operators, operands, attributes, whole numbers of constants."""
+    if rng.random() < 0.3:
+        name = rng.choice([*GRAPHS])
+        content = graph_bytes(name)
+    else:
+        case = rng.choice([case for case in ONNX_CASES if case[4]])
+        name, content = case[0], case_bytes(case, rng.choice(case[4]))
+    if rng.random() < 0.4:
+        data = bytearray(content)
+        return f"{name}, {damage(rng, data, MUTATIONS)}", (bytes(data),)
+    model = ModelProto.FromString(content)
+    for _ in range(rng.choice([1, 1, 2, 3])):
+        rng.choice(WORD_MUTATIONS)(rng, model)
+    return f"{name}, other words", (model.SerializeToString(),)
+
+
+def other_operator(rng: random.Random, model: ModelProto) -> None:
+    rng.choice(model.graph.node).op_type = rng.choice([*RULES])
+
+
+def other_operand(rng: random.Random, model: ModelProto) -> None:
+    node, names = (
+        rng.choice(model.graph.node),
+        [name for node in model.graph.node for name in (*node.input, *node.output)],
+    )
+    at = rng.randrange(len(node.input) + 1)
+    node.input[at : at + rng.choice([0, 1])] = [rng.choice([*names, ""])] * rng.choice([0, 1, 1])
+
+
+def other_attribute(rng: random.Random, model: ModelProto) -> None:
+    attributes = [attribute for node in model.graph.node for attribute in node.attribute]
+    if attributes:
+        chosen = rng.choice(attributes)
+        chosen.i, chosen.f = rng.choice(INTEGERS), rng.choice([0.0, -1.0, 1e30, float("nan"), float("inf")])
+        chosen.ints[:] = [rng.choice(INTEGERS) if rng.random() < 0.5 else number for number in chosen.ints]
+        chosen.type = rng.choice([chosen.type, chosen.type, chosen.type, 1, 2, 3, 6, 7])
+
+
+def other_numbers(rng: random.Random, model: ModelProto) -> None:
+    tensors = [tensor for tensor in model.graph.initializer if tensor.data_type == 7]
+    if tensors:
+        chosen = rng.choice(tensors)
+        numbers = [rng.choice(INTEGERS) for _ in range(rng.choice([1, 2, 4, 8]))]
+        chosen.raw_data, chosen.dims[:] = (
+            b"".join(n.to_bytes(8, "little", signed=True) for n in numbers),
+            [len(numbers)],
+        )
+
+
+def other_sizes(rng: random.Random, model: ModelProto) -> None:
+    dims = rng.choice(model.graph.input).type.tensor_type.shape.dim
+    rng.choice(dims).dim_value = rng.choice(INTEGERS)
+
+
+def other_opset(rng: random.Random, model: ModelProto) -> None:
+    model.opset_import[0].version = rng.choice([1, 7, 9, 11, 13, 18, 23, 99])
+
+
+WORD_MUTATIONS: list[Callable[[random.Random, ModelProto], None]] = [
+    other_operator, other_operand, other_attribute, other_numbers, other_sizes, other_opset
+]  # fmt: skip
+
+
 # -- opening -----------------------------------------------------------------------------------------------------------
 
 KINDS: dict[str, tuple[Callable[[random.Random], Damaged], Callable[..., Graph]]] = {
     "cntk": (damaged_cntk, lambda data: cntk.parse(data, "damaged.model")),
+    "onnx": (damaged_onnx, lambda data: onnx_importer.parse(data, Path("damaged.onnx"))),
     "caffe": (damaged_caffe, lambda text, model: caffe.parse(text, model).graph),
 }
 

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import torch
 from onnx import helper, numpy_helper
+from onnx_cases import GRAPHS, Case
 
 from convolve.graph.build import build
 from convolve.graph.graph import Graph
@@ -42,9 +43,23 @@ def onnx_bytes(
     return content
 
 
+def case_bytes(case: Case, opset: int) -> bytes:
+    op, shape, constants, attributes, _ = case
+    made = helper.make_node(op, ["x", *constants], ["y"], **attributes)
+    out = onnx.TensorProto.INT64 if op.startswith("Arg") else onnx.TensorProto.FLOAT
+    return onnx_bytes([made], {"x": ("N", *shape)}, constants, opset=opset, out=out)
+
+
+def graph_bytes(name: str) -> bytes:
+    nodes, inputs, constants, outputs, opset = GRAPHS[name]
+    shapes = {key: ("N", *shape) for key, shape in inputs.items()}
+    return onnx_bytes(nodes, shapes, constants, outputs=outputs, opset=opset)
+
+
 def run_onnx(content: bytes, *arrays: np.ndarray) -> list[np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # what the file says
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [port.name for port in session.get_inputs()]
     return [np.asarray(result) for result in session.run(None, dict(zip(names, arrays, strict=True)))]

@@ -82,6 +82,6 @@ def test_thousands_of_findings_of_every_kind_stay_bounded(folder: Path) -> None:
             findings.add(kind, f"place {number}", "what", f"mend {number}", images)
     write_data_page(Checked(checked.parts, findings), folder, folder / "page.html")
     page = Page(folder / "page.html")
-    assert page.pictures == MOST_PICTURES * (len(KINDS) - 1)
+    assert MOST_PICTURES - 2 * len(KINDS) < page.pictures <= MOST_PICTURES
     assert f"And {3 * MOST_KEPT - MOST_LINES:,} more" in page.text
     assert len(page.text) < 10e6

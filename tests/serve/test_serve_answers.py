@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,14 @@ def test_it_answers_as_predict(kind: str, name: str, model: Path, color_model: M
     assert [found["probability"] for found in said["classes"]] == pytest.approx([p for _, p in expected.classes])
     assert [asked.class_names[found["index"]] for found in said["classes"]] == [label for label, _ in expected.classes]
     assert said["fitted"] == expected.fitted
+
+
+def test_classes_may_be_called_by_any_bytes(model: Path) -> None:
+    names = tuple(f"K\udce4fer {number} <r\u00f8d>" for number in range(10))
+    with serving(replace(load(model), class_names=names)) as client:
+        said = client.ask("/predict?top=10", UPLOADS["exact.png"]).said
+        assert {found["class"] for found in said["classes"]} == {*names}
+        assert client.ask("/explain?class=3", UPLOADS["exact.png"]).said["class"] == names[3]
 
 
 def test_it_says_the_five_most_likely(digits: Client) -> None:

@@ -32,7 +32,7 @@ class Checked:
     def passed_over(self) -> str:
         """What lies among the images, in words."""
         passed = [part.source.passed_over for part in self.parts if isinstance(part.source, FileSource)]
-        return "; ".join(filter(None, passed))
+        return "; ".join(filter(None, dict.fromkeys(passed)))
 
     @property
     def images(self) -> dict[str, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from convolve.checking.check import Checked
 from convolve.checking.finding import Findings, Level
 from convolve.checking.part import Part
+from convolve.data.locate import cache_folder
 from convolve.data.sources.files import Embedded, FileSource
 from convolve.data.sources.source import UNLABELED
 from convolve.errors import UsageError
@@ -21,10 +22,14 @@ def clean_rows(checked: Checked, table: Path) -> Iterator[list[str]]:
 
     Images with a fault are left out; of copies the first stays. Raises `UsageError` for images without files.
     """
-    for part in checked.parts:
+    for part in filter(len, checked.parts):
         if not isinstance(part.source, FileSource) or isinstance(part.source.listing, Embedded):
-            place = part.source.location(0) if len(part) else part.name
-            raise UsageError(f"--write-table: {place} is no image file, so that no table can name it")
+            raise UsageError(f"--write-table: {part.source.location(0)} is no image file, so that no table can name it")
+        if Path(part.source.file(0)).is_relative_to(cache_folder("unpacked")):
+            raise UsageError(
+                "--write-table: a table cannot name images of an archive that is unpacked for the moment; "
+                "unpack it where it can stay, and give the folder"
+            )
     has_parts = len(checked.parts) > 1
     yield ["path", "label", *["split"] * has_parts, "look at"]
     folder = os.path.abspath(table.parent)  # noqa: PTH100  links stay as they are

@@ -40,16 +40,14 @@ KINDS = {
     "gap": Kind("classes without images"),
     "near names": Kind("classes whose names are nearly the same"),
     "leak": Kind("images that are in two parts"),
-    "torn group": Kind("groups that lie in several parts", Level.DOUBT),
     "two labels": Kind("the same image under two labels"),
     "duplicate": Kind("images that are there twice"),
     "mean layout": Kind("mean images in another layout than CNTK reads"),
-    """`place` names file and line, or the image; `mend` says what to do; `images` show it, the one to mend first."""
-    """Everything found so far: `counts` is complete, `kept` has at most `MOST_KEPT` of each kind.
-    """
-    "left out": Kind("folders that are in no part", Level.DOUBT),
+    "left out": Kind("what is in no part", Level.DOUBT),
+    "torn group": Kind("groups that lie in several parts", Level.DOUBT),
     "few images": Kind("classes with few images", Level.DOUBT),
     "few bits": Kind("16-bit images that use an eighth of the range or less", Level.DOUBT),
+    "transparent": Kind("images with transparent parts", Level.DOUBT),
     "dark": Kind("dark images", Level.DOUBT),
     "bright": Kind("overexposed images", Level.DOUBT),
     "empty": Kind("nearly empty images", Level.DOUBT),
@@ -57,6 +55,7 @@ KINDS = {
     "odd shape": Kind("images with unusual proportions", Level.DOUBT),
     "odd size": Kind("images of an unusual size", Level.DOUBT),
     "turned": Kind("images with an EXIF orientation", Level.NOTE),
+    "layout": Kind("folders that were stepped into", Level.NOTE),
 }
 
 

@@ -42,11 +42,11 @@ Progress = Callable[[str, int, int], None]  # name of the part, images that were
 
 @dataclass(frozen=True, eq=False)
 class Looks:
-    """90 bytes an image. `seen_N`: it could be decoded; `shapes_NF` is 0 where there is nothing to compare.
+    """91 bytes an image. `seen_N`: it could be decoded; `shapes_NF` is 0 where there is nothing to compare.
 
-    `size_N2` is (rows, columns), the right way up, and `turned_N` whether EXIF turns it that way. `low_N` and `high_N`
-    are the gray levels that 5 % and 99 % of the image stay below, `spread_N` the deviation from its mean. `sharpness_N`
-    is infinite for images that are too small.
+    `size_N2` is (rows, columns), the right way up, `turned_N` whether EXIF turns it that way, `alpha_N` whether parts
+    may be transparent. `low_N` and `high_N` are the gray levels that 5 % and 99 % of the image stay below, `spread_N`
+    the deviation from its mean. `sharpness_N` is infinite for images that are too small.
     """
 
     digests_N: NDArray[np.uint64]
@@ -58,6 +58,7 @@ class Looks:
     spread_N: NDArray[np.float32]
     sharpness_N: NDArray[np.float32]
     turned_N: NDArray[np.bool_]
+    alpha_N: NDArray[np.bool_]
 
     @classmethod
     def none(cls, count: int) -> Looks:
@@ -66,6 +67,7 @@ class Looks:
             seen_N=np.zeros(count, bool), size_N2=np.zeros((count, 2), np.int32), low_N=np.zeros(count, np.uint8),
             high_N=np.zeros(count, np.uint8), spread_N=np.zeros(count, np.float32),
             sharpness_N=np.full(count, np.inf, np.float32), turned_N=np.zeros(count, bool),
+            alpha_N=np.zeros(count, bool),
         )  # fmt: skip
 
 
@@ -160,7 +162,7 @@ def _look_at_chunk(part: Part, start: int, looks: Looks) -> list[tuple[int, Data
             looks.sharpness_N[index] = _sharpness(gray_HW, half_HW)
         looks.digests_N[index] = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
         looks.size_N2[index], looks.seen_N[index] = header.turned_size, True
-        looks.turned_N[index] = header.orientation != UPRIGHT
+        looks.turned_N[index], looks.alpha_N[index] = header.orientation != UPRIGHT, header.has_alpha
     here = slice(start, start + len(thumbnails_NHW))
     looks.shapes_NF[here] = np.rint(UNIT * frequencies(thumbnails_NHW, FREQUENCIES)).astype(np.int8)
     looks.spread_N[here] = thumbnails_NHW.std(axis=(1, 2))

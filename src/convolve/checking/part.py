@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -48,6 +49,13 @@ class Part:
             return None
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         return int(pixels.max()) if pixels is not None and pixels.dtype == np.uint16 else None
+
+    def transparent(self, content: bytes) -> float:
+        """The part of an image that is transparent, of its pixels."""
+        pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4:
+            return 0.0
+        return float((pixels[:, :, 3] <= np.iinfo(pixels.dtype).max // 2).mean())
 
     def at(self, index: int) -> tuple[ImageAt]:
         """What findings call the image."""

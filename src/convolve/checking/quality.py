@@ -26,6 +26,7 @@ BRIGHT = 242  # of 255; nineteen twentieths are above, in their darkest channel
 EMPTY = 3.0  # gray levels that the image, at 32x32, deviates from its mean
 BLURRED = 0.75  # the sharpness of its sharpest tile, of those with the strongest contours
 FEW_LEVELS = 1 << 13  # of 1 << 16: a camera or scanner of 12 or 13 bits may have filled them
+HIDDEN = 0.01  # of the image; rounded corners are less
 _LIKELY_BLURRED = 0.64  # of the image as a whole; of sharp photographs one in twenty is below, and is looked at again
 _JUDGED_SIDE = 128  # pixels, of the shorter side, at least
 _TILE = 16  # pixels
@@ -43,10 +44,12 @@ def check_quality(part: Part, looks: Looks, findings: Findings, threads: int) ->
     """Add what is doubtful about the images of `part`."""
     dim_N = (looks.high_N < DARK) | (looks.low_N > BRIGHT) | (looks.spread_N < EMPTY)
     soft_N = looks.sharpness_N < _LIKELY_BLURRED
-    suspects = np.flatnonzero((dim_N | soft_N) & looks.seen_N).tolist()
+    suspects = np.flatnonzero((dim_N | soft_N | looks.alpha_N) & looks.seen_N).tolist()
 
     def judge(index: int) -> tuple[str, str] | None:
         content = part.source.read(index)
+        if looks.alpha_N[index] and (hidden := part.transparent(content)) > HIDDEN:
+            return "transparent", f"{hidden:.0%} of it is transparent, and the colors hidden there are seen"
         found = _exposure(part, index, content, float(looks.spread_N[index])) if dim_N[index] else None
         return found or (_blur(part, index, content) if soft_N[index] else None)
 
@@ -89,11 +92,12 @@ def sharpest_tile(gray_HW: NDArray[np.uint8]) -> float:
     rows, columns = (side // _TILE for side in gray_HW.shape)
     if rows * columns < 4:
         return float("inf")
-    gray_HW = gray_HW[: rows * _TILE, : columns * _TILE].astype(np.float32)
+    gray_HW = gray_HW[: rows * _TILE, : columns * _TILE]
     fine_HW, coarse_HW = cv2.blur(gray_HW, (3, 3)), cv2.blur(gray_HW, (7, 7))
-    of_tile = (rows, _TILE, columns, _TILE)
-    finer_T = ((gray_HW - fine_HW) ** 2).reshape(of_tile).mean(axis=(1, 3)).ravel()
-    coarser_T = ((fine_HW - coarse_HW) ** 2).reshape(of_tile).mean(axis=(1, 3)).ravel()
+    finer_T, coarser_T = (
+        cv2.resize(cv2.multiply(apart_HW, apart_HW, dtype=cv2.CV_32F), (columns, rows), interpolation=cv2.INTER_AREA)
+        for apart_HW in (cv2.absdiff(gray_HW, fine_HW), cv2.absdiff(fine_HW, coarse_HW))
+    )
     strong_T = finer_T + coarser_T >= np.quantile(finer_T + coarser_T, 0.75)
     return float(np.sqrt(finer_T / (coarser_T + _TILE_NOISE))[strong_T].max())
 
@@ -127,6 +131,7 @@ def _add(findings: Findings, part: Part, index: int, kind: str, what: str) -> No
 
 
 _MENDS = {
+    "transparent": "put it on a ground of one color: what lies under it is often black, or noise",
     "few bits": "if it was stored with 12 bits, multiply it by 16: it is nearly black as it is",
     "odd shape": "crop it to what it is about: resized to the others' shape it is distorted or loses its ends",
     "turned": "nothing is to be done: they are turned as every viewer turns them",

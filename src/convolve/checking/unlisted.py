@@ -44,7 +44,7 @@ def _locations(source: FileSource) -> Iterator[tuple[int, Location]]:
     """(number, place) of the images of a map file or table, each place always in the same words."""
     if isinstance(source.listing, PathListing | Embedded):
         return  # what is missing or damaged is a finding where its images are read
-    for index in range(len(source)):
+    for index in source.index_N.tolist():
         location = source.listing.location(index)
         if location.file:  # of some bad lines there is none
             yield index, Location(os.path.abspath(location.file), location.member)  # noqa: PTH100  a million of them

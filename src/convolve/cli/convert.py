@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,21 +32,39 @@ def convert(
             help="Export the preprocessing, too: the model then takes uint8 images (N, H, W, C), gray or RGB.",
         ),
     ] = False,
+    output: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NODE",
+            help="The node with the class scores, if the model has several. Repeatable: a file with several outputs.",
+        ),
+    ] = None,
     *,
     overrides: Overrides,
 ) -> None:
     """Convert a model to another format.
 
     Preprocessing and class names are kept. Every exported file is run and its outputs are compared with the model's. If
-    they differ, nothing is written.
+    they differ, nothing is written. A network that is no classifier, or has several heads, is converted as it is,
+    without class names and preprocessing.
 
     Example: convolve convert runs/mnist --to onnx --out mnist.onnx
     """
     _check(to, out, with_preprocessing)
 
+    from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
     from convolve.model import load
 
-    opened = load(model, overrides)
+    names = output or []
+    try:
+        if len(names) > 1:
+            raise SeveralHeadsError(f"{', '.join(names)} are several outputs")
+        opened = load(model, replace(overrides, output=names[0] if names else None))
+        if opened.node:
+            raise NoClassifierError(f"{opened.node} is no score of classes")
+    except (NoClassifierError, SeveralHeadsError) as error:
+        _convert_network(model, to, out, overrides, names, reason=None if with_preprocessing else error)
+        return
     compared = ""
     if to == "convolve":
         opened.save(out)
@@ -56,6 +75,26 @@ def convert(
     print(f"the network sees {opened.preprocess}{', inside the file' if with_preprocessing else ''}")
     if compared:
         print(compared)
+
+
+def _convert_network(
+    model: Path, to: str, out: Path, overrides: Overrides, names: list[str], *, reason: Exception | None
+) -> None:
+    from convolve.network import load_graph
+
+    if reason is None:
+        raise UsageError("--with-preprocessing is for classifiers of images; convert this network without it")
+    network = load_graph(model, names, overrides)
+    compared = "" if to != "convolve" else "nothing is prepared and no class is named: `convert` and `show` take it"
+    if to == "convolve":
+        network.save(out)
+    else:
+        compared = network.export(out)
+    parameters = sum(p.numel() for p in network.module.parameters())
+    print(f"{out}: {parameters:,} parameters; no classifier ({reason})")
+    for side, ports in (("takes", network.inputs), ("gives", network.outputs)):
+        print(f"{side} {', '.join(f'{name} {shape}' for name, shape in ports.items())}")
+    print(compared)
 
 
 def _check(to: str, out: Path, with_preprocessing: bool) -> None:

@@ -79,6 +79,7 @@ def evaluate(
 
     keep_freed_memory()  # images are decoded in a tenth less time
     opened = load(model, overrides)
+    opened.require_classes()
     second = load(other) if other else None
     opened, second, source, where = _find(opened, second, data, options)
     require_views(opened.preprocess, views)

@@ -44,6 +44,7 @@ def serve(
     keep_freed_memory()  # AlexNet answers in a fifth less processor time
     with listen(host, port) as listener:
         opened = load(model, overrides)
+        opened.require_classes()
         opened.require_images()
         server = server_for(create_app(opened, model.resolve().name, host, Limits(pixels=pixel_limit(max_megapixels))))
         print(f"serving {model} on {address_of(listener)}")

@@ -61,14 +61,18 @@ def _is_model(what: str) -> bool:
 
 def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
     from convolve.export.onnx import OnnxNetwork
-    from convolve.graph.classifier import input_arithmetic
+    from convolve.graph.classifier import NoClassifierError, SeveralHeadsError, input_arithmetic
     from convolve.graph.describe import describe
     from convolve.graph.graph import Graph
     from convolve.model import load
     from convolve.models.summary import summarize
     from convolve.records import to_json
 
-    model = load(what, overrides)
+    try:
+        model = load(what, overrides)
+    except (NoClassifierError, SeveralHeadsError) as error:
+        _show_network(what, as_json, overrides, str(error))
+        return
     imported = model.architecture if isinstance(model.architecture, Graph) else None
     arithmetic = list(input_arithmetic(imported)) if imported else []
     notes = [*(imported.notes if imported else ()), *filter(None, [model.preprocess_warning])]
@@ -93,6 +97,24 @@ def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
     print(f"classes           {_classes(model.class_names)}")
     for name, value in to_json(model.training_info).items():
         print(f"{name:<18}{value}")
+    for note in notes:
+        print(f"note              {note}")
+
+
+def _show_network(what: str, as_json: bool, overrides: Overrides, reason: str) -> None:
+    from convolve.graph.describe import describe
+    from convolve.network import load_graph
+
+    network = load_graph(what, [overrides.output] if overrides.output else [], overrides)
+    assert network.graph is not None  # ours are classifiers
+    summary, ports = describe(network.graph, network.module), {"inputs": network.inputs, "outputs": network.outputs}
+    notes = [*network.graph.notes, f"no classifier: {reason}"]
+    if as_json:
+        print(json.dumps({**summary_mapping(summary, ()), **ports, "notes": notes}, indent=2))
+        return
+    print(summary_text(summary) + "\n")
+    for side, shapes in ports.items():
+        print(f"{side:<18}{', '.join(f'{name} {shape}' for name, shape in shapes.items())}")
     for note in notes:
         print(f"note              {note}")
 

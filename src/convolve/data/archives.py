@@ -53,9 +53,15 @@ def all_unpacked(archives: Sequence[Path]) -> Path:
 def is_archive(path: Path) -> bool:
     """Whether it is a zip or tar, packed or not, by its bytes."""
     try:
-        return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
+        return path.is_file() and (_is_zip(path) or tarfile.is_tarfile(path))
     except (OSError, EOFError, zlib.error):
         return False
+
+
+def _is_zip(path: Path) -> bool:
+    """By its end, and also by its beginning, so that one that was cut off is called a damaged zip."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\3\4" or zipfile.is_zipfile(file)
 
 
 def archives_in(folder: Path) -> list[Path]:
@@ -69,7 +75,7 @@ def archives_in(folder: Path) -> list[Path]:
 def first_names(archive: Path) -> list[str]:
     """What the first files in an archive are called; nothing of one that is damaged."""
     try:
-        if zipfile.is_zipfile(archive):
+        if _is_zip(archive):
             with zipfile.ZipFile(archive) as opened:
                 return opened.namelist()[:_FIRST]
         with tarfile.open(archive) as tar:
@@ -203,7 +209,7 @@ def _checked(archive: Path, name: str) -> tuple[str, ...]:
 
 
 def _members(archive: Path) -> Iterator[_Member]:
-    if zipfile.is_zipfile(archive):
+    if _is_zip(archive):
         yield from _members_of_zip(archive)
         return
     for tar_member, content in read_members(archive):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.data.caching import cached, measured
+from convolve.data.cut_off import cut_off_in_words
 from convolve.data.damaged import Damaged, Unreadable, skipping
 from convolve.data.dataset import THREADS, Dataset, transformed
 from convolve.data.evaluation import eval_dataset
@@ -261,7 +262,8 @@ def _describe(splits: Splits, sizes: tuple[Size | None, Size | None], loader: Lo
     parts = ((splits.train, "training"), (splits.test, "test"))
     counts = [f"{len(part):,} {name} images of {_words(size)}" for (part, name), size in zip(parts, sizes, strict=True)]
     where = "cached in memory" if loader.is_cached else "decoded on demand"
-    said = f"{' and '.join(counts)}, {where}; the network sees {preprocess}"
+    sees = f"{' and '.join(counts)}, {where}; the network sees {preprocess}"
+    said = "; ".join(filter(None, [sees, cut_off_in_words(splits.train, preprocess)]))
     for name, part in splits.parts:
         there = set(part.labels_N.tolist())
         missing = [each for number, each in enumerate(splits.class_names) if number not in there]

@@ -32,12 +32,13 @@ _NAMED = 3  # images that are named of many
 class Membership:
     """The keys of the images that a model was trained on and tested on, sorted; see `Relations.key_N`.
 
-    Of a set whose images go `by_name`, the `MOST_READ` smallest of each.
+    Of a set whose images go `by_name`, the `MOST_READ` smallest of each. `group`: see `DataOptions`.
     """
 
     trained: NDArray[np.uint64]
     tested: NDArray[np.uint64]
     by_name: bool
+    group: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +60,8 @@ class HeldOut:
     said: tuple[str, ...]
 
 
-def hold_out_test(whole: FileSource) -> HeldOut:
-    """About a fifth of `whole` as a test part; of a class with a single image, none."""
+def hold_out_test(whole: FileSource, group: str = "") -> HeldOut:
+    """About a fifth of `whole` as a test part; of a class with a single image, none. `group`: what its groups are."""
     if max(Counter(whole.labels_N.tolist()).values()) < 2:
         raise DataError(f"{whole.location(0)}: no class has two images, so that none can be held out for testing")
     relations = relate(whole)
@@ -70,7 +71,8 @@ def hold_out_test(whole: FileSource) -> HeldOut:
     keys = [np.unique(relations.key_N[is_test_N == side])[:MOST_READ] for side in (False, True)]
     how = "class and file name" if relations.by_name else "bytes"
     said = f"{np.mean(is_test_N):.0%} of the images are held out for testing, by a hash of their {how}"
-    return HeldOut(parts[0], parts[1], Membership(keys[0], keys[1], relations.by_name), (said, *relations.said))
+    membership = Membership(keys[0], keys[1], relations.by_name, group)
+    return HeldOut(parts[0], parts[1], membership, (said, *relations.said))
 
 
 def held_out_side(labels_N: NDArray[np.int64], relations: Relations) -> NDArray[np.bool_]:

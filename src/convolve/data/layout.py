@@ -27,12 +27,15 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the parts lie; `validation` only where there are three. `notes`: what else was found, in words."""
+    """Where the parts lie; `validation` only where there are three. In words, `notes` say how the parts were found,
+    and `left_out` what beside them is not read.
+    """
 
     training: Path
     validation: Path | None = None
     test: Path | None = None
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def parts(self) -> list[tuple[str, Path]]:
@@ -43,7 +46,7 @@ class Layout:
     def __str__(self) -> str:
         """Which part is which, and what else is to be said. Empty for a single part with nothing beside it."""
         roles = [f"{role} part {_name(path)}" for role, path in self.parts] if self.test else []
-        return "; ".join([", ".join(roles)] * bool(roles) + list(self.notes))
+        return "; ".join([", ".join(roles)] * bool(roles) + [*self.notes, *self.left_out])
 
 
 def find_layout(where: Path, classes: Sequence[str] = ()) -> Layout | None:
@@ -74,7 +77,8 @@ def find_layout(where: Path, classes: Sequence[str] = ()) -> Layout | None:
         inner = find_layout(folders[0], classes)
         note = f"{folders[0].name} holds all of it, and is stepped into"
         return replace(inner, notes=(note, *inner.notes)) if inner else None
-    _refuse_doubt(where, folders)
+    if {path.name for path in folders} - {*classes}:
+        _refuse_doubt(where, folders)
     return Layout(where) if folders else None
 
 
@@ -115,15 +119,15 @@ def _by_role(parts: Iterable[tuple[Path, str]]) -> dict[str, Path]:
     return found
 
 
-def _assigned(found: dict[str, Path], notes: Sequence[str] = ()) -> Layout:
+def _assigned(found: dict[str, Path], left_out: Sequence[str] = (), notes: Sequence[str] = ()) -> Layout:
     """Of two parts, the second is the test part."""
     validation, test = found.get(VALIDATION), found.get(TEST)
-    return Layout(found[TRAINING], validation if test else None, test or validation, tuple(notes))
+    return Layout(found[TRAINING], validation if test else None, test or validation, tuple(notes), tuple(left_out))
 
 
 def _with_parts(named: dict[str, Path], folders: Sequence[Path]) -> Layout:
     """Parts that are folders; what lies beside them and is none is named, or refused if it may be one."""
-    notes, parts = [], {}
+    notes, left_out, parts = list[str](), list[str](), dict[str, Path]()
     classes = _class_folders(named[TRAINING])
     for role, path in named.items():
         part = _unwrapped(path, {_key(folder.name) for folder in classes})
@@ -131,15 +135,15 @@ def _with_parts(named: dict[str, Path], folders: Sequence[Path]) -> Layout:
             parts[role] = part
             notes += [f"{path.name}/{part.relative_to(path)} is the {role} part"] * (part != path)
         else:
-            notes.append(f"{path.name} is set aside: its images lie in no folders of classes")
+            left_out.append(f"{path.name} is set aside: its images lie in no folders of classes")
     where = named[TRAINING].parent
     empty = [path.name for path in subfolders(where) if role_of(path.name) and path not in folders]
-    notes += [f"{name} is set aside: it holds no image that can be read" for name in empty]
+    left_out += [f"{name} is set aside: it holds no image that can be read" for name in empty]
     others = [path for path in folders if path not in named.values()]
     if len(parts) == 1:
         for other in others:
             _refuse_same(where, [named[TRAINING], other])
-    return _assigned(parts, [*notes, *_left_out(others)])
+    return _assigned(parts, [*left_out, *_left_out(others)], notes)
 
 
 def _left_out(folders: Sequence[Path]) -> list[str]:

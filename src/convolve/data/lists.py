@@ -45,7 +45,7 @@ def find_lists(where: Path, classes: Sequence[str] = ()) -> Layout | None:
     if layout is None or layout.training.is_file() or is_lmdb(layout.training):
         return layout
     packed = [f"{path.name} is packed, and left out: unpack it beside the others" for path in archives_in(where)]
-    return replace(layout, notes=(*layout.notes, *packed[:_MOST_NAMED]))
+    return replace(layout, left_out=(*layout.left_out, *packed[:_MOST_NAMED]))
 
 
 def open_lists(
@@ -68,7 +68,7 @@ def open_lists(
     parts, membership = {role: part.by_class_and_name() for role, part in parts.items()}, None
     said += sorted({part.passed_over for part in parts.values() if part.passed_over})
     if TEST not in parts:
-        held = hold_out_test(parts[TRAINING])
+        held = hold_out_test(parts[TRAINING], options.group or options.columns.group or "")
         parts, membership = {TRAINING: held.train, TEST: held.test}, held.membership
         said += held.said
     if file_order:
@@ -133,7 +133,10 @@ def open_own_test(
     if part.roles and not layout.test:
         parts = _by_role(part)
         part = parts.get(TEST, part)
-    part, said = part.by_class_and_name(), [str(path), *layout.notes, *filter(None, [part.passed_over])]
+    part, said = (
+        part.by_class_and_name(),
+        [str(path), *layout.notes, *layout.left_out, *filter(None, [part.passed_over])],
+    )
     if layout.test or part.roles:
         return part, "; ".join(said)
     if learned.membership:
@@ -161,6 +164,8 @@ def collect_lists(
     if layout is None:
         raise MissingDataError(f"{place} holds no labeled images; see `convolve check-data --help`")
     for note in layout.notes:
+        on_fault("layout", str(place), note, "name it otherwise if it is something else")
+    for note in layout.left_out:
         on_fault("left out", str(place), note, "take it elsewhere, or into one of the parts")
     for role, path in layout.parts:
         try:

@@ -6,6 +6,7 @@ near copies are not looked for. An image has the same key wherever it lies, and 
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -18,7 +19,6 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.data.dataset import THREADS
 from convolve.data.near_copies import Look, clusters, look_at, near_copies
 from convolve.data.ordered_map import ordered_map
 from convolve.data.sources.files import Embedded, FileSource
@@ -28,6 +28,8 @@ from convolve.formats.exif import capture
 # Legend: N images, P pairs of images.
 
 MOST_READ = 20_000  # images whose bytes are read before a training begins
+
+_THREADS = min(16, os.cpu_count() or 4)  # each holds the bytes of one image and its pixels at a part of their size
 
 _BURST_SECONDS = 2.0  # between two shutters of one camera
 _FRAME = re.compile(r"(.*?)[-_ .]*(?:frame|frm)[-_ .]*\d+[-_ .]*", re.IGNORECASE)  # clip7_frame_0012
@@ -138,12 +140,12 @@ def _look_through(source: FileSource) -> tuple[NDArray[np.uint64], list[Pairs], 
         return hash_of(content), look_at(content, source.location(index)), capture(content)
 
     key_N, looks, taken = _name_keys(source), list[Look | None](), list[tuple[str, float] | None]()
-    with closing(ordered_map(look, range(len(source)), THREADS, ahead=64 * THREADS)) as found:
+    with closing(ordered_map(look, range(len(source)), _THREADS, ahead=64 * _THREADS)) as found:
         for index, each in enumerate(found):
             key_N[index], shown, when = each or (key_N[index], None, None)
             looks.append(shown)
             taken.append(when)
-    pairs = near_copies(looks, THREADS)
+    pairs = near_copies(looks, _THREADS)
     kinds = {"near copies": pairs, "bursts": _bursts(taken), "numbered frames": _frames(source)}
     said = [f"{name} ({len({*each.ravel().tolist()}):,} images)" for name, (each, _) in kinds.items() if len(each)]
     return key_N, [*kinds.values()], [f"{' and '.join(said)} stay together"] if said else []

@@ -83,8 +83,13 @@ def _read(path: Path) -> ExportedProgram:
         return torch.export.load(file)
 
 
+def opened(path: Path) -> nn.Module:
+    """The network in a file that this process wrote."""
+    return _read(path).module()
+
+
 def runner(path: Path) -> Runner:
-    network = _read(path).module()
+    network = opened(path)
 
     def run(inputs: torch.Tensor) -> np.ndarray:
         with torch.no_grad():

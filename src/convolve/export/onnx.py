@@ -48,6 +48,16 @@ def write(program: ExportedProgram, metadata: dict[str, Any], path: Path) -> Non
     path.write_bytes(proto.SerializeToString())
 
 
+def translated(program: ExportedProgram, inputs: list[str], outputs: list[str]) -> bytes:
+    """The program as the bytes of a file, with these names and without metadata."""
+    from convolve.export.onnx_rewrites import rewrite
+
+    proto = translate(program, inputs, outputs).model_proto
+    rewrite(proto)
+    content: bytes = proto.SerializeToString()
+    return content
+
+
 def translate(program: ExportedProgram, inputs: list[str], outputs: list[str]) -> torch.onnx.ONNXProgram:
     """The program in ONNX, with these names."""
     from importlib.metadata import version
@@ -79,7 +89,7 @@ def _root(error: BaseException) -> BaseException:
     return _root(error.__cause__) if error.__cause__ else error
 
 
-def _session(content: str | bytes) -> Any:
+def open_session(content: str | bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -89,7 +99,7 @@ def _session(content: str | bytes) -> Any:
 
 
 def runner(path: Path) -> Runner:
-    session = _session(str(path))
+    session = open_session(str(path))
 
     def run(inputs: torch.Tensor) -> np.ndarray:
         result: np.ndarray = session.run([OUTPUT], {INPUT: np.ascontiguousarray(inputs.numpy())})[0]
@@ -105,7 +115,7 @@ def values(path: Path, inputs: torch.Tensor) -> Values:
     model = onnx.load(path)
     names = [name for node in model.graph.node for name in node.output if name and name != OUTPUT]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    results = _session(model.SerializeToString()).run(names, {INPUT: inputs.numpy()})
+    results = open_session(model.SerializeToString()).run(names, {INPUT: inputs.numpy()})
     return {name: ("", numbers) for name, numbers in zip(names, results, strict=True)}
 
 
@@ -132,7 +142,7 @@ class OnnxNetwork(nn.Module):
         check_packages(("onnxruntime",))
         self._path, self._gives_probabilities = path, gives_probabilities
         try:
-            self._session = _session(content)
+            self._session = open_session(content)
         except Exception as error:  # onnxruntime's classes are its own
             raise self._fault(error) from error
         port = self._session.get_inputs()[0]

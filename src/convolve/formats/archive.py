@@ -83,7 +83,12 @@ class ByteReader:
             raise DataError(f"{name}: cannot be read ({error.strerror})") from error
 
     def _read_member(self, location: Location) -> bytes:
-        archive = self._archive(location.file)
+        try:
+            archive = self._archive(location.file)
+        except MissingDataError:
+            if os.path.isfile(str(location)):  # noqa: PTH113  a folder may be called `photos@`
+                return self._read_file(str(location))
+            raise
         try:
             member = archive.getinfo(location.member)
         except KeyError:

@@ -32,6 +32,8 @@ _EXIF = b"Exif\0\0"
 _PNM_BLANK = rb"(?:\s|#[^\n]*\n)+"
 _PNM = re.compile(rb"P[1-6]" + _PNM_BLANK + rb"([0-9]{1,9})" + _PNM_BLANK + rb"([0-9]{1,9})\s")
 _WIDTH, _HEIGHT, _ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 274, 322, 323  # tags of TIFF, which EXIF uses too
+_BITS, _MEANING, _SAMPLES, _NUMBERS = 258, 262, 277, 339
+_RGB, _FLOATS = 2, 3  # of the meaning, of the numbers
 _TIFF_NUMBERS = {1: "B", 3: "H", 4: "I"}
 _SIZ = b"\xff\x4f\xff\x51"  # how the codestream of JPEG 2000 begins
 # The orientation that a turn to the left by so many quarters and a mirror image after it (or none) come to: AVIF.
@@ -47,6 +49,7 @@ class Header:
     """`height` and `width` in pixels as they are stored. `orientation`: EXIF's number of how they are to be turned.
 
     `kind`: see `image_kind`. A `progressive` JPEG file takes memory for all its pixels, in whatever size it is decoded.
+    `has_alpha`: parts of it may be transparent (of PNG, WebP and TIFF).
     """
 
     kind: str
@@ -54,6 +57,7 @@ class Header:
     width: int
     orientation: int = UPRIGHT
     progressive: bool = False
+    has_alpha: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -85,7 +89,7 @@ def read_header(encoded: bytes, name: object) -> Header:
     if kind is None:
         raise FormatError(name, "", f"no {decoded_kinds()} image; it begins with {encoded[:12]!r}")
     if not kind.is_readable:
-        raise FormatError(name, "", f"a {kind.name} file, which is not decoded; {kind.remedy}")
+        raise FormatError(name, "", f"the file is {kind.name}, which is not decoded; {kind.remedy}")
     try:
         header = _READERS[kind.name](encoded, name)
     except (struct.error, LookupError):  # what is missing of AVIF's tables
@@ -120,7 +124,7 @@ def _jpeg(data: bytes, name: object) -> Header:
 
 
 def _png(data: bytes, name: object) -> Header:
-    view, position, kind, turn = memoryview(data), 8, b"", UPRIGHT
+    view, position, kind, turn, has_alpha = memoryview(data), 8, b"", UPRIGHT, data[25:26] in (b"\4", b"\6")
     while kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 8 + length
@@ -130,11 +134,12 @@ def _png(data: bytes, name: object) -> Header:
             raise FormatError(name, f"byte {position}", f"the {kind!r} part of the PNG file is damaged; copy it again")
         if kind == b"eXIf":
             turn = _exif_orientation(data[position + 8 : end])
+        has_alpha |= kind == b"tRNS"
         position = end + 4
     if data[12:16] != b"IHDR":
         raise FormatError(name, "byte 12", "a PNG file without its IHDR part")
     width, height = struct.unpack_from(">II", data, 16)
-    return Header("PNG", height, width, turn)
+    return Header("PNG", height, width, turn, has_alpha=has_alpha)
 
 
 def _bmp(data: bytes, name: object) -> Header:
@@ -155,11 +160,12 @@ def _webp(data: bytes, name: object) -> Header:
         return Header("WebP", height & 0x3FFF, width & 0x3FFF)
     if kind == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
-        return Header("WebP", (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1)
+        return Header("WebP", (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1, has_alpha=bool(bits >> 28 & 1))
     if kind == b"VP8X":
         flags, low_width, high_width, low_height, high_height = struct.unpack_from("<B3xHBHB", data, 20)
         turn = _webp_orientation(data) if flags & 8 else UPRIGHT
-        return Header("WebP", (high_height << 16 | low_height) + 1, (high_width << 16 | low_width) + 1, turn)
+        height, width = (high_height << 16 | low_height) + 1, (high_width << 16 | low_width) + 1
+        return Header("WebP", height, width, turn, has_alpha=bool(flags & 16))
     raise FormatError(name, "byte 12", f"a WebP file with an unknown first part {kind!r}")
 
 
@@ -175,17 +181,21 @@ def _webp_orientation(data: bytes) -> int:
 
 def _tiff(data: bytes, name: object) -> Header:
     wanted = (_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT)
-    found = _tiff_numbers(data, (*wanted, _ORIENTATION))
+    found = _tiff_numbers(data, (*wanted, _ORIENTATION, _BITS, _MEANING, _SAMPLES, _NUMBERS))
     if None in (found.get(tag, 0) for tag in wanted):  # which libtiff may read, and take for a huge size
         raise FormatError(name, "", "a TIFF file whose size is no number of the usual types; save it anew")
     width, height, tile_width, tile_height = (found.get(tag) or 0 for tag in wanted)
+    if found.get(_NUMBERS) == _FLOATS or (found.get(_BITS) or 0) >= 32:
+        what = "floating-point numbers" if found.get(_NUMBERS) == _FLOATS else "numbers of 32 bits"
+        raise FormatError(name, "", f"a TIFF file of {what}: nothing says which is white; save it with 8 or 16 bits")
     if tile_width * tile_height > MAX_TILE_PIXELS:
         raise FormatError(name, "", f"a TIFF file with tiles of more than {MAX_TILE_PIXELS} pixels")
-    return Header("TIFF", height, width, _valid(found.get(_ORIENTATION)))
+    has_alpha = (found.get(_MEANING), found.get(_SAMPLES)) == (_RGB, 4)
+    return Header("TIFF", height, width, _valid(found.get(_ORIENTATION)), has_alpha=has_alpha)
 
 
 def _tiff_numbers(data: bytes, wanted: Container[int]) -> dict[int, int | None]:
-    """The numbers of the `wanted` tags in the first directory; None for one of an unusual type.
+    """The first numbers of the `wanted` tags in the first directory; None for one of an unusual type.
 
     Of a tag that stands there twice the first counts, as for libtiff.
     """
@@ -194,10 +204,12 @@ def _tiff_numbers(data: bytes, wanted: Container[int]) -> dict[int, int | None]:
     (count,) = struct.unpack_from(order + "H", data, directory)
     found: dict[int, int | None] = {}
     for entry in range(directory + 2, directory + 2 + 12 * count, 12):
-        tag, number_type = struct.unpack_from(order + "HH", data, entry)
+        tag, number_type, many = struct.unpack_from(order + "HHI", data, entry)
         if tag in wanted and tag not in found:
-            form = _TIFF_NUMBERS.get(number_type)
-            found[tag] = struct.unpack_from(order + form, data, entry + 8)[0] if form else None
+            form, place = _TIFF_NUMBERS.get(number_type, ""), entry + 8
+            if many * struct.calcsize(form) > 4:  # they lie elsewhere
+                (place,) = struct.unpack_from(order + "I", data, place)
+            found[tag] = struct.unpack_from(order + form, data, place)[0] if form else None
     return found
 
 
@@ -290,7 +302,8 @@ def _heic(data: bytes, name: object) -> Header:
     try:
         width, height = open_heif(data).size  # the right way up: the library turns what it decodes
     except (ValueError, OSError, RuntimeError, EOFError, SyntaxError) as error:
-        raise FormatError(name, "", f"the HEIC file is damaged ({error}); copy it again") from None
+        reason = " ".join(str(error).split())
+        raise FormatError(name, "", f"the HEIC file is damaged ({reason}); copy it again") from None
     return Header("HEIC", height, width)
 
 

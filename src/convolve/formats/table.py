@@ -45,7 +45,7 @@ class Columns:
     def parse(text: str) -> Columns:
         """`image=NAME,label=NAME,group=NAME,split=NAME`, or some of them. Raises `UsageError`."""
         roles, asked = [field.name for field in fields(Columns)], {}
-        for part in text.split(","):
+        for part in re.split(r",(?=\w+=)", text):  # names may have commas, as regular expressions may
             role, equals, name = part.partition("=")
             if not equals or not (name or role == "split"):
                 raise UsageError(f"--columns wants {'=NAME,'.join(roles)}=NAME, or some of these, got {text!r}")

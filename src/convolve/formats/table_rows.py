@@ -19,6 +19,7 @@ Rows = Iterator[tuple[int, list[str]]]  # (number, cells) of each
 _DELIMITERS = ",;\t"
 _HEAD = 1 << 16  # characters, in which the header ends
 _IMAGE = re.compile(r".\.(avif|bmp|gif|heic|jfif|jp2|jpe|jpe?g|p[bgnp]m|png|tiff?|webp)\Z", re.IGNORECASE)
+_SURROGATE = re.compile("[\udc80-\udcff]")  # what a byte that is not UTF-8 becomes
 _BETWEEN = re.compile(r"[\s,]*")  # two objects of a JSON list
 _OBJECTS = "a list of objects is expected, or an object a line, each with path and label"
 
@@ -37,23 +38,37 @@ def read_rows(path: Path, is_known: Callable[[str], bool]) -> tuple[list[str], R
         content = path.read_bytes()
     except OSError as error:
         raise MissingDataError(f"{path}: cannot be read ({error.strerror}); it should be a table of images") from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise FormatError(path, f"byte {error.start}", "no text in UTF-8; save the table so") from None
+    text = _decoded(path, content)
     del content
     if found := re.match(r"\s*([\[{])", text):
         return _json(path, text, is_list=found[1] == "[")
     return _csv(path, text, is_known)
 
 
+def _decoded(path: Path, content: bytes) -> str:
+    """UTF-8. Other bytes are those of names of files, if the first cell that has some names a file that is there."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        start = content.rfind(b"\n", 0, error.start) + 1
+        line = content[start:].partition(b"\n")[0].decode("utf-8", "surrogateescape")
+        cells = [cell for delimiter in _DELIMITERS for cell in _first_row(line, delimiter)]
+        if not any((path.parent / cell).is_file() for cell in cells if _SURROGATE.search(cell)):
+            raise FormatError(path, f"byte {error.start}", "no text in UTF-8; save the table so") from None
+        return content.decode("utf-8-sig", "surrogateescape")
+
+
 def read_header(path: Path) -> list[str]:
-    """What seems to be the header of the table; of JSON Lines, the names in the first object."""
-    with path.open("rb") as file:
-        text = file.read(_HEAD).decode("utf-8-sig", "replace")
-    if text.lstrip().startswith("{"):
-        with suppress(ValueError, RecursionError):
-            return list(json.loads(text.lstrip().partition("\n")[0]))
+    """What seems to be the header of the table, of JSON the names in the first object; none if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_HEAD).decode("utf-8-sig", "replace").lstrip()
+    except OSError:  # which is told where all of it is read
+        return []
+    if text.startswith(("{", "[")):
+        with suppress(ValueError, RecursionError, IndexError):
+            _, found = next((_list if text.startswith("[") else _lines)(text), (0, None))
+            return list(found) if isinstance(found, dict) else []
     return max((_first_row(text, delimiter) for delimiter in _DELIMITERS), key=len)
 
 

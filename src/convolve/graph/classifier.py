@@ -7,23 +7,34 @@ from dataclasses import replace
 from math import prod
 
 from convolve.errors import UnsupportedError, UsageError
-from convolve.graph.ends import as_scores
+from convolve.graph.ends import as_scores, two_classes
 from convolve.graph.graph import Graph, Input, Node, Parameter, free_name, pruned
 from convolve.graph.shapes import Shape
 
 
-def class_scores(graph: Graph) -> Graph:
+class NoClassifierError(UnsupportedError):
+    """The network can be shown, run and converted, but it does not give scores of classes for one image."""
+
+
+class SeveralHeadsError(UsageError):
+    """The network has several outputs that could be scores of classes."""
+
+
+def class_scores(graph: Graph, is_binary: bool = False) -> Graph:
     """The part of the graph that gives the scores: one axis a sample, of which evaluation makes probabilities.
 
-    Raises UsageError where there are several such outputs, UnsupportedError where there is none.
+    A single score is one of two classes where it is a sigmoid's, or where `is_binary`. Raises SeveralHeadsError where
+    there are several such outputs, NoClassifierError where there is none.
     """
     nodes = {node.name: node for node in graph.nodes}
     found = [name for name in graph.outputs if name in nodes and _is_vector(nodes[name])]
     if not found:
+        if binary := two_classes(graph, is_binary):
+            return binary
         shapes = ", ".join(f"{name} {nodes[name].shape}" for name in graph.outputs if name in nodes)
-        raise UnsupportedError(f"no output is a score for each class ({shapes}); choose a node with --output")
+        raise NoClassifierError(f"no output is a score for each class ({shapes}); choose a node with --output")
     if len(found) > 1:
-        raise UsageError(f"the model has several outputs; choose one with --output: {', '.join(found)}")
+        raise SeveralHeadsError(f"the model has several outputs; choose one with --output: {', '.join(found)}")
     last = nodes[found[0]]
     graph = pruned(replace(graph, outputs=(last.name,)))
     return as_scores(graph if len(last.shape) == 1 else _with_flat_output(graph, last))
@@ -35,15 +46,16 @@ def image_input(graph: Graph, shape_CHW: Shape | None = None) -> Graph:
     """
     if len(graph.inputs) != 1:
         names = ", ".join(value.name for value in graph.inputs) or "nothing"
-        raise UnsupportedError(f"the output is computed from {names}; it must depend on one input, the image")
+        raise NoClassifierError(f"the output is computed from {names}; it must depend on one input, the image")
     source = graph.inputs[0]
     if _has_channels_last(source.shape) and shape_CHW in (None, (source.shape[2], *source.shape[:2])):
         return _from_planes(graph)
     if len(source.shape) == 3 and shape_CHW in (None, source.shape):
         return graph
-    shape_CHW = shape_CHW or ((1,) * 3 + source.shape)[-3:]
+    wanted, shape_CHW = shape_CHW, shape_CHW or ((1,) * 3 + source.shape)[-3:]
     if len(source.shape) > 2 or prod(shape_CHW) != prod(source.shape):
-        raise UsageError(f"the network takes {source.shape}, which cannot be an image of shape {shape_CHW} (C, H, W)")
+        misfit = f"the network takes {source.shape}, which cannot be an image of shape {shape_CHW} (C, H, W)"
+        raise UsageError(misfit) if wanted else NoClassifierError(misfit)
     image = Input(free_name(graph, "image"), shape_CHW, source.source)
     flat = replace(_reshape(source.name, image.name, source.shape), source=source.source)
     return replace(graph, inputs=(image,), nodes=(flat, *graph.nodes))

@@ -11,7 +11,7 @@ from convolve.models.summary import Layer, Summary
 
 
 def describe(graph: Graph, module: nn.Module) -> Summary:
-    """The nodes of a graph with one image input, and what each became in the `module` that was built of it.
+    """The nodes of a graph, and what each became in the `module` that was built of it.
 
     Parameters count where they are first read.
     """
@@ -24,8 +24,7 @@ def describe(graph: Graph, module: nn.Module) -> Summary:
         source = "/".join(dict.fromkeys(part for part in (node.block, node.source) if part))
         kind, flops = became.get(node.name, node.op), _flops(node, values)
         layers.append(Layer(node.name, kind, node.shape, parameters, flops, source=source))
-    channels, height, width = graph.inputs[0].shape
-    return Summary((channels, height, width), tuple(layers))
+    return Summary(graph.inputs[0].shape if graph.inputs else (), tuple(layers))
 
 
 def _learned(node: Node, value: Value) -> bool:

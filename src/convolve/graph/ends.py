@@ -11,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 
-from convolve.graph.graph import Graph, Node, Value, free_name, pruned
+import numpy as np
+
+from convolve.graph.graph import Graph, Node, Parameter, Value, free_name, pruned
 
 _SAME_NUMBERS = {"reshape", "transpose", "dropout", "stop_gradient"}
 _OVER_CELLS = {"average_pool", "max_pool", "reduce_mean", "reduce_max", "reduce_min"}
@@ -46,6 +48,39 @@ def as_scores(graph: Graph) -> Graph:
     kind = "probabilities of each class by itself" if end.node.op == "sigmoid" else "probabilities"
     note = f"its outputs are {kind} ({end.node.op} {name}) and taken as such"
     return replace(graph, nodes=(*graph.nodes, log), outputs=(log.name,), notes=(*graph.notes, note))
+
+
+def two_classes(graph: Graph, is_logit: bool) -> Graph | None:
+    """The graph of a single score as that of two classes, the second one being what the score speaks for.
+
+    The softmax of (0, z) is (1 - p, p), where p is the sigmoid of z. None where the score is no sigmoid's and nobody
+    said that it `is_logit`.
+    """
+    last = graph.values()[graph.outputs[0]]
+    if len(graph.outputs) != 1 or not last.batched or prod(last.shape) != 1:
+        return None
+    end = _end_of(graph, last.name)
+    if end and end.node.op == "sigmoid" and not end.scales:
+        graph = replace(graph, outputs=(end.node.inputs[0],))
+        note = f"its one score is the probability ({end.node.name}) of the second of two classes"
+    elif is_logit:
+        note = "its one score is the logit of the second of two classes"
+    else:
+        return None
+    last = graph.values()[graph.outputs[0]]
+    flat = Node(free_name(graph, "score"), "reshape", (last.name,), {"shape": (1,)}, shape=(1,), batched=True)
+    factors = Parameter(free_name(graph, "classes"), np.array([0, 1], np.float32), learning_rate_multiplier=0)
+    scores = Node(free_name(graph, "class_scores"), "multiply", (flat.name, factors.name), {}, shape=(2,), batched=True)
+    whole = replace(
+        graph, nodes=(*graph.nodes, flat, scores), parameters=(*graph.parameters, factors), outputs=(scores.name,),
+        notes=(*graph.notes, note),
+    )  # fmt: skip
+    return pruned(whole)
+
+
+def makes_probabilities(graph: Graph, name: str) -> bool:
+    """Whether the value called `name` is what a softmax, a sigmoid or a hardmax made."""
+    return _end_of(graph, name) is not None
 
 
 def gives_independent(graph: Graph) -> bool:

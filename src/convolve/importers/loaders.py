@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from numpy.typing import NDArray
 from convolve.errors import ConvolveError, ModelError, UsageError
 from convolve.formats.labels import read_labels
 from convolve.formats.mean_xml import read_mean_xml
-from convolve.graph.classifier import class_scores, image_input, input_arithmetic
+from convolve.graph.classifier import NoClassifierError, class_scores, image_input, input_arithmetic
+from convolve.graph.ends import makes_probabilities
 from convolve.graph.graph import Graph
 from convolve.graph.shapes import Shape
 from convolve.importers import caffe, cntk, onnx
@@ -47,14 +50,17 @@ def read_third_party(
 ) -> tuple[Graph, Preprocess, Metadata]:
     """(graph of one image input and one output, preprocessing, names of classes and where it comes from).
 
-    The output is the class scores, or with `node` whatever that node gives.
+    The output is the class scores, or with `node` whatever that node gives, but for a head, which gives classes. A
+    network that gives one number is not asked for classes either: there are no names then.
     """
+    if node and _is_head(loader, path, overrides, node):
+        overrides, node = replace(overrides, output=node), None
     imported = _read(loader, path, replace(overrides, output=node or overrides.output))
-    graph = imported.graph if node else class_scores(imported.graph)
+    graph, node = _with_scores(imported.graph, node, overrides)
     graph = image_input(graph, overrides.image_shape_CHW)
     channels, height, _ = graph.inputs[0].shape
     if channels not in (1, 3):
-        raise UsageError(f"{path}: the network takes {channels} planes; images have 1 (gray) or 3 (color)")
+        raise NoClassifierError(f"{path}: the network takes {channels} planes; images have 1 (gray) or 3 (color)")
     name = imported.name or path.name
     preset = find_preset(name.rpartition("+")[2], overrides.preset)
     fits = preset is not None and preset.input_size in (None, height)
@@ -71,6 +77,37 @@ def read_third_party(
     if node:
         return graph, given, replace(said, class_names=())
     return graph, given, named(path, said, graph.values()[graph.outputs[0]].shape[0], overrides)
+
+
+def read_graph(loader: Loader, path: Path, overrides: PreprocessOverrides, outputs: Sequence[str]) -> Graph:
+    """The network up to `outputs`, by the file's names or ours; without them, with all its own."""
+    if len(outputs) == 1:
+        return _read(loader, path, replace(overrides, output=outputs[0])).graph
+    graph = loader.read(path, replace(overrides, output=None)).graph
+    return graph.with_outputs(outputs) if outputs else graph
+
+
+def _is_head(loader: Loader, path: Path, overrides: PreprocessOverrides, node: str) -> bool:
+    """Whether `node` is an output of the whole network that gives classes: it ends in probabilities, or they have
+    names."""
+    graph = _read(loader, path, replace(overrides, output=None)).graph
+    try:
+        [found] = graph.with_outputs([node]).outputs
+    except UsageError:
+        return False
+    return found in graph.outputs and (overrides.labels is not None or makes_probabilities(graph, found))
+
+
+def _with_scores(graph: Graph, node: str | None, overrides: PreprocessOverrides) -> tuple[Graph, str | None]:
+    """The graph of the class scores, or of what the node gives; of a network that gives one number, that node."""
+    if node:
+        return graph, node
+    try:
+        return class_scores(graph, is_binary=overrides.labels is not None), None
+    except NoClassifierError:
+        if len(graph.outputs) == 1 and prod(graph.values()[graph.outputs[0]].shape) == 1:
+            return graph, graph.outputs[0]
+        raise
 
 
 def _stated(imported: Imported, graph: Graph, path: Path) -> Preprocess:

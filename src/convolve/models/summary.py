@@ -22,7 +22,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Summary:
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]  # of the first one, where there are several
     layers: tuple[Layer, ...]
 
     @property

@@ -20,7 +20,7 @@ from convolve.formats.decode import Decoding
 from convolve.report.pictures import Picture, picture
 from convolve.templates import render
 
-MOST_PICTURES = 30  # of one kind: with all kinds the page stays below 10 MB
+MOST_PICTURES, MOST_OF_A_KIND = 600, 48  # in all: the page stays below 10 MB
 MOST_LINES = 200  # of one kind, of findings without a picture
 MOST_CLASSES = 30
 _SMALL = 2  # pictures
@@ -74,7 +74,7 @@ def write_data_page(checked: Checked, source: Path, path: Path) -> None:
         name=source.resolve().name,
         root=f"{folder}{os.sep}",  # with which most places begin; none of them is shown with it
         checked=checked,
-        groups=[_group(checked, kind, found) for kind, found in checked.findings.by_kind()],
+        groups=_groups(checked),
         classes=class_rows(checked),
         left_out=sum(bool(checked.findings.kinds_of(image, Level.FAULT)) for image in checked.findings.by_image),
         most_classes=MOST_CLASSES,
@@ -100,21 +100,27 @@ def class_rows(checked: Checked) -> list[dict[str, object]]:
     return [{"name": label, "images": [counts[label] for counts in images], "found": found[label]} for label in names]
 
 
-def _group(checked: Checked, kind: str, found: list[Finding]) -> Group:
+def _groups(checked: Checked) -> list[Group]:
+    by_kind = list(checked.findings.by_kind())
+    most = min(MOST_OF_A_KIND, MOST_PICTURES // max(len(by_kind), 1))
+    return [_group(checked, kind, found, most) for kind, found in by_kind]
+
+
+def _group(checked: Checked, kind: str, found: list[Finding], most: int) -> Group:
     mends = {finding.mend for finding in found}
-    cards = list(_cards(checked, found))
+    cards = list(_cards(checked, found, most))
     lines = found[len(cards) :][:MOST_LINES]
     mend = mends.pop() if len(mends) == 1 else ""
     row = KINDS[kind]
     return Group(kind, row.title, _LEVELS[row.level], checked.findings.counts[kind], mend, cards=cards, lines=lines)
 
 
-def _cards(checked: Checked, found: list[Finding]) -> Iterator[tuple[Finding, list[Shown]]]:
+def _cards(checked: Checked, found: list[Finding], most: int) -> Iterator[tuple[Finding, list[Shown]]]:
     """The first findings, as far as they have images."""
     pictures = 0
     for finding in found:
         pictures += len(finding.images)
-        if not finding.images or pictures > MOST_PICTURES:
+        if not finding.images or pictures > most:
             return
         yield finding, [_shown(checked, image) for image in finding.images]
 

@@ -128,6 +128,14 @@ class Preprocess:
         cuts_square = self.resize == "square" and self.height != self.width
         return size == (self.height, self.width) and self.crop_ratio == 1 and not cuts_square
 
+    def seen(self, size: Size) -> float:
+        """The part of an image of that (height, width) that is seen, of its area."""
+        height, width = size
+        form = self.width * height / (self.height * width)
+        if self.resize == "square":
+            return (min(size) * self.crop_ratio) ** 2 / (height * width)
+        return self.crop_ratio**2 * (min(form, 1 / form) if self.resize == "cover" else 1)
+
     def decoding(self, max_pixels: int = MAX_PIXELS) -> Decoding:
         """How the images are decoded that are then made fit."""
         return Decoding(self.channels == 1, self.orientation, max_pixels)

@@ -56,7 +56,6 @@ class Parameters:
         self._kept: list[Constant] = []  # so that no id is given out twice
 
     def key(self, constant: Constant, learned: bool) -> str:
-        learned = learned and constant.learned and constant.array.size > 1
         if (id(constant), learned) not in self._keys:
             array = _as_float(constant.array)
             rate = 1.0 if learned else 0.0
@@ -98,35 +97,46 @@ class Call:
 
     def tensor(self, index: int = 0, learned: bool = False) -> Tensor:
         value = self.value(index)
-        return value if isinstance(value, Tensor) else Tensor(self.parameters.key(value, learned), None)
+        if isinstance(value, Tensor):
+            return value
+        learned = learned and value.learned and value.array.size > 1
+        return Tensor(self.parameters.key(value, learned), None)
 
-    def constant(self, index: int) -> np.ndarray:
+    def known(self, index: int) -> Constant:
         value = self.value(index)
         if isinstance(value, Tensor):
             raise UnsupportedError(f"operand {index + 1} depends on the image, where a constant is wanted")
-        return value.array
+        return value
+
+    def constant(self, index: int) -> np.ndarray:
+        return self.known(index).array
 
     def weights(self, index: int, shape: Shape | None = None) -> str:
-        """A constant as a parameter that can be trained."""
-        self.constant(index)
-        key = self.parameters.key(self.value(index), learned=True)
+        """A constant as a parameter that can be trained, whatever it was computed from."""
+        key = self.parameters.key(self.known(index), learned=True)
         return key if shape is None else self.reshaped(key, shape)
 
     def image(self, index: int = 0) -> Tensor:
         """An operand with the batch axis first, as windows and normalizations want it."""
         tensor = self.tensor(index)
-        if tensor.axis is None and self.samples == 1 and self.dims(tensor)[:1] == (1,) and self.batched(tensor):
-            return Tensor(self.reshaped(tensor.key, self.dims(tensor)[1:]))
+        if tensor.axis is None and self.dims(tensor)[:1] == (1,):
+            return self.with_batch(tensor)
         if tensor.axis != 0 or tensor.parts:
             raise UnsupportedError("the batch is not the first axis of its operand")
         return tensor
+
+    def with_batch(self, tensor: Tensor) -> Tensor:
+        """A tensor of one sample, or of none, with the batch in front: of its first axis, or in its place if that is
+        of size 1."""
+        first, *others = self.dims(tensor)
+        return Tensor(self.reshaped(tensor.key, tuple(others)) if first == 1 else tensor.key, inner=first)
 
     # -- attributes ---------------------------------------------------------------------------------------------------
 
     def get(self, name: str, kind: type[T], default: T | None = None) -> T:
         value = self.attributes.get(name, default)
         if kind is float and type(value) is int:
-            value = float(value)  # type: ignore[assignment]
+            value = float(value)
         if not isinstance(value, kind):
             raise UnsupportedError(f"attribute {name} is {'missing' if value is None else 'of another type'}")
         return value

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from convolve.graph.shapes import MAX_ELEMENTS, GraphError, require
+from convolve.graph.shapes import GraphError, require
 from convolve.importers.onnx.model import Constant, OnnxNode
 
+_MOST_NUMBERS = 2**24  # that a few grow to: a mask for 4,096 patches
 Sizes = Callable[[OnnxNode, Sequence[np.ndarray]], int]
 
 
@@ -45,14 +46,15 @@ def _counted(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
 
 def _gathered(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
     data, indices = arrays[:2]
-    return int(indices.size) * (data.size // max(1, data.shape[int(node.attributes.get("axis", 0))]))
+    along: int = data.shape[int(node.attributes.get("axis", 0))]
+    return int(indices.size * data.size) // max(1, along)
 
 
 def _padded(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
-    pads = [int(number) for number in arrays[1].reshape(-1)] if len(arrays) > 1 else node.attributes["pads"]
+    pads = [int(number) for number in (arrays[1].reshape(-1) if len(arrays) > 1 else node.attributes["pads"])]
     rank = len(pads) // 2
     ends = zip(arrays[0].shape[-rank:], pads[:rank], pads[rank:], strict=True)
-    return prod(arrays[0].shape[:-rank]) * prod(size + abs(low) + abs(high) for size, low, high in ends)
+    return prod((*arrays[0].shape[:-rank], *(size + abs(low) + abs(high) for size, low, high in ends)))
 
 
 def _product(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
@@ -71,6 +73,7 @@ FOLDS: Mapping[str, Sizes] = {
     **dict.fromkeys(_ELEMENTWISE.split(), _broadcast),
     **dict.fromkeys(_REARRANGING.split(), _together),
     "ConstantOfShape": _filled,
+    "BatchNormalization": _together,
     "Expand": _expanded,
     "Tile": _tiled,
     "Range": _counted,
@@ -79,7 +82,7 @@ FOLDS: Mapping[str, Sizes] = {
     "MatMul": _product,
 }
 # What leaves the numbers of a weight as they are, so that it can go on being trained.
-_KEEPING = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "DequantizeLinear"}
+_KEEPING = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 
 
 def fold(node: OnnxNode, operands: Sequence[Constant | None], opsets: Mapping[str, int]) -> list[Constant]:
@@ -89,13 +92,47 @@ def fold(node: OnnxNode, operands: Sequence[Constant | None], opsets: Mapping[st
         size = FOLDS[node.op](node, arrays)
     except (ValueError, IndexError, ZeroDivisionError, KeyError, TypeError, OverflowError) as error:
         raise GraphError(f"operands that do not fit ({error})") from None
-    require(size <= MAX_ELEMENTS, f"constants of {size} numbers; more than {MAX_ELEMENTS} are refused")
+    most = max(_MOST_NUMBERS, _together(node, arrays))
+    require(size <= most, f"constants of {size} numbers; more than {most} are refused")
     if node.op in ("Identity", "Cast") and arrays[0].dtype.kind == "f" and node.attributes.get("to", 1) in (1, 10, 11):
         return [operands[0]] if operands[0] else []
+    if node.op == "BatchNormalization":
+        return [Constant(_standardized(node, arrays), operands[0].name if operands[0] else "", learned=True)]
+    if node.op == "DequantizeLinear":  # whose old forms the reference implementation does not have
+        return [Constant(_multiplied_out(node, arrays), *_same_weight(operands))]
     results = _evaluate(node, [None if operand is None else operand.array for operand in operands], opsets)
+    kept = _same_weight(operands) if node.op in _KEEPING else ("", False)
+    return [Constant(np.asarray(array), *kept) for array in results]
+
+
+def _same_weight(operands: Sequence[Constant | None]) -> tuple[str, bool]:
+    """(name, whether it is learned) of the first operand."""
     first = operands[0] if operands else None
-    learned = first is not None and first.learned and node.op in _KEEPING
-    return [Constant(np.asarray(array), first.name if learned and first else "", learned) for array in results]
+    return (first.name, True) if first is not None and first.learned else ("", False)
+
+
+def _standardized(node: OnnxNode, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Weights that a network standardizes whenever it runs, by a batch normalization in training mode."""
+    x, scale, bias = arrays[:3]
+    require(bool(node.attributes.get("training_mode", 0)) and x.ndim >= 2, "a batch normalization of constants")
+    axes, shape = (0, *range(2, x.ndim)), (1, -1, *(1,) * (x.ndim - 2))
+    variance, mean = x.var(axes, keepdims=True), x.mean(axes, keepdims=True)
+    result: np.ndarray = (x - mean) / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
+    return result * scale.reshape(shape) + bias.reshape(shape)
+
+
+def _multiplied_out(node: OnnxNode, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """(x - zero point) * scale; these are one number, or one for each cell of an axis."""
+    x, scale, *zero = arrays
+    require(not node.attributes.get("block_size", 0) and scale.ndim <= 1, "weights that are quantized in blocks")
+    shape = [1] * x.ndim
+    if scale.size > 1:
+        axis = int(node.attributes.get("axis", 1))
+        require(-x.ndim <= axis < x.ndim and scale.size == x.shape[axis], f"{scale.size} scales for axis {axis}")
+        shape[axis] = scale.size
+    centered = x.astype(np.float32) - (zero[0].astype(np.float32).reshape(shape) if zero else 0)
+    product: np.ndarray = centered * scale.astype(np.float32).reshape(shape)
+    return product
 
 
 def _evaluate(node: OnnxNode, arrays: Sequence[np.ndarray | None], opsets: Mapping[str, int]) -> list[Any]:

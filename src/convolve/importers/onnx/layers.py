@@ -114,6 +114,8 @@ def _einsum(call: Call) -> Tensor:
 def _batch_normalization(call: Call) -> tuple[Value, ...]:
     if call.get("training_mode", int, 0):
         raise UnsupportedError("batch normalization by the statistics of the images at hand")
+    if call.tensor().axis == 0 and call.tensor().parts:
+        return (_of_merged_batch(call),)
     x, shape = call.image(), call.constant(1).shape
     spatial = bool(call.get("spatial", int, 1))
     statistics = [call.weights(index, shape) for index in (1, 2)]
@@ -124,6 +126,17 @@ def _batch_normalization(call: Call) -> tuple[Value, ...]:
         blend_time_constant_samples=0.0,
     )  # fmt: skip
     return (call.like(x, key),)
+
+
+def _of_merged_batch(call: Call) -> Tensor:
+    """Where patches and samples are one axis, the patches become the last axis meanwhile."""
+    x = call.tensor()
+    patches, others = prod(x.parts), call.dims(x)[1:]
+    turned = call.add("transpose", call.reshaped(x.key, (patches, *others)), order=(*range(1, len(others) + 1), 0))
+    [result, *_] = _batch_normalization(replace(call, operands=(Tensor(turned), *call.operands[1:])))
+    assert isinstance(result, Tensor)
+    back = call.add("transpose", result.key, order=(len(others), *range(len(others))))
+    return call.like(x, call.reshaped(back, (*x.parts, *others)))
 
 
 def _layer_normalization(call: Call) -> tuple[Value, ...]:
@@ -193,7 +206,7 @@ def _resize(call: Call) -> Tensor:
     for axis, (size, wanted, scale) in enumerate(zip(dims, sizes, scales, strict=True)):
         if axis == x.axis or (size == wanted and scale == 1):
             continue
-        require(1 <= wanted <= 8192 and size <= 8192, f"{size} cells resized to {wanted}")
+        require(1 <= wanted <= 4096 and size <= 4096, f"{size} cells resized to {wanted}")
         matrix = resize_matrix(size, wanted, scale, _resize_settings(call))
         x = _along(call, x, axis, matrix)
     return x

@@ -14,11 +14,11 @@ import numpy as np
 from convolve.errors import FormatError, UnsupportedError, UsageError, legible, look_up
 from convolve.graph.draft import Draft
 from convolve.graph.graph import Graph
-from convolve.graph.shapes import GraphError, Shape
+from convolve.graph.shapes import GraphError, Shape, require
 from convolve.importers.onnx.call import BATCH, Call, Parameters, Tensor, Value
 from convolve.importers.onnx.fold import FOLDS, fold
 from convolve.importers.onnx.layers import LAYER_RULES
-from convolve.importers.onnx.model import DOMAINS, Constant, OnnxModel, OnnxNode, Port
+from convolve.importers.onnx.model import DOMAINS, MOST_BYTES, Constant, OnnxModel, OnnxNode, Port
 from convolve.importers.onnx.plain import PLAIN_RULES, Rule
 from convolve.importers.onnx.shaping import SHAPE_RULES
 from convolve.importers.onnx.windows import WINDOW_RULES
@@ -115,10 +115,15 @@ def is_nhwc(sizes: Shape) -> bool:
     return len(sizes) == 3 and sizes[-1] in (1, 3) and sizes[0] not in (1, 3)
 
 
+# What a rule meets where a file has attributes and shapes that its operator cannot have.
+_MISFITS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, StopIteration)
+
+
 class _Lowering:
     def __init__(self, model: OnnxModel, image_shape_CHW: Shape | None) -> None:
         self.model = model
         self.draft = Draft()
+        self.bytes_left = MOST_BYTES // 2  # for what follows from the constants
         self.parameters = Parameters(self.draft)
         self.values: dict[str, Value] = dict(model.constants)
         self.samples: int | None = None
@@ -138,6 +143,9 @@ class _Lowering:
             raise FormatError(self.model.path, "", f"input {legible(port.name)}: {error}") from None
 
     def node(self, node: OnnxNode) -> None:
+        if missing := [name for name in node.inputs if name and name not in self.values]:
+            what = f"reads {legible(missing[0])}, a result that convolve does not compute"
+            raise UnsupportedError(f"{self.model.path}: node {node}: {what}")
         operands = tuple(self.values[name] if name else None for name in node.inputs)
         try:
             results = self.results(node, operands)
@@ -145,6 +153,9 @@ class _Lowering:
             raise FormatError(self.model.path, "", f"node {node}: {error}") from None
         except UnsupportedError as error:
             raise UnsupportedError(f"{self.model.path}: node {node}: {error}") from None
+        except _MISFITS as error:
+            what = f"attributes or operands that do not fit ({type(error).__name__})"
+            raise FormatError(self.model.path, "", f"node {node}: {what}") from None
         for name, value in zip(node.outputs, results, strict=False):
             self.values[name] = value
             if isinstance(value, Tensor):
@@ -154,7 +165,10 @@ class _Lowering:
         constants = [operand for operand in operands if not isinstance(operand, Tensor)]
         is_constant = len(constants) == len(operands)
         if node.op in FOLDS and is_constant and not _counts_samples(node, constants):
-            return fold(node, constants, self.model.opsets)
+            made = fold(node, constants, self.model.opsets)
+            self.bytes_left -= sum(constant.array.nbytes for constant in made)
+            require(self.bytes_left >= 0, "more constants than any network")
+            return made
         if node.op not in RULES:
             raise UnsupportedError("this operator is only known for constants")
         result = RULES[node.op](self.call(node.op, operands, node.attributes, len(node.outputs)))
@@ -178,8 +192,8 @@ class _Lowering:
             return ""
         call = self.call("", (value,), {}, 1)
         tensor = call.tensor()
-        if tensor.axis is None and call.batched(tensor):
-            return tensor.key
+        if tensor.axis is None and call.batched(tensor) and call.dims(tensor)[:1] != (1,):
+            return tensor.key  # of a file for one sample that has no axis for it any more
         try:
             return call.image().key
         except UnsupportedError as error:

@@ -129,8 +129,11 @@ class _Reader:
         self.bytes_left = MOST_BYTES
 
     def model(self, proto: onnx.ModelProto) -> OnnxModel:
-        opsets = {item.domain: item.version for item in proto.opset_import}
         graph = proto.graph
+        self.require_texts(proto.producer_name, proto.producer_version, *(item.domain for item in proto.opset_import))
+        self.require_texts(*(item.name for item in (*graph.initializer, *graph.input, *graph.output)))
+        self.require_texts(*(text for item in proto.metadata_props for text in (item.key, item.value)))
+        opsets = {item.domain: item.version for item in proto.opset_import}
         if len(graph.node) > MAX_VALUES:
             raise UnsupportedError(f"{self.path}: more than {MAX_VALUES} operators")
         if graph.sparse_initializer:
@@ -151,6 +154,8 @@ class _Reader:
         return model
 
     def node(self, node: onnx.NodeProto) -> OnnxNode:
+        self.require_texts(node.op_type, node.domain, node.name, *node.input, *node.output)
+        self.require_texts(*(item.name for item in node.attribute))
         if node.op_type in SUBGRAPHS:
             attributes: dict[str, Any] = {}  # refused by name, or never needed
         else:
@@ -162,6 +167,11 @@ class _Reader:
             node.op_type, node.domain, node.name, inputs=inputs, outputs=tuple(node.output), attributes=attributes,
             proto=node,
         )  # fmt: skip
+
+    def require_texts(self, *names: str | bytes) -> None:
+        """The package `onnx` hands out bytes where a file has them in place of UTF-8."""
+        if any(isinstance(name, bytes) for name in names):
+            raise self.error("a name that is no text in UTF-8")
 
     def attribute(self, item: onnx.AttributeProto) -> Any:
         from onnx import AttributeProto, helper
@@ -193,6 +203,7 @@ class _Reader:
     def external(self, tensor: onnx.TensorProto, dtype: np.dtype[Any], dims: tuple[int, ...]) -> np.ndarray:
         """A tensor whose bytes lie in a file beside the model or below it."""
         said = {entry.key: entry.value for entry in tensor.external_data}
+        self.require_texts(*said.keys(), *said.values())
         place, offset = said.get("location", ""), int(said.get("offset", 0))
         if self.folder is None:
             raise self.error(f"its weights lie in another file, {legible(place)}; unpack the archive")

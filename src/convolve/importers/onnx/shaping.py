@@ -15,6 +15,8 @@ from convolve.importers.onnx.call import BATCH, Call, Tensor, Value
 from convolve.importers.onnx.model import Constant
 from convolve.importers.onnx.plain import Rule
 
+_MOST_CELLS = 2**16  # of one axis, each of which becomes a number in the code
+
 
 def _shape(call: Call) -> Constant:
     dims = call.dims(call.value())
@@ -36,6 +38,9 @@ def to_shape(call: Call, x: Tensor, target: Sequence[int], allow_zero: bool = Fa
         require(all(size or axis < len(dims) for axis, size in enumerate(target)), f"a reshape of {dims} to {target}")
         target = [size or dims[axis] for axis, size in enumerate(target)]
     require(list(target).count(-1) <= 1, f"a reshape to {target}")
+    if x.axis is None and dims and any(size > 0 and size % BATCH == 0 for size in target) and call.batched(x):
+        x = call.with_batch(x)  # of a file for one sample, which counts them again
+        return call.shaped(x, _completed(target, prod(call.dims(x))))
     if x.axis is None:
         return call.shaped(x, _completed(target, prod(dims)))
     samples = _written_for(call, x, target)
@@ -247,7 +252,10 @@ def _gather(call: Call) -> Tensor:
         return Tensor(call.reshaped(x.key, kept), None)
     place, size = call.place(x, axis), dims[axis]
     cells = [int(index) + size * (int(index) < 0) for index in indices.reshape(-1)]
-    require(all(0 <= cell < size for cell in cells) and bool(cells), f"indices beyond the {size} cells of axis {axis}")
+    require(
+        0 < len(cells) <= _MOST_CELLS and all(0 <= cell < size for cell in cells),
+        f"indices beyond the {size} cells of axis {axis}",
+    )
     if len(cells) == 1:
         taken = _part(call, x, place, cells[0], cells[0] + 1)
     else:

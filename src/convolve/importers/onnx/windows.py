@@ -159,6 +159,7 @@ def _dilated_average(call: Call, key: str, windows: dict[str, Shape], dilation: 
     total = _over_cells(call, _surrounded(call, key, lower, upper, 0.0), "add", windows, dilation)
     if call.attributes.get("count_include_pad", 0):
         return call.add("multiply", total, call.number_key(1 / count))
+    require(prod(shape) <= 2**24, f"an average of shape {shape} over windows with gaps")
     ones = np.pad(np.ones(shape[1:], np.float32), [*zip(lower, upper, strict=True)])[None]
     cells = _over_cells(call, call.number_key(ones), "add", windows, dilation)
     return call.add("divide", total, cells)
