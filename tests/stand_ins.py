@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import torch
 from caffe_files import Writer, caffemodel
+from onnx import helper
+from onnx_files import onnx_bytes
 from wire_bytes import field as message
 
 from convolve.formats.image_map import write_image_map
@@ -153,6 +155,14 @@ def checkpoint(path: Path) -> None:
     torch.save({"state_dict": build_model(ModelSpec("resnet", "20"), (3, 32, 32), 10).state_dict()}, path)
 
 
+def classifier(path: Path) -> None:
+    """Of as many classes as classes.txt names, by a tool that says nothing of its images."""
+    weights = np.random.default_rng(0).normal(size=(10, 3, 8, 8)).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["p"]),
+             helper.make_node("Flatten", ["p"], ["y"])]  # fmt: skip
+    path.write_bytes(onnx_bytes(nodes, {"x": ("N", 3, 32, 32)}, {"w": weights}))
+
+
 STAND_INS: dict[str, Callable[[Path], Any]] = {
     "digit.png": digit, "scans.zip": zipped, "cat.jpg": picture, "new.jpg": picture, "images/": pictures,
     "my_photos/": class_folders, "val_map.txt": map_file, "leaves": two_map_files, "letters/": letters,
@@ -162,6 +172,7 @@ STAND_INS: dict[str, Callable[[Path], Any]] = {
     "AlexNet_ImageNet_CNTK.model": cntk_model, "net.model": cntk_model,
     "net.prototxt": caffe_pair, "deploy.prototxt": caffe_pair, "lenet.prototxt": caffe_pair,
     "mean.binaryproto": caffe_mean, "checkpoint.pth": checkpoint,
+    "classifier.onnx": classifier,
     "my_lenet.model": own_model, "old.dnn": own_model,
     "runs/mnist": finished_run, "runs/cifar10-aug": finished_run,
     "ConvNet_MNIST.cntk": example, "examples/BrainScript/ConvNet_MNIST.cntk": example, "a.cntk": two_configurations,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -21,6 +22,8 @@ FILES = (
     b"caf\xe9.jpg", b"a,b.jpg", b'"q".jpg', b"-x.jpg", "\N{KOALA}.jpg".encode(), b"x" * 240 + b".jpg", b" lead.jpg",
     b"50% off #1?.jpg", b"=cmd.jpg", b"back\\slash.jpg", b"<b>&amp;.jpg", b"\xff\xfe\x80.jpg",
 )  # fmt: skip
+LETTERS = [byte for byte in range(1, 256) if byte not in b"\t\n\r/@\\"]
+FILES += tuple(b"_" + bytes(random.Random(seed).choices(LETTERS, k=12)) + b".jpg" for seed in range(12))
 ODDER = (b"new\nline.jpg", b"tab\t.jpg", b"img@/k.jpg")  # which a map file cannot hold
 CLASSES = (b"Koalab\xe4r", "r\u00f8d <i>".encode(), b'a,"b"')
 TINY = ("--threads", "1", "--epochs", "1", "--set", "model.variant=tiny", "--set", "run.global_batch_size=8")
@@ -29,12 +32,12 @@ TINY = ("--threads", "1", "--epochs", "1", "--set", "model.variant=tiny", "--set
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images of three classes, all different, in folders and files with names of all kinds."""
-    folder, random = tmp_path_factory.mktemp("names"), np.random.default_rng(0)
+    folder, generator = tmp_path_factory.mktemp("names"), np.random.default_rng(0)
     for name in CLASSES:
         for file in FILES:
             path = folder / os.fsdecode(name) / os.fsdecode(file)
             path.parent.mkdir(exist_ok=True)
-            pixels = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             path.write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
     return folder
 
@@ -63,7 +66,7 @@ def test_every_command_takes_names_of_any_bytes(photos: Path, convolve: Convolve
     assert {row["class_1"] for row in predicted} <= set(names)
     images = json.loads(ok(convolve, "predict", run, photos, "--json"))["images"]
     assert {image["path"] for image in images} == files
-    assert len(ok(convolve, "predict", run, photos).splitlines()) == len(files)
+    assert ok(convolve, "predict", run, photos).count("\n") == len(files)
 
     table = tmp_path / "good.csv"
     found = json.loads(ok(convolve, "check-data", photos, "--json", "--write-table", table))

@@ -12,6 +12,7 @@ from torch import nn
 from convolve.data.build import DataModule, in_size
 from convolve.data.open import open_data
 from convolve.data.options import DataOptions
+from convolve.data.relations import unwatched
 from convolve.data.splits import Splits
 from convolve.errors import ModelError, UsageError
 from convolve.graph.build import build
@@ -41,6 +42,8 @@ def open_images(
         callback("download", {"file": file, "done_bytes": done_bytes, "size_bytes": size_bytes})
 
     in_file_order, options = spec.order != "shuffled", replace(options, group=spec.group)
+    if workers.rank:
+        options = replace(options, watch=unwatched)
     return one_first_on_each_host(
         workers,
         lambda: open_data(where, spec.name, file_order=in_file_order, progress=downloading, options=options),

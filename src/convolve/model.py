@@ -266,7 +266,12 @@ class Model:
     def save(self, folder: str | Path) -> None:
         """Write the model folder, atomically file by file."""
         write_model(
-            folder, self.module, self._whole(), self.preprocess, metadata=self._metadata, membership=self.membership
+            Path(folder),
+            self.module,
+            self._whole(),
+            self.preprocess,
+            metadata=self._metadata,
+            membership=self.membership,
         )
 
     def export(self, path: str | Path, *, with_preprocessing: bool = False) -> Parity:

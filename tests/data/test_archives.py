@@ -8,6 +8,7 @@ import shutil
 import sys
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 
 import cv2
@@ -126,6 +127,14 @@ def test_it_is_unpacked_once_and_anew_when_it_changed(photos: Path, cache: Path,
     (photos / "bear" / "5.png").write_bytes((photos / "bear" / "1.png").read_bytes())
     shutil.make_archive(str(tmp_path / "a"), "zip", photos)
     assert unpacked(packed) != there and len(what_is_there(packed)) == 17
+
+
+def test_many_at_once_unpack_it_once(photos: Path, cache: Path, tmp_path: Path) -> None:
+    packed = Path(shutil.make_archive(str(tmp_path / "a"), "gztar", photos))
+    with ThreadPoolExecutor(8) as pool:
+        assert len({*pool.map(unpacked, [packed] * 8)}) == 1
+    assert len(what_is_there(packed)) == 16
+    assert not list(cache.glob("*/.*"))
 
 
 def test_what_a_killed_process_left_is_no_set(photos: Path, cache: Path, tmp_path: Path) -> None:

@@ -226,3 +226,24 @@ def test_a_column_of_a_table_says_the_groups_or_the_parts(tmp_path: Path) -> Non
         sites = [{int(Path(part.file(n)).stem) // 4 for n in range(len(part))} for _, part in splits.parts]
         assert "30 groups stay whole" in splits.description and not sites[0] & sites[1]
         assert len(sites[0]) + len(sites[1]) == 30
+
+
+def test_a_model_of_many_images_knows_its_part_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convolve.data.relations.MOST_READ", 20)
+    monkeypatch.setattr("convolve.data.hold_out.MOST_READ", 20)  # of the names, only so many are remembered
+    splits = open_lists(folder(tmp_path, 0, 80))
+    assert splits.membership and splits.membership.by_name and len(splits.membership.trained) == 20
+    answer = find_held_out(open_folder(folder(tmp_path, 80, 100)).by_class_and_name(), splits.membership)
+    assert answer and answer[1] == "the part held out in training"
+    names = {Path(answer[0].location(index)).name for index in range(len(answer[0]))}
+    assert names == {name for name, is_test in sides(open_lists(tmp_path)).items() if is_test}
+
+
+def test_what_was_trained_on_alone(tmp_path: Path) -> None:
+    """Who asks for the error on the training images gets it, and is told."""
+    splits = open_lists(folder(tmp_path, 0, 60))
+    assert splits.membership
+    for index in range(len(splits.test)):
+        Path(splits.test.location(index)).unlink()
+    answer = find_held_out(open_folder(tmp_path).by_class_and_name(), splits.membership)
+    assert answer and answer[1] == "all of which the model was trained on" and len(answer[0]) == len(splits.train)

@@ -13,6 +13,7 @@ import pytest
 from convolve.checking.check import check_data
 from convolve.data.lists import open_list, open_lists
 from convolve.data.options import DataOptions
+from convolve.data.sources.classes import difference
 from convolve.data.sources.files import FileSource
 from convolve.errors import DataError
 from convolve.formats.decode import Decoding
@@ -147,3 +148,15 @@ def test_unicode_forms_of_a_name_are_one_name(tmp_path: Path) -> None:
     assert not check_data(tmp_path, threads=1).findings.counts["gap"]
     folders(tmp_path / "train", (apart,))  # beside the other: the same class
     assert len(open_lists(tmp_path).train) == 6 and len(open_lists(tmp_path).class_names) == 2
+
+
+@pytest.mark.parametrize(
+    ("theirs", "said"),
+    [
+        (("cat", "dog", "fox"), "it has the classes fox; the model knows wolf, besides 2 that both have"),
+        (("cat", "dog"), "it has the classes cat, dog; the model knows wolf, besides 2 that both have"),
+        (("0", "1"), "it has the classes 0, 1; the model knows cat, dog, wolf"),
+    ],
+)
+def test_the_classes_that_differ_are_said(theirs: tuple[str, ...], said: str) -> None:
+    assert difference(theirs, ("cat", "dog", "wolf")) == said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -83,6 +84,16 @@ def test_bytes_tell_where_the_ending_does_not(tmp_path: Path) -> None:
     passed = PassedOver()
     assert seen(tmp_path, passed) == ["a", "b.JFIF", "c.img", "d.1", "e.Jpg", "f.jpe", "g.jpg"]
     assert str(passed) == "6 files passed over: 2 without an ending, 2 .raf (camera raw), 1 .dat, 1 .txt"
+
+
+def test_a_zip_is_looked_at_as_a_folder_is(tmp_path: Path) -> None:
+    put(tmp_path / "set", "koala/a", "koala/b.jpg", "koala/c.jfif", *("koala/" + name for name in UNSEEN))
+    put(tmp_path / "set", "koala/d.raf", content=RAW)
+    packed = shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "set")
+    in_folder, in_zip = PassedOver(), PassedOver()
+    names = seen(tmp_path / "set", in_folder)
+    assert [location.member for location in find_images([packed], in_zip)] == names
+    assert str(in_zip) == str(in_folder) == "1 file passed over: 1 .raf (camera raw)"
 
 
 @no_links

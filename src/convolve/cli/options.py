@@ -160,12 +160,13 @@ def _data_options(
     ] = None,
     max_megapixels: MaxMegapixels = None,
 ) -> Options:
+    from convolve.cli.progress import look_lines
     from convolve.data.options import DataOptions
     from convolve.formats.decode import pixel_limit
     from convolve.formats.table import Columns
 
     table = Columns.parse(columns) if columns is not None else Columns()
-    return DataOptions(table, root, pixel_limit(max_megapixels))
+    return DataOptions(table, root, pixel_limit(max_megapixels), watch=look_lines())
 
 
 def _overrides(

@@ -47,6 +47,17 @@ def download_lines(console: Console) -> Callable[[str, int, int], None]:
     return show
 
 
+def look_lines() -> Callable[[int, int], None]:
+    """A callback for `DataOptions.watch`: a line every ten seconds."""
+    console, is_due = stderr_console(), Pace(10)
+
+    def show(done: int, count: int) -> None:
+        if is_due():
+            console.print(f"looking for near copies: {done:,} of {count:,} images")
+
+    return show
+
+
 def check_lines() -> Callable[[str, int, int], None]:
     """A callback for `checking.check`: a line every ten seconds."""
     console, is_due = stderr_console(), Pace(10)

@@ -102,18 +102,25 @@ def _unpacked(archives: Sequence[Path], name: str) -> Path:
     done, partial = folder / name, folder / ".partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder, wait=True):
+        with locked(folder, wait=True), _removed(partial):  # a process that was killed may have left it
             if not done.exists():
-                shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
                 for path in archives:
                     with _naming_damage(path):
                         _unpack_one(path, partial if len(archives) == 1 else partial / _stem(path))
                 partial.rename(done)
     except OSError as error:
         raise cannot_write(folder, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return done
+
+
+@contextmanager
+def _removed(folder: Path) -> Iterator[None]:
+    """Without `folder`, before and after."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -165,9 +172,10 @@ def _step_in(folder: Path, name: str) -> None:
     """What is in the one folder that archives mostly hold takes its place, but that of a class with another `name`."""
     inside = list(folder.iterdir())
     if len(inside) == 1 and inside[0].is_dir() and (inside[0].name == name or not images_in(inside[0])):
-        inner = inside[0].rename(folder.with_name(".inner"))
-        folder.rmdir()
-        inner.rename(folder)
+        with _removed(folder.with_name(".inner")):
+            inner = inside[0].rename(folder.with_name(".inner"))
+            folder.rmdir()
+            inner.rename(folder)
 
 
 def _write(archive: Path, path: Path, member: _Member) -> None:

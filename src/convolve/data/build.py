@@ -29,7 +29,7 @@ from convolve.recipe import DataSpec, Recipe
 from convolve.transforms.crop import Crop
 from convolve.transforms.normalize import mean_of, scale_of
 from convolve.transforms.pad import Pad
-from convolve.transforms.preprocess import Preprocess, fit_size
+from convolve.transforms.preprocess import LETTERBOX_GRAY, Preprocess, fit_size
 from convolve.transforms.scale import Scale
 from convolve.transforms.table import min_size_before, read_files, split_transforms
 from convolve.transforms.transform import Size, Transform, size_after
@@ -137,7 +137,7 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
     return Preprocess(
         spec.channels, height, width, mean, spec.scale, resize=spec.resize, crop_ratio=spec.crop_ratio,
         orientation=spec.orientation, padding=sum(pad.border(height, width) for pad in pads),
-        padding_value=pads[0].value if pads else 0,
+        padding_value=pads[0].value if pads else LETTERBOX_GRAY if spec.resize == "letterbox" else 0,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.data.relations import MOST_READ, Relations, relate
+from convolve.data.relations import MOST_READ, Relations, Watch, relate, unwatched
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import Source
 from convolve.data.streams import Purpose, generator
@@ -60,12 +60,14 @@ class HeldOut:
     said: tuple[str, ...]
 
 
-def hold_out_test(whole: FileSource, group: str = "") -> HeldOut:
+def hold_out_test(whole: FileSource, group: str = "", watch: Watch = unwatched) -> HeldOut:
     """About a fifth of `whole` as a test part; of a class with a single image, none. `group`: what its groups are."""
     if max(Counter(whole.labels_N.tolist()).values()) < 2:
         raise DataError(f"{whole.location(0)}: no class has two images, so that none can be held out for testing")
-    relations = relate(whole)
+    relations = relate(whole, watch=watch)
     is_test_N = held_out_side(whole.labels_N.numpy(), relations)
+    if not is_test_N.any():
+        raise DataError("each class is one group, so that none can be held out for testing; leave data.group out")
     whole = whole.with_units(relations.unit_N)
     parts = [whole.take(np.flatnonzero(is_test_N == side)) for side in (False, True)]
     keys = [np.unique(relations.key_N[is_test_N == side])[:MOST_READ] for side in (False, True)]
@@ -79,7 +81,7 @@ def held_out_side(labels_N: NDArray[np.int64], relations: Relations) -> NDArray[
     """Which images are held out.
 
     Each class keeps an image to learn from and, if it has two, one to test on: that with the smallest key, if none
-    falls there. Raises `DataError` where groups leave nothing to test on.
+    falls there. Where groups leave nothing to test on, that is none.
     """
     is_test_N = mixed(relations.unit_key_N) < np.uint64(TEST_FRACTION * 2**64)
     by_key_N = np.argsort(relations.unit_key_N, kind="stable")
@@ -88,8 +90,6 @@ def held_out_side(labels_N: NDArray[np.int64], relations: Relations) -> NDArray[
             members_M = order_N[labels_N[order_N] == label]
             if len(members_M) > side:  # a single image is to learn from
                 _move_one(labels_N, relations.unit_N, members_M, is_test_N, side)
-    if not is_test_N.any():
-        raise DataError("each class is one group, so that none can be held out for testing; leave data.group out")
     return is_test_N
 
 
@@ -141,33 +141,44 @@ def hold_out_validation(source: Source, fraction: float, seed: int) -> tuple[Sou
     return source.take(np.sort(order_N[held_out:])), source.take(np.sort(order_N[:held_out]))
 
 
-def find_held_out(whole: FileSource, known: Membership) -> tuple[FileSource, str] | None:
+def find_held_out(whole: FileSource, known: Membership, watch: Watch = unwatched) -> tuple[FileSource, str] | None:
     """(what of `whole` a model is to be tested on, in words), if it is the set that the model was trained on, grown.
 
     That is the part held out in training, and of the images that are new there, those that would be held out, too. Not
     counted is what the model was trained on, or what hangs together with that. None for another set.
     """
-    relations = relate(whole, known.by_name)
+    relations = relate(whole, known.by_name, watch)
     trained_N = np.isin(relations.key_N, known.trained)
-    if not trained_N.any():
-        return None
     is_same = 2 * len(np.unique(relations.key_N[trained_N])) >= len(known.trained)
-    tested_N = np.isin(relations.key_N, known.tested) & ~trained_N
-    new_N = ~(trained_N | tested_N)
+    if not trained_N.any() or (known.by_name and not is_same):  # other images may have the same names
+        return None
     if not is_same:
-        rest = whole.take(np.flatnonzero(~trained_N))
-        said = f"without {trained_N.sum():,} images that the model was trained on"
-        return (rest, said) if len(rest) else None
+        counted_N, said = ~trained_N, f"without {trained_N.sum():,} images that the model was trained on"
+    elif known.by_name:  # nobody remembers all of their names
+        counted_N = held_out_side(whole.labels_N.numpy(), relations) & ~trained_N
+        said = "the part held out in training"
+    else:
+        counted_N, said = _of_grown(whole, relations, trained_N, np.isin(relations.key_N, known.tested) & ~trained_N)
+    if not counted_N.any():
+        return whole, "all of which the model was trained on"
+    return whole.take(np.flatnonzero(counted_N)), said
+
+
+def _of_grown(
+    whole: FileSource, relations: Relations, trained_N: NDArray[np.bool_], tested_N: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], str]:
+    """(which images are to be counted, in words) of the set that a model was trained and tested on, and of new ones."""
+    new_N = ~(trained_N | tested_N)
     near_trained_N, near_tested_N = (_near(relations, side_N, new_N) for side_N in (trained_N, tested_N))
     by_rule_N = held_out_side(whole.labels_N.numpy(), relations)
-    both_N = new_N & near_trained_N & near_tested_N
+    both_N = near_trained_N & near_tested_N
     counted_N = tested_N | (new_N & ~near_trained_N & (near_tested_N | by_rule_N))
     said = "the part held out in training"
     if new_N.any():
         said += f", and {np.sum(counted_N & new_N):,} of {new_N.sum():,} images that are new"
     if both_N.any():
         said += f"; left out, since they are near images of both parts: {_named(whole, np.flatnonzero(both_N))}"
-    return whole.take(np.flatnonzero(counted_N)), said
+    return counted_N, said
 
 
 def _near(relations: Relations, side_N: NDArray[np.bool_], new_N: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -68,7 +68,7 @@ def open_lists(
     parts, membership = {role: part.by_class_and_name() for role, part in parts.items()}, None
     said += sorted({part.passed_over for part in parts.values() if part.passed_over})
     if TEST not in parts:
-        held = hold_out_test(parts[TRAINING], options.group or options.columns.group or "")
+        held = hold_out_test(parts[TRAINING], options.group or options.columns.group or "", options.watch)
         parts, membership = {TRAINING: held.train, TEST: held.test}, held.membership
         said += held.said
     if file_order:
@@ -142,7 +142,7 @@ def open_own_test(
     if learned.membership:
         with suppress(UsageError):  # another set, without such groups
             part = open_list(path, class_names, options=grouped_as_learned).by_class_and_name()
-        found = find_held_out(part, learned.membership)
+        found = find_held_out(part, learned.membership, options.watch)
         return (found[0], "; ".join([f"{place}, {found[1]}", *said[1:]])) if found else (part, "; ".join(said))
     if learned.fingerprint:  # all that an exported model knows of it
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,12 +15,14 @@ class DataOptions:
     """`columns`: those of a table; `root`: the folder in which the paths of a list start, or lie now.
 
     `max_pixels`: see `Decoding`. `group`: what no split may tear apart, a column or a regular expression on the path.
+    `watch` hears how far the images are that are looked at before anything can begin.
     """
 
     columns: Columns = field(default_factory=Columns)
     root: Path | None = None
     max_pixels: int = MAX_PIXELS
     group: str = ""
+    watch: Callable[[int, int], None] = lambda done, count: None
 
 
 AS_FOUND = DataOptions()

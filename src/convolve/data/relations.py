@@ -38,6 +38,7 @@ _LARGE_PART, _LARGE = 10, 16  # a cluster of more than a tenth of the set is dou
 # taken to be, and a group is never taken apart.
 _BURST, _IDENTICAL, _GROUP = 0.995, 1.0, 3.0
 
+Watch = Callable[[int, int], None]  # images that were looked at, images in all
 Pairs = tuple[NDArray[np.int64], NDArray[np.float64]]  # pairs_P2, the earlier image first, and their likeness_P
 
 
@@ -57,11 +58,15 @@ class Relations:
     said: tuple[str, ...]
 
 
-def relate(source: FileSource, by_name: bool | None = None) -> Relations:
-    """The relations of the images of `source`. `by_name`: None: if they are many."""
+def unwatched(done: int, count: int) -> None:
+    """Hears of images that were looked at, and does nothing."""
+
+
+def relate(source: FileSource, by_name: bool | None = None, watch: Watch = unwatched) -> Relations:
+    """The relations of the images of `source`. `by_name`: None: if they are many. `watch` hears how many are read."""
     by_name = len(source) > MOST_READ if by_name is None else by_name
     groups = _groups(source)
-    key_N, found, said = (_name_keys(source), [], []) if by_name else _look_through(source)
+    key_N, found, said = (_name_keys(source), [], []) if by_name else _look_through(source, watch)
     if groups:
         found.append(_same([name or number for number, name in enumerate(groups)], _GROUP))
         said.insert(0, f"{len({*groups} - {''}):,} groups stay whole")
@@ -129,7 +134,7 @@ def _doubtful(source: FileSource) -> Callable[[list[int]], bool]:
     return is_too_large
 
 
-def _look_through(source: FileSource) -> tuple[NDArray[np.uint64], list[Pairs], list[str]]:
+def _look_through(source: FileSource, watch: Watch) -> tuple[NDArray[np.uint64], list[Pairs], list[str]]:
     """(keys, pairs of images that are near copies or of one burst, what was found), from the bytes of all images."""
 
     def look(index: int) -> tuple[int, Look | None, tuple[str, float] | None] | None:
@@ -145,6 +150,7 @@ def _look_through(source: FileSource) -> tuple[NDArray[np.uint64], list[Pairs], 
             key_N[index], shown, when = each or (key_N[index], None, None)
             looks.append(shown)
             taken.append(when)
+            watch(index + 1, len(source))
     pairs = near_copies(looks, _THREADS)
     kinds = {"near copies": pairs, "bursts": _bursts(taken), "numbered frames": _frames(source)}
     said = [f"{name} ({len({*each.ravel().tolist()}):,} images)" for name, (each, _) in kinds.items() if len(each)]

@@ -93,8 +93,7 @@ def read_table(path: str | Path, columns: Columns | None = None, refuse: Refuse 
     picked = _pick(path, header, first[1] if first else [], columns)
     if first is None:
         raise FormatError(path, "", "holds no image; each row below the header is to name one")
-    paths: list[str] = []
-    labels, roles, groups, lines = paths.copy(), paths.copy(), paths.copy(), array("q")
+    paths, labels, roles, groups, lines = list[str](), list[str](), list[str](), list[str](), array("q")
     for line, row in itertools.chain([first], rows):
         try:
             image, label, role = picked.entry(row)

@@ -23,7 +23,7 @@ from convolve.importers.loader import Imported, Loader, PreprocessOverrides
 from convolve.importers.presets import find_preset, presets
 from convolve.records import Metadata, TrainingInfo
 from convolve.registry import Registry
-from convolve.transforms.preprocess import ChannelOrder, Preprocess, Resize
+from convolve.transforms.preprocess import LETTERBOX_GRAY, ChannelOrder, Preprocess, Resize
 
 _ROWS: dict[str, Loader] = {"cntk": cntk, "caffe": caffe, "onnx": onnx}
 LOADERS = Registry("convolve.loaders", _ROWS)
@@ -148,6 +148,8 @@ def with_overrides(given: Preprocess, overrides: PreprocessOverrides) -> Preproc
     """The preprocessing with what the user says of it. Raises UsageError for what does not fit the network."""
     changes: dict[str, Any] = {}
     sizes = {name: value for name in ("resize", "crop_ratio") if (value := getattr(overrides, name)) is not None}
+    if overrides.resize == "letterbox" and given.resize != "letterbox":
+        sizes["padding_value"] = LETTERBOX_GRAY
     given = replace(given, **sizes)
     if overrides.channel_order is not None:
         changes["channel_order"] = overrides.channel_order

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -107,8 +106,9 @@ def as_prepared(reader: Reader, shape_CHW: Shape) -> Preprocess:
     if not isinstance(reader.features, Images):
         return Preprocess(channels, height, width)
     preprocess = Preprocess(
-        channels, height, width, channel_order="gray" if channels == 1 else "bgr", orientation="cntk"
-    )
+        channels, height, width, channel_order="gray" if channels == 1 else "bgr", interpolation="linear",
+        orientation="cntk",
+    )  # fmt: skip
     if not reader.features.mean_file:
         return preprocess
     bgr_HWC = read_mean_xml(reader.features.mean_file)  # as CNTK reads it
@@ -124,8 +124,7 @@ def as_found(reader: Reader, shape_CHW: Shape) -> tuple[Preprocess, str]:
     preprocess = as_prepared(reader, shape_CHW)
     if not isinstance(reader.features, Images):
         return preprocess, ""
-    steps = [transform for transform in reader.transforms if isinstance(transform, Crop | Scale)]
-    said = _in_resize_words(steps, shape_CHW)
+    said = resize_words(reader, shape_CHW)
     if said is not None:
         return replace(preprocess, **said), ""
     nearest = replace(preprocess, resize="square", known_from="the nearest to the reader of the configuration")
@@ -136,10 +135,10 @@ def as_found(reader: Reader, shape_CHW: Shape) -> tuple[Preprocess, str]:
 _RESIZE_OF: dict[str, Resize] = {"fill": "squash", "crop": "cover", "pad": "letterbox"}
 
 
-def _in_resize_words(steps: Sequence[Crop | Scale], shape_CHW: Shape) -> dict[str, Any] | None:
-    """What is done for a test, as fields of `Preprocess`; None where these have no words for it."""
+def resize_words(reader: Reader, shape_CHW: Shape) -> dict[str, Any] | None:
+    """What is done to images for a test, as fields of `Preprocess`; None where these have no words for it."""
     _, height, width = shape_CHW
-    match steps:
+    match [transform for transform in reader.transforms if isinstance(transform, Crop | Scale)]:
         case []:  # they have the size
             return {"resize": "squash"}
         case [Scale() as scale]:

@@ -16,14 +16,14 @@ from convolve.importers import cntk
 from convolve.importers.brainscript.job import TrainStep
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.network import Network, needed_for
-from convolve.importers.brainscript.reader import Reader
+from convolve.importers.brainscript.reader import Images, Reader
 from convolve.importers.brainscript.trained import with_numbers
 from convolve.model import Model
 from convolve.outcome import Run
 from convolve.recipe import Recipe
 from convolve.records import TrainingInfo
 from convolve.run import train
-from convolve.run_config.readers import Shape, as_found, as_prepared, training_data
+from convolve.run_config.readers import Shape, as_found, as_prepared, resize_words, training_data
 from convolve.training.events import Callback, silent
 from convolve.training.run_folder import RunFolder
 from convolve.training.workers import SINGLE_PROCESS, Workers
@@ -162,6 +162,9 @@ def recipe_of(step: TrainStep) -> Recipe:
     spec = replace(step.recipe.data, name=info.name if info else "")  # empty where it is made for other images
     if channels in (1, 3) and max(height, width) <= MAX_SIDE:  # else plain numbers, of which there is no image
         spec = replace(spec, channels=channels, image_size=f"{width}x{height}")
+    if isinstance(step.reader.features, Images):
+        words = resize_words(step.validation or step.reader, shape_CHW) or {}
+        spec = replace(spec, **{name: words[name] for name in ("resize", "crop_ratio") if name in words})
     return replace(step.recipe, data=spec)
 
 

@@ -26,6 +26,7 @@ TURNED = {
     "cntk": "turned as EXIF says but in zip archives and base64, as by CNTK",
 }
 _CHOICES = {"channel_order": ChannelOrder, "resize": Resize, "filter": Interpolation, "orientation": Orientation}
+LETTERBOX_GRAY = 114  # around whole images, as YOLO's letterbox has it (github.com/ultralytics/ultralytics)
 _NOTHING_DRAWN = np.random.default_rng(0)  # by a crop at the center
 
 

@@ -24,7 +24,8 @@ class Call(Operands):
     """One layer. `batch` is the size that the prototxt states.
 
     Without `weights` there are zeros in their place, which take no memory. `shared` and `weighted` are the parameters
-    that have names and the layers that have weights, so far.
+    that have names and the layers that have weights, so far; `renamed` leads from a layer to the one whose weights it
+    takes, where the prototxt has another name for it.
     """
 
     word = "bottom"
@@ -34,6 +35,7 @@ class Call(Operands):
     batch: int
     shared: Shared
     weighted: set[str]
+    renamed: dict[str, str]
 
     def settings(self, name: str) -> Message:
         """The layer's block `name`, empty where it is left out. A field that nobody knows could mean anything."""
@@ -92,14 +94,14 @@ class Call(Operands):
     def _blobs(self) -> list[Blob] | None:
         if self.weights is None:
             return None
-        layers = self.weights.layers
-        if self.layer.name not in layers:
+        layers, name = self.weights.layers, self.renamed.get(self.layer.name, self.layer.name)
+        if name not in layers:
             known = ", ".join(map(brief, [*layers][:8])) + (", ..." if len(layers) > 8 else "")
             raise ModelError(
                 f"{self.weights.path} holds no weights for {self.layer} of {self.layer.settings.source.path}, only for "
                 f"{known}; do the two files belong together?"
             )
-        return layers[self.layer.name]
+        return layers[name]
 
     def _misfit(self, blob: Blob, what: str) -> ModelError:
         assert self.weights is not None  # there is a blob

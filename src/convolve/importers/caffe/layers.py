@@ -60,7 +60,10 @@ def _weights(call: Call, settings: Message, shape: Shape) -> list[str]:
 def _convolution(call: Call) -> str:
     settings = call.settings("convolution_param")
     windows = _windows(call, settings)
-    channels, groups, maps = call.shape()[0], windows["groups"], settings.get("num_output", 0)
+    channels, maps = call.shape()[0], settings.get("num_output", 0)
+    if call.layer.type != "Convolution":  # one of the names of those that convolve each map by itself
+        windows["groups"] = channels
+    groups = windows["groups"]
     require(groups >= 1 and channels % groups == 0, f"{channels} channels in {groups} groups")
     kernel = _sizes(settings, "kernel_size", len(windows["strides"]))
     weights = _weights(call, settings, (maps, channels // groups, *kernel))
@@ -96,7 +99,7 @@ def _pooling(call: Call) -> str:
         window = sizes
     else:
         window = _sizes(settings, "kernel_size", 2)
-    ceil = settings.get("round_mode", "CEIL") == "CEIL"
+    ceil = settings.get("ceil_mode", settings.get("round_mode", "CEIL") == "CEIL")
     upper = _upper_padding(sizes, window, strides, pad, ceil)
     if kind == "MAX":
         return call.add("max_pool", call.operand(), window=window, strides=strides, lower=pad, upper=upper)
@@ -157,13 +160,15 @@ def _batch_norm(call: Call) -> str:
     if not settings.get("use_global_stats", True):
         raise UnsupportedError("batch normalization by the statistics of the images at hand (use_global_stats: false)")
     require(len(call.shape()) >= 1, "batch normalization of a scalar")
-    channels = call.shape()[:1]
-    call.expect_blobs(3)
+    channels, has_own = call.shape()[:1], settings.get("scale_bias", False)
+    call.expect_blobs(5 if has_own else 3)
     divisor = call.array(2, (1,))
     with np.errstate(all="ignore"):
         factor = np.where(divisor == 0, 0, 1 / divisor).astype(divisor.dtype)
         statistics = [call.constant(call.array(index, channels) * factor) for index in (0, 1)]
     fixed = [call.constant(np.full(channels, number, np.float32)) for number in (1, 0)]
+    if has_own:  # NVIDIA's Caffe has them here
+        fixed = [call.parameter(index, channels) for index in (3, 4)]
     seen = call.constant(divisor.reshape(()))
     frozen = "use_global_stats" in settings  # otherwise so in phase TEST only
     return call.add(
@@ -238,8 +243,10 @@ def _dropout(call: Call) -> str:
     return call.add("dropout", call.operand(), rate=rate)
 
 
+_DEPTHWISE = ("ConvolutionDepthwise", "ConvolutionDepthWise", "DepthwiseConvolution", "DepthWiseConvolution")
+
 LAYER_RULES: dict[str, Rule] = {
-    "Convolution": _convolution,
+    **dict.fromkeys(("Convolution", *_DEPTHWISE), _convolution),
     "Deconvolution": _deconvolution,
     "Pooling": _pooling,
     "LRN": _lrn,

@@ -42,7 +42,9 @@ def lower(
         lowering.layer(layer)
     lowering.name()
     if weights:
-        lowering.draft.notes.extend(_not_used(net, weights))
+        taken = {*lowering.renamed.values()}
+        lowering.draft.notes.extend(_not_used(net, weights, taken))
+        lowering.draft.notes.extend(f"layer {new} has the weights of {old}" for new, old in lowering.renamed.items())
     return lowering.draft.finish([lowering.done[value] for value in wanted], "Caffe")
 
 
@@ -64,8 +66,23 @@ def _needed(net: Net, wanted: Sequence[int]) -> Iterator[Layer]:
     return (layer for layer in net.layers if needed & {*layer.makes})
 
 
-def _not_used(net: Net, weights: Weights) -> Iterator[str]:
+def _renamed(net: Net, weights: Weights) -> dict[str, str]:
+    """The last layer with weights, where only that is missing in the caffemodel, and the one that is there instead, if
+    its shape is the same: fine-tuning gives it another name."""
     names = {layer.name for layer in net.layers}
+    weighted = [layer for layer in net.layers if layer.type in ("InnerProduct", "Convolution")]
+    missing = [layer for layer in weighted if layer.name not in weights.layers]
+    spare = [name for name, blobs in weights.layers.items() if name not in names and blobs]
+    if len(weighted) < 2 or len(missing) != 1 or len(spare) != 1 or missing[0] is not weighted[-1]:
+        return {}
+    block = "inner_product_param" if missing[0].type == "InnerProduct" else "convolution_param"
+    maps = missing[0].settings.message(block).get("num_output", 0)
+    shape = [size for size in weights.layers[spare[0]][0].array.shape if size != 1]
+    return {missing[0].name: spare[0]} if shape[:1] == [maps] or maps == 1 else {}
+
+
+def _not_used(net: Net, weights: Weights, taken: set[str]) -> Iterator[str]:
+    names = {layer.name for layer in net.layers} | taken
     extra = [legible(name) for name in weights.layers if name not in names]
     if extra:
         more = f" and {len(extra) - 8} more" if len(extra) > 8 else ""
@@ -80,6 +97,7 @@ class _Lowering:
         self.done: dict[int, str] = {}  # number of a value -> its key in the draft
         self.shared: Shared = {}
         self.weighted: set[str] = set()
+        self.renamed = _renamed(net, weights) if weights else {}
         self.batch = next((feed.shape[0] for feed in net.feeds.values() if feed.shape), 1)
 
     def feed(self, value: int, feed: Feed, layers: Sequence[Layer]) -> None:
@@ -109,7 +127,7 @@ class _Lowering:
         operands = tuple(self.done[value] for value in layer.reads)
         call = Call(
             draft=self.draft, layer=layer, operands=operands, weights=self.weights, batch=self.batch,
-            shared=self.shared, weighted=self.weighted,
+            shared=self.shared, weighted=self.weighted, renamed=self.renamed,
         )  # fmt: skip
         try:
             result = RULES[layer.type](call)

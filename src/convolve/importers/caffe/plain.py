@@ -81,6 +81,72 @@ def _softmax(call: Call) -> str:
     return call.add("softmax", call.operand(), axes=(axis,))
 
 
+def _clip(call: Call) -> str:
+    settings = call.settings("clip_param")
+    require("min" in settings and "max" in settings, "a Clip without min or max")
+    return call.add("clamp", call.operand(), low=settings.get("min", 0.0), high=settings.get("max", 0.0))
+
+
+def _swish(call: Call) -> str:
+    inner = _affine(call, call.operand(), call.settings("swish_param").get("beta", 1.0), 0.0)
+    return call.add("multiply", call.operand(), call.add("sigmoid", inner))
+
+
+def _threshold(call: Call) -> str:
+    return call.add("greater", call.operand(), call.constant(call.settings("threshold_param").get("threshold", 0.0)))
+
+
+def _axpy(call: Call) -> str:
+    """a x + y, with one number of a for each map of x."""
+    factor, x, y = call.shape(0), call.shape(1), call.shape(2)
+    require(len(x) == 3 and x == y and prod(factor) == x[0] == factor[0], f"{factor} times {x} plus {y}")
+    scaled = call.add("multiply", call.operand(1), call.reshaped(call.operand(0), (x[0], 1, 1)))
+    return call.add("add", scaled, call.operand(2))
+
+
+def _mvn(call: Call) -> str:
+    settings, rank = call.settings("mvn_param"), len(call.shape())
+    axes = tuple(range(0 if settings.get("across_channels", False) else 1, rank))
+    x = call.operand()
+    centered = call.add("subtract", x, call.add("reduce_mean", x, axes=axes, keep_dims=True))
+    if not settings.get("normalize_variance", True):
+        return centered
+    squares = call.add("reduce_mean", call.add("multiply", centered, centered), axes=axes, keep_dims=True)
+    deviation = call.add("add", call.add("sqrt", squares), call.constant(settings.get("eps", 1e-9)))
+    return call.add("divide", centered, deviation)
+
+
+# -- reductions -------------------------------------------------------------------------------------------------------
+
+
+def _reduction(call: Call) -> str:
+    """Over the axis and all behind it."""
+    settings, rank = call.settings("reduction_param"), len(call.shape())
+    axes, x = tuple(range(call.axis(settings.get("axis", 0), rank), rank)), call.operand()
+    operation = settings.get("operation", "SUM")
+    if operation == "ASUM":
+        x = call.add("abs", x)
+    if operation == "SUMSQ":
+        x = call.add("multiply", x, x)
+    reduced = call.add("reduce_mean" if operation == "MEAN" else "reduce_sum", x, axes=axes, keep_dims=False)
+    return _affine(call, reduced, settings.get("coeff", 1.0), 0.0)
+
+
+def _arg_max(call: Call) -> str:
+    """The places of the largest numbers along an axis, or these; without an axis, of a whole sample."""
+    settings = call.settings("argmax_param")
+    k, values = settings.get("top_k", 1), settings.get("out_max_val", False)
+    if "axis" in settings:
+        axis = call.axis(settings.get("axis", 1), len(call.shape()))
+        return call.add("top_k_values" if values else "top_k_indices", call.operand(), axis=axis, k=k)
+    flat = call.reshaped(call.operand(), (prod(call.shape()),))
+    rows = [call.add("top_k_indices", flat, axis=0, k=k)]
+    if values:
+        rows.append(call.add("top_k_values", flat, axis=0, k=k))
+    rows = [call.reshaped(row, (1, k)) for row in rows]
+    return call.add("concatenate", *rows, axis=0) if values else rows[0]
+
+
 # -- shapes -----------------------------------------------------------------------------------------------------------
 
 
@@ -145,6 +211,23 @@ def _reshape(call: Call) -> str:
     return call.reshaped(call.operand(), shape[1:])
 
 
+def _tile(call: Call) -> str:
+    settings, shape = call.settings("tile_param"), call.shape()
+    axis, tiles = call.axis(settings.get("axis", 1), len(shape)), settings.get("tiles", 0)
+    require(tiles >= 1, f"{tiles} tiles")
+    apart = call.reshaped(call.operand(), (*shape[:axis], 1, *shape[axis:]))
+    repeated = call.add("expand", apart, shape=(*shape[:axis], tiles, *shape[axis:]))
+    return call.reshaped(repeated, (*shape[:axis], tiles * shape[axis], *shape[axis + 1 :]))
+
+
+def _shuffle_channel(call: Call) -> str:
+    (channels, *rest), groups = call.shape(), call.settings("shuffle_channel_param").get("group", 1)
+    require(groups >= 1 and channels % groups == 0, f"{channels} channels in {groups} groups")
+    apart = call.reshaped(call.operand(), (groups, channels // groups, *rest))
+    order = (1, 0, *range(2, len(rest) + 2))
+    return call.reshaped(call.add("transpose", apart, order=order), call.shape())
+
+
 PLAIN_RULES: dict[str, Rule] = {
     "ReLU": _relu,
     "ELU": _elu,
@@ -161,4 +244,14 @@ PLAIN_RULES: dict[str, Rule] = {
     "Crop": _crop,
     "Flatten": _flatten,
     "Reshape": _reshape,
+    "ReLU6": lambda call: call.add("clamp", call.operand(), low=0.0, high=6.0),
+    "Clip": _clip,
+    "Swish": _swish,
+    "Threshold": _threshold,
+    "Axpy": _axpy,
+    "MVN": _mvn,
+    "Reduction": _reduction,
+    "ArgMax": _arg_max,
+    "Tile": _tile,
+    "ShuffleChannel": _shuffle_channel,
 }

@@ -111,8 +111,8 @@ def image_sizes(path: Path, port: Port, image_shape_CHW: Shape | None) -> Shape:
 
 
 def is_nhwc(sizes: Shape) -> bool:
-    """Whether images of these sizes are stored pixel by pixel."""
-    return len(sizes) == 3 and sizes[-1] in (1, 3) and sizes[0] not in (1, 3)
+    """Whether images of these sizes are stored pixel by pixel: the channels last, behind sides that an image has."""
+    return len(sizes) == 3 and sizes[-1] in (1, 3) and min(sizes[:2]) > 3
 
 
 # What a rule meets where a file has attributes and shapes that its operator cannot have.
