@@ -357,7 +357,7 @@ def _open_checkpoint(path: Path, overrides: PreprocessOverrides) -> Model:
         preprocess = replace(
             preprocess, **preset.preprocessing, height=size or preprocess.height, width=size or preprocess.width
         )
-    names = names_in("imagenet")
+    names = found.class_names or names_in("imagenet")
     if overrides.labels or len(names) != found.classes:
         names = class_names(found.classes, overrides.labels)
     info = TrainingInfo(imported_from=f"{path.name} ({found.origin})", preset=preset.name if preset else None)

@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from command_line import Convolve, assert_refused
+from convolve.data.open import open_data
 from convolve.errors import ConvolveError, FormatError, UnsupportedError, UsageError
 from convolve.importers import onnx as importer
 from convolve.model import load
@@ -234,6 +235,47 @@ def test_an_archive_of_custom_vision(tmp_path: Path, convolve: Convolve) -> None
     assert model.class_names == ("ant", "bee", "cat", "dog") and model.preprocess.scale == 1 / 255
     assert "Custom Vision" in model.preprocess.known_from
     assert convolve("show", path).code == 0
+
+
+def test_scores_that_are_paired_with_names(tmp_path: Path) -> None:
+    """As Custom Vision's older exports and Windows ML end: the name of the likeliest class, and pairs."""
+    made = onnx.load_model_from_string(dense(("N", 3, 4, 4), 48, opset=11))
+    made.opset_import.add(domain="ai.onnx.ml", version=1)
+    made.graph.node.extend([
+        node("Softmax", ["y"], ["p"]),
+        node("ZipMap", ["p"], ["loss"], domain="ai.onnx.ml", classlabels_strings=list("abcd")),
+        node("ArgMax", ["p"], ["index"], axis=1),
+        node("LabelEncoder", ["index"], ["classLabel"], domain="ai.onnx.ml", classes_strings=list("abcd")),
+    ])  # fmt: skip
+    del made.graph.output[:]
+    made.graph.output.append(helper.make_tensor_value_info("classLabel", TensorProto.STRING, ["N", 1]))
+    pairs = helper.make_sequence_type_proto(
+        helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    )
+    made.graph.output.append(helper.make_value_info("loss", pairs))
+    onnx.save(made, tmp_path / "net.onnx")
+    model = load(tmp_path / "net.onnx")
+    assert model.class_names == tuple("abcd") and "softmax" in str(model.architecture.notes)  # type: ignore[union-attr]
+
+
+def test_an_onnx_file_is_trained_further(tmp_path: Path, convolve: Convolve) -> None:
+    """The weights learn, and constants before the first layer stay."""
+    nodes = [
+        node("Sub", ["x", "m"], ["s"]), node("Conv", ["s", "w"], ["c"], strides=[4, 4]), node("Relu", ["c"], ["r"]),
+        node("Flatten", ["r"], ["f"]), node("Gemm", ["f", "v", "b"], ["z"]), node("Sigmoid", ["z"], ["y"]),
+    ]  # fmt: skip
+    constants = {"m": np.float32(30), "w": weights(4, 1, 4, 4) / 100, "v": weights(196, 10) / 10, "b": weights(10)}
+    path, run = tmp_path / "net.onnx", tmp_path / "run"
+    path.write_bytes(onnx_bytes(nodes, {"x": ("N", 1, 28, 28)}, constants))
+    words = ["--from", path, "--data", "sample", "--epochs", "1", "--out", run, "--threads", "1"]
+    outcome = convolve("train", "mnist-fast", *words)
+    assert outcome.code == 0, outcome.err
+    before, after = load(path), load(run)
+    assert [node.op for node in after.architecture.nodes][-1] == "linear"  # type: ignore[union-attr]
+    moved = {name: float((value - after.module.state_dict()[name]).abs().max())
+             for name, value in before.module.state_dict().items() if name in after.module.state_dict()}  # fmt: skip
+    assert len(moved) >= 3 and all(distance > 0 for distance in moved.values())
+    assert sum(after.evaluate(after.dataset(open_data("sample", "mnist").test)).wrong_N) < 600
 
 
 def test_a_folder_of_lobe(tmp_path: Path) -> None:

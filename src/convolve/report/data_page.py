@@ -14,6 +14,7 @@ import numpy as np
 from convolve.atomic import replacing
 from convolve.checking.check import Checked
 from convolve.checking.finding import KINDS, Finding, ImageAt, Level
+from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import UNLABELED
 from convolve.errors import DataError
 from convolve.formats.decode import Decoding
@@ -77,6 +78,7 @@ def write_data_page(checked: Checked, source: Path, path: Path) -> None:
         groups=_groups(checked),
         classes=class_rows(checked),
         left_out=sum(bool(checked.findings.kinds_of(image, Level.FAULT)) for image in checked.findings.by_image),
+        has_files=all(isinstance(part.source, FileSource) for part in checked.parts),
         most_classes=MOST_CLASSES,
         style=(resources.files("convolve.report") / "style.css").read_text(encoding="utf-8"),
     )

@@ -18,7 +18,7 @@ from convolve.graph.shapes import GraphError, Shape, require
 from convolve.importers.onnx.call import BATCH, Call, Parameters, Tensor, Value
 from convolve.importers.onnx.fold import FOLDS, fold
 from convolve.importers.onnx.layers import LAYER_RULES
-from convolve.importers.onnx.model import DOMAINS, MOST_BYTES, Constant, OnnxModel, OnnxNode, Port
+from convolve.importers.onnx.model import DOMAINS, LABELS_DOMAIN, MOST_BYTES, Constant, OnnxModel, OnnxNode, Port
 from convolve.importers.onnx.plain import PLAIN_RULES, Rule
 from convolve.importers.onnx.shaping import SHAPE_RULES
 from convolve.importers.onnx.windows import WINDOW_RULES
@@ -33,7 +33,7 @@ def lower(model: OnnxModel, outputs: Sequence[str] | None = None, image_shape_CH
     UnsupportedError for operators out of scope, all of them at once, FormatError for nodes that do not fit together.
     """
     made = {name: node for node in model.nodes for name in node.outputs if name}
-    wanted = [port.name for port in model.outputs] if outputs is None else [_find(model, name) for name in outputs]
+    wanted = _score_outputs(model, made) if outputs is None else [_find(model, name) for name in outputs]
     nodes = _needed(model, made, wanted)
     _require_known(model, nodes)
     lowering = _Lowering(model, image_shape_CHW)
@@ -43,6 +43,21 @@ def lower(model: OnnxModel, outputs: Sequence[str] | None = None, image_shape_CH
     if not keys:
         raise UnsupportedError(f"{model.path}: its outputs do not depend on its input")
     return lowering.draft.finish(keys, f"ONNX{f' of {legible(model.producer)}' if model.producer else ''}")
+
+
+def _score_outputs(model: OnnxModel, made: Mapping[str, OnnxNode]) -> list[str]:
+    """The model's own outputs, without the name of the likeliest class that classifiers of Windows ML give beside the
+    scores, and the scores themselves where ZipMap would pair them with the names."""
+    names = []
+    for port in model.outputs:
+        node = made.get(port.name)
+        if node is not None and node.op == "ZipMap" and node.inputs:
+            names.append(node.inputs[0])
+        elif port.type != "string" and (node is None or node.domain != LABELS_DOMAIN):
+            names.append(port.name)
+    floats = [port.name for port in model.outputs if port.type in ("float", "float16", "double") and port.name in names]
+    labels = {port.name for port in model.outputs if port.type in ("int64", "int32")} if floats else set()
+    return [name for name in names if name not in labels]
 
 
 def _find(model: OnnxModel, name: str) -> str:

@@ -36,9 +36,9 @@ class Stated:
 
 
 def stated(model: OnnxModel, files: Files) -> Stated:
-    """What the first of `_READERS` that knows the file says; class names of a labels.txt where it says none."""
+    """What the first of `_READERS` that knows the file says; where it names no classes, labels.txt or ZipMap does."""
     found = next((said for read in _READERS if (said := read(model, files))), Stated())
-    if found.metadata is None and (names := _labels(files)):
+    if found.metadata is None and (names := _labels(files) or _zipped_names(model)):
         found = Stated(found.preprocess, _named(names))
     return found
 
@@ -51,6 +51,15 @@ def _labels(files: Files) -> tuple[str, ...]:
     content = files.beside("labels.txt")
     with suppress(DataError):
         return parse_labels(content, files.place("labels.txt")) if content else ()
+    return ()
+
+
+def _zipped_names(model: OnnxModel) -> tuple[str, ...]:
+    """The names that ZipMap pairs the scores with."""
+    for node in model.nodes:
+        names = node.attributes.get("classlabels_strings") if node.op == "ZipMap" else None
+        if isinstance(names, list):
+            return tuple(map(str, names))
     return ()
 
 

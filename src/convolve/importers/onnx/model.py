@@ -32,6 +32,7 @@ MOST_BYTES = 2**31  # of all tensors together: protobuf's own limit, and that of
 DOMAINS = ("", "ai.onnx")  # two names of one thing
 _RUNTIMES = ("com.microsoft", "com.microsoft.nchwc")  # onnxruntime's own, which its optimizers write
 _QUANTIZED = re.compile(r"^QLinear|^QuantizeLinear$|^DynamicQuantizeLinear$|Integer$")
+LABELS_DOMAIN = "ai.onnx.ml"  # of operators that put names to classes
 SUBGRAPHS = ("If", "Loop", "Scan")
 _Types = dict[int, type]
 
