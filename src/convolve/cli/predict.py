@@ -69,7 +69,7 @@ def predict(
     opened.max_pixels = pixel_limit(max_megapixels)
     images = list(find_images(paths, passed))
     copy = _copier(sort_into, opened, paths)
-    options = {"--top": top, "--output": output, "--sort-into": str(sort_into or ""), "--max-megapixels": max_megapixels}
+    options = {"--top": top, "--output": output, "--sort-into": str(sort_into), "--max-megapixels": max_megapixels}
     with _told(model, opened, images, (as_json, csv_file, npz_file), options, unreadable=unreadable) as out:
         done = out.start
         for batch in _shown(opened.answers(images, top, done), len(images), done, as_json or csv_file or npz_file):
