@@ -41,6 +41,7 @@ fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
 	$(PYTHON) tests/importers/fuzz.py --count 20000
 	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000
 	$(PYTHON) tests/importers/fuzz.py caffe --count 5000
+	$(PYTHON) tests/importers/fuzz_checkpoints.py 10000
 	$(PYTHON) tests/importers/fuzz.py onnx --count 10000
 
 race:  ## three processes start on one run folder at random moments, 200 times; the suite does it three times

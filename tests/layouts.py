@@ -120,6 +120,7 @@ def class_folders(
 def encoded(content: bytes, ending: str) -> bytes:
     """The same pixels in a format without loss."""
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
     return cv2.imencode(ending, pixels)[1].tobytes()
 
 
@@ -164,6 +165,11 @@ def link_in_a_loop(root: Path) -> Path:
     class_folders(root)
     (root / "cat" / "again").symlink_to(root / "cat")
     return root
+
+
+def empty_class(root: Path) -> Path:
+    (root / "spare").mkdir()
+    return class_folders(root)
 
 
 def thumbnails(root: Path) -> Path:
@@ -351,9 +357,7 @@ LAYOUTS: dict[str, Layout] = {
     "a link to the whole": Layout(link_to_all),
     "a link in a loop": Layout(link_in_a_loop),
     "what file managers leave": Layout(thumbnails),
-    "an empty class folder beside": Layout(
-        lambda root: (class_folders(root), (root / "spare").mkdir(), root)[2], refused="spare"
-    ),
+    "an empty class folder beside": Layout(empty_class, refused="spare"),
     "a readme beside": Layout(partial(with_files, extra={"README.md": b"# Animals", "LICENSE": b"CC0"})),
     "endings in capitals": Layout(partial(class_folders, rename=str.upper), other_names=True),
     "jpeg": Layout(partial(class_folders, rename=lambda name: name.replace(".jpg", ".jpeg")), other_names=True),

@@ -54,6 +54,9 @@ from convolve.transforms.preprocess import ChannelOrder, Preprocess
 Watch = Callable[[Iterator[Batch]], Iterator[Batch]]  # hands on batches as they come
 
 
+Classes = tuple[tuple[str, float], ...]
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What the model says of one image: (class name, probability), most likely first; `fitted`: what was done to it.
@@ -62,7 +65,7 @@ class Prediction:
     """
 
     path: str
-    classes: tuple[tuple[str, float], ...]
+    classes: Classes
     fitted: str = ""
     error: str = ""
     features: NDArray[np.float32] | None = field(default=None, compare=False)
@@ -174,20 +177,20 @@ class Model:
             images, self.preprocess, self.decoding, batch_size=self.batch_size, threads=threads, start=start
         )
         for batch in batches:
-            said = iter(self._said(batch.images_NCHW, top))
-            yield [
-                Prediction(str(place), (), error=error) if error else replace(next(said), path=str(place), fitted=done)
-                for place, done, error in zip(batch.locations, batch.fitted, batch.errors, strict=True)
-            ]
+            said, answers = iter(self._said(batch.images_NCHW, top)), []
+            for place, done, error in zip(batch.locations, batch.fitted, batch.errors, strict=True):
+                classes, features = ((), None) if error else next(said)
+                answers.append(Prediction(str(place), classes, done, error, features))
+            yield answers
 
-    def _said(self, images_NCHW: NDArray[np.uint8], top: int) -> Iterator[Prediction]:
-        """What there is to say of each image, whatever it is called."""
+    def _said(self, images_NCHW: NDArray[np.uint8], top: int) -> Iterator[tuple[Classes, NDArray[np.float32] | None]]:
+        """What there is to say of each image: its classes, or none and its features."""
         if self.node:
-            yield from (Prediction("", (), features=features) for features in self.outputs(images_NCHW).numpy())
+            yield from (((), features) for features in self.outputs(images_NCHW).numpy())
             return
         values, indices = self.probabilities(images_NCHW).topk(min(top, len(self.class_names)), dim=1)
         for ks, ps in zip(indices.tolist(), values.tolist(), strict=True):
-            yield Prediction("", tuple((self.class_names[k], p) for k, p in zip(ks, ps, strict=True)))
+            yield tuple((self.class_names[k], p) for k, p in zip(ks, ps, strict=True)), None
 
     def features(self, paths: Sequence[str | Path]) -> tuple[list[str], NDArray[np.float32]]:
         """(names of the images, what a model that `load` opened with a `node` gives for each)."""
@@ -354,7 +357,7 @@ def _open_checkpoint(path: Path, overrides: PreprocessOverrides) -> Model:
         preprocess = replace(
             preprocess, **preset.preprocessing, height=size or preprocess.height, width=size or preprocess.width
         )
-    names = names_in("imagenet")
+    names = found.class_names or names_in("imagenet")
     if overrides.labels or len(names) != found.classes:
         names = class_names(found.classes, overrides.labels)
     info = TrainingInfo(imported_from=f"{path.name} ({found.origin})", preset=preset.name if preset else None)

@@ -362,6 +362,12 @@ def test_groups_in_both_parts(tmp_path: Path) -> None:
     assert [(finding.kind, finding.what.partition(" part too")[0]) for finding in findings.kept] == [
         ("torn group", "group patient2 is in the test")
     ]
+    for part in ("train", "test"):
+        save(tmp_path / part / "a" / f"clip7_frame_{len(part)}.jpg", picture(1000 + len(part)))
+        save(tmp_path / part / "a" / f"frame_{len(part)}.jpg", picture(2000 + len(part)))
+    assert [finding.what.partition(" part too")[0] for finding in check_data(tmp_path).findings.kept] == [
+        "group a/clip7 is in the test"
+    ]
 
 
 def test_what_is_in_no_part(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ def whole(*numbers: int) -> np.ndarray:
 
 
 # (operator, input shape of one sample, constants, attributes, opsets)
-Case = tuple[str, tuple[int, ...], dict[str, np.ndarray], dict[str, Any], tuple[int, ...]]
+Case = tuple[str, tuple[int, ...], dict[str, Any], dict[str, Any], tuple[int, ...]]
 IMAGE, MAP, ROW = (3, 7, 8), (4, 6, 6), (5,)
 ANY, AXES = (9, 18), (9, 13, 18)
 
@@ -163,7 +164,7 @@ CASES = [*ELEMENTWISE, *ALONG, *WINDOWS, *PRODUCTS, *NORMALIZATIONS, *SHAPES]
 node = helper.make_node
 
 # (nodes, inputs, constants, outputs, opset)
-Graphs = dict[str, tuple[list[Any], dict[str, tuple[int, ...]], dict[str, Any], tuple[str, ...], int]]
+Graphs = dict[str, tuple[list[Any], Mapping[str, tuple[int, ...]], Mapping[str, Any], Sequence[str], int]]
 X = {"x": (4, 5, 6)}
 TWO = {"a": (3, 4, 5), "b": (3, 4, 5)}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ IR_OF_OPSET = {7: 3, 9: 4, 11: 6, 13: 7, 15: 8, 18: 8, 20: 9, 21: 10, 22: 10, 23
 
 def onnx_bytes(
     nodes: Sequence[Any],
-    inputs: dict[str, Sequence[Any]],
-    constants: dict[str, Any] | None = None,
+    inputs: Mapping[str, Sequence[Any]],
+    constants: Mapping[str, Any] | None = None,
     outputs: Sequence[str] = ("y",),
     opset: int = 18,
     metadata: dict[str, str] | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import types
 import zipfile
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from caffe_files import caffemodel
 from checkpoints import images_of, weights_of
 from safetensors.torch import save_file
 from torch import nn
@@ -177,6 +179,23 @@ def test_the_files_name_decides_between_networks_of_the_same_tensors(tmp_path: P
         np.testing.assert_allclose(model.module(images_of()), module(images_of()), atol=1e-5)
 
 
+def test_timms_config_beside_the_file_is_believed(tmp_path: Path) -> None:
+    module = network("efficientnet_lite0", 3, (3, 65, 64))
+    save_file(module.state_dict(), tmp_path / "model.safetensors")
+    cfg = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.25, 0.2], "input_size": [3, 96, 96], "crop_pct": 0.9}
+    config = {"architecture": "efficientnet_lite0", "pretrained_cfg": cfg, "label_names": ["a", "b", "c"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = load(tmp_path / "model.safetensors")
+    assert (model.architecture, model.class_names) == (OWN["efficientnet_lite0"].spec, ("a", "b", "c"))
+    assert (model.preprocess.shape_CHW, model.preprocess.crop_ratio) == ((3, 96, 96), 0.9)
+    np.testing.assert_allclose(model.preprocess.mean, [25.5, 51, 76.5])
+    np.testing.assert_allclose(model.preprocess.scale, [2 / 255, 4 / 255, 5 / 255])
+    assert model.preprocess.known_from == "timm's config.json"
+    for damaged in ("{", "[]", '{"architecture": 3}', '{"architecture": "x", "pretrained_cfg": {"mean": [1]}}'):
+        (tmp_path / "config.json").write_text(damaged)
+        assert load(tmp_path / "model.safetensors").preprocess.known_from == ""
+
+
 # -- what does not fit ------------------------------------------------------------------------------------------------
 
 
@@ -220,6 +239,14 @@ def test_damaged_files_are_one_sentence(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(FormatError, match=r"x\.safetensors: a damaged \.safetensors file"):
             load(path)
+
+
+def test_damage_at_random_is_one_sentence_or_none() -> None:
+    """In a process of its own, whose memory is limited."""
+    script = Path(__file__).with_name("fuzz_checkpoints.py")
+    done = subprocess.run([sys.executable, script, "150", "1"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "FormatError" in done.stdout and "intact" in done.stdout
 
 
 def archive(path: Path, **members: bytes) -> Path:
@@ -347,3 +374,26 @@ def test_training_goes_on_with_a_checkpoints_network_and_new_classes(tmp_path: P
 def test_errors_name_the_file() -> None:
     with pytest.raises(ConvolveError, match=r"nothing-there\.pth does not exist"):
         load("nothing-there.pth")
+
+
+def test_published_weights_are_told_in_files_of_other_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not where the file says itself how its images were prepared."""
+    digits = presets.sha256(np.ones((4, 3, 3, 3), np.float32).tobytes()).hexdigest()[:16]
+    row = Preset("p", None, 8, "rgb", (1.0, 2.0, 3.0), 0.5, 0.75, first_weights=digits)
+    monkeypatch.setattr(presets, "presets", lambda: {"p": row})
+    conv = "convolution_param { num_output: 4 kernel_size: 3 bias_term: false }"
+    text = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }\n'
+    text += f'layer {{ name: "c" type: "Convolution" bottom: "x" top: "c" {conv} }}\n'
+    text += (
+        'layer { name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param { pool: AVE global_pooling: true } }\n'
+    )
+    (tmp_path / "net.prototxt").write_text(text)
+    (tmp_path / "net.caffemodel").write_bytes(caffemodel({"c": [np.ones((4, 3, 3, 3), np.float32)]}))
+    pair = f"{tmp_path / 'net.prototxt'}+{tmp_path / 'net.caffemodel'}"
+    monkeypatch.setattr("convolve.importers.loaders.presets", presets.presets)
+    model = load(pair)
+    assert (model.preprocess.known_from, model.preprocess.channel_order) == ("preset p", "rgb")
+    assert (model.preprocess.mean, model.preprocess.crop_ratio) == ((1.0, 2.0, 3.0), 0.75)
+    model.preprocess = replace(model.preprocess, mean=7.0)
+    model.export(tmp_path / "own.onnx")
+    assert load(tmp_path / "own.onnx").preprocess.mean == 7.0

@@ -61,14 +61,15 @@ def predict(
     from convolve.data.walk import PassedOver
     from convolve.formats.decode import pixel_limit
     from convolve.model import load
+    from convolve.training.memory import keep_freed_memory
 
+    keep_freed_memory()  # as in `evaluate`
     opened, passed, unreadable = load(model, overrides, output), PassedOver(), Unreadable()
     opened.require_images()
     opened.max_pixels = pixel_limit(max_megapixels)
     images = list(find_images(paths, passed))
     copy = _copier(sort_into, opened, paths)
-    options = {"--top": top, "--output": output, "--sort-into": sort_into and str(sort_into)}
-    options["--max-megapixels"] = max_megapixels
+    options = {"--top": top, "--output": output, "--sort-into": str(sort_into), "--max-megapixels": max_megapixels}
     with _told(model, opened, images, (as_json, csv_file, npz_file), options, unreadable=unreadable) as out:
         done = out.start
         for batch in _shown(opened.answers(images, top, done), len(images), done, as_json or csv_file or npz_file):

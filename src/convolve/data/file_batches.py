@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.data.ordered_map import ordered_map
-from convolve.data.sources.files import naming
-from convolve.errors import DataError
+from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
 from convolve.formats.decode import Decoding, decode_image, without_color
 from convolve.transforms.preprocess import Preprocess, fit_image
@@ -53,10 +52,9 @@ def file_batches(
             """(the image, what was done to it, why there is none)."""
             location = images[number]
             try:
-                with naming(str(location)):
-                    image_HWC = without_color(decode_image(reader.read(location), location, decoding.of(location)))
-                    return (*fit_image(image_HWC, preprocess), "")
-            except DataError as error:
+                image_HWC = without_color(decode_image(reader.read(location), location, decoding.of(location)))
+                return (*fit_image(image_HWC, preprocess), "")
+            except (DataError, UsageError) as error:
                 return None, "", str(error).removeprefix(f"{location}: ")
 
         decoded = ordered_map(ready, range(start, len(images)), threads, ahead=max(batch_size, 2 * threads))

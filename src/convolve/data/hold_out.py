@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,31 +85,40 @@ def held_out_side(labels_N: NDArray[np.int64], relations: Relations) -> NDArray[
     falls there. Where groups leave nothing to test on, that is none.
     """
     is_test_N = mixed(relations.unit_key_N) < np.uint64(TEST_FRACTION * 2**64)
-    by_key_N = np.argsort(relations.unit_key_N, kind="stable")
-    for side, order_N in ((False, by_key_N[::-1]), (True, by_key_N)):
+    of_class = _Members(labels_N, np.lexsort((relations.unit_key_N, labels_N)))
+    of_unit = _Members(relations.unit_N, np.argsort(relations.unit_N, kind="stable"))
+    for side in (False, True):
         for label in np.setdiff1d(labels_N, labels_N[is_test_N == side]).tolist():
-            members_M = order_N[labels_N[order_N] == label]
-            if len(members_M) > side:  # a single image is to learn from
-                _move_one(labels_N, relations.unit_N, members_M, is_test_N, side)
+            members_M = of_class[label] if side else of_class[label][::-1]
+            if len(members_M) > side and not (is_test_N[members_M] == side).any():  # a single image is to learn from
+                units = (of_unit[relations.unit_N[number]] for number in members_M)
+                moved = (unit for unit in units if not side or _leaves_some(unit, labels_N, is_test_N, of_class))
+                is_test_N[next(moved, [])] = side
     return is_test_N
 
 
-def _move_one(
-    labels_N: NDArray[np.int64],
-    unit_N: NDArray[np.int64],
-    members_M: NDArray[np.int64],
-    is_test_N: NDArray[np.bool_],
-    side: bool,
-) -> None:
-    """Move the first of `members_M` to `side` whose unit takes no class the last image to learn from."""
-    if (is_test_N[members_M] == side).any():  # another class has moved it
-        return
-    for number in members_M.tolist():
-        moved_N = unit_N == unit_N[number]
-        stays_N = ~(is_test_N | moved_N)
-        if not side or np.isin(labels_N[moved_N], labels_N[stays_N]).all():
-            is_test_N[moved_N] = side
-            return
+@dataclass(frozen=True, eq=False)
+class _Members:
+    """The numbers of the images that have a value, out of all `order_N`, in which equal values stand together."""
+
+    values_N: NDArray[np.int64]
+    order_N: NDArray[np.int64]
+
+    @cached_property
+    def _sorted_N(self) -> NDArray[np.int64]:
+        return self.values_N[self.order_N]
+
+    def __getitem__(self, value: int) -> NDArray[np.int64]:
+        first, last = np.searchsorted(self._sorted_N, [value, value + 1])
+        return self.order_N[first:last]
+
+
+def _leaves_some(
+    unit_M: NDArray[np.int64], labels_N: NDArray[np.int64], is_test_N: NDArray[np.bool_], of_class: _Members
+) -> bool:
+    """Whether each class has an image to learn from without those of the unit."""
+    classes = (np.setdiff1d(of_class[label], unit_M) for label in np.unique(labels_N[unit_M]).tolist())
+    return all((~is_test_N[rest]).any() for rest in classes)
 
 
 def mixed(keys_N: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -110,14 +110,15 @@ def _groups(source: FileSource) -> list[str]:
 
 def across_parts(parts: Sequence[FileSource]) -> Iterator[tuple[str, tuple[int, int], tuple[int, int]]]:
     """(name of a group, (number of the part, index) of its first image, and of the first in another part) of each that
-    lies in several of the given parts.
+    lies in several of the given parts. Where no groups are named, these are the frames of one video in one class.
     """
     first: dict[str, tuple[int, int]] = {}
     said: set[str] = set()
     for number, part in enumerate(parts):
-        for index, name in enumerate(_groups(part)):
+        for index, name in enumerate(_groups(part) or map(_clip, map(part.file, range(len(part))))):
             place = first.setdefault(name, (number, index)) if name else (number, index)
-            if name and place[0] != number and name not in said:
+            is_named = name and not name.endswith("/")  # frame_0012: nothing says of which video
+            if is_named and place[0] != number and name not in said:
                 said.add(name)
                 yield name, place, (number, index)
 
@@ -192,12 +193,16 @@ def _frames(source: FileSource) -> Pairs:
     """Files whose names say that they are frames of one video: clip7_frame_0012.jpg."""
     if isinstance(source.listing, Embedded):
         return _pairs([], _BURST)
-    clips: list[Hashable] = []
-    for index in range(len(source)):
-        file = PurePosixPath(source.file(index).replace("\\", "/"))
-        found = _FRAME.fullmatch(file.stem)
-        clips.append((str(file.parent), found[1]) if found else index)
+    files = [source.file(index) for index in range(len(source))]
+    clips = [(file.rpartition("/")[0], clip) if (clip := _clip(file)) else n for n, file in enumerate(files)]
     return _same(clips, _BURST)
+
+
+def _clip(file: str) -> str:
+    """The class folder and the video of a frame: cat/clip7; empty for other images."""
+    path = PurePosixPath(file.replace("\\", "/"))
+    found = _FRAME.fullmatch(path.stem)
+    return f"{path.parent.name}/{found[1]}" if found else ""
 
 
 def _pairs(pairs: Sequence[tuple[int, int]], likeness: float) -> Pairs:

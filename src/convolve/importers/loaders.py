@@ -16,11 +16,11 @@ from convolve.formats.labels import read_labels
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.graph.classifier import NoClassifierError, class_scores, image_input, input_arithmetic
 from convolve.graph.ends import makes_probabilities
-from convolve.graph.graph import Graph
+from convolve.graph.graph import Graph, Parameter
 from convolve.graph.shapes import Shape
 from convolve.importers import caffe, cntk, onnx
 from convolve.importers.loader import Imported, Loader, PreprocessOverrides
-from convolve.importers.presets import find_preset, presets
+from convolve.importers.presets import Preset, find_preset, preset_of_weights, presets
 from convolve.records import Metadata, TrainingInfo
 from convolve.registry import Registry
 from convolve.transforms.preprocess import LETTERBOX_GRAY, ChannelOrder, Preprocess, Resize
@@ -62,11 +62,12 @@ def read_third_party(
     if channels not in (1, 3):
         raise NoClassifierError(f"{path}: the network takes {channels} planes; images have 1 (gray) or 3 (color)")
     name = imported.name or path.name
+    given = _stated(imported, graph, path)
     preset = find_preset(name.rpartition("+")[2], overrides.preset)
+    preset = preset or (None if given.known_from else _preset_of_weights(graph))
     fits = preset is not None and preset.input_size in (None, height)
     if overrides.preset and preset and not fits:
         raise UsageError(f"preset {preset.name} is for images of {preset.input_size} pixels; here: {height}")
-    given = _stated(imported, graph, path)
     if preset and fits:
         given = replace(given, **preset.preprocessing)
     if channels == 1 and not given.known_from and any(input_arithmetic(graph)):
@@ -85,6 +86,13 @@ def read_graph(loader: Loader, path: Path, overrides: PreprocessOverrides, outpu
         return _read(loader, path, replace(overrides, output=outputs[0])).graph
     graph = loader.read(path, replace(overrides, output=None)).graph
     return graph.with_outputs(outputs) if outputs else graph
+
+
+def _preset_of_weights(graph: Graph) -> Preset | None:
+    """The preset of a published network in a file of any name, told by the weights of its first convolution."""
+    first = next((node for node in graph.nodes if node.op == "convolution"), None)
+    weight = graph.values()[first.inputs[1]] if first else None
+    return preset_of_weights(weight.array) if isinstance(weight, Parameter) else None
 
 
 def _is_head(loader: Loader, path: Path, overrides: PreprocessOverrides, node: str) -> bool:

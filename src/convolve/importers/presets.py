@@ -48,8 +48,9 @@ class Preset:
     @property
     def preprocessing(self) -> dict[str, Any]:
         """The fields of `Preprocess` that it states; none where it does not know all of them."""
-        fields = {"mean": self.mean, "scale": self.scale, "crop_ratio": self.crop_ratio}
-        knows_all = None not in (self.input_size, self.channel_order, *fields.values())
+        fields = {"channel_order": self.channel_order, "mean": self.mean, "scale": self.scale}
+        fields |= {"crop_ratio": self.crop_ratio}
+        knows_all = None not in (self.input_size, *fields.values())
         return fields | {"resize": "square", "known_from": f"preset {self.name}"} if knows_all else {}
 
     @property

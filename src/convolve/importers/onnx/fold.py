@@ -117,8 +117,8 @@ def _standardized(node: OnnxNode, arrays: Sequence[np.ndarray]) -> np.ndarray:
     require(bool(node.attributes.get("training_mode", 0)) and x.ndim >= 2, "a batch normalization of constants")
     axes, shape = (0, *range(2, x.ndim)), (1, -1, *(1,) * (x.ndim - 2))
     variance, mean = x.var(axes, keepdims=True), x.mean(axes, keepdims=True)
-    normalized = (x - mean) / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
-    result: np.ndarray = normalized * scale.reshape(shape) + bias.reshape(shape)
+    standard = (x - mean) / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
+    result: np.ndarray = standard * scale.reshape(shape) + bias.reshape(shape)
     return result
 
 

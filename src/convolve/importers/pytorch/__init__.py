@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from convolve.importers.pytorch.architectures import (
     own_shapes,
     shapes_of,
 )  # fmt: skip
+from convolve.importers.pytorch.config import beside
 from convolve.importers.pytorch.tensors import Tensors, is_pytorch, open_tensors
 from convolve.models import bare_model
 from convolve.models.packages import Published, can_be_built
@@ -47,6 +48,7 @@ class Checkpoint:
     preprocess: Preprocess
     classes: int
     origin: str
+    class_names: tuple[str, ...]
     first: NDArray[np.float32]
 
 
@@ -58,8 +60,11 @@ def read(path: Path, overrides: PreprocessOverrides) -> Checkpoint:
     tensors = open_tensors(path)
     if len(tensors.shapes) > 4 * MAX_VALUES:
         raise ModelError(f"{path} has {len(tensors.shapes):,} tensors, more than any network")
-    name, held_in, found = _found(path, tensors, overrides.arch)
+    said = beside(path)
+    name, held_in, found = _found(path, tensors, overrides.arch, said.architecture)
     made = architecture(name)
+    if said.published:
+        made = replace(made, published=said.published)
     channels, classes = _sizes(made, found)
     height = width = made.published.size
     if overrides.image_shape_CHW:
@@ -75,17 +80,21 @@ def read(path: Path, overrides: PreprocessOverrides) -> Checkpoint:
         module.to_empty(device="cpu")
     module.load_state_dict(state | counters)
     origin = f"PyTorch checkpoint, {name}{f', its {legible(held_in)}' if held_in else ''}"
+    preprocess = _preprocess(made.published, (channels, height, width))
+    if said.published:
+        preprocess = replace(preprocess, known_from="timm's config.json")
     return Checkpoint(
-        module.eval(), made.spec, _preprocess(made.published, (channels, height, width)), classes=classes,
-        origin=origin, first=next(iter(state.values())).numpy(),
+        module.eval(), made.spec, preprocess, classes=classes,
+        origin=origin, class_names=said.class_names, first=next(iter(state.values())).numpy(),
     )  # fmt: skip
 
 
 # -- recognition ------------------------------------------------------------------------------------------------------
 
 
-def _found(path: Path, tensors: Tensors, arch: str | None) -> tuple[str, str, Shapes]:
-    """(the architecture's name, what its state_dict is held in, the state_dict's shapes)."""
+def _found(path: Path, tensors: Tensors, arch: str | None, stated: str) -> tuple[str, str, Shapes]:
+    """(the architecture's name, what its state_dict is held in, the state_dict's shapes). Of several networks that have
+    these tensors it is the one that is `stated`, or else that the file is called after."""
     parts = _parts(tensors.shapes)
     if arch:
         made = architecture(arch)
@@ -100,7 +109,8 @@ def _found(path: Path, tensors: Tensors, arch: str | None) -> tuple[str, str, Sh
         raise UnsupportedError(_unrecognized(path, tensors.shapes))
     held_in = _averaged_first(matches)
     names = matches[held_in]
-    called = [name for name in names if name.rpartition(":")[2].lower() in path.name.lower()]
+    called = [name for name in names if name.rpartition(":")[2] == stated.partition(".")[0]]
+    called = called or [name for name in names if name.rpartition(":")[2].lower() in path.name.lower()]
     first = next(filter(can_be_built, names), names[0])
     return max(called, key=len, default=first), held_in, parts[held_in]
 

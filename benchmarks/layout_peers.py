@@ -1,6 +1,6 @@
 """Which of the layouts of tests/layouts.py other tools read rightly: torchvision, Hugging Face datasets and fastai.
 
-    python benchmarks/layouts.py --peers PYTHON_OF_AN_ENVIRONMENT_WITH_THEM --out benchmarks/results/layouts.json
+    python benchmarks/layout_peers.py --peers PYTHON_OF_AN_ENVIRONMENT_WITH_THEM --out benchmarks/results/layouts.json
 
 and writes the table of docs/your-images.md.
 

@@ -1,0 +1,50 @@
+"""What timm's config.json says of a checkpoint that lies beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convolve.models.packages import Published
+
+_MOST_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Config:
+    """`architecture` is timm's name of the network; `published` None where it does not say how images were prepared."""
+
+    architecture: str = ""
+    published: Published | None = None
+    class_names: tuple[str, ...] = ()
+
+
+def beside(path: Path) -> Config:
+    """Nothing is said by a file of another kind, or a damaged one."""
+    file = path.with_name("config.json")
+    try:
+        if file.stat().st_size > _MOST_BYTES:
+            return Config()
+        said: Any = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(said, dict) or not isinstance(said.get("architecture"), str):
+            return Config()
+        names = said.get("label_names")
+        named = tuple(map(str, names)) if isinstance(names, list) else ()
+        return Config(said["architecture"], _published(said.get("pretrained_cfg")), named)
+    except (OSError, ValueError, RecursionError):
+        return Config()
+
+
+def _published(said: Any) -> Published | None:
+    if not isinstance(said, dict):
+        return None
+    size, ratio = said.get("input_size"), said.get("crop_pct", 1.0)
+    mean, std = (said.get(name) or [] for name in ("mean", "std"))
+    rows = [row for row in (mean, std) if isinstance(row, list) and len(row) == 3]
+    numbers = [number for row in rows for number in row] + [ratio]
+    fits = len(rows) == 2 and all(type(number) in (int, float) for number in numbers) and min(std) > 0 < ratio <= 1
+    if not fits or not isinstance(size, list) or len(size) != 3 or not all(type(side) is int for side in size):
+        return None
+    return Published(size[1], tuple(mean), tuple(std), ratio) if 1 <= size[1] <= 1 << 14 else None
