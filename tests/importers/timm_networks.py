@@ -14,7 +14,7 @@ SIZES = {
     "resnet18": 64, "resnet26d": 64, "resnext26ts": 64, "seresnet50": 64, "resnetv2_50": 64, "wide_resnet50_2": 64,
     "densenet121": 64, "inception_v3": 96, "inception_v4": 96, "xception41": 96, "dla34": 64, "dpn48b": 64,
     "mobilenetv2_100": 64, "mobilenetv3_large_100": 64, "mobilenetv4_conv_small": 64, "mnasnet_100": 64,
-    "efficientnet_b0": 64, "efficientnetv2_rw_t": 64, "tf_efficientnet_lite0": 64, "ghostnet_100": 64,
+    "efficientnet_b0": 64, "tf_efficientnet_lite0": 64, "ghostnet_100": 64,
     "hardcorenas_a": 64, "regnetx_002": 64, "regnety_002": 64, "repvgg_a0": 64, "rexnet_100": 64, "fbnetc_100": 64,
     "lcnet_050": 64, "tinynet_e": 64, "convnext_atto": 64, "convnextv2_atto": 64, "vit_tiny_patch16_224": 64,
     "deit_tiny_patch16_224": 64, "swin_tiny_patch4_window7_224": 224, "mixer_s32_224": 224, "resmlp_12_224": 224,

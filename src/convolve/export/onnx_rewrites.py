@@ -66,6 +66,15 @@ def _pads_that_stay(graph: onnx.GraphProto) -> None:
         graph.node.insert(index, before)
 
 
+def _without_unread_initializers(graph: onnx.GraphProto) -> None:
+    """onnxruntime warns of each."""
+    uses = _uses(graph)
+    kept = [tensor for tensor in graph.initializer if tensor.name in uses]
+    if len(kept) < len(graph.initializer):
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+
+
 def _uses(graph: onnx.GraphProto) -> dict[str, int]:
     counts: dict[str, int] = {value.name: 1 for value in graph.output}
     for node in graph.node:
@@ -75,5 +84,5 @@ def _uses(graph: onnx.GraphProto) -> dict[str, int]:
 
 
 REWRITES: tuple[Callable[[onnx.GraphProto], None], ...] = (
-    _without_stated_initializers, _gelu_from_the_left, _pads_that_stay
+    _without_stated_initializers, _gelu_from_the_left, _pads_that_stay, _without_unread_initializers
 )  # fmt: skip
