@@ -195,8 +195,8 @@ def _not_a_model(path: Path) -> ModelError | UsageError | UnsupportedError:
         )
     if path.is_file():
         return UnsupportedError(
-            f"{path} is no model that convolve can read; give a model folder, a run folder, a CNTK model or "
-            "net.prototxt+net.caffemodel"
+            f"{path} is no model that convolve can read; give a model folder, a run folder, a CNTK model, an ONNX "
+            "file, a PyTorch checkpoint or net.prototxt+net.caffemodel"
         )
     return ModelError(f"{path} holds no model.json; give a model folder or a run folder")
 

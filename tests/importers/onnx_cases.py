@@ -101,6 +101,12 @@ WINDOWS: list[Case] = [
     ("AveragePool", IMAGE, {}, {"kernel_shape": [2, 3], "dilations": [2, 2], "pads": [1, 1, 0, 1]}, (22,)),
     ("AveragePool", IMAGE, {},
      {"kernel_shape": [2, 3], "dilations": [2, 2], "pads": [1, 1, 0, 1], "count_include_pad": 1}, (22,)),
+    *(("AveragePool", IMAGE, {}, {"kernel_shape": [2, 3], "dilations": [2, 2], "strides": [2, 2], "pads": [1, 1, 0, 1],
+                                  "ceil_mode": ceil, "count_include_pad": counts}, (22,))
+      for ceil in (0, 1) for counts in (0, 1)),
+    *(("MaxPool", IMAGE, {}, {"kernel_shape": [2, 3], "dilations": [2, 2], "strides": [3, 3], "ceil_mode": ceil}, (11,))
+      for ceil in (0, 1)),
+    ("ReduceSum", IMAGE, {}, {"noop_with_empty_axes": 1}, (13,)),
     ("MaxPool", (3, 9), {}, {"kernel_shape": [3], "strides": [2]}, (11,)),
     ("LpPool", IMAGE, {}, {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 1]}, ANY),
     ("GlobalAveragePool", IMAGE, {}, {}, ANY),
@@ -217,5 +223,15 @@ GRAPHS: Graphs = {
         [node("DequantizeLinear", ["q", "s", "z"], ["w"]), node("Flatten", ["x"], ["f"]),
          node("MatMul", ["f", "w"], ["y"])],
         X, {"q": rng.integers(-9, 9, (120, 4)).astype(np.int8), "s": np.float32(0.1), "z": np.int8(1)}, ("y",), 13,
+    ),
+    "weights as small integers, a scale for each filter": (
+        [node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=0), node("Conv", ["x", "w"], ["y"])],
+        X, {"q": rng.integers(-9, 9, (2, 4, 3, 3)).astype(np.int8), "s": np.array([0.1, 0.3], np.float32),
+            "z": np.array([1, -2], np.int8)}, ("y",), 13,
+    ),
+    "a division of whole numbers": (
+        [node("Mul", ["x", "ten"], ["t"]), node("Cast", ["t"], ["i"], to=7), node("Div", ["i", "three"], ["d"]),
+         node("Cast", ["d"], ["y"], to=1)],
+        X, {"ten": np.float32(10), "three": np.int64(3)}, ("y",), 13,
     ),
 }  # fmt: skip

@@ -66,6 +66,13 @@ def test_resize_by_factors(factors: tuple[float, float], opset: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_resize_by_factors_that_float32_rounds(mode: str) -> None:
+    constants = {"f": np.array([1, 1, 0.7, 2.3], np.float32)}
+    made = [node("Resize", ["x", "", "f"], ["y"], mode=mode)]
+    assert off(onnx_bytes(made, {"x": ("N", 3, 10, 10)}, constants, opset=13), weights(2, 3, 10, 10)) < 1e-5
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
 def test_upsample(mode: str) -> None:
     made = [node("Upsample", ["x", "f"], ["y"], mode=mode)]
     constants = {"f": np.array([1, 1, 2, 3], np.float32)}
@@ -307,7 +314,7 @@ def test_a_configuration_beside_the_model(tool: str, tmp_path: Path) -> None:
             "label_names": list("abcd"),
         }
     else:
-        said = {"id2label": {str(k): name for k, name in enumerate("abcd")}}
+        said = {"id2label": {str(k): "abcd"[k] for k in (0, 2, 1, 3)}}
         config = {"image_mean": mean, "image_std": std, "rescale_factor": 1 / 255, "do_center_crop": True}
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
     (tmp_path / "config.json").write_text(json.dumps(said))
@@ -396,6 +403,25 @@ def test_endless_and_enormous_ones() -> None:
         imported(onnx_bytes(huge, {"x": ("N", 3, 4, 4)}, {"s": whole(6 * 2**28)}))
     with pytest.raises(UsageError, match="--image-shape"):
         imported(onnx_bytes([node("Relu", ["x"], ["y"])], {"x": ("N", 3, "H", "W")}))
+
+
+@pytest.mark.parametrize(("depth", "words"), [(40, "more than 20000 operators"), (120, "functions within functions")])
+def test_functions_that_multiply(depth: int, words: str) -> None:
+    """Each one calls the next one twice."""
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    inner = [(f"F{k + 1}", "own") for k in range(depth)] + [("Relu", "")]
+    functions = [
+        helper.make_function(
+            "own", f"F{k}", ["a"], ["c"], [node(op, [x], [y], domain=domain) for x, y in ("ab", "bc")], opsets
+        )
+        for k, (op, domain) in enumerate(inner)
+    ]
+    graph = helper.make_graph(
+        [node("F0", ["x"], ["y"], domain="own")], "g", [port("x", TensorProto.FLOAT)], [port("y", TensorProto.FLOAT)]
+    )
+    made = helper.make_model(graph, functions=functions, opset_imports=opsets)
+    with pytest.raises(UnsupportedError, match=words):
+        imported(made.SerializeToString())
 
 
 def test_samples_are_never_mixed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,14 @@ def check_packages(names: tuple[str, ...] = _PACKAGES) -> None:
 
 def write(program: ExportedProgram, metadata: dict[str, Any], path: Path) -> None:
     """Write the program as one file. Raises UnsupportedError where ONNX cannot say what it computes or hold it."""
+    text = always_utf8(json.dumps(metadata, ensure_ascii=False))
+    path.write_bytes(translated(program, [INPUT], [OUTPUT], {KEY: text}))
+
+
+def translated(
+    program: ExportedProgram, inputs: list[str], outputs: list[str], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """The program as the bytes of a file, with these names and this metadata."""
     size = sum(tensor.nbytes for tensor in [*program.state_dict.values(), *program.constants.values()])
     if size > MOST_BYTES:
         raise UnsupportedError(
@@ -41,18 +50,9 @@ def write(program: ExportedProgram, metadata: dict[str, Any], path: Path) -> Non
         )
     from convolve.export.onnx_rewrites import rewrite
 
-    made = translate(program, [INPUT], [OUTPUT])
-    made.model.metadata_props[KEY] = always_utf8(json.dumps(metadata, ensure_ascii=False))
+    made = translate(program, inputs, outputs)
+    made.model.metadata_props.update(metadata or {})
     proto = made.model_proto
-    rewrite(proto)
-    path.write_bytes(proto.SerializeToString())
-
-
-def translated(program: ExportedProgram, inputs: list[str], outputs: list[str]) -> bytes:
-    """The program as the bytes of a file, with these names and without metadata."""
-    from convolve.export.onnx_rewrites import rewrite
-
-    proto = translate(program, inputs, outputs).model_proto
     rewrite(proto)
     content: bytes = proto.SerializeToString()
     return content

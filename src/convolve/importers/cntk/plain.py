@@ -112,6 +112,7 @@ def _slice(call: Call) -> str:
         size = call.shape()[axis]
         first, last = begin + size * (begin < 0), end + size * (end <= 0)
         if step < 0:  # the same cells, the last one first
+            require(0 <= first < last <= size, f"a slice of {first} to {last} of {size} cells")
             cells = tuple(range(first, last))[::step]
             value = call.add("gather", value, axis=axis, indices=cells)
         else:

@@ -8,12 +8,13 @@ plain.py, shaping.py, layers.py, windows.py  a row for each operator
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from convolve.errors import UnsupportedError
 from convolve.graph.graph import Graph
-from convolve.graph.shapes import Shape
+from convolve.graph.shapes import MAX_ELEMENTS, Shape
 from convolve.importers.loader import Imported, PreprocessOverrides
 from convolve.importers.onnx import model
 from convolve.importers.onnx.files import Files, recognizes
@@ -88,6 +89,8 @@ def quantized(opened: Opened, overrides: PreprocessOverrides) -> Quantized:
     if len(found.inputs) != 1 or len(found.inputs[0].sizes) != 4:
         raise UnsupportedError(f"{path}: a quantized model that takes no image")
     sizes = image_sizes(path, found.inputs[0], overrides.image_shape_CHW)
+    if (numbers := (found.inputs[0].sizes[0] or 1) * prod(sizes)) > MAX_ELEMENTS:
+        raise UnsupportedError(f"{path}: a quantized model that takes {numbers:,} numbers at once")
     shape_CHW = (sizes[2], sizes[0], sizes[1]) if is_nhwc(sizes) else sizes
     fields = {"known_from": ""} | _preprocessing(opened)
     if not opened.stated.own:

@@ -39,7 +39,13 @@ class Files:
         return (self.folder or self.path) / name
 
     def model(self) -> bytes:
-        return read_bytes(self.file) if self.file else self._member(MODEL, _MOST_BYTES) or b""
+        if self.file is None:
+            content = self._member(MODEL, _MOST_BYTES)
+        else:
+            content = read_bytes(self.file) if self.file.stat().st_size <= _MOST_BYTES else None
+        if content is None:
+            raise FormatError(self.path, "", f"the model is larger than {_MOST_BYTES:,} bytes, where ONNX files end")
+        return content
 
     def beside(self, name: str) -> bytes | None:
         """The file `name` beside the model; None where there is none, or none of such a size."""

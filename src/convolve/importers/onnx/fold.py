@@ -23,6 +23,10 @@ def _together(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
     return sum(array.size for array in arrays)
 
 
+def _of_first(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
+    return int(arrays[0].size)
+
+
 def _broadcast(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
     return prod(np.broadcast_shapes(*(array.shape for array in arrays)))
 
@@ -62,7 +66,7 @@ def _product(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
 
 
 _ELEMENTWISE = (
-    "Abs Add And Cast CastLike Ceil Clip DequantizeLinear Div Equal Erf Exp Floor Greater GreaterOrEqual Less "
+    "Abs Add And Cast CastLike Ceil Clip Div Equal Erf Exp Floor Greater GreaterOrEqual Less "
     "LessOrEqual Log Max Min Mod Mul Neg Not Or Pow Reciprocal Relu Round Sigmoid Sign Sqrt Sub Tanh Where Xor Cos Sin"
 )
 _REARRANGING = (
@@ -74,6 +78,7 @@ FOLDS: Mapping[str, Sizes] = {
     **dict.fromkeys(_REARRANGING.split(), _together),
     "ConstantOfShape": _filled,
     "BatchNormalization": _together,
+    "DequantizeLinear": _of_first,
     "Expand": _expanded,
     "Tile": _tiled,
     "Range": _counted,

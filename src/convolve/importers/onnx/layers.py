@@ -28,6 +28,8 @@ def _gemm(call: Call) -> Tensor:
     a, alpha, beta = call.tensor(0), call.get("alpha", float, 1.0), call.get("beta", float, 1.0)
     if call.get("transA", int, 0):
         a = transposed(call, a, (1, 0))
+    if a.axis == 1:
+        raise UnsupportedError("a product over the samples of the batch")
     turned = bool(call.get("transB", int, 0))
     if isinstance(call.value(1), Tensor):
         b = call.tensor(1)
@@ -231,7 +233,8 @@ def _resized(call: Call, x: Tensor) -> tuple[list[int], list[float]]:
             sizes[axis], scales[axis] = int(wanted[index]), float(wanted[index]) / dims[axis]
         elif factors is not None:
             scales[axis] = float(factors[index])
-            sizes[axis] = floor(dims[axis] * scales[axis]) if scales[axis] != 1 else dims[axis]
+            exact = np.float32(dims[axis]) * np.float32(factors[index])  # as runtimes do: 10 * 0.7 is 7
+            sizes[axis] = floor(exact) if scales[axis] != 1 else dims[axis]
     if x.axis is not None and scales[x.axis] != 1 and sizes[x.axis] not in (dims[x.axis], call.samples):
         raise UnsupportedError("works along the batch axis")
     if call.get("keep_aspect_ratio_policy", str, "stretch") != "stretch":

@@ -65,7 +65,7 @@ def _zipped_names(model: OnnxModel) -> tuple[str, ...]:
 
 def _object(files: Files, name: str) -> dict[str, Any]:
     """The JSON object in a file beside the model; empty where there is none."""
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         value = json.loads(files.beside(name) or b"{}")
         return value if isinstance(value, dict) else {}
     return {}
@@ -149,14 +149,15 @@ def _hugging_face(model: OnnxModel, files: Files) -> Stated | None:
     if not {"image_mean", "image_std"} <= said.keys():
         return None
     factor = said.get("rescale_factor", 1 / 255)
-    if type(factor) is not float or factor <= 0:
+    if type(factor) is not float or factor <= 0 or False in (said.get("do_rescale"), said.get("do_normalize")):
         return None
     fields = _normalization(said["image_mean"], said["image_std"], 1 / factor)
     if not fields:
         return None
     resize = "square" if said.get("do_center_crop") else "squash"
     labels = config.get("id2label")
-    names = list(labels.values()) if isinstance(labels, dict) else []
+    is_counted = isinstance(labels, dict) and all(key.isdecimal() for key in labels)
+    names = [labels[key] for key in sorted(labels, key=int)] if is_counted else []
     known = {"channel_order": "rgb", "resize": resize, "known_from": "preprocessor_config.json"}
     return Stated(fields | known, _named([*map(str, names)]) if names else None)
 

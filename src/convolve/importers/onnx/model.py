@@ -34,7 +34,7 @@ _RUNTIMES = ("com.microsoft", "com.microsoft.nchwc")  # onnxruntime's own, which
 _QUANTIZED = re.compile(r"^QLinear|^QuantizeLinear$|^DynamicQuantizeLinear$|Integer$")
 LABELS_DOMAIN = "ai.onnx.ml"  # of operators that put names to classes
 SUBGRAPHS = ("If", "Loop", "Scan")
-_Types = dict[int, type]
+_MOST_DEPTH = 100  # of functions within functions; exporters write a few
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,16 +112,40 @@ def parse(data: bytes, path: Path, folder: Path | None) -> OnnxModel:
         raise UsageError(f"{path}: ONNX files need the package onnx: {install_hint('onnx')}")
     import onnx
     from google.protobuf.message import DecodeError
+    from onnx.checker import ValidationError
     from onnx.inliner import inline_local_functions
 
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
         if proto.functions:
+            _require_countable(proto, path)
             proto = inline_local_functions(proto)
-    except (DecodeError, RuntimeError, ValueError) as error:
+    except (DecodeError, RuntimeError, ValueError, ValidationError) as error:
         raise FormatError(path, "", f"this is no whole ONNX model ({_line(error)}); copy it again") from None
     return _Reader(path, folder).model(proto)
+
+
+def _require_countable(proto: onnx.ModelProto, path: Path) -> None:
+    """Raise UnsupportedError where local functions, written out one within another, are more nodes than any network."""
+    functions = {(item.domain, item.name, item.overload): item for item in proto.functions}
+    counts: dict[tuple[str, str, str], int] = {}
+
+    def count(nodes: Iterable[onnx.NodeProto], depth: int) -> int:
+        if depth > _MOST_DEPTH:
+            raise UnsupportedError(f"{path}: functions within functions, more than {_MOST_DEPTH} deep")
+        total = 0
+        for node in nodes:
+            name = (node.domain, node.op_type, node.overload)
+            if name in functions and name not in counts:
+                counts[name] = count(functions[name].node, depth + 1)
+            inner = [item.g for item in node.attribute if item.HasField("g")]
+            inner += [graph for item in node.attribute for graph in item.graphs]
+            total += counts.get(name, 1) + sum(count(graph.node, depth + 1) for graph in inner)
+        return total
+
+    if count(proto.graph.node, 0) > MAX_VALUES:
+        raise UnsupportedError(f"{path}: more than {MAX_VALUES} operators")
 
 
 class _Reader:

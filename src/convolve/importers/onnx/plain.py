@@ -54,6 +54,14 @@ def _broadcasting(op: str, learned: bool = False) -> Rule:
     return lower
 
 
+def _divide(call: Call) -> Tensor:
+    """Whole numbers give whole numbers, rounded towards zero: a constant operand says that both are such."""
+    result = _broadcasting("divide")(call)
+    assert isinstance(result, Tensor)
+    whole = any(isinstance(operand, Constant) and operand.array.dtype.kind in "iu" for operand in call.operands)
+    return call.like(result, call.add("trunc", result.key)) if whole else result
+
+
 def _mean(call: Call) -> Tensor:
     total = _broadcasting("add")(call)
     assert isinstance(total, Tensor)
@@ -167,6 +175,13 @@ def _cast(call: Call) -> Tensor:
     raise UnsupportedError(f"a cast to the data type {kind}")
 
 
+def _cast_like(call: Call) -> Value:
+    like = call.value(1)
+    if isinstance(like, Constant) and like.array.dtype.kind in "iub":
+        raise UnsupportedError(f"a cast to {like.array.dtype}")
+    return call.value()
+
+
 def _dropout(call: Call) -> tuple[Tensor, ...]:
     x, rate = call.tensor(), call.number("ratio", 1, 0.5)
     require(rate is not None and 0 <= rate < 1, f"a dropout ratio of {rate}")
@@ -212,7 +227,9 @@ def _reduction(op: str, before: str = "", after: str = "") -> Rule:
         x = call.tensor()
         axes = call.integers("axes", 1)
         if not axes:
-            if axes == [] and call.opset >= 13 and call.attributes.get("noop_with_empty_axes", 0):
+            if call.opset >= 13 and call.attributes.get("noop_with_empty_axes", 0):
+                if before or after:
+                    raise UnsupportedError("a reduction along no axis")
                 return x
             axes = list(range(len(call.dims(x))))
         keep = bool(call.get("keepdims", int, 1))
@@ -258,7 +275,7 @@ def _extreme(op: str) -> Rule:
 def _mean_variance(call: Call) -> Tensor:
     """(x - mean) / (deviation + 1e-9) over some axes, by default all but the channels."""
     x = call.tensor()
-    axes = call.integers("axes") or [0, 2, 3]
+    axes = [axis_of(axis, len(call.dims(x))) for axis in call.integers("axes") or [0, 2, 3]]
     if x.axis in axes and call.samples != 1:
         raise UnsupportedError("statistics over the samples of the batch")
     places = tuple(place for axis in axes for place in call.places(x, axis))
@@ -331,7 +348,7 @@ PLAIN_RULES: dict[str, Rule] = {
     "Sum": _broadcasting("add", learned=True),
     "Sub": _broadcasting("subtract"),
     "Mul": _broadcasting("multiply", learned=True),
-    "Div": _broadcasting("divide"),
+    "Div": _divide,
     "Pow": _broadcasting("power"),
     "Max": _broadcasting("maximum"),
     "Min": _broadcasting("minimum"),
@@ -347,7 +364,7 @@ PLAIN_RULES: dict[str, Rule] = {
     "Not": _not,
     "Where": _select,
     "Cast": _cast,
-    "CastLike": _identity,
+    "CastLike": _cast_like,
     "Identity": _identity,
     "Constant": _constant,
     "Dropout": _dropout,

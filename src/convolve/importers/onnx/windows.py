@@ -113,7 +113,7 @@ def _max_pool(call: Call) -> tuple[Value, ...]:
     x, windows = call.image(), _windows(call, call.image())
     dilation, upper = windows.pop("dilation"), _plus(windows.pop("upper"), windows.pop("beyond"))
     if max(dilation) > 1:
-        padded = _surrounded(call, x.key, windows["lower"], upper, -inf)
+        padded = _surrounded(call, x.key, windows["lower"], tuple(max(0, high) for high in upper), -inf)
         return (call.like(x, _over_cells(call, padded, "maximum", windows, dilation)),)
     return (call.like(x, call.add("max_pool", x.key, **windows, upper=upper)),)
 
@@ -124,7 +124,7 @@ def _average_pool(call: Call) -> Tensor:
     dilation, upper, beyond = (windows.pop(name) for name in ("dilation", "upper", "beyond"))
     counts_padding, key = bool(call.attributes.get("count_include_pad", 0)), x.key
     if max(dilation) > 1:
-        return call.like(x, _dilated_average(call, key, {**windows, "upper": _plus(upper, beyond)}, dilation))
+        return call.like(x, _dilated_average(call, key, {**windows, "upper": upper, "beyond": beyond}, dilation))
     if counts_padding and max(beyond) > 0:
         key = _surrounded(call, key, windows["lower"], upper, 0.0)
         windows["lower"], upper, counts_padding = (0,) * len(upper), (0,) * len(upper), False
@@ -155,12 +155,12 @@ def _over_cells(call: Call, key: str, op: str, windows: dict[str, Shape], dilati
 
 def _dilated_average(call: Call, key: str, windows: dict[str, Shape], dilation: Shape) -> str:
     lower, upper = windows["lower"], windows["upper"]
-    shape, count = call.draft.shape(key), prod(windows["window"])
-    total = _over_cells(call, _surrounded(call, key, lower, upper, 0.0), "add", windows, dilation)
-    if call.attributes.get("count_include_pad", 0):
-        return call.add("multiply", total, call.number_key(1 / count))
+    beyond = tuple(max(0, more) for more in windows["beyond"])
+    shape, counted = call.draft.shape(key), float(bool(call.attributes.get("count_include_pad", 0)))
+    total = _over_cells(call, _surrounded(call, key, lower, _plus(upper, beyond), 0.0), "add", windows, dilation)
     require(prod(shape) <= 2**24, f"an average of shape {shape} over windows with gaps")
-    ones = np.pad(np.ones(shape[1:], np.float32), [*zip(lower, upper, strict=True)])[None]
+    ones = np.pad(np.ones(shape[1:], np.float32), [*zip(lower, upper, strict=True)], constant_values=counted)
+    ones = np.pad(ones, [(0, more) for more in beyond])[None]
     cells = _over_cells(call, call.number_key(ones), "add", windows, dilation)
     return call.add("divide", total, cells)
 
