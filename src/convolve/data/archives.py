@@ -195,7 +195,7 @@ def _link(archive: Path, folder: Path, links: Sequence[tuple[Path, _Member]]) ->
             path.symlink_to(member.target)
     root = folder.resolve()
     for path, member in links:
-        if not path.resolve().is_relative_to(root):
+        if not Path(os.path.realpath(path)).is_relative_to(root):  # `resolve` fails for links in a circle before 3.13
             raise DataError(
                 f"{archive}: the link {member.name} leads out of the archive, to {member.target}; leave it out"
             )
