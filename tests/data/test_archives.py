@@ -163,6 +163,8 @@ def test_links_in_a_circle_lead_nowhere(name: str, cache: Path, tmp_path: Path) 
     [
         ({"set/inner.zip": b"PK"}, "holds another archive, set/inner.zip; unpack it"),
         ({"set/inner.TAR.gz": b""}, "holds another archive, set/inner.TAR.gz"),
+        ({"koala/1.png/x.png": IMAGE}, "koala/1.png/x.png: a file has the name of its folder"),
+        ({"koala/1.png/x/y.png": IMAGE}, "koala/1.png/x/y.png: a file has the name of its folder"),
         ({"../a.png": IMAGE}, "the member ../a.png leads out of the archive"),
         ({"/tmp/a.png": IMAGE}, "the member /tmp/a.png leads out"),
         ({"C:/a.png": IMAGE}, "the member C:/a.png leads out"),

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from convolve.checking.check import check_data
 from convolve.data.build import build_data
 from convolve.data.hold_out import Learned
 from convolve.data.layout import find_layout
@@ -73,6 +74,7 @@ def test_of_three_parts_one_is_for_choices(tmp_path: Path) -> None:
     parts = collect_lists(tmp_path, None, lambda *fault: faults.append(fault))
     assert [role for role, _ in parts] == ["training", "validation", "test"]
     assert [(kind, what) for kind, _, what, _ in faults] == [("left out", "raw beside the parts is left out")]
+    assert list(check_data(tmp_path, tmp_path / "test").images) == ["training", "validation", "test"]
 
 
 @pytest.mark.parametrize(
