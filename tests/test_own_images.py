@@ -263,7 +263,7 @@ def test_evaluation_is_on_the_part_held_out(run: Path, photos: Path, convolve: C
         write_noise(other / "green" / f"new{number}.jpg", number)
     (other / learned[0].relative_to(photos)).unlink()
     outcome = convolve("evaluate", run, "--data", other)
-    new = int(re.search(r"the part held out in training, and ([0-9]+) of 3 images that are new", outcome.out)[1])  # type: ignore[index]
+    new = int(re.search(r"the part held out in training, and ([0-9]+) of the images added since \(3\)", outcome.out)[1])  # type: ignore[index]
     assert f"{held_out + new} test images from" in outcome.out
     for number in range(50):  # images of another set, among which some are known
         write_noise(tmp_path / "another" / ("blue", "green")[number % 2] / f"{number}.jpg", 100 + number)

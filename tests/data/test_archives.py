@@ -19,6 +19,7 @@ from convolve.data import archives
 from convolve.data.image_files import find_images
 from convolve.data.known import unpacked
 from convolve.data.open import open_data, open_to_check
+from convolve.data.walk import PassedOver, walk
 from convolve.errors import DataError
 from convolve.formats.archive import ByteReader
 
@@ -149,11 +150,21 @@ IMAGE = cv2.imencode(".png", np.zeros((4, 4), np.uint8))[1].tobytes()
 
 
 @packers
+def test_links_in_a_circle_lead_nowhere(name: str, cache: Path, tmp_path: Path) -> None:
+    content = {"koala/1.png": IMAGE, "koala/x.png": "y.png", "koala/y.png": "x.png", "bear/1.png": IMAGE}
+    passed = PassedOver()
+    folder = unpacked(PACKERS[name](tmp_path / name, content))
+    assert [Path(path).name for path in walk(folder, passed)] == ["1.png", "1.png"] and len(passed.dangling) == 2
+
+
+@packers
 @pytest.mark.parametrize(
     ("more", "words"),
     [
         ({"set/inner.zip": b"PK"}, "holds another archive, set/inner.zip; unpack it"),
         ({"set/inner.TAR.gz": b""}, "holds another archive, set/inner.TAR.gz"),
+        ({"koala/1.png/x.png": IMAGE}, "koala/1.png/x.png: a file has the name of its folder"),
+        ({"koala/1.png/x/y.png": IMAGE}, "koala/1.png/x/y.png: a file has the name of its folder"),
         ({"../a.png": IMAGE}, "the member ../a.png leads out of the archive"),
         ({"/tmp/a.png": IMAGE}, "the member /tmp/a.png leads out"),
         ({"C:/a.png": IMAGE}, "the member C:/a.png leads out"),

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from convolve.checking.check import check_data
 from convolve.data.build import build_data
 from convolve.data.hold_out import Learned
 from convolve.data.layout import find_layout
@@ -73,6 +74,7 @@ def test_of_three_parts_one_is_for_choices(tmp_path: Path) -> None:
     parts = collect_lists(tmp_path, None, lambda *fault: faults.append(fault))
     assert [role for role, _ in parts] == ["training", "validation", "test"]
     assert [(kind, what) for kind, _, what, _ in faults] == [("left out", "raw beside the parts is left out")]
+    assert list(check_data(tmp_path, tmp_path / "test").images) == ["training", "validation", "test"]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_of_three_parts_one_is_for_choices(tmp_path: Path) -> None:
             "train test",
             0,
             (18, 2),
-            "2 of 20 training images are cut off for validation, by which run.keep=best chooses",
+            "2 of 20 training images are held out for validation, by which run.keep=best chooses",
         ),
         ("train test", 0.4, (12, 8), ""),
         ("train val test", 0, (20, 6), "each epoch is evaluated on the 6 images of the validation part"),
@@ -171,3 +173,25 @@ def test_known_classes_are_no_parts(tmp_path: Path) -> None:
         part(tmp_path / name, "indoors outdoors")
     layout = find_layout(tmp_path, ("cat", "dog"))
     assert layout and layout.training == tmp_path and layout.test is None
+
+
+def test_a_table_may_hold_one_part_alone(tmp_path: Path) -> None:
+    """All is tested on, or of a training part what was held out of it; trained on is only what says so."""
+    part(tmp_path / "images", count=20)
+
+    def table(word: str) -> Path:
+        rows = [f"images/{label}/{n}.png,{label},{word}\n" for label in ("cat", "dog") for n in range(20)]
+        (tmp_path / f"{word}.csv").write_text("path,label,split\n" + "".join(rows))
+        return tmp_path / f"{word}.csv"
+
+    splits = open_lists(table("train"))
+    learned = Learned(splits.fingerprint(), "", splits.membership)
+    answers = {word: open_test(str(table(word)), "", ("cat", "dog"), (3, 32, 32), learned) for word in ("train", "val")}
+    assert len(splits.test) < 40 and {word: len(source) for word, (source, _) in answers.items()} == {
+        "train": len(splits.test),
+        "val": 40,
+    }
+    parts = collect_lists(table("test"), None, lambda *fault: None)
+    assert [(role, len(each)) for role, each in parts] == [("test", 40)]
+    with pytest.raises(DataError, match="line 2: no image is in the training part"):
+        open_lists(tmp_path / "test.csv")

@@ -75,12 +75,13 @@ def check_data(
 
 
 def _open(source: Path, test: Path | None, findings: Findings, options: DataOptions) -> list[Part]:
-    """The training part, and the test part if there is one; what cannot be read at all is a finding."""
+    """The parts at `source`, of which `test` replaces the test part; what cannot be read at all is a finding."""
     parts = [Part(name, part) for name, part in open_to_check(source.expanduser(), None, findings.add, options)]
     if test:
         known = parts[0].source.class_names if parts else None
         tested = open_to_check(test.expanduser(), known, findings.add, options)
-        parts = [*parts[:1], *(Part("test", part) for _, part in tested[-1:])]
+        others = [part for part in parts if part.name != "test"] or [Part("training", part.source) for part in parts]
+        parts = [*others, *(Part("test", part) for _, part in tested[-1:])]
     return parts
 
 

@@ -62,11 +62,7 @@ def _images_in(place: Location) -> Iterator[Location]:
                 yield from (Location(place.file, name) for name in archive.namelist() if is_image_name(name))
         else:
             yield from (Location(os.path.join(place.file, name)) for name in images_in(place.file))  # noqa: PTH118
-    except (
-        OSError,
-        DataError,
-        zipfile.BadZipFile,
-    ):
+    except (OSError, DataError, zipfile.BadZipFile):
         return
 
 

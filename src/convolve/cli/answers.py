@@ -98,7 +98,7 @@ def csv_file(
                 if row[-1]:
                     unreadable.note(number, row[0], f"{row[0]}: {row[-1]}")
         if table.rows:
-            print(f"going on behind {table.rows:,} rows in {path}.partial", file=sys.stderr)
+            print(f"going on after {table.rows:,} rows in {path}.partial", file=sys.stderr)
         yield Output(lambda batch: table.add(_cells(one, title) for one in batch), table.rows)
     print(f"{len(images):,} rows in {path}", file=sys.stderr)
 

@@ -45,7 +45,7 @@ def _folders(folder: Path, class_names: Sequence[str]) -> dict[str, Path]:
     taken: set[str] = set()
     for number, class_name in enumerate(class_names):
         name = _NOT_IN_NAMES.sub("_", class_name)[:_LONGEST_NAME].strip(". ") or "_"
-        if name.casefold() in taken:
+        while name.casefold() in taken:
             name = f"{name} ({number})"
         taken.add(name.casefold())
         folders[class_name] = folder / name

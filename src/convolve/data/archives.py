@@ -159,7 +159,11 @@ def _unpack_one(archive: Path, folder: Path) -> None:
             what = f"unpacks to more than {limit:,} bytes or {_MOST_FILES:,} files"
             raise DataError(f"{archive}: {what}; if you trust it, unpack it yourself and give the folder")
         path = folder.joinpath(*parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            what = "a file has the name of its folder"
+            raise DataError(f"{archive}: {member.name}: {what}; rename one, and pack the archive again") from None
         if member.content:
             _write(archive, path, member)
         else:
@@ -195,7 +199,7 @@ def _link(archive: Path, folder: Path, links: Sequence[tuple[Path, _Member]]) ->
             path.symlink_to(member.target)
     root = folder.resolve()
     for path, member in links:
-        if not path.resolve().is_relative_to(root):
+        if not Path(os.path.realpath(path)).is_relative_to(root):  # `resolve` fails for links in a circle before 3.13
             raise DataError(
                 f"{archive}: the link {member.name} leads out of the archive, to {member.target}; leave it out"
             )

@@ -109,7 +109,7 @@ def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | Non
         return splits.train, None, ""
     chosen = fraction or VALIDATION_FRACTION
     train, validation = hold_out_validation(splits.train, chosen, recipe.run.seed)
-    cut = f"{len(validation):,} of {len(splits.train):,} training images are cut off for validation"
+    cut = f"{len(validation):,} of {len(splits.train):,} training images are held out for validation"
     return train, validation, "" if fraction else f"{cut}, by which run.keep=best chooses"
 
 

@@ -185,7 +185,7 @@ def _of_grown(
     counted_N = tested_N | (new_N & ~near_trained_N & (near_tested_N | by_rule_N))
     said = "the part held out in training"
     if new_N.any():
-        said += f", and {np.sum(counted_N & new_N):,} of {new_N.sum():,} images that are new"
+        said += f", and {np.sum(counted_N & new_N):,} of the images added since ({new_N.sum():,})"
     if both_N.any():
         said += f"; left out, since they are near images of both parts: {_named(whole, np.flatnonzero(both_N))}"
     return counted_N, said

@@ -60,6 +60,8 @@ def open_lists(
     first = open_list(found.training, options=options)
     others = {role: open_list(path, first.class_names, options=options) for role, path in found.parts[1:]}
     parts = _by_role(first) | others
+    if TRAINING not in parts:
+        raise DataError(f"{first.location(0)}: no image is in the training part; correct the column, or take it out")
     names = first.class_names or _numbers([*parts.values()])
     if len(names) < 2:
         _refuse_one_class(found.training, names[0])
@@ -87,8 +89,6 @@ def _by_role(whole: FileSource) -> dict[str, FileSource]:
     roles_N = np.array(whole.roles)[whole.index_N]
     parts = {role: whole.take(np.flatnonzero(roles_N == role)) for role in (TRAINING, VALIDATION, TEST)}
     parts = {role: part for role, part in parts.items() if len(part)}
-    if TRAINING not in parts:
-        raise DataError(f"{whole.location(0)}: no image is in the training part; correct the column, or take it out")
     if TEST not in parts and VALIDATION in parts:
         parts[TEST] = parts.pop(VALIDATION)
     return parts
@@ -129,15 +129,11 @@ def open_own_test(
     """The test part of a user's own images; of one part all of it, but for what the model has `learned` from."""
     path = layout.test or layout.training
     grouped_as_learned = replace(options, group=options.group or learned.group)
-    part = open_list(path, class_names, options=options)
-    if part.roles and not layout.test:
-        parts = _by_role(part)
-        part = parts.get(TEST, part)
-    part, said = (
-        part.by_class_and_name(),
-        [str(path), *layout.notes, *layout.left_out, *filter(None, [part.passed_over])],
-    )
-    if layout.test or part.roles:
+    whole = open_list(path, class_names, options=options)
+    tested = whole if layout.test else _by_role(whole).get(TEST)
+    part = (tested or whole).by_class_and_name()
+    said = [str(path), *layout.notes, *layout.left_out, *filter(None, [part.passed_over])]
+    if tested:
         return part, "; ".join(said)
     if learned.membership:
         with suppress(UsageError):  # another set, without such groups

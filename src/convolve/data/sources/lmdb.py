@@ -20,6 +20,6 @@ def open_lmdb(folder: Path, classes: Sequence[str] | None = None, on_fault: OnFa
     listing = open_caffe_lmdb(folder)
     first = 0 if names is None else int(np.argmax(listing.labels_N >= len(names)))
     if names is not None and listing.labels_N[first] >= len(names):
-        what = f"class {listing.labels_N[first]}, but {len(names)} classes are known"
+        what = f"class {listing.labels_N[first]}, but {len(names)} classes are known; name all in labels.txt beside it"
         raise FormatError(listing.place(first), "", what)
     return file_source(listing, listing.labels_N, None if names is None else tuple(names))

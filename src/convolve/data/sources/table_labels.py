@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ def number_labels(
         classes = label_names(table.file, on_fault)
     if doubts and not (classes and class_numbers(labels, classes)):
         for kind, label, what, mend in doubts:
-            read.tell(read.rows(label)[0], what, mend, kind)
+            read.tell(read.rows[label][0], what, mend, kind)
     number_of, names = read.among(labels, classes or labels)
     numbers = {label: number_of.get(spelling(label), UNLABELED) for label in {*table.labels}}
     return np.fromiter(map(numbers.__getitem__, table.labels), np.int64, len(table)), names
@@ -53,8 +54,13 @@ class _Labels:
     table: Table
     on_fault: OnFault | None
 
-    def rows(self, label: str) -> list[int]:
-        return [row for row, other in enumerate(self.table.labels) if spelling(other) == label]
+    @cached_property
+    def rows(self) -> dict[str, list[int]]:
+        """Label -> the rows that have it; asked for where there are faults alone."""
+        rows: dict[str, list[int]] = {}
+        for row, label in enumerate(self.table.labels):
+            rows.setdefault(spelling(label), []).append(row)
+        return rows
 
     def tell(self, row: int, what: str, mend: str, kind: str = "bad line") -> None:
         if self.on_fault is None:
@@ -64,7 +70,7 @@ class _Labels:
     def missing(self, spelled: Collection[str], classes: Sequence[str]) -> set[str]:
         """The labels that stand for none; each of their rows is told."""
         missing = {label for label in spelled if label.casefold() in _MISSING and label not in classes}
-        for row in sorted(row for label in missing for row in self.rows(label)):
+        for row in sorted(row for label in missing for row in self.rows[label]):
             self.tell(row, f"the label is missing ({self.table.labels[row]})", "write it, or take the row out")
         return missing
 
@@ -77,12 +83,13 @@ class _Labels:
             return self._positions(positions, classes), tuple(classes)
         unknown = [label for label in labels if class_numbers([label], classes) is None]
         if self.on_fault is None:
-            row = min(self.rows(label)[0] for label in unknown)
+            row = min(self.rows[label][0] for label in unknown)
             what = strangers([spelling(self.table.labels[row])], classes)
             self.tell(row, what, "correct it, or take the row out")
         names = (*classes, *unknown)
         for label, what in look_alikes(names).items():
-            self.tell(self.rows(label)[0], f"the labels {what}", "write one of them everywhere", "near names")
+            if label in unknown:  # not two of the classes themselves
+                self.tell(self.rows[label][0], f"the labels {what}", "write one of them everywhere", "near names")
         return dict(zip(labels, class_numbers(labels, names) or (), strict=True)), names
 
     def _positions(self, positions: dict[str, int], classes: Sequence[str]) -> dict[str, int]:
@@ -91,13 +98,13 @@ class _Labels:
         for label, number in positions.items():
             if number >= len(classes):
                 what = f"the label is {label}; with {len(classes)} classes it must lie in 0..{len(classes) - 1}"
-                for row in self.rows(label):
+                for row in self.rows[label]:
                     self.tell(row, what, "correct the label")
             elif number_of.get(label, number) != number:
                 other = next(each for each in positions if each not in number_of)
                 both = f"the label {label} may be the class {label!r}, or the number of the class {classes[number]!r}"
                 what = f"{both}, since {other!r}, which is a label here too, is the name of no class"
-                self.tell(self.rows(label)[0], what, "write the names of the classes")
+                self.tell(self.rows[label][0], what, "write the names of the classes")
         return {label: number for label, number in positions.items() if number < len(classes)}
 
 
