@@ -325,6 +325,18 @@ def test_a_configuration_beside_the_model(tool: str, tmp_path: Path) -> None:
     assert model.preprocess.resize == ("cover" if tool == "timm" else "square")
 
 
+def test_probabilities_of_sigmoids_stay_what_they_are_in_an_exported_file(tmp_path: Path) -> None:
+    made = [node("Flatten", ["x"], ["f"]), node("MatMul", ["f", "w"], ["z"]), node("Sigmoid", ["z"], ["y"])]
+    constants = {"w": weights(48, 4) / 1000}
+    (tmp_path / "net.onnx").write_bytes(onnx_bytes(made, {"x": ("N", 3, 4, 4)}, constants))
+    model = load(tmp_path / "net.onnx")
+    model.export(tmp_path / "again.onnx")
+    images_NCHW = rng.integers(0, 256, (2, 3, 4, 4)).astype(np.uint8)
+    expected_NK = model.probabilities(images_NCHW)
+    assert not torch.allclose(expected_NK.sum(1), torch.ones(2), atol=0.1)
+    torch.testing.assert_close(load(tmp_path / "again.onnx").probabilities(images_NCHW), expected_NK)
+
+
 # -- refused ----------------------------------------------------------------------------------------------------------
 
 

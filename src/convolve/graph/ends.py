@@ -34,6 +34,7 @@ class _End:
 def as_scores(graph: Graph) -> Graph:
     """The graph, with one vector as its output, so that a softmax of that is what the file means by probabilities; or,
     behind sigmoids, its exponential."""
+    graph = _with_one_logarithm(graph)
     end = _end_of(graph, graph.outputs[0])
     if end is None or (end.node.op == "sigmoid" and end.scales):
         return graph
@@ -48,6 +49,22 @@ def as_scores(graph: Graph) -> Graph:
     kind = "probabilities of each class by itself" if end.node.op == "sigmoid" else "probabilities"
     note = f"its outputs are {kind} ({end.node.op} {name}) and taken as such"
     return replace(graph, nodes=(*graph.nodes, log), outputs=(log.name,), notes=(*graph.notes, note))
+
+
+def _with_one_logarithm(graph: Graph) -> Graph:
+    """The graph with one `log` at its end, where a file that we exported spells `functions.log` out."""
+    values = graph.values()
+    last = values[graph.outputs[0]]
+    if not isinstance(last, Node) or last.op != "select":
+        return graph
+    below, lowest, log = (values[name] for name in last.inputs)
+    clamp = values[log.inputs[0]] if isinstance(log, Node) and log.op == "ieee_log" else None
+    if not isinstance(below, Node) or not isinstance(clamp, Node) or (below.op, clamp.op) != ("less", "clamp"):
+        return graph
+    if below.inputs[0] != clamp.inputs[0] or not -85.2 < (lowest.constant or 0) < -85:
+        return graph
+    whole = replace(last, op="log", inputs=clamp.inputs)
+    return pruned(replace(graph, nodes=tuple(whole if node is last else node for node in graph.nodes)))
 
 
 def two_classes(graph: Graph, is_logit: bool) -> Graph | None:

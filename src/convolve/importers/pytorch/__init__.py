@@ -36,6 +36,7 @@ from convolve.transforms.preprocess import Preprocess
 
 __all__ = ["Checkpoint", "is_pytorch", "read"]
 
+_MOST_CLASSES = 2**24  # a damaged file may state any number
 MAX_DEPTH = 6  # of what holds a state_dict: {"model": {"module": {...}}} and the like
 
 
@@ -157,7 +158,7 @@ def _sizes(made: Architecture, found: Shapes) -> tuple[int, int]:
         found.get(name, next(iter([*found.values()][at:]), ())) for name, at in ((names[0], 0), (names[-1], -1))
     )
     is_gray = len(first) == 4 and first[1] == 1
-    return 1 if is_gray else 3, last[0] if last and last[0] else 1
+    return 1 if is_gray else 3, last[0] if last and 0 < last[0] <= _MOST_CLASSES else 1
 
 
 def _plan(wanted: Shapes, found: Shapes, is_ordered: bool) -> dict[str, str] | str:
