@@ -383,3 +383,10 @@ def test_what_is_in_no_part(tmp_path: Path) -> None:
         ("left out", "raw beside the parts is left out"),
     ]
     assert checked.findings.total == 2 and checked.images == {"training": 6, "test": 6}
+
+
+def test_names_that_differ_in_capitals_alone(tmp_path: Path) -> None:
+    for number, name in enumerate(("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/IMG_2.jpg", "b/img_2.JPG")):
+        save(tmp_path / name, picture(number))
+    (finding,) = check_data(tmp_path).findings.kept
+    assert finding.kind == "near file names" and finding.place.endswith("b/img_2.JPG") and "b/IMG_2.jpg" in finding.what

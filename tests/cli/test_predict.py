@@ -101,6 +101,8 @@ def test_fail_fast_stops_at_the_first(model: Path, pictures: Path, tmp_path: Pat
         assert outcome.code == 3 and outcome.err.splitlines()[-1].startswith(f"convolve: {pictures}/09.png: ")
         assert "17.png" not in outcome.err
     assert not (tmp_path / "table.csv").exists()
+    outcome = convolve("predict", model, pictures, "--fail-fast", "--json")
+    assert outcome.code == 3 and isinstance(json.loads(outcome.out)["images"], list)
 
 
 def test_all_of_them_bad(model: Path, tmp_path: Path, convolve: Convolve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from convolve.checking.alike import Pair, alike
 from convolve.checking.classes import check_classes
 from convolve.checking.finding import Findings
@@ -62,6 +64,7 @@ def check_data(
         check_classes(part, parts[0], findings)
     check_unlisted(parts, findings)
     _check_groups(parts, findings)
+    _check_file_names(parts, findings)
     threads = threads or usable_cores()
     looks = [look_at(part, findings, threads, progress) for part in parts]
     for part, look in zip(parts, looks, strict=True):
@@ -96,6 +99,22 @@ def _check_groups(parts: Sequence[Part], findings: Findings) -> None:
         findings.add(
             "torn group", part.full_location(one), what, "put all of its images into one part", images, about=0
         )
+
+
+def _check_file_names(parts: Sequence[Part], findings: Findings) -> None:
+    """Files that are one and the same to Windows and macOS. Memory: 8 bytes an image."""
+    for part in parts:
+        if not isinstance(part.source, FileSource):
+            continue
+        names_N = np.array([hash(part.source.file(index).casefold()) for index in range(len(part))], np.int64)
+        order_N = np.argsort(names_N, kind="stable")
+        for at in np.flatnonzero(np.diff(names_N[order_N]) == 0).tolist():
+            one, other = order_N[at : at + 2].tolist()
+            name = part.source.file(one)
+            if name != part.source.file(other):  # the same file under two labels is another finding
+                what = f"differs from {name} in capitals alone: copied to Windows or macOS, one of them is lost"
+                images = (*part.at(other), *part.at(one))
+                findings.add("near file names", part.full_location(other), what, "rename one", images)
 
 
 def _add_pair(pair: Pair, parts: Sequence[Part], findings: Findings) -> None:

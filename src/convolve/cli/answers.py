@@ -72,8 +72,10 @@ def json_object(head: dict[str, Any]) -> Iterator[Output]:
             comma = ","
         sys.stdout.flush()
 
-    yield Output(add)
-    print("\n  ]\n}")
+    try:
+        yield Output(add)
+    finally:  # what is there can be read, wherever it stops; the exit code says that it stopped
+        print("\n  ]\n}")
 
 
 def _mapping(one: Prediction) -> dict[str, Any]:

@@ -56,6 +56,7 @@ def check_data(
     from convolve.cli.progress import check_lines
 
     checked = check(source, test, mean, threads, check_lines(), options=options)
+    print(json.dumps(_as_json(checked), indent=2, ensure_ascii=False) if as_json else _text(checked))
     if write_table:
         from convolve.checking.clean_table import clean_rows
         from convolve.cli.formatting import write_csv
@@ -65,7 +66,6 @@ def check_data(
         from convolve.report.data_page import write_data_page
 
         write_data_page(checked, source.expanduser(), html)
-    print(json.dumps(_as_json(checked), indent=2, ensure_ascii=False) if as_json else _text(checked))
     return 3 if checked.findings.total else 0
 
 
