@@ -157,7 +157,8 @@ def _hugging_face(model: OnnxModel, files: Files) -> Stated | None:
     resize = "square" if said.get("do_center_crop") else "squash"
     labels = config.get("id2label")
     is_counted = isinstance(labels, dict) and all(key.isdecimal() for key in labels)
-    names = [labels[key] for key in sorted(labels, key=int)] if is_counted else []
+    numbered: dict[str, Any] = labels if labels and is_counted else {}
+    names = [numbered[key] for key in sorted(numbered, key=int)]
     known = {"channel_order": "rgb", "resize": resize, "known_from": "preprocessor_config.json"}
     return Stated(fields | known, _named([*map(str, names)]) if names else None)
 

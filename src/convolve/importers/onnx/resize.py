@@ -45,7 +45,8 @@ def resize_matrix(size: int, wanted: int, scale: float, settings: Mapping[str, A
     mode, coordinates, nearest = settings["mode"], settings["coordinates"], settings["nearest"]
     if coordinates not in _COORDINATES or nearest not in _NEAREST or mode not in ("nearest", "linear", "cubic"):
         raise UnsupportedError(f"a resize {mode}, {coordinates}, {nearest}")
-    matrix, number = np.zeros((wanted, size)), np.float32 if mode == "nearest" else float  # as runtimes round it
+    matrix = np.zeros((wanted, size))
+    number: Callable[[float], Any] = np.float32 if mode == "nearest" else float  # as runtimes round it
     for row in range(wanted):
         place = _COORDINATES[coordinates](number(row), size, wanted, number(scale))
         if mode == "nearest":
