@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+import cifar10_files
 from convolve.data import archives
 from convolve.data.image_files import find_images
 from convolve.data.known import unpacked
@@ -104,6 +105,13 @@ def test_an_archive_beside_what_was_unpacked_from_it_is_not_looked_at(photos: Pa
     shutil.make_archive(str(photos / "koala"), "zip", photos / "koala")
     shutil.make_archive(str(photos / "everything"), "tar", tmp_path, "photos/bear")
     assert what_is_there(photos) == before
+
+
+def test_an_archive_beside_a_published_set_is_not_looked_at(tmp_path: Path) -> None:
+    cifar10_files.write_binary(tmp_path)
+    shutil.make_archive(str(tmp_path / "tools"), "zip", Path(__file__).parent)
+    assert unpacked(tmp_path) == tmp_path
+    assert len(open_data(str(tmp_path)).class_names) == 10
 
 
 def test_an_archive_beside_folders_is_said_to_be_left_out(photos: Path) -> None:

@@ -122,9 +122,16 @@ def unpacked(place: Path) -> Path:
     if archives.is_archive(place):
         return place if _is_published(place) else archives.unpacked(place)
     inside = archives.archives_in(place) if place.is_dir() else []
-    if inside and not any(map(_is_published, inside)) and find_lists(place) is None:
+    if inside and not any(map(_is_published, inside)) and not _has_published(place) and find_lists(place) is None:
         return archives.all_unpacked(inside)
     return place
+
+
+def _has_published(folder: Path) -> bool:
+    """Whether files of a published set lie there, unpacked: archives beside them are something else."""
+    names = (mnist.CTF_TRAIN, mnist.CTF_TEST, cifar10.CTF_TRAIN, cifar10.CTF_TEST)
+    files = [*(path for pair in mnist.idx_pairs(folder) for path in pair), *(folder / name for name in names)]
+    return cifar.find_version(folder) is not None or any(path.exists() for path in files)
 
 
 def _is_published(archive: Path) -> bool:
