@@ -70,9 +70,9 @@ def predict(
     images = list(find_images(paths, passed))
     copy = _copier(sort_into, opened, paths)
     options = {"--top": top, "--output": output, "--sort-into": str(sort_into), "--max-megapixels": max_megapixels}
-    with _told(model, opened, images, (as_json, csv_file, npz_file), options, unreadable=unreadable) as out:
+    with _open_output(model, opened, images, (as_json, csv_file, npz_file), options, unreadable=unreadable) as out:
         done = out.start
-        for batch in _shown(opened.answers(images, top, done), len(images), done, as_json or csv_file or npz_file):
+        for batch in _timed(opened.answers(images, top, done), len(images), done, as_json or csv_file or npz_file):
             for number, one in enumerate(batch, done):
                 if not one.error:
                     copy(images[number], one)
@@ -99,7 +99,7 @@ def _require_one_form(
         raise UsageError("--json, --csv and --npz exclude each other; choose one")
 
 
-def _told(
+def _open_output(
     path: Path,
     model: Model,
     images: Sequence[Location],
@@ -120,7 +120,7 @@ def _told(
     return answers.csv_text(model) if model.node else answers.lines(images)
 
 
-def _shown(batches: Iterator[list[Prediction]], count: int, done: int, is_quiet: object) -> Iterator[list[Prediction]]:
+def _timed(batches: Iterator[list[Prediction]], count: int, done: int, is_quiet: object) -> Iterator[list[Prediction]]:
     """The `batches`, with progress on stderr unless the answers themselves show it."""
     if not is_quiet and sys.stdout.isatty():
         return batches
