@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from convolve.atomic import replacing
 from convolve.data.build import DataModule
 from convolve.data.dataset import Dataset
-from convolve.model import Model, load
+from convolve.loading import load
+from convolve.model import Model
 from convolve.records import EndEvent, Result, TrainingInfo, to_json
 from convolve.training.calibration import reliability, wilson_interval
 from convolve.training.error_analysis import worth_a_picture

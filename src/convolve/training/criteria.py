@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convolve.recipe import RunSpec
+from convolve.specs.run import RunSpec
 
 
 @dataclass(frozen=True)
