@@ -25,7 +25,8 @@ from convolve.data.splits import Splits
 from convolve.errors import DataError, UsageError
 from convolve.formats.decode import Decoding
 from convolve.formats.mean_xml import read_mean_xml
-from convolve.recipe import DataSpec, Recipe
+from convolve.recipe import Recipe
+from convolve.specs.data import DataSpec
 from convolve.transforms.crop import Crop
 from convolve.transforms.normalize import mean_of, scale_of
 from convolve.transforms.pad import Pad

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convolve.recipe import RunSpec
 from convolve.records import Target, TargetKind
+from convolve.specs.run import RunSpec
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ USUAL = {
 
 
 def criterion_for(run: RunSpec, target: Target) -> Criterion:
-    return CRITERIA[USUAL[target.kind]](run, target)
+    return CRITERIA[USUAL[target.kind] if run.criterion == "auto" else run.criterion](run, target)
 
 
 def standardized(numbers_NK: Tensor, target: Target) -> Tensor:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,8 +35,13 @@ class Evaluation:
         assert self.target.kind != TargetKind.NUMBER
         return self.answers_NK
 
+    @property
+    def answers_name(self) -> str:
+        """What the answers are called in evaluation.safetensors."""
+        return "numbers_NK" if self.target.kind == TargetKind.NUMBER else "probabilities_NK"
+
     @cached_property
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, Any]:
         """The figures of this target, by their names in result.json without `test_`."""
         return FIGURES[self.target.kind](self.labels_N, self.answers_NK, self.target)
 
@@ -46,7 +52,8 @@ class Evaluation:
     @property
     def error(self) -> float:
         """Top-1 error as a fraction; only of one class for each image."""
-        return self.figures["error"]
+        error: float = self.figures["error"]
+        return error
 
     @property
     def wrong_top5_N(self) -> torch.Tensor | None:
@@ -93,7 +100,8 @@ def evaluate(
     Always fp32: training's last evaluation, `convolve evaluate` and `predict` then give one answer. With `views`, so
     many images in a row belong to one label: their answers are averaged, and the loss is that of the average. The
     `target` says what the outputs mean. What is `independent` gives the logarithm of each class's probability by
-    itself: its loss is the binary cross-entropy, summed over the classes, as with several classes. With several `workers`, each has some whole batches, in the order of ranks,
+    itself: its loss is the binary cross-entropy, summed over the classes, as with several classes an image. With
+    several `workers`, each has some whole batches, in the order of ranks,
     and all get the answer of one alone.
     """
     was_training = module.training

@@ -5,8 +5,9 @@ N images, K classes or numbers. Nothing here is a mean of means: each figure is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,21 @@ from convolve.records import Target, TargetKind
 
 Floats = NDArray[np.float64]
 THRESHOLD = 0.5  # of a class that nothing was to be chosen by
+
+# What the figures are called, and whether they are fractions.
+NAMES = {
+    "error": ("error", True), "error_top5": ("top-5 error", True),
+    "mean_average_precision": ("mean average precision", True), "precision": ("precision", True),
+    "recall": ("recall", True), "f1": ("F1", True), "f1_mean": ("mean F1 of the classes", True),
+    "exact_match": ("exactly right", True), "r2": ("R2", False), "mean_absolute_error": ("mean absolute error", False),
+    "root_mean_squared_error": ("root mean squared error", False),
+}  # fmt: skip
+
+
+def in_words(figures: Mapping[str, Any], part: str) -> list[str]:
+    """The figures of the `part` ("test", "validation") that a record has, each with its name."""
+    known = [(*said, figures.get(f"{part}_{name}")) for name, said in NAMES.items()]
+    return [f"{name} {f'{v:.2%}' if is_part else f'{v:.4g}'}" for name, is_part, v in known if v is not None]
 
 
 @dataclass(frozen=True)
@@ -73,16 +89,16 @@ def _by_score(is_N: NDArray[np.bool_], score_N: NDArray[np.float32]) -> tuple[Fl
     order_N = np.argsort(-score_N, kind="stable")
     last_M = np.flatnonzero(np.diff(score_N[order_N], append=np.nan))
     hits_M = np.cumsum(is_N[order_N])[last_M].astype(np.float64)
-    return hits_M, last_M + 1.0, score_N[order_N][last_M]
+    return hits_M, (last_M + 1).astype(np.float64), score_N[order_N][last_M]
 
 
-def f1(hits: Floats, said: Floats, of_class: Floats) -> Floats:
+def f1(hits: NDArray[Any], said: NDArray[Any], of_class: NDArray[Any]) -> Floats:
     """The harmonic mean of precision and recall; 0 where there is neither."""
     both: Floats = 2 * hits / np.maximum(said + of_class, 1)
     return both
 
 
-def _of_class(labels_N: torch.Tensor, probabilities_NK: torch.Tensor, target: Target) -> dict[str, float]:
+def _of_class(labels_N: torch.Tensor, probabilities_NK: torch.Tensor, target: Target) -> dict[str, Any]:
     n, found = len(labels_N), {"error": (probabilities_NK.argmax(1) != labels_N).sum()}
     if probabilities_NK.shape[1] > 5:
         found["error_top5"] = wrong_top5(labels_N, probabilities_NK).sum()
@@ -94,7 +110,7 @@ def wrong_top5(labels_N: torch.Tensor, probabilities_NK: torch.Tensor) -> torch.
     return (probabilities_NK.topk(5, dim=1).indices != labels_N[:, None]).all(1)
 
 
-def _of_classes(labels_NK: torch.Tensor, probabilities_NK: torch.Tensor, target: Target) -> dict[str, float]:
+def _of_classes(labels_NK: torch.Tensor, probabilities_NK: torch.Tensor, target: Target) -> dict[str, Any]:
     found = class_counts(labels_NK, probabilities_NK, target)
     known_K, occurs_K = ~np.isnan(found.average_precision_K), found.of_class_K > 0
     hits, said, of_class = (float(each.sum()) for each in (found.hits_K, found.said_K, found.of_class_K))
@@ -128,14 +144,14 @@ def number_table(labels_NK: torch.Tensor, numbers_NK: torch.Tensor) -> list[dict
     ]
 
 
-def _of_numbers(labels_NK: torch.Tensor, numbers_NK: torch.Tensor, target: Target) -> dict[str, float]:
+def _of_numbers(labels_NK: torch.Tensor, numbers_NK: torch.Tensor, target: Target) -> dict[str, Any]:
     """Means over the numbers, where there are several."""
     rows = number_table(labels_NK, numbers_NK)
     columns = {name: [value for row in rows if (value := row[name]) is not None] for name in rows[0]}
     return {name: sum(values) / len(values) for name, values in columns.items() if values}
 
 
-FIGURES: dict[TargetKind, Callable[[torch.Tensor, torch.Tensor, Target], dict[str, float]]] = {
+FIGURES: dict[TargetKind, Callable[[torch.Tensor, torch.Tensor, Target], dict[str, Any]]] = {
     TargetKind.CLASS: _of_class,
     TargetKind.CLASSES: _of_classes,
     TargetKind.NUMBER: _of_numbers,
