@@ -11,6 +11,7 @@ from convolve.recipe_values import ImageSize, NumberOrWord, Steps, size_of
 from convolve.specs.setting import setting
 from convolve.transforms.crop import Crop
 from convolve.transforms.preprocess import Resize, require_whole
+from convolve.transforms.scale import Interpolation
 from convolve.transforms.transform import MAX_SIDE, Size, Transform, require
 
 
@@ -31,6 +32,10 @@ class DataSpec:
         "cover",
         "images of another size: scaled to cover it, the center cut out; letterbox: the whole within it; "
         "squash: the whole, out of proportion; square: the central square, scaled",
+    )
+    interpolation: Literal["auto", Interpolation] = setting(
+        "auto",
+        "how they are scaled; auto: area with cover and letterbox, else linear, as CNTK; or one of OpenCV's others",
     )
     crop_ratio: float = setting(1.0, "part of the sides that is seen, from the center; 1: all that resize leaves")
     orientation: Orientation = setting(
