@@ -38,7 +38,7 @@ from convolve.model_folder import Architecture, write_model
 from convolve.models.feature_extractor import FeatureExtractor
 from convolve.models.heads import features_of, last_layer
 from convolve.network import graph_of_module
-from convolve.records import Metadata, TrainingInfo
+from convolve.records import ONE_CLASS, Metadata, Target, TrainingInfo
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
@@ -74,7 +74,8 @@ class Model:
     `architecture` is one of our networks or an imported graph; None: a quantized file, which can only be asked. `node`
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
     saved. `membership`: which images it was trained on, where a part of a user's own set was held out. `max_pixels`:
-    see `Decoding`; this is up to whoever asks it, and not saved.
+    see `Decoding`; this is up to whoever asks it, and not saved. `target`: what the outputs of `module` mean; of
+    numbers, `class_names` are their names.
     """
 
     module: nn.Module
@@ -86,6 +87,7 @@ class Model:
     node: str = ""
     membership: Membership | None = None
     max_pixels: int = MAX_PIXELS
+    target: Target = ONE_CLASS
 
     @property
     def learned(self) -> Learned:
@@ -149,7 +151,7 @@ class Model:
         """All images, each once, in fp32; the answers to their `views` are averaged. `watch` sees each batch."""
         independent = isinstance(self.architecture, Graph) and gives_independent(self.architecture)
         batches = watch(self.batches(dataset, views, workers))
-        return evaluate(self.module, batches, self._device, views, workers, independent=independent)
+        return evaluate(self.module, batches, self._device, views, workers, independent=independent, target=self.target)
 
     def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
         """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names.
@@ -216,7 +218,7 @@ class Model:
 
     def digest(self) -> str:
         """What tells this model from others that answer otherwise: its weights, preprocessing, classes and layer."""
-        digest = hashlib.sha256(repr((self.preprocess, self.class_names, self.node)).encode())
+        digest = hashlib.sha256(repr((self.preprocess, self.class_names, self.node, self.target)).encode())
         digest.update(b"" if self.preprocess.mean_image_CHW is None else self.preprocess.mean_image_CHW.tobytes())
         if isinstance(self.module, OnnxNetwork):
             digest.update(self.module.path.read_bytes())
@@ -301,7 +303,10 @@ class Model:
 
     @property
     def _metadata(self) -> Metadata:
-        return Metadata(class_names=self.class_names, data=self.data_name, training_info=self.training_info)
+        target = None if self.target == ONE_CLASS else self.target
+        return Metadata(
+            class_names=self.class_names, data=self.data_name, training_info=self.training_info, target=target
+        )
 
     def _whole(self) -> Architecture:
         """The architecture of a model that can be written; UsageError for one that cannot."""

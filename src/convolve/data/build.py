@@ -137,6 +137,7 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
     mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
     return Preprocess(
         spec.channels, height, width, mean, spec.scale, resize=spec.resize, crop_ratio=spec.crop_ratio,
+        interpolation=None if spec.interpolation == "auto" else spec.interpolation,
         orientation=spec.orientation, padding=sum(pad.border(height, width) for pad in pads),
         padding_value=pads[0].value if pads else LETTERBOX_GRAY if spec.resize == "letterbox" else 0,
     )  # fmt: skip

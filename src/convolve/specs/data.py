@@ -11,6 +11,7 @@ from convolve.recipe_values import ImageSize, NumberOrWord, Steps, size_of
 from convolve.specs.setting import setting
 from convolve.transforms.crop import Crop
 from convolve.transforms.preprocess import Resize, require_whole
+from convolve.transforms.scale import Interpolation
 from convolve.transforms.transform import MAX_SIDE, Size, Transform, require
 
 
@@ -22,13 +23,19 @@ class DataSpec:
     order: Literal["shuffled", "cntk", "file"] = setting(
         "shuffled", "shuffled: fully, anew each epoch; cntk: as CNTK 2.7's reader; file"
     )
-    target: Literal["class", "classes", "number"] = setting("class", "what is learned of an image; so far its class")
+    target: Literal["class", "classes", "number"] = setting(
+        "class", "what is learned of an image: one class; classes, several or none; number, or several"
+    )
     channels: int = setting(3, "what the network sees: 3, color; 1, gray")
     image_size: ImageSize = setting(0, "what the network sees, in pixels: N or WxH; 0: the size that all images have")
     resize: Resize = setting(
         "cover",
         "images of another size: scaled to cover it, the center cut out; letterbox: the whole within it; "
         "squash: the whole, out of proportion; square: the central square, scaled",
+    )
+    interpolation: Literal["auto", Interpolation] = setting(
+        "auto",
+        "how they are scaled; auto: area with cover and letterbox, else linear, as CNTK; or one of OpenCV's others",
     )
     crop_ratio: float = setting(1.0, "part of the sides that is seen, from the center; 1: all that resize leaves")
     orientation: Orientation = setting(

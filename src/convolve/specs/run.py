@@ -25,6 +25,10 @@ class RunSpec:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", "auto: the fastest whose gradients are right")
     device: str = setting("auto", "auto, cpu, cuda or cuda:i")
     threads: int = setting(0, "processor threads; 0: as many as there are idle cores at the start")
+    criterion: Literal["auto", "cross_entropy", "binary_cross_entropy", "square_error", "l1"] = setting(
+        "auto",
+        "the loss; auto: cross_entropy of a class, binary_cross_entropy of classes, square_error of numbers",
+    )
     label_smoothing: float = setting(0.0, "probability spread evenly over all classes in the training loss")
     ema_epochs: float = setting(
         0.0, "horizon in epochs of the moving average of the weights (EMA) that is evaluated and kept; 0: none"
