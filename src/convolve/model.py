@@ -269,8 +269,8 @@ class Model:
     def set_head(self, weight_KD: torch.Tensor, bias_K: torch.Tensor) -> None:
         """Give the last layer, dense and on the features, these numbers."""
         head = self.module.get_submodule(last_layer(self.module))
-        head.weight.copy_(weight_KD)  # type: ignore[operator, union-attr]
-        head.bias.copy_(bias_K)  # type: ignore[operator, union-attr]
+        head.weight.copy_(weight_KD)  # type: ignore[operator]
+        head.bias.copy_(bias_K)  # type: ignore[operator]
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder, atomically file by file."""

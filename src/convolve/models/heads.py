@@ -29,7 +29,7 @@ class Features(nn.Module):
 
 class HeadedNetwork(Features):
     """images_NCHW -> logits_NK: a head on the features. It starts at zero, as that of a fine-tuned Vision Transformer
-    (arXiv:2010.11929), so that a head that nothing has taught yet can be told."""
+    (arXiv:2010.11929), so that one that nothing has taught yet can be told."""
 
     def __init__(self, body: nn.Module, width: int, class_count: int, kind: str, dropout: float) -> None:
         super().__init__(body)
@@ -43,11 +43,6 @@ class HeadedNetwork(Features):
             features_ND = self.head_dropout(self.head_hidden(features_ND).relu())
         return self.head(features_ND)  # type: ignore[no-any-return]
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether nothing has taught the head."""
-        return not self.head.weight.any()
-
 
 def headed(
     network: nn.Module, shape_CHW: tuple[int, int, int], class_count: int, *, kind: str, cut: str, dropout: float
@@ -55,11 +50,11 @@ def headed(
     """`network` up to its last layer with weights, or up to the layer `cut`, and a head that is still to be filled, on
     the device where the network is."""
     if cut:
-        body = up_to(network, cut)
+        body: nn.Module = up_to(network, cut)
         width = _width(body, shape_CHW)
     else:
         weight = network.get_submodule(last_layer(network)).weight
-        body, width = without_last_layer(network), int(weight.shape[1])  # type: ignore[union-attr, index]
+        body, width = without_last_layer(network), int(weight.shape[1])  # type: ignore[index]
     with torch.device("meta"):
         whole = HeadedNetwork(body, width, class_count, kind, dropout)
     device = next(network.parameters(), torch.empty(0)).device
@@ -80,7 +75,7 @@ def fill(whole: HeadedNetwork, generator: torch.Generator) -> None:
 
 def last_layer(network: nn.Module) -> str:
     """The name of the last layer with weights: that which tells the classes apart."""
-    names = [name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    names: list[str] = [name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     if not names:
         raise ModelError("the network has no convolution and no dense layer whose place a head could take")
     return names[-1]
