@@ -25,8 +25,8 @@ from convolve.environment import matmul_gflops
 from convolve.models import bare_model
 from convolve.models.lrn import LocalResponseNorm
 from convolve.models.summary import summarize
-from convolve.recipe import ModelSpec
 from convolve.recipes import resolve
+from convolve.specs.model import ModelSpec
 from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
 from steps import Step, images_per_second, our_step, parts_of_a_step, peer_step
 

@@ -34,8 +34,8 @@ from convolve.environment import matmul_gflops, usable_cores
 from convolve.formats.image_map import read_image_map
 from convolve.models import build_model
 from convolve.models.summary import summarize
-from convolve.recipe import ModelSpec
 from convolve.recipes import resolve
+from convolve.specs.model import ModelSpec
 from image_peers import lay_out
 from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
 from steps import images_per_second, our_step, parts_of_a_step, peer_step

@@ -41,7 +41,8 @@ from convolve.data.evaluation import eval_dataset
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.map_file import open_map_file
 from convolve.formats.decode import decode_image
-from convolve.model import Model, load
+from convolve.loading import load
+from convolve.model import Model
 from convolve.training.memory import keep_freed_memory
 from convolve.transforms.preprocess import Preprocess, fit_image
 from image_peers import lay_out

@@ -37,9 +37,9 @@ from convolve.data.splits import Splits
 from convolve.environment import matmul_gflops
 from convolve.models import build_model
 from convolve.models.summary import summarize
-from convolve.recipe import ModelSpec
 from convolve.recipes import resolve
 from convolve.run import build_training
+from convolve.specs.model import ModelSpec
 from convolve.training.precision import has_bf16_instructions
 from convolve.training.run_folder import RunFolder
 from rounds import conditions, in_turn, measure_apart, medians, ratio

@@ -31,7 +31,7 @@ OURS = Path(__file__).parents[1]
 def save_model(folder: Path) -> None:
     from convolve.model import Model
     from convolve.models import build_model
-    from convolve.recipe import ModelSpec
+    from convolve.specs.model import ModelSpec
     from convolve.transforms.preprocess import Preprocess
 
     spec = ModelSpec("convnet-cifar10", "tiny")

@@ -42,7 +42,8 @@ import numpy as np
 from convolve.atomic import write_json
 from convolve.environment import usable_cores
 from convolve.formats.idx import read_idx
-from convolve.model import Model, load
+from convolve.loading import load
+from convolve.model import Model
 from convolve.serve.batching import MOST_IMAGES
 from convolve.serve.upload import Limits, fitted_image
 from convolve.training.memory import keep_freed_memory

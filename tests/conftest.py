@@ -121,7 +121,7 @@ def model_of_letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def save_fresh_model(folder: Path, class_names: str, seed: int = 0) -> Path:
     from convolve.model import Model
     from convolve.models import build_model
-    from convolve.recipe import ModelSpec
+    from convolve.specs.model import ModelSpec
     from convolve.transforms.preprocess import Preprocess
 
     spec = ModelSpec(variant="tiny")

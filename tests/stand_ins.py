@@ -21,8 +21,8 @@ from wire_bytes import field as message
 from convolve.formats.image_map import write_image_map
 from convolve.models import build_model
 from convolve.prepare.mnist import prepare_mnist
-from convolve.recipe import ModelSpec
 from convolve.run import train
+from convolve.specs.model import ModelSpec
 from idx_files import write_idx
 from ilsvrc2012_files import WORDS, write_download
 from zip_golden import ARCHIVE

@@ -21,10 +21,15 @@ from convolve.errors import ModelError, ResumeRefusedError
 from convolve.graph.build import build
 from convolve.graph.draft import Draft
 from convolve.graph.graph import Graph
-from convolve.model import Model, load
+from convolve.loading import load
+from convolve.model import Model
 from convolve.outcome import Training
-from convolve.recipe import DataSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
+from convolve.recipe import Recipe
 from convolve.run import build_training
+from convolve.specs.data import DataSpec
+from convolve.specs.optimizer import OptimizerSpec
+from convolve.specs.run import RunSpec
+from convolve.specs.schedule import ScheduleSpec
 from convolve.training.run_folder import RunFolder
 from convolve.training.snapshot import resume, save
 from convolve.transforms.preprocess import Preprocess

@@ -23,7 +23,7 @@ from convolve.formats.mean_xml import write_mean_xml
 from convolve.importers import presets
 from convolve.importers.loader import PreprocessOverrides
 from convolve.importers.presets import Preset
-from convolve.model import load
+from convolve.loading import load
 from convolve.models.memory_layout import to_channels_last
 from zip_golden import ARCHIVE, values_of
 

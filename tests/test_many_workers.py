@@ -20,7 +20,8 @@ from torch.nn.modules import module
 
 from command_line import Outcome
 from convolve import run
-from convolve.model import Model, load
+from convolve.loading import load
+from convolve.model import Model
 from convolve.recipes import resolve
 from convolve.training.workers import SINGLE_PROCESS, Workers
 from processes import PATIENCE_SECONDS, Command, start

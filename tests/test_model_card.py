@@ -13,10 +13,11 @@ from torch import nn
 
 from command_line import Convolve
 from convolve.importers.presets import presets
-from convolve.model import Model, load
+from convolve.loading import load
+from convolve.model import Model
 from convolve.model_card import model_card
-from convolve.recipe import ModelSpec
 from convolve.records import FieldError, Metadata, TrainingInfo, from_json
+from convolve.specs.model import ModelSpec
 from convolve.transforms.preprocess import Preprocess
 from zip_golden import ARCHIVE
 

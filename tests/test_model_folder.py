@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from command_line import Convolve, assert_refused
 from convolve.errors import ModelError
-from convolve.model import load
+from convolve.loading import load
 
 
 def altered(**values: Any) -> Callable[[Path], object]:

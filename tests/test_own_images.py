@@ -25,7 +25,7 @@ from convolve.data.sources.source import ArraySource
 from convolve.errors import InterruptedTraining
 from convolve.formats.decode import decode_image
 from convolve.formats.mean_xml import write_mean_xml
-from convolve.model import load
+from convolve.loading import load
 from convolve.recipe import with_values
 from convolve.recipes import load_recipe
 from convolve.run import train as run_recipe

@@ -61,7 +61,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_reference_has_every_public_name(site: Path) -> None:
     text = (site / "reference.html").read_text(encoding="utf-8")
     names = [f"convolve.{name}" for name in convolve.__all__]
-    assert [name for name in [*names, "convolve.recipe.DataSpec"] if f'id="{name}"' not in text] == []
+    assert [name for name in [*names, "convolve.specs.data.DataSpec"] if f'id="{name}"' not in text] == []
 
 
 def test_links_between_the_files_hold_and_nothing_is_loaded_from_outside(site: Path) -> None:

@@ -25,7 +25,8 @@ from convolve.data.sources.map_file import open_map_file
 from convolve.formats.decode import Decoding
 from convolve.formats.image_map import write_image_map
 from convolve.importers.loader import PreprocessOverrides
-from convolve.model import Model, load
+from convolve.loading import load
+from convolve.model import Model
 from convolve.transforms.preprocess import Preprocess
 from convolve.transforms.scale import Scale
 

@@ -9,7 +9,7 @@ import pytest
 import convolve
 from convolve.errors import ConvolveError, UsageError
 from convolve.importers.loaders import LOADERS, find_loader
-from convolve.model import load
+from convolve.loading import load
 from convolve.models import MODELS
 from convolve.recipes import RECIPES, load_recipe
 from convolve.records import TrainingInfo

@@ -8,9 +8,10 @@ import yaml
 
 from convolve.cli import main
 from convolve.errors import ConvolveError, UsageError
-from convolve.recipe import PlateauSpec, Recipe, from_mapping, to_mapping, with_values
+from convolve.recipe import Recipe, from_mapping, to_mapping, with_values
 from convolve.recipe_values import differences, leaf_paths, steps_text
 from convolve.recipes import RECIPES, load_recipe
+from convolve.specs.schedule import PlateauSpec
 from convolve.transforms.color import Color
 from convolve.transforms.crop import Crop
 from convolve.transforms.flip import Flip

@@ -21,10 +21,11 @@ from convolve.formats.image_map import write_image_map
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.graph.graph import Graph
 from convolve.importers.brainscript.job import TrainStep, read_job
-from convolve.model import load
-from convolve.recipe import DistributedSpec, from_mapping
+from convolve.loading import load
+from convolve.recipe import from_mapping
 from convolve.run_config import run_job
 from convolve.run_config.training import recipe_of
+from convolve.specs.distributed import DistributedSpec
 from convolve.training.workers import Workers
 from worker_processes import run_together
 

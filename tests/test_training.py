@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from command_line import Convolve, assert_refused
 from convolve.formats.idx import read_idx
-from convolve.model import load
+from convolve.loading import load
 
 Train = Callable[..., Path]
 

@@ -191,7 +191,7 @@ def test_two_models_are_compared_on_what_neither_has_learned(good: Path, tmp_pat
 
 def test_the_labels_of_the_other_model_go_by_name(model: Path, tmp_path: Path, convolve: Convolve) -> None:
     """The same network with its classes in another order answers the same."""
-    from convolve.model import load
+    from convolve.loading import load
 
     asked = load(model)
     turned = load(model)

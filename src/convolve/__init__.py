@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convolve.errors import ConvolveError
-    from convolve.model import Model, Prediction, load
+    from convolve.loading import load
+    from convolve.model import Model, Prediction
     from convolve.network import Network, load_graph
     from convolve.outcome import Run
     from convolve.recipe import Recipe
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 # Public name -> where it lives. Importing convolve loads none of them: `convolve --help` must not wait for torch.
 _HOMES = {
-    "ConvolveError": "errors", "Model": "model", "Prediction": "model", "load": "model",
+    "ConvolveError": "errors", "Model": "model", "Prediction": "model", "load": "loading",
     "load_graph": "network", "Network": "network", "Recipe": "recipe", "write_report": "report", "Run": "outcome",
     "train": "run",
 }  # fmt: skip

@@ -18,11 +18,14 @@ from convolve.errors import ModelError, UsageError
 from convolve.graph.build import build
 from convolve.graph.ends import for_training
 from convolve.graph.graph import Graph
-from convolve.model import Model, load
+from convolve.loading import load
+from convolve.model import Model
 from convolve.models import build_model
 from convolve.models.memory_layout import to_channels_last
 from convolve.models.whitened_convnet import WhitenedConvNet
-from convolve.recipe import DataSpec, ModelSpec, Recipe
+from convolve.recipe import Recipe
+from convolve.specs.data import DataSpec
+from convolve.specs.model import ModelSpec
 from convolve.training.events import Callback
 from convolve.training.finetune import take_weights
 from convolve.training.run_folder import RunFolder

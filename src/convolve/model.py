@@ -22,7 +22,7 @@ from convolve.data.hold_out import Learned, Membership
 from convolve.data.image_files import find_images
 from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
-from convolve.errors import DataError, UnsupportedError, UsageError, look_up
+from convolve.errors import DataError, UnsupportedError, UsageError
 from convolve.export import export
 from convolve.export.onnx import OnnxNetwork
 from convolve.export.parity import Parity
@@ -32,17 +32,11 @@ from convolve.graph.build import build
 from convolve.graph.classifier import class_scores, reshaped_image
 from convolve.graph.ends import gives_independent
 from convolve.graph.graph import Graph
-from convolve.importers import onnx, pytorch
-from convolve.importers.loader import Loader, PreprocessOverrides
-from convolve.importers.loaders import class_names, find_loader, named, read_third_party, with_overrides
-from convolve.importers.presets import names_in, preset_of_weights, presets
-from convolve.importers.refused import refuse
 from convolve.model_card import card_path, model_card
-from convolve.model_folder import Architecture, find_folder, is_folder, read_model, write_model
+from convolve.model_folder import Architecture, write_model
 from convolve.models.feature_extractor import FeatureExtractor
-from convolve.models.memory_layout import to_channels_last
 from convolve.network import graph_of_module
-from convolve.records import Metadata, TrainingInfo
+from convolve.records import ONE_CLASS, Metadata, Target, TrainingInfo
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
@@ -78,7 +72,8 @@ class Model:
     `architecture` is one of our networks or an imported graph; None: a quantized file, which can only be asked. `node`
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
     saved. `membership`: which images it was trained on, where a part of a user's own set was held out. `max_pixels`:
-    see `Decoding`; this is up to whoever asks it, and not saved.
+    see `Decoding`; this is up to whoever asks it, and not saved. `target`: what the outputs of `module` mean; of
+    numbers, `class_names` are their names.
     """
 
     module: nn.Module
@@ -90,6 +85,7 @@ class Model:
     node: str = ""
     membership: Membership | None = None
     max_pixels: int = MAX_PIXELS
+    target: Target = ONE_CLASS
 
     @property
     def learned(self) -> Learned:
@@ -153,7 +149,7 @@ class Model:
         """All images, each once, in fp32; the answers to their `views` are averaged. `watch` sees each batch."""
         independent = isinstance(self.architecture, Graph) and gives_independent(self.architecture)
         batches = watch(self.batches(dataset, views, workers))
-        return evaluate(self.module, batches, self._device, views, workers, independent=independent)
+        return evaluate(self.module, batches, self._device, views, workers, independent=independent, target=self.target)
 
     def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
         """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names.
@@ -220,7 +216,7 @@ class Model:
 
     def digest(self) -> str:
         """What tells this model from others that answer otherwise: its weights, preprocessing, classes and layer."""
-        digest = hashlib.sha256(repr((self.preprocess, self.class_names, self.node)).encode())
+        digest = hashlib.sha256(repr((self.preprocess, self.class_names, self.node, self.target)).encode())
         digest.update(b"" if self.preprocess.mean_image_CHW is None else self.preprocess.mean_image_CHW.tobytes())
         if isinstance(self.module, OnnxNetwork):
             digest.update(self.module.path.read_bytes())
@@ -294,7 +290,10 @@ class Model:
 
     @property
     def _metadata(self) -> Metadata:
-        return Metadata(class_names=self.class_names, data=self.data_name, training_info=self.training_info)
+        target = None if self.target == ONE_CLASS else self.target
+        return Metadata(
+            class_names=self.class_names, data=self.data_name, training_info=self.training_info, target=target
+        )
 
     def _whole(self) -> Architecture:
         """The architecture of a model that can be written; UsageError for one that cannot."""
@@ -308,87 +307,6 @@ class Model:
     def _device(self) -> torch.device:
         tensors = chain(self.module.parameters(), self.module.buffers())
         return next(tensors, torch.empty(0)).device
-
-
-def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: str | None = None) -> Model:
-    """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, an ONNX file, or a PyTorch checkpoint.
-
-    Files are recognized by their content; a Caffe model is two files, `net.prototxt+net.caffemodel`.
-
-    `overrides` adds what the model does not say itself. With `node`, the model gives the features of that inner layer.
-    """
-    path, overrides = Path(path), overrides or PreprocessOverrides()
-    if loader := None if is_folder(path) else find_loader(path):
-        model = _import(loader, path, overrides, node)
-    else:
-        model = _open_own(path, overrides)
-        model = model.cut(node) if node else model
-    model.preprocess = with_overrides(model.preprocess, overrides)
-    to_channels_last(model.module)
-    model.module.eval()
-    return model
-
-
-def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
-    try:
-        graph, preprocess, metadata = read_third_party(loader, path, overrides, node)
-    except onnx.QuantizedError as error:
-        return _open_quantized(error.opened, overrides, node)
-    names, data, info = metadata.class_names, metadata.data, metadata.training_info
-    stops_at = "" if names else node or graph.outputs[0]
-    return Model(build(graph), graph, preprocess, names, data_name=data, training_info=info, node=stops_at)
-
-
-def _open_own(path: Path, overrides: PreprocessOverrides) -> Model:
-    """A network of ours: a folder, or a checkpoint of PyTorch whose tensors fit one."""
-    if not is_folder(path):
-        refuse(path)
-        if pytorch.is_pytorch(path):
-            return _open_checkpoint(path, overrides)
-    return _open_folder(path, overrides)
-
-
-def _open_checkpoint(path: Path, overrides: PreprocessOverrides) -> Model:
-    found = pytorch.read(path, overrides)
-    preset = look_up(presets(), overrides.preset, "preset") if overrides.preset else preset_of_weights(found.first)
-    preprocess = found.preprocess
-    if preset:
-        size = None if overrides.image_shape_CHW else preset.input_size
-        preprocess = replace(
-            preprocess, **preset.preprocessing, height=size or preprocess.height, width=size or preprocess.width
-        )
-    names = found.class_names or names_in("imagenet")
-    if overrides.labels or len(names) != found.classes:
-        names = class_names(found.classes, overrides.labels)
-    info = TrainingInfo(imported_from=f"{path.name} ({found.origin})", preset=preset.name if preset else None)
-    return Model(found.module, found.spec, preprocess, names, training_info=info)
-
-
-def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
-    module, architecture, preprocess, metadata, membership = read_model(find_folder(path))
-    if overrides.output or overrides.preset or overrides.arch:
-        raise UsageError(f"{path} is a convolve model: --output, --preset and --arch are for models of other tools")
-    names = _named(metadata.class_names, overrides)
-    data, info = metadata.data, metadata.training_info
-    model = Model(
-        module, architecture, preprocess, names, data_name=data, training_info=info, membership=membership
-    )  # fmt: skip
-    return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
-
-
-def _open_quantized(opened: onnx.Opened, overrides: PreprocessOverrides, node: str | None) -> Model:
-    path, said = opened.files.path, onnx.quantized(opened, overrides)
-    if node or overrides.output:
-        raise UsageError(f"{path} is a quantized model, run as it is: --output is for the model that it was made from")
-    preprocess = Preprocess(**said.preprocess)
-    network = OnnxNetwork(said.content, path, preprocess.shape_CHW, said.gives_probabilities)
-    metadata = named(path, said.metadata, network.classes, overrides)
-    names, data, info = metadata.class_names, metadata.data, metadata.training_info
-    return Model(network, None, preprocess, names, data_name=data, training_info=info)
-
-
-def _named(own: tuple[str, ...], overrides: PreprocessOverrides) -> tuple[str, ...]:
-    return own if overrides.labels is None else class_names(len(own), overrides.labels)
 
 
 def _unlabeled(images_NCHW: np.ndarray) -> Dataset:

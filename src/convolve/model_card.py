@@ -11,8 +11,8 @@ from torch import nn
 
 from convolve.graph.graph import Graph
 from convolve.importers.presets import presets
-from convolve.recipe import ModelSpec
 from convolve.records import Metadata, TrainingInfo
+from convolve.specs.model import ModelSpec
 from convolve.templates import hundredths, render
 from convolve.training.calibration import wilson_interval
 from convolve.transforms.preprocess import TURNED, Preprocess

@@ -33,7 +33,6 @@ from convolve.graph.graph import Graph
 from convolve.graph.stored import graph_from_mapping, graph_to_mapping
 from convolve.model_card import CARD, model_card
 from convolve.models import MODELS, bare_model, build_model
-from convolve.recipe import ModelSpec
 from convolve.recipe_values import parse
 from convolve.records import (
     MOST_BYTES,
@@ -45,6 +44,7 @@ from convolve.records import (
     require_format,
     to_json,
 )  # fmt: skip
+from convolve.specs.model import ModelSpec
 from convolve.transforms.preprocess import Preprocess
 
 FORMAT = 1

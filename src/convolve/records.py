@@ -65,6 +65,29 @@ Loss = Annotated[float, Between(-1e30, 1e30, or_not_finite=True)]
 Moment = Annotated[str, Iso8601()]
 
 
+class TargetKind(StrEnum):
+    CLASS = "class"
+    CLASSES = "classes"
+    NUMBER = "number"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a model answers: one class of an image, several `classes` or none, or a `number` or several.
+
+    `thresholds`: the probability from which on an image is said to be of each class. The network itself gives numbers
+    as multiples of the `spread` above the `mean` of each; without these, as they are.
+    """
+
+    kind: TargetKind = TargetKind.CLASS
+    thresholds: tuple[Fraction, ...] | None = None
+    mean: tuple[Figure, ...] | None = None
+    spread: tuple[Amount, ...] | None = None
+
+
+ONE_CLASS = Target()
+
+
 @dataclass(frozen=True)
 class Hardware:
     cpu: str
@@ -97,14 +120,15 @@ class Start:
 
 @dataclass(frozen=True)
 class Result:
-    """result.json: the final figures. `train_seconds` leaves out evaluation and checkpoints; `total_seconds` is the
+    """result.json: the final figures; of an error and what is above `test_loss`, those that the target of the training
+    has (see `training/metrics.py`). `train_seconds` leaves out evaluation and checkpoints; `total_seconds` is the
     last process's. `bytes_sent` is what worker 0 sent to the others in gradients or weights. `model_epoch` is the epoch
     that is kept, where the recipe keeps the best. `test_error_interval` holds the error's 95 % interval, low and high.
     `test_unreadable` test images were left out, for `train_damaged` training images others stood in.
     """
 
     recipe: str
-    test_error: Fraction
+    test_error: Fraction | None
     test_error_top5: Fraction | None
     test_loss: Loss
     epochs: Count
@@ -128,6 +152,15 @@ class Result:
     test_error_interval: tuple[Fraction, ...] = ()
     test_unreadable: Count = 0
     train_damaged: Count = 0
+    test_mean_average_precision: Fraction | None = None
+    test_precision: Fraction | None = None
+    test_recall: Fraction | None = None
+    test_f1: Fraction | None = None
+    test_f1_mean: Fraction | None = None
+    test_exact_match: Fraction | None = None
+    test_r2: Figure | None = None
+    test_mean_absolute_error: Amount | None = None
+    test_root_mean_squared_error: Amount | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +189,7 @@ class ProgressEvent(Event):
     step: Count
     samples_seen: Number
     loss: Loss
-    error: Fraction
+    error: Fraction | None
     learning_rate: Figure
     momentum: Figure
     images_per_second: Amount
@@ -169,11 +202,17 @@ class EpochEvent(Event):
     epoch: Number
     samples_seen: Number
     train_loss: Loss
-    train_error: Fraction
+    train_error: Fraction | None
     test_loss: Loss | None = None
     test_error: Fraction | None = None
     validation_loss: Loss | None = None
     validation_error: Fraction | None = None
+    test_mean_average_precision: Fraction | None = None
+    validation_mean_average_precision: Fraction | None = None
+    test_r2: Figure | None = None
+    validation_r2: Figure | None = None
+    test_mean_absolute_error: Amount | None = None
+    validation_mean_absolute_error: Amount | None = None
     learning_rate: Figure
     seconds: Amount
     evaluation_seconds: Amount
@@ -183,7 +222,7 @@ class EpochEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EndEvent(Event):
-    test_error: Fraction
+    test_error: Fraction | None
 
 
 EVENTS: dict[str, type[Event]] = {
@@ -220,6 +259,15 @@ class TrainingInfo:
     test_error: Fraction | None = None
     test_error_top5: Fraction | None = None
     test_loss: Loss | None = None
+    test_mean_average_precision: Fraction | None = None
+    test_precision: Fraction | None = None
+    test_recall: Fraction | None = None
+    test_f1: Fraction | None = None
+    test_f1_mean: Fraction | None = None
+    test_exact_match: Fraction | None = None
+    test_r2: Figure | None = None
+    test_mean_absolute_error: Amount | None = None
+    test_root_mean_squared_error: Amount | None = None
     calibration_error: Fraction | None = None
     data_fingerprint: str | None = None
     data_group: str | None = None
@@ -233,6 +281,7 @@ class Metadata:
     class_names: tuple[str, ...]
     data: str
     training_info: TrainingInfo
+    target: Target | None = None  # one class
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from convolve.data.splits import Splits
-from convolve.errors import ResumeRefusedError
+from convolve.errors import ResumeRefusedError, UsageError
 from convolve.recipe import Recipe, to_mapping, with_values
 from convolve.recipe_values import differences, leaf_paths
 from convolve.records import to_json
@@ -34,6 +34,8 @@ def seed_runs(recipe: Recipe, seeds: int, place: Path) -> list[SeedRun]:
     """The runs of the seeds 0, 1, ... in the folders `place`/<recipe>-<seed>; those that have begun keep their device,
     precision and threads. `ResumeRefusedError` for one of another recipe, or with initial weights.
     """
+    if recipe.data.target != "class":
+        raise UsageError(f"data.target={recipe.data.target} has no error to be reproduced; train each seed by itself")
     return [
         _as_begun(with_values(recipe, {"run.seed": seed}), RunFolder(place / f"{recipe.name}-{seed}"))
         for seed in range(seeds)
@@ -76,12 +78,13 @@ def summarize(recipe: Recipe, runs: Sequence[SeedRun], command: str) -> dict[str
     was resumed. `runs` holds each result.json as it is.
     """
     results = [run.folder.result() for run in runs]
+    errors = [result.test_error for result in results if result.test_error is not None]
     return {
         "recipe": recipe.name,
         "command": command,
         "n": len(results),
         "published_error": recipe.published_error,
-        "test_error": _spread([result.test_error for result in results]),
+        "test_error": _spread(errors),
         "train_seconds": _spread([result.train_seconds for result in results]),
         "runs": [to_json(result) for result in results],
         "resolved_recipe": to_mapping(recipe),

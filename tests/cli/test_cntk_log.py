@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from convolve.cli.cntk_log import CntkLog
-from convolve.recipe import Recipe, RunSpec
+from convolve.recipe import Recipe
+from convolve.specs.run import RunSpec
 
 
 def test_an_epoch_that_is_trained_again_counts_from_its_beginning() -> None:

@@ -17,7 +17,8 @@ import torch
 
 from command_line import Convolve, assert_failed, assert_refused, files_in
 from convolve.data import damaged
-from convolve.model import Model, load
+from convolve.loading import load
+from convolve.model import Model
 from processes import start
 
 COUNT, BATCH = 22, 4

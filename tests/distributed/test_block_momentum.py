@@ -13,7 +13,8 @@ from torch import nn
 
 from convolve.distributed.block_momentum import BlockMomentum, block_momentum
 from convolve.errors import ModelError, UsageError
-from convolve.recipe import OptimizerSpec, ScheduleSpec
+from convolve.specs.optimizer import OptimizerSpec
+from convolve.specs.schedule import ScheduleSpec
 from convolve.training.optimizers import build_optimizer, take_step
 from convolve.training.schedule import step_size
 from convolve.training.workers import SINGLE_PROCESS, Workers

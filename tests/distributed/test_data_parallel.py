@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from convolve.distributed.data_parallel import DataParallel
 from convolve.distributed.process_group import ProcessGroup
 from convolve.errors import UsageError
-from convolve.recipe import OptimizerSpec, ScheduleSpec
+from convolve.specs.optimizer import OptimizerSpec
+from convolve.specs.schedule import ScheduleSpec
 from convolve.training.optimizers import build_optimizer, gradients_of, take_step
 from convolve.training.schedule import step_size
 from convolve.training.workers import SINGLE_PROCESS, GradientSync, Workers

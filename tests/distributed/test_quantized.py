@@ -13,7 +13,7 @@ from convolve.distributed.data_parallel import DataParallel
 from convolve.distributed.quantized import BITS, QuantizedSum, bytes_per_row, decode, encode
 from convolve.errors import ModelError
 from convolve.models import build_model
-from convolve.recipe import ModelSpec
+from convolve.specs.model import ModelSpec
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
 from worker_processes import run_together
 

@@ -27,8 +27,9 @@ from convolve.formats.mean_xml import write_mean_xml
 from convolve.graph.build import build
 from convolve.graph.draft import Draft
 from convolve.importers.loader import PreprocessOverrides
-from convolve.model import Model, load
-from convolve.recipe import ModelSpec
+from convolve.loading import load
+from convolve.model import Model
+from convolve.specs.model import ModelSpec
 from convolve.transforms.preprocess import Preprocess
 from runtimes import answer, metadata
 from zip_golden import ARCHIVE, FOLDER

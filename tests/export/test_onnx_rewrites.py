@@ -20,8 +20,9 @@ from convolve.export.onnx import OnnxNetwork
 from convolve.graph.build import build
 from convolve.graph.draft import Draft
 from convolve.graph.graph import Graph
-from convolve.model import Model, load
-from convolve.recipe import ModelSpec
+from convolve.loading import load
+from convolve.model import Model
+from convolve.specs.model import ModelSpec
 from convolve.transforms.preprocess import Preprocess
 
 SHAPE_CHW = (3, 16, 16)

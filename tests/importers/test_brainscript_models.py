@@ -18,7 +18,7 @@ from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.network import read_network
 from convolve.importers.brainscript.text import of_lines
 from convolve.importers.brainscript.trained import with_numbers
-from convolve.model import load
+from convolve.loading import load
 
 VERSION = 7
 

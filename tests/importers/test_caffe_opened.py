@@ -17,7 +17,7 @@ from convolve.errors import UsageError
 from convolve.formats.image_map import write_image_map
 from convolve.importers.loader import PreprocessOverrides
 from convolve.importers.presets import presets
-from convolve.model import load
+from convolve.loading import load
 
 
 def small_net(classes: int = 5) -> Writer:

@@ -24,7 +24,7 @@ from command_line import Convolve, assert_refused
 from convolve.data.open import open_data
 from convolve.errors import ConvolveError, FormatError, UnsupportedError, UsageError
 from convolve.importers import onnx as importer
-from convolve.model import load
+from convolve.loading import load
 
 rng = np.random.default_rng(3)
 node = helper.make_node

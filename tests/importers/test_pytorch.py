@@ -31,7 +31,7 @@ from convolve.importers.presets import Preset
 from convolve.importers.pytorch import architectures
 from convolve.importers.pytorch.architectures import OWN, fingerprint, known, own_shapes
 from convolve.models import build_model
-from convolve.recipe import ModelSpec
+from convolve.specs.model import ModelSpec
 
 RECORDED = json.loads((Path(__file__).parents[1] / "golden" / "pytorch" / "networks.json").read_text())
 SMALL = ModelSpec("resnet", "20")

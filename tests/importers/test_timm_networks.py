@@ -13,7 +13,8 @@ import torch
 from timm_networks import SIZES
 
 from convolve.importers.loader import PreprocessOverrides
-from convolve.model import Model, load
+from convolve.loading import load
+from convolve.model import Model
 
 PYTHON = os.environ.get("CONVOLVE_TIMM_PYTHON", "")
 # Of the largest score; optimized runtimes add up in another order, through up to a thousand operations.

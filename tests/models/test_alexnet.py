@@ -17,7 +17,7 @@ from convolve.importers.brainscript.network import read_network
 from convolve.models import bare_model, build_model
 from convolve.models.alexnet import VARIANTS, last_map
 from convolve.models.summary import summarize
-from convolve.recipe import ModelSpec
+from convolve.specs.model import ModelSpec
 
 TEXT = Path(__file__).parents[2] / "examples" / "BrainScript" / "AlexNet_ImageNet.cntk"
 NAMES = ("alexnet", "alexnet-python", "alexnet-batch-norm")

@@ -12,7 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from convolve.models.batch_norm import CntkBatchNorm2d
-from convolve.recipe import ModelSpec, OptimizerSpec, ScheduleSpec
+from convolve.specs.model import ModelSpec
+from convolve.specs.optimizer import OptimizerSpec
+from convolve.specs.schedule import ScheduleSpec
 from convolve.training.optimizers import build_optimizer, take_step
 from convolve.training.schedule import set_epoch_values, step_size
 

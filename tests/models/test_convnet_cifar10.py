@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from convolve.models.convnet_cifar10 import VARIANTS, ConvNetCifar10
 from convolve.models.lrn import LocalResponseNorm
-from convolve.recipe import ScheduleSpec
 from convolve.recipes import load_recipe
+from convolve.specs.schedule import ScheduleSpec
 from convolve.training.optimizers import build_optimizer, take_step
 from convolve.training.schedule import step_size
 

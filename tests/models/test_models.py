@@ -11,7 +11,7 @@ from convolve.errors import UsageError
 from convolve.models import MODELS, build_model
 from convolve.models.lrn import LocalResponseNorm
 from convolve.models.summary import summarize
-from convolve.recipe import ModelSpec
+from convolve.specs.model import ModelSpec
 
 
 def test_convnet_mnist_is_the_published_one() -> None:

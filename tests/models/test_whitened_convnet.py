@@ -5,7 +5,7 @@ from torch import nn
 
 from convolve.models import build_model
 from convolve.models.whitened_convnet import LOGIT_SCALE, PATCH
-from convolve.recipe import ModelSpec
+from convolve.specs.model import ModelSpec
 
 
 def network(seed=0, variant="tiny"):

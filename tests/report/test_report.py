@@ -18,8 +18,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from convolve.errors import DataError, ModelError, UsageError
-from convolve.recipe import DataSpec, Recipe, RunSpec, ScheduleSpec, to_mapping
+from convolve.recipe import Recipe, to_mapping
 from convolve.report import write_report
+from convolve.specs.data import DataSpec
+from convolve.specs.run import RunSpec
+from convolve.specs.schedule import ScheduleSpec
 from convolve.transforms.shift import Shift
 
 VOID = {"meta", "img"}  # the elements of the page that have no end tag

@@ -21,11 +21,12 @@ from torch import nn
 
 from convolve.errors import FormatError
 from convolve.importers.loader import PreprocessOverrides
-from convolve.model import Model, load
-from convolve.recipe import ModelSpec
+from convolve.loading import load
+from convolve.model import Model
 from convolve.serve import app
 from convolve.serve.batching import Answer, Batcher, Prepared
 from convolve.serve.occlusion import occlusion
+from convolve.specs.model import ModelSpec
 from convolve.transforms.preprocess import Preprocess, fit_image
 from zip_golden import ARCHIVE
 

@@ -12,9 +12,10 @@ import pytest
 from browser import Browser, needs_browser
 from serving import Client, encoded, noise, serving
 
-from convolve.model import Model, load
+from convolve.loading import load
+from convolve.model import Model
 from convolve.models import build_model
-from convolve.recipe import ModelSpec
+from convolve.specs.model import ModelSpec
 from convolve.transforms.preprocess import Preprocess
 
 pytestmark = needs_browser

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from serving import PATIENCE_SECONDS, Answer, Client, encoded, everything, noise, serving
 
-from convolve.model import Model, load
+from convolve.loading import load
+from convolve.model import Model
 from convolve.serve import server
 from convolve.serve.upload import Limits
 

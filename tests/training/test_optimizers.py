@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from convolve.errors import ModelError, UsageError
-from convolve.recipe import OptimizerSpec, ScheduleSpec
+from convolve.specs.optimizer import OptimizerSpec
+from convolve.specs.schedule import ScheduleSpec
 from convolve.training.optimizers import (
     OPTIMIZERS,
     build_optimizer,

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from convolve.recipe import OptimizerSpec, PlateauSpec
+from convolve.specs.optimizer import OptimizerSpec
+from convolve.specs.schedule import PlateauSpec
 from convolve.training.extras.build import Extras
 from convolve.training.extras.plateau import Plateau
 from convolve.training.optimizers import build_optimizer, take_step

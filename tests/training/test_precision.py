@@ -6,7 +6,7 @@ from torch import nn
 
 from convolve.errors import UsageError
 from convolve.models import build_model
-from convolve.recipe import ModelSpec
+from convolve.specs.model import ModelSpec
 from convolve.training import precision
 from convolve.training.precision import LossScale, choose_precision
 

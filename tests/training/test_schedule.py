@@ -9,7 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from convolve.recipe import DataSpec, ModelSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
+from convolve.recipe import Recipe
+from convolve.specs.data import DataSpec
+from convolve.specs.model import ModelSpec
+from convolve.specs.optimizer import OptimizerSpec
+from convolve.specs.run import RunSpec
+from convolve.specs.schedule import ScheduleSpec
 from convolve.training.optimizers import build_optimizer, take_step
 from convolve.training.schedule import learning_rate, momentum, schedule_rows, step_size, value_at
 

@@ -53,7 +53,7 @@ def convert(
     _check(to, out, with_preprocessing)
 
     from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
-    from convolve.model import load
+    from convolve.loading import load
 
     names = output or []
     try:

@@ -31,7 +31,7 @@ def _findings() -> dict[str, dict[str, Any]]:
 
     from convolve.environment import hardware, matmul_gflops, versions
     from convolve.models import build_model
-    from convolve.recipe import ModelSpec
+    from convolve.specs.model import ModelSpec
     from convolve.training.precision import choose_precision, has_bf16_instructions
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -73,7 +73,7 @@ def evaluate(
     Example: convolve evaluate runs/mnist --data sample
     """
     from convolve.importers.presets import presets
-    from convolve.model import load
+    from convolve.loading import load
     from convolve.training.memory import keep_freed_memory
     from convolve.transforms.tta import require_views
 

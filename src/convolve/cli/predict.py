@@ -60,7 +60,7 @@ def predict(
     from convolve.data.image_files import find_images
     from convolve.data.walk import PassedOver
     from convolve.formats.decode import pixel_limit
-    from convolve.model import load
+    from convolve.loading import load
     from convolve.training.memory import keep_freed_memory
 
     keep_freed_memory()  # as in `evaluate`

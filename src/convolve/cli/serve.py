@@ -36,7 +36,7 @@ def serve(
         raise UsageError(f"serve needs the package {error.name}: {install_hint('serve')}") from None
 
     from convolve.formats.decode import pixel_limit
-    from convolve.model import load
+    from convolve.loading import load
     from convolve.serve.app import create_app
     from convolve.serve.upload import Limits
     from convolve.training.memory import keep_freed_memory

@@ -64,7 +64,7 @@ def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
     from convolve.graph.classifier import NoClassifierError, SeveralHeadsError, input_arithmetic
     from convolve.graph.describe import describe
     from convolve.graph.graph import Graph
-    from convolve.model import load
+    from convolve.loading import load
     from convolve.models.summary import summarize
     from convolve.records import to_json
 

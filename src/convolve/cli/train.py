@@ -89,12 +89,16 @@ def train(
 
 
 def _summary(result: Result, published_error: float | None, folder: Path) -> str:
+    from convolve.training.metrics import in_words
+
     figures = [interval_text(result.test_error_interval)] if result.test_error_interval else []
     figures += [f"published: {published_error:.1%}"] if published_error is not None else []
     beside = f" ({'; '.join(figures)})" if figures else ""
+    error, figures = result.test_error, in_words(vars(result), "test")
+    said = f"error {error:.2%}" if error is not None else ", ".join(figures)
     kept = f", the model is that of epoch {result.model_epoch}" if result.model_epoch is not None else ""
     return (
-        f"test error {result.test_error:.2%}{beside} after {counted(result.epochs, 'epoch')}{kept}, "
+        f"test {said}{beside} after {counted(result.epochs, 'epoch')}{kept}, "
         f"{result.train_seconds:.1f} s at {result.images_per_second:.0f} images/s in {result.precision}\n"
         f"{_damage(result)}"
         f"run     {folder}\n"

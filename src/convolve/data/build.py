@@ -25,7 +25,8 @@ from convolve.data.splits import Splits
 from convolve.errors import DataError, UsageError
 from convolve.formats.decode import Decoding
 from convolve.formats.mean_xml import read_mean_xml
-from convolve.recipe import DataSpec, Recipe
+from convolve.recipe import Recipe
+from convolve.specs.data import DataSpec
 from convolve.transforms.crop import Crop
 from convolve.transforms.normalize import mean_of, scale_of
 from convolve.transforms.pad import Pad
@@ -136,6 +137,7 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
     mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
     return Preprocess(
         spec.channels, height, width, mean, spec.scale, resize=spec.resize, crop_ratio=spec.crop_ratio,
+        interpolation=None if spec.interpolation == "auto" else spec.interpolation,
         orientation=spec.orientation, padding=sum(pad.border(height, width) for pad in pads),
         padding_value=pads[0].value if pads else LETTERBOX_GRAY if spec.resize == "letterbox" else 0,
     )  # fmt: skip

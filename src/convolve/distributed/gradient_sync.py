@@ -5,7 +5,7 @@ from __future__ import annotations
 from convolve.distributed.block_momentum import BlockMomentum, block_momentum
 from convolve.distributed.data_parallel import DataParallel
 from convolve.errors import UsageError
-from convolve.recipe import DistributedSpec
+from convolve.specs.distributed import DistributedSpec
 from convolve.training.trainer import Trainer
 from convolve.training.workers import GradientSync
 

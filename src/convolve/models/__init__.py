@@ -16,8 +16,8 @@ from convolve.models.packages import FAMILIES
 from convolve.models.resnet import ResNet
 from convolve.models.squeezenet import SqueezeNet
 from convolve.models.whitened_convnet import WhitenedConvNet
-from convolve.recipe import ModelSpec
 from convolve.registry import Registry
+from convolve.specs.model import ModelSpec
 
 Shape = tuple[int, int, int]  # C, H, W
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from convolve.errors import UsageError, look_up
 from convolve.models.lrn import LocalResponseNorm
-from convolve.recipe import ModelSpec
+from convolve.specs.model import ModelSpec
 
 
 @dataclass(frozen=True)

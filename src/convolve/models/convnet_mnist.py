@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from convolve.errors import UsageError, look_up
-from convolve.recipe import ModelSpec
+from convolve.specs.model import ModelSpec
 
 # variant -> maps of the three convolutions, width of the dense layer
 _WIDTHS = {"": (32, 48, 64, 96), "tiny": (4, 6, 8, 12)}

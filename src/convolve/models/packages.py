@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from convolve.errors import UnsupportedError, UsageError, install_hint, unknown_name
-from convolve.recipe import ModelSpec
+from convolve.specs.model import ModelSpec
 
 Shape = tuple[int, int, int]  # C, H, W
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convolve.errors import look_up
-from convolve.recipe import ModelSpec
+from convolve.specs.model import ModelSpec
 
 # Legend: N batch, C channel, H row, W column, K class.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from convolve.errors import UsageError, look_up
-from convolve.recipe import ModelSpec
+from convolve.specs.model import ModelSpec
 
 # Legend: N batch, C channel, H row, W column, K class.
 

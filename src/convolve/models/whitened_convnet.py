@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convolve.errors import UsageError, look_up
-from convolve.recipe import ModelSpec
+from convolve.specs.model import ModelSpec
 
 # Legend: N batch, C channel, H row, W column, K class, P patch, D number in a patch.
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from convolve.recipe import DataSpec, ModelSpec, OptimizerSpec, Recipe, RunSpec, ScheduleSpec
+from convolve.recipe import Recipe
+from convolve.specs.data import DataSpec
+from convolve.specs.model import ModelSpec
+from convolve.specs.optimizer import OptimizerSpec
+from convolve.specs.run import RunSpec
+from convolve.specs.schedule import ScheduleSpec
 from convolve.transforms.crop import Crop
 from convolve.transforms.scale import Scale
 

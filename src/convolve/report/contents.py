@@ -132,7 +132,7 @@ class Contents:
     @property
     def split(self) -> str:
         """Which samples judge each epoch: "validation" where the training set was split, else "test"."""
-        return "validation" if self.epochs and self.epochs[-1].validation_error is not None else "test"
+        return "validation" if self.epochs and self.epochs[-1].validation_loss is not None else "test"
 
 
 def read_contents(run: Path) -> Contents:

@@ -13,7 +13,7 @@ from convolve.data.evaluation import eval_dataset
 from convolve.errors import MissingDataError, UnsupportedError, look_up
 from convolve.graph.graph import Graph
 from convolve.importers.brainscript.job import EvaluateStep
-from convolve.model import load
+from convolve.loading import load
 from convolve.run_config.readers import as_prepared, test_images
 from convolve.training.evaluate import Evaluation
 from convolve.training.events import Callback

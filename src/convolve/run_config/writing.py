@@ -20,7 +20,8 @@ from convolve.graph.graph import Graph
 from convolve.importers.brainscript.job import WriteStep
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.output import OutputFormat
-from convolve.model import Model, load
+from convolve.loading import load
+from convolve.model import Model
 from convolve.run_config.readers import as_prepared, test_images
 from convolve.training.events import Callback
 

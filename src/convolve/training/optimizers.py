@@ -39,7 +39,7 @@ import torch
 from torch import Tensor, nn
 
 from convolve.errors import ModelError, UsageError
-from convolve.recipe import OptimizerSpec
+from convolve.specs.optimizer import OptimizerSpec
 from convolve.torch_optim import torch_optimizer
 from convolve.training.schedule import StepSize
 

@@ -7,7 +7,8 @@ metrics.jsonl           one line an event: "start", "progress", "epoch", "resume
 checkpoints/            see checkpoint.py
 from/                   the imported network that the training started from, if there is one, in the form of model/
 model/                  the Model artifact
-evaluation.safetensors  the last evaluation: labels_N, probabilities_NK; of M mistakes kept_indices_M, kept_images_MHWC
+evaluation.safetensors  the last evaluation: labels_N, probabilities_NK (or numbers_NK); of M mistakes kept_indices_M
+                        and kept_images_MHWC
 result.json             the final figures
 report.html
 """

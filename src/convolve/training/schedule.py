@@ -10,8 +10,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from convolve.recipe import ModelSpec, OptimizerSpec, Recipe, ScheduleSpec
+from convolve.recipe import Recipe
 from convolve.recipe_values import Steps
+from convolve.specs.model import ModelSpec
+from convolve.specs.optimizer import OptimizerSpec
+from convolve.specs.schedule import ScheduleSpec
 from convolve.torch_optim import PREFIX, torch_optimizer
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from convolve.recipe import Recipe
-from convolve.records import EVENT_NAMES, Event, ProgressEvent
-from convolve.training.criteria import CRITERIA
+from convolve.records import EVENT_NAMES, ONE_CLASS, Event, ProgressEvent, Target
+from convolve.training.criteria import criterion_for
 from convolve.training.evaluate import evaluate
 from convolve.training.events import Callback
 from convolve.training.extras.build import build_extras
@@ -50,6 +50,7 @@ class Trainer:
     workers: Workers
     callback: Callback
     gradient_sync: GradientSync | None = None  # None: one process
+    target: Target = ONE_CLASS
     sets_dropout: bool = True  # an imported network keeps its own
     each_epoch: Callable[[int], None] = lambda epoch: None  # is given each epoch that is done and not undone
     position: Position = field(default_factory=Position)
@@ -63,7 +64,7 @@ class Trainer:
         self._autocast = self.session.precision.autocast(device)
         self._rate_watch = RateWatch()
         self._plan = Plan(recipe, self.loader, self.workers, self.extras.plateau)
-        self._criterion = CRITERIA["cross_entropy"](recipe.run)
+        self._criterion = criterion_for(recipe.run, self.target)
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)  # since the last report
         self.on_step = [extra.on_step for _, extra in self.extras.items() if type(extra).on_step is not Extra.on_step]
 
@@ -131,7 +132,7 @@ class Trainer:
                 loss = loss_N.sum() / divisor
                 (loss * self.loss_scale.scale if self.loss_scale else loss).backward()
             losses.append(loss_N.detach())
-            errors += (self._criterion.predict(logits_NK) != labels).sum()
+            errors += self._criterion.errors(logits_NK, labels).sum() if self._criterion.errors else 0
         if not self.loss_scale or self.loss_scale.unscale(gradients_of(self.optimizer)):
             take_step(self.optimizer, size, samples)
         self.optimizer.zero_grad()
@@ -154,7 +155,8 @@ class Trainer:
         at, metrics, start = self.position, self.metrics, time.perf_counter()
         if self.gradient_sync:
             self.gradient_sync.sync()
-        found = evaluate(self.evaluated, self.validation(), self.session.device, workers=self.workers)
+        batches, device, workers = self.validation(), self.session.device, self.workers
+        found = evaluate(self.evaluated, batches, device, workers=workers, target=self.target)
         size = self._plan.shown(at.epoch, at.samples_seen)
         if not math.isfinite(found.loss):
             raise diverged(f"after step {at.step}", at.epoch, size)
@@ -193,7 +195,8 @@ class Trainer:
         at, metrics = self.position, self.metrics
         return ProgressEvent(
             epoch=at.epoch + 1, batch=at.batch, step=at.step, samples_seen=at.samples_seen,
-            loss=metrics.loss_sum / metrics.samples, error=metrics.errors / metrics.samples,
+            loss=metrics.loss_sum / metrics.samples,
+            error=metrics.errors / metrics.samples if self._criterion.errors else None,
             learning_rate=size.lr, momentum=size.momentum, images_per_second=metrics.samples / metrics.seconds,
         )  # fmt: skip
 

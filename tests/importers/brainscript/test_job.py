@@ -8,10 +8,11 @@ import pytest
 from convolve.errors import ConvolveError, FormatError, UnsupportedError
 from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep, read_job
 from convolve.importers.brainscript.reader import Images, TextStream
-from convolve.recipe import OptimizerSpec, PlateauSpec
 from convolve.recipes import load_recipe
 from convolve.run_config import run_job
 from convolve.run_config.training import recipe_of
+from convolve.specs.optimizer import OptimizerSpec
+from convolve.specs.schedule import PlateauSpec
 from convolve.training.schedule import step_size
 from convolve.transforms.color import Color
 from convolve.transforms.crop import Crop

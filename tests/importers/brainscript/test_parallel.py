@@ -10,7 +10,7 @@ import pytest
 from convolve.errors import FormatError, UnsupportedError, UsageError
 from convolve.importers.brainscript.config import read_config
 from convolve.importers.brainscript.parallel import Parallel, read_parallel
-from convolve.recipe import DistributedSpec
+from convolve.specs.distributed import DistributedSpec
 
 EPOCH = 1000
 

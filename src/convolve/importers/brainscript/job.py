@@ -19,7 +19,8 @@ from convolve.importers.brainscript.parallel import Parallel, read_parallel
 from convolve.importers.brainscript.reader import Images, Reader, read_reader
 from convolve.importers.brainscript.sgd import read_sgd
 from convolve.importers.brainscript.text import Text
-from convolve.recipe import DataSpec, Recipe
+from convolve.recipe import Recipe
+from convolve.specs.data import DataSpec
 
 _PASSED_OVER = (  # what changes no result here
     "traceLevel", "outputDir", "numCPUThreads", "hyperCompressMemory", "shareNodeValueMatrices",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from convolve.errors import UnsupportedError, UsageError
 from convolve.importers.brainscript.config import Block
-from convolve.recipe import DistributedSpec
+from convolve.specs.distributed import DistributedSpec
 
 METHODS = ("none", "DataParallelSGD", "BlockMomentumSGD", "ModelAveragingSGD", "DataParallelASGD")
 _PERIODS = {"BlockMomentumSGD": 120_000, "ModelAveragingSGD": 40_000}

@@ -6,8 +6,12 @@ import math
 from collections.abc import Callable
 
 from convolve.importers.brainscript.config import Block
-from convolve.recipe import ModelSpec, OptimizerSpec, PlateauSpec, Recipe, RunSpec, ScheduleSpec
+from convolve.recipe import Recipe
 from convolve.recipe_values import Steps
+from convolve.specs.model import ModelSpec
+from convolve.specs.optimizer import OptimizerSpec
+from convolve.specs.run import RunSpec
+from convolve.specs.schedule import PlateauSpec, ScheduleSpec
 
 # Hears of each option that is known and not supported.
 Refuse = Callable[[Block, str, str], None]

@@ -31,7 +31,7 @@ from convolve.importers.pytorch.config import beside
 from convolve.importers.pytorch.tensors import Tensors, is_pytorch, open_tensors
 from convolve.models import bare_model
 from convolve.models.packages import Published, can_be_built
-from convolve.recipe import ModelSpec
+from convolve.specs.model import ModelSpec
 from convolve.transforms.preprocess import Preprocess
 
 __all__ = ["Checkpoint", "is_pytorch", "read"]

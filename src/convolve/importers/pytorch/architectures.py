@@ -17,7 +17,7 @@ from convolve.errors import look_up
 from convolve.graph.shapes import Shape
 from convolve.models import MODELS, bare_model
 from convolve.models.packages import Published, published
-from convolve.recipe import ModelSpec
+from convolve.specs.model import ModelSpec
 
 Shapes = Mapping[str, Shape]
 COUNTER = "num_batches_tracked"  # of batch normalization; older checkpoints lack it, and nothing reads it

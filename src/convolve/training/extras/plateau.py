@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from convolve.recipe import PlateauSpec
 from convolve.records import EpochEvent
+from convolve.specs.schedule import PlateauSpec
 from convolve.training.extras.extra import Extra
 from convolve.training.snapshot import Snapshot, part_of, restore, take_snapshot
 

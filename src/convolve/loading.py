@@ -1,0 +1,101 @@
+"""A path -> the model that lies there, whatever wrote it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from convolve.errors import UsageError, look_up
+from convolve.export.onnx import OnnxNetwork
+from convolve.graph.build import build
+from convolve.importers import onnx, pytorch
+from convolve.importers.loader import Loader, PreprocessOverrides
+from convolve.importers.loaders import class_names, find_loader, named, read_third_party, with_overrides
+from convolve.importers.presets import names_in, preset_of_weights, presets
+from convolve.importers.refused import refuse
+from convolve.model import Model
+from convolve.model_folder import find_folder, is_folder, read_model
+from convolve.models.memory_layout import to_channels_last
+from convolve.records import ONE_CLASS, TrainingInfo
+from convolve.transforms.preprocess import Preprocess
+
+
+def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: str | None = None) -> Model:
+    """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, an ONNX file, or a PyTorch checkpoint.
+
+    Files are recognized by their content; a Caffe model is two files, `net.prototxt+net.caffemodel`.
+
+    `overrides` adds what the model does not say itself. With `node`, the model gives the features of that inner layer.
+    """
+    path, overrides = Path(path), overrides or PreprocessOverrides()
+    if loader := None if is_folder(path) else find_loader(path):
+        model = _import(loader, path, overrides, node)
+    else:
+        model = _open_own(path, overrides)
+        model = model.cut(node) if node else model
+    model.preprocess = with_overrides(model.preprocess, overrides)
+    to_channels_last(model.module)
+    model.module.eval()
+    return model
+
+
+def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
+    try:
+        graph, preprocess, metadata = read_third_party(loader, path, overrides, node)
+    except onnx.QuantizedError as error:
+        return _open_quantized(error.opened, overrides, node)
+    names, data, info = metadata.class_names, metadata.data, metadata.training_info
+    stops_at = "" if names else node or graph.outputs[0]
+    return Model(build(graph), graph, preprocess, names, data_name=data, training_info=info, node=stops_at)
+
+
+def _open_own(path: Path, overrides: PreprocessOverrides) -> Model:
+    """A network of ours: a folder, or a checkpoint of PyTorch whose tensors fit one."""
+    if not is_folder(path):
+        refuse(path)
+        if pytorch.is_pytorch(path):
+            return _open_checkpoint(path, overrides)
+    return _open_folder(path, overrides)
+
+
+def _open_checkpoint(path: Path, overrides: PreprocessOverrides) -> Model:
+    found = pytorch.read(path, overrides)
+    preset = look_up(presets(), overrides.preset, "preset") if overrides.preset else preset_of_weights(found.first)
+    preprocess = found.preprocess
+    if preset:
+        size = None if overrides.image_shape_CHW else preset.input_size
+        preprocess = replace(
+            preprocess, **preset.preprocessing, height=size or preprocess.height, width=size or preprocess.width
+        )
+    names = found.class_names or names_in("imagenet")
+    if overrides.labels or len(names) != found.classes:
+        names = class_names(found.classes, overrides.labels)
+    info = TrainingInfo(imported_from=f"{path.name} ({found.origin})", preset=preset.name if preset else None)
+    return Model(found.module, found.spec, preprocess, names, training_info=info)
+
+
+def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
+    module, architecture, preprocess, metadata, membership = read_model(find_folder(path))
+    if overrides.output or overrides.preset or overrides.arch:
+        raise UsageError(f"{path} is a convolve model: --output, --preset and --arch are for models of other tools")
+    names = _named(metadata.class_names, overrides)
+    model = Model(
+        module, architecture, preprocess, names, data_name=metadata.data, training_info=metadata.training_info,
+        membership=membership, target=metadata.target or ONE_CLASS,
+    )  # fmt: skip
+    return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
+
+
+def _open_quantized(opened: onnx.Opened, overrides: PreprocessOverrides, node: str | None) -> Model:
+    path, said = opened.files.path, onnx.quantized(opened, overrides)
+    if node or overrides.output:
+        raise UsageError(f"{path} is a quantized model, run as it is: --output is for the model that it was made from")
+    preprocess = Preprocess(**said.preprocess)
+    network = OnnxNetwork(said.content, path, preprocess.shape_CHW, said.gives_probabilities)
+    metadata = named(path, said.metadata, network.classes, overrides)
+    names, data, info = metadata.class_names, metadata.data, metadata.training_info
+    return Model(network, None, preprocess, names, data_name=data, training_info=info)
+
+
+def _named(own: tuple[str, ...], overrides: PreprocessOverrides) -> tuple[str, ...]:
+    return own if overrides.labels is None else class_names(len(own), overrides.labels)

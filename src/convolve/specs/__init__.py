@@ -1,0 +1,1 @@
+"""The parts of a recipe: frozen values, checked where they are made."""

@@ -1,0 +1,54 @@
+"""What a recipe says of several workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from convolve.errors import UsageError
+from convolve.specs.setting import setting
+from convolve.transforms.transform import require
+
+GRADIENT_BITS = (32, 16, 8, 4, 2, 1)
+
+
+@dataclass(frozen=True)
+class DistributedSpec:
+    """How several workers train one network; a single process ignores it.
+
+    With "gradients" they train as a single process does. Otherwise each takes local steps, on batches of the recipe's
+    size, and the weights are combined after each block; see `distributed/block_momentum.py`.
+    """
+
+    method: Literal["gradients", "block_momentum", "model_averaging"] = setting(
+        "gradients", "gradients: summed in each step; otherwise local steps, with weights combined in blocks"
+    )
+    quantization_bits: int = setting(
+        32, "size of a gradient's element when it is sent: 32, 16, or 8, 4, 2, 1 as CNTK's 1-bit SGD"
+    )
+    after_samples: int = setting(0, "samples at the start with full gradients, summed in each step")
+    block_samples: int = setting(0, "samples in a block, of all workers together")
+    block_momentum_time_constant: float | None = setting(
+        None, "in samples; 0: no momentum; none: 1 - 1/workers a block"
+    )
+    block_learning_rate: float = setting(1.0, "1: the model moves as far as the steps of all workers together")
+    nesterov: bool = setting(True, "of block momentum")
+    reset_momentum: bool = setting(True, "restart each worker's own momentum after a block; otherwise it is kept")
+
+    def __post_init__(self) -> None:
+        bits, known = self.quantization_bits, ", ".join(map(str, GRADIENT_BITS))
+        require(bits in GRADIENT_BITS, "distributed.quantization_bits", f"one of {known}", bits)
+        for name in ("after_samples", "block_samples"):
+            require(getattr(self, name) >= 0, f"distributed.{name}", "at least 0", getattr(self, name))
+        constant, rate = self.block_momentum_time_constant, self.block_learning_rate
+        require(constant is None or constant >= 0, "distributed.block_momentum_time_constant", "at least 0", constant)
+        require(rate > 0, "distributed.block_learning_rate", "above 0", rate)
+        if (self.method == "gradients") == bool(self.block_samples):
+            raise UsageError(
+                "distributed.block_samples and distributed.method=block_momentum (or model_averaging) need each other"
+            )
+        if self.block_samples and bits != 32:
+            raise UsageError(f"distributed.quantization_bits is for method=gradients, not {self.method}; leave it out")
+        own = (constant, rate, self.nesterov, self.reset_momentum)
+        if self.method == "model_averaging" and own != (None, 1.0, True, True):
+            raise UsageError("the settings of block momentum are not for distributed.method=model_averaging")

@@ -1,0 +1,57 @@
+"""What a recipe says of a run: how long, how precisely and on what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from convolve.recipe_values import Steps
+from convolve.specs.setting import setting
+from convolve.transforms.transform import require
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """How long, how precisely and on what."""
+
+    epochs: int = setting(1, "passes over the data, or stretches of epoch_samples")
+    epoch_samples: int = setting(
+        0, "samples of an epoch; the passes over the data go on from one epoch to the next. 0: one pass"
+    )
+    seed: int = setting(0, "of initial weights, order, augmentation and dropout")
+    global_batch_size: int = setting(64, "samples an update, over all workers together")
+    global_batch_sizes: Steps = setting((), "in place of it, one for each epoch; the last one holds")
+    accumulation_steps: int = setting(1, "micro-batches in which a batch is computed, to save memory")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", "auto: the fastest whose gradients are right")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:i")
+    threads: int = setting(0, "processor threads; 0: as many as there are idle cores at the start")
+    criterion: Literal["auto", "cross_entropy", "binary_cross_entropy", "square_error", "l1"] = setting(
+        "auto",
+        "the loss; auto: cross_entropy of a class, binary_cross_entropy of classes, square_error of numbers",
+    )
+    label_smoothing: float = setting(0.0, "probability spread evenly over all classes in the training loss")
+    ema_epochs: float = setting(
+        0.0, "horizon in epochs of the moving average of the weights (EMA) that is evaluated and kept; 0: none"
+    )
+    keep: Literal["last", "best"] = setting("last", "which epoch's model is kept; best: on the validation part")
+    early_stopping_epochs: int = setting(0, "stop after so many epochs without a better validation error; 0: never")
+    checkpoint_seconds: float = setting(60.0, "time between checkpoints inside an epoch; 0: only at its end")
+    report_batches: int = setting(0, "batches from one report of progress to the next; 0: about ten reports an epoch")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "global_batch_size", "accumulation_steps"):
+            require(getattr(self, name) >= 1, f"run.{name}", "at least 1", getattr(self, name))
+        for name in (
+            "epoch_samples", "seed", "threads", "ema_epochs", "early_stopping_epochs", "checkpoint_seconds",
+            "report_batches",
+        ):  # fmt: skip
+            require(getattr(self, name) >= 0, f"run.{name}", "at least 0", getattr(self, name))
+        sizes = self.global_batch_sizes
+        are_sizes = all(size >= 1 and size.is_integer() for size in sizes)
+        require(are_sizes, "run.global_batch_sizes", "whole numbers of 1 or more", sizes)
+        require(0 <= self.label_smoothing < 1, "run.label_smoothing", "in [0, 1)", self.label_smoothing)
+
+    def batch_size(self, epoch: int) -> int:
+        """Samples an update in `epoch` (from 0), over all workers together."""
+        sizes = self.global_batch_sizes or (self.global_batch_size,)
+        return int(sizes[min(epoch, len(sizes) - 1)])

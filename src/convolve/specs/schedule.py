@@ -1,0 +1,68 @@
+"""What a recipe says of the learning rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from convolve.errors import UsageError
+from convolve.recipe_values import Steps
+from convolve.specs.setting import setting
+from convolve.transforms.transform import require
+
+
+@dataclass(frozen=True)
+class ScheduleSpec:
+    """How the learning rate moves.
+
+    "steps" takes one of `learning_rates` for each period; fewer epochs cut the list short, as with CNTK. "one_cycle"
+    rises linearly to the first of `learning_rates` over `warmup_fraction` of the training and falls linearly to
+    `final_fraction` of it; "cosine" falls as a cosine does. Both stretch with the number of epochs.
+    """
+
+    kind: Literal["steps", "one_cycle", "cosine"] = setting(
+        "steps", "steps: a list of rates; one_cycle and cosine: the first rate is the peak"
+    )
+    learning_rates: Steps = setting((0.1,), "one for each period; the last one holds")
+    reference_batch_size: int = setting(
+        0, "what a rate is meant for. 0: the mean gradient; 1: per sample, on the sum; M: a batch of M"
+    )
+    period_samples: int = setting(0, "samples in a period; 0: one pass over the data")
+    warmup_fraction: float = setting(0.0, "part of the training in which the rate rises")
+    final_fraction: float = setting(0.0, "part of the peak rate at the end")
+    min_lr_per_sample: float = setting(0.0, "the training ends where the rate on the summed gradient is below this")
+
+    def __post_init__(self) -> None:
+        rates = self.learning_rates
+        require(bool(rates) and min(rates) >= 0, "schedule.learning_rates", "at least one value, none negative", rates)
+        for name in ("reference_batch_size", "period_samples", "min_lr_per_sample"):
+            require(getattr(self, name) >= 0, f"schedule.{name}", "at least 0", getattr(self, name))
+        for name in ("warmup_fraction", "final_fraction"):
+            require(0 <= getattr(self, name) <= 1, f"schedule.{name}", "in [0, 1]", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class PlateauSpec:
+    """Reduce on plateau, once the listed learning rates are used up: CNTK's autoAdjustLR=adjustAfterEpoch.
+
+    At the end of each interval the mean of a metric is compared with that of the interval before.
+    """
+
+    every_epochs: int = setting(1, "epochs of an interval")
+    monitor: Literal["train_loss", "train_error", "validation_loss", "validation_error"] = setting(
+        "train_loss", "the metric; validation: of the validation split, else of the test set"
+    )
+    threshold: float = setting(0.0, "the rate is reduced where the metric improved by no more than this fraction of it")
+    factor: float = setting(0.618, "what it is multiplied with then")
+    raise_threshold: float | None = setting(None, "the rate rises where it improved by more than this; none: never")
+    raise_factor: float = setting(1.382, "what it is multiplied with then")
+    rollback: bool = setting(True, "where the metric got worse, the interval is undone and trained again")
+
+    def __post_init__(self) -> None:
+        require(self.every_epochs >= 1, "plateau.every_epochs", "at least 1", self.every_epochs)
+        for name in ("factor", "raise_factor"):
+            require(getattr(self, name) > 0, f"plateau.{name}", "above 0", getattr(self, name))
+        if self.rollback and not (self.threshold >= 0 and self.factor < 1):
+            raise UsageError(  # the same interval at the same rate would get worse again, for ever
+                "plateau.rollback needs a rate that falls: set plateau.threshold to 0 or more, plateau.factor below 1"
+            )
