@@ -66,6 +66,7 @@ MAY_IMPORT = {
     "inputs": {"data", "graph", "loading", "model", "models", "recipe", "specs", "training", "transforms"},
     "outcome": {"data", "loading", "model", "records", "training"},
     "run": {"data", "distributed", "inputs", "model", "outcome", "recipe", "recipes", "training"},
+    "find_lr": {"data", "inputs", "recipe", "recipe_values", "run", "specs", "training"},
     "run_config": {
         "data",
         "distributed",
@@ -82,7 +83,7 @@ MAY_IMPORT = {
         "transforms",
     },
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
-    "report": {"checking", "data", "formats", "recipe", "recipe_values", "records", "templates", "training"},
+    "report": {"checking", "data", "find_lr", "formats", "recipe", "recipe_values", "records", "templates", "training"},
     "serve": {"environment", "formats", "model", "templates", "training", "transforms"},
     "cli": {
         "atomic",
@@ -91,6 +92,7 @@ MAY_IMPORT = {
         "distributed",
         "environment",
         "export",
+        "find_lr",
         "formats",
         "graph",
         "importers",
