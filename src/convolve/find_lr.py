@@ -61,7 +61,6 @@ class RateCurve:
 def find_lr(
     recipe: Recipe,
     data: str | Splits | None = None,
-    from_model: str | Path | None = None,
     progress: Callback = silent,
     options: DataOptions = AS_FOUND,
 ) -> RateCurve:
@@ -75,7 +74,7 @@ def find_lr(
         finder = _Finder(int(_FLAT * steps))
         with TemporaryDirectory(prefix="convolve-") as place, suppress(_GrownError):
             folder = RunFolder(Path(place))
-            trainer = build_training(ramp_of(recipe, steps), splits, folder, from_model, progress).trainer
+            trainer = build_training(ramp_of(recipe, steps), splits, folder, progress).trainer
             trainer.on_step.append(finder.on_step)
             trainer.train_epoch()
         if lowest := finder.lowest():

@@ -10,6 +10,7 @@ import typer
 
 from convolve.cli.formatting import counted, interval_text
 from convolve.cli.options import (
+    Arch,
     AsJson,
     Device,
     Options,
@@ -39,8 +40,9 @@ def train(
     threads: Threads = None,
     from_model: Annotated[
         Path | None,
-        typer.Option("--from", help="Fine-tune this model: one of convolve's, or a CNTK network."),
+        typer.Option("--from", help="Start from this network: any that convolve opens, of any classes, or timm:NAME."),
     ] = None,
+    arch: Arch = None,
     fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure throughput.")] = False,
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Do not train: find a good learning rate, and write a page with its plot.")
@@ -62,6 +64,8 @@ def train(
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
     settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
     settings |= {"data.skip_unreadable": True} if skip_unreadable else {}
+    settings |= {"model.start": str(from_model)} if from_model else {}
+    settings |= {"model.arch": arch} if arch else {}
     settings |= dict(assignment(text) for text in set_ or [])
 
     from convolve import run
@@ -75,7 +79,7 @@ def train(
     folder = out or Path("runs") / resolved.name
     images = known.fake_data(resolved.data.name) if fake_data else data
     if find_lr:
-        find_rate(resolved, folder, as_json=as_json, data=images, from_model=from_model, options=options)
+        find_rate(resolved, folder, as_json=as_json, data=images, options=options)
         return
     with Display(resolved, folder / "tensorboard" if tensorboard else None) as display:
         finished = run.train(
@@ -83,7 +87,6 @@ def train(
             data=images,
             out=folder,
             restart=restart,
-            from_model=from_model,
             progress=display,
             options=options,
             report=write_report,
