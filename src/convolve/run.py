@@ -17,6 +17,7 @@ from convolve.distributed.gradient_sync import gradient_sync_for
 from convolve.distributed.lost import naming_lost_workers
 from convolve.distributed.process_group import all_workers
 from convolve.errors import InterruptedTraining
+from convolve.fitted_head import fit_head
 from convolve.initial import initial_model
 from convolve.inputs import describe, network_of, open_images, trained_on
 from convolve.model import Model
@@ -110,6 +111,7 @@ def build_training(
     describe(recipe, initial, splits, data, callback)
     if initial and not (resumes or workers.rank):
         model.save(folder.path / "from")
+    fit_head(initial, model, data.unaugmented, session, workers, callback)
     trainer = Trainer(
         recipe=recipe, session=session, network=model.module, loader=data.loader,
         validation=lambda: model.batches(data.validation, workers=workers), validation_name=data.validation_name,

@@ -44,7 +44,8 @@ class DataModule:
 
     `validation` is what each epoch is evaluated on, called `validation_name` in the log: "validation", or "test" where
     nothing is held out for it; `judged_by` says so where the recipe did not ask for it. `damaged` knows the training
-    images that others stand in for. `description` says in words what was made of the images.
+    images that others stand in for. `description` says in words what was made of the images. `unaugmented` are the
+    training images as evaluation sees them.
     """
 
     preprocess: Preprocess
@@ -55,6 +56,7 @@ class DataModule:
     judged_by: str
     damaged: Damaged | None
     description: str
+    unaugmented: Dataset
 
 
 def build_data(
@@ -95,8 +97,9 @@ def build_data(
     )  # fmt: skip
     description = _describe(splits, (train.size, tested.size), loader, preprocess)
     return DataModule(
-        preprocess, loader, validation, name, test, damaged=damaged, judged_by=said, description=description
-    )
+        preprocess, loader, validation, name, test, damaged=damaged, judged_by=said, description=description,
+        unaugmented=eval_dataset(train, preprocess, threads=threads, damaged=damaged),
+    )  # fmt: skip
 
 
 def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | None, str]:

@@ -12,8 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from convolve.models.fused import for_evaluation
 from convolve.records import ONE_CLASS, Target, TargetKind
 from convolve.training.criteria import in_units, standardized
+from convolve.training.memory import keep_freed_memory
 from convolve.training.metrics import FIGURES, wrong_top5
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers
@@ -110,7 +112,10 @@ def evaluate(
     labels, answers, losses = [torch.empty(0, dtype=torch.int64 if is_class else torch.float32)], [torch.empty(0)], []
     with torch.inference_mode(), whole_fp32():
         for images_NCHW, labels_N in batches:
-            outputs_NVK = module(images_NCHW.to(device)).float().cpu().double().unflatten(0, (-1, views))
+            network = for_evaluation(module, images_NCHW.shape[1:])
+            if network is not module:
+                keep_freed_memory()
+            outputs_NVK = network(images_NCHW.to(device)).float().cpu().double().unflatten(0, (-1, views))
             found_NK, loss = _read(outputs_NVK, labels_N.cpu(), target, independent)
             labels.append(labels_N.cpu().flatten())
             answers.append(found_NK.float().flatten())

@@ -11,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from convolve.models.fused import fused
+from convolve.models.fused import PART, fused
 from convolve.training.memory import keep_freed_memory
 from convolve.training.precision import Precision, whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
 
 # Legend: N images, V views of each, D features, C channels, H rows, W columns.
 
-_BATCH = 8  # images: what the widest layers make of more does not stay in a processor's cache
 _GPU_BATCH = 128
 
 
@@ -53,23 +52,23 @@ class FrozenBody:
         return cls(ready, normalize, precision, device)
 
     @torch.inference_mode()
-    def features_NVD(
+    def features(
         self, images: Images, views: int = 1, epochs: int = 1, workers: Workers = SINGLE_PROCESS
-    ) -> Tensor:
-        """The features of all `images`, in float32 on the CPU; each of several `workers` computes its part of them.
+    ) -> tuple[Tensor, Tensor]:
+        """(features_NVD of all `images`, in float32 on the CPU; their labels); several `workers` share the work.
 
         The dataset gives so many `views` of an image, one behind the other, and other ones in each of the `epochs`.
         """
         mine = part(len(images), workers.rank, workers.size)
         numbers_N = np.arange(mine.start, mine.stop)
-        found = [self._once(images, numbers_N, views, epoch) for epoch in range(epochs)]
-        features_NVD = torch.cat(found, dim=1)
-        return workers.gather(features_NVD)
+        found, labels = zip(*(self._once(images, numbers_N, views, epoch) for epoch in range(epochs)), strict=True)
+        return workers.gather(torch.cat(found, dim=1)), workers.gather(labels[0])
 
-    def _once(self, images: Images, numbers_N: NDArray[np.int64], views: int, epoch: int) -> Tensor:
-        size = max(1, (_BATCH if self.device.type == "cpu" else _GPU_BATCH) // views)
-        found = []
-        for pixels_NCHW, _ in images.batches(numbers_N, size, epoch):
+    def _once(self, images: Images, numbers_N: NDArray[np.int64], views: int, epoch: int) -> tuple[Tensor, Tensor]:
+        size = max(1, (PART if self.device.type == "cpu" else _GPU_BATCH) // views)
+        found, labels = [], []
+        for pixels_NCHW, labels_n in images.batches(numbers_N, size, epoch):
             with whole_fp32(), self.precision.autocast(self.device):
                 found.append(self.body(self.normalize(pixels_NCHW).to(self.device)).float().cpu())
-        return torch.cat(found).unflatten(0, (-1, views))
+            labels.append(labels_n)
+        return torch.cat(found).unflatten(0, (-1, views)), torch.cat(labels)
