@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-import convolve
 from command_line import Convolve
 from convolve.data.balance import balanced_order, class_weights, rare_classes
 from convolve.data.dataset import Dataset
@@ -32,7 +31,7 @@ def test_weights_are_scikit_learns():
     assert (given * [600, 290, 10]).sum() == pytest.approx(900)  # 1 in the mean: the learning rate stays what it is
     absent = class_weights(np.array([0, 0, 2]), NAMES, {})
     np.testing.assert_allclose([absent[0], absent[2]], [0.75, 1.5])
-    with pytest.raises(UsageError, match="data.class_weights: unknown class 'caw'; did you mean 'cow'"):
+    with pytest.raises(UsageError, match=r"data\.class_weights: unknown class 'caw'; did you mean 'cow'"):
         class_weights(LABELS, NAMES, {"caw": 2.0})
 
 
@@ -99,17 +98,17 @@ def unequal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained(folder: Path, out: Path, **settings) -> dict:
-    base = {"data.image_size": 28, "run.epochs": 4, "run.global_batch_size": 16, "schedule.learning_rates": (0.01,)}
-    recipe = with_values(convolve.recipes()["mnist"]() if hasattr(convolve, "recipes") else Recipe("x"), base | settings)
-    return convolve.train(recipe, data=str(folder), out=out, threads=1).result
-
-
-def test_training_warns_of_a_rare_class(unequal: Path, tmp_path: Path, convolve: Convolve) -> None:
-    common = ("--data", unequal, "--set", "data.image_size=28", "--epochs", "1", "--threads", "1")
-    told = convolve("train", "mnist", *common, "--out", tmp_path / "plain")
-    assert "under 5 % of the 120 training images of dark: light (5)" in told.err
-    balanced = convolve("train", "mnist", *common, "--out", tmp_path / "b", "--set", "data.balance=sampling")
-    assert "under 5 %" not in balanced.err
-    result = json.loads((tmp_path / "b" / "result.json").read_text())
-    assert result["test_balanced_error"] <= 1
+def test_training_warns_of_a_rare_class_and_balances_it(unequal: Path, tmp_path: Path, convolve: Convolve) -> None:
+    common = ("--data", unequal, "--set", "data.image_size=28", "--epochs", "3", "--threads", "1", "--set")
+    found = {}
+    for balance in ("none", "sampling", "loss"):
+        told = convolve("train", "mnist", *common, f"data.balance={balance}", "--out", tmp_path / balance)
+        warned = "under 5 % of the 120 training images of dark: light (5)" in told.err
+        assert warned == (balance == "none"), told.err
+        found[balance] = json.loads((tmp_path / balance / "result.json").read_text())
+    recalls = {balance: result["classes"][1]["recall"] for balance, result in found.items()}
+    assert recalls["none"] < 0.3 and min(recalls["sampling"], recalls["loss"]) > recalls["none"] + 0.3, recalls
+    for result in found.values():
+        names, images = zip(*((row["name"], row["images"]) for row in result["classes"]), strict=True)
+        assert names == ("dark", "light") and images == (20, 20)
+        assert result["test_balanced_error"] == pytest.approx(result["test_error"])  # as many of each
