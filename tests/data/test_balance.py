@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from command_line import Convolve
-from convolve.data.balance import balanced_order, class_weights, rare_classes
+from convolve.data.balance import balanced_order, class_weights, warn_of_rare_classes
 from convolve.data.dataset import Dataset
 from convolve.data.loader import Loader
 from convolve.data.sources.source import ArraySource
@@ -57,9 +57,11 @@ def test_a_loader_takes_that_order_and_each_pass_is_another():
 
 
 def test_rare_classes_are_named():
-    said = rare_classes(LABELS, NAMES)
-    assert said.startswith("under 5 % of the 600 training images of ant: cow (10)")
-    assert rare_classes(np.repeat([0, 1, 2], [200, 10, 0]), NAMES) == ""  # just 5 %; what is absent is said elsewhere
+    said: list[str] = []
+    warn_of_rare_classes(LABELS, NAMES, said.append)
+    assert len(said) == 1 and said[0].startswith("under 5 % of the 600 training images of ant: cow (10)")
+    warn_of_rare_classes(np.repeat([0, 1, 2], [200, 10, 0]), NAMES, said.append)  # just 5 %, and one that is absent
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,15 +32,17 @@ def class_weights(
     return tuple((weights_K * len(labels_N) / (weights_K * images_K).sum()).tolist())
 
 
-def rare_classes(labels_N: NDArray[np.int64], class_names: tuple[str, ...]) -> str:
-    """What to say of classes that have few images, beside the largest; empty where none has."""
+def warn_of_rare_classes(
+    labels_N: NDArray[np.int64], class_names: tuple[str, ...], warn: Callable[[str], None]
+) -> None:
+    """`warn` hears of classes that have few images, beside the largest."""
     images_K = np.bincount(labels_N, minlength=len(class_names))
     largest = int(images_K.argmax())
     rare = [k for k in range(len(class_names)) if 0 < images_K[k] * RARE < images_K[largest]]
     if not rare:
-        return ""
+        return
     named = in_words([f"{class_names[k]} ({images_K[k]:,})" for k in rare])
-    return (
+    warn(
         f"under 5 % of the {images_K[largest]:,} training images of {class_names[largest]}: {named}; the network may "
         "never say so. Add images, or set data.balance=sampling or data.balance=loss"
     )
