@@ -43,7 +43,7 @@ MAY_IMPORT = {
     },
     "recipes": {"formats", "models", "recipe", "registry", "specs", "transforms"},
     "prepare": {"data", "formats", "transforms"},
-    "checking": {"data", "environment", "formats", "transforms"},
+    "checking": {"data", "environment", "formats", "model", "training", "transforms"},
     "templates": set(),
     "model_card": {"graph", "importers", "records", "specs", "templates", "training", "transforms"},
     "model_folder": {"data", "graph", "model_card", "models", "recipe_values", "records", "specs", "transforms"},
