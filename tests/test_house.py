@@ -77,7 +77,7 @@ MAY_IMPORT = {
     },
     "inputs": {"data", "graph", "initial", "model", "models", "recipe", "specs", "training", "transforms"},
     "fitted_head": {"data", "graph", "initial", "model", "training", "transforms"},
-    "outcome": {"data", "loading", "model", "records", "training"},
+    "outcome": {"data", "fitted_head", "loading", "model", "records", "training"},
     "run": {
         "data",
         "distributed",

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from convolve.atomic import replacing
 from convolve.data.build import DataModule
 from convolve.data.dataset import Dataset
+from convolve.fitted_head import FittedHead
 from convolve.loading import load
 from convolve.model import Model
 from convolve.records import ClassResult, EndEvent, Result, Target, TargetKind, TrainingInfo
@@ -36,11 +37,13 @@ _RESULT_FROM_START = (
 
 
 class Training(NamedTuple):
-    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped."""
+    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped; `fitted` is the head
+    that it began with, where its body was trained already."""
 
     trainer: Trainer
     model: Model
     data: DataModule
+    fitted: FittedHead | None = None
 
 
 @dataclass(frozen=True)

@@ -109,13 +109,12 @@ def build_training(
         first_images=lambda: next(data.loader.epoch(0, shard_of=workers.rows))[0],
     )  # fmt: skip
     describe(recipe, initial, splits, data, callback)
-    if initial and not (resumes or workers.rank):
-        model.save(folder.path / "from")
-    fit_head(initial, model, data.unaugmented, session, workers, callback)
+    start = None if resumes else folder.path / "from"
+    fitted = fit_head(initial, model, data, session, start=start, workers=workers, callback=callback)
     trainer = Trainer(
         recipe=recipe, session=session, network=model.module, loader=data.loader,
         validation=lambda: model.batches(data.validation, workers=workers), validation_name=data.validation_name,
         folder=folder, workers=workers, callback=callback, sets_dropout=not (initial and initial.has_dropout_rates),
     )  # fmt: skip
     trainer.gradient_sync = gradient_sync_for(trainer)
-    return Training(trainer, replace(model, module=trainer.evaluated), data)
+    return Training(trainer, replace(model, module=trainer.evaluated), data, fitted)

@@ -44,13 +44,6 @@ def test_answers_stay(name: str, dtype: torch.dtype, tolerance: float) -> None:
                        for layer in [twin.get_submodule(node.target)])  # fmt: skip
 
 
-def test_an_image_s_answer_does_not_depend_on_its_batch() -> None:
-    twin = fused(network("efficientnet-lite0"), SHAPE)
-    with torch.inference_mode():
-        together = twin(images())
-        assert all(torch.equal(twin(images()[at : at + 1])[0], together[at]) for at in range(len(together)))
-
-
 class Branching(nn.Module):
     """What it does depends on its images, so that no straight line of calls says it."""
 

@@ -95,9 +95,9 @@ def build_data(
     loader = _loader(recipe, stages, preprocess, splits.class_names, batches_at_once)
     if spec.target == "class" and spec.balance == "none":
         warn_of_rare_classes(train.labels_N.numpy(), splits.class_names, warn)
-    description = _describe(splits, (train.size, tested.size), loader, preprocess)
     return DataModule(
-        preprocess, loader, validation, name, test, damaged=damaged, judged_by=said, description=description,
+        preprocess, loader, validation, name, test, damaged=damaged, judged_by=said,
+        description=_describe(splits, (train.size, tested.size), loader, preprocess),
         unaugmented=eval_dataset(train, preprocess, threads=threads, damaged=damaged),
     )  # fmt: skip
 

@@ -71,13 +71,12 @@ class FusedConv(nn.Module):
         settings = (self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups)
         name, numbers = self.activation
         if added_NCHW is None:
-            convolve = torch.ops.mkldnn._convolution_pointwise
-            found: Tensor = convolve(maps_NCHW, *settings, name, list(numbers), "")
+            found: Tensor = torch.ops.mkldnn._convolution_pointwise(maps_NCHW, *settings, name, list(numbers), "")
         else:
-            added_NCHW = added_NCHW.to(self.dtype, memory_format=torch.channels_last)
-            after = None if name == "none" else name
-            convolve = torch.ops.mkldnn._convolution_pointwise.binary
-            found = convolve(maps_NCHW, added_NCHW, *settings, "add", 1.0, after, list(numbers), "")
+            found = torch.ops.mkldnn._convolution_pointwise.binary(
+                maps_NCHW, added_NCHW.to(self.dtype, memory_format=torch.channels_last), *settings, binary_attr="add",
+                alpha=1.0, unary_attr=None if name == "none" else name, unary_scalars=list(numbers), unary_algorithm="",
+            )  # fmt: skip
         return found.float() if self.gives_fp32 else found
 
 
