@@ -63,7 +63,7 @@ MAY_IMPORT = {
     },
     "network": {"export", "graph", "importers", "model_folder"},
     "loading": {"export", "graph", "importers", "model", "model_folder", "models", "records", "transforms"},
-    "inputs": {"data", "graph", "loading", "model", "models", "recipe", "specs", "training", "transforms"},
+    "inputs": {"data", "graph", "loading", "model", "models", "recipe", "records", "specs", "training", "transforms"},
     "outcome": {"data", "loading", "model", "records", "training"},
     "run": {"data", "distributed", "inputs", "model", "outcome", "recipe", "recipes", "training"},
     "run_config": {

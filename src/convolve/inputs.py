@@ -14,7 +14,7 @@ from convolve.data.open import open_data
 from convolve.data.options import DataOptions
 from convolve.data.relations import unwatched
 from convolve.data.splits import Splits
-from convolve.errors import ModelError, UsageError
+from convolve.errors import DataError, ModelError, UsageError
 from convolve.graph.build import build
 from convolve.graph.ends import for_training
 from convolve.graph.graph import Graph
@@ -24,6 +24,7 @@ from convolve.models import build_model
 from convolve.models.memory_layout import to_channels_last
 from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.recipe import Recipe
+from convolve.records import ONE_CLASS, Target, TargetKind
 from convolve.specs.data import DataSpec
 from convolve.specs.model import ModelSpec
 from convolve.training.events import Callback
@@ -39,18 +40,25 @@ def open_images(
 ) -> Splits:
     """What lies at `where`, in the order of its files if `spec` keeps to that."""
     if isinstance(where, Splits):
-        return where
+        return _for_target(where, spec)
 
     def downloading(file: str, done_bytes: int, size_bytes: int) -> None:
         callback("download", {"file": file, "done_bytes": done_bytes, "size_bytes": size_bytes})
 
-    in_file_order, options = spec.order != "shuffled", replace(options, group=spec.group)
+    in_file_order, options = spec.order != "shuffled", replace(options, group=spec.group, target=spec.target)
     if workers.rank:
         options = replace(options, watch=unwatched)
-    return one_first_on_each_host(
+    splits = one_first_on_each_host(
         workers,
         lambda: open_data(where, spec.name, file_order=in_file_order, progress=downloading, options=options),
     )
+    return _for_target(splits, spec)
+
+
+def _for_target(splits: Splits, spec: DataSpec) -> Splits:
+    if splits.target != spec.target:
+        raise DataError(f"{splits.description}: its labels are for data.target={splits.target}, not {spec.target}")
+    return splits
 
 
 @dataclass(frozen=True)
@@ -150,13 +158,13 @@ def network_of(
 ) -> Model:
     """The network that is trained, on `device`."""
     if initial and initial.graph:
-        model = replace(initial.model, membership=splits.membership)
+        model = replace(initial.model, membership=splits.membership, target=_target(splits, data, initial))
     else:
         spec = _spec(recipe, initial)
         module = build_model(spec, data.preprocess.shape_CHW, len(splits.class_names), recipe.run.seed)
         model = Model(
             module, spec, data.preprocess, class_names=splits.class_names, data_name=splits.name,
-            membership=splits.membership,
+            membership=splits.membership, target=_target(splits, data, initial),
         )  # fmt: skip
         if initial:
             take_weights(module, initial.model.module, initial.name)
@@ -167,6 +175,19 @@ def network_of(
         _require_fit(model.module, in_size(data.preprocess, size).shape_CHW)
     to_channels_last(model.module.to(device))
     return model
+
+
+def _target(splits: Splits, data: DataModule, initial: Initial | None) -> Target:
+    """What the network is to answer. A network that gave numbers before goes on in its units."""
+    kind = TargetKind(splits.target)
+    if kind != TargetKind.NUMBER:
+        return ONE_CLASS if kind == TargetKind.CLASS else Target(kind)
+    if initial and (initial.graph or initial.model.target.kind == kind):
+        return replace(initial.model.target, kind=kind)
+    numbers_NK = data.loader.datasets[0].source.labels_N.double()
+    spread_K = numbers_NK.std(0, correction=0)
+    spread_K[spread_K == 0] = 1.0
+    return Target(kind, mean=tuple(numbers_NK.mean(0).tolist()), spread=tuple(spread_K.tolist()))
 
 
 def _spec(recipe: Recipe, initial: Initial | None) -> ModelSpec:

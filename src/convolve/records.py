@@ -189,7 +189,7 @@ class ProgressEvent(Event):
     step: Count
     samples_seen: Number
     loss: Loss
-    error: Fraction | None
+    error: Fraction | None = None
     learning_rate: Figure
     momentum: Figure
     images_per_second: Amount
@@ -202,7 +202,7 @@ class EpochEvent(Event):
     epoch: Number
     samples_seen: Number
     train_loss: Loss
-    train_error: Fraction | None
+    train_error: Fraction | None = None
     test_loss: Loss | None = None
     test_error: Fraction | None = None
     validation_loss: Loss | None = None
@@ -222,7 +222,7 @@ class EpochEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EndEvent(Event):
-    test_error: Fraction | None
+    test_error: Fraction | None = None
 
 
 EVENTS: dict[str, type[Event]] = {

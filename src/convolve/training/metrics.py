@@ -1,4 +1,5 @@
-"""The figures of an evaluation, by the names that they have in result.json after `test_`: one row a target.
+"""The figures of an evaluation, by the names that they have in result.json after `test_`: one row a target that is no
+single class.
 
 N images, K classes or numbers. Nothing here is a mean of means: each figure is over all images.
 """
@@ -10,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from convolve.records import Target, TargetKind
 
 Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
 THRESHOLD = 0.5  # of a class that nothing was to be chosen by
 
 # What the figures are called, and whether they are fractions.
@@ -49,11 +50,11 @@ def thresholds_of(target: Target, classes: int) -> tuple[float, ...]:
     return target.thresholds or (THRESHOLD,) * classes
 
 
-def class_counts(labels_NK: torch.Tensor, probabilities_NK: torch.Tensor, target: Target) -> ClassCounts:
+def class_counts(labels_NK: Floats32, probabilities_NK: Floats32, target: Target) -> ClassCounts:
     """The table of an evaluation with several classes an image."""
-    is_NK = labels_NK.numpy() > 0.5
-    said_NK = probabilities_NK.numpy() >= np.array(thresholds_of(target, is_NK.shape[1]), np.float32)
-    columns = zip(is_NK.T, probabilities_NK.numpy().T, strict=True)
+    is_NK = labels_NK > 0.5
+    said_NK = probabilities_NK >= np.array(thresholds_of(target, is_NK.shape[1]), np.float32)
+    columns = zip(is_NK.T, probabilities_NK.T, strict=True)
     precisions = np.array([average_precision(is_N, p_N) for is_N, p_N in columns])
     return ClassCounts(is_NK.sum(0), said_NK.sum(0), (is_NK & said_NK).sum(0), precisions)
 
@@ -68,10 +69,10 @@ def average_precision(is_N: NDArray[np.bool_], score_N: NDArray[np.float32]) -> 
     return float(np.sum(np.diff(recall_M, prepend=0.0) * hits_M / said_M))
 
 
-def best_thresholds(labels_NK: torch.Tensor, probabilities_NK: torch.Tensor) -> tuple[float, ...]:
+def best_thresholds(labels_NK: Floats32, probabilities_NK: Floats32) -> tuple[float, ...]:
     """For each class the probability from which on its F1 is largest on images that were not trained on, half way to
     the next lower one; `THRESHOLD` for a class that none of them is of, or all."""
-    columns = zip(labels_NK.numpy().T > 0.5, probabilities_NK.numpy().T, strict=True)
+    columns = zip(labels_NK.T > 0.5, probabilities_NK.T, strict=True)
     return tuple(_best_threshold(is_N, p_N) for is_N, p_N in columns)
 
 
@@ -98,19 +99,7 @@ def f1(hits: NDArray[Any], said: NDArray[Any], of_class: NDArray[Any]) -> Floats
     return both
 
 
-def _of_class(labels_N: torch.Tensor, probabilities_NK: torch.Tensor, target: Target) -> dict[str, Any]:
-    n, found = len(labels_N), {"error": (probabilities_NK.argmax(1) != labels_N).sum()}
-    if probabilities_NK.shape[1] > 5:
-        found["error_top5"] = wrong_top5(labels_N, probabilities_NK).sum()
-    return {name: int(wrong) / n for name, wrong in found.items()}
-
-
-def wrong_top5(labels_N: torch.Tensor, probabilities_NK: torch.Tensor) -> torch.Tensor:
-    """Where the label is none of the five likeliest."""
-    return (probabilities_NK.topk(5, dim=1).indices != labels_N[:, None]).all(1)
-
-
-def _of_classes(labels_NK: torch.Tensor, probabilities_NK: torch.Tensor, target: Target) -> dict[str, Any]:
+def _of_classes(labels_NK: Floats32, probabilities_NK: Floats32, target: Target) -> dict[str, Any]:
     found = class_counts(labels_NK, probabilities_NK, target)
     known_K, occurs_K = ~np.isnan(found.average_precision_K), found.of_class_K > 0
     hits, said, of_class = (float(each.sum()) for each in (found.hits_K, found.said_K, found.of_class_K))
@@ -124,15 +113,16 @@ def _of_classes(labels_NK: torch.Tensor, probabilities_NK: torch.Tensor, target:
     }  # fmt: skip
 
 
-def said_in_full(labels_NK: torch.Tensor, probabilities_NK: torch.Tensor, target: Target) -> NDArray[np.bool_]:
+def said_in_full(labels_NK: Floats32, probabilities_NK: Floats32, target: Target) -> NDArray[np.bool_]:
     """The images of which exactly the right classes are said."""
-    said_NK = probabilities_NK.numpy() >= np.array(thresholds_of(target, labels_NK.shape[1]), np.float32)
-    return np.asarray((said_NK == (labels_NK.numpy() > 0.5)).all(1))
+    said_NK = probabilities_NK >= np.array(thresholds_of(target, labels_NK.shape[1]), np.float32)
+    return np.asarray((said_NK == (labels_NK > 0.5)).all(1))
 
 
-def number_table(labels_NK: torch.Tensor, numbers_NK: torch.Tensor) -> list[dict[str, float | None]]:
+def number_table(labels_NK: Floats32, numbers_NK: Floats32) -> list[dict[str, float | None]]:
     """The figures of each of the numbers. R2 is that of the test images, None where their labels are all the same."""
-    y_NK, error_NK = labels_NK.double().numpy(), (numbers_NK.double() - labels_NK.double()).numpy()
+    y_NK = labels_NK.astype(np.float64)
+    error_NK = numbers_NK.astype(np.float64) - y_NK
     total_K, left_K = ((y_NK - y_NK.mean(0)) ** 2).sum(0), (error_NK**2).sum(0)
     return [
         {
@@ -144,15 +134,14 @@ def number_table(labels_NK: torch.Tensor, numbers_NK: torch.Tensor) -> list[dict
     ]
 
 
-def _of_numbers(labels_NK: torch.Tensor, numbers_NK: torch.Tensor, target: Target) -> dict[str, Any]:
+def _of_numbers(labels_NK: Floats32, numbers_NK: Floats32, target: Target) -> dict[str, Any]:
     """Means over the numbers, where there are several."""
     rows = number_table(labels_NK, numbers_NK)
     columns = {name: [value for row in rows if (value := row[name]) is not None] for name in rows[0]}
     return {name: sum(values) / len(values) for name, values in columns.items() if values}
 
 
-FIGURES: dict[TargetKind, Callable[[torch.Tensor, torch.Tensor, Target], dict[str, Any]]] = {
-    TargetKind.CLASS: _of_class,
+FIGURES: dict[TargetKind, Callable[[Floats32, Floats32, Target], dict[str, Any]]] = {
     TargetKind.CLASSES: _of_classes,
     TargetKind.NUMBER: _of_numbers,
 }
