@@ -13,9 +13,12 @@ from convolve.transforms.cutout import Cutout
 from convolve.transforms.flip import AlternatingFlip, Flip
 from convolve.transforms.intensity import Intensity, axes_in
 from convolve.transforms.pad import Pad
+from convolve.transforms.rand_augment import RandAugment
+from convolve.transforms.random_erasing import RandomErasing
 from convolve.transforms.scale import Scale
 from convolve.transforms.shift import Shift
 from convolve.transforms.transform import Size, Transform
+from convolve.transforms.trivial_augment import TrivialAugment
 
 # The name a recipe file uses for each.
 TRANSFORMS: dict[str, type[Transform]] = {
@@ -29,6 +32,9 @@ TRANSFORMS: dict[str, type[Transform]] = {
     "scale": Scale,
     "color": Color,
     "intensity": Intensity,
+    "rand_augment": RandAugment,
+    "trivial_augment": TrivialAugment,
+    "random_erasing": RandomErasing,
 }
 
 
