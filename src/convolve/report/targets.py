@@ -11,7 +11,7 @@ from convolve.report.contents import Evaluation
 from convolve.report.pictures import picture
 from convolve.report.plot import MOST_POINTS, Axis, Plot, dots
 from convolve.templates import count, number, percent
-from convolve.training.metrics import NAMES, class_counts, number_table, thresholds_of
+from convolve.training.metrics import NAMES, average_precisions, class_counts, number_table, thresholds_of
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -28,18 +28,21 @@ def table(evaluation: Evaluation) -> Table:
             for name, row in zip(evaluation.class_names, rows, strict=True)
         ]
         return ["number", *(NAMES[key][0] for key in rows[0])], body
-    found = class_counts(labels_NK, answers_NK, evaluation.target)
-    counts = zip(found.of_class_K, found.average_precision_K, found.hits_K, found.said_K, strict=True)
+    found, precisions_K = (
+        class_counts(labels_NK, answers_NK, evaluation.target),
+        average_precisions(labels_NK, answers_NK),
+    )
     limits = thresholds_of(evaluation.target, evaluation.class_count)
-    return ["class", "images", "average precision", "precision", "recall", "threshold"], [
-        [name, count(images), _part(precision, images), _part(hits / max(said, 1), said),
-         _part(hits / max(images, 1), images), f"{threshold:.3f}"]
-        for name, threshold, (images, precision, hits, said) in zip(evaluation.class_names, limits, counts, strict=True)
+    rows_K = [
+        [name, count(found.images_K[k]), _part(None if np.isnan(precisions_K[k]) else precisions_K[k]),
+         *map(_part, found.rates(k).values()), f"{limits[k]:.3f}"]
+        for k, name in enumerate(evaluation.class_names)
     ]  # fmt: skip
+    return ["class", "images", "average precision", *found.rates(0), "threshold"], rows_K
 
 
-def _part(value: float, of: int) -> str:
-    return percent(value) if of else "–"
+def _part(value: float | None) -> str:
+    return "–" if value is None else percent(value)
 
 
 def scatters(evaluation: Evaluation) -> list[Plot]:

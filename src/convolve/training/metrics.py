@@ -7,13 +7,13 @@ N images, K classes or numbers. Nothing here is a mean of means: each figure is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convolve.records import Target, TargetKind
+from convolve.training.class_metrics import ClassMetrics
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
@@ -23,7 +23,7 @@ THRESHOLD = 0.5  # of a class that nothing was to be chosen by
 NAMES = {
     "error": ("error", True), "error_top5": ("top-5 error", True),
     "mean_average_precision": ("mean average precision", True), "precision": ("precision", True),
-    "recall": ("recall", True), "f1": ("F1", True), "f1_mean": ("mean F1 of the classes", True),
+    "recall": ("recall", True), "f1": ("F1", True), "macro_f1": ("macro F1", True),
     "exact_match": ("exactly right", True), "r2": ("R2", False), "mean_absolute_error": ("mean absolute error", False),
     "root_mean_squared_error": ("root mean squared error", False),
 }  # fmt: skip
@@ -35,28 +35,21 @@ def in_words(figures: Mapping[str, Any], part: str) -> list[str]:
     return [f"{name} {f'{v:.2%}' if is_part else f'{v:.4g}'}" for name, is_part, v in known if v is not None]
 
 
-@dataclass(frozen=True)
-class ClassCounts:
-    """For each of several classes, the images that are of it, those that are said to be, and those that both hold of;
-    and its average precision, NaN of a class that no image is of."""
-
-    of_class_K: NDArray[np.int64]
-    said_K: NDArray[np.int64]
-    hits_K: NDArray[np.int64]
-    average_precision_K: Floats
-
-
 def thresholds_of(target: Target, classes: int) -> tuple[float, ...]:
     return target.thresholds or (THRESHOLD,) * classes
 
 
-def class_counts(labels_NK: Floats32, probabilities_NK: Floats32, target: Target) -> ClassCounts:
-    """The table of an evaluation with several classes an image."""
+def class_counts(labels_NK: Floats32, probabilities_NK: Floats32, target: Target) -> ClassMetrics:
+    """The counts of each class where an image can be of several."""
     is_NK = labels_NK > 0.5
     said_NK = probabilities_NK >= np.array(thresholds_of(target, is_NK.shape[1]), np.float32)
-    columns = zip(is_NK.T, probabilities_NK.T, strict=True)
-    precisions = np.array([average_precision(is_N, p_N) for is_N, p_N in columns])
-    return ClassCounts(is_NK.sum(0), said_NK.sum(0), (is_NK & said_NK).sum(0), precisions)
+    return ClassMetrics(is_NK.sum(0), said_NK.sum(0), (is_NK & said_NK).sum(0))
+
+
+def average_precisions(labels_NK: Floats32, probabilities_NK: Floats32) -> Floats:
+    """That of each class; NaN of a class that no image is of."""
+    columns = zip(labels_NK.T > 0.5, probabilities_NK.T, strict=True)
+    return np.array([average_precision(is_N, p_N) for is_N, p_N in columns])
 
 
 def average_precision(is_N: NDArray[np.bool_], score_N: NDArray[np.float32]) -> float:
@@ -93,23 +86,19 @@ def _by_score(is_N: NDArray[np.bool_], score_N: NDArray[np.float32]) -> tuple[Fl
     return hits_M, (last_M + 1).astype(np.float64), score_N[order_N][last_M]
 
 
-def f1(hits: NDArray[Any], said: NDArray[Any], of_class: NDArray[Any]) -> Floats:
-    """The harmonic mean of precision and recall; 0 where there is neither."""
-    both: Floats = 2 * hits / np.maximum(said + of_class, 1)
-    return both
-
-
 def _of_classes(labels_NK: Floats32, probabilities_NK: Floats32, target: Target) -> dict[str, Any]:
-    found = class_counts(labels_NK, probabilities_NK, target)
-    known_K, occurs_K = ~np.isnan(found.average_precision_K), found.of_class_K > 0
-    hits, said, of_class = (float(each.sum()) for each in (found.hits_K, found.said_K, found.of_class_K))
-    each_K = f1(found.hits_K, found.said_K, found.of_class_K)
-    all_right = said_in_full(labels_NK, probabilities_NK, target)
+    """Precision, recall and F1 are over all answers alike (micro); macro, the mean of the classes."""
+    found, precisions_K = (
+        class_counts(labels_NK, probabilities_NK, target),
+        average_precisions(labels_NK, probabilities_NK),
+    )
+    hits, said, images = (int(each.sum()) for each in (found.hits_K, found.said_K, found.images_K))
+    known_K = precisions_K[~np.isnan(precisions_K)]
     return {
-        "mean_average_precision": float(found.average_precision_K[known_K].mean()) if known_K.any() else 0.0,
-        "precision": hits / said if said else 0.0, "recall": hits / of_class if of_class else 0.0,
-        "f1": 2 * hits / max(said + of_class, 1), "f1_mean": float(each_K[occurs_K].mean()) if occurs_K.any() else 0.0,
-        "exact_match": float(all_right.mean()),
+        "mean_average_precision": float(known_K.mean()) if known_K.size else 0.0,
+        "precision": hits / max(said, 1), "recall": hits / max(images, 1), "f1": 2 * hits / max(said + images, 1),
+        **{name: value for name, value in found.macro.items() if name.startswith("macro")},
+        "exact_match": float(said_in_full(labels_NK, probabilities_NK, target).mean()),
     }  # fmt: skip
 
 
