@@ -75,8 +75,8 @@ MAY_IMPORT = {
         "training",
         "transforms",
     },
-    "inputs": {"data", "graph", "initial", "model", "models", "recipe", "specs", "training", "transforms"},
-    "fitted_head": {"data", "graph", "initial", "model", "training", "transforms"},
+    "inputs": {"data", "graph", "initial", "model", "models", "recipe", "records", "specs", "training", "transforms"},
+    "fitted_head": {"data", "graph", "initial", "model", "records", "training", "transforms"},
     "outcome": {"data", "fitted_head", "loading", "model", "records", "training"},
     "run": {
         "data",

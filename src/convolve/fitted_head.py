@@ -18,6 +18,8 @@ from convolve.data.sources.source import Source
 from convolve.graph.heads import HEAD_HIDDEN
 from convolve.initial import Initial
 from convolve.model import Model
+from convolve.records import TargetKind
+from convolve.training.criteria import standardized
 from convolve.training.events import Callback
 from convolve.training.features import FrozenBody
 from convolve.training.probe import Probe, fit
@@ -41,7 +43,7 @@ def fit_head(
     initial: Initial | None, model: Model, data: DataModule, session: Session, *, start: Path | None,
     workers: Workers, callback: Callback,
 ) -> FittedHead | None:  # fmt: skip
-    """Keep the start of a training in the folder `start`, if there is to be one, and give a fresh linear head the weights that suit its body best.
+    """Give a fresh linear head of `model` the weights that suit its body best; the start itself is kept in `start`.
 
     None where the head is not fresh, or not linear. An unfinished run fits again when it goes on: to the same bits.
     """
@@ -56,17 +58,17 @@ def fit_head(
     body = FrozenBody.of(model.body(), preprocess.shape_CHW, see, session.precision, session.device)
     features_NVD, labels = body.features(images, workers=workers)
     counts = data.loader.loss_K or data.loader.sampling_K
+    targets = labels if labels.ndim == 1 else standardized(labels, model.target)
     probe = fit(
-        features_NVD, labels, _units(images.source), classes=len(model.class_names),
+        features_NVD, targets, _units(images.source), classes=len(model.class_names), kind=model.target.kind,
         weights_K=torch.tensor(counts) if counts else None,
     )  # fmt: skip
     ours = workers.broadcast_tensors({"weight_KD": probe.weight_KD, "bias_K": probe.bias_K})
     model.set_head(ours["weight_KD"], ours["bias_K"])
-    right = float((probe.out_of_fold_NK.argmax(1) == labels).float().mean())
-    message = (
-        f"the head begins with its fit to {features_NVD.shape[2]:,} features of {len(labels):,} images: {right:.1%} "
-        f"right in cross-validation (l2={probe.l2:.1g})"
-    )
+    message = f"the head begins with its fit to {features_NVD.shape[2]:,} features of {len(labels):,} images"
+    if model.target.kind == TargetKind.CLASS:
+        right = float((probe.out_of_fold_NK.argmax(1) == labels).float().mean())
+        message += f": {right:.1%} right in cross-validation"
     callback("note", {"message": message})
     return FittedHead(probe, features_NVD[:, 0], labels)
 

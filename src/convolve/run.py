@@ -88,11 +88,7 @@ def _run(training: Training, restart: bool, report: Callable[[Path], object] | N
 
 
 def build_training(
-    recipe: Recipe,
-    splits: Splits,
-    folder: RunFolder,
-    callback: Callback,
-    workers: Workers = SINGLE_PROCESS,
+    recipe: Recipe, splits: Splits, folder: RunFolder, callback: Callback, workers: Workers = SINGLE_PROCESS
 ) -> Training:
     """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run."""
     resumes, threads = folder.resumes, choose_threads(recipe.run, workers, folder)
@@ -112,7 +108,7 @@ def build_training(
     start = None if resumes else folder.path / "from"
     fitted = fit_head(initial, model, data, session, start=start, workers=workers, callback=callback)
     trainer = Trainer(
-        recipe=recipe, session=session, network=model.module, loader=data.loader,
+        recipe=recipe, session=session, network=model.module, loader=data.loader, target=model.target,
         validation=lambda: model.batches(data.validation, workers=workers), validation_name=data.validation_name,
         folder=folder, workers=workers, callback=callback, sets_dropout=not (initial and initial.has_dropout_rates),
     )  # fmt: skip
