@@ -46,7 +46,17 @@ MAY_IMPORT = {
     "checking": {"data", "environment", "formats", "transforms"},
     "templates": set(),
     "model_card": {"graph", "importers", "records", "specs", "templates", "training", "transforms"},
-    "model_folder": {"data", "graph", "model_card", "models", "recipe_values", "records", "specs", "transforms"},
+    "model_folder": {
+        "data",
+        "graph",
+        "model_card",
+        "models",
+        "recipe_values",
+        "records",
+        "specs",
+        "training",
+        "transforms",
+    },
     "export": {"data", "records", "transforms"},
     "model": {
         "data",
@@ -64,7 +74,8 @@ MAY_IMPORT = {
     "network": {"export", "graph", "importers", "model_folder"},
     "loading": {"export", "graph", "importers", "model", "model_folder", "models", "records", "transforms"},
     "inputs": {"data", "graph", "loading", "model", "models", "recipe", "specs", "training", "transforms"},
-    "outcome": {"data", "loading", "model", "records", "training"},
+    "confidence": {"data", "model", "records", "specs", "training"},
+    "outcome": {"confidence", "data", "loading", "model", "records", "training"},
     "run": {"data", "distributed", "inputs", "model", "outcome", "recipe", "recipes", "training"},
     "run_config": {
         "data",

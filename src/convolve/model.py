@@ -34,9 +34,10 @@ from convolve.graph.ends import gives_independent
 from convolve.graph.graph import Graph
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, write_model
-from convolve.models.feature_extractor import FeatureExtractor
+from convolve.models.feature_extractor import FeatureExtractor, WithFeatures, last_layer
 from convolve.network import graph_of_module
 from convolve.records import ONE_CLASS, Metadata, Target, TrainingInfo
+from convolve.training.confidence import Confidence, ConfidentNetwork
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
@@ -55,7 +56,9 @@ Classes = tuple[tuple[str, float], ...]
 class Prediction:
     """What the model says of one image: (class name, probability), most likely first; `fitted`: what was done to it.
 
-    A model that stops at a layer gives `features` in place of classes. `error`: why the image cannot be read.
+    A model that stops at a layer gives `features` in place of classes. `error`: why the image cannot be read. A model
+    that knows its own certainty says whether the image is `none_of_these`, which is so where its `distance` is too
+    large, and which classes it may be of, `possible`; see `training/confidence.py`.
     """
 
     path: str
@@ -63,6 +66,9 @@ class Prediction:
     fitted: str = ""
     error: str = ""
     features: NDArray[np.float32] | None = field(default=None, compare=False)
+    none_of_these: bool | None = None
+    distance: float | None = field(default=None, compare=False)
+    possible: tuple[str, ...] | None = None
 
 
 @dataclass
@@ -73,7 +79,7 @@ class Model:
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
     saved. `membership`: which images it was trained on, where a part of a user's own set was held out. `max_pixels`:
     see `Decoding`; this is up to whoever asks it, and not saved. `target`: what the outputs of `module` mean; of
-    numbers, `class_names` are their names.
+    numbers, `class_names` are their names. `confidence`: what it knows of its own certainty, if that was learned.
     """
 
     module: nn.Module
@@ -86,6 +92,7 @@ class Model:
     membership: Membership | None = None
     max_pixels: int = MAX_PIXELS
     target: Target = ONE_CLASS
+    confidence: Confidence | None = None
 
     @property
     def learned(self) -> Learned:
@@ -149,7 +156,9 @@ class Model:
         """All images, each once, in fp32; the answers to their `views` are averaged. `watch` sees each batch."""
         independent = isinstance(self.architecture, Graph) and gives_independent(self.architecture)
         batches = watch(self.batches(dataset, views, workers))
-        return evaluate(self.module, batches, self._device, views, workers, independent=independent, target=self.target)
+        return evaluate(
+            self.network, batches, self._device, views, workers, independent=independent, target=self.target
+        )
 
     def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
         """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names.
@@ -175,18 +184,31 @@ class Model:
         for batch in batches:
             said, answers = iter(self._said(batch.images_NCHW, top)), []
             for place, done, error in zip(batch.locations, batch.fitted, batch.errors, strict=True):
-                classes, features = ((), None) if error else next(said)
-                answers.append(Prediction(str(place), classes, done, error, features))
+                one = Prediction(str(place), (), error=error) if error else next(said)
+                answers.append(replace(one, path=str(place), fitted=done))
             yield answers
 
-    def _said(self, images_NCHW: NDArray[np.uint8], top: int) -> Iterator[tuple[Classes, NDArray[np.float32] | None]]:
-        """What there is to say of each image: its classes, or none and its features."""
+    def _said(self, images_NCHW: NDArray[np.uint8], top: int) -> Iterator[Prediction]:
+        """What there is to say of each image: its classes, or its features."""
         if self.node:
-            yield from (((), features) for features in self.outputs(images_NCHW).numpy())
-            return
-        values, indices = self.probabilities(images_NCHW).topk(min(top, len(self.class_names)), dim=1)
-        for ks, ps in zip(indices.tolist(), values.tolist(), strict=True):
-            yield tuple((self.class_names[k], p) for k, p in zip(ks, ps, strict=True)), None
+            yield from (Prediction("", (), features=features) for features in self.outputs(images_NCHW).numpy())
+        elif len(images_NCHW):
+            yield from self.said(self.evaluate(_unlabeled(images_NCHW)), top)
+
+    def said(self, evaluation: Evaluation, top: int) -> Iterator[Prediction]:
+        """The answers for people: the likeliest classes of each image, and how sure that is."""
+        values, indices = evaluation.answers_NK.topk(min(top, len(self.class_names)), dim=1)
+        known, distances_N = self.confidence, evaluation.beside_N
+        for n, (ks, ps) in enumerate(zip(indices.tolist(), values.tolist(), strict=True)):
+            one = Prediction("", tuple((self.class_names[k], p) for k, p in zip(ks, ps, strict=True)))
+            if known and distances_N is not None:
+                is_none, possible = bool(known.is_none_of_these(distances_N[n])), None
+                if known.has_sets:
+                    found = known.sets(evaluation.answers_NK[n]).nonzero()[:, 0].tolist()
+                    found.sort(key=lambda k: -float(evaluation.answers_NK[n, k]))
+                    possible = tuple(self.class_names[k] for k in found)
+                one = replace(one, none_of_these=is_none, distance=float(distances_N[n]), possible=possible)
+            yield one
 
     def features(self, paths: Sequence[str | Path]) -> tuple[list[str], NDArray[np.float32]]:
         """(names of the images, what a model that `load` opened with a `node` gives for each)."""
@@ -218,11 +240,37 @@ class Model:
         """What tells this model from others that answer otherwise: its weights, preprocessing, classes and layer."""
         digest = hashlib.sha256(repr((self.preprocess, self.class_names, self.node, self.target)).encode())
         digest.update(b"" if self.preprocess.mean_image_CHW is None else self.preprocess.mean_image_CHW.tobytes())
+        if self.confidence:
+            digest.update(repr(self.confidence.record).encode())
         if isinstance(self.module, OnnxNetwork):
             digest.update(self.module.path.read_bytes())
         for name, tensor in self.module.state_dict().items():
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    @property
+    def network(self) -> nn.Module:
+        """What is asked for answers: `module`, or a network that also knows its own certainty."""
+        if self.confidence is None:
+            return self.module
+        return ConfidentNetwork(self.with_features(), self.confidence).to(self._device)
+
+    def ask(self, accept: float | None, coverage: float | None) -> None:
+        """Answer within other limits; see `Confidence.asked`. Raises UsageError where nothing is known of that."""
+        for option, value in {"--accept": accept, "--coverage": coverage}.items():
+            if value is not None and not 0 < value <= 1:
+                raise UsageError(f"{option} is a part of all images, above 0 and at most 1, such as 0.9; got {value:g}")
+            if value is not None and self.confidence is None:
+                raise UsageError(
+                    f"{option}: this model has not learned how sure it is; train one that does with `convolve train "
+                    f"RECIPE {option} {value:g}`, to which --from MODEL gives the weights of this one"
+                )
+        if self.confidence:
+            self.confidence = self.confidence.asked(accept, coverage)
+
+    def with_features(self) -> WithFeatures:
+        """images_NCHW -> (what `module` gives, features_ND)."""
+        return WithFeatures(self.module, last_layer(self.module))
 
     def require_images(self) -> None:
         """Raise UsageError where an imported network takes plain numbers and nobody said which image they are."""
@@ -250,14 +298,14 @@ class Model:
     def cut(self, node: str) -> Model:
         """The model up to `node`: a name in an imported network's file, or a layer of one of ours."""
         if not isinstance(self.architecture, Graph):
-            return replace(self, module=FeatureExtractor(self.module, node).eval(), node=node)
+            return replace(self, module=FeatureExtractor(self.module, node).eval(), node=node, confidence=None)
         graph = self.architecture.with_outputs([node])
         module, weights = build(graph), self.module.state_dict()
         wanted = module.state_dict()
         if any(key not in weights or weights[key].shape != wanted[key].shape for key in wanted):
             raise UnsupportedError(f"node {node} shares weights with later ones; give the original file instead")
         module.load_state_dict({key: weights[key] for key in wanted})
-        return replace(self, module=module, architecture=graph, node=node)
+        return replace(self, module=module, architecture=graph, node=node, confidence=None)
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder, atomically file by file."""
@@ -268,6 +316,7 @@ class Model:
             self.preprocess,
             metadata=self._metadata,
             membership=self.membership,
+            confidence=self.confidence,
         )
 
     def export(self, path: str | Path, *, with_preprocessing: bool = False) -> Parity:
@@ -279,7 +328,7 @@ class Model:
         """
         architecture, path = self._whole(), Path(path)
         self.require_images()
-        parity = export(self.module, self.preprocess, self._metadata, path, with_preprocessing)
+        parity = export(self.network, self.preprocess, self._metadata, path, with_preprocessing)
         with path.open("rb") as file:
             stored = path.name, hashlib.file_digest(file, "sha256").hexdigest()
         card = model_card(
@@ -292,8 +341,9 @@ class Model:
     def _metadata(self) -> Metadata:
         target = None if self.target == ONE_CLASS else self.target
         return Metadata(
-            class_names=self.class_names, data=self.data_name, training_info=self.training_info, target=target
-        )
+            class_names=self.class_names, data=self.data_name, training_info=self.training_info, target=target,
+            confidence=self.confidence.record if self.confidence else None,
+        )  # fmt: skip
 
     def _whole(self) -> Architecture:
         """The architecture of a model that can be written; UsageError for one that cannot."""

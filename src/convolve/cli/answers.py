@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from convolve.formats.archive import Location
     from convolve.model import Model, Prediction
 
+_CONFIDENT = ("none_of_these", "distance", "possible")  # fields of Prediction, of a model that knows its certainty
+NONE_OF_THESE = "none of these"
 Add = Callable[[list["Prediction"]], None]
 
 
@@ -46,7 +48,7 @@ def lines(images: Sequence[Location]) -> Iterator[Output]:
                 sys.stdout.flush()
                 print(f"{one.path}: {one.error}", file=sys.stderr)
             else:
-                print(f"{one.path:<{width}}  " + "  ".join(f"{name} {value:.1%}" for name, value in one.classes))
+                print(f"{one.path:<{width}}  {_in_words(one)}")
             if one.fitted:
                 fitted[1:], count = [], count + 1
                 fitted.append(one)
@@ -56,6 +58,16 @@ def lines(images: Sequence[Location]) -> Iterator[Output]:
     if fitted:
         print(f"note: {count} of {len(images)} images were brought to the model's size and colors "
               f"({fitted[0].path}: {fitted[0].fitted})", file=sys.stderr)  # fmt: skip
+
+
+def _in_words(one: Prediction) -> str:
+    """The classes; before them, that it is none of them, or which ones it may be."""
+    classes = "  ".join(f"{name} {value:.1%}" for name, value in one.classes)
+    if one.none_of_these:
+        return f"{NONE_OF_THESE}; nearest: {classes}"
+    if one.possible is None or len(one.possible) == 1:
+        return classes
+    return f"{' or '.join(one.possible) or 'unsure'}: {classes}"
 
 
 @contextmanager
@@ -84,7 +96,8 @@ def _mapping(one: Prediction) -> dict[str, Any]:
     if one.features is not None:
         return {"path": one.path, "features": one.features.tolist()}
     classes = [{"class": name, "probability": value} for name, value in one.classes]
-    return {"path": one.path, "classes": classes, "fitted": one.fitted}
+    sure = {name: value for name in _CONFIDENT if (value := getattr(one, name)) is not None}
+    return {"path": one.path, "classes": classes, **sure, "fitted": one.fitted}
 
 
 @contextmanager
@@ -135,6 +148,7 @@ def _title(model: Model, top: int) -> list[str]:
     else:
         ranks = range(1, 1 + min(top, len(model.class_names)))
         names = [title for rank in ranks for title in (f"class_{rank}", f"probability_{rank}")]
+        names += _CONFIDENT if model.confidence else ()
     return ["path", *names, "error"]
 
 
@@ -145,6 +159,9 @@ def _cells(one: Prediction, title: list[str]) -> list[str]:
         values = [f"{value:.8g}" for value in one.features.ravel()]
     else:
         values = [value for name, p in one.classes for value in (name, f"{p:.6f}")]
+        if _CONFIDENT[0] in title:
+            possible = "" if one.possible is None else json.dumps(one.possible, ensure_ascii=False)
+            values += ["yes" if one.none_of_these else "no", f"{one.distance:.6f}", possible]
     return [one.path, *values, " ".join(one.error.split())]
 
 

@@ -10,7 +10,9 @@ import typer
 
 from convolve.cli.formatting import counted, interval_text
 from convolve.cli.options import (
+    Accept,
     AsJson,
+    Coverage,
     Device,
     Options,
     Set,
@@ -42,6 +44,8 @@ def train(
         typer.Option("--from", help="Fine-tune this model: one of convolve's, or a CNTK network."),
     ] = None,
     fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure throughput.")] = False,
+    accept: Accept = None,
+    coverage: Coverage = None,
     set_: Set = None,
     skip_unreadable: SkipUnreadable = False,
     restart: Annotated[bool, typer.Option("--restart", help="Start over instead of resuming.")] = False,
@@ -59,6 +63,8 @@ def train(
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
     settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
     settings |= {"data.skip_unreadable": True} if skip_unreadable else {}
+    sure = {"confidence.accept": accept, "confidence.coverage": coverage}
+    settings |= {path: part for path, part in sure.items() if part is not None}
     settings |= dict(assignment(text) for text in set_ or [])
 
     from convolve import run

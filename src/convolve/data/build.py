@@ -48,6 +48,7 @@ class DataModule:
     """
 
     preprocess: Preprocess
+    train: Source
     loader: Loader
     validation: Dataset
     validation_name: str
@@ -95,13 +96,14 @@ def build_data(
     )  # fmt: skip
     description = _describe(splits, (train.size, tested.size), loader, preprocess)
     return DataModule(
-        preprocess, loader, validation, name, test, damaged=damaged, judged_by=said, description=description
+        preprocess, train, loader, validation, name, test=test, damaged=damaged, judged_by=said, description=description
     )
 
 
 def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | None, str]:
     """(what is trained on; what choices are made by, None: the test part; what is to be said of that)."""
-    fraction, needs = recipe.data.validation_fraction, recipe.run.keep == "best"
+    fraction = recipe.data.validation_fraction
+    needs = [*filter(None, (recipe.run.keep == "best" and "by which run.keep=best chooses", _confidence_needs(recipe)))]
     if splits.validation is not None:
         said = f"each epoch is evaluated on the {len(splits.validation):,} images of the validation part"
         unused = f"; data.validation_fraction={fraction:g} is not used" if fraction else ""
@@ -111,7 +113,12 @@ def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | Non
     chosen = fraction or VALIDATION_FRACTION
     train, validation = hold_out_validation(splits.train, chosen, recipe.run.seed)
     cut = f"{len(validation):,} of {len(splits.train):,} training images are held out for validation"
-    return train, validation, "" if fraction else f"{cut}, by which run.keep=best chooses"
+    return train, validation, "" if fraction else ", ".join([cut, *needs])
+
+
+def _confidence_needs(recipe: Recipe) -> str:
+    """Why images are held out for `recipe.confidence`, in words, if they are."""
+    return "from which the model learns how sure it is" if recipe.confidence else ""
 
 
 def _evaluated(source: Source, preprocess: Preprocess, threads: int, unreadable: Unreadable) -> Dataset:

@@ -28,6 +28,7 @@ class Evaluation:
     answers_NK: torch.Tensor
     loss: float  # mean over the images: cross-entropy in nats, or the square error of standardized numbers
     target: Target = ONE_CLASS
+    beside_N: torch.Tensor | None = None  # float32 (N, ...): what the module gives beside its scores
 
     @property
     def probabilities_NK(self) -> torch.Tensor:
@@ -101,16 +102,21 @@ def evaluate(
     many images in a row belong to one label: their answers are averaged, and the loss is that of the average. The
     `target` says what the outputs mean. What is `independent` gives the logarithm of each class's probability by
     itself: its loss is the binary cross-entropy, summed over the classes, as with several classes an image. With
-    several `workers`, each has some whole batches, in the order of ranks,
-    and all get the answer of one alone.
+    several `workers`, each has some whole batches, in the order of ranks, and all get the answer of one alone. A module
+    may give a pair, scores and something beside them; of several views, the mean of that is kept.
     """
     was_training = module.training
     module.eval()
     is_class, samples = target.kind == TargetKind.CLASS, 0
     labels, answers, losses = [torch.empty(0, dtype=torch.int64 if is_class else torch.float32)], [torch.empty(0)], []
+    beside: list[torch.Tensor] = []
     with torch.inference_mode(), whole_fp32():
         for images_NCHW, labels_N in batches:
-            outputs_NVK = module(images_NCHW.to(device)).float().cpu().double().unflatten(0, (-1, views))
+            given = module(images_NCHW.to(device))
+            if isinstance(given, tuple):
+                given, more = given
+                beside.append(more.float().cpu().unflatten(0, (-1, views)).mean(1))
+            outputs_NVK = given.float().cpu().double().unflatten(0, (-1, views))
             found_NK, loss = _read(outputs_NVK, labels_N.cpu(), target, independent)
             labels.append(labels_N.cpu().flatten())
             answers.append(found_NK.float().flatten())
@@ -122,4 +128,6 @@ def evaluate(
     loss_sum = 0.0
     for loss in workers.gather(torch.tensor(losses, dtype=torch.float64)).tolist():
         loss_sum += loss  # one after the other: the same bits, however many workers
-    return Evaluation(labels_N if is_class else labels_N.view(samples, -1), answers_NK, loss_sum / samples, target)
+    labels_N = labels_N if is_class else labels_N.view(samples, -1)
+    beside_N = workers.gather(torch.cat(beside).flatten()).view(samples, *beside[0].shape[1:]) if beside else None
+    return Evaluation(labels_N, answers_NK, loss_sum / samples, target, beside_N)
