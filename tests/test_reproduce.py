@@ -131,7 +131,6 @@ def test_one_seed_has_no_deviation(three_finished: Path, recipe_file: Path, conv
             {"published_error": 0.1},
             ("tiny-1", "another recipe", "published_error: 0.1 -> 0.005", "--runs"),
         ),
-        ("start.json", {"from_model": "net.model"}, ("tiny-1", "another recipe", "--from: net.model")),
         ("start.json", {"data_fingerprint": "g"}, ("tiny-1", "other data", "tiny-0", "--runs")),
     ],
 )

@@ -22,19 +22,21 @@ from convolve.data.hold_out import Learned, Membership
 from convolve.data.image_files import find_images
 from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
-from convolve.errors import DataError, UnsupportedError, UsageError
+from convolve.errors import DataError, UsageError
 from convolve.export import export
 from convolve.export.onnx import OnnxNetwork
 from convolve.export.parity import Parity
 from convolve.formats.archive import Location
 from convolve.formats.decode import MAX_PIXELS, Decoding
-from convolve.graph.build import build
+from convolve.graph.build import build, rebuild
 from convolve.graph.classifier import class_scores, reshaped_image
 from convolve.graph.ends import gives_independent
 from convolve.graph.graph import Graph
+from convolve.graph.heads import without_head
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, write_model
-from convolve.models.feature_extractor import FeatureExtractor, WithFeatures, last_layer
+from convolve.models.feature_extractor import FeatureExtractor, WithFeatures
+from convolve.models.heads import features_of, last_layer
 from convolve.network import graph_of_module
 from convolve.records import ONE_CLASS, Metadata, Target, TrainingInfo
 from convolve.training.confidence import Confidence, ConfidentNetwork
@@ -270,7 +272,8 @@ class Model:
 
     def with_features(self) -> WithFeatures:
         """images_NCHW -> (what `module` gives, features_ND)."""
-        return WithFeatures(self.module, last_layer(self.module))
+        has_hidden = "head_hidden" in dict(self.module.named_children())
+        return WithFeatures(self.module, "head_hidden" if has_hidden else last_layer(self.module))
 
     def require_images(self) -> None:
         """Raise UsageError where an imported network takes plain numbers and nobody said which image they are."""
@@ -300,12 +303,25 @@ class Model:
         if not isinstance(self.architecture, Graph):
             return replace(self, module=FeatureExtractor(self.module, node).eval(), node=node, confidence=None)
         graph = self.architecture.with_outputs([node])
-        module, weights = build(graph), self.module.state_dict()
-        wanted = module.state_dict()
-        if any(key not in weights or weights[key].shape != wanted[key].shape for key in wanted):
-            raise UnsupportedError(f"node {node} shares weights with later ones; give the original file instead")
-        module.load_state_dict({key: weights[key] for key in wanted})
-        return replace(self, module=module, architecture=graph, node=node, confidence=None)
+        return replace(
+            self, module=rebuild(graph, self.module.state_dict()), architecture=graph, node=node, confidence=None
+        )
+
+    def body(self) -> nn.Module:
+        """images_NCHW, normalized -> features_ND: what the last layer with weights reads, maps averaged.
+
+        It is in evaluation mode and has the model's weights of this moment.
+        """
+        if not isinstance(self.architecture, Graph):
+            return features_of(self.module).eval()
+        return rebuild(without_head(self.architecture), self.module.state_dict()).to(self._device)
+
+    @torch.no_grad()
+    def set_head(self, weight_KD: torch.Tensor, bias_K: torch.Tensor) -> None:
+        """Give the last layer, dense and on the features, these numbers."""
+        head = self.module.get_submodule(last_layer(self.module))
+        head.weight.copy_(weight_KD)  # type: ignore[operator]
+        head.bias.copy_(bias_K)  # type: ignore[operator]
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder, atomically file by file."""

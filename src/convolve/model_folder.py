@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ from convolve.records import (
     require_format,
     to_json,
 )  # fmt: skip
-from convolve.specs.model import ModelSpec
+from convolve.specs.model import NetworkSpec
 from convolve.training.confidence import Confidence
 from convolve.transforms.preprocess import Preprocess
 
@@ -55,7 +55,7 @@ _MEMBERS = "membership.{}.{}"  # of hashes of bytes or names; of the images that
 CONFIDENCE = "confidence."  # what a model knows of its own certainty, beside `confidence` in model.json
 _MEND = "copy the model folder again"
 
-Architecture = ModelSpec | Graph
+Architecture = NetworkSpec | Graph
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -86,10 +86,15 @@ def write_model(
     write_text(folder / CARD, card)
     record = ModelRecord(
         **vars(metadata), format=FORMAT, preprocess=preprocess.mapping(), weights_sha256=sha256,
-        model=None if isinstance(architecture, Graph) else asdict(architecture),
+        model=None if isinstance(architecture, Graph) else _network(architecture),
         graph=graph_to_mapping(architecture) if isinstance(architecture, Graph) else None,
     )  # fmt: skip
     write_json(folder / "model.json", to_json(record))
+
+
+def _network(spec: NetworkSpec) -> dict[str, Any]:
+    """What is said of a network of ours; what only a training needs, such as the path of its start, stays there."""
+    return {f.name: to_json(getattr(spec, f.name)) for f in fields(NetworkSpec)}
 
 
 def is_folder(path: Path) -> bool:
@@ -191,13 +196,15 @@ def _confidence(record: ModelRecord, tensors: dict[str, torch.Tensor]) -> Confid
     if record.confidence is None:
         return None
     found = Confidence.of(record.confidence, tensors)
-    means_KD, directions_RD = found.detector.means_KD, found.detector.directions_RD
+    axes = [
+        each.ndim for each in (found.detector.means_KD, found.detector.directions_RD, found.distances_M, found.scores_M)
+    ]
+    if axes != [2, 2, 1, 1]:
+        raise ValueError(f"{CONFIDENCE}* have {axes} axes, not [2, 2, 1, 1]")
     if not all(each.dtype == torch.float32 and each.isfinite().all() for each in tensors.values()):
         raise ValueError(f"{CONFIDENCE}* must be finite numbers in float32")
     with torch.inference_mode():
-        found.detector(torch.zeros(1, means_KD.shape[1]))  # raises where the shapes do not fit
-    if directions_RD.ndim != 2 or found.distances_M.ndim != 1 or found.scores_M.ndim != 1:
-        raise ValueError(f"{CONFIDENCE}* have other axes than they should")
+        found.detector(torch.zeros(1, found.detector.means_KD.shape[1]))  # raises where the shapes do not fit
     return found
 
 
@@ -248,7 +255,7 @@ def _architecture(record: ModelRecord, weights_bytes: int) -> Architecture:
     for name in ("dropout", "name", "variant"):  # others came later, and have defaults that are nothing
         if name not in record.model:
             raise ValueError(f"model.{name} is missing")
-    spec: ModelSpec = parse(ModelSpec, record.model, "model")
+    spec: NetworkSpec = parse(NetworkSpec, record.model, "model")
     return spec
 
 

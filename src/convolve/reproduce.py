@@ -32,7 +32,7 @@ class SeedRun:
 
 def seed_runs(recipe: Recipe, seeds: int, place: Path) -> list[SeedRun]:
     """The runs of the seeds 0, 1, ... in the folders `place`/<recipe>-<seed>; those that have begun keep their device,
-    precision and threads. `ResumeRefusedError` for one of another recipe, or with initial weights.
+    precision and threads. `ResumeRefusedError` for one of another recipe.
     """
     if recipe.data.target != "class":
         raise UsageError(f"data.target={recipe.data.target} has no error to be reproduced; train each seed by itself")
@@ -48,8 +48,6 @@ def _as_begun(planned: Recipe, folder: RunFolder) -> SeedRun:
     recorded = folder.recipe()
     leaves = leaf_paths(recorded)
     changes = differences(recorded, with_values(planned, {path: leaves[path] for path in _HOW}))
-    if weights := folder.start().from_model:
-        changes.append(f"--from: {weights} -> None")
     if changes:
         raise ResumeRefusedError(
             f"{folder.path} holds a run of another recipe: {'; '.join(changes)}; choose another --runs"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from convolve.model import Model, Prediction
 
 _CONFIDENT = ("none_of_these", "distance", "possible")  # fields of Prediction, of a model that knows its certainty
+_NAMED = 3  # classes that an image may be of
 NONE_OF_THESE = "none of these"
 Add = Callable[[list["Prediction"]], None]
 
@@ -67,7 +68,9 @@ def _in_words(one: Prediction) -> str:
         return f"{NONE_OF_THESE}; nearest: {classes}"
     if one.possible is None or len(one.possible) == 1:
         return classes
-    return f"{' or '.join(one.possible) or 'unsure'}: {classes}"
+    more = len(one.possible) - _NAMED
+    names = [*one.possible[:_NAMED], *([f"one of {more} more"] if more > 0 else [])]
+    return f"{' or '.join(names) or 'unsure'}: {classes}"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import typer
 from convolve.cli.formatting import counted, interval_text
 from convolve.cli.options import (
     Accept,
+    Arch,
     AsJson,
     Coverage,
     Device,
@@ -41,8 +42,9 @@ def train(
     threads: Threads = None,
     from_model: Annotated[
         Path | None,
-        typer.Option("--from", help="Fine-tune this model: one of convolve's, or a CNTK network."),
+        typer.Option("--from", help="Start from this network: any that convolve opens, of any classes, or timm:NAME."),
     ] = None,
+    arch: Arch = None,
     fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure throughput.")] = False,
     accept: Accept = None,
     coverage: Coverage = None,
@@ -65,6 +67,8 @@ def train(
     settings |= {"data.skip_unreadable": True} if skip_unreadable else {}
     sure = {"confidence.accept": accept, "confidence.coverage": coverage}
     settings |= {path: part for path, part in sure.items() if part is not None}
+    settings |= {"model.start": str(from_model)} if from_model else {}
+    settings |= {"model.arch": arch} if arch else {}
     settings |= dict(assignment(text) for text in set_ or [])
 
     from convolve import run
@@ -81,7 +85,6 @@ def train(
             data=known.fake_data(resolved.data.name) if fake_data else data,
             out=folder,
             restart=restart,
-            from_model=from_model,
             progress=display,
             options=options,
             report=write_report,

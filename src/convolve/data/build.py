@@ -62,20 +62,20 @@ def build_data(
     recipe: Recipe,
     splits: Splits,
     threads: int,
-    imported: Preprocess | None = None,
+    start: Preprocess | None = None,
     batches_at_once: int = 1,
     warn: Callable[[str], None] = lambda message: None,
 ) -> DataModule:
-    """The data of a training, decoded by so many `threads`. An `imported` network has its own preprocessing.
+    """The data of a training, decoded by so many `threads`. A network that it starts from says how images are prepared.
 
     `batches_at_once`: so many of the recipe's batches are one here, a worker takes one. `warn` hears of damaged images.
     """
     spec, run = recipe.data, recipe.run
     read_files(spec.train_transforms)
-    decoding = imported.decoding() if imported else Decoding(spec.channels == 1, spec.orientation)
+    decoding = start.decoding() if start else Decoding(spec.channels == 1, spec.orientation)
     train, judged, said = _training_part(recipe, splits)
     train, tested = measured(train, decoding), measured(splits.test, decoding)
-    preprocess = imported or _preprocess(spec, tested.size)
+    preprocess = start or _preprocess(spec, tested.size)
     allowed = partial(_damaged_limit, spec, isinstance(splits.train, FileSource) and splits.name not in DATASETS)
     unreadable = skipping(spec.skip_unreadable, warn)
     test = _evaluated(tested, preprocess, threads, unreadable)
@@ -86,7 +86,7 @@ def build_data(
     damaged = Damaged(limit, warn) if (limit := min(allowed(train), len(train) - 1)) else None
     training = _Training(recipe, train, tested.size, threads, damaged)
     stages = [training.dataset(in_size(preprocess, size)) for size in spec.progressive_sizes or (1.0,)]
-    preprocess = imported or _with_mean_image(spec, train, stages[0][0], preprocess, damaged)
+    preprocess = start or _with_mean_image(spec, train, stages[0][0], preprocess, damaged)
     batch_sizes = tuple(int(each) * batches_at_once for each in run.global_batch_sizes or (run.global_batch_size,))
     loader = Loader(
         datasets=tuple(dataset for dataset, _ in stages), batch_sizes=batch_sizes, order_kind=spec.order,

@@ -53,8 +53,3 @@ class WithFeatures(nn.Module):
             hook.remove()
         features = read[-1]
         return given, features.flatten(2).mean(2) if features.ndim > 2 else features
-
-
-def last_layer(network: nn.Module) -> str:
-    """The name of the last layer with weights: that which tells the classes apart."""
-    return [name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)][-1]

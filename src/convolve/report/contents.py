@@ -36,6 +36,7 @@ class Evaluation:
     kept_indices_M: IntArray
     kept_images_MHWC: npt.NDArray[np.uint8]
     class_names: tuple[str, ...]
+    distances_N: FloatArray | None = None  # of a model that knows its own certainty
 
     def __post_init__(self) -> None:
         images, classes = len(self.labels_N), self.class_count
@@ -46,6 +47,8 @@ class Evaluation:
             array = getattr(self, name)
             if array.dtype != np.dtype(kind) or array.shape != shapes.get(name, array.shape):
                 raise ValueError(f"{name} is {array.dtype} {array.shape}; model.json names {classes} classes")
+        if self.distances_N is not None and self.distances_N.shape != (images,):
+            raise ValueError(f"distances_N is of {self.distances_N.shape} images, labels_N of {images}")
         for name, most in (("labels_N", classes), ("kept_indices_M", images)):
             if ((values := getattr(self, name)) < 0).any() or (values >= most).any():
                 raise ValueError(f"{name} holds numbers that are not between 0 and {most - 1}")

@@ -19,6 +19,7 @@ from convolve.records import ConfidenceRecord
 from convolve.training.outliers import OutlierDetector
 
 MOST_KEPT = 1000  # distances and scores that a model keeps: more would tell a threshold no better than to 0.1 %
+TENSORS = ("directions_RD", "distances_M", "means_KD", "rest", "scores_M", "variances_R")  # that it is stored as
 _SHARPEST = 20.0  # a temperature between 1/20 and 20: beyond, there is nothing that a probability could tell
 
 
@@ -69,6 +70,8 @@ class Confidence:
     def of(cls, record: ConfidenceRecord, tensors: Mapping[str, Tensor]) -> Confidence:
         """The inverse of `tensors`."""
         parts = dict(tensors)
+        if parts.keys() != set(TENSORS):
+            raise ValueError(f"the tensors are {', '.join(sorted(parts))}, not {', '.join(TENSORS)}")
         distances_M, scores_M = parts.pop("distances_M"), parts.pop("scores_M")
         return cls(record, OutlierDetector(**parts), distances_M, scores_M)
 

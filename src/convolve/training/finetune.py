@@ -6,19 +6,22 @@ from torch import nn
 
 from convolve.errors import ModelError
 
+_BODY = "body."  # what a network with a head of ours calls the rest
 
-def take_weights(module: nn.Module, source: nn.Module, name: str) -> None:
-    """Initial weights by name; a last layer for other classes stays fresh, anything else must fit.
 
-    `name` is what the user calls the model that `source` is of.
+def take_weights(module: nn.Module, source: nn.Module, has_fresh_head: bool, what: str) -> None:
+    """Initial weights by name, all but those of a fresh head.
+
+    Raises ModelError for `what` of the source does not fit, by the first layer that differs.
     """
-    ours, theirs = module.state_dict(), source.state_dict()
-    fitting = {key: tensor for key, tensor in theirs.items() if key in ours and ours[key].shape == tensor.shape}
-    fresh = [key for key in ours if key not in fitting]
-    last_layer = list(ours)[-2:]
-    if any(key not in last_layer for key in fresh):
-        raise ModelError(
-            f"{name} does not fit this recipe's network: {fresh[0]} is missing or has another shape; "
-            "choose the same model.name and model.variant"
-        )
-    module.load_state_dict(ours | fitting)
+    ours = module.state_dict()
+    theirs = {key.removeprefix(_BODY): tensor for key, tensor in source.state_dict().items()}
+    for key, tensor in ours.items():
+        if has_fresh_head and not key.startswith(_BODY):
+            continue
+        found = theirs.get(key.removeprefix(_BODY))
+        if found is None or found.shape != tensor.shape:
+            came = "is not there" if found is None else f"has the shape {tuple(found.shape)}"
+            raise ModelError(f"{what}: {key.removeprefix(_BODY)} {came}, where {tuple(tensor.shape)} would fit")
+        ours[key] = found
+    module.load_state_dict(ours)
