@@ -196,11 +196,9 @@ def _confidence(record: ModelRecord, tensors: dict[str, torch.Tensor]) -> Confid
     if record.confidence is None:
         return None
     found = Confidence.of(record.confidence, tensors)
-    axes = [
-        each.ndim for each in (found.detector.means_KD, found.detector.directions_RD, found.distances_M, found.scores_M)
-    ]
-    if axes != [2, 2, 1, 1]:
-        raise ValueError(f"{CONFIDENCE}* have {axes} axes, not [2, 2, 1, 1]")
+    axes = {name: each.ndim for name, each in tensors.items()}
+    if axes != {"directions_RD": 2, "distances_M": 1, "means_KD": 2, "rest": 0, "scores_M": 1, "variances_R": 1}:
+        raise ValueError(f"{CONFIDENCE}* have other axes than they should")
     if not all(each.dtype == torch.float32 and each.isfinite().all() for each in tensors.values()):
         raise ValueError(f"{CONFIDENCE}* must be finite numbers in float32")
     with torch.inference_mode():
