@@ -156,7 +156,7 @@ def test_an_onnx_file_has_the_temperature_in_it_and_gives_the_distance(
     _, probabilities_NK, distance_N = session.run(["logits", "probabilities", "distance"], {"images": given})
     expected = model.evaluate(model.dataset(_source(images_NCHW)))
     np.testing.assert_allclose(probabilities_NK, expected.probabilities_NK.numpy(), atol=1e-5)
-    np.testing.assert_allclose(distance_N, expected.beside_N.numpy(), rtol=1e-4)  # type: ignore[union-attr]
+    np.testing.assert_allclose(distance_N, expected.distances_N.numpy(), rtol=1e-4)  # type: ignore[union-attr]
     said = json.loads(session.get_modelmeta().custom_metadata_map["convolve"])
     assert model.confidence and said["confidence"]["farthest"] == model.confidence.record.farthest
     again: Model = convolve.load(path)

@@ -25,17 +25,17 @@ def learn_confidence(model: Model, data: DataModule, spec: ConfidenceSpec, worke
     readable = skipping(True, lambda message: None)
     trained = _with_features(model, model.dataset(data.train.take(numbers_N), unreadable=readable), workers)
     held_out = _with_features(model, data.validation, workers)
-    assert trained.beside_N is not None and held_out.beside_N is not None  # the features
     is_class = model.target.kind == TargetKind.CLASS
     classes_N = trained.labels_N if is_class else torch.zeros(len(trained.labels_N), dtype=torch.int64)
-    detector = fit_outliers(trained.beside_N, classes_N)
+    detector = fit_outliers(trained.beside_NB, classes_N)
     found = fit_confidence(
-        detector, held_out.answers_NK, held_out.labels_N, detector(held_out.beside_N), learned_from="validation"
+        detector, held_out.answers_NK, held_out.labels_N, detector(held_out.beside_NB), learned_from="validation"
     )
     return found.asked(spec.accept, spec.coverage if is_class else None)
 
 
 def _with_features(model: Model, dataset: Dataset, workers: Workers) -> Evaluation:
+    """The features stand beside the answers."""
     device = next(model.module.parameters()).device
     return evaluate(
         model.with_features(), model.batches(dataset, workers=workers), device, workers=workers, target=model.target

@@ -200,7 +200,7 @@ class Model:
     def said(self, evaluation: Evaluation, top: int) -> Iterator[Prediction]:
         """The answers for people: the likeliest classes of each image, and how sure that is."""
         values, indices = evaluation.answers_NK.topk(min(top, len(self.class_names)), dim=1)
-        known, distances_N = self.confidence, evaluation.beside_N
+        known, distances_N = self.confidence, evaluation.distances_N
         for n, (ks, ps) in enumerate(zip(indices.tolist(), values.tolist(), strict=True)):
             one = Prediction("", tuple((self.class_names[k], p) for k, p in zip(ks, ps, strict=True)))
             if known and distances_N is not None:

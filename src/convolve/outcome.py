@@ -85,8 +85,8 @@ def write_outcome(training: Training, began: float) -> None:
         "kept_indices_M": torch.from_numpy(kept_M),
         "kept_images_MHWC": _test_pictures(model, test, np.setdiff1d(np.arange(len(test)), left_out)[kept_M]),
     }
-    if evaluation.beside_N is not None:
-        tensors["distances_N"] = evaluation.beside_N
+    if evaluation.distances_N is not None:
+        tensors["distances_N"] = evaluation.distances_N.contiguous()
     with replacing(path / "evaluation.safetensors") as temporary:
         temporary.write_bytes(save(tensors))
     trainer.folder.log(EndEvent(test_error=evaluation.figures.get("error")))

@@ -8,10 +8,8 @@ is left out where it is None.
 from __future__ import annotations
 
 import json
-import math
 import types
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 
 from convolve.atomic import read_whole
 from convolve.errors import ConvolveError, DataError, UnsupportedError, unknown_name
+from convolve.ranges import Amount, Between, Count, Figure, Fraction, Loss, Moment, Number
 
 T = TypeVar("T")
 MOST_BYTES = 1 << 28  # of a file with one record; the largest that we write have some megabytes
@@ -26,43 +25,6 @@ _TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"), int: ((int,), "a whole number"), float: ((int, float), "a number"),
     str: ((str,), "a text"),
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Between:
-    """A range for numbers; `or_not_finite` lets infinities and what is no number pass, which a loss may become."""
-
-    low: float
-    high: float
-    or_not_finite: bool = False
-
-    def holds(self, value: float) -> bool:
-        return self.low <= value <= self.high or (self.or_not_finite and not math.isfinite(value))
-
-    def __str__(self) -> str:
-        return f"between {self.low:g} and {self.high:g}"
-
-
-class Iso8601:
-    """A date and time."""
-
-    def holds(self, value: str) -> bool:
-        try:
-            return bool(datetime.fromisoformat(value))
-        except ValueError:
-            return False
-
-    def __str__(self) -> str:
-        return "a date and time in ISO 8601"
-
-
-Count = Annotated[int, Between(0, 2**53)]  # whole numbers beyond are none for every reader of JSON
-Number = Annotated[int, Between(1, 2**53)]
-Fraction = Annotated[float, Between(0, 1)]
-Figure = Annotated[float, Between(-1e30, 1e30)]
-Amount = Annotated[float, Between(0, 1e30)]  # seconds, images per second
-Loss = Annotated[float, Between(-1e30, 1e30, or_not_finite=True)]
-Moment = Annotated[str, Iso8601()]
 
 
 class TargetKind(StrEnum):

@@ -80,10 +80,8 @@ def predict(
     opened.require_images()
     opened.ask(accept, coverage)
     opened.max_pixels = pixel_limit(max_megapixels)
-    images = list(find_images(paths, passed))
-    copy = _copier(sort_into, opened, paths)
+    images, copy = list(find_images(paths, passed)), _copier(sort_into, opened, paths)
     options = {"--top": top, "--output": output, "--sort-into": str(sort_into), "--max-megapixels": max_megapixels}
-    options |= {"--accept": accept, "--coverage": coverage}
     with _open_output(model, opened, images, (as_json, csv_file, npz_file), options, unreadable=unreadable) as out:
         done = out.start
         for batch in _timed(opened.answers(images, top, done), len(images), done, as_json or csv_file or npz_file):

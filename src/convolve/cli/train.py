@@ -67,11 +67,10 @@ def train(
     """
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
     settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
-    settings |= {"data.skip_unreadable": True} if skip_unreadable else {}
+    start = {"model.start": str(from_model or ""), "model.arch": arch, "data.skip_unreadable": skip_unreadable}
+    settings |= {path: value for path, value in start.items() if value}
     sure = {"confidence.accept": accept, "confidence.coverage": coverage}
-    settings |= {path: part for path, part in sure.items() if part is not None}
-    settings |= {"model.start": str(from_model)} if from_model else {}
-    settings |= {"model.arch": arch} if arch else {}
+    settings |= {path: value for path, value in sure.items() if value is not None}
     settings |= dict(assignment(text) for text in set_ or [])
 
     from convolve import run

@@ -103,7 +103,8 @@ def build_data(
 def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | None, str]:
     """(what is trained on; what choices are made by, None: the test part; what is to be said of that)."""
     fraction = recipe.data.validation_fraction
-    needs = [*filter(None, (recipe.run.keep == "best" and "by which run.keep=best chooses", _confidence_needs(recipe)))]
+    reasons = ("by which run.keep=best chooses" if recipe.run.keep == "best" else "", _confidence_needs(recipe))
+    needs = [reason for reason in reasons if reason]
     if splits.validation is not None:
         said = f"each epoch is evaluated on the {len(splits.validation):,} images of the validation part"
         unused = f"; data.validation_fraction={fraction:g} is not used" if fraction else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +28,7 @@ class Evaluation:
     answers_NK: torch.Tensor
     loss: float  # mean over the images: cross-entropy in nats, or the square error of standardized numbers
     target: Target = ONE_CLASS
-    beside_N: torch.Tensor | None = None  # float32 (N, ...): what the module gives beside its scores
+    beside_NB: torch.Tensor = field(default_factory=lambda: torch.empty(0))  # float32: what stands beside the scores
 
     @property
     def probabilities_NK(self) -> torch.Tensor:
@@ -40,6 +40,11 @@ class Evaluation:
     def answers_name(self) -> str:
         """What the answers are called in evaluation.safetensors."""
         return "numbers_NK" if self.target.kind == TargetKind.NUMBER else "probabilities_NK"
+
+    @property
+    def distances_N(self) -> torch.Tensor | None:
+        """Of a model that knows its own certainty: how far each image is from those of the training."""
+        return self.beside_NB[:, 0] if self.beside_NB.numel() else None
 
     @cached_property
     def figures(self) -> dict[str, Any]:
@@ -108,15 +113,14 @@ def evaluate(
     was_training = module.training
     module.eval()
     is_class, samples = target.kind == TargetKind.CLASS, 0
-    labels, answers, losses = [torch.empty(0, dtype=torch.int64 if is_class else torch.float32)], [torch.empty(0)], []
-    beside: list[torch.Tensor] = []
+    labels, losses = [torch.empty(0, dtype=torch.int64 if is_class else torch.float32)], []
+    answers, beside = [torch.empty(0)], [torch.empty(0)]
     with torch.inference_mode(), whole_fp32():
         for images_NCHW, labels_N in batches:
             given = module(images_NCHW.to(device))
-            if isinstance(given, tuple):
-                given, more = given
-                beside.append(more.float().cpu().unflatten(0, (-1, views)).mean(1))
-            outputs_NVK = given.float().cpu().double().unflatten(0, (-1, views))
+            scores, *more = given if isinstance(given, tuple) else (given,)
+            outputs_NVK = scores.float().cpu().double().unflatten(0, (-1, views))
+            beside += [each.float().cpu().unflatten(0, (-1, views)).mean(1).flatten() for each in more]
             found_NK, loss = _read(outputs_NVK, labels_N.cpu(), target, independent)
             labels.append(labels_N.cpu().flatten())
             answers.append(found_NK.float().flatten())
@@ -128,6 +132,5 @@ def evaluate(
     loss_sum = 0.0
     for loss in workers.gather(torch.tensor(losses, dtype=torch.float64)).tolist():
         loss_sum += loss  # one after the other: the same bits, however many workers
-    labels_N = labels_N if is_class else labels_N.view(samples, -1)
-    beside_N = workers.gather(torch.cat(beside).flatten()).view(samples, *beside[0].shape[1:]) if beside else None
-    return Evaluation(labels_N, answers_NK, loss_sum / samples, target, beside_N)
+    labels_N, beside_NB = (labels_N if is_class else labels_N.view(samples, -1)), workers.gather(torch.cat(beside))
+    return Evaluation(labels_N, answers_NK, loss_sum / samples, target, beside_NB.view(samples, -1))
