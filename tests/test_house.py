@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "models": {"registry", "specs"},
     "ranges": set(),
     "records": {"ranges"},
-    "training": {"environment", "recipe", "recipe_values", "records", "specs", "torch_optim"},
+    "training": {"environment", "models", "recipe", "recipe_values", "records", "specs", "torch_optim"},
     "distributed": {"specs", "training"},
     "environment": set(),
     "graph": {"models", "ranges", "records"},
