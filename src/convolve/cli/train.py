@@ -67,10 +67,9 @@ def train(
     """
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
     settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
-    start = {"model.start": str(from_model or ""), "model.arch": arch, "data.skip_unreadable": skip_unreadable}
-    settings |= {path: value for path, value in start.items() if value}
-    sure = {"confidence.accept": accept, "confidence.coverage": coverage}
-    settings |= {path: value for path, value in sure.items() if value is not None}
+    asked = {"model.start": from_model and str(from_model), "model.arch": arch, "confidence.accept": accept}
+    asked |= {"confidence.coverage": coverage, "data.skip_unreadable": skip_unreadable or None}
+    settings |= {path: value for path, value in asked.items() if value is not None}
     settings |= dict(assignment(text) for text in set_ or [])
 
     from convolve import run

@@ -92,6 +92,12 @@ def _read(
     return log_NK.exp(), float(loss)
 
 
+def _given(module: nn.Module, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What the module gives, be it scores alone or a pair."""
+    given = module(images_NCHW)
+    return given if isinstance(given, tuple) else (given,)
+
+
 def evaluate(
     module: nn.Module,
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
@@ -103,12 +109,11 @@ def evaluate(
 ) -> Evaluation:
     """Run `module` over `batches` of (images_NCHW, labels_N).
 
-    Always fp32: training's last evaluation, `convolve evaluate` and `predict` then give one answer. With `views`, so
-    many images in a row belong to one label: their answers are averaged, and the loss is that of the average. The
-    `target` says what the outputs mean. What is `independent` gives the logarithm of each class's probability by
-    itself: its loss is the binary cross-entropy, summed over the classes, as with several classes an image. With
-    several `workers`, each has some whole batches, in the order of ranks, and all get the answer of one alone. A module
-    may give a pair, scores and something beside them; of several views, the mean of that is kept.
+    Always fp32: training's last evaluation, `convolve evaluate` and `predict` then give one answer. Of the `views` that
+    one label has, in a row, the answers are averaged, and the loss is that of the average. The `target` says what the
+    outputs mean. What is `independent` gives the logarithm of each class's probability by itself: its loss is the
+    binary cross-entropy, summed over the classes. With several `workers`, each has some whole batches, in the order of
+    ranks, and all get the answer of one alone. A module may give a pair, scores and something beside them.
     """
     was_training = module.training
     module.eval()
@@ -117,8 +122,7 @@ def evaluate(
     answers, beside = [torch.empty(0)], [torch.empty(0)]
     with torch.inference_mode(), whole_fp32():
         for images_NCHW, labels_N in batches:
-            given = module(images_NCHW.to(device))
-            scores, *more = given if isinstance(given, tuple) else (given,)
+            scores, *more = _given(module, images_NCHW.to(device))
             outputs_NVK = scores.float().cpu().double().unflatten(0, (-1, views))
             beside += [each.float().cpu().unflatten(0, (-1, views)).mean(1).flatten() for each in more]
             found_NK, loss = _read(outputs_NVK, labels_N.cpu(), target, independent)
