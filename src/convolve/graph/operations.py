@@ -34,7 +34,7 @@ from convolve.graph import functions, layers, shapes
 from convolve.graph.emit import Emitter
 from convolve.graph.graph import Node, Value
 from convolve.graph.shapes import MAX_ELEMENTS, Attributes, Shape, ShapeRule, bounded, require
-from convolve.ranges import Between
+from convolve.records import Between
 
 Emit = Callable[[Emitter, Node], fx.Node]
 Kind = Any  # of an attribute, as `records` has them: a number, a truth value, several whole numbers, one of some words
