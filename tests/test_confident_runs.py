@@ -84,7 +84,7 @@ def test_predict_says_so_in_every_form(run: Path, pictures: Path, tmp_path: Path
     assert convolve("predict", run, pictures, "--csv", tmp_path / "table.csv", "--accept", "1").code == 0
     rows = list(csv.DictReader((tmp_path / "table.csv").open()))
     assert {row["none_of_these"] for row in rows} == {"no"}
-    assert json.loads(rows[0]["possible"]) is not None
+    assert set(rows[0]["possible"].split(";")) <= set("0123456789")
     assert convolve("predict", run, pictures, "--sort-into", tmp_path / "sorted").code == 0
     assert sorted(path.name for path in (tmp_path / "sorted" / "none of these").iterdir())[-1] == "empty-2.png"
 

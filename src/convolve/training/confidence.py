@@ -9,8 +9,9 @@ Legend: N images, M of them that were held out (or as many quantiles), K classes
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,19 @@ class Confidence:
     def sets(self, probabilities_NK: Tensor) -> Tensor:
         """bool_NK: which classes each image's set holds; none where nothing is probable enough."""
         return probabilities_NK >= (self.record.least_probability or 0.0)
+
+    def said(self, answers_NK: Tensor, distances_N: Tensor, class_names: Sequence[str]) -> list[dict[str, Any]]:
+        """How sure each answer is: whether the image is none of these, how far it is from them, which classes may be
+        its own, the likeliest first."""
+        are_none = self.is_none_of_these(distances_N).tolist()
+        said = [
+            dict(none_of_these=is_none, distance=d) for is_none, d in zip(are_none, distances_N.tolist(), strict=True)
+        ]
+        if self.has_sets:
+            for one, p_K, holds_K in zip(said, answers_NK, self.sets(answers_NK), strict=True):
+                likeliest_first = p_K.argsort(descending=True, stable=True).tolist()
+                one["possible"] = tuple(class_names[k] for k in likeliest_first if holds_K[k])
+        return said
 
     @property
     def has_sets(self) -> bool:
