@@ -26,8 +26,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has nei
 BATCH, EPOCHS = 8, 3
 KILLS = 3  # that must have hit the middle of an epoch
 
-# What has to survive: dropout, a schedule of momenta, mixed images and epochs that end within a pass; augmentation, averages and the
-# best weights on a validation split; another learner's state, pieces of a batch and bf16.
+# What has to survive: dropout, a schedule of momenta, mixed images of balanced classes and epochs that end within a
+# pass; augmentation, averages and the best weights on a validation split; another learner's state, pieces of a batch
+# and bf16.
 VARIANTS = {
     "plain": ["mnist", "run.threads=1", "run.epochs=12"],  # long enough for a signal to come in time
     "classic": [
