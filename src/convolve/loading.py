@@ -16,7 +16,7 @@ from convolve.importers.refused import refuse
 from convolve.model import Model
 from convolve.model_folder import find_folder, is_folder, read_model
 from convolve.models.memory_layout import to_channels_last
-from convolve.records import TrainingInfo
+from convolve.records import ONE_CLASS, TrainingInfo
 from convolve.transforms.preprocess import Preprocess
 
 
@@ -79,9 +79,9 @@ def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
     if overrides.output or overrides.preset or overrides.arch:
         raise UsageError(f"{path} is a convolve model: --output, --preset and --arch are for models of other tools")
     names = _named(metadata.class_names, overrides)
-    data, info = metadata.data, metadata.training_info
     model = Model(
-        module, architecture, preprocess, names, data_name=data, training_info=info, membership=membership
+        module, architecture, preprocess, names, data_name=metadata.data, training_info=metadata.training_info,
+        membership=membership, target=metadata.target or ONE_CLASS,
     )  # fmt: skip
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 

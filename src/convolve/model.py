@@ -22,21 +22,23 @@ from convolve.data.hold_out import Learned, Membership
 from convolve.data.image_files import find_images
 from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
-from convolve.errors import DataError, UnsupportedError, UsageError
+from convolve.errors import DataError, UsageError
 from convolve.export import export
 from convolve.export.onnx import OnnxNetwork
 from convolve.export.parity import Parity
 from convolve.formats.archive import Location
 from convolve.formats.decode import MAX_PIXELS, Decoding
-from convolve.graph.build import build
+from convolve.graph.build import build, rebuild
 from convolve.graph.classifier import class_scores, reshaped_image
 from convolve.graph.ends import gives_independent
 from convolve.graph.graph import Graph
+from convolve.graph.heads import without_head
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, write_model
 from convolve.models.feature_extractor import FeatureExtractor
+from convolve.models.heads import features_of, last_layer
 from convolve.network import graph_of_module
-from convolve.records import Metadata, TrainingInfo
+from convolve.records import ONE_CLASS, Metadata, Target, TrainingInfo
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
@@ -72,7 +74,8 @@ class Model:
     `architecture` is one of our networks or an imported graph; None: a quantized file, which can only be asked. `node`
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
     saved. `membership`: which images it was trained on, where a part of a user's own set was held out. `max_pixels`:
-    see `Decoding`; this is up to whoever asks it, and not saved.
+    see `Decoding`; this is up to whoever asks it, and not saved. `target`: what the outputs of `module` mean; of
+    numbers, `class_names` are their names.
     """
 
     module: nn.Module
@@ -84,6 +87,7 @@ class Model:
     node: str = ""
     membership: Membership | None = None
     max_pixels: int = MAX_PIXELS
+    target: Target = ONE_CLASS
 
     @property
     def learned(self) -> Learned:
@@ -147,7 +151,7 @@ class Model:
         """All images, each once, in fp32; the answers to their `views` are averaged. `watch` sees each batch."""
         independent = isinstance(self.architecture, Graph) and gives_independent(self.architecture)
         batches = watch(self.batches(dataset, views, workers))
-        return evaluate(self.module, batches, self._device, views, workers, independent=independent)
+        return evaluate(self.module, batches, self._device, views, workers, independent=independent, target=self.target)
 
     def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
         """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names.
@@ -214,7 +218,7 @@ class Model:
 
     def digest(self) -> str:
         """What tells this model from others that answer otherwise: its weights, preprocessing, classes and layer."""
-        digest = hashlib.sha256(repr((self.preprocess, self.class_names, self.node)).encode())
+        digest = hashlib.sha256(repr((self.preprocess, self.class_names, self.node, self.target)).encode())
         digest.update(b"" if self.preprocess.mean_image_CHW is None else self.preprocess.mean_image_CHW.tobytes())
         if isinstance(self.module, OnnxNetwork):
             digest.update(self.module.path.read_bytes())
@@ -250,12 +254,23 @@ class Model:
         if not isinstance(self.architecture, Graph):
             return replace(self, module=FeatureExtractor(self.module, node).eval(), node=node)
         graph = self.architecture.with_outputs([node])
-        module, weights = build(graph), self.module.state_dict()
-        wanted = module.state_dict()
-        if any(key not in weights or weights[key].shape != wanted[key].shape for key in wanted):
-            raise UnsupportedError(f"node {node} shares weights with later ones; give the original file instead")
-        module.load_state_dict({key: weights[key] for key in wanted})
-        return replace(self, module=module, architecture=graph, node=node)
+        return replace(self, module=rebuild(graph, self.module.state_dict()), architecture=graph, node=node)
+
+    def body(self) -> nn.Module:
+        """images_NCHW, normalized -> features_ND: what the last layer with weights reads, maps averaged.
+
+        It is in evaluation mode and has the model's weights of this moment.
+        """
+        if not isinstance(self.architecture, Graph):
+            return features_of(self.module).eval()
+        return rebuild(without_head(self.architecture), self.module.state_dict()).to(self._device)
+
+    @torch.no_grad()
+    def set_head(self, weight_KD: torch.Tensor, bias_K: torch.Tensor) -> None:
+        """Give the last layer, dense and on the features, these numbers."""
+        head = self.module.get_submodule(last_layer(self.module))
+        head.weight.copy_(weight_KD)  # type: ignore[operator]
+        head.bias.copy_(bias_K)  # type: ignore[operator]
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder, atomically file by file."""
@@ -288,7 +303,10 @@ class Model:
 
     @property
     def _metadata(self) -> Metadata:
-        return Metadata(class_names=self.class_names, data=self.data_name, training_info=self.training_info)
+        target = None if self.target == ONE_CLASS else self.target
+        return Metadata(
+            class_names=self.class_names, data=self.data_name, training_info=self.training_info, target=target
+        )
 
     def _whole(self) -> Architecture:
         """The architecture of a model that can be written; UsageError for one that cannot."""

@@ -12,7 +12,7 @@ from torch import nn
 from convolve.graph.graph import Graph
 from convolve.importers.presets import presets
 from convolve.records import Metadata, TrainingInfo
-from convolve.specs.model import ModelSpec
+from convolve.specs.model import NetworkSpec
 from convolve.templates import hundredths, render
 from convolve.training.calibration import wilson_interval
 from convolve.transforms.preprocess import TURNED, Preprocess
@@ -23,7 +23,7 @@ _COLORS = {"gray": "one plane of gray", "rgb": "planes of red, green, blue", "bg
 
 
 def model_card(
-    architecture: ModelSpec | Graph,
+    architecture: NetworkSpec | Graph,
     module: nn.Module,
     preprocess: Preprocess,
     metadata: Metadata,
@@ -60,13 +60,13 @@ def card_path(file: Path) -> Path:
     return file.with_name(f"{file.stem}-{CARD}")
 
 
-def _title(architecture: ModelSpec | Graph, metadata: Metadata) -> str:
+def _title(architecture: NetworkSpec | Graph, metadata: Metadata) -> str:
     imported = (metadata.training_info.imported_from or "").partition(" (")[0]
     network = imported or ("an imported network" if isinstance(architecture, Graph) else architecture.name)
     return f"{network}, trained on {metadata.data}" if metadata.data else network
 
 
-def _network(architecture: ModelSpec | Graph) -> str:
+def _network(architecture: NetworkSpec | Graph) -> str:
     if isinstance(architecture, Graph):
         origin = f" from {architecture.origin}" if architecture.origin else ""
         return f"imported{origin}, {len(architecture.nodes)} operations"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,9 @@ from convolve.graph.stored import graph_from_mapping, graph_to_mapping
 from convolve.model_card import CARD, model_card
 from convolve.models import MODELS, bare_model, build_model
 from convolve.recipe_values import parse
-from convolve.records import (
-    MOST_BYTES,
-    Metadata,
-    ModelRecord,
-    TrainingInfo,
-    from_json,
-    parse_json,
-    require_format,
-    to_json,
-)  # fmt: skip
-from convolve.specs.model import ModelSpec
+from convolve.records import Metadata, ModelRecord, TrainingInfo
+from convolve.records.reading import MOST_BYTES, from_json, parse_json, require_format, to_json
+from convolve.specs.model import NetworkSpec
 from convolve.transforms.preprocess import Preprocess
 
 FORMAT = 1
@@ -52,7 +44,7 @@ MEAN_IMAGE = "preprocess.mean_image"
 _MEMBERS = "membership.{}.{}"  # of hashes of bytes or names; of the images that the model was trained or tested on
 _MEND = "copy the model folder again"
 
-Architecture = ModelSpec | Graph
+Architecture = NetworkSpec | Graph
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -80,10 +72,15 @@ def write_model(
     write_text(folder / CARD, card)
     record = ModelRecord(
         **vars(metadata), format=FORMAT, preprocess=preprocess.mapping(), weights_sha256=sha256,
-        model=None if isinstance(architecture, Graph) else asdict(architecture),
+        model=None if isinstance(architecture, Graph) else _network(architecture),
         graph=graph_to_mapping(architecture) if isinstance(architecture, Graph) else None,
     )  # fmt: skip
     write_json(folder / "model.json", to_json(record))
+
+
+def _network(spec: NetworkSpec) -> dict[str, Any]:
+    """What is said of a network of ours; what only a training needs, such as the path of its start, stays there."""
+    return {f.name: to_json(getattr(spec, f.name)) for f in fields(NetworkSpec)}
 
 
 def is_folder(path: Path) -> bool:
@@ -219,7 +216,7 @@ def _architecture(record: ModelRecord, weights_bytes: int) -> Architecture:
     for name in ("dropout", "name", "variant"):  # others came later, and have defaults that are nothing
         if name not in record.model:
             raise ValueError(f"model.{name} is missing")
-    spec: ModelSpec = parse(ModelSpec, record.model, "model")
+    spec: NetworkSpec = parse(NetworkSpec, record.model, "model")
     return spec
 
 

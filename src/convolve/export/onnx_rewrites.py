@@ -81,7 +81,7 @@ def _exact_sigmoids(graph: onnx.GraphProto) -> None:
             graph.node.insert(place, helper.make_node(op, [before], [after]))
     for log in logs:
         exponential = made.get(log.input[0])
-        if exponential in sigmoids:
+        if exponential is not None and exponential in sigmoids:
             log.op_type, log.input[:] = "Identity", exponential.input
             if uses[exponential.output[0]] == 1:
                 graph.node.remove(exponential)

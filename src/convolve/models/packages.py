@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from convolve.errors import UnsupportedError, UsageError, install_hint, unknown_name
-from convolve.specs.model import ModelSpec
+from convolve.specs.model import NetworkSpec
 
 Shape = tuple[int, int, int]  # C, H, W
 
@@ -31,11 +31,11 @@ class Published:
     crop_ratio: float = 0.875
 
 
-def from_timm(name: str) -> Callable[[ModelSpec, Shape, int], nn.Module]:
+def from_timm(name: str) -> Callable[[NetworkSpec, Shape, int], nn.Module]:
     return partial(_build, lambda channels, classes: _timm(name, in_chans=channels, num_classes=classes))
 
 
-def from_torchvision(name: str) -> Callable[[ModelSpec, Shape, int], nn.Module]:
+def from_torchvision(name: str) -> Callable[[NetworkSpec, Shape, int], nn.Module]:
     return partial(_build, lambda channels, classes: _torchvision(name, channels, classes))
 
 
@@ -102,7 +102,7 @@ def _broken(name: str, error: Exception) -> UnsupportedError:
     )
 
 
-def _build(make: Callable[[int, int], nn.Module], _spec: ModelSpec, shape_CHW: Shape, classes: int) -> nn.Module:
+def _build(make: Callable[[int, int], nn.Module], _spec: NetworkSpec, shape_CHW: Shape, classes: int) -> nn.Module:
     """The network with numbers, wherever others would have none yet: only its package knows how to set them."""
     with torch.device("cpu"):
         module = make(shape_CHW[0], classes)

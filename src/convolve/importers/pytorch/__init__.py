@@ -31,7 +31,7 @@ from convolve.importers.pytorch.config import beside
 from convolve.importers.pytorch.tensors import Tensors, is_pytorch, open_tensors
 from convolve.models import bare_model
 from convolve.models.packages import Published, can_be_built
-from convolve.specs.model import ModelSpec
+from convolve.specs.model import NetworkSpec
 from convolve.transforms.preprocess import Preprocess
 
 __all__ = ["Checkpoint", "is_pytorch", "read"]
@@ -45,7 +45,7 @@ class Checkpoint:
     """`origin` says what was taken of the file; `first` are the numbers of the first layer."""
 
     module: nn.Module
-    spec: ModelSpec
+    spec: NetworkSpec
     preprocess: Preprocess
     classes: int
     origin: str
