@@ -75,7 +75,7 @@ MAY_IMPORT = {
         "training",
         "transforms",
     },
-    "inputs": {"data", "graph", "initial", "model", "models", "recipe", "specs", "training", "transforms"},
+    "inputs": {"data", "graph", "initial", "model", "models", "recipe", "records", "specs", "training", "transforms"},
     "outcome": {"data", "loading", "model", "records", "training"},
     "run": {"data", "distributed", "initial", "inputs", "model", "outcome", "recipe", "recipes", "training"},
     "find_lr": {"data", "inputs", "recipe", "recipe_values", "run", "specs", "training"},

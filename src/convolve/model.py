@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -38,8 +39,9 @@ from convolve.model_folder import Architecture, write_model
 from convolve.models.feature_extractor import FeatureExtractor
 from convolve.models.heads import features_of, last_layer
 from convolve.network import graph_of_module
-from convolve.records import ONE_CLASS, Metadata, Target, TrainingInfo
+from convolve.records import ONE_CLASS, Metadata, Target, TargetKind, TrainingInfo
 from convolve.training.evaluate import Evaluation, evaluate
+from convolve.training.metrics import thresholds_of
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
 from convolve.transforms.normalize import mean_of, scale_of
@@ -57,7 +59,8 @@ Classes = tuple[tuple[str, float], ...]
 class Prediction:
     """What the model says of one image: (class name, probability), most likely first; `fitted`: what was done to it.
 
-    A model that stops at a layer gives `features` in place of classes. `error`: why the image cannot be read.
+    Of several classes an image, those that it is said to be of. A model that stops at a layer gives `features` in place
+    of classes, one of numbers these, with their names. `error`: why the image cannot be read.
     """
 
     path: str
@@ -65,6 +68,7 @@ class Prediction:
     fitted: str = ""
     error: str = ""
     features: NDArray[np.float32] | None = field(default=None, compare=False)
+    numbers: Classes = ()
 
 
 @dataclass
@@ -153,10 +157,11 @@ class Model:
         batches = watch(self.batches(dataset, views, workers))
         return evaluate(self.module, batches, self._device, views, workers, independent=independent, target=self.target)
 
-    def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
+    def predict(self, paths: Sequence[str | Path], top: int | None = None) -> list[Prediction]:
         """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names.
 
-        Raises `DataError` for one that cannot be read.
+        Without `top`, the 5 likeliest, or where an image can be of several classes, those that it is of. Raises
+        `DataError` for one that cannot be read.
         """
         found = [one for batch in self.answers(list(find_images(paths)), top) for one in batch]
         for one in found:
@@ -164,7 +169,7 @@ class Model:
                 raise DataError(f"{one.path}: {one.error}")
         return found
 
-    def answers(self, images: Sequence[Location], top: int = 5, start: int = 0) -> Iterator[list[Prediction]]:
+    def answers(self, images: Sequence[Location], top: int | None = None, start: int = 0) -> Iterator[list[Prediction]]:
         """As `predict`, batch by batch in bounded memory, the unreadable ones with their `error`.
 
         `images` are those of `find_images`; from number `start` on, a multiple of `batch_size`, come the same bits.
@@ -177,18 +182,30 @@ class Model:
         for batch in batches:
             said, answers = iter(self._said(batch.images_NCHW, top)), []
             for place, done, error in zip(batch.locations, batch.fitted, batch.errors, strict=True):
-                classes, features = ((), None) if error else next(said)
-                answers.append(Prediction(str(place), classes, done, error, features))
+                make = partial(Prediction, classes=(), error=error) if error else next(said)
+                answers.append(make(str(place), fitted=done))
             yield answers
 
-    def _said(self, images_NCHW: NDArray[np.uint8], top: int) -> Iterator[tuple[Classes, NDArray[np.float32] | None]]:
-        """What there is to say of each image: its classes, or none and its features."""
+    def _said(self, images_NCHW: NDArray[np.uint8], top: int | None) -> Iterator[Callable[..., Prediction]]:
+        """What there is to say of each image: a Prediction that lacks its path."""
         if self.node:
-            yield from (((), features) for features in self.outputs(images_NCHW).numpy())
+            yield from (partial(Prediction, classes=(), features=each) for each in self.outputs(images_NCHW).numpy())
             return
-        values, indices = self.probabilities(images_NCHW).topk(min(top, len(self.class_names)), dim=1)
+        answers_NK = self.probabilities(images_NCHW)
+        if self.target.kind == TargetKind.NUMBER:
+            for values in answers_NK.tolist():
+                yield partial(Prediction, classes=(), numbers=tuple(zip(self.class_names, values, strict=True)))
+            return
+        for found in self.likeliest(answers_NK, top):
+            yield partial(Prediction, classes=tuple((self.class_names[k], p) for k, p in found))
+
+    def likeliest(self, probabilities_NK: torch.Tensor, top: int | None) -> Iterator[list[tuple[int, float]]]:
+        """(number of the class, probability) of the `top` classes of each image; without `top`, see `predict`."""
+        classes, is_several = len(self.class_names), self.target.kind == TargetKind.CLASSES
+        values, indices = probabilities_NK.topk(min(top or (classes if is_several else 5), classes), dim=1)
+        limits = thresholds_of(self.target, classes) if is_several and not top else (-1.0,) * classes
         for ks, ps in zip(indices.tolist(), values.tolist(), strict=True):
-            yield tuple((self.class_names[k], p) for k, p in zip(ks, ps, strict=True)), None
+            yield [(k, p) for k, p in zip(ks, ps, strict=True) if p >= limits[k]]
 
     def features(self, paths: Sequence[str | Path]) -> tuple[list[str], NDArray[np.float32]]:
         """(names of the images, what a model that `load` opened with a `node` gives for each)."""
@@ -200,7 +217,7 @@ class Model:
         was_training = self.module.training
         self.module.eval()
         with torch.inference_mode(), whole_fp32():
-            batches = self.batches(_unlabeled(images_NCHW))
+            batches = self.batches(self._unlabeled(images_NCHW))
             parts = [self.module(images.to(self._device)).float().cpu() for images, _ in batches]
         self.module.train(was_training)
         return torch.cat(parts) if parts else torch.zeros(0)
@@ -211,10 +228,15 @@ class Model:
         return self.outputs(np.zeros((1, *self.preprocess.shape_CHW), np.uint8)).shape[1:]
 
     def probabilities(self, images_NCHW: np.ndarray) -> torch.Tensor:
-        """probabilities_NK of uint8 images that already have the wanted size."""
+        """probabilities_NK of uint8 images that already have the wanted size; of a model of numbers, these."""
         if not len(images_NCHW):
             return torch.zeros(0, len(self.class_names))
-        return self.evaluate(_unlabeled(images_NCHW)).probabilities_NK
+        return self.evaluate(self._unlabeled(images_NCHW)).answers_NK
+
+    def _unlabeled(self, images_NCHW: np.ndarray) -> Dataset:
+        n, is_class = len(images_NCHW), self.target.kind == TargetKind.CLASS
+        labels = torch.zeros(n, dtype=torch.int64) if is_class else torch.zeros(n, len(self.class_names))
+        return Dataset(ArraySource(torch.from_numpy(images_NCHW), labels))
 
     def digest(self) -> str:
         """What tells this model from others that answer otherwise: its weights, preprocessing, classes and layer."""
@@ -320,7 +342,3 @@ class Model:
     def _device(self) -> torch.device:
         tensors = chain(self.module.parameters(), self.module.buffers())
         return next(tensors, torch.empty(0)).device
-
-
-def _unlabeled(images_NCHW: np.ndarray) -> Dataset:
-    return Dataset(ArraySource(torch.from_numpy(images_NCHW), torch.zeros(len(images_NCHW), dtype=torch.int64)))

@@ -60,8 +60,6 @@ class Recipe:
         target, asked = self.data.target, self.run.criterion
         if asked not in ("auto", *(known := _CRITERIA[target])):
             raise UsageError(f"run.criterion={asked} is not for data.target={target}; choose {' or '.join(known)}")
-        if target != "class" and self.run.label_smoothing:
-            raise UsageError(f"run.label_smoothing is for one class an image: set it to 0 with data.target={target}")
         if target != "class" and self.plateau and self.plateau.monitor.endswith("_error"):
             raise UsageError(f"plateau.monitor={self.plateau.monitor} is for one class an image; choose a loss")
 

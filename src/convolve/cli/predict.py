@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 def predict(
     model: AnyModel,
     paths: Annotated[list[Path], typer.Argument(help="Images, folders of images, zips of images.", metavar="PATH...")],
-    top: Annotated[int, typer.Option(min=1, help="Number of classes to show per image.")] = 5,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of classes to show per image. [default: 5; of several: all that it has]"),
+    ] = None,
     as_json: AsJson = False,
     csv_file: CsvFile = None,
     output: Annotated[
@@ -110,6 +113,8 @@ def _open_output(
 ) -> AbstractContextManager[Output]:
     """Where the answers go, of the `forms` JSON, CSV and arrays."""
     as_json, csv_file, npz_file = forms
+    if options["--top"] and model.target.kind == "number":
+        raise UsageError("--top is of classes, and the model gives numbers; leave it out")
     if csv_file:
         return answers.csv_file(csv_file, model, images, options, unreadable)
     if npz_file:
@@ -133,6 +138,8 @@ def _copier(folder: Path | None, model: Model, paths: Sequence[Path]) -> Callabl
     """What copies an image into the folder of its class; nothing without a `folder`."""
     if folder is None:
         return lambda location, one: None
+    if model.target.kind != "class":
+        raise UsageError("--sort-into goes by the one class of an image, which this model does not give; leave it out")
     from convolve.cli.sort_into import Sorter
 
     sorter = Sorter(folder, model.class_names, paths)

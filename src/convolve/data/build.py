@@ -119,7 +119,8 @@ def _loader(
 
 def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | None, str]:
     """(what is trained on; what choices are made by, None: the test part; what is to be said of that)."""
-    fraction, needs = recipe.data.validation_fraction, recipe.run.keep == "best"
+    fraction, keeps_best = recipe.data.validation_fraction, recipe.run.keep == "best"
+    needs = keeps_best or recipe.data.target == "classes"
     if splits.validation is not None:
         said = f"each epoch is evaluated on the {len(splits.validation):,} images of the validation part"
         unused = f"; data.validation_fraction={fraction:g} is not used" if fraction else ""
@@ -129,7 +130,8 @@ def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | Non
     chosen = fraction or VALIDATION_FRACTION
     train, validation = hold_out_validation(splits.train, chosen, recipe.run.seed)
     cut = f"{len(validation):,} of {len(splits.train):,} training images are held out for validation"
-    return train, validation, "" if fraction else f"{cut}, by which run.keep=best chooses"
+    chooses = "run.keep=best chooses" if keeps_best else "each class gets its threshold"
+    return train, validation, "" if fraction else f"{cut}, by which {chooses}"
 
 
 def _evaluated(source: Source, preprocess: Preprocess, threads: int, unreadable: Unreadable) -> Dataset:
@@ -284,8 +286,9 @@ def _describe(splits: Splits, sizes: tuple[Size | None, Size | None], loader: Lo
     where = "cached in memory" if loader.is_cached else "decoded on demand"
     sees = f"{' and '.join(counts)}, {where}; the network sees {preprocess}"
     said = "; ".join(filter(None, [sees, cut_off_in_words(splits.train, preprocess)]))
-    for name, part in splits.parts:
-        there = set(part.labels_N.tolist())
+    for name, part in [] if splits.target == "number" else splits.parts:
+        labels_N = part.labels_N
+        there = set(labels_N.tolist() if labels_N.ndim == 1 else labels_N.any(0).nonzero().flatten().tolist())
         missing = [each for number, each in enumerate(splits.class_names) if number not in there]
         said += f"; no {name} images of {in_words(missing)}" if missing else ""
     return said

@@ -114,7 +114,6 @@ class Figures:
     test_precision: Fraction | None = None
     test_recall: Fraction | None = None
     test_f1: Fraction | None = None
-    test_f1_mean: Fraction | None = None
     test_exact_match: Fraction | None = None
     test_r2: Figure | None = None
     test_mean_absolute_error: Amount | None = None
@@ -194,7 +193,7 @@ class ProgressEvent(Event):
     step: Count
     samples_seen: Number
     loss: Loss
-    error: Fraction | None
+    error: Fraction | None = None
     learning_rate: Figure
     momentum: Figure
     images_per_second: Amount
@@ -207,7 +206,7 @@ class EpochEvent(Event):
     epoch: Number
     samples_seen: Number
     train_loss: Loss
-    train_error: Fraction | None
+    train_error: Fraction | None = None
     test_loss: Loss | None = None
     test_error: Fraction | None = None
     validation_loss: Loss | None = None
@@ -227,7 +226,7 @@ class EpochEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EndEvent(Event):
-    test_error: Fraction | None
+    test_error: Fraction | None = None
 
 
 EVENTS: dict[str, type[Event]] = {

@@ -11,7 +11,7 @@ from convolve.specs.setting import setting
 from convolve.transforms.transform import require
 
 # Fields of data that a start says, too: where it lies in the preprocessing of the network.
-START_SAYS = ("channels", "image_size", "resize", "crop_ratio", "mean", "scale", "orientation")
+START_SAYS = ("channels", "image_size", "resize", "crop_ratio", "mean", "scale", "orientation", "interpolation")
 
 
 @dataclass(frozen=True)

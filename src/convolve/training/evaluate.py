@@ -13,8 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from convolve.records import ONE_CLASS, Target, TargetKind
+from convolve.training.class_metrics import ClassMetrics, class_metrics
 from convolve.training.criteria import in_units, standardized
-from convolve.training.metrics import FIGURES, wrong_top5
+from convolve.training.metrics import FIGURES, class_counts
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers
 
@@ -43,7 +44,19 @@ class Evaluation:
     @cached_property
     def figures(self) -> dict[str, Any]:
         """The figures of this target, by their names in result.json without `test_`."""
-        return FIGURES[self.target.kind](self.labels_N, self.answers_NK, self.target)
+        if self.target.kind != TargetKind.CLASS:
+            return FIGURES[self.target.kind](self.labels_N.numpy(), self.answers_NK.numpy(), self.target)
+        found = {"error": self.wrong_N} | ({} if self.wrong_top5_N is None else {"error_top5": self.wrong_top5_N})
+        errors = {name: int(wrong_N.sum()) / len(wrong_N) for name, wrong_N in found.items()}
+        return errors | self.classes.macro
+
+    @cached_property
+    def classes(self) -> ClassMetrics:
+        """What there is to say of each class."""
+        if self.target.kind == TargetKind.CLASSES:
+            return class_counts(self.labels_N.numpy(), self.answers_NK.numpy(), self.target)
+        said_N = self.answers_NK.argmax(1)
+        return class_metrics(self.labels_N.numpy(), said_N.numpy(), self.answers_NK.shape[1])
 
     @property
     def wrong_N(self) -> torch.Tensor:
@@ -57,8 +70,10 @@ class Evaluation:
 
     @property
     def wrong_top5_N(self) -> torch.Tensor | None:
-        """None with five classes or fewer, where that has no meaning."""
-        return wrong_top5(self.labels_N, self.answers_NK) if "error_top5" in self.figures else None
+        """Where the label is none of the five likeliest; None with five classes or fewer, where that has no meaning."""
+        if self.answers_NK.shape[1] <= 5:
+            return None
+        return (self.answers_NK.topk(5, dim=1).indices != self.labels_N[:, None]).all(1)
 
     @property
     def error_top5(self) -> float | None:
