@@ -92,7 +92,7 @@ def _open_quantized(opened: onnx.Opened, overrides: PreprocessOverrides, node: s
         raise UsageError(f"{path} is a quantized model, run as it is: --output is for the model that it was made from")
     preprocess = Preprocess(**said.preprocess)
     network = OnnxNetwork(said.content, path, preprocess.shape_CHW, said.gives_probabilities)
-    metadata = named(path, said.metadata, network.classes, overrides)
+    metadata = named(opened.stated.names_from or path, said.metadata, network.classes, overrides)
     names, data, info = metadata.class_names, metadata.data, metadata.training_info
     return Model(network, None, preprocess, names, data_name=data, training_info=info)
 

@@ -60,7 +60,7 @@ class Quantized:
 def _open(path: Path) -> Opened:
     """Raises FormatError, UnsupportedError, ModelError for damaged metadata of our own."""
     files = Files(path)
-    found = model.parse(files.model(), path, files.folder)
+    found = model.parse(files.model(), path, files.file)
     return Opened(files, found, stated(found, files))
 
 
@@ -72,7 +72,8 @@ def read(path: Path, overrides: PreprocessOverrides | None = None) -> Imported:
     scores = [OUTPUT] if opened.stated.own else None  # more may stand beside them
     outputs = scores if overrides.output is None else [overrides.output]
     graph = lower(opened.model, outputs, overrides.image_shape_CHW)
-    return Imported(graph, _preprocessing(opened), metadata=opened.stated.metadata)
+    said = opened.stated
+    return Imported(graph, _preprocessing(opened), metadata=said.metadata, names_from=said.names_from)
 
 
 def _preprocessing(opened: Opened) -> dict[str, Any]:
@@ -120,4 +121,4 @@ _SHAPES_AND_TYPES = ("Reshape", "Flatten", "Squeeze", "Identity", "Cast", "Quant
 
 def parse(data: bytes, path: Path, outputs: list[str] | None = None, image_shape_CHW: Shape | None = None) -> Graph:
     """The network in the bytes of a file, weights beside it included; `path` says where it lies."""
-    return lower(model.parse(data, path, path.parent), outputs, image_shape_CHW)
+    return lower(model.parse(data, path, path), outputs, image_shape_CHW)
