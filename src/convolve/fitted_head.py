@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from convolve.data.build import DataModule
+from convolve.data.evaluation import eval_dataset
 from convolve.data.loader import normalize
 from convolve.data.relations import relate
 from convolve.data.sources.files import FileSource
@@ -51,7 +52,8 @@ def fit_head(
         model.save(start)
     if initial is None or not initial.has_fresh_head or HEAD_HIDDEN in dict(model.module.named_modules()):
         return None
-    preprocess, images = model.preprocess, data.unaugmented
+    preprocess = model.preprocess
+    images = eval_dataset(data.train, preprocess, threads=session.threads, damaged=data.damaged)
     see = partial(
         normalize, mean=mean_of(preprocess), scale=scale_of(preprocess), bgr=preprocess.channel_order == "bgr"
     )
@@ -60,7 +62,7 @@ def fit_head(
     counts = data.loader.loss_K or data.loader.sampling_K
     targets = labels if labels.ndim == 1 else standardized(labels, model.target)
     probe = fit(
-        features_NVD, targets, _units(images.source), classes=len(model.class_names), kind=model.target.kind,
+        features_NVD, targets, _units(data.train), classes=len(model.class_names), kind=model.target.kind,
         weights_K=torch.tensor(counts) if counts else None,
     )  # fmt: skip
     ours = workers.broadcast_tensors({"weight_KD": probe.weight_KD, "bias_K": probe.bias_K})
