@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from convolve.errors import look_up
+from convolve.models.heads import pooled
 
 
 class FeatureExtractor(nn.Module):
@@ -51,5 +52,4 @@ class WithFeatures(nn.Module):
             given = self.network(images_NCHW)
         finally:
             hook.remove()
-        features = read[-1]
-        return given, features.flatten(2).mean(2) if features.ndim > 2 else features
+        return given, pooled(read[-1])
