@@ -110,6 +110,8 @@ def _preprocess(given: Preprocess, spec: DataSpec, model: ModelSpec) -> Preproce
     if "resize" in chosen:
         changes |= {"resize": spec.resize}
         changes |= {"padding_value": LETTERBOX_GRAY} if spec.resize == "letterbox" != given.resize else {}
+    if "interpolation" in chosen and spec.interpolation != "auto":
+        changes["interpolation"] = spec.interpolation
     if "crop_ratio" in chosen:
         changes["crop_ratio"] = spec.crop_ratio
     if "scale" in chosen:

@@ -21,10 +21,28 @@ from convolve.models import build_model
 from convolve.models.memory_layout import to_channels_last
 from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.recipe import Recipe
+from convolve.recipes.ladder import planned
 from convolve.specs.data import DataSpec
 from convolve.training.events import Callback
+from convolve.training.run_folder import RunFolder
 from convolve.training.session import TrainedOn
 from convolve.training.workers import Workers, one_first_on_each_host
+
+
+def open_inputs(
+    recipe: Recipe,
+    where: str | Splits | None,
+    options: DataOptions,
+    callback: Callback,
+    folder: RunFolder,
+    workers: Workers,
+) -> tuple[Recipe, Splits]:
+    """What lies at `where`, and the recipe with the plan for so many images, if it is one with plans."""
+    splits = open_images(recipe.data, where, options, callback, workers)
+    recipe, said = planned(recipe, splits, folder.recipe() if folder.resumes else None)
+    if said:
+        callback("plan", {"message": said, "epochs": recipe.run.epochs})
+    return recipe, splits
 
 
 def open_images(

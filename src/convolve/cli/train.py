@@ -36,6 +36,9 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Number of epochs.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of initial weights, sample order, augmentation.")] = None,
     device: Device = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Of the recipe photos: the largest of its plans that takes about so long.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="The precision: auto, fp32, bf16 or fp16.")] = None,
     threads: Threads = None,
     from_model: Annotated[
@@ -63,6 +66,7 @@ def train(
     settings |= {"data.skip_unreadable": True} if skip_unreadable else {}
     settings |= {"model.start": str(from_model)} if from_model else {}
     settings |= {"model.arch": arch} if arch else {}
+    settings |= {"model.plan": f"auto:{minutes:g}"} if minutes is not None else {}
     settings |= dict(assignment(text) for text in set_ or [])
 
     from convolve import run

@@ -11,7 +11,7 @@ from convolve.specs.setting import setting
 from convolve.transforms.transform import require
 
 # Fields of data that a start says, too: where it lies in the preprocessing of the network.
-START_SAYS = ("channels", "image_size", "resize", "crop_ratio", "mean", "scale", "orientation")
+START_SAYS = ("channels", "image_size", "resize", "interpolation", "crop_ratio", "mean", "scale", "orientation")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,12 @@ class ModelSpec(NetworkSpec):
     data_overrides: str = setting(
         "",
         f"fields of data that hold although the start says them, which --set adds to: some of {','.join(START_SAYS)}",
+    )
+
+    plan: str = setting(
+        "",
+        "a plan of the recipe photos, whose settings hold but for those that are set; auto: by the number of "
+        "photographs; auto:5: the largest of some 5 minutes; empty: this recipe as it stands",
     )
 
     def __post_init__(self) -> None:
