@@ -78,6 +78,7 @@ MAY_IMPORT = {
     "inputs": {"data", "graph", "initial", "model", "models", "recipe", "specs", "training", "transforms"},
     "outcome": {"data", "loading", "model", "records", "training"},
     "run": {"data", "distributed", "initial", "inputs", "model", "outcome", "recipe", "recipes", "training"},
+    "find_lr": {"data", "inputs", "recipe", "recipe_values", "run", "specs", "training"},
     "run_config": {
         "data",
         "distributed",
@@ -94,7 +95,7 @@ MAY_IMPORT = {
         "transforms",
     },
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
-    "report": {"checking", "data", "formats", "recipe", "recipe_values", "records", "templates", "training"},
+    "report": {"checking", "data", "find_lr", "formats", "recipe", "recipe_values", "records", "templates", "training"},
     "serve": {"environment", "formats", "model", "templates", "training", "transforms"},
     "cli": {
         "atomic",
@@ -103,6 +104,7 @@ MAY_IMPORT = {
         "distributed",
         "environment",
         "export",
+        "find_lr",
         "formats",
         "graph",
         "importers",

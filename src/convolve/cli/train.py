@@ -47,6 +47,9 @@ def train(
     ] = None,
     arch: Arch = None,
     fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure throughput.")] = False,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Do not train: find a good learning rate, and write a page with its plot.")
+    ] = False,
     set_: Set = None,
     skip_unreadable: SkipUnreadable = False,
     restart: Annotated[bool, typer.Option("--restart", help="Start over instead of resuming.")] = False,
@@ -71,16 +74,21 @@ def train(
 
     from convolve import run
     from convolve.cli.progress import Display
+    from convolve.cli.rate_finder import find_rate
     from convolve.data import known
     from convolve.recipes import resolve
     from convolve.report import write_report
 
     resolved = resolve(recipe, settings)
     folder = out or Path("runs") / resolved.name
+    images = known.fake_data(resolved.data.name) if fake_data else data
+    if find_lr:
+        find_rate(resolved, folder, as_json=as_json, data=images, options=options)
+        return
     with Display(resolved, folder / "tensorboard" if tensorboard else None) as display:
         finished = run.train(
             resolved,
-            data=known.fake_data(resolved.data.name) if fake_data else data,
+            data=images,
             out=folder,
             restart=restart,
             progress=display,

@@ -66,7 +66,7 @@ class Trainer:
         self._plan = Plan(recipe, self.loader, self.workers, self.extras.plateau)
         self._criterion = criterion_for(recipe.run, self.target)
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)  # since the last report
-        self._on_step = [extra.on_step for _, extra in self.extras.items() if type(extra).on_step is not Extra.on_step]
+        self.on_step = [extra.on_step for _, extra in self.extras.items() if type(extra).on_step is not Extra.on_step]
 
     @property
     def evaluated(self) -> nn.Module:
@@ -147,7 +147,7 @@ class Trainer:
             self._sums += torch.stack([loss_sum, errors, (~loss_sum.isfinite()).float()])
         at.batch, at.step, at.samples_seen = at.batch + 1, at.step + 1, at.samples_seen + step.samples
         self.metrics.samples += step.samples
-        for on_step in self._on_step:
+        for on_step in self.on_step:
             on_step(self, losses_M, step)
 
     def end_epoch(self) -> None:
