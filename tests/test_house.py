@@ -75,6 +75,7 @@ MAY_IMPORT = {
         "training",
         "transforms",
     },
+    "weights": set(),
     "inputs": {"data", "graph", "initial", "model", "models", "recipe", "specs", "training", "transforms"},
     "outcome": {"data", "loading", "model", "records", "training"},
     "run": {"data", "distributed", "initial", "inputs", "model", "outcome", "recipe", "recipes", "training"},

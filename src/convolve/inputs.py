@@ -24,7 +24,6 @@ from convolve.recipe import Recipe
 from convolve.recipes.ladder import planned
 from convolve.specs.data import DataSpec
 from convolve.training.events import Callback
-from convolve.training.run_folder import RunFolder
 from convolve.training.session import TrainedOn
 from convolve.training.workers import Workers, one_first_on_each_host
 
@@ -34,24 +33,19 @@ def open_inputs(
     where: str | Splits | None,
     options: DataOptions,
     callback: Callback,
-    folder: RunFolder,
     workers: Workers,
+    kept: Recipe | None = None,
 ) -> tuple[Recipe, Splits]:
-    """What lies at `where`, and the recipe with the plan for so many images, if it is one with plans."""
-    splits = open_images(recipe.data, where, options, callback, workers)
-    recipe, said = planned(recipe, splits, folder.recipe() if folder.resumes else None)
+    """(the recipe with its plan for so many images, if it has plans; what lies at `where`, in the order of its files if
+    the recipe keeps to that). `kept` is the recipe of the unfinished run that goes on."""
+    splits = where if isinstance(where, Splits) else _open(recipe.data, where, options, callback, workers)
+    recipe, said = planned(recipe, splits, kept)
     if said:
         callback("plan", {"message": said, "epochs": recipe.run.epochs})
     return recipe, splits
 
 
-def open_images(
-    spec: DataSpec, where: str | Splits | None, options: DataOptions, callback: Callback, workers: Workers
-) -> Splits:
-    """What lies at `where`, in the order of its files if `spec` keeps to that."""
-    if isinstance(where, Splits):
-        return where
-
+def _open(spec: DataSpec, where: str | None, options: DataOptions, callback: Callback, workers: Workers) -> Splits:
     def downloading(file: str, done_bytes: int, size_bytes: int) -> None:
         callback("download", {"file": file, "done_bytes": done_bytes, "size_bytes": size_bytes})
 
