@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "registry": set(),
     "models": {"registry", "specs"},
     "records": set(),
-    "training": {"environment", "recipe", "recipe_values", "records", "specs", "torch_optim"},
+    "training": {"environment", "models", "recipe", "recipe_values", "records", "specs", "torch_optim"},
     "distributed": {"specs", "training"},
     "environment": set(),
     "graph": {"models", "records"},

@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -37,20 +36,6 @@ STANDING = Recipe(
 )  # fmt: skip
 LEARNING = replace(STANDING, schedule=ScheduleSpec(learning_rates=(0.5,)), run=replace(STANDING.run, epochs=6))
 PREPARED = Preprocess(3, 32, 32, mean=(110.0, 120.0, 130.0), scale=0.02, resize="squash", known_from="a test")
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of noise, each of its own color: 8 images to train on, 4 to test."""
-    folder, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
-    for number, name in enumerate(("blue", "green", "red")):
-        for part, count in (("train", 8), ("val", 4)):
-            (folder / part / name).mkdir(parents=True)
-            for image in range(count):
-                pixels_HWC = rng.integers(0, 120, (30, 44, 3), dtype=np.uint8)
-                pixels_HWC[:, :, number] += 130
-                cv2.imwrite(str(folder / part / name / f"{image}.png"), pixels_HWC)
-    return folder
 
 
 def saved(name: str, folder: Path, classes: int = 7, variant: str = "tiny") -> Path:

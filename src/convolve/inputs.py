@@ -14,7 +14,6 @@ from convolve.data.options import DataOptions
 from convolve.data.relations import unwatched
 from convolve.data.splits import Splits
 from convolve.errors import UsageError
-from convolve.graph.graph import Graph
 from convolve.initial import Initial
 from convolve.model import Model
 from convolve.models import build_model
@@ -24,6 +23,7 @@ from convolve.recipe import Recipe
 from convolve.recipes.ladder import planned
 from convolve.specs.data import DataSpec
 from convolve.training.events import Callback
+from convolve.training.finetune import freeze_for_good
 from convolve.training.session import TrainedOn
 from convolve.training.workers import Workers, one_first_on_each_host
 
@@ -62,11 +62,9 @@ def describe(recipe: Recipe, initial: Initial | None, splits: Splits, data: Data
     """Tell what is not used of the recipe, what became of the start, and what is made of images in files."""
     if initial and (unused := initial.unused(recipe.model)):
         callback("warning", {"message": unused})
-    if initial and isinstance(initial.model.architecture, Graph):
-        parameters = initial.model.architecture.parameters
-        if {parameter.learning_rate_multiplier for parameter in parameters} - {0.0, 1.0}:
-            multipliers = "has learning-rate multipliers other than 0 (frozen) and 1: they are taken as 1"
-            callback("warning", {"message": f"{initial.name} {multipliers}"})
+    if initial and recipe.optimizer.name == "muon" and not isinstance(initial.model.module, WhitenedConvNet):
+        forgets = "gives weights a norm of its own, which spoils what the start has learned; set another optimizer.name"
+        callback("warning", {"message": f"muon {forgets}"})
     said = initial.said if initial else ()
     for message in (*said, data.judged_by, "" if splits.array_shape_CHW else data.description):
         if message:
@@ -102,6 +100,7 @@ def network_of(
         if isinstance(module, WhitenedConvNet):
             images_NCHW, _ = next(data.loader.epoch(recipe.run.epochs - 1))  # in the size of the test images
             module.whiten(images_NCHW)
+    freeze_for_good(model.module, recipe.model)
     for size in recipe.data.progressive_sizes:
         _require_fit(model.module, in_size(data.preprocess, size).shape_CHW)
     to_channels_last(model.module.to(device))

@@ -42,6 +42,12 @@ class ModelSpec(NetworkSpec):
 
     start: str = setting("", "the network that training starts from, as --from: a file, a folder or timm:NAME")
     arch: str = setting("", "the architecture of a start that is a PyTorch checkpoint, as --arch; empty: recognized")
+    freeze: str = setting(
+        "none",
+        "what of the start stays as it is: all but the head; up to a layer, by its name; none. One for each epoch, as "
+        "all*3:layer3:none; the last one holds",
+    )
+    keep_batch_norm: bool = setting(False, "batch normalization keeps the start's statistics; frozen layers always do")
     data_overrides: str = setting(
         "",
         f"fields of data that hold although the start says them, which --set adds to: some of {','.join(START_SAYS)}",
@@ -58,9 +64,26 @@ class ModelSpec(NetworkSpec):
         for name in filter(None, self.data_overrides.split(",")):
             if name not in START_SAYS:
                 raise UsageError(f"model.data_overrides: {unknown_name('field', name, START_SAYS)}")
-        for name in ("head", "cut", "arch"):
-            if getattr(self, name) and not self.start:
+        for name, usual in (("head", ""), ("cut", ""), ("arch", ""), ("freeze", "none"), ("keep_batch_norm", False)):
+            if getattr(self, name) != usual and not self.start:
                 raise UsageError(f"model.{name} is for a training that starts from a network: give that with --from")
+
+        require(all(self.freezes), "model.freeze", "all, none or a layer, or several, as all*3:none", self.freeze)
+
+    @property
+    def freezes(self) -> tuple[str, ...]:
+        """What is frozen in each epoch; the last one holds."""
+        words: list[str] = []
+        for part in self.freeze.split(":"):
+            word, times, count = part.partition("*")
+            require(
+                not times or (count.isdecimal() and int(count) > 0), "model.freeze", "such as all*3:none", self.freeze
+            )
+            words += [word] * int(count or 1)
+        return tuple(words)
+
+    def frozen_in(self, epoch: int) -> str:
+        return self.freezes[min(epoch, len(self.freezes) - 1)]
 
     def network(self, **changes: Any) -> NetworkSpec:
         """What is kept with the weights, with `changes`."""

@@ -12,7 +12,7 @@ from convolve.errors import ModelError
 from convolve.records import EpochEvent, ResumeEvent, StartEvent, TargetKind, to_json
 from convolve.training.checkpoint import load_checkpoint, save_checkpoint
 from convolve.training.evaluate import Evaluation
-from convolve.training.optimizers import load_state_tensors, state_tensors
+from convolve.training.optimizer_state import load_state_tensors, state_tensors
 
 if TYPE_CHECKING:
     from convolve.training.trainer import Trainer

@@ -21,12 +21,13 @@ from convolve.training.evaluate import evaluate
 from convolve.training.events import Callback
 from convolve.training.extras.build import build_extras
 from convolve.training.extras.extra import Extra
+from convolve.training.finetune import begin_epoch
 from convolve.training.optimizers import gradients_of, optimizer_for, take_step
 from convolve.training.plan import Batch, Loader, Plan, PlannedStep, diverged
 from convolve.training.precision import LossScale
 from convolve.training.rate_watch import RateWatch
 from convolve.training.run_folder import RunFolder
-from convolve.training.schedule import StepSize, set_epoch_values
+from convolve.training.schedule import StepSize
 from convolve.training.session import Session
 from convolve.training.snapshot import EpochMetrics, Position, save
 from convolve.training.workers import GradientSync, Workers
@@ -58,7 +59,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         recipe, device = self.recipe, self.session.device
-        self.optimizer = optimizer_for(recipe.optimizer, self.network)
+        self.optimizer = optimizer_for(recipe, self.network)
         self.extras = build_extras(recipe, self.network, self.loader.samples, device)
         self.loss_scale = LossScale() if self.session.precision.name == "fp16" else None
         self._autocast = self.session.precision.autocast(device)
@@ -84,8 +85,7 @@ class Trainer:
 
     def train_epoch(self) -> None:
         at, metrics = self.position, self.metrics
-        self.network.train()
-        set_epoch_values(self.network, self.recipe.model, at.epoch, self.sets_dropout)
+        begin_epoch(self)
         hard = self.extras.hard_examples
         order_N = hard.order(self.loader, at.epoch) if hard else self.loader.order(at.epoch)
         steps = self._plan.steps(at)
