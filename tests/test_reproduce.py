@@ -15,7 +15,8 @@ from convolve.atomic import write_json
 from convolve.errors import InterruptedTraining
 from convolve.recipe import Recipe, to_mapping, with_values
 from convolve.recipes import load_recipe
-from convolve.records import Hardware, Result, Start, to_json
+from convolve.records import Hardware, Result, Start
+from convolve.records.reading import to_json
 
 
 @pytest.fixture(scope="session")

@@ -110,12 +110,12 @@ def _preprocess(given: Preprocess, spec: DataSpec, model: ModelSpec) -> Preproce
     if "resize" in chosen:
         changes |= {"resize": spec.resize}
         changes |= {"padding_value": LETTERBOX_GRAY} if spec.resize == "letterbox" != given.resize else {}
-    if "interpolation" in chosen and spec.interpolation != "auto":
-        changes["interpolation"] = spec.interpolation
     if "crop_ratio" in chosen:
         changes["crop_ratio"] = spec.crop_ratio
     if "scale" in chosen:
         changes["scale"] = spec.scale
+    if "interpolation" in chosen:
+        changes["interpolation"] = None if spec.interpolation == "auto" else spec.interpolation
     if "mean" in chosen:
         mean = spec.mean[::-1] if given.channel_order == "bgr" else spec.mean
         changes |= {"mean": mean[0] if len(mean) == 1 else mean, "mean_image_CHW": None}

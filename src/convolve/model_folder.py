@@ -34,16 +34,8 @@ from convolve.graph.stored import graph_from_mapping, graph_to_mapping
 from convolve.model_card import CARD, model_card
 from convolve.models import MODELS, bare_model, build_model
 from convolve.recipe_values import parse
-from convolve.records import (
-    MOST_BYTES,
-    Metadata,
-    ModelRecord,
-    TrainingInfo,
-    from_json,
-    parse_json,
-    require_format,
-    to_json,
-)  # fmt: skip
+from convolve.records import Metadata, ModelRecord, TrainingInfo
+from convolve.records.reading import MOST_BYTES, from_json, parse_json, require_format, to_json
 from convolve.specs.model import NetworkSpec
 from convolve.transforms.preprocess import Preprocess
 

@@ -19,11 +19,12 @@ from convolve.data.build import DataModule
 from convolve.data.dataset import Dataset
 from convolve.loading import load
 from convolve.model import Model
-from convolve.records import EndEvent, Result, Target, TargetKind, TrainingInfo, to_json
+from convolve.records import ClassResult, EndEvent, Result, Target, TargetKind, TrainingInfo
+from convolve.records.reading import to_json
 from convolve.training.calibration import reliability, wilson_interval
 from convolve.training.error_analysis import MOST_CONFIDENT, largest_misses, worth_a_picture
 from convolve.training.evaluate import Evaluation
-from convolve.training.metrics import best_thresholds
+from convolve.training.metrics import best_thresholds, metrics_of
 from convolve.training.run_folder import RunFolder
 from convolve.training.trainer import Trainer
 from convolve.training.workers import Workers
@@ -85,7 +86,7 @@ def write_outcome(training: Training, began: float) -> None:
     with replacing(path / "evaluation.safetensors") as temporary:
         temporary.write_bytes(save(tensors))
     trainer.folder.log(EndEvent(test_error=evaluation.figures.get("error")))
-    trainer.folder.finish(_result(trainer, evaluation, time.perf_counter() - began, len(damaged)))
+    trainer.folder.finish(_result(training, evaluation, time.perf_counter() - began, len(damaged)))
 
 
 def _with_thresholds(training: Training) -> Target:
@@ -159,12 +160,22 @@ def _test_pictures(model: Model, test: Dataset, index_M: NDArray[np.int64]) -> t
     return torch.cat(pictures).permute(0, 2, 3, 1).contiguous()
 
 
-def _result(trainer: Trainer, evaluation: Evaluation, total_seconds: float, train_damaged: int) -> Result:
+def _class_results(evaluation: Evaluation, class_names: tuple[str, ...]) -> tuple[ClassResult, ...]:
+    if evaluation.target.kind != TargetKind.CLASS:
+        return ()
+    found = metrics_of(evaluation.labels_N, evaluation.probabilities_NK)
+    rows = enumerate(zip(class_names, found.images_K.tolist(), strict=True))
+    return tuple(ClassResult(name=name, images=images, **found.rates(k)) for k, (name, images) in rows)
+
+
+def _result(training: Training, evaluation: Evaluation, total_seconds: float, train_damaged: int) -> Result:
+    trainer = training.trainer
     at, best, sync, start = trainer.position, trainer.extras.best, trainer.gradient_sync, trainer.session.start
     figures: dict[str, Any] = {"error": None, "error_top5": None} | evaluation.figures
     return Result(
         recipe=trainer.recipe.name,
         **{f"test_{name}": value for name, value in figures.items()},
+        classes=_class_results(evaluation, training.model.class_names),
         test_loss=evaluation.loss,
         epochs=at.epoch,
         model_epoch=best.epoch if best else None,

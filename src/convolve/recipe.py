@@ -22,7 +22,9 @@ from convolve.specs.setting import setting
 from convolve.transforms.table import TRANSFORMS
 
 # The criteria that each data.target goes with.
-_CRITERIA = {"class": ("cross_entropy",), "classes": ("binary_cross_entropy",), "number": ("square_error", "l1")}
+_CRITERIA = {
+    "class": ("cross_entropy", "focal"), "classes": ("binary_cross_entropy",), "number": ("square_error", "l1"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

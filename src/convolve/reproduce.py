@@ -15,7 +15,7 @@ from convolve.data.splits import Splits
 from convolve.errors import ResumeRefusedError, UsageError
 from convolve.recipe import Recipe, to_mapping, with_values
 from convolve.recipe_values import differences, leaf_paths
-from convolve.records import to_json
+from convolve.records.reading import to_json
 from convolve.training.run_folder import RunFolder
 
 # How a run is computed, not what: this may differ from seed to seed, and each result says what it was.

@@ -35,6 +35,36 @@ def test_soft_labels_of_one_class_go_the_same_road_as_hard_ones() -> None:
     assert torch.equal(criterion.errors(logits_NK, mixed_NK), criterion.errors(logits_NK, hard_NK))
 
 
+def test_focal_loss_is_lins() -> None:
+    """-(1 - p)^2 log p of the class (their equation 4); cross-entropy without the exponent, label smoothing too."""
+    logits_NK, labels_N = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).double(), torch.arange(6) % 4
+    p_N = logits_NK.softmax(1)[torch.arange(6), labels_N]
+    focal = criterion_for(RunSpec(criterion="focal"), Target()).loss(logits_NK, labels_N)
+    torch.testing.assert_close(focal, -((1 - p_N) ** 2) * p_N.log())
+    for label in (labels_N, F.one_hot(labels_N, 4).double().lerp(F.one_hot(labels_N.flip(0), 4).double(), 0.3)):
+        plain, same = (
+            criterion_for(RunSpec(criterion=name, focal_gamma=0, label_smoothing=0.2), Target()).loss(logits_NK, label)
+            for name in ("cross_entropy", "focal")
+        )
+        torch.testing.assert_close(plain, same)
+    sure_NK = torch.tensor([[60.0, 0.0], [0.0, 0.0]], requires_grad=True)
+    criterion_for(RunSpec(criterion="focal", focal_gamma=0.5), Target()).loss(
+        sure_NK, torch.tensor([0, 1])
+    ).sum().backward()
+    assert sure_NK.grad is not None and sure_NK.grad.isfinite().all() and sure_NK.grad[1].abs().min() > 0
+
+
+def test_weights_of_classes_multiply_the_loss() -> None:
+    logits_NK, labels_N = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1])
+    plain = criterion_for(RunSpec(label_smoothing=0.1), Target()).loss
+    weighted = criterion_for(RunSpec(label_smoothing=0.1), Target(), (0.5, 2.0, 1.0)).loss
+    by_hand = plain(logits_NK, labels_N) * torch.tensor([0.5, 2.0, 1.0, 0.5, 2.0])
+    torch.testing.assert_close(weighted(logits_NK, labels_N), by_hand)
+    soft_NK = F.one_hot(labels_N, 3).float().lerp(F.one_hot(labels_N.flip(0), 3).float(), 0.25)
+    of_label = soft_NK @ torch.tensor([0.5, 2.0, 1.0])
+    torch.testing.assert_close(weighted(logits_NK, soft_NK), plain(logits_NK, soft_NK) * of_label)
+
+
 def test_several_classes_cost_as_much_as_each_by_itself() -> None:
     logits_NK, labels_NK = torch.tensor([[0.0, 2.0, -1.0]]), torch.tensor([[1.0, 0.0, 0.3]])
     loss = criterion_for(RunSpec(), CLASSES).loss(logits_NK, labels_NK)

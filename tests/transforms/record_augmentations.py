@@ -70,8 +70,8 @@ def _mixed() -> dict[str, Any]:
     images, labels = (torch.from_numpy(each) for each in batch())
     found: dict[str, Any] = {}
     for name, transform, part in (
-        ("mix_up", v2.MixUp(num_classes=4), {"lam": 0.3}),
-        ("cut_mix", v2.CutMix(num_classes=4), {"box": (2, 1, 6, 8), "lam_adjusted": 1 - 28 / 72}),
+        ("mixup", v2.MixUp(num_classes=4), {"lam": 0.3}),
+        ("cutmix", v2.CutMix(num_classes=4), {"box": (2, 1, 6, 8), "lam_adjusted": 1 - 28 / 72}),
     ):
         transform.make_params = lambda _, part=part: dict(part)
         mixed, soft = transform(images, labels)

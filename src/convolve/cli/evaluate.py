@@ -169,21 +169,23 @@ def _compared(second: Model, source: Source, first: Evaluation, class_names: tup
 
 
 def _figures(evaluation: Evaluation, class_names: tuple[str, ...]) -> dict[str, Any]:
+    from convolve.training.metrics import metrics_of
+
     labels_N, predicted_N = evaluation.labels_N, evaluation.probabilities_NK.argmax(1)
-    wrong_top5_N, classes = evaluation.wrong_top5_N, []
+    wrong_top5_N, classes, found = evaluation.wrong_top5_N, [], metrics_of(labels_N, evaluation.probabilities_NK)
     for k, name in enumerate(class_names):
-        is_k, said_k = labels_N == k, predicted_N == k
-        hits = int((is_k & said_k).sum())
-        mistakes_K = predicted_N[is_k & ~said_k].bincount(minlength=len(class_names))
+        is_k, hits = labels_N == k, int(found.hits_K[k])
+        mistakes_K = predicted_N[is_k & (predicted_N != k)].bincount(minlength=len(class_names))
         row = {
-            "class": name, "samples": int(is_k.sum()), "errors": int(is_k.sum()) - hits,
-            "false_alarms": int(said_k.sum()) - hits,
+            "class": name, "samples": int(found.images_K[k]), "errors": int(found.images_K[k]) - hits,
+            "false_alarms": int(found.said_K[k]) - hits,
             "most_taken_for": class_names[int(mistakes_K.argmax())] if mistakes_K.any() else None,
         }  # fmt: skip
         if wrong_top5_N is not None:
             row["errors_top5"] = int(wrong_top5_N[is_k].sum())
-        classes.append(row)
-    return {"samples": len(labels_N)} | _counts(evaluation, "", "test_") | {"classes": classes}
+        classes.append(row | found.rates(k))
+    macro = {f"test_{name}": value for name, value in found.macro.items()}
+    return {"samples": len(labels_N)} | _counts(evaluation, "", "test_") | macro | {"classes": classes}
 
 
 def _counts(evaluation: Evaluation, counts: str, parts: str) -> dict[str, Any]:
@@ -206,6 +208,8 @@ def _table(figures: dict[str, Any], source: str) -> str:
     return "\n".join([
         f"{of} test images from {source}",
         _errors(figures, "", "test_"),
+        "balanced error {test_balanced_error:.2%}; means of the classes: precision {test_macro_precision:.2%}, "
+        "recall {test_macro_recall:.2%}, F1 {test_macro_f1:.2%}".format(**figures),
         *([f"over {figures['views']} views: {_errors(figures, 'views_', 'views_')}"] if "views" in figures else []),
         *_published(figures),
         *_difference(figures),
@@ -218,7 +222,8 @@ def _class_lines(classes: list[dict[str, Any]]) -> Iterator[str]:
     from convolve.training.calibration import wilson_interval
 
     width = min(40, max(16, *(len(row["class"]) + 1 for row in classes)))
-    yield f"{'class':<{width}}{'images':>8}{'errors':>8}{'error':>9}{'95% interval':>18}{'false alarms':>14}"
+    columns = {"images": 8, "errors": 8, "error": 9, "95% interval": 18, "false alarms": 14, "precision": 11, "F1": 9}
+    yield f"{'class':<{width}}" + "".join(f"{name:>{its_width}}" for name, its_width in columns.items())
     for row in classes:
         if row["samples"] or row["false_alarms"]:  # of a thousand classes, many may not occur
             error, between = 0.0, ""
@@ -226,6 +231,9 @@ def _class_lines(classes: list[dict[str, Any]]) -> Iterator[str]:
                 error = row["errors"] / row["samples"]
                 between = "-".join(f"{end:.2%}" for end in wilson_interval(error, row["samples"]))
             counts = f"{row['samples']:>8}{row['errors']:>8}{error:>9.2%}{between:>18}{row['false_alarms']:>14}"
+            counts += "".join(
+                f"{'' if row[n] is None else f'{row[n]:.2%}':>{w}}" for n, w in (("precision", 11), ("f1", 9))
+            )
             yield f"{row['class'][: width - 1]:<{width}}{counts}"
 
 

@@ -23,7 +23,10 @@ else:
 
 AnyModel = Annotated[
     Path,
-    typer.Argument(help="A model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, or an .onnx file."),
+    typer.Argument(
+        help="A model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, an .onnx file, a PyTorch "
+        "checkpoint, or timm:NAME."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 CsvFile = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the results to this CSV file.")]

@@ -72,7 +72,7 @@ def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
     from convolve.graph.graph import Graph
     from convolve.loading import load
     from convolve.models.summary import summarize
-    from convolve.records import to_json
+    from convolve.records.reading import to_json
 
     try:
         model = load(what, overrides)

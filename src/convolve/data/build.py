@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convolve.data.balance import class_weights, warn_of_rare_classes
 from convolve.data.caching import cached, measured
 from convolve.data.cut_off import cut_off_in_words
 from convolve.data.damaged import Damaged, Unreadable, skipping
@@ -18,6 +20,7 @@ from convolve.data.evaluation import eval_dataset
 from convolve.data.hold_out import VALIDATION_FRACTION, hold_out_validation
 from convolve.data.known import DATASETS
 from convolve.data.loader import Loader
+from convolve.data.mixing import MixingLoader
 from convolve.data.sources.classes import in_words
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
@@ -35,6 +38,7 @@ from convolve.transforms.scale import Scale
 from convolve.transforms.table import min_size_before, read_files, split_transforms
 from convolve.transforms.transform import Size, Transform, size_after
 
+Stages = list[tuple[Dataset, Sequence[Transform]]]  # of progressive resizing: see `_Training.dataset`
 _MEAN_IMAGES = 10_000  # of a set that is not cached: with pixels that deviate by 64, the mean is known to 0.64
 
 
@@ -69,7 +73,7 @@ def build_data(
 
     `batches_at_once`: so many of the recipe's batches are one here, a worker takes one. `warn` hears of damaged images.
     """
-    spec, run = recipe.data, recipe.run
+    spec = recipe.data
     read_files(spec.train_transforms)
     decoding = start.decoding() if start else Decoding(spec.channels == 1, spec.orientation)
     train, judged, said = _training_part(recipe, splits)
@@ -86,17 +90,31 @@ def build_data(
     training = _Training(recipe, train, tested.size, threads, damaged)
     stages = [training.dataset(in_size(preprocess, size)) for size in spec.progressive_sizes or (1.0,)]
     preprocess = start or _with_mean_image(spec, train, stages[0][0], preprocess, damaged)
-    batch_sizes = tuple(int(each) * batches_at_once for each in run.global_batch_sizes or (run.global_batch_size,))
-    loader = Loader(
-        datasets=tuple(dataset for dataset, _ in stages), batch_sizes=batch_sizes, order_kind=spec.order,
-        transforms=stages[0][1], mean=mean_of(preprocess), scale=scale_of(preprocess), seed=run.seed,
-        bgr=preprocess.channel_order == "bgr", hard_fraction=spec.hard_fraction, epoch_samples=run.epoch_samples,
-        passes=math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train)),
-    )  # fmt: skip
+    loader = _loader(recipe, stages, preprocess, splits.class_names, batches_at_once)
+    if spec.target == "class" and spec.balance == "none":
+        warn_of_rare_classes(train.labels_N.numpy(), splits.class_names, warn)
     description = _describe(splits, (train.size, tested.size), loader, preprocess)
     return DataModule(
         preprocess, loader, validation, name, test, damaged=damaged, judged_by=said, description=description
     )
+
+
+def _loader(
+    recipe: Recipe, stages: Stages, preprocess: Preprocess, class_names: tuple[str, ...], batches_at_once: int
+) -> Loader:
+    spec, run, samples = recipe.data, recipe.run, len(stages[0][0])
+    batch_sizes = tuple(int(each) * batches_at_once for each in run.global_batch_sizes or (run.global_batch_size,))
+    more: dict[str, Any] = {"mixing": spec.mixing, "classes": len(class_names)} if spec.mixing else {}
+    if spec.balance != "none":
+        labels_N = stages[0][0].source.labels_N.numpy()
+        more[f"{spec.balance}_K"] = class_weights(labels_N, class_names, spec.class_weights)
+    kind: type[Loader] = MixingLoader if spec.mixing else Loader
+    return kind(
+        datasets=tuple(dataset for dataset, _ in stages), batch_sizes=batch_sizes, order_kind=spec.order,
+        transforms=stages[0][1], mean=mean_of(preprocess), scale=scale_of(preprocess), seed=run.seed,
+        bgr=preprocess.channel_order == "bgr", hard_fraction=spec.hard_fraction, epoch_samples=run.epoch_samples,
+        passes=math.ceil(run.epochs * (run.epoch_samples or samples) / samples), **more,
+    )  # fmt: skip
 
 
 def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | None, str]:

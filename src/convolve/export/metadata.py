@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from convolve.errors import ModelError, UsageError
-from convolve.records import Metadata, from_json, parse_json, require_format, to_json
+from convolve.records import Metadata
+from convolve.records.reading import from_json, parse_json, require_format, to_json
 from convolve.transforms.preprocess import ChannelOrder, Preprocess
 
 FORMAT = 1

@@ -19,7 +19,9 @@ from safetensors.numpy import load
 from convolve.atomic import read_whole
 from convolve.errors import DataError, ModelError
 from convolve.recipe import Recipe
-from convolve.records import EpochEvent, ModelRecord, ProgressEvent, Result, ResumeEvent, Start, read_record
+from convolve.records import EpochEvent, ModelRecord, ProgressEvent, Result, ResumeEvent, Start
+from convolve.records.reading import read_record
+from convolve.training.class_metrics import ClassMetrics, class_metrics
 from convolve.training.error_analysis import confused_pairs, most_confident_first
 from convolve.training.run_folder import RunFolder
 
@@ -85,15 +87,9 @@ class Evaluation:
         indices = most_confident_first(self.labels_N, self.probabilities_NK).tolist()
         return {index: self.kept_images_MHWC[position[index]] for index in indices if index in position}
 
-    def class_counts(self) -> tuple[IntArray, IntArray, IntArray]:
-        """For each class: images that are of it, images taken for it, images of which both hold."""
-        sizes = self.class_count
-        hits_N = self.labels_N[self.predicted_N == self.labels_N]
-        return (
-            np.bincount(self.labels_N, minlength=sizes),
-            np.bincount(self.predicted_N, minlength=sizes),
-            np.bincount(hits_N, minlength=sizes),
-        )
+    @cached_property
+    def classes(self) -> ClassMetrics:
+        return class_metrics(self.labels_N, self.predicted_N, self.class_count)
 
 
 @dataclass(frozen=True)

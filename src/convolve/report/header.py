@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convolve.records import to_json
+from convolve.records.reading import to_json
 from convolve.report.contents import Contents
 from convolve.templates import NARROW_SPACE, Writer, count, duration, number, percent
 from convolve.training.calibration import wilson_interval

@@ -7,7 +7,7 @@ them; 0 or 1 for each of several classes; or numbers. What a network gives is ou
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -17,6 +17,9 @@ from torch.nn import functional as F
 from convolve.records import Target, TargetKind
 from convolve.specs.run import RunSpec
 
+Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs_NK, labels) -> loss_N
+_LEAST_DOUBT = 1e-7  # below the rounding of p: the power of 0 has no derivative
+
 
 @dataclass(frozen=True)
 class Criterion:
@@ -25,13 +28,26 @@ class Criterion:
     Both are functions of torch with their arguments bound, as they are called in each step.
     """
 
-    loss: Callable[[Tensor, Tensor], Tensor]  # (outputs_NK, labels) -> loss_N
+    loss: Loss
     errors: Callable[[Tensor, Tensor], Tensor] | None = None  # (outputs_NK, labels) -> bool_N
 
 
 def cross_entropy(run: RunSpec, target: Target) -> Criterion:
     """Of one class for each image. Label smoothing as in Szegedy et al. 2015, section 7."""
     loss = partial(F.cross_entropy, reduction="none", label_smoothing=run.label_smoothing)
+    return Criterion(loss, _is_wrong)
+
+
+def focal(run: RunSpec, target: Target) -> Criterion:
+    """The cross-entropy of each class times (1 - p)^gamma: Lin et al. 2017, arXiv:1708.02002, with a softmax."""
+
+    def loss(outputs_NK: Tensor, labels: Tensor) -> Tensor:
+        log_NK, classes = outputs_NK.log_softmax(1), outputs_NK.shape[1]
+        labels_NK = labels if labels.ndim == 2 else F.one_hot(labels, classes).to(log_NK.dtype)
+        labels_NK = labels_NK * (1 - run.label_smoothing) + run.label_smoothing / classes
+        doubt_NK = -torch.expm1(log_NK)  # 1 - p
+        return -(labels_NK * doubt_NK.clamp(min=_LEAST_DOUBT) ** run.focal_gamma * log_NK).sum(1)
+
     return Criterion(loss, _is_wrong)
 
 
@@ -54,6 +70,7 @@ def l1(run: RunSpec, target: Target) -> Criterion:
 
 CRITERIA: dict[str, Callable[[RunSpec, Target], Criterion]] = {
     "cross_entropy": cross_entropy,
+    "focal": focal,
     "binary_cross_entropy": binary_cross_entropy,
     "square_error": square_error,
     "l1": l1,
@@ -65,8 +82,17 @@ USUAL = {
 }
 
 
-def criterion_for(run: RunSpec, target: Target) -> Criterion:
-    return CRITERIA[USUAL[target.kind] if run.criterion == "auto" else run.criterion](run, target)
+def criterion_for(run: RunSpec, target: Target, weights_K: tuple[float, ...] = ()) -> Criterion:
+    """With `weights_K`, the loss of an image counts as much as they say of its class, or of those of a soft label."""
+    criterion = CRITERIA[USUAL[target.kind] if run.criterion == "auto" else run.criterion](run, target)
+    if not weights_K:
+        return criterion
+    return replace(criterion, loss=partial(_weighted, criterion.loss, torch.tensor(weights_K)))
+
+
+def _weighted(loss: Loss, weights_K: Tensor, outputs_NK: Tensor, labels: Tensor) -> Tensor:
+    weights_K = weights_K.to(outputs_NK)
+    return loss(outputs_NK, labels) * (weights_K[labels] if labels.ndim == 1 else labels @ weights_K)
 
 
 def standardized(numbers_NK: Tensor, target: Target) -> Tensor:

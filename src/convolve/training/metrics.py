@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from convolve.records import Target, TargetKind
+from convolve.training.class_metrics import ClassMetrics, class_metrics
 
 Floats = NDArray[np.float64]
 THRESHOLD = 0.5  # of a class that nothing was to be chosen by
@@ -102,7 +103,13 @@ def _of_class(labels_N: torch.Tensor, probabilities_NK: torch.Tensor, target: Ta
     n, found = len(labels_N), {"error": (probabilities_NK.argmax(1) != labels_N).sum()}
     if probabilities_NK.shape[1] > 5:
         found["error_top5"] = wrong_top5(labels_N, probabilities_NK).sum()
-    return {name: int(wrong) / n for name, wrong in found.items()}
+    errors = {name: int(wrong) / n for name, wrong in found.items()}
+    return errors | metrics_of(labels_N, probabilities_NK).macro
+
+
+def metrics_of(labels_N: torch.Tensor, probabilities_NK: torch.Tensor) -> ClassMetrics:
+    """What there is to say of each class, where an image has one."""
+    return class_metrics(labels_N.numpy(), probabilities_NK.argmax(1).numpy(), probabilities_NK.shape[1])
 
 
 def wrong_top5(labels_N: torch.Tensor, probabilities_NK: torch.Tensor) -> torch.Tensor:

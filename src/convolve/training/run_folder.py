@@ -30,18 +30,8 @@ from typing import Any, TypeVar
 from convolve.atomic import always_utf8, cannot_write, claimed, read_whole, sweep, write_json
 from convolve.errors import DataError, UsageError
 from convolve.recipe import Recipe, from_mapping, to_mapping
-from convolve.records import (
-    EVENT_NAMES,
-    EVENTS,
-    EpochEvent,
-    Event,
-    Result,
-    Start,
-    from_json,
-    parse_json,
-    read_record,
-    to_json,
-)
+from convolve.records import EVENT_NAMES, EVENTS, EpochEvent, Event, Result, Start
+from convolve.records.reading import from_json, parse_json, read_record, to_json
 
 T = TypeVar("T")
 

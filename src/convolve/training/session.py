@@ -12,7 +12,8 @@ from convolve.environment import hardware, idle_cores, versions
 from convolve.errors import ResumeRefusedError, UsageError
 from convolve.recipe import Recipe
 from convolve.recipe_values import differences, leaf_paths
-from convolve.records import Hardware, Start, from_json, to_json
+from convolve.records import Hardware, Start
+from convolve.records.reading import from_json, to_json
 from convolve.specs.run import RunSpec
 from convolve.training.memory import keep_freed_memory
 from convolve.training.precision import Precision, choose_precision

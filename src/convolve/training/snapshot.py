@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from convolve.errors import ModelError
-from convolve.records import EpochEvent, ResumeEvent, StartEvent, TargetKind, to_json
+from convolve.records import EpochEvent, ResumeEvent, StartEvent, TargetKind
+from convolve.records.reading import to_json
 from convolve.training.checkpoint import load_checkpoint, save_checkpoint
 from convolve.training.evaluate import Evaluation
 from convolve.training.optimizer_state import load_state_tensors, state_tensors

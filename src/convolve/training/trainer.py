@@ -65,7 +65,7 @@ class Trainer:
         self._autocast = self.session.precision.autocast(device)
         self._rate_watch = RateWatch()
         self._plan = Plan(recipe, self.loader, self.workers, self.extras.plateau)
-        self._criterion = criterion_for(recipe.run, self.target)
+        self._criterion = criterion_for(recipe.run, self.target, self.loader.loss_K)
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)  # since the last report
         self.on_step = [extra.on_step for _, extra in self.extras.items() if type(extra).on_step is not Extra.on_step]
 

@@ -30,14 +30,14 @@ Size = tuple[int, int]  # height, width in pixels
 
 @dataclass(frozen=True)
 class WholeBatch:
-    """Choices are drawn for a whole batch of `count` images; those at hand are the slice `part` of it.
+    """Choices are drawn for a whole batch of `count` images; those at hand are the rows `part` of it.
 
     `flipped_N`: which of them it is the turn of to be mirrored, for `AlternatingFlip`; None: no image.
     """
 
     rng: np.random.Generator
     count: int
-    part: slice
+    part: slice | NDArray[np.int64]
     flipped_N: NDArray[np.bool_] | None = None
 
 
