@@ -62,7 +62,7 @@ def train(
     path, is_first = Path(out or f"runs/{recipe.name}"), not workers.rank
     with naming_lost_workers(), RunFolder.claim(path, restart, bool(report), is_first) as folder:
         callback = progress if is_first else silent
-        recipe, splits = open_inputs(recipe, data, options, callback, workers, folder.kept_recipe())
+        recipe, splits = open_inputs(recipe, data, options, callback, workers, kept=folder.kept_recipe())
         training = build_training(recipe, splits, folder, callback, workers=workers)
         if each_epoch and is_first:
             training.trainer.each_epoch = partial(each_epoch, training.model)

@@ -67,9 +67,8 @@ def train(
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
     settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
     settings |= {"data.skip_unreadable": True} if skip_unreadable else {}
-    settings |= {"model.start": str(from_model)} if from_model else {}
-    settings |= {"model.arch": arch} if arch else {}
-    settings |= {"model.plan": f"auto:{minutes:g}"} if minutes is not None else {}
+    model = {"start": from_model and str(from_model), "arch": arch, "plan": minutes and f"auto:{minutes:g}"}
+    settings |= {f"model.{name}": value for name, value in model.items() if value}
     settings |= dict(assignment(text) for text in set_ or [])
 
     from convolve import run
