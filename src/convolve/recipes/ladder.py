@@ -61,9 +61,8 @@ def _chosen(asked: str, rows: Mapping[str, Plan], train_images: int, test_images
         look_up(rows, asked, "plan", "model.plan")
         return asked, "as set"
     if not minutes:
-        return [name for name, plan in rows.items() if plan.least_images <= train_images][-1], (
-            f"for {train_images:,} photographs"
-        )
+        fits, why = [name for name, plan in rows.items() if plan.least_images <= train_images], "for {:,} photographs"
+        return [next(iter(rows)), *fits][-1], why.format(train_images)
     try:
         limit = 60 * float(minutes)
     except ValueError:
