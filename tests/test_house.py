@@ -46,7 +46,17 @@ MAY_IMPORT = {
     "checking": {"data", "environment", "formats", "transforms"},
     "templates": set(),
     "model_card": {"graph", "importers", "records", "specs", "templates", "training", "transforms"},
-    "model_folder": {"data", "graph", "model_card", "models", "recipe_values", "records", "specs", "transforms"},
+    "model_folder": {
+        "data",
+        "graph",
+        "model_card",
+        "models",
+        "recipe_values",
+        "records",
+        "specs",
+        "training",
+        "transforms",
+    },
     "export": {"data", "records", "transforms"},
     "model": {
         "data",
@@ -63,6 +73,7 @@ MAY_IMPORT = {
     },
     "network": {"export", "graph", "importers", "model_folder"},
     "loading": {"export", "graph", "importers", "model", "model_folder", "models", "records", "transforms", "weights"},
+    "confidence": {"data", "model", "records", "specs", "training"},
     "initial": {
         "data",
         "graph",
@@ -75,9 +86,8 @@ MAY_IMPORT = {
         "training",
         "transforms",
     },
-    "weights": set(),
-    "inputs": {"data", "graph", "initial", "model", "models", "recipe", "recipes", "specs", "training", "transforms"},
-    "outcome": {"data", "loading", "model", "records", "training"},
+    "loading": {"export", "graph", "importers", "model", "model_folder", "models", "records", "transforms", "weights"},
+    "confidence": {"data", "model", "records", "specs", "training"},
     "run": {"data", "distributed", "initial", "inputs", "model", "outcome", "recipe", "recipes", "training"},
     "find_lr": {"data", "inputs", "recipe", "recipe_values", "run", "specs", "training"},
     "run_config": {

@@ -111,7 +111,7 @@ def build_training(
     if initial and not (resumes or workers.rank):
         model.save(folder.path / "from")
     trainer = Trainer(
-        recipe=recipe, session=session, network=model.module, loader=data.loader,
+        recipe=recipe, session=session, network=model.module, loader=data.loader, target=model.target,
         validation=lambda: model.batches(data.validation, workers=workers), validation_name=data.validation_name,
         folder=folder, workers=workers, callback=callback, sets_dropout=not (initial and initial.has_dropout_rates),
     )  # fmt: skip

@@ -10,8 +10,10 @@ import typer
 
 from convolve.cli.formatting import counted, interval_text
 from convolve.cli.options import (
+    Accept,
     Arch,
     AsJson,
+    Coverage,
     Device,
     Options,
     Set,
@@ -47,6 +49,8 @@ def train(
     ] = None,
     arch: Arch = None,
     fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure throughput.")] = False,
+    accept: Accept = None,
+    coverage: Coverage = None,
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Do not train: find a good learning rate, and write a page with its plot.")
     ] = False,
@@ -66,9 +70,15 @@ def train(
     """
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
     settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
+<<<<<<< HEAD
     settings |= {"data.skip_unreadable": True} if skip_unreadable else {}
     model = {"start": from_model and str(from_model), "arch": arch, "plan": minutes and f"auto:{minutes:g}"}
     settings |= {f"model.{name}": value for name, value in model.items() if value}
+=======
+    asked = {"model.start": from_model and str(from_model), "model.arch": arch, "confidence.accept": accept}
+    asked |= {"confidence.coverage": coverage, "data.skip_unreadable": skip_unreadable or None}
+    settings |= {path: value for path, value in asked.items() if value is not None}
+>>>>>>> main
     settings |= dict(assignment(text) for text in set_ or [])
 
     from convolve import run
