@@ -70,15 +70,10 @@ def train(
     """
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
     settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
-<<<<<<< HEAD
-    settings |= {"data.skip_unreadable": True} if skip_unreadable else {}
-    model = {"start": from_model and str(from_model), "arch": arch, "plan": minutes and f"auto:{minutes:g}"}
-    settings |= {f"model.{name}": value for name, value in model.items() if value}
-=======
     asked = {"model.start": from_model and str(from_model), "model.arch": arch, "confidence.accept": accept}
     asked |= {"confidence.coverage": coverage, "data.skip_unreadable": skip_unreadable or None}
+    asked |= {"model.plan": minutes and f"auto:{minutes:g}"}
     settings |= {path: value for path, value in asked.items() if value is not None}
->>>>>>> main
     settings |= dict(assignment(text) for text in set_ or [])
 
     from convolve import run
