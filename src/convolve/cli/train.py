@@ -69,12 +69,11 @@ def train(
     Example: convolve train mnist --data sample --set model.dropout=0.3
     """
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
-    settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
-    asked = {"model.start": from_model and str(from_model), "model.arch": arch, "confidence.accept": accept}
+    asked: dict[str, Any] = {f"run.{name}": value for name, value in flags.items()}
+    asked |= {"model.start": from_model and str(from_model), "model.arch": arch, "confidence.accept": accept}
     asked |= {"confidence.coverage": coverage, "data.skip_unreadable": skip_unreadable or None}
     asked |= {"model.plan": minutes and f"auto:{minutes:g}"}
-    settings |= {path: value for path, value in asked.items() if value is not None}
-    settings |= dict(assignment(text) for text in set_ or [])
+    settings = {path: value for path, value in asked.items() if value is not None} | dict(map(assignment, set_ or []))
 
     from convolve import run
     from convolve.cli.progress import Display
