@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from convolve.data.dataset import Dataset
+from convolve.data.build import DataModule
+from convolve.data.evaluation import eval_dataset
 from convolve.data.loader import normalize
 from convolve.data.relations import relate
 from convolve.data.sources.files import FileSource
+from convolve.data.sources.source import Source
 from convolve.graph.heads import HEAD_HIDDEN
 from convolve.initial import Initial
 from convolve.model import Model
+from convolve.records import TargetKind
+from convolve.training.criteria import standardized
 from convolve.training.events import Callback
 from convolve.training.features import FrozenBody
 from convolve.training.probe import Probe, fit
@@ -34,28 +41,42 @@ class FittedHead:
 
 
 def fit_head(
-    initial: Initial | None, model: Model, images: Dataset, session: Session, workers: Workers, callback: Callback
-) -> FittedHead | None:
-    """Give a fresh linear head of `model` the weights that suit its frozen body best; None where it has none.
+    initial: Initial | None, model: Model, data: DataModule, session: Session, *, start: Path | None,
+    workers: Workers, callback: Callback,
+) -> FittedHead | None:  # fmt: skip
+    """Give a fresh linear head of `model` the weights that suit its body best; the start itself is kept in `start`.
 
-    `images` are those it is trained on. An unfinished run fits again when it goes on: it comes to the same bits.
+    None where the head is not fresh, or not linear. An unfinished run fits again when it goes on: to the same bits.
     """
+    if initial and start and not workers.rank:
+        model.save(start)
     if initial is None or not initial.has_fresh_head or HEAD_HIDDEN in dict(model.module.named_modules()):
         return None
     preprocess = model.preprocess
+    images = eval_dataset(data.train, preprocess, threads=session.threads, damaged=data.damaged)
     see = partial(
         normalize, mean=mean_of(preprocess), scale=scale_of(preprocess), bgr=preprocess.channel_order == "bgr"
     )
     body = FrozenBody.of(model.body(), preprocess.shape_CHW, see, session.precision, session.device)
     features_NVD, labels = body.features(images, workers=workers)
-    source = images.source
-    groups_N = None if not isinstance(source, FileSource) else source.units_N
-    if groups_N is None and isinstance(source, FileSource):
-        groups_N = relate(source).unit_N
-    probe = fit(features_NVD, labels, groups_N, classes=len(model.class_names))
+    counts = data.loader.loss_K or data.loader.sampling_K
+    targets = labels if labels.ndim == 1 else standardized(labels, model.target)
+    probe = fit(
+        features_NVD, targets, _units(data.train), classes=len(model.class_names), kind=model.target.kind,
+        weights_K=torch.tensor(counts) if counts else None,
+    )  # fmt: skip
     ours = workers.broadcast_tensors({"weight_KD": probe.weight_KD, "bias_K": probe.bias_K})
     model.set_head(ours["weight_KD"], ours["bias_K"])
-    right = float((probe.out_of_fold_NK.argmax(1) == labels).float().mean())
-    callback("note", {"message": f"the head is fitted to {features_NVD.shape[2]:,} frozen features of "
-        f"{len(labels):,} images (l2={probe.l2:.1g}, {right:.1%} right in cross-validation)"})  # fmt: skip
+    message = f"the head begins with its fit to {features_NVD.shape[2]:,} features of {len(labels):,} images"
+    if model.target.kind == TargetKind.CLASS:
+        right = float((probe.out_of_fold_NK.argmax(1) == labels).float().mean())
+        message += f": {right:.1%} right in cross-validation"
+    callback("note", {"message": message})
     return FittedHead(probe, features_NVD[:, 0], labels)
+
+
+def _units(source: Source) -> NDArray[np.int64] | None:
+    """What no fold may tear apart; that is looked for in files only, as published sets have none."""
+    if not isinstance(source, FileSource):
+        return None
+    return relate(source).unit_N if source.units_N is None else source.units_N

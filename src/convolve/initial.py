@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 from convolve.data.splits import Splits
@@ -114,6 +115,8 @@ def _preprocess(given: Preprocess, spec: DataSpec, model: ModelSpec) -> Preproce
         changes["crop_ratio"] = spec.crop_ratio
     if "scale" in chosen:
         changes["scale"] = spec.scale
+    if "interpolation" in chosen:
+        changes["interpolation"] = None if spec.interpolation == "auto" else spec.interpolation
     if "mean" in chosen:
         mean = spec.mean[::-1] if given.channel_order == "bgr" else spec.mean
         changes |= {"mean": mean[0] if len(mean) == 1 else mean, "mean_image_CHW": None}
@@ -128,7 +131,9 @@ def _preprocess(given: Preprocess, spec: DataSpec, model: ModelSpec) -> Preproce
 def _fresh_head(model: Model, spec: ModelSpec, splits: Splits) -> tuple[str, tuple[str, ...]]:
     """(the kind of the head that is put on it; empty: its own stays; what is to be said of that)."""
     names, wanted = model.class_names, splits.class_names
-    if spec.head or len(names) != len(wanted):
+    if not (spec.head or spec.cut) and splits.target == "number" and model.node and _gives(model) == len(wanted):
+        return "", (f"{spec.start} gives as many numbers: it goes on with its last layer",)
+    if spec.head or len(names) != len(wanted) or model.target.kind != splits.target:
         kind = spec.head or "linear"
         behind = f"what comes behind {spec.cut}" if spec.cut else f"its last layer, {_shown(model)},"
         return kind, (f"{spec.start}: {behind} gives way to a fresh {kind} head for {len(wanted)} classes",)
@@ -138,6 +143,13 @@ def _fresh_head(model: Model, spec: ModelSpec, splits: Splits) -> tuple[str, tup
         f"{spec.start} tells as many classes apart, but others ({names[0]}, ...; here {wanted[0]}, ...): it goes on "
         "with its last layer; model.head=linear begins a fresh one",
     )
+
+
+def _gives(model: Model) -> int:
+    """How many numbers an imported network gives for an image; 0 if they are no vector, perhaps with axes of 1."""
+    graph = model.architecture
+    shape = graph.values()[graph.outputs[0]].shape if isinstance(graph, Graph) else (0,)
+    return shape[0] if shape and prod(shape) == shape[0] else prod(shape) * (not shape)
 
 
 def _shown(model: Model) -> str:
@@ -154,7 +166,7 @@ def _of_graph(model: Model, recipe: Recipe, splits: Splits) -> tuple[Model, tupl
         body = as_vector(graph) if model.node else without_head(graph)
         graph = with_head(body, len(splits.class_names), kind, spec.dropout[0], recipe.run.seed)
     else:
-        graph = for_training(graph)
+        graph = as_vector(graph) if splits.target == "number" else for_training(graph)
     if graph.inputs[0].shape != preprocess.shape_CHW:
         graph = in_size(graph, preprocess.height, preprocess.width)
     fresh = (HEAD, HEAD_HIDDEN) if kind else ()

@@ -13,13 +13,15 @@ from convolve.data.open import open_data
 from convolve.data.options import DataOptions
 from convolve.data.relations import unwatched
 from convolve.data.splits import Splits
-from convolve.errors import UsageError
+from convolve.errors import DataError, UsageError
 from convolve.initial import Initial
 from convolve.model import Model
 from convolve.models import build_model
 from convolve.models.memory_layout import to_channels_last
 from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.recipe import Recipe
+from convolve.recipes.ladder import planned
+from convolve.records import Target, TargetKind
 from convolve.specs.data import DataSpec
 from convolve.training.events import Callback
 from convolve.training.finetune import freeze_for_good
@@ -27,23 +29,46 @@ from convolve.training.session import TrainedOn
 from convolve.training.workers import Workers, one_first_on_each_host
 
 
-def open_images(
+def open_inputs(
+    recipe: Recipe,
+    where: str | Splits | None,
+    options: DataOptions,
+    callback: Callback,
+    workers: Workers,
+    kept: Recipe | None = None,
+) -> tuple[Recipe, Splits]:
+    """(the recipe with its plan for so many images, if it has plans; what lies at `where`, in the order of its files if
+    the recipe keeps to that). `kept` is the recipe of the unfinished run that goes on."""
+    splits = _open(recipe.data, where, options, callback, workers)
+    recipe, said = planned(recipe, len(splits.train), len(splits.test), kept)
+    if said:
+        callback("plan", {"message": said, "epochs": recipe.run.epochs})
+    return recipe, splits
+
+
+def _open(
     spec: DataSpec, where: str | Splits | None, options: DataOptions, callback: Callback, workers: Workers
 ) -> Splits:
-    """What lies at `where`, in the order of its files if `spec` keeps to that."""
     if isinstance(where, Splits):
-        return where
+        return _for_target(where, spec)
 
     def downloading(file: str, done_bytes: int, size_bytes: int) -> None:
         callback("download", {"file": file, "done_bytes": done_bytes, "size_bytes": size_bytes})
 
-    in_file_order, options = spec.order != "shuffled", replace(options, group=spec.group)
+    in_file_order, options = spec.order != "shuffled", replace(options, group=spec.group, target=spec.target)
     if workers.rank:
         options = replace(options, watch=unwatched)
-    return one_first_on_each_host(
+    splits = one_first_on_each_host(
         workers,
         lambda: open_data(where, spec.name, file_order=in_file_order, progress=downloading, options=options),
     )
+    return _for_target(splits, spec)
+
+
+def _for_target(splits: Splits, spec: DataSpec) -> Splits:
+    if splits.target != spec.target:
+        raise DataError(f"{splits.description}: its labels are for data.target={splits.target}, not {spec.target}")
+    return splits
 
 
 def describe(recipe: Recipe, initial: Initial | None, splits: Splits, data: DataModule, callback: Callback) -> None:
@@ -76,14 +101,15 @@ def network_of(
     recipe: Recipe, splits: Splits, data: DataModule, initial: Initial | None, device: torch.device
 ) -> Model:
     """The network that is trained, on `device`."""
+    target = _target(splits, data, initial)
     if initial:
-        model = replace(initial.model, membership=splits.membership)
+        model = replace(initial.model, membership=splits.membership, target=target)
     else:
         network = recipe.model.network()
         module = build_model(network, data.preprocess.shape_CHW, len(splits.class_names), recipe.run.seed)
         model = Model(
             module, network, data.preprocess, class_names=splits.class_names, data_name=splits.name,
-            membership=splits.membership,
+            membership=splits.membership, target=target,
         )  # fmt: skip
         if isinstance(module, WhitenedConvNet):
             images_NCHW, _ = next(data.loader.epoch(recipe.run.epochs - 1))  # in the size of the test images
@@ -93,6 +119,19 @@ def network_of(
         _require_fit(model.module, in_size(data.preprocess, size).shape_CHW)
     to_channels_last(model.module.to(device))
     return model
+
+
+def _target(splits: Splits, data: DataModule, initial: Initial | None) -> Target:
+    """What the network is to answer. A network that gave numbers before goes on in its units."""
+    kind = TargetKind(splits.target)
+    if kind != TargetKind.NUMBER:
+        return Target(kind)
+    if initial and not initial.has_fresh_head:
+        return replace(initial.model.target, kind=kind)
+    numbers_NK = data.loader.datasets[0].source.labels_N.double()
+    spread_K = numbers_NK.std(0, correction=0)
+    spread_K[spread_K == 0] = 1.0
+    return Target(kind, mean=tuple(numbers_NK.mean(0).tolist()), spread=tuple(spread_K.tolist()))
 
 
 def _require_fit(module: nn.Module, shape_CHW: tuple[int, int, int]) -> None:

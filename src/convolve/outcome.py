@@ -15,8 +15,11 @@ from safetensors.torch import save
 from torch.nn import functional as F
 
 from convolve.atomic import replacing
+from convolve.confidence import learn_confidence
 from convolve.data.build import DataModule
 from convolve.data.dataset import Dataset
+from convolve.data.sources.classes import in_words
+from convolve.fitted_head import FittedHead
 from convolve.loading import load
 from convolve.model import Model
 from convolve.records import ClassResult, EndEvent, Result, Target, TargetKind, TrainingInfo
@@ -24,7 +27,7 @@ from convolve.records.reading import to_json
 from convolve.training.calibration import reliability, wilson_interval
 from convolve.training.error_analysis import MOST_CONFIDENT, largest_misses, worth_a_picture
 from convolve.training.evaluate import Evaluation
-from convolve.training.metrics import best_thresholds, metrics_of
+from convolve.training.metrics import THRESHOLD, best_thresholds
 from convolve.training.run_folder import RunFolder
 from convolve.training.trainer import Trainer
 from convolve.training.workers import Workers
@@ -36,11 +39,13 @@ _RESULT_FROM_START = (
 
 
 class Training(NamedTuple):
-    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped."""
+    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped; `fitted` is the head
+    that it began with, where its body was trained already."""
 
     trainer: Trainer
     model: Model
     data: DataModule
+    fitted: FittedHead | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ def write_outcome(training: Training, began: float) -> None:
     trainer, model, test = training.trainer, training.model, training.data.test
     workers = trainer.workers
     model.target = _with_thresholds(training)
+    if spec := trainer.recipe.confidence:
+        model.confidence = learn_confidence(model, training.data, spec, workers)
     evaluation = model.evaluate(test, workers=workers)
     left_out = _everywhere(workers, test.unreadable.numbers if test.unreadable else set())
     damaged = _everywhere(workers, training.data.damaged.numbers if training.data.damaged else set())
@@ -83,6 +90,8 @@ def write_outcome(training: Training, began: float) -> None:
         "kept_indices_M": torch.from_numpy(kept_M),
         "kept_images_MHWC": _test_pictures(model, test, np.setdiff1d(np.arange(len(test)), left_out)[kept_M]),
     }
+    if evaluation.distances_N is not None:
+        tensors["distances_N"] = evaluation.distances_N.contiguous()
     with replacing(path / "evaluation.safetensors") as temporary:
         temporary.write_bytes(save(tensors))
     trainer.folder.log(EndEvent(test_error=evaluation.figures.get("error")))
@@ -95,7 +104,13 @@ def _with_thresholds(training: Training) -> Target:
     if model.target.kind != TargetKind.CLASSES or data.validation_name != "validation":
         return model.target
     found = model.evaluate(data.validation, workers=training.trainer.workers)
-    return replace(model.target, thresholds=best_thresholds(found.labels_N, found.probabilities_NK))
+    is_NK = found.labels_N > 0.5
+    open_K = (is_NK.all(0) | ~is_NK.any(0)).tolist()
+    if any(open_K):
+        names = in_words([name for name, is_open in zip(model.class_names, open_K, strict=True) if is_open])
+        what = f"the validation part does not say from which probability on an image is of {names}: from {THRESHOLD} on"
+        training.trainer.callback("note", {"message": what})
+    return replace(model.target, thresholds=best_thresholds(found.labels_N.numpy(), found.answers_NK.numpy()))
 
 
 def _everywhere(workers: Workers, numbers: set[int]) -> list[int]:
@@ -161,9 +176,9 @@ def _test_pictures(model: Model, test: Dataset, index_M: NDArray[np.int64]) -> t
 
 
 def _class_results(evaluation: Evaluation, class_names: tuple[str, ...]) -> tuple[ClassResult, ...]:
-    if evaluation.target.kind != TargetKind.CLASS:
+    if evaluation.target.kind == TargetKind.NUMBER:
         return ()
-    found = metrics_of(evaluation.labels_N, evaluation.probabilities_NK)
+    found = evaluation.classes
     rows = enumerate(zip(class_names, found.images_K.tolist(), strict=True))
     return tuple(ClassResult(name=name, images=images, **found.rates(k)) for k, (name, images) in rows)
 

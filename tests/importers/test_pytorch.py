@@ -288,8 +288,13 @@ class FakeTimm(types.ModuleType):
     def list_models(self) -> list[str]:
         return ["little_net"]
 
-    def create_model(self, name: str, in_chans: int = 3, num_classes: int = 10, **_: Any) -> nn.Module:
+    is_online = True
+
+    def create_model(self, name: str, in_chans: int = 3, num_classes: int = 10, pretrained: bool = False) -> nn.Module:
+        if pretrained and not self.is_online:
+            raise OSError("We couldn't connect to the hub\nsecond line")
         module = network("resnet20", num_classes, (in_chans, 32, 32)).train()
+        module.num_classes = num_classes  # type: ignore[assignment]
         cfg = {"input_size": (3, 48, 48), "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 0.9}
         module.pretrained_cfg = cfg  # type: ignore[assignment]
         return module
@@ -316,6 +321,33 @@ def test_timm_builds_what_we_have_not(tmp_path: Path, monkeypatch: pytest.Monkey
         load(path, PreprocessOverrides(arch="timm:little_nut"))
     one, again = (build_model(NetworkSpec("timm:little_net"), (3, 32, 32), 4, seed=1).state_dict() for _ in range(2))
     assert all(torch.equal(one[name], again[name]) for name in one)
+
+
+def test_timm_and_a_name_are_a_model_wherever_one_goes(
+    photographs: Path, tmp_path: Path, convolve: Convolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeTimm()
+    monkeypatch.setitem(sys.modules, "timm", fake)
+    model = load("timm:little_net")
+    assert (model.architecture, len(model.class_names)) == (NetworkSpec("timm:little_net"), 10)
+    assert model.preprocess.shape_CHW == (3, 48, 48) and model.preprocess.known_from == "timm"
+    image = photographs / "val" / "red" / "0.png"
+    predicted = json.loads(convolve("predict", "timm:little_net", image, "--json").out)
+    assert len(predicted["images"][0]["classes"]) == 5
+    assert json.loads(convolve("show", "timm:little_net", "--json").out)["parameters"] > 1000
+    words = ("--data", photographs, "--epochs", 1, "--threads", 1, "--precision", "fp32", "--out", tmp_path / "run")
+    outcome = convolve("train", "mnist", *words, "--from", "timm:little_net", "--set", "model.freeze=all")
+    assert outcome.code == 0, outcome.err
+    trained = load(tmp_path / "run")
+    assert trained.architecture == NetworkSpec("timm:little_net", head="linear")
+    assert trained.class_names == ("blue", "green", "red")
+    fake.is_online = False
+    outcome = convolve("evaluate", "timm:little_net", "--data", photographs)
+    assert_refused(
+        outcome, outcome.code, "timm:little_net cannot be fetched (We couldn't connect to the hub)", "--arch"
+    )
+    with pytest.raises(UsageError, match="unknown network of timm 'little_nut'"):
+        load("timm:little_nut")
 
 
 @pytest.mark.parametrize("family", ["timm", "torchvision"])

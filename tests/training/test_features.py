@@ -82,3 +82,12 @@ def test_workers_share_the_images() -> None:
     assert torch.equal(torch.cat(parts), whole_NVD)
     assert torch.equal(torch.cat(labels), whole_N)
     assert np.ptp([len(each) for each in parts]) <= 1
+
+
+def test_an_image_s_features_do_not_depend_on_the_others() -> None:
+    """To the bit: some may come from the cache, or another worker."""
+    frozen, _ = body_of()
+    whole_NVD, _ = frozen.features(Dataset(source()))
+    for numbers in ([20], [3, 17, 5], list(range(2, 19))):
+        part_NVD, _ = frozen.features(Dataset(source().take(np.array(numbers))))
+        assert torch.equal(part_NVD, whole_NVD[numbers])

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convolve.errors import DataError, TrainingError
+from convolve.records import TargetKind
 from convolve.training.probe import fit
 
 CLASSES = 3
@@ -89,7 +90,7 @@ def test_numbers_come_as_from_ridge_regression() -> None:
     features_NVD, _ = clouds(80, 10)
     numbers_N1 = features_NVD[:, 0, :1] * 3 + torch.randn(80, 1, generator=torch.Generator().manual_seed(1))
     l2 = 1e-2
-    probe = fit(features_NVD, numbers_N1, kind="number", l2=l2)
+    probe = fit(features_NVD, numbers_N1, kind=TargetKind.NUMBER, l2=l2)
     x_ND, y_N = features_NVD[:, 0].double().numpy(), numbers_N1[:, 0].double().numpy()
     centered_ND = x_ND - x_ND.mean(0)
     scale2 = (centered_ND**2).sum(1).mean()
@@ -100,7 +101,7 @@ def test_numbers_come_as_from_ridge_regression() -> None:
 def test_several_classes_are_learned_each_by_itself() -> None:
     features_NVD, labels_N = clouds(120, 20)
     one_hot_NK = F.one_hot(labels_N, CLASSES).float()
-    probe = fit(features_NVD, torch.cat([one_hot_NK, one_hot_NK[:, :1]], 1), kind="sigmoid", l2=1e-3)
+    probe = fit(features_NVD, torch.cat([one_hot_NK, one_hot_NK[:, :1]], 1), kind=TargetKind.CLASSES, l2=1e-3)
     torch.testing.assert_close(probe.weight_KD[0], probe.weight_KD[3], rtol=1e-3, atol=1e-4)
     assert ((probe.out_of_fold_NK[:, 0] > np.log(0.5)) == (labels_N == 0)).float().mean() > 0.8
 

@@ -154,6 +154,10 @@ class Display:
             f"epoch 1/{self.epochs}", total=self.total, completed=values["samples_seen"], figures=""
         )
 
+    def _plan(self, values: dict[str, Any]) -> None:
+        self.epochs = values["epochs"]
+        self.console.print(values["message"])
+
     def _download(self, values: dict[str, Any]) -> None:
         self.download_lines(values["file"], values["done_bytes"], values["size_bytes"])
 
@@ -170,7 +174,7 @@ class Display:
     def _progress(self, values: dict[str, Any]) -> None:
         if self.task is None:
             return
-        error = "" if values["error"] is None else f"  error {values['error']:.2%}"
+        error = "" if values.get("error") is None else f"  error {values['error']:.2%}"
         figures = f"loss {values['loss']:.4f}{error}  {values['images_per_second']:.0f} images/s"
         self.bar.update(self.task, description=f"epoch {values['epoch']}/{self.epochs}", figures=figures)
         if self.bar.disable and self.is_due():
@@ -191,7 +195,7 @@ class Display:
     @staticmethod
     def _judged(values: dict[str, Any], name: str) -> str:
         """The errors of an epoch, or what its target has in their place."""
-        if values["train_error"] is not None:
+        if values.get("train_error") is not None:
             return f" error {values['train_error']:6.2%}  {name} error {values[f'{name}_error']:6.2%}"
         from convolve.training.metrics import in_words
 

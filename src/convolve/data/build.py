@@ -48,11 +48,11 @@ class DataModule:
 
     `validation` is what each epoch is evaluated on, called `validation_name` in the log: "validation", or "test" where
     nothing is held out for it; `judged_by` says so where the recipe did not ask for it. `damaged` knows the training
-    images that others stand in for. `description` says in words what was made of the images. `unaugmented` are the
-    training images as evaluation sees them.
+    images that others stand in for. `description` says in words what was made of the images.
     """
 
     preprocess: Preprocess
+    train: Source
     loader: Loader
     validation: Dataset
     validation_name: str
@@ -60,7 +60,6 @@ class DataModule:
     judged_by: str
     damaged: Damaged | None
     description: str
-    unaugmented: Dataset
 
 
 def build_data(
@@ -97,9 +96,8 @@ def build_data(
         warn_of_rare_classes(train.labels_N.numpy(), splits.class_names, warn)
     description = _describe(splits, (train.size, tested.size), loader, preprocess)
     return DataModule(
-        preprocess, loader, validation, name, test, damaged=damaged, judged_by=said, description=description,
-        unaugmented=eval_dataset(train, preprocess, threads=threads, damaged=damaged),
-    )  # fmt: skip
+        preprocess, train, loader, validation, name, test=test, damaged=damaged, judged_by=said, description=description
+    )
 
 
 def _loader(
@@ -122,17 +120,27 @@ def _loader(
 
 def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | None, str]:
     """(what is trained on; what choices are made by, None: the test part; what is to be said of that)."""
-    fraction, needs = recipe.data.validation_fraction, recipe.run.keep == "best"
+    fraction, reasons = recipe.data.validation_fraction, _validation_reasons(recipe)
     if splits.validation is not None:
         said = f"each epoch is evaluated on the {len(splits.validation):,} images of the validation part"
         unused = f"; data.validation_fraction={fraction:g} is not used" if fraction else ""
         return splits.train, splits.validation, said + unused
-    if not fraction and not needs:
+    if not fraction and not reasons:
         return splits.train, None, ""
     chosen = fraction or VALIDATION_FRACTION
     train, validation = hold_out_validation(splits.train, chosen, recipe.run.seed)
     cut = f"{len(validation):,} of {len(splits.train):,} training images are held out for validation"
-    return train, validation, "" if fraction else f"{cut}, by which run.keep=best chooses"
+    return train, validation, "" if fraction else ", ".join([cut, *reasons])
+
+
+def _validation_reasons(recipe: Recipe) -> list[str]:
+    """What images of the training part are held out for, in words."""
+    reasons = {
+        "by which run.keep=best chooses": recipe.run.keep == "best",
+        "by which each class gets its threshold": recipe.data.target == "classes",
+        "from which the model learns how sure it is": recipe.confidence,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
 
 
 def _evaluated(source: Source, preprocess: Preprocess, threads: int, unreadable: Unreadable) -> Dataset:
@@ -287,8 +295,9 @@ def _describe(splits: Splits, sizes: tuple[Size | None, Size | None], loader: Lo
     where = "cached in memory" if loader.is_cached else "decoded on demand"
     sees = f"{' and '.join(counts)}, {where}; the network sees {preprocess}"
     said = "; ".join(filter(None, [sees, cut_off_in_words(splits.train, preprocess)]))
-    for name, part in splits.parts:
-        there = set(part.labels_N.tolist())
+    for name, part in [] if splits.target == "number" else splits.parts:
+        labels_N = part.labels_N
+        there = set(labels_N.tolist() if labels_N.ndim == 1 else labels_N.any(0).nonzero().flatten().tolist())
         missing = [each for number, each in enumerate(splits.class_names) if number not in there]
         said += f"; no {name} images of {in_words(missing)}" if missing else ""
     return said

@@ -73,6 +73,25 @@ ONE_CLASS = Target()
 
 
 @dataclass(frozen=True)
+class ConfidenceRecord:
+    """What a model says of its own certainty, learned from so many `images` that it was not trained on.
+
+    Its scores are divided by the `temperature`. An image is none of these where its distance from the training images
+    is above `farthest`, within which the part `accept` of such images lies. The classes that are at least as probable
+    as `least_probability` are its set, which holds its own class with the frequency `coverage`. Without a limit, the
+    images were too few to tell it, or there is none.
+    """
+
+    temperature: Annotated[float, Between(1e-3, 1e3)]
+    images: Number
+    learned_from: str
+    accept: Fraction = 1.0
+    farthest: Amount | None = None
+    coverage: Fraction = 1.0
+    least_probability: Fraction | None = None
+
+
+@dataclass(frozen=True)
 class Hardware:
     cpu: str
     cores: Count
@@ -114,7 +133,6 @@ class Figures:
     test_precision: Fraction | None = None
     test_recall: Fraction | None = None
     test_f1: Fraction | None = None
-    test_f1_mean: Fraction | None = None
     test_exact_match: Fraction | None = None
     test_r2: Figure | None = None
     test_mean_absolute_error: Amount | None = None
@@ -194,7 +212,7 @@ class ProgressEvent(Event):
     step: Count
     samples_seen: Number
     loss: Loss
-    error: Fraction | None
+    error: Fraction | None = None
     learning_rate: Figure
     momentum: Figure
     images_per_second: Amount
@@ -207,7 +225,7 @@ class EpochEvent(Event):
     epoch: Number
     samples_seen: Number
     train_loss: Loss
-    train_error: Fraction | None
+    train_error: Fraction | None = None
     test_loss: Loss | None = None
     test_error: Fraction | None = None
     validation_loss: Loss | None = None
@@ -227,7 +245,7 @@ class EpochEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EndEvent(Event):
-    test_error: Fraction | None
+    test_error: Fraction | None = None
 
 
 EVENTS: dict[str, type[Event]] = {
@@ -278,6 +296,7 @@ class Metadata:
     data: str
     training_info: TrainingInfo
     target: Target | None = None  # one class
+    confidence: ConfidenceRecord | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

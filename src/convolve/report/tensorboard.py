@@ -23,13 +23,13 @@ class TensorBoard:
 
     def __call__(self, event: str, values: dict[str, Any]) -> None:
         if event == "progress":
-            minibatch = {"minibatch/avg_loss": values["loss"], "minibatch/avg_metric": values["error"]}
+            minibatch = {"minibatch/avg_loss": values["loss"], "minibatch/avg_metric": values.get("error")}
             self._scalars(values["step"], minibatch | {"learning_rate": values["learning_rate"]})
         elif event == "epoch":
             split = "test" if "test_loss" in values else "validation"
             scalars = {
                 "summary/avg_loss": values["train_loss"],
-                "summary/avg_metric": values["train_error"],
+                "summary/avg_metric": values.get("train_error"),
                 f"summary/{split}_avg_loss": values[f"{split}_loss"],
                 f"summary/{split}_avg_metric": values.get(f"{split}_error"),
             }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from convolve.errors import UnsupportedError, UsageError
+from convolve.errors import UsageError
 from convolve.formats.decode import Orientation
+from convolve.formats.table import TargetName
 from convolve.recipe_values import Arguments, ImageSize, NumberOrWord, Steps, positive_numbers, size_of
 from convolve.specs.setting import setting
 from convolve.transforms.crop import Crop
@@ -24,7 +25,7 @@ class DataSpec:
     order: Literal["shuffled", "cntk", "file"] = setting(
         "shuffled", "shuffled: fully, anew each epoch; cntk: as CNTK 2.7's reader; file"
     )
-    target: Literal["class", "classes", "number"] = setting(
+    target: TargetName = setting(
         "class", "what is learned of an image: one class; classes, several or none; number, or several"
     )
     channels: int = setting(3, "what the network sees: 3, color; 1, gray")
@@ -78,8 +79,6 @@ class DataSpec:
     )
 
     def __post_init__(self) -> None:
-        if self.target != "class":
-            raise UnsupportedError(f"data.target={self.target}: convolve learns one class of an image so far")
         require(0 < self.hard_fraction <= 1, "data.hard_fraction", "in (0, 1]", self.hard_fraction)
         require(0 < self.hard_after <= 1, "data.hard_after", "in (0, 1]", self.hard_after)
         if self.hard_fraction < 1 and self.order != "shuffled":

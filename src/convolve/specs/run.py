@@ -30,7 +30,9 @@ class RunSpec:
         "the loss; auto: cross_entropy of a class, binary_cross_entropy of classes, square_error of numbers",
     )
     focal_gamma: float = setting(2.0, "of focal: how much less an image counts, the surer the network is of it; 0: not")
-    label_smoothing: float = setting(0.0, "probability spread evenly over all classes in the training loss")
+    label_smoothing: float = setting(
+        0.0, "probability spread evenly over all classes in the training loss; of numbers not used"
+    )
     ema_epochs: float = setting(
         0.0, "horizon in epochs of the moving average of the weights (EMA) that is evaluated and kept; 0: none"
     )

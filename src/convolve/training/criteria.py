@@ -52,10 +52,16 @@ def focal(run: RunSpec, target: Target) -> Criterion:
 
 
 def binary_cross_entropy(run: RunSpec, target: Target) -> Criterion:
-    """Of several classes, each by itself, summed over them: a logit's gradient is as large as with `cross_entropy`."""
-    return Criterion(
-        lambda outputs_NK, labels_NK: F.binary_cross_entropy_with_logits(outputs_NK, labels_NK, reduction="none").sum(1)
-    )
+    """Of several classes, each by itself, summed over them: a logit's gradient is as large as with `cross_entropy`.
+
+    Label smoothing moves each label towards one half, as in Keras.
+    """
+
+    def loss(outputs_NK: Tensor, labels_NK: Tensor) -> Tensor:
+        smooth_NK = labels_NK.lerp(torch.full_like(labels_NK, 0.5), run.label_smoothing)
+        return F.binary_cross_entropy_with_logits(outputs_NK, smooth_NK, reduction="none").sum(1)
+
+    return Criterion(loss)
 
 
 def square_error(run: RunSpec, target: Target) -> Criterion:

@@ -69,6 +69,9 @@ class FrozenBody:
         found, labels = [], []
         for pixels_NCHW, labels_n in images.batches(numbers_N, size, epoch):
             with whole_fp32(), self.precision.autocast(self.device):
-                found.append(self.body(self.normalize(pixels_NCHW).to(self.device)).float().cpu())
+                images_NCHW = self.normalize(pixels_NCHW).to(self.device)
+                missing = size * views - len(images_NCHW)  # whole batches always: the bits of an image are its own
+                whole_NCHW = torch.cat([images_NCHW, images_NCHW[-1:].expand(missing, -1, -1, -1)])
+                found.append(self.body(whole_NCHW)[: len(images_NCHW)].float().cpu())
             labels.append(labels_n)
         return torch.cat(found).unflatten(0, (-1, views)), torch.cat(labels)

@@ -1,4 +1,5 @@
-"""The figures of an evaluation, by the names that they have in result.json after `test_`: one row a target.
+"""The figures of an evaluation, by the names that they have in result.json after `test_`: one row a target that is no
+single class.
 
 N images, K classes or numbers. Nothing here is a mean of means: each figure is over all images.
 """
@@ -6,24 +7,23 @@ N images, K classes or numbers. Nothing here is a mean of means: each figure is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from convolve.records import Target, TargetKind
-from convolve.training.class_metrics import ClassMetrics, class_metrics
+from convolve.training.class_metrics import ClassMetrics
 
 Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
 THRESHOLD = 0.5  # of a class that nothing was to be chosen by
 
 # What the figures are called, and whether they are fractions.
 NAMES = {
     "error": ("error", True), "error_top5": ("top-5 error", True),
     "mean_average_precision": ("mean average precision", True), "precision": ("precision", True),
-    "recall": ("recall", True), "f1": ("F1", True), "f1_mean": ("mean F1 of the classes", True),
+    "recall": ("recall", True), "f1": ("F1", True), "macro_f1": ("macro F1", True),
     "exact_match": ("exactly right", True), "r2": ("R2", False), "mean_absolute_error": ("mean absolute error", False),
     "root_mean_squared_error": ("root mean squared error", False),
 }  # fmt: skip
@@ -35,28 +35,21 @@ def in_words(figures: Mapping[str, Any], part: str) -> list[str]:
     return [f"{name} {f'{v:.2%}' if is_part else f'{v:.4g}'}" for name, is_part, v in known if v is not None]
 
 
-@dataclass(frozen=True)
-class ClassCounts:
-    """For each of several classes, the images that are of it, those that are said to be, and those that both hold of;
-    and its average precision, NaN of a class that no image is of."""
-
-    of_class_K: NDArray[np.int64]
-    said_K: NDArray[np.int64]
-    hits_K: NDArray[np.int64]
-    average_precision_K: Floats
-
-
 def thresholds_of(target: Target, classes: int) -> tuple[float, ...]:
     return target.thresholds or (THRESHOLD,) * classes
 
 
-def class_counts(labels_NK: torch.Tensor, probabilities_NK: torch.Tensor, target: Target) -> ClassCounts:
-    """The table of an evaluation with several classes an image."""
-    is_NK = labels_NK.numpy() > 0.5
-    said_NK = probabilities_NK.numpy() >= np.array(thresholds_of(target, is_NK.shape[1]), np.float32)
-    columns = zip(is_NK.T, probabilities_NK.numpy().T, strict=True)
-    precisions = np.array([average_precision(is_N, p_N) for is_N, p_N in columns])
-    return ClassCounts(is_NK.sum(0), said_NK.sum(0), (is_NK & said_NK).sum(0), precisions)
+def class_counts(labels_NK: Floats32, probabilities_NK: Floats32, target: Target) -> ClassMetrics:
+    """The counts of each class where an image can be of several."""
+    is_NK = labels_NK > 0.5
+    said_NK = probabilities_NK >= np.array(thresholds_of(target, is_NK.shape[1]), np.float32)
+    return ClassMetrics(is_NK.sum(0), said_NK.sum(0), (is_NK & said_NK).sum(0))
+
+
+def average_precisions(labels_NK: Floats32, probabilities_NK: Floats32) -> Floats:
+    """That of each class; NaN of a class that no image is of."""
+    columns = zip(labels_NK.T > 0.5, probabilities_NK.T, strict=True)
+    return np.array([average_precision(is_N, p_N) for is_N, p_N in columns])
 
 
 def average_precision(is_N: NDArray[np.bool_], score_N: NDArray[np.float32]) -> float:
@@ -69,10 +62,10 @@ def average_precision(is_N: NDArray[np.bool_], score_N: NDArray[np.float32]) -> 
     return float(np.sum(np.diff(recall_M, prepend=0.0) * hits_M / said_M))
 
 
-def best_thresholds(labels_NK: torch.Tensor, probabilities_NK: torch.Tensor) -> tuple[float, ...]:
+def best_thresholds(labels_NK: Floats32, probabilities_NK: Floats32) -> tuple[float, ...]:
     """For each class the probability from which on its F1 is largest on images that were not trained on, half way to
     the next lower one; `THRESHOLD` for a class that none of them is of, or all."""
-    columns = zip(labels_NK.numpy().T > 0.5, probabilities_NK.numpy().T, strict=True)
+    columns = zip(labels_NK.T > 0.5, probabilities_NK.T, strict=True)
     return tuple(_best_threshold(is_N, p_N) for is_N, p_N in columns)
 
 
@@ -93,53 +86,32 @@ def _by_score(is_N: NDArray[np.bool_], score_N: NDArray[np.float32]) -> tuple[Fl
     return hits_M, (last_M + 1).astype(np.float64), score_N[order_N][last_M]
 
 
-def f1(hits: NDArray[Any], said: NDArray[Any], of_class: NDArray[Any]) -> Floats:
-    """The harmonic mean of precision and recall; 0 where there is neither."""
-    both: Floats = 2 * hits / np.maximum(said + of_class, 1)
-    return both
-
-
-def _of_class(labels_N: torch.Tensor, probabilities_NK: torch.Tensor, target: Target) -> dict[str, Any]:
-    n, found = len(labels_N), {"error": (probabilities_NK.argmax(1) != labels_N).sum()}
-    if probabilities_NK.shape[1] > 5:
-        found["error_top5"] = wrong_top5(labels_N, probabilities_NK).sum()
-    errors = {name: int(wrong) / n for name, wrong in found.items()}
-    return errors | metrics_of(labels_N, probabilities_NK).macro
-
-
-def metrics_of(labels_N: torch.Tensor, probabilities_NK: torch.Tensor) -> ClassMetrics:
-    """What there is to say of each class, where an image has one."""
-    return class_metrics(labels_N.numpy(), probabilities_NK.argmax(1).numpy(), probabilities_NK.shape[1])
-
-
-def wrong_top5(labels_N: torch.Tensor, probabilities_NK: torch.Tensor) -> torch.Tensor:
-    """Where the label is none of the five likeliest."""
-    return (probabilities_NK.topk(5, dim=1).indices != labels_N[:, None]).all(1)
-
-
-def _of_classes(labels_NK: torch.Tensor, probabilities_NK: torch.Tensor, target: Target) -> dict[str, Any]:
-    found = class_counts(labels_NK, probabilities_NK, target)
-    known_K, occurs_K = ~np.isnan(found.average_precision_K), found.of_class_K > 0
-    hits, said, of_class = (float(each.sum()) for each in (found.hits_K, found.said_K, found.of_class_K))
-    each_K = f1(found.hits_K, found.said_K, found.of_class_K)
-    all_right = said_in_full(labels_NK, probabilities_NK, target)
+def _of_classes(labels_NK: Floats32, probabilities_NK: Floats32, target: Target) -> dict[str, Any]:
+    """Precision, recall and F1 are over all answers alike (micro); macro, the mean of the classes."""
+    found, precisions_K = (
+        class_counts(labels_NK, probabilities_NK, target),
+        average_precisions(labels_NK, probabilities_NK),
+    )
+    hits, said, images = (int(each.sum()) for each in (found.hits_K, found.said_K, found.images_K))
+    known_K = precisions_K[~np.isnan(precisions_K)]
     return {
-        "mean_average_precision": float(found.average_precision_K[known_K].mean()) if known_K.any() else 0.0,
-        "precision": hits / said if said else 0.0, "recall": hits / of_class if of_class else 0.0,
-        "f1": 2 * hits / max(said + of_class, 1), "f1_mean": float(each_K[occurs_K].mean()) if occurs_K.any() else 0.0,
-        "exact_match": float(all_right.mean()),
+        "mean_average_precision": float(known_K.mean()) if known_K.size else 0.0,
+        "precision": hits / max(said, 1), "recall": hits / max(images, 1), "f1": 2 * hits / max(said + images, 1),
+        **{name: value for name, value in found.macro.items() if name.startswith("macro")},
+        "exact_match": float(said_in_full(labels_NK, probabilities_NK, target).mean()),
     }  # fmt: skip
 
 
-def said_in_full(labels_NK: torch.Tensor, probabilities_NK: torch.Tensor, target: Target) -> NDArray[np.bool_]:
+def said_in_full(labels_NK: Floats32, probabilities_NK: Floats32, target: Target) -> NDArray[np.bool_]:
     """The images of which exactly the right classes are said."""
-    said_NK = probabilities_NK.numpy() >= np.array(thresholds_of(target, labels_NK.shape[1]), np.float32)
-    return np.asarray((said_NK == (labels_NK.numpy() > 0.5)).all(1))
+    said_NK = probabilities_NK >= np.array(thresholds_of(target, labels_NK.shape[1]), np.float32)
+    return np.asarray((said_NK == (labels_NK > 0.5)).all(1))
 
 
-def number_table(labels_NK: torch.Tensor, numbers_NK: torch.Tensor) -> list[dict[str, float | None]]:
+def number_table(labels_NK: Floats32, numbers_NK: Floats32) -> list[dict[str, float | None]]:
     """The figures of each of the numbers. R2 is that of the test images, None where their labels are all the same."""
-    y_NK, error_NK = labels_NK.double().numpy(), (numbers_NK.double() - labels_NK.double()).numpy()
+    y_NK = labels_NK.astype(np.float64)
+    error_NK = numbers_NK.astype(np.float64) - y_NK
     total_K, left_K = ((y_NK - y_NK.mean(0)) ** 2).sum(0), (error_NK**2).sum(0)
     return [
         {
@@ -151,15 +123,14 @@ def number_table(labels_NK: torch.Tensor, numbers_NK: torch.Tensor) -> list[dict
     ]
 
 
-def _of_numbers(labels_NK: torch.Tensor, numbers_NK: torch.Tensor, target: Target) -> dict[str, Any]:
+def _of_numbers(labels_NK: Floats32, numbers_NK: Floats32, target: Target) -> dict[str, Any]:
     """Means over the numbers, where there are several."""
     rows = number_table(labels_NK, numbers_NK)
     columns = {name: [value for row in rows if (value := row[name]) is not None] for name in rows[0]}
     return {name: sum(values) / len(values) for name, values in columns.items() if values}
 
 
-FIGURES: dict[TargetKind, Callable[[torch.Tensor, torch.Tensor, Target], dict[str, Any]]] = {
-    TargetKind.CLASS: _of_class,
+FIGURES: dict[TargetKind, Callable[[Floats32, Floats32, Target], dict[str, Any]]] = {
     TargetKind.CLASSES: _of_classes,
     TargetKind.NUMBER: _of_numbers,
 }

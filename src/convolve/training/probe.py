@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from convolve.errors import DataError, TrainingError, look_up
+from convolve.errors import DataError, TrainingError
+from convolve.records import TargetKind
 from convolve.training.folds import fold_numbers
 
 # Legend: N images, V views of each, M = N * V samples, D features, R directions of them, K classes, F folds and all.
@@ -38,9 +39,9 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "softmax": Kind(lambda z, t: -(t * z.log_softmax(-1)).sum(-1), lambda z: z.log_softmax(-1)),
-    "sigmoid": Kind(lambda z, t: (F.softplus(z) - t * z).sum(-1), F.logsigmoid),
-    "number": Kind(lambda z, t: (z - t).square().sum(-1) / 2, lambda z: z),
+    TargetKind.CLASS: Kind(lambda z, t: -(t * z.log_softmax(-1)).sum(-1), lambda z: z.log_softmax(-1)),
+    TargetKind.CLASSES: Kind(lambda z, t: (F.softplus(z) - t * z).sum(-1), F.logsigmoid),
+    TargetKind.NUMBER: Kind(lambda z, t: (z - t).square().sum(-1) / 2, lambda z: z),
 }
 
 
@@ -48,7 +49,7 @@ KINDS = {
 class Probe:
     """logits_NK = features_ND @ weight_KD.T + bias_K, fitted with strength `l2`.
 
-    `out_of_fold_NK`: the logarithms of the probabilities (of "number" the number) that each image's first view gets
+    `out_of_fold_NK`: the logarithms of the probabilities (of numbers: the number) that each image's first view gets
     from the fit that knows nothing of its fold `fold_N`.
     """
 
@@ -65,7 +66,7 @@ def fit(
     groups_N: NDArray[np.int64] | None = None,
     *,
     classes: int = 0,
-    kind: str = "softmax",
+    kind: TargetKind = TargetKind.CLASS,
     weights_K: Tensor | None = None,
     folds: int = FOLDS,
     l2: float | None = None,
@@ -84,7 +85,7 @@ def fit(
     if folds < 2:
         raise DataError("a head on frozen features needs two images, or two groups of them; bring more")
     fold_N = fold_numbers(targets_NK.argmax(1).numpy(), groups_N, folds)
-    fits = _Fits.of(features_NVD, targets_NK, torch.from_numpy(fold_N), look_up(KINDS, kind, "kind"), weights_K)
+    fits = _Fits.of(features_NVD, targets_NK, torch.from_numpy(fold_N), KINDS[kind], weights_K)
     best_loss, best = float("inf"), None
     for strength in _STRENGTHS if l2 is None else (*(each for each in _STRENGTHS if each > l2), l2):
         fits.take_steps(strength)
