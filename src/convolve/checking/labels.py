@@ -57,16 +57,16 @@ def check_labels(
     images says too little of what belongs to it, and is not judged. `model` is any network: its classes do not matter.
     """
     judged = _Judged.of(parts, looks)
-    body, found = _body_of(model, threads), []
+    body, features = _body_of(model, threads), []
     for number, part in enumerate(parts):
         chosen_N = judged.index_N[judged.part_N == number]
-        found.append(_features_ND(body, model, part, chosen_N, threads=threads, progress=progress))
-    features_ND, labels = torch.cat(found), torch.from_numpy(judged.labels_N)
+        features.append(_features_ND(body, model, part, chosen_N, threads=threads, progress=progress))
+    features_ND, labels = torch.cat(features), torch.from_numpy(judged.labels_N)
     probe = fit(features_ND[:, None], labels, judged.groups_N(pairs))
-    for image, what in _doubtful(judged, probe):
-        _add(findings, parts, judged, image, "wrong label", what)
-    for image, what in _strangers(features_ND, labels, probe):
-        _add(findings, parts, judged, image, "stranger", what)
+    doubts = {"wrong label": _doubtful(judged, probe), "stranger": _strangers(features_ND, labels, probe)}
+    for kind, image, what in ((kind, *each) for kind, found in doubts.items() for each in found):
+        part, index = parts[judged.part_N[image]], int(judged.index_N[image])
+        findings.add(kind, part.full_location(index), what, _MENDS[kind], part.at(index))
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,11 +169,6 @@ def _strangers(features_ND: Tensor, labels: Tensor, probe: Probe) -> Iterator[tu
         if distance_N[image] <= limit:
             return
         yield image, f"{float(distance_N[image] / median):.2f} times as far from the nearest class as the median image"
-
-
-def _add(findings: Findings, parts: Sequence[Part], judged: _Judged, image: int, kind: str, what: str) -> None:
-    part, index = parts[judged.part_N[image]], int(judged.index_N[image])
-    findings.add(kind, part.full_location(index), what, _MENDS[kind], part.at(index))
 
 
 _MENDS = {
