@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from convolve.errors import ModelError, UsageError
-from convolve.records import Metadata
+from convolve.records import ONE_CLASS, Metadata, TargetKind
 from convolve.records.reading import from_json, parse_json, require_format, to_json
 from convolve.transforms.preprocess import ChannelOrder, Preprocess
 
 FORMAT = 1
 KEY = "convolve"  # of the metadata in ONNX; "convolve.json" in a .pt2
 INPUT, OUTPUT = "images", "logits"
+_OUTPUTS = {TargetKind.CLASS: OUTPUT, TargetKind.CLASSES: "probabilities", TargetKind.NUMBER: "numbers"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def describe(preprocess: Preprocess, metadata: Metadata, with_preprocessing: boo
         format=FORMAT,
         convolve=version("convolve"),
         input=taken,
-        output=_Port(OUTPUT, "float32", "NK", ("N", len(metadata.class_names))),
+        output=_Port(_OUTPUTS[(metadata.target or ONE_CLASS).kind], "float32", "NK", ("N", len(metadata.class_names))),
         preprocess=outside.mapping(),
         preprocess_mean_image=_text_of(outside.mean_image_CHW),
         preprocess_in_graph=preprocess.mapping() if with_preprocessing else None,

@@ -114,6 +114,13 @@ def for_training(graph: Graph) -> Graph:
     return _without(replace(graph, outputs=graph.values()[graph.outputs[0]].inputs), end)  # type: ignore[union-attr]
 
 
+def without_sigmoid(graph: Graph) -> Graph:
+    """The graph that gives the logits, where a sigmoid ends it."""
+    end = _end_of(graph, graph.outputs[0])
+    takes_off = end is not None and end.node.op == "sigmoid" and end.moves and _is_read_once(graph, end)
+    return _without(graph, end) if end and takes_off else graph
+
+
 def _behind_logarithm(graph: Graph) -> _End | None:
     last = graph.values()[graph.outputs[0]]
     return _end_of(graph, last.inputs[0]) if isinstance(last, Node) and last.op == "log" else None
