@@ -81,7 +81,8 @@ def read_third_party(
     said = said if said.training_info != TrainingInfo() else replace(said, training_info=info)
     if node:
         return graph, given, replace(said, class_names=())
-    return graph, given, named(path, said, graph.values()[graph.outputs[0]].shape[0], overrides)
+    classes = graph.values()[graph.outputs[0]].shape[0]
+    return graph, given, named(imported.names_from or path, said, classes, overrides)
 
 
 def read_graph(loader: Loader, path: Path, overrides: PreprocessOverrides, outputs: Sequence[str]) -> Graph:
@@ -138,7 +139,7 @@ def _stated(imported: Imported, graph: Graph, path: Path) -> Preprocess:
 
 
 def named(path: Path, said: Metadata | None, count: int, overrides: PreprocessOverrides) -> Metadata:
-    """What a file says, with `count` names of classes: the user's, the file's, the preset's, or numbers."""
+    """What a file says, with `count` names of classes: the user's, those in `path`, the preset's, or numbers."""
     said = said or Metadata(class_names=(), data="", training_info=TrainingInfo())
     names = said.class_names if overrides.labels is None else ()
     if names and len(names) != count:
