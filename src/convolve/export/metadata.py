@@ -43,6 +43,11 @@ class _Description(Metadata):
     preprocess_in_graph: dict[str, Any] | None
 
 
+def scores_of(metadata: Metadata) -> str:
+    """What the output is called that answers for the target; something may stand beside it."""
+    return _OUTPUTS[(metadata.target or ONE_CLASS).kind]
+
+
 def describe(preprocess: Preprocess, metadata: Metadata, with_preprocessing: bool) -> dict[str, Any]:
     """What the file says, as JSON takes it."""
     channels, height, width = preprocess.shape_CHW
@@ -58,7 +63,7 @@ def describe(preprocess: Preprocess, metadata: Metadata, with_preprocessing: boo
         format=FORMAT,
         convolve=version("convolve"),
         input=taken,
-        output=_Port(_OUTPUTS[(metadata.target or ONE_CLASS).kind], "float32", "NK", scores),
+        output=_Port(scores_of(metadata), "float32", "NK", scores),
         more_outputs=more if metadata.confidence else (),
         preprocess=outside.mapping(),
         preprocess_mean_image=_text_of(outside.mean_image_CHW),
