@@ -46,7 +46,17 @@ MAY_IMPORT = {
     "checking": {"data", "environment", "formats", "transforms"},
     "templates": set(),
     "model_card": {"graph", "importers", "records", "specs", "templates", "training", "transforms"},
-    "model_folder": {"data", "graph", "model_card", "models", "recipe_values", "records", "specs", "transforms"},
+    "model_folder": {
+        "data",
+        "graph",
+        "model_card",
+        "models",
+        "recipe_values",
+        "records",
+        "specs",
+        "training",
+        "transforms",
+    },
     "export": {"data", "records", "transforms"},
     "model": {
         "data",
@@ -63,6 +73,7 @@ MAY_IMPORT = {
     },
     "network": {"export", "graph", "importers", "model_folder"},
     "loading": {"export", "graph", "importers", "model", "model_folder", "models", "records", "transforms"},
+    "confidence": {"data", "model", "records", "specs", "training"},
     "initial": {
         "data",
         "graph",
@@ -76,7 +87,7 @@ MAY_IMPORT = {
         "transforms",
     },
     "inputs": {"data", "graph", "initial", "model", "models", "recipe", "records", "specs", "training", "transforms"},
-    "outcome": {"data", "loading", "model", "records", "training"},
+    "outcome": {"confidence", "data", "loading", "model", "records", "training"},
     "run": {"data", "distributed", "initial", "inputs", "model", "outcome", "recipe", "recipes", "training"},
     "find_lr": {"data", "inputs", "recipe", "recipe_values", "run", "specs", "training"},
     "run_config": {

@@ -75,13 +75,13 @@ def _open_checkpoint(path: Path, overrides: PreprocessOverrides) -> Model:
 
 
 def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
-    module, architecture, preprocess, metadata, membership = read_model(find_folder(path))
+    module, architecture, preprocess, metadata, membership, confidence = read_model(find_folder(path))
     if overrides.output or overrides.preset or overrides.arch:
         raise UsageError(f"{path} is a convolve model: --output, --preset and --arch are for models of other tools")
     names = _named(metadata.class_names, overrides)
     model = Model(
         module, architecture, preprocess, names, data_name=metadata.data, training_info=metadata.training_info,
-        membership=membership, target=metadata.target or ONE_CLASS,
+        membership=membership, target=metadata.target or ONE_CLASS, confidence=confidence,
     )  # fmt: skip
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 

@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch.nn import functional as F
 
 from convolve.atomic import replacing
+from convolve.confidence import learn_confidence
 from convolve.data.build import DataModule
 from convolve.data.dataset import Dataset
 from convolve.data.sources.classes import in_words
@@ -69,6 +70,8 @@ def write_outcome(training: Training, began: float) -> None:
     trainer, model, test = training.trainer, training.model, training.data.test
     workers = trainer.workers
     model.target = _with_thresholds(training)
+    if spec := trainer.recipe.confidence:
+        model.confidence = learn_confidence(model, training.data, spec, workers)
     evaluation = model.evaluate(test, workers=workers)
     left_out = _everywhere(workers, test.unreadable.numbers if test.unreadable else set())
     damaged = _everywhere(workers, training.data.damaged.numbers if training.data.damaged else set())
@@ -84,6 +87,8 @@ def write_outcome(training: Training, began: float) -> None:
         "kept_indices_M": torch.from_numpy(kept_M),
         "kept_images_MHWC": _test_pictures(model, test, np.setdiff1d(np.arange(len(test)), left_out)[kept_M]),
     }
+    if evaluation.distances_N is not None:
+        tensors["distances_N"] = evaluation.distances_N.contiguous()
     with replacing(path / "evaluation.safetensors") as temporary:
         temporary.write_bytes(save(tensors))
     trainer.folder.log(EndEvent(test_error=evaluation.figures.get("error")))

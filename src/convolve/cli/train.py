@@ -10,8 +10,10 @@ import typer
 
 from convolve.cli.formatting import counted, interval_text
 from convolve.cli.options import (
+    Accept,
     Arch,
     AsJson,
+    Coverage,
     Device,
     Options,
     Set,
@@ -44,6 +46,8 @@ def train(
     ] = None,
     arch: Arch = None,
     fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure throughput.")] = False,
+    accept: Accept = None,
+    coverage: Coverage = None,
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Do not train: find a good learning rate, and write a page with its plot.")
     ] = False,
@@ -63,9 +67,9 @@ def train(
     """
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
     settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
-    settings |= {"data.skip_unreadable": True} if skip_unreadable else {}
-    settings |= {"model.start": str(from_model)} if from_model else {}
-    settings |= {"model.arch": arch} if arch else {}
+    asked = {"model.start": from_model and str(from_model), "model.arch": arch, "confidence.accept": accept}
+    asked |= {"confidence.coverage": coverage, "data.skip_unreadable": skip_unreadable or None}
+    settings |= {path: value for path, value in asked.items() if value is not None}
     settings |= dict(assignment(text) for text in set_ or [])
 
     from convolve import run

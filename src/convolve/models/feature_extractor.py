@@ -32,3 +32,24 @@ class FeatureExtractor(nn.Module):
 
     def _keep(self, _layer: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
         self._last = output
+
+
+class WithFeatures(nn.Module):
+    """images_NCHW -> (what `network` gives, features_ND): what its layer `last` reads; maps are averaged."""
+
+    def __init__(self, network: nn.Module, last: str) -> None:
+        super().__init__()
+        self.network = network
+        self.training = network.training
+        self._last = last
+
+    def forward(self, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        read: list[torch.Tensor] = []
+        layer = self.network.get_submodule(self._last)
+        hook = layer.register_forward_pre_hook(lambda _layer, inputs: read.append(inputs[0]))
+        try:
+            given = self.network(images_NCHW)
+        finally:
+            hook.remove()
+        features = read[-1]
+        return given, features.flatten(2).mean(2) if features.ndim > 2 else features
