@@ -62,7 +62,7 @@ class Confidence:
         its own, the likeliest first."""
         are_none = self.is_none_of_these(distances_N).tolist()
         said = [
-            dict(none_of_these=is_none, distance=d) for is_none, d in zip(are_none, distances_N.tolist(), strict=True)
+            {"none_of_these": is_none, "distance": d} for is_none, d in zip(are_none, distances_N.tolist(), strict=True)
         ]
         if self.has_sets:
             for one, p_K, holds_K in zip(said, answers_NK, self.sets(answers_NK), strict=True):
