@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from convolve.records import ConfidenceRecord
+from convolve.training.calibration import reliability
 from convolve.training.outliers import OutlierDetector
 
 MOST_KEPT = 1000  # distances and scores that a model keeps: more would tell a threshold no better than to 0.1 %
@@ -147,3 +148,84 @@ class ConfidentNetwork(nn.Module):
     def forward(self, images_NCHW: Tensor) -> tuple[Tensor, Tensor]:
         logits_NK, features_ND = self.network(images_NCHW)
         return logits_NK / self.temperature, self.detector(features_ND)
+
+
+# -- what it is worth, on images with labels ---------------------------------------------------------------------------
+
+
+def confidence_figures(known: Confidence, answers_NK: Tensor, labels_N: Tensor, distances_N: Tensor) -> dict[str, Any]:
+    """How often images get an answer, and are right then; how often sets hold an image's class, and their sizes."""
+    accepted_N, found = ~known.is_none_of_these(distances_N), known.record
+    figures: dict[str, Any] = {"accept": found.accept, "accepted": float(accepted_N.float().mean())}
+    if labels_N.ndim == 2:
+        return figures
+    wrong_N, sets_NK = answers_NK.argmax(1) != labels_N, known.sets(answers_NK)
+    figures["accepted_error"] = float(wrong_N[accepted_N].float().mean()) if accepted_N.any() else None
+    figures["calibration_error"] = reliability(labels_N.numpy(), answers_NK.numpy()).expected_error
+    if known.has_sets:
+        sizes_N = sets_NK.sum(1)
+        figures |= {
+            "coverage": found.coverage, "covered": float(sets_NK.gather(1, labels_N[:, None]).float().mean()),
+            "mean_set_size": float(sizes_N.float().mean()), "empty_sets": float((sizes_N == 0).float().mean()),
+        }  # fmt: skip
+    return figures
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How the distances of new images lie beside those of held-out ones.
+
+    `beyond`: the part of the new ones that is farther than 95 % of one's own. `shift`: the largest difference of the
+    two distributions (Kolmogorov and Smirnov). `probability`: that chance alone makes one or the other as large.
+    """
+
+    beyond: float
+    shift: float
+    probability: float
+
+    @property
+    def is_there(self) -> bool:
+        """Hard to explain by chance, and large enough to matter: of very many images, any difference is sure."""
+        return self.probability < _BY_CHANCE and (self.shift >= _SHIFT or self.beyond >= 2 * (1 - USUAL))
+
+
+USUAL = 0.95  # of one's own images are not beyond
+_BY_CHANCE, _SHIFT = 0.01, 0.1  # false alarms and what is found with these: docs/photos.md
+
+
+def drift(known: Confidence, distances_N: Tensor) -> Drift:
+    """Whether new images lie as far from those of the training as held-out ones did: two tests, of the whole
+    distribution and of its end, where a few strangers among many are seen first."""
+    old_M, new_N, images = known.distances_M, distances_N.sort().values, known.record.images
+    at = torch.cat([old_M, new_N])
+    below = [torch.searchsorted(each, at, right=True) / len(each) for each in (old_M, new_N)]
+    shift = float((below[0] - below[1]).abs().max())
+    limit = known.asked(USUAL).record.farthest
+    beyond_N = new_N > (old_M[-1] if limit is None else limit)
+    rank = math.ceil((images + 1) * USUAL) if limit is not None else images
+    chances = _chance_of_shift(shift, images, len(new_N)), _chance_beyond(int(beyond_N.sum()), len(new_N), rank, images)
+    return Drift(float(beyond_N.float().mean()), shift, min(1.0, 2 * min(chances)))
+
+
+def _chance_of_shift(shift: float, old: int, new: int) -> float:
+    """The probability that two samples of one distribution differ so much; Numerical Recipes, section 14.3."""
+    together = math.sqrt(old * new / (old + new))
+    x = (together + 0.12 + 0.11 / together) * shift
+    if x < 0.2:  # the series needs many terms there, and the answer is 1
+        return 1.0
+    return min(1.0, max(0.0, 2 * sum((-1) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101))))
+
+
+def _chance_beyond(beyond: int, new: int, rank: int, old: int) -> float:
+    """The probability that so many of the new numbers, or more, are above the one of this rank among the old ones,
+    where all come from one distribution: of the orders in which old and new ones can come, all equally likely."""
+    a, b = old + 1 - rank, rank  # the part above that number is Beta(a, b), and the count beta-binomial
+
+    def log_choose(n: float, k: float) -> float:
+        return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+    log_all = log_choose(new + old, old)
+    return min(1.0, sum(
+        math.exp(log_choose(x + a - 1, x) + log_choose(new - x + b - 1, new - x) - log_all)
+        for x in range(beyond, new + 1)
+    ))  # fmt: skip
