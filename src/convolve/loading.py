@@ -18,6 +18,7 @@ from convolve.model_folder import find_folder, is_folder, read_model
 from convolve.models.memory_layout import to_channels_last
 from convolve.records import ONE_CLASS, TrainingInfo
 from convolve.transforms.preprocess import Preprocess
+from convolve.weights import in_place_of
 
 
 def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: str | None = None) -> Model:
@@ -27,7 +28,7 @@ def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: s
 
     `overrides` adds what the model does not say itself. With `node`, the model gives the features of that inner layer.
     """
-    path, overrides = Path(path), overrides or PreprocessOverrides()
+    path, overrides = in_place_of(path), overrides or PreprocessOverrides()
     if loader := None if is_folder(path) else find_loader(path):
         model = _import(loader, path, overrides, node)
     else:

@@ -18,7 +18,7 @@ from convolve.distributed.lost import naming_lost_workers
 from convolve.distributed.process_group import all_workers
 from convolve.errors import InterruptedTraining
 from convolve.initial import initial_model
-from convolve.inputs import describe, network_of, open_images, trained_on
+from convolve.inputs import describe, network_of, open_inputs, trained_on
 from convolve.model import Model
 from convolve.outcome import Run, Training, write_outcome
 from convolve.recipe import Recipe
@@ -62,7 +62,7 @@ def train(
     path, is_first = Path(out or f"runs/{recipe.name}"), not workers.rank
     with naming_lost_workers(), RunFolder.claim(path, restart, bool(report), is_first) as folder:
         callback = progress if is_first else silent
-        splits = open_images(recipe.data, data, options, callback, workers)
+        recipe, splits = open_inputs(recipe, data, options, callback, workers, kept=folder.kept_recipe())
         training = build_training(recipe, splits, folder, callback, workers=workers)
         if each_epoch and is_first:
             training.trainer.each_epoch = partial(each_epoch, training.model)

@@ -38,6 +38,9 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Number of epochs.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of initial weights, sample order, augmentation.")] = None,
     device: Device = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Of the recipe photos: the largest of its plans that takes about so long.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="The precision: auto, fp32, bf16 or fp16.")] = None,
     threads: Threads = None,
     from_model: Annotated[
@@ -66,11 +69,11 @@ def train(
     Example: convolve train mnist --data sample --set model.dropout=0.3
     """
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
-    settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
-    asked = {"model.start": from_model and str(from_model), "model.arch": arch, "confidence.accept": accept}
+    asked: dict[str, Any] = {f"run.{name}": value for name, value in flags.items()}
+    asked |= {"model.start": from_model and str(from_model), "model.arch": arch, "confidence.accept": accept}
     asked |= {"confidence.coverage": coverage, "data.skip_unreadable": skip_unreadable or None}
-    settings |= {path: value for path, value in asked.items() if value is not None}
-    settings |= dict(assignment(text) for text in set_ or [])
+    asked |= {"model.plan": minutes and f"auto:{minutes:g}"}
+    settings = {path: value for path, value in asked.items() if value is not None} | dict(map(assignment, set_ or []))
 
     from convolve import run
     from convolve.cli.progress import Display
