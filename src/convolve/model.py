@@ -203,10 +203,7 @@ class Model:
             return
         if not len(images_NCHW):
             return
-        answers = self.evaluate(self._unlabeled(images_NCHW))
-        sure: list[dict[str, Any]] = [{}] * len(images_NCHW)
-        if self.confidence and answers.distances_N is not None:
-            sure = self.confidence.said(answers.answers_NK, answers.distances_N, self.class_names)
+        answers, sure = self.answered(images_NCHW)
         if self.target.kind == TargetKind.NUMBER:
             for values, more in zip(answers.answers_NK.tolist(), sure, strict=True):
                 numbers = tuple(zip(self.class_names, values, strict=True))
@@ -214,6 +211,13 @@ class Model:
             return
         for found, more in zip(self.likeliest(answers.answers_NK, top), sure, strict=True):
             yield partial(Prediction, classes=tuple((self.class_names[k], p) for k, p in found), **more)
+
+    def answered(self, images_NCHW: NDArray[np.uint8]) -> tuple[Evaluation, list[dict[str, Any]]]:
+        """(the answers to images that already have the wanted size, how sure each is: see `Confidence.said`)."""
+        answers = self.evaluate(self._unlabeled(images_NCHW))
+        if self.confidence is None or answers.distances_N is None:
+            return answers, [{}] * len(images_NCHW)
+        return answers, self.confidence.said(answers.answers_NK, answers.distances_N, self.class_names)
 
     def likeliest(self, probabilities_NK: torch.Tensor, top: int | None) -> Iterator[list[tuple[int, float]]]:
         """(number of the class, probability) of the `top` classes of each image; without `top`, see `predict`."""

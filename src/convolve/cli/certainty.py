@@ -27,9 +27,11 @@ def figures_of(model: Model, evaluation: Evaluation, with_drift: bool) -> dict[s
     known, distances_N = model.confidence, evaluation.distances_N
     if known is None or distances_N is None:
         return {}
-    from convolve.training.confidence import confidence_figures, drift
+    from convolve.training.calibration import confidence_figures
+    from convolve.training.confidence import drift
 
-    figures = confidence_figures(known, evaluation.answers_NK, evaluation.labels_N, distances_N)
+    answers_NK, labels = evaluation.answers_NK.numpy(), evaluation.labels_N.numpy()
+    figures = confidence_figures(known.record, answers_NK, labels, distances_N.numpy())
     if with_drift:
         found = drift(known, distances_N)
         figures["drift"] = {**asdict(found), "is_there": found.is_there}
