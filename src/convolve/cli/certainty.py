@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from convolve.training.evaluate import Evaluation
 
 
-def require_drift(model: Model) -> None:
-    """Raise UsageError where nothing is known of the images that the model was trained on."""
-    if model.confidence is None:
+def ask(model: Model, accept: float | None, coverage: float | None, drift: bool) -> None:
+    """As `Model.ask`. Raises UsageError where nothing is known of the images that the model was trained on."""
+    model.ask(accept, coverage)
+    if drift and model.confidence is None:
         raise UsageError(
             "--drift: this model has not learned what its images look like; train one that does with `convolve train "
             "RECIPE --accept 0.95`, to which --from MODEL gives the weights of this one"

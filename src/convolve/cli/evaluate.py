@@ -89,9 +89,7 @@ def evaluate(
     keep_freed_memory()  # images are decoded in a tenth less time
     opened = load(model, overrides)
     opened.require_classes()
-    opened.ask(accept, coverage)
-    if drift:
-        certainty.require_drift(opened)
+    certainty.ask(opened, accept, coverage, drift)
     second = load(other) if other else None
     options = replace(options, target=opened.target.kind.value)
     opened, second, source, where = _find(opened, second, data, options)
