@@ -40,6 +40,7 @@ from convolve.model_folder import Architecture, write_model
 from convolve.models.feature_extractor import FeatureExtractor, WithFeatures
 from convolve.models.heads import features_of, last_layer
 from convolve.network import graph_of_module
+from convolve.prediction import Prediction
 from convolve.records import ONE_CLASS, Metadata, Target, TargetKind, TrainingInfo
 from convolve.training.confidence import Confidence, ConfidentNetwork
 from convolve.training.criteria import Answering
@@ -53,30 +54,6 @@ from convolve.transforms.preprocess import ChannelOrder, Preprocess
 # Legend: N images, C channels, H rows, W columns, K classes.
 
 Watch = Callable[[Iterator[Batch]], Iterator[Batch]]  # hands on batches as they come
-
-
-Classes = tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of one image: (class name, probability), most likely first; `fitted`: what was done to it.
-
-    Of several classes an image, those that it is said to be of. A model that stops at a layer gives `features` in place
-    of classes, one of numbers these, with their names. `error`: why the image cannot be read. A model that knows its
-    own certainty says whether the image is `none_of_these`, since its `distance` is too large, and of which classes it
-    may be, `possible`; see `training/confidence.py`.
-    """
-
-    path: str
-    classes: Classes
-    fitted: str = ""
-    error: str = ""
-    features: NDArray[np.float32] | None = field(default=None, compare=False)
-    numbers: Classes = ()
-    none_of_these: bool | None = None
-    distance: float | None = field(default=None, compare=False)
-    possible: tuple[str, ...] | None = None
 
 
 @dataclass
