@@ -18,7 +18,7 @@ from torch import Tensor
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.splits import Splits
 from convolve.errors import UsageError
-from convolve.inputs import open_images
+from convolve.inputs import open_inputs
 from convolve.recipe import Recipe
 from convolve.recipe_values import Steps, steps_text
 from convolve.run import build_training
@@ -69,7 +69,7 @@ def find_lr(
     Nothing of it is kept. The rates of a recipe that has several are scaled alike. Raises `UsageError` where the loss
     falls at no rate.
     """
-    splits = open_images(recipe.data, data, options, progress, SINGLE_PROCESS)
+    recipe, splits = open_inputs(recipe, data, options, progress, SINGLE_PROCESS)
     for steps in STEPS:
         finder = _Finder(int(_FLAT * steps))
         with TemporaryDirectory(prefix="convolve-") as place, suppress(_GrownError):

@@ -20,6 +20,7 @@ from convolve.models import build_model
 from convolve.models.memory_layout import to_channels_last
 from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.recipe import Recipe
+from convolve.recipes.ladder import planned
 from convolve.records import Target, TargetKind
 from convolve.specs.data import DataSpec
 from convolve.training.events import Callback
@@ -28,10 +29,26 @@ from convolve.training.session import TrainedOn
 from convolve.training.workers import Workers, one_first_on_each_host
 
 
-def open_images(
+def open_inputs(
+    recipe: Recipe,
+    where: str | Splits | None,
+    options: DataOptions,
+    callback: Callback,
+    workers: Workers,
+    kept: Recipe | None = None,
+) -> tuple[Recipe, Splits]:
+    """(the recipe with its plan for so many images, if it has plans; what lies at `where`, in the order of its files if
+    the recipe keeps to that). `kept` is the recipe of the unfinished run that goes on."""
+    splits = _open(recipe.data, where, options, callback, workers)
+    recipe, said = planned(recipe, len(splits.train), len(splits.test), kept)
+    if said:
+        callback("plan", {"message": said, "epochs": recipe.run.epochs})
+    return recipe, splits
+
+
+def _open(
     spec: DataSpec, where: str | Splits | None, options: DataOptions, callback: Callback, workers: Workers
 ) -> Splits:
-    """What lies at `where`, in the order of its files if `spec` keeps to that."""
     if isinstance(where, Splits):
         return _for_target(where, spec)
 

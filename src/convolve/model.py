@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,10 +37,12 @@ from convolve.graph.graph import Graph
 from convolve.graph.heads import without_head
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, write_model
-from convolve.models.feature_extractor import FeatureExtractor
+from convolve.models.feature_extractor import FeatureExtractor, WithFeatures
 from convolve.models.heads import features_of, last_layer
 from convolve.network import graph_of_module
 from convolve.records import ONE_CLASS, Metadata, Target, TargetKind, TrainingInfo
+from convolve.training.confidence import Confidence, ConfidentNetwork
+from convolve.training.criteria import Answering
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.metrics import thresholds_of
 from convolve.training.precision import whole_fp32
@@ -60,7 +63,9 @@ class Prediction:
     """What the model says of one image: (class name, probability), most likely first; `fitted`: what was done to it.
 
     Of several classes an image, those that it is said to be of. A model that stops at a layer gives `features` in place
-    of classes, one of numbers these, with their names. `error`: why the image cannot be read.
+    of classes, one of numbers these, with their names. `error`: why the image cannot be read. A model that knows its
+    own certainty says whether the image is `none_of_these`, since its `distance` is too large, and of which classes it
+    may be, `possible`; see `training/confidence.py`.
     """
 
     path: str
@@ -69,6 +74,9 @@ class Prediction:
     error: str = ""
     features: NDArray[np.float32] | None = field(default=None, compare=False)
     numbers: Classes = ()
+    none_of_these: bool | None = None
+    distance: float | None = field(default=None, compare=False)
+    possible: tuple[str, ...] | None = None
 
 
 @dataclass
@@ -79,7 +87,7 @@ class Model:
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
     saved. `membership`: which images it was trained on, where a part of a user's own set was held out. `max_pixels`:
     see `Decoding`; this is up to whoever asks it, and not saved. `target`: what the outputs of `module` mean; of
-    numbers, `class_names` are their names.
+    numbers, `class_names` are their names. `confidence`: what it knows of its own certainty, if that was learned.
     """
 
     module: nn.Module
@@ -92,6 +100,7 @@ class Model:
     membership: Membership | None = None
     max_pixels: int = MAX_PIXELS
     target: Target = ONE_CLASS
+    confidence: Confidence | None = None
 
     @property
     def learned(self) -> Learned:
@@ -155,7 +164,9 @@ class Model:
         """All images, each once, in fp32; the answers to their `views` are averaged. `watch` sees each batch."""
         independent = isinstance(self.architecture, Graph) and gives_independent(self.architecture)
         batches = watch(self.batches(dataset, views, workers))
-        return evaluate(self.module, batches, self._device, views, workers, independent=independent, target=self.target)
+        return evaluate(
+            self.network, batches, self._device, views, workers, independent=independent, target=self.target
+        )
 
     def predict(self, paths: Sequence[str | Path], top: int | None = None) -> list[Prediction]:
         """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names.
@@ -191,13 +202,19 @@ class Model:
         if self.node:
             yield from (partial(Prediction, classes=(), features=each) for each in self.outputs(images_NCHW).numpy())
             return
-        answers_NK = self.probabilities(images_NCHW)
-        if self.target.kind == TargetKind.NUMBER:
-            for values in answers_NK.tolist():
-                yield partial(Prediction, classes=(), numbers=tuple(zip(self.class_names, values, strict=True)))
+        if not len(images_NCHW):
             return
-        for found in self.likeliest(answers_NK, top):
-            yield partial(Prediction, classes=tuple((self.class_names[k], p) for k, p in found))
+        answers = self.evaluate(self._unlabeled(images_NCHW))
+        sure: list[dict[str, Any]] = [{}] * len(images_NCHW)
+        if self.confidence and answers.distances_N is not None:
+            sure = self.confidence.said(answers.answers_NK, answers.distances_N, self.class_names)
+        if self.target.kind == TargetKind.NUMBER:
+            for values, more in zip(answers.answers_NK.tolist(), sure, strict=True):
+                numbers = tuple(zip(self.class_names, values, strict=True))
+                yield partial(Prediction, classes=(), numbers=numbers, **more)
+            return
+        for found, more in zip(self.likeliest(answers.answers_NK, top), sure, strict=True):
+            yield partial(Prediction, classes=tuple((self.class_names[k], p) for k, p in found), **more)
 
     def likeliest(self, probabilities_NK: torch.Tensor, top: int | None) -> Iterator[list[tuple[int, float]]]:
         """(number of the class, probability) of the `top` classes of each image; without `top`, see `predict`."""
@@ -242,11 +259,38 @@ class Model:
         """What tells this model from others that answer otherwise: its weights, preprocessing, classes and layer."""
         digest = hashlib.sha256(repr((self.preprocess, self.class_names, self.node, self.target)).encode())
         digest.update(b"" if self.preprocess.mean_image_CHW is None else self.preprocess.mean_image_CHW.tobytes())
+        if self.confidence:
+            digest.update(repr(self.confidence.record).encode())
         if isinstance(self.module, OnnxNetwork):
             digest.update(self.module.path.read_bytes())
         for name, tensor in self.module.state_dict().items():
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    @property
+    def network(self) -> nn.Module:
+        """What is asked for answers: `module`, or a network that also knows its own certainty."""
+        if self.confidence is None:
+            return self.module
+        return ConfidentNetwork(self.with_features(), self.confidence).to(self._device)
+
+    def ask(self, accept: float | None, coverage: float | None) -> None:
+        """Answer within other limits; see `Confidence.asked`. Raises UsageError where nothing is known of that."""
+        for option, value in {"--accept": accept, "--coverage": coverage}.items():
+            if value is not None and not 0 < value <= 1:
+                raise UsageError(f"{option} is a part of all images, above 0 and at most 1, such as 0.9; got {value:g}")
+            if value is not None and self.confidence is None:
+                raise UsageError(
+                    f"{option}: this model has not learned how sure it is; train one that does with `convolve train "
+                    f"RECIPE {option} {value:g}`, to which --from MODEL gives the weights of this one"
+                )
+        if self.confidence:
+            self.confidence = self.confidence.asked(accept, coverage)
+
+    def with_features(self) -> WithFeatures:
+        """images_NCHW -> (what `module` gives, features_ND)."""
+        has_hidden = "head_hidden" in dict(self.module.named_children())
+        return WithFeatures(self.module, "head_hidden" if has_hidden else last_layer(self.module))
 
     def require_images(self) -> None:
         """Raise UsageError where an imported network takes plain numbers and nobody said which image they are."""
@@ -271,12 +315,18 @@ class Model:
         preprocess = replace(self.preprocess, channels=channels, height=height, width=width, channel_order=order)
         return replace(self, architecture=architecture, preprocess=preprocess)
 
+    def for_arrays(self, shape_CHW: tuple[int, int, int]) -> Model:
+        """This model for images in memory, of which a network that takes images takes any, resized."""
+        return self.for_images(shape_CHW) if self.preprocess.height == 1 else self
+
     def cut(self, node: str) -> Model:
         """The model up to `node`: a name in an imported network's file, or a layer of one of ours."""
         if not isinstance(self.architecture, Graph):
-            return replace(self, module=FeatureExtractor(self.module, node).eval(), node=node)
+            return replace(self, module=FeatureExtractor(self.module, node).eval(), node=node, confidence=None)
         graph = self.architecture.with_outputs([node])
-        return replace(self, module=rebuild(graph, self.module.state_dict()), architecture=graph, node=node)
+        return replace(
+            self, module=rebuild(graph, self.module.state_dict()), architecture=graph, node=node, confidence=None
+        )
 
     def body(self) -> nn.Module:
         """images_NCHW, normalized -> features_ND: what the last layer with weights reads, maps averaged.
@@ -303,6 +353,7 @@ class Model:
             self.preprocess,
             metadata=self._metadata,
             membership=self.membership,
+            confidence=self.confidence,
         )
 
     def export(self, path: str | Path, *, with_preprocessing: bool = False) -> Parity:
@@ -314,7 +365,11 @@ class Model:
         """
         architecture, path = self._whole(), Path(path)
         self.require_images()
-        parity = export(self.module, self.preprocess, self._metadata, path, with_preprocessing)
+        metadata, is_class = self._metadata, self.target.kind == TargetKind.CLASS
+        answering = self.network if is_class else Answering(self.module, self.target)
+        if self.target.kind == TargetKind.NUMBER:  # the file gives them as they are
+            metadata = replace(metadata, target=Target(self.target.kind))
+        parity = export(answering, self.preprocess, metadata, path, with_preprocessing)
         with path.open("rb") as file:
             stored = path.name, hashlib.file_digest(file, "sha256").hexdigest()
         card = model_card(
@@ -327,8 +382,9 @@ class Model:
     def _metadata(self) -> Metadata:
         target = None if self.target == ONE_CLASS else self.target
         return Metadata(
-            class_names=self.class_names, data=self.data_name, training_info=self.training_info, target=target
-        )
+            class_names=self.class_names, data=self.data_name, training_info=self.training_info, target=target,
+            confidence=self.confidence.record if self.confidence else None,
+        )  # fmt: skip
 
     def _whole(self) -> Architecture:
         """The architecture of a model that can be written; UsageError for one that cannot."""

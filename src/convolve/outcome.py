@@ -15,9 +15,11 @@ from safetensors.torch import save
 from torch.nn import functional as F
 
 from convolve.atomic import replacing
+from convolve.confidence import learn_confidence
 from convolve.data.build import DataModule
 from convolve.data.dataset import Dataset
 from convolve.data.sources.classes import in_words
+from convolve.fitted_head import FittedHead
 from convolve.loading import load
 from convolve.model import Model
 from convolve.records import ClassResult, EndEvent, Result, Target, TargetKind, TrainingInfo
@@ -37,11 +39,13 @@ _RESULT_FROM_START = (
 
 
 class Training(NamedTuple):
-    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped."""
+    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped; `fitted` is the head
+    that it began with, where its body was trained already."""
 
     trainer: Trainer
     model: Model
     data: DataModule
+    fitted: FittedHead | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ def write_outcome(training: Training, began: float) -> None:
     trainer, model, test = training.trainer, training.model, training.data.test
     workers = trainer.workers
     model.target = _with_thresholds(training)
+    if (spec := trainer.recipe.confidence) and model.target.kind == TargetKind.CLASS:
+        model.confidence = learn_confidence(model, training.data, spec, workers)
     evaluation = model.evaluate(test, workers=workers)
     left_out = _everywhere(workers, test.unreadable.numbers if test.unreadable else set())
     damaged = _everywhere(workers, training.data.damaged.numbers if training.data.damaged else set())
@@ -84,6 +90,8 @@ def write_outcome(training: Training, began: float) -> None:
         "kept_indices_M": torch.from_numpy(kept_M),
         "kept_images_MHWC": _test_pictures(model, test, np.setdiff1d(np.arange(len(test)), left_out)[kept_M]),
     }
+    if evaluation.distances_N is not None:
+        tensors["distances_N"] = evaluation.distances_N.contiguous()
     with replacing(path / "evaluation.safetensors") as temporary:
         temporary.write_bytes(save(tensors))
     trainer.folder.log(EndEvent(test_error=evaluation.figures.get("error")))

@@ -12,6 +12,7 @@ from typing import Any
 
 from convolve.errors import UsageError
 from convolve.recipe_values import nested, parse
+from convolve.specs.confidence import ConfidenceSpec
 from convolve.specs.data import DataSpec
 from convolve.specs.distributed import DistributedSpec
 from convolve.specs.model import ModelSpec
@@ -39,6 +40,11 @@ class Recipe:
     run: RunSpec = field(default_factory=RunSpec)
     distributed: DistributedSpec | None = setting(None, "of several workers; null: gradients are added up in each step")
     plateau: PlateauSpec | None = setting(None, "reduce on plateau, which plateau.every_epochs=1 turns on; null: never")
+    confidence: ConfidenceSpec | None = setting(
+        None,
+        "calibrated probabilities, none of these, sets of classes: learned from images that are held out, a tenth "
+        "unless data.validation_fraction says more; confidence.accept=0.95 turns it on; null: none",
+    )
     published_error: float | None = setting(None, "the error that the recipe's source reports, as a fraction")
 
     def __post_init__(self) -> None:

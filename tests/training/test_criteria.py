@@ -55,7 +55,7 @@ def test_focal_loss_is_lins() -> None:
 
 
 def test_weights_of_classes_adjust_the_logits() -> None:
-    """Menon's equation 10 with a prior of 1 / weight; of what is learned so, the answers are those of weighted classes."""
+    """Menon's equation 10 with a prior of 1 / weight; what is learned so answers as if classes counted so much."""
     logits_NK, labels_N = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1])
     prior_K = torch.tensor([0.5, 0.125, 0.25])
     found = criterion_for(RunSpec(), Target(), tuple((1 / prior_K).tolist())).loss(logits_NK, labels_N)

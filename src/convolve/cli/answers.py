@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from convolve.formats.archive import Location
     from convolve.model import Model, Prediction
 
+_CONFIDENT = ("none_of_these", "distance", "possible")  # fields of Prediction, of a model that knows its certainty
+_NAMED = 3  # classes that an image may be of
+NONE_OF_THESE = "none of these"
 Add = Callable[[list["Prediction"]], None]
 
 
@@ -46,7 +49,7 @@ def lines(images: Sequence[Location]) -> Iterator[Output]:
                 sys.stdout.flush()
                 print(f"{one.path}: {one.error}", file=sys.stderr)
             else:
-                print(f"{one.path:<{width}}  {_words(one)}")
+                print(f"{one.path:<{width}}  {_in_words(one)}")
             if one.fitted:
                 fitted[1:], count = [], count + 1
                 fitted.append(one)
@@ -56,6 +59,18 @@ def lines(images: Sequence[Location]) -> Iterator[Output]:
     if fitted:
         print(f"note: {count} of {len(images)} images were brought to the model's size and colors "
               f"({fitted[0].path}: {fitted[0].fitted})", file=sys.stderr)  # fmt: skip
+
+
+def _in_words(one: Prediction) -> str:
+    """The classes; before them, that it is none of them, or which ones it may be."""
+    said = _words(one)
+    if one.none_of_these:
+        return f"{NONE_OF_THESE}; nearest: {said}"
+    if one.possible is None or len(one.possible) == 1:
+        return said
+    more = len(one.possible) - _NAMED
+    names = [*one.possible[:_NAMED], *([f"one of {more} more"] if more > 0 else [])]
+    return f"{' or '.join(names) or 'unsure'}: {said}"
 
 
 @contextmanager
@@ -92,7 +107,8 @@ def _mapping(one: Prediction) -> dict[str, Any]:
     if one.numbers:
         return {"path": one.path, "numbers": dict(one.numbers), "fitted": one.fitted}
     classes = [{"class": name, "probability": value} for name, value in one.classes]
-    return {"path": one.path, "classes": classes, "fitted": one.fitted}
+    sure = {name: value for name in _CONFIDENT if (value := getattr(one, name)) is not None}
+    return {"path": one.path, "classes": classes, **sure, "fitted": one.fitted}
 
 
 @contextmanager
@@ -147,6 +163,7 @@ def _title(model: Model, top: int | None) -> list[str]:
     else:
         ranks = range(1, 1 + min(top or 5, len(model.class_names)))
         names = [title for rank in ranks for title in (f"class_{rank}", f"probability_{rank}")]
+    names += _CONFIDENT if model.confidence else ()
     return ["path", *names, "error"]
 
 
@@ -161,6 +178,9 @@ def _cells(one: Prediction, title: list[str]) -> list[str]:
         values = [_joined([name for name, _ in one.classes]), ";".join(f"{p:.6f}" for _, p in one.classes)]
     else:
         values = [value for name, p in one.classes for value in (name, f"{p:.6f}")]
+    if title[-2:] == [_CONFIDENT[-1], "error"] and not one.error:
+        sure = "yes" if one.none_of_these else "no"
+        values += [sure, f"{one.distance:.6f}", "" if one.possible is None else _joined([*one.possible])]
     return [one.path, *values, " ".join(one.error.split())]
 
 

@@ -69,6 +69,22 @@ CropRatio = Annotated[
     float | None,
     typer.Option(help="The part of the sides that the model sees, from the center: for 224 of 256 it is 0.875."),
 ]
+Accept = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P",
+        help="The part of images like those of the training that get an answer, such as 0.95; whatever is farther from "
+        'them is "none of these". 1: every image gets one. [default: as the model was trained]',
+    ),
+]
+Coverage = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P",
+        help="Give each image a set of classes that holds its own with this frequency, such as 0.9. "
+        "[default: as the model was trained]",
+    ),
+]
 SkipUnreadable = Annotated[
     bool,
     typer.Option(

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convolve.cli import answers
-from convolve.cli.options import AnyModel, AsJson, CsvFile, MaxMegapixels, Overrides, with_overrides
+from convolve.cli.answers import NONE_OF_THESE
+from convolve.cli.options import (
+    Accept,
+    AnyModel,
+    AsJson,
+    Coverage,
+    CsvFile,
+    MaxMegapixels,
+    Overrides,
+    with_overrides,
+)
 from convolve.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +56,8 @@ def predict(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first image that cannot be read.")
     ] = False,
+    accept: Accept = None,
+    coverage: Coverage = None,
     *,
     overrides: Overrides,
 ) -> None:
@@ -69,9 +81,9 @@ def predict(
     keep_freed_memory()  # as in `evaluate`
     opened, passed, unreadable = load(model, overrides, output), PassedOver(), Unreadable()
     opened.require_images()
+    opened.ask(accept, coverage)
     opened.max_pixels = pixel_limit(max_megapixels)
-    images = list(find_images(paths, passed))
-    copy = _copier(sort_into, opened, paths)
+    images, copy = list(find_images(paths, passed)), _copier(sort_into, opened, paths)
     options = {"--top": top, "--output": output, "--sort-into": str(sort_into), "--max-megapixels": max_megapixels}
     with _open_output(model, opened, images, (as_json, csv_file, npz_file), options, unreadable=unreadable) as out:
         done = out.start
@@ -142,5 +154,5 @@ def _copier(folder: Path | None, model: Model, paths: Sequence[Path]) -> Callabl
         raise UsageError("--sort-into goes by the one class of an image, which this model does not give; leave it out")
     from convolve.cli.sort_into import Sorter
 
-    sorter = Sorter(folder, model.class_names, paths)
-    return lambda location, one: sorter.take(location, one.classes[0][0])
+    sorter = Sorter(folder, (*model.class_names, NONE_OF_THESE) if model.confidence else model.class_names, paths)
+    return lambda location, one: sorter.take(location, NONE_OF_THESE if one.none_of_these else one.classes[0][0])

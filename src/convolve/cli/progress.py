@@ -154,6 +154,10 @@ class Display:
             f"epoch 1/{self.epochs}", total=self.total, completed=values["samples_seen"], figures=""
         )
 
+    def _plan(self, values: dict[str, Any]) -> None:
+        self.epochs = values["epochs"]
+        self.console.print(values["message"])
+
     def _download(self, values: dict[str, Any]) -> None:
         self.download_lines(values["file"], values["done_bytes"], values["size_bytes"])
 

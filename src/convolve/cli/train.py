@@ -10,8 +10,10 @@ import typer
 
 from convolve.cli.formatting import counted, interval_text
 from convolve.cli.options import (
+    Accept,
     Arch,
     AsJson,
+    Coverage,
     Device,
     Options,
     Set,
@@ -36,6 +38,9 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Number of epochs.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of initial weights, sample order, augmentation.")] = None,
     device: Device = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Of the recipe photos: the largest of its plans that takes about so long.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="The precision: auto, fp32, bf16 or fp16.")] = None,
     threads: Threads = None,
     from_model: Annotated[
@@ -44,6 +49,8 @@ def train(
     ] = None,
     arch: Arch = None,
     fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure throughput.")] = False,
+    accept: Accept = None,
+    coverage: Coverage = None,
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Do not train: find a good learning rate, and write a page with its plot.")
     ] = False,
@@ -62,11 +69,11 @@ def train(
     Example: convolve train mnist --data sample --set model.dropout=0.3
     """
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
-    settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
-    settings |= {"data.skip_unreadable": True} if skip_unreadable else {}
-    settings |= {"model.start": str(from_model)} if from_model else {}
-    settings |= {"model.arch": arch} if arch else {}
-    settings |= dict(assignment(text) for text in set_ or [])
+    asked: dict[str, Any] = {f"run.{name}": value for name, value in flags.items()}
+    asked |= {"model.start": from_model and str(from_model), "model.arch": arch, "confidence.accept": accept}
+    asked |= {"confidence.coverage": coverage, "data.skip_unreadable": skip_unreadable or None}
+    asked |= {"model.plan": minutes and f"auto:{minutes:g}"}
+    settings = {path: value for path, value in asked.items() if value is not None} | dict(map(assignment, set_ or []))
 
     from convolve import run
     from convolve.cli.progress import Display

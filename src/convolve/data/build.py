@@ -52,6 +52,7 @@ class DataModule:
     """
 
     preprocess: Preprocess
+    train: Source
     loader: Loader
     validation: Dataset
     validation_name: str
@@ -95,7 +96,7 @@ def build_data(
         warn_of_rare_classes(train.labels_N.numpy(), splits.class_names, warn)
     description = _describe(splits, (train.size, tested.size), loader, preprocess)
     return DataModule(
-        preprocess, loader, validation, name, test, damaged=damaged, judged_by=said, description=description
+        preprocess, train, loader, validation, name, test=test, damaged=damaged, judged_by=said, description=description
     )
 
 
@@ -119,19 +120,27 @@ def _loader(
 
 def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | None, str]:
     """(what is trained on; what choices are made by, None: the test part; what is to be said of that)."""
-    fraction, keeps_best = recipe.data.validation_fraction, recipe.run.keep == "best"
-    needs = keeps_best or recipe.data.target == "classes"
+    fraction, reasons = recipe.data.validation_fraction, _validation_reasons(recipe)
     if splits.validation is not None:
         said = f"each epoch is evaluated on the {len(splits.validation):,} images of the validation part"
         unused = f"; data.validation_fraction={fraction:g} is not used" if fraction else ""
         return splits.train, splits.validation, said + unused
-    if not fraction and not needs:
+    if not fraction and not reasons:
         return splits.train, None, ""
     chosen = fraction or VALIDATION_FRACTION
     train, validation = hold_out_validation(splits.train, chosen, recipe.run.seed)
     cut = f"{len(validation):,} of {len(splits.train):,} training images are held out for validation"
-    chooses = "run.keep=best chooses" if keeps_best else "each class gets its threshold"
-    return train, validation, "" if fraction else f"{cut}, by which {chooses}"
+    return train, validation, "" if fraction else ", ".join([cut, *reasons])
+
+
+def _validation_reasons(recipe: Recipe) -> list[str]:
+    """What images of the training part are held out for, in words."""
+    reasons = {
+        "by which run.keep=best chooses": recipe.run.keep == "best",
+        "by which each class gets its threshold": recipe.data.target == "classes",
+        "from which the model learns how sure it is": recipe.confidence,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
 
 
 def _evaluated(source: Source, preprocess: Preprocess, threads: int, unreadable: Unreadable) -> Dataset:

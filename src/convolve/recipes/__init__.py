@@ -15,10 +15,12 @@ from convolve.recipe import Recipe, from_mapping, with_values
 from convolve.recipes.alexnet import alexnet, alexnet_modern, alexnet_python
 from convolve.recipes.cifar10 import cifar10, cifar10_aug, cifar10_aug_lrn, cifar10_fast
 from convolve.recipes.mnist import mnist, mnist_best, mnist_fast
+from convolve.recipes.photos import photos
 from convolve.registry import Registry
 from convolve.specs.model import START_SAYS
 
 _ROWS: dict[str, Callable[[], Recipe]] = {
+    "photos": photos,
     "mnist": mnist,
     "mnist-fast": mnist_fast,
     "mnist-best": mnist_best,

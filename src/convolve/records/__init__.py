@@ -73,6 +73,25 @@ ONE_CLASS = Target()
 
 
 @dataclass(frozen=True)
+class ConfidenceRecord:
+    """What a model says of its own certainty, learned from so many `images` that it was not trained on.
+
+    Its scores are divided by the `temperature`. An image is none of these where its distance from the training images
+    is above `farthest`, within which the part `accept` of such images lies. The classes that are at least as probable
+    as `least_probability` are its set, which holds its own class with the frequency `coverage`. Without a limit, the
+    images were too few to tell it, or there is none.
+    """
+
+    temperature: Annotated[float, Between(1e-3, 1e3)]
+    images: Number
+    learned_from: str
+    accept: Fraction = 1.0
+    farthest: Amount | None = None
+    coverage: Fraction = 1.0
+    least_probability: Fraction | None = None
+
+
+@dataclass(frozen=True)
 class Hardware:
     cpu: str
     cores: Count
@@ -277,6 +296,7 @@ class Metadata:
     data: str
     training_info: TrainingInfo
     target: Target | None = None  # one class
+    confidence: ConfidenceRecord | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

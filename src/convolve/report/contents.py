@@ -50,6 +50,7 @@ class Evaluation:
     kept_images_MHWC: npt.NDArray[np.uint8]
     class_names: tuple[str, ...]
     target: Target = ONE_CLASS
+    distances_N: FloatArray | None = None  # of a model that knows its own certainty
 
     def __post_init__(self) -> None:
         images, classes, is_class = len(self.labels_N), self.class_count, self.target.kind == TargetKind.CLASS
@@ -61,6 +62,8 @@ class Evaluation:
             array = getattr(self, name)
             if array.dtype != np.dtype(kind) or array.shape != shapes.get(name, array.shape):
                 raise ValueError(f"{name} is {array.dtype} {array.shape}; model.json names {classes} classes")
+        if self.distances_N is not None and self.distances_N.shape != (images,):
+            raise ValueError(f"distances_N is of {self.distances_N.shape} images, labels_N of {images}")
         numbered = [("labels_N", classes)] if is_class else []
         for name, most in (*numbered, ("kept_indices_M", images)):
             if ((values := getattr(self, name)) < 0).any() or (values >= most).any():

@@ -52,6 +52,11 @@ class ModelSpec(NetworkSpec):
         "",
         f"fields of data that hold although the start says them, which --set adds to: some of {','.join(START_SAYS)}",
     )
+    plan: str = setting(
+        "",
+        "a plan of the recipe photos, whose settings hold but for those that are set; auto: by the number of "
+        "photographs; auto:5: the largest of some 5 minutes; empty: this recipe as it stands",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,7 +66,6 @@ class ModelSpec(NetworkSpec):
         for name, usual in (("head", ""), ("cut", ""), ("arch", ""), ("freeze", "none"), ("keep_batch_norm", False)):
             if getattr(self, name) != usual and not self.start:
                 raise UsageError(f"model.{name} is for a training that starts from a network: give that with --from")
-
         require(all(self.freezes), "model.freeze", "all, none or a layer, or several, as all*3:none", self.freeze)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,9 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from convolve.models.fused import for_evaluation
 from convolve.records import ONE_CLASS, Target, TargetKind
 from convolve.training.class_metrics import ClassMetrics, class_metrics
 from convolve.training.criteria import in_units, standardized
+from convolve.training.memory import keep_freed_memory
 from convolve.training.metrics import FIGURES, class_counts
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers
@@ -29,6 +31,7 @@ class Evaluation:
     answers_NK: torch.Tensor
     loss: float  # mean over the images: cross-entropy in nats, or the square error of standardized numbers
     target: Target = ONE_CLASS
+    beside_NB: torch.Tensor = field(default_factory=lambda: torch.empty(0))  # float32: what stands beside the scores
 
     @property
     def probabilities_NK(self) -> torch.Tensor:
@@ -40,6 +43,11 @@ class Evaluation:
     def answers_name(self) -> str:
         """What the answers are called in evaluation.safetensors."""
         return "numbers_NK" if self.target.kind == TargetKind.NUMBER else "probabilities_NK"
+
+    @property
+    def distances_N(self) -> torch.Tensor | None:
+        """Of a model that knows its own certainty: how far each image is from those of the training."""
+        return self.beside_NB[:, 0] if self.beside_NB.numel() else None
 
     @cached_property
     def figures(self) -> dict[str, Any]:
@@ -101,6 +109,15 @@ def _read(
     return log_NK.exp(), float(loss)
 
 
+def _given(module: nn.Module, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What the module gives, be it scores alone or a pair."""
+    network = for_evaluation(module, images_NCHW.shape[1:])
+    if network is not module:
+        keep_freed_memory()
+    given = network(images_NCHW)
+    return given if isinstance(given, tuple) else (given,)
+
+
 def evaluate(
     module: nn.Module,
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
@@ -112,20 +129,22 @@ def evaluate(
 ) -> Evaluation:
     """Run `module` over `batches` of (images_NCHW, labels_N).
 
-    Always fp32: training's last evaluation, `convolve evaluate` and `predict` then give one answer. With `views`, so
-    many images in a row belong to one label: their answers are averaged, and the loss is that of the average. The
-    `target` says what the outputs mean. What is `independent` gives the logarithm of each class's probability by
-    itself: its loss is the binary cross-entropy, summed over the classes, as with several classes an image. With
-    several `workers`, each has some whole batches, in the order of ranks,
-    and all get the answer of one alone.
+    Always fp32: training's last evaluation, `convolve evaluate` and `predict` then give one answer. Of the `views` that
+    one label has, in a row, the answers are averaged, and the loss is that of the average. The `target` says what the
+    outputs mean. What is `independent` gives the logarithm of each class's probability by itself: its loss is the
+    binary cross-entropy, summed over the classes. With several `workers`, each has some whole batches, in the order of
+    ranks, and all get the answer of one alone. A module may give a pair, scores and something beside them.
     """
     was_training = module.training
     module.eval()
     is_class, samples = target.kind == TargetKind.CLASS, 0
-    labels, answers, losses = [torch.empty(0, dtype=torch.int64 if is_class else torch.float32)], [torch.empty(0)], []
+    labels, losses = [torch.empty(0, dtype=torch.int64 if is_class else torch.float32)], []
+    answers, beside = [torch.empty(0)], [torch.empty(0)]
     with torch.inference_mode(), whole_fp32():
         for images_NCHW, labels_N in batches:
-            outputs_NVK = module(images_NCHW.to(device)).float().cpu().double().unflatten(0, (-1, views))
+            scores, *more = _given(module, images_NCHW.to(device))
+            outputs_NVK = scores.float().cpu().double().unflatten(0, (-1, views))
+            beside += [each.float().cpu().unflatten(0, (-1, views)).mean(1).flatten() for each in more]
             found_NK, loss = _read(outputs_NVK, labels_N.cpu(), target, independent)
             labels.append(labels_N.cpu().flatten())
             answers.append(found_NK.float().flatten())
@@ -137,4 +156,5 @@ def evaluate(
     loss_sum = 0.0
     for loss in workers.gather(torch.tensor(losses, dtype=torch.float64)).tolist():
         loss_sum += loss  # one after the other: the same bits, however many workers
-    return Evaluation(labels_N if is_class else labels_N.view(samples, -1), answers_NK, loss_sum / samples, target)
+    labels_N, beside_NB = (labels_N if is_class else labels_N.view(samples, -1)), workers.gather(torch.cat(beside))
+    return Evaluation(labels_N, answers_NK, loss_sum / samples, target, beside_NB.view(samples, -1))

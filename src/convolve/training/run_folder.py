@@ -165,6 +165,10 @@ class RunFolder:
         except (ValueError, UsageError) as error:
             raise DataError(f"{path} is damaged ({error}); {_MEND}") from None
 
+    def kept_recipe(self) -> Recipe | None:
+        """The recipe of the unfinished run that goes on here, if there is one."""
+        return self.recipe() if self.resumes else None
+
     def start(self) -> Start:
         return self._read("start.json", Start)
 
