@@ -19,6 +19,7 @@ from convolve.confidence import learn_confidence
 from convolve.data.build import DataModule
 from convolve.data.dataset import Dataset
 from convolve.data.sources.classes import in_words
+from convolve.fitted_head import FittedHead
 from convolve.loading import load
 from convolve.model import Model
 from convolve.records import ClassResult, EndEvent, Result, Target, TargetKind, TrainingInfo
@@ -38,11 +39,13 @@ _RESULT_FROM_START = (
 
 
 class Training(NamedTuple):
-    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped."""
+    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped; `fitted` is the head
+    that it began with, where its body was trained already."""
 
     trainer: Trainer
     model: Model
     data: DataModule
+    fitted: FittedHead | None = None
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from convolve.models.fused import for_evaluation
 from convolve.records import ONE_CLASS, Target, TargetKind
 from convolve.training.class_metrics import ClassMetrics, class_metrics
 from convolve.training.criteria import in_units, standardized
+from convolve.training.memory import keep_freed_memory
 from convolve.training.metrics import FIGURES, class_counts
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers
@@ -137,7 +139,10 @@ def evaluate(
     answers, beside = [torch.empty(0)], [torch.empty(0)]
     with torch.inference_mode(), whole_fp32():
         for images_NCHW, labels_N in batches:
-            scores, *more = _given(module, images_NCHW.to(device))
+            network = for_evaluation(module, images_NCHW.shape[1:])
+            if network is not module:
+                keep_freed_memory()
+            scores, *more = _given(network, images_NCHW.to(device))
             outputs_NVK = scores.float().cpu().double().unflatten(0, (-1, views))
             beside += [each.float().cpu().unflatten(0, (-1, views)).mean(1).flatten() for each in more]
             found_NK, loss = _read(outputs_NVK, labels_N.cpu(), target, independent)
