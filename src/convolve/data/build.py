@@ -114,7 +114,7 @@ def _loader(
         datasets=tuple(dataset for dataset, _ in stages), batch_sizes=batch_sizes, order_kind=spec.order,
         transforms=stages[0][1], mean=mean_of(preprocess), scale=scale_of(preprocess), seed=run.seed,
         bgr=preprocess.channel_order == "bgr", hard_fraction=spec.hard_fraction, epoch_samples=run.epoch_samples,
-        passes=math.ceil(run.epochs * (run.epoch_samples or samples) / samples), **more,
+        passes=max(1, math.ceil(run.epochs * (run.epoch_samples or samples) / samples)), **more,
     )  # fmt: skip
 
 
