@@ -314,6 +314,10 @@ class Model:
         preprocess = replace(self.preprocess, channels=channels, height=height, width=width, channel_order=order)
         return replace(self, architecture=architecture, preprocess=preprocess)
 
+    def for_arrays(self, shape_CHW: tuple[int, int, int]) -> Model:
+        """This model for images in memory, of which a network that takes images takes any, resized."""
+        return self.for_images(shape_CHW) if self.preprocess.height == 1 else self
+
     def cut(self, node: str) -> Model:
         """The model up to `node`: a name in an imported network's file, or a layer of one of ours."""
         if not isinstance(self.architecture, Graph):

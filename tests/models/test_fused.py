@@ -1,12 +1,14 @@
 """Fused networks answer as the networks do that they were made of."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from convolve.models import build_model
+from convolve.models.feature_extractor import FeatureExtractor, WithFeatures
 from convolve.models.fused import FusedConv, for_evaluation, fused
 from convolve.specs.model import ModelSpec
 
@@ -104,3 +106,21 @@ def test_the_network_is_left_as_it_was() -> None:
     fused(module, SHAPE)
     assert module.state_dict().keys() == before.keys()
     assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda module: FeatureExtractor(module, "blocks.1"), lambda module: WithFeatures(module, "classifier")]
+)
+def test_what_listens_to_a_layer_hears_it(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    module = wrap(network("efficientnet-lite0")).eval()
+    twin = for_evaluation(module, SHAPE)
+    assert twin is not module
+    assert for_evaluation(wrap(module.network).eval(), SHAPE) is twin  # put around the same weights anew
+    with torch.inference_mode():
+        for found, expected in zip(_given(twin), _given(module), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def _given(module: nn.Module) -> tuple[Tensor, ...]:
+    given = module(images())
+    return given if isinstance(given, tuple) else (given,)

@@ -10,12 +10,12 @@ import copy
 import operator
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
+from torch.utils.weak import WeakIdKeyDictionary
 
 from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.models.efficientnet_lite import PaddedConv
@@ -29,7 +29,7 @@ _ACTIVATIONS: dict[Any, tuple[str, tuple[float, ...]]] = {
 _ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 _NORMALIZATIONS = (nn.BatchNorm2d, CntkBatchNorm2d)
 PART = 8  # images
-_TWINS: WeakKeyDictionary[nn.Module, tuple[Any, nn.Module]] = WeakKeyDictionary()
+_TWINS = WeakIdKeyDictionary()  # the first of a network's tensors -> the kind of module -> (state, twin)
 _CLOSE = {torch.float32: 1e-4, torch.bfloat16: 0.1}  # of the answers' size: rounding, not another network
 
 
@@ -92,7 +92,8 @@ def fused(module: nn.Module, shape_CHW: tuple[int, int, int], dtype: torch.dtype
     images_NCHW = torch.randn(2, *shape_CHW, generator=torch.Generator().manual_seed(0))
     expected = _leaves(module.eval()(images_NCHW))
     try:
-        traced = fx.GraphModule(copy.deepcopy(module), _Tracer().trace(module), class_name="Fused").eval()
+        twin = copy.deepcopy(module)
+        traced = fx.GraphModule(twin, _Tracer().trace(twin), class_name="Fused").eval()
         _fuse(traced, images_NCHW, dtype)
         pairs = zip(_leaves(traced(images_NCHW)), expected, strict=True)
         worst = max(float((ours - theirs).norm() / theirs.norm().clamp_min(1e-30)) for ours, theirs in pairs)
@@ -111,11 +112,11 @@ def for_evaluation(module: nn.Module, shape_CHW: tuple[int, ...]) -> nn.Module:
         return module
     tensors = [*module.parameters(), *module.buffers()]
     state = (shape_CHW, *((tensor.data_ptr(), tensor._version) for tensor in tensors))
-    kept = _TWINS.get(module)
-    if kept is None or kept[0] != state:
+    twins = _TWINS.setdefault(tensors[0], {})  # they live as long as the weights; what is put around these may not
+    if type(module) not in twins or twins[type(module)][0] != state:
         twin = fused(module, tuple(shape_CHW))
-        kept = _TWINS[module] = (state, module if twin is module else InParts(twin))
-    return kept[1]
+        twins[type(module)] = (state, None if twin is module else InParts(twin))
+    return twins[type(module)][1] or module
 
 
 class InParts(nn.Module):
@@ -141,6 +142,17 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return next(m.children(), None) is None
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """With its hooks, which fx passes over: a `FeatureExtractor` listens by one."""
+        if not self.is_leaf_module(m, ""):
+            return super().call_module(m, forward, args, kwargs)
+        for before in m._forward_pre_hooks.values():
+            args = before(m, args) or args
+        given = super().call_module(m, forward, args, kwargs)
+        for after in m._forward_hooks.values():
+            after(m, args, given)
+        return given
 
 
 def _fuse(traced: fx.GraphModule, images_NCHW: Tensor, dtype: torch.dtype) -> None:

@@ -111,7 +111,10 @@ def _read(
 
 def _given(module: nn.Module, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """What the module gives, be it scores alone or a pair."""
-    given = module(images_NCHW)
+    network = for_evaluation(module, images_NCHW.shape[1:])
+    if network is not module:
+        keep_freed_memory()
+    given = network(images_NCHW)
     return given if isinstance(given, tuple) else (given,)
 
 
@@ -139,10 +142,7 @@ def evaluate(
     answers, beside = [torch.empty(0)], [torch.empty(0)]
     with torch.inference_mode(), whole_fp32():
         for images_NCHW, labels_N in batches:
-            network = for_evaluation(module, images_NCHW.shape[1:])
-            if network is not module:
-                keep_freed_memory()
-            scores, *more = _given(network, images_NCHW.to(device))
+            scores, *more = _given(module, images_NCHW.to(device))
             outputs_NVK = scores.float().cpu().double().unflatten(0, (-1, views))
             beside += [each.float().cpu().unflatten(0, (-1, views)).mean(1).flatten() for each in more]
             found_NK, loss = _read(outputs_NVK, labels_N.cpu(), target, independent)
