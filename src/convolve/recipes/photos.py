@@ -74,7 +74,7 @@ _TRAINING = {
 # From a trained network, from the least photographs to the most.
 LADDER = {
     "head": Plan(
-        "a linear head is fitted to frozen features", 0, _WHOLE_PHOTOGRAPH | {"model.freeze": "all", "run.epochs": 0},
+        "a linear head is fitted to frozen features", 0, _WHOLE_PHOTOGRAPH | {"model.freeze": "all", "run.epochs": 0, "run.global_batch_size": 8},
         starting=4, train_image=0.010, test_image=0.010,
     ),
     "top-160": Plan(
