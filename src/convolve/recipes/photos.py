@@ -74,7 +74,11 @@ _TRAINING = {
 # From a trained network, from the least photographs to the most.
 LADDER = {
     "head": Plan(
-        "a linear head is fitted to frozen features", 0, _WHOLE_PHOTOGRAPH | {"model.freeze": "all", "run.epochs": 0, "run.global_batch_size": 8},
+        "a linear head is fitted to frozen features", 0,
+        _WHOLE_PHOTOGRAPH | {
+            "model.freeze": "all", "run.epochs": 0,
+            "run.global_batch_size": 8,  # of which the self-test of the precision computes one
+        },
         starting=4, train_image=0.010, test_image=0.010,
     ),
     "top-160": Plan(
