@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from convolve.recipe import DataSpec, ModelSpec, Recipe, RunSpec
+from convolve.recipe import Recipe
 from convolve.recipes.cifar10 import cifar10_fast
 from convolve.specs.confidence import ConfidenceSpec
+from convolve.specs.data import DataSpec
+from convolve.specs.model import ModelSpec
+from convolve.specs.run import RunSpec
 from convolve.transforms.crop import Crop
 from convolve.transforms.scale import Scale
 from convolve.weights import PACKAGED

@@ -78,8 +78,8 @@ class _Service:
 
     async def predict(self, request: Request) -> _Json:
         asked = _numbers(request, top=5, seen=0)
-        async with self._answer(request) as (prepared, probabilities_K):
-            said = {"classes": self._classes(probabilities_K, asked["top"]), "fitted": prepared.fitted}
+        async with self._answer(request) as (prepared, probabilities_K, sure):
+            said = {"classes": self._classes(probabilities_K, asked["top"]), **sure, "fitted": prepared.fitted}
             if asked["seen"]:
                 said["seen"] = _png_uri(prepared.image_CHW)
         return _Json(said)
@@ -88,7 +88,7 @@ class _Service:
         index = _numbers(request, **{"class": 0})["class"]
         if index >= len(self.model.class_names):
             raise HTTPException(400, f"class must be below {len(self.model.class_names)}, it is {index}")
-        async with self._answer(request) as (prepared, _), self.explaining:
+        async with self._answer(request) as (prepared, *_), self.explaining:
             change_RS = await _unless_gone(request, occlusion(self._ask, prepared.image_CHW, index, self.cells))
         name = self.model.class_names[index]
         return _Json({"class": name, "index": index, "change": change_RS.round(4).tolist()})

@@ -79,21 +79,29 @@ function element(tag, className, text = "") {
 
 const LAST_SQUARE = 64; // pixels: pictures up to this wide are shown as the squares that they are
 
-function showAnswer({ classes, fitted, seen }, note) {
+function showAnswer({ classes, none_of_these: isNone, possible, fitted, seen }, note) {
   const [best] = classes;
   byId("problem").hidden = true;
-  byId("best").replaceChildren(element("strong", "", best.class), element("span", "", percent(best.probability)));
-  byId("best").classList.toggle("words", best.class.length > 3);
+  const likeness = isNone ? `nearest: ${best.class}, ${percent(best.probability)}` : percent(best.probability);
+  const answer = isNone ? "None of these" : best.class;
+  byId("best").replaceChildren(element("strong", "", answer), element("span", "", likeness + also(isNone, possible)));
+  byId("best").classList.toggle("words", answer.length > 3);
   main.classList.toggle("short", classes.every((found) => found.class.length <= 3));
   byId("classes").replaceChildren(...classes.map(row));
   byId("fitted").textContent = note ?? (fitted && `The image was ${fitted}.`);
-  byId("spoken").textContent = `${best.class}, ${percent(best.probability)}`;
+  byId("spoken").textContent = `${answer}, ${likeness}`;
   for (const id of ["seen", "under"]) {
     byId(id).src = seen;
     byId(id).hidden = false;
     byId(id).onload = ({ target }) => target.classList.toggle("pixels", target.naturalWidth <= LAST_SQUARE);
   }
   byId("seen").alt = "The picture as the model sees it";
+}
+
+// The other classes that the picture may be of, where the model has learned how sure it is.
+function also(isNone, possible) {
+  if (isNone || !possible || possible.length === 1) return "";
+  return possible.length ? `, perhaps ${possible.slice(1, 4).join(" or ")}` : ", unsure";
 }
 
 function row(found) {
