@@ -42,6 +42,7 @@ from convolve.models.heads import features_of, last_layer
 from convolve.network import graph_of_module
 from convolve.records import ONE_CLASS, Metadata, Target, TargetKind, TrainingInfo
 from convolve.training.confidence import Confidence, ConfidentNetwork
+from convolve.training.criteria import Answering
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.metrics import thresholds_of
 from convolve.training.precision import whole_fp32
@@ -364,7 +365,11 @@ class Model:
         """
         architecture, path = self._whole(), Path(path)
         self.require_images()
-        parity = export(self.network, self.preprocess, self._metadata, path, with_preprocessing)
+        metadata, is_class = self._metadata, self.target.kind == TargetKind.CLASS
+        answering = self.network if is_class else Answering(self.module, self.target)
+        if self.target.kind == TargetKind.NUMBER:  # the file gives them as they are
+            metadata = replace(metadata, target=Target(self.target.kind))
+        parity = export(answering, self.preprocess, metadata, path, with_preprocessing)
         with path.open("rb") as file:
             stored = path.name, hashlib.file_digest(file, "sha256").hexdigest()
         card = model_card(
