@@ -84,7 +84,7 @@ def test_one_network_in_several_forms_has_the_same_features_and_learns_the_same(
         out = tmp_path / f"run-{form.name}"
         recipe = replace(LEARNING, model=ModelSpec(dropout=(0.0,)))
         losses.append(started(recipe, form, photographs, out, head="linear").result["test_loss"])
-    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    assert losses[0] == pytest.approx(losses[1], rel=0.02, abs=0.01)
     assert losses[0] < 1.05  # three classes by chance: 1.0986
 
 
