@@ -195,3 +195,16 @@ def _freeze(folder: Path) -> None:
     for parameter in head["graph"]["parameters"]:
         parameter["learning_rate_multiplier"] = 0.0
     (folder / "model.json").write_text(json.dumps(head))
+
+
+def test_images_in_memory_come_to_what_the_network_takes(
+    network: Path, tiny: list[str], tmp_path: Path, convolve: Convolve
+) -> None:
+    """Digits, gray and of 28x28, to 16x16 in three planes."""
+    outcome = convolve("train", "mnist", *tiny, "--from", network, "--out", tmp_path / "run", "--epochs", 1)
+    assert outcome.code == 0, outcome.err
+    trained, result = load(tmp_path / "run"), json.loads((tmp_path / "run" / "result.json").read_text())
+    assert trained.preprocess.shape_CHW == (3, 16, 16) and len(trained.class_names) == 10
+    outcome = convolve("evaluate", tmp_path / "run", "--data", tiny[1], "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["test_error"] == result["test_error"]

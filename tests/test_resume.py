@@ -238,7 +238,7 @@ def test_a_checkpoint_of_another_training_is_refused(arguments: list[str], kille
         (["--set=run.epochs=4"], "run.epochs: 12 -> 4"),
         (["--set=schedule.learning_rates=0.5:0.25"], "schedule.learning_rates: "),
         (["--data", "sample"], "the data"),
-        (["--from", "{other}"], "--from: None -> "),
+        (["--from", "{other}"], "model.start: '' -> "),
     ],
 )
 def test_going_on_as_another_run_is_refused(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from command_line import Convolve, assert_refused
-from convolve.errors import ModelError, UsageError
+from convolve.errors import ModelError, UnsupportedError, UsageError
 from convolve.graph.build import build
 from convolve.graph.draft import Draft
 from convolve.graph.graph import Graph
@@ -20,6 +20,7 @@ from convolve.loading import load
 from convolve.model import Model
 from convolve.models import build_model
 from convolve.models.heads import HeadedNetwork
+from convolve.network import Network, load_graph
 from convolve.outcome import Run
 from convolve.recipe import Recipe, from_mapping, to_mapping
 from convolve.recipes import load_recipe, resolve
@@ -145,6 +146,37 @@ def test_a_run_goes_on_without_its_start(photographs: Path, tmp_path: Path) -> N
     start.rename(tmp_path / "elsewhere")
     resumed = train(recipe, data=str(photographs), out=out).model.module.state_dict()
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
+class NoClassifier(nn.Module):
+    """Gives maps, or one number."""
+
+    def __init__(self, gives_maps: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3 if gives_maps else 1, 3, padding=1)
+        self.gives_maps = gives_maps
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        maps_NCHW: torch.Tensor = self.last(self.first(images_NCHW).relu())
+        return maps_NCHW if self.gives_maps else maps_NCHW.mean((2, 3))
+
+
+@pytest.mark.parametrize("gives_maps", [True, False])
+def test_a_network_that_is_no_classifier_becomes_one(gives_maps: bool, photographs: Path, tmp_path: Path) -> None:
+    net = tmp_path / "net.onnx"
+    shapes = {"images": (3, 16, 16)}, {"out": (3, 16, 16) if gives_maps else (1,)}
+    Network(NoClassifier(gives_maps).eval(), *shapes).export(net)
+    if gives_maps:
+        with pytest.raises(UnsupportedError, match=r"net\.onnx: no output is a score .* reads with model\.cut=NODE"):
+            started(STANDING, net, photographs, tmp_path / "run")
+    else:
+        assert (
+            started(STANDING, net, photographs, tmp_path / "run").model.body()(torch.randn(2, 3, 16, 16)).shape[1] == 4
+        )
+    node = next(node.name for node in load_graph(net).graph.nodes if node.op == "relu")  # type: ignore[union-attr]
+    run = started(STANDING, net, photographs, tmp_path / "cut", cut=node)
+    assert run.model.body()(torch.randn(2, 3, 16, 16)).shape == (2, 4)
+    assert [node.op for node in run.model.architecture.nodes][-1] == "linear"  # type: ignore[union-attr]
 
 
 def flat(tmp_path: Path) -> Path:

@@ -87,15 +87,15 @@ def _opened(spec: ModelSpec, splits: Splits) -> Model:
         if not spec.cut:
             reason = str(error).partition(";")[0]
             raise type(error)(f"{spec.start}: {reason}; say what a fresh head reads with model.cut=NODE") from None
-        model = load(spec.start, overrides, spec.cut)
+        return load(spec.start, overrides, spec.cut)
     if model.architecture is None:
         raise UsageError(
             f"{spec.start} is a quantized file, which cannot be trained; give the model that it was made from"
         )
-    if splits.array_shape_CHW and model.preprocess.height == 1:
-        model = model.for_images(splits.array_shape_CHW)
+    if splits.array_shape_CHW:
+        model = model.for_arrays(splits.array_shape_CHW)
     model.require_images()
-    if spec.cut and isinstance(model.architecture, Graph) and not model.node:
+    if spec.cut and isinstance(model.architecture, Graph):
         model = model.cut(spec.cut)
     return model
 
@@ -163,7 +163,7 @@ def _of_graph(model: Model, recipe: Recipe, splits: Splits) -> tuple[Model, tupl
     assert isinstance(graph, Graph)  # the caller has looked
     kind, said = _fresh_head(model, spec, splits)
     if kind:
-        body = as_vector(graph) if model.node else without_head(graph)
+        body = as_vector(graph) if spec.cut else without_head(graph)
         graph = with_head(body, len(splits.class_names), kind, spec.dropout[0], recipe.run.seed)
     else:
         graph = as_vector(graph) if splits.target == "number" else for_training(graph)

@@ -42,6 +42,7 @@ from convolve.models.heads import features_of, last_layer
 from convolve.network import graph_of_module
 from convolve.records import ONE_CLASS, Metadata, Target, TargetKind, TrainingInfo
 from convolve.training.confidence import Confidence, ConfidentNetwork
+from convolve.training.criteria import Answering
 from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.metrics import thresholds_of
 from convolve.training.precision import whole_fp32
@@ -314,6 +315,10 @@ class Model:
         preprocess = replace(self.preprocess, channels=channels, height=height, width=width, channel_order=order)
         return replace(self, architecture=architecture, preprocess=preprocess)
 
+    def for_arrays(self, shape_CHW: tuple[int, int, int]) -> Model:
+        """This model for images in memory, of which a network that takes images takes any, resized."""
+        return self.for_images(shape_CHW) if self.preprocess.height == 1 else self
+
     def cut(self, node: str) -> Model:
         """The model up to `node`: a name in an imported network's file, or a layer of one of ours."""
         if not isinstance(self.architecture, Graph):
@@ -360,7 +365,11 @@ class Model:
         """
         architecture, path = self._whole(), Path(path)
         self.require_images()
-        parity = export(self.network, self.preprocess, self._metadata, path, with_preprocessing)
+        metadata, is_class = self._metadata, self.target.kind == TargetKind.CLASS
+        answering = self.network if is_class else Answering(self.module, self.target)
+        if self.target.kind == TargetKind.NUMBER:  # the file gives them as they are
+            metadata = replace(metadata, target=Target(self.target.kind))
+        parity = export(answering, self.preprocess, metadata, path, with_preprocessing)
         with path.open("rb") as file:
             stored = path.name, hashlib.file_digest(file, "sha256").hexdigest()
         card = model_card(

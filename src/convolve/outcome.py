@@ -19,6 +19,7 @@ from convolve.confidence import learn_confidence
 from convolve.data.build import DataModule
 from convolve.data.dataset import Dataset
 from convolve.data.sources.classes import in_words
+from convolve.fitted_head import FittedHead
 from convolve.loading import load
 from convolve.model import Model
 from convolve.records import ClassResult, EndEvent, Result, Target, TargetKind, TrainingInfo
@@ -38,11 +39,13 @@ _RESULT_FROM_START = (
 
 
 class Training(NamedTuple):
-    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped."""
+    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped; `fitted` is the head
+    that it began with, where its body was trained already."""
 
     trainer: Trainer
     model: Model
     data: DataModule
+    fitted: FittedHead | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def write_outcome(training: Training, began: float) -> None:
     trainer, model, test = training.trainer, training.model, training.data.test
     workers = trainer.workers
     model.target = _with_thresholds(training)
-    if spec := trainer.recipe.confidence:
+    if (spec := trainer.recipe.confidence) and model.target.kind == TargetKind.CLASS:
         model.confidence = learn_confidence(model, training.data, spec, workers)
     evaluation = model.evaluate(test, workers=workers)
     left_out = _everywhere(workers, test.unreadable.numbers if test.unreadable else set())

@@ -17,6 +17,7 @@ from convolve.distributed.gradient_sync import gradient_sync_for
 from convolve.distributed.lost import naming_lost_workers
 from convolve.distributed.process_group import all_workers
 from convolve.errors import InterruptedTraining
+from convolve.fitted_head import fit_head
 from convolve.initial import initial_model
 from convolve.inputs import describe, network_of, open_inputs, trained_on
 from convolve.model import Model
@@ -87,11 +88,7 @@ def _run(training: Training, restart: bool, report: Callable[[Path], object] | N
 
 
 def build_training(
-    recipe: Recipe,
-    splits: Splits,
-    folder: RunFolder,
-    callback: Callback,
-    workers: Workers = SINGLE_PROCESS,
+    recipe: Recipe, splits: Splits, folder: RunFolder, callback: Callback, workers: Workers = SINGLE_PROCESS
 ) -> Training:
     """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run."""
     resumes, threads = folder.resumes, choose_threads(recipe.run, workers, folder)
@@ -108,12 +105,12 @@ def build_training(
         first_images=lambda: next(data.loader.epoch(0, shard_of=workers.rows))[0],
     )  # fmt: skip
     describe(recipe, initial, splits, data, callback)
-    if initial and not (resumes or workers.rank):
-        model.save(folder.path / "from")
+    start = None if resumes else folder.path / "from"
+    fitted = fit_head(initial, model, data, session, start=start, workers=workers, callback=callback)
     trainer = Trainer(
         recipe=recipe, session=session, network=model.module, loader=data.loader, target=model.target,
         validation=lambda: model.batches(data.validation, workers=workers), validation_name=data.validation_name,
         folder=folder, workers=workers, callback=callback, sets_dropout=not (initial and initial.has_dropout_rates),
     )  # fmt: skip
     trainer.gradient_sync = gradient_sync_for(trainer)
-    return Training(trainer, replace(model, module=trainer.evaluated), data)
+    return Training(trainer, replace(model, module=trainer.evaluated), data, fitted)

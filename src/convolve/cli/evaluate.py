@@ -134,7 +134,7 @@ def _find(
     source = source if len(numbers) == len(source) else source.take(np.array(numbers))
     if isinstance(source, ArraySource):
         shape_CHW = source.shape_CHW
-        return opened.for_images(shape_CHW), second and second.for_images(shape_CHW), source, where
+        return opened.for_arrays(shape_CHW), second and second.for_arrays(shape_CHW), source, where
     opened.require_images()  # files can be of any size
     return opened, second, source, where
 

@@ -15,6 +15,12 @@ from convolve.errors import ModelError, UnsupportedError, look_up
 HIDDEN = 512  # units of the hidden layer of an mlp, as fastai's heads have (lin_ftrs)
 
 
+@fx.wrap  # one step to whoever traces a network: it looks at its input
+def pooled(features: Tensor) -> Tensor:
+    """features_ND: the mean over what is left of rows and columns."""
+    return features.flatten(2).mean(2) if features.dim() > 2 else features
+
+
 class Features(nn.Module):
     """images_NCHW -> features_ND: what `body` gives; maps are averaged."""
 
@@ -23,8 +29,7 @@ class Features(nn.Module):
         self.body = body
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
-        features: Tensor = self.body(images_NCHW)
-        return features.flatten(2).mean(2) if features.dim() > 2 else features
+        return pooled(self.body(images_NCHW))
 
 
 class HeadedNetwork(Features):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convolve.records import Target, TargetKind
@@ -113,6 +113,20 @@ def in_units(outputs_NK: Tensor, target: Target) -> Tensor:
     if target.mean is None or target.spread is None:
         return outputs_NK
     return outputs_NK * outputs_NK.new_tensor(target.spread) + outputs_NK.new_tensor(target.mean)
+
+
+class Answering(nn.Module):
+    """A network that gives what the file of a model is to answer: probabilities of several classes, or numbers in their
+    units."""
+
+    def __init__(self, network: nn.Module, target: Target) -> None:
+        super().__init__()
+        self.network, self.target = network, target
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        outputs_NK: Tensor = self.network(images_NCHW)
+        is_number = self.target.kind == TargetKind.NUMBER
+        return in_units(outputs_NK, self.target) if is_number else outputs_NK.sigmoid()
 
 
 def _distance(of_each: Callable[..., Tensor], target: Target) -> Criterion:

@@ -12,9 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from convolve.models.fused import for_evaluation
 from convolve.records import ONE_CLASS, Target, TargetKind
 from convolve.training.class_metrics import ClassMetrics, class_metrics
 from convolve.training.criteria import in_units, standardized
+from convolve.training.memory import keep_freed_memory
 from convolve.training.metrics import FIGURES, class_counts
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers
@@ -109,7 +111,10 @@ def _read(
 
 def _given(module: nn.Module, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """What the module gives, be it scores alone or a pair."""
-    given = module(images_NCHW)
+    network = for_evaluation(module, images_NCHW.shape[1:])
+    if network is not module:
+        keep_freed_memory()
+    given = network(images_NCHW)
     return given if isinstance(given, tuple) else (given,)
 
 
