@@ -5,6 +5,7 @@
 const byId = (id) => document.getElementById(id);
 const main = document.querySelector("main");
 const places = Number(main.dataset.places);
+const target = main.dataset.target; // what the model answers: class, classes, number
 const drawn = main.classList.contains("drawn");
 
 let picture = null; // the Blob that the answer is about
@@ -32,9 +33,11 @@ async function ask(blob, note) {
   asking = new AbortController();
   main.dataset.state = "asking";
   try {
-    const answer = await post("predict?seen=1", blob, asking.signal);
+    const top = target === "classes" ? `&top=${places}` : ""; // also those that the picture is not of
+    const answer = await post(`predict?seen=1${top}`, blob, asking.signal);
     showAnswer(answer, note);
-    await explain(answer.classes[0]);
+    if (target === "number") main.dataset.state = "done";
+    else await explain(answer.classes[0]);
   } catch (error) {
     if (error.name !== "AbortError") showProblem(error.message);
   }
@@ -79,15 +82,22 @@ function element(tag, className, text = "") {
 
 const LAST_SQUARE = 64; // pixels: pictures up to this wide are shown as the squares that they are
 
-function showAnswer({ classes, fitted, seen }, note) {
-  const [best] = classes;
+// [name, value] of what the answer says in large letters.
+function headlines({ classes = [], numbers = {} }) {
+  if (target === "number") return Object.entries(numbers).map(([name, value]) => [String(Number(value.toPrecision(5))), name]);
+  const said = target === "classes" ? classes.filter((found) => found.over) : classes.slice(0, 1);
+  return said.length ? said.map((found) => [found.class, percent(found.probability)]) : [["none", "of the classes"]];
+}
+
+function showAnswer({ classes = [], numbers, fitted, seen }, note) {
+  const large = headlines({ classes, numbers });
   byId("problem").hidden = true;
-  byId("best").replaceChildren(element("strong", "", best.class), element("span", "", percent(best.probability)));
-  byId("best").classList.toggle("words", best.class.length > 3);
+  byId("best").replaceChildren(...large.flatMap(([name, value]) => [element("strong", "", name), element("span", "", value)]));
+  byId("best").classList.toggle("words", large.length > 1 || large[0][0].length > 3);
   main.classList.toggle("short", classes.every((found) => found.class.length <= 3));
   byId("classes").replaceChildren(...classes.map(row));
   byId("fitted").textContent = note ?? (fitted && `The image was ${fitted}.`);
-  byId("spoken").textContent = `${best.class}, ${percent(best.probability)}`;
+  byId("spoken").textContent = large.map((pair) => pair.join(", ")).join("; ");
   for (const id of ["seen", "under"]) {
     byId(id).src = seen;
     byId(id).hidden = false;
