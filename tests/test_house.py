@@ -58,6 +58,7 @@ MAY_IMPORT = {
         "transforms",
     },
     "export": {"data", "records", "transforms"},
+    "prediction": set(),
     "model": {
         "data",
         "export",
@@ -67,6 +68,7 @@ MAY_IMPORT = {
         "model_folder",
         "models",
         "network",
+        "prediction",
         "records",
         "training",
         "transforms",
@@ -149,6 +151,7 @@ MAY_IMPORT = {
         "model_folder",
         "models",
         "network",
+        "prediction",
         "prepare",
         "recipe",
         "recipe_values",
@@ -165,7 +168,7 @@ MAY_IMPORT = {
         "weights",
     },
     "__main__": {"cli"},
-    "__init__": {"errors", "loading", "model", "network", "outcome", "recipe", "report", "run"},
+    "__init__": {"errors", "loading", "model", "network", "outcome", "prediction", "recipe", "report", "run"},
 }
 
 

@@ -27,6 +27,8 @@ from convolve.serve import app
 from convolve.serve.batching import Answer, Batcher, Prepared
 from convolve.serve.occlusion import occlusion
 from convolve.specs.model import ModelSpec
+from convolve.training.confidence import fit_confidence
+from convolve.training.outliers import fit_outliers
 from convolve.transforms.preprocess import Preprocess, fit_image
 from zip_golden import ARCHIVE
 
@@ -68,6 +70,20 @@ def test_it_answers_as_predict(kind: str, name: str, model: Path, color_model: M
     assert [found["probability"] for found in said["classes"]] == pytest.approx([p for _, p in expected.classes])
     assert [asked.class_names[found["index"]] for found in said["classes"]] == [label for label, _ in expected.classes]
     assert said["fitted"] == expected.fitted
+
+
+def test_it_says_none_of_these_as_predict_does(model: Path, tmp_path: Path) -> None:
+    asked = load(model)
+    detector = fit_outliers(torch.rand(40, 12), torch.arange(40) % 10)  # the tiny network has twelve features
+    asked.confidence = fit_confidence(
+        detector, torch.rand(40, 10).softmax(1), torch.arange(40) % 10, torch.rand(40), "validation"
+    ).asked(0.5, 0.5)
+    (tmp_path / "exact.png").write_bytes(UPLOADS["exact.png"])
+    (expected,) = asked.predict([tmp_path / "exact.png"])
+    with serving(asked) as client:
+        said = client.ask("/predict", UPLOADS["exact.png"]).said
+    assert said["none_of_these"] is expected.none_of_these and said["distance"] == pytest.approx(expected.distance)
+    assert tuple(said["possible"]) == expected.possible
 
 
 def test_classes_may_be_called_by_any_bytes(model: Path) -> None:

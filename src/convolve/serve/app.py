@@ -80,8 +80,8 @@ class _Service:
 
     async def predict(self, request: Request) -> _Json:
         asked = _numbers(request, top=0, seen=0)
-        async with self._answer(request) as (prepared, probabilities_K):
-            said = self._words(probabilities_K, asked["top"]) | {"fitted": prepared.fitted}
+        async with self._answer(request) as (prepared, probabilities_K, sure):
+            said = self._words(probabilities_K, asked["top"]) | {**sure, "fitted": prepared.fitted}
             if asked["seen"]:
                 said["seen"] = _png_uri(prepared.image_CHW)
         return _Json(said)
@@ -92,7 +92,7 @@ class _Service:
             raise HTTPException(400, "the model gives numbers, and the map is of a class")
         if index >= len(self.model.class_names):
             raise HTTPException(400, f"class must be below {len(self.model.class_names)}, it is {index}")
-        async with self._answer(request) as (prepared, _), self.explaining:
+        async with self._answer(request) as (prepared, *_), self.explaining:
             by_itself = self.model.target.kind == TargetKind.CLASSES
             work = occlusion(self._ask, prepared.image_CHW, index, self.cells, by_itself=by_itself)
             change_RS = await _unless_gone(request, work)

@@ -82,17 +82,23 @@ function element(tag, className, text = "") {
 
 const LAST_SQUARE = 64; // pixels: pictures up to this wide are shown as the squares that they are
 
-// [name, value] of what the answer says in large letters.
-function headlines({ classes = [], numbers = {} }) {
+// [what is said, what is said of it] in large letters.
+function headlines({ classes = [], numbers = {}, none_of_these: isNone, possible }) {
   if (target === "number") return Object.entries(numbers).map(([name, value]) => [String(Number(value.toPrecision(5))), name]);
-  const said = target === "classes" ? classes.filter((found) => found.over) : classes.slice(0, 1);
-  return said.length ? said.map((found) => [found.class, percent(found.probability)]) : [["none", "of the classes"]];
+  if (target === "classes") {
+    const said = classes.filter((found) => found.over);
+    return said.length ? said.map((found) => [found.class, percent(found.probability)]) : [["none", "of the classes"]];
+  }
+  const [best] = classes;
+  const likeness = isNone ? `nearest: ${best.class}, ${percent(best.probability)}` : percent(best.probability);
+  return [[isNone ? "None of these" : best.class, likeness + also(isNone, possible)]];
 }
 
-function showAnswer({ classes = [], numbers, fitted, seen }, note) {
-  const large = headlines({ classes, numbers });
+function showAnswer(answer, note) {
+  const { classes = [], fitted, seen } = answer;
+  const large = headlines(answer);
   byId("problem").hidden = true;
-  byId("best").replaceChildren(...large.flatMap(([name, value]) => [element("strong", "", name), element("span", "", value)]));
+  byId("best").replaceChildren(...large.flatMap(([said, of]) => [element("strong", "", said), element("span", "", of)]));
   byId("best").classList.toggle("words", large.length > 1 || large[0][0].length > 3);
   main.classList.toggle("short", classes.every((found) => found.class.length <= 3));
   byId("classes").replaceChildren(...classes.map(row));
@@ -104,6 +110,12 @@ function showAnswer({ classes = [], numbers, fitted, seen }, note) {
     byId(id).onload = ({ target }) => target.classList.toggle("pixels", target.naturalWidth <= LAST_SQUARE);
   }
   byId("seen").alt = "The picture as the model sees it";
+}
+
+// The other classes that the picture may be of, where the model has learned how sure it is.
+function also(isNone, possible) {
+  if (isNone || !possible || possible.length === 1) return "";
+  return possible.length ? `, perhaps ${possible.slice(1, 4).join(" or ")}` : ", unsure";
 }
 
 function row(found) {
