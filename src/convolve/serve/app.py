@@ -118,16 +118,18 @@ class _Service:
 
     def _words(self, answers_K: Probabilities, top: int) -> dict[str, Any]:
         """The answer in the words of `convolve predict --json`. `index` is what `/explain` takes; where an image can be
-        of several classes, `over` says whether it is of this one. `top` 0: as many as `predict` says."""
+        of several classes, `over` says whether it is of this one, and those it is of are there beside the `top`
+        likeliest. `top` 0: as many as `predict` says."""
         names, target = self.model.class_names, self.model.target
         if target.kind == TargetKind.NUMBER:
             return {"numbers": dict(zip(names, answers_K.tolist(), strict=True))}
-        [found] = self.model.likeliest(torch.from_numpy(answers_K)[None], top or None)
+        several = target.kind == TargetKind.CLASSES
+        [found] = self.model.likeliest(torch.from_numpy(answers_K)[None], len(names) if several else top or None)
         said: list[dict[str, Any]] = [{"class": names[k], "probability": p, "index": k} for k, p in found]
-        if target.kind == TargetKind.CLASSES:
+        if several:
             limits = thresholds_of(target, len(names))
             said = [each | {"over": each["probability"] >= limits[each["index"]]} for each in said]
-        return {"classes": said}
+        return {"classes": [each for rank, each in enumerate(said) if not several or rank < top or each["over"]]}
 
 
 def _numbers(request: Request, **defaults: int) -> dict[str, int]:
