@@ -43,7 +43,7 @@ MAY_IMPORT = {
     },
     "recipes": {"formats", "models", "recipe", "registry", "specs", "transforms", "weights"},
     "prepare": {"data", "formats", "transforms"},
-    "checking": {"data", "environment", "formats", "transforms"},
+    "checking": {"data", "environment", "formats", "model", "training", "transforms"},
     "templates": set(),
     "model_card": {"graph", "importers", "records", "specs", "templates", "training", "transforms"},
     "model_folder": {
