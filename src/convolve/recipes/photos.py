@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from convolve.recipe import DataSpec, ModelSpec, Recipe
+from convolve.recipe import Recipe
 from convolve.recipes.cifar10 import cifar10_fast
+from convolve.specs.confidence import ConfidenceSpec
+from convolve.specs.data import DataSpec
+from convolve.specs.model import ModelSpec
 from convolve.transforms.crop import Crop
 from convolve.transforms.scale import Scale
 from convolve.weights import PACKAGED
@@ -43,6 +46,7 @@ def photos() -> Recipe:
         name="photos",
         data=DataSpec(image_size=224, interpolation="linear_antialiased", mean=(127.0,), scale=1 / 128),
         model=ModelSpec(name="efficientnet-lite0", dropout=(0.2,), start=PACKAGED, plan="auto"),
+        confidence=ConfidenceSpec(),
     )
 
 
