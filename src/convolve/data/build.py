@@ -197,8 +197,9 @@ class _Training:
     def dataset(self, preprocess: Preprocess) -> tuple[Dataset, Sequence[Transform]]:
         """The images in the size of `preprocess` as batches are cut from them, and what is then done to batches."""
         spec, train, goal = self.recipe.data, self.train, (preprocess.height, preprocess.width)
+        is_other = bool(spec.progressive_sizes or self.recipe.model.start)  # than the size that the recipe has in mind
         transforms = tuple(
-            replace(each, height=goal[0], width=goal[1]) if spec.progressive_sizes and isinstance(each, Scale) else each
+            replace(each, height=goal[0], width=goal[1]) if is_other and isinstance(each, Scale) else each
             for each in spec.train_transforms
         )
         alone, together = split_transforms(transforms)
