@@ -102,11 +102,42 @@ def test_the_same_run_has_the_same_confidence(run: Path, tiny: list[str], tmp_pa
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_evaluate_says_what_it_is_worth(run: Path, tiny_mnist: Path, convolve: Convolve) -> None:
+    told = json.loads(convolve("evaluate", run, "--data", tiny_mnist, "--json", "--drift").out)
+    assert told["accept"] == 0.9 and told["accepted"] == pytest.approx(0.9, abs=0.1)
+    assert told["coverage"] == 0.9 and told["covered"] == pytest.approx(0.9, abs=0.1)
+    assert 1 <= told["mean_set_size"] <= 10 and 0 <= told["calibration_error"] < 0.2
+    assert told["drift"]["is_there"] is False and told["drift"]["probability"] > 0.01
+    shown = convolve("evaluate", run, "--data", tiny_mnist, "--drift", "--accept", "0.5").out
+    assert "asked for 50.00% of one's own" in shown and "drift: these images look like those of the training" in shown
+    told = json.loads(convolve("evaluate", run, "--data", tiny_mnist, "--json", "--accept", "1").out)
+    assert told["accepted"] == 1 and told["accepted_error"] == told["test_error"] and "drift" not in told
+
+
+def test_the_report_shows_it(run: Path, convolve: Convolve) -> None:
+    assert convolve("report", run).code == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "How sure it is" in page and "None of these: " in page and "Sets of classes hold" in page
+
+
+@pytest.mark.parametrize("damage", [torch.zeros(3), torch.full((200,), torch.nan)])
+def test_damaged_distances_are_one_sentence(
+    damage: torch.Tensor, run: Path, tmp_path: Path, convolve: Convolve
+) -> None:
+    import shutil
+
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "evaluation.safetensors"
+    save_file(load_file(path) | {"distances_N": damage}, path)
+    assert_failed(convolve("report", tmp_path / "run"), 3, "evaluation.safetensors is damaged", "distances_N")
+
+
 @pytest.mark.parametrize("option", ["--accept", "--coverage"])
 def test_a_model_that_has_not_learned_it_says_how_to_get_it(
     option: str, model: Path, pictures: Path, convolve: Convolve
 ) -> None:
     assert_refused(convolve("predict", model, pictures, option, "0.9"), 2, option, "convolve train RECIPE", "--from")
+    assert_refused(convolve("evaluate", model, "--data", "sample", "--drift"), 2, "--drift", "convolve train RECIPE")
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "nan"])
