@@ -134,7 +134,7 @@ MAY_IMPORT = {
     },
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
     "report": {"checking", "data", "find_lr", "formats", "recipe", "recipe_values", "records", "templates", "training"},
-    "serve": {"environment", "formats", "model", "templates", "training", "transforms"},
+    "serve": {"environment", "formats", "model", "records", "templates", "training", "transforms"},
     "cli": {
         "atomic",
         "checking",

@@ -197,8 +197,8 @@ def _result(training: Training, evaluation: Evaluation, total_seconds: float, tr
         samples_seen=at.samples_seen,
         train_seconds=at.train_seconds,
         total_seconds=total_seconds,
-        images_per_second=at.samples_seen / at.train_seconds,
-        data_wait_fraction=at.wait_seconds / at.train_seconds,
+        images_per_second=at.samples_seen / (at.train_seconds or 1),  # nothing in no time: 0 epochs
+        data_wait_fraction=at.wait_seconds / (at.train_seconds or 1),
         world_size=trainer.workers.size,
         bytes_sent=sync.bytes_sent if sync else 0,
         seed=trainer.recipe.run.seed,

@@ -114,7 +114,7 @@ def _loader(
         datasets=tuple(dataset for dataset, _ in stages), batch_sizes=batch_sizes, order_kind=spec.order,
         transforms=stages[0][1], mean=mean_of(preprocess), scale=scale_of(preprocess), seed=run.seed,
         bgr=preprocess.channel_order == "bgr", hard_fraction=spec.hard_fraction, epoch_samples=run.epoch_samples,
-        passes=math.ceil(run.epochs * (run.epoch_samples or samples) / samples), **more,
+        passes=max(1, math.ceil(run.epochs * (run.epoch_samples or samples) / samples)), **more,
     )  # fmt: skip
 
 
@@ -199,8 +199,9 @@ class _Training:
     def dataset(self, preprocess: Preprocess) -> tuple[Dataset, Sequence[Transform]]:
         """The images in the size of `preprocess` as batches are cut from them, and what is then done to batches."""
         spec, train, goal = self.recipe.data, self.train, (preprocess.height, preprocess.width)
+        is_other = bool(spec.progressive_sizes or self.recipe.model.start)  # than the size that the recipe has in mind
         transforms = tuple(
-            replace(each, height=goal[0], width=goal[1]) if spec.progressive_sizes and isinstance(each, Scale) else each
+            replace(each, height=goal[0], width=goal[1]) if is_other and isinstance(each, Scale) else each
             for each in spec.train_transforms
         )
         alone, together = split_transforms(transforms)
