@@ -58,6 +58,7 @@ MAY_IMPORT = {
         "transforms",
     },
     "export": {"data", "records", "transforms"},
+    "prediction": set(),
     "model": {
         "data",
         "export",
@@ -67,13 +68,14 @@ MAY_IMPORT = {
         "model_folder",
         "models",
         "network",
+        "prediction",
         "records",
         "training",
         "transforms",
     },
     "network": {"export", "graph", "importers", "model_folder"},
     "loading": {"export", "graph", "importers", "model", "model_folder", "models", "records", "transforms", "weights"},
-    "confidence": {"data", "model", "records", "specs", "training"},
+    "confidence": {"data", "fitted_head", "model", "recipe", "records", "training"},
     "initial": {
         "data",
         "graph",
@@ -143,7 +145,7 @@ MAY_IMPORT = {
     },
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
     "report": {"checking", "data", "find_lr", "formats", "recipe", "recipe_values", "records", "templates", "training"},
-    "serve": {"environment", "formats", "model", "templates", "training", "transforms"},
+    "serve": {"environment", "formats", "model", "records", "templates", "training", "transforms"},
     "cli": {
         "atomic",
         "checking",
@@ -162,6 +164,7 @@ MAY_IMPORT = {
         "models",
         "network",
         "outcome",
+        "prediction",
         "prepare",
         "recipe",
         "recipe_values",
@@ -178,7 +181,7 @@ MAY_IMPORT = {
         "weights",
     },
     "__main__": {"cli"},
-    "__init__": {"errors", "loading", "model", "network", "outcome", "recipe", "report", "run"},
+    "__init__": {"errors", "loading", "model", "network", "outcome", "prediction", "recipe", "report", "run"},
 }
 
 

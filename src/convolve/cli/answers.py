@@ -19,7 +19,8 @@ from convolve.cli.partial_table import partial_table
 if TYPE_CHECKING:
     from convolve.data.damaged import Unreadable
     from convolve.formats.archive import Location
-    from convolve.model import Model, Prediction
+    from convolve.model import Model
+    from convolve.prediction import Prediction
 
 _CONFIDENT = ("none_of_these", "distance", "possible")  # fields of Prediction, of a model that knows its certainty
 _NAMED = 3  # classes that an image may be of

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from convolve.cli.answers import Output
     from convolve.data.damaged import Unreadable
     from convolve.formats.archive import Location
-    from convolve.model import Model, Prediction
+    from convolve.model import Model
+    from convolve.prediction import Prediction
 
 
 @with_overrides
