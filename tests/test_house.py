@@ -76,7 +76,7 @@ MAY_IMPORT = {
     "network": {"export", "graph", "importers", "model_folder"},
     "several_heads": {"formats", "graph", "importers", "loading", "model", "prediction"},
     "loading": {"export", "graph", "importers", "model", "model_folder", "models", "records", "transforms", "weights"},
-    "confidence": {"data", "model", "records", "specs", "training"},
+    "confidence": {"data", "fitted_head", "model", "recipe", "records", "training"},
     "initial": {
         "data",
         "graph",
