@@ -43,7 +43,7 @@ MAY_IMPORT = {
     },
     "recipes": {"formats", "models", "recipe", "registry", "specs", "transforms", "weights"},
     "prepare": {"data", "formats", "transforms"},
-    "checking": {"data", "environment", "formats", "transforms"},
+    "checking": {"data", "environment", "formats", "model", "training", "transforms"},
     "templates": set(),
     "model_card": {"graph", "importers", "records", "specs", "templates", "training", "transforms"},
     "model_folder": {
@@ -58,6 +58,7 @@ MAY_IMPORT = {
         "transforms",
     },
     "export": {"data", "records", "transforms"},
+    "prediction": set(),
     "model": {
         "data",
         "export",
@@ -67,13 +68,15 @@ MAY_IMPORT = {
         "model_folder",
         "models",
         "network",
+        "prediction",
         "records",
         "training",
         "transforms",
     },
     "network": {"export", "graph", "importers", "model_folder"},
+    "several_heads": {"formats", "graph", "importers", "loading", "model", "prediction"},
     "loading": {"export", "graph", "importers", "model", "model_folder", "models", "records", "transforms", "weights"},
-    "confidence": {"data", "model", "records", "specs", "training"},
+    "confidence": {"data", "fitted_head", "model", "recipe", "records", "training"},
     "initial": {
         "data",
         "graph",
@@ -132,7 +135,7 @@ MAY_IMPORT = {
     },
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
     "report": {"checking", "data", "find_lr", "formats", "recipe", "recipe_values", "records", "templates", "training"},
-    "serve": {"environment", "formats", "model", "templates", "training", "transforms"},
+    "serve": {"environment", "formats", "model", "records", "templates", "training", "transforms"},
     "cli": {
         "atomic",
         "checking",
@@ -149,6 +152,7 @@ MAY_IMPORT = {
         "model_folder",
         "models",
         "network",
+        "prediction",
         "prepare",
         "recipe",
         "recipe_values",
@@ -159,13 +163,14 @@ MAY_IMPORT = {
         "run",
         "run_config",
         "serve",
+        "several_heads",
         "specs",
         "training",
         "transforms",
         "weights",
     },
     "__main__": {"cli"},
-    "__init__": {"errors", "loading", "model", "network", "outcome", "recipe", "report", "run"},
+    "__init__": {"errors", "loading", "model", "network", "outcome", "prediction", "recipe", "report", "run"},
 }
 
 

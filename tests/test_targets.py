@@ -74,9 +74,31 @@ def test_several_classes_from_table_to_answer(pictures: Path, tmp_path: Path, co
     with (tmp_path / "said.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 96 and {row["classes"] for row in rows} <= {"[]", "red", "green", "red;green", "green;red"}
+    assert_export_answers(convolve, run, tmp_path / "net.onnx", pictures, tags)
     page = (run / "report.html").read_text()
     assert "average precision" in page and "Confusion matrix" not in page and "Largest misses" in page
     assert_refused(convolve("predict", run, pictures, "--sort-into", tmp_path / "s"), 2, "--sort-into", "one class")
+
+
+def assert_export_answers(convolve: Convolve, run: Path, file: Path, pictures: Path, table: Path) -> None:
+    """The ONNX file gives what people are told, to onnxruntime, and to convolve as the run does."""
+    runtime = pytest.importorskip("onnxruntime")
+    assert convolve("convert", run, "--to", "onnx", "--out", file, "--with-preprocessing").code == 0
+    session, model = runtime.InferenceSession(str(file)), load(run)
+    image_CHW = planes(pictures / "07.png")
+    [said_NK] = session.run(None, {"images": image_CHW.transpose(1, 2, 0)[None]})
+    np.testing.assert_allclose(said_NK, model.probabilities(image_CHW[None]).numpy(), rtol=1e-4)
+    [port] = session.get_outputs()
+    assert port.name == ("numbers" if model.target.kind == "number" else "probabilities")
+    again = load(file)
+    assert (again.target.kind, again.target.thresholds) == (model.target.kind, model.target.thresholds)
+    assert again.class_names == model.class_names
+    ours, theirs = (convolve("evaluate", each, "--data", table, "--json").out for each in (run, file))
+    for name, value in json.loads(ours).items():
+        if name.startswith("test_") and name != "test_loss" and value is not None:  # the file knows no standard units
+            assert json.loads(theirs)[name] == pytest.approx(value, abs=1e-3), name
+    name = "of an image" if model.target.kind == "number" else "an image can be of several"
+    assert name in (file.parent / "net-model-card.md").read_text()
 
 
 def planes(path: Path) -> np.ndarray:
@@ -104,6 +126,7 @@ def test_numbers_from_table_to_answer(criterion: str, pictures: Path, tmp_path: 
     convolve("predict", run, pictures / "07.png", "--csv", tmp_path / "said.csv")
     title, row, *_ = (tmp_path / "said.csv").read_text().splitlines()
     assert title == "path,shine,half,error" and float(row.split(",")[1]) == pytest.approx(one["numbers"]["shine"])
+    assert_export_answers(convolve, run, tmp_path / "net.onnx", pictures, table)
     page = (run / "report.html").read_text()
     assert "shine: answer by label" in page and "root mean squared error" in page
     assert_refused(convolve("predict", run, pictures / "07.png", "--top", 2), 2, "--top", "numbers")

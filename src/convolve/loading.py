@@ -47,7 +47,10 @@ def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: st
         return _open_quantized(error.opened, overrides, node)
     names, data, info = metadata.class_names, metadata.data, metadata.training_info
     stops_at = "" if names else node or graph.outputs[0]
-    return Model(build(graph), graph, preprocess, names, data_name=data, training_info=info, node=stops_at)
+    target = metadata.target or ONE_CLASS if names else ONE_CLASS
+    return Model(
+        build(graph), graph, preprocess, names, data_name=data, training_info=info, node=stops_at, target=target
+    )
 
 
 def _open_own(path: Path, overrides: PreprocessOverrides) -> Model:

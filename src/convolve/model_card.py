@@ -11,10 +11,11 @@ from torch import nn
 
 from convolve.graph.graph import Graph
 from convolve.importers.presets import presets
-from convolve.records import Metadata, TrainingInfo
+from convolve.records import ONE_CLASS, Metadata, TrainingInfo
 from convolve.specs.model import NetworkSpec
 from convolve.templates import hundredths, render
 from convolve.training.calibration import wilson_interval
+from convolve.training.metrics import in_words
 from convolve.transforms.preprocess import TURNED, Preprocess
 
 CARD = "model-card.md"
@@ -44,6 +45,9 @@ def model_card(
         most_names=MOST_NAMES,
         data=metadata.data,
         info=info,
+        target=(metadata.target or ONE_CLASS).kind.value,
+        limits=(metadata.target or ONE_CLASS).thresholds,
+        figures=in_words(vars(info), "test") if metadata.target else [],
         interval=wilson_interval(info.test_error or 0, info.test_images) if info.test_images else None,
         published=_published(info),
         file=file,

@@ -21,7 +21,7 @@ from convolve.data.sources.folder import open_folder
 from convolve.data.sources.lmdb import open_lmdb
 from convolve.data.sources.map_file import open_map_file
 from convolve.data.sources.source import OnFault, Source
-from convolve.data.sources.table import open_table
+from convolve.data.sources.table import label_columns, open_table
 from convolve.data.splits import Splits
 from convolve.errors import DataError, FormatError, MissingDataError, UsageError
 from convolve.formats.caffe_lmdb import is_lmdb
@@ -136,6 +136,8 @@ def open_own_test(
 ) -> tuple[Source, str]:
     """The test part of a user's own images; of one part all of it, but for what the model has `learned` from."""
     path = layout.test or layout.training
+    if is_table(layout.training):
+        options = label_columns(layout.training, class_names, options)
     grouped_as_learned = replace(options, group=options.group or learned.group)
     whole = open_list(path, class_names, options=options)
     tested = whole if layout.test else _by_role(whole).get(TEST)

@@ -27,7 +27,7 @@ from convolve.export import exported_program, onnx
 from convolve.export.inputs import PixelsIn, WithProbabilities, as_input, extreme_inputs, probe_images
 from convolve.export.metadata import describe
 from convolve.export.parity import Parity, Runner, Values, compare
-from convolve.records import Metadata
+from convolve.records import ONE_CLASS, Metadata
 from convolve.transforms.preprocess import Preprocess
 
 
@@ -89,7 +89,8 @@ def export(
             for images in _of_many_sizes(images_NCHW)
         )
         extremes = extreme_inputs(images_NCHW[-2:], preprocess, with_preprocessing)
-        return compare(path, source, form.runner(temporary), batches, extremes, located=located)
+        run, is_class = form.runner(temporary), (metadata.target or ONE_CLASS) == ONE_CLASS
+        return compare(path, source, run, batches, extremes, located=located, of_one_class=is_class)
 
 
 def _of_many_sizes(images_NCHW: torch.Tensor) -> list[torch.Tensor]:

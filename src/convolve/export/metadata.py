@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from convolve.errors import ModelError, UsageError
-from convolve.records import Metadata
+from convolve.records import ONE_CLASS, Metadata, TargetKind
 from convolve.records.reading import from_json, parse_json, require_format, to_json
 from convolve.transforms.preprocess import ChannelOrder, Preprocess
 
 FORMAT = 1
 KEY = "convolve"  # of the metadata in ONNX; "convolve.json" in a .pt2
 INPUT, OUTPUT = "images", "logits"
+_OUTPUTS = {TargetKind.CLASS: OUTPUT, TargetKind.CLASSES: "probabilities", TargetKind.NUMBER: "numbers"}
 PROBABILITIES, DISTANCE = "probabilities", "distance"  # of a model that knows its own certainty
 
 
@@ -42,6 +43,11 @@ class _Description(Metadata):
     preprocess_in_graph: dict[str, Any] | None
 
 
+def scores_of(metadata: Metadata) -> str:
+    """What the output is called that answers for the target; something may stand beside it."""
+    return _OUTPUTS[(metadata.target or ONE_CLASS).kind]
+
+
 def describe(preprocess: Preprocess, metadata: Metadata, with_preprocessing: bool) -> dict[str, Any]:
     """What the file says, as JSON takes it."""
     channels, height, width = preprocess.shape_CHW
@@ -57,7 +63,7 @@ def describe(preprocess: Preprocess, metadata: Metadata, with_preprocessing: boo
         format=FORMAT,
         convolve=version("convolve"),
         input=taken,
-        output=_Port(OUTPUT, "float32", "NK", scores),
+        output=_Port(scores_of(metadata), "float32", "NK", scores),
         more_outputs=more if metadata.confidence else (),
         preprocess=outside.mapping(),
         preprocess_mean_image=_text_of(outside.mean_image_CHW),

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from convolve.atomic import always_utf8
 from convolve.errors import ModelError, UnsupportedError, UsageError, install_hint
 from convolve.export.exported_program import first_sentence, quiet
-from convolve.export.metadata import INPUT, KEY, OUTPUT
+from convolve.export.metadata import INPUT, KEY
 from convolve.export.parity import Runner, Values
 
 # Opset 18 and the IR version of its time: onnxruntime reads them since 1.14, of February 2023.
@@ -36,7 +36,7 @@ def check_packages(names: tuple[str, ...] = _PACKAGES) -> None:
 def write(program: ExportedProgram, metadata: dict[str, Any], path: Path) -> None:
     """Write the program as one file. Raises UnsupportedError where ONNX cannot say what it computes or hold it."""
     text = always_utf8(json.dumps(metadata, ensure_ascii=False))
-    names = [OUTPUT, *(port["name"] for port in metadata["more_outputs"])]
+    names = [metadata["output"]["name"], *(port["name"] for port in metadata["more_outputs"])]
     path.write_bytes(translated(program, [INPUT], names, {KEY: text}))
 
 

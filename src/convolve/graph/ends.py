@@ -115,6 +115,13 @@ def for_training(graph: Graph) -> Graph:
     return _without(before, end) if end and end.moves and _is_read_once(before, end) else graph
 
 
+def without_sigmoid(graph: Graph) -> Graph:
+    """The graph that gives the logits, where a sigmoid ends it."""
+    end = _end_of(graph, graph.outputs[0])
+    takes_off = end is not None and end.node.op == "sigmoid" and end.moves and _is_read_once(graph, end)
+    return _without(graph, end) if end and takes_off else graph
+
+
 def _before_logarithm(graph: Graph) -> tuple[Graph, _End | None]:
     """(the graph without a logarithm at its end, what made probabilities there); None for scores of another kind."""
     last = graph.values()[graph.outputs[0]]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convolve.records import Target, TargetKind
@@ -89,16 +89,16 @@ USUAL = {
 
 
 def criterion_for(run: RunSpec, target: Target, weights_K: tuple[float, ...] = ()) -> Criterion:
-    """With `weights_K`, the loss of an image counts as much as they say of its class, or of those of a soft label."""
+    """With `weights_K`, what an image of each class counts, the outputs are to exceed their logarithms.
+
+    Where weights on the losses would end, this ends too, and it still moves a network that is right on all training
+    images: Menon et al. 2021, arXiv:2007.07314, "Long-tail learning via logit adjustment", equation 10.
+    """
     criterion = CRITERIA[USUAL[target.kind] if run.criterion == "auto" else run.criterion](run, target)
     if not weights_K:
         return criterion
-    return replace(criterion, loss=partial(_weighted, criterion.loss, torch.tensor(weights_K)))
-
-
-def _weighted(loss: Loss, weights_K: Tensor, outputs_NK: Tensor, labels: Tensor) -> Tensor:
-    weights_K = weights_K.to(outputs_NK)
-    return loss(outputs_NK, labels) * (weights_K[labels] if labels.ndim == 1 else labels @ weights_K)
+    log_K = torch.tensor(weights_K).log()
+    return replace(criterion, loss=lambda outputs_NK, labels: criterion.loss(outputs_NK - log_K.to(outputs_NK), labels))
 
 
 def standardized(numbers_NK: Tensor, target: Target) -> Tensor:
@@ -113,6 +113,20 @@ def in_units(outputs_NK: Tensor, target: Target) -> Tensor:
     if target.mean is None or target.spread is None:
         return outputs_NK
     return outputs_NK * outputs_NK.new_tensor(target.spread) + outputs_NK.new_tensor(target.mean)
+
+
+class Answering(nn.Module):
+    """A network that gives what the file of a model is to answer: probabilities of several classes, or numbers in their
+    units."""
+
+    def __init__(self, network: nn.Module, target: Target) -> None:
+        super().__init__()
+        self.network, self.target = network, target
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        outputs_NK: Tensor = self.network(images_NCHW)
+        is_number = self.target.kind == TargetKind.NUMBER
+        return in_units(outputs_NK, self.target) if is_number else outputs_NK.sigmoid()
 
 
 def _distance(of_each: Callable[..., Tensor], target: Target) -> Criterion:

@@ -66,9 +66,7 @@ def open_table(
     options: DataOptions = AS_FOUND,
 ) -> FileSource:
     """The images that the rows of `path` name; for their labels see `number_labels` and `table_targets.py`."""
-    columns, target = options.columns, options.target
-    if target != "class" and classes and columns.label is None and {*classes} <= {*read_header(path)}:
-        columns = replace(columns, label=tuple(classes))
+    columns, target = label_columns(path, classes, options).columns, options.target
     table = read_table(path, columns, refusal(path, on_fault, "complete the row"), target)
     labels_N: NDArray[Any]
     if target == "class":
@@ -77,6 +75,15 @@ def open_table(
         labels_N, names = several_classes(table, classes) if target == "classes" else numbers(table)
     rules = path_rules(str(path.parent), options.root, table.paths)
     return replace(file_source(TableListing(table, rules), labels_N, names), roles=table.roles, groups=table.groups)
+
+
+def label_columns(path: Path, names: Sequence[str] | None, options: DataOptions) -> DataOptions:
+    """The options with the columns of the labels, where those of the table are called as a model's classes or numbers
+    are."""
+    columns = options.columns
+    if options.target == "class" or not names or columns.label is not None or not {*names} <= {*read_header(path)}:
+        return options
+    return replace(options, columns=replace(columns, label=tuple(names)))
 
 
 def _names_by_stem(folder: str) -> dict[str, list[str]]:

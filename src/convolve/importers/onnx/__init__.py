@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from convolve.errors import UnsupportedError
-from convolve.export.metadata import OUTPUT
+from convolve.export.metadata import scores_of
 from convolve.graph.graph import Graph
 from convolve.graph.shapes import MAX_ELEMENTS, Shape
 from convolve.importers.loader import Imported, PreprocessOverrides
@@ -69,7 +69,8 @@ def read(path: Path, overrides: PreprocessOverrides | None = None) -> Imported:
     opened, overrides = _open(path), overrides or PreprocessOverrides()
     if opened.model.quantized:
         raise QuantizedError(opened)
-    scores = [OUTPUT] if opened.stated.own else None  # more may stand beside them
+    own = opened.stated.metadata if opened.stated.own else None
+    scores = [scores_of(own)] if own else None  # more may stand beside them
     outputs = scores if overrides.output is None else [overrides.output]
     graph = lower(opened.model, outputs, overrides.image_shape_CHW)
     said = opened.stated
