@@ -12,8 +12,8 @@ import convolve
 
 SOURCE = Path(convolve.__file__).parent
 
-# Each room and what it may import besides itself; the ground floor (errors, atomic) is open to all.
-GROUND = {"errors", "atomic"}
+# Each room and what it may import besides itself; the ground floor (errors, atomic, cache) is open to all.
+GROUND = {"errors", "atomic", "cache"}
 MAY_IMPORT = {
     "formats": set(),
     "transforms": {"formats"},
@@ -74,6 +74,7 @@ MAY_IMPORT = {
         "transforms",
     },
     "network": {"export", "graph", "importers", "model_folder"},
+    "several_heads": {"formats", "graph", "importers", "loading", "model", "prediction"},
     "loading": {"export", "graph", "importers", "model", "model_folder", "models", "records", "transforms", "weights"},
     "confidence": {"data", "fitted_head", "model", "recipe", "records", "training"},
     "initial": {
@@ -102,7 +103,7 @@ MAY_IMPORT = {
         "training",
         "transforms",
     },
-    "fitted_head": {"data", "graph", "initial", "model", "records", "training", "transforms"},
+    "fitted_head": {"data", "graph", "initial", "model", "records", "specs", "training", "transforms"},
     "outcome": {"confidence", "data", "fitted_head", "loading", "model", "records", "training"},
     "distillation": {"data", "loading", "model", "recipe", "specs", "training", "transforms"},
     "run": {
@@ -175,6 +176,7 @@ MAY_IMPORT = {
         "run",
         "run_config",
         "serve",
+        "several_heads",
         "specs",
         "training",
         "transforms",

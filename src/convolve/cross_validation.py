@@ -91,16 +91,14 @@ def cross_validate(
     fold_N = fold_numbers(whole.labels_N.numpy(), groups_N, folds, recipe.run.seed)
     _require_every_class(whole, groups_N, splits.class_names, folds)
     where = splits.description.partition("; ")[0]  # behind it stands what was held out
-    answers_NK = np.zeros((len(whole), len(splits.class_names)), np.float32)
-    errors = []
+    answers_NK, errors = np.zeros((len(whole), len(splits.class_names)), np.float32), []
     for fold in range(folds):
         parts = _without(splits, whole, fold_N == fold, f"{where}, without fold {fold + 1} of {folds}")
         path = out.with_name(f"{out.name}-fold{fold + 1}")
         progress("note", {"message": f"fold {fold + 1} of {folds} in {path}"})
         folder = _trained(recipe, parts, path, restart=restart, progress=progress, report=report)
-        answers_NK[fold_N == fold] = load(read_whole(path / "evaluation.safetensors", DataError))[
-            "probabilities_NK"
-        ].numpy()
+        kept = load(read_whole(path / "evaluation.safetensors", DataError))
+        answers_NK[fold_N == fold] = kept["probabilities_NK"].numpy()
         errors.append(folder.result().test_error or 0.0)
     if membership:
         judged = OutOfFold(torch.from_numpy(answers_NK), folds)
