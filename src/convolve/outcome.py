@@ -73,8 +73,8 @@ def write_outcome(training: Training, began: float) -> None:
     trainer, model, test = training.trainer, training.model, training.data.test
     workers = trainer.workers
     model.target = _with_thresholds(training)
-    if (spec := trainer.recipe.confidence) and model.target.kind == TargetKind.CLASS:
-        model.confidence = learn_confidence(model, training.data, spec, workers)
+    if trainer.recipe.confidence and model.target.kind == TargetKind.CLASS:
+        model.confidence = learn_confidence(model, training.data, trainer.recipe, training.fitted, workers)
     evaluation = model.evaluate(test, workers=workers)
     left_out = _everywhere(workers, test.unreadable.numbers if test.unreadable else set())
     damaged = _everywhere(workers, training.data.damaged.numbers if training.data.damaged else set())

@@ -135,10 +135,12 @@ def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | Non
 
 def _validation_reasons(recipe: Recipe) -> list[str]:
     """What images of the training part are held out for, in words."""
+    run, data = recipe.run, recipe.data
     reasons = {
-        "by which run.keep=best chooses": recipe.run.keep == "best",
-        "by which each class gets its threshold": recipe.data.target == "classes",
-        "from which the model learns how sure it is": recipe.confidence,
+        "by which run.keep=best chooses": run.keep == "best",
+        "by which each class gets its threshold": data.target == "classes",
+        # where nothing is trained, it learns that from cross-validation
+        "from which the model learns how sure it is": recipe.confidence and run.epochs and data.target == "class",
     }
     return [reason for reason, holds in reasons.items() if holds]
 
