@@ -74,6 +74,7 @@ MAY_IMPORT = {
         "transforms",
     },
     "network": {"export", "graph", "importers", "model_folder"},
+    "several_heads": {"formats", "graph", "importers", "loading", "model", "prediction"},
     "loading": {"export", "graph", "importers", "model", "model_folder", "models", "records", "transforms", "weights"},
     "confidence": {"data", "fitted_head", "model", "recipe", "records", "training"},
     "initial": {
@@ -162,6 +163,7 @@ MAY_IMPORT = {
         "run",
         "run_config",
         "serve",
+        "several_heads",
         "specs",
         "training",
         "transforms",
