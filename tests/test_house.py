@@ -12,8 +12,8 @@ import convolve
 
 SOURCE = Path(convolve.__file__).parent
 
-# Each room and what it may import besides itself; the ground floor (errors, atomic) is open to all.
-GROUND = {"errors", "atomic"}
+# Each room and what it may import besides itself; the ground floor (errors, atomic, cache) is open to all.
+GROUND = {"errors", "atomic", "cache"}
 MAY_IMPORT = {
     "formats": set(),
     "transforms": {"formats"},
@@ -103,7 +103,7 @@ MAY_IMPORT = {
         "training",
         "transforms",
     },
-    "fitted_head": {"data", "graph", "initial", "model", "records", "training", "transforms"},
+    "fitted_head": {"data", "graph", "initial", "model", "records", "specs", "training", "transforms"},
     "outcome": {"confidence", "data", "fitted_head", "loading", "model", "records", "training"},
     "run": {
         "data",

@@ -99,16 +99,22 @@ def write_outcome(training: Training, began: float) -> None:
 
 
 def _with_thresholds(training: Training) -> Target:
-    """The target; of several classes, with the thresholds that are best for the validation part."""
-    model, data = training.model, training.data
-    if model.target.kind != TargetKind.CLASSES or data.validation_name != "validation":
+    """The target; of several classes, with the thresholds that are best for the out-of-fold answers of a fitted head
+    that was not trained on, or for the validation part."""
+    model, data, fitted = training.model, training.data, training.fitted
+    if model.target.kind != TargetKind.CLASSES:
         return model.target
-    found = model.evaluate(data.validation, workers=training.trainer.workers)
+    if fitted and not training.trainer.recipe.run.epochs:
+        found = Evaluation(fitted.labels.float(), fitted.probe.out_of_fold_NK.exp(), 0.0, model.target)
+    elif data.validation_name == "validation":
+        found = model.evaluate(data.validation, workers=training.trainer.workers)
+    else:
+        return model.target
     is_NK = found.labels_N > 0.5
     open_K = (is_NK.all(0) | ~is_NK.any(0)).tolist()
     if any(open_K):
         names = in_words([name for name, is_open in zip(model.class_names, open_K, strict=True) if is_open])
-        what = f"the validation part does not say from which probability on an image is of {names}: from {THRESHOLD} on"
+        what = f"no image that was held out says from which probability on one is of {names}: from {THRESHOLD} on"
         training.trainer.callback("note", {"message": what})
     return replace(model.target, thresholds=best_thresholds(found.labels_N.numpy(), found.answers_NK.numpy()))
 

@@ -138,7 +138,7 @@ def _validation_reasons(recipe: Recipe) -> list[str]:
     run, data = recipe.run, recipe.data
     reasons = {
         "by which run.keep=best chooses": run.keep == "best",
-        "by which each class gets its threshold": data.target == "classes",
+        "by which each class gets its threshold": data.target == "classes" and run.epochs > 0,  # else out of fold
         # where nothing is trained, it learns that from cross-validation
         "from which the model learns how sure it is": recipe.confidence and run.epochs and data.target == "class",
     }

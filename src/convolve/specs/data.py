@@ -78,6 +78,10 @@ class DataSpec:
         "is evaluated on the test set, with run.keep=best on a tenth of the training set",
     )
 
+    cache: Literal["features", "none"] = setting(
+        "features", "what is kept on disk for later trainings: features, those of a trained body; none"
+    )
+
     def __post_init__(self) -> None:
         require(0 < self.hard_fraction <= 1, "data.hard_fraction", "in (0, 1]", self.hard_fraction)
         require(0 < self.hard_after <= 1, "data.hard_after", "in (0, 1]", self.hard_after)
