@@ -75,13 +75,13 @@ def write_outcome(training: Training, began: float) -> None:
     model.target = _with_thresholds(training)
     if trainer.recipe.confidence and model.target.kind == TargetKind.CLASS:
         model.confidence = learn_confidence(model, training.data, trainer.recipe, training.fitted, workers)
-    evaluation = model.evaluate(test, workers=workers)
+    evaluation = _judged(training)
     left_out = _everywhere(workers, test.unreadable.numbers if test.unreadable else set())
     damaged = _everywhere(workers, training.data.damaged.numbers if training.data.damaged else set())
     if workers.rank:
         return
     path = trainer.folder.path
-    model.training_info = _training_info(trainer, model, evaluation)
+    model.training_info = replace(_training_info(trainer, model, evaluation), folds=_folds(training))
     model.save(path / "model")
     kept_M = _worth_a_picture(evaluation)
     tensors = {
@@ -96,6 +96,21 @@ def write_outcome(training: Training, began: float) -> None:
         temporary.write_bytes(save(tensors))
     trainer.folder.log(EndEvent(test_error=evaluation.figures.get("error")))
     trainer.folder.finish(_result(training, evaluation, time.perf_counter() - began, len(damaged)))
+
+
+def _judged(training: Training) -> Evaluation:
+    """What the model says of the test images, or what was said of them in cross-validation."""
+    test, known = training.data.test, training.data.out_of_fold
+    if known is None:
+        return training.model.evaluate(test, workers=training.trainer.workers)
+    labels_N = test.source.labels_N
+    training.trainer.callback("note", {"message": "its error is estimated by cross-validation"})
+    loss = -float(known.answers_NK[torch.arange(len(labels_N)), labels_N].double().clamp_min(1e-30).log().mean())
+    return Evaluation(labels_N, known.answers_NK, loss)
+
+
+def _folds(training: Training) -> int | None:
+    return training.data.out_of_fold.folds if training.data.out_of_fold else None
 
 
 def _with_thresholds(training: Training) -> Target:
@@ -210,6 +225,7 @@ def _result(training: Training, evaluation: Evaluation, total_seconds: float, tr
         seed=trainer.recipe.run.seed,
         test_error_interval=_interval(evaluation),
         test_unreadable=_unreadable(trainer, evaluation),
+        folds=_folds(training),
         train_damaged=train_damaged,
         **{name: getattr(start, name) for name in _RESULT_FROM_START},
     )
