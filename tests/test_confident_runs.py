@@ -199,3 +199,25 @@ def _source(images_NCHW: torch.Tensor):  # type: ignore[no-untyped-def]
     from convolve.data.sources.source import ArraySource
 
     return ArraySource(images_NCHW, torch.zeros(len(images_NCHW), dtype=torch.int64))
+
+
+def test_a_head_that_was_fitted_teaches_by_cross_validation() -> None:
+    """Nothing is held out: each image is answered, and measured, by the fit without its fold."""
+    from convolve.confidence import _from_folds
+    from convolve.fitted_head import FittedHead
+    from convolve.training.probe import fit
+
+    random = torch.Generator().manual_seed(0)
+    means_KD = torch.randn(3, 16, generator=random)
+    labels_N = torch.arange(900) % 3
+    features_ND = means_KD[labels_N] + torch.randn(900, 16, generator=random)
+    own, new = slice(0, 300), slice(300, 900)
+    probe = fit(features_ND[own, None], labels_N[own])
+    known = _from_folds(FittedHead(probe, features_ND[own], labels_N[own])).asked(0.9, 0.8)
+    assert known.record.images == 300 and known.record.learned_from == "cross-validation"
+    accepted_N = ~known.is_none_of_these(known.detector(features_ND[new]))
+    assert float(accepted_N.float().mean()) == pytest.approx(0.9, abs=0.05)
+    logits_NK = features_ND[new] @ probe.weight_KD.T + probe.bias_K
+    sets_NK = known.sets((logits_NK / known.record.temperature).softmax(1))
+    assert float(sets_NK.gather(1, labels_N[new, None]).float().mean()) == pytest.approx(0.8, abs=0.05)
+    assert known.record.temperature == pytest.approx(1, abs=0.3)

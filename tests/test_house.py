@@ -12,8 +12,8 @@ import convolve
 
 SOURCE = Path(convolve.__file__).parent
 
-# Each room and what it may import besides itself; the ground floor (errors, atomic) is open to all.
-GROUND = {"errors", "atomic"}
+# Each room and what it may import besides itself; the ground floor (errors, atomic, cache) is open to all.
+GROUND = {"errors", "atomic", "cache"}
 MAY_IMPORT = {
     "formats": set(),
     "transforms": {"formats"},
@@ -74,8 +74,9 @@ MAY_IMPORT = {
         "transforms",
     },
     "network": {"export", "graph", "importers", "model_folder"},
+    "several_heads": {"formats", "graph", "importers", "loading", "model", "prediction"},
     "loading": {"export", "graph", "importers", "model", "model_folder", "models", "records", "transforms", "weights"},
-    "confidence": {"data", "model", "records", "specs", "training"},
+    "confidence": {"data", "fitted_head", "model", "recipe", "records", "training"},
     "initial": {
         "data",
         "graph",
@@ -102,10 +103,12 @@ MAY_IMPORT = {
         "training",
         "transforms",
     },
-    "fitted_head": {"data", "graph", "initial", "model", "records", "training", "transforms"},
+    "fitted_head": {"data", "graph", "initial", "model", "records", "specs", "training", "transforms"},
     "outcome": {"confidence", "data", "fitted_head", "loading", "model", "records", "training"},
+    "distillation": {"data", "loading", "model", "recipe", "specs", "training", "transforms"},
     "run": {
         "data",
+        "distillation",
         "distributed",
         "fitted_head",
         "initial",
@@ -114,6 +117,15 @@ MAY_IMPORT = {
         "outcome",
         "recipe",
         "recipes",
+        "training",
+    },
+    "cross_validation": {
+        "data",
+        "inputs",
+        "outcome",
+        "recipe",
+        "recipe_values",
+        "run",
         "training",
     },
     "find_lr": {"data", "inputs", "recipe", "recipe_values", "run", "specs", "training"},
@@ -138,6 +150,7 @@ MAY_IMPORT = {
     "cli": {
         "atomic",
         "checking",
+        "cross_validation",
         "data",
         "distributed",
         "environment",
@@ -151,6 +164,7 @@ MAY_IMPORT = {
         "model_folder",
         "models",
         "network",
+        "outcome",
         "prediction",
         "prepare",
         "recipe",
@@ -162,6 +176,7 @@ MAY_IMPORT = {
         "run",
         "run_config",
         "serve",
+        "several_heads",
         "specs",
         "training",
         "transforms",

@@ -123,8 +123,12 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What a test says, beside errors and loss; of these, those that the target has: see `training/metrics.py`."""
+    """What a test says, beside errors and loss; of these, those that the target has: see `training/metrics.py`.
 
+    `folds`: the test is a cross-validation with so many, and the model was trained on all images.
+    """
+
+    folds: Number | None = None
     test_balanced_error: Fraction | None = None
     test_macro_precision: Fraction | None = None
     test_macro_recall: Fraction | None = None
@@ -271,8 +275,8 @@ class TrainingInfo(Figures):
     preset: str | None = None
     recipe: str | None = None
     started_from: str | None = None
-    epochs: Number | None = None
-    epoch_kept: Number | None = None
+    epochs: Count | None = None
+    epoch_kept: Count | None = None
     weights_averaged: bool | None = None
     train_images: Number | None = None
     seed: int | None = None

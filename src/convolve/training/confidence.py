@@ -100,7 +100,7 @@ def fit_confidence(
     detector: OutlierDetector, probabilities_NK: Tensor, labels_N: Tensor, distances_N: Tensor, learned_from: str
 ) -> Confidence:
     """From the answers to images that the network was not trained on, and their distances, by a `detector` that did not
-    know them either. Several classes of an image, and numbers, have distances alone."""
+    know them either."""
     temperature, scores_N = 1.0, torch.zeros(0)
     if labels_N.ndim == 1:
         log_NK = probabilities_NK.double().clamp(min=1e-37).log()
