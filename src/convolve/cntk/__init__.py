@@ -1,0 +1,39 @@
+"""CNTK 2.7's Python API for networks on images, on PyTorch.
+
+`import convolve.cntk as C` in new code and notebooks; `convolve run PROGRAM.py` answers a program's `import cntk` with
+this package.
+"""
+
+from __future__ import annotations
+
+from convolve.cntk import (
+    axis,
+    cntk_py,
+    core,
+    debugging,
+    device,
+    initializer,
+    io,
+    layers,
+    learners,
+    logging,
+    losses,
+    metrics,
+    ops,
+    train,
+    variables,
+)
+from convolve.cntk.axis import Axis
+from convolve.cntk.core import MinibatchData, NDArrayView, Value, asarray, asvalue
+from convolve.cntk.default_options import default_options, default_options_for
+from convolve.cntk.initializer import *  # noqa: F403
+from convolve.cntk.layers import *  # noqa: F403
+from convolve.cntk.learners import *  # noqa: F403
+from convolve.cntk.losses import *  # noqa: F403
+from convolve.cntk.metrics import *  # noqa: F403
+from convolve.cntk.ops import *  # noqa: F403
+from convolve.cntk.ops.functions import Function, load_model
+from convolve.cntk.train import *  # noqa: F403
+from convolve.cntk.variables import Constant, Parameter, Record, Variable
+
+__version__ = "2.7"

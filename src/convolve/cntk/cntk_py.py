@@ -1,0 +1,47 @@
+"""The names of CNTK's own binary module that programs use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convolve.cntk import seeds
+
+
+def set_fixed_random_seed(seed: int) -> None:
+    """All that is random from now on takes this one seed."""
+    seeds.fixed(seed)
+
+
+def force_deterministic_algorithms() -> None:
+    """They are, always."""
+
+
+def reset_random_seed(seed: int) -> None:
+    """Seeds are counted from this one on."""
+    seeds.reset(seed)
+
+
+def force_random_seed(seed: int) -> None:
+    seeds.fixed(seed)
+
+
+def get_random_seed() -> int:
+    return seeds.last()
+
+
+def is_random_seed_fixed() -> bool:
+    return seeds.is_fixed()
+
+
+def set_math_lib_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def set_computation_network_trace_level(level: int) -> None:
+    """There is nothing to trace."""
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(f"cntk_py.{name} is not there in convolve; use what cntk itself has for it")

@@ -1,0 +1,28 @@
+"""What a training is judged by: one number for each sample, of shape (1,)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convolve.cntk.ops.elementwise import element_times, minus
+from convolve.cntk.ops.functions import Function
+from convolve.cntk.ops.making import block, primitive
+from convolve.cntk.ops.shaping import hardmax, reduce_sum
+from convolve.cntk.ops.windows import times_transpose
+
+
+def classification_error(output_vector: Any, target_vector: Any, axis: Any = -1, topN: int = 1, name: str = "") -> Function:  # noqa: N803
+    """1 where the largest element is not the target's, or is none of the `topN` largest."""
+    if topN > 1:
+        return primitive("ClassificationError", output_vector, target_vector, float(topN), name=name)
+
+    def made(z: Any, labels: Any) -> Function:
+        if len(output_vector.shape) <= 1:
+            return minus(1.0, times_transpose(labels, hardmax(z)))
+        from convolve.cntk.ops.elementwise import equal
+        from convolve.cntk.ops.shaping import reduce_max
+
+        best = equal(z, reduce_max(z, axis))
+        return minus(1.0, reduce_sum(element_times(labels, best), axis))
+
+    return block("ClassificationError", made, output_vector, target_vector, name=name)

@@ -1,0 +1,173 @@
+"""Running functions: one compiled module for each set of outputs, whatever the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convolve.cntk import feeding
+from convolve.cntk.lowering import Module, compiled
+from convolve.cntk.nodes import leaves_of, resolved
+from convolve.cntk.variables import Output, Shape, Stored, Variable
+
+Tensors = tuple[torch.Tensor, ...]
+_modules: dict[Any, Module] = {}
+
+
+def forget() -> None:
+    """A network was changed: what was compiled of it does not hold any more."""
+    _modules.clear()
+
+
+def module_of(outputs: Sequence[Variable], fed: Mapping[Variable, feeding.Fed]) -> Module:
+    sizes: dict[Variable, Shape] = {v: f.shape for v, f in fed.items() if any(size < 0 for size in v.shape)}
+    key = (tuple(outputs), tuple(sizes.items()))
+    if key not in _modules:
+        _modules[key] = compiled(outputs, sizes)
+    return _modules[key]
+
+
+def needed(outputs: Sequence[Variable]) -> list[Variable]:
+    return [variable for variable in leaves_of(outputs) if variable.is_input or variable.is_placeholder]
+
+
+def arguments_of(outputs: Sequence[Variable], arguments: Any, signature: Sequence[Variable]) -> dict[Variable, Any]:
+    """What a program gives as arguments -> by variable: a dictionary by variable or name, or the values of the only one."""
+    wanted = needed(outputs)
+    if arguments is None:
+        arguments = {}
+    if not isinstance(arguments, Mapping):
+        if len(wanted) != 1:
+            kind = type(arguments[0] if isinstance(arguments, tuple) and arguments else arguments).__name__
+            raise ValueError(f"non-dict argument ({kind}) is not supported for nodes with more than one input")
+        if isinstance(arguments, tuple):
+            [arguments] = arguments if len(arguments) == 1 else (list(arguments),)
+        return {wanted[0]: arguments}
+    given: dict[Variable, Any] = {}
+    for key, value in arguments.items():
+        for variable in _called(key, wanted):
+            given[variable] = value
+    return given
+
+
+def _called(key: Any, wanted: Sequence[Variable]) -> list[Variable]:
+    if isinstance(key, str):
+        return [variable for variable in wanted if key in (variable.name, variable.uid)]
+    variable = getattr(key, "output", key)
+    return [resolved(variable)] if variable in wanted or resolved(variable) in wanted else []
+
+
+def fed(outputs: Sequence[Variable], arguments: Mapping[Variable, Any]) -> dict[Variable, feeding.Fed]:
+    """The tensors of all arguments that the outputs need. Missing ones are named."""
+    wanted = needed(outputs)
+    missing = [variable for variable in wanted if variable not in arguments]
+    if missing and not arguments and len(wanted) == len(missing):
+        raise ValueError(f"function expects {len(missing)} arguments")
+    if missing:
+        raise ValueError(
+            f"Values for {len(missing)} required arguments '{', '.join(map(str, missing))}', that the requested "
+            f"output(s) '{', '.join(map(str, outputs))}' depend on, have not been provided."
+        )
+    return {variable: feeding.feed(variable, arguments[variable]) for variable in wanted}
+
+
+@dataclass(eq=False)
+class State:
+    """What a forward pass leaves for a backward one."""
+
+    outputs: dict[Variable, torch.Tensor]
+    inputs: dict[Variable, torch.Tensor]
+
+
+def passed(outputs: Sequence[Variable], given: Mapping[Variable, feeding.Fed], training: bool) -> list[torch.Tensor]:
+    """The tensors that the outputs are; the caller says whether gradients are kept."""
+    leaves = {at: output for at, output in enumerate(outputs) if not isinstance(output, Output)}
+    inner = [output for output in outputs if isinstance(output, Output)]
+    found: list[torch.Tensor] = []
+    if inner:
+        run = module_of(inner, given)
+        if run.module.training != training:
+            run.module.train(training)
+        found = list(run.module(*(given[variable].tensor for variable in run.inputs)))
+        with torch.no_grad():
+            for target, place in run.assigned:
+                target.data.copy_(found[place].detach())
+        found = found[: len(inner)]
+    for at, leaf in leaves.items():
+        found.insert(at, leaf.data if isinstance(leaf, Stored) else given[leaf].tensor)
+    return found
+
+
+def evaluated(outputs: Sequence[Variable], arguments: Mapping[Variable, Any], as_numpy: bool = True) -> dict[Variable, Any]:
+    given = fed(outputs, arguments)
+    with torch.no_grad():
+        found = passed(outputs, given, training=False)
+    return {v: feeding.shown(v, tensor, given, as_numpy) for v, tensor in zip(outputs, found, strict=True)}
+
+
+def forward(
+    outputs: Sequence[Variable], arguments: Mapping[Variable, Any], keep: Any, as_numpy: bool
+) -> tuple[State | None, dict[Variable, Any]]:
+    given = fed(outputs, arguments)
+    for variable, each in given.items():
+        if keep and variable.needs_gradient:
+            each.tensor.requires_grad_(True)
+    with torch.set_grad_enabled(bool(keep)):
+        found = passed(outputs, given, training=True)
+    values = {v: feeding.shown(v, t.detach(), given, as_numpy) for v, t in zip(outputs, found, strict=True)}
+    tensors = {variable: each.tensor for variable, each in given.items()}
+    return State(dict(zip(outputs, found, strict=True)), tensors) if keep else None, values
+
+
+def backward(state: State, root_gradients: Mapping[Any, Any], variables: Any, as_numpy: bool) -> dict[Variable, Any]:
+    wanted = [getattr(variable, "output", variable) for variable in variables]
+    roots, grads = [], []
+    for key, value in root_gradients.items():
+        output = state.outputs[getattr(key, "output", key)]
+        roots.append(output)
+        grads.append(torch.as_tensor(np.asarray(value), dtype=output.dtype).broadcast_to(output.shape))
+    return _gradients(roots, grads, wanted, state.inputs)
+
+
+def _gradients(
+    roots: Sequence[torch.Tensor], grads: Sequence[torch.Tensor], wanted: Sequence[Variable],
+    inputs: Mapping[Variable, torch.Tensor],
+) -> dict[Variable, NDArray[np.floating]]:  # fmt: skip
+    tensors = [v.data if isinstance(v, Stored) else inputs[v] for v in wanted]
+    found = torch.autograd.grad(roots, tensors, grads, retain_graph=True, allow_unused=True)
+    zeros = (torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True))
+    return dict(zip(wanted, (each.numpy() for each in zeros), strict=True))
+
+
+def gradient(function: Any, at: Any, wrt: Any, outputs: Any, as_numpy: bool, grad_root: Any) -> Any:
+    wanted_outputs = tuple(function.outputs)
+    if wrt is None:
+        wrt = [variable for variable in function.arguments if variable.needs_gradient]
+        if not wrt:
+            raise ValueError(
+                f"None of the Function '{function}' arguments have 'needs_gradient == True'"
+            )
+    wrt = [getattr(variable, "output", variable) for variable in ([wrt] if isinstance(wrt, Variable) else wrt)]
+    extra = [getattr(each, "output", each) for each in (outputs or ())]
+    every = (*wanted_outputs, *(each for each in extra if each not in wanted_outputs))
+    given = fed(every, arguments_of(every, at, function.signature))
+    for variable in wrt:
+        if variable in given:
+            given[variable].tensor.requires_grad_(True)
+    with torch.enable_grad():
+        found = passed(every, given, training=True)
+    root = getattr(grad_root, "output", grad_root) or wanted_outputs[0]
+    top = found[every.index(root)]
+    tensors = {variable: each.tensor for variable, each in given.items()}
+    gradients: dict[Variable, Any] = _gradients([top], [torch.ones_like(top)], wrt, tensors)
+    shown = {v: feeding.shown(v, torch.from_numpy(g), given, as_numpy) if v in given else g for v, g in gradients.items()}
+    result = next(iter(shown.values())) if len(shown) == 1 else shown
+    if not extra:
+        return result
+    values = {v: feeding.shown(v, found[every.index(v)].detach(), given, as_numpy) for v in extra}
+    return result, next(iter(values.values())) if len(values) == 1 else values
