@@ -29,7 +29,7 @@ from convolve.graph.draft import Draft
 from convolve.graph.shapes import GraphError
 from convolve.importers.cntk.call import Call
 from convolve.cntk.rules import RULES
-from convolve.importers.cntk.model import Attributes
+from convolve.importers.cntk.model import ALL_AXES, Attributes
 
 if TYPE_CHECKING:
     from convolve.cntk.ops.functions import Function
@@ -183,12 +183,17 @@ def _type_of(node: Node, inputs: Sequence[Variable]) -> np.dtype[Any]:
 def _axes_of(node: Node, inputs: Sequence[Variable]) -> tuple[Axis, ...] | None:
     if any(variable.known_axes is None for variable in inputs):
         return None
-    if node.op == "ReduceElements" and node.attributes.get("overBatch"):
+    if node.op == "ReduceElements" and _is_over_batch(node):
         return ()
     found: tuple[Axis, ...] = ()
     for variable in inputs:
         found = max(found, variable.dynamic_axes, key=len)
     return found
+
+
+def _is_over_batch(node: Node) -> bool:
+    axes = node.attributes.get("axisVec") or [node.attributes["axis"]]
+    return any(axis.index == ALL_AXES or axis.name == "defaultBatchAxis" for axis in axes)
 
 
 def _fill_in_parameters(node: Node, inputs: Sequence[Variable]) -> None:

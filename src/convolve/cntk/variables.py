@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import count
+import re
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +24,19 @@ Initial = Callable[[Shape], NDArray[np.floating]]
 
 TORCH_TYPES = {np.dtype("f4"): torch.float32, np.dtype("f8"): torch.float64, np.dtype("f2"): torch.float16}
 _WORDS = {np.dtype("f4"): "Float", np.dtype("f8"): "Double", np.dtype("f2"): "Float16"}
-_uids = count(1)
+_numbers = {"last": 0}  # of variables and functions
 
 
 def new_uid(kind: str) -> str:
     """Every variable and function has a number of its own."""
-    return f"{kind}{next(_uids)}"
+    _numbers["last"] += 1
+    return f"{kind}{_numbers['last']}"
+
+
+def keep_uids_beyond(uids: Iterable[str]) -> None:
+    """Let what is made from now on have other numbers than these."""
+    found = (re.search(r"[0-9]+$", uid) for uid in uids)
+    _numbers["last"] = max([_numbers["last"], *(int(each.group()) for each in found if each)])
 
 
 def data_type_of(dtype: Any) -> np.dtype[Any]:

@@ -176,10 +176,9 @@ def _reduced(how: str, x: Any, axis: Any, keepdims: bool, name: str) -> Function
     if batch and len(listed) > 1:
         rest = [each for each in listed if each not in batch]
         return _reduced(how, _reduced(how, x, rest, keepdims, ""), batch, keepdims, name)
-    over = {"overBatch": True} if batch or (isinstance(listed[0], Axis) and listed[0] == Axis.all_axes()) else {}
-    keep = keepdims and not over
+    keep = keepdims and not batch and listed[0] != Axis.all_axes()
     return primitive("ReduceElements", x, name=name, reductionOpName=how, axisVec=[stored(each) for each in listed],
-                     reductionKeepDimensions=keep, **over)  # fmt: skip
+                     reductionKeepDimensions=keep)  # fmt: skip
 
 
 def reduce_sum(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:

@@ -104,6 +104,9 @@ class Trainer(Evaluator):
                     writer.note_rate(learner, what, text)
             writer.update_training(samples, loss, metric)
 
+    def resume_at(self, samples: int) -> None:
+        self._total = self.total_number_of_samples_seen = samples
+
     @property
     def previous_minibatch_loss_average(self) -> float:
         loss, _, samples = self._last

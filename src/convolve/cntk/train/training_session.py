@@ -168,7 +168,7 @@ class TrainingSession:
         return total / max(samples, 1), samples
 
     def _save(self, name: str) -> None:
-        self.trainer.save_checkpoint(name, {"source": self.source.get_checkpoint_state()})
+        self.trainer.save_checkpoint(name, {"TrainingMinibatchSource": self.source.get_checkpoint_state()})
 
     def _restore(self) -> None:
         assert self.checkpoint
@@ -183,8 +183,8 @@ class TrainingSession:
             number, name = max(found)
             self.saved = number + 1
         state = self.trainer.restore_from_checkpoint(name)
-        if "source" in state:
-            self.source.restore_from_checkpoint(state["source"])
+        if "TrainingMinibatchSource" in state:
+            self.source.restore_from_checkpoint(state["TrainingMinibatchSource"])
 
 
 def _every(frequency: Any) -> int | None:
