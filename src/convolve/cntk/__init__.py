@@ -15,17 +15,25 @@ from convolve.cntk import (
     initializer,
     io,
     layers,
+    internal,
     learners,
     logging,
     losses,
     metrics,
     ops,
+    random,
     train,
     variables,
 )
 from convolve.cntk.axis import Axis
 from convolve.cntk.core import MinibatchData, NDArrayView, Value, asarray, asvalue
-from convolve.cntk.default_options import default_options, default_options_for
+from convolve.cntk.device import DeviceDescriptor, cpu, gpu, use_default_device
+from convolve.cntk.default_options import (
+    default_options,
+    default_options_for,
+    default_override_or,
+    get_default_override,
+)
 from convolve.cntk.initializer import *  # noqa: F403
 from convolve.cntk.layers import *  # noqa: F403
 from convolve.cntk.learners import *  # noqa: F403
@@ -37,3 +45,7 @@ from convolve.cntk.train import *  # noqa: F403
 from convolve.cntk.variables import Constant, Parameter, Record, Variable
 
 __version__ = "2.7"
+
+from convolve.cntk import refused as _refused
+
+__getattr__ = _refused.attribute(__name__)

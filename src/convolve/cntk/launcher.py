@@ -21,9 +21,9 @@ class _Answer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """`cntk.x.y` is `convolve.cntk.x.y`, the same module under two names."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
-        if fullname != "cntk" and not fullname.startswith("cntk."):
+        if fullname.partition(".")[0] not in ("cntk", "_cntk_py"):
             return None
-        ours = _OURS + fullname[4:]
+        ours = _ours(fullname)
         try:
             importlib.import_module(ours)
         except ModuleNotFoundError as error:
@@ -33,10 +33,14 @@ class _Answer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.machinery.ModuleSpec(fullname, self, is_package=hasattr(sys.modules[ours], "__path__"))
 
     def create_module(self, spec: Any) -> ModuleType:
-        return sys.modules[_OURS + spec.name[4:]]
+        return sys.modules[_ours(spec.name)]
 
     def exec_module(self, module: ModuleType) -> None:
         """It has run already, under our name."""
+
+
+def _ours(name: str) -> str:
+    return f"{_OURS}.cntk_py" if name == "_cntk_py" else _OURS + name[4:]
 
 
 def install() -> None:

@@ -258,6 +258,18 @@ def fsadagrad(
     return _made("fsadagrad", parameters, lr, options, momentum, variance, unit_gain=_gain(unit_gain))
 
 
+def rmsprop(
+    parameters: Any, lr: Any, gamma: float, inc: float, dec: float, max: float, min: float,  # noqa: A002
+    need_ave_multiplier: bool = True, **options: Any,
+) -> Any:  # fmt: skip
+    return _made("sgd", parameters, lr, options)
+
+
+def universal(update_func: Any, parameters: Any) -> UniversalLearner:
+    """A learner whose update is a function of parameters and gradients, made of operations."""
+    return UniversalLearner(update_func, parameters)
+
+
 def _variance(momentum: Any) -> Schedule:
     """CNTK's default is a time constant of 720,000 samples."""
     return momentum_schedule_per_sample(0.9999986111120757) if momentum is None else _schedule(momentum, None, None)
@@ -286,6 +298,21 @@ class UserLearner:
 
     def update(self, gradient_values: Any, training_sample_count: int, sweep_end: bool) -> bool:
         raise NotImplementedError("UserLearner.update() is to be defined by the program")
+
+
+class UniversalLearner(UserLearner):
+    def __init__(self, update_func: Any, parameters: Any) -> None:
+        from convolve.cntk.ops import Constant
+
+        super().__init__(parameters, Schedule(1.0))
+        self._gradients = [Constant(0, shape=p.shape, dtype=p.dtype, name="gradient") for p in parameters]
+        self._update = update_func(parameters, self._gradients)
+
+    def update(self, gradient_values: Any, training_sample_count: int, sweep_end: bool) -> bool:
+        for constant, parameter in zip(self._gradients, self.parameters, strict=True):
+            constant.value = gradient_values[parameter]
+        self._update.eval()
+        return True
 
 
 Update = Callable[..., Any]

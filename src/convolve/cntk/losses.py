@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from convolve.cntk import refused
 from convolve.cntk.axis import Axis
-from convolve.cntk.ops.elementwise import element_times, log, minus, negate, plus, square
+from convolve.cntk.ops.elementwise import element_times, log, minus, negate, plus, reciprocal, sqrt, square
 from convolve.cntk.ops.functions import Function
 from convolve.cntk.ops.making import block
 from convolve.cntk.ops.shaping import reduce_log_sum_exp, reduce_sum, reshape
@@ -46,3 +47,16 @@ def squared_error(output: Any, target: Any, name: str = "") -> Function:
 
 def _sum(x: Any) -> Function:
     return reshape(reduce_sum(x), (1,))
+
+
+def cosine_distance(x: Any, y: Any, name: str = "") -> Function:
+    """x . y / (|x| |y|)."""
+
+    def made(x: Any, y: Any) -> Function:
+        product = _sum(element_times(x, y))
+        return element_times(product, reciprocal(sqrt(element_times(_sum(square(x)), _sum(square(y))))))
+
+    return block("CosDistance", made, x, y, name=name)
+
+
+__getattr__ = refused.attribute(__name__)

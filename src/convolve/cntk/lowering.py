@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from convolve.cntk.nodes import Node, resolved
 from convolve.cntk.randomness import Dropout
-from convolve.cntk.variables import TORCH_TYPES, Output, Shape, Stored, Variable
+from convolve.cntk.variables import TORCH_TYPES, Constant, Input, Output, Shape, Stored, Variable
 from convolve.errors import ConvolveError
 from convolve.graph.build import build
 from convolve.graph.draft import Draft
@@ -30,7 +30,7 @@ class Module:
 
     module: fx.GraphModule
     inputs: list[Variable]
-    draws: list[tuple[Node, Stored]]  # random nodes whose numbers are put into a buffer before each pass
+    draws: list[tuple[Node, Variable]]  # random nodes, and the input or the buffer that takes their numbers
     assigned: list[tuple[Stored, int]]  # variables that take the value of an output, by its place
 
 
@@ -46,7 +46,7 @@ class _Lowering:
         self.tensors: dict[int, torch.Tensor] = {}  # address of a parameter's numbers -> the tensor that holds them
         self.inputs: list[Variable] = []
         self.dropouts: dict[str, Node] = {}
-        self.draws: list[tuple[Node, Stored]] = []
+        self.draws: list[tuple[Node, Variable]] = []
         self.assigned: dict[Stored, Variable] = {}
 
     def module(self, outputs: Sequence[Variable]) -> Module:
@@ -103,6 +103,9 @@ class _Lowering:
         if node.block:
             self.done[output] = self.done[resolved(operands[0])]
             return
+        if node.op == "RandomDistribution":
+            self.done[output] = self.drawn(node, output)
+            return
         keys = tuple(self.done[resolved(variable)] for variable in operands)
         try:
             result = RULES[node.op](Call(self.draft, keys, Attributes(node.attributes)))
@@ -116,6 +119,17 @@ class _Lowering:
             self.dropouts[output.uid] = node
         if node.op == "Assign":
             self.assigned[resolved(node.inputs[0])] = node.inputs[1]  # type: ignore[index]
+
+
+    def drawn(self, node: Node, output: Output) -> str:
+        """What the module is fed, or finds in a buffer, in each pass: numbers drawn for it."""
+        like = resolved(node.inputs[0]) if node.inputs else None
+        if like is not None and like.has_batch_axis:
+            numbers: Variable = Input(self.draft.shape(self.done[like]), dtype=like.data_type, dynamic_axes=like.dynamic_axes)
+        else:
+            numbers = Constant(0, output.shape, output.data_type)
+        self.draws.append((node, numbers))
+        return self.leaf(numbers)
 
 
 class SharingEmitter(Emitter):

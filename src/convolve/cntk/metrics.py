@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from convolve.cntk import refused
 from convolve.cntk.ops.elementwise import element_times, minus
 from convolve.cntk.ops.functions import Function
 from convolve.cntk.ops.making import block, primitive
@@ -26,3 +27,6 @@ def classification_error(output_vector: Any, target_vector: Any, axis: Any = -1,
         return minus(1.0, reduce_sum(element_times(labels, best), axis))
 
     return block("ClassificationError", made, output_vector, target_vector, name=name)
+
+
+__getattr__ = refused.attribute(__name__)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from convolve.cntk.nodes import Node
@@ -31,3 +35,21 @@ class Dropout(nn.Module):
         node.attributes["rngOffset"] = node.attributes.get("rngOffset", 0) + x.numel()
         mask = torch.from_numpy(kept).reshape(x.shape).to(x.dtype)
         return x * (mask * (1 / (1 - rate)))
+
+
+def drawn(node: Node, shape: tuple[int, ...]) -> NDArray[np.floating]:
+    """The next numbers of a random node."""
+    if node.state is None:
+        node.state = Draws(node.attributes["rngSeed"])
+    kind, arguments = node.attributes["randomDistributionType"], node.attributes["randomDistributionArgs"]
+    count = math.prod(shape)
+    if kind == "uniform":
+        found = node.state.uniform(arguments[0], arguments[1], count)
+    elif kind == "normal":
+        found = node.state.normal(count) * arguments[1] + arguments[0]
+    elif kind == "gumbel":
+        fractions = np.clip(node.state.fractions(count), 1e-300, 1 - 1e-16)
+        found = arguments[0] - arguments[1] * np.log(-np.log(fractions))
+    else:
+        found = (node.state.fractions(count) < arguments[0]).astype(np.float64)
+    return np.asarray(found).reshape(shape)

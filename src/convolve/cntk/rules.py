@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.lower import RULES as FILES
 from convolve.importers.cntk.plain import Rule
@@ -15,4 +17,12 @@ def _gather(call: Call) -> str:
     return call.add("gather_rows", *call.operands)
 
 
-RULES: dict[str, Rule] = {**FILES, "Assign": _assign, "Gather": _gather}
+def _random(call: Call) -> str:
+    """The shape alone: the numbers are drawn before each pass (`lowering.py`)."""
+    if call.operands:
+        return call.operand(0)
+    shape = call.attributes.get("newShape", tuple)[::-1]
+    return call.draft.parameter(np.broadcast_to(np.float32(0), shape), 0.0)
+
+
+RULES: dict[str, Rule] = {**FILES, "Assign": _assign, "Gather": _gather, "RandomDistribution": _random}

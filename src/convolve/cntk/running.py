@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convolve.cntk import feeding
+from convolve.cntk import feeding, randomness
 from convolve.cntk.lowering import Module, compiled
 from convolve.cntk.nodes import leaves_of, resolved
-from convolve.cntk.variables import Output, Shape, Stored, Variable
+from convolve.cntk.variables import TORCH_TYPES, Output, Shape, Stored, Variable
 
 Tensors = tuple[torch.Tensor, ...]
 _modules: dict[Any, Module] = {}
@@ -93,7 +93,8 @@ def passed(outputs: Sequence[Variable], given: Mapping[Variable, feeding.Fed], t
         run = module_of(inner, given)
         if run.module.training != training:
             run.module.train(training)
-        found = list(run.module(*(given[variable].tensor for variable in run.inputs)))
+        tensors = {variable: each.tensor for variable, each in given.items()} | _draw(run, given)
+        found = list(run.module(*(tensors[variable] for variable in run.inputs)))
         with torch.no_grad():
             for target, place in run.assigned:
                 target.data.copy_(found[place].detach())
@@ -101,6 +102,18 @@ def passed(outputs: Sequence[Variable], given: Mapping[Variable, feeding.Fed], t
     for at, leaf in leaves.items():
         found.insert(at, leaf.data if isinstance(leaf, Stored) else given[leaf].tensor)
     return found
+
+
+def _draw(run: Module, given: Mapping[Variable, feeding.Fed]) -> dict[Variable, torch.Tensor]:
+    """Fresh random numbers: into their buffers, and for as many samples as are fed."""
+    count, drawn = max((len(each.tensor) for each in given.values()), default=1), {}
+    for node, variable in run.draws:
+        if isinstance(variable, Stored):
+            variable.data.copy_(torch.from_numpy(randomness.drawn(node, variable.shape)))
+        else:
+            numbers = torch.from_numpy(randomness.drawn(node, (count, *variable.shape)))
+            drawn[variable] = numbers.to(TORCH_TYPES[variable.data_type])
+    return drawn
 
 
 def evaluated(outputs: Sequence[Variable], arguments: Mapping[Variable, Any], as_numpy: bool = True) -> dict[Variable, Any]:
@@ -139,7 +152,14 @@ def _gradients(
     inputs: Mapping[Variable, torch.Tensor],
 ) -> dict[Variable, NDArray[np.floating]]:  # fmt: skip
     tensors = [v.data if isinstance(v, Stored) else inputs[v] for v in wanted]
-    found = torch.autograd.grad(roots, tensors, grads, retain_graph=True, allow_unused=True)
+    tops = [(root, grad) for root, grad in zip(roots, grads, strict=True) if root.requires_grad]
+    found: Sequence[torch.Tensor | None] = [None] * len(tensors)
+    if tops:
+        ends, weights = zip(*tops, strict=True)
+        learned = [tensor for tensor in tensors if tensor.requires_grad]
+        got = torch.autograd.grad(ends, learned, weights, retain_graph=True, allow_unused=True)
+        by_tensor = {id(tensor): each for tensor, each in zip(learned, got, strict=True)}
+        found = [by_tensor.get(id(tensor)) for tensor in tensors]
     zeros = (torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True))
     return dict(zip(wanted, (each.numpy() for each in zeros), strict=True))
 

@@ -142,7 +142,10 @@ def _dim(node: Node) -> int:
 
 
 def _reshape(emitter: Emitter, node: Node) -> fx.Node:
-    return emitter.reshaped(node.name, emitter.value(node.inputs[0]), node.shape, node.batched)
+    x = emitter.value(node.inputs[0])
+    if node.batched and not emitter.shape(node.inputs[0]):  # a number a sample, which cannot be flattened
+        return emitter.call(node.name, torch.reshape, x, (-1, *node.shape))
+    return emitter.reshaped(node.name, x, node.shape, node.batched)
 
 
 def _transpose(emitter: Emitter, node: Node) -> fx.Node:

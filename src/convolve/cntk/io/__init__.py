@@ -16,3 +16,7 @@ from convolve.cntk.io.source import (
 )
 
 __all__ = [name for name, value in list(globals().items()) if not (name.startswith("_") or isinstance(value, ModuleType))]
+
+from convolve.cntk import refused as _refused
+
+__getattr__ = _refused.attribute(__name__)

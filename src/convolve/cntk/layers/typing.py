@@ -50,3 +50,7 @@ def Signature(*args: Any, **kwargs: Any) -> Callable[[Any], Any]:  # noqa: N802 
         return definition
 
     return decorated
+
+from convolve.cntk import refused as _refused  # noqa: E402
+
+__getattr__ = _refused.attribute(__name__)

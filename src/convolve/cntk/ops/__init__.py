@@ -11,6 +11,7 @@ import numpy as np
 from convolve.cntk.axis import Axis
 from convolve.cntk.losses import (
     binary_cross_entropy,
+    cosine_distance,
     cross_entropy_with_softmax,
     squared_error,
     weighted_binary_cross_entropy,
@@ -108,6 +109,12 @@ class sequence:  # noqa: N801 - a module of CNTK
         axes = [Axis.default_batch_axis(), sequence_axis or Axis.default_dynamic_axis()]
         return input_variable(shape, dtype, needs_gradient, is_sparse, axes, name)
 
+    input = input_variable
+
 
 __all__ = [name for name, value in list(globals().items()) if not (name.startswith("_") or isinstance(value, ModuleType))]
 _ = FreeDimension, InferredDimension
+
+from convolve.cntk import refused as _refused
+
+__getattr__ = _refused.attribute(__name__)

@@ -399,3 +399,7 @@ def nodes_count(function: Function) -> int:
 def load_model(model: Any, device: Any = None, format: Any = ModelFormat.CNTKv2) -> Function:  # noqa: A002 - CNTK's word
     """The function that a v2 file holds."""
     return Function.load(model, device, format)
+
+from convolve.cntk import refused as _refused
+
+__getattr__ = _refused.attribute(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,6 +106,8 @@ def batch_normalization(
     use_cudnn_engine: bool = False, disable_regularization: bool = False, name: str = "", running_count: Any = None,
 ) -> Function:  # fmt: skip
     """`running_inv_std` is the running variance; its name is CNTK's."""
+    if running_count is None:
+        warnings.warn("batch_normalization: running_count will be required in a future version of CNTK", stacklevel=2)
     statistics = [running_mean, running_inv_std, *([] if running_count is None else [running_count])]
     return primitive(
         "BatchNormalization", operand, scale, bias, *statistics, name=name, spatial=bool(spatial),

@@ -59,7 +59,7 @@ def _reduce(call: Call) -> str:
         if name == "Sum":
             return call.add("sum_all", call.operand(0))  # over the batch too: a trainer's aggregate loss
         whole = call.add(_REDUCTIONS[name], call.operand(0), axes=tuple(range(len(call.shape()))), keep_dims=False)
-        return call.add("over_batch", whole, how=_OVER_BATCH[name])
+        return call.add("over_batch", whole, how=_OVER_BATCH[name]) if call.draft.batched(whole) else whole
     if [axis.name for axis in axes] == ["defaultBatchAxis"]:
         return call.add("over_batch", call.operand(0), how=_OVER_BATCH[name])
     keep_dims = call.attributes.get("reductionKeepDimensions", bool, True)
