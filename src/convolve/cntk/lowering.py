@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from convolve.cntk.gradients import WITH_GRADIENTS
 from convolve.cntk.nodes import Node, resolved
 from convolve.cntk.randomness import Dropout
 from convolve.cntk.variables import TORCH_TYPES, Constant, Input, Output, Shape, Stored, Variable
@@ -145,6 +146,9 @@ class SharingEmitter(Emitter):
 
     def own(self, *names: str) -> list[Parameter] | None:
         return None
+
+    def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
+        return super().call(name, WITH_GRADIENTS.get(function, function), *args, **kwargs)
 
     def layer(self, name: str, layer: nn.Module, *args: fx.Node) -> fx.Node:
         if isinstance(layer, nn.Dropout):

@@ -1,14 +1,15 @@
-"""What a training is judged by: one number for each sample, of shape (1,)."""
+"""What a training is judged by: one number for each sample."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from convolve.cntk import refused
-from convolve.cntk.ops.elementwise import element_times, minus
+from convolve.cntk.axis import Axis
+from convolve.cntk.ops.elementwise import equal, greater_equal, minus, not_equal
 from convolve.cntk.ops.functions import Function
 from convolve.cntk.ops.making import block, primitive
-from convolve.cntk.ops.shaping import hardmax, reduce_sum
+from convolve.cntk.ops.shaping import hardmax, reduce_max, reduce_mean, reduce_sum
 from convolve.cntk.ops.windows import times_transpose
 
 
@@ -16,15 +17,13 @@ def classification_error(output_vector: Any, target_vector: Any, axis: Any = -1,
     """1 where the largest element is not the target's, or is none of the `topN` largest."""
     if topN > 1:
         return primitive("ClassificationError", output_vector, target_vector, float(topN), name=name)
+    along = axis if isinstance(axis, Axis) else Axis(axis)
 
     def made(z: Any, labels: Any) -> Function:
-        if len(output_vector.shape) <= 1:
+        if along == Axis(-1):
             return minus(1.0, times_transpose(labels, hardmax(z)))
-        from convolve.cntk.ops.elementwise import equal
-        from convolve.cntk.ops.shaping import reduce_max
-
-        best = equal(z, reduce_max(z, axis))
-        return minus(1.0, reduce_sum(element_times(labels, best), axis))
+        wrong = not_equal(equal(z, reduce_max(z, along)), labels)
+        return reduce_mean(greater_equal(reduce_sum(wrong, along), 1.0))
 
     return block("ClassificationError", made, output_vector, target_vector, name=name)
 

@@ -47,9 +47,6 @@ class Operators:
     def __getitem__(self, key: Any) -> Any:
         return _ops().slices_of(self, key)
 
-    def __array__(self, *_: Any) -> Any:
-        raise TypeError("a variable has no numbers of its own; evaluate it with eval()")
-
     __array_priority__ = 10.0  # so that numpy leaves `array + variable` to the variable
     __array_ufunc__ = None
 

@@ -81,11 +81,14 @@ class State:
     """What a forward pass leaves for a backward one."""
 
     outputs: dict[Variable, torch.Tensor]
-    inputs: dict[Variable, torch.Tensor]
+    given: dict[Variable, feeding.Fed]
+    assignments: list[tuple[Stored, torch.Tensor]]  # which are made when the backward pass is done
 
 
-def passed(outputs: Sequence[Variable], given: Mapping[Variable, feeding.Fed], training: bool) -> list[torch.Tensor]:
-    """The tensors that the outputs are; the caller says whether gradients are kept."""
+def passed(
+    outputs: Sequence[Variable], given: Mapping[Variable, feeding.Fed], training: bool, later: Any = None
+) -> list[torch.Tensor]:
+    """The tensors that the outputs are; the caller says whether gradients are kept, and whether assignments wait."""
     leaves = {at: output for at, output in enumerate(outputs) if not isinstance(output, Output)}
     inner = [output for output in outputs if isinstance(output, Output)]
     found: list[torch.Tensor] = []
@@ -95,13 +98,21 @@ def passed(outputs: Sequence[Variable], given: Mapping[Variable, feeding.Fed], t
             run.module.train(training)
         tensors = {variable: each.tensor for variable, each in given.items()} | _draw(run, given)
         found = list(run.module(*(tensors[variable] for variable in run.inputs)))
-        with torch.no_grad():
-            for target, place in run.assigned:
-                target.data.copy_(found[place].detach())
+        assignments = [(target, found[place].detach().clone()) for target, place in run.assigned]
+        if later is None:
+            assign(assignments)
+        else:
+            later += assignments
         found = found[: len(inner)]
     for at, leaf in leaves.items():
         found.insert(at, leaf.data if isinstance(leaf, Stored) else given[leaf].tensor)
     return found
+
+
+def assign(assignments: Sequence[tuple[Stored, torch.Tensor]]) -> None:
+    with torch.no_grad():
+        for target, value in assignments:
+            target.data.copy_(value)
 
 
 def _draw(run: Module, given: Mapping[Variable, feeding.Fed]) -> dict[Variable, torch.Tensor]:
@@ -130,11 +141,11 @@ def forward(
     for variable, each in given.items():
         if keep and variable.needs_gradient:
             each.tensor.requires_grad_(True)
+    later: list[tuple[Stored, torch.Tensor]] = []
     with torch.set_grad_enabled(bool(keep)):
-        found = passed(outputs, given, training=True)
+        found = passed(outputs, given, bool(keep), later if keep else None)
     values = {v: feeding.shown(v, t.detach(), given, as_numpy) for v, t in zip(outputs, found, strict=True)}
-    tensors = {variable: each.tensor for variable, each in given.items()}
-    return State(dict(zip(outputs, found, strict=True)), tensors) if keep else None, values
+    return State(dict(zip(outputs, found, strict=True)), given, later) if keep else None, values
 
 
 def backward(state: State, root_gradients: Mapping[Any, Any], variables: Any, as_numpy: bool) -> dict[Variable, Any]:
@@ -143,8 +154,12 @@ def backward(state: State, root_gradients: Mapping[Any, Any], variables: Any, as
     for key, value in root_gradients.items():
         output = state.outputs[getattr(key, "output", key)]
         roots.append(output)
-        grads.append(torch.as_tensor(np.asarray(value), dtype=output.dtype).broadcast_to(output.shape))
-    return _gradients(roots, grads, wanted, state.inputs)
+        array = np.concatenate(value) if isinstance(value, list) else np.asarray(value)
+        grads.append(torch.as_tensor(array, dtype=output.dtype).broadcast_to(output.shape))
+    tensors = {variable: each.tensor for variable, each in state.given.items()}
+    found = _gradients(roots, grads, wanted, tensors)
+    assign(state.assignments)
+    return {v: feeding.shown(v, torch.from_numpy(g), state.given, as_numpy) if v in tensors else g for v, g in found.items()}
 
 
 def _gradients(

@@ -121,7 +121,8 @@ class Variable(Operators):
         """As signatures show it: Tensor[3,4], Sequence[Tensor[3]]."""
         if self.known_shape is None:
             return "Sequence[tensor]"
-        inner = f"Tensor[{','.join(map(str, self.known_shape))}]" if self.known_shape else "float"
+        word = "ParameterTensor" if self.kind == "Parameter" else "Tensor"
+        inner = f"{word}[{','.join(map(str, self.known_shape))}]" if self.known_shape else f"np.{self.data_type.name}"
         return f"Sequence[{inner}]" if self.is_sequence else inner
 
 

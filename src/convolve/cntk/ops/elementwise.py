@@ -101,15 +101,21 @@ def clip(x: Any, min_value: Any, max_value: Any, name: str = "") -> Function:
 
 
 def element_and(left: Any, right: Any, name: str = "") -> Function:
-    return primitive("ElementTimes", not_equal(left, 0), not_equal(right, 0), name=name)
+    def made(x: Any, y: Any) -> Function:
+        return greater(element_times(greater(x, 0.0), greater(y, 0.0)), 0.0)
+
+    return block("And", made, left, right, name=name)
 
 
 def element_or(left: Any, right: Any, name: str = "") -> Function:
-    return primitive("Greater", plus(not_equal(left, 0), not_equal(right, 0)), 0, name=name)
+    def made(x: Any, y: Any) -> Function:
+        return greater(plus(greater(x, 0.0), greater(y, 0.0)), 0.0)
+
+    return block("Or", made, left, right, name=name)
 
 
 def element_xor(left: Any, right: Any, name: str = "") -> Function:
-    return primitive("NotEqual", not_equal(left, 0), not_equal(right, 0), name=name)
+    return block("Xor", lambda x, y: not_equal(greater(x, 0.0), greater(y, 0.0)), left, right, name=name)
 
 
 def element_not(x: Any, name: str = "") -> Function:
@@ -168,11 +174,11 @@ def floor(arg: Any, name: str = "") -> Function:
 
 
 def ceil(arg: Any, name: str = "") -> Function:
-    return block("Ceil", lambda x: negate(floor(negate(x))), arg, name=name)
+    return negate(floor(negate(arg)), name)
 
 
 def round(arg: Any, name: str = "") -> Function:  # noqa: A001 - CNTK's name
-    return block("Round", lambda x: floor(plus(x, 0.5)), arg, name=name)
+    return floor(plus(arg, 0.5), name)
 
 
 def sin(x: Any, name: str = "") -> Function:

@@ -41,16 +41,10 @@ def flatten(x: Any, axis: Any = None, name: str = "") -> Function:
 
 
 def expand_dims(x: Any, axis: Any, name: str = "") -> Function:
-    at = axis.static_axis_index() if isinstance(axis, Axis) and axis.is_static_axis else axis
-    if isinstance(at, Axis):  # a new leading axis
-        return reshape(x, (1,), 0, 0, name=name)
-    rank = len(_operand(x).shape)
-    at = at + rank + 1 if at < 0 else at
-    return reshape(x, (1,), at, at if at < rank else None, name=name) if at != rank else _behind(x, name)
-
-
-def _behind(x: Any, name: str) -> Function:
-    return primitive("Reshape", x, name=name, newShape=(1,), beginAxis=wire.Axis(0, ""), endAxis=wire.Axis(0, ""))
+    """A new axis of size 1 at `axis` of the result."""
+    at = axis.static_axis_index(checked=False) if isinstance(axis, Axis) else axis
+    place = _place(Axis.new_leading_axis()) if at is None else _place(at) if at >= 0 else wire.Axis(-at - 1, "")
+    return primitive("Reshape", x, name=name, newShape=(1,), beginAxis=place, endAxis=place)
 
 
 def _operand(x: Any) -> Any:
@@ -233,7 +227,8 @@ def softmax(x: Any, axis: Any = None, name: str = "") -> Function:
         return primitive("Softmax", x, name=name)
 
     def made(x: Any) -> Function:
-        return elementwise.exp(elementwise.minus(x, reduce_log_sum_exp(x, axis)))
+        raised = elementwise.exp(elementwise.minus(x, reduce_max(x, axis)))
+        return elementwise.element_divide(raised, reduce_sum(raised, axis))
 
     return block("Softmax", made, x, name=name, attributes={"axis": stored(axis)})
 
@@ -241,8 +236,12 @@ def softmax(x: Any, axis: Any = None, name: str = "") -> Function:
 def log_softmax(x: Any, axis: Any = None, name: str = "") -> Function:
     if axis is None:
         return primitive("LogSoftmax", x, name=name)
-    return block("LogSoftmax", lambda x: elementwise.minus(x, reduce_log_sum_exp(x, axis)), x, name=name,
-                 attributes={"axis": stored(axis)})  # fmt: skip
+
+    def made(x: Any) -> Function:
+        centered = elementwise.minus(x, reduce_max(x, axis))
+        return elementwise.minus(centered, elementwise.log(reduce_sum(elementwise.exp(centered), axis)))
+
+    return block("LogSoftmax", made, x, name=name, attributes={"axis": stored(axis)})
 
 
 def hardmax(x: Any, name: str = "") -> Function:

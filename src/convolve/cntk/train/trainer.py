@@ -83,7 +83,8 @@ class Trainer(Evaluator):
         with torch.enable_grad():
             found = dict(zip(every, running.passed(every, given, training=True), strict=True))
         loss = found[targets[0]].sum()
-        (loss / samples).backward()
+        if loss.requires_grad:
+            (loss / samples).backward()
         for learner in self.parameter_learners:
             learner.step(samples)
         for learner in self.parameter_learners:
