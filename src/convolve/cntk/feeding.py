@@ -102,6 +102,8 @@ def _tensor(variable: Variable, array: Array) -> torch.Tensor:
 def shown(variable: Variable, tensor: torch.Tensor, given: Mapping[Variable, Fed], as_numpy: bool) -> Any:
     """As programs get it: an array, or a list of the sequences' own."""
     array = tensor.detach().numpy()
+    if not variable.has_batch_axis:
+        array = array.copy()  # it may be a parameter's own memory
     if variable.is_sequence:
         lengths = next((each.lengths for each in given.values() if each.lengths and sum(each.lengths) == len(array)), None)
         if lengths:

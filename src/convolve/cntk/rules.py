@@ -25,4 +25,8 @@ def _random(call: Call) -> str:
     return call.draft.parameter(np.broadcast_to(np.float32(0), shape), 0.0)
 
 
-RULES: dict[str, Rule] = {**FILES, "Assign": _assign, "Gather": _gather, "RandomDistribution": _random}
+def _eye_like(call: Call) -> str:
+    return call.add("eye_like", call.operand(0))
+
+
+RULES: dict[str, Rule] = {**FILES, "Assign": _assign, "EyeLikeOp": _eye_like, "Gather": _gather, "RandomDistribution": _random}

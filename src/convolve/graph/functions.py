@@ -131,6 +131,11 @@ def gather_rows(indices: Tensor, table: Tensor) -> Tensor:
     return table[indices.long()]
 
 
+def eye_like(x: Tensor) -> Tensor:
+    """The identity in the form of a matrix, or of a batch of vectors."""
+    return torch.eye(x.shape[0], x.shape[1], dtype=x.dtype, device=x.device)
+
+
 def over_batch(x: Tensor, how: str) -> Tensor:
     """One sample from all: their sum, mean, and so on."""
     found = getattr(torch, how)(x, 0)

@@ -275,6 +275,7 @@ OPERATIONS: dict[str, Operation] = {
         shapes.slice_, _slice, attributes={"axis": Integer, "begin": Integer, "end": Integer, "step": Integer}
     ),
     "gather": Operation(shapes.gather, _gather, attributes={"axis": Integer, "indices": Integers}),
+    "eye_like": Operation(shapes.same, _plain(functions.eye_like)),
     "gather_rows": Operation(shapes.gather_rows, _plain(functions.gather_rows), (2,)),
     "over_batch": Operation(
         shapes.same, _plain(functions.over_batch, "how"), attributes={"how": Annotated[str, OneOf(_OVER_BATCH)]},

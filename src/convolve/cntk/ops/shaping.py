@@ -137,6 +137,11 @@ def gather(reference: Any, indices: Any, axis: Any = None, name: str = "") -> Fu
     return transpose(found, back, name=name)
 
 
+def eye_like(x: Any, sparse_output: bool = True, name: str = "") -> Function:
+    """The identity matrix in the form of a matrix, or of the vectors of a minibatch, one for each row."""
+    return primitive("EyeLikeOp", x, name=name, outputSparse=bool(sparse_output))
+
+
 def crop_manual(node_input: Any, node_referent: Any, offset_x: int, offset_y: int, name: str = "") -> Function:
     return primitive("Crop", node_input, node_referent, name=name, offset=[offset_x, offset_y])
 
