@@ -137,7 +137,7 @@ def our_steps_seconds(dataset: Splits, batch_size: int, precision: str) -> list[
 
     recipe = resolve("mnist-fast", {"run.global_batch_size": batch_size, "run.precision": precision})
     with tempfile.TemporaryDirectory() as folder, suppress(EnoughStepsError):
-        build_training(recipe, dataset, RunFolder(Path(folder)), None, listen).trainer.fit()
+        build_training(recipe, dataset, RunFolder(Path(folder)), listen).trainer.fit()
     return marks
 
 

@@ -43,7 +43,7 @@ def our_step_on(
     table = ArraySource(torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8), torch.arange(size) % classes)
     with tempfile.TemporaryDirectory() as folder:
         dataset = Splits(table, table, tuple(map(str, range(classes))), "noise")
-        parts = build_training(recipe, dataset, RunFolder(Path(folder)), None, lambda event, values: None)
+        parts = build_training(recipe, dataset, RunFolder(Path(folder)), lambda event, values: None)
     rates = step_size(recipe.optimizer, recipe.schedule, 0, size, size, size)
     trainer, step = parts.trainer, PlannedStep(size, Shard(slice(0, size), 1.0), rates, None)
     for name, layer in list(trainer.network.named_children()):

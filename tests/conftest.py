@@ -11,6 +11,8 @@ from collections.abc import Generator
 from importlib import resources
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from command_line import Convolve, Outcome
@@ -127,4 +129,18 @@ def save_fresh_model(folder: Path, class_names: str, seed: int = 0) -> Path:
     spec = ModelSpec(variant="tiny")
     module = build_model(spec, (1, 28, 28), len(class_names), seed)
     Model(module, spec, Preprocess(1, 28, 28, 0.0, 1 / 256), tuple(class_names), "mnist").save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of noise, each of its own color: 8 images to train on, 4 to test."""
+    folder, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for number, name in enumerate(("blue", "green", "red")):
+        for part, count in (("train", 8), ("val", 4)):
+            (folder / part / name).mkdir(parents=True)
+            for image in range(count):
+                pixels_HWC = rng.integers(0, 120, (30, 44, 3), dtype=np.uint8)
+                pixels_HWC[:, :, number] += 130
+                cv2.imwrite(str(folder / part / name / f"{image}.png"), pixels_HWC)
     return folder

@@ -105,7 +105,7 @@ def test_a_head_gives_its_classes(two_heads: str, tmp_path: Path, picture: Path,
     assert "outputs           prob_age (3,), prob_gender (2,)" in shown
 
 
-def test_several_heads_in_one_file(two_heads: str, tmp_path: Path, convolve: Convolve) -> None:
+def test_several_heads_in_one_file(two_heads: str, tmp_path: Path, picture: Path, convolve: Convolve) -> None:
     pixels = np.random.default_rng(0).uniform(0, 255, (5, 1, 4, 4)).astype(np.float32)
     logits = pixels.reshape(5, 16) @ COLUMNS[:3].T
     ages = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -117,6 +117,11 @@ def test_several_heads_in_one_file(two_heads: str, tmp_path: Path, convolve: Con
         session = onnxruntime.InferenceSession(tmp_path / name)
         assert [port.name for port in session.get_outputs()] == ["prob_age", "prob_gender"]
         np.testing.assert_allclose(session.run(["prob_age"], {"data": pixels})[0], ages, atol=1e-5)
+        assert "choose one with --output: prob_age, prob_gender" in convolve("show", tmp_path / name).out
+    chosen = ["--output", "prob_age", "--json"]
+    [first, *_] = predicted(convolve("predict", tmp_path / "again.onnx", picture, *chosen).out).values()
+    z = COLUMNS[:3] @ np.tile([0, 40, 80, 200], 4)
+    assert first == pytest.approx(np.exp(z).max() / np.exp(z).sum())  # not through a softmax twice
     some = ["--output", "gender", "--output", "prob_age"]
     assert convolve("convert", two_heads, "--to", "onnx", "--out", tmp_path / "some.onnx", *some).code == 0
     assert [port.name for port in onnxruntime.InferenceSession(tmp_path / "some.onnx").get_outputs()] == some[1::2]

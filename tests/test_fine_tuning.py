@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from command_line import Convolve, assert_refused
 from convolve.data.sources.source import ArraySource
 from convolve.data.splits import Splits
-from convolve.errors import ModelError, ResumeRefusedError
+from convolve.errors import ResumeRefusedError
 from convolve.graph.build import build
 from convolve.graph.draft import Draft
 from convolve.graph.graph import Graph
@@ -48,6 +48,10 @@ RECIPE = Recipe(
 RATE = ("--set", "schedule.learning_rates=0.1", "--set", "optimizer.momentum=0", "--set", "run.epochs=6")
 
 
+def started(recipe: Recipe, start: Path) -> Recipe:
+    return replace(recipe, model=replace(recipe.model, start=str(start)))
+
+
 def silent(event: str, values: dict[str, Any]) -> None:
     pass
 
@@ -76,7 +80,7 @@ def test_twenty_steps_follow_cntk(trace: dict[str, np.ndarray], network: Path, t
     def listen(event: str, values: dict[str, Any]) -> None:
         said.extend([values["message"]] if event == "warning" else [])
 
-    parts = build_training(RECIPE, data_of(trace), RunFolder(tmp_path / "run"), network, listen)
+    parts = build_training(started(RECIPE, network), data_of(trace), RunFolder(tmp_path / "run"), listen)
     parts.trainer.fit()
     assert len(said) == 1 and "the recipe's model" in said[0]
     events = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
@@ -87,24 +91,24 @@ def test_twenty_steps_follow_cntk(trace: dict[str, np.ndarray], network: Path, t
 
 
 def test_a_killed_run_goes_on_without_the_original(trace: dict[str, np.ndarray], network: Path, tmp_path: Path) -> None:
-    data, recipe = data_of(trace), replace(RECIPE, run=replace(RECIPE.run, epochs=2))
-    whole = build_training(recipe, data, RunFolder(tmp_path / "whole"), network, silent)
+    data, recipe = data_of(trace), started(replace(RECIPE, run=replace(RECIPE.run, epochs=2)), network)
+    whole = build_training(recipe, data, RunFolder(tmp_path / "whole"), silent)
     whole.trainer.fit()
     for moment in ("before the first checkpoint", "after an epoch"):
         place = tmp_path / moment
-        killed = build_training(recipe, data, RunFolder(place), network, silent)
+        killed = build_training(recipe, data, RunFolder(place), silent)
         if moment == "after an epoch":
             _stop_after_an_epoch(killed)
         network.rename(tmp_path / "elsewhere")
-        resumed = build_training(recipe, data, RunFolder(place), network, silent)
+        resumed = build_training(recipe, data, RunFolder(place), silent)
         resume(resumed.trainer)
         assert resumed.trainer.position.step == (4 if moment == "after an epoch" else 0)
         resumed.trainer.fit()
         for name, tensor in whole.model.module.state_dict().items():
             assert torch.equal(tensor, resumed.model.module.state_dict()[name]), name
         (tmp_path / "elsewhere").rename(network)
-    with pytest.raises(ResumeRefusedError, match="--from"):
-        build_training(recipe, data, RunFolder(place), tmp_path / "other", silent)
+    with pytest.raises(ResumeRefusedError, match=r"model\.start"):
+        build_training(started(recipe, tmp_path / "other"), data, RunFolder(place), silent)
 
 
 def _stop_after_an_epoch(parts: Training) -> None:
@@ -166,7 +170,7 @@ def test_a_file_without_dropout_rates_takes_the_recipes(tiny: list[str], tmp_pat
     assert outcome.code == 0 and "but for model.dropout" in outcome.err
     modules = load(tmp_path / "run").module.modules()
     assert [layer.p for layer in modules if isinstance(layer, torch.nn.Dropout)] == [0.0]  # of the graph
-    again = build_training(RECIPE, mnist_like(), RunFolder(tmp_path / "again"), model, silent)
+    again = build_training(started(RECIPE, model), mnist_like(), RunFolder(tmp_path / "again"), silent)
     again.trainer.train_epoch()
     assert [layer.p for layer in again.model.module.modules() if isinstance(layer, torch.nn.Dropout)] == [0.5]
 
@@ -178,15 +182,12 @@ def mnist_like() -> Splits:
     return Splits(table, table, tuple("0123456789"), "noise")
 
 
-def test_what_does_not_fit_the_data_is_refused(
-    trace: dict[str, np.ndarray], network: Path, frozen_model: Path, tiny: list[str], tmp_path: Path, convolve: Convolve
+def test_a_network_with_nothing_left_to_train_is_refused(
+    frozen_model: Path, tiny: list[str], tmp_path: Path, convolve: Convolve
 ) -> None:
-    assert_refused(convolve("train", "mnist", *tiny, "--from", network, "--out", tmp_path / "run"), 2, "(3, 16, 16)")
-    with pytest.raises(ModelError, match=r"10 classes, the data has .* and 5"):
-        build_training(RECIPE, data_of(trace, classes=5), RunFolder(tmp_path / "r"), network, silent)
     _freeze(frozen_model)
     outcome = convolve("train", "mnist", *tiny, "--from", frozen_model, "--out", tmp_path / "run")
-    assert_refused(outcome, 3, "frozen", "nothing to train")
+    assert_refused(outcome, 3, "frozen", "nothing is left to train", "model.head=linear")
 
 
 def _freeze(folder: Path) -> None:
@@ -194,3 +195,16 @@ def _freeze(folder: Path) -> None:
     for parameter in head["graph"]["parameters"]:
         parameter["learning_rate_multiplier"] = 0.0
     (folder / "model.json").write_text(json.dumps(head))
+
+
+def test_images_in_memory_come_to_what_the_network_takes(
+    network: Path, tiny: list[str], tmp_path: Path, convolve: Convolve
+) -> None:
+    """Digits, gray and of 28x28, to 16x16 in three planes."""
+    outcome = convolve("train", "mnist", *tiny, "--from", network, "--out", tmp_path / "run", "--epochs", 1)
+    assert outcome.code == 0, outcome.err
+    trained, result = load(tmp_path / "run"), json.loads((tmp_path / "run" / "result.json").read_text())
+    assert trained.preprocess.shape_CHW == (3, 16, 16) and len(trained.class_names) == 10
+    outcome = convolve("evaluate", tmp_path / "run", "--data", tiny[1], "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["test_error"] == result["test_error"]

@@ -47,6 +47,12 @@ SAME = {
         {"run.ema_epochs": 0.5, "run.keep": "best", "data.validation_fraction": 0.25, "data.hard_fraction": 0.5,
          "run.accumulation_steps": 2, "run.epochs": 3},
     ),
+    "mixed": (  # images get parts of those of another worker
+        "mnist",
+        {"run.epochs": 2, "data.balance": "loss", "data.class_weights": {"3": 2.0}, "run.criterion": "focal",
+         "run.accumulation_steps": 2, "data.train_transforms": [
+             {"kind": kind} for kind in ("trivial_augment", "random_erasing", "mixup", "cutmix")]},
+    ),
 }  # fmt: skip
 APART = {
     "one bit": {"distributed.quantization_bits": 1, "distributed.after_samples": 600},

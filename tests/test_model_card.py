@@ -16,7 +16,8 @@ from convolve.importers.presets import presets
 from convolve.loading import load
 from convolve.model import Model
 from convolve.model_card import model_card
-from convolve.records import FieldError, Metadata, TrainingInfo, from_json
+from convolve.records import Metadata, TrainingInfo
+from convolve.records.reading import FieldError, from_json
 from convolve.specs.model import ModelSpec
 from convolve.transforms.preprocess import Preprocess
 from zip_golden import ARCHIVE

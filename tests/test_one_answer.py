@@ -110,6 +110,7 @@ def test_evaluate_says_the_same(
             "errors": int(((labels_N == k) & (predicted_N != k)).sum()),
             "false_alarms": int(((labels_N != k) & (predicted_N == k)).sum()),
             "errors_top5": int(wrong_top5_N[labels_N == k].sum()),
+            **{rate: pytest.approx(result["classes"][k][rate], abs=CLOSE) for rate in ("precision", "recall", "f1")},
         }
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from convolve.errors import DataError
-from convolve.records import Count, FieldError, Fraction, Loss, Moment, from_json, read_record, to_json
+from convolve.records import Count, Fraction, Loss, Moment
+from convolve.records.reading import FieldError, from_json, read_record, to_json
 
 
 class Color(StrEnum):

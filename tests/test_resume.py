@@ -26,13 +26,15 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has nei
 BATCH, EPOCHS = 8, 3
 KILLS = 3  # that must have hit the middle of an epoch
 
-# What has to survive: dropout, a schedule of momenta and epochs that end within a pass; augmentation, averages and the
-# best weights on a validation split; another learner's state, pieces of a batch and bf16.
+# What has to survive: dropout, a schedule of momenta, mixed images of balanced classes and epochs that end within a
+# pass; augmentation, averages and the best weights on a validation split; another learner's state, pieces of a batch
+# and bf16.
 VARIANTS = {
     "plain": ["mnist", "run.threads=1", "run.epochs=12"],  # long enough for a signal to come in time
     "classic": [
         "mnist", "run.threads=2", "run.global_batch_size=20", "model.dropout=0.5:0.2", "optimizer.momentum=0:300",
-        "run.epoch_samples=450",
+        "run.epoch_samples=450", "data.balance=sampling",
+        'data.train_transforms=[{"kind": "rand_augment"}, {"kind": "mixup"}, {"kind": "cutmix"}]',
     ],
     "modern": [
         "mnist-fast", "run.threads=1", "run.ema_epochs=0.5", "run.keep=best", "data.validation_fraction=0.25",
@@ -236,7 +238,7 @@ def test_a_checkpoint_of_another_training_is_refused(arguments: list[str], kille
         (["--set=run.epochs=4"], "run.epochs: 12 -> 4"),
         (["--set=schedule.learning_rates=0.5:0.25"], "schedule.learning_rates: "),
         (["--data", "sample"], "the data"),
-        (["--from", "{other}"], "--from: None -> "),
+        (["--from", "{other}"], "model.start: '' -> "),
     ],
 )
 def test_going_on_as_another_run_is_refused(

@@ -16,8 +16,9 @@ from convolve.importers.refused import refuse
 from convolve.model import Model
 from convolve.model_folder import find_folder, is_folder, read_model
 from convolve.models.memory_layout import to_channels_last
-from convolve.records import TrainingInfo
+from convolve.records import ONE_CLASS, TrainingInfo
 from convolve.transforms.preprocess import Preprocess
+from convolve.weights import in_place_of
 
 
 def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: str | None = None) -> Model:
@@ -27,7 +28,7 @@ def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: s
 
     `overrides` adds what the model does not say itself. With `node`, the model gives the features of that inner layer.
     """
-    path, overrides = Path(path), overrides or PreprocessOverrides()
+    path, overrides = in_place_of(path), overrides or PreprocessOverrides()
     if loader := None if is_folder(path) else find_loader(path):
         model = _import(loader, path, overrides, node)
     else:
@@ -46,7 +47,10 @@ def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: st
         return _open_quantized(error.opened, overrides, node)
     names, data, info = metadata.class_names, metadata.data, metadata.training_info
     stops_at = "" if names else node or graph.outputs[0]
-    return Model(build(graph), graph, preprocess, names, data_name=data, training_info=info, node=stops_at)
+    target = metadata.target or ONE_CLASS if names else ONE_CLASS
+    return Model(
+        build(graph), graph, preprocess, names, data_name=data, training_info=info, node=stops_at, target=target
+    )
 
 
 def _open_own(path: Path, overrides: PreprocessOverrides) -> Model:
@@ -75,13 +79,13 @@ def _open_checkpoint(path: Path, overrides: PreprocessOverrides) -> Model:
 
 
 def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
-    module, architecture, preprocess, metadata, membership = read_model(find_folder(path))
+    module, architecture, preprocess, metadata, membership, confidence = read_model(find_folder(path))
     if overrides.output or overrides.preset or overrides.arch:
         raise UsageError(f"{path} is a convolve model: --output, --preset and --arch are for models of other tools")
     names = _named(metadata.class_names, overrides)
-    data, info = metadata.data, metadata.training_info
     model = Model(
-        module, architecture, preprocess, names, data_name=data, training_info=info, membership=membership
+        module, architecture, preprocess, names, data_name=metadata.data, training_info=metadata.training_info,
+        membership=membership, target=metadata.target or ONE_CLASS, confidence=confidence,
     )  # fmt: skip
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
@@ -92,7 +96,7 @@ def _open_quantized(opened: onnx.Opened, overrides: PreprocessOverrides, node: s
         raise UsageError(f"{path} is a quantized model, run as it is: --output is for the model that it was made from")
     preprocess = Preprocess(**said.preprocess)
     network = OnnxNetwork(said.content, path, preprocess.shape_CHW, said.gives_probabilities)
-    metadata = named(path, said.metadata, network.classes, overrides)
+    metadata = named(opened.stated.names_from or path, said.metadata, network.classes, overrides)
     names, data, info = metadata.class_names, metadata.data, metadata.training_info
     return Model(network, None, preprocess, names, data_name=data, training_info=info)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,22 +24,27 @@ from convolve.data.hold_out import Learned, Membership
 from convolve.data.image_files import find_images
 from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
-from convolve.errors import DataError, UnsupportedError, UsageError
+from convolve.errors import DataError, UsageError
 from convolve.export import export
 from convolve.export.onnx import OnnxNetwork
 from convolve.export.parity import Parity
 from convolve.formats.archive import Location
 from convolve.formats.decode import MAX_PIXELS, Decoding
-from convolve.graph.build import build
+from convolve.graph.build import build, rebuild
 from convolve.graph.classifier import class_scores, reshaped_image
 from convolve.graph.ends import gives_independent
 from convolve.graph.graph import Graph
+from convolve.graph.heads import without_head
 from convolve.model_card import card_path, model_card
 from convolve.model_folder import Architecture, write_model
-from convolve.models.feature_extractor import FeatureExtractor
+from convolve.models.feature_extractor import FeatureExtractor, WithFeatures
+from convolve.models.heads import features_of, last_layer
 from convolve.network import graph_of_module
-from convolve.records import Metadata, TrainingInfo
+from convolve.records import ONE_CLASS, Metadata, Target, TargetKind, TrainingInfo
+from convolve.training.confidence import Confidence, ConfidentNetwork
+from convolve.training.criteria import Answering
 from convolve.training.evaluate import Evaluation, evaluate
+from convolve.training.metrics import thresholds_of
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
 from convolve.transforms.normalize import mean_of, scale_of
@@ -55,7 +62,10 @@ Classes = tuple[tuple[str, float], ...]
 class Prediction:
     """What the model says of one image: (class name, probability), most likely first; `fitted`: what was done to it.
 
-    A model that stops at a layer gives `features` in place of classes. `error`: why the image cannot be read.
+    Of several classes an image, those that it is said to be of. A model that stops at a layer gives `features` in place
+    of classes, one of numbers these, with their names. `error`: why the image cannot be read. A model that knows its
+    own certainty says whether the image is `none_of_these`, since its `distance` is too large, and of which classes it
+    may be, `possible`; see `training/confidence.py`.
     """
 
     path: str
@@ -63,6 +73,10 @@ class Prediction:
     fitted: str = ""
     error: str = ""
     features: NDArray[np.float32] | None = field(default=None, compare=False)
+    numbers: Classes = ()
+    none_of_these: bool | None = None
+    distance: float | None = field(default=None, compare=False)
+    possible: tuple[str, ...] | None = None
 
 
 @dataclass
@@ -72,7 +86,8 @@ class Model:
     `architecture` is one of our networks or an imported graph; None: a quantized file, which can only be asked. `node`
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
     saved. `membership`: which images it was trained on, where a part of a user's own set was held out. `max_pixels`:
-    see `Decoding`; this is up to whoever asks it, and not saved.
+    see `Decoding`; this is up to whoever asks it, and not saved. `target`: what the outputs of `module` mean; of
+    numbers, `class_names` are their names. `confidence`: what it knows of its own certainty, if that was learned.
     """
 
     module: nn.Module
@@ -84,6 +99,8 @@ class Model:
     node: str = ""
     membership: Membership | None = None
     max_pixels: int = MAX_PIXELS
+    target: Target = ONE_CLASS
+    confidence: Confidence | None = None
 
     @property
     def learned(self) -> Learned:
@@ -147,12 +164,15 @@ class Model:
         """All images, each once, in fp32; the answers to their `views` are averaged. `watch` sees each batch."""
         independent = isinstance(self.architecture, Graph) and gives_independent(self.architecture)
         batches = watch(self.batches(dataset, views, workers))
-        return evaluate(self.module, batches, self._device, views, workers, independent=independent)
+        return evaluate(
+            self.network, batches, self._device, views, workers, independent=independent, target=self.target
+        )
 
-    def predict(self, paths: Sequence[str | Path], top: int = 5) -> list[Prediction]:
+    def predict(self, paths: Sequence[str | Path], top: int | None = None) -> list[Prediction]:
         """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names.
 
-        Raises `DataError` for one that cannot be read.
+        Without `top`, the 5 likeliest, or where an image can be of several classes, those that it is of. Raises
+        `DataError` for one that cannot be read.
         """
         found = [one for batch in self.answers(list(find_images(paths)), top) for one in batch]
         for one in found:
@@ -160,7 +180,7 @@ class Model:
                 raise DataError(f"{one.path}: {one.error}")
         return found
 
-    def answers(self, images: Sequence[Location], top: int = 5, start: int = 0) -> Iterator[list[Prediction]]:
+    def answers(self, images: Sequence[Location], top: int | None = None, start: int = 0) -> Iterator[list[Prediction]]:
         """As `predict`, batch by batch in bounded memory, the unreadable ones with their `error`.
 
         `images` are those of `find_images`; from number `start` on, a multiple of `batch_size`, come the same bits.
@@ -173,18 +193,36 @@ class Model:
         for batch in batches:
             said, answers = iter(self._said(batch.images_NCHW, top)), []
             for place, done, error in zip(batch.locations, batch.fitted, batch.errors, strict=True):
-                classes, features = ((), None) if error else next(said)
-                answers.append(Prediction(str(place), classes, done, error, features))
+                make = partial(Prediction, classes=(), error=error) if error else next(said)
+                answers.append(make(str(place), fitted=done))
             yield answers
 
-    def _said(self, images_NCHW: NDArray[np.uint8], top: int) -> Iterator[tuple[Classes, NDArray[np.float32] | None]]:
-        """What there is to say of each image: its classes, or none and its features."""
+    def _said(self, images_NCHW: NDArray[np.uint8], top: int | None) -> Iterator[Callable[..., Prediction]]:
+        """What there is to say of each image: a Prediction that lacks its path."""
         if self.node:
-            yield from (((), features) for features in self.outputs(images_NCHW).numpy())
+            yield from (partial(Prediction, classes=(), features=each) for each in self.outputs(images_NCHW).numpy())
             return
-        values, indices = self.probabilities(images_NCHW).topk(min(top, len(self.class_names)), dim=1)
+        if not len(images_NCHW):
+            return
+        answers = self.evaluate(self._unlabeled(images_NCHW))
+        sure: list[dict[str, Any]] = [{}] * len(images_NCHW)
+        if self.confidence and answers.distances_N is not None:
+            sure = self.confidence.said(answers.answers_NK, answers.distances_N, self.class_names)
+        if self.target.kind == TargetKind.NUMBER:
+            for values, more in zip(answers.answers_NK.tolist(), sure, strict=True):
+                numbers = tuple(zip(self.class_names, values, strict=True))
+                yield partial(Prediction, classes=(), numbers=numbers, **more)
+            return
+        for found, more in zip(self.likeliest(answers.answers_NK, top), sure, strict=True):
+            yield partial(Prediction, classes=tuple((self.class_names[k], p) for k, p in found), **more)
+
+    def likeliest(self, probabilities_NK: torch.Tensor, top: int | None) -> Iterator[list[tuple[int, float]]]:
+        """(number of the class, probability) of the `top` classes of each image; without `top`, see `predict`."""
+        classes, is_several = len(self.class_names), self.target.kind == TargetKind.CLASSES
+        values, indices = probabilities_NK.topk(min(top or (classes if is_several else 5), classes), dim=1)
+        limits = thresholds_of(self.target, classes) if is_several and not top else (-1.0,) * classes
         for ks, ps in zip(indices.tolist(), values.tolist(), strict=True):
-            yield tuple((self.class_names[k], p) for k, p in zip(ks, ps, strict=True)), None
+            yield [(k, p) for k, p in zip(ks, ps, strict=True) if p >= limits[k]]
 
     def features(self, paths: Sequence[str | Path]) -> tuple[list[str], NDArray[np.float32]]:
         """(names of the images, what a model that `load` opened with a `node` gives for each)."""
@@ -196,7 +234,7 @@ class Model:
         was_training = self.module.training
         self.module.eval()
         with torch.inference_mode(), whole_fp32():
-            batches = self.batches(_unlabeled(images_NCHW))
+            batches = self.batches(self._unlabeled(images_NCHW))
             parts = [self.module(images.to(self._device)).float().cpu() for images, _ in batches]
         self.module.train(was_training)
         return torch.cat(parts) if parts else torch.zeros(0)
@@ -207,20 +245,52 @@ class Model:
         return self.outputs(np.zeros((1, *self.preprocess.shape_CHW), np.uint8)).shape[1:]
 
     def probabilities(self, images_NCHW: np.ndarray) -> torch.Tensor:
-        """probabilities_NK of uint8 images that already have the wanted size."""
+        """probabilities_NK of uint8 images that already have the wanted size; of a model of numbers, these."""
         if not len(images_NCHW):
             return torch.zeros(0, len(self.class_names))
-        return self.evaluate(_unlabeled(images_NCHW)).probabilities_NK
+        return self.evaluate(self._unlabeled(images_NCHW)).answers_NK
+
+    def _unlabeled(self, images_NCHW: np.ndarray) -> Dataset:
+        n, is_class = len(images_NCHW), self.target.kind == TargetKind.CLASS
+        labels = torch.zeros(n, dtype=torch.int64) if is_class else torch.zeros(n, len(self.class_names))
+        return Dataset(ArraySource(torch.from_numpy(images_NCHW), labels))
 
     def digest(self) -> str:
         """What tells this model from others that answer otherwise: its weights, preprocessing, classes and layer."""
-        digest = hashlib.sha256(repr((self.preprocess, self.class_names, self.node)).encode())
+        digest = hashlib.sha256(repr((self.preprocess, self.class_names, self.node, self.target)).encode())
         digest.update(b"" if self.preprocess.mean_image_CHW is None else self.preprocess.mean_image_CHW.tobytes())
+        if self.confidence:
+            digest.update(repr(self.confidence.record).encode())
         if isinstance(self.module, OnnxNetwork):
             digest.update(self.module.path.read_bytes())
         for name, tensor in self.module.state_dict().items():
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    @property
+    def network(self) -> nn.Module:
+        """What is asked for answers: `module`, or a network that also knows its own certainty."""
+        if self.confidence is None:
+            return self.module
+        return ConfidentNetwork(self.with_features(), self.confidence).to(self._device)
+
+    def ask(self, accept: float | None, coverage: float | None) -> None:
+        """Answer within other limits; see `Confidence.asked`. Raises UsageError where nothing is known of that."""
+        for option, value in {"--accept": accept, "--coverage": coverage}.items():
+            if value is not None and not 0 < value <= 1:
+                raise UsageError(f"{option} is a part of all images, above 0 and at most 1, such as 0.9; got {value:g}")
+            if value is not None and self.confidence is None:
+                raise UsageError(
+                    f"{option}: this model has not learned how sure it is; train one that does with `convolve train "
+                    f"RECIPE {option} {value:g}`, to which --from MODEL gives the weights of this one"
+                )
+        if self.confidence:
+            self.confidence = self.confidence.asked(accept, coverage)
+
+    def with_features(self) -> WithFeatures:
+        """images_NCHW -> (what `module` gives, features_ND)."""
+        has_hidden = "head_hidden" in dict(self.module.named_children())
+        return WithFeatures(self.module, "head_hidden" if has_hidden else last_layer(self.module))
 
     def require_images(self) -> None:
         """Raise UsageError where an imported network takes plain numbers and nobody said which image they are."""
@@ -245,17 +315,34 @@ class Model:
         preprocess = replace(self.preprocess, channels=channels, height=height, width=width, channel_order=order)
         return replace(self, architecture=architecture, preprocess=preprocess)
 
+    def for_arrays(self, shape_CHW: tuple[int, int, int]) -> Model:
+        """This model for images in memory, of which a network that takes images takes any, resized."""
+        return self.for_images(shape_CHW) if self.preprocess.height == 1 else self
+
     def cut(self, node: str) -> Model:
         """The model up to `node`: a name in an imported network's file, or a layer of one of ours."""
         if not isinstance(self.architecture, Graph):
-            return replace(self, module=FeatureExtractor(self.module, node).eval(), node=node)
+            return replace(self, module=FeatureExtractor(self.module, node).eval(), node=node, confidence=None)
         graph = self.architecture.with_outputs([node])
-        module, weights = build(graph), self.module.state_dict()
-        wanted = module.state_dict()
-        if any(key not in weights or weights[key].shape != wanted[key].shape for key in wanted):
-            raise UnsupportedError(f"node {node} shares weights with later ones; give the original file instead")
-        module.load_state_dict({key: weights[key] for key in wanted})
-        return replace(self, module=module, architecture=graph, node=node)
+        return replace(
+            self, module=rebuild(graph, self.module.state_dict()), architecture=graph, node=node, confidence=None
+        )
+
+    def body(self) -> nn.Module:
+        """images_NCHW, normalized -> features_ND: what the last layer with weights reads, maps averaged.
+
+        It is in evaluation mode and has the model's weights of this moment.
+        """
+        if not isinstance(self.architecture, Graph):
+            return features_of(self.module).eval()
+        return rebuild(without_head(self.architecture), self.module.state_dict()).to(self._device)
+
+    @torch.no_grad()
+    def set_head(self, weight_KD: torch.Tensor, bias_K: torch.Tensor) -> None:
+        """Give the last layer, dense and on the features, these numbers."""
+        head = self.module.get_submodule(last_layer(self.module))
+        head.weight.copy_(weight_KD)  # type: ignore[operator]
+        head.bias.copy_(bias_K)  # type: ignore[operator]
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder, atomically file by file."""
@@ -266,6 +353,7 @@ class Model:
             self.preprocess,
             metadata=self._metadata,
             membership=self.membership,
+            confidence=self.confidence,
         )
 
     def export(self, path: str | Path, *, with_preprocessing: bool = False) -> Parity:
@@ -277,7 +365,11 @@ class Model:
         """
         architecture, path = self._whole(), Path(path)
         self.require_images()
-        parity = export(self.module, self.preprocess, self._metadata, path, with_preprocessing)
+        metadata, is_class = self._metadata, self.target.kind == TargetKind.CLASS
+        answering = self.network if is_class else Answering(self.module, self.target)
+        if self.target.kind == TargetKind.NUMBER:  # the file gives them as they are
+            metadata = replace(metadata, target=Target(self.target.kind))
+        parity = export(answering, self.preprocess, metadata, path, with_preprocessing)
         with path.open("rb") as file:
             stored = path.name, hashlib.file_digest(file, "sha256").hexdigest()
         card = model_card(
@@ -288,7 +380,11 @@ class Model:
 
     @property
     def _metadata(self) -> Metadata:
-        return Metadata(class_names=self.class_names, data=self.data_name, training_info=self.training_info)
+        target = None if self.target == ONE_CLASS else self.target
+        return Metadata(
+            class_names=self.class_names, data=self.data_name, training_info=self.training_info, target=target,
+            confidence=self.confidence.record if self.confidence else None,
+        )  # fmt: skip
 
     def _whole(self) -> Architecture:
         """The architecture of a model that can be written; UsageError for one that cannot."""
@@ -302,7 +398,3 @@ class Model:
     def _device(self) -> torch.device:
         tensors = chain(self.module.parameters(), self.module.buffers())
         return next(tensors, torch.empty(0)).device
-
-
-def _unlabeled(images_NCHW: np.ndarray) -> Dataset:
-    return Dataset(ArraySource(torch.from_numpy(images_NCHW), torch.zeros(len(images_NCHW), dtype=torch.int64)))

@@ -11,10 +11,11 @@ from torch import nn
 
 from convolve.graph.graph import Graph
 from convolve.importers.presets import presets
-from convolve.records import Metadata, TrainingInfo
-from convolve.specs.model import ModelSpec
+from convolve.records import ONE_CLASS, Metadata, TrainingInfo
+from convolve.specs.model import NetworkSpec
 from convolve.templates import hundredths, render
 from convolve.training.calibration import wilson_interval
+from convolve.training.metrics import in_words
 from convolve.transforms.preprocess import TURNED, Preprocess
 
 CARD = "model-card.md"
@@ -23,7 +24,7 @@ _COLORS = {"gray": "one plane of gray", "rgb": "planes of red, green, blue", "bg
 
 
 def model_card(
-    architecture: ModelSpec | Graph,
+    architecture: NetworkSpec | Graph,
     module: nn.Module,
     preprocess: Preprocess,
     metadata: Metadata,
@@ -44,6 +45,9 @@ def model_card(
         most_names=MOST_NAMES,
         data=metadata.data,
         info=info,
+        target=(metadata.target or ONE_CLASS).kind.value,
+        limits=(metadata.target or ONE_CLASS).thresholds,
+        figures=in_words(vars(info), "test") if metadata.target else [],
         interval=wilson_interval(info.test_error or 0, info.test_images) if info.test_images else None,
         published=_published(info),
         file=file,
@@ -60,13 +64,13 @@ def card_path(file: Path) -> Path:
     return file.with_name(f"{file.stem}-{CARD}")
 
 
-def _title(architecture: ModelSpec | Graph, metadata: Metadata) -> str:
+def _title(architecture: NetworkSpec | Graph, metadata: Metadata) -> str:
     imported = (metadata.training_info.imported_from or "").partition(" (")[0]
     network = imported or ("an imported network" if isinstance(architecture, Graph) else architecture.name)
     return f"{network}, trained on {metadata.data}" if metadata.data else network
 
 
-def _network(architecture: ModelSpec | Graph) -> str:
+def _network(architecture: NetworkSpec | Graph) -> str:
     if isinstance(architecture, Graph):
         origin = f" from {architecture.origin}" if architecture.origin else ""
         return f"imported{origin}, {len(architecture.nodes)} operations"

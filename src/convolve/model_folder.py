@@ -3,7 +3,8 @@
     model/model.json            architecture, class names, preprocessing, where it comes from, SHA-256 of the weights
     model/model-card.md         the same in words, for people
     model/weights.safetensors   the parameters under their names in the module; a mean image as preprocess.mean_image;
-                                hashes of the images, where the test part was held out, as membership.*
+                                hashes of the images, where the test part was held out, as membership.*; what a model
+                                knows of its own certainty as confidence.*
 
 The architecture is "model", one of our networks by name, or "graph", an imported one node by node. Nothing is ever
 unpickled, and nothing of the files is executed but the code that `build` makes from a checked graph.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +35,19 @@ from convolve.graph.stored import graph_from_mapping, graph_to_mapping
 from convolve.model_card import CARD, model_card
 from convolve.models import MODELS, bare_model, build_model
 from convolve.recipe_values import parse
-from convolve.records import (
-    MOST_BYTES,
-    Metadata,
-    ModelRecord,
-    TrainingInfo,
-    from_json,
-    parse_json,
-    require_format,
-    to_json,
-)  # fmt: skip
-from convolve.specs.model import ModelSpec
+from convolve.records import Metadata, ModelRecord, TrainingInfo
+from convolve.records.reading import MOST_BYTES, from_json, parse_json, require_format, to_json
+from convolve.specs.model import NetworkSpec
+from convolve.training.confidence import Confidence
 from convolve.transforms.preprocess import Preprocess
 
 FORMAT = 1
 MEAN_IMAGE = "preprocess.mean_image"
 _MEMBERS = "membership.{}.{}"  # of hashes of bytes or names; of the images that the model was trained or tested on
+CONFIDENCE = "confidence."  # what a model knows of its own certainty, beside `confidence` in model.json
 _MEND = "copy the model folder again"
 
-Architecture = ModelSpec | Graph
+Architecture = NetworkSpec | Graph
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -63,6 +58,7 @@ def write_model(
     preprocess: Preprocess,
     metadata: Metadata,
     membership: Membership | None = None,
+    confidence: Confidence | None = None,
 ) -> None:
     """Write the model folder; model.json, which vouches for the weights, comes last."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
@@ -72,6 +68,8 @@ def write_model(
         kind = "names" if membership.by_name else "bytes"
         for part in ("trained", "tested"):  # safetensors for torch knows no unsigned numbers
             state[_MEMBERS.format(kind, part)] = torch.from_numpy(getattr(membership, part).view(np.int64))
+    for name, tensor in (confidence.tensors if confidence else {}).items():
+        state[CONFIDENCE + name] = tensor.cpu().contiguous()
     content = save_tensors(state)
     with replacing(folder / "weights.safetensors") as temporary:
         temporary.write_bytes(content)
@@ -80,10 +78,15 @@ def write_model(
     write_text(folder / CARD, card)
     record = ModelRecord(
         **vars(metadata), format=FORMAT, preprocess=preprocess.mapping(), weights_sha256=sha256,
-        model=None if isinstance(architecture, Graph) else asdict(architecture),
+        model=None if isinstance(architecture, Graph) else _network(architecture),
         graph=graph_to_mapping(architecture) if isinstance(architecture, Graph) else None,
     )  # fmt: skip
     write_json(folder / "model.json", to_json(record))
+
+
+def _network(spec: NetworkSpec) -> dict[str, Any]:
+    """What is said of a network of ours; what only a training needs, such as the path of its start, stays there."""
+    return {f.name: to_json(getattr(spec, f.name)) for f in fields(NetworkSpec)}
 
 
 def is_folder(path: Path) -> bool:
@@ -98,7 +101,9 @@ def find_folder(path: Path) -> Path:
     return path / "model" if (path / "model" / "model.json").exists() else path
 
 
-def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, Metadata, Membership | None]:
+def read_model(
+    folder: Path,
+) -> tuple[nn.Module, Architecture, Preprocess, Metadata, Membership | None, Confidence | None]:
     """The inverse of `write_model`; the module is in evaluation mode. Raises ModelError or UnsupportedError.
 
     Nothing is allocated in a size that only model.json claims: the shapes of the weights are compared first.
@@ -113,15 +118,19 @@ def read_model(folder: Path) -> tuple[nn.Module, Architecture, Preprocess, Metad
             shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
             has_mean = shapes.pop(MEAN_IMAGE, None) is not None
             membership = _membership(stored, shapes)
+            known = [name for name in shapes if name.startswith(CONFIDENCE)]
+            sure = {name.removeprefix(CONFIDENCE): stored.get_tensor(name) for name in known}
+            shapes = {name: shape for name, shape in shapes.items() if name not in known}
             mean_CHW = stored.get_tensor(MEAN_IMAGE).to(torch.float32, copy=True).numpy() if has_mean else None
             with _located(path):
                 preprocess = Preprocess(**record.preprocess, mean_image_CHW=mean_CHW)
                 architecture = _architecture(record, stored_bytes)
+                confidence = _confidence(record, sure)
                 module = _module(architecture, preprocess, len(record.class_names), shapes)
             module.load_state_dict({name: stored.get_tensor(name) for name in shapes})
     except (SafetensorError, RuntimeError) as error:
         raise ModelError(f"{weights} is damaged ({error}); {_MEND}") from None
-    return module.eval(), architecture, preprocess, record, membership
+    return module.eval(), architecture, preprocess, record, membership, confidence
 
 
 def write_network(folder: Path, module: nn.Module, graph: Graph) -> None:
@@ -142,7 +151,7 @@ def read_network(folder: Path) -> tuple[nn.Module, Graph | None, tuple[int, int,
     path, weights = folder / "model.json", folder / "weights.safetensors"
     record = _read_record(path)
     if not _is_no_classifier(record):
-        module, architecture, preprocess, metadata, _ = read_model(folder)
+        module, architecture, preprocess, metadata, *_ = read_model(folder)
         graph = architecture if isinstance(architecture, Graph) else None
         return module, graph, preprocess.shape_CHW, len(metadata.class_names)
     stored_bytes = _require_whole(weights, record.weights_sha256)
@@ -170,6 +179,23 @@ def _membership(stored: Any, shapes: Shapes) -> Membership | None:
             trained, tested = (stored.get_tensor(name).to(torch.int64).numpy().view(np.uint64) for name in names)
             return Membership(trained, tested, kind == "names")
     return None
+
+
+def _confidence(record: ModelRecord, tensors: dict[str, torch.Tensor]) -> Confidence | None:
+    """What the record says of the model's certainty, with its tensors, whose shapes must fit each other."""
+    if (record.confidence is None) != (not tensors):
+        raise ValueError(f"confidence and the weights {CONFIDENCE}* must be there together")
+    if record.confidence is None:
+        return None
+    found = Confidence.of(record.confidence, tensors)
+    axes = {name: each.ndim for name, each in tensors.items()}
+    if axes != {"directions_RD": 2, "distances_M": 1, "means_KD": 2, "rest": 0, "scores_M": 1, "variances_R": 1}:
+        raise ValueError(f"{CONFIDENCE}* have other axes than they should")
+    if not all(each.dtype == torch.float32 and each.isfinite().all() for each in tensors.values()):
+        raise ValueError(f"{CONFIDENCE}* must be finite numbers in float32")
+    with torch.inference_mode():
+        found.detector(torch.zeros(1, found.detector.means_KD.shape[1]))  # raises where the shapes do not fit
+    return found
 
 
 @contextmanager
@@ -219,7 +245,7 @@ def _architecture(record: ModelRecord, weights_bytes: int) -> Architecture:
     for name in ("dropout", "name", "variant"):  # others came later, and have defaults that are nothing
         if name not in record.model:
             raise ValueError(f"model.{name} is missing")
-    spec: ModelSpec = parse(ModelSpec, record.model, "model")
+    spec: NetworkSpec = parse(NetworkSpec, record.model, "model")
     return spec
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,14 +15,19 @@ from safetensors.torch import save
 from torch.nn import functional as F
 
 from convolve.atomic import replacing
+from convolve.confidence import learn_confidence
 from convolve.data.build import DataModule
 from convolve.data.dataset import Dataset
+from convolve.data.sources.classes import in_words
+from convolve.fitted_head import FittedHead
 from convolve.loading import load
 from convolve.model import Model
-from convolve.records import EndEvent, Result, TrainingInfo, to_json
+from convolve.records import ClassResult, EndEvent, Result, Target, TargetKind, TrainingInfo
+from convolve.records.reading import to_json
 from convolve.training.calibration import reliability, wilson_interval
-from convolve.training.error_analysis import worth_a_picture
+from convolve.training.error_analysis import MOST_CONFIDENT, largest_misses, worth_a_picture
 from convolve.training.evaluate import Evaluation
+from convolve.training.metrics import THRESHOLD, best_thresholds
 from convolve.training.run_folder import RunFolder
 from convolve.training.trainer import Trainer
 from convolve.training.workers import Workers
@@ -34,11 +39,13 @@ _RESULT_FROM_START = (
 
 
 class Training(NamedTuple):
-    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped."""
+    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped; `fitted` is the head
+    that it began with, where its body was trained already."""
 
     trainer: Trainer
     model: Model
     data: DataModule
+    fitted: FittedHead | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,9 @@ def write_outcome(training: Training, began: float) -> None:
     """Evaluate the model, write all of it, and that the run is finished; it `began` then by `time.perf_counter`."""
     trainer, model, test = training.trainer, training.model, training.data.test
     workers = trainer.workers
+    model.target = _with_thresholds(training)
+    if (spec := trainer.recipe.confidence) and model.target.kind == TargetKind.CLASS:
+        model.confidence = learn_confidence(model, training.data, spec, workers)
     evaluation = model.evaluate(test, workers=workers)
     left_out = _everywhere(workers, test.unreadable.numbers if test.unreadable else set())
     damaged = _everywhere(workers, training.data.damaged.numbers if training.data.damaged else set())
@@ -73,17 +83,34 @@ def write_outcome(training: Training, began: float) -> None:
     path = trainer.folder.path
     model.training_info = _training_info(trainer, model, evaluation)
     model.save(path / "model")
-    kept_M = worth_a_picture(evaluation.labels_N.numpy(), evaluation.probabilities_NK.numpy())
+    kept_M = _worth_a_picture(evaluation)
     tensors = {
         "labels_N": evaluation.labels_N,
-        "probabilities_NK": evaluation.probabilities_NK,
+        evaluation.answers_name: evaluation.answers_NK,
         "kept_indices_M": torch.from_numpy(kept_M),
         "kept_images_MHWC": _test_pictures(model, test, np.setdiff1d(np.arange(len(test)), left_out)[kept_M]),
     }
+    if evaluation.distances_N is not None:
+        tensors["distances_N"] = evaluation.distances_N.contiguous()
     with replacing(path / "evaluation.safetensors") as temporary:
         temporary.write_bytes(save(tensors))
-    trainer.folder.log(EndEvent(test_error=evaluation.error))
-    trainer.folder.finish(_result(trainer, evaluation, time.perf_counter() - began, len(damaged)))
+    trainer.folder.log(EndEvent(test_error=evaluation.figures.get("error")))
+    trainer.folder.finish(_result(training, evaluation, time.perf_counter() - began, len(damaged)))
+
+
+def _with_thresholds(training: Training) -> Target:
+    """The target; of several classes, with the thresholds that are best for the validation part."""
+    model, data = training.model, training.data
+    if model.target.kind != TargetKind.CLASSES or data.validation_name != "validation":
+        return model.target
+    found = model.evaluate(data.validation, workers=training.trainer.workers)
+    is_NK = found.labels_N > 0.5
+    open_K = (is_NK.all(0) | ~is_NK.any(0)).tolist()
+    if any(open_K):
+        names = in_words([name for name, is_open in zip(model.class_names, open_K, strict=True) if is_open])
+        what = f"the validation part does not say from which probability on an image is of {names}: from {THRESHOLD} on"
+        training.trainer.callback("note", {"message": what})
+    return replace(model.target, thresholds=best_thresholds(found.labels_N.numpy(), found.answers_NK.numpy()))
 
 
 def _everywhere(workers: Workers, numbers: set[int]) -> list[int]:
@@ -98,7 +125,6 @@ def _unreadable(trainer: Trainer, evaluation: Evaluation) -> int:
 
 def _training_info(trainer: Trainer, model: Model, evaluation: Evaluation) -> TrainingInfo:
     run, at, best, start = trainer.recipe.run, trainer.position, trainer.extras.best, trainer.session.start
-    found = reliability(evaluation.labels_N.numpy(), evaluation.probabilities_NK.numpy())
     return TrainingInfo(
         recipe=trainer.recipe.name,
         started_from=Path(start.from_model).name if start.from_model else None,
@@ -110,14 +136,31 @@ def _training_info(trainer: Trainer, model: Model, evaluation: Evaluation) -> Tr
         precision=start.precision,
         test_images=len(evaluation.labels_N),
         test_unreadable=_unreadable(trainer, evaluation) or None,
-        test_error=evaluation.error,
-        test_error_top5=evaluation.error_top5,
         test_loss=evaluation.loss,
-        calibration_error=found.expected_error,
+        **{f"test_{name}": value for name, value in evaluation.figures.items()},
+        calibration_error=_calibration_error(evaluation),
         data_fingerprint=start.data_fingerprint,
         data_group=(model.membership.group or None) if model.membership else None,
         convolve=start.versions["convolve"],
     )
+
+
+def _worth_a_picture(evaluation: Evaluation) -> NDArray[np.int64]:
+    labels_N, answers_NK = evaluation.labels_N.numpy(), evaluation.answers_NK.numpy()
+    if evaluation.target.kind == TargetKind.CLASS:
+        return worth_a_picture(labels_N, answers_NK)
+    return largest_misses(labels_N, answers_NK)[:MOST_CONFIDENT]
+
+
+def _calibration_error(evaluation: Evaluation) -> float | None:
+    if evaluation.target.kind != TargetKind.CLASS:
+        return None
+    return reliability(evaluation.labels_N.numpy(), evaluation.probabilities_NK.numpy()).expected_error
+
+
+def _interval(evaluation: Evaluation) -> tuple[float, ...]:
+    error = evaluation.figures.get("error")
+    return () if error is None else wilson_interval(error, len(evaluation.labels_N))
 
 
 def _test_pictures(model: Model, test: Dataset, index_M: NDArray[np.int64]) -> torch.Tensor:
@@ -132,12 +175,22 @@ def _test_pictures(model: Model, test: Dataset, index_M: NDArray[np.int64]) -> t
     return torch.cat(pictures).permute(0, 2, 3, 1).contiguous()
 
 
-def _result(trainer: Trainer, evaluation: Evaluation, total_seconds: float, train_damaged: int) -> Result:
+def _class_results(evaluation: Evaluation, class_names: tuple[str, ...]) -> tuple[ClassResult, ...]:
+    if evaluation.target.kind == TargetKind.NUMBER:
+        return ()
+    found = evaluation.classes
+    rows = enumerate(zip(class_names, found.images_K.tolist(), strict=True))
+    return tuple(ClassResult(name=name, images=images, **found.rates(k)) for k, (name, images) in rows)
+
+
+def _result(training: Training, evaluation: Evaluation, total_seconds: float, train_damaged: int) -> Result:
+    trainer = training.trainer
     at, best, sync, start = trainer.position, trainer.extras.best, trainer.gradient_sync, trainer.session.start
+    figures: dict[str, Any] = {"error": None, "error_top5": None} | evaluation.figures
     return Result(
         recipe=trainer.recipe.name,
-        test_error=evaluation.error,
-        test_error_top5=evaluation.error_top5,
+        **{f"test_{name}": value for name, value in figures.items()},
+        classes=_class_results(evaluation, training.model.class_names),
         test_loss=evaluation.loss,
         epochs=at.epoch,
         model_epoch=best.epoch if best else None,
@@ -149,7 +202,7 @@ def _result(trainer: Trainer, evaluation: Evaluation, total_seconds: float, trai
         world_size=trainer.workers.size,
         bytes_sent=sync.bytes_sent if sync else 0,
         seed=trainer.recipe.run.seed,
-        test_error_interval=wilson_interval(evaluation.error, len(evaluation.labels_N)),
+        test_error_interval=_interval(evaluation),
         test_unreadable=_unreadable(trainer, evaluation),
         train_damaged=train_damaged,
         **{name: getattr(start, name) for name in _RESULT_FROM_START},

@@ -12,6 +12,7 @@ from typing import Any
 
 from convolve.errors import UsageError
 from convolve.recipe_values import nested, parse
+from convolve.specs.confidence import ConfidenceSpec
 from convolve.specs.data import DataSpec
 from convolve.specs.distributed import DistributedSpec
 from convolve.specs.model import ModelSpec
@@ -20,6 +21,11 @@ from convolve.specs.run import RunSpec
 from convolve.specs.schedule import PlateauSpec, ScheduleSpec
 from convolve.specs.setting import setting
 from convolve.transforms.table import TRANSFORMS
+
+# The criteria that each data.target goes with.
+_CRITERIA = {
+    "class": ("cross_entropy", "focal"), "classes": ("binary_cross_entropy",), "number": ("square_error", "l1"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,9 +40,15 @@ class Recipe:
     run: RunSpec = field(default_factory=RunSpec)
     distributed: DistributedSpec | None = setting(None, "of several workers; null: gradients are added up in each step")
     plateau: PlateauSpec | None = setting(None, "reduce on plateau, which plateau.every_epochs=1 turns on; null: never")
+    confidence: ConfidenceSpec | None = setting(
+        None,
+        "calibrated probabilities, none of these, sets of classes: learned from images that are held out, a tenth "
+        "unless data.validation_fraction says more; confidence.accept=0.95 turns it on; null: none",
+    )
     published_error: float | None = setting(None, "the error that the recipe's source reports, as a fraction")
 
     def __post_init__(self) -> None:
+        self._check_criterion()
         if self.run.early_stopping_epochs and self.run.keep != "best":
             raise UsageError("run.early_stopping_epochs needs run.keep=best")
         if self.takes_local_steps and self.run.ema_epochs:
@@ -49,6 +61,13 @@ class Recipe:
             raise UsageError("schedule.min_lr_per_sample is above the first rate: nothing would be trained")
         if self.data.hard_fraction < 1 and (self.run.epoch_samples or self.run.global_batch_sizes):
             raise UsageError("data.hard_fraction needs epochs of one pass and one run.global_batch_size; leave one out")
+
+    def _check_criterion(self) -> None:
+        target, asked = self.data.target, self.run.criterion
+        if asked not in ("auto", *(known := _CRITERIA[target])):
+            raise UsageError(f"run.criterion={asked} is not for data.target={target}; choose {' or '.join(known)}")
+        if target != "class" and self.plateau and self.plateau.monitor.endswith("_error"):
+            raise UsageError(f"plateau.monitor={self.plateau.monitor} is for one class an image; choose a loss")
 
     @property
     def takes_local_steps(self) -> bool:

@@ -41,6 +41,9 @@ def parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
     if kind == Arguments:
         if value in (None, "none"):
             return {}
+        if isinstance(value, str):  # from the command line
+            with suppress(json.JSONDecodeError):
+                value = json.loads(value)
         require(isinstance(value, Mapping), path, 'a mapping such as {"betas": [0.9, 0.95]}', value)
         return {**(base or {}), **value}
     if isinstance(value, Mapping) and not _has_parts(kind):
@@ -101,6 +104,14 @@ def _parse_transform(value: Any, path: str) -> Transform:
     rest = {key: item for key, item in value.items() if key != "kind"}
     parsed: Transform = _parse_dataclass(kind, rest, path, None)
     return parsed
+
+
+def positive_numbers(values: Mapping[str, Any], path: str) -> dict[str, float]:
+    """The same, with numbers for texts."""
+    numbers = {name: _parse_scalar(float, value, f"{path}.{name}") for name, value in values.items()}
+    for name, number in numbers.items():
+        require(number > 0, f"{path}.{name}", "above 0", number)
+    return numbers
 
 
 def size_of(image_size: ImageSize, path: str) -> Size | None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from convolve.data.splits import Splits
-from convolve.errors import ResumeRefusedError
+from convolve.errors import ResumeRefusedError, UsageError
 from convolve.recipe import Recipe, to_mapping, with_values
 from convolve.recipe_values import differences, leaf_paths
-from convolve.records import to_json
+from convolve.records.reading import to_json
 from convolve.training.run_folder import RunFolder
 
 # How a run is computed, not what: this may differ from seed to seed, and each result says what it was.
@@ -32,8 +32,10 @@ class SeedRun:
 
 def seed_runs(recipe: Recipe, seeds: int, place: Path) -> list[SeedRun]:
     """The runs of the seeds 0, 1, ... in the folders `place`/<recipe>-<seed>; those that have begun keep their device,
-    precision and threads. `ResumeRefusedError` for one of another recipe, or with initial weights.
+    precision and threads. `ResumeRefusedError` for one of another recipe.
     """
+    if recipe.data.target != "class":
+        raise UsageError(f"data.target={recipe.data.target} has no error to be reproduced; train each seed by itself")
     return [
         _as_begun(with_values(recipe, {"run.seed": seed}), RunFolder(place / f"{recipe.name}-{seed}"))
         for seed in range(seeds)
@@ -46,8 +48,6 @@ def _as_begun(planned: Recipe, folder: RunFolder) -> SeedRun:
     recorded = folder.recipe()
     leaves = leaf_paths(recorded)
     changes = differences(recorded, with_values(planned, {path: leaves[path] for path in _HOW}))
-    if weights := folder.start().from_model:
-        changes.append(f"--from: {weights} -> None")
     if changes:
         raise ResumeRefusedError(
             f"{folder.path} holds a run of another recipe: {'; '.join(changes)}; choose another --runs"
@@ -76,12 +76,13 @@ def summarize(recipe: Recipe, runs: Sequence[SeedRun], command: str) -> dict[str
     was resumed. `runs` holds each result.json as it is.
     """
     results = [run.folder.result() for run in runs]
+    errors = [result.test_error for result in results if result.test_error is not None]
     return {
         "recipe": recipe.name,
         "command": command,
         "n": len(results),
         "published_error": recipe.published_error,
-        "test_error": _spread([result.test_error for result in results]),
+        "test_error": _spread(errors),
         "train_seconds": _spread([result.train_seconds for result in results]),
         "runs": [to_json(result) for result in results],
         "resolved_recipe": to_mapping(recipe),

@@ -17,7 +17,9 @@ from convolve.distributed.gradient_sync import gradient_sync_for
 from convolve.distributed.lost import naming_lost_workers
 from convolve.distributed.process_group import all_workers
 from convolve.errors import InterruptedTraining
-from convolve.inputs import describe, initial_model, network_of, open_images, trained_on
+from convolve.fitted_head import fit_head
+from convolve.initial import initial_model
+from convolve.inputs import describe, network_of, open_inputs, trained_on
 from convolve.model import Model
 from convolve.outcome import Run, Training, write_outcome
 from convolve.recipe import Recipe
@@ -48,21 +50,21 @@ def train(
 
     `data` is a folder, a file, "sample" or the images themselves; None looks in the usual places. `options` say how a
     list of images is read. `out` is the run folder, by default runs/<recipe>: an unfinished run there goes on to the
-    same bits, a finished one is refused unless `restart`. `from_model` supplies the initial weights; an imported
-    network, such as a CNTK file, is trained itself. `workers` are those that a launcher such as mpiexec has started;
-    the first alone writes and hears of `progress`. `each_epoch` is given the model after each epoch, and its number,
-    from 1; `report`, such as `write_report`, the folder at the end, before another process may have it. A finished run
-    that was killed before gets it then. `overrides` are fields of `RunSpec`: epochs=5, seed=1, precision="fp32".
-    Afterwards torch keeps the run's number of threads, convolves without TF32 and takes vanishing numbers for 0
-    (`torch.set_flush_denormal`): the model then answers to the bit as in its evaluation.
+    same bits, a finished one is refused unless `restart`. `from_model` is the recipe's model.start. `workers` are those
+    that a launcher such as mpiexec has started; the first alone writes and hears of `progress`. `each_epoch` is given
+    the model after each epoch, and its number, from 1; `report`, such as `write_report`, the folder at the end, before
+    another process may have it. A finished run that was killed before gets it then. `overrides` are fields of
+    `RunSpec`: epochs=5, seed=1, precision="fp32". Afterwards torch keeps the run's number of threads, convolves without
+    TF32 and takes vanishing numbers for 0 (`torch.set_flush_denormal`): the model answers to the bit as evaluated.
     """
     began, workers = time.perf_counter(), workers or all_workers()
-    recipe = resolve(recipe, {f"run.{name}": value for name, value in overrides.items()})
+    settings = {f"run.{name}": value for name, value in overrides.items()}
+    recipe = resolve(recipe, settings | ({"model.start": str(from_model)} if from_model else {}))
     path, is_first = Path(out or f"runs/{recipe.name}"), not workers.rank
     with naming_lost_workers(), RunFolder.claim(path, restart, bool(report), is_first) as folder:
         callback = progress if is_first else silent
-        splits = open_images(recipe.data, data, options, callback, workers)
-        training = build_training(recipe, splits, folder, from_model, callback, workers=workers)
+        recipe, splits = open_inputs(recipe, data, options, callback, workers, kept=folder.kept_recipe())
+        training = build_training(recipe, splits, folder, callback, workers=workers)
         if each_epoch and is_first:
             training.trainer.each_epoch = partial(each_epoch, training.model)
         _run(training, restart, report, began)
@@ -86,34 +88,29 @@ def _run(training: Training, restart: bool, report: Callable[[Path], object] | N
 
 
 def build_training(
-    recipe: Recipe,
-    splits: Splits,
-    folder: RunFolder,
-    from_model: str | Path | None,
-    callback: Callback,
-    workers: Workers = SINGLE_PROCESS,
+    recipe: Recipe, splits: Splits, folder: RunFolder, callback: Callback, workers: Workers = SINGLE_PROCESS
 ) -> Training:
     """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run."""
     resumes, threads = folder.resumes, choose_threads(recipe.run, workers, folder)
     recipe = replace(recipe, published_error=published_error(recipe, splits))
-    initial = initial_model(splits, folder, from_model)
+    initial = initial_model(recipe, splits, folder)
     data = build_data(
-        recipe, splits, threads, imported=initial.preprocess if initial else None,
+        recipe, splits, threads, start=initial.model.preprocess if initial else None,
         batches_at_once=workers.size if recipe.takes_local_steps else 1,
         warn=lambda message: callback("warning", {"message": message}),
     )  # fmt: skip
     model = network_of(recipe, splits, data, initial, choose_device(recipe.run.device, workers))
     session = begin_session(
-        recipe, folder, workers, network=model.module, threads=threads, trained_on=trained_on(splits, data, from_model),
+        recipe, folder, workers, network=model.module, threads=threads, trained_on=trained_on(splits, data),
         first_images=lambda: next(data.loader.epoch(0, shard_of=workers.rows))[0],
     )  # fmt: skip
-    describe(initial, splits, data, callback)
-    if initial and initial.graph and not (resumes or workers.rank):
-        model.save(folder.path / "from")
+    describe(recipe, initial, splits, data, callback)
+    start = None if resumes else folder.path / "from"
+    fitted = fit_head(initial, model, data, session, start=start, workers=workers, callback=callback)
     trainer = Trainer(
-        recipe=recipe, session=session, network=model.module, loader=data.loader,
+        recipe=recipe, session=session, network=model.module, loader=data.loader, target=model.target,
         validation=lambda: model.batches(data.validation, workers=workers), validation_name=data.validation_name,
         folder=folder, workers=workers, callback=callback, sets_dropout=not (initial and initial.has_dropout_rates),
     )  # fmt: skip
     trainer.gradient_sync = gradient_sync_for(trainer)
-    return Training(trainer, replace(model, module=trainer.evaluated), data)
+    return Training(trainer, replace(model, module=trainer.evaluated), data, fitted)

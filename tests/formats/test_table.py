@@ -74,7 +74,7 @@ def test_columns_by_name(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,photo,label,species,site,split\na.png,b.png,cat,felis,north,holdout\n")
     table = read_table(tmp_path / "t.csv", Columns.parse("image=photo,label=species,group=site,split="))
     assert (table.paths, table.labels, table.groups, table.roles) == (["b.png"], ["felis"], ["north"], None)
-    assert Columns.parse("group=site([0-9]{1,2}),label=a, b") == Columns(group="site([0-9]{1,2})", label="a, b")
+    assert Columns.parse("group=site([0-9]{1,2}),label=a, b") == Columns(group="site([0-9]{1,2})", label=("a, b",))
     with pytest.raises(DataError, match=r"line 1: --columns label=specie: unknown column .*'species'"):
         read_table(tmp_path / "t.csv", Columns.parse("image=photo,label=specie"))
 

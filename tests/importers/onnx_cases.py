@@ -234,4 +234,10 @@ GRAPHS: Graphs = {
          node("Cast", ["d"], ["y"], to=1)],
         X, {"ten": np.float32(10), "three": np.int64(3)}, ("y",), 13,
     ),
+    "a division of computed whole numbers": (
+        [node("ArgMax", ["x"], ["p"], axis=2), node("ArgMin", ["x"], ["q"], axis=2), node("Add", ["q", "one"], ["r"]),
+         node("Div", ["p", "r"], ["w"]), node("Cast", ["w"], ["y"], to=1), node("Cast", ["p"], ["f"], to=1),
+         node("Cast", ["r"], ["g"], to=1), node("Div", ["f", "g"], ["z"])],
+        X, {"one": np.int64(1)}, ("y", "z"), 13,
+    ),
 }  # fmt: skip

@@ -22,9 +22,10 @@ from torch.nn import functional as F
 
 from command_line import Convolve, assert_refused
 from convolve.data.open import open_data
-from convolve.errors import ConvolveError, FormatError, UnsupportedError, UsageError
+from convolve.errors import ConvolveError, FormatError, ModelError, UnsupportedError, UsageError
 from convolve.importers import onnx as importer
 from convolve.loading import load
+from convolve.network import load_graph
 
 rng = np.random.default_rng(3)
 node = helper.make_node
@@ -70,6 +71,31 @@ def test_resize_by_factors_that_float32_rounds(mode: str) -> None:
     constants = {"f": np.array([1, 1, 0.7, 2.3], np.float32)}
     made = [node("Resize", ["x", "", "f"], ["y"], mode=mode)]
     assert off(onnx_bytes(made, {"x": ("N", 3, 10, 10)}, constants, opset=13), weights(2, 3, 10, 10)) < 1e-5
+
+
+@pytest.mark.parametrize("how", ["half_pixel", "asymmetric", "tf_half_pixel_for_nn"])
+@pytest.mark.parametrize("nearest", ["round_prefer_ceil", "round_prefer_floor", "floor"])
+def test_resize_at_ties(nearest: str, how: str) -> None:
+    """Halves that float32 misses by its last digit are halves, as in onnxruntime."""
+    made = [node("Resize", ["x", "", "", "to"], ["y"], mode="nearest", coordinate_transformation_mode=how,
+                 nearest_mode=nearest)]  # fmt: skip
+    for size, wanted in ((7, 4), (14, 1), (10, 12), (7, 8), (6, 9)):
+        content = onnx_bytes(made, {"x": (1, 1, 2, size)}, {"to": whole(1, 1, 2, wanted)}, opset=13)
+        assert off(content, weights(1, 1, 2, size)) == 0
+
+
+@pytest.mark.parametrize("pad", ["SAME_UPPER", "SAME_LOWER", "NOTSET"])
+@pytest.mark.parametrize("asked", [None, -1, 0])
+@pytest.mark.parametrize(("side", "stride"), [(1, 2), (2, 3), (3, 2), (4, 3)])
+def test_padding_of_a_transposed_convolution(side: int, stride: int, asked: int | None, pad: str) -> None:
+    """Windows that do not touch give less than SAME promises; the sizes asked for may be those."""
+    size = stride * 5 + (asked or 0)
+    if size > 4 * stride + side:
+        asked = None  # onnxruntime refuses it
+    more = {} if asked is None else {"output_shape": [size, size]}
+    made = [node("ConvTranspose", ["x", "w"], ["y"], strides=[stride, stride], auto_pad=pad, **more)]
+    content = onnx_bytes(made, {"x": ("N", 2, 5, 5)}, {"w": weights(2, 3, side, side)})
+    assert off(content, weights(2, 2, 5, 5)) < 1e-5
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
@@ -315,26 +341,68 @@ def test_a_configuration_beside_the_model(tool: str, tmp_path: Path) -> None:
         }
     else:
         said = {"id2label": {str(k): "abcd"[k] for k in (0, 2, 1, 3)}}
-        config = {"image_mean": mean, "image_std": std, "rescale_factor": 1 / 255, "do_center_crop": True}
+        config = {"image_mean": mean, "image_std": std, "rescale_factor": 1 / 255}
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
     (tmp_path / "config.json").write_text(json.dumps(said))
     model = load(tmp_path)
     np.testing.assert_allclose(model.preprocess.mean, 255 * np.array(mean))
     np.testing.assert_allclose(model.preprocess.scale, 1 / (255 * np.array(std)))
     assert model.class_names == tuple("abcd")
-    assert model.preprocess.resize == ("cover" if tool == "timm" else "square")
+    assert model.preprocess.resize == ("cover" if tool == "timm" else "squash")
 
 
-def test_probabilities_of_sigmoids_stay_what_they_are_in_an_exported_file(tmp_path: Path) -> None:
-    made = [node("Flatten", ["x"], ["f"]), node("MatMul", ["f", "w"], ["z"]), node("Sigmoid", ["z"], ["y"])]
-    constants = {"w": weights(48, 4) / 1000}
+@pytest.mark.parametrize(
+    ("said", "resize", "ratio"),
+    [
+        ({"size": {"height": 224, "width": 224}}, "squash", 1),  # ViT
+        ({"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": {"height": 224, "width": 224}},
+         "cover", 0.875),  # ResNet, MobileNet, DINOv2
+        ({"size": 224, "do_center_crop": True, "crop_size": 224}, "cover", 1),  # CLIP, the older form
+        ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, "cover", 0.875),  # ConvNeXt
+        ({"size": {"shortest_edge": 384}, "crop_pct": 1.0}, "squash", 1),
+        ({"do_resize": False, "do_center_crop": True, "crop_size": 224}, "cover", 1),
+    ],
+)  # fmt: skip
+def test_the_resize_of_transformers(said: dict[str, Any], resize: str, ratio: float, tmp_path: Path) -> None:
+    """Beside the model, or, as in repositories for transformers.js, above the folder onnx."""
+    config = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "rescale_factor": 1 / 255, **said}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "model.onnx").write_bytes(dense(("N", 3, 4, 4), 48))
+    preprocess = load(tmp_path / "onnx" / "model.onnx").preprocess
+    assert (preprocess.resize, preprocess.crop_ratio) == (resize, ratio)
+
+
+def test_names_that_are_too_few_are_those_of_the_file_that_has_them(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(dense(("N", 3, 4, 4), 48))
+    (tmp_path / "labels.txt").write_text("a\nb\n")
+    with pytest.raises(ModelError, match=r"labels\.txt: it names 2 classes, the network has 4; .*--labels"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "end", ["Sigmoid", "Softmax", "Hardmax", "Sigmoid Log", "Sigmoid GlobalAveragePool", "LogSoftmax"]
+)
+def test_probabilities_stay_what_they_are_in_an_exported_file(end: str, tmp_path: Path) -> None:
+    """Saturated ones too: a sigmoid of -30 is 1e-13. As a classifier, and as a network with what it ends in."""
+    names = ["z", *(f"e{k}" for k in range(len(end.split())))]
+    made = [node("Conv", ["x", "w"], ["z"], kernel_shape=[4, 4] if "Pool" not in end else [3, 3])]
+    made += [
+        node(op, [names[k]], [names[k + 1]], **({"axis": 1} if "max" in op else {})) for k, op in enumerate(end.split())
+    ]
+    made.append(node("Flatten", [names[-1]], ["y"]))
+    constants = {"w": weights(4, 3, *((3, 3) if "Pool" in end else (4, 4))) / 20}
     (tmp_path / "net.onnx").write_bytes(onnx_bytes(made, {"x": ("N", 3, 4, 4)}, constants))
     model = load(tmp_path / "net.onnx")
+    images_NCHW = rng.integers(0, 256, (8, 3, 4, 4)).astype(np.uint8)
+    [answers] = run_onnx((tmp_path / "net.onnx").read_bytes(), images_NCHW.astype(np.float32))
+    expected_NK = torch.from_numpy(np.exp(answers) if "Log" in end else answers)
+    torch.testing.assert_close(model.probabilities(images_NCHW), expected_NK, atol=1e-6, rtol=1e-4)
     model.export(tmp_path / "again.onnx")
-    images_NCHW = rng.integers(0, 256, (2, 3, 4, 4)).astype(np.uint8)
-    expected_NK = model.probabilities(images_NCHW)
-    assert not torch.allclose(expected_NK.sum(1), torch.ones(2), atol=0.1)
-    torch.testing.assert_close(load(tmp_path / "again.onnx").probabilities(images_NCHW), expected_NK)
+    load_graph(tmp_path / "net.onnx").export(tmp_path / "network.onnx")
+    for copy in ("again", "network"):
+        found_NK = load(tmp_path / f"{copy}.onnx").probabilities(images_NCHW)
+        torch.testing.assert_close(found_NK, expected_NK, atol=1e-6, rtol=1e-4)
 
 
 # -- refused ----------------------------------------------------------------------------------------------------------
@@ -364,6 +432,21 @@ def test_weights_outside_of_the_folder(place: str, tmp_path: Path) -> None:
     path.write_bytes(with_external(place.format(absolute=tmp_path / "secret.bin"), 16))
     with pytest.raises(FormatError, match="outside of the model's folder"):
         load(path)
+
+
+def test_a_model_of_links_to_one_folder(tmp_path: Path) -> None:
+    """The cache of Hugging Face: both files are links into a folder of contents."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0123" / "onnx"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    (blobs / "4f3a").write_bytes(with_external("model.onnx_data", 16))
+    (blobs / "99c1").write_bytes(weights(4).tobytes())
+    (snapshot / "model.onnx").symlink_to(Path("../../../blobs/4f3a"))
+    (snapshot / "model.onnx_data").symlink_to(Path("../../../blobs/99c1"))
+    assert len(load(snapshot / "model.onnx").class_names) == 4
+    (blobs / "4f3a").write_bytes(with_external("../../../blobs/99c1", 16))
+    with pytest.raises(FormatError, match="outside of the model's folder"):
+        load(snapshot / "model.onnx")
 
 
 def with_external(place: str, length: int) -> bytes:

@@ -31,10 +31,10 @@ from convolve.importers.presets import Preset
 from convolve.importers.pytorch import architectures
 from convolve.importers.pytorch.architectures import OWN, fingerprint, known, own_shapes
 from convolve.models import build_model
-from convolve.specs.model import ModelSpec
+from convolve.specs.model import NetworkSpec
 
 RECORDED = json.loads((Path(__file__).parents[1] / "golden" / "pytorch" / "networks.json").read_text())
-SMALL = ModelSpec("resnet", "20")
+SMALL = NetworkSpec("resnet", "20")
 
 
 def network(name: str = "resnet20", classes: int = 7, shape_CHW: tuple[int, int, int] = (3, 32, 32)) -> nn.Module:
@@ -288,8 +288,13 @@ class FakeTimm(types.ModuleType):
     def list_models(self) -> list[str]:
         return ["little_net"]
 
-    def create_model(self, name: str, in_chans: int = 3, num_classes: int = 10, **_: Any) -> nn.Module:
+    is_online = True
+
+    def create_model(self, name: str, in_chans: int = 3, num_classes: int = 10, pretrained: bool = False) -> nn.Module:
+        if pretrained and not self.is_online:
+            raise OSError("We couldn't connect to the hub\nsecond line")
         module = network("resnet20", num_classes, (in_chans, 32, 32)).train()
+        module.num_classes = num_classes  # type: ignore[assignment]
         cfg = {"input_size": (3, 48, 48), "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 0.9}
         module.pretrained_cfg = cfg  # type: ignore[assignment]
         return module
@@ -302,7 +307,7 @@ def test_timm_builds_what_we_have_not(tmp_path: Path, monkeypatch: pytest.Monkey
         module.get_parameter("fc.bias").add_(1)
     torch.save({"net": module.state_dict()}, path)
     model = same(path, module, arch="timm:little_net")
-    assert model.architecture == ModelSpec("timm:little_net")
+    assert model.architecture == NetworkSpec("timm:little_net")
     assert str(model.preprocess) == (
         "image scaled to cover 53x53, of which the central 48x48 RGB, (pixel - 127.5) * 0.00784314, "
         "as stored, whatever EXIF says"
@@ -311,11 +316,38 @@ def test_timm_builds_what_we_have_not(tmp_path: Path, monkeypatch: pytest.Monkey
     same(tmp_path / "folder", module)
     monkeypatch.setattr(architectures, "known", lambda: {fingerprint(own_shapes()["resnet20"]): ["timm:little_net"]})
     monkeypatch.setattr("convolve.importers.pytorch.known", architectures.known)
-    assert same(path, module).architecture == ModelSpec("timm:little_net")
+    assert same(path, module).architecture == NetworkSpec("timm:little_net")
     with pytest.raises(UsageError, match="unknown network of timm 'little_nut'; did you mean 'little_net'"):
         load(path, PreprocessOverrides(arch="timm:little_nut"))
-    one, again = (build_model(ModelSpec("timm:little_net"), (3, 32, 32), 4, seed=1).state_dict() for _ in range(2))
+    one, again = (build_model(NetworkSpec("timm:little_net"), (3, 32, 32), 4, seed=1).state_dict() for _ in range(2))
     assert all(torch.equal(one[name], again[name]) for name in one)
+
+
+def test_timm_and_a_name_are_a_model_wherever_one_goes(
+    photographs: Path, tmp_path: Path, convolve: Convolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeTimm()
+    monkeypatch.setitem(sys.modules, "timm", fake)
+    model = load("timm:little_net")
+    assert (model.architecture, len(model.class_names)) == (NetworkSpec("timm:little_net"), 10)
+    assert model.preprocess.shape_CHW == (3, 48, 48) and model.preprocess.known_from == "timm"
+    image = photographs / "val" / "red" / "0.png"
+    predicted = json.loads(convolve("predict", "timm:little_net", image, "--json").out)
+    assert len(predicted["images"][0]["classes"]) == 5
+    assert json.loads(convolve("show", "timm:little_net", "--json").out)["parameters"] > 1000
+    words = ("--data", photographs, "--epochs", 1, "--threads", 1, "--precision", "fp32", "--out", tmp_path / "run")
+    outcome = convolve("train", "mnist", *words, "--from", "timm:little_net", "--set", "model.freeze=all")
+    assert outcome.code == 0, outcome.err
+    trained = load(tmp_path / "run")
+    assert trained.architecture == NetworkSpec("timm:little_net", head="linear")
+    assert trained.class_names == ("blue", "green", "red")
+    fake.is_online = False
+    outcome = convolve("evaluate", "timm:little_net", "--data", photographs)
+    assert_refused(
+        outcome, outcome.code, "timm:little_net cannot be fetched (We couldn't connect to the hub)", "--arch"
+    )
+    with pytest.raises(UsageError, match="unknown network of timm 'little_nut'"):
+        load("timm:little_nut")
 
 
 @pytest.mark.parametrize("family", ["timm", "torchvision"])
@@ -340,7 +372,7 @@ def test_the_table_holds_what_the_packages_build() -> None:
     pytest.importorskip("torchvision")
     rows = [(name, digits) for digits, names in known().items() for name in names if ":" in name]
     for name, digits in rows:
-        shapes = architectures.shapes_of(ModelSpec(name), (3, 224, 224), 10)
+        shapes = architectures.shapes_of(NetworkSpec(name), (3, 224, 224), 10)
         assert fingerprint(shapes) == digits, name
 
 
@@ -367,8 +399,9 @@ def test_training_goes_on_with_a_checkpoints_network_and_new_classes(tmp_path: P
     model.save(tmp_path / "net")
     done = train("mnist", data="sample", out=tmp_path / "run", from_model=tmp_path / "net", epochs=1, epoch_samples=64)
     trained = done.model
-    assert isinstance(trained.architecture, ModelSpec) and trained.architecture.variant == "20"
-    assert (trained.preprocess, len(trained.class_names)) == (model.preprocess, 10)
+    assert isinstance(trained.architecture, NetworkSpec) and trained.architecture.variant == "20"
+    prepared = replace(model.preprocess, orientation="exif", known_from="training")
+    assert (trained.preprocess, len(trained.class_names)) == (prepared, 10)
 
 
 def test_errors_name_the_file() -> None:

@@ -215,11 +215,16 @@ def test_confusion_and_classes_are_counted_right(run: Path) -> None:
 
     shown = [[int(cell or 0) for cell in row[1:]] for row in page.table("true")]
     assert shown == matrix
-    for k, (name, images, errors, precision, recall) in enumerate(page.table("class")):
+    recalls = []
+    for k, (name, images, errors, precision, recall, f1) in enumerate(page.table("class")):
         hits = sum(a == b == k for a, b in zip(labels, answers, strict=True))
         assert (name, int(images), int(errors)) == (str(k), labels.count(k), labels.count(k) - hits)
         assert number(precision) == pytest.approx(100 * hits / answers.count(k), abs=0.005)
         assert number(recall) == pytest.approx(100 * hits / labels.count(k), abs=0.005)
+        assert number(f1) == pytest.approx(200 * hits / (labels.count(k) + answers.count(k)), abs=0.005)
+        recalls.append(hits / labels.count(k))
+    balanced = re.search(r"balanced error ([\d.]+)", page.text)
+    assert balanced and float(balanced[1]) == pytest.approx(100 * (1 - sum(recalls) / 10), abs=0.005)
 
 
 def test_class_never_said_has_no_precision(run: Path) -> None:
@@ -230,9 +235,9 @@ def test_class_never_said_has_no_precision(run: Path) -> None:
     }, path)  # fmt: skip
     rows = [[cell.replace("\u202f", " ") for cell in row] for row in Page(write_report(run)).table("class")]
 
-    assert rows[0] == ["0", "2", "1", "50.00 %", "50.00 %"]
-    assert rows[1] == ["1", "1", "1", "–", "0.00 %"]
-    assert rows[2] == ["2", "0", "0", "0.00 %", "–"]
+    assert rows[0] == ["0", "2", "1", "50.00 %", "50.00 %", "50.00 %"]
+    assert rows[1] == ["1", "1", "1", "–", "0.00 %", "0.00 %"]
+    assert rows[2] == ["2", "0", "0", "0.00 %", "–", "0.00 %"]
 
 
 def test_most_confident_errors_are_the_given_pictures(tmp_path: Path) -> None:

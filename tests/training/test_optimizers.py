@@ -16,11 +16,10 @@ from torch.nn import functional as F
 from convolve.errors import ModelError, UsageError
 from convolve.specs.optimizer import OptimizerSpec
 from convolve.specs.schedule import ScheduleSpec
+from convolve.training.optimizer_state import load_state_tensors, state_tensors
 from convolve.training.optimizers import (
     OPTIMIZERS,
     build_optimizer,
-    load_state_tensors,
-    state_tensors,
     take_step,
 )
 from convolve.training.schedule import StepSize, step_size

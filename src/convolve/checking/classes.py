@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from convolve.checking.finding import Findings
 from convolve.checking.part import Part
+from convolve.data.balance import RARE
 from convolve.data.sources.source import UNLABELED
 
 _NAMED = 10  # classes that are named of many
-# Few: less than a twentieth of the largest class, where a network hardly ever says it (M. Buda et al., A systematic
-# study of the class imbalance problem, 2018); or fewer than 10, of which two are held out, and not a quarter.
-_RARE, _FEW, _FEW_OF_LARGEST = 20, 10, 4
+_FEW, _FEW_OF_LARGEST = 10, 4  # also few: fewer than 10 images, of which two are held out, and not a quarter
 _SHOWN = 6  # images of a class that has few
 
 
@@ -54,7 +53,7 @@ def _check_gaps(part: Part, used: NDArray[np.int64], findings: Findings) -> None
 def _check_few(part: Part, findings: Findings) -> None:
     numbers_K, counts_K = np.unique(part.labels_N[part.labels_N != UNLABELED], return_counts=True)
     largest = int(counts_K.max(initial=0))
-    few_K = (counts_K < _FEW) & (_FEW_OF_LARGEST * counts_K < largest) | (_RARE * counts_K < largest)
+    few_K = (counts_K < _FEW) & (_FEW_OF_LARGEST * counts_K < largest) | (RARE * counts_K < largest)
     for number, count in zip(numbers_K[few_K].tolist(), counts_K[few_K].tolist(), strict=True):
         members = np.flatnonzero(part.labels_N == number)[:_SHOWN].tolist()
         what = (

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from convolve.formats.archive import Location
     from convolve.model import Model, Prediction
 
+_CONFIDENT = ("none_of_these", "distance", "possible")  # fields of Prediction, of a model that knows its certainty
+_NAMED = 3  # classes that an image may be of
+NONE_OF_THESE = "none of these"
 Add = Callable[[list["Prediction"]], None]
 
 
@@ -46,7 +49,7 @@ def lines(images: Sequence[Location]) -> Iterator[Output]:
                 sys.stdout.flush()
                 print(f"{one.path}: {one.error}", file=sys.stderr)
             else:
-                print(f"{one.path:<{width}}  " + "  ".join(f"{name} {value:.1%}" for name, value in one.classes))
+                print(f"{one.path:<{width}}  {_in_words(one)}")
             if one.fitted:
                 fitted[1:], count = [], count + 1
                 fitted.append(one)
@@ -56,6 +59,18 @@ def lines(images: Sequence[Location]) -> Iterator[Output]:
     if fitted:
         print(f"note: {count} of {len(images)} images were brought to the model's size and colors "
               f"({fitted[0].path}: {fitted[0].fitted})", file=sys.stderr)  # fmt: skip
+
+
+def _in_words(one: Prediction) -> str:
+    """The classes; before them, that it is none of them, or which ones it may be."""
+    said = _words(one)
+    if one.none_of_these:
+        return f"{NONE_OF_THESE}; nearest: {said}"
+    if one.possible is None or len(one.possible) == 1:
+        return said
+    more = len(one.possible) - _NAMED
+    names = [*one.possible[:_NAMED], *([f"one of {more} more"] if more > 0 else [])]
+    return f"{' or '.join(names) or 'unsure'}: {said}"
 
 
 @contextmanager
@@ -78,13 +93,22 @@ def json_object(head: dict[str, Any]) -> Iterator[Output]:
         print("\n  ]\n}")
 
 
+def _words(one: Prediction) -> str:
+    if one.numbers:
+        return "  ".join(f"{name} {value:.6g}" for name, value in one.numbers)
+    return "  ".join(f"{name} {value:.1%}" for name, value in one.classes) or "none of the classes"
+
+
 def _mapping(one: Prediction) -> dict[str, Any]:
     if one.error:
         return {"path": one.path, "error": one.error}
     if one.features is not None:
         return {"path": one.path, "features": one.features.tolist()}
+    if one.numbers:
+        return {"path": one.path, "numbers": dict(one.numbers), "fitted": one.fitted}
     classes = [{"class": name, "probability": value} for name, value in one.classes]
-    return {"path": one.path, "classes": classes, "fitted": one.fitted}
+    sure = {name: value for name in _CONFIDENT if (value := getattr(one, name)) is not None}
+    return {"path": one.path, "classes": classes, **sure, "fitted": one.fitted}
 
 
 @contextmanager
@@ -128,13 +152,18 @@ def arrays(path: Path) -> Iterator[Output]:
     print(f"features {features.shape[1:]} of {len(found)} images in {path}", file=sys.stderr)
 
 
-def _title(model: Model, top: int) -> list[str]:
+def _title(model: Model, top: int | None) -> list[str]:
     """The features of a layer are numbered, the last axis fastest."""
     if model.node:
         names = [f"feature_{k}" for k in range(model.feature_shape.numel())]
+    elif model.target.kind == "number":
+        names = list(model.class_names)
+    elif model.target.kind == "classes" and not top:
+        names = ["classes", "probabilities"]
     else:
-        ranks = range(1, 1 + min(top, len(model.class_names)))
+        ranks = range(1, 1 + min(top or 5, len(model.class_names)))
         names = [title for rank in ranks for title in (f"class_{rank}", f"probability_{rank}")]
+    names += _CONFIDENT if model.confidence else ()
     return ["path", *names, "error"]
 
 
@@ -143,9 +172,22 @@ def _cells(one: Prediction, title: list[str]) -> list[str]:
         values = [""] * (len(title) - 2)
     elif one.features is not None:
         values = [f"{value:.8g}" for value in one.features.ravel()]
+    elif one.numbers:
+        values = [f"{value:.8g}" for _, value in one.numbers]
+    elif title[1:2] == ["classes"]:
+        values = [_joined([name for name, _ in one.classes]), ";".join(f"{p:.6f}" for _, p in one.classes)]
     else:
         values = [value for name, p in one.classes for value in (name, f"{p:.6f}")]
+    if title[-2:] == [_CONFIDENT[-1], "error"] and not one.error:
+        sure = "yes" if one.none_of_these else "no"
+        values += [sure, f"{one.distance:.6f}", "" if one.possible is None else _joined([*one.possible])]
     return [one.path, *values, " ".join(one.error.split())]
+
+
+def _joined(names: list[str]) -> str:
+    """As a table of images with several classes has them: `data/sources/table_targets.py` reads it again."""
+    is_plain = names and not any(mark in name for name in names for mark in ";[")
+    return ";".join(names) if is_plain else json.dumps(names, ensure_ascii=False)
 
 
 def _digest(images: Sequence[Location]) -> str:

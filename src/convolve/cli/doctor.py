@@ -31,11 +31,11 @@ def _findings() -> dict[str, dict[str, Any]]:
 
     from convolve.environment import hardware, matmul_gflops, versions
     from convolve.models import build_model
-    from convolve.specs.model import ModelSpec
+    from convolve.specs.model import NetworkSpec
     from convolve.training.precision import choose_precision, has_bf16_instructions
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    module = build_model(ModelSpec(), (1, 28, 28), 10).to(device)
+    module = build_model(NetworkSpec(), (1, 28, 28), 10).to(device)
     precision = choose_precision("auto", module, torch.rand(128, 1, 28, 28, device=device), device)
     distributed = torch.distributed.is_available()
     bf16 = has_bf16_instructions()

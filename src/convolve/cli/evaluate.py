@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,16 +82,19 @@ def evaluate(
     opened = load(model, overrides)
     opened.require_classes()
     second = load(other) if other else None
+    options = replace(options, target=opened.target.kind.value)
     opened, second, source, where = _find(opened, second, data, options)
     require_views(opened.preprocess, views)
     evaluation, readable = _evaluate(opened, source, skip_unreadable)
     figures = _figures(evaluation, opened.class_names) | {"test_unreadable": len(source) - len(readable)}
     if csv:
-        classes = figures["classes"]
+        classes = figures.get("classes") or figures["numbers"]
         write_csv(csv, [["number", *classes[0]], *([k, *row.values()] for k, row in enumerate(classes))])
+    is_class = opened.target.kind == "class"
     if views > 1:
         averaged, _ = _evaluate(opened, readable, False, views)
-        figures |= {"views": views} | _counts(averaged, "views_", "views_")
+        counts = _counts(averaged, "views_", "views_") if is_class else _plain_figures(averaged, "views_")
+        figures |= {"views": views} | counts
     if second:
         figures |= _compared(second, readable, evaluation, opened.class_names)
     if opened.preprocess_warning:
@@ -114,6 +118,8 @@ def _find(
     from convolve.data.open import open_test
     from convolve.data.sources.source import ArraySource
 
+    if second and {second.target.kind, opened.target.kind} != {"class"}:
+        raise UsageError("two models are compared by errors, where each image has one class; evaluate each by itself")
     if second and (other := set(second.class_names) ^ set(opened.class_names)):
         names = ", ".join(sorted(other)[:_NAMED])
         raise UsageError(f"the two models do not know the same classes ({names}): their errors cannot be compared")
@@ -128,7 +134,7 @@ def _find(
     source = source if len(numbers) == len(source) else source.take(np.array(numbers))
     if isinstance(source, ArraySource):
         shape_CHW = source.shape_CHW
-        return opened.for_images(shape_CHW), second and second.for_images(shape_CHW), source, where
+        return opened.for_arrays(shape_CHW), second and second.for_arrays(shape_CHW), source, where
     opened.require_images()  # files can be of any size
     return opened, second, source, where
 
@@ -169,21 +175,54 @@ def _compared(second: Model, source: Source, first: Evaluation, class_names: tup
 
 
 def _figures(evaluation: Evaluation, class_names: tuple[str, ...]) -> dict[str, Any]:
+    if evaluation.target.kind != "class":
+        figures = _plain_figures(evaluation, "test_") | _rows(evaluation, class_names)
+        return {"samples": len(evaluation.labels_N)} | figures
     labels_N, predicted_N = evaluation.labels_N, evaluation.probabilities_NK.argmax(1)
-    wrong_top5_N, classes = evaluation.wrong_top5_N, []
+    wrong_top5_N, classes, found = evaluation.wrong_top5_N, [], evaluation.classes
     for k, name in enumerate(class_names):
-        is_k, said_k = labels_N == k, predicted_N == k
-        hits = int((is_k & said_k).sum())
-        mistakes_K = predicted_N[is_k & ~said_k].bincount(minlength=len(class_names))
+        is_k, hits = labels_N == k, int(found.hits_K[k])
+        mistakes_K = predicted_N[is_k & (predicted_N != k)].bincount(minlength=len(class_names))
         row = {
-            "class": name, "samples": int(is_k.sum()), "errors": int(is_k.sum()) - hits,
-            "false_alarms": int(said_k.sum()) - hits,
+            "class": name, "samples": int(found.images_K[k]), "errors": int(found.images_K[k]) - hits,
+            "false_alarms": int(found.said_K[k]) - hits,
             "most_taken_for": class_names[int(mistakes_K.argmax())] if mistakes_K.any() else None,
         }  # fmt: skip
         if wrong_top5_N is not None:
             row["errors_top5"] = int(wrong_top5_N[is_k].sum())
-        classes.append(row)
-    return {"samples": len(labels_N)} | _counts(evaluation, "", "test_") | {"classes": classes}
+        classes.append(row | found.rates(k))
+    macro = {f"test_{name}": value for name, value in found.macro.items()}
+    return {"samples": len(labels_N)} | _counts(evaluation, "", "test_") | macro | {"classes": classes}
+
+
+def _plain_figures(evaluation: Evaluation, begins: str) -> dict[str, Any]:
+    """The figures of a target that is no class; `begins` is how their names begin."""
+    return {f"{begins}{name}": value for name, value in evaluation.figures.items()} | {f"{begins}loss": evaluation.loss}
+
+
+def _rows(evaluation: Evaluation, names: tuple[str, ...]) -> dict[str, Any]:
+    """A row for each number, or for each of the classes that an image can be of."""
+    import math
+
+    from convolve.training.metrics import average_precisions, class_counts, number_table, thresholds_of
+
+    if evaluation.target.kind == "number":
+        rows = number_table(evaluation.labels_N.numpy(), evaluation.answers_NK.numpy())
+        return {"numbers": [{"number": name} | row for name, row in zip(names, rows, strict=True)]}
+    labels_NK, answers_NK = evaluation.labels_N.numpy(), evaluation.answers_NK.numpy()
+    found, precisions = (
+        class_counts(labels_NK, answers_NK, evaluation.target),
+        average_precisions(labels_NK, answers_NK),
+    )
+    limits = thresholds_of(evaluation.target, len(names))
+    return {"classes": [
+        {
+            "class": name, "samples": int(found.images_K[k]),
+            "average_precision": None if math.isnan(precisions[k]) else float(precisions[k]),
+            "threshold": limits[k], **found.rates(k),
+        }
+        for k, name in enumerate(names)
+    ]}  # fmt: skip
 
 
 def _counts(evaluation: Evaluation, counts: str, parts: str) -> dict[str, Any]:
@@ -203,9 +242,13 @@ def _counts(evaluation: Evaluation, counts: str, parts: str) -> dict[str, Any]:
 def _table(figures: dict[str, Any], source: str) -> str:
     unreadable = figures["test_unreadable"]
     of = f"{figures['samples']:,} of {figures['samples'] + unreadable:,}" if unreadable else f"{figures['samples']:,}"
+    if "test_error" not in figures:
+        return "\n".join([f"{of} test images from {source}", *_plain_lines(figures)])
     return "\n".join([
         f"{of} test images from {source}",
         _errors(figures, "", "test_"),
+        "balanced error {test_balanced_error:.2%}; means of the classes: precision {test_macro_precision:.2%}, "
+        "recall {test_macro_recall:.2%}, F1 {test_macro_f1:.2%}".format(**figures),
         *([f"over {figures['views']} views: {_errors(figures, 'views_', 'views_')}"] if "views" in figures else []),
         *_published(figures),
         *_difference(figures),
@@ -214,11 +257,30 @@ def _table(figures: dict[str, Any], source: str) -> str:
     ])  # fmt: skip
 
 
+def _plain_lines(figures: dict[str, Any]) -> Iterator[str]:
+    """The figures and the table of a target that is no class."""
+    from convolve.training.metrics import in_words
+
+    yield f"{', '.join(in_words(figures, 'test'))}, loss {figures['test_loss']:.4f}"
+    if "views" in figures:
+        said = ", ".join(in_words(figures, "views"))
+        yield f"over {figures['views']} views: {said}, loss {figures['views_loss']:.4f}"
+    yield ""
+    rows = figures.get("classes") or figures["numbers"]
+    (first, *others), width = rows[0], max(16, *(len(str(next(iter(row.values())))) + 2 for row in rows))
+    yield f"{first:<{width}}" + "".join(f"{name.replace('_', ' '):>{len(name) + 2}}" for name in others)
+    for row in rows:
+        name, *values = row.values()
+        cells = ("-" if v is None else f"{v}" if isinstance(v, int) else f"{v:.4g}" for v in values)
+        yield f"{name:<{width}}" + "".join(f"{c:>{len(key) + 2}}" for c, key in zip(cells, others, strict=True))
+
+
 def _class_lines(classes: list[dict[str, Any]]) -> Iterator[str]:
     from convolve.training.calibration import wilson_interval
 
     width = min(40, max(16, *(len(row["class"]) + 1 for row in classes)))
-    yield f"{'class':<{width}}{'images':>8}{'errors':>8}{'error':>9}{'95% interval':>18}{'false alarms':>14}"
+    columns = {"images": 8, "errors": 8, "error": 9, "95% interval": 18, "false alarms": 14, "precision": 11, "F1": 9}
+    yield f"{'class':<{width}}" + "".join(f"{name:>{its_width}}" for name, its_width in columns.items())
     for row in classes:
         if row["samples"] or row["false_alarms"]:  # of a thousand classes, many may not occur
             error, between = 0.0, ""
@@ -226,6 +288,9 @@ def _class_lines(classes: list[dict[str, Any]]) -> Iterator[str]:
                 error = row["errors"] / row["samples"]
                 between = "-".join(f"{end:.2%}" for end in wilson_interval(error, row["samples"]))
             counts = f"{row['samples']:>8}{row['errors']:>8}{error:>9.2%}{between:>18}{row['false_alarms']:>14}"
+            counts += "".join(
+                f"{'' if row[n] is None else f'{row[n]:.2%}':>{w}}" for n, w in (("precision", 11), ("f1", 9))
+            )
             yield f"{row['class'][: width - 1]:<{width}}{counts}"
 
 

@@ -23,7 +23,10 @@ else:
 
 AnyModel = Annotated[
     Path,
-    typer.Argument(help="A model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, or an .onnx file."),
+    typer.Argument(
+        help="A model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, an .onnx file, a PyTorch "
+        "checkpoint, or timm:NAME."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 CsvFile = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the results to this CSV file.")]
@@ -65,6 +68,22 @@ Resize = Annotated[
 CropRatio = Annotated[
     float | None,
     typer.Option(help="The part of the sides that the model sees, from the center: for 224 of 256 it is 0.875."),
+]
+Accept = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P",
+        help="The part of images like those of the training that get an answer, such as 0.95; whatever is farther from "
+        'them is "none of these". 1: every image gets one. [default: as the model was trained]',
+    ),
+]
+Coverage = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P",
+        help="Give each image a set of classes that holds its own with this frequency, such as 0.9. "
+        "[default: as the model was trained]",
+    ),
 ]
 SkipUnreadable = Annotated[
     bool,

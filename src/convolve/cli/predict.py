@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convolve.cli import answers
-from convolve.cli.options import AnyModel, AsJson, CsvFile, MaxMegapixels, Overrides, with_overrides
+from convolve.cli.answers import NONE_OF_THESE
+from convolve.cli.options import (
+    Accept,
+    AnyModel,
+    AsJson,
+    Coverage,
+    CsvFile,
+    MaxMegapixels,
+    Overrides,
+    with_overrides,
+)
 from convolve.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +35,10 @@ if TYPE_CHECKING:
 def predict(
     model: AnyModel,
     paths: Annotated[list[Path], typer.Argument(help="Images, folders of images, zips of images.", metavar="PATH...")],
-    top: Annotated[int, typer.Option(min=1, help="Number of classes to show per image.")] = 5,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of classes to show per image. [default: 5; of several: all that it has]"),
+    ] = None,
     as_json: AsJson = False,
     csv_file: CsvFile = None,
     output: Annotated[
@@ -43,6 +56,8 @@ def predict(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first image that cannot be read.")
     ] = False,
+    accept: Accept = None,
+    coverage: Coverage = None,
     *,
     overrides: Overrides,
 ) -> None:
@@ -66,9 +81,9 @@ def predict(
     keep_freed_memory()  # as in `evaluate`
     opened, passed, unreadable = load(model, overrides, output), PassedOver(), Unreadable()
     opened.require_images()
+    opened.ask(accept, coverage)
     opened.max_pixels = pixel_limit(max_megapixels)
-    images = list(find_images(paths, passed))
-    copy = _copier(sort_into, opened, paths)
+    images, copy = list(find_images(paths, passed)), _copier(sort_into, opened, paths)
     options = {"--top": top, "--output": output, "--sort-into": str(sort_into), "--max-megapixels": max_megapixels}
     with _open_output(model, opened, images, (as_json, csv_file, npz_file), options, unreadable=unreadable) as out:
         done = out.start
@@ -110,6 +125,8 @@ def _open_output(
 ) -> AbstractContextManager[Output]:
     """Where the answers go, of the `forms` JSON, CSV and arrays."""
     as_json, csv_file, npz_file = forms
+    if options["--top"] and model.target.kind == "number":
+        raise UsageError("--top is of classes, and the model gives numbers; leave it out")
     if csv_file:
         return answers.csv_file(csv_file, model, images, options, unreadable)
     if npz_file:
@@ -133,7 +150,9 @@ def _copier(folder: Path | None, model: Model, paths: Sequence[Path]) -> Callabl
     """What copies an image into the folder of its class; nothing without a `folder`."""
     if folder is None:
         return lambda location, one: None
+    if model.target.kind != "class":
+        raise UsageError("--sort-into goes by the one class of an image, which this model does not give; leave it out")
     from convolve.cli.sort_into import Sorter
 
-    sorter = Sorter(folder, model.class_names, paths)
-    return lambda location, one: sorter.take(location, one.classes[0][0])
+    sorter = Sorter(folder, (*model.class_names, NONE_OF_THESE) if model.confidence else model.class_names, paths)
+    return lambda location, one: sorter.take(location, NONE_OF_THESE if one.none_of_these else one.classes[0][0])

@@ -154,6 +154,10 @@ class Display:
             f"epoch 1/{self.epochs}", total=self.total, completed=values["samples_seen"], figures=""
         )
 
+    def _plan(self, values: dict[str, Any]) -> None:
+        self.epochs = values["epochs"]
+        self.console.print(values["message"])
+
     def _download(self, values: dict[str, Any]) -> None:
         self.download_lines(values["file"], values["done_bytes"], values["size_bytes"])
 
@@ -170,22 +174,32 @@ class Display:
     def _progress(self, values: dict[str, Any]) -> None:
         if self.task is None:
             return
-        figures = f"loss {values['loss']:.4f}  error {values['error']:.2%}  {values['images_per_second']:.0f} images/s"
+        error = "" if values.get("error") is None else f"  error {values['error']:.2%}"
+        figures = f"loss {values['loss']:.4f}{error}  {values['images_per_second']:.0f} images/s"
         self.bar.update(self.task, description=f"epoch {values['epoch']}/{self.epochs}", figures=figures)
         if self.bar.disable and self.is_due():
             left = self._left((self.total - values["samples_seen"]) / max(values["images_per_second"], 1e-9))
             self.console.print(f"epoch {values['epoch']}/{self.epochs}  {figures}{left}")
 
     def _epoch(self, values: dict[str, Any]) -> None:
-        name = "test" if "test_error" in values else "validation"
+        name = "test" if "test_loss" in values else "validation"
         epoch = f"{values['epoch']:>{len(str(self.epochs))}}/{self.epochs}"
         self.is_due.last = time.monotonic()
         self.console.print(
-            f"epoch {epoch}  train loss {values['train_loss']:.4f} error {values['train_error']:6.2%}"
-            f"  {name} error {values[f'{name}_error']:6.2%}  {values['images_per_second']:.0f} images/s"
+            f"epoch {epoch}  train loss {values['train_loss']:.4f}{self._judged(values, name)}"
+            f"  {values['images_per_second']:.0f} images/s"
             f"  waiting {values['data_wait_fraction']:.1%}"
             + self._left((self.epochs - values["epoch"]) * (values["seconds"] + values["evaluation_seconds"]))
         )
+
+    @staticmethod
+    def _judged(values: dict[str, Any], name: str) -> str:
+        """The errors of an epoch, or what its target has in their place."""
+        if values.get("train_error") is not None:
+            return f" error {values['train_error']:6.2%}  {name} error {values[f'{name}_error']:6.2%}"
+        from convolve.training.metrics import in_words
+
+        return f"  {name} loss {values[f'{name}_loss']:.4f} {' '.join(in_words(values, name))}"
 
     @staticmethod
     def _left(seconds: float) -> str:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convolve.cli.formatting import ports_text, recipe_text, schedule_text, summary_mapping, summary_text
-from convolve.cli.options import AsJson, Overrides, with_overrides
+from convolve.cli.options import AsJson, Options, Overrides, TrainingData, with_data_options, with_overrides
 from convolve.errors import UsageError
 from convolve.importers.brainscript import is_config
 
+if TYPE_CHECKING:
+    from convolve.recipe import Recipe
 
+
+@with_data_options
 @with_overrides
 def show(
     what: Annotated[
@@ -24,16 +28,18 @@ def show(
             metavar="RECIPE|MODEL|RUN|CONFIG",
         ),
     ],
+    data: TrainingData = None,
     schedule: Annotated[
         bool, typer.Option("--schedule", help="Show the learning rates as CNTK, PyTorch and Caffe define them.")
     ] = False,
     as_json: AsJson = False,
     *,
     overrides: Overrides,
+    options: Options,
 ) -> None:
     """Show a recipe or a model: layers, shapes, parameters, FLOPs.
 
-    The output for a recipe is a recipe file, with a comment on each field.
+    The output for a recipe is a recipe file, with a comment on each field; with --data, the recipe for that.
 
     Example: convolve show mnist --schedule
     """
@@ -47,7 +53,7 @@ def show(
         _show_model(what, as_json, overrides)
     else:
         _require_recipe(what)
-        _show_recipe(what, as_json)
+        _show_recipe(what, as_json, data, options)
 
 
 def _is_model(what: str) -> bool:
@@ -66,7 +72,7 @@ def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
     from convolve.graph.graph import Graph
     from convolve.loading import load
     from convolve.models.summary import summarize
-    from convolve.records import to_json
+    from convolve.records.reading import to_json
 
     try:
         model = load(what, overrides)
@@ -134,27 +140,46 @@ def _require_recipe(what: str) -> None:
         )
 
 
-def _show_recipe(what: str, as_json: bool) -> None:
+def _show_recipe(what: str, as_json: bool, data: str | None, options: Options) -> None:
     from convolve.data.known import dataset_info
-    from convolve.models import bare_model
-    from convolve.models.summary import summarize
+    from convolve.data.open import open_data
     from convolve.recipe import to_mapping
     from convolve.recipes import load_recipe
+    from convolve.recipes.ladder import ladder_text, planned
 
-    recipe = load_recipe(what)
-    if not recipe.data.name:
+    recipe, plan = load_recipe(what), ""
+    if data:
+        splits = open_data(data, recipe.data.name, options=options)
+        recipe, plan = planned(recipe, len(splits.train), len(splits.test))
+        size, classes = recipe.data.size or (splits.array_shape_CHW or (0, 0, 0))[1:], splits.class_names
+    elif recipe.data.name:
+        info = dataset_info(recipe.data.name)
+        size, classes = recipe.data.size or info.shape_CHW[1:], info.class_names
+    elif recipe.model.plan:
+        plan, size, classes = ladder_text(), (0, 0), ()
+    else:
         raise UsageError(
             f"{what} names no data set: its network and its classes are those of the model that it starts from; "
             "give that model to `convolve show`"
         )
-    data = dataset_info(recipe.data.name)
-    shape_CHW = (recipe.data.channels, *(recipe.data.size or data.shape_CHW[1:]))
-    summary = summarize(bare_model(recipe.model, shape_CHW, len(data.class_names)), shape_CHW)
+    mapping, text = _network_of(recipe, size, classes)
     if as_json:
-        print(json.dumps(summary_mapping(summary, data.class_names) | {"recipe": to_mapping(recipe)}, indent=2))
+        print(json.dumps(mapping | {"recipe": to_mapping(recipe)} | ({"plan": plan} if plan else {}), indent=2))
         return
-    print("\n".join(f"# {line}" for line in summary_text(summary).splitlines()))
-    print(recipe_text(recipe))
+    print("".join(f"# {line}\n" for line in (*plan.splitlines(), *text.splitlines())) + recipe_text(recipe))
+
+
+def _network_of(recipe: Recipe, size: tuple[int, ...], classes: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+    """The recipe's network as a mapping and as text; nothing where the images say its size, or its start what it is."""
+    from convolve.models import bare_model
+    from convolve.models.summary import summarize
+    from convolve.weights import PACKAGED
+
+    if 0 in size or recipe.model.start not in ("", PACKAGED):
+        return {}, ""
+    shape_CHW = (recipe.data.channels, size[0], size[1])
+    summary = summarize(bare_model(recipe.model, shape_CHW, len(classes)), shape_CHW)
+    return summary_mapping(summary, classes), summary_text(summary)
 
 
 def _show_schedule(what: str, as_json: bool) -> None:

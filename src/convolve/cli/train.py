@@ -10,7 +10,10 @@ import typer
 
 from convolve.cli.formatting import counted, interval_text
 from convolve.cli.options import (
+    Accept,
+    Arch,
     AsJson,
+    Coverage,
     Device,
     Options,
     Set,
@@ -35,13 +38,22 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Number of epochs.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of initial weights, sample order, augmentation.")] = None,
     device: Device = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Of the recipe photos: the largest of its plans that takes about so long.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="The precision: auto, fp32, bf16 or fp16.")] = None,
     threads: Threads = None,
     from_model: Annotated[
         Path | None,
-        typer.Option("--from", help="Fine-tune this model: one of convolve's, or a CNTK network."),
+        typer.Option("--from", help="Start from this network: any that convolve opens, of any classes, or timm:NAME."),
     ] = None,
+    arch: Arch = None,
     fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure throughput.")] = False,
+    accept: Accept = None,
+    coverage: Coverage = None,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Do not train: find a good learning rate, and write a page with its plot.")
+    ] = False,
     set_: Set = None,
     skip_unreadable: SkipUnreadable = False,
     restart: Annotated[bool, typer.Option("--restart", help="Start over instead of resuming.")] = False,
@@ -57,25 +69,31 @@ def train(
     Example: convolve train mnist --data sample --set model.dropout=0.3
     """
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
-    settings: dict[str, Any] = {f"run.{name}": value for name, value in flags.items() if value is not None}
-    settings |= {"data.skip_unreadable": True} if skip_unreadable else {}
-    settings |= dict(assignment(text) for text in set_ or [])
+    asked: dict[str, Any] = {f"run.{name}": value for name, value in flags.items()}
+    asked |= {"model.start": from_model and str(from_model), "model.arch": arch, "confidence.accept": accept}
+    asked |= {"confidence.coverage": coverage, "data.skip_unreadable": skip_unreadable or None}
+    asked |= {"model.plan": minutes and f"auto:{minutes:g}"}
+    settings = {path: value for path, value in asked.items() if value is not None} | dict(map(assignment, set_ or []))
 
     from convolve import run
     from convolve.cli.progress import Display
+    from convolve.cli.rate_finder import find_rate
     from convolve.data import known
     from convolve.recipes import resolve
     from convolve.report import write_report
 
     resolved = resolve(recipe, settings)
     folder = out or Path("runs") / resolved.name
+    images = known.fake_data(resolved.data.name) if fake_data else data
+    if find_lr:
+        find_rate(resolved, folder, as_json=as_json, data=images, options=options)
+        return
     with Display(resolved, folder / "tensorboard" if tensorboard else None) as display:
         finished = run.train(
             resolved,
-            data=known.fake_data(resolved.data.name) if fake_data else data,
+            data=images,
             out=folder,
             restart=restart,
-            from_model=from_model,
             progress=display,
             options=options,
             report=write_report,
@@ -89,12 +107,16 @@ def train(
 
 
 def _summary(result: Result, published_error: float | None, folder: Path) -> str:
+    from convolve.training.metrics import in_words
+
     figures = [interval_text(result.test_error_interval)] if result.test_error_interval else []
     figures += [f"published: {published_error:.1%}"] if published_error is not None else []
     beside = f" ({'; '.join(figures)})" if figures else ""
+    error, figures = result.test_error, in_words(vars(result), "test")
+    said = f"error {error:.2%}" if error is not None else ", ".join(figures)
     kept = f", the model is that of epoch {result.model_epoch}" if result.model_epoch is not None else ""
     return (
-        f"test error {result.test_error:.2%}{beside} after {counted(result.epochs, 'epoch')}{kept}, "
+        f"test {said}{beside} after {counted(result.epochs, 'epoch')}{kept}, "
         f"{result.train_seconds:.1f} s at {result.images_per_second:.0f} images/s in {result.precision}\n"
         f"{_damage(result)}"
         f"run     {folder}\n"

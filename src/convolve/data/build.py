@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convolve.data.balance import class_weights, warn_of_rare_classes
 from convolve.data.caching import cached, measured
 from convolve.data.cut_off import cut_off_in_words
 from convolve.data.damaged import Damaged, Unreadable, skipping
@@ -18,6 +20,7 @@ from convolve.data.evaluation import eval_dataset
 from convolve.data.hold_out import VALIDATION_FRACTION, hold_out_validation
 from convolve.data.known import DATASETS
 from convolve.data.loader import Loader
+from convolve.data.mixing import MixingLoader
 from convolve.data.sources.classes import in_words
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
@@ -35,6 +38,7 @@ from convolve.transforms.scale import Scale
 from convolve.transforms.table import min_size_before, read_files, split_transforms
 from convolve.transforms.transform import Size, Transform, size_after
 
+Stages = list[tuple[Dataset, Sequence[Transform]]]  # of progressive resizing: see `_Training.dataset`
 _MEAN_IMAGES = 10_000  # of a set that is not cached: with pixels that deviate by 64, the mean is known to 0.64
 
 
@@ -48,6 +52,7 @@ class DataModule:
     """
 
     preprocess: Preprocess
+    train: Source
     loader: Loader
     validation: Dataset
     validation_name: str
@@ -61,20 +66,20 @@ def build_data(
     recipe: Recipe,
     splits: Splits,
     threads: int,
-    imported: Preprocess | None = None,
+    start: Preprocess | None = None,
     batches_at_once: int = 1,
     warn: Callable[[str], None] = lambda message: None,
 ) -> DataModule:
-    """The data of a training, decoded by so many `threads`. An `imported` network has its own preprocessing.
+    """The data of a training, decoded by so many `threads`. A network that it starts from says how images are prepared.
 
     `batches_at_once`: so many of the recipe's batches are one here, a worker takes one. `warn` hears of damaged images.
     """
-    spec, run = recipe.data, recipe.run
+    spec = recipe.data
     read_files(spec.train_transforms)
-    decoding = imported.decoding() if imported else Decoding(spec.channels == 1, spec.orientation)
+    decoding = start.decoding() if start else Decoding(spec.channels == 1, spec.orientation)
     train, judged, said = _training_part(recipe, splits)
     train, tested = measured(train, decoding), measured(splits.test, decoding)
-    preprocess = imported or _preprocess(spec, tested.size)
+    preprocess = start or _preprocess(spec, tested.size)
     allowed = partial(_damaged_limit, spec, isinstance(splits.train, FileSource) and splits.name not in DATASETS)
     unreadable = skipping(spec.skip_unreadable, warn)
     test = _evaluated(tested, preprocess, threads, unreadable)
@@ -85,33 +90,57 @@ def build_data(
     damaged = Damaged(limit, warn) if (limit := min(allowed(train), len(train) - 1)) else None
     training = _Training(recipe, train, tested.size, threads, damaged)
     stages = [training.dataset(in_size(preprocess, size)) for size in spec.progressive_sizes or (1.0,)]
-    preprocess = imported or _with_mean_image(spec, train, stages[0][0], preprocess, damaged)
+    preprocess = start or _with_mean_image(spec, train, stages[0][0], preprocess, damaged)
+    loader = _loader(recipe, stages, preprocess, splits.class_names, batches_at_once)
+    if spec.target == "class" and spec.balance == "none":
+        warn_of_rare_classes(train.labels_N.numpy(), splits.class_names, warn)
+    description = _describe(splits, (train.size, tested.size), loader, preprocess)
+    return DataModule(
+        preprocess, train, loader, validation, name, test=test, damaged=damaged, judged_by=said, description=description
+    )
+
+
+def _loader(
+    recipe: Recipe, stages: Stages, preprocess: Preprocess, class_names: tuple[str, ...], batches_at_once: int
+) -> Loader:
+    spec, run, samples = recipe.data, recipe.run, len(stages[0][0])
     batch_sizes = tuple(int(each) * batches_at_once for each in run.global_batch_sizes or (run.global_batch_size,))
-    loader = Loader(
+    more: dict[str, Any] = {"mixing": spec.mixing, "classes": len(class_names)} if spec.mixing else {}
+    if spec.balance != "none":
+        labels_N = stages[0][0].source.labels_N.numpy()
+        more[f"{spec.balance}_K"] = class_weights(labels_N, class_names, spec.class_weights)
+    kind: type[Loader] = MixingLoader if spec.mixing else Loader
+    return kind(
         datasets=tuple(dataset for dataset, _ in stages), batch_sizes=batch_sizes, order_kind=spec.order,
         transforms=stages[0][1], mean=mean_of(preprocess), scale=scale_of(preprocess), seed=run.seed,
         bgr=preprocess.channel_order == "bgr", hard_fraction=spec.hard_fraction, epoch_samples=run.epoch_samples,
-        passes=math.ceil(run.epochs * (run.epoch_samples or len(train)) / len(train)),
+        passes=math.ceil(run.epochs * (run.epoch_samples or samples) / samples), **more,
     )  # fmt: skip
-    description = _describe(splits, (train.size, tested.size), loader, preprocess)
-    return DataModule(
-        preprocess, loader, validation, name, test, damaged=damaged, judged_by=said, description=description
-    )
 
 
 def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | None, str]:
     """(what is trained on; what choices are made by, None: the test part; what is to be said of that)."""
-    fraction, needs = recipe.data.validation_fraction, recipe.run.keep == "best"
+    fraction, reasons = recipe.data.validation_fraction, _validation_reasons(recipe)
     if splits.validation is not None:
         said = f"each epoch is evaluated on the {len(splits.validation):,} images of the validation part"
         unused = f"; data.validation_fraction={fraction:g} is not used" if fraction else ""
         return splits.train, splits.validation, said + unused
-    if not fraction and not needs:
+    if not fraction and not reasons:
         return splits.train, None, ""
     chosen = fraction or VALIDATION_FRACTION
     train, validation = hold_out_validation(splits.train, chosen, recipe.run.seed)
     cut = f"{len(validation):,} of {len(splits.train):,} training images are held out for validation"
-    return train, validation, "" if fraction else f"{cut}, by which run.keep=best chooses"
+    return train, validation, "" if fraction else ", ".join([cut, *reasons])
+
+
+def _validation_reasons(recipe: Recipe) -> list[str]:
+    """What images of the training part are held out for, in words."""
+    reasons = {
+        "by which run.keep=best chooses": recipe.run.keep == "best",
+        "by which each class gets its threshold": recipe.data.target == "classes",
+        "from which the model learns how sure it is": recipe.confidence,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
 
 
 def _evaluated(source: Source, preprocess: Preprocess, threads: int, unreadable: Unreadable) -> Dataset:
@@ -137,6 +166,7 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
     mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
     return Preprocess(
         spec.channels, height, width, mean, spec.scale, resize=spec.resize, crop_ratio=spec.crop_ratio,
+        interpolation=None if spec.interpolation == "auto" else spec.interpolation,
         orientation=spec.orientation, padding=sum(pad.border(height, width) for pad in pads),
         padding_value=pads[0].value if pads else LETTERBOX_GRAY if spec.resize == "letterbox" else 0,
     )  # fmt: skip
@@ -265,8 +295,9 @@ def _describe(splits: Splits, sizes: tuple[Size | None, Size | None], loader: Lo
     where = "cached in memory" if loader.is_cached else "decoded on demand"
     sees = f"{' and '.join(counts)}, {where}; the network sees {preprocess}"
     said = "; ".join(filter(None, [sees, cut_off_in_words(splits.train, preprocess)]))
-    for name, part in splits.parts:
-        there = set(part.labels_N.tolist())
+    for name, part in [] if splits.target == "number" else splits.parts:
+        labels_N = part.labels_N
+        there = set(labels_N.tolist() if labels_N.ndim == 1 else labels_N.any(0).nonzero().flatten().tolist())
         missing = [each for number, each in enumerate(splits.class_names) if number not in there]
         said += f"; no {name} images of {in_words(missing)}" if missing else ""
     return said

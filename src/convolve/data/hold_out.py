@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from convolve.data.relations import MOST_READ, Relations, Watch, relate, unwatched
 from convolve.data.sources.files import FileSource
-from convolve.data.sources.source import Source
+from convolve.data.sources.source import Source, strata
 from convolve.data.streams import Purpose, generator
 from convolve.errors import DataError, UsageError
 
@@ -63,10 +63,11 @@ class HeldOut:
 
 def hold_out_test(whole: FileSource, group: str = "", watch: Watch = unwatched) -> HeldOut:
     """About a fifth of `whole` as a test part; of a class with a single image, none. `group`: what its groups are."""
-    if max(Counter(whole.labels_N.tolist()).values()) < 2:
+    strata_N = strata(whole.labels_N)
+    if max(Counter(strata_N.tolist()).values()) < 2:
         raise DataError(f"{whole.location(0)}: no class has two images, so that none can be held out for testing")
     relations = relate(whole, watch=watch)
-    is_test_N = held_out_side(whole.labels_N.numpy(), relations)
+    is_test_N = held_out_side(strata_N, relations)
     if not is_test_N.any():
         raise DataError("each class is one group, so that none can be held out for testing; leave data.group out")
     whole = whole.with_units(relations.unit_N)
@@ -165,7 +166,7 @@ def find_held_out(whole: FileSource, known: Membership, watch: Watch = unwatched
     if not is_same:
         counted_N, said = ~trained_N, f"without {trained_N.sum():,} images that the model was trained on"
     elif known.by_name:  # nobody remembers all of their names
-        counted_N = held_out_side(whole.labels_N.numpy(), relations) & ~trained_N
+        counted_N = held_out_side(strata(whole.labels_N), relations) & ~trained_N
         said = "the part held out in training"
     else:
         counted_N, said = _of_grown(whole, relations, trained_N, np.isin(relations.key_N, known.tested) & ~trained_N)
@@ -180,7 +181,7 @@ def _of_grown(
     """(which images are to be counted, in words) of the set that a model was trained and tested on, and of new ones."""
     new_N = ~(trained_N | tested_N)
     near_trained_N, near_tested_N = (_near(relations, side_N, new_N) for side_N in (trained_N, tested_N))
-    by_rule_N = held_out_side(whole.labels_N.numpy(), relations)
+    by_rule_N = held_out_side(strata(whole.labels_N), relations)
     both_N = near_trained_N & near_tested_N
     counted_N = tested_N | (new_N & ~near_trained_N & (near_tested_N | by_rule_N))
     said = "the part held out in training"

@@ -21,7 +21,7 @@ from convolve.data.sources.folder import open_folder
 from convolve.data.sources.lmdb import open_lmdb
 from convolve.data.sources.map_file import open_map_file
 from convolve.data.sources.source import OnFault, Source
-from convolve.data.sources.table import open_table
+from convolve.data.sources.table import label_columns, open_table
 from convolve.data.splits import Splits
 from convolve.errors import DataError, FormatError, MissingDataError, UsageError
 from convolve.formats.caffe_lmdb import is_lmdb
@@ -62,10 +62,12 @@ def open_lists(
     parts = _by_role(first) | others
     if TRAINING not in parts:
         raise DataError(f"{first.location(0)}: no image is in the training part; correct the column, or take it out")
+    target = options.target
     names = first.class_names or _numbers([*parts.values()])
-    if len(names) < 2:
+    if len(names) < 2 and target == "class":
         _refuse_one_class(found.training, names[0])
-    said = [f"{where}, {len(names)} classes ({in_words(names)})", *filter(None, [str(found)])]
+    kind = "classes" if target != "number" else "number" if len(names) == 1 else "numbers"
+    said = [f"{where}, {len(names)} {kind} ({in_words(names)})", *filter(None, [str(found)])]
     said += [f"{len(part):,} images are its {role} part" for role, part in parts.items() if first.roles]
     parts, membership = {role: part.by_class_and_name() for role, part in parts.items()}, None
     said += sorted({part.passed_over for part in parts.values() if part.passed_over})
@@ -78,7 +80,7 @@ def open_lists(
     folder = where if where.is_dir() else where.parent
     return Splits(
         parts[TRAINING], parts[TEST], names, folder.resolve().name, "; ".join(said),
-        numbered=first.class_names is None, validation=parts.get(VALIDATION), membership=membership,
+        numbered=first.class_names is None, validation=parts.get(VALIDATION), membership=membership, target=target,
     )  # fmt: skip
 
 
@@ -113,6 +115,12 @@ def open_list(
 
 
 def _open_list(path: Path, classes: Sequence[str] | None, on_fault: OnFault | None, options: DataOptions) -> FileSource:
+    if options.target != "class" and not (path.is_file() and is_table(path)):
+        kind = "numbers" if options.target == "number" else "the classes"
+        raise DataError(
+            f"{path}: data.target={options.target} is learned from a table (CSV, TSV, JSON) with {kind} of each image; "
+            "here each image has one class"
+        )
     if path.is_dir():
         return (open_lmdb if is_lmdb(path) else open_folder)(path, classes, on_fault)
     if is_table(path):
@@ -128,6 +136,8 @@ def open_own_test(
 ) -> tuple[Source, str]:
     """The test part of a user's own images; of one part all of it, but for what the model has `learned` from."""
     path = layout.test or layout.training
+    if is_table(layout.training):
+        options = label_columns(layout.training, class_names, options)
     grouped_as_learned = replace(options, group=options.group or learned.group)
     whole = open_list(path, class_names, options=options)
     tested = whole if layout.test else _by_role(whole).get(TEST)

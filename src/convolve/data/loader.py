@@ -17,8 +17,8 @@ from convolve.data.streams import Purpose, generator
 from convolve.transforms.normalize import normalize_in_one_thread
 from convolve.transforms.transform import Transform, WholeBatch
 
-ShardOf = Callable[[int], slice]  # the size of a batch -> the part of it that is wanted
-_WHOLE: ShardOf = partial(slice, 0)
+ShardOf = Callable[[int], slice | NDArray[np.int64]]  # the size of a batch -> the rows of it that are wanted
+WHOLE: ShardOf = partial(slice, 0)
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Loader:
     hard_fraction: float = 1.0
     epoch_samples: int = 0
     passes: int = 1
+    sampling_K: tuple[float, ...] = ()  # how often an image of each class comes, beside the others; (): all alike
+    loss_K: tuple[float, ...] = ()  # what the loss of one counts
 
     @property
     def dataset_size(self) -> int:
@@ -64,12 +66,13 @@ class Loader:
     def order(self, epoch: int, losses_N: torch.Tensor | None = None) -> NDArray[np.int64]:
         """The samples of `epoch`, by their numbers; with the recent loss of each, mostly those with large ones."""
         if losses_N is None:
-            order_of = partial(epoch_order, self.order_kind, self.datasets[0].source, seed=self.seed)
+            source, weights_K = self.datasets[0].source, self.sampling_K
+            order_of = partial(epoch_order, self.order_kind, source, seed=self.seed, weights_K=weights_K)
             return np.concatenate([order_of(number)[begin:end] for number, begin, end in self._passes(epoch)])
         return hard_order(losses_N.cpu().numpy(), self.hard_fraction, generator(Purpose.ORDER, self.seed, epoch))
 
     def epoch(
-        self, epoch: int, first_batch: int = 0, order_N: NDArray[np.int64] | None = None, shard_of: ShardOf = _WHOLE
+        self, epoch: int, first_batch: int = 0, order_N: NDArray[np.int64] | None = None, shard_of: ShardOf = WHOLE
     ) -> Iterator[Batch]:
         """The batches of `epoch`, in its plain `order` or in `order_N`, from `first_batch` on; the last may be short.
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from convolve.data.near_copies import Look, clusters, look_at, near_copies
 from convolve.data.ordered_map import ordered_map
 from convolve.data.sources.files import Embedded, FileSource
+from convolve.data.sources.source import strata
 from convolve.errors import DataError, UsageError
 from convolve.formats.exif import capture
 
@@ -125,7 +126,7 @@ def across_parts(parts: Sequence[FileSource]) -> Iterator[tuple[str, tuple[int, 
 
 def _doubtful(source: FileSource) -> Callable[[list[int]], bool]:
     """Whether a cluster is too large to be believed: more than a tenth of the set, or all there is of a class."""
-    labels_N, most = source.labels_N.numpy(), max(_LARGE, len(source) // _LARGE_PART)
+    labels_N, most = strata(source.labels_N), max(_LARGE, len(source) // _LARGE_PART)
     in_all = Counter(labels_N.tolist())
 
     def is_too_large(numbers: list[int]) -> bool:
@@ -159,11 +160,13 @@ def _look_through(source: FileSource, watch: Watch) -> tuple[NDArray[np.uint64],
 
 
 def _name_keys(source: FileSource) -> NDArray[np.uint64]:
-    """Hashes of class and file name; of an image that has no file, of class and line."""
+    """Hashes of class, where an image has one, and file name; of an image that has no file, of class and line."""
     names, keys = source.class_names, np.zeros(len(source), np.uint64)
+    has_classes = source.labels_N.ndim == 1
     for index, label in enumerate(source.labels_N.tolist()):
         file = source.file(index).replace("\\", "/").rpartition("/")[2]
-        keys[index] = hash_of(f"{names[label] if names else label}\0{file}")
+        of_class = "" if not has_classes else names[label] if names else label
+        keys[index] = hash_of(f"{of_class}\0{file}")
     return keys
 
 

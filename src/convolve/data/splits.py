@@ -8,6 +8,7 @@ from hashlib import sha256
 from convolve.data.hold_out import Membership
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import DataError
+from convolve.formats.table import TargetName
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class DatasetInfo:
 class Splits:
     """Training and test images with the names of their classes.
 
+    `target`: what is learned of an image; with numbers, `class_names` are their names.
     `name` is what a model says that it was trained on; `description` says in words where the images lie. `numbered`:
     the classes have no names but their numbers. `validation`: the part that choices are made by, where the set has one
     of its own. `membership`: which images are on which side, where the test part was cut from the training part.
@@ -38,6 +40,7 @@ class Splits:
     numbered: bool = False
     validation: Source | None = None
     membership: Membership | None = None
+    target: TargetName = "class"
 
     def __post_init__(self) -> None:
         said, classes = self.description or self.name, len(self.class_names)
@@ -47,6 +50,11 @@ class Splits:
                 raise DataError(f"{said}: {len(source.images_NCHW)} {part} images but {len(source)} labels")
             if len(source) == 0:
                 raise DataError(f"{said}: the {part} set is empty; get the files again, or try --data sample")
+            if self.target != "class":
+                self._require_several(part, source)
+                continue
+            if source.labels_N.ndim != 1 or source.labels_N.is_floating_point():
+                raise DataError(f"{said}: {part} labels are several for each image, or numbers; say which with target=")
             low, high = int(source.labels_N.min()), int(source.labels_N.max())
             if low < 0 or high >= classes:
                 reach = f"{part} labels reach from {low} to {high}"
@@ -55,6 +63,21 @@ class Splits:
         for part, shape_CHW in shapes.items():
             if shape_CHW != shapes.get("training", shape_CHW):
                 raise DataError(f"{said}: training images are {shapes['training']} (C, H, W), {part} {shape_CHW}")
+
+    def _require_several(self, part: str, source: Source) -> None:
+        labels_NK, said = source.labels_N, f"{self.description}: {part} labels"
+        wanted = f"(N, {len(self.class_names)}) float32"
+        if labels_NK.ndim != 2 or labels_NK.shape[1] != len(self.class_names) or not labels_NK.is_floating_point():
+            raise DataError(
+                f"{said} are {tuple(labels_NK.shape)} {labels_NK.dtype}, where target={self.target} has {wanted}"
+            )
+        if not bool(labels_NK.isfinite().all()):
+            raise DataError(f"{said} hold what is no number; correct them, or leave their images out")
+        if self.target == "classes" and not bool(((labels_NK == 0) | (labels_NK == 1)).all()):
+            raise DataError(f"{said} are soft; target=classes wants 0 or 1 for each class")
+        if part == "training" and bool((labels_NK == labels_NK[0]).all()):
+            what = "have the same number" if self.target == "number" else "are of the same classes"
+            raise DataError(f"{self.description}: all training images {what}; there is nothing to learn")
 
     @property
     def parts(self) -> list[tuple[str, Source]]:

@@ -18,6 +18,7 @@ class Purpose(IntEnum):
     IMAGE = 4  # seed, epoch, number of the sample: augmentation of one image
     TEST_PART = 5  # which images of a set without a test part are held out as one
     MIRROR = 6  # seed: which images alternating flips mirror first
+    MIX = 7  # seed, epoch, batch: how its images are mixed
 
 
 def generator(purpose: Purpose, *numbers: int) -> np.random.Generator:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from convolve.distributed.data_parallel import DataParallel
 from convolve.distributed.process_group import ring_bytes, take
 from convolve.errors import ModelError, UsageError
-from convolve.training.optimizers import load_state_tensors, state_tensors
+from convolve.training.optimizer_state import load_state_tensors, state_tensors
 from convolve.training.workers import Workers
 
 

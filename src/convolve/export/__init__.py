@@ -24,10 +24,10 @@ from torch.export import ExportedProgram
 from convolve.atomic import replacing
 from convolve.errors import UsageError
 from convolve.export import exported_program, onnx
-from convolve.export.inputs import PixelsIn, as_input, extreme_inputs, probe_images
+from convolve.export.inputs import PixelsIn, WithProbabilities, as_input, extreme_inputs, probe_images
 from convolve.export.metadata import describe
 from convolve.export.parity import Parity, Runner, Values, compare
-from convolve.records import Metadata
+from convolve.records import ONE_CLASS, Metadata
 from convolve.transforms.preprocess import Preprocess
 
 
@@ -62,7 +62,8 @@ def form_of(path: Path) -> Form:
 def export(
     module: nn.Module, preprocess: Preprocess, metadata: Metadata, path: Path, with_preprocessing: bool
 ) -> Parity:
-    """Write `module`, images_NCHW -> logits_NK, to `path`, with `metadata` in it.
+    """Write `module`, images_NCHW -> logits_NK, to `path`, with `metadata` in it. One that knows its own certainty
+    gives (logits_NK, distance_N), and the file also probabilities.
 
     With `with_preprocessing` the file takes uint8 images_NHWC, gray or RGB, and does the arithmetic of `preprocess`
     itself. Raises UnsupportedError for what the form cannot say, ConvolveError where the file answers otherwise than
@@ -70,6 +71,7 @@ def export(
     """
     form = form_of(path)
     form.check_packages()
+    module = WithProbabilities(module) if metadata.confidence else module
     source = copy.deepcopy(module).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     source.requires_grad_(False).eval()
     network = PixelsIn(source, preprocess) if with_preprocessing else source
@@ -87,7 +89,8 @@ def export(
             for images in _of_many_sizes(images_NCHW)
         )
         extremes = extreme_inputs(images_NCHW[-2:], preprocess, with_preprocessing)
-        return compare(path, source, form.runner(temporary), batches, extremes, located=located)
+        run, is_class = form.runner(temporary), (metadata.target or ONE_CLASS) == ONE_CLASS
+        return compare(path, source, run, batches, extremes, located=located, of_one_class=is_class)
 
 
 def _of_many_sizes(images_NCHW: torch.Tensor) -> list[torch.Tensor]:

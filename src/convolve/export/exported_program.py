@@ -21,7 +21,7 @@ from torch.export import Dim, ExportedProgram
 from convolve.atomic import always_utf8
 from convolve.errors import UnsupportedError
 from convolve.export.metadata import KEY
-from convolve.export.parity import Runner, Values
+from convolve.export.parity import Runner, Values, arrays
 
 
 def trace(network: nn.Module, *examples: torch.Tensor) -> ExportedProgram:
@@ -91,10 +91,9 @@ def opened(path: Path) -> nn.Module:
 def runner(path: Path) -> Runner:
     network = opened(path)
 
-    def run(inputs: torch.Tensor) -> np.ndarray:
+    def run(inputs: torch.Tensor) -> list[np.ndarray]:
         with torch.no_grad():
-            result: np.ndarray = network(inputs).numpy()
-        return result
+            return arrays(network(inputs))
 
     return run
 

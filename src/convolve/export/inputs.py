@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,10 +38,22 @@ class PixelsIn(nn.Module):
         self.register_buffer("scale", torch.as_tensor(scale_of(preprocess)).contiguous())
         self._bgr = preprocess.channel_order == "bgr"
 
-    def forward(self, images_NHWC: torch.Tensor) -> torch.Tensor:
+    def forward(self, images_NHWC: torch.Tensor) -> Any:
         images_NCHW = normalize(images_NHWC.permute(0, 3, 1, 2), self.mean, self.scale, self._bgr)
-        logits_NK: torch.Tensor = self.network(images_NCHW)
-        return logits_NK
+        return self.network(images_NCHW)
+
+
+class WithProbabilities(nn.Module):
+    """What a network says that gives (logits_NK, distance_N), with the probabilities: (logits_NK, probabilities_NK,
+    distance_N)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        logits_NK, distance_N = self.network(images_NCHW)
+        return logits_NK, logits_NK.softmax(1), distance_N
 
 
 def as_input(images_NCHW: torch.Tensor, preprocess: Preprocess, with_preprocessing: bool) -> torch.Tensor:

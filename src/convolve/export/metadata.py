@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from convolve.errors import ModelError, UsageError
-from convolve.records import Metadata, from_json, parse_json, require_format, to_json
+from convolve.records import ONE_CLASS, Metadata, TargetKind
+from convolve.records.reading import from_json, parse_json, require_format, to_json
 from convolve.transforms.preprocess import ChannelOrder, Preprocess
 
 FORMAT = 1
 KEY = "convolve"  # of the metadata in ONNX; "convolve.json" in a .pt2
 INPUT, OUTPUT = "images", "logits"
+_OUTPUTS = {TargetKind.CLASS: OUTPUT, TargetKind.CLASSES: "probabilities", TargetKind.NUMBER: "numbers"}
+PROBABILITIES, DISTANCE = "probabilities", "distance"  # of a model that knows its own certainty
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,15 @@ class _Description(Metadata):
     convolve: str
     input: _Port
     output: _Port
+    more_outputs: tuple[_Port, ...] = ()
     preprocess: dict[str, Any]
     preprocess_mean_image: str | None
     preprocess_in_graph: dict[str, Any] | None
+
+
+def scores_of(metadata: Metadata) -> str:
+    """What the output is called that answers for the target; something may stand beside it."""
+    return _OUTPUTS[(metadata.target or ONE_CLASS).kind]
 
 
 def describe(preprocess: Preprocess, metadata: Metadata, with_preprocessing: bool) -> dict[str, Any]:
@@ -47,12 +56,15 @@ def describe(preprocess: Preprocess, metadata: Metadata, with_preprocessing: boo
         taken = _Port(INPUT, "uint8", "NHWC", ("N", height, width, channels))
     else:
         taken = _Port(INPUT, "float32", "NCHW", ("N", channels, height, width))
+    scores = ("N", len(metadata.class_names))
+    more = (_Port(PROBABILITIES, "float32", "NK", scores), _Port(DISTANCE, "float32", "N", ("N",)))
     description = _Description(
         **vars(metadata),
         format=FORMAT,
         convolve=version("convolve"),
         input=taken,
-        output=_Port(OUTPUT, "float32", "NK", ("N", len(metadata.class_names))),
+        output=_Port(scores_of(metadata), "float32", "NK", scores),
+        more_outputs=more if metadata.confidence else (),
         preprocess=outside.mapping(),
         preprocess_mean_image=_text_of(outside.mean_image_CHW),
         preprocess_in_graph=preprocess.mapping() if with_preprocessing else None,

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from convolve.atomic import always_utf8
 from convolve.errors import ModelError, UnsupportedError, UsageError, install_hint
 from convolve.export.exported_program import first_sentence, quiet
-from convolve.export.metadata import INPUT, KEY, OUTPUT
+from convolve.export.metadata import INPUT, KEY
 from convolve.export.parity import Runner, Values
 
 # Opset 18 and the IR version of its time: onnxruntime reads them since 1.14, of February 2023.
@@ -36,7 +36,8 @@ def check_packages(names: tuple[str, ...] = _PACKAGES) -> None:
 def write(program: ExportedProgram, metadata: dict[str, Any], path: Path) -> None:
     """Write the program as one file. Raises UnsupportedError where ONNX cannot say what it computes or hold it."""
     text = always_utf8(json.dumps(metadata, ensure_ascii=False))
-    path.write_bytes(translated(program, [INPUT], [OUTPUT], {KEY: text}))
+    names = [metadata["output"]["name"], *(port["name"] for port in metadata["more_outputs"])]
+    path.write_bytes(translated(program, [INPUT], names, {KEY: text}))
 
 
 def translated(
@@ -101,9 +102,9 @@ def open_session(content: str | bytes) -> Any:
 def runner(path: Path) -> Runner:
     session = open_session(str(path))
 
-    def run(inputs: torch.Tensor) -> np.ndarray:
-        result: np.ndarray = session.run([OUTPUT], {INPUT: np.ascontiguousarray(inputs.numpy())})[0]
-        return result
+    def run(inputs: torch.Tensor) -> list[np.ndarray]:
+        results: list[np.ndarray] = session.run(None, {INPUT: np.ascontiguousarray(inputs.numpy())})
+        return results
 
     return run
 
@@ -113,7 +114,8 @@ def values(path: Path, inputs: torch.Tensor) -> Values:
     import onnx
 
     model = onnx.load(path)
-    names = [name for node in model.graph.node for name in node.output if name and name != OUTPUT]
+    outputs = {port.name for port in model.graph.output}
+    names = [name for node in model.graph.node for name in node.output if name and name not in outputs]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     results = open_session(model.SerializeToString()).run(names, {INPUT: inputs.numpy()})
     return {name: ("", numbers) for name, numbers in zip(names, results, strict=True)}

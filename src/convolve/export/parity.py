@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ TOLERANCE = 1e-4
 # For inputs that no image gives, where saturated functions make much of little: errors of a runtime are larger still.
 EXTREME_TOLERANCE = 1e-2
 
-Runner = Callable[[torch.Tensor], np.ndarray]
+Runner = Callable[[torch.Tensor], list[np.ndarray]]  # scores_NK first
 Values = dict[str, tuple[str, np.ndarray]]  # name of a value -> (layer that it belongs to, numbers)
 
 
@@ -29,9 +29,10 @@ class Parity:
 
     images: int
     worst: float
+    of_one_class: bool = True
 
     def __str__(self) -> str:
-        same = f"run on {self.images:,} images: the same first class on each"
+        same = f"run on {self.images:,} images{': the same first class on each' if self.of_one_class else ''}"
         return f"{same}, scores within {self.worst:.1g} of the largest"
 
 
@@ -42,29 +43,31 @@ def compare(
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
     extremes: Iterable[tuple[torch.Tensor, torch.Tensor]],
     located: Callable[[torch.Tensor], tuple[Values, Values]],
+    of_one_class: bool = True,
 ) -> Parity:
     """Compare on `batches` of (input of `source`, input of the file), and roughly on `extremes`.
 
     Raises ConvolveError, with the first place where `located` (what the traced source and the file compute on the way)
-    differs, if a score is off by more than `TOLERANCE` or another class comes first.
+    differs, if a score is off by more than `TOLERANCE` or, `of_one_class`, another class comes first.
     """
     seen, worst = 0, 0.0
     for for_source, for_file in batches:
         with torch.no_grad():
-            expected_NK = source(for_source).numpy()
-        got_NK = run(for_file)
-        if fault := disagreement(expected_NK, got_NK):
-            where = f"in images {seen + 1} to {seen + len(expected_NK)}"
+            expected = arrays(source(for_source))
+        got = run(for_file)
+        if fault := _fault(expected, got, of_one_class):
+            where = f"in images {seen + 1} to {seen + len(for_file)}"
             raise _refusal(path, f"{fault} {where}", located(for_file))
-        seen += len(expected_NK)
-        worst = max(worst, float(distance(expected_NK, got_NK).max()))
+        seen += len(for_file)
+        worst = max(worst, *(float(distance(*pair).max()) for pair in zip(expected, got, strict=True)))
     for for_source, for_file in extremes:
         with torch.no_grad():
-            off = distance(source(for_source).numpy(), run(for_file)).max()
+            expected = arrays(source(for_source))
+        off = max(distance(*pair).max() for pair in zip(expected, run(for_file), strict=True))
         if off > EXTREME_TOLERANCE:
             fault = f"a score is off by {off:.2g} of the largest for an extreme input"
             raise _refusal(path, fault, located(for_file))
-    return Parity(seen, worst)
+    return Parity(seen, worst, of_one_class)
 
 
 def _refusal(path: Path, fault: str, values: tuple[Values, Values]) -> ConvolveError:
@@ -74,14 +77,29 @@ def _refusal(path: Path, fault: str, values: tuple[Values, Values]) -> ConvolveE
     )
 
 
-def disagreement(expected_NK: np.ndarray, got_NK: np.ndarray) -> str:
-    """What is wrong with `got_NK`, in words; empty if nothing is."""
+def arrays(outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> list[np.ndarray]:
+    """What a network gives, be it one tensor or several."""
+    return [each.numpy() for each in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+
+def _fault(expected: Sequence[np.ndarray], got: Sequence[np.ndarray], of_one_class: bool) -> str:
+    """What is wrong with the outputs `got`, in words; empty if nothing is."""
+    if len(expected) != len(got):
+        return f"{len(got)} outputs instead of {len(expected)}"
+    pairs = [*zip(expected, got, strict=True)]
+    if any(one.shape != other.shape or distance(one, other).max() > TOLERANCE for one, other in pairs[1:]):
+        return "what stands beside the scores is off"
+    return disagreement(*pairs[0], of_one_class)
+
+
+def disagreement(expected_NK: np.ndarray, got_NK: np.ndarray, of_one_class: bool = True) -> str:
+    """What is wrong with the scores `got_NK`, in words; empty if nothing is."""
     if expected_NK.shape != got_NK.shape:
         return f"scores of shape {got_NK.shape} instead of {expected_NK.shape}"
     if (worst := distance(expected_NK, got_NK).max()) > TOLERANCE:
         return f"a score is off by {worst:.2g} of the largest"
     other_N = expected_NK.argmax(1) != got_NK.argmax(1)
-    return f"another class comes first {other_N.sum()} times" if other_N.any() else ""
+    return f"another class comes first {other_N.sum()} times" if of_one_class and other_N.any() else ""
 
 
 def first_difference(expected: Values, got: Values) -> str:

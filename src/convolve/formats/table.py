@@ -1,23 +1,27 @@
 """A table of labeled images in UTF-8: which of its columns is the image and which the label.
 
 They are found by the names that people give them, or are named (`Columns`); others are ignored. In place of one column
-of labels there may be one for each class, with a single 1 in each row.
+of labels there may be one for each class, with a 1 in each row: a single one where the `target` is one class. Several
+labels of a row, and several numbers, become a JSON list.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, Literal
 
 from convolve.errors import FormatError, UsageError, legible, unknown_name
 from convolve.formats.map_lines import BadLine, Refuse
 from convolve.formats.part_names import TRAINING, VALIDATION, role_of
 from convolve.formats.table_rows import read_header, read_rows, row_word
 
+TargetName = Literal["class", "classes", "number"]  # see `DataSpec`
 ENDINGS = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson"})
 
 # What a column is for -> what it is called, without blanks, hyphens, underscores and capitals.
@@ -27,37 +31,40 @@ _USUAL = {
     "group": (),
     "split": ("split", "subset", "set", "isvalid"),
 }
-_WEAKER = "id"  # the image, where nothing else is
+_WEAKER = {  # where nothing else is
+    "image": ("id",), "label": ("labels", "classes", "categories", "tags", "value", "values"), "group": (), "split": (),
+}  # fmt: skip
 _SEPARATORS = re.compile(r"[\s_-]")
 _TRUTH = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that a user names. None: found by its usual names; split="": no column says the parts."""
+    """The columns that a user names. None: found by its usual names; split="": no column says the parts. There may be
+    several of `label`: one for each class, or number."""
 
     image: str | None = None
-    label: str | None = None
+    label: tuple[str, ...] | None = None
     group: str | None = None
     split: str | None = None
 
     @staticmethod
     def parse(text: str) -> Columns:
         """`image=NAME,label=NAME,group=NAME,split=NAME`, or some of them. Raises `UsageError`."""
-        roles, asked = [field.name for field in fields(Columns)], {}
+        roles, asked = [field.name for field in fields(Columns)], dict[str, Any]()
         for part in re.split(r",(?=\w+=)", text):  # names may have commas, as regular expressions may
             role, equals, name = part.partition("=")
             if not equals or not (name or role == "split"):
                 raise UsageError(f"--columns wants {'=NAME,'.join(roles)}=NAME, or some of these, got {text!r}")
             if role not in roles:
                 raise UsageError(f"--columns: {unknown_name('column', role, roles)}")
-            asked[role] = name
+            asked[role] = (*asked.get(role, ()), name) if role == "label" else name
         return Columns(**asked)
 
     def knows(self, name: str) -> bool:
         """Whether a column of that name means something."""
-        asked = {self.image, self.label, self.group, self.split} - {None, ""}
-        return name in asked or _key(name) in {_WEAKER, *itertools.chain(*_USUAL.values())}
+        asked = {self.image, *(self.label or ()), self.group, self.split} - {None, ""}
+        return name in asked or _key(name) in {*itertools.chain(*_USUAL.values(), *_WEAKER.values())}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +72,7 @@ class Table:
     """The rows of the table `file`; `lines` are those on which they begin, from 1.
 
     `roles`: the part of each row, as `part_names` has them; None where no column says it. So with `groups`.
+    `label_names`: the columns of the labels where each is a class, or a number.
     """
 
     file: Path
@@ -73,6 +81,7 @@ class Table:
     lines: Sequence[int]
     roles: Sequence[str] | None = None
     groups: Sequence[str] | None = None
+    label_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -82,7 +91,9 @@ class Table:
         return f"{row_word(self.file)} {self.lines[index]}"
 
 
-def read_table(path: str | Path, columns: Columns | None = None, refuse: Refuse | None = None) -> Table:
+def read_table(
+    path: str | Path, columns: Columns | None = None, refuse: Refuse | None = None, target: TargetName = "class"
+) -> Table:
     """Read the table. Raises `MissingDataError`, or `FormatError` with the line.
 
     With `refuse`, that hears of a row that is not whole, and the row has no label, and a path if it can be told.
@@ -90,7 +101,7 @@ def read_table(path: str | Path, columns: Columns | None = None, refuse: Refuse 
     path, columns = Path(path), columns or Columns()
     header, rows = read_rows(path, columns.knows)
     first = next(rows, None)
-    picked = _pick(path, header, first[1] if first else [], columns)
+    picked = _pick(path, header, first[1] if first else [], columns, target)
     if first is None:
         raise FormatError(path, "", "holds no image; each row below the header is to name one")
     paths, labels, roles, groups, lines = list[str](), list[str](), list[str](), list[str](), array("q")
@@ -109,7 +120,11 @@ def read_table(path: str | Path, columns: Columns | None = None, refuse: Refuse 
             roles.append(role)
         if picked.group is not None:
             groups.append(picked.cell(row, picked.group))
-    return Table(path, paths, labels, lines, roles=roles or None, groups=groups or None)
+    each = picked.holds_marks or target == "number"
+    return Table(
+        path, paths, labels, lines, roles=roles or None, groups=groups or None,
+        label_names=tuple(header[n] for n in picked.labels) if each else (),
+    )  # fmt: skip
 
 
 def names_labels(path: Path) -> bool:
@@ -125,32 +140,42 @@ def is_table(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Picked:
-    """The numbers of the columns that are taken. `one_hot`: a column for each class, in place of `label`."""
+    """The numbers of the columns that are taken. `holds_marks`: `labels` are a column for each class, of 0 and 1."""
 
     header: list[str]
     image: int
-    label: int | None
+    labels: tuple[int, ...]
     split: int | None
     group: int | None
-    one_hot: tuple[int, ...]
+    holds_marks: bool
+    target: TargetName
 
     def entry(self, row: list[str]) -> tuple[str, str, str]:
         """Path, label and role of one row."""
         if len(row) != len(self.header):
             raise BadLine(f"{len(row)} columns, the header has {len(self.header)}")
         image = row[self.image].strip()
-        label = row[self.label].strip() if self.label is not None else self._marked(row)
+        label = self._marked(row) if self.holds_marks else row[self.labels[0]].strip()
+        if len(self.labels) > 1 and not self.holds_marks:
+            label = json.dumps([row[n].strip() for n in self.labels])
         if not image or not label or "\0" in image:
-            raise BadLine(f"the {'label' if image else 'path'} is missing")
+            none = "; write [] where the image is of no class" if image and self.target == "classes" else ""
+            raise BadLine(f"the {'label' if image else 'path'} is missing{none}")
         return image, label, TRAINING if self.split is None else self._role(row[self.split].strip())
 
     def cell(self, row: list[str], number: int) -> str:
         return row[number].strip() if number < len(row) else ""
 
     def _marked(self, row: list[str]) -> str:
-        """The one class whose column has a 1."""
-        marks = {self.header[n]: _TRUTH.get(row[n].strip().casefold()) for n in self.one_hot}
+        """The one class whose column has a 1, or the list of all."""
+        marks = {self.header[n]: _TRUTH.get(row[n].strip().casefold()) for n in self.labels}
         marked = [name for name, mark in marks.items() if mark]
+        if self.target == "classes":
+            if None in marks.values():
+                n = next(n for n in self.labels if marks[self.header[n]] is None)
+                what = f"{legible(row[n].strip()) or 'nothing'} in the column {legible(self.header[n])}"
+                raise BadLine(f"{what}, where 1 says that the image is of this class and 0 that it is not")
+            return json.dumps(marked)
         if None in marks.values() or len(marked) != 1:
             there = f"1 in {_in_words(marked)}" if marked else "none"
             raise BadLine(
@@ -170,21 +195,27 @@ class _Picked:
         return role
 
 
-def _pick(path: Path, header: list[str], first: list[str], columns: Columns) -> _Picked:
+def _pick(path: Path, header: list[str], first: list[str], columns: Columns, target: TargetName) -> _Picked:
     """The columns by their names; whether the labels are one-hot, the `first` row tells."""
-    image, label, group, split = (_find(path, header, role, getattr(columns, role)) for role in _USUAL)
+    image, group, split = (_find(path, header, role, getattr(columns, role)) for role in ("image", "group", "split"))
+    asked: Sequence[str | None] = columns.label or (None,)
+    labels = tuple(n for name in asked if (n := _find(path, header, "label", name, target)) is not None)
     rest = [n for n, name in enumerate(header) if name and n not in (image, split, group)]
     is_one_hot = len(rest) > 1 and all(n < len(first) and first[n].strip().casefold() in _TRUTH for n in rest)
-    if image is None or (label is None and not is_one_hot):
+    if len(labels) > 1 and target == "class":
+        what = f"several columns of labels ({_in_words([header[n] for n in labels])}), where one class is learned"
+        raise FormatError(path, f"{row_word(path)} 1", f"{what}; name one, or set data.target=classes or number")
+    holds_marks = target != "number" and (is_one_hot if not labels else len(labels) > 1)
+    if image is None or not (labels or holds_marks):
         role = "label" if image is not None else "image"
-        usual = ", ".join((*_USUAL[role], *([_WEAKER] if role == "image" else [])))
+        usual = ", ".join((*_USUAL[role], *(_WEAKER[role] if role == "image" or target != "class" else ())))
         what = f"no column of the {role}s: none is called {usual}; there is {_in_words(header)}"
         raise FormatError(path, f"{row_word(path)} 1", f"{what}; say which it is with --columns {role}=NAME")
-    one_hot = tuple(rest) if label is None else ()
-    return _Picked(header, image=image, label=label, split=split, group=group, one_hot=one_hot)
+    labels = labels or tuple(rest)
+    return _Picked(header, image, labels, split=split, group=group, holds_marks=holds_marks, target=target)
 
 
-def _find(path: Path, header: list[str], role: str, asked: str | None) -> int | None:
+def _find(path: Path, header: list[str], role: str, asked: str | None, target: TargetName = "class") -> int | None:
     """The number of the column for `role`, None if there is none. Raises `FormatError` if several could be it."""
     place, keys = f"{row_word(path)} 1", [_key(name) for name in header]
     if asked is not None:
@@ -193,8 +224,8 @@ def _find(path: Path, header: list[str], role: str, asked: str | None) -> int | 
             raise FormatError(path, place, f"--columns {role}={asked}: {unknown_name('column', asked, header)}")
     else:
         found = [n for n, key in enumerate(keys) if key in _USUAL[role]]
-        if not found and role == "image":
-            found = [n for n, key in enumerate(keys) if key == _WEAKER]
+        if not found and (role != "label" or target != "class"):
+            found = [n for n, key in enumerate(keys) if key in _WEAKER[role]]
     if len(found) > 1:
         names = [header[n] for n in found]
         way = f"say which with --columns {role}={names[0]}" if len({*names}) > 1 else "rename all but one"

@@ -9,8 +9,11 @@ and functions of torch and of this package.
 
 from __future__ import annotations
 
-from torch import fx
+from collections.abc import Mapping
 
+from torch import Tensor, fx
+
+from convolve.errors import UnsupportedError
 from convolve.graph.emit import Emitter
 from convolve.graph.graph import Graph
 from convolve.graph.operations import OPERATIONS
@@ -32,3 +35,20 @@ def build(graph: Graph, emitter: Emitter | None = None) -> fx.GraphModule:
     emitter.code.output(results[0] if len(results) == 1 and not emitter.shares else results)
     emitter.code.lint()
     return fx.GraphModule(emitter.root, emitter.code, class_name="ImportedNetwork").eval()
+
+
+def rebuild(graph: Graph, weights: Mapping[str, Tensor], fresh: tuple[str, ...] = ()) -> fx.GraphModule:
+    """The module of a part of a graph, with the `weights` of the whole one; layers called `fresh` keep the graph's own.
+
+    Raises UnsupportedError where a layer of the part has no weights of its own in the whole.
+    """
+    module = build(graph)
+    own = module.state_dict()
+    for key, tensor in own.items():
+        if key.partition(".")[0] in fresh:
+            continue
+        if key not in weights or weights[key].shape != tensor.shape:
+            raise UnsupportedError(f"{key} shares weights with what comes behind; give the original file instead")
+        own[key] = weights[key]
+    module.load_state_dict(own)
+    return module

@@ -93,7 +93,10 @@ class Emitter:
     def parameter(self, source: Parameter, array: Array | None = None) -> nn.Parameter:
         """The numbers of `source`, rearranged as `array` if given, as a copy of our own."""
         data = tensor(source.array if array is None else array, source.name)
-        return nn.Parameter(data, requires_grad=not source.is_frozen)
+        parameter = nn.Parameter(data, requires_grad=not source.is_frozen)
+        if source.learning_rate_multiplier not in (0, 1):
+            parameter.learning_rate_multiplier = source.learning_rate_multiplier  # type: ignore[attr-defined]
+        return parameter
 
     def _free_parameter(self, value: Any) -> fx.Node:
         attribute = self._attribute(value.name)

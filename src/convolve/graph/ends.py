@@ -2,8 +2,8 @@
 
 Evaluation makes probabilities of scores by a softmax; nothing must go through two. So a softmax at the end is taken
 off, through the changes of shape behind it; what cannot be taken off gets a logarithm behind it, since the softmax of
-log p is p. The probabilities of sigmoids do not add up to 1: `gives_independent` knows such a graph by its end, a
-logarithm behind a sigmoid, and evaluation leaves these as they are.
+log p is p. The probabilities of sigmoids do not add up to 1: `gives_independent` knows such a graph by its end, the
+logarithm of a sigmoid, and evaluation leaves these as they are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from convolve.graph.graph import Graph, Node, Parameter, Value, free_name, prune
 
 _SAME_NUMBERS = {"reshape", "transpose", "dropout", "stop_gradient"}
 _OVER_CELLS = {"average_pool", "max_pool", "reduce_mean", "reduce_max", "reduce_min"}
-_ENDS = {"softmax", "log_softmax", "sigmoid", "hardmax"}
+_ENDS = {"softmax", "log_softmax", "sigmoid", "log_sigmoid", "hardmax"}
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,16 @@ def as_scores(graph: Graph) -> Graph:
     if end.node.op in ("softmax", "log_softmax") and _is_of_all_classes(end) and _is_read_once(graph, end):
         note = f"the {end.node.op} at the end ({name}) is left to evaluation, which has its own"
         return _without(replace(graph, notes=(*graph.notes, note)), end)
-    if end.node.op == "log_softmax":
+    if end.node.op in ("log_softmax", "log_sigmoid"):
         return graph
+    kind = "probabilities of each class by itself" if end.node.op == "sigmoid" else "probabilities"
+    notes = (*graph.notes, f"its outputs are {kind} ({end.node.op} {name}) and taken as such")
+    if end.node.op == "sigmoid" and end.moves and _is_read_once(graph, end):
+        exact = replace(end.node, op="log_sigmoid")
+        return replace(graph, nodes=tuple(exact if node is end.node else node for node in graph.nodes), notes=notes)
     last = graph.values()[graph.outputs[0]]
     log = Node(free_name(graph, "log_probabilities"), "log", (last.name,), {}, shape=last.shape, batched=True)
-    kind = "probabilities of each class by itself" if end.node.op == "sigmoid" else "probabilities"
-    note = f"its outputs are {kind} ({end.node.op} {name}) and taken as such"
-    return replace(graph, nodes=(*graph.nodes, log), outputs=(log.name,), notes=(*graph.notes, note))
+    return replace(graph, nodes=(*graph.nodes, log), outputs=(log.name,), notes=notes)
 
 
 def _with_one_logarithm(graph: Graph) -> Graph:
@@ -102,21 +105,31 @@ def makes_probabilities(graph: Graph, name: str) -> bool:
 
 def gives_independent(graph: Graph) -> bool:
     """Whether the output is the logarithm of probabilities that sigmoids made: each class is there or not by itself."""
-    end = _behind_logarithm(graph)
-    return end is not None and end.node.op == "sigmoid"
+    _, end = _before_logarithm(graph)
+    return end is not None and end.node.op in ("sigmoid", "log_sigmoid")
 
 
 def for_training(graph: Graph) -> Graph:
     """The graph without what made probabilities at its end: training has its own."""
-    end = _behind_logarithm(graph)
-    if end is None or not end.moves or not _is_read_once(graph, end):
-        return graph
-    return _without(replace(graph, outputs=graph.values()[graph.outputs[0]].inputs), end)  # type: ignore[union-attr]
+    before, end = _before_logarithm(graph)
+    return _without(before, end) if end and end.moves and _is_read_once(before, end) else graph
 
 
-def _behind_logarithm(graph: Graph) -> _End | None:
+def without_sigmoid(graph: Graph) -> Graph:
+    """The graph that gives the logits, where a sigmoid ends it."""
+    end = _end_of(graph, graph.outputs[0])
+    takes_off = end is not None and end.node.op == "sigmoid" and end.moves and _is_read_once(graph, end)
+    return _without(graph, end) if end and takes_off else graph
+
+
+def _before_logarithm(graph: Graph) -> tuple[Graph, _End | None]:
+    """(the graph without a logarithm at its end, what made probabilities there); None for scores of another kind."""
     last = graph.values()[graph.outputs[0]]
-    return _end_of(graph, last.inputs[0]) if isinstance(last, Node) and last.op == "log" else None
+    if isinstance(last, Node) and last.op == "log":
+        graph = pruned(replace(graph, outputs=last.inputs))
+        return graph, _end_of(graph, graph.outputs[0])
+    end = _end_of(graph, last.name)
+    return graph, end if end and end.moves and end.node.op == "log_sigmoid" else None
 
 
 def _end_of(graph: Graph, name: str) -> _End | None:

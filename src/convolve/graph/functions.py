@@ -70,19 +70,27 @@ def compare(x: Tensor, y: Tensor, how: str) -> Tensor:
 
 
 def softmax(x: Tensor, dims: Sizes) -> Tensor:
-    return torch.exp(log_softmax(x, dims))
+    dims = _wide(x, dims)
+    return torch.softmax(x, dims[0]) if len(dims) == 1 else torch.exp(log_softmax(x, dims))
 
 
 def log_softmax(x: Tensor, dims: Sizes) -> Tensor:
-    return x - torch.logsumexp(x, dims, keepdim=True)
+    dims = _wide(x, dims)
+    return torch.log_softmax(x, dims[0]) if len(dims) == 1 else x - torch.logsumexp(x, dims, keepdim=True)
 
 
 def hardmax(x: Tensor, dims: Sizes) -> Tensor:
     """1 at the (first) largest element along `dims`, which are all axes of a sample or one; 0 elsewhere."""
-    if len(dims) == 1:
-        return torch.zeros_like(x).scatter(dims[0], x.argmax(dims[0], keepdim=True), 1.0)
-    flat = x.flatten(min(dims))
-    return torch.zeros_like(flat).scatter(-1, flat.argmax(-1, keepdim=True), 1.0).reshape(x.shape)
+    dims = _wide(x, dims)
+    if len(dims) > 1:
+        return hardmax(x.flatten(min(dims)), (-1,)).reshape(x.shape)
+    places = torch.arange(x.shape[dims[0]], device=x.device).reshape(-1, *(1,) * (-1 - dims[0]))
+    return (x.argmax(dims[0], keepdim=True) == places).to(x.dtype)
+
+
+def _wide(x: Tensor, dims: Sizes) -> Sizes:
+    """`dims` without those of one cell, which change nothing: along a single one, an exporter has an operator."""
+    return tuple(dim for dim in dims if x.shape[dim] > 1) or dims[:1]
 
 
 def product_along(x: Tensor, dims: Sizes, keepdim: bool) -> Tensor:

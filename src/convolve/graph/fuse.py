@@ -17,11 +17,13 @@ Values = dict[str, Value]
 
 def fuse(graph: Graph) -> Graph:
     """The graph with what is done to a parameter alone done once, scales and biases moved into their layers, and
-    response normalization that is spelled out in full found again."""
+    operations that are spelled out in full found again."""
     graph = _rescaled(_folded(graph))
-    values, uses = graph.values(), graph.uses()
-    nodes = tuple(_with_bias(values, uses, node) or _normalized(values, node) or node for node in graph.nodes)
-    return pruned(replace(graph, nodes=nodes))
+    values, uses, nodes = graph.values(), graph.uses(), []
+    for node in graph.nodes:
+        nodes.append(_with_bias(values, uses, node) or _spelled_out(values, node) or node)
+        values[node.name] = nodes[-1]
+    return pruned(replace(graph, nodes=tuple(nodes)))
 
 
 # -- parameters and biases --------------------------------------------------------------------------------------------
@@ -120,7 +122,35 @@ def _is_fixed(value: Value, number: float) -> bool:
     return isinstance(value, Parameter) and value.is_frozen and bool(np.all(value.array == number))
 
 
-# -- local response normalization -------------------------------------------------------------------------------------
+# -- operations that are spelled out ----------------------------------------------------------------------------------
+
+
+def _spelled_out(values: Values, node: Node) -> Node | None:
+    return _log_of_sigmoid(values, node) or _largest(values, node) or _normalized(values, node)
+
+
+def _log_of_sigmoid(values: Values, node: Node) -> Node | None:
+    """log(sigmoid(x)), which is no number for x = -100, and -softplus(-x), as our own files have it; exp of that."""
+    if x := _operand(values, _operand(values, node.name, "exp"), "log_sigmoid"):
+        return replace(node, op="sigmoid", inputs=(x,))
+    x = _operand(values, node.inputs[0], "sigmoid") if node.op == "ieee_log" else None
+    if node.op == "negate":
+        below = _with_constant(values, node.inputs[0], "log_add_exp")
+        x = _operand(values, below[0], "negate") if below and below[1] == 0 else None
+    return replace(node, op="log_sigmoid", inputs=(x,)) if x else None
+
+
+def _largest(values: Values, node: Node) -> Node | None:
+    """argmax(x) == 0, 1, 2, ... along the same axis -> hardmax(x)"""
+    for index, numbers in _either_order(node, "equal"):
+        best, places = values[index], values[numbers]
+        if not (isinstance(best, Node) and best.op == "argmax" and best.attributes["keep_dims"]):
+            continue
+        [axis], x = best.integers("axes"), values[best.inputs[0]]
+        counted = np.arange(x.shape[axis]).reshape(-1, *(1,) * (len(x.shape) - 1 - axis % len(x.shape)))
+        if isinstance(places, Parameter) and places.is_frozen and np.array_equal(places.array, counted):
+            return replace(node, op="hardmax", inputs=(x.name,), attributes={"axes": (axis,)})
+    return None
 
 
 def _normalized(values: Values, node: Node) -> Node | None:

@@ -240,6 +240,7 @@ OPERATIONS: dict[str, Operation] = {
     "ieee_log": _unary(torch.log),  # the three above are CNTK's, which answers where there is no result
     "ieee_sqrt": _unary(torch.sqrt),
     "clamp": _unary(torch.clamp, low=float, high=float),
+    "log_sigmoid": _unary(F.logsigmoid),
     "gelu": _unary(functions.gelu, approximate=Annotated[str, OneOf(["none", "tanh"])]),
     "elu": _unary(F.elu, alpha=float),
     "leaky_relu": _unary(F.leaky_relu, alpha=float),

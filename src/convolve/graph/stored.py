@@ -20,7 +20,8 @@ from convolve.graph.graph import Array, Graph, Input, Node, Parameter, Value, gr
 from convolve.graph.names import RESERVED
 from convolve.graph.operations import OPERATIONS, outcome
 from convolve.graph.shapes import MAX_ELEMENTS, MAX_VALUES, GraphError, Shape, bounded, require
-from convolve.records import Between, FieldError, from_json, to_json
+from convolve.records import Between
+from convolve.records.reading import FieldError, from_json, to_json
 
 _NAME = re.compile(r"[A-Za-z][0-9A-Za-z_]{0,79}")  # what `with_readable_names` makes
 _NOT_FINITE = ("inf", "-inf", "nan")

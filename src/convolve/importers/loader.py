@@ -39,12 +39,13 @@ class PreprocessOverrides:
 class Imported:
     """`preprocess` are the fields of `Preprocess` that the file states; the others are those of CNTK's reader and
     Caffe's. `name` is what the model is called where that is not the file's name. `metadata`: names of classes and
-    where they were learned, of a file that says so."""
+    where they were learned, of a file that says so, or of `names_from` beside it."""
 
     graph: Graph
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     metadata: Metadata | None = None
+    names_from: Path | None = None
 
 
 class Loader(Protocol):

@@ -15,7 +15,7 @@ from convolve.errors import ConvolveError, ModelError, UsageError
 from convolve.formats.labels import read_labels
 from convolve.formats.mean_xml import read_mean_xml
 from convolve.graph.classifier import NoClassifierError, class_scores, image_input, input_arithmetic
-from convolve.graph.ends import makes_probabilities
+from convolve.graph.ends import makes_probabilities, without_sigmoid
 from convolve.graph.graph import Graph, Parameter
 from convolve.graph.shapes import Shape
 from convolve.importers import caffe, cntk, onnx
@@ -56,7 +56,11 @@ def read_third_party(
     if node and _is_head(loader, path, overrides, node):
         overrides, node = replace(overrides, output=node), None
     imported = _read(loader, path, replace(overrides, output=node or overrides.output))
-    graph, node = _with_scores(imported.graph, node, overrides)
+    target = imported.metadata.target if imported.metadata and not (node or overrides.output) else None
+    if target:  # our own file, of several classes or numbers
+        graph = without_sigmoid(imported.graph)
+    else:
+        graph, node = _with_scores(imported.graph, node, overrides)
     graph = image_input(graph, overrides.image_shape_CHW)
     channels, height, _ = graph.inputs[0].shape
     if channels not in (1, 3):
@@ -77,7 +81,8 @@ def read_third_party(
     said = said if said.training_info != TrainingInfo() else replace(said, training_info=info)
     if node:
         return graph, given, replace(said, class_names=())
-    return graph, given, named(path, said, graph.values()[graph.outputs[0]].shape[0], overrides)
+    classes = graph.values()[graph.outputs[0]].shape[0]
+    return graph, given, named(imported.names_from or path, said, classes, overrides)
 
 
 def read_graph(loader: Loader, path: Path, overrides: PreprocessOverrides, outputs: Sequence[str]) -> Graph:
@@ -134,7 +139,7 @@ def _stated(imported: Imported, graph: Graph, path: Path) -> Preprocess:
 
 
 def named(path: Path, said: Metadata | None, count: int, overrides: PreprocessOverrides) -> Metadata:
-    """What a file says, with `count` names of classes: the user's, the file's, the preset's, or numbers."""
+    """What a file says, with `count` names of classes: the user's, those in `path`, the preset's, or numbers."""
     said = said or Metadata(class_names=(), data="", training_info=TrainingInfo())
     names = said.class_names if overrides.labels is None else ()
     if names and len(names) != count:

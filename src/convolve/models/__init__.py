@@ -12,17 +12,18 @@ from convolve.models.alexnet import AlexNet, AlexNetBatchNorm, AlexNetPython
 from convolve.models.convnet_cifar10 import convnet_cifar10, convnet_cifar10_lrn
 from convolve.models.convnet_mnist import ConvNetMnist
 from convolve.models.efficientnet_lite import EfficientNetLite
+from convolve.models.heads import HeadedNetwork, fill, headed
 from convolve.models.packages import FAMILIES
 from convolve.models.resnet import ResNet
 from convolve.models.squeezenet import SqueezeNet
 from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.registry import Registry
-from convolve.specs.model import ModelSpec
+from convolve.specs.model import NetworkSpec
 
 Shape = tuple[int, int, int]  # C, H, W
 
 # name -> class or function of (spec, input shape, number of classes). The variant "tiny" of each is its twin for tests.
-_ROWS: dict[str, Callable[[ModelSpec, Shape, int], nn.Module]] = {
+_ROWS: dict[str, Callable[[NetworkSpec, Shape, int], nn.Module]] = {
     "convnet-mnist": ConvNetMnist,
     "convnet-cifar10": convnet_cifar10,
     "convnet-cifar10-lrn": convnet_cifar10_lrn,
@@ -37,18 +38,31 @@ _ROWS: dict[str, Callable[[ModelSpec, Shape, int], nn.Module]] = {
 MODELS = Registry("convolve.models", _ROWS, FAMILIES)
 
 
-def build_model(spec: ModelSpec, input_shape_CHW: Shape, class_count: int, seed: int = 0) -> nn.Module:
+def build_model(spec: NetworkSpec, input_shape_CHW: Shape, class_count: int, seed: int = 0) -> nn.Module:
     """The network that `spec` names, freshly initialized from `seed`: images_NCHW (normalized) -> logits_NK."""
-    module = bare_model(spec, input_shape_CHW, class_count).to_empty(device="cpu")
-    initialize(module, torch.Generator().manual_seed(seed))
+    module = _without_head(spec, input_shape_CHW, class_count).to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(seed)
+    initialize(module, generator)
+    if spec.head:
+        module = _with_head(module, spec, input_shape_CHW, class_count)
+        fill(module, generator)
     return module
 
 
-def bare_model(spec: ModelSpec, input_shape_CHW: Shape, class_count: int) -> nn.Module:
+def bare_model(spec: NetworkSpec, input_shape_CHW: Shape, class_count: int) -> nn.Module:
     """The network that `spec` names on the meta device, where weights have shapes and no numbers."""
+    module = _without_head(spec, input_shape_CHW, class_count)
+    return _with_head(module, spec, input_shape_CHW, class_count) if spec.head else module
+
+
+def _without_head(spec: NetworkSpec, input_shape_CHW: Shape, class_count: int) -> nn.Module:
     make = look_up(MODELS, spec.name, "model", "model.name")
     with torch.device("meta"):
         return make(spec, input_shape_CHW, class_count)
+
+
+def _with_head(module: nn.Module, spec: NetworkSpec, shape_CHW: Shape, class_count: int) -> HeadedNetwork:
+    return headed(module, shape_CHW, class_count, kind=spec.head, cut=spec.cut, dropout=spec.dropout[0])
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:

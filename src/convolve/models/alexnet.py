@@ -14,7 +14,7 @@ from torch import nn
 
 from convolve.errors import UsageError, look_up
 from convolve.models.lrn import LocalResponseNorm
-from convolve.specs.model import ModelSpec
+from convolve.specs.model import NetworkSpec
 
 # Legend: N batch, C channel, H row, W column, K class.
 
@@ -41,7 +41,7 @@ class AlexNet(nn.Module):
 
     pool_padding = 0
 
-    def __init__(self, spec: ModelSpec, input_shape_CHW: Shape, class_count: int) -> None:
+    def __init__(self, spec: NetworkSpec, input_shape_CHW: Shape, class_count: int) -> None:
         super().__init__()
         variant, pool_padding = look_up(VARIANTS, spec.variant, "variant", "model.variant"), self.pool_padding
         channels, height, width = input_shape_CHW
@@ -94,7 +94,7 @@ class AlexNetBatchNorm(nn.Module):
     those of such images have. Images of that size are not touched by this.
     """
 
-    def __init__(self, spec: ModelSpec, input_shape_CHW: Shape, class_count: int) -> None:
+    def __init__(self, spec: NetworkSpec, input_shape_CHW: Shape, class_count: int) -> None:
         super().__init__()
         variant = look_up(VARIANTS, spec.variant, "variant", "model.variant")
         channels, height, width = input_shape_CHW

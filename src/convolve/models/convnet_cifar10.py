@@ -13,7 +13,7 @@ from torch import nn
 
 from convolve.errors import UsageError, look_up
 from convolve.models.lrn import LocalResponseNorm
-from convolve.specs.model import ModelSpec
+from convolve.specs.model import NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -75,18 +75,18 @@ def _last_map(side: int, padding: int) -> int:
     return side
 
 
-def convnet_cifar10(spec: ModelSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> nn.Module:
+def convnet_cifar10(spec: NetworkSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> nn.Module:
     return _build(spec, None, input_shape_CHW, class_count)
 
 
-def convnet_cifar10_lrn(spec: ModelSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> nn.Module:
+def convnet_cifar10_lrn(spec: NetworkSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> nn.Module:
     """With response normalization over 9 channels (CNTK: k=1, n=4) after the second convolution of each pair."""
     norm = LocalResponseNorm(9, alpha=0.001, beta=0.75, k=1.0)
     return _build(spec, norm, input_shape_CHW, class_count)
 
 
 def _build(
-    spec: ModelSpec, norm: nn.Module | None, input_shape_CHW: tuple[int, int, int], class_count: int
+    spec: NetworkSpec, norm: nn.Module | None, input_shape_CHW: tuple[int, int, int], class_count: int
 ) -> nn.Module:
     variant = look_up(VARIANTS, spec.variant, "variant", "model.variant")
     return ConvNetCifar10(variant, norm, input_shape_CHW, class_count, spec.dropout[0])

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from convolve.errors import UsageError, look_up
-from convolve.specs.model import ModelSpec
+from convolve.specs.model import NetworkSpec
 
 # variant -> maps of the three convolutions, width of the dense layer
 _WIDTHS = {"": (32, 48, 64, 96), "tiny": (4, 6, 8, 12)}
 
 
 class ConvNetMnist(nn.Module):
-    def __init__(self, spec: ModelSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
+    def __init__(self, spec: NetworkSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
         super().__init__()
         *maps, dense = look_up(_WIDTHS, spec.variant, "variant", "model.variant")
         channels, height, width = input_shape_CHW

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convolve.errors import look_up
-from convolve.specs.model import ModelSpec
+from convolve.specs.model import NetworkSpec
 
 # Legend: N batch, C channel, H row, W column, K class.
 
@@ -46,13 +46,14 @@ class PaddedConv(nn.Conv2d):
     """A convolution that pads its images as TensorFlow does: ceil(size / stride) windows, more padding at the end."""
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
-        padding: list[int] = []
-        for size, window, stride in zip(
-            images_NCHW.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
-        ):
-            spare = max((-(-size // stride) - 1) * stride + window - size, 0)
-            padding += [spare // 2, spare - spare // 2]
+        padding = [*self.margins(images_NCHW.shape[3], 1), *self.margins(images_NCHW.shape[2], 0)]
         return super().forward(F.pad(images_NCHW, padding) if any(padding) else images_NCHW)
+
+    def margins(self, size: int, axis: int) -> tuple[int, int]:
+        """The padding before and behind an axis (0: rows) of so many cells."""
+        window, stride = self.kernel_size[axis], self.stride[axis]
+        spare = max((-(-size // stride) - 1) * stride + window - size, 0)
+        return spare // 2, spare - spare // 2
 
 
 def _conv(variant: Variant, channels: int, maps: int, size: int, stride: int, groups: int = 1) -> nn.Conv2d:
@@ -101,7 +102,7 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite(nn.Module):
     """images_NCHW -> logits_NK."""
 
-    def __init__(self, spec: ModelSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
+    def __init__(self, spec: NetworkSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
         super().__init__()
         variant = look_up(VARIANTS, spec.variant, "variant", "model.variant")
         channels = variant.stem

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from convolve.errors import look_up
+from convolve.models.heads import pooled
+
+fx.wrap("pooled")  # a tracer looks for that by the names of each file
 
 
 class FeatureExtractor(nn.Module):
@@ -32,3 +35,23 @@ class FeatureExtractor(nn.Module):
 
     def _keep(self, _layer: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
         self._last = output
+
+
+class WithFeatures(nn.Module):
+    """images_NCHW -> (what `network` gives, features_ND): what its layer `last` reads; maps are averaged."""
+
+    def __init__(self, network: nn.Module, last: str) -> None:
+        super().__init__()
+        self.network = network
+        self.training = network.training
+        self._last = last
+
+    def forward(self, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        read: list[torch.Tensor] = []
+        layer = self.network.get_submodule(self._last)
+        hook = layer.register_forward_pre_hook(lambda _layer, inputs: read.append(inputs[0]))
+        try:
+            given = self.network(images_NCHW)
+        finally:
+            hook.remove()
+        return given, pooled(read[-1])

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from convolve.errors import UnsupportedError, UsageError, install_hint, unknown_name
-from convolve.specs.model import ModelSpec
+from convolve.errors import ConvolveError, MissingDataError, UnsupportedError, UsageError, install_hint, unknown_name
+from convolve.specs.model import NetworkSpec
 
 Shape = tuple[int, int, int]  # C, H, W
 
@@ -31,11 +31,11 @@ class Published:
     crop_ratio: float = 0.875
 
 
-def from_timm(name: str) -> Callable[[ModelSpec, Shape, int], nn.Module]:
+def from_timm(name: str) -> Callable[[NetworkSpec, Shape, int], nn.Module]:
     return partial(_build, lambda channels, classes: _timm(name, in_chans=channels, num_classes=classes))
 
 
-def from_torchvision(name: str) -> Callable[[ModelSpec, Shape, int], nn.Module]:
+def from_torchvision(name: str) -> Callable[[NetworkSpec, Shape, int], nn.Module]:
     return partial(_build, lambda channels, classes: _torchvision(name, channels, classes))
 
 
@@ -57,6 +57,28 @@ def published(name: str) -> Published:
     weights = _package("torchvision").models.get_model_weights(_known_to_torchvision(name)).DEFAULT.transforms()
     size, scaled = weights.crop_size[0], weights.resize_size[0]
     return Published(size, tuple(weights.mean), tuple(weights.std), size / scaled)
+
+
+def is_published(name: str) -> bool:
+    """Whether it stands for a network with its weights: `timm:NAME`."""
+    return name.startswith("timm:")
+
+
+def pretrained(name: str) -> nn.Module:
+    """The network that `timm:NAME` stands for, with the weights that timm fetches and keeps.
+
+    Raises MissingDataError where they are not to be had.
+    """
+    try:
+        module: nn.Module = _timm(name.partition(":")[2], pretrained=True)
+    except ConvolveError:
+        raise
+    except Exception as error:  # of timm, of the hub that it asks, of the network in between
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise MissingDataError(
+            f"the weights of {name} cannot be fetched ({reason}); give a file of them with --arch {name}"
+        ) from error
+    return module
 
 
 def _timm(name: str, **settings: Any) -> Any:
@@ -102,7 +124,7 @@ def _broken(name: str, error: Exception) -> UnsupportedError:
     )
 
 
-def _build(make: Callable[[int, int], nn.Module], _spec: ModelSpec, shape_CHW: Shape, classes: int) -> nn.Module:
+def _build(make: Callable[[int, int], nn.Module], _spec: NetworkSpec, shape_CHW: Shape, classes: int) -> nn.Module:
     """The network with numbers, wherever others would have none yet: only its package knows how to set them."""
     with torch.device("cpu"):
         module = make(shape_CHW[0], classes)

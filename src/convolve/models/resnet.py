@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convolve.errors import look_up
-from convolve.specs.model import ModelSpec
+from convolve.specs.model import NetworkSpec
 
 # Legend: N batch, C channel, H row, W column, K class.
 
@@ -84,7 +84,7 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """images_NCHW -> logits_NK."""
 
-    def __init__(self, spec: ModelSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
+    def __init__(self, spec: NetworkSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
         super().__init__()
         variant = look_up(VARIANTS, spec.variant, "variant", "model.variant")
         planes, channels = input_shape_CHW[0], variant.maps

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from convolve.errors import UsageError, look_up
-from convolve.specs.model import ModelSpec
+from convolve.specs.model import NetworkSpec
 
 # Legend: N batch, C channel, H row, W column, K class.
 
@@ -52,7 +52,7 @@ class Fire(nn.Module):
 class SqueezeNet(nn.Module):
     """images_NCHW -> logits_NK: the average of a map for each class."""
 
-    def __init__(self, spec: ModelSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
+    def __init__(self, spec: NetworkSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
         super().__init__()
         variant = look_up(VARIANTS, spec.variant, "variant", "model.variant")
         if min(input_shape_CHW[1:]) < 21:

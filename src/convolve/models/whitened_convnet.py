@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convolve.errors import UsageError, look_up
-from convolve.specs.model import ModelSpec
+from convolve.specs.model import NetworkSpec
 
 # Legend: N batch, C channel, H row, W column, K class, P patch, D number in a patch.
 
@@ -47,7 +47,7 @@ class Block(nn.Module):
 class WhitenedConvNet(nn.Module):
     """images_NCHW -> logits_NK. `whiten` sets the first layer's filters; they are not trained, its biases are."""
 
-    def __init__(self, spec: ModelSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
+    def __init__(self, spec: NetworkSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
         super().__init__()
         maps1, maps2, maps3 = look_up(VARIANTS, spec.variant, "variant", "model.variant")
         channels, height, width = input_shape_CHW

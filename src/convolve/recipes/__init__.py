@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from convolve.recipe import Recipe, from_mapping, with_values
 from convolve.recipes.alexnet import alexnet, alexnet_modern, alexnet_python
 from convolve.recipes.cifar10 import cifar10, cifar10_aug, cifar10_aug_lrn, cifar10_fast
 from convolve.recipes.mnist import mnist, mnist_best, mnist_fast
+from convolve.recipes.photos import photos
 from convolve.registry import Registry
+from convolve.specs.model import START_SAYS
 
 _ROWS: dict[str, Callable[[], Recipe]] = {
+    "photos": photos,
     "mnist": mnist,
     "mnist-fast": mnist_fast,
     "mnist-best": mnist_best,
@@ -35,7 +39,17 @@ ENDINGS = (".json", ".yaml", ".yml")  # of recipe files
 
 def resolve(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:
     """`recipe` with each dotted path in `settings` set."""
-    return with_values(load_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
+    resolved = with_values(load_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
+    return _overriding(resolved, [path.removeprefix("data.") for path in settings if path.startswith("data.")])
+
+
+def _overriding(recipe: Recipe, fields: Iterable[str]) -> Recipe:
+    """`recipe`, in which those `fields` of data hold that a start says otherwise."""
+    said = {*recipe.model.data_overrides.split(","), *fields}
+    overrides = ",".join(name for name in START_SAYS if name in said)
+    if not recipe.model.start or overrides == recipe.model.data_overrides:
+        return recipe
+    return replace(recipe, model=replace(recipe.model, data_overrides=overrides))
 
 
 def load_recipe(name: str) -> Recipe:
@@ -52,7 +66,8 @@ def load_recipe(name: str) -> Recipe:
         raise FormatError(
             path, "", f"a recipe is a mapping of fields, this is a {type(mapping).__name__}; see `convolve show mnist`"
         )
-    return from_mapping(mapping)
+    recipe, model = from_mapping(mapping), mapping.get("model") or {}
+    return recipe if "data_overrides" in model else _overriding(recipe, mapping.get("data") or {})
 
 
 def _read(path: Path) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,20 @@ from safetensors.numpy import load
 from convolve.atomic import read_whole
 from convolve.errors import DataError, ModelError
 from convolve.recipe import Recipe
-from convolve.records import EpochEvent, ModelRecord, ProgressEvent, Result, ResumeEvent, Start, read_record
-from convolve.training.error_analysis import confused_pairs, most_confident_first
+from convolve.records import (
+    ONE_CLASS,
+    EpochEvent,
+    ModelRecord,
+    ProgressEvent,
+    Result,
+    ResumeEvent,
+    Start,
+    Target,
+    TargetKind,
+)  # fmt: skip
+from convolve.records.reading import read_record
+from convolve.training.class_metrics import ClassMetrics, class_metrics
+from convolve.training.error_analysis import confused_pairs, largest_misses, most_confident_first
 from convolve.training.run_folder import RunFolder
 
 IntArray = npt.NDArray[np.int64]
@@ -31,29 +44,43 @@ FloatArray = npt.NDArray[np.float32]
 class Evaluation:
     """The last evaluation, and what follows from it."""
 
-    labels_N: IntArray
-    probabilities_NK: FloatArray
+    labels_N: npt.NDArray[Any]
+    answers_NK: FloatArray
     kept_indices_M: IntArray
     kept_images_MHWC: npt.NDArray[np.uint8]
     class_names: tuple[str, ...]
+    target: Target = ONE_CLASS
+    distances_N: FloatArray | None = None  # of a model that knows its own certainty
 
     def __post_init__(self) -> None:
-        images, classes = len(self.labels_N), self.class_count
-        kept = (len(self.kept_indices_M),)
-        shapes = {"labels_N": (images,), "probabilities_NK": (images, classes), "kept_indices_M": kept}
-        kinds = {"labels_N": "i8", "probabilities_NK": "f4", "kept_indices_M": "i8", "kept_images_MHWC": "u1"}
+        images, classes, is_class = len(self.labels_N), self.class_count, self.target.kind == TargetKind.CLASS
+        kept, of_each = (len(self.kept_indices_M),), (images, classes)
+        shapes = {"labels_N": (images,) if is_class else of_each, "answers_NK": of_each, "kept_indices_M": kept}
+        kinds = {"labels_N": "i8" if is_class else "f4", "answers_NK": "f4", "kept_indices_M": "i8"}
+        kinds["kept_images_MHWC"] = "u1"
         for name, kind in kinds.items():
             array = getattr(self, name)
             if array.dtype != np.dtype(kind) or array.shape != shapes.get(name, array.shape):
                 raise ValueError(f"{name} is {array.dtype} {array.shape}; model.json names {classes} classes")
-        for name, most in (("labels_N", classes), ("kept_indices_M", images)):
+        if self.distances_N is not None and self.distances_N.shape != (images,):
+            raise ValueError(f"distances_N is of {self.distances_N.shape} images, labels_N of {images}")
+        numbered = [("labels_N", classes)] if is_class else []
+        for name, most in (*numbered, ("kept_indices_M", images)):
             if ((values := getattr(self, name)) < 0).any() or (values >= most).any():
                 raise ValueError(f"{name} holds numbers that are not between 0 and {most - 1}")
-        if not ((self.probabilities_NK >= 0) & (self.probabilities_NK <= 1.001)).all():
+        if self.target.kind == TargetKind.NUMBER:
+            if not np.isfinite(self.labels_N).all():
+                raise ValueError("labels_N holds what is no number")
+        elif not ((self.answers_NK >= 0) & (self.answers_NK <= 1.001)).all():
             raise ValueError("probabilities_NK holds what is no probability")
         count, *size = self.kept_images_MHWC.shape
         if count != len(self.kept_indices_M) or len(size) != 3 or size[2] not in (1, 3) or 0 in size:
             raise ValueError(f"kept_images_MHWC has sizes {count, *size}")
+
+    @property
+    def probabilities_NK(self) -> FloatArray:
+        """The answers, where the target is a class or several."""
+        return self.answers_NK
 
     @cached_property
     def predicted_N(self) -> IntArray:
@@ -80,20 +107,15 @@ class Evaluation:
 
     @cached_property
     def pictures(self) -> dict[int, npt.NDArray[np.uint8]]:
-        """Index of an image -> its picture (H, W, C), the most confident errors first."""
+        """Index of an image -> its picture (H, W, C), the most confident errors or largest misses first."""
         position = {int(index): k for k, index in enumerate(self.kept_indices_M)}
-        indices = most_confident_first(self.labels_N, self.probabilities_NK).tolist()
+        surprising = most_confident_first if self.target.kind == TargetKind.CLASS else largest_misses
+        indices = surprising(self.labels_N, self.answers_NK).tolist()
         return {index: self.kept_images_MHWC[position[index]] for index in indices if index in position}
 
-    def class_counts(self) -> tuple[IntArray, IntArray, IntArray]:
-        """For each class: images that are of it, images taken for it, images of which both hold."""
-        sizes = self.class_count
-        hits_N = self.labels_N[self.predicted_N == self.labels_N]
-        return (
-            np.bincount(self.labels_N, minlength=sizes),
-            np.bincount(self.predicted_N, minlength=sizes),
-            np.bincount(hits_N, minlength=sizes),
-        )
+    @cached_property
+    def classes(self) -> ClassMetrics:
+        return class_metrics(self.labels_N, self.predicted_N, self.class_count)
 
 
 @dataclass(frozen=True)
@@ -132,7 +154,7 @@ class Contents:
     @property
     def split(self) -> str:
         """Which samples judge each epoch: "validation" where the training set was split, else "test"."""
-        return "validation" if self.epochs and self.epochs[-1].validation_error is not None else "test"
+        return "validation" if self.epochs and self.epochs[-1].validation_loss is not None else "test"
 
 
 def read_contents(run: Path) -> Contents:
@@ -159,10 +181,13 @@ def _evaluation(run: Path) -> Evaluation | None:
         return None
     try:
         tensors = load(read_whole(path, DataError))
-        names: Sequence[str] = range(tensors["probabilities_NK"].shape[1])  # type: ignore[assignment]
+        key = "numbers_NK" if "numbers_NK" in tensors else "probabilities_NK"
+        answers_NK, target = tensors.pop(key), ONE_CLASS
+        names: Sequence[str] = range(answers_NK.shape[1])  # type: ignore[assignment]
         if head.exists():
-            names = read_record(head, ModelRecord, "restore it from a copy, or train again", ModelError).class_names
-        return Evaluation(**tensors, class_names=tuple(map(str, names)))
+            record = read_record(head, ModelRecord, "restore it from a copy, or train again", ModelError)
+            names, target = record.class_names, record.target or ONE_CLASS
+        return Evaluation(**tensors, answers_NK=answers_NK, class_names=tuple(map(str, names)), target=target)
     except (SafetensorError, KeyError, TypeError, IndexError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); remove it and the report shows the rest") from None
 

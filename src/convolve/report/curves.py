@@ -18,7 +18,14 @@ def learning_plots(contents: Contents) -> list[Plot | None]:
     return [
         plot("Loss", _pair(contents, "loss"), last, number, log=True),
         plot("Error", errors, last, percent_text, log=True),
+        plot("Mean average precision", _judged(contents, "mean_average_precision"), last, percent_text),
+        plot("Mean absolute error", _judged(contents, "mean_absolute_error"), last, number, log=True),
     ]
+
+
+def _judged(contents: Contents, what: str) -> list[Curve]:
+    """What is not known of the training images."""
+    return [Curve(contents.split, "test", each_epoch(contents, f"{contents.split}_{what}"))]
 
 
 def last_epoch(contents: Contents) -> float:
@@ -96,6 +103,9 @@ def epoch_table(contents: Contents) -> tuple[list[str], list[list[str]]]:
         ("train error", "train_error", percent),
         (f"{split} loss", f"{split}_loss", _loss),
         (f"{split} error", f"{split}_error", percent),
+        (f"{split} mean AP", f"{split}_mean_average_precision", percent),
+        (f"{split} R2", f"{split}_r2", number),
+        (f"{split} mean absolute error", f"{split}_mean_absolute_error", number),
         ("learning rate", "learning_rate", number),
         ("seconds", "seconds", _tenths),
         ("evaluation", "evaluation_seconds", _tenths),

@@ -14,9 +14,9 @@ MOST_SIDE_BY_SIDE = 12  # a matrix of more takes the whole width of the page
 
 
 def class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Images, errors, precision and recall of each class, or of those with the most errors."""
-    of_class, taken_for, hits = evaluation.class_counts()
-    errors = of_class - hits
+    """Images, errors, precision, recall and F1 of each class, or of those with the most errors."""
+    classes = evaluation.classes
+    errors = classes.images_K - classes.hits_K
     shown = list(range(evaluation.class_count))
     if evaluation.class_count > MOST_CLASSES:
         shown = (-errors).argsort(kind="stable")[:MOST_CLASSES].tolist()
@@ -24,11 +24,10 @@ def class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     return [
         {
             "name": evaluation.class_names[k],
-            "images": of_class[k],
+            "images": classes.images_K[k],
             "errors": errors[k],
             "part": 100 * errors[k] / most_errors,
-            "precision": hits[k] / taken_for[k] if taken_for[k] else None,
-            "recall": hits[k] / of_class[k] if of_class[k] else None,
+            **classes.rates(k),
         }
         for k in shown
     ]
@@ -36,7 +35,7 @@ def class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def pair_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     """The pairs of classes that are confused most often, with the pictures that were kept of them."""
-    of_class, _, _ = evaluation.class_counts()
+    of_class = evaluation.classes.images_K
     names, rows = evaluation.class_names, []
     for truth, said, images in evaluation.confused_pairs[: max(MOST_CLASSES, PAIRS)]:
         is_pair_N = (evaluation.labels_N == truth) & (evaluation.predicted_N == said)

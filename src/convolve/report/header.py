@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from convolve.records import to_json
+from convolve.records.reading import to_json
 from convolve.report.contents import Contents
 from convolve.templates import NARROW_SPACE, Writer, count, duration, number, percent
 from convolve.training.calibration import wilson_interval
+from convolve.training.metrics import NAMES
+
+# The large figures of a target that is no class, of which a run has some.
+_IN_PLACE = (
+    ("mean_average_precision", "mean average precision"),
+    ("r2", "R2"),
+    ("mean_absolute_error", "mean absolute error"),
+)
+_SMALL = {key: said for key, said in NAMES.items() if key not in {"error", *dict(_IN_PLACE)}}
 
 
 def errors(contents: Contents) -> list[dict[str, Any]]:
@@ -17,10 +26,19 @@ def errors(contents: Contents) -> list[dict[str, Any]]:
     error, published = getattr(last, f"{split}_error", None), contents.recipe.published_error
     notes = [] if error is None or split != "test" else _notes(contents, error)
     found: list[dict[str, Any]] = [
-        {"style": "", "error": error, "name": f"{split} error", "notes": notes},
-        {"style": "beside", "error": published, "name": "published error", "notes": []},
+        {"style": "", "error": error, "text": "", "name": f"{split} error", "notes": notes},
+        {"style": "beside", "error": published, "text": "", "name": "published error", "notes": []},
     ]
+    if contents.recipe.data.target != "class":
+        large = [_large(last, f"{split}_{key}") | {"name": f"{split} {name}", "notes": []} for key, name in _IN_PLACE]
+        found = [{"style": ""} | one for one in large if one["error"] is not None]
     return [one for one in found if one["error"] is not None]
+
+
+def _large(record: object, key: str) -> dict[str, Any]:
+    """A figure that is no fraction as text; a fraction as an error is shown."""
+    value = getattr(record, key, None)
+    return {"error": value, "text": "" if value is None or "average_precision" in key else number(value)}
 
 
 def _notes(contents: Contents, error: float) -> list[str]:
@@ -44,7 +62,7 @@ def facts(contents: Contents) -> list[tuple[str, str]]:
         ("epoch of the model", "model_epoch", count),
         ("parameters", "parameters", count),
         ("test loss", "test_loss", number),
-        ("test error, top 5", "test_error_top5", percent),
+        *((f"test {name}", f"test_{key}", percent if is_part else number) for key, (name, is_part) in _SMALL.items()),
         ("device", "device", str),
         ("precision", "precision", str),
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from convolve.atomic import locked, write_text
 from convolve.errors import UsageError
-from convolve.report import calibration, curves, error_analysis, header, pictures, settings, speed
+from convolve.report import calibration, curves, error_analysis, header, pictures, settings, speed, targets
 from convolve.report.contents import read_contents
 from convolve.templates import render
 from convolve.training.run_folder import RunFolder
@@ -30,6 +30,7 @@ def write_report(run: Path) -> Path:
         calibration=calibration,
         pictures=pictures,
         speed=speed,
+        targets=targets,
         settings=settings,
     )
     path = run / "report.html"

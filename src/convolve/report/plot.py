@@ -85,8 +85,12 @@ class Plot:
         return "".join(f"M0 {self.y_axis.from_top(value)}H100" for value in self.y_axis.ticks())
 
 
-def plot(title: str, curves: Sequence[Curve], last_epoch: float, write: Writer, log: bool = False) -> Plot | None:
+def plot(
+    title: str, curves: Sequence[Curve], last_epoch: float, write: Writer, log: bool = False, rates: Axis | None = None
+) -> Plot | None:
     """`curves` over epochs 0..`last_epoch`, the values written by `write`; None if there is nothing to draw.
+
+    With `rates` they are over learning rates, on that axis.
 
     `log` allows a logarithmic axis, taken where the values span more than a factor of ten. Points that are
     not finite are left out; zeros lie on the lower edge of a logarithmic axis.
@@ -95,11 +99,12 @@ def plot(title: str, curves: Sequence[Curve], last_epoch: float, write: Writer, 
     curves = [curve for curve in curves if curve.points]
     if not curves:
         return None
-    x_axis, y_axis = Axis(0, max(last_epoch, 1)), _value_axis(curves, write, log)
+    x_axis, y_axis = rates or Axis(0, max(last_epoch, 1)), _value_axis(curves, write, log)
     keys = [(c.style, c.name, write(c.points[-1][1])) for c in curves]
     spoken = "; ".join(f"{c.name}: {write(c.points[0][1])} to {write(c.points[-1][1])}" for c in curves)
     paths = [path for curve in curves for path in _paths(curve, x_axis, y_axis)]
-    return Plot(title, keys, paths, x_axis=x_axis, y_axis=y_axis, spoken=f"{title} by epoch. {spoken}")
+    spoken = f"{title} by {'learning rate' if rates else 'epoch'}. {spoken}"
+    return Plot(title, keys, paths, x_axis=x_axis, y_axis=y_axis, spoken=spoken)
 
 
 def _drawable(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

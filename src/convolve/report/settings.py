@@ -6,7 +6,7 @@ from typing import Any
 
 from convolve.recipe import Recipe, to_mapping
 from convolve.recipe_values import leaf_paths, steps_text
-from convolve.records import to_json
+from convolve.records.reading import to_json
 from convolve.report.contents import Contents
 
 Parts = dict[str, dict[str, str]]  # part -> name -> value

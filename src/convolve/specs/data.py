@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from convolve.errors import UnsupportedError, UsageError
+from convolve.errors import UsageError
 from convolve.formats.decode import Orientation
-from convolve.recipe_values import ImageSize, NumberOrWord, Steps, size_of
+from convolve.formats.table import TargetName
+from convolve.recipe_values import Arguments, ImageSize, NumberOrWord, Steps, positive_numbers, size_of
 from convolve.specs.setting import setting
 from convolve.transforms.crop import Crop
+from convolve.transforms.mixing import Mixing
 from convolve.transforms.preprocess import Resize, require_whole
+from convolve.transforms.scale import Interpolation
 from convolve.transforms.transform import MAX_SIDE, Size, Transform, require
 
 
@@ -22,13 +25,19 @@ class DataSpec:
     order: Literal["shuffled", "cntk", "file"] = setting(
         "shuffled", "shuffled: fully, anew each epoch; cntk: as CNTK 2.7's reader; file"
     )
-    target: Literal["class", "classes", "number"] = setting("class", "what is learned of an image; so far its class")
+    target: TargetName = setting(
+        "class", "what is learned of an image: one class; classes, several or none; number, or several"
+    )
     channels: int = setting(3, "what the network sees: 3, color; 1, gray")
     image_size: ImageSize = setting(0, "what the network sees, in pixels: N or WxH; 0: the size that all images have")
     resize: Resize = setting(
         "cover",
         "images of another size: scaled to cover it, the center cut out; letterbox: the whole within it; "
         "squash: the whole, out of proportion; square: the central square, scaled",
+    )
+    interpolation: Literal["auto", Interpolation] = setting(
+        "auto",
+        "how they are scaled; auto: area with cover and letterbox, else linear, as CNTK; or one of OpenCV's others",
     )
     crop_ratio: float = setting(1.0, "part of the sides that is seen, from the center; 1: all that resize leaves")
     orientation: Orientation = setting(
@@ -56,6 +65,13 @@ class DataSpec:
         1.0, "after hard_after, train only on this fraction of the images, those with the largest loss; 1: all"
     )
     hard_after: float = setting(0.3, "fraction of the training that passes before hard_fraction takes effect")
+    balance: Literal["none", "sampling", "loss"] = setting(
+        "none",
+        "of unequal classes: images of each come equally often, or their losses count as much; see class_weights",
+    )
+    class_weights: Arguments = setting(
+        {}, "in place of that, what an image of a class counts beside others, 1 where none is given: {name: weight}"
+    )
     validation_fraction: float = setting(
         0.0,
         "part of the training set that is cut off to choose by, where the data has no validation part; 0: each epoch "
@@ -63,8 +79,6 @@ class DataSpec:
     )
 
     def __post_init__(self) -> None:
-        if self.target != "class":
-            raise UnsupportedError(f"data.target={self.target}: convolve learns one class of an image so far")
         require(0 < self.hard_fraction <= 1, "data.hard_fraction", "in (0, 1]", self.hard_fraction)
         require(0 < self.hard_after <= 1, "data.hard_after", "in (0, 1]", self.hard_after)
         if self.hard_fraction < 1 and self.order != "shuffled":
@@ -83,8 +97,29 @@ class DataSpec:
         size_of(self.image_size, "data.image_size")
         require(0 < self.crop_ratio <= 1, "data.crop_ratio", "in (0, 1]", self.crop_ratio)
         require_whole(self.resize, self.crop_ratio)
+        self._check_classes()
         if any(isinstance(spec, Crop) and spec.crop_type == "multiview10" for spec in self.train_transforms):
             raise UsageError("multiview10 is for testing: leave it out of data.train_transforms, and see --views 10")
+
+    def _check_classes(self) -> None:
+        """Balance and mixing."""
+        object.__setattr__(self, "class_weights", positive_numbers(self.class_weights, "data.class_weights"))
+        if self.class_weights and self.balance == "none":
+            raise UsageError("data.class_weights needs data.balance=sampling or data.balance=loss")
+        if self.balance != "none" and self.target != "class":
+            raise UsageError(f"data.balance is of one class an image: leave it out with data.target={self.target}")
+        if self.balance == "sampling" and (self.order != "shuffled" or self.hard_fraction < 1):
+            raise UsageError("data.balance=sampling needs data.order=shuffled and data.hard_fraction=1; or choose loss")
+        mixes = [isinstance(each, Mixing) for each in self.train_transforms]
+        if mixes != sorted(mixes):
+            raise UsageError("data.train_transforms: mixup and cutmix mix finished images; put them at the end")
+        if any(mixes) and self.hard_fraction < 1:
+            raise UsageError("data.hard_fraction goes by the loss of each image: leave out mixup and cutmix, or it")
+
+    @property
+    def mixing(self) -> tuple[Mixing, ...]:
+        """Of `train_transforms` those that mix images."""
+        return tuple(each for each in self.train_transforms if isinstance(each, Mixing))
 
     @property
     def size(self) -> Size | None:

@@ -41,6 +41,9 @@ class OptimizerSpec:
     adadelta_rho: float = setting(0.95, "")
     epsilon: float = setting(1e-8, "of adam and adadelta")
     bias_lr: float = setting(1.0, "of muon: the learning rate of biases and scales, as a multiple of that of filters")
+    layer_decay: float = setting(
+        1.0, "each layer before the last learns at this part of the rate of the next one, as timm's; 1: all alike"
+    )
     l1: float = setting(0.0, "weight of the L1 penalty per sample")
     l2: float = setting(0.0, "weight of the L2 penalty per sample: weight decay on the mean gradient, biases included")
     penalize_batch_norm: bool = setting(True, "whether they act on batch normalization's scales and biases too")
@@ -55,6 +58,7 @@ class OptimizerSpec:
             require(min(self.momentum) >= 0, "optimizer.momentum", "time constants of 0 or more", self.momentum)
         else:
             require(all(0 <= m < 1 for m in self.momentum), "optimizer.momentum", "in [0, 1)", self.momentum)
+        require(0 < self.layer_decay <= 1, "optimizer.layer_decay", "in (0, 1]", self.layer_decay)
         reference = self.momentum_reference_batch_size
         require(reference >= 1, "optimizer.momentum_reference_batch_size", "at least 1", reference)
         require(0 <= self.variance_momentum < 1, "optimizer.variance_momentum", "in [0, 1)", self.variance_momentum)

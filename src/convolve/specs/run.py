@@ -25,7 +25,14 @@ class RunSpec:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", "auto: the fastest whose gradients are right")
     device: str = setting("auto", "auto, cpu, cuda or cuda:i")
     threads: int = setting(0, "processor threads; 0: as many as there are idle cores at the start")
-    label_smoothing: float = setting(0.0, "probability spread evenly over all classes in the training loss")
+    criterion: Literal["auto", "cross_entropy", "focal", "binary_cross_entropy", "square_error", "l1"] = setting(
+        "auto",
+        "the loss; auto: cross_entropy of a class, binary_cross_entropy of classes, square_error of numbers",
+    )
+    focal_gamma: float = setting(2.0, "of focal: how much less an image counts, the surer the network is of it; 0: not")
+    label_smoothing: float = setting(
+        0.0, "probability spread evenly over all classes in the training loss; of numbers not used"
+    )
     ema_epochs: float = setting(
         0.0, "horizon in epochs of the moving average of the weights (EMA) that is evaluated and kept; 0: none"
     )
@@ -45,6 +52,7 @@ class RunSpec:
         sizes = self.global_batch_sizes
         are_sizes = all(size >= 1 and size.is_integer() for size in sizes)
         require(are_sizes, "run.global_batch_sizes", "whole numbers of 1 or more", sizes)
+        require(self.focal_gamma >= 0, "run.focal_gamma", "at least 0", self.focal_gamma)
         require(0 <= self.label_smoothing < 1, "run.label_smoothing", "in [0, 1)", self.label_smoothing)
 
     def batch_size(self, epoch: int) -> int:

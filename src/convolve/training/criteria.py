@@ -1,33 +1,140 @@
-"""What a training lowers, and what it counts as an error: one row each."""
+"""What a training lowers, and what it counts as an error: one row each.
+
+Labels are int64 (N,), one class for each image, or float32 (N, K): soft labels of one class, as MixUp and CutMix make
+them; 0 or 1 for each of several classes; or numbers. What a network gives is outputs_NK in every case.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convolve.records import Target, TargetKind
 from convolve.specs.run import RunSpec
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs_NK, labels) -> loss_N
+_LEAST_DOUBT = 1e-7  # below the rounding of p: the power of 0 has no derivative
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """`loss` is that of each sample; a sample counts as an error where its label is not what `predict` says.
+    """`loss` is that of each sample; `errors` says which samples count as errors, None where the target is no class.
 
     Both are functions of torch with their arguments bound, as they are called in each step.
     """
 
-    loss: Callable[[Tensor, Tensor], Tensor]  # (logits_NK, labels_N) -> loss_N
-    predict: Callable[[Tensor], Tensor]  # logits_NK -> labels_N
+    loss: Loss
+    errors: Callable[[Tensor, Tensor], Tensor] | None = None  # (outputs_NK, labels) -> bool_N
 
 
-def cross_entropy(run: RunSpec) -> Criterion:
+def cross_entropy(run: RunSpec, target: Target) -> Criterion:
     """Of one class for each image. Label smoothing as in Szegedy et al. 2015, section 7."""
     loss = partial(F.cross_entropy, reduction="none", label_smoothing=run.label_smoothing)
-    return Criterion(loss, partial(torch.argmax, dim=1))
+    return Criterion(loss, _is_wrong)
 
 
-CRITERIA: dict[str, Callable[[RunSpec], Criterion]] = {"cross_entropy": cross_entropy}
+def focal(run: RunSpec, target: Target) -> Criterion:
+    """The cross-entropy of each class times (1 - p)^gamma: Lin et al. 2017, arXiv:1708.02002, with a softmax."""
+
+    def loss(outputs_NK: Tensor, labels: Tensor) -> Tensor:
+        log_NK, classes = outputs_NK.log_softmax(1), outputs_NK.shape[1]
+        labels_NK = labels if labels.ndim == 2 else F.one_hot(labels, classes).to(log_NK.dtype)
+        labels_NK = labels_NK * (1 - run.label_smoothing) + run.label_smoothing / classes
+        doubt_NK = -torch.expm1(log_NK)  # 1 - p
+        return -(labels_NK * doubt_NK.clamp(min=_LEAST_DOUBT) ** run.focal_gamma * log_NK).sum(1)
+
+    return Criterion(loss, _is_wrong)
+
+
+def binary_cross_entropy(run: RunSpec, target: Target) -> Criterion:
+    """Of several classes, each by itself, summed over them: a logit's gradient is as large as with `cross_entropy`.
+
+    Label smoothing moves each label towards one half, as in Keras.
+    """
+
+    def loss(outputs_NK: Tensor, labels_NK: Tensor) -> Tensor:
+        smooth_NK = labels_NK.lerp(torch.full_like(labels_NK, 0.5), run.label_smoothing)
+        return F.binary_cross_entropy_with_logits(outputs_NK, smooth_NK, reduction="none").sum(1)
+
+    return Criterion(loss)
+
+
+def square_error(run: RunSpec, target: Target) -> Criterion:
+    """Of numbers, summed over those of an image, as CNTK's SquareError."""
+    return _distance(F.mse_loss, target)
+
+
+def l1(run: RunSpec, target: Target) -> Criterion:
+    """The absolute error, which strange numbers among the labels move less."""
+    return _distance(F.l1_loss, target)
+
+
+CRITERIA: dict[str, Callable[[RunSpec, Target], Criterion]] = {
+    "cross_entropy": cross_entropy,
+    "focal": focal,
+    "binary_cross_entropy": binary_cross_entropy,
+    "square_error": square_error,
+    "l1": l1,
+}
+USUAL = {
+    TargetKind.CLASS: "cross_entropy",
+    TargetKind.CLASSES: "binary_cross_entropy",
+    TargetKind.NUMBER: "square_error",
+}
+
+
+def criterion_for(run: RunSpec, target: Target, weights_K: tuple[float, ...] = ()) -> Criterion:
+    """With `weights_K`, the loss of an image counts as much as they say of its class, or of those of a soft label."""
+    criterion = CRITERIA[USUAL[target.kind] if run.criterion == "auto" else run.criterion](run, target)
+    if not weights_K:
+        return criterion
+    return replace(criterion, loss=partial(_weighted, criterion.loss, torch.tensor(weights_K)))
+
+
+def _weighted(loss: Loss, weights_K: Tensor, outputs_NK: Tensor, labels: Tensor) -> Tensor:
+    weights_K = weights_K.to(outputs_NK)
+    return loss(outputs_NK, labels) * (weights_K[labels] if labels.ndim == 1 else labels @ weights_K)
+
+
+def standardized(numbers_NK: Tensor, target: Target) -> Tensor:
+    """Numbers as the network gives them: how many times the `spread` they lie above the `mean` of its training."""
+    if target.mean is None or target.spread is None:
+        return numbers_NK
+    return (numbers_NK - numbers_NK.new_tensor(target.mean)) / numbers_NK.new_tensor(target.spread)
+
+
+def in_units(outputs_NK: Tensor, target: Target) -> Tensor:
+    """The inverse of `standardized`."""
+    if target.mean is None or target.spread is None:
+        return outputs_NK
+    return outputs_NK * outputs_NK.new_tensor(target.spread) + outputs_NK.new_tensor(target.mean)
+
+
+class Answering(nn.Module):
+    """A network that gives what the file of a model is to answer: probabilities of several classes, or numbers in their
+    units."""
+
+    def __init__(self, network: nn.Module, target: Target) -> None:
+        super().__init__()
+        self.network, self.target = network, target
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        outputs_NK: Tensor = self.network(images_NCHW)
+        is_number = self.target.kind == TargetKind.NUMBER
+        return in_units(outputs_NK, self.target) if is_number else outputs_NK.sigmoid()
+
+
+def _distance(of_each: Callable[..., Tensor], target: Target) -> Criterion:
+    return Criterion(
+        lambda outputs_NK, numbers_NK: of_each(outputs_NK, standardized(numbers_NK, target), reduction="none").sum(1)
+    )
+
+
+def _is_wrong(outputs_NK: Tensor, labels: Tensor) -> Tensor:
+    """A soft label counts as the class that it says most of."""
+    return torch.argmax(outputs_NK, dim=1) != (labels if labels.ndim == 1 else labels.argmax(dim=1))

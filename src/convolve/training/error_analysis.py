@@ -30,6 +30,14 @@ def most_confident_first(labels_N: IntArray, probabilities_NK: NDArray[np.float3
     return wrong_M[np.argsort(-confidence_M, kind="stable")]
 
 
+def largest_misses(labels_NK: NDArray[np.float32], answers_NK: NDArray[np.float32]) -> IntArray:
+    """The indices of all images, those first of which a number, or the probability of a class, is farthest from the
+    label; each number is measured in standard deviations of its labels."""
+    spread_K = np.maximum(labels_NK.std(0), 1e-30) if answers_NK.shape[1] else np.ones(0)
+    miss_N = (np.abs(answers_NK - labels_NK) / spread_K).max(1)
+    return np.argsort(-miss_N, kind="stable")
+
+
 def worth_a_picture(labels_N: IntArray, probabilities_NK: NDArray[np.float32]) -> IntArray:
     """Indices, each once: the most confident errors of all, then those of each of the most confused pairs."""
     errors_M, predicted_N = most_confident_first(labels_N, probabilities_NK), probabilities_NK.argmax(axis=1)

@@ -4,23 +4,67 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from convolve.models.fused import for_evaluation
+from convolve.records import ONE_CLASS, Target, TargetKind
+from convolve.training.class_metrics import ClassMetrics, class_metrics
+from convolve.training.criteria import in_units, standardized
+from convolve.training.memory import keep_freed_memory
+from convolve.training.metrics import FIGURES, class_counts
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network says of a labeled set: `labels_N` int64 and `probabilities_NK` float32, on the CPU."""
+    """What a network says of a labeled set, on the CPU: `labels_N` as `training/criteria.py` has them, and `answers_NK`
+    float32: probabilities of classes, or numbers."""
 
     labels_N: torch.Tensor
-    probabilities_NK: torch.Tensor
-    loss: float  # mean cross-entropy in nats
+    answers_NK: torch.Tensor
+    loss: float  # mean over the images: cross-entropy in nats, or the square error of standardized numbers
+    target: Target = ONE_CLASS
+    beside_NB: torch.Tensor = field(default_factory=lambda: torch.empty(0))  # float32: what stands beside the scores
+
+    @property
+    def probabilities_NK(self) -> torch.Tensor:
+        """The answers where these are probabilities."""
+        assert self.target.kind != TargetKind.NUMBER
+        return self.answers_NK
+
+    @property
+    def answers_name(self) -> str:
+        """What the answers are called in evaluation.safetensors."""
+        return "numbers_NK" if self.target.kind == TargetKind.NUMBER else "probabilities_NK"
+
+    @property
+    def distances_N(self) -> torch.Tensor | None:
+        """Of a model that knows its own certainty: how far each image is from those of the training."""
+        return self.beside_NB[:, 0] if self.beside_NB.numel() else None
+
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """The figures of this target, by their names in result.json without `test_`."""
+        if self.target.kind != TargetKind.CLASS:
+            return FIGURES[self.target.kind](self.labels_N.numpy(), self.answers_NK.numpy(), self.target)
+        found = {"error": self.wrong_N} | ({} if self.wrong_top5_N is None else {"error_top5": self.wrong_top5_N})
+        errors = {name: int(wrong_N.sum()) / len(wrong_N) for name, wrong_N in found.items()}
+        return errors | self.classes.macro
+
+    @cached_property
+    def classes(self) -> ClassMetrics:
+        """What there is to say of each class."""
+        if self.target.kind == TargetKind.CLASSES:
+            return class_counts(self.labels_N.numpy(), self.answers_NK.numpy(), self.target)
+        said_N = self.answers_NK.argmax(1)
+        return class_metrics(self.labels_N.numpy(), said_N.numpy(), self.answers_NK.shape[1])
 
     @property
     def wrong_N(self) -> torch.Tensor:
@@ -28,29 +72,50 @@ class Evaluation:
 
     @property
     def error(self) -> float:
-        """Top-1 error as a fraction."""
-        return int(self.wrong_N.sum()) / len(self.labels_N)
+        """Top-1 error as a fraction; only of one class for each image."""
+        error: float = self.figures["error"]
+        return error
 
     @property
     def wrong_top5_N(self) -> torch.Tensor | None:
         """Where the label is none of the five likeliest; None with five classes or fewer, where that has no meaning."""
-        if self.probabilities_NK.shape[1] <= 5:
+        if self.answers_NK.shape[1] <= 5:
             return None
-        return (self.probabilities_NK.topk(5, dim=1).indices != self.labels_N[:, None]).all(1)
+        return (self.answers_NK.topk(5, dim=1).indices != self.labels_N[:, None]).all(1)
 
     @property
     def error_top5(self) -> float | None:
         """Top-5 error as a fraction; None where it has no meaning."""
-        wrong_N = self.wrong_top5_N
-        return None if wrong_N is None else int(wrong_N.sum()) / len(self.labels_N)
+        return self.figures.get("error_top5")
 
 
-def _loss(log_NK: torch.Tensor, labels_N: torch.Tensor, independent: bool) -> float:
-    """The sum over the samples."""
-    if not independent:
-        return float(F.nll_loss(log_NK, labels_N, reduction="sum"))
-    targets_NK = F.one_hot(labels_N, log_NK.shape[1]).double()
-    return float(F.binary_cross_entropy(log_NK.exp().clamp(max=1.0), targets_NK, reduction="sum"))
+def _read(
+    outputs_NVK: torch.Tensor, labels_N: torch.Tensor, target: Target, independent: bool
+) -> tuple[torch.Tensor, float]:
+    """(answers_NK, the sum of the losses) of what a network gives for V views of each image."""
+    if target.kind == TargetKind.NUMBER:
+        mean_NK = outputs_NVK.mean(1)
+        loss = F.mse_loss(mean_NK, standardized(labels_N.double(), target), reduction="sum")
+        return in_units(mean_NK, target), float(loss)
+    if target.kind == TargetKind.CLASSES:
+        log_NVK = F.logsigmoid(outputs_NVK)
+    else:
+        log_NVK = outputs_NVK if independent else outputs_NVK.log_softmax(2)
+    log_NK = log_NVK.logsumexp(1) - math.log(outputs_NVK.shape[1])
+    if target.kind == TargetKind.CLASS and not independent:
+        return log_NK.exp(), float(F.nll_loss(log_NK, labels_N, reduction="sum"))
+    targets_NK = labels_N.double() if labels_N.ndim == 2 else F.one_hot(labels_N, log_NK.shape[1]).double()
+    loss = F.binary_cross_entropy(log_NK.exp().clamp(max=1.0), targets_NK, reduction="sum")
+    return log_NK.exp(), float(loss)
+
+
+def _given(module: nn.Module, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What the module gives, be it scores alone or a pair."""
+    network = for_evaluation(module, images_NCHW.shape[1:])
+    if network is not module:
+        keep_freed_memory()
+    given = network(images_NCHW)
+    return given if isinstance(given, tuple) else (given,)
 
 
 def evaluate(
@@ -60,30 +125,36 @@ def evaluate(
     views: int = 1,
     workers: Workers = SINGLE_PROCESS,
     independent: bool = False,
+    target: Target = ONE_CLASS,
 ) -> Evaluation:
     """Run `module` over `batches` of (images_NCHW, labels_N).
 
-    Always fp32: training's last evaluation, `convolve evaluate` and `predict` then give one answer. With `views`, so
-    many images in a row belong to one label: their probabilities are averaged, and the loss is that of the average.
-    What is `independent` gives the logarithm of each class's probability by itself: its loss is the binary
-    cross-entropy, summed over the classes. With several `workers`, each has some whole batches, in the order of ranks,
-    and all get the answer of one alone.
+    Always fp32: training's last evaluation, `convolve evaluate` and `predict` then give one answer. Of the `views` that
+    one label has, in a row, the answers are averaged, and the loss is that of the average. The `target` says what the
+    outputs mean. What is `independent` gives the logarithm of each class's probability by itself: its loss is the
+    binary cross-entropy, summed over the classes. With several `workers`, each has some whole batches, in the order of
+    ranks, and all get the answer of one alone. A module may give a pair, scores and something beside them.
     """
     was_training = module.training
     module.eval()
-    labels, probabilities, losses = [torch.empty(0, dtype=torch.int64)], [torch.empty(0)], []
+    is_class, samples = target.kind == TargetKind.CLASS, 0
+    labels, losses = [torch.empty(0, dtype=torch.int64 if is_class else torch.float32)], []
+    answers, beside = [torch.empty(0)], [torch.empty(0)]
     with torch.inference_mode(), whole_fp32():
         for images_NCHW, labels_N in batches:
-            logits_NK = module(images_NCHW.to(device)).float().cpu()
-            labels.append(labels_N.cpu())
-            log_NK = logits_NK.double() if independent else logits_NK.double().log_softmax(1)
-            log_NVK = log_NK.unflatten(0, (-1, views))
-            log_NK = log_NVK.logsumexp(1) - math.log(views)
-            probabilities.append(log_NK.exp().float().flatten())
-            losses.append(_loss(log_NK, labels[-1], independent))
+            scores, *more = _given(module, images_NCHW.to(device))
+            outputs_NVK = scores.float().cpu().double().unflatten(0, (-1, views))
+            beside += [each.float().cpu().unflatten(0, (-1, views)).mean(1).flatten() for each in more]
+            found_NK, loss = _read(outputs_NVK, labels_N.cpu(), target, independent)
+            labels.append(labels_N.cpu().flatten())
+            answers.append(found_NK.float().flatten())
+            losses.append(loss)
+            samples += len(found_NK)
     module.train(was_training)
-    labels_N, probabilities_NK = workers.gather(torch.cat(labels)), workers.gather(torch.cat(probabilities))
+    samples = int(workers.gather(torch.tensor([samples])).sum())
+    labels_N, answers_NK = workers.gather(torch.cat(labels)), workers.gather(torch.cat(answers)).view(samples, -1)
     loss_sum = 0.0
     for loss in workers.gather(torch.tensor(losses, dtype=torch.float64)).tolist():
         loss_sum += loss  # one after the other: the same bits, however many workers
-    return Evaluation(labels_N, probabilities_NK.view(len(labels_N), -1), loss_sum / len(labels_N))
+    labels_N, beside_NB = (labels_N if is_class else labels_N.view(samples, -1)), workers.gather(torch.cat(beside))
+    return Evaluation(labels_N, answers_NK, loss_sum / samples, target, beside_NB.view(samples, -1))

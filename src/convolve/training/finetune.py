@@ -2,23 +2,79 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from torch import nn
 
-from convolve.errors import ModelError
+from convolve.errors import ModelError, UsageError
+from convolve.models.depth import BODY, depths, frozen_layers
+from convolve.specs.model import ModelSpec
+from convolve.training.schedule import set_epoch_values
+
+if TYPE_CHECKING:
+    from convolve.training.trainer import Trainer
 
 
-def take_weights(module: nn.Module, source: nn.Module, name: str) -> None:
-    """Initial weights by name; a last layer for other classes stays fresh, anything else must fit.
+def take_weights(module: nn.Module, source: nn.Module, has_fresh_head: bool, what: str) -> None:
+    """Initial weights by name, all but those of a fresh head.
 
-    `name` is what the user calls the model that `source` is of.
+    Raises ModelError for `what` of the source does not fit, by the first layer that differs.
     """
-    ours, theirs = module.state_dict(), source.state_dict()
-    fitting = {key: tensor for key, tensor in theirs.items() if key in ours and ours[key].shape == tensor.shape}
-    fresh = [key for key in ours if key not in fitting]
-    last_layer = list(ours)[-2:]
-    if any(key not in last_layer for key in fresh):
-        raise ModelError(
-            f"{name} does not fit this recipe's network: {fresh[0]} is missing or has another shape; "
-            "choose the same model.name and model.variant"
+    ours = module.state_dict()
+    theirs = {key.removeprefix(BODY): tensor for key, tensor in source.state_dict().items()}
+    for key, tensor in ours.items():
+        if has_fresh_head and not key.startswith(BODY):
+            continue
+        found = theirs.get(key.removeprefix(BODY))
+        if found is None or found.shape != tensor.shape:
+            came = "is not there" if found is None else f"has the shape {tuple(found.shape)}"
+            raise ModelError(f"{what}: {key.removeprefix(BODY)} {came}, where {tuple(tensor.shape)} would fit")
+        ours[key] = found
+    module.load_state_dict(ours)
+
+
+def freeze_for_good(network: nn.Module, spec: ModelSpec) -> None:
+    """Take out of the training what no epoch trains. Raises UsageError where nothing is left."""
+    frozen = [frozen_layers(network, freeze) for freeze in dict.fromkeys(spec.freezes)]
+    for name in set.intersection(*frozen):
+        for parameter in network.get_submodule(name).parameters(recurse=False):
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UsageError(
+            f"model.freeze={spec.freeze}: nothing is left to train; name a layer before, or all for the body"
         )
-    module.load_state_dict(ours | fitting)
+
+
+def group_settings(network: nn.Module, spec: ModelSpec, layer_decay: float) -> dict[nn.Parameter, tuple[Any, ...]]:
+    """Of each parameter that is trained: its rate as a multiple of the schedule's, and when it is frozen.
+
+    The multiple is that of its layer, and what an imported file says of it: Caffe's lr_mult, CNTK's multiplier.
+    """
+    depth = depths(network)
+    stages = {freeze: frozen_layers(network, freeze) for freeze in dict.fromkeys(spec.freezes)}
+    settings: dict[nn.Parameter, tuple[Any, ...]] = {}
+    for name, parameter in network.named_parameters():
+        rate = layer_decay ** (max(depth.values()) - depth[name]) * getattr(parameter, "learning_rate_multiplier", 1.0)
+        frozen_in = tuple(freeze for freeze, layers in stages.items() if name.rpartition(".")[0] in layers)
+        settings[parameter] = rate, frozen_in
+    return settings
+
+
+def begin_epoch(trainer: Trainer) -> None:
+    """Give the layers of the network what the recipe says of them for the epoch at hand, and freeze what it does.
+
+    Where workers sum gradients, those of frozen parameters are computed, too, and left.
+    """
+    network, spec, epoch = trainer.network, trainer.recipe.model, trainer.position.epoch
+    network.train()
+    set_epoch_values(network, spec, epoch, trainer.sets_dropout)
+    if (spec.freeze, spec.keep_batch_norm) == ("none", False):
+        return
+    frozen = frozen_layers(network, spec.frozen_in(epoch))
+    for name, layer in network.named_modules():
+        if hasattr(layer, "running_var") and (spec.keep_batch_norm or name in frozen):
+            layer.eval()
+    for group in trainer.optimizer.param_groups:
+        group["is_frozen"] = spec.frozen_in(epoch) in group["frozen_in"]
+        for parameter in group["params"]:
+            parameter.requires_grad_(bool(trainer.gradient_sync) or not group["is_frozen"])

@@ -32,15 +32,18 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convolve.errors import ModelError, UsageError
+from convolve.errors import UsageError
+from convolve.recipe import Recipe
 from convolve.specs.optimizer import OptimizerSpec
 from convolve.torch_optim import torch_optimizer
+from convolve.training.finetune import group_settings
 from convolve.training.schedule import StepSize
 
 ADAGRAD_FLOOR = 1e-16  # inside the root; a constant of CNTK's Adagrad
@@ -241,40 +244,64 @@ OPTIMIZERS: dict[str, type[CntkOptimizer]] = {
 
 
 def build_optimizer(
-    spec: OptimizerSpec, parameters: Sequence[nn.Parameter], no_decay: Collection[nn.Parameter] = ()
+    spec: OptimizerSpec,
+    parameters: Sequence[nn.Parameter],
+    no_decay: Collection[nn.Parameter] = (),
+    settings: Mapping[nn.Parameter, tuple[Any, ...]] = MappingProxyType({}),
 ) -> torch.optim.Optimizer:
-    """The optimizer that `spec` names, over `parameters`; no penalty acts on those of `no_decay`."""
-    exempt = {id(parameter) for parameter in no_decay}
-    decayed = [parameter for parameter in parameters if id(parameter) not in exempt]
-    rest: Group = {"params": [parameter for parameter in parameters if id(parameter) in exempt]}
+    """The optimizer that `spec` names, over `parameters`; no penalty acts on those of `no_decay`.
+
+    `settings` of a parameter are those of its group: (multiple of the rate, when it is frozen).
+    """
+    exempt, usual = {id(parameter) for parameter in no_decay}, (1.0, ())
+    keys = [(id(parameter) in exempt, *settings.get(parameter, usual)) for parameter in parameters]
+    groups: list[Group] = [
+        {
+            "params": [p for p, own in zip(parameters, keys, strict=True) if own == key],
+            "rate": key[1],
+            "frozen_in": key[2],
+        }
+        | _penalties(spec, is_exempt=key[0])
+        for key in sorted(dict.fromkeys(keys), key=lambda key: key[0])
+    ]
     if spec.name in OPTIMIZERS:
-        groups = [{"params": decayed}, rest | {"l1": 0.0, "l2": 0.0}]
-        return OPTIMIZERS[spec.name]([group for group in groups if group["params"]], spec)
-    kind, known = torch_optimizer(spec.name)
-    groups = [{"params": decayed}, rest | ({"weight_decay": 0.0} if "weight_decay" in known else {})]
+        return OPTIMIZERS[spec.name](groups, spec)
+    kind, _ = torch_optimizer(spec.name)
     try:
         # Of a rate that starts at 0, the real one comes with each step.
-        return kind([group for group in groups if group["params"]], **{"lr": 0.0} | dict(spec.arguments))
+        return kind(groups, **{"lr": 0.0} | dict(spec.arguments))
     except (TypeError, ValueError) as error:
         raise UsageError(f"optimizer.name={spec.name} with optimizer.arguments: {error}") from error
 
 
-def optimizer_for(spec: OptimizerSpec, network: nn.Module) -> torch.optim.Optimizer:
+def _penalties(spec: OptimizerSpec, is_exempt: bool) -> Group:
+    if not is_exempt:
+        return {}
+    if spec.name in OPTIMIZERS:
+        return {"l1": 0.0, "l2": 0.0}
+    return {"weight_decay": 0.0} if "weight_decay" in torch_optimizer(spec.name)[1] else {}
+
+
+def optimizer_for(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
     """For all parameters of `network` that are not frozen; penalties may leave out those of batch normalization."""
+    spec = recipe.optimizer
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     norms = [layer for layer in network.modules() if hasattr(layer, "running_var")]
     no_decay = [] if spec.penalize_batch_norm else [p for layer in norms for p in layer.parameters()]
-    return build_optimizer(spec, parameters, no_decay)
+    return build_optimizer(spec, parameters, no_decay, group_settings(network, recipe.model, spec.layer_decay))
 
 
 def take_step(optimizer: torch.optim.Optimizer, size: StepSize, samples: int) -> None:
     """One update from `.grad`, the gradient of the mean loss over a batch of so many `samples`; it is overwritten."""
-    values: Group = {"lr": size.lr}
-    if isinstance(optimizer, CntkOptimizer):
-        values |= {"lr_per_sample": size.lr_per_sample, "momentum": size.momentum, "samples": samples}
-        values["variance_momentum"] = size.variance_momentum
     for group in optimizer.param_groups:
-        group.update(values)
+        at = size.times(0.0 if group.get("is_frozen") else group["rate"])
+        group["lr"] = at.lr
+        if isinstance(optimizer, CntkOptimizer):
+            group |= {"lr_per_sample": at.lr_per_sample, "momentum": at.momentum, "samples": samples}
+            group["variance_momentum"] = at.variance_momentum
+        elif group.get("is_frozen"):
+            for weight in group["params"]:
+                weight.grad = None  # which torch.optim leaves alone
     optimizer.step()
 
 
@@ -284,54 +311,9 @@ def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 
 
 def gradients_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """`.grad` of every parameter."""
-    return [_gradient(weight) for weight in parameters_of(optimizer)]
-
-
-def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Everything a resumed training needs, under flat names ("velocity.0"). All state of torch.optim is tensors."""
-    state = [optimizer.state.get(weight, {}) for weight in parameters_of(optimizer)]
-    named = {f"{name}.{i}": value for i, values in enumerate(state) for name, value in values.items()}
-    return {name: value.contiguous() for name, value in named.items() if value is not None}
-
-
-def load_state_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Take over the `state_tensors` of the same optimizer and parameters; those of another are a `ModelError`."""
-    weights = parameters_of(optimizer)
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        slot, _, number = name.rpartition(".")
-        state.setdefault(int(number), {})[slot] = tensor
-    if isinstance(optimizer, CntkOptimizer) and state:
-        _require_state_of(optimizer, weights, state)
-    if max(state, default=0) >= len(weights):
-        raise ModelError(f"the optimizer state is for more than the {len(weights)} parameters of this network")
-    optimizer.state.clear()
-    for i, values in state.items():
-        optimizer.state[weights[i]] = {slot: _placed(value, weights[i]) for slot, value in values.items()}
-
-
-def _placed(value: Tensor, weight: Tensor) -> Tensor:
-    """A copy on the device of `weight`, and in its memory format; numbers stay where they are, as torch has them."""
-    if value.shape == weight.shape:
-        return torch.empty_like(weight).copy_(value)
-    return value.clone() if not value.ndim else value.to(weight.device, copy=True)
-
-
-def _require_state_of(
-    optimizer: CntkOptimizer, weights: list[nn.Parameter], state: dict[int, dict[str, Tensor]]
-) -> None:
-    """Raise ModelError unless each of `weights` has just its slots, in its own form."""
-    forms = {f"{slot}.{i}": _form(weight) for i, weight in enumerate(weights) for slot in optimizer.slots}
-    counter = _form(torch.zeros((), dtype=torch.float64))
-    forms |= {f"{name}.{i}": counter for i in range(len(weights)) for name in optimizer.counters}
-    came = {f"{slot}.{i}": _form(value) for i, values in state.items() for slot, value in values.items()}
-    for name in sorted(forms.keys() | came.keys()):
-        if name not in came or name not in forms:
-            kind = "lacks" if name in forms else "has a superfluous"
-            raise ModelError(f"the optimizer state {kind} {name!r}; it belongs to another optimizer or model")
-        if came[name] != forms[name]:
-            raise ModelError(f"optimizer state {name!r}: expected {forms[name]}, got {came[name]}")
+    """`.grad` of every parameter that is not frozen."""
+    groups = [group for group in optimizer.param_groups if not group.get("is_frozen")]
+    return [_gradient(weight) for group in groups for weight in group["params"]]
 
 
 def _gradient(weight: nn.Parameter) -> Tensor:
@@ -376,7 +358,3 @@ def _soft_threshold(weights: list[Tensor], threshold: float) -> None:
     near = torch._foreach_clamp_max(weights, threshold)
     torch._foreach_clamp_min_(near, -threshold)
     torch._foreach_sub_(weights, near)
-
-
-def _form(tensor: Tensor) -> str:
-    return f"{tensor.dtype} {tuple(tensor.shape)}"

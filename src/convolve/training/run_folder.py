@@ -7,7 +7,8 @@ metrics.jsonl           one line an event: "start", "progress", "epoch", "resume
 checkpoints/            see checkpoint.py
 from/                   the imported network that the training started from, if there is one, in the form of model/
 model/                  the Model artifact
-evaluation.safetensors  the last evaluation: labels_N, probabilities_NK; of M mistakes kept_indices_M, kept_images_MHWC
+evaluation.safetensors  the last evaluation: labels_N, probabilities_NK (or numbers_NK); of M mistakes kept_indices_M
+                        and kept_images_MHWC
 result.json             the final figures
 report.html
 """
@@ -29,18 +30,8 @@ from typing import Any, TypeVar
 from convolve.atomic import always_utf8, cannot_write, claimed, read_whole, sweep, write_json
 from convolve.errors import DataError, UsageError
 from convolve.recipe import Recipe, from_mapping, to_mapping
-from convolve.records import (
-    EVENT_NAMES,
-    EVENTS,
-    EpochEvent,
-    Event,
-    Result,
-    Start,
-    from_json,
-    parse_json,
-    read_record,
-    to_json,
-)
+from convolve.records import EVENT_NAMES, EVENTS, EpochEvent, Event, Result, Start
+from convolve.records.reading import from_json, parse_json, read_record, to_json
 
 T = TypeVar("T")
 
@@ -173,6 +164,10 @@ class RunFolder:
             raise self._missing(path.name) from None
         except (ValueError, UsageError) as error:
             raise DataError(f"{path} is damaged ({error}); {_MEND}") from None
+
+    def kept_recipe(self) -> Recipe | None:
+        """The recipe of the unfinished run that goes on here, if there is one."""
+        return self.recipe() if self.resumes else None
 
     def start(self) -> Start:
         return self._read("start.json", Start)

@@ -12,7 +12,8 @@ from convolve.environment import hardware, idle_cores, versions
 from convolve.errors import ResumeRefusedError, UsageError
 from convolve.recipe import Recipe
 from convolve.recipe_values import differences, leaf_paths
-from convolve.records import Hardware, Start, from_json, to_json
+from convolve.records import Hardware, Start
+from convolve.records.reading import from_json, to_json
 from convolve.specs.run import RunSpec
 from convolve.training.memory import keep_freed_memory
 from convolve.training.precision import Precision, choose_precision
@@ -24,7 +25,6 @@ from convolve.training.workers import Workers
 class TrainedOn:
     """What stays the same from the start of a run to its end."""
 
-    from_model: str | None
     data: str
     data_name: str
     data_fingerprint: str
@@ -70,7 +70,8 @@ def begin_session(
     if not start and not workers.rank:
         precision = choose_precision(recipe.run.precision, network, first_images().to(device), device)
         start = Start(
-            recipe=recipe.name, device=str(device), precision=precision.name, precision_reason=precision.reason,
+            recipe=recipe.name, from_model=recipe.model.start or None, device=str(device),
+            precision=precision.name, precision_reason=precision.reason,
             threads=threads, workers=workers.size, parameters=sum(p.numel() for p in network.parameters()),
             versions=versions(), hardware=Hardware(**hardware()), **asdict(trained_on),
         )  # fmt: skip
@@ -116,7 +117,7 @@ def _require_same(recipe: Recipe, trained_on: TrainedOn, workers: Workers) -> No
     found = versions()
     same = {f"the version of {name}": found[name] for name in ("convolve", "torch")}
     same |= {path: repr(value) for path, value in leaf_paths(recipe).items()}
-    same |= {"--from": str(trained_on.from_model), "the data's fingerprint": trained_on.data_fingerprint}
+    same["the data's fingerprint"] = trained_on.data_fingerprint
     workers.require_same(same | {"the mean image's fingerprint": str(trained_on.mean_image_sha256)})
 
 
@@ -134,8 +135,6 @@ def _refuse_changes(
     changes = differences(replace(folder.recipe(), data=mended), recipe)
     if start.device != str(device):
         changes.append(f"device: {start.device} -> {device}")
-    if start.from_model != trained_on.from_model:
-        changes.append(f"--from: {start.from_model} -> {trained_on.from_model}")
     if start.data_fingerprint != trained_on.data_fingerprint:
         changes.append("the data (its fingerprint differs)")
     if start.mean_image_sha256 != trained_on.mean_image_sha256:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from convolve.errors import ModelError
-from convolve.records import EpochEvent, ResumeEvent, StartEvent, to_json
+from convolve.records import EpochEvent, ResumeEvent, StartEvent, TargetKind
+from convolve.records.reading import to_json
 from convolve.training.checkpoint import load_checkpoint, save_checkpoint
 from convolve.training.evaluate import Evaluation
-from convolve.training.optimizers import load_state_tensors, state_tensors
+from convolve.training.optimizer_state import load_state_tensors, state_tensors
 
 if TYPE_CHECKING:
     from convolve.training.trainer import Trainer
@@ -44,10 +45,13 @@ class EpochMetrics:
         self, at: Position, found: Evaluation, name: str, lr: float, evaluation_seconds: float
     ) -> EpochEvent:
         """What is logged of the epoch that ends, with what was `found` on the set called `name`."""
-        held_out: dict[str, Any] = {f"{name}_loss": found.loss, f"{name}_error": found.error}
+        known: dict[str, Any] = {f"{name}_{figure}": value for figure, value in found.figures.items()}
+        held_out = {key: value for key, value in known.items() if key in EpochEvent.__annotations__}
+        is_class = found.target.kind == TargetKind.CLASS
         return EpochEvent(
             epoch=at.epoch + 1, samples_seen=at.samples_seen,
-            train_loss=self.loss_sum / self.samples, train_error=self.errors / self.samples, **held_out,
+            train_loss=self.loss_sum / self.samples, train_error=self.errors / self.samples if is_class else None,
+            **(held_out | {f"{name}_loss": found.loss}),
             learning_rate=lr, seconds=self.seconds, evaluation_seconds=evaluation_seconds,
             images_per_second=self.samples / self.seconds, data_wait_fraction=self.wait_seconds / self.seconds,
         )  # fmt: skip

@@ -15,18 +15,19 @@ import torch
 from torch import nn
 
 from convolve.recipe import Recipe
-from convolve.records import EVENT_NAMES, Event, ProgressEvent
-from convolve.training.criteria import CRITERIA
+from convolve.records import EVENT_NAMES, ONE_CLASS, Event, ProgressEvent, Target
+from convolve.training.criteria import criterion_for
 from convolve.training.evaluate import evaluate
 from convolve.training.events import Callback
 from convolve.training.extras.build import build_extras
 from convolve.training.extras.extra import Extra
+from convolve.training.finetune import begin_epoch
 from convolve.training.optimizers import gradients_of, optimizer_for, take_step
 from convolve.training.plan import Batch, Loader, Plan, PlannedStep, diverged
 from convolve.training.precision import LossScale
 from convolve.training.rate_watch import RateWatch
 from convolve.training.run_folder import RunFolder
-from convolve.training.schedule import StepSize, set_epoch_values
+from convolve.training.schedule import StepSize
 from convolve.training.session import Session
 from convolve.training.snapshot import EpochMetrics, Position, save
 from convolve.training.workers import GradientSync, Workers
@@ -50,6 +51,7 @@ class Trainer:
     workers: Workers
     callback: Callback
     gradient_sync: GradientSync | None = None  # None: one process
+    target: Target = ONE_CLASS
     sets_dropout: bool = True  # an imported network keeps its own
     each_epoch: Callable[[int], None] = lambda epoch: None  # is given each epoch that is done and not undone
     position: Position = field(default_factory=Position)
@@ -57,15 +59,15 @@ class Trainer:
 
     def __post_init__(self) -> None:
         recipe, device = self.recipe, self.session.device
-        self.optimizer = optimizer_for(recipe.optimizer, self.network)
+        self.optimizer = optimizer_for(recipe, self.network)
         self.extras = build_extras(recipe, self.network, self.loader.samples, device)
         self.loss_scale = LossScale() if self.session.precision.name == "fp16" else None
         self._autocast = self.session.precision.autocast(device)
         self._rate_watch = RateWatch()
         self._plan = Plan(recipe, self.loader, self.workers, self.extras.plateau)
-        self._criterion = CRITERIA["cross_entropy"](recipe.run)
+        self._criterion = criterion_for(recipe.run, self.target, self.loader.loss_K)
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)  # since the last report
-        self._on_step = [extra.on_step for _, extra in self.extras.items() if type(extra).on_step is not Extra.on_step]
+        self.on_step = [extra.on_step for _, extra in self.extras.items() if type(extra).on_step is not Extra.on_step]
 
     @property
     def evaluated(self) -> nn.Module:
@@ -83,8 +85,7 @@ class Trainer:
 
     def train_epoch(self) -> None:
         at, metrics = self.position, self.metrics
-        self.network.train()
-        set_epoch_values(self.network, self.recipe.model, at.epoch, self.sets_dropout)
+        begin_epoch(self)
         hard = self.extras.hard_examples
         order_N = hard.order(self.loader, at.epoch) if hard else self.loader.order(at.epoch)
         steps = self._plan.steps(at)
@@ -131,7 +132,7 @@ class Trainer:
                 loss = loss_N.sum() / divisor
                 (loss * self.loss_scale.scale if self.loss_scale else loss).backward()
             losses.append(loss_N.detach())
-            errors += (self._criterion.predict(logits_NK) != labels).sum()
+            errors += self._criterion.errors(logits_NK, labels).sum() if self._criterion.errors else 0
         if not self.loss_scale or self.loss_scale.unscale(gradients_of(self.optimizer)):
             take_step(self.optimizer, size, samples)
         self.optimizer.zero_grad()
@@ -146,7 +147,7 @@ class Trainer:
             self._sums += torch.stack([loss_sum, errors, (~loss_sum.isfinite()).float()])
         at.batch, at.step, at.samples_seen = at.batch + 1, at.step + 1, at.samples_seen + step.samples
         self.metrics.samples += step.samples
-        for on_step in self._on_step:
+        for on_step in self.on_step:
             on_step(self, losses_M, step)
 
     def end_epoch(self) -> None:
@@ -154,7 +155,8 @@ class Trainer:
         at, metrics, start = self.position, self.metrics, time.perf_counter()
         if self.gradient_sync:
             self.gradient_sync.sync()
-        found = evaluate(self.evaluated, self.validation(), self.session.device, workers=self.workers)
+        batches, device, workers = self.validation(), self.session.device, self.workers
+        found = evaluate(self.evaluated, batches, device, workers=workers, target=self.target)
         size = self._plan.shown(at.epoch, at.samples_seen)
         if not math.isfinite(found.loss):
             raise diverged(f"after step {at.step}", at.epoch, size)
@@ -193,7 +195,8 @@ class Trainer:
         at, metrics = self.position, self.metrics
         return ProgressEvent(
             epoch=at.epoch + 1, batch=at.batch, step=at.step, samples_seen=at.samples_seen,
-            loss=metrics.loss_sum / metrics.samples, error=metrics.errors / metrics.samples,
+            loss=metrics.loss_sum / metrics.samples,
+            error=metrics.errors / metrics.samples if self._criterion.errors else None,
             learning_rate=size.lr, momentum=size.momentum, images_per_second=metrics.samples / metrics.seconds,
         )  # fmt: skip
 

@@ -49,7 +49,7 @@ class CropBoxes:
     width: int
     height: int
 
-    def part(self, mine: slice) -> CropBoxes:
+    def part(self, mine: slice | NDArray[np.int64]) -> CropBoxes:
         """Those of some of the images."""
         return CropBoxes(self.left_N[mine], self.top_N[mine], self.mirrored_N[mine], self.width, self.height)
 

@@ -41,7 +41,7 @@ class Preprocess:
     its proportions; "square" is what CNTK's examples do, scale the central square. With a `crop_ratio` below 1 the
     network sees that part of the center only: of the sides that the image is scaled to, with "square" of its shorter
     side. `interpolation`: "area" averages what it shrinks, so that thin strokes survive, as "cover" and "letterbox" do;
-    "linear" does not, nor does CNTK.
+    "linear" does not, nor does CNTK; "linear_antialiased" is ONNX's Resize, which other programs compute the same.
     `orientation`: whether photographs are turned as EXIF says; see `formats/decode.py`.
     `padding` pixels of gray level `padding_value` around the image are what training cropped from; only test-time
     augmentation uses them.

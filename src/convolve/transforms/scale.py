@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 
 from convolve.errors import DataError
+from convolve.transforms.antialiased import resize_antialiased
 from convolve.transforms.transform import MAX_SIDE, Image, Size, Transform, require, require_one_of, with_channel_axis
 
 MAX_PIXELS = 1 << 27  # of what is scaled before it is cut: an image of 1 x 50000 pixels would take 7 GB
-Interpolation = Literal["area", "linear", "nearest", "cubic", "lanczos"]
+Interpolation = Literal["area", "linear", "linear_antialiased", "nearest", "cubic", "lanczos"]
 ScaleMode = Literal["fill", "crop", "pad"]
 _INTERPOLATIONS = {
     "area": cv2.INTER_AREA,
@@ -29,7 +30,9 @@ _INTERPOLATIONS = {
 
 @dataclass(frozen=True)
 class Scale(Transform):
-    """Resize to `width` x `height` as OpenCV does, without antialiasing unless by "area", which CNTK has not.
+    """Resize to `width` x `height` as OpenCV does; CNTK has neither "area" nor "linear_antialiased".
+
+    "linear_antialiased" is ONNX's Resize in place of OpenCV's. It and "area" average what they shrink, the others skip.
 
     "fill" ignores the aspect ratio; "crop" keeps it and cuts what stands over; "pad" keeps it and fills the rest with
     `pad_value`, or with the border pixels where that is -1.
@@ -83,6 +86,8 @@ class Scale(Transform):
 
 def resized(image_HWC: Image, size: Size, interpolation: Interpolation) -> Image:
     """The image in that (height, width); what is to grow does so linearly with "area", which is for shrinking."""
+    if interpolation == "linear_antialiased":
+        return resize_antialiased(image_HWC, size)
     height, width, channels = image_HWC.shape
     grows = interpolation == "area" and size[0] >= height and size[1] >= width
     method = cv2.INTER_LINEAR if grows else _INTERPOLATIONS[interpolation]

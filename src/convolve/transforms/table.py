@@ -9,13 +9,19 @@ from convolve.errors import UsageError
 from convolve.transforms.affine import Affine
 from convolve.transforms.color import Color
 from convolve.transforms.crop import Crop
+from convolve.transforms.cutmix import CutMix
 from convolve.transforms.cutout import Cutout
 from convolve.transforms.flip import AlternatingFlip, Flip
 from convolve.transforms.intensity import Intensity, axes_in
+from convolve.transforms.mixing import Mixing
+from convolve.transforms.mixup import MixUp
 from convolve.transforms.pad import Pad
+from convolve.transforms.rand_augment import RandAugment
+from convolve.transforms.random_erasing import RandomErasing
 from convolve.transforms.scale import Scale
 from convolve.transforms.shift import Shift
 from convolve.transforms.transform import Size, Transform
+from convolve.transforms.trivial_augment import TrivialAugment
 
 # The name a recipe file uses for each.
 TRANSFORMS: dict[str, type[Transform]] = {
@@ -29,6 +35,11 @@ TRANSFORMS: dict[str, type[Transform]] = {
     "scale": Scale,
     "color": Color,
     "intensity": Intensity,
+    "rand_augment": RandAugment,
+    "trivial_augment": TrivialAugment,
+    "random_erasing": RandomErasing,
+    "mixup": MixUp,
+    "cutmix": CutMix,
 }
 
 
@@ -40,10 +51,11 @@ def read_files(transforms: Iterable[Transform]) -> None:
 
 
 def split_transforms(transforms: Sequence[Transform]) -> tuple[Sequence[Transform], Sequence[Transform]]:
-    """(what must be done image by image, what can then be done to whole batches).
+    """(what must be done image by image, what can then be done to whole batches but for mixing them).
 
     Raises `UsageError` for a transform of batches before one that images of one size cannot have.
     """
+    transforms = [each for each in transforms if not isinstance(each, Mixing)]
     count = max((number + 1 for number, each in enumerate(transforms) if not each.fits_batches), default=0)
     names = {kind: name for name, kind in TRANSFORMS.items()}
     for transform in transforms[:count]:

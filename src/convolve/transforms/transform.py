@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.errors import UsageError, unknown_name
+from convolve.formats.decode import to_planes
 
 if TYPE_CHECKING:
     import torch
@@ -29,14 +30,14 @@ Size = tuple[int, int]  # height, width in pixels
 
 @dataclass(frozen=True)
 class WholeBatch:
-    """Choices are drawn for a whole batch of `count` images; those at hand are the slice `part` of it.
+    """Choices are drawn for a whole batch of `count` images; those at hand are the rows `part` of it.
 
     `flipped_N`: which of them it is the turn of to be mirrored, for `AlternatingFlip`; None: no image.
     """
 
     rng: np.random.Generator
     count: int
-    part: slice
+    part: slice | NDArray[np.int64]
     flipped_N: NDArray[np.bool_] | None = None
 
 
@@ -66,6 +67,28 @@ class Transform:
     @property
     def fits_batches(self) -> bool:
         return type(self).on_batch is not Transform.on_batch
+
+
+class EachImage(Transform):
+    """Draws for each image by itself; those of a batch, which are in the processor's memory, go one by one."""
+
+    def draw(self, rng: np.random.Generator, height: int, width: int) -> Any:
+        raise NotImplementedError
+
+    def apply(self, image_HWC: Image, drawn: Any) -> Image:
+        raise NotImplementedError
+
+    def on_image(self, image_HWC: Image, rng: np.random.Generator) -> Image:
+        return self.apply(image_HWC, self.draw(rng, *image_HWC.shape[:2]))
+
+    def on_batch(self, images_NCHW: torch.Tensor, whole: WholeBatch) -> torch.Tensor:
+        import torch
+
+        drawn_N = [self.draw(whole.rng, *images_NCHW.shape[2:]) for _ in range(whole.count)]
+        images_NHWC = np.ascontiguousarray(images_NCHW.numpy()[:, ::-1].transpose(0, 2, 3, 1))  # in OpenCV's order
+        pairs = zip(images_NHWC, np.arange(whole.count)[whole.part], strict=True)
+        changed = [to_planes(self.apply(image_HWC, drawn_N[n]), image_HWC.shape[2]) for image_HWC, n in pairs]
+        return torch.from_numpy(np.stack(changed))
 
 
 def transform_image(image_HWC: Image, transforms: Iterable[Transform], rng: np.random.Generator) -> Image:

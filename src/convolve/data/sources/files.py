@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ class FileSource:
     """
 
     listing: Listing | Embedded
-    all_labels_N: NDArray[np.int64]
+    all_labels_N: NDArray[Any]
     class_names: tuple[str, ...] | None
     index_N: NDArray[np.int64]
     in_chunks: bool = False
@@ -168,7 +168,7 @@ class FileSource:
 
 def file_source(
     listing: Listing | Embedded,
-    labels_N: NDArray[np.int64],
+    labels_N: NDArray[Any],
     class_names: tuple[str, ...] | None,
     in_chunks: bool = False,
 ) -> FileSource:

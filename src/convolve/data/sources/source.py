@@ -27,6 +27,19 @@ _TABS = "put a tab before the class number: sed -i -E 's/[ ]+([0-9]+[ \\r]*)$/\\
 
 T = TypeVar("T")
 
+
+def strata(labels: torch.Tensor) -> NDArray[np.int64]:
+    """What each image counts as where every class is to be on both sides of a split: its class; of several, the one
+    that the fewest images are of; -1 for none, and where the labels are numbers."""
+    if labels.ndim == 1:
+        return labels.numpy()
+    is_NK = labels.numpy() == 1
+    if not (is_NK | (labels.numpy() == 0)).all():
+        return np.full(len(labels), -1)
+    counts_K = np.where(is_NK, is_NK.sum(0), len(labels) + 1)
+    return np.where(is_NK.any(1), counts_K.argmin(1), -1)
+
+
 # Hears of a fault: its kind (see checking/finding.py), where it is, what it is, and what to do about it.
 OnFault = Callable[[str, str, str, str], None]
 
@@ -34,6 +47,7 @@ OnFault = Callable[[str, str, str, str], None]
 class Source(Protocol):
     """Labeled images as they were found.
 
+    `labels_N` are int64, the class of each, or float32 (N, K): 0 or 1 for each of several classes, or K numbers.
     `class_names` is None where the classes have no names but their numbers. `chunk_N` numbers the chunk in which CNTK's
     reader would see each image; only CTF and map files have one. `size`: what all images have, as far as known.
     """
@@ -69,7 +83,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ArraySource:
-    """Images in memory: `images_NCHW` uint8 (gray, or RGB planes) and `labels_N` int64. See `Source`.
+    """Images in memory: `images_NCHW` uint8 (gray, or RGB planes) and `labels_N`. See `Source`.
 
     `locate` says what to call an image in a message.
     """

@@ -7,16 +7,21 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.sources.files import FileSource, file_source
 from convolve.data.sources.source import OnFault, refusal
 from convolve.data.sources.table_labels import number_labels
+from convolve.data.sources.table_targets import numbers, several_classes
 from convolve.data.walk import ENDINGS, is_image_name
 from convolve.errors import FormatError
 from convolve.formats.archive import Location
 from convolve.formats.listed_path import PathRules, path_rules
 from convolve.formats.table import Table, read_table
+from convolve.formats.table_rows import read_header
 
 _ENDINGS = tuple(ENDINGS)
 _LONGEST = max(map(len, _ENDINGS))
@@ -60,11 +65,25 @@ def open_table(
     on_fault: OnFault | None = None,
     options: DataOptions = AS_FOUND,
 ) -> FileSource:
-    """The images that the rows of `path` name; for their labels see `number_labels`."""
-    table = read_table(path, options.columns, refusal(path, on_fault, "complete the row"))
-    labels_N, names = number_labels(table, classes, on_fault)
+    """The images that the rows of `path` name; for their labels see `number_labels` and `table_targets.py`."""
+    columns, target = label_columns(path, classes, options).columns, options.target
+    table = read_table(path, columns, refusal(path, on_fault, "complete the row"), target)
+    labels_N: NDArray[Any]
+    if target == "class":
+        labels_N, names = number_labels(table, classes, on_fault)
+    else:
+        labels_N, names = several_classes(table, classes) if target == "classes" else numbers(table)
     rules = path_rules(str(path.parent), options.root, table.paths)
     return replace(file_source(TableListing(table, rules), labels_N, names), roles=table.roles, groups=table.groups)
+
+
+def label_columns(path: Path, names: Sequence[str] | None, options: DataOptions) -> DataOptions:
+    """The options with the columns of the labels, where those of the table are called as a model's classes or numbers
+    are."""
+    columns = options.columns
+    if options.target == "class" or not names or columns.label is not None or not {*names} <= {*read_header(path)}:
+        return options
+    return replace(options, columns=replace(columns, label=tuple(names)))
 
 
 def _names_by_stem(folder: str) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from convolve.errors import UnsupportedError
+from convolve.export.metadata import scores_of
 from convolve.graph.graph import Graph
 from convolve.graph.shapes import MAX_ELEMENTS, Shape
 from convolve.importers.loader import Imported, PreprocessOverrides
@@ -59,7 +60,7 @@ class Quantized:
 def _open(path: Path) -> Opened:
     """Raises FormatError, UnsupportedError, ModelError for damaged metadata of our own."""
     files = Files(path)
-    found = model.parse(files.model(), path, files.folder)
+    found = model.parse(files.model(), path, files.file)
     return Opened(files, found, stated(found, files))
 
 
@@ -68,9 +69,12 @@ def read(path: Path, overrides: PreprocessOverrides | None = None) -> Imported:
     opened, overrides = _open(path), overrides or PreprocessOverrides()
     if opened.model.quantized:
         raise QuantizedError(opened)
-    outputs = None if overrides.output is None else [overrides.output]
+    own = opened.stated.metadata if opened.stated.own else None
+    scores = [scores_of(own)] if own else None  # more may stand beside them
+    outputs = scores if overrides.output is None else [overrides.output]
     graph = lower(opened.model, outputs, overrides.image_shape_CHW)
-    return Imported(graph, _preprocessing(opened), metadata=opened.stated.metadata)
+    said = opened.stated
+    return Imported(graph, _preprocessing(opened), metadata=said.metadata, names_from=said.names_from)
 
 
 def _preprocessing(opened: Opened) -> dict[str, Any]:
@@ -118,4 +122,4 @@ _SHAPES_AND_TYPES = ("Reshape", "Flatten", "Squeeze", "Identity", "Cast", "Quant
 
 def parse(data: bytes, path: Path, outputs: list[str] | None = None, image_shape_CHW: Shape | None = None) -> Graph:
     """The network in the bytes of a file, weights beside it included; `path` says where it lies."""
-    return lower(model.parse(data, path, path.parent), outputs, image_shape_CHW)
+    return lower(model.parse(data, path, path), outputs, image_shape_CHW)

@@ -73,7 +73,8 @@ def _as_float(array: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Call:
-    """One node. `samples` is the size of the batch axis where the file fixes it."""
+    """One node. `samples` is the size of the batch axis where the file fixes it; `whole`: its first operand is whole
+    numbers in the file; in the draft all are floats."""
 
     draft: Draft
     parameters: Parameters
@@ -83,6 +84,7 @@ class Call:
     opset: int
     outputs: int
     samples: int | None
+    whole: bool = False
 
     # -- operands -----------------------------------------------------------------------------------------------------
 

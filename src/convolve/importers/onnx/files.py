@@ -36,7 +36,10 @@ class Files:
         return self.path / MODEL if self.path.is_dir() else self.path if self.folder else None
 
     def place(self, name: str) -> Path:
-        return (self.folder or self.path) / name
+        """Where a file beside the model lies; repositories for transformers.js have their models in a folder onnx."""
+        folder = self.folder or self.path
+        above = folder.parent / name
+        return above if folder.name == "onnx" and not (folder / name).exists() and above.exists() else folder / name
 
     def model(self) -> bytes:
         if self.file is None:
@@ -51,8 +54,8 @@ class Files:
         """The file `name` beside the model; None where there is none, or none of such a size."""
         if self.folder is None:
             return self._member(name, _MOST_BESIDE)
-        path = self.folder / name
         try:
+            path = self.place(name)
             return path.read_bytes() if path.is_file() and path.stat().st_size <= _MOST_BESIDE else None
         except OSError:
             return None

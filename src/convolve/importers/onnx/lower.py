@@ -6,6 +6,7 @@ Only what the wanted outputs need is lowered. A batch that the file fixes to one
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from convolve.importers.onnx.call import BATCH, Call, Parameters, Tensor, Value
 from convolve.importers.onnx.fold import FOLDS, fold
 from convolve.importers.onnx.layers import LAYER_RULES
 from convolve.importers.onnx.model import DOMAINS, LABELS_DOMAIN, MOST_BYTES, Constant, OnnxModel, OnnxNode, Port
-from convolve.importers.onnx.plain import PLAIN_RULES, Rule
+from convolve.importers.onnx.plain import PLAIN_RULES, WHOLE_TYPES, Rule
 from convolve.importers.onnx.shaping import SHAPE_RULES
 from convolve.importers.onnx.windows import WINDOW_RULES
 
@@ -142,6 +143,7 @@ class _Lowering:
         self.parameters = Parameters(self.draft)
         self.values: dict[str, Value] = dict(model.constants)
         self.samples: int | None = None
+        self.whole = {port.name for port in model.inputs if port.type.lstrip("u").startswith("int")}
         for port in model.inputs:
             self.values[port.name] = self.input(port, image_shape_CHW)
 
@@ -173,6 +175,8 @@ class _Lowering:
             raise FormatError(self.model.path, "", f"node {node}: {what}") from None
         for name, value in zip(node.outputs, results, strict=False):
             self.values[name] = value
+            if self.is_whole(node, name):
+                self.whole.add(name)
             if isinstance(value, Tensor):
                 self.draft.call(value.key, self.name(node), name)
 
@@ -186,8 +190,22 @@ class _Lowering:
             return made
         if node.op not in RULES:
             raise UnsupportedError("this operator is only known for constants")
-        result = RULES[node.op](self.call(node.op, operands, node.attributes, len(node.outputs)))
+        call = self.call(node.op, operands, node.attributes, len(node.outputs))
+        result = RULES[node.op](replace(call, whole=bool(node.inputs) and self.has_whole(node.inputs[0])))
         return result if isinstance(result, tuple) else (result,)
+
+    def has_whole(self, name: str) -> bool:
+        value = self.values.get(name)
+        return value.array.dtype.kind in "iu" if isinstance(value, Constant) else name in self.whole
+
+    def is_whole(self, node: OnnxNode, name: str) -> bool:
+        """Whether this result of a node is a whole number in the file; as a rule, if the first operand is one."""
+        if node.op == "Cast":
+            return node.attributes.get("to") in WHOLE_TYPES
+        if node.op in ("ArgMax", "ArgMin") or (node.op == "TopK" and name == node.outputs[-1]):
+            return True
+        place = {"Where": 1, "OneHot": 2}.get(node.op, 0)
+        return len(node.inputs) > place and self.has_whole(node.inputs[place])
 
     def call(self, op: str, operands: Sequence[Value | None], attributes: Mapping[str, Any], outputs: int) -> Call:
         return Call(
@@ -196,7 +214,10 @@ class _Lowering:
         )  # fmt: skip
 
     def name(self, node: OnnxNode) -> str:
-        """What people call the layer: the name of its weight, else of the node."""
+        """What people call the layer: the name of the head that it is one of, of its weight, else of the node."""
+        heads = {port.name for port in self.model.outputs} if len(self.model.outputs) > 1 else set()
+        if head := next((name for name in node.outputs if name in heads), ""):
+            return head
         weight = next((name for name in node.inputs if name.endswith(".weight") and name in self.model.constants), "")
         return weight.removesuffix(".weight") or node.name.strip("/")
 

@@ -16,6 +16,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from convolve.errors import DataError
@@ -28,18 +29,22 @@ from convolve.records import Metadata, TrainingInfo
 
 @dataclass(frozen=True)
 class Stated:
-    """`preprocess` are the fields of `Preprocess` that are stated; `own`: convolve wrote the file."""
+    """`preprocess` are the fields of `Preprocess` that are stated; `own`: convolve wrote the file. `names_from` is the
+    file beside it that names the classes, where one does."""
 
     preprocess: dict[str, Any] = field(default_factory=dict)
     metadata: Metadata | None = None
     own: bool = False
+    names_from: Path | None = None
 
 
 def stated(model: OnnxModel, files: Files) -> Stated:
     """What the first of `_READERS` that knows the file says; where it names no classes, labels.txt or ZipMap does."""
     found = next((said for read in _READERS if (said := read(model, files))), Stated())
-    if found.metadata is None and (names := _labels(files) or _zipped_names(model)):
-        found = Stated(found.preprocess, _named(names))
+    if found.metadata is None and (names := _labels(files)):
+        return Stated(found.preprocess, _named(names), names_from=files.place("labels.txt"))
+    if found.metadata is None and (names := _zipped_names(model)):
+        return Stated(found.preprocess, _named(names))
     return found
 
 
@@ -86,7 +91,7 @@ def _lobe(model: OnnxModel, files: Files) -> Stated | None:
     if not isinstance(names, list):
         return None
     fields = {"channel_order": "rgb", "scale": 1 / 255, "resize": "square", "known_from": "Lobe's signature.json"}
-    return Stated(fields, _named([*map(str, names)]))
+    return Stated(fields, _named([*map(str, names)]), names_from=files.place("signature.json"))
 
 
 def _ultralytics(model: OnnxModel, files: Files) -> Stated | None:
@@ -140,7 +145,8 @@ def _timm(model: OnnxModel, files: Files) -> Stated | None:
         fields |= {"resize": "cover", "crop_ratio": ratio}
     names = config.get("label_names") or said.get("label_names")
     known = {"channel_order": "rgb", "known_from": "timm's config.json"}
-    return Stated(fields | known, _named([*map(str, names)]) if isinstance(names, list) else None)
+    named = _named([*map(str, names)]) if isinstance(names, list) else None
+    return Stated(fields | known, named, names_from=files.place("config.json"))
 
 
 def _hugging_face(model: OnnxModel, files: Files) -> Stated | None:
@@ -154,13 +160,34 @@ def _hugging_face(model: OnnxModel, files: Files) -> Stated | None:
     fields = _normalization(said["image_mean"], said["image_std"], 1 / factor)
     if not fields:
         return None
-    resize = "square" if said.get("do_center_crop") else "squash"
     labels = config.get("id2label")
     is_counted = isinstance(labels, dict) and all(key.isdecimal() for key in labels)
     numbered: dict[str, Any] = labels if labels and is_counted else {}
     names = [numbered[key] for key in sorted(numbered, key=int)]
-    known = {"channel_order": "rgb", "resize": resize, "known_from": "preprocessor_config.json"}
-    return Stated(fields | known, _named([*map(str, names)]) if names else None)
+    known = {"channel_order": "rgb", "known_from": "preprocessor_config.json"} | _resize_of_hugging_face(said)
+    return Stated(fields | known, _named([*map(str, names)]) if names else None, names_from=files.place("config.json"))
+
+
+def _resize_of_hugging_face(said: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole image is squashed to the size, or what is cut from the center of one whose shorter side has it.
+
+    ConvNeXt's processor cuts from a larger image by `crop_pct`, up to 384 pixels: there it squashes.
+    """
+    size, crop = (_side_of(said.get(name)) for name in ("size", "crop_size"))
+    ratio = said.get("crop_pct")
+    if type(ratio) is float and 0 < ratio <= 1 and size and size < 384:
+        return {"resize": "cover", "crop_ratio": ratio}
+    if not said.get("do_center_crop"):
+        return {"resize": "squash"}
+    is_resized = said.get("do_resize", True) and size and crop and crop <= size
+    return {"resize": "cover", "crop_ratio": crop / size if is_resized and crop and size else 1.0}
+
+
+def _side_of(said: Any) -> int | None:
+    """The shorter side, in whichever of its forms the library says a size: 224, {"shortest_edge": 224}, two sides."""
+    names = ("shortest_edge", "height", "width")
+    sides = [said[name] for name in names if name in said] if isinstance(said, dict) else [said]
+    return min(sides) if sides and all(type(side) is int and side > 0 for side in sides) else None
 
 
 def _normalization(means: Any, stds: Any, white: float) -> dict[str, Any]:

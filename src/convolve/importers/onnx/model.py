@@ -7,6 +7,7 @@ to check: https://onnx.ai/onnx/repo-docs/ExternalData.html.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -105,8 +106,8 @@ def is_onnx(head: bytes) -> bool:
     return bool(_HEAD.match(head))
 
 
-def parse(data: bytes, path: Path, folder: Path | None) -> OnnxModel:
-    """The model in `data`; `path` is for messages, and weights in other files lie in `folder` or below it; None: the
+def parse(data: bytes, path: Path, file: Path | None) -> OnnxModel:
+    """The model in `data`; `path` is for messages, and weights in other files lie beside `file` or below it; None: the
     model comes from an archive and has to be whole. Raises FormatError, UnsupportedError."""
     if find_spec("onnx") is None:
         raise UsageError(f"{path}: ONNX files need the package onnx: {install_hint('onnx')}")
@@ -123,7 +124,7 @@ def parse(data: bytes, path: Path, folder: Path | None) -> OnnxModel:
             proto = inline_local_functions(proto)
     except (DecodeError, RuntimeError, ValueError, ValidationError) as error:
         raise FormatError(path, "", f"this is no whole ONNX model ({_line(error)}); copy it again") from None
-    return _Reader(path, folder).model(proto)
+    return _Reader(path, file).model(proto)
 
 
 def _require_countable(proto: onnx.ModelProto, path: Path) -> None:
@@ -149,8 +150,8 @@ def _require_countable(proto: onnx.ModelProto, path: Path) -> None:
 
 
 class _Reader:
-    def __init__(self, path: Path, folder: Path | None) -> None:
-        self.path, self.folder = path, folder
+    def __init__(self, path: Path, file: Path | None) -> None:
+        self.path, self.file = path, file
         self.bytes_left = MOST_BYTES
 
     def model(self, proto: onnx.ModelProto) -> OnnxModel:
@@ -226,14 +227,17 @@ class _Reader:
         return array
 
     def external(self, tensor: onnx.TensorProto, dtype: np.dtype[Any], dims: tuple[int, ...]) -> np.ndarray:
-        """A tensor whose bytes lie in a file beside the model or below it."""
+        """A tensor whose bytes lie in a file beside the model or below it. Where the model is a link, as in Hugging
+        Face's cache, the file may be one too, to the same folder."""
         said = {entry.key: entry.value for entry in tensor.external_data}
         self.require_texts(*said.keys(), *said.values())
         place, offset = said.get("location", ""), int(said.get("offset", 0))
-        if self.folder is None:
+        if self.file is None:
             raise self.error(f"its weights lie in another file, {legible(place)}; unpack the archive")
-        folder, file = self.folder.resolve(), (self.folder / place).resolve()
-        if Path(place).is_absolute() or not file.is_relative_to(folder):
+        folder, file = self.file.parent, (self.file.parent / place).resolve()
+        inside = Path(os.path.normpath(folder / place)).is_relative_to(os.path.normpath(folder))
+        beside = inside and file.parent == self.file.resolve().parent
+        if Path(place).is_absolute() or not (beside or file.is_relative_to(folder.resolve())):
             raise self.error(f"its weights are said to lie in {legible(place)}, which is outside of the model's folder")
         wanted = prod(dims) * dtype.itemsize
         if int(said.get("length", wanted)) != wanted or offset < 0:

@@ -55,11 +55,10 @@ def _broadcasting(op: str, learned: bool = False) -> Rule:
 
 
 def _divide(call: Call) -> Tensor:
-    """Whole numbers give whole numbers, rounded towards zero: a constant operand says that both are such."""
+    """Whole numbers give whole numbers, rounded towards zero."""
     result = _broadcasting("divide")(call)
     assert isinstance(result, Tensor)
-    whole = any(isinstance(operand, Constant) and operand.array.dtype.kind in "iu" for operand in call.operands)
-    return call.like(result, call.add("trunc", result.key)) if whole else result
+    return call.like(result, call.add("trunc", result.key)) if call.whole else result
 
 
 def _mean(call: Call) -> Tensor:
@@ -163,6 +162,9 @@ def _channel_axis(call: Call, x: Tensor) -> int:
     return rank - len(slopes) + longest
 
 
+WHOLE_TYPES = (2, 3, 4, 5, 6, 7, 12, 13)
+
+
 def _cast(call: Call) -> Tensor:
     """Between kinds of floats, nothing; to whole numbers, towards zero; to truth values, what is not 0."""
     x, kind = call.tensor(), call.get("to", int)
@@ -170,7 +172,7 @@ def _cast(call: Call) -> Tensor:
         return x
     if kind == 9:
         return call.like(x, call.add("not_equal", x.key, call.number_key(0.0)))
-    if kind in (2, 3, 4, 5, 6, 7, 12, 13):
+    if kind in WHOLE_TYPES:
         return call.like(x, call.add("trunc", x.key))
     raise UnsupportedError(f"a cast to the data type {kind}")
 

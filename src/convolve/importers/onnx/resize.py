@@ -31,10 +31,11 @@ _COORDINATES: dict[str, _ToOld] = {
     "pytorch_half_pixel": lambda x, size, wanted, scale: (x + 0.5) / scale - 0.5 if wanted > 1 else 0.0,
     "align_corners": _align_corners,
     "asymmetric": lambda x, size, wanted, scale: x / scale,
+    "tf_half_pixel_for_nn": lambda x, size, wanted, scale: (x + 0.5) / scale,  # until opset 12
 }
 _NEAREST: dict[str, Callable[[float], int]] = {
     "round_prefer_floor": lambda x: ceil(x - 0.5),
-    "round_prefer_ceil": lambda x: floor(x + 0.5),
+    "round_prefer_ceil": lambda x: floor(float(x) + 0.5 + 1e-6),  # onnxruntime (1.31) takes 3.4999998 for 3.5
     "floor": floor,
     "ceil": ceil,
 }

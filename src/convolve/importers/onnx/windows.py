@@ -64,19 +64,18 @@ def _convolution_transpose(call: Call) -> Tensor:
     more, how = _each(call, "output_padding", axes, 0), call.get("auto_pad", str, "NOTSET")
     rows = zip(sizes, strides, _reach(window, dilation), more, strict=True)
     full = [(size - 1) * stride + reach + extra for size, stride, reach, extra in rows]
-    wanted = call.integers("output_shape") or (
-        [size * stride for size, stride in zip(sizes, strides, strict=True)] if how.startswith("SAME") else None
-    )
-    if wanted is None:
+    asked = call.integers("output_shape")
+    if asked or how.startswith("SAME"):
+        wanted = asked[-axes:] if asked else [size * stride for size, stride in zip(sizes, strides, strict=True)]
+        cut = [max(0, size - out) for size, out in zip(full, wanted, strict=True)]
+        lower = tuple(c // 2 if how == "SAME_UPPER" else c - c // 2 for c in cut)
+        output = wanted if asked else [size - c for size, c in zip(full, cut, strict=True)]
+    else:
         pads = _each(call, "pads", 2 * axes, 0)
         lower = pads[:axes]
         output = [size - low - high for size, low, high in zip(full, lower, pads[axes:], strict=True)]
-    else:
-        output = wanted[-axes:]
-        cut = [size - out for size, out in zip(full, output, strict=True)]
-        lower = tuple(c // 2 if how not in ("SAME_LOWER", "NOTSET") else c - c // 2 for c in cut)
     key = call.add(
-        "convolution_transpose", x.key, *_weighted(call), strides=strides, dilation=dilation, lower=tuple(lower),
+        "convolution_transpose", x.key, *_weighted(call), strides=strides, dilation=dilation, lower=lower,
         output=tuple(output), groups=call.get("group", int, 1),
     )  # fmt: skip
     return call.like(x, key)

@@ -15,6 +15,7 @@ from torch import nn
 from convolve.errors import ModelError, UnsupportedError, legible
 from convolve.graph.shapes import MAX_VALUES, Shape
 from convolve.importers.loader import PreprocessOverrides
+from convolve.importers.pytorch import tensors as files
 from convolve.importers.pytorch.architectures import (
     COUNTER,
     OWN,
@@ -28,10 +29,10 @@ from convolve.importers.pytorch.architectures import (
     shapes_of,
 )  # fmt: skip
 from convolve.importers.pytorch.config import beside
-from convolve.importers.pytorch.tensors import Tensors, is_pytorch, open_tensors
+from convolve.importers.pytorch.tensors import Tensors, open_tensors
 from convolve.models import bare_model
-from convolve.models.packages import Published, can_be_built
-from convolve.specs.model import ModelSpec
+from convolve.models.packages import Published, can_be_built, is_published, pretrained, published
+from convolve.specs.model import NetworkSpec
 from convolve.transforms.preprocess import Preprocess
 
 __all__ = ["Checkpoint", "is_pytorch", "read"]
@@ -45,7 +46,7 @@ class Checkpoint:
     """`origin` says what was taken of the file; `first` are the numbers of the first layer."""
 
     module: nn.Module
-    spec: ModelSpec
+    spec: NetworkSpec
     preprocess: Preprocess
     classes: int
     origin: str
@@ -53,11 +54,18 @@ class Checkpoint:
     first: NDArray[np.float32]
 
 
+def is_pytorch(path: Path) -> bool:
+    """Whether it is a checkpoint, or `timm:NAME`, a network that timm has the weights of."""
+    return is_published(str(path)) or files.is_pytorch(path)
+
+
 def read(path: Path, overrides: PreprocessOverrides) -> Checkpoint:
     """The network in a checkpoint, with the preprocessing that its architecture is published with.
 
     Raises UnsupportedError for one that is not recognized, and ModelError for one that does not fit `overrides.arch`.
     """
+    if is_published(str(path)):
+        return _published(str(path))
     tensors = open_tensors(path)
     if len(tensors.shapes) > 4 * MAX_VALUES:
         raise ModelError(f"{path} has {len(tensors.shapes):,} tensors, more than any network")
@@ -87,6 +95,19 @@ def read(path: Path, overrides: PreprocessOverrides) -> Checkpoint:
     return Checkpoint(
         module.eval(), made.spec, preprocess, classes=classes,
         origin=origin, class_names=said.class_names, first=next(iter(state.values())).numpy(),
+    )  # fmt: skip
+
+
+def _published(name: str) -> Checkpoint:
+    module, said = pretrained(name), published(name)
+    tensors = [*module.state_dict().values()]
+    classes = int(getattr(module, "num_classes", len(tensors[-1])))
+    if not classes:
+        raise UnsupportedError(f"{name} gives features, no classes; choose one that was trained for classes")
+    preprocess = replace(_preprocess(said, (3, said.size, said.size)), known_from="timm")
+    return Checkpoint(
+        module.eval(), NetworkSpec(name), preprocess, classes=classes,
+        origin="timm's weights", class_names=(), first=tensors[0].numpy(),
     )  # fmt: skip
 
 

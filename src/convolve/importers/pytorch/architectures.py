@@ -17,7 +17,7 @@ from convolve.errors import look_up
 from convolve.graph.shapes import Shape
 from convolve.models import MODELS, bare_model
 from convolve.models.packages import Published, published
-from convolve.specs.model import ModelSpec
+from convolve.specs.model import NetworkSpec
 
 Shapes = Mapping[str, Shape]
 COUNTER = "num_batches_tracked"  # of batch normalization; older checkpoints lack it, and nothing reads it
@@ -25,33 +25,33 @@ COUNTER = "num_batches_tracked"  # of batch normalization; older checkpoints lac
 
 @dataclass(frozen=True)
 class Architecture:
-    spec: ModelSpec
+    spec: NetworkSpec
     published: Published = field(default_factory=Published)
 
 
 _HALF, _CIFAR = (0.5, 0.5, 0.5), (0.4914, 0.4822, 0.4465)
 # The networks that we build, by the names that torchvision, timm and authors of CIFAR-10's give them.
 OWN = {
-    "resnet18": Architecture(ModelSpec("resnet", "18")),
-    "resnet34": Architecture(ModelSpec("resnet", "34")),
-    "resnet50": Architecture(ModelSpec("resnet", "50")),
-    "resnet20": Architecture(ModelSpec("resnet", "20"), Published(32, crop_ratio=1.0)),
+    "resnet18": Architecture(NetworkSpec("resnet", "18")),
+    "resnet34": Architecture(NetworkSpec("resnet", "34")),
+    "resnet50": Architecture(NetworkSpec("resnet", "50")),
+    "resnet20": Architecture(NetworkSpec("resnet", "20"), Published(32, crop_ratio=1.0)),
     "resnet20_projection": Architecture(
-        ModelSpec("resnet", "20-projection"), Published(32, _CIFAR, (0.2023, 0.1994, 0.2010), 1.0)
+        NetworkSpec("resnet", "20-projection"), Published(32, _CIFAR, (0.2023, 0.1994, 0.2010), 1.0)
     ),
-    "squeezenet1_0": Architecture(ModelSpec("squeezenet", "1.0")),
-    "squeezenet1_1": Architecture(ModelSpec("squeezenet", "1.1")),
+    "squeezenet1_0": Architecture(NetworkSpec("squeezenet", "1.0")),
+    "squeezenet1_1": Architecture(NetworkSpec("squeezenet", "1.1")),
     "tf_efficientnet_lite0": Architecture(
-        ModelSpec("efficientnet-lite0", dropout=(0.2,)), Published(mean=_HALF, std=_HALF)
+        NetworkSpec("efficientnet-lite0", dropout=(0.2,)), Published(mean=_HALF, std=_HALF)
     ),
-    "efficientnet_lite0": Architecture(ModelSpec("efficientnet-lite0", "symmetric", (0.2,))),
+    "efficientnet_lite0": Architecture(NetworkSpec("efficientnet-lite0", "symmetric", (0.2,))),
 }
 
 
 def architecture(name: str) -> Architecture:
     """The architecture that `--arch` names: one of ours, `timm:NAME` or `torchvision:NAME`."""
     if name in MODELS and ":" in name:
-        return Architecture(ModelSpec(name), published(name))
+        return Architecture(NetworkSpec(name), published(name))
     return look_up(OWN, name, "architecture", "--arch")
 
 
@@ -73,7 +73,7 @@ def _inner(shape: Shape) -> Shape:
     return tuple(3 if (axis, size) == (1, 1) else size for axis, size in enumerate(shape) if axis)
 
 
-def shapes_of(spec: ModelSpec, shape_CHW: tuple[int, int, int], classes: int) -> dict[str, Shape]:
+def shapes_of(spec: NetworkSpec, shape_CHW: tuple[int, int, int], classes: int) -> dict[str, Shape]:
     return {name: tuple(tensor.shape) for name, tensor in bare_model(spec, shape_CHW, classes).state_dict().items()}
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class BestEpoch(Extra):
     """The smallest `error` so far, the `epoch` (from 1) that reached it, and its `weights`.
 
-    `patience`: stop after so many epochs without a smaller one; 0: never.
+    Where the target is no class, the loss is judged. `patience`: stop after so many epochs without a smaller one; 0:
+    never.
     """
 
     def __init__(self, patience: int) -> None:
@@ -25,8 +26,9 @@ class BestEpoch(Extra):
         self.weights: dict[str, Tensor] = {}
 
     def on_epoch_end(self, trainer: Trainer, epoch: EpochEvent) -> None:
-        if epoch.validation_error is not None and epoch.validation_error < self.error:
-            self.error, self.epoch = epoch.validation_error, epoch.epoch
+        judged = epoch.validation_loss if epoch.validation_error is None else epoch.validation_error
+        if judged is not None and judged < self.error:
+            self.error, self.epoch = judged, epoch.epoch
             self.weights = {name: tensor.clone() for name, tensor in trainer.evaluated.state_dict().items()}
 
     def stops(self, epochs_done: int) -> bool:

@@ -1,0 +1,82 @@
+"""A fresh head on a trained body begins with its fit to frozen features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convolve.data.build import DataModule
+from convolve.data.evaluation import eval_dataset
+from convolve.data.loader import normalize
+from convolve.data.relations import relate
+from convolve.data.sources.files import FileSource
+from convolve.data.sources.source import Source
+from convolve.graph.heads import HEAD_HIDDEN
+from convolve.initial import Initial
+from convolve.model import Model
+from convolve.records import TargetKind
+from convolve.training.criteria import standardized
+from convolve.training.events import Callback
+from convolve.training.features import FrozenBody
+from convolve.training.probe import Probe, fit
+from convolve.training.session import Session
+from convolve.training.workers import Workers
+from convolve.transforms.normalize import mean_of, scale_of
+
+# Legend: N images, D features, K classes.
+
+
+@dataclass(frozen=True, eq=False)
+class FittedHead:
+    """`probe` was fitted to these images: features_ND of the first view of each, and their labels."""
+
+    probe: Probe
+    features_ND: torch.Tensor
+    labels: torch.Tensor
+
+
+def fit_head(
+    initial: Initial | None, model: Model, data: DataModule, session: Session, *, start: Path | None,
+    workers: Workers, callback: Callback,
+) -> FittedHead | None:  # fmt: skip
+    """Give a fresh linear head of `model` the weights that suit its body best; the start itself is kept in `start`.
+
+    None where the head is not fresh, or not linear. An unfinished run fits again when it goes on: to the same bits.
+    """
+    if initial and start and not workers.rank:
+        model.save(start)
+    if initial is None or not initial.has_fresh_head or HEAD_HIDDEN in dict(model.module.named_modules()):
+        return None
+    preprocess = model.preprocess
+    images = eval_dataset(data.train, preprocess, threads=session.threads, damaged=data.damaged)
+    see = partial(
+        normalize, mean=mean_of(preprocess), scale=scale_of(preprocess), bgr=preprocess.channel_order == "bgr"
+    )
+    body = FrozenBody.of(model.body(), preprocess.shape_CHW, see, session.precision, session.device)
+    features_NVD, labels = body.features(images, workers=workers)
+    counts = data.loader.loss_K or data.loader.sampling_K
+    targets = labels if labels.ndim == 1 else standardized(labels, model.target)
+    probe = fit(
+        features_NVD, targets, _units(data.train), classes=len(model.class_names), kind=model.target.kind,
+        weights_K=torch.tensor(counts) if counts else None,
+    )  # fmt: skip
+    ours = workers.broadcast_tensors({"weight_KD": probe.weight_KD, "bias_K": probe.bias_K})
+    model.set_head(ours["weight_KD"], ours["bias_K"])
+    message = f"the head begins with its fit to {features_NVD.shape[2]:,} features of {len(labels):,} images"
+    if model.target.kind == TargetKind.CLASS:
+        right = float((probe.out_of_fold_NK.argmax(1) == labels).float().mean())
+        message += f": {right:.1%} right in cross-validation"
+    callback("note", {"message": message})
+    return FittedHead(probe, features_NVD[:, 0], labels)
+
+
+def _units(source: Source) -> NDArray[np.int64] | None:
+    """What no fold may tear apart; that is looked for in files only, as published sets have none."""
+    if not isinstance(source, FileSource):
+        return None
+    return relate(source).unit_N if source.units_N is None else source.units_N

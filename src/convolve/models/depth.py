@@ -1,0 +1,54 @@
+"""The layers of a network in their order: which are frozen, and how much slower the early ones learn."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from convolve.errors import look_up
+from convolve.models.heads import last_layer
+
+BODY = "body."  # in front of what a network with a head of ours calls its layers; users may leave it out
+
+
+def frozen_layers(network: nn.Module, freeze: str) -> set[str]:
+    """The names of the layers that `model.freeze` means, each with numbers of its own: "none", "all" but the head, or
+    those up to a layer, by its name or that of what it is a part of."""
+    numbered = [name for name, layer in network.named_modules() if _has_numbers(layer)]
+    if freeze == "none":
+        return set()
+    if freeze == "all":
+        return set(numbered[: numbered.index(_head(network))])
+    known = {name.removeprefix(BODY): name for name, _ in network.named_modules() if name}
+    within = look_up(known, freeze.removeprefix(BODY), "layer", "model.freeze")
+    reached = [name for name, _ in network.named_modules() if name == within or name.startswith(f"{within}.")]
+    order = [name for name, _ in network.named_modules()]
+    last = order.index(reached[-1])
+    return {name for name in numbered if order.index(name) <= last}
+
+
+def _has_numbers(layer: nn.Module) -> bool:
+    return next(layer.parameters(recurse=False), next(layer.buffers(recurse=False), None)) is not None
+
+
+def _head(network: nn.Module) -> str:
+    """The first layer of the head: our hidden one, or else the last layer with weights."""
+    return "head_hidden" if isinstance(getattr(network, "head_hidden", None), nn.Module) else last_layer(network)
+
+
+def depths(network: nn.Module) -> dict[str, int]:
+    """Name of each parameter -> the number of its layer, from 0 at the images.
+
+    As timm counts for layer-wise decay, a block of a network is one layer: what a list of modules has under one number.
+    Biases and normalization belong to the weights before them, both layers of a head are one.
+    """
+    found: dict[str, int] = {}
+    number, before = -1, ""
+    for name, parameter in network.named_parameters():
+        words = name.removeprefix(BODY).split(".")
+        numbers = [word.isdecimal() for word in words[1:]]
+        block = ".".join(words[: 1 + (numbers.index(False) if False in numbers else len(numbers))])
+        block = "head" if block == "head_hidden" else block
+        if number < 0 or (block != before and parameter.ndim > 1):
+            number, before = number + 1, block
+        found[name] = number
+    return found

@@ -1,0 +1,155 @@
+"""Networks and their heads: what the last layer with weights reads are the features, and another head can read them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from convolve.errors import ModelError, UnsupportedError, look_up
+
+# Legend: N batch, C channel, H row, W column, K class, D feature.
+
+HIDDEN = 512  # units of the hidden layer of an mlp, as fastai's heads have (lin_ftrs)
+
+
+@fx.wrap  # one step to whoever traces a network: it looks at its input
+def pooled(features: Tensor) -> Tensor:
+    """features_ND: the mean over what is left of rows and columns."""
+    return features.flatten(2).mean(2) if features.dim() > 2 else features
+
+
+class Features(nn.Module):
+    """images_NCHW -> features_ND: what `body` gives; maps are averaged."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        return pooled(self.body(images_NCHW))
+
+
+class HeadedNetwork(Features):
+    """images_NCHW -> logits_NK: a head on the features. It starts at zero, as that of a fine-tuned Vision Transformer
+    (arXiv:2010.11929), so that one that nothing has taught yet can be told."""
+
+    def __init__(self, body: nn.Module, width: int, class_count: int, kind: str, dropout: float) -> None:
+        super().__init__(body)
+        self.head_hidden = nn.Linear(width, HIDDEN) if kind == "mlp" else None
+        self.head_dropout = nn.Dropout(dropout) if kind == "mlp" else None
+        self.head = nn.Linear(HIDDEN if kind == "mlp" else width, class_count)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        features_ND = super().forward(images_NCHW)
+        if self.head_hidden is not None and self.head_dropout is not None:
+            features_ND = self.head_dropout(self.head_hidden(features_ND).relu())
+        return self.head(features_ND)  # type: ignore[no-any-return]
+
+
+def headed(
+    network: nn.Module, shape_CHW: tuple[int, int, int], class_count: int, *, kind: str, cut: str, dropout: float
+) -> HeadedNetwork:
+    """`network` up to its last layer with weights, or up to the layer `cut`, and a head that is still to be filled, on
+    the device where the network is."""
+    if cut:
+        body: nn.Module = up_to(network, cut)
+        width = _width(body, shape_CHW)
+    else:
+        weight = network.get_submodule(last_layer(network)).weight
+        body, width = without_last_layer(network), int(weight.shape[1])  # type: ignore[index]
+    with torch.device("meta"):
+        whole = HeadedNetwork(body, width, class_count, kind, dropout)
+    device = next(network.parameters(), torch.empty(0)).device
+    for layer in filter(None, (whole.head_hidden, whole.head)):
+        layer.to_empty(device=device)
+    return whole
+
+
+@torch.no_grad()
+def fill(whole: HeadedNetwork, generator: torch.Generator) -> None:
+    """The initial values of the head."""
+    if whole.head_hidden is not None:
+        nn.init.xavier_uniform_(whole.head_hidden.weight, generator=generator)
+        nn.init.zeros_(whole.head_hidden.bias)
+    nn.init.zeros_(whole.head.weight)
+    nn.init.zeros_(whole.head.bias)
+
+
+def last_layer(network: nn.Module) -> str:
+    """The name of the last layer with weights: that which tells the classes apart."""
+    names: list[str] = [name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    if not names:
+        raise ModelError("the network has no convolution and no dense layer whose place a head could take")
+    return names[-1]
+
+
+def without_last_layer(network: nn.Module) -> nn.Module:
+    """The network, in which nothing takes the place of its last layer with weights."""
+    parent, _, name = last_layer(network).rpartition(".")
+    setattr(network.get_submodule(parent), name, nn.Identity())
+    return network
+
+
+def features_of(network: nn.Module) -> Features:
+    """images_NCHW -> features_ND: a copy of what `network` computes before its head, with the very same weights."""
+    shared = {id(tensor): tensor for tensor in [*network.parameters(), *network.buffers()]}
+    twin = copy.deepcopy(network, shared)
+    return Features(twin.body if isinstance(twin, HeadedNetwork) else without_last_layer(twin))
+
+
+class _Tracer(fx.Tracer):
+    """Notes what each layer gives, of several calls the last time; layers without parts are not looked into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: dict[str, Any] = {}
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return next(m.children(), None) is None
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        given = super().call_module(m, forward, args, kwargs)
+        self.given[self.path_of_module(m)] = given
+        return given
+
+
+def up_to(network: nn.Module, name: str) -> fx.GraphModule:
+    """images_NCHW -> what the layer `name` gives; nothing that comes behind it is left."""
+    layers = {key: layer for key, layer in network.named_modules() if key}
+    look_up(layers, name, "layer", "model.cut")
+    tracer = _Tracer()
+    try:
+        code = tracer.trace(network)
+    except Exception as error:  # whatever code of the network cannot be followed
+        reason = " ".join(str(error).split())[:200]
+        raise UnsupportedError(
+            f"model.cut: the network cannot be cut ({reason}); export it to ONNX, and cut that"
+        ) from None
+    if not isinstance(given := tracer.given.get(name), fx.Proxy):
+        raise UnsupportedError(f"model.cut: {name} gives nothing that a head could read; choose another layer")
+    last = next(node for node in reversed(code.nodes) if node.op == "output")
+    code.erase_node(last)
+    with code.inserting_after(given.node):
+        code.output(given.node)
+    for node in reversed([*code.nodes]):
+        if node.op not in ("placeholder", "output") and not node.users:
+            code.erase_node(node)
+    cut = fx.GraphModule(network, code, class_name=type(network).__name__)
+    cut.delete_all_unused_submodules()
+    return cut
+
+
+def _width(body: nn.Module, shape_CHW: tuple[int, int, int]) -> int:
+    """The number of features, found by a try: the network says it nowhere."""
+    was_training = body.training
+    with torch.no_grad():
+        tried = Features(body.eval())(torch.zeros(1, *shape_CHW, device=next(body.parameters()).device))
+    body.train(was_training)
+    if tried.dim() != 2:
+        raise UnsupportedError(
+            f"model.cut: a layer that gives {tuple(tried.shape[1:])} has no features; choose another"
+        )
+    return int(tried.shape[1])

@@ -1,0 +1,124 @@
+"""One's own photographs: a ladder of plans, of which `planned` in ladder.py takes one. Measured in docs/photos.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from convolve.recipe import DataSpec, ModelSpec, Recipe
+from convolve.recipes.cifar10 import cifar10_fast
+from convolve.transforms.crop import Crop
+from convolve.transforms.scale import Scale
+from convolve.weights import PACKAGED
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A row of the ladder: the `settings` of a recipe, by dotted path, that are taken from `least_images` on.
+
+    `about` says what is done. `starting`, `train_image` and `test_image` are seconds of one core, as docs/photos.md
+    says they were measured. `fits_any`: suits whatever network a training starts from, not EfficientNet-Lite0 alone.
+    """
+
+    about: str
+    least_images: int
+    settings: Mapping[str, Any]
+    starting: float
+    train_image: float
+    test_image: float
+    fits_any: bool = True
+
+    def seconds(self, train_images: int, test_images: int) -> float:
+        return self.starting + train_images * self.train_image + test_images * self.test_image
+
+
+def photos() -> Recipe:
+    """Photographs of one's own, from some dozens on: what ImageNet has taught a network is where their training starts.
+
+    The extra `photos` brings EfficientNet-Lite0; --from takes any other network. Without either the training starts
+    from scratch. Which row of the ladder is taken, the number of photographs decides, or model.plan.
+    """
+    return Recipe(
+        name="photos",
+        data=DataSpec(image_size=224, interpolation="linear_antialiased", mean=(127.0,), scale=1 / 128),
+        model=ModelSpec(name="efficientnet-lite0", dropout=(0.2,), start=PACKAGED, plan="auto"),
+    )
+
+
+_WHOLE_PHOTOGRAPH = {  # but for what covering a square cuts off; its makers cut 87.5 % of that
+    "data.image_size": 224,
+    "data.resize": "cover",
+    "data.interpolation": "linear_antialiased",
+    "data.crop_ratio": 1.0,
+}
+_CROP = Crop(
+    crop_type="randomarea", area_ratio=(0.35, 1.0), aspect_ratio=(0.75, 1.0), jitter_type="uniratio", hflip=True
+)
+_TRAINING = {
+    "data.train_transforms": (_CROP, Scale(224, 224, "linear_antialiased")),
+    "data.validation_fraction": 0.1,
+    "optimizer.name": "torch.adamw",
+    "optimizer.arguments": {"betas": [0.9, 0.99], "weight_decay": 0.05},
+    "schedule.kind": "cosine",
+    "schedule.warmup_fraction": 0.1,
+    "run.global_batch_size": 32,
+    "run.label_smoothing": 0.1,
+    "run.precision": "fp32",  # the depthwise filters' gradients take thrice as long in bf16
+}
+
+# From a trained network, from the least photographs to the most.
+LADDER = {
+    "top": Plan(
+        "a fresh head, and blocks 5 and 6 with it, at 160 pixels", 0,
+        _WHOLE_PHOTOGRAPH | _TRAINING | {
+            "model.freeze": "blocks.4", "run.epochs": 5, "schedule.learning_rates": (0.0005,),
+            "data.progressive_sizes": (5 / 7,),
+        },
+        starting=5, train_image=0.075, test_image=0.02, fits_any=False,
+    ),
+    "whole": Plan(
+        "a fresh head, and the whole network with it", 20_000,
+        _WHOLE_PHOTOGRAPH | _TRAINING | {
+            "run.epochs": 5, "schedule.learning_rates": (0.0005,), "optimizer.layer_decay": 0.8,
+            "data.progressive_sizes": (1.0,),
+        },
+        starting=5, train_image=0.5, test_image=0.02,
+    ),
+}  # fmt: skip
+
+
+def _from_scratch() -> dict[str, Any]:
+    """`cifar10-fast` in 64 pixels, with another crop, scaled anew, in each epoch."""
+    fast = cifar10_fast()
+    return {
+        "data.image_size": 64,
+        "data.mean": fast.data.mean,
+        "data.scale": fast.data.scale,
+        "data.train_transforms": fast.data.train_transforms,
+        "data.progressive_sizes": fast.data.progressive_sizes,
+        "model.name": fast.model.name,
+        "model.variant": fast.model.variant,
+        "model.dropout": fast.model.dropout,
+        "optimizer.name": "muon",
+        "optimizer.momentum": fast.optimizer.momentum,
+        "optimizer.unit_gain": False,
+        "optimizer.bias_lr": fast.optimizer.bias_lr,
+        "schedule.kind": fast.schedule.kind,
+        "schedule.learning_rates": fast.schedule.learning_rates,
+        "run.epochs": 18,
+        "run.global_batch_size": 128,
+        "run.label_smoothing": 0.2,
+    }
+
+
+FROM_SCRATCH = {
+    "scratch": Plan(
+        "a small network from scratch, at 64 pixels",
+        0,
+        _from_scratch(),
+        starting=4,
+        train_image=0.065,
+        test_image=0.004,
+    )
+}

@@ -1,0 +1,22 @@
+"""What a recipe says of how sure its model's answers are to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convolve.specs.setting import setting
+from convolve.transforms.transform import require
+
+
+@dataclass(frozen=True)
+class ConfidenceSpec:
+    """Learned at the end of a training, from images that the network was not trained on."""
+
+    accept: float = setting(
+        0.95, "part of images like these that get an answer; farther ones are none of these. 1: every image gets one"
+    )
+    coverage: float = setting(0.9, "how often the set of classes that comes with an answer holds the right one")
+
+    def __post_init__(self) -> None:
+        for name in ("accept", "coverage"):
+            require(0 < getattr(self, name) <= 1, f"confidence.{name}", "in (0, 1]", getattr(self, name))

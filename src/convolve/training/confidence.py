@@ -1,0 +1,149 @@
+"""What a model knows of its own certainty: calibrated probabilities, "none of these", sets of classes.
+
+All of it is learned from images that the network was not trained on: a validation part, or the held-out folds of
+cross-validation.
+
+Legend: N images, M of them that were held out (or as many quantiles), K classes, D features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convolve.records import ConfidenceRecord
+from convolve.training.outliers import OutlierDetector
+
+MOST_KEPT = 1000  # distances and scores that a model keeps: more would tell a threshold no better than to 0.1 %
+TENSORS = ("directions_RD", "distances_M", "means_KD", "rest", "scores_M", "variances_R")  # that it is stored as
+_SHARPEST = 20.0  # a temperature between 1/20 and 20: beyond, there is nothing that a probability could tell
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """`distances_M` and `scores_M` are sorted; a score is 1 - the probability of an image's own class."""
+
+    record: ConfidenceRecord
+    detector: OutlierDetector
+    distances_M: Tensor
+    scores_M: Tensor
+
+    def asked(self, accept: float | None = None, coverage: float | None = None) -> Confidence:
+        """This, with other limits: of the part of images like these that get an answer, of how often a set holds an
+        image's own class. None: as it is.
+
+        The limits are those of split conformal prediction. With the probability as score it gives the smallest sets on
+        average: Sadinle, Lei and Wasserman 2019, "Least Ambiguous Set-Valued Classifiers with Bounded Error Levels".
+        From out-of-fold answers it is cross-conformal prediction (Vovk 2015): true by experience, without the proof.
+        """
+        record = self.record
+        if accept is not None:
+            record = replace(record, accept=accept, farthest=conformal_quantile(self.distances_M, accept))
+        if coverage is not None:
+            score = conformal_quantile(self.scores_M, coverage)
+            record = replace(record, coverage=coverage, least_probability=None if score is None else 1 - score)
+        return replace(self, record=record)
+
+    def is_none_of_these(self, distances_N: Tensor) -> Tensor:
+        """bool_N: whether images so far from the training images are something else."""
+        return distances_N > (math.inf if self.record.farthest is None else self.record.farthest)
+
+    def sets(self, probabilities_NK: Tensor) -> Tensor:
+        """bool_NK: which classes each image's set holds; none where nothing is probable enough."""
+        return probabilities_NK >= (self.record.least_probability or 0.0)
+
+    def said(self, answers_NK: Tensor, distances_N: Tensor, class_names: Sequence[str]) -> list[dict[str, Any]]:
+        """How sure each answer is: whether the image is none of these, how far it is from them, which classes may be
+        its own, the likeliest first."""
+        are_none = self.is_none_of_these(distances_N).tolist()
+        said = [
+            {"none_of_these": is_none, "distance": d} for is_none, d in zip(are_none, distances_N.tolist(), strict=True)
+        ]
+        if self.has_sets:
+            for one, p_K, holds_K in zip(said, answers_NK, self.sets(answers_NK), strict=True):
+                likeliest_first = p_K.argsort(descending=True, stable=True).tolist()
+                one["possible"] = tuple(class_names[k] for k in likeliest_first if holds_K[k])
+        return said
+
+    @property
+    def has_sets(self) -> bool:
+        """Whether a set of classes comes with an answer."""
+        return self.record.least_probability is not None
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored beside the record."""
+        return {**self.detector.state_dict(), "distances_M": self.distances_M, "scores_M": self.scores_M}
+
+    @classmethod
+    def of(cls, record: ConfidenceRecord, tensors: Mapping[str, Tensor]) -> Confidence:
+        """The inverse of `tensors`."""
+        parts = dict(tensors)
+        if parts.keys() != set(TENSORS):
+            raise ValueError(f"the tensors are {', '.join(sorted(parts))}, not {', '.join(TENSORS)}")
+        distances_M, scores_M = parts.pop("distances_M"), parts.pop("scores_M")
+        return cls(record, OutlierDetector(**parts), distances_M, scores_M)
+
+
+def conformal_quantile(sorted_M: Tensor, part: float) -> float | None:
+    """What one more number of this kind does not exceed with probability `part`; None: they are too few to say."""
+    rank = math.ceil((len(sorted_M) + 1) * part - 1e-9)
+    return float(sorted_M[rank - 1]) if 1 <= rank <= len(sorted_M) else None
+
+
+def fit_confidence(
+    detector: OutlierDetector, probabilities_NK: Tensor, labels_N: Tensor, distances_N: Tensor, learned_from: str
+) -> Confidence:
+    """From the answers to images that the network was not trained on, and their distances, by a `detector` that did not
+    know them either. Several classes of an image, and numbers, have distances alone."""
+    temperature, scores_N = 1.0, torch.zeros(0)
+    if labels_N.ndim == 1:
+        log_NK = probabilities_NK.double().clamp(min=1e-37).log()
+        temperature = fit_temperature(log_NK, labels_N)
+        scores_N = 1 - (log_NK / temperature).softmax(1).gather(1, labels_N[:, None])[:, 0]
+    record = ConfidenceRecord(temperature, len(labels_N), learned_from)
+    return Confidence(record, detector, _kept(distances_N), _kept(scores_N))
+
+
+def fit_temperature(log_NK: Tensor, labels_N: Tensor) -> float:
+    """The temperature with the smallest cross-entropy: Guo et al. 2017, "On Calibration of Modern Neural Networks".
+
+    The cross-entropy is convex in 1 / temperature, so its slope is bisected. As Platt 1999 does, one image more is
+    taken to have any class: answers that are all right would else be made sure without limit.
+    """
+    any_class = 1 / (len(labels_N) + 1)
+    own_N = log_NK.gather(1, labels_N[:, None])[:, 0] * (1 - any_class) + log_NK.mean(1) * any_class
+    low, high = 1 / _SHARPEST, _SHARPEST
+    for _ in range(40):
+        middle = math.sqrt(low * high)
+        slope = ((log_NK * middle).softmax(1) * log_NK).sum(1) - own_N
+        low, high = (low, middle) if slope.mean() > 0 else (middle, high)
+    return 1 / math.sqrt(low * high)
+
+
+def _kept(values_N: Tensor) -> Tensor:
+    """The values in their order; of many, quantiles that stand for as many."""
+    sorted_N = values_N.float().sort().values
+    if len(sorted_N) <= MOST_KEPT:
+        return sorted_N
+    ranks_M = torch.arange(1, MOST_KEPT + 1, dtype=torch.float64) * (len(sorted_N) + 1) / (MOST_KEPT + 1)
+    return sorted_N[(ranks_M.ceil().long() - 1).clamp(max=len(sorted_N) - 1)]
+
+
+class ConfidentNetwork(nn.Module):
+    """images_NCHW -> (logits_NK over the temperature, distance_N); `network` gives logits_NK and features_ND."""
+
+    def __init__(self, network: nn.Module, confidence: Confidence) -> None:
+        super().__init__()
+        self.network, self.detector = network, confidence.detector
+        self.temperature = confidence.record.temperature
+        self.training = network.training
+
+    def forward(self, images_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        logits_NK, features_ND = self.network(images_NCHW)
+        return logits_NK / self.temperature, self.detector(features_ND)
