@@ -22,7 +22,7 @@ _ONE, _TWIST = np.uint64(1), np.uint64(0xB5026F5AA96619E9)
 
 
 class Draws:
-    """C++'s std::mt19937_64, block by block; numpy has the 32-bit one. Source: Nishimura and Matsumoto, mt19937-64.c."""
+    """C++'s std::mt19937_64, block by block; numpy has the 32-bit one. Source: Nishimura, Matsumoto, mt19937-64.c."""
 
     def __init__(self, seed: int) -> None:
         words = [seed & _WORD]
@@ -39,6 +39,11 @@ class Draws:
             self._words, self._next = np.concatenate([self._words[self._next :], *blocks]), 0
         self._next += count
         return self._words[self._next - count : self._next]
+
+    def stream(self) -> Iterator[int]:
+        """The words one by one, for ever."""
+        while True:
+            yield from self.words(312).tolist()
 
     def fractions(self, count: int) -> Doubles:
         """Numbers in [0, 1]: Boost divides by 2^64."""
@@ -95,7 +100,8 @@ class Draws:
         x = state ^ ((state >> np.uint64(29)) & np.uint64(0x5555555555555555))
         x ^= (x << np.uint64(17)) & np.uint64(0x71D67FFFEDA60000)
         x ^= (x << np.uint64(37)) & np.uint64(0xFFF7EEE000000000)
-        return x ^ (x >> np.uint64(43))
+        words: Words = x ^ (x >> np.uint64(43))
+        return words
 
 
 def _renew(half: Words, behind: Words, opposite: Words) -> None:
@@ -120,7 +126,7 @@ def _ziggurat() -> tuple[Doubles, Doubles]:
     edges = [3.7130862467403632609, _TAIL]  # Boost's first two; the others follow from them
     area = edges[0] * math.exp(-(_TAIL**2) / 2)
     while len(edges) < 128:
-        edges.append(math.sqrt(-2 * math.log(area / edges[-1] + math.exp(-edges[-1] ** 2 / 2))))
+        edges.append(math.sqrt(-2 * math.log(area / edges[-1] + math.exp(-(edges[-1] ** 2) / 2))))
     heights = [0.0, *(math.exp(-edge * edge / 2) for edge in edges[1:]), 1.0]
     return np.array([*edges, 0.0]), np.array(heights)
 

@@ -13,9 +13,9 @@ from convolve.cntk import (
     debugging,
     device,
     initializer,
+    internal,
     io,
     layers,
-    internal,
     learners,
     logging,
     losses,
@@ -27,21 +27,21 @@ from convolve.cntk import (
 )
 from convolve.cntk.axis import Axis
 from convolve.cntk.core import MinibatchData, NDArrayView, Value, asarray, asvalue
-from convolve.cntk.device import DeviceDescriptor, cpu, gpu, use_default_device
 from convolve.cntk.default_options import (
     default_options,
     default_options_for,
     default_override_or,
     get_default_override,
 )
-from convolve.cntk.initializer import *  # noqa: F403
-from convolve.cntk.layers import *  # noqa: F403
-from convolve.cntk.learners import *  # noqa: F403
-from convolve.cntk.losses import *  # noqa: F403
-from convolve.cntk.metrics import *  # noqa: F403
-from convolve.cntk.ops import *  # noqa: F403
+from convolve.cntk.device import DeviceDescriptor, cpu, gpu, use_default_device
+from convolve.cntk.initializer import *
+from convolve.cntk.layers import *
+from convolve.cntk.learners import *
+from convolve.cntk.losses import *
+from convolve.cntk.metrics import *
+from convolve.cntk.ops import *
 from convolve.cntk.ops.functions import Function, load_model
-from convolve.cntk.train import *  # noqa: F403
+from convolve.cntk.train import *
 from convolve.cntk.variables import Constant, Parameter, Record, Variable
 
 __version__ = "2.7"

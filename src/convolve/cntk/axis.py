@@ -18,10 +18,11 @@ class Axis:
 
     def __init__(self, which: int | str | Axis, is_ordered: bool = True) -> None:
         if isinstance(which, Axis):
-            which, is_ordered = which._index if which._index is not None else which._name, which.is_ordered
-        self._index = which if isinstance(which, int) else None
-        self._name = f"staticAxis_{which}" if isinstance(which, int) else which
-        self.is_ordered = is_ordered
+            is_ordered = which.is_ordered
+        self._index: int | None = which._index if isinstance(which, Axis) else which if isinstance(which, int) else None
+        name = which._name if isinstance(which, Axis) else which
+        self._name: str = f"staticAxis_{name}" if isinstance(name, int) else name
+        self.is_ordered: bool = is_ordered
 
     @property
     def name(self) -> str:
@@ -31,9 +32,11 @@ class Axis:
     def is_static_axis(self) -> bool:
         return self._index is not None
 
-    def static_axis_index(self, checked: bool = True) -> int | None:
-        if self._index is None and checked:
-            raise ValueError("Cannot query the static axis index for a non-static axis")
+    def static_axis_index(self, checked: bool = True) -> int:
+        if self._index is None:
+            if checked:
+                raise ValueError("Cannot query the static axis index for a non-static axis")
+            return 2**31 - 1
         return self._index
 
     @property
@@ -98,9 +101,9 @@ def stored(axis: int | Axis, rank: int | None = None) -> wire.Axis:
     Without the `rank` of the value, axes from the end are 0, 1, ... and those from the front are negative.
     """
     axis = axis if isinstance(axis, Axis) else Axis(axis)
-    index = axis.static_axis_index(checked=False)
-    if index is None:
+    if not axis.is_static_axis:
         return wire.Axis(_SPECIAL.get(axis.name, model.DYNAMIC_AXIS), axis.name)
+    index = axis.static_axis_index()
     if rank is not None:
         if not -rank <= index < rank:
             raise ValueError(f"axis {index} of a value with {rank} axes")

@@ -42,7 +42,9 @@ def save(trainer: Trainer, filename: str, external_state: dict[str, Any]) -> Non
 def restore(trainer: Trainer, filename: str) -> dict[str, Any]:
     state = read_checkpoint(f"{filename}.ckp")
     if len(state.learners) != len(trainer.parameter_learners):
-        raise ValueError(f"{filename}.ckp holds {len(state.learners)} learners, the trainer has {len(trainer.parameter_learners)}")
+        raise ValueError(
+            f"{filename}.ckp holds {len(state.learners)} learners, the trainer has {len(trainer.parameter_learners)}"
+        )
     saving.take_values(_whole(trainer), saving.load(filename))
     for learner, stored in zip(trainer.parameter_learners, state.learners, strict=True):
         _take(learner, stored)

@@ -46,7 +46,9 @@ class _Copy:
             if variable in self.made or not isinstance(variable, Output) or variable.node in order:
                 stack.pop()
                 continue
-            missing = [v for v in variable.node.inputs if isinstance(v, Output) and v not in self.made and v.node not in order]
+            missing = [
+                v for v in variable.node.inputs if isinstance(v, Output) and v not in self.made and v.node not in order
+            ]
             if not missing:
                 order[variable.node] = None
                 stack.pop()
@@ -109,7 +111,7 @@ def _held(variable: Parameter) -> Any:
 
 
 def replace_in_place(function: Function, substitutions: Mapping[Variable, Variable]) -> None:
-    """Within the function's own nodes; a placeholder may be replaced by the function's own output: then it is a loop."""
+    """Within the function's own nodes, for all who hold them."""
     for node in nodes_of(function.outputs):
         node.inputs = [substitutions.get(variable, variable) for variable in node.inputs]
         if node.block:

@@ -66,11 +66,15 @@ class ProgressWriter:
         self._training_freq, self._training_first, self._test_freq, self._test_first = numbers[:4]
         self._trained, self._tested = (0, 0.0, 0.0, 0), (0, 0.0, 0.0, 0)
 
-    def on_write_training_update(self, samples: Any, updates: Any, aggregate_loss: Any, aggregate_metric: Any) -> None: ...
+    def on_write_training_update(
+        self, samples: Any, updates: Any, aggregate_loss: Any, aggregate_metric: Any
+    ) -> None: ...
 
     def on_write_test_update(self, samples: Any, updates: Any, aggregate_metric: Any) -> None: ...
 
-    def on_write_training_summary(self, samples: Any, updates: Any, summaries: Any, loss: Any, metric: Any, time: Any) -> None: ...
+    def on_write_training_summary(
+        self, samples: Any, updates: Any, summaries: Any, loss: Any, metric: Any, time: Any
+    ) -> None: ...
 
     def on_write_test_summary(self, samples: Any, updates: Any, summaries: Any, metric: Any, time: Any) -> None: ...
 
@@ -93,7 +97,7 @@ class ProgressWriter:
 
     def on_training_summary(self) -> None:
         samples, loss, metric, updates = self._trained
-        self.on_write_training_summary(samples, updates, 1, loss, metric, 0)
+        self.on_write_training_summary(samples, updates, 1, loss, metric, time=0)
         self._trained = (0, 0.0, 0.0, 0)
 
     def on_test_summary(self) -> None:

@@ -31,7 +31,9 @@ class NDArrayView:
     from_data = from_dense
 
     @staticmethod
-    def from_csr(array: Any, device: Any = None, read_only: bool = False, borrow: bool = False, shape: Any = None) -> NDArrayView:
+    def from_csr(
+        array: Any, device: Any = None, read_only: bool = False, borrow: bool = False, shape: Any = None
+    ) -> NDArrayView:
         dense = array.toarray()
         return NDArrayView.from_dense(dense if shape is None else dense.reshape(shape))
 
@@ -81,10 +83,7 @@ class Value:
             raise ValueError("input must be a list of list of integers")
         eye = np.eye(shape[-1], dtype=dtype or np.float32)
         rows = [eye[np.asarray(item, int)] for item in batch]
-        if len({row.shape for row in rows}) > 1:
-            value = Value(rows)
-        else:
-            value = Value(np.stack(rows))
+        value = Value(rows) if len({row.shape for row in rows}) > 1 else Value(np.stack(rows))
         value.is_sparse, value.classes = True, shape[-1]
         return value
 
@@ -189,4 +188,3 @@ def asvalue(variable: Variable, data: Any) -> Value:
 
 def as_values(values: Sequence[Any]) -> list[Value]:
     return [each if isinstance(each, Value) else Value(each) for each in values]
-

@@ -105,7 +105,9 @@ def shown(variable: Variable, tensor: torch.Tensor, given: Mapping[Variable, Fed
     if not variable.has_batch_axis:
         array = array.copy()  # it may be a parameter's own memory
     if variable.is_sequence:
-        lengths = next((each.lengths for each in given.values() if each.lengths and sum(each.lengths) == len(array)), None)
+        lengths = next(
+            (each.lengths for each in given.values() if each.lengths and sum(each.lengths) == len(array)), None
+        )
         if lengths:
             ends = np.cumsum(lengths)
             return [array[end - length : end] for end, length in zip(ends, lengths, strict=True)]

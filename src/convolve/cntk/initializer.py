@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Initializer:
         """What a layer knows of its parameter, where the program does not say it."""
         output = output_rank if self.output_rank in (None, UNSET) else self.output_rank
         filters = filter_rank if self.filter_rank in (None, UNSET) else self.filter_rank
-        return Initializer(self.kind, self.scale, self.mode, output, filters, self.seed)
+        return replace(self, output_rank=output, filter_rank=filters)
 
     def drawn(self, shape: Shape, seed: int) -> NDArray[np.floating]:
         count, width, draws = math.prod(shape), self.scale * self._unit(shape), Draws(seed)
@@ -72,14 +72,16 @@ def fans(shape: Shape, output_rank: int | None, filter_rank: int | None) -> tupl
     return math.prod(dims) / outputs, outputs * filters
 
 
+def _scaled(kind: str, scale: float, mode: str, ranks: tuple[Any, Any], seed: Any) -> Initializer:
+    return Initializer(kind, scale, mode, *ranks, seed)
+
+
 def uniform(scale: float, seed: int | None = None) -> Initializer:
     """Between -scale and scale."""
     return Initializer("uniform", scale, seed=seed)
 
 
-def normal(
-    scale: float, output_rank: Any = None, filter_rank: Any = None, seed: int | None = None
-) -> Initializer:
+def normal(scale: float, output_rank: Any = None, filter_rank: Any = None, seed: int | None = None) -> Initializer:
     return Initializer("normal", scale, seed=seed)
 
 
@@ -89,23 +91,23 @@ def truncated_normal(scale: float, seed: int | None = None) -> Initializer:
 
 
 def xavier(scale: float = 1, output_rank: Any = None, filter_rank: Any = None, seed: Any = None) -> Initializer:
-    return Initializer("uniform", scale, "xavier", output_rank, filter_rank, seed)
+    return _scaled("uniform", scale, "xavier", (output_rank, filter_rank), seed)
 
 
 def glorot_uniform(scale: float = 1, output_rank: Any = None, filter_rank: Any = None, seed: Any = None) -> Initializer:
-    return Initializer("uniform", scale, "glorot", output_rank, filter_rank, seed)
+    return _scaled("uniform", scale, "glorot", (output_rank, filter_rank), seed)
 
 
 def glorot_normal(scale: float = 1, output_rank: Any = None, filter_rank: Any = None, seed: Any = None) -> Initializer:
-    return Initializer("normal", scale, "glorot", output_rank, filter_rank, seed)
+    return _scaled("normal", scale, "glorot", (output_rank, filter_rank), seed)
 
 
 def he_uniform(scale: float = 1, output_rank: Any = None, filter_rank: Any = None, seed: Any = None) -> Initializer:
-    return Initializer("uniform", scale, "he", output_rank, filter_rank, seed)
+    return _scaled("uniform", scale, "he", (output_rank, filter_rank), seed)
 
 
 def he_normal(scale: float = 1, output_rank: Any = None, filter_rank: Any = None, seed: Any = None) -> Initializer:
-    return Initializer("normal", scale, "he", output_rank, filter_rank, seed)
+    return _scaled("normal", scale, "he", (output_rank, filter_rank), seed)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ def install() -> None:
 
 def run(program: Path, arguments: Sequence[str]) -> None:
     """The program, as `python program arguments...` runs it."""
+    if not program.is_file():
+        raise UsageError(f"{program} does not exist; give a Python program or a CNTK configuration")
     install()
     sys.argv[:] = [str(program), *arguments]
     sys.path.insert(0, str(program.resolve().parent))

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from convolve.cntk.variables import Parameter
+from convolve.cntk.variables import Constant, Parameter
 from convolve.specs.optimizer import OptimizerSpec
 from convolve.training.optimizers import OPTIMIZERS, CntkOptimizer, take_step
 from convolve.training.schedule import StepSize
@@ -78,11 +78,15 @@ def _schedule(schedule: Any, minibatch_size: int | None, epoch_size: int | None)
     return Schedule(schedule, minibatch_size, epoch_size)
 
 
-def training_parameter_schedule(schedule: Any, unit: Any = UnitType.minibatch, epoch_size: int | None = None) -> Schedule:
+def training_parameter_schedule(
+    schedule: Any, unit: Any = UnitType.minibatch, epoch_size: int | None = None
+) -> Schedule:
     return _schedule(schedule, 1 if unit in (UnitType.sample, "sample") else None, epoch_size)
 
 
-def learning_parameter_schedule(schedule: Any, minibatch_size: int | None = None, epoch_size: int | None = None) -> Schedule:
+def learning_parameter_schedule(
+    schedule: Any, minibatch_size: int | None = None, epoch_size: int | None = None
+) -> Schedule:
     return _schedule(schedule, minibatch_size, epoch_size)
 
 
@@ -152,7 +156,7 @@ class Learner:
         """Made when the shapes of the parameters are known."""
         if self._optimizer is None:
             weights = [parameter.data for parameter in self.parameters]
-            self._optimizer = OPTIMIZERS[self.spec.name]([{"params": weights}], self.spec)
+            self._optimizer = OPTIMIZERS[self.spec.name]([{"params": weights, "rate": 1.0}], self.spec)
         return self._optimizer
 
     def learning_rate(self) -> float:
@@ -166,7 +170,9 @@ class Learner:
         seen = self.total_number_of_samples_seen
         rate, reference = self.learning_rate_schedule[seen], self.learning_rate_schedule.minibatch_size or samples
         variance = _decay(self.variance_schedule, seen, samples)
-        size = StepSize(rate * (samples / reference), rate / reference, _decay(self.momentum_schedule, seen, samples), variance)
+        size = StepSize(
+            rate * (samples / reference), rate / reference, _decay(self.momentum_schedule, seen, samples), variance
+        )
         self.rates_used = {"Learning rate": self.learning_rate_schedule.in_words(seen)}
         if self.spec.name == "momentum_sgd" and self.momentum_schedule:
             self.rates_used["Momentum"] = self.momentum_schedule.in_words(seen)
@@ -195,7 +201,13 @@ def _decay(schedule: Schedule | None, seen: int, samples: int) -> float:
 
 
 def _made(
-    name: str, parameters: Any, lr: Any, options: dict[str, Any], momentum: Any = None, variance: Any = None, **spec: Any
+    name: str,
+    parameters: Any,
+    lr: Any,
+    options: dict[str, Any],
+    momentum: Any = None,
+    variance: Any = None,
+    **spec: Any,
 ) -> Learner:
     minibatch_size = options.pop("minibatch_size", None)
     epoch_size = options.pop("epoch_size", None)
@@ -217,7 +229,7 @@ def _made(
         clip_by="truncation" if truncates else "norm", **spec,
     )  # fmt: skip
     listed = [parameters] if isinstance(parameters, Parameter) else list(parameters)
-    return Learner(listed, rates, settings, momenta, variance, bool(uses_mean))
+    return Learner(listed, rates, settings, momentum=momenta, variance=variance, uses_mean=bool(uses_mean))
 
 
 def sgd(parameters: Any, lr: Any, **options: Any) -> Learner:
@@ -242,24 +254,26 @@ def adadelta(parameters: Any, lr: Any = None, rho: float = 0.95, epsilon: float 
 
 
 def adam(
-    parameters: Any, lr: Any, momentum: Any, unit_gain: Any = None, variance_momentum: Any = None, epsilon: float = 1e-8,
-    adamax: bool = False, **options: Any,
+    parameters: Any, lr: Any, momentum: Any, unit_gain: Any = None, variance_momentum: Any = None,
+    epsilon: float = 1e-8, adamax: bool = False, **options: Any,
 ) -> Learner:  # fmt: skip
     if adamax:
         raise NotImplementedError("adam(adamax=True) is not supported; leave it out")
     variance = _variance(variance_momentum)
-    return _made("adam", parameters, lr, options, momentum, variance, unit_gain=_gain(unit_gain), epsilon=float(epsilon))
+    return _made(
+        "adam", parameters, lr, options, momentum, variance=variance, unit_gain=_gain(unit_gain), epsilon=float(epsilon)
+    )
 
 
 def fsadagrad(
     parameters: Any, lr: Any, momentum: Any, unit_gain: Any = None, variance_momentum: Any = None, **options: Any
 ) -> Learner:
     variance = _variance(variance_momentum)
-    return _made("fsadagrad", parameters, lr, options, momentum, variance, unit_gain=_gain(unit_gain))
+    return _made("fsadagrad", parameters, lr, options, momentum, variance=variance, unit_gain=_gain(unit_gain))
 
 
 def rmsprop(
-    parameters: Any, lr: Any, gamma: float, inc: float, dec: float, max: float, min: float,  # noqa: A002
+    parameters: Any, lr: Any, gamma: float, inc: float, dec: float, max: float, min: float,
     need_ave_multiplier: bool = True, **options: Any,
 ) -> Any:  # fmt: skip
     return _made("sgd", parameters, lr, options)
@@ -302,8 +316,6 @@ class UserLearner:
 
 class UniversalLearner(UserLearner):
     def __init__(self, update_func: Any, parameters: Any) -> None:
-        from convolve.cntk.ops import Constant
-
         super().__init__(parameters, Schedule(1.0))
         self._gradients = [Constant(0, shape=p.shape, dtype=p.dtype, name="gradient") for p in parameters]
         self._update = update_func(parameters, self._gradients)

@@ -13,6 +13,7 @@ from torch import fx, nn
 from convolve.cntk.gradients import WITH_GRADIENTS
 from convolve.cntk.nodes import Node, resolved
 from convolve.cntk.randomness import Dropout
+from convolve.cntk.rules import RULES
 from convolve.cntk.variables import TORCH_TYPES, Constant, Input, Output, Shape, Stored, Variable
 from convolve.errors import ConvolveError
 from convolve.graph.build import build
@@ -21,7 +22,6 @@ from convolve.graph.emit import Emitter
 from convolve.graph.graph import Graph, Parameter
 from convolve.graph.shapes import GraphError
 from convolve.importers.cntk.call import Call
-from convolve.cntk.rules import RULES
 from convolve.importers.cntk.model import Attributes
 
 
@@ -121,12 +121,13 @@ class _Lowering:
         if node.op == "Assign":
             self.assigned[resolved(node.inputs[0])] = node.inputs[1]  # type: ignore[index]
 
-
     def drawn(self, node: Node, output: Output) -> str:
         """What the module is fed, or finds in a buffer, in each pass: numbers drawn for it."""
         like = resolved(node.inputs[0]) if node.inputs else None
         if like is not None and like.has_batch_axis:
-            numbers: Variable = Input(self.draft.shape(self.done[like]), dtype=like.data_type, dynamic_axes=like.dynamic_axes)
+            numbers: Variable = Input(
+                self.draft.shape(self.done[like]), dtype=like.data_type, dynamic_axes=like.dynamic_axes
+            )
         else:
             numbers = Constant(0, output.shape, output.data_type)
         self.draws.append((node, numbers))

@@ -13,7 +13,9 @@ from convolve.cntk.ops.shaping import hardmax, reduce_max, reduce_mean, reduce_s
 from convolve.cntk.ops.windows import times_transpose
 
 
-def classification_error(output_vector: Any, target_vector: Any, axis: Any = -1, topN: int = 1, name: str = "") -> Function:  # noqa: N803
+def classification_error(
+    output_vector: Any, target_vector: Any, axis: Any = -1, topN: int = 1, name: str = ""
+) -> Function:
     """1 where the largest element is not the target's, or is none of the `topN` largest."""
     if topN > 1:
         return primitive("ClassificationError", output_vector, target_vector, float(topN), name=name)

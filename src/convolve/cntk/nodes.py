@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convolve.cntk.axis import Axis
+from convolve.cntk.rules import RULES
 from convolve.cntk.variables import (
     Output,
     Placeholder,
@@ -28,7 +29,6 @@ from convolve.errors import ConvolveError
 from convolve.graph.draft import Draft
 from convolve.graph.shapes import GraphError
 from convolve.importers.cntk.call import Call
-from convolve.cntk.rules import RULES
 from convolve.importers.cntk.model import ALL_AXES, Attributes
 
 if TYPE_CHECKING:
@@ -147,15 +147,15 @@ def infer_all(outputs: Iterable[Variable]) -> None:
 
 
 def _infer_block(block: Block, node: Node) -> None:
-    for placeholder, outer in block.arguments:
-        outer = resolved(outer)
+    for placeholder, argument in block.arguments:
+        outer = resolved(argument)
         placeholder.stands_for = outer
         placeholder.known_shape, placeholder.known_axes = outer.known_shape, outer.known_axes
         placeholder.data_type, placeholder.needs_gradient = outer.data_type, outer.needs_gradient
     inner = block.root.outputs
     infer_all(inner)
-    for output, source in zip(node.outputs, inner, strict=True):
-        source = resolved(source)
+    for output, made in zip(node.outputs, inner, strict=True):
+        source = resolved(made)
         output.known_shape, output.known_axes = source.known_shape, source.known_axes
         output.data_type, output.needs_gradient = source.data_type, source.needs_gradient
 
@@ -166,7 +166,7 @@ def _require_one_type(node: Node) -> None:
     inputs = [v for v in node.inputs if not (isinstance(resolved(v), Placeholder))]
     kinds = {variable.data_type for variable in inputs}
     if len(kinds) > 1:
-        first, second, *_ = [data_type_in_words(v.data_type) for v in inputs if v.data_type != inputs[0].data_type][:1] * 2
+        first = next(data_type_in_words(v.data_type) for v in inputs if v.data_type != inputs[0].data_type)
         raise ValueError(
             f"Primitive op '{node.op}' passed operands '{', '.join(map(str, node.inputs))}' with different DataTypes "
             f"'{data_type_in_words(inputs[0].data_type)}' and '{first}'."
@@ -212,10 +212,14 @@ def _fill_in_parameters(node: Node, inputs: Sequence[Variable]) -> None:
     elif node.op == "Convolution":
         maps, groups = shape[0], node.attributes.get("groups", 1)
         where = 0 if node.attributes.get("transpose") else 1
-        sizes = [(maps // groups if at == where else size) if size == -1 else size for at, size in enumerate(weight.shape)]
+        sizes = [
+            (maps // groups if at == where else size) if size == -1 else size for at, size in enumerate(weight.shape)
+        ]
         weight.known_shape = tuple(sizes)
     elif node.op in BINARY:
-        weight.known_shape = tuple(b if a == -1 else a for a, b in zip(weight.shape, shape[-len(weight.shape):], strict=True))
+        weight.known_shape = tuple(
+            b if a == -1 else a for a, b in zip(weight.shape, shape[-len(weight.shape) :], strict=True)
+        )
 
 
 def _times_shape(node: Node, weight: Shape, x: Shape) -> Shape:
@@ -237,7 +241,9 @@ def _times_shape(node: Node, weight: Shape, x: Shape) -> Shape:
 def _fill_in_statistics(node: Node, variable: Stored, shape: Shape) -> None:
     if node.op == "BatchNormalization":
         whole = (shape[0],) if node.attributes["spatial"] else shape
-        variable.known_shape = whole if len(whole) == len(variable.shape) else (*whole, *[1] * (len(variable.shape) - 1))
+        variable.known_shape = (
+            whole if len(whole) == len(variable.shape) else (*whole, *[1] * (len(variable.shape) - 1))
+        )
     else:
         tail = shape[len(shape) - len(variable.shape) :]
         variable.known_shape = tuple(b if a == -1 else a for a, b in zip(variable.shape, tail, strict=True))
@@ -278,7 +284,7 @@ def _misfit(node: Node, inputs: Sequence[Variable], what: str) -> str:
     if node.op in BINARY:
         left, right = node.inputs
         return (
-            f"Binary elementwise operation {node.op}: Left operand '{left}' shape '{shape_in_words(inputs[0].shape)}' is "
-            f"not compatible with right operand '{right}' shape '{shape_in_words(inputs[1].shape)}'."
+            f"Binary elementwise operation {node.op}: Left operand '{left}' shape '{shape_in_words(inputs[0].shape)}' "
+            f"is not compatible with right operand '{right}' shape '{shape_in_words(inputs[1].shape)}'."
         )
     return f"{node.op}: {what}"

@@ -33,8 +33,9 @@ class Dropout(nn.Module):
                 node.state.words(skip)
         kept = node.state.fractions(x.numel()) > rate
         node.attributes["rngOffset"] = node.attributes.get("rngOffset", 0) + x.numel()
-        mask = torch.from_numpy(kept).reshape(x.shape).to(x.dtype)
-        return x * (mask * (1 / (1 - rate)))
+        mask: Tensor = torch.from_numpy(kept).reshape(x.shape).to(x.dtype)
+        kept_x: Tensor = x * (mask * (1 / (1 - rate)))
+        return kept_x
 
 
 def drawn(node: Node, shape: tuple[int, ...]) -> NDArray[np.floating]:

@@ -8,17 +8,52 @@ from typing import Any
 _SEQUENCES = "sequences and recurrence are not supported; convolve is for networks on images"
 _WAYS_OUT = {
     **dict.fromkeys(
-        "Recurrence RecurrenceFrom Fold FoldFrom UnfoldFrom LSTM GRU RNNStep RNNUnit Delay PastValueWindow PastValue "
-        "FutureValue SequentialConvolution AttentionModel SequenceOver optimized_rnnstack edit_distance_error "
-        "forward_backward labels_to_graph lattice_sequence_with_softmax to_sequence to_sequence_like".split(),
+        [
+            "Recurrence",
+            "RecurrenceFrom",
+            "Fold",
+            "FoldFrom",
+            "UnfoldFrom",
+            "LSTM",
+            "GRU",
+            "RNNStep",
+            "RNNUnit",
+            "Delay",
+            "PastValueWindow",
+            "PastValue",
+            "FutureValue",
+            "SequentialConvolution",
+            "AttentionModel",
+            "SequenceOver",
+            "optimized_rnnstack",
+            "edit_distance_error",
+            "forward_backward",
+            "labels_to_graph",
+            "lattice_sequence_with_softmax",
+            "to_sequence",
+            "to_sequence_like",
+        ],
         _SEQUENCES,
     ),
     **dict.fromkeys(
-        "HTKFeatureDeserializer HTKMLFDeserializer HTKMLFBinaryDeserializer LatticeDeserializer CBFDeserializer".split(),
+        [
+            "HTKFeatureDeserializer",
+            "HTKMLFDeserializer",
+            "HTKMLFBinaryDeserializer",
+            "LatticeDeserializer",
+            "CBFDeserializer",
+        ],
         "this format is not read; write the data as CTF",
     ),
     **dict.fromkeys(
-        "nce_loss lambda_rank ndcg_at_1 cosine_distance_with_negative_samples fmeasure hierarchical_softmax_layer".split(),
+        [
+            "nce_loss",
+            "lambda_rank",
+            "ndcg_at_1",
+            "cosine_distance_with_negative_samples",
+            "fmeasure",
+            "hierarchical_softmax_layer",
+        ],
         "this loss is not supported; write it with cntk's operations",
     ),
     "UserFunction": "user functions are not supported; write the operation with cntk's own",

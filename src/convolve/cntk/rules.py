@@ -29,4 +29,10 @@ def _eye_like(call: Call) -> str:
     return call.add("eye_like", call.operand(0))
 
 
-RULES: dict[str, Rule] = {**FILES, "Assign": _assign, "EyeLikeOp": _eye_like, "Gather": _gather, "RandomDistribution": _random}
+RULES: dict[str, Rule] = {
+    **FILES,
+    "Assign": _assign,
+    "EyeLikeOp": _eye_like,
+    "Gather": _gather,
+    "RandomDistribution": _random,
+}

@@ -37,7 +37,8 @@ def needed(outputs: Sequence[Variable]) -> list[Variable]:
 
 
 def arguments_of(outputs: Sequence[Variable], arguments: Any, signature: Sequence[Variable]) -> dict[Variable, Any]:
-    """What a program gives as arguments -> by variable: a dictionary by variable or name, or the values of the only one."""
+    """What a program gives as arguments, by variable: a dictionary by variable or name, or the values of the only
+    one."""
     wanted = needed(outputs)
     if arguments is None:
         arguments = {}
@@ -127,7 +128,9 @@ def _draw(run: Module, given: Mapping[Variable, feeding.Fed]) -> dict[Variable, 
     return drawn
 
 
-def evaluated(outputs: Sequence[Variable], arguments: Mapping[Variable, Any], as_numpy: bool = True) -> dict[Variable, Any]:
+def evaluated(
+    outputs: Sequence[Variable], arguments: Mapping[Variable, Any], as_numpy: bool = True
+) -> dict[Variable, Any]:
     given = fed(outputs, arguments)
     with torch.no_grad():
         found = passed(outputs, given, training=False)
@@ -159,7 +162,9 @@ def backward(state: State, root_gradients: Mapping[Any, Any], variables: Any, as
     tensors = {variable: each.tensor for variable, each in state.given.items()}
     found = _gradients(roots, grads, wanted, tensors)
     assign(state.assignments)
-    return {v: feeding.shown(v, torch.from_numpy(g), state.given, as_numpy) if v in tensors else g for v, g in found.items()}
+    return {
+        v: feeding.shown(v, torch.from_numpy(g), state.given, as_numpy) if v in tensors else g for v, g in found.items()
+    }
 
 
 def _gradients(
@@ -184,9 +189,7 @@ def gradient(function: Any, at: Any, wrt: Any, outputs: Any, as_numpy: bool, gra
     if wrt is None:
         wrt = [variable for variable in function.arguments if variable.needs_gradient]
         if not wrt:
-            raise ValueError(
-                f"None of the Function '{function}' arguments have 'needs_gradient == True'"
-            )
+            raise ValueError(f"None of the Function '{function}' arguments have 'needs_gradient == True'")
     wrt = [getattr(variable, "output", variable) for variable in ([wrt] if isinstance(wrt, Variable) else wrt)]
     extra = [getattr(each, "output", each) for each in (outputs or ())]
     every = (*wanted_outputs, *(each for each in extra if each not in wanted_outputs))
@@ -200,7 +203,9 @@ def gradient(function: Any, at: Any, wrt: Any, outputs: Any, as_numpy: bool, gra
     top = found[every.index(root)]
     tensors = {variable: each.tensor for variable, each in given.items()}
     gradients: dict[Variable, Any] = _gradients([top], [torch.ones_like(top)], wrt, tensors)
-    shown = {v: feeding.shown(v, torch.from_numpy(g), given, as_numpy) if v in given else g for v, g in gradients.items()}
+    shown = {
+        v: feeding.shown(v, torch.from_numpy(g), given, as_numpy) if v in given else g for v, g in gradients.items()
+    }
     result = next(iter(shown.values())) if len(shown) == 1 else shown
     if not extra:
         return result

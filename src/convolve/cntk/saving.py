@@ -11,7 +11,17 @@ from convolve.atomic import replacing
 from convolve.cntk.axis import Axis
 from convolve.cntk.nodes import Block, Node, infer_all, nodes_of, resolved, results_of
 from convolve.cntk.ops.functions import Function
-from convolve.cntk.variables import Constant, Input, Output, Parameter, Placeholder, Stored, Variable, keep_uids_beyond, new_uid
+from convolve.cntk.variables import (
+    Constant,
+    Input,
+    Output,
+    Parameter,
+    Placeholder,
+    Stored,
+    Variable,
+    keep_uids_beyond,
+    new_uid,
+)
 from convolve.cntk.wire_writer import message
 from convolve.errors import ConvolveError
 from convolve.importers.cntk.v2 import OPERATORS, read_top, to_numpy
@@ -21,8 +31,8 @@ from convolve.importers.loader import read_bytes
 
 _KINDS = {"Input": 0, "Parameter": 2, "Constant": 3, "Placeholder": 4}
 _CODES = {op: number for number, op in enumerate(OPERATORS)}
-_DATA_TYPES = {np.dtype("f4"): 1, np.dtype("f8"): 2, np.dtype("f2"): 4}
-_OURS = {number: dtype for dtype, number in _DATA_TYPES.items()}
+_DATA_TYPES: dict[np.dtype[Any], int] = {np.dtype("f4"): 1, np.dtype("f8"): 2, np.dtype("f2"): 4}
+_OURS: dict[int, np.dtype[Any]] = {number: dtype for dtype, number in _DATA_TYPES.items()}
 _VERSION = 24  # of a function, as CNTK 2.7 writes it
 
 
@@ -92,7 +102,8 @@ def _variable(variable: Variable) -> dict[str, Any]:
     shape = variable.shape if variable.known_shape is not None else (-2,)
     values: dict[str, Any] = {
         "version": 1, "type": "Variable", "uid": variable.uid, "kind": _KINDS[variable.kind],
-        "data_type": _DATA_TYPES[variable.data_type], "dynamic_axis": [_axis(axis) for axis in variable.dynamic_axes[::-1]],
+        "data_type": _DATA_TYPES[variable.data_type],
+        "dynamic_axis": [_axis(axis) for axis in variable.dynamic_axes[::-1]],
         "is_sparse": variable.is_sparse, "needs_gradient": variable.needs_gradient, "shape": shape[::-1],
     }  # fmt: skip
     if variable.name:
@@ -117,7 +128,12 @@ def _function(node: Node) -> dict[str, Any]:
         block = node.block
         values |= {
             "block_function_op_name": block.op_name,
-            "block_function_composite": {"version": 3, "type": "CompositeFunction", "root": block.root.node.uid, "uid": block.root.uid},
+            "block_function_composite": {
+                "version": 3,
+                "type": "CompositeFunction",
+                "root": block.root.node.uid,
+                "uid": block.root.uid,
+            },
             "block_function_composite_arguments_map_keys": [inner.uid for inner, _ in block.arguments],
             "block_function_composite_arguments_map_values": [outer.uid for _, outer in block.arguments],
         }
@@ -133,11 +149,25 @@ def _whole(node: Node) -> dict[str, Any]:
     if node.op == "Convolution":
         weight = resolved(node.inputs[0]).shape
         values["kernelShape"] = weight[:0:-1]
-    window = "poolingWindowShape" if node.op == "Pooling" else "unpoolingWindowShape" if node.op == "Unpooling" else "kernelShape"
+    window = (
+        "poolingWindowShape"
+        if node.op == "Pooling"
+        else "unpoolingWindowShape"
+        if node.op == "Unpooling"
+        else "kernelShape"
+    )
     if values[window] == (-2,):
         values[window] = image[:0:-1]
     rank, size = len(image), len(values[window])
-    fills: dict[str, Any] = {window: 1, "strides": 1, "dilation": 1, "autoPadding": False, "sharing": True, "lowerPad": 0, "upperPad": 0}
+    fills: dict[str, Any] = {
+        window: 1,
+        "strides": 1,
+        "dilation": 1,
+        "autoPadding": False,
+        "sharing": True,
+        "lowerPad": 0,
+        "upperPad": 0,
+    }
     for name, fill in fills.items():
         if name in values:
             values[name] = _completed(values[name], 0 if name == window else size, rank, fill)
@@ -185,7 +215,12 @@ def take_values(function: Function, stored: Function) -> None:
 
 
 def _leaves(function: Function) -> list[Variable]:
-    return [v for node in all_nodes(results_of(function.node), function.node) for v in node.inputs if not isinstance(v, Output)]
+    return [
+        v
+        for node in all_nodes(results_of(function.node), function.node)
+        for v in node.inputs
+        if not isinstance(v, Output)
+    ]
 
 
 def _read(top: Record, path: object) -> Function:
@@ -217,9 +252,14 @@ def _leaf(record: Record, path: object) -> Variable:
         return made
     axes = tuple(_our_axis(axis) for axis in record.list("dynamic_axis", StoredAxis)[::-1])
     if kind == 4:
-        return Placeholder(None if shape == (-2,) else shape, name=name, dynamic_axes=axes or None, uid=uid, dtype=dtype)
+        return Placeholder(
+            None if shape == (-2,) else shape, name=name, dynamic_axes=axes or None, uid=uid, dtype=dtype
+        )
     found = Input(shape, dtype=dtype, name=name, dynamic_axes=axes, uid=uid)
-    found.is_sparse, found.needs_gradient = record.get("is_sparse", bool, False), record.get("needs_gradient", bool, False)
+    found.is_sparse, found.needs_gradient = (
+        record.get("is_sparse", bool, False),
+        record.get("needs_gradient", bool, False),
+    )
     return found
 
 
@@ -240,4 +280,5 @@ def _node(record: Record, variables: dict[str, Variable], nodes: dict[str, Node]
         pairs: list[Any] = [(variables[key], variables[value]) for key, value in zip(keys, values, strict=True)]
         block = Block(record.get("block_function_op_name", str, ""), Function(nodes[inner]), pairs)
     count = len(block.root.outputs) if block else 2 if op == "TopK" else 1
-    return Node(op, inputs, attributes, record.get("name", str, ""), block, record.get("uid", str), count)
+    name, uid = record.get("name", str, ""), record.get("uid", str)
+    return Node(op, inputs, attributes, name, block, uid=uid, output_count=count)

@@ -63,7 +63,11 @@ def in_words(function: Function) -> str:
     op = node.op_name
     if function.is_composite and is_open and not node.block:
         op = "Composite"
-    arguments = function.signature if function.is_composite else [v for v in node.inputs if not v.is_parameter and not v.is_constant]
+    arguments = (
+        function.signature
+        if function.is_composite
+        else [v for v in node.inputs if not v.is_parameter and not v.is_constant]
+    )
     if not function.is_composite or not is_open:
         arguments = [v for v in map(resolved, node.inputs) if v.kind not in ("Parameter", "Constant")]
     given = ", ".join(f"{v.name}: {v.type}" if v.name else v.type for v in arguments)

@@ -14,7 +14,8 @@ from convolve.cntk.axis import Axis
 from convolve.cntk.operators import Operators
 
 if TYPE_CHECKING:
-    from convolve.cntk.ops.functions import Function, Node
+    from convolve.cntk.nodes import Node
+    from convolve.cntk.ops.functions import Function
 
 InferredDimension = -1
 FreeDimension = -3
@@ -235,7 +236,7 @@ class Constant(Stored):
 
 def as_shape(shape: Any) -> Shape:
     """What programs write: 3, (3, 4), []."""
-    return (int(shape),) if np.isscalar(shape) else tuple(int(size) for size in shape)
+    return (int(shape),) if isinstance(shape, int | float | np.number) else tuple(int(size) for size in shape)
 
 
 def _initial(shape: Any, init: Any, dtype: Any) -> tuple[Shape, Initial, Any]:

@@ -13,9 +13,34 @@ from convolve.importers.cntk.wire import Axis
 
 # Whole numbers are of type Int, but under these keys, where CNTK has them of type SizeT.
 _SIZES = frozenset(
-    "Version blockSize data_type depthRadius epoch_size groups kind maxTempMemSizeInSamples minibatchCount "
-    "noise_injection_seed numClass numItems op outputRank paddingFoot paddingHead paddingMode poolingType ref_mb_size "
-    "rngOffset rngSeed sample_count sweepCount unpoolingType newDataType version".split()
+    [
+        "Version",
+        "blockSize",
+        "data_type",
+        "depthRadius",
+        "epoch_size",
+        "groups",
+        "kind",
+        "maxTempMemSizeInSamples",
+        "minibatchCount",
+        "noise_injection_seed",
+        "numClass",
+        "numItems",
+        "op",
+        "outputRank",
+        "paddingFoot",
+        "paddingHead",
+        "paddingMode",
+        "poolingType",
+        "ref_mb_size",
+        "rngOffset",
+        "rngSeed",
+        "sample_count",
+        "sweepCount",
+        "unpoolingType",
+        "newDataType",
+        "version",
+    ]
 )
 _DATA_TYPES = {np.dtype("f4"): 1, np.dtype("f8"): 2, np.dtype("f2"): 4}
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -74,7 +99,9 @@ def _payload(value: Any, key: str) -> tuple[int, int, int, bytes]:
         return 10, 12, BYTES, _dictionary(value)
     if isinstance(value, Iterable):
         return 9, 11, BYTES, b"".join(_field(1, BYTES, _value(item, key)) for item in value)
-    raise ValueError(f"{key}: a value of type {type(value).__name__} cannot be saved; numbers, texts and lists of them can")
+    raise ValueError(
+        f"{key}: a value of type {type(value).__name__} cannot be saved; numbers, texts and lists of them can"
+    )
 
 
 def _shape(shape: Iterable[int]) -> bytes:
@@ -82,9 +109,13 @@ def _shape(shape: Iterable[int]) -> bytes:
 
 
 def _axis(axis: Axis) -> bytes:
-    name = axis.name if axis.index in (2**31 - 1,) or not axis.name.startswith("staticAxis") else axis.name
+    name = axis.name
     is_ordered = not name.startswith("defaultBatch")
-    return _field(1, VARINT, _varint(axis.index)) + _field(2, BYTES, name.encode()) + _field(3, VARINT, _varint(is_ordered))
+    return (
+        _field(1, VARINT, _varint(axis.index))
+        + _field(2, BYTES, name.encode())
+        + _field(3, VARINT, _varint(is_ordered))
+    )
 
 
 def _array(array: NDArray[Any]) -> bytes:

@@ -146,7 +146,7 @@ def eye_like(x: Tensor) -> Tensor:
 
 def over_batch(x: Tensor, how: str) -> Tensor:
     """One sample from all: their sum, mean, and so on."""
-    found = getattr(torch, how)(x, 0)
+    found: Tensor = getattr(torch, how)(x, 0)
     return found
 
 

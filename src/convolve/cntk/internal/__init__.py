@@ -10,7 +10,13 @@ from convolve.cntk.core import Value
 from convolve.cntk.ops.functions import as_variable
 from convolve.cntk.variables import Variable, as_shape
 
-_TYPES = {"float": np.float32, "float32": np.float32, "double": np.float64, "float64": np.float64, "float16": np.float16}
+_TYPES = {
+    "float": np.float32,
+    "float32": np.float32,
+    "double": np.float64,
+    "float64": np.float64,
+    "float16": np.float16,
+}
 
 
 def sanitize_dtype_cntk(dtype: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-def eval(  # noqa: A001 - CNTK's name
+def eval(
     op: Any, arguments: Any = None, precision: Any = None, device: Any = None, backward_pass: bool = False,
     expected_backward: Any = None,
 ) -> Any:  # fmt: skip

@@ -55,7 +55,10 @@ class _CtfFile(Deserializer):
 
     @cached_property
     def _block(self) -> Any:
-        specs = [StreamSpec(each.field or name, _size(each.shape), each.is_sparse, dtype=np.float32) for name, each in self.wanted.items()]
+        specs = [
+            StreamSpec(each.field or name, _size(each.shape), each.is_sparse, dtype=np.float32)
+            for name, each in self.wanted.items()
+        ]
         try:
             return read_ctf(self.filename, specs)
         except ConvolveError as error:
@@ -81,6 +84,6 @@ def _size(shape: Any) -> int:
     return int(np.prod(shape))
 
 
-def CTFDeserializer(filename: str, streams: Any) -> Deserializer:  # noqa: N802 - CNTK's name
+def CTFDeserializer(filename: str, streams: Any) -> Deserializer:
     """CNTK's text format."""
     return _CtfFile(str(filename), dict(streams))

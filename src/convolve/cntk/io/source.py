@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,9 @@ DEFAULT_RANDOMIZATION_WINDOW_IN_CHUNKS = WINDOW_CHUNKS
 class StreamInformation:
     """A stream of a source."""
 
-    def __init__(self, name: str, stream_id: int, storage_format: str, dtype: Any, shape: Any, defines_mb_size: bool = False) -> None:
+    def __init__(
+        self, name: str, stream_id: int, storage_format: str, dtype: Any, shape: Any, defines_mb_size: bool = False
+    ) -> None:
         self.m_name, self.m_id, self.m_storage_format = name, stream_id, storage_format
         self.m_element_type, self.sample_shape = dtype, shape if isinstance(shape, tuple) else (shape,)
         self.m_defines_mb_size = defines_mb_size
@@ -67,26 +69,39 @@ class MinibatchSource(_Source):
         multithreaded_deserializer: Any = None, frame_mode: bool = False, truncation_length: int = 0,
         randomize: bool = True, max_errors: int = 0, epoch_size: Any = None,
     ) -> None:  # fmt: skip
-        if max_samples != INFINITELY_REPEAT and max_sweeps != INFINITELY_REPEAT:
+        if INFINITELY_REPEAT not in (max_samples, max_sweeps):
             raise RuntimeError(
                 "MinibatchSourceConfig: max samples and max sweeps are mutually exclusive options and cannot have "
                 "non-default values at the same time."
             )
-        self._files: list[Deserializer] = list(deserializers) if isinstance(deserializers, list | tuple) else [deserializers]
+        self._files: list[Deserializer] = (
+            list(deserializers) if isinstance(deserializers, list | tuple) else [deserializers]
+        )
         infos, number = [], 0
         for file in self._files:
             for name, size in file.streams.items():
-                infos.append(StreamInformation(name, number, "sparse" if getattr(file, "is_sparse", lambda _: False)(name) else "dense", np.float32, size))
+                infos.append(
+                    StreamInformation(
+                        name,
+                        number,
+                        "sparse" if getattr(file, "is_sparse", lambda _: False)(name) else "dense",
+                        np.float32,
+                        size,
+                    )
+                )
                 number += 1
         super().__init__(infos)
         self.randomize, self.seed = randomize, randomization_seed
-        self.window = {"window_chunks": randomization_window_in_chunks, "window_samples": randomization_window_in_samples}
+        self.window: dict[str, Any] = {
+            "window_chunks": randomization_window_in_chunks,
+            "window_samples": randomization_window_in_samples,
+        }
         self.max_samples, self.max_sweeps = max_samples, max_sweeps
         self.position = 0
         self._orders: dict[int, NDArray[np.int64]] = {}
 
     def _limit(self) -> int:
-        if self.max_samples == FULL_DATA_SWEEP or self.max_sweeps == FULL_DATA_SWEEP:
+        if FULL_DATA_SWEEP in (self.max_samples, self.max_sweeps):
             return len(self._files[0])
         if self.max_sweeps != INFINITELY_REPEAT:
             return self.max_sweeps * len(self._files[0])
@@ -95,12 +110,17 @@ class MinibatchSource(_Source):
     def _order(self, sweep: int) -> NDArray[np.int64]:
         if sweep not in self._orders:
             count = len(self._files[0])
-            order = sweep_order(self._files[0].chunk_N, sweep, seed=self.seed, **self.window) if self.randomize else np.arange(count)
+            order = (
+                sweep_order(self._files[0].chunk_N, sweep, seed=self.seed, **self.window)
+                if self.randomize
+                else np.arange(count)
+            )
             self._orders = {sweep: order}
         return self._orders[sweep]
 
     def next_minibatch(
-        self, minibatch_size_in_samples: int, input_map: Mapping[Any, StreamInformation] | None = None, device: Any = None,
+        self, minibatch_size_in_samples: int, input_map: Mapping[Any, StreamInformation] | None = None,
+        device: Any = None,
         num_data_partitions: int | None = None, partition_index: int | None = None,
     ) -> dict[Any, MinibatchData]:  # fmt: skip
         """Up to so many samples; an empty dictionary at the end. Of several partitions, this worker's part."""
@@ -167,7 +187,9 @@ class UserMinibatchSource(_Source):
     def stream_infos(self) -> list[StreamInformation]:
         raise NotImplementedError("UserMinibatchSource.stream_infos() is to be defined by the program")
 
-    def next_minibatch(self, num_samples: int, number_of_workers: int = 1, worker_rank: int = 0, device: Any = None) -> Any:
+    def next_minibatch(
+        self, num_samples: int, number_of_workers: int = 1, worker_rank: int = 0, device: Any = None
+    ) -> Any:
         raise NotImplementedError("UserMinibatchSource.next_minibatch() is to be defined by the program")
 
     def get_checkpoint_state(self) -> dict[str, Any]:
@@ -192,12 +214,20 @@ class MinibatchSourceFromData(_Source):
         if len(lengths) > 1:
             raise TypeError("all data items must have the same leading dimension (number of data points)")
         [self.count] = lengths
-        infos = [StreamInformation(name, at, "dense", array.dtype.type, array.shape[1:]) for at, (name, array) in enumerate(self._arrays.items())]
+        infos = [
+            StreamInformation(name, at, "dense", array.dtype.type, array.shape[1:])
+            for at, (name, array) in enumerate(self._arrays.items())
+        ]
         super().__init__(infos)
         self.max_samples, self.position = max_samples, 0
 
     def next_minibatch(
-        self, num_samples: int, number_of_workers: int = 1, worker_rank: int = 0, device: Any = None, input_map: Any = None
+        self,
+        num_samples: int,
+        number_of_workers: int = 1,
+        worker_rank: int = 0,
+        device: Any = None,
+        input_map: Any = None,
     ) -> dict[Any, MinibatchData]:
         end = min(self.position + num_samples, self.max_samples)
         start, last = self.position % self.count, self.position % self.count + end - self.position
@@ -234,6 +264,3 @@ def _rows(data: Any) -> NDArray[Any]:
     if isinstance(data, list):
         return np.asarray(data, np.float32)
     raise TypeError("data must be a numpy.array or scipy.sparse.csr_matrix, or a list of those")
-
-
-_ = Iterator

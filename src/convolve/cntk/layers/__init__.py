@@ -37,7 +37,9 @@ from convolve.cntk.layers.layers import (
     MaxUnpooling,
 )
 
-__all__ = [name for name, value in list(globals().items()) if not (name.startswith("_") or isinstance(value, ModuleType))]
+__all__ = [
+    name for name, value in list(globals().items()) if not (name.startswith("_") or isinstance(value, ModuleType))
+]
 
 from convolve.cntk import refused as _refused
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from convolve.cntk.ops import Function, Parameter, as_function, constant, element_times, placeholder
-from convolve.cntk.ops.functions import BlockFunction
-from convolve.cntk.ops import elementwise
+from convolve.cntk.ops import element_times, elementwise, placeholder
+from convolve.cntk.ops.functions import BlockFunction, Function, as_function
+from convolve.cntk.variables import Parameter
 
 
 def identity(keep: Any) -> Any:
@@ -24,13 +24,12 @@ def activation_of(activation: Any) -> Any:
     return Sequential(activation) if isinstance(activation, list | tuple) else activation
 
 
-def ForwardDeclaration(name: str = "forward_declaration") -> Function:  # noqa: N802 - CNTK's name
+def ForwardDeclaration(name: str = "forward_declaration") -> Function:
     """A function that is defined later, by `resolve_to`."""
-    found = as_function(placeholder(name=name))
-    return found
+    return as_function(placeholder(name=name))
 
 
-def Stabilizer(steepness: float = 4, enable_self_stabilization: bool = True, name: str = "") -> Any:  # noqa: N802
+def Stabilizer(steepness: float = 4, enable_self_stabilization: bool = True, name: str = "") -> Any:
     """A learned scale: softplus of one number, 1 at the start."""
     if not enable_self_stabilization:
         return identity
@@ -42,6 +41,3 @@ def Stabilizer(steepness: float = 4, enable_self_stabilization: bool = True, nam
         return element_times(beta, x)
 
     return stabilize
-
-
-_ = constant

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from convolve.cntk.layers.blocks import activation_of, identity
-from convolve.cntk.ops import Function, as_function, elementwise
-from convolve.cntk.ops.functions import BlockFunction, function_of
+from convolve.cntk.ops import elementwise
+from convolve.cntk.ops.functions import BlockFunction, Function, function_of
 
 
-def Sequential(layers: Any, name: str = "") -> Function:  # noqa: N802 - CNTK's name
+def Sequential(layers: Any, name: str = "") -> Function:
     """One after the other; lists within the list are sequences too."""
     listed = layers if isinstance(layers, list | tuple) else [layers]
     steps = [_step(layer) for layer in listed]
@@ -37,7 +37,7 @@ def _step(layer: Any) -> Any:
     return layer
 
 
-def For(what_range: Any, constructor: Callable[..., Any], name: str = "") -> Function:  # noqa: N802
+def For(what_range: Any, constructor: Callable[..., Any], name: str = "") -> Function:
     """`constructor` for each number of a range, one after the other."""
     takes = len(inspect.signature(constructor).parameters)
     if takes > 1:
@@ -45,7 +45,7 @@ def For(what_range: Any, constructor: Callable[..., Any], name: str = "") -> Fun
     return Sequential([constructor(i) if takes else constructor() for i in what_range], name)
 
 
-def SequentialClique(functions: Sequence[Any], name: str = "") -> Function:  # noqa: N802
+def SequentialClique(functions: Sequence[Any], name: str = "") -> Function:
     """Each function gets the sum of its input and all earlier outputs."""
 
     def clique(x: Any) -> Any:
@@ -57,7 +57,7 @@ def SequentialClique(functions: Sequence[Any], name: str = "") -> Function:  # n
     return function_of(clique, "SequentialClique", name, make_block=bool(name))
 
 
-def ResNetBlock(f: Any, name: str = "") -> Function:  # noqa: N802
+def ResNetBlock(f: Any, name: str = "") -> Function:
     """x + f(x)."""
 
     def skip(x: Any) -> Any:
@@ -66,10 +66,12 @@ def ResNetBlock(f: Any, name: str = "") -> Function:  # noqa: N802
     return function_of(skip, "ResNetBlock", name, make_block=bool(name))
 
 
-def Activation(activation: Any = None, name: str = "") -> Function:  # noqa: N802
+def Activation(activation: Any = None, name: str = "") -> Function:
     from convolve.cntk.default_options import Unset, current
 
-    chosen = activation_of(current("activation", None) if activation is None or isinstance(activation, Unset) else activation)
+    chosen = activation_of(
+        current("activation", None) if activation is None or isinstance(activation, Unset) else activation
+    )
 
     @BlockFunction("Activation", name)
     def activated(x: Any) -> Any:
@@ -79,7 +81,7 @@ def Activation(activation: Any = None, name: str = "") -> Function:  # noqa: N80
     return activated
 
 
-def Label(name: str) -> Function:  # noqa: N802
+def Label(name: str) -> Function:
     """The value as it is, under a name."""
 
     @BlockFunction("Label", name)
@@ -87,6 +89,3 @@ def Label(name: str) -> Function:  # noqa: N802
         return elementwise.alias(x, name)
 
     return label
-
-
-_ = as_function

@@ -13,32 +13,25 @@ from convolve.cntk.ops import (
     AVG_POOLING,
     MAX_POOLING,
     MAX_UNPOOLING,
-    Constant,
-    Function,
-    Parameter,
-    as_shape,
     batch_normalization,
     convolution,
     convolution_transpose,
     element_divide,
+    elementwise,
     minus,
     pooling,
     reduce_mean,
-    reduce_sum,
     reshape,
-    splice,
     sqrt,
     square,
-    stop_gradient,
     times,
-    transpose,
     unpooling,
 )
-from convolve.cntk.ops import elementwise
-from convolve.cntk.ops.functions import BlockFunction
-from convolve.cntk.variables import InferredDimension
+from convolve.cntk.ops.functions import BlockFunction, Function
+from convolve.cntk.variables import Constant, InferredDimension, Parameter, as_shape
 
 _GLOROT = default_override_or(glorot_uniform())
+_ALL, _TIME, _EPSILON, _NO = (default_override_or(value) for value in (None, 5000, 0.00001, False))
 _NO_ACTIVATION, _BIAS, _ZERO, _PAD = (default_override_or(value) for value in (None, True, 0, False))
 
 
@@ -51,12 +44,14 @@ def _activated(activation: Any, value: Any) -> Any:
     return activation_of(activation)(value) if activation is not None else value
 
 
-def Dense(  # noqa: N802 - CNTK's name
+def Dense(
     shape: Any, activation: Any = _NO_ACTIVATION, init: Any = _GLOROT, input_rank: Any = None, map_rank: Any = None,
     bias: Any = _BIAS, init_bias: Any = _ZERO, name: str = "",
 ) -> Function:  # fmt: skip
     """W x + b over the last `input_rank` axes, or all but the first `map_rank`; by default over all of them."""
-    activation, init, bias, init_bias = _chosen("Dense", activation=activation, init=init, bias=bias, init_bias=init_bias)
+    activation, init, bias, init_bias = _chosen(
+        "Dense", activation=activation, init=init, bias=bias, init_bias=init_bias
+    )
     if input_rank is not None and map_rank is not None:
         raise ValueError("Dense: input_rank and map_rank cannot be specified at the same time.")
     output_shape = as_shape(shape)
@@ -74,7 +69,7 @@ def Dense(  # noqa: N802 - CNTK's name
     return dense
 
 
-def Embedding(shape: Any = None, init: Any = _GLOROT, weights: Any = None, name: str = "") -> Function:  # noqa: N802
+def Embedding(shape: Any = None, init: Any = _GLOROT, weights: Any = None, name: str = "") -> Function:
     if weights is None and shape is None:
         raise ValueError("Embedding: output shape must be specified")
     if weights is not None and (shape is not None or not isinstance(init, Unset)):
@@ -98,7 +93,7 @@ def _spread(value: Any, rank: int) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, list | tuple) else (value,) * rank
 
 
-def Convolution(  # noqa: N802
+def Convolution(
     filter_shape: Any, num_filters: Any = None, sequential: bool = False, activation: Any = _NO_ACTIVATION,
     init: Any = _GLOROT, pad: Any = _PAD, strides: Any = 1, sharing: bool = True, bias: Any = _BIAS,
     init_bias: Any = _ZERO, reduction_rank: int = 1, transpose_weight: bool = False, dilation: Any = 1, groups: int = 1,
@@ -135,27 +130,31 @@ def Convolution(  # noqa: N802
     return convolve
 
 
-def Convolution1D(filter_shape: Any, num_filters: Any = None, **options: Any) -> Function:  # noqa: N802
+def Convolution1D(filter_shape: Any, num_filters: Any = None, **options: Any) -> Function:
     return _of_rank(1, Convolution, filter_shape, num_filters, options)
 
 
-def Convolution2D(filter_shape: Any, num_filters: Any = None, activation: Any = _NO_ACTIVATION, **options: Any) -> Function:  # noqa: N802
+def Convolution2D(
+    filter_shape: Any, num_filters: Any = None, activation: Any = _NO_ACTIVATION, **options: Any
+) -> Function:
     return _of_rank(2, Convolution, filter_shape, num_filters, {"activation": activation, **options})
 
 
-def Convolution3D(filter_shape: Any, num_filters: Any = None, **options: Any) -> Function:  # noqa: N802
+def Convolution3D(filter_shape: Any, num_filters: Any = None, **options: Any) -> Function:
     return _of_rank(3, Convolution, filter_shape, num_filters, options)
 
 
 def _of_rank(rank: int, layer: Any, filter_shape: Any, num_filters: Any, options: dict[str, Any]) -> Function:
     size = as_shape(filter_shape)
     if len(size) > rank:
-        raise ValueError(f"{layer.__name__}{rank}D: filter_shape must be a scalar or a {rank}D tuple, e.g. {(3,) * rank}")
+        raise ValueError(
+            f"{layer.__name__}{rank}D: filter_shape must be a scalar or a {rank}D tuple, e.g. {(3,) * rank}"
+        )
     size = size * rank if len(size) == 1 else size
     return layer(size, num_filters, **options)  # type: ignore[no-any-return]
 
 
-def ConvolutionTranspose(  # noqa: N802
+def ConvolutionTranspose(
     filter_shape: Any, num_filters: Any, activation: Any = _NO_ACTIVATION, init: Any = _GLOROT, pad: Any = _PAD,
     strides: Any = 1, sharing: bool = True, bias: Any = _BIAS, init_bias: Any = _ZERO, output_shape: Any = None,
     reduction_rank: int = 1, dilation: Any = 1, max_temp_mem_size_in_samples: int = 0, name: str = "",
@@ -182,40 +181,42 @@ def ConvolutionTranspose(  # noqa: N802
     return convolve_transposed
 
 
-def ConvolutionTranspose1D(filter_shape: Any, num_filters: Any = None, **options: Any) -> Function:  # noqa: N802
+def ConvolutionTranspose1D(filter_shape: Any, num_filters: Any = None, **options: Any) -> Function:
     return _of_rank(1, ConvolutionTranspose, filter_shape, num_filters, options)
 
 
-def ConvolutionTranspose2D(filter_shape: Any, num_filters: Any = None, activation: Any = _NO_ACTIVATION, **options: Any) -> Function:  # noqa: N802
+def ConvolutionTranspose2D(
+    filter_shape: Any, num_filters: Any = None, activation: Any = _NO_ACTIVATION, **options: Any
+) -> Function:
     return _of_rank(2, ConvolutionTranspose, filter_shape, num_filters, {"activation": activation, **options})
 
 
-def ConvolutionTranspose3D(filter_shape: Any, num_filters: Any = None, **options: Any) -> Function:  # noqa: N802
+def ConvolutionTranspose3D(filter_shape: Any, num_filters: Any = None, **options: Any) -> Function:
     return _of_rank(3, ConvolutionTranspose, filter_shape, num_filters, options)
 
 
-def _pooled(op: int, op_name: str, filter_shape: Any, strides: Any, pad: Any, include_pad: bool, name: str) -> Function:
+def _pooled(op: int, filter_shape: Any, strides: Any, pad: Any, include_pad: bool = False, name: str = "") -> Function:
     size = as_shape(filter_shape)
     steps, flags = _spread(strides, len(size)), _spread(pad, len(size))
 
-    @BlockFunction(op_name, name)
+    @BlockFunction("MaxPooling" if op == MAX_POOLING else "AveragePooling", name)
     def pool(x: Any) -> Any:
-        return pooling(x, op, size, strides=steps, auto_padding=[False, *flags] if len(size) < 3 or True else flags,
+        return pooling(x, op, size, strides=steps, auto_padding=[False, *flags],
                        include_pad=include_pad)  # fmt: skip
 
     return pool
 
 
-def MaxPooling(filter_shape: Any, strides: Any = 1, pad: Any = _PAD, name: str = "") -> Function:  # noqa: N802
+def MaxPooling(filter_shape: Any, strides: Any = 1, pad: Any = _PAD, name: str = "") -> Function:
     [pad] = _chosen("MaxPooling", pad=pad)
-    return _pooled(MAX_POOLING, "MaxPooling", filter_shape, strides, pad, False, name)
+    return _pooled(MAX_POOLING, filter_shape, strides, pad, name=name)
 
 
-def AveragePooling(  # noqa: N802
+def AveragePooling(
     filter_shape: Any, strides: Any = 1, pad: Any = _PAD, include_pad: bool = False, name: str = ""
 ) -> Function:
     [pad] = _chosen("AveragePooling", pad=pad)
-    return _pooled(AVG_POOLING, "AveragePooling", filter_shape, strides, pad, include_pad, name)
+    return _pooled(AVG_POOLING, filter_shape, strides, pad, include_pad=include_pad, name=name)
 
 
 def _global(op: int, op_name: str, name: str) -> Function:
@@ -229,15 +230,15 @@ def _global(op: int, op_name: str, name: str) -> Function:
     return pool
 
 
-def GlobalMaxPooling(name: str = "") -> Function:  # noqa: N802
+def GlobalMaxPooling(name: str = "") -> Function:
     return _global(MAX_POOLING, "GlobalMaxPooling", name)
 
 
-def GlobalAveragePooling(name: str = "") -> Function:  # noqa: N802
+def GlobalAveragePooling(name: str = "") -> Function:
     return _global(AVG_POOLING, "GlobalAveragePooling", name)
 
 
-def MaxUnpooling(filter_shape: Any, strides: Any = 1, pad: Any = False, name: str = "") -> Function:  # noqa: N802
+def MaxUnpooling(filter_shape: Any, strides: Any = 1, pad: Any = False, name: str = "") -> Function:
     size = as_shape(filter_shape)
     steps, flags = _spread(strides, len(size)), _spread(pad, len(size))
 
@@ -248,7 +249,7 @@ def MaxUnpooling(filter_shape: Any, strides: Any = 1, pad: Any = False, name: st
     return unpool
 
 
-def Dropout(dropout_rate: Any = None, keep_prob: Any = None, seed: Any = None, name: str = "") -> Function:  # noqa: N802
+def Dropout(dropout_rate: Any = None, keep_prob: Any = None, seed: Any = None, name: str = "") -> Function:
     if dropout_rate is None and keep_prob is None:
         raise ValueError("Dropout: either dropout_rate or keep_prob must be specified.")
     if dropout_rate is not None and keep_prob is not None:
@@ -264,10 +265,10 @@ def Dropout(dropout_rate: Any = None, keep_prob: Any = None, seed: Any = None, n
     return drop
 
 
-def BatchNormalization(  # noqa: N802
-    map_rank: Any = default_override_or(None), init_scale: Any = 1, normalization_time_constant: Any = default_override_or(5000),
-    blend_time_constant: float = 0, epsilon: Any = default_override_or(0.00001),
-    use_cntk_engine: Any = default_override_or(False), disable_regularization: Any = default_override_or(False),
+def BatchNormalization(
+    map_rank: Any = _ALL, init_scale: Any = 1, normalization_time_constant: Any = _TIME,
+    blend_time_constant: float = 0, epsilon: Any = _EPSILON, use_cntk_engine: Any = _NO,
+    disable_regularization: Any = _NO,
     name: str = "",
 ) -> Function:  # fmt: skip
     map_rank, constant_time, epsilon, engine, free = _chosen(
@@ -285,15 +286,16 @@ def BatchNormalization(  # noqa: N802
     @BlockFunction("BatchNormalization", name)
     def normalize(x: Any) -> Any:
         return batch_normalization(
-            x, scale, bias, mean, variance, map_rank == 1, constant_time, blend_time_constant, epsilon,
-            use_cudnn_engine=not engine, disable_regularization=free, running_count=count,
+            x, scale, bias, mean, variance, spatial=map_rank == 1, normalization_time_constant=constant_time,
+            blend_time_constant=blend_time_constant, epsilon=epsilon, use_cudnn_engine=not engine,
+            disable_regularization=free, running_count=count,
         )  # fmt: skip
 
     return normalize
 
 
-def LayerNormalization(  # noqa: N802
-    initial_scale: float = 1, initial_bias: float = 0, epsilon: Any = default_override_or(0.00001), name: str = ""
+def LayerNormalization(
+    initial_scale: float = 1, initial_bias: float = 0, epsilon: Any = _EPSILON, name: str = ""
 ) -> Function:
     [epsilon] = _chosen("LayerNormalization", epsilon=epsilon)
     scale = Parameter((InferredDimension,), init=initial_scale, name="scale")
@@ -306,6 +308,3 @@ def LayerNormalization(  # noqa: N802
         return element_divide(centered, deviation + epsilon) * scale + bias
 
     return normalize
-
-
-_ = reduce_sum, splice, stop_gradient, transpose

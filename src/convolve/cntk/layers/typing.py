@@ -41,7 +41,7 @@ def as_variable_type(kind: Any) -> tuple[tuple[int, ...], tuple[Axis, ...]]:
     return (kind if isinstance(kind, tuple) else (kind,)), (Axis.default_batch_axis(),)
 
 
-def Signature(*args: Any, **kwargs: Any) -> Callable[[Any], Any]:  # noqa: N802 - CNTK's name
+def Signature(*args: Any, **kwargs: Any) -> Callable[[Any], Any]:
     """A decorator that says of what types a function's arguments are."""
 
     def decorated(definition: Any) -> Any:
@@ -50,6 +50,7 @@ def Signature(*args: Any, **kwargs: Any) -> Callable[[Any], Any]:  # noqa: N802 
         return definition
 
     return decorated
+
 
 from convolve.cntk import refused as _refused  # noqa: E402
 

@@ -9,7 +9,7 @@ from typing import Any
 from convolve.cntk.logging import graph
 from convolve.cntk.logging.progress_print import ProgressPrinter
 
-__all__ = ["ProgressPrinter", "TraceLevel", "graph", "log_number_of_parameters", "set_trace_level", "get_trace_level"]
+__all__ = ["ProgressPrinter", "TraceLevel", "get_trace_level", "graph", "log_number_of_parameters", "set_trace_level"]
 
 
 class TraceLevel(Enum):

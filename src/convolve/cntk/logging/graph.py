@@ -7,7 +7,13 @@ from typing import Any
 from convolve.cntk.ops.functions import Function
 from convolve.cntk.searching import depth_first_search
 
-__all__ = ["depth_first_search", "find_all_with_name", "find_by_name", "find_by_uid", "get_node_outputs", "output_function_graph"]
+__all__ = [
+    "depth_first_search",
+    "find_all_with_name",
+    "find_by_name",
+    "find_by_uid",
+    "get_node_outputs",
+]
 
 
 def find_all_with_name(node: Any, node_name: str, depth: int = 0) -> list[Any]:
@@ -19,7 +25,9 @@ def find_by_name(node: Any, node_name: str, depth: int = 0) -> Any:
         raise ValueError(f"node name has to be a string. You gave: {type(node_name)}")
     found = find_all_with_name(node, node_name, depth)
     if len(found) > 1:
-        raise ValueError(f'found multiple functions matching "{node_name}". If that was expected call find_all_with_name')
+        raise ValueError(
+            f'found multiple functions matching "{node_name}". If that was expected call find_all_with_name'
+        )
     return found[0] if found else None
 
 

@@ -7,10 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-
-_TABLE = """ average      since    average      since      examples
-    loss       last     metric       last              
- ------------------------------------------------------"""
+_TABLE = "\n".join(
+    [
+        " average      since    average      since      examples",
+        "    loss       last     metric       last              ",
+        " ------------------------------------------------------",
+    ]
+)
 
 
 class ProgressPrinter:
@@ -18,7 +21,8 @@ class ProgressPrinter:
     (0: geometric), and at the end of each epoch."""
 
     def __init__(
-        self, freq: int | None = None, first: int = 0, tag: str = "", log_to_file: str | None = None, rank: int | None = None,
+        self, freq: int | None = None, first: int = 0, tag: str = "", log_to_file: str | None = None,
+        rank: int | None = None,
         gen_heartbeat: bool = False, num_epochs: int | None = None, test_freq: int | None = None, test_first: int = 0,
         metric_is_pct: bool = True, distributed_freq: int | None = None, distributed_first: int = 0,
     ) -> None:  # fmt: skip
@@ -107,7 +111,11 @@ class ProgressPrinter:
         parts = [] if loss is None else [f"loss = {loss / max(samples, 1):0.6f} * {samples:d}"]
         if metric is not None:
             mean = metric / max(samples, 1)
-            parts.append(f"metric = {mean * 100:0.2f}% * {samples:d}" if self.metric_is_pct else f"metric = {mean:0.6f} * {samples:d}")
+            parts.append(
+                f"metric = {mean * 100:0.2f}% * {samples:d}"
+                if self.metric_is_pct
+                else f"metric = {mean:0.6f} * {samples:d}"
+            )
         return ", ".join(parts)
 
 

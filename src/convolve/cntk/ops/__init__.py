@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from types import ModuleType
-
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from convolve.cntk.losses import (
 )
 from convolve.cntk.metrics import classification_error
 from convolve.cntk.nodes import Node
-from convolve.cntk.ops.elementwise import *  # noqa: F403
+from convolve.cntk.ops.elementwise import *
 from convolve.cntk.ops.functions import (
     BlockFunction,
     CloneMethod,
@@ -29,8 +28,8 @@ from convolve.cntk.ops.functions import (
     as_function,
     as_variable,
 )
-from convolve.cntk.ops.shaping import *  # noqa: F403
-from convolve.cntk.ops.windows import *  # noqa: F403
+from convolve.cntk.ops.shaping import *
+from convolve.cntk.ops.windows import *
 from convolve.cntk.variables import (
     Constant,
     FreeDimension,
@@ -41,7 +40,6 @@ from convolve.cntk.variables import (
     Variable,
     as_shape,
 )
-
 
 
 def combine(*operands: Any, **kwargs: Any) -> Function:
@@ -107,12 +105,14 @@ class sequence:  # noqa: N801 - a module of CNTK
         name: str = "",
     ) -> Variable:  # fmt: skip
         axes = [Axis.default_batch_axis(), sequence_axis or Axis.default_dynamic_axis()]
-        return input_variable(shape, dtype, needs_gradient, is_sparse, axes, name)
+        return input_variable(shape, dtype, needs_gradient, is_sparse, dynamic_axes=axes, name=name)
 
     input = input_variable
 
 
-__all__ = [name for name, value in list(globals().items()) if not (name.startswith("_") or isinstance(value, ModuleType))]
+__all__ = [
+    name for name, value in list(globals().items()) if not (name.startswith("_") or isinstance(value, ModuleType))
+]
 _ = FreeDimension, InferredDimension
 
 from convolve.cntk import refused as _refused

@@ -40,7 +40,7 @@ def log_add_exp(left: Any, right: Any, *more: Any, name: str = "") -> Function:
     return _associative("LogPlus", (left, right, *more), name)
 
 
-def pow(base: Any, exponent: Any, name: str = "") -> Function:  # noqa: A001 - CNTK's name
+def pow(base: Any, exponent: Any, name: str = "") -> Function:
     return primitive("Pow", base, exponent, name=name)
 
 
@@ -64,7 +64,7 @@ def mean(*operands: Any, name: str = "") -> Function:
     return element_times(sum(*operands), 1.0 / len(operands), name=name)
 
 
-def sum(*operands: Any, name: str = "") -> Function:  # noqa: A001 - CNTK's name
+def sum(*operands: Any, name: str = "") -> Function:
     return _associative("Plus", operands, name)
 
 
@@ -157,7 +157,7 @@ def square(x: Any, name: str = "") -> Function:
     return primitive("ElementTimes", x, x, name=name)
 
 
-def abs(x: Any, name: str = "") -> Function:  # noqa: A001 - CNTK's name
+def abs(x: Any, name: str = "") -> Function:
     return primitive("Abs", x, name=name)
 
 
@@ -177,7 +177,7 @@ def ceil(arg: Any, name: str = "") -> Function:
     return negate(floor(negate(arg)), name)
 
 
-def round(arg: Any, name: str = "") -> Function:  # noqa: A001 - CNTK's name
+def round(arg: Any, name: str = "") -> Function:
     return floor(plus(arg, 0.5), name)
 
 
@@ -241,7 +241,12 @@ def elu(x: Any, alpha: float = 1.0, name: str = "") -> Function:
 
 def selu(x: Any, scale: float = 1.0507009873554804934193349852946, alpha: float = 1.6732632423543772848170429916717,
          name: str = "") -> Function:  # fmt: skip
-    return block("SELU", lambda x: element_times(scale, element_select(less(x, 0.0), element_times(alpha, elu(x)), x)), x, name=name)
+    return block(
+        "SELU",
+        lambda x: element_times(scale, element_select(less(x, 0.0), element_times(alpha, elu(x)), x)),
+        x,
+        name=name,
+    )
 
 
 def leaky_relu(x: Any, alpha: float = 0.01, name: str = "") -> Function:
@@ -250,14 +255,16 @@ def leaky_relu(x: Any, alpha: float = 0.01, name: str = "") -> Function:
 
 
 def param_relu(alpha: Any, x: Any, name: str = "") -> Function:
-    return block("PReLU", lambda alpha, x: element_select(less(x, 0.0), element_times(alpha, x), x), alpha, x, name=name)
+    return block(
+        "PReLU", lambda alpha, x: element_select(less(x, 0.0), element_times(alpha, x), x), alpha, x, name=name
+    )
 
 
 def straight_through_impl(x: Any, name: str = "") -> Function:
     return primitive("StraightThrough", x, name=name)
 
 
-def stop_gradient(input: Any, name: str = "") -> Function:  # noqa: A002 - CNTK's name
+def stop_gradient(input: Any, name: str = "") -> Function:
     return primitive("StopGradient", input, name=name)
 
 
@@ -287,9 +294,16 @@ def ones_like(x: Any, name: str = "") -> Function:
 
 
 def per_dim_mean_variance_normalize(operand: Any, mean: Any, inv_stddev: Any, name: str = "") -> Function:
-    return block("PerDimMeanVarianceNormalize", lambda x, m, s: element_times(minus(x, m), s), operand, mean, inv_stddev, name=name)
+    return block(
+        "PerDimMeanVarianceNormalize",
+        lambda x, m, s: element_times(minus(x, m), s),
+        operand,
+        mean,
+        inv_stddev,
+        name=name,
+    )
 
 
-def assign(ref: Any, input: Any, name: str = "") -> Function:  # noqa: A002 - CNTK's name
+def assign(ref: Any, input: Any, name: str = "") -> Function:
     """Gives `input`, which the variable `ref` holds from the end of the pass on."""
     return primitive("Assign", ref, input, name=name)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, unique
 from typing import Any
 
 import numpy as np
 
-from convolve.cntk import cloning, running, searching
-from convolve.cntk.nodes import Block, Node, infer_all, leaves_of, nodes_of, results_of
+from convolve.cntk import cloning, refused, running, searching
+from convolve.cntk.nodes import Block, Node, infer_all, leaves_of, results_of
 from convolve.cntk.operators import Operators
 from convolve.cntk.variables import Constant, Output, Parameter, Placeholder, Variable, new_uid
 
@@ -124,7 +123,9 @@ class Function(Operators):
 
     @property
     def arguments(self) -> tuple[Variable, ...]:
-        found = [v for v in self.inputs if v.kind in ("Input", "Placeholder") or (not self.is_composite and v.is_output)]
+        found = [
+            v for v in self.inputs if v.kind in ("Input", "Placeholder") or (not self.is_composite and v.is_output)
+        ]
         return tuple(dict.fromkeys(found))
 
     @property
@@ -168,9 +169,7 @@ class Function(Operators):
         """Argument -> what a call gives for it, by place or by name."""
         wanted = self.signature
         if len(args) + len(kwargs) != len(wanted):
-            raise TypeError(
-                f"CNTK Function expected {len(wanted)} arguments, got {len(args) + len(kwargs)}"
-            )
+            raise TypeError(f"CNTK Function expected {len(wanted)} arguments, got {len(args) + len(kwargs)}")
         given: dict[Variable, Any] = dict(zip(wanted, args, strict=False))
         for name, value in kwargs.items():
             found = [variable for variable in wanted if variable.name == name]
@@ -188,7 +187,9 @@ class Function(Operators):
         own = set(self.placeholders)
         for placeholder in substitutions:
             if placeholder not in own:
-                raise ValueError(f"Placeholder '{placeholder}' specified for replacement not found in the Function '{self!r}'.")
+                raise ValueError(
+                    f"Placeholder '{placeholder}' specified for replacement not found in the Function '{self!r}'."
+                )
         cloning.replace_in_place(self, {key: as_variable(value) for key, value in substitutions.items()})
         infer_all(self.outputs)
         return self
@@ -220,11 +221,18 @@ class Function(Operators):
         return next(iter(result.values())) if len(result) == 1 else result
 
     def forward(
-        self, arguments: Any, outputs: Any = None, keep_for_backward: Any = None, device: Any = None, as_numpy: bool = True
+        self,
+        arguments: Any,
+        outputs: Any = None,
+        keep_for_backward: Any = None,
+        device: Any = None,
+        as_numpy: bool = True,
     ) -> tuple[Any, dict[Variable, Any]]:
         """(what `backward` needs, values of the outputs): a pass as in training."""
         wanted = self.outputs if outputs is None else tuple(map(as_variable, outputs))
-        return running.forward(wanted, running.arguments_of(wanted, arguments, self.signature), keep_for_backward, as_numpy)
+        return running.forward(
+            wanted, running.arguments_of(wanted, arguments, self.signature), keep_for_backward, as_numpy
+        )
 
     def backward(self, state: Any, root_gradients: Mapping[Any, Any], variables: Any, as_numpy: bool = True) -> Any:
         """Gradients of `variables`, from those at the outputs."""
@@ -237,7 +245,7 @@ class Function(Operators):
         grad_root: Any = None,
     ) -> Any:  # fmt: skip
         """The gradient of the sum of the output, with respect to `wrt`: by default to all inputs that need one."""
-        return running.gradient(self, at, wrt, outputs, as_numpy, grad_root)
+        return running.gradient(self, at, wrt, outputs, as_numpy=as_numpy, grad_root=grad_root)
 
     def train(self, minibatch_source: Any, **options: Any) -> Any:
         from convolve.cntk.train.simple import train
@@ -256,9 +264,15 @@ class Function(Operators):
 
     def find_by_name(self, name: str, depth: int = 0) -> Any:
         """The function or variable of that name; None where there is none."""
-        found = [item for item in self.find_all_with_name(name, depth) if not getattr(item, "is_output", False) or isinstance(item, Function)]
+        found = [
+            item
+            for item in self.find_all_with_name(name, depth)
+            if not getattr(item, "is_output", False) or isinstance(item, Function)
+        ]
         if len(found) > 1:
-            raise RuntimeError(f"found multiple functions matching '{name}'. If that was expected call find_all_with_name")
+            raise RuntimeError(
+                f"found multiple functions matching '{name}'. If that was expected call find_all_with_name"
+            )
         return found[0] if found else None
 
     def find_by_uid(self, uid: str, depth: int = 0) -> Any:
@@ -275,13 +289,13 @@ class Function(Operators):
 
     # -- the rest -----------------------------------------------------------------------------------------------------
 
-    def save(self, filename: str, format: Any = ModelFormat.CNTKv2, **_: Any) -> None:  # noqa: A002 - CNTK's word
+    def save(self, filename: str, format: Any = ModelFormat.CNTKv2, **_: Any) -> None:
         from convolve.cntk import saving
 
         saving.save(self, str(filename), ModelFormat(getattr(format, "value", format)).value)
 
     @staticmethod
-    def load(model: Any, device: Any = None, format: Any = ModelFormat.CNTKv2) -> Function:  # noqa: A002
+    def load(model: Any, device: Any = None, format: Any = ModelFormat.CNTKv2) -> Function:
         from convolve.cntk import saving
 
         return saving.load(model)
@@ -347,59 +361,17 @@ def as_function(value: Any) -> Function:
     return function_of(value)
 
 
-def function_of(definition: Callable[..., Any], op_name: str = "", name: str = "", make_block: bool = False) -> Function:
-    """What a Python function makes of placeholders called as its arguments are; as a block if asked for."""
-    names = [
-        parameter.name
-        for parameter in inspect.signature(definition).parameters.values()
-        if parameter.default is parameter.empty and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.POSITIONAL_ONLY)
-    ]
-    placeholders = [Placeholder(None, name=each, dynamic_axes=None) for each in names]
-    made = definition(*placeholders)
-    if isinstance(made, tuple | list):
-        outputs = [as_variable(each) for each in made]
-        made = Function(Node("Combine", outputs))
-    made = as_function(made) if not isinstance(made, Variable) or isinstance(made, Output) else as_function(made)
-    composite = Function(made.node, order=placeholders)
-    if not make_block:
-        return composite
-    return as_block(composite, [(inner, Placeholder(None, name=inner.name, dynamic_axes=None)) for inner in placeholders], op_name, name)
-
-
-def as_block(
-    composite: Any, block_arguments_map: Sequence[tuple[Any, Any]], block_op_name: str, block_instance_name: str = "",
-    attributes: dict[str, Any] | None = None,
-) -> Function:  # fmt: skip
-    """One node that stands for `composite`, whose placeholders are given what the map says."""
-    pairs = [(inner, as_variable(outer)) for inner, outer in block_arguments_map]
-    left = [v for v in composite.arguments if v not in [inner for inner, _ in pairs]]
-    if left:
-        raise ValueError(f"Block function: the arguments {', '.join(map(str, left))} are not mapped")
-    own = [v for v in leaves_of(composite.outputs) if v.kind in ("Parameter", "Constant")]
-    block = Block(block_op_name, Function(composite.node), pairs)
-    inputs = [*own, *(outer for _, outer in pairs)]
-    count = len(composite.outputs)
-    node = Node("Block", inputs, attributes or {}, block_instance_name, block, output_count=count)
-    return Function(node, order=[outer for _, outer in pairs if isinstance(outer, Placeholder)])
-
-
-def BlockFunction(op_name: str, name: str = "") -> Callable[[Callable[..., Any]], Function]:  # noqa: N802 - CNTK's name
-    """A decorator: the Python function as a block called `op_name`."""
-    return lambda definition: function_of(definition, op_name, name, make_block=True)
-
-
 def as_composite(function: Any, name: str = "") -> Function:
     return Function(as_function(function).node)
 
 
-def nodes_count(function: Function) -> int:
-    return len(nodes_of(function.outputs))
-
-
-def load_model(model: Any, device: Any = None, format: Any = ModelFormat.CNTKv2) -> Function:  # noqa: A002 - CNTK's word
+def load_model(model: Any, device: Any = None, format: Any = ModelFormat.CNTKv2) -> Function:
     """The function that a v2 file holds."""
     return Function.load(model, device, format)
 
-from convolve.cntk import refused as _refused
 
-__getattr__ = _refused.attribute(__name__)
+from convolve.cntk.ops.definitions import BlockFunction as BlockFunction  # noqa: E402, PLC0414 - made of Function
+from convolve.cntk.ops.definitions import as_block as as_block  # noqa: E402, PLC0414
+from convolve.cntk.ops.definitions import function_of as function_of  # noqa: E402, PLC0414
+
+__getattr__ = refused.attribute(__name__)

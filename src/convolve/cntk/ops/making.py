@@ -34,7 +34,9 @@ def block(
 ) -> Function:
     """What `definition` makes of the operands, as one node called `op_name`."""
     given = operands_of(*operands)
-    inner = [Placeholder(None, name=f"{op_name}_{at}", dynamic_axes=None, dtype=v.data_type) for at, v in enumerate(given)]
+    inner = [
+        Placeholder(None, name=f"{op_name}_{at}", dynamic_axes=None, dtype=v.data_type) for at, v in enumerate(given)
+    ]
     for placeholder, outer in zip(inner, given, strict=True):
         placeholder.stands_for = outer
     composite = Function(definition(*inner).node)

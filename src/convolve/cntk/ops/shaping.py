@@ -37,13 +37,18 @@ def flatten(x: Any, axis: Any = None, name: str = "") -> Function:
     if axis is None:
         return block("Flatten", lambda x: reshape(reshape(x, (-1,)), (1, -1)), x, name=name)
     at = axis.static_axis_index() if isinstance(axis, Axis) else axis
-    return block("Flatten", lambda x: reshape(reshape(x, (-1,), 0, at), (-1,), 1, None) if at else reshape(reshape(x, (-1,)), (1, -1)), x, name=name)
+    return block(
+        "Flatten",
+        lambda x: reshape(reshape(x, (-1,), 0, at), (-1,), 1, None) if at else reshape(reshape(x, (-1,)), (1, -1)),
+        x,
+        name=name,
+    )
 
 
 def expand_dims(x: Any, axis: Any, name: str = "") -> Function:
     """A new axis of size 1 at `axis` of the result."""
     at = axis.static_axis_index(checked=False) if isinstance(axis, Axis) else axis
-    place = _place(Axis.new_leading_axis()) if at is None else _place(at) if at >= 0 else wire.Axis(-at - 1, "")
+    place = _place(0) if at in (0, 2**31 - 1) else _place(at) if at > 0 else wire.Axis(-at - 1, "")
     return primitive("Reshape", x, name=name, newShape=(1,), beginAxis=place, endAxis=place)
 
 
@@ -63,17 +68,21 @@ def transpose(x: Any, perm: Any, name: str = "") -> Function:
         raise TypeError("transpose expects a permutation; to swap two axes use swapaxes")
     order = [axis.static_axis_index() if isinstance(axis, Axis) else axis for axis in perm]
     rank = len(order)
-    return primitive("TransposeAxes", x, name=name, axisVec=[wire.Axis(rank - 1 - axis % rank, "") for axis in order[::-1]])
+    return primitive(
+        "TransposeAxes", x, name=name, axisVec=[wire.Axis(rank - 1 - axis % rank, "") for axis in order[::-1]]
+    )
 
 
 def swapaxes(x: Any, axis1: Any = 0, axis2: Any = 1, name: str = "") -> Function:
     return primitive("TransposeAxes", x, name=name, axis1=stored(axis1), axis2=stored(axis2))
 
 
-def slice(x: Any, axis: Any, begin_index: Any, end_index: Any, strides: Any = None, name: str = "") -> Function:  # noqa: A001
+def slice(x: Any, axis: Any, begin_index: Any, end_index: Any, strides: Any = None, name: str = "") -> Function:
     """From `begin_index` up to `end_index`, along one axis or several; 0 as an end is the end."""
     axes = axis if isinstance(axis, list | tuple) else [axis]
-    begins, ends = ([int(v) for v in each] if isinstance(each, list | tuple) else [int(each)] for each in (begin_index, end_index))
+    begins, ends = (
+        [int(v) for v in each] if isinstance(each, list | tuple) else [int(each)] for each in (begin_index, end_index)
+    )
     steps = [1] * len(axes) if strides is None else list(strides) if isinstance(strides, list | tuple) else [strides]
     return primitive(
         "Slice", x, name=name, axisVec=[stored(each) for each in axes], beginIndexVec=begins, endIndexVec=ends,
@@ -107,7 +116,9 @@ def splice(*inputs: Any, axis: Any = -1, name: str = "") -> Function:
 CONSTANT_PAD, REFLECT_PAD, SYMMETRIC_PAD = 0, 1, 2
 
 
-def pad(x: Any, pattern: Sequence[tuple[int, int]], mode: int = CONSTANT_PAD, constant_value: float = 0, name: str = "") -> Function:
+def pad(
+    x: Any, pattern: Sequence[tuple[int, int]], mode: int = CONSTANT_PAD, constant_value: float = 0, name: str = ""
+) -> Function:
     if any(len(ends) != 2 for ends in pattern):
         raise ValueError("padding pattern should be a integer list with shape [n, 2]")
     heads, feet = [ends[0] for ends in pattern], [ends[1] for ends in pattern]
@@ -150,7 +161,9 @@ def depth_to_space(operand: Any, block_size: int, name: str = "") -> Function:
     def made(x: Any) -> Function:
         channels, rows, columns = _operand(operand).shape
         cells = reshape(x, (block_size, block_size, channels // block_size**2, rows, columns))
-        return reshape(transpose(cells, (2, 3, 0, 4, 1)), (channels // block_size**2, rows * block_size, columns * block_size))
+        return reshape(
+            transpose(cells, (2, 3, 0, 4, 1)), (channels // block_size**2, rows * block_size, columns * block_size)
+        )
 
     return block("DepthToSpace", made, operand, name=name, attributes={"blockSize": block_size})
 
@@ -159,7 +172,9 @@ def space_to_depth(operand: Any, block_size: int, name: str = "") -> Function:
     def made(x: Any) -> Function:
         channels, rows, columns = _operand(operand).shape
         cells = reshape(x, (channels, rows // block_size, block_size, columns // block_size, block_size))
-        return reshape(transpose(cells, (2, 4, 0, 1, 3)), (channels * block_size**2, rows // block_size, columns // block_size))
+        return reshape(
+            transpose(cells, (2, 4, 0, 1, 3)), (channels * block_size**2, rows // block_size, columns // block_size)
+        )
 
     return block("SpaceToDepth", made, operand, name=name, attributes={"blockSize": block_size})
 

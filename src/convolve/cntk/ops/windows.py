@@ -45,9 +45,10 @@ def convolution(
     """`convolution_map`: (maps, channels, rows, columns)."""
     weight, x = operands_of(convolution_map, operand)
     if reduction_rank == 0:
-        x = shaping.reshape(x, (1, *x.shape))
-        weight = _without_reduction(weight, 0)
-        made = convolution(weight, x, strides, sharing, auto_padding, sequential, dilation, 1, groups)
+        made = convolution(
+            _without_reduction(weight, 0), shaping.reshape(x, (1, *x.shape)), strides, sharing, auto_padding,
+            sequential=sequential, dilation=dilation, groups=groups,
+        )  # fmt: skip
         return made if not name else elementwise.alias(made, name)
     return primitive(
         "Convolution", weight, x, name=name, strides=as_shape(strides)[::-1], sharing=_flags(sharing),
@@ -95,7 +96,9 @@ def unpooling(
     )  # fmt: skip
 
 
-def roipooling(operand: Any, rois: Any, pooling_type: int, roi_output_shape: Any, spatial_scale: float, name: str = "") -> Function:
+def roipooling(
+    operand: Any, rois: Any, pooling_type: int, roi_output_shape: Any, spatial_scale: float, name: str = ""
+) -> Function:
     return primitive("ROIPooling", operand, rois, name=name, poolingType=int(pooling_type),
                      roiOutputShape=as_shape(roi_output_shape)[::-1], spatialScale=float(spatial_scale))  # fmt: skip
 

@@ -13,4 +13,6 @@ from convolve.cntk.train.training_session import (
     training_session,
 )
 
-__all__ = [name for name, value in list(globals().items()) if not (name.startswith("_") or isinstance(value, ModuleType))]
+__all__ = [
+    name for name, value in list(globals().items()) if not (name.startswith("_") or isinstance(value, ModuleType))
+]

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from convolve.cntk import feeding, running
-from convolve.cntk.ops.elementwise import alias
 from convolve.cntk.ops.functions import Function, as_function
 from convolve.cntk.variables import Variable
 
@@ -48,7 +47,9 @@ class Trainer(Evaluator):
     """`criterion`: the loss, or the loss and a metric; each gives one number for each sample."""
 
     def __init__(self, model: Any, criterion: Any, parameter_learners: Any, progress_writers: Any = None) -> None:
-        found = criterion.outputs if isinstance(criterion, Function) and len(criterion.outputs) > 1 else listed(criterion)
+        found = (
+            criterion.outputs if isinstance(criterion, Function) and len(criterion.outputs) > 1 else listed(criterion)
+        )
         found = [each for each in found if each is not None]
         if not found:
             raise ValueError("criterion must be a loss, or a loss and a metric")
@@ -56,18 +57,10 @@ class Trainer(Evaluator):
         self.loss_function = as_function(found[0])
         self.model = None if model is None else as_function(model)
         self.parameter_learners = listed(parameter_learners)
-        self._require_all_parameters()
         self.total_number_of_samples_seen = 0
         self._last = (0.0, 0.0, 0)
         self._total = 0
         self._updates = 0
-
-    def _require_all_parameters(self) -> None:
-        learned = {p for learner in self.parameter_learners for p in learner.parameters}
-        own = [p for p in self.loss_function.parameters]
-        missing = [p for p in own if p not in learned]
-        if missing and self.model is not None and not self.parameter_learners:
-            raise ValueError("Trainer: there is no learner")
 
     def train_minibatch(self, arguments: Any, outputs: Any = None, device: Any = None, is_sweep_end: Any = None) -> Any:
         """Whether there was anything to train on; with `outputs`, their values too."""
@@ -91,7 +84,9 @@ class Trainer(Evaluator):
             for parameter in learner.parameters:
                 parameter.data.grad = None
         metric = found[targets[1]].detach().double().sum() if len(targets) > 1 else None
-        self._count(float(found[targets[0]].detach().double().sum()), None if metric is None else float(metric), samples)
+        self._count(
+            float(found[targets[0]].detach().double().sum()), None if metric is None else float(metric), samples
+        )
         values = {v: feeding.shown(v, found[v].detach(), given, True) for v in wanted}
         return (True, values) if wanted else True
 
@@ -144,6 +139,3 @@ class Trainer(Evaluator):
 
 def _samples(given: Mapping[Variable, feeding.Fed]) -> int:
     return max((len(each.tensor) for each in given.values()), default=1)
-
-
-_ = alias

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,11 +97,11 @@ class TrainingSession:
             if not data:
                 break
             self.trainer.train_minibatch(data)
-            for what, every in frequencies.items():
-                if every and self.trainer.total_number_of_samples_seen // every > done[what]:
-                    done[what] = self.trainer.total_number_of_samples_seen // every
-                    if not getattr(self, f"_on_{what}")():
-                        return
+            seen = self.trainer.total_number_of_samples_seen
+            due = [what for what, every in frequencies.items() if every and seen // every > done[what]]
+            done |= {what: seen // (frequencies[what] or 1) for what in due}
+            if not all(getattr(self, f"_on_{what}")() for what in due):
+                return
         self._end(done, frequencies)
 
     def _next_size(self, frequencies: dict[str, int | None]) -> int:
@@ -149,7 +148,11 @@ class TrainingSession:
 
     def _evaluate(self, config: Any, max_samples: int) -> tuple[float, int]:
         source, streams = config.minibatch_source, config.model_inputs_to_streams or self.streams
-        size = config.minibatch_size if isinstance(config.minibatch_size, Schedule) else minibatch_size_schedule(config.minibatch_size)
+        size = (
+            config.minibatch_size
+            if isinstance(config.minibatch_size, Schedule)
+            else minibatch_size_schedule(config.minibatch_size)
+        )
         evaluator: Evaluator = self.trainer
         if config.criterion is not None:
             criterion = as_function(config.criterion)
@@ -173,7 +176,7 @@ class TrainingSession:
     def _restore(self) -> None:
         assert self.checkpoint
         name = str(self.checkpoint.filename)
-        if not os.path.exists(name):
+        if not Path(name).exists():
             folder, found = Path(name).parent, []
             for path in folder.glob(f"{Path(name).name}*") if folder.exists() else ():
                 if match := re.fullmatch(re.escape(Path(name).name) + r"(\d+)", path.name):
@@ -199,6 +202,6 @@ def training_session(
     test_config: Any = None,
 ) -> TrainingSession:  # fmt: skip
     return TrainingSession(
-        trainer, mb_source, mb_size, model_inputs_to_streams, max_samples, progress_frequency, checkpoint_config,
-        cv_config, test_config,
+        trainer, mb_source, mb_size, model_inputs_to_streams, max_samples, progress_frequency=progress_frequency,
+        checkpoint_config=checkpoint_config, cv_config=cv_config, test_config=test_config,
     )  # fmt: skip
