@@ -99,10 +99,26 @@ def test_a_head_gives_its_classes(two_heads: str, tmp_path: Path, picture: Path,
     assert found == pytest.approx({"male": 1 / (1 + np.exp(z[0] - z[1])), "female": 1 / (1 + np.exp(z[1] - z[0]))})
     assert convolve("convert", two_heads, "--to", "convolve", "--out", tmp_path / "gender", *chosen).code == 0
     assert predicted(convolve("predict", tmp_path / "gender", picture, "--json").out) == pytest.approx(found)
-    refused = convolve("predict", two_heads, picture)
-    assert_refused(refused, 2, "several outputs; choose one with --output: prob_age, prob_gender")
+    for refused in (convolve("evaluate", two_heads, "--data", "sample"), convolve("serve", two_heads, "--port", 0)):
+        assert_refused(refused, 2, "several outputs; choose one with --output: prob_age, prob_gender")
     shown = convolve("show", two_heads).out
     assert "outputs           prob_age (3,), prob_gender (2,)" in shown
+
+
+def test_predict_asks_all_heads(two_heads: str, tmp_path: Path, picture: Path, convolve: Convolve) -> None:
+    [said] = json.loads(convolve("predict", two_heads, picture, "--json").out)["images"]
+    assert [*said["heads"]] == ["prob_age", "prob_gender"]
+    for name, count in (("prob_age", 3), ("prob_gender", 2)):
+        alone = json.loads(convolve("predict", two_heads, picture, "--json", "--output", name).out)["images"][0]
+        assert said["heads"][name]["classes"] == alone["classes"] and len(alone["classes"]) == count
+    line = convolve("predict", two_heads, picture, "--top", 1).out
+    assert "prob_age: " in line and "; prob_gender: " in line
+    convolve("predict", two_heads, picture, "--top", 1, "--csv", tmp_path / "said.csv")
+    [title, row] = csv.reader((tmp_path / "said.csv").read_text().splitlines())
+    heads = ("prob_age", "prob_gender")
+    assert title[1:-1] == [f"{head}_{each}" for head in heads for each in ("class_1", "probability_1")]
+    assert row[1] == said["heads"]["prob_age"]["classes"][0]["class"]
+    assert_refused(convolve("predict", two_heads, picture, "--sort-into", tmp_path / "s"), 2, "--sort-into")
 
 
 def test_several_heads_in_one_file(two_heads: str, tmp_path: Path, picture: Path, convolve: Convolve) -> None:

@@ -102,11 +102,42 @@ def test_the_same_run_has_the_same_confidence(run: Path, tiny: list[str], tmp_pa
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_evaluate_says_what_it_is_worth(run: Path, tiny_mnist: Path, convolve: Convolve) -> None:
+    told = json.loads(convolve("evaluate", run, "--data", tiny_mnist, "--json", "--drift").out)
+    assert told["accept"] == 0.9 and told["accepted"] == pytest.approx(0.9, abs=0.1)
+    assert told["coverage"] == 0.9 and told["covered"] == pytest.approx(0.9, abs=0.1)
+    assert 1 <= told["mean_set_size"] <= 10 and 0 <= told["calibration_error"] < 0.2
+    assert told["drift"]["is_there"] is False and told["drift"]["probability"] > 0.01
+    shown = convolve("evaluate", run, "--data", tiny_mnist, "--drift", "--accept", "0.5").out
+    assert "asked for 50.00% of one's own" in shown and "drift: these images look like those of the training" in shown
+    told = json.loads(convolve("evaluate", run, "--data", tiny_mnist, "--json", "--accept", "1").out)
+    assert told["accepted"] == 1 and told["accepted_error"] == told["test_error"] and "drift" not in told
+
+
+def test_the_report_shows_it(run: Path, convolve: Convolve) -> None:
+    assert convolve("report", run).code == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "How sure it is" in page and "None of these: " in page and "Sets of classes hold" in page
+
+
+@pytest.mark.parametrize("damage", [torch.zeros(3), torch.full((200,), torch.nan)])
+def test_damaged_distances_are_one_sentence(
+    damage: torch.Tensor, run: Path, tmp_path: Path, convolve: Convolve
+) -> None:
+    import shutil
+
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "evaluation.safetensors"
+    save_file(load_file(path) | {"distances_N": damage}, path)
+    assert_failed(convolve("report", tmp_path / "run"), 3, "evaluation.safetensors is damaged", "distances_N")
+
+
 @pytest.mark.parametrize("option", ["--accept", "--coverage"])
 def test_a_model_that_has_not_learned_it_says_how_to_get_it(
     option: str, model: Path, pictures: Path, convolve: Convolve
 ) -> None:
     assert_refused(convolve("predict", model, pictures, option, "0.9"), 2, option, "convolve train RECIPE", "--from")
+    assert_refused(convolve("evaluate", model, "--data", "sample", "--drift"), 2, "--drift", "convolve train RECIPE")
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "nan"])
@@ -168,3 +199,25 @@ def _source(images_NCHW: torch.Tensor):  # type: ignore[no-untyped-def]
     from convolve.data.sources.source import ArraySource
 
     return ArraySource(images_NCHW, torch.zeros(len(images_NCHW), dtype=torch.int64))
+
+
+def test_a_head_that_was_fitted_teaches_by_cross_validation() -> None:
+    """Nothing is held out: each image is answered, and measured, by the fit without its fold."""
+    from convolve.confidence import _from_folds
+    from convolve.fitted_head import FittedHead
+    from convolve.training.probe import fit
+
+    random = torch.Generator().manual_seed(0)
+    means_KD = torch.randn(3, 16, generator=random)
+    labels_N = torch.arange(900) % 3
+    features_ND = means_KD[labels_N] + torch.randn(900, 16, generator=random)
+    own, new = slice(0, 300), slice(300, 900)
+    probe = fit(features_ND[own, None], labels_N[own])
+    known = _from_folds(FittedHead(probe, features_ND[own], labels_N[own])).asked(0.9, 0.8)
+    assert known.record.images == 300 and known.record.learned_from == "cross-validation"
+    accepted_N = ~known.is_none_of_these(known.detector(features_ND[new]))
+    assert float(accepted_N.float().mean()) == pytest.approx(0.9, abs=0.05)
+    logits_NK = features_ND[new] @ probe.weight_KD.T + probe.bias_K
+    sets_NK = known.sets((logits_NK / known.record.temperature).softmax(1))
+    assert float(sets_NK.gather(1, labels_N[new, None]).float().mean()) == pytest.approx(0.8, abs=0.05)
+    assert known.record.temperature == pytest.approx(1, abs=0.3)

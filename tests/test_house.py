@@ -12,8 +12,8 @@ import convolve
 
 SOURCE = Path(convolve.__file__).parent
 
-# Each room and what it may import besides itself; the ground floor (errors, atomic) is open to all.
-GROUND = {"errors", "atomic"}
+# Each room and what it may import besides itself; the ground floor (errors, atomic, cache) is open to all.
+GROUND = {"errors", "atomic", "cache"}
 MAY_IMPORT = {
     "formats": set(),
     "transforms": {"formats"},
@@ -44,7 +44,7 @@ MAY_IMPORT = {
     },
     "recipes": {"formats", "models", "recipe", "registry", "specs", "transforms", "weights"},
     "prepare": {"data", "formats", "transforms"},
-    "checking": {"data", "environment", "formats", "transforms"},
+    "checking": {"data", "environment", "formats", "model", "training", "transforms"},
     "templates": set(),
     "model_card": {"graph", "importers", "records", "specs", "templates", "training", "transforms"},
     "model_folder": {
@@ -59,6 +59,7 @@ MAY_IMPORT = {
         "transforms",
     },
     "export": {"data", "records", "transforms"},
+    "prediction": set(),
     "model": {
         "data",
         "export",
@@ -68,13 +69,15 @@ MAY_IMPORT = {
         "model_folder",
         "models",
         "network",
+        "prediction",
         "records",
         "training",
         "transforms",
     },
     "network": {"export", "graph", "importers", "model_folder"},
+    "several_heads": {"formats", "graph", "importers", "loading", "model", "prediction"},
     "loading": {"export", "graph", "importers", "model", "model_folder", "models", "records", "transforms", "weights"},
-    "confidence": {"data", "model", "records", "specs", "training"},
+    "confidence": {"data", "fitted_head", "model", "recipe", "records", "training"},
     "initial": {
         "data",
         "graph",
@@ -101,7 +104,7 @@ MAY_IMPORT = {
         "training",
         "transforms",
     },
-    "fitted_head": {"data", "graph", "initial", "model", "records", "training", "transforms"},
+    "fitted_head": {"data", "graph", "initial", "model", "records", "specs", "training", "transforms"},
     "outcome": {"confidence", "data", "fitted_head", "loading", "model", "records", "training"},
     "run": {
         "data",
@@ -134,7 +137,7 @@ MAY_IMPORT = {
     "cntk": {"cntk_random", "data", "export", "formats", "graph", "importers", "specs", "training"},
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
     "report": {"checking", "data", "find_lr", "formats", "recipe", "recipe_values", "records", "templates", "training"},
-    "serve": {"environment", "formats", "model", "templates", "training", "transforms"},
+    "serve": {"environment", "formats", "model", "records", "templates", "training", "transforms"},
     "cli": {
         "atomic",
         "checking",
@@ -152,6 +155,7 @@ MAY_IMPORT = {
         "model_folder",
         "models",
         "network",
+        "prediction",
         "prepare",
         "recipe",
         "recipe_values",
@@ -162,13 +166,14 @@ MAY_IMPORT = {
         "run",
         "run_config",
         "serve",
+        "several_heads",
         "specs",
         "training",
         "transforms",
         "weights",
     },
     "__main__": {"cli"},
-    "__init__": {"errors", "loading", "model", "network", "outcome", "recipe", "report", "run"},
+    "__init__": {"errors", "loading", "model", "network", "outcome", "prediction", "recipe", "report", "run"},
 }
 
 

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convolve.errors import ConvolveError
     from convolve.loading import load
-    from convolve.model import Model, Prediction
+    from convolve.model import Model
     from convolve.network import Network, load_graph
     from convolve.outcome import Run
+    from convolve.prediction import Prediction
     from convolve.recipe import Recipe
     from convolve.report import write_report
     from convolve.run import train
 
 # Public name -> where it lives. Importing convolve loads none of them: `convolve --help` must not wait for torch.
 _HOMES = {
-    "ConvolveError": "errors", "Model": "model", "Prediction": "model", "load": "loading",
+    "ConvolveError": "errors", "Model": "model", "Prediction": "prediction", "load": "loading",
     "load_graph": "network", "Network": "network", "Recipe": "recipe", "write_report": "report", "Run": "outcome",
     "train": "run",
 }  # fmt: skip

@@ -58,6 +58,17 @@ def locked(folder: Path, wait: bool) -> Iterator[None]:
             os.close(handle)
 
 
+_in_use: dict[Path, int] = {}
+
+
+def keep_in_use(folder: Path) -> None:
+    """Until this process ends nobody gets the lock of `folder`; others may keep it in use, too."""
+    if sys.platform != "win32" and folder not in _in_use:
+        _in_use[folder] = os.open(folder, os.O_RDONLY)
+        with suppress(OSError):  # a disk without locks, or one who has it locked now
+            fcntl.flock(_in_use[folder], fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
     """As `locked`, without waiting; makes `folder` if there is none, and removes it again if it stayed empty.

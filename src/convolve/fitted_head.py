@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from convolve.graph.heads import HEAD_HIDDEN
 from convolve.initial import Initial
 from convolve.model import Model
 from convolve.records import TargetKind
+from convolve.specs.data import DataSpec
 from convolve.training.criteria import standardized
 from convolve.training.events import Callback
 from convolve.training.features import FrozenBody
@@ -41,7 +42,7 @@ class FittedHead:
 
 
 def fit_head(
-    initial: Initial | None, model: Model, data: DataModule, session: Session, *, start: Path | None,
+    spec: DataSpec, initial: Initial | None, model: Model, data: DataModule, session: Session, *, start: Path | None,
     workers: Workers, callback: Callback,
 ) -> FittedHead | None:  # fmt: skip
     """Give a fresh linear head of `model` the weights that suit its body best; the start itself is kept in `start`.
@@ -58,7 +59,9 @@ def fit_head(
         normalize, mean=mean_of(preprocess), scale=scale_of(preprocess), bgr=preprocess.channel_order == "bgr"
     )
     body = FrozenBody.of(model.body(), preprocess.shape_CHW, see, session.precision, session.device)
-    features_NVD, labels = body.features(images, workers=workers)
+    done = replace(preprocess, mean_image_CHW=None, mean=0.0, scale=1.0)  # the body knows what it subtracts
+    kept_as = repr((done, images.decoding)) if spec.cache == "features" and preprocess.orientation != "cntk" else ""
+    features_NVD, labels = body.features(images, workers=workers, kept_as=kept_as)
     counts = data.loader.loss_K or data.loader.sampling_K
     targets = labels if labels.ndim == 1 else standardized(labels, model.target)
     probe = fit(

@@ -74,7 +74,9 @@ def initial_model(recipe: Recipe, splits: Splits, folder: RunFolder) -> Initial 
         raise ModelError(
             f"every parameter of {spec.start} is frozen: nothing is left to train; model.head=linear begins a head"
         )
-    model = replace(model, class_names=splits.class_names, data_name=splits.name, node="")
+    # What it knows of its own certainty, and of the images that it was trained on, holds no longer.
+    names = {"class_names": splits.class_names, "data_name": splits.name, "node": ""}
+    model = replace(model, **names, confidence=None, membership=None)  # type: ignore[arg-type]
     return Initial(model, spec.start, said)
 
 
@@ -136,7 +138,8 @@ def _fresh_head(model: Model, spec: ModelSpec, splits: Splits) -> tuple[str, tup
     if spec.head or len(names) != len(wanted) or model.target.kind != splits.target:
         kind = spec.head or "linear"
         behind = f"what comes behind {spec.cut}" if spec.cut else f"its last layer, {_shown(model)},"
-        return kind, (f"{spec.start}: {behind} gives way to a fresh {kind} head for {len(wanted)} classes",)
+        what = "numbers" if splits.target == "number" else "classes"
+        return kind, (f"{spec.start}: {behind} gives way to a fresh {kind} head for {len(wanted)} {what}",)
     if names == wanted or all(name.isdecimal() for name in names):
         return "", ()
     return "", (

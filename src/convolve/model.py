@@ -40,6 +40,7 @@ from convolve.model_folder import Architecture, write_model
 from convolve.models.feature_extractor import FeatureExtractor, WithFeatures
 from convolve.models.heads import features_of, last_layer
 from convolve.network import graph_of_module
+from convolve.prediction import Prediction
 from convolve.records import ONE_CLASS, Metadata, Target, TargetKind, TrainingInfo
 from convolve.training.confidence import Confidence, ConfidentNetwork
 from convolve.training.criteria import Answering
@@ -53,30 +54,6 @@ from convolve.transforms.preprocess import ChannelOrder, Preprocess
 # Legend: N images, C channels, H rows, W columns, K classes.
 
 Watch = Callable[[Iterator[Batch]], Iterator[Batch]]  # hands on batches as they come
-
-
-Classes = tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of one image: (class name, probability), most likely first; `fitted`: what was done to it.
-
-    Of several classes an image, those that it is said to be of. A model that stops at a layer gives `features` in place
-    of classes, one of numbers these, with their names. `error`: why the image cannot be read. A model that knows its
-    own certainty says whether the image is `none_of_these`, since its `distance` is too large, and of which classes it
-    may be, `possible`; see `training/confidence.py`.
-    """
-
-    path: str
-    classes: Classes
-    fitted: str = ""
-    error: str = ""
-    features: NDArray[np.float32] | None = field(default=None, compare=False)
-    numbers: Classes = ()
-    none_of_these: bool | None = None
-    distance: float | None = field(default=None, compare=False)
-    possible: tuple[str, ...] | None = None
 
 
 @dataclass
@@ -204,10 +181,7 @@ class Model:
             return
         if not len(images_NCHW):
             return
-        answers = self.evaluate(self._unlabeled(images_NCHW))
-        sure: list[dict[str, Any]] = [{}] * len(images_NCHW)
-        if self.confidence and answers.distances_N is not None:
-            sure = self.confidence.said(answers.answers_NK, answers.distances_N, self.class_names)
+        answers, sure = self.answered(images_NCHW)
         if self.target.kind == TargetKind.NUMBER:
             for values, more in zip(answers.answers_NK.tolist(), sure, strict=True):
                 numbers = tuple(zip(self.class_names, values, strict=True))
@@ -215,6 +189,13 @@ class Model:
             return
         for found, more in zip(self.likeliest(answers.answers_NK, top), sure, strict=True):
             yield partial(Prediction, classes=tuple((self.class_names[k], p) for k, p in found), **more)
+
+    def answered(self, images_NCHW: NDArray[np.uint8]) -> tuple[Evaluation, list[dict[str, Any]]]:
+        """(the answers to images that already have the wanted size, how sure each is: see `Confidence.said`)."""
+        answers = self.evaluate(self._unlabeled(images_NCHW))
+        if self.confidence is None or answers.distances_N is None:
+            return answers, [{}] * len(images_NCHW)
+        return answers, self.confidence.said(answers.answers_NK, answers.distances_N, self.class_names)
 
     def likeliest(self, probabilities_NK: torch.Tensor, top: int | None) -> Iterator[list[tuple[int, float]]]:
         """(number of the class, probability) of the `top` classes of each image; without `top`, see `predict`."""

@@ -73,8 +73,8 @@ def write_outcome(training: Training, began: float) -> None:
     trainer, model, test = training.trainer, training.model, training.data.test
     workers = trainer.workers
     model.target = _with_thresholds(training)
-    if (spec := trainer.recipe.confidence) and model.target.kind == TargetKind.CLASS:
-        model.confidence = learn_confidence(model, training.data, spec, workers)
+    if trainer.recipe.confidence and model.target.kind == TargetKind.CLASS:
+        model.confidence = learn_confidence(model, training.data, trainer.recipe, training.fitted, workers)
     evaluation = model.evaluate(test, workers=workers)
     left_out = _everywhere(workers, test.unreadable.numbers if test.unreadable else set())
     damaged = _everywhere(workers, training.data.damaged.numbers if training.data.damaged else set())
@@ -197,8 +197,8 @@ def _result(training: Training, evaluation: Evaluation, total_seconds: float, tr
         samples_seen=at.samples_seen,
         train_seconds=at.train_seconds,
         total_seconds=total_seconds,
-        images_per_second=at.samples_seen / at.train_seconds,
-        data_wait_fraction=at.wait_seconds / at.train_seconds,
+        images_per_second=at.samples_seen / (at.train_seconds or 1),  # nothing in no time: 0 epochs
+        data_wait_fraction=at.wait_seconds / (at.train_seconds or 1),
         world_size=trainer.workers.size,
         bytes_sent=sync.bytes_sent if sync else 0,
         seed=trainer.recipe.run.seed,

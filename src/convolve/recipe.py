@@ -49,6 +49,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self._check_criterion()
+        if not (self.run.epochs or self.model.start or self.model.plan):
+            raise UsageError("run.epochs must be at least 1 without a network to start from (--from)")
         if self.run.early_stopping_epochs and self.run.keep != "best":
             raise UsageError("run.early_stopping_epochs needs run.keep=best")
         if self.takes_local_steps and self.run.ema_epochs:

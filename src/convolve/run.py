@@ -106,7 +106,7 @@ def build_training(
     )  # fmt: skip
     describe(recipe, initial, splits, data, callback)
     start = None if resumes else folder.path / "from"
-    fitted = fit_head(initial, model, data, session, start=start, workers=workers, callback=callback)
+    fitted = fit_head(recipe.data, initial, model, data, session, start=start, workers=workers, callback=callback)
     trainer = Trainer(
         recipe=recipe, session=session, network=model.module, loader=data.loader, target=model.target,
         validation=lambda: model.batches(data.validation, workers=workers), validation_name=data.validation_name,

@@ -106,7 +106,8 @@ def main() -> None:
         unpack(wheel.resolve(), folder)
         areas = [f"suite/{area}" for area in options.areas] or ["suite"]
         pattern = "python_files=*_test.py *_tests.py"
-        command = [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "--continue-on-collection-errors", "-o", pattern, "--tb=no", "-rA", *areas]
+        command = [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "-o", pattern, "--tb=no", "-rA", *areas]
+        command.append("--continue-on-collection-errors")
         said = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True).stdout
     print(said if "passed" not in said else summary(said))
 

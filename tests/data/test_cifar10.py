@@ -24,11 +24,11 @@ from cifar10_files import (
     write_python,
     write_tree,
 )
+from convolve.cache import cache_folder
 from convolve.data import cifar10
 from convolve.data.cifar10 import load_cifar10
 from convolve.data.download import RemoteFile
 from convolve.data.known import dataset_info
-from convolve.data.locate import cache_folder
 from convolve.data.open import open_data
 from convolve.data.sources import ctf
 from convolve.errors import DataError, FormatError, MissingDataError

@@ -45,6 +45,19 @@ def test_the_names_of_parts(names: str, role: str | None) -> None:
     assert {role_of(name) for name in names.split()} == {role}
 
 
+@pytest.mark.parametrize("wrapper", ["", "imagenet-sample"])
+def test_images_called_after_synsets_have_their_classes(wrapper: str, tmp_path: Path) -> None:
+    """A folder of ImageNet's images as they are called there; that of one class, or with others beside, has none."""
+    where = tmp_path / "sample"
+    for number, name in enumerate(("n01440764_tench", "n01496331_electric_ray", "n01440764_10026")):
+        write(where / wrapper / f"{name}.png", number)
+    known = ("n01440764 tench", "n01443537 goldfish", "n01496331 electric ray")
+    found, _ = open_test(str(where), "", known, (3, 8, 8), Learned())
+    assert found.labels_N.tolist() == [0, 0, 2] and found.passed_over == ""
+    write(where / wrapper / "other.png")
+    assert find_layout(where / wrapper) is None
+
+
 @pytest.mark.parametrize(
     "names",
     [

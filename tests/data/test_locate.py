@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from convolve.data.locate import cache_folder, locate
+from convolve.cache import cache_folder
+from convolve.data.locate import locate
 from convolve.errors import MissingDataError
 
 

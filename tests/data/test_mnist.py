@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convolve.cache import cache_folder
 from convolve.data import mnist
 from convolve.data.download import RemoteFile
-from convolve.data.locate import cache_folder
 from convolve.data.mnist import CTF_TEST, CTF_TRAIN, load_mnist
 from convolve.data.sources import ctf
 from convolve.errors import DataError, FormatError, MissingDataError

@@ -23,10 +23,13 @@ from convolve.errors import FormatError
 from convolve.importers.loader import PreprocessOverrides
 from convolve.loading import load
 from convolve.model import Model
+from convolve.records import Target, TargetKind
 from convolve.serve import app
 from convolve.serve.batching import Answer, Batcher, Prepared
-from convolve.serve.occlusion import occlusion
+from convolve.serve.occlusion import log_odds, occlusion
 from convolve.specs.model import ModelSpec
+from convolve.training.confidence import fit_confidence
+from convolve.training.outliers import fit_outliers
 from convolve.transforms.preprocess import Preprocess, fit_image
 from zip_golden import ARCHIVE
 
@@ -68,6 +71,20 @@ def test_it_answers_as_predict(kind: str, name: str, model: Path, color_model: M
     assert [found["probability"] for found in said["classes"]] == pytest.approx([p for _, p in expected.classes])
     assert [asked.class_names[found["index"]] for found in said["classes"]] == [label for label, _ in expected.classes]
     assert said["fitted"] == expected.fitted
+
+
+def test_it_says_none_of_these_as_predict_does(model: Path, tmp_path: Path) -> None:
+    asked = load(model)
+    detector = fit_outliers(torch.rand(40, 12), torch.arange(40) % 10)  # the tiny network has twelve features
+    asked.confidence = fit_confidence(
+        detector, torch.rand(40, 10).softmax(1), torch.arange(40) % 10, torch.rand(40), "validation"
+    ).asked(0.5, 0.5)
+    (tmp_path / "exact.png").write_bytes(UPLOADS["exact.png"])
+    (expected,) = asked.predict([tmp_path / "exact.png"])
+    with serving(asked) as client:
+        said = client.ask("/predict", UPLOADS["exact.png"]).said
+    assert said["none_of_these"] is expected.none_of_these and said["distance"] == pytest.approx(expected.distance)
+    assert tuple(said["possible"]) == expected.possible
 
 
 def test_classes_may_be_called_by_any_bytes(model: Path) -> None:
@@ -292,3 +309,32 @@ def test_who_leaves_is_not_waited_for(model: Path, monkeypatch: pytest.MonkeyPat
         for _ in range(3):
             assert client.ask("/predict", body).status == 200
     assert sizes[-2:] == [1, 1] and sum(sizes) < 3 * 14  # and no rows of the map beside them
+
+
+def of_target(target: Target, *names: str) -> Model:
+    return replace(CORNER, target=target, class_names=names)
+
+
+def test_several_classes_and_numbers_are_answered_as_predict_does(tmp_path: Path) -> None:
+    image = encoded(np.full((20, 20, 1), 200, np.uint8))
+    (tmp_path / "a.png").write_bytes(image)
+    several = of_target(Target(TargetKind.CLASSES, thresholds=(0.9, 0.6)), "dark", "light")
+    with serving(several) as client:
+        [expected] = several.predict([tmp_path / "a.png"])
+        assert [found["class"] for found in client.ask("/predict", image).said["classes"]] == ["light"]
+        assert [name for name, _ in expected.classes] == ["light"]
+        both = client.ask("/predict?top=2", image).said["classes"]
+        assert [(found["class"], found["over"]) for found in both] == [("light", True), ("dark", False)]
+        change = np.array(client.ask("/explain?class=1", image).said["change"])
+        assert change.shape[0] > 5
+    numbers = of_target(Target(TargetKind.NUMBER, mean=(10.0, 0.0), spread=(2.0, 1.0)), "width", "height")
+    with serving(numbers) as client:
+        [expected] = numbers.predict([tmp_path / "a.png"])
+        said = client.ask("/predict", image).said["numbers"]
+        assert said == pytest.approx(dict(expected.numbers)) and said["width"] == pytest.approx(10 - 2 * 72 / 64)
+        assert client.ask("/explain", image).status == 400
+        assert 'data-target="number"' in client.ask("/").said
+
+
+def test_the_odds_of_a_class_by_itself() -> None:
+    assert log_odds(np.array([0.9, 0.8], np.float32), 1, by_itself=True) == pytest.approx(np.log(4), rel=1e-5)

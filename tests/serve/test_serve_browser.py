@@ -15,6 +15,7 @@ from serving import Client, encoded, noise, serving
 from convolve.loading import load
 from convolve.model import Model
 from convolve.models import build_model
+from convolve.records import Target, TargetKind
 from convolve.specs.model import ModelSpec
 from convolve.transforms.preprocess import Preprocess
 
@@ -267,3 +268,30 @@ def luminance(color: str) -> float:
     values = [float(part) / 255 for part in color[color.index("(") + 1 : -1].split(",")[:3]]
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values]
     return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def test_several_classes_and_numbers(browser: Browser, photo: Path) -> None:
+    spec, preprocess = ModelSpec(variant="tiny"), Preprocess(3, 96, 96, 114.0, 1 / 256)
+    module = build_model(spec, (3, 96, 96), len(NAMES), 0)
+    limits = (0.0, 1.0, 0.0, 1.0, 1.0, 1.0)
+    several = Model(module, spec, preprocess, NAMES, target=Target(TargetKind.CLASSES, thresholds=limits))
+    with serving(several) as client:
+        browser.open(url(client))
+        browser.give(photo)
+        browser.wait_for_state("done")
+        large = browser.run("[...document.querySelectorAll('#best strong')].map(each => each.textContent)")
+        assert {*large} == {NAMES[0], NAMES[2]}
+        assert (
+            browser.run("document.querySelectorAll('#classes button:not([disabled])').length") == 6
+        )  # the 5 likeliest, and one it is of
+        assert_quiet(browser, client)
+    numbers = Model(module, spec, preprocess, NAMES, target=Target(TargetKind.NUMBER))
+    with serving(numbers) as client:
+        browser.open(url(client))
+        browser.give(photo)
+        browser.wait_for_state("done")
+        said = client.ask("/predict", photo.read_bytes()).said["numbers"]
+        assert browser.run("document.querySelectorAll('#best strong').length") == len(said)
+        shown = float(browser.run("document.querySelector('#best strong').textContent"))
+        assert shown == pytest.approx(said[NAMES[0]], rel=1e-4)
+        assert_quiet(browser, client)

@@ -14,6 +14,7 @@ from convolve.training.confidence import (
     MOST_KEPT,
     Confidence,
     conformal_quantile,
+    drift,
     fit_confidence,
     fit_temperature,
 )
@@ -136,3 +137,41 @@ def test_what_is_stored_comes_back() -> None:
     features_ND, _ = blobs(5, 12)
     assert torch.equal(known.detector(features_ND), again.detector(features_ND))
     assert again.record == known.record and torch.equal(again.scores_M, known.scores_M)
+
+
+def known(distances_N: torch.Tensor) -> Confidence:
+    record = ConfidenceRecord(1.0, images=len(distances_N), learned_from="validation")
+    return Confidence(record, fit_outliers(*blobs(30, 0)), distances_N.sort().values, torch.zeros(0))
+
+
+def test_no_drift_is_seen_in_more_of_the_same() -> None:
+    """Of 300 sets of new images like the old ones, about one in a hundred raises an alarm, by chance."""
+    random = torch.Generator().manual_seed(13)
+    sets = torch.randn(300, 180, generator=random)
+    alarms = sum(drift(known(row[:100]), row[100:]).is_there for row in sets)
+    assert alarms <= 8  # more than that has a probability below 1 %
+
+
+@pytest.mark.parametrize("part", [0.15, 0.5, 1.0])
+def test_strangers_among_many_and_a_shift_are_drift(part: float) -> None:
+    random = torch.Generator().manual_seed(14)
+    old_N, new_N = torch.randn(300, generator=random), torch.randn(300, generator=random)
+    new_N[: int(part * 300)] += 4 if part < 0.5 else 1
+    found = drift(known(old_N), new_N)
+    assert found.is_there and found.probability < 0.01
+
+
+def test_the_chance_of_so_many_beyond_is_that_of_orders() -> None:
+    """Beside a count over all orders in which 4 new and 6 old numbers can come."""
+    from itertools import combinations
+
+    from convolve.training.confidence import _chance_beyond
+
+    orders = list(combinations(range(10), 4))  # the places of the new ones
+    for rank in (3, 6):
+        for beyond in range(5):
+            old = [[place for place in range(10) if place not in new] for new in orders]
+            count = sum(
+                sum(place > olds[rank - 1] for place in new) >= beyond for new, olds in zip(orders, old, strict=True)
+            )
+            assert _chance_beyond(beyond, 4, rank, 6) == pytest.approx(count / len(orders))

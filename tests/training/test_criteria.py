@@ -54,15 +54,22 @@ def test_focal_loss_is_lins() -> None:
     assert sure_NK.grad is not None and sure_NK.grad.isfinite().all() and sure_NK.grad[1].abs().min() > 0
 
 
-def test_weights_of_classes_multiply_the_loss() -> None:
+def test_weights_of_classes_adjust_the_logits() -> None:
+    """Menon's equation 10 with a prior of 1 / weight; what is learned so answers as if classes counted so much."""
     logits_NK, labels_N = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1])
-    plain = criterion_for(RunSpec(label_smoothing=0.1), Target()).loss
-    weighted = criterion_for(RunSpec(label_smoothing=0.1), Target(), (0.5, 2.0, 1.0)).loss
-    by_hand = plain(logits_NK, labels_N) * torch.tensor([0.5, 2.0, 1.0, 0.5, 2.0])
-    torch.testing.assert_close(weighted(logits_NK, labels_N), by_hand)
-    soft_NK = F.one_hot(labels_N, 3).float().lerp(F.one_hot(labels_N.flip(0), 3).float(), 0.25)
-    of_label = soft_NK @ torch.tensor([0.5, 2.0, 1.0])
-    torch.testing.assert_close(weighted(logits_NK, soft_NK), plain(logits_NK, soft_NK) * of_label)
+    prior_K = torch.tensor([0.5, 0.125, 0.25])
+    found = criterion_for(RunSpec(), Target(), tuple((1 / prior_K).tolist())).loss(logits_NK, labels_N)
+    by_hand = (prior_K * logits_NK.exp()).sum(1).log() - logits_NK[range(5), labels_N] - prior_K[labels_N].log()
+    torch.testing.assert_close(found, by_hand)
+    soft_NK = F.one_hot(labels_N, 3).float()
+    torch.testing.assert_close(criterion_for(RunSpec(), Target(), (2.0, 8.0, 4.0)).loss(logits_NK, soft_NK), by_hand)
+    # Of images that cannot be told apart, 3 of 4 in the first class, each class counting as much: an even answer.
+    free_K, labels_N = torch.zeros(2, requires_grad=True), torch.tensor([0, 0, 0, 1])
+    for _ in range(300):
+        criterion_for(RunSpec(), Target(), (1 / 3, 1.0)).loss(free_K.expand(4, 2), labels_N).mean().backward()
+        free_K.data -= free_K.grad
+        free_K.grad = None
+    torch.testing.assert_close(free_K.softmax(0), torch.tensor([0.5, 0.5]), rtol=0, atol=1e-3)
 
 
 def test_several_classes_cost_as_much_as_each_by_itself() -> None:

@@ -1,8 +1,12 @@
 """Frozen features: what the body gives, whoever computes it and in whatever batches."""
 
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -91,3 +95,60 @@ def test_an_image_s_features_do_not_depend_on_the_others() -> None:
     for numbers in ([20], [3, 17, 5], list(range(2, 19))):
         part_NVD, _ = frozen.features(Dataset(source().take(np.array(numbers))))
         assert torch.equal(part_NVD, whole_NVD[numbers])
+
+
+@pytest.fixture
+def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images were computed, time after time."""
+    monkeypatch.setenv("CONVOLVE_CACHE", str(tmp_path / "cache"))
+    found, computed = [], FrozenBody._computed
+
+    def counting(self: FrozenBody, images: Dataset, numbers_N: Any, *args: int) -> tuple[Tensor, Tensor]:
+        found.append(len(numbers_N))
+        return computed(self, images, numbers_N, *args)
+
+    monkeypatch.setattr(FrozenBody, "_computed", counting)
+    return found
+
+
+def test_what_is_kept_is_not_computed_again(counted: list[int]) -> None:
+    frozen, _ = body_of()
+    first_NVD, first_N = frozen.features(Dataset(source()), kept_as="as they are")
+    again_NVD, again_N = body_of()[0].features(Dataset(source()), kept_as="as they are")
+    assert counted == [21]
+    assert torch.equal(first_NVD, again_NVD)
+    assert torch.equal(first_N, again_N)
+    few = source().take(np.array([4, 2]))
+    some = ArraySource(torch.cat([few.images_NCHW, few.images_NCHW[:1] // 2]), torch.tensor([1, 0, 3]))
+    some_NVD, some_N = frozen.features(Dataset(some), kept_as="as they are")
+    assert counted == [21, 1]
+    assert torch.equal(some_NVD[:2], first_NVD[[4, 2]])
+    assert some_N.tolist() == [1, 0, 3]
+
+
+def test_another_body_precision_or_preparation_is_another(counted: list[int]) -> None:
+    for frozen, said in ((body_of()[0], "one"), (body_of()[0], "two"), (body_of("bf16")[0], "one")):
+        frozen.features(Dataset(source()), kept_as=said)
+    other, _ = body_of()
+    replace(other, normalize=partial(normalize, mean=101.0, scale=0.02)).features(Dataset(source()), kept_as="one")
+    assert counted == [21] * 4
+
+
+def test_random_views_are_those_of_their_epoch(counted: list[int]) -> None:
+    frozen, _ = body_of()
+    images = Dataset(source(), transformed([Flip()], 3, None), seed=5)
+    plain_NVD, _ = frozen.features(images, epochs=3)
+    for _ in range(2):
+        kept_NVD, _ = frozen.features(images, epochs=3, kept_as="flipped")
+        assert torch.equal(kept_NVD, plain_NVD)
+    assert counted == [21] * 6
+
+
+def test_a_damaged_entry_is_computed_again(counted: list[int], tmp_path: Path) -> None:
+    frozen, _ = body_of()
+    first_NVD, _ = frozen.features(Dataset(source()), kept_as="one")
+    [entry] = (tmp_path / "cache" / "features").iterdir()
+    entry.write_bytes(entry.read_bytes()[:-40])
+    again_NVD, _ = frozen.features(Dataset(source()), kept_as="one")
+    assert torch.equal(first_NVD, again_NVD)
+    assert counted == [21, 21]

@@ -11,6 +11,7 @@ import numpy as np
 from convolve.checking.alike import Pair, alike
 from convolve.checking.classes import check_classes
 from convolve.checking.finding import Findings
+from convolve.checking.labels import check_labels
 from convolve.checking.looks import Progress, look_at
 from convolve.checking.mean_layout import check_mean, mean_files
 from convolve.checking.part import Part
@@ -21,6 +22,7 @@ from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.relations import across_parts
 from convolve.data.sources.files import FileSource
 from convolve.environment import usable_cores
+from convolve.model import Model
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,13 @@ def check_data(
     progress: Progress = lambda name, done, count: None,
     *,
     options: DataOptions = AS_FOUND,
+    model: Model | None = None,
 ) -> Checked:
     """Check the images at `source`, anything that `train` takes, and the test part at `test` or the one it has itself.
 
-    `mean` is a mean file; others are found beside a list of images. `threads` 0: every core. Memory: what the lists
-    take and about 180 bytes an image; images in tables, such as MNIST's, are in memory as for training.
+    `mean` is a mean file; others are found beside a list of images. `threads` 0: every core. With a `model`, a trained
+    network, labels are judged by what it sees. Memory: what the lists take, about 180 bytes an image, and the features
+    of a `model`; images in tables, such as MNIST's, are in memory as for training.
     Raises `MissingDataError` where there is nothing to check, `FormatError` for a file that is neither a list nor a
     data set; everything else that is wrong becomes a finding.
     """
@@ -70,8 +74,11 @@ def check_data(
     for part, look in zip(parts, looks, strict=True):
         check_quality(part, look, findings, threads)
     if parts:
-        for pair in alike(parts[::-1], looks[::-1]):  # test first: what is in both is to leave the training part
+        pairs = list(alike(parts[::-1], looks[::-1]))  # test first: what is in both is to leave the training part
+        for pair in pairs:
             _add_pair(pair, parts[::-1], findings)
+        if model:
+            check_labels(parts[::-1], looks[::-1], pairs, model, findings, threads=threads, progress=progress)
         for path in [mean] if mean else mean_files(source if source.is_dir() else source.parent):
             check_mean(path, parts[0], findings)
     return Checked(tuple(parts), findings)

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from convolve.cache import cache_folder
 from convolve.checking.check import Checked
 from convolve.checking.finding import Findings, Level
 from convolve.checking.part import Part
-from convolve.data.locate import cache_folder
 from convolve.data.sources.files import Embedded, FileSource
 from convolve.data.sources.source import UNLABELED
 from convolve.errors import UsageError

@@ -47,6 +47,8 @@ KINDS = {
     "near file names": Kind("files whose names differ in capitals alone", Level.DOUBT),
     "torn group": Kind("groups that lie in several parts", Level.DOUBT),
     "few images": Kind("classes with few images", Level.DOUBT),
+    "wrong label": Kind("labels that are probably wrong", Level.DOUBT),
+    "stranger": Kind("images that belong to no class", Level.DOUBT),
     "few bits": Kind("16-bit images that use an eighth of the range or less", Level.DOUBT),
     "transparent": Kind("images with transparent parts", Level.DOUBT),
     "dark": Kind("dark images", Level.DOUBT),

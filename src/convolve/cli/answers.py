@@ -19,7 +19,8 @@ from convolve.cli.partial_table import partial_table
 if TYPE_CHECKING:
     from convolve.data.damaged import Unreadable
     from convolve.formats.archive import Location
-    from convolve.model import Model, Prediction
+    from convolve.model import Model
+    from convolve.prediction import Prediction
 
 _CONFIDENT = ("none_of_these", "distance", "possible")  # fields of Prediction, of a model that knows its certainty
 _NAMED = 3  # classes that an image may be of
@@ -63,6 +64,8 @@ def lines(images: Sequence[Location]) -> Iterator[Output]:
 
 def _in_words(one: Prediction) -> str:
     """The classes; before them, that it is none of them, or which ones it may be."""
+    if one.heads:
+        return "; ".join(f"{name}: {_in_words(each)}" for name, each in one.heads)
     said = _words(one)
     if one.none_of_these:
         return f"{NONE_OF_THESE}; nearest: {said}"
@@ -102,6 +105,9 @@ def _words(one: Prediction) -> str:
 def _mapping(one: Prediction) -> dict[str, Any]:
     if one.error:
         return {"path": one.path, "error": one.error}
+    if one.heads:
+        heads = {name: {"classes": _mapping(each)["classes"]} for name, each in one.heads}
+        return {"path": one.path, "heads": heads, "fitted": one.fitted}
     if one.features is not None:
         return {"path": one.path, "features": one.features.tolist()}
     if one.numbers:
@@ -154,7 +160,9 @@ def arrays(path: Path) -> Iterator[Output]:
 
 def _title(model: Model, top: int | None) -> list[str]:
     """The features of a layer are numbered, the last axis fastest."""
-    if model.node:
+    if heads := getattr(model, "heads", None):  # of SeveralHeads
+        names = [f"{head}_{name}" for head, each in heads.items() for name in _title(each, top)[1:-1]]
+    elif model.node:
         names = [f"feature_{k}" for k in range(model.feature_shape.numel())]
     elif model.target.kind == "number":
         names = list(model.class_names)
@@ -170,6 +178,8 @@ def _title(model: Model, top: int | None) -> list[str]:
 def _cells(one: Prediction, title: list[str]) -> list[str]:
     if one.error:
         values = [""] * (len(title) - 2)
+    elif one.heads:
+        values = [cell for _, each in one.heads for cell in _cells(each, ["path", "class_1"])[1:-1]]
     elif one.features is not None:
         values = [f"{value:.8g}" for value in one.features.ravel()]
     elif one.numbers:

@@ -28,6 +28,15 @@ def check_data(
     test: Annotated[
         Path | None, typer.Option(help="The test images, if SOURCE does not contain them.", metavar="SOURCE")
     ] = None,
+    from_model: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="A trained network, such as a run on these images. It finds labels that are probably wrong and images "
+            "that belong to no class.",
+            metavar="MODEL",
+        ),
+    ] = None,
     mean: Annotated[
         Path | None,
         typer.Option(help="The mean image to check. [default: *mean*.xml beside SOURCE]", metavar="FILE"),
@@ -55,7 +64,12 @@ def check_data(
     from convolve.checking.check import check_data as check
     from convolve.cli.progress import check_lines
 
-    checked = check(source, test, mean, threads, check_lines(), options=options)
+    model = None
+    if from_model:
+        from convolve.loading import load
+
+        model = load(from_model)
+    checked = check(source, test, mean, threads, check_lines(), options=options, model=model)
     print(json.dumps(_as_json(checked), indent=2, ensure_ascii=False) if as_json else _text(checked))
     if write_table:
         from convolve.checking.clean_table import clean_rows

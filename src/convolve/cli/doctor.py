@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import sys
+from typing import Annotated, Any
+
+import typer
 
 from convolve.cli.options import AsJson
-from convolve.errors import install_hint
+from convolve.errors import ConvolveError, install_hint
 
 
-def doctor(as_json: AsJson = False) -> None:
-    """Show what convolve finds here: versions, hardware, precision.
+def doctor(
+    as_json: AsJson = False,
+    clear_cache: Annotated[
+        bool, typer.Option("--clear-cache", help="Empty the cache: features, unpacked archives, downloads.")
+    ] = False,
+) -> None:
+    """Show what convolve finds here: versions, hardware, precision, the cache.
 
     Also shows which optional packages are missing, and the command that installs them.
 
     Example: convolve doctor
     """
+    if clear_cache:
+        from convolve import cache
+
+        print(f"{_in_mib(cache.clear(_kinds()))} freed in {cache.cache_folder('')}", file=sys.stderr)
     findings = _findings()
     if as_json:
         print(json.dumps(findings, indent=2))
@@ -53,8 +65,32 @@ def _findings() -> dict[str, dict[str, Any]]:
             "gloo": distributed and torch.distributed.is_gloo_available(),
             "nccl": distributed and torch.distributed.is_nccl_available(),
         },
+        "cache": _cache(),
         "extras": {extra: _extra(extra, package) for extra, package in _EXTRAS.items()},
     }  # fmt: skip
+
+
+def _kinds() -> tuple[str, ...]:
+    """What the cache may hold."""
+    from convolve import cache
+    from convolve.data.known import DATASETS
+
+    return (*cache.BOUNDED, *DATASETS)
+
+
+def _cache() -> dict[str, str]:
+    from convolve import cache
+
+    try:
+        folder = str(cache.cache_folder(""))
+    except ConvolveError as error:
+        return {"folder": str(error)}
+    sizes = {kind: _in_mib(size) for kind, size in cache.sizes(_kinds()).items() if size}
+    return {"folder": folder} | sizes | {"limit": f"{_in_mib(cache.limit_bytes())} (CONVOLVE_CACHE_GIB)"}
+
+
+def _in_mib(size: float) -> str:
+    return f"{size / 2**20:,.1f} MiB"
 
 
 # extra -> a package that it brings

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convolve.cli import certainty
 from convolve.cli.formatting import counted, interval_text, write_csv
 from convolve.cli.options import (
+    Accept,
     AnyModel,
     AsJson,
+    Coverage,
     CsvFile,
     Options,
     Overrides,
@@ -62,6 +65,11 @@ def evaluate(
     skip_unreadable: SkipUnreadable = False,
     as_json: AsJson = False,
     csv: CsvFile = None,
+    accept: Accept = None,
+    coverage: Coverage = None,
+    drift: Annotated[
+        bool, typer.Option("--drift", help="Also say whether the images look like those that the model was trained on.")
+    ] = False,
     *,
     overrides: Overrides,
     options: Options,
@@ -81,12 +89,14 @@ def evaluate(
     keep_freed_memory()  # images are decoded in a tenth less time
     opened = load(model, overrides)
     opened.require_classes()
+    certainty.ask(opened, accept, coverage, drift)
     second = load(other) if other else None
     options = replace(options, target=opened.target.kind.value)
     opened, second, source, where = _find(opened, second, data, options)
     require_views(opened.preprocess, views)
     evaluation, readable = _evaluate(opened, source, skip_unreadable)
     figures = _figures(evaluation, opened.class_names) | {"test_unreadable": len(source) - len(readable)}
+    figures |= certainty.figures_of(opened, evaluation, drift)
     if csv:
         classes = figures.get("classes") or figures["numbers"]
         write_csv(csv, [["number", *classes[0]], *([k, *row.values()] for k, row in enumerate(classes))])
@@ -243,7 +253,7 @@ def _table(figures: dict[str, Any], source: str) -> str:
     unreadable = figures["test_unreadable"]
     of = f"{figures['samples']:,} of {figures['samples'] + unreadable:,}" if unreadable else f"{figures['samples']:,}"
     if "test_error" not in figures:
-        return "\n".join([f"{of} test images from {source}", *_plain_lines(figures)])
+        return "\n".join([f"{of} test images from {source}", *certainty.lines_of(figures), *_plain_lines(figures)])
     return "\n".join([
         f"{of} test images from {source}",
         _errors(figures, "", "test_"),
@@ -252,6 +262,7 @@ def _table(figures: dict[str, Any], source: str) -> str:
         *([f"over {figures['views']} views: {_errors(figures, 'views_', 'views_')}"] if "views" in figures else []),
         *_published(figures),
         *_difference(figures),
+        *certainty.lines_of(figures),
         "",
         *_class_lines(figures["classes"]),
     ])  # fmt: skip

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from convolve.cli.answers import Output
     from convolve.data.damaged import Unreadable
     from convolve.formats.archive import Location
-    from convolve.model import Model, Prediction
+    from convolve.model import Model
+    from convolve.prediction import Prediction
 
 
 @with_overrides
@@ -75,11 +76,11 @@ def predict(
     from convolve.data.image_files import find_images
     from convolve.data.walk import PassedOver
     from convolve.formats.decode import pixel_limit
-    from convolve.loading import load
+    from convolve.several_heads import load_heads
     from convolve.training.memory import keep_freed_memory
 
     keep_freed_memory()  # as in `evaluate`
-    opened, passed, unreadable = load(model, overrides, output), PassedOver(), Unreadable()
+    opened, passed, unreadable = load_heads(model, overrides, output), PassedOver(), Unreadable()
     opened.require_images()
     opened.ask(accept, coverage)
     opened.max_pixels = pixel_limit(max_megapixels)
@@ -150,7 +151,7 @@ def _copier(folder: Path | None, model: Model, paths: Sequence[Path]) -> Callabl
     """What copies an image into the folder of its class; nothing without a `folder`."""
     if folder is None:
         return lambda location, one: None
-    if model.target.kind != "class":
+    if model.target.kind != "class" or getattr(model, "heads", None):
         raise UsageError("--sort-into goes by the one class of an image, which this model does not give; leave it out")
     from convolve.cli.sort_into import Sorter
 

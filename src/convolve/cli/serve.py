@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convolve.cli.options import MaxMegapixels, Overrides, with_overrides
+from convolve.cli.options import Accept, MaxMegapixels, Overrides, with_overrides
 from convolve.errors import UsageError, install_hint
 
 
@@ -19,6 +19,7 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 accepts other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes any free one.")] = 8000,
     max_megapixels: MaxMegapixels = None,
+    accept: Accept = None,
     *,
     overrides: Overrides,
 ) -> None:
@@ -46,6 +47,7 @@ def serve(
         opened = load(model, overrides)
         opened.require_classes()
         opened.require_images()
+        opened.ask(accept, None)
         server = server_for(create_app(opened, model.resolve().name, host, Limits(pixels=pixel_limit(max_megapixels))))
         print(f"serving {model} on {address_of(listener)}")
         print(f"open to {_reach(is_open(listener))}; Ctrl-C ends it", flush=True)

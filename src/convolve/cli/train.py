@@ -115,9 +115,12 @@ def _summary(result: Result, published_error: float | None, folder: Path) -> str
     error, figures = result.test_error, in_words(vars(result), "test")
     said = f"error {error:.2%}" if error is not None else ", ".join(figures)
     kept = f", the model is that of epoch {result.model_epoch}" if result.model_epoch is not None else ""
+    after = f"after {counted(result.epochs, 'epoch')}{kept}, {result.train_seconds:.1f} s"
+    after += f" at {result.images_per_second:.0f} images/s"
+    if not result.epochs:
+        after = f"of a fitted head, {result.total_seconds:.1f} s in all"
     return (
-        f"test {said}{beside} after {counted(result.epochs, 'epoch')}{kept}, "
-        f"{result.train_seconds:.1f} s at {result.images_per_second:.0f} images/s in {result.precision}\n"
+        f"test {said}{beside} {after} in {result.precision}\n"
         f"{_damage(result)}"
         f"run     {folder}\n"
         f"report  {folder / 'report.html'}\n"

@@ -20,8 +20,8 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from convolve.atomic import cannot_write, locked
-from convolve.data.locate import cache_folder
+from convolve.atomic import cannot_write, keep_in_use, locked
+from convolve.cache import cache_folder, mark_used, trim
 from convolve.data.walk import images_in, is_hidden
 from convolve.errors import DataError, FormatError
 from convolve.formats.tar import DAMAGE, read_members
@@ -102,15 +102,25 @@ def _unpacked(archives: Sequence[Path], name: str) -> Path:
     done, partial = folder / name, folder / ".partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder, wait=True), _removed(partial):  # a process that was killed may have left it
-            if not done.exists():
-                for path in archives:
-                    with _naming_damage(path):
-                        _unpack_one(path, partial if len(archives) == 1 else partial / _stem(path))
-                partial.rename(done)
+        keep_in_use(folder)  # or another process may clear the cache now
+        if not done.exists():
+            with locked(folder.parent, wait=True), _removed(partial):  # a process that was killed may have left it
+                _unpack_all(archives, partial, done)
+            trim()
     except OSError as error:
         raise cannot_write(folder, error) from error
+    mark_used(folder)
     return done
+
+
+def _unpack_all(archives: Sequence[Path], partial: Path, done: Path) -> None:
+    """By way of `partial` to `done`, unless another process was there before."""
+    if done.exists():
+        return
+    for path in archives:
+        with _naming_damage(path):
+            _unpack_one(path, partial if len(archives) == 1 else partial / _stem(path))
+    partial.rename(done)
 
 
 @contextmanager

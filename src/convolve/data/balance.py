@@ -18,10 +18,11 @@ RARE = 20
 def class_weights(
     labels_N: NDArray[np.int64], class_names: tuple[str, ...], given: Mapping[str, float]
 ) -> tuple[float, ...]:
-    """For each class the weight of an image, 1 in the mean over all images.
+    """For each class what an image of it counts, 1 in the mean over all images.
 
     By the inverse of the number of its images, so that each class counts as much as another (King and Zeng 2001;
-    scikit-learn's "balanced"), or in proportion to what is `given`, 1 for a class that is not named there.
+    scikit-learn's "balanced"), or in proportion to what is `given`, 1 for a class that is not named there. A class
+    without images has 1.
     """
     for name in given:
         if name not in class_names:
@@ -29,7 +30,8 @@ def class_weights(
     images_K = np.bincount(labels_N, minlength=len(class_names))
     inverse_K = 1 / np.maximum(images_K, 1)
     weights_K = np.array([given.get(name, 1.0) for name in class_names]) if given else inverse_K
-    return tuple((weights_K * len(labels_N) / (weights_K * images_K).sum()).tolist())
+    weights_K = weights_K * len(labels_N) / (weights_K * images_K).sum()
+    return tuple(np.where(images_K > 0, weights_K, 1.0).tolist())
 
 
 def warn_of_rare_classes(

@@ -114,7 +114,7 @@ def _loader(
         datasets=tuple(dataset for dataset, _ in stages), batch_sizes=batch_sizes, order_kind=spec.order,
         transforms=stages[0][1], mean=mean_of(preprocess), scale=scale_of(preprocess), seed=run.seed,
         bgr=preprocess.channel_order == "bgr", hard_fraction=spec.hard_fraction, epoch_samples=run.epoch_samples,
-        passes=math.ceil(run.epochs * (run.epoch_samples or samples) / samples), **more,
+        passes=max(1, math.ceil(run.epochs * (run.epoch_samples or samples) / samples)), **more,
     )  # fmt: skip
 
 
@@ -135,10 +135,12 @@ def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | Non
 
 def _validation_reasons(recipe: Recipe) -> list[str]:
     """What images of the training part are held out for, in words."""
+    run, data = recipe.run, recipe.data
     reasons = {
-        "by which run.keep=best chooses": recipe.run.keep == "best",
-        "by which each class gets its threshold": recipe.data.target == "classes",
-        "from which the model learns how sure it is": recipe.confidence,
+        "by which run.keep=best chooses": run.keep == "best",
+        "by which each class gets its threshold": data.target == "classes",
+        # where nothing is trained, it learns that from cross-validation
+        "from which the model learns how sure it is": recipe.confidence and run.epochs and data.target == "class",
     }
     return [reason for reason, holds in reasons.items() if holds]
 
@@ -197,8 +199,9 @@ class _Training:
     def dataset(self, preprocess: Preprocess) -> tuple[Dataset, Sequence[Transform]]:
         """The images in the size of `preprocess` as batches are cut from them, and what is then done to batches."""
         spec, train, goal = self.recipe.data, self.train, (preprocess.height, preprocess.width)
+        is_other = bool(spec.progressive_sizes or self.recipe.model.start)  # than the size that the recipe has in mind
         transforms = tuple(
-            replace(each, height=goal[0], width=goal[1]) if spec.progressive_sizes and isinstance(each, Scale) else each
+            replace(each, height=goal[0], width=goal[1]) if is_other and isinstance(each, Scale) else each
             for each in spec.train_transforms
         )
         alone, together = split_transforms(transforms)

@@ -9,10 +9,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
+from convolve.cache import cache_folder
 from convolve.data.caching import load
 from convolve.data.dataset import Dataset
 from convolve.data.download import Progress, RemoteFile, obtain
-from convolve.data.locate import SAMPLE, cache_folder, locate
+from convolve.data.locate import SAMPLE, locate
 from convolve.data.sources.cifar import CLASS_NAMES, VERSIONS, find_version, open_batches, open_files
 from convolve.data.sources.ctf import open_ctf
 from convolve.data.sources.files import file_source, naming

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from convolve.data.walk import holds_images, images_in, subfolders
+from convolve.data.walk import by_synset, holds_images, images_in, subfolders
 from convolve.errors import DataError
 from convolve.formats.caffe_lmdb import is_lmdb
 from convolve.formats.part_names import TEST, TRAINING, VALIDATION, role_of
@@ -79,7 +79,7 @@ def find_layout(where: Path, classes: Sequence[str] = ()) -> Layout | None:
         return replace(inner, notes=(note, *inner.notes)) if inner else None
     if {path.name for path in folders} - {*classes}:
         _refuse_doubt(where, folders)
-    return Layout(where) if folders else None
+    return Layout(where) if folders or by_synset(where) else None
 
 
 def _metadata(folder: Path) -> Path | None:
@@ -166,8 +166,8 @@ def _unwrapped(part: Path, classes: set[str]) -> Path:
 
 
 def _is_wrapper(folder: Path, only: Path) -> bool:
-    """Whether `only` has folders with images, and `folder` no image beside it."""
-    return bool(_class_folders(only)) and not images_in(folder)
+    """Whether `only` has the images of several classes, and `folder` no image beside it."""
+    return bool(_class_folders(only) or by_synset(only)) and not images_in(folder)
 
 
 def _refuse_doubt(where: Path, folders: Sequence[Path]) -> None:

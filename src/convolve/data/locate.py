@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from importlib import resources
 from pathlib import Path
 
+from convolve.cache import cache_folder
 from convolve.errors import MissingDataError
 
 SAMPLE = "sample"
@@ -34,30 +34,3 @@ def locate(dataset: str, where: str | None) -> Path:
     if shared and Path(shared, dataset).is_dir():
         return Path(shared, dataset)
     return cache_folder(dataset)
-
-
-def cache_folder(dataset: str) -> Path:
-    """The user's own place for downloads and what is unpacked: $CONVOLVE_CACHE, or what the operating system suggests.
-
-    There $XDG_CACHE_HOME comes first.
-    """
-    if os.environ.get("CONVOLVE_CACHE"):
-        return Path(os.environ["CONVOLVE_CACHE"]) / dataset
-    if os.environ.get("XDG_CACHE_HOME"):
-        base = Path(os.environ["XDG_CACHE_HOME"])
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = _home() / "Library" / "Caches"
-    else:
-        base = _home() / ".cache"
-    return base / "convolve" / dataset
-
-
-def _home() -> Path:
-    try:
-        return Path.home()
-    except RuntimeError:  # no HOME, and no entry in the password file, as in a container that runs as any user
-        raise MissingDataError(
-            "this user has no home folder to download to; set CONVOLVE_CACHE to a folder, or name the data with --data"
-        ) from None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from convolve.cache import cache_folder
 from convolve.data.download import Progress, RemoteFile, obtain
-from convolve.data.locate import cache_folder, locate
+from convolve.data.locate import locate
 from convolve.data.sources.ctf import open_ctf
 from convolve.data.sources.idx import open_idx
 from convolve.data.sources.source import ArraySource

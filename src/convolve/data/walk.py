@@ -7,6 +7,7 @@ seen; links are followed; what else is passed over is counted, so that a caller 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ _UNSEEN = frozenset(
     {"@eadir", "#recycle", "@recycle", "__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini"}
     | {"$recycle.bin", "system volume information", "lost+found"}
 )
+
+_OF_SYNSET = re.compile(r"n[0-9]{8}_")
 
 _KINDS_NAMED = 6  # endings, or folders, that are named of many
 _LONGEST_ENDING = 9  # with its dot; what is longer is part of a name
@@ -132,6 +135,19 @@ def holds_images(folder: Path) -> bool:
 def images_in(folder: str | Path) -> list[str]:
     """The names of the images that lie in `folder` itself, told by their endings, sorted."""
     return [entry.name for entry in _seen(folder) if is_image_name(entry.name) and entry.is_file()]
+
+
+def by_synset(folder: Path) -> dict[str, list[str]]:
+    """Synset -> the images that lie in `folder` itself and are called after it, n01440764_tench.JPEG.
+
+    Nothing unless all are, of several synsets: the folder of one class of ImageNet has such names, too.
+    """
+    found: dict[str, list[str]] = {}
+    for name in images_in(folder):
+        if not _OF_SYNSET.match(name):
+            return {}
+        found.setdefault(name.partition("_")[0], []).append(os.path.join(folder, name))  # noqa: PTH118  as above
+    return found if len(found) > 1 else {}
 
 
 def is_hidden(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -17,7 +17,11 @@ class NoClassifierError(UnsupportedError):
 
 
 class SeveralHeadsError(UsageError):
-    """The network has several outputs that could be scores of classes."""
+    """The network has several outputs that could be scores of classes; `heads` are their names."""
+
+    def __init__(self, message: str, heads: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.heads = tuple(heads)
 
 
 def class_scores(graph: Graph, is_binary: bool = False) -> Graph:
@@ -34,7 +38,8 @@ def class_scores(graph: Graph, is_binary: bool = False) -> Graph:
         shapes = ", ".join(f"{name} {nodes[name].shape}" for name in graph.outputs if name in nodes)
         raise NoClassifierError(f"no output is a score for each class ({shapes}); choose a node with --output")
     if len(found) > 1:
-        raise SeveralHeadsError(f"the model has several outputs; choose one with --output: {', '.join(found)}")
+        said = f"the model has several outputs; choose one with --output: {', '.join(found)}"
+        raise SeveralHeadsError(said, found)
     last = nodes[found[0]]
     graph = pruned(replace(graph, outputs=(last.name,)))
     return as_scores(graph if len(last.shape) == 1 else _with_flat_output(graph, last))

@@ -30,7 +30,7 @@ _ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 _NORMALIZATIONS = (nn.BatchNorm2d, CntkBatchNorm2d)
 PART = 8  # images
 _TWINS = WeakIdKeyDictionary()  # the first of a network's tensors -> the kind of module -> (state, twin)
-_CLOSE = {torch.float32: 1e-4, torch.bfloat16: 0.1}  # of the answers' size: rounding, not another network
+CLOSE = {torch.float32: 1e-4, torch.bfloat16: 0.1}  # of the answers' size: rounding, not another network
 
 
 class FusedConv(nn.Module):
@@ -93,13 +93,13 @@ def fused(module: nn.Module, shape_CHW: tuple[int, int, int], dtype: torch.dtype
     expected = _leaves(module.eval()(images_NCHW))
     try:
         twin = copy.deepcopy(module)
-        traced = fx.GraphModule(twin, _Tracer().trace(twin), class_name="Fused").eval()
-        _fuse(traced, images_NCHW, dtype)
+        traced = fx.GraphModule(twin, Tracer().trace(twin), class_name="Fused").eval()
+        fuse(traced, images_NCHW, dtype)
         pairs = zip(_leaves(traced(images_NCHW)), expected, strict=True)
         worst = max(float((ours - theirs).norm() / theirs.norm().clamp_min(1e-30)) for ours, theirs in pairs)
     except Exception:  # whatever code of a network cannot be followed
         return module
-    return traced if worst <= _CLOSE[dtype] else module
+    return traced if worst <= CLOSE[dtype] else module
 
 
 def for_evaluation(module: nn.Module, shape_CHW: tuple[int, ...]) -> nn.Module:
@@ -137,7 +137,7 @@ def _leaves(answer: Any) -> tuple[Tensor, ...]:
     return tuple(answer) if isinstance(answer, tuple | list) else (answer,)
 
 
-class _Tracer(fx.Tracer):
+class Tracer(fx.Tracer):
     """Layers of layers are followed, the innermost ones are called: these may look at sizes."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -155,11 +155,12 @@ class _Tracer(fx.Tracer):
         return given
 
 
-def _fuse(traced: fx.GraphModule, images_NCHW: Tensor, dtype: torch.dtype) -> None:
+def fuse(traced: fx.GraphModule, images_NCHW: Tensor, dtype: torch.dtype) -> None:
+    """Let convolutions take in what follows them, but for nodes that say in meta["learns"] that they change."""
     ShapeProp(traced).propagate(images_NCHW)
     made: dict[fx.Node, FusedConv] = {}
     for node in list(traced.graph.nodes):
-        layer = _layer(traced, node)
+        layer = None if node.meta.get("learns") else _layer(traced, node)
         if (
             type(layer) in (nn.Conv2d, PaddedConv)
             and layer.padding_mode == "zeros"
@@ -205,8 +206,9 @@ def _joined(node: fx.Node, after: fx.Node, args: tuple[Any, ...]) -> fx.Node:
 
 def _follower(node: fx.Node) -> fx.Node | None:
     """What alone uses the `node`, and that once."""
-    users = list(node.users)
-    return users[0] if len(users) == 1 and users[0].all_input_nodes.count(node) == 1 else None
+    user = next(iter(node.users), None)
+    is_alone = user and len(node.users) == 1 and user.all_input_nodes.count(node) == 1
+    return user if user and is_alone and not user.meta.get("learns") else None
 
 
 def _layer(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from convolve.recipe import DataSpec, ModelSpec, Recipe
+from convolve.recipe import Recipe
 from convolve.recipes.cifar10 import cifar10_fast
+from convolve.specs.confidence import ConfidenceSpec
+from convolve.specs.data import DataSpec
+from convolve.specs.model import ModelSpec
+from convolve.specs.run import RunSpec
 from convolve.transforms.crop import Crop
 from convolve.transforms.scale import Scale
 from convolve.weights import PACKAGED
@@ -42,7 +46,9 @@ def photos() -> Recipe:
     return Recipe(
         name="photos",
         data=DataSpec(image_size=224, interpolation="linear_antialiased", mean=(127.0,), scale=1 / 128),
-        model=ModelSpec(name="efficientnet-lite0", dropout=(0.2,), start=PACKAGED, plan="auto"),
+        model=ModelSpec(name="efficientnet-lite0", dropout=(0.2,), start=PACKAGED, plan="auto", freeze="all"),
+        run=RunSpec(epochs=0),
+        confidence=ConfidenceSpec(),
     )
 
 
@@ -62,28 +68,45 @@ _TRAINING = {
     "optimizer.arguments": {"betas": [0.9, 0.99], "weight_decay": 0.05},
     "schedule.kind": "cosine",
     "schedule.warmup_fraction": 0.1,
+    "schedule.learning_rates": (0.0005,),
     "run.global_batch_size": 32,
     "run.label_smoothing": 0.1,
     "run.precision": "fp32",  # the depthwise filters' gradients take thrice as long in bf16
 }
 
-# From a trained network, from the least photographs to the most.
+# Each behind the one before: for more photographs, or more time. docs/photos.md has what was measured.
 LADDER = {
-    "top": Plan(
-        "a fresh head, and blocks 5 and 6 with it, at 160 pixels", 0,
-        _WHOLE_PHOTOGRAPH | _TRAINING | {
-            "model.freeze": "blocks.4", "run.epochs": 5, "schedule.learning_rates": (0.0005,),
-            "data.progressive_sizes": (5 / 7,),
+    "head": Plan(
+        "a linear head is fitted to frozen features", 0,
+        _WHOLE_PHOTOGRAPH | {
+            "model.freeze": "all", "run.epochs": 0,
+            "run.global_batch_size": 8,  # of which the self-test of the precision computes one
         },
-        starting=5, train_image=0.075, test_image=0.02, fits_any=False,
+        starting=4, train_image=0.010, test_image=0.010,
+    ),
+    "top-160": Plan(
+        "a linear head is fitted to frozen features, then trained with blocks 5 and 6 in crops of 160 pixels", 800,
+        _WHOLE_PHOTOGRAPH | _TRAINING | {
+            "data.image_size": 192, "data.progressive_sizes": (5 / 6,),
+            "model.freeze": "blocks.4", "run.epochs": 5,
+        },
+        starting=5, train_image=0.070, test_image=0.010, fits_any=False,
+    ),
+    "top-192": Plan(
+        "the same in crops of 192 pixels, for longer", 10_000,
+        _WHOLE_PHOTOGRAPH | _TRAINING | {
+            "data.progressive_sizes": (6 / 7,),
+            "model.freeze": "blocks.4", "run.epochs": 10,
+        },
+        starting=5, train_image=0.2, test_image=0.012, fits_any=False,
     ),
     "whole": Plan(
-        "a fresh head, and the whole network with it", 20_000,
+        "a linear head is fitted to frozen features, then trained with the whole network", 50_000,
         _WHOLE_PHOTOGRAPH | _TRAINING | {
-            "run.epochs": 5, "schedule.learning_rates": (0.0005,), "optimizer.layer_decay": 0.8,
             "data.progressive_sizes": (1.0,),
+            "model.freeze": "none", "optimizer.layer_decay": 0.8, "run.epochs": 10,
         },
-        starting=5, train_image=0.5, test_image=0.02,
+        starting=5, train_image=1.0, test_image=0.012,
     ),
 }  # fmt: skip
 
@@ -97,6 +120,7 @@ def _from_scratch() -> dict[str, Any]:
         "data.scale": fast.data.scale,
         "data.train_transforms": fast.data.train_transforms,
         "data.progressive_sizes": fast.data.progressive_sizes,
+        "model.freeze": "none",
         "model.name": fast.model.name,
         "model.variant": fast.model.variant,
         "model.dropout": fast.model.dropout,

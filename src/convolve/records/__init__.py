@@ -271,8 +271,8 @@ class TrainingInfo(Figures):
     preset: str | None = None
     recipe: str | None = None
     started_from: str | None = None
-    epochs: Number | None = None
-    epoch_kept: Number | None = None
+    epochs: Count | None = None
+    epoch_kept: Count | None = None
     weights_averaged: bool | None = None
     train_images: Number | None = None
     seed: int | None = None

@@ -22,6 +22,7 @@ from convolve.errors import DataError, ModelError
 from convolve.recipe import Recipe
 from convolve.records import (
     ONE_CLASS,
+    ConfidenceRecord,
     EpochEvent,
     ModelRecord,
     ProgressEvent,
@@ -50,7 +51,8 @@ class Evaluation:
     kept_images_MHWC: npt.NDArray[np.uint8]
     class_names: tuple[str, ...]
     target: Target = ONE_CLASS
-    distances_N: FloatArray | None = None  # of a model that knows its own certainty
+    distances_N: FloatArray | None = None  # of a model that has learned how sure it is
+    confidence: ConfidenceRecord | None = None
 
     def __post_init__(self) -> None:
         images, classes, is_class = len(self.labels_N), self.class_count, self.target.kind == TargetKind.CLASS
@@ -62,8 +64,9 @@ class Evaluation:
             array = getattr(self, name)
             if array.dtype != np.dtype(kind) or array.shape != shapes.get(name, array.shape):
                 raise ValueError(f"{name} is {array.dtype} {array.shape}; model.json names {classes} classes")
-        if self.distances_N is not None and self.distances_N.shape != (images,):
-            raise ValueError(f"distances_N is of {self.distances_N.shape} images, labels_N of {images}")
+        distances_N = np.zeros(images, np.float32) if self.distances_N is None else self.distances_N
+        if distances_N.shape != (images,) or not (distances_N >= 0).all() or np.isinf(distances_N).any():
+            raise ValueError(f"distances_N holds {distances_N.shape} numbers that are no distances of {images} images")
         numbered = [("labels_N", classes)] if is_class else []
         for name, most in (*numbered, ("kept_indices_M", images)):
             if ((values := getattr(self, name)) < 0).any() or (values >= most).any():
@@ -183,11 +186,14 @@ def _evaluation(run: Path) -> Evaluation | None:
         tensors = load(read_whole(path, DataError))
         key = "numbers_NK" if "numbers_NK" in tensors else "probabilities_NK"
         answers_NK, target = tensors.pop(key), ONE_CLASS
+        confidence = None
         names: Sequence[str] = range(answers_NK.shape[1])  # type: ignore[assignment]
         if head.exists():
             record = read_record(head, ModelRecord, "restore it from a copy, or train again", ModelError)
-            names, target = record.class_names, record.target or ONE_CLASS
-        return Evaluation(**tensors, answers_NK=answers_NK, class_names=tuple(map(str, names)), target=target)
+            names, target, confidence = record.class_names, record.target or ONE_CLASS, record.confidence
+        return Evaluation(
+            **tensors, answers_NK=answers_NK, class_names=tuple(map(str, names)), target=target, confidence=confidence
+        )
     except (SafetensorError, KeyError, TypeError, IndexError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); remove it and the report shows the rest") from None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from convolve.atomic import locked, write_text
 from convolve.errors import UsageError
-from convolve.report import calibration, curves, error_analysis, header, pictures, settings, speed, targets
+from convolve.report import calibration, certainty, curves, error_analysis, header, pictures, settings, speed, targets
 from convolve.report.contents import read_contents
 from convolve.templates import render
 from convolve.training.run_folder import RunFolder
@@ -28,6 +28,7 @@ def write_report(run: Path) -> Path:
         curves=curves,
         error_analysis=error_analysis,
         calibration=calibration,
+        certainty=certainty,
         pictures=pictures,
         speed=speed,
         targets=targets,

@@ -24,11 +24,13 @@ from starlette.routing import Route
 from convolve.atomic import always_utf8
 from convolve.errors import DataError, FormatError, unknown_name
 from convolve.model import Model
+from convolve.records import TargetKind
 from convolve.serve.batching import Answer, Batcher, Image, Prepared, Probabilities
 from convolve.serve.guard import Guard
 from convolve.serve.occlusion import cells_for, occlusion
 from convolve.serve.page import files, page
 from convolve.serve.upload import Budget, Limits, fitted_image, read_upload, upload_size
+from convolve.training.metrics import thresholds_of
 
 T = TypeVar("T")
 
@@ -77,19 +79,23 @@ class _Service:
         await asyncio.wait([answering])
 
     async def predict(self, request: Request) -> _Json:
-        asked = _numbers(request, top=5, seen=0)
-        async with self._answer(request) as (prepared, probabilities_K):
-            said = {"classes": self._classes(probabilities_K, asked["top"]), "fitted": prepared.fitted}
+        asked = _numbers(request, top=0, seen=0)
+        async with self._answer(request) as (prepared, probabilities_K, sure):
+            said = self._words(probabilities_K, asked["top"]) | {**sure, "fitted": prepared.fitted}
             if asked["seen"]:
                 said["seen"] = _png_uri(prepared.image_CHW)
         return _Json(said)
 
     async def explain(self, request: Request) -> _Json:
         index = _numbers(request, **{"class": 0})["class"]
+        if self.model.target.kind == TargetKind.NUMBER:
+            raise HTTPException(400, "the model gives numbers, and the map is of a class")
         if index >= len(self.model.class_names):
             raise HTTPException(400, f"class must be below {len(self.model.class_names)}, it is {index}")
-        async with self._answer(request) as (prepared, _), self.explaining:
-            change_RS = await _unless_gone(request, occlusion(self._ask, prepared.image_CHW, index, self.cells))
+        async with self._answer(request) as (prepared, *_), self.explaining:
+            by_itself = self.model.target.kind == TargetKind.CLASSES
+            work = occlusion(self._ask, prepared.image_CHW, index, self.cells, by_itself=by_itself)
+            change_RS = await _unless_gone(request, work)
         name = self.model.class_names[index]
         return _Json({"class": name, "index": index, "change": change_RS.round(4).tolist()})
 
@@ -110,14 +116,20 @@ class _Service:
         """probabilities_K of an image that has the model's size."""
         return _finite(await self.batcher.answer(lambda: Prepared(image_CHW, ""))).probabilities_K
 
-    def _classes(self, probabilities_K: Probabilities, top: int) -> list[dict[str, Any]]:
-        """The most likely classes, in the words of `convolve predict --json`; `index` is what `/explain` takes."""
-        names = self.model.class_names
-        values, indices = torch.from_numpy(probabilities_K).topk(min(top, len(names)))  # as `predict`, also with ties
-        return [
-            {"class": names[k], "probability": p, "index": k}
-            for k, p in zip(indices.tolist(), values.tolist(), strict=True)
-        ]
+    def _words(self, answers_K: Probabilities, top: int) -> dict[str, Any]:
+        """The answer in the words of `convolve predict --json`. `index` is what `/explain` takes; where an image can be
+        of several classes, `over` says whether it is of this one, and those it is of are there beside the `top`
+        likeliest. `top` 0: as many as `predict` says."""
+        names, target = self.model.class_names, self.model.target
+        if target.kind == TargetKind.NUMBER:
+            return {"numbers": dict(zip(names, answers_K.tolist(), strict=True))}
+        several = target.kind == TargetKind.CLASSES
+        [found] = self.model.likeliest(torch.from_numpy(answers_K)[None], len(names) if several else top or None)
+        said: list[dict[str, Any]] = [{"class": names[k], "probability": p, "index": k} for k, p in found]
+        if several:
+            limits = thresholds_of(target, len(names))
+            said = [each | {"over": each["probability"] >= limits[each["index"]]} for each in said]
+        return {"classes": [each for rank, each in enumerate(said) if not several or rank < top or each["over"]]}
 
 
 def _numbers(request: Request, **defaults: int) -> dict[str, int]:

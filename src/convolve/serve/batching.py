@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ class Prepared(NamedTuple):
 class Answer(NamedTuple):
     prepared: Prepared
     probabilities_K: Probabilities
+    sure: dict[str, Any]  # how sure that is, where the model has learned it
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class _Question:
 
 
 class Batcher:
-    """Answers through `Model.probabilities`, as `convolve predict` does. `run` must be running meanwhile."""
+    """Answers through `Model.answered`, as `convolve predict` does. `run` must be running meanwhile."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -88,12 +89,14 @@ class Batcher:
             return []
         try:
             images_NCHW = np.stack([prepared.image_CHW for _, prepared in ready])
-            probabilities_NK = self._model.probabilities(images_NCHW).numpy()
+            answers, sure = self._model.answered(images_NCHW)
         except Exception as error:  # whatever it is, it belongs to those who asked; the next batch has its own chance
             return [(question, error) for question, _ in ready]
         return [
-            (question, Answer(prepared, probabilities_K))
-            for (question, prepared), probabilities_K in zip(ready, probabilities_NK, strict=True)
+            (question, Answer(prepared, probabilities_K, how_sure))
+            for (question, prepared), probabilities_K, how_sure in zip(
+                ready, answers.answers_NK.numpy(), sure, strict=True
+            )
         ]
 
 

@@ -27,27 +27,32 @@ Image = NDArray[np.uint8]
 Ask = Callable[[Image], Awaitable[NDArray[np.float32]]]  # image_CHW -> probabilities_K
 
 
-async def occlusion(ask: Ask, image_CHW: Image, class_index: int, cells: int) -> NDArray[np.float64]:
+async def occlusion(
+    ask: Ask, image_CHW: Image, class_index: int, cells: int, by_itself: bool = False
+) -> NDArray[np.float64]:
     """change_RS: by how many nats the log-odds of the class fall when the part around a cell is covered.
 
     Positive: the part speaks for the class; negative: against it. The cover has the mean color of the picture.
-    Log-odds do not saturate: 99.99 % that becomes 99 % is a change as large as 50 % that becomes 1 %.
+    Log-odds do not saturate: 99.99 % that becomes 99 % is a change as large as 50 % that becomes 1 %. `by_itself`: the
+    class is one of several that an image can be of.
     """
     _, height, width = image_CHW.shape
     rows, columns = min(cells, height), min(cells, width)
-    before = log_odds(await ask(image_CHW), class_index)
+    before = log_odds(await ask(image_CHW), class_index, by_itself)
     change_RS = np.zeros((rows, columns))
     for row in range(rows):  # a row at a time, so that others are answered in between
         vertical = _span(row, rows, height)
         covered = [_covered(image_CHW, vertical, _span(column, columns, width)) for column in range(columns)]
         answers = await asyncio.gather(*map(ask, covered))
-        change_RS[row] = [before - log_odds(probabilities_K, class_index) for probabilities_K in answers]
+        change_RS[row] = [before - log_odds(probabilities_K, class_index, by_itself) for probabilities_K in answers]
     return change_RS
 
 
-def log_odds(probabilities_K: NDArray[np.float32], class_index: int) -> float:
+def log_odds(probabilities_K: NDArray[np.float32], class_index: int, by_itself: bool = False) -> float:
     """log(p / (1 - p)) of a class. 1 - p is the sum of the others: exact where p rounds to 1."""
     others = float(np.delete(probabilities_K, class_index).sum(dtype=np.float64))
+    if by_itself:
+        others = 1 - float(probabilities_K[class_index])
     return math.log(max(float(probabilities_K[class_index]), _TINY)) - math.log(max(others, _TINY))
 
 

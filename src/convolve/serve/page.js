@@ -5,6 +5,7 @@
 const byId = (id) => document.getElementById(id);
 const main = document.querySelector("main");
 const places = Number(main.dataset.places);
+const target = main.dataset.target; // what the model answers: class, classes, number
 const drawn = main.classList.contains("drawn");
 
 let picture = null; // the Blob that the answer is about
@@ -32,9 +33,11 @@ async function ask(blob, note) {
   asking = new AbortController();
   main.dataset.state = "asking";
   try {
-    const answer = await post("predict?seen=1", blob, asking.signal);
+    const top = target === "classes" ? `&top=${places}` : ""; // also those that the picture is not of
+    const answer = await post(`predict?seen=1${top}`, blob, asking.signal);
     showAnswer(answer, note);
-    await explain(answer.classes[0]);
+    if (target === "number") main.dataset.state = "done";
+    else await explain(answer.classes[0]);
   } catch (error) {
     if (error.name !== "AbortError") showProblem(error.message);
   }
@@ -79,21 +82,40 @@ function element(tag, className, text = "") {
 
 const LAST_SQUARE = 64; // pixels: pictures up to this wide are shown as the squares that they are
 
-function showAnswer({ classes, fitted, seen }, note) {
+// [what is said, what is said of it] in large letters.
+function headlines({ classes = [], numbers = {}, none_of_these: isNone, possible }) {
+  if (target === "number") return Object.entries(numbers).map(([name, value]) => [String(Number(value.toPrecision(5))), name]);
+  if (target === "classes") {
+    const said = classes.filter((found) => found.over);
+    return said.length ? said.map((found) => [found.class, percent(found.probability)]) : [["none", "of the classes"]];
+  }
   const [best] = classes;
+  const likeness = isNone ? `nearest: ${best.class}, ${percent(best.probability)}` : percent(best.probability);
+  return [[isNone ? "None of these" : best.class, likeness + also(isNone, possible)]];
+}
+
+function showAnswer(answer, note) {
+  const { classes = [], fitted, seen } = answer;
+  const large = headlines(answer);
   byId("problem").hidden = true;
-  byId("best").replaceChildren(element("strong", "", best.class), element("span", "", percent(best.probability)));
-  byId("best").classList.toggle("words", best.class.length > 3);
+  byId("best").replaceChildren(...large.flatMap(([said, of]) => [element("strong", "", said), element("span", "", of)]));
+  byId("best").classList.toggle("words", large.length > 1 || large[0][0].length > 3);
   main.classList.toggle("short", classes.every((found) => found.class.length <= 3));
   byId("classes").replaceChildren(...classes.map(row));
   byId("fitted").textContent = note ?? (fitted && `The image was ${fitted}.`);
-  byId("spoken").textContent = `${best.class}, ${percent(best.probability)}`;
+  byId("spoken").textContent = large.map((pair) => pair.join(", ")).join("; ");
   for (const id of ["seen", "under"]) {
     byId(id).src = seen;
     byId(id).hidden = false;
     byId(id).onload = ({ target }) => target.classList.toggle("pixels", target.naturalWidth <= LAST_SQUARE);
   }
   byId("seen").alt = "The picture as the model sees it";
+}
+
+// The other classes that the picture may be of, where the model has learned how sure it is.
+function also(isNone, possible) {
+  if (isNone || !possible || possible.length === 1) return "";
+  return possible.length ? `, perhaps ${possible.slice(1, 4).join(" or ")}` : ", unsure";
 }
 
 function row(found) {

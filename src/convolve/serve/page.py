@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
 from convolve.model import Model
+from convolve.records import TrainingInfo
 from convolve.templates import count, percent, render
 from convolve.training.calibration import wilson_interval
+from convolve.training.metrics import in_words
 
 DRAWN_SIDE = 64  # pixels: a person can draw what a gray model of up to this size was trained on
 
@@ -21,7 +24,8 @@ def page(model: Model, name: str) -> str:
         if model.preprocess_warning
         else "",
         drawn="drawn" if _is_drawn(model) else "",
-        places=min(5, len(model.class_names)),
+        places=0 if model.target.kind == "number" else min(5, len(model.class_names)),
+        target=model.target.kind.value,
         facts=_facts(model),
         sees=str(model.preprocess),
     )
@@ -45,12 +49,21 @@ def _is_drawn(model: Model) -> bool:
 def _facts(model: Model) -> dict[str, Any]:
     preprocess, info = model.preprocess, model.training_info
     return {
-        "classes": count(len(model.class_names)),
+        "numbers" if model.target.kind == "number" else "classes": count(len(model.class_names)),
         "sees": f"{preprocess.width} × {preprocess.height}, {'gray' if preprocess.channels == 1 else 'color'}",
         "recipe": info.recipe,
         "test error": None if info.test_error is None else _error(info.test_error, info.test_images),
+        **dict(_in_place(info)),
         "imported from": info.imported_from,
     }
+
+
+def _in_place(info: TrainingInfo) -> Iterator[tuple[str, str]]:
+    """What the test of a target that is no single class says first."""
+    if info.test_error is None:
+        for said in in_words(vars(info), "test")[:1]:
+            name, _, value = said.rpartition(" ")
+            yield f"test {name}", value
 
 
 def _error(error: float, images: int | None) -> str:

@@ -67,15 +67,19 @@ class DataSpec:
     hard_after: float = setting(0.3, "fraction of the training that passes before hard_fraction takes effect")
     balance: Literal["none", "sampling", "loss"] = setting(
         "none",
-        "of unequal classes: images of each come equally often, or their losses count as much; see class_weights",
+        "of unequal classes: images of each come equally often, or the loss asks more of those of small ones",
     )
     class_weights: Arguments = setting(
-        {}, "in place of that, what an image of a class counts beside others, 1 where none is given: {name: weight}"
+        {}, "what an image of a class counts beside others, 1 where none is given: {name: weight}; empty: 1 / images"
     )
     validation_fraction: float = setting(
         0.0,
         "part of the training set that is cut off to choose by, where the data has no validation part; 0: each epoch "
         "is evaluated on the test set, with run.keep=best on a tenth of the training set",
+    )
+
+    cache: Literal["features", "none"] = setting(
+        "features", "what is kept on disk for later trainings: features, those of a trained body; none"
     )
 
     def __post_init__(self) -> None:

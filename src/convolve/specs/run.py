@@ -14,7 +14,9 @@ from convolve.transforms.transform import require
 class RunSpec:
     """How long, how precisely and on what."""
 
-    epochs: int = setting(1, "passes over the data, or stretches of epoch_samples")
+    epochs: int = setting(
+        1, "passes over the data, or stretches of epoch_samples; 0: a head fitted to a start is all that is trained"
+    )
     epoch_samples: int = setting(
         0, "samples of an epoch; the passes over the data go on from one epoch to the next. 0: one pass"
     )
@@ -42,10 +44,10 @@ class RunSpec:
     report_batches: int = setting(0, "batches from one report of progress to the next; 0: about ten reports an epoch")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "global_batch_size", "accumulation_steps"):
+        for name in ("global_batch_size", "accumulation_steps"):
             require(getattr(self, name) >= 1, f"run.{name}", "at least 1", getattr(self, name))
         for name in (
-            "epoch_samples", "seed", "threads", "ema_epochs", "early_stopping_epochs", "checkpoint_seconds",
+            "epochs", "epoch_samples", "seed", "threads", "ema_epochs", "early_stopping_epochs", "checkpoint_seconds",
             "report_batches",
         ):  # fmt: skip
             require(getattr(self, name) >= 0, f"run.{name}", "at least 0", getattr(self, name))

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from convolve.records import ConfidenceRecord
 
 BINS = 15  # as in Guo et al. 2017, so that figures can be compared
 
@@ -99,3 +102,24 @@ def reliability(labels_N: NDArray[np.int64], probabilities_NK: NDArray[np.float3
         np.bincount(bin_N, weights=confidence_N, minlength=BINS) / divisor_B,
         np.bincount(bin_N, weights=right_N, minlength=BINS) / divisor_B,
     )
+
+
+def confidence_figures(
+    known: ConfidenceRecord, answers_NK: NDArray[np.float32], labels: NDArray[Any], distances_N: NDArray[np.float32]
+) -> dict[str, Any]:
+    """What a model's knowledge of its own certainty is worth on images with labels: how many get an answer, and are
+    wrong then; how often sets hold an image's class, and their sizes."""
+    accepted_N = distances_N <= (math.inf if known.farthest is None else known.farthest)
+    figures: dict[str, Any] = {"accept": known.accept, "accepted": float(accepted_N.mean())}
+    if labels.ndim == 2:
+        return figures
+    wrong_N = answers_NK.argmax(1) != labels
+    figures["accepted_error"] = float(wrong_N[accepted_N].mean()) if accepted_N.any() else None
+    figures["calibration_error"] = reliability(labels, answers_NK).expected_error
+    if known.least_probability is not None:
+        sets_NK = answers_NK >= known.least_probability
+        figures |= {
+            "coverage": known.coverage, "covered": float(sets_NK[np.arange(len(labels)), labels].mean()),
+            "mean_set_size": float(sets_NK.sum(1).mean()), "empty_sets": float((~sets_NK.any(1)).mean()),
+        }  # fmt: skip
+    return figures

@@ -100,7 +100,7 @@ def fit_confidence(
     detector: OutlierDetector, probabilities_NK: Tensor, labels_N: Tensor, distances_N: Tensor, learned_from: str
 ) -> Confidence:
     """From the answers to images that the network was not trained on, and their distances, by a `detector` that did not
-    know them either. Several classes of an image, and numbers, have distances alone."""
+    know them either."""
     temperature, scores_N = 1.0, torch.zeros(0)
     if labels_N.ndim == 1:
         log_NK = probabilities_NK.double().clamp(min=1e-37).log()
@@ -147,3 +147,64 @@ class ConfidentNetwork(nn.Module):
     def forward(self, images_NCHW: Tensor) -> tuple[Tensor, Tensor]:
         logits_NK, features_ND = self.network(images_NCHW)
         return logits_NK / self.temperature, self.detector(features_ND)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How much farther new images are than held-out ones.
+
+    `beyond`: the part of the new ones that is farther than 95 % of one's own. `shift`: by how much fewer of them are
+    within some distance, at most (Kolmogorov and Smirnov). `probability`: that chance alone makes one of the two as
+    large.
+    """
+
+    beyond: float
+    shift: float
+    probability: float
+
+    @property
+    def is_there(self) -> bool:
+        """Hard to explain by chance, and large enough to matter: of very many images, any difference is sure."""
+        return self.probability < _BY_CHANCE and (self.shift >= _SHIFT or self.beyond >= 2 * (1 - USUAL))
+
+
+USUAL = 0.95  # of one's own images are not beyond
+_BY_CHANCE, _SHIFT = 0.01, 0.1  # false alarms and what is found with these: docs/photos.md
+
+
+def drift(known: Confidence, distances_N: Tensor) -> Drift:
+    """Whether new images lie as far from those of the training as held-out ones did: two tests, of the whole
+    distribution and of its end, where a few strangers among many are seen first."""
+    old_M, new_N, images = known.distances_M, distances_N.sort().values, known.record.images
+    at = torch.cat([old_M, new_N])
+    below = [torch.searchsorted(each, at, right=True) / len(each) for each in (old_M, new_N)]
+    shift = float((below[0] - below[1]).max().clamp(min=0))
+    limit = known.asked(USUAL).record.farthest
+    beyond_N = new_N > (old_M[-1] if limit is None else limit)
+    rank = math.ceil((images + 1) * USUAL) if limit is not None else images
+    chances = _chance_of_shift(shift, images, len(new_N)), _chance_beyond(int(beyond_N.sum()), len(new_N), rank, images)
+    return Drift(float(beyond_N.float().mean()), shift, min(1.0, 2 * min(chances)))
+
+
+def _chance_of_shift(shift: float, old: int, new: int) -> float:
+    """The probability that one of two samples of one distribution lies so much higher: Smirnov 1939, for many images.
+
+    One side alone: the fits of cross-validation know less than the last one, so that held-out images are a little
+    farther than new ones of the same kind.
+    """
+    return math.exp(-2 * shift**2 * old * new / (old + new))
+
+
+def _chance_beyond(beyond: int, new: int, rank: int, old: int) -> float:
+    """The probability that so many of the new numbers, or more, are above the one of this rank among the old ones,
+    where all come from one distribution: of the orders in which old and new ones can come, all equally likely."""
+    a, b = old + 1 - rank, rank  # the part above that number is Beta(a, b), and the count beta-binomial
+
+    def log_choose(n: float, k: float) -> float:
+        return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+    log_all = log_choose(new + old, old)
+    return min(1.0, sum(
+        math.exp(log_choose(x + a - 1, x) + log_choose(new - x + b - 1, new - x) - log_all)
+        for x in range(beyond, new + 1)
+    ))  # fmt: skip

@@ -89,16 +89,16 @@ USUAL = {
 
 
 def criterion_for(run: RunSpec, target: Target, weights_K: tuple[float, ...] = ()) -> Criterion:
-    """With `weights_K`, the loss of an image counts as much as they say of its class, or of those of a soft label."""
+    """With `weights_K`, what an image of each class counts, the outputs are to exceed their logarithms.
+
+    Where weights on the losses would end, this ends too, and it still moves a network that is right on all training
+    images: Menon et al. 2021, arXiv:2007.07314, "Long-tail learning via logit adjustment", equation 10.
+    """
     criterion = CRITERIA[USUAL[target.kind] if run.criterion == "auto" else run.criterion](run, target)
     if not weights_K:
         return criterion
-    return replace(criterion, loss=partial(_weighted, criterion.loss, torch.tensor(weights_K)))
-
-
-def _weighted(loss: Loss, weights_K: Tensor, outputs_NK: Tensor, labels: Tensor) -> Tensor:
-    weights_K = weights_K.to(outputs_NK)
-    return loss(outputs_NK, labels) * (weights_K[labels] if labels.ndim == 1 else labels @ weights_K)
+    log_K = torch.tensor(weights_K).log()
+    return replace(criterion, loss=lambda outputs_NK, labels: criterion.loss(outputs_NK - log_K.to(outputs_NK), labels))
 
 
 def standardized(numbers_NK: Tensor, target: Target) -> Tensor:

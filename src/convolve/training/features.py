@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from convolve import cache
+from convolve.errors import ConvolveError
 from convolve.models.fused import PART, fused
 from convolve.training.memory import keep_freed_memory
 from convolve.training.precision import Precision, whole_fp32
@@ -19,17 +24,43 @@ from convolve.training.workers import SINGLE_PROCESS, Workers, part
 # Legend: N images, V views of each, D features, C channels, H rows, W columns.
 
 _GPU_BATCH = 128
+_KEY_BYTES = hashlib.sha256().digest_size
+
+
+class Bytes(Protocol):
+    """Where the images of a dataset come from."""
+
+    @property
+    def labels_N(self) -> Tensor: ...
+    def read(self, index: int) -> bytes: ...
+
+
+class Damaged(Protocol):
+    """The images that others stand in for."""
+
+    @property
+    def numbers(self) -> set[int]: ...
 
 
 class Images(Protocol):
     """What is asked of a dataset."""
 
+    @property
+    def source(self) -> Bytes: ...
+    @property
+    def is_random(self) -> bool: ...
+    @property
+    def is_cached(self) -> bool: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def damaged(self) -> Damaged | None: ...
     def __len__(self) -> int: ...
     def batches(self, order_N: NDArray[np.int64], batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """(images, labels) of the samples that `order_N` numbers, with the random choices of `epoch`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FrozenBody:
     """A `body` (images_NCHW -> features_ND) that no longer learns; `normalize` makes of pixels what it sees.
 
@@ -40,6 +71,7 @@ class FrozenBody:
     normalize: Callable[[Tensor], Tensor]
     precision: Precision
     device: torch.device
+    shape_CHW: tuple[int, int, int]
 
     @classmethod
     def of(
@@ -49,29 +81,90 @@ class FrozenBody:
         keep_freed_memory()
         dtype = torch.bfloat16 if precision.name == "bf16" else torch.float32
         ready = fused(body.eval(), shape_CHW, dtype) if device.type == "cpu" else body.eval().to(device)
-        return cls(ready, normalize, precision, device)
+        return cls(ready, normalize, precision, device, shape_CHW)
 
-    @torch.inference_mode()
     def features(
-        self, images: Images, views: int = 1, epochs: int = 1, workers: Workers = SINGLE_PROCESS
+        self, images: Images, views: int = 1, epochs: int = 1, workers: Workers = SINGLE_PROCESS, kept_as: str = ""
     ) -> tuple[Tensor, Tensor]:
         """(features_NVD of all `images`, in float32 on the CPU; their labels); several `workers` share the work.
 
         The dataset gives so many `views` of an image, one behind the other, and other ones in each of the `epochs`.
+        `kept_as`: in words all that is done to an image before `normalize`; features are then kept on disk, and of an
+        image with the same bytes they come from there. Empty: they are not.
         """
         mine = part(len(images), workers.rank, workers.size)
         numbers_N = np.arange(mine.start, mine.stop)
-        found, labels = zip(*(self._once(images, numbers_N, views, epoch) for epoch in range(epochs)), strict=True)
+        once = partial(self._kept, kept_as) if kept_as else self._computed
+        found, labels = zip(*(once(images, numbers_N, views, epoch) for epoch in range(epochs)), strict=True)
         return workers.gather(torch.cat(found, dim=1)), workers.gather(labels[0])
 
-    def _once(self, images: Images, numbers_N: NDArray[np.int64], views: int, epoch: int) -> tuple[Tensor, Tensor]:
+    @torch.inference_mode()
+    def _computed(self, images: Images, numbers_N: NDArray[np.int64], views: int, epoch: int) -> tuple[Tensor, Tensor]:
         size = max(1, (PART if self.device.type == "cpu" else _GPU_BATCH) // views)
         found, labels = [], []
         for pixels_NCHW, labels_n in images.batches(numbers_N, size, epoch):
-            with whole_fp32(), self.precision.autocast(self.device):
-                images_NCHW = self.normalize(pixels_NCHW).to(self.device)
-                missing = size * views - len(images_NCHW)  # whole batches always: the bits of an image are its own
-                whole_NCHW = torch.cat([images_NCHW, images_NCHW[-1:].expand(missing, -1, -1, -1)])
-                found.append(self.body(whole_NCHW)[: len(images_NCHW)].float().cpu())
+            images_NCHW = self.normalize(pixels_NCHW)
+            missing = size * views - len(images_NCHW)  # whole batches always: the bits of an image are its own
+            whole_NCHW = torch.cat([images_NCHW, images_NCHW[-1:].expand(missing, -1, -1, -1)])
+            found.append(self._given(whole_NCHW)[: len(images_NCHW)])
             labels.append(labels_n)
         return torch.cat(found).unflatten(0, (-1, views)), torch.cat(labels)
+
+    def _given(self, images_NCHW: Tensor) -> Tensor:
+        with whole_fp32(), self.precision.autocast(self.device):
+            features_ND: Tensor = self.body(images_NCHW.to(self.device))
+        return features_ND.float().cpu()
+
+    def _kept(
+        self, kept_as: str, images: Images, numbers_N: NDArray[np.int64], views: int, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        """As `_computed`, but for what an earlier training has left on disk."""
+        chance = f"{images.seed} {epoch}" if images.is_random and not images.is_cached else ""
+        keys = [_image_key(images.source, int(number), chance) for number in numbers_N]
+        entry = hashlib.sha256(f"{self._identity} {kept_as} {views}".encode()).hexdigest()
+        known = _unpacked(cache.read("features", entry))
+        missing = [at for at, key in enumerate(keys) if key not in known]
+        labels = images.source.labels_N[torch.from_numpy(numbers_N)].clone()
+        if missing:
+            found_NVD, labels[missing] = self._computed(images, numbers_N[missing], views, epoch)
+            found = dict(zip((keys[at] for at in missing), found_NVD, strict=True))
+            damaged = images.damaged.numbers if images.damaged else set()  # known from here on; others stand in
+            new = {
+                keys[at]: found[keys[at]]
+                for at in missing
+                if numbers_N[at] not in damaged and len(keys[at]) == _KEY_BYTES
+            }
+            cache.update("features", entry, lambda before: _packed(_unpacked(before) | new))
+            known = known | found
+        return torch.stack([known[key] for key in keys]), labels
+
+    @cached_property
+    def _identity(self) -> str:
+        """What tells this body from others: to the bit, what it makes of noise here and in this precision."""
+        generator = torch.Generator().manual_seed(0)
+        noise_NCHW = torch.randint(0, 256, (PART, *self.shape_CHW), dtype=torch.uint8, generator=generator)
+        with torch.inference_mode():
+            given_ND = self._given(self.normalize(noise_NCHW))
+        return hashlib.sha256(given_ND.numpy().tobytes()).hexdigest()
+
+
+def _image_key(source: Bytes, number: int, chance: str) -> bytes:
+    """Of its bytes; where it has random views, of its number and the seed, too. A short one if it cannot be read."""
+    try:
+        content = source.read(number)
+    except (OSError, ConvolveError):
+        return f"{number}".encode()
+    return hashlib.sha256(content + (f" {number} {chance}".encode() if chance else b"")).digest()
+
+
+def _unpacked(content: bytes | None) -> dict[bytes, Tensor]:
+    """key -> features_VD"""
+    if content is None:
+        return {}
+    tensors = load(content)
+    return dict(zip(map(bytes, tensors["keys"].numpy()), tensors["features_NVD"], strict=True))
+
+
+def _packed(known: Mapping[bytes, Tensor]) -> bytes:
+    keys = torch.from_numpy(np.array([np.frombuffer(key, np.uint8) for key in known]).reshape(len(known), -1))
+    return save({"keys": keys, "features_NVD": torch.stack(list(known.values())) if known else torch.zeros(0)})

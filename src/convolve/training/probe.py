@@ -74,8 +74,9 @@ def fit(
     """The head for `labels`: int64 (N,), of so many `classes`, or float (N, K), which may be soft, several, or numbers.
 
     The views of an image count as one sample together. `groups_N`: what shares a number stays in one fold. `weights_K`:
-    how much an image of each class counts. `l2` None: the strength with the smallest loss of images that were left
-    out. The same arguments give the same bits, with the same number of threads.
+    how much an image of each class counts; the free bias gets their logarithms, as `criterion_for` has them. `l2` None:
+    the strength with the smallest loss of images that were left out. The same arguments give the same bits, with the
+    same number of threads.
     """
     if not bool(features_NVD.isfinite().all()):
         raise TrainingError("the network gives numbers that are not finite; start from another one")
@@ -85,15 +86,18 @@ def fit(
     if folds < 2:
         raise DataError("a head on frozen features needs two images, or two groups of them; bring more")
     fold_N = fold_numbers(targets_NK.argmax(1).numpy(), groups_N, folds)
-    fits = _Fits.of(features_NVD, targets_NK, torch.from_numpy(fold_N), KINDS[kind], weights_K)
+    fits = _Fits.of(features_NVD, targets_NK, torch.from_numpy(fold_N), KINDS[kind])
+    shift_K = torch.zeros(targets_NK.shape[1]) if weights_K is None else weights_K.log()
     best_loss, best = float("inf"), None
     for strength in _STRENGTHS if l2 is None else (*(each for each in _STRENGTHS if each > l2), l2):
         fits.take_steps(strength)
         left_out_NK = fits.left_out_NK()
-        loss = float((fits.kind.loss(left_out_NK, targets_NK) * fits.importance_N).mean())
+        loss = float(fits.kind.loss(left_out_NK, targets_NK).mean())
         if best and l2 is None and loss > best_loss:
             break
-        best_loss, best = loss, Probe(*fits.head(), strength, fits.kind.answer(left_out_NK), fold_N)
+        weight_KD, bias_K = fits.head()
+        answers_NK = fits.kind.answer(left_out_NK + shift_K)
+        best_loss, best = loss, Probe(weight_KD, bias_K + shift_K, strength, answers_NK, fold_N)
     assert best is not None  # there is always a strength
     return best
 
@@ -109,7 +113,6 @@ class _Fits:
     kind: Kind
     views: int
     fold_N: Tensor
-    importance_N: Tensor  # 1 on average
     targets_MK: Tensor
     share_MF: Tensor  # how much a sample counts in each fit, 1 together
     features_MR: Tensor
@@ -120,19 +123,15 @@ class _Fits:
     bias_FK: Tensor
 
     @classmethod
-    def of(
-        cls, features_NVD: Tensor, targets_NK: Tensor, fold_N: Tensor, kind: Kind, weights_K: Tensor | None
-    ) -> _Fits:
+    def of(cls, features_NVD: Tensor, targets_NK: Tensor, fold_N: Tensor, kind: Kind) -> _Fits:
         """None of the fits has taken a step."""
         views, folds = features_NVD.shape[1], int(fold_N.max()) + 1
-        importance_N = torch.ones(len(targets_NK)) if weights_K is None else (targets_NK * weights_K).sum(1)
-        importance_N = importance_N / importance_N.mean()
-        share_NF = importance_N[:, None] * (fold_N[:, None] != torch.arange(folds + 1))
+        share_NF = (fold_N[:, None] != torch.arange(folds + 1)).float()
         features_MD = features_NVD.flatten(0, 1).double()
         mean_D = features_MD.mean(0)
         spread_R, directions_DR = _principal(features_MD - mean_D)
         return cls(
-            kind, views, fold_N, importance_N,
+            kind, views, fold_N,
             targets_MK=targets_NK.repeat_interleave(views, 0),
             share_MF=(share_NF / share_NF.sum(0) / views).repeat_interleave(views, 0),
             features_MR=((features_MD - mean_D) @ directions_DR).float(), spread_R=spread_R.float(),

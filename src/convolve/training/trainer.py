@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from convolve.models.frozen_start import behind_frozen_start
 from convolve.recipe import Recipe
 from convolve.records import EVENT_NAMES, ONE_CLASS, Event, ProgressEvent, Target
 from convolve.training.criteria import criterion_for
@@ -62,6 +63,7 @@ class Trainer:
         self.optimizer = optimizer_for(recipe, self.network)
         self.extras = build_extras(recipe, self.network, self.loader.samples, device)
         self.loss_scale = LossScale() if self.session.precision.name == "fp16" else None
+        self._network = behind_frozen_start(self.network, recipe.model.freezes)
         self._autocast = self.session.precision.autocast(device)
         self._rate_watch = RateWatch()
         self._plan = Plan(recipe, self.loader, self.workers, self.extras.plateau)
@@ -127,7 +129,7 @@ class Trainer:
             images, labels = images.to(device), labels.to(device)  # noqa: PLW2901
             with sync.micro_batch(is_last=number == len(micro_batches)) if sync else nullcontext():
                 with self._autocast:
-                    logits_NK = (sync.module if sync else self.network)(images)
+                    logits_NK = (sync.module if sync else self._network)(images)
                 loss_N = self._criterion.loss(logits_NK.float(), labels)
                 loss = loss_N.sum() / divisor
                 (loss * self.loss_scale.scale if self.loss_scale else loss).backward()

@@ -1,4 +1,4 @@
-"""Folders with a subfolder for each class."""
+"""Folders with a subfolder for each class, or with images that ImageNet's synsets begin the names of."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from convolve.data.sources.classes import class_numbers, in_order, look_alikes, spelling, strangers
 from convolve.data.sources.files import FileSource, PathListing, file_source
 from convolve.data.sources.source import OnFault
-from convolve.data.walk import PassedOver, holds_images, images_in, subfolders, walk
+from convolve.data.walk import PassedOver, by_synset, holds_images, images_in, subfolders, walk
 from convolve.errors import DataError, MissingDataError
 
 _APART = "join them, or name them apart"
@@ -50,11 +50,13 @@ def has_class_folders(folder: Path) -> bool:
 
 
 def _images_of_classes(folder: Path, on_fault: OnFault | None) -> tuple[dict[str, list[str]], PassedOver]:
-    """Subfolder -> its images, sorted, and what was passed over."""
+    """Subfolder, or synset -> its images, sorted, and what was passed over."""
     if not folder.is_dir():
         raise MissingDataError(f"{folder} does not exist; give a map file or a folder with a subfolder for each class")
-    found, passed = {}, PassedOver(loose=len(images_in(folder)))
+    passed = PassedOver()
     folders = subfolders(folder, passed)
+    found = {} if any(map(holds_images, folders)) else by_synset(folder)
+    passed.loose = 0 if found else len(images_in(folder))
     for link in [link for link in passed.dangling if not Path(link).suffix]:
         _add_gap(Path(link), "the folder of a class is a link that leads nowhere", on_fault)
     for path in folders:

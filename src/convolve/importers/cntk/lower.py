@@ -106,7 +106,8 @@ class _Lowering:
         name = f"{self.model.path}: input {legible(variable.name or variable.uid)}"
         wanted = self.image_shape_CHW
         if wanted is None or len(wanted) != len(shape):
-            raise UsageError(f"{name} has no fixed size {shape}; say it with --image-shape, for example 3x224x224")
+            sizes = "x".join(str(size) if size >= 0 else "?" for size in shape)
+            raise UsageError(f"{name} has no fixed size, {sizes}; say it with --image-shape, for example 3x224x224")
         if any(size >= 0 and size != other for size, other in zip(shape, wanted, strict=True)):
             raise UsageError(f"{name} has the shape {shape}, which --image-shape {'x'.join(map(str, wanted))} is not")
         return wanted

@@ -1,0 +1,162 @@
+"""What is kept on disk for the next time: features, unpacked archives, downloads. All of it can be made again.
+
+An entry is a file or a folder in the folder of its kind, named by a hash of what it was made of, and whole or not there
+at all. Of the kinds in `BOUNDED` the entries that were not used for longest go when they take more than `limit_bytes`,
+but for those that a process has in use; downloads, which may lie there by hand, only go when all is cleared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from convolve.atomic import locked, read_whole, replacing
+from convolve.errors import ConvolveError, MissingDataError, UsageError
+
+BOUNDED = ("features", "unpacked")
+LIMIT_GIB = 10.0  # or $CONVOLVE_CACHE_GIB
+_CHECK_BYTES = hashlib.sha256().digest_size  # the end of an entry that is a file: the hash of what comes before
+
+
+def cache_folder(kind: str) -> Path:
+    """The user's own place for what is kept: $CONVOLVE_CACHE, or what the operating system suggests.
+
+    There $XDG_CACHE_HOME comes first.
+    """
+    if os.environ.get("CONVOLVE_CACHE"):
+        return Path(os.environ["CONVOLVE_CACHE"]) / kind
+    if os.environ.get("XDG_CACHE_HOME"):
+        base = Path(os.environ["XDG_CACHE_HOME"])
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = _home() / "Library" / "Caches"
+    else:
+        base = _home() / ".cache"
+    return base / "convolve" / kind
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME, and no entry in the password file, as in a container that runs as any user
+        raise MissingDataError(
+            "this user has no home folder to download to; set CONVOLVE_CACHE to a folder, or name the data with --data"
+        ) from None
+
+
+def limit_bytes() -> float:
+    given = os.environ.get("CONVOLVE_CACHE_GIB") or LIMIT_GIB
+    with suppress(ValueError):
+        if (limit := float(given)) >= 0:
+            return limit * 2**30
+    raise UsageError(f"CONVOLVE_CACHE_GIB={given}: give the cache's size in GiB, such as {LIMIT_GIB:g}")
+
+
+def read(kind: str, key: str) -> bytes | None:
+    """The entry that `update` wrote; None where there is none, or a damaged one."""
+    try:
+        path = cache_folder(kind) / key
+        whole = read_whole(path, ConvolveError)
+    except (OSError, ConvolveError):
+        return None
+    content = whole[:-_CHECK_BYTES]
+    if hashlib.sha256(content).digest() != whole[-_CHECK_BYTES:]:
+        return None
+    mark_used(path)
+    return content
+
+
+def update(kind: str, key: str, change: Callable[[bytes | None], bytes]) -> None:
+    """Write what `change` makes of the entry that is there. Where nothing can be written, nothing is kept.
+
+    One that alone takes more than a quarter of the cache is not kept either.
+    """
+    with suppress(OSError, ConvolveError):
+        folder, limit = cache_folder(kind), limit_bytes()
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, wait=True):
+            content = change(read(kind, key))
+            if len(content) > limit / 4:
+                return
+            with replacing(folder / key) as temporary:
+                temporary.write_bytes(content + hashlib.sha256(content).digest())
+        trim()
+
+
+def mark_used(path: Path) -> None:
+    """Let it be the entry that goes last."""
+    with suppress(OSError):
+        os.utime(path)
+
+
+def trim() -> None:
+    """Remove what was not used for longest, until the rest fits; what a process has in use stays."""
+    entries = [entry for kind in BOUNDED for entry in _entries(kind)]
+    sizes = {entry: _bytes(entry) for entry in entries}
+    too_much = sum(sizes.values()) - limit_bytes()
+    for entry in sorted(entries, key=_last_used):
+        if too_much > 0 and _remove(entry):
+            too_much -= sizes[entry]
+
+
+def sizes(kinds: Iterable[str]) -> dict[str, int]:
+    """The bytes that each of the `kinds` takes."""
+    return {kind: sum(map(_bytes, _entries(kind))) for kind in kinds}
+
+
+def clear(kinds: Iterable[str]) -> int:
+    """Remove all entries of the `kinds` that no process has in use; the number of bytes that are free then."""
+    kinds = list(kinds)
+    before = sum(sizes(kinds).values())
+    for kind in kinds:
+        for entry in _entries(kind):
+            _remove(entry)
+    return before - sum(sizes(kinds).values())
+
+
+def _entries(kind: str) -> list[Path]:
+    with suppress(OSError, MissingDataError):
+        return sorted(cache_folder(kind).iterdir())
+    return []
+
+
+def _files(entry: Path) -> Iterator[Path]:
+    if entry.is_symlink() or not entry.is_dir():
+        yield entry
+        return
+    for folder, _, names in os.walk(entry):
+        yield from (Path(folder, name) for name in names)
+
+
+def _bytes(entry: Path) -> int:
+    found = 0
+    for file in _files(entry):
+        with suppress(OSError):
+            found += file.lstat().st_size
+    return found
+
+
+def _last_used(entry: Path) -> float:
+    with suppress(OSError):
+        return entry.lstat().st_mtime
+    return 0.0
+
+
+def _remove(entry: Path) -> bool:
+    """Whether it is gone now. A folder in use is locked."""
+    if entry.is_symlink() or not entry.is_dir():
+        with suppress(OSError):
+            entry.unlink(missing_ok=True)
+        return not os.path.lexists(entry)
+    try:
+        with locked(entry, wait=False):
+            shutil.rmtree(entry, ignore_errors=True)
+    except (OSError, UsageError):
+        return False
+    return not entry.exists()
