@@ -103,6 +103,14 @@ def test_a_plan_that_is_none(installed: None, asked: str, said: str) -> None:
         plan_of({"model.plan": asked}, 10)
 
 
+def test_the_page_shows_the_ladder() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "photos.md").read_text(encoding="utf-8")
+    for name, plan in LADDER.items():
+        assert f"| `{name}` | {plan.least_images:,} | " in page
+    for name in FROM_SCRATCH:
+        assert f"| `{name}` | | " in page
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty pictures of each of two colors."""

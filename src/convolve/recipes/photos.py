@@ -74,7 +74,7 @@ _TRAINING = {
     "run.precision": "fp32",  # the depthwise filters' gradients take thrice as long in bf16
 }
 
-# From a trained network, from the least photographs to the most.
+# Each behind the one before: for more photographs, or more time. docs/photos.md has what was measured.
 LADDER = {
     "head": Plan(
         "a linear head is fitted to frozen features", 0,
