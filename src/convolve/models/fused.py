@@ -161,11 +161,9 @@ def fuse(traced: fx.GraphModule, images_NCHW: Tensor, dtype: torch.dtype) -> Non
     made: dict[fx.Node, FusedConv] = {}
     for node in list(traced.graph.nodes):
         layer = None if node.meta.get("learns") else _layer(traced, node)
-        if (
-            type(layer) in (nn.Conv2d, PaddedConv)
-            and layer.padding_mode == "zeros"
-            and not isinstance(layer.padding, str)
-        ):
+        if not isinstance(layer, nn.Conv2d) or type(layer) not in (nn.Conv2d, PaddedConv):
+            continue
+        if layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
             conv = FusedConv(layer, _shape(node.args[0])[2:], dtype)
             made[_absorb(traced, node, conv)] = conv
     for node, conv in made.items():
