@@ -216,8 +216,8 @@ def test_a_head_that_was_fitted_teaches_by_cross_validation() -> None:
     known = _from_folds(FittedHead(probe, features_ND[own], labels_N[own])).asked(0.9, 0.8)
     assert known.record.images == 300 and known.record.learned_from == "cross-validation"
     accepted_N = ~known.is_none_of_these(known.detector(features_ND[new]))
-    assert float(accepted_N.float().mean()) == pytest.approx(0.9, abs=0.05)
+    assert float(accepted_N.float().mean()) == pytest.approx(0.9, abs=0.07)  # three standard deviations of both samples
     logits_NK = features_ND[new] @ probe.weight_KD.T + probe.bias_K
     sets_NK = known.sets((logits_NK / known.record.temperature).softmax(1))
-    assert float(sets_NK.gather(1, labels_N[new, None]).float().mean()) == pytest.approx(0.8, abs=0.05)
+    assert float(sets_NK.gather(1, labels_N[new, None]).float().mean()) == pytest.approx(0.8, abs=0.09)
     assert known.record.temperature == pytest.approx(1, abs=0.3)

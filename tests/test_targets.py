@@ -132,3 +132,20 @@ def test_numbers_from_table_to_answer(criterion: str, pictures: Path, tmp_path: 
     assert_refused(convolve("predict", run, pictures / "07.png", "--top", 2), 2, "--top", "numbers")
     other = convolve("evaluate", run, run, "--data", table)
     assert_refused(other, 2, "two models are compared by errors")
+
+
+@pytest.mark.parametrize("target", ["classes", "number"])
+def test_a_fitted_head(target: str, model: Path, pictures: Path, tmp_path: Path, convolve: Convolve) -> None:
+    """On frozen features; thresholds come from cross-validation, so that nothing is held out for them."""
+    table = ("tags.csv", ()) if target == "classes" else ("numbers.csv", ("--columns", "label=shine"))
+    start = ("--from", model, "--set=model.freeze=all", "--set=model.head=linear", "--set=run.epochs=0", "--threads=1")
+    typed = ("--data", pictures / table[0], *table[1], f"--set=data.target={target}", "--out", tmp_path / "run", *start)
+    outcome = convolve("train", "mnist", *typed, "--json")
+    assert outcome.code == 0, outcome.err
+    assert "held out for validation" not in outcome.err
+    found = load(tmp_path / "run").target
+    if target == "number":
+        assert found.mean is not None and 1000 < found.mean[0] < 1100
+    else:
+        assert found.thresholds is not None and all(0 < limit < 1 for limit in found.thresholds)
+        assert json.loads(outcome.out)["test_mean_average_precision"] > 0.5

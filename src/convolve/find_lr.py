@@ -70,6 +70,8 @@ def find_lr(
     falls at no rate.
     """
     recipe, splits = open_inputs(recipe, data, options, progress, SINGLE_PROCESS)
+    if not recipe.run.epochs:
+        raise UsageError("--find-lr: run.epochs is 0, so that no step is taken at any rate; set it to 1 or more")
     for steps in STEPS:
         finder = _Finder(int(_FLAT * steps))
         with TemporaryDirectory(prefix="convolve-") as place, suppress(_GrownError):

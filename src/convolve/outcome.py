@@ -75,13 +75,13 @@ def write_outcome(training: Training, began: float) -> None:
     model.target = _with_thresholds(training)
     if trainer.recipe.confidence and model.target.kind == TargetKind.CLASS:
         model.confidence = learn_confidence(model, training.data, trainer.recipe, training.fitted, workers)
-    evaluation = model.evaluate(test, workers=workers)
+    evaluation = _judged(training)
     left_out = _everywhere(workers, test.unreadable.numbers if test.unreadable else set())
     damaged = _everywhere(workers, training.data.damaged.numbers if training.data.damaged else set())
     if workers.rank:
         return
     path = trainer.folder.path
-    model.training_info = _training_info(trainer, model, evaluation)
+    model.training_info = replace(_training_info(trainer, model, evaluation), folds=_folds(training))
     model.save(path / "model")
     kept_M = _worth_a_picture(evaluation)
     tensors = {
@@ -98,17 +98,38 @@ def write_outcome(training: Training, began: float) -> None:
     trainer.folder.finish(_result(training, evaluation, time.perf_counter() - began, len(damaged)))
 
 
+def _judged(training: Training) -> Evaluation:
+    """What the model says of the test images, or what was said of them in cross-validation."""
+    test, known = training.data.test, training.data.out_of_fold
+    if known is None:
+        return training.model.evaluate(test, workers=training.trainer.workers)
+    labels_N = test.source.labels_N
+    training.trainer.callback("note", {"message": "its error is estimated by cross-validation"})
+    loss = -float(known.answers_NK[torch.arange(len(labels_N)), labels_N].double().clamp_min(1e-30).log().mean())
+    return Evaluation(labels_N, known.answers_NK, loss)
+
+
+def _folds(training: Training) -> int | None:
+    return training.data.out_of_fold.folds if training.data.out_of_fold else None
+
+
 def _with_thresholds(training: Training) -> Target:
-    """The target; of several classes, with the thresholds that are best for the validation part."""
-    model, data = training.model, training.data
-    if model.target.kind != TargetKind.CLASSES or data.validation_name != "validation":
+    """The target; of several classes, with the thresholds that are best for the out-of-fold answers of a fitted head
+    that was not trained on, or for the validation part."""
+    model, data, fitted = training.model, training.data, training.fitted
+    if model.target.kind != TargetKind.CLASSES:
         return model.target
-    found = model.evaluate(data.validation, workers=training.trainer.workers)
+    if fitted and not training.trainer.recipe.run.epochs:
+        found = Evaluation(fitted.labels.float(), fitted.probe.out_of_fold_NK.exp(), 0.0, model.target)
+    elif data.validation_name == "validation":
+        found = model.evaluate(data.validation, workers=training.trainer.workers)
+    else:
+        return model.target
     is_NK = found.labels_N > 0.5
     open_K = (is_NK.all(0) | ~is_NK.any(0)).tolist()
     if any(open_K):
         names = in_words([name for name, is_open in zip(model.class_names, open_K, strict=True) if is_open])
-        what = f"the validation part does not say from which probability on an image is of {names}: from {THRESHOLD} on"
+        what = f"no image that was held out says from which probability on one is of {names}: from {THRESHOLD} on"
         training.trainer.callback("note", {"message": what})
     return replace(model.target, thresholds=best_thresholds(found.labels_N.numpy(), found.answers_NK.numpy()))
 
@@ -204,6 +225,7 @@ def _result(training: Training, evaluation: Evaluation, total_seconds: float, tr
         seed=trainer.recipe.run.seed,
         test_error_interval=_interval(evaluation),
         test_unreadable=_unreadable(trainer, evaluation),
+        folds=_folds(training),
         train_damaged=train_damaged,
         **{name: getattr(start, name) for name in _RESULT_FROM_START},
     )

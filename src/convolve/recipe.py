@@ -14,6 +14,7 @@ from convolve.errors import UsageError
 from convolve.recipe_values import nested, parse
 from convolve.specs.confidence import ConfidenceSpec
 from convolve.specs.data import DataSpec
+from convolve.specs.distillation import DistillationSpec
 from convolve.specs.distributed import DistributedSpec
 from convolve.specs.model import ModelSpec
 from convolve.specs.optimizer import OptimizerSpec
@@ -45,6 +46,9 @@ class Recipe:
         "calibrated probabilities, none of these, sets of classes: learned from images that are held out, a tenth "
         "unless data.validation_fraction says more; confidence.accept=0.95 turns it on; null: none",
     )
+    distillation: DistillationSpec | None = setting(
+        None, "knowledge distillation, which distillation.teacher=MODEL turns on; null: learned from the labels alone"
+    )
     published_error: float | None = setting(None, "the error that the recipe's source reports, as a fraction")
 
     def __post_init__(self) -> None:
@@ -68,6 +72,8 @@ class Recipe:
         target, asked = self.data.target, self.run.criterion
         if asked not in ("auto", *(known := _CRITERIA[target])):
             raise UsageError(f"run.criterion={asked} is not for data.target={target}; choose {' or '.join(known)}")
+        if target != "class" and self.distillation:
+            raise UsageError(f"distillation is for one class an image; leave it out with data.target={target}")
         if target != "class" and self.plateau and self.plateau.monitor.endswith("_error"):
             raise UsageError(f"plateau.monitor={self.plateau.monitor} is for one class an image; choose a loss")
 

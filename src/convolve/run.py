@@ -13,6 +13,7 @@ from convolve.data.build import build_data
 from convolve.data.known import published_error
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.splits import Splits
+from convolve.distillation import teacher_of
 from convolve.distributed.gradient_sync import gradient_sync_for
 from convolve.distributed.lost import naming_lost_workers
 from convolve.distributed.process_group import all_workers
@@ -100,6 +101,7 @@ def build_training(
         warn=lambda message: callback("warning", {"message": message}),
     )  # fmt: skip
     model = network_of(recipe, splits, data, initial, choose_device(recipe.run.device, workers))
+    teacher = teacher_of(recipe, model, folder)
     session = begin_session(
         recipe, folder, workers, network=model.module, threads=threads, trained_on=trained_on(splits, data),
         first_images=lambda: next(data.loader.epoch(0, shard_of=workers.rows))[0],
@@ -112,5 +114,6 @@ def build_training(
         validation=lambda: model.batches(data.validation, workers=workers), validation_name=data.validation_name,
         folder=folder, workers=workers, callback=callback, sets_dropout=not (initial and initial.has_dropout_rates),
     )  # fmt: skip
+    trainer.distill = teacher.kept_in(folder.path, is_new=not (resumes or workers.rank)) if teacher else None
     trainer.gradient_sync = gradient_sync_for(trainer)
     return Training(trainer, replace(model, module=trainer.evaluated), data, fitted)

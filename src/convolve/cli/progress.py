@@ -150,6 +150,8 @@ class Display:
         )
         self.bar.start()  # here, since only the first of several workers gets the event
         self.total = (self.epoch_samples or values["train_samples"]) * self.epochs
+        if self.task is not None:
+            self.bar.remove_task(self.task)  # of the fold before
         self.task = self.bar.add_task(
             f"epoch 1/{self.epochs}", total=self.total, completed=values["samples_seen"], figures=""
         )
@@ -195,6 +197,8 @@ class Display:
     @staticmethod
     def _judged(values: dict[str, Any], name: str) -> str:
         """The errors of an epoch, or what its target has in their place."""
+        if f"{name}_loss" not in values:  # nothing is held out
+            return f" error {values['train_error']:6.2%}"
         if values.get("train_error") is not None:
             return f" error {values['train_error']:6.2%}  {name} error {values[f'{name}_error']:6.2%}"
         from convolve.training.metrics import in_words

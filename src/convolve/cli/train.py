@@ -48,9 +48,20 @@ def train(
         typer.Option("--from", help="Start from this network: any that convolve opens, of any classes, or timm:NAME."),
     ] = None,
     arch: Arch = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Learn this trained network's probabilities beside the labels.", metavar="MODEL"),
+    ] = None,
     fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure throughput.")] = False,
     accept: Accept = None,
     coverage: Coverage = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="Cross-validate: K trainings, each without a K-th of the images, and one on all of them.",
+        ),
+    ] = None,
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Do not train: find a good learning rate, and write a page with its plot.")
     ] = False,
@@ -72,10 +83,11 @@ def train(
     asked: dict[str, Any] = {f"run.{name}": value for name, value in flags.items()}
     asked |= {"model.start": from_model and str(from_model), "model.arch": arch, "confidence.accept": accept}
     asked |= {"confidence.coverage": coverage, "data.skip_unreadable": skip_unreadable or None}
-    asked |= {"model.plan": minutes and f"auto:{minutes:g}"}
+    asked |= {"distillation.teacher": teacher and str(teacher), "model.plan": minutes and f"auto:{minutes:g}"}
     settings = {path: value for path, value in asked.items() if value is not None} | dict(map(assignment, set_ or []))
 
     from convolve import run
+    from convolve.cli.folds import train_folds
     from convolve.cli.progress import Display
     from convolve.cli.rate_finder import find_rate
     from convolve.data import known
@@ -89,21 +101,17 @@ def train(
         find_rate(resolved, folder, as_json=as_json, data=images, options=options)
         return
     with Display(resolved, folder / "tensorboard" if tensorboard else None) as display:
-        finished = run.train(
-            resolved,
-            data=images,
-            out=folder,
-            restart=restart,
-            progress=display,
-            options=options,
-            report=write_report,
-        )
+        asked = {"data": images, "restart": restart, "progress": display, "options": options, "report": write_report}
+        if folds is None:
+            finished, spread = run.train(resolved, out=folder, **asked), ""
+        else:
+            finished, spread = train_folds(resolved, folds, folder, **asked)
     if finished.rank:
         return
     if as_json:
         print(json.dumps(finished.result, indent=2))
     else:
-        print(_summary(finished.folder.result(), finished.folder.recipe().published_error, folder))
+        print(spread + _summary(finished.folder.result(), finished.folder.recipe().published_error, folder))
 
 
 def _summary(result: Result, published_error: float | None, folder: Path) -> str:

@@ -24,7 +24,7 @@ from convolve.data.mixing import MixingLoader
 from convolve.data.sources.classes import in_words
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
-from convolve.data.splits import Splits
+from convolve.data.splits import OutOfFold, Splits
 from convolve.errors import DataError, UsageError
 from convolve.formats.decode import Decoding
 from convolve.formats.mean_xml import read_mean_xml
@@ -47,8 +47,9 @@ class DataModule:
     """Everything that a training reads.
 
     `validation` is what each epoch is evaluated on, called `validation_name` in the log: "validation", or "test" where
-    nothing is held out for it; `judged_by` says so where the recipe did not ask for it. `damaged` knows the training
-    images that others stand in for. `description` says in words what was made of the images.
+    nothing is held out for it, and "" where no image is left to judge by; `judged_by` says so where the recipe did not
+    ask for it. `damaged` knows the training images that others stand in for. `description` says in words what was made
+    of the images.
     """
 
     preprocess: Preprocess
@@ -60,6 +61,7 @@ class DataModule:
     judged_by: str
     damaged: Damaged | None
     description: str
+    out_of_fold: OutOfFold | None = None
 
 
 def build_data(
@@ -83,7 +85,7 @@ def build_data(
     allowed = partial(_damaged_limit, spec, isinstance(splits.train, FileSource) and splits.name not in DATASETS)
     unreadable = skipping(spec.skip_unreadable, warn)
     test = _evaluated(tested, preprocess, threads, unreadable)
-    validation, name = test, "test"
+    validation, name = test, "" if splits.out_of_fold else "test"
     if judged:
         left_out = Unreadable(max(unreadable.limit, allowed(judged)), warn, unreadable.way_out)
         validation, name = _evaluated(measured(judged, decoding), preprocess, threads, left_out), "validation"
@@ -96,8 +98,9 @@ def build_data(
         warn_of_rare_classes(train.labels_N.numpy(), splits.class_names, warn)
     description = _describe(splits, (train.size, tested.size), loader, preprocess)
     return DataModule(
-        preprocess, train, loader, validation, name, test=test, damaged=damaged, judged_by=said, description=description
-    )
+        preprocess, train, loader, validation, name, test=test, damaged=damaged, judged_by=said,
+        description=description, out_of_fold=splits.out_of_fold,
+    )  # fmt: skip
 
 
 def _loader(
@@ -138,7 +141,7 @@ def _validation_reasons(recipe: Recipe) -> list[str]:
     run, data = recipe.run, recipe.data
     reasons = {
         "by which run.keep=best chooses": run.keep == "best",
-        "by which each class gets its threshold": data.target == "classes",
+        "by which each class gets its threshold": data.target == "classes" and run.epochs > 0,  # else out of fold
         # where nothing is trained, it learns that from cross-validation
         "from which the model learns how sure it is": recipe.confidence and run.epochs and data.target == "class",
     }

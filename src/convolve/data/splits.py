@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import sha256
 
+from torch import Tensor
+
 from convolve.data.hold_out import Membership
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import DataError
@@ -23,13 +25,22 @@ class DatasetInfo:
 
 
 @dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """What networks said of each test image that had not seen it: `answers_NK`, of so many `folds`."""
+
+    answers_NK: Tensor
+    folds: int
+
+
+@dataclass(frozen=True, eq=False)
 class Splits:
     """Training and test images with the names of their classes.
 
     `target`: what is learned of an image; with numbers, `class_names` are their names.
     `name` is what a model says that it was trained on; `description` says in words where the images lie. `numbered`:
     the classes have no names but their numbers. `validation`: the part that choices are made by, where the set has one
-    of its own. `membership`: which images are on which side, where the test part was cut from the training part.
+    of its own. `out_of_fold`: where all images are trained on, what they are judged by. `membership`: which images are
+    on which side, where the test part was cut from the training part.
     """
 
     train: Source
@@ -41,6 +52,7 @@ class Splits:
     validation: Source | None = None
     membership: Membership | None = None
     target: TargetName = "class"
+    out_of_fold: OutOfFold | None = None
 
     def __post_init__(self) -> None:
         said, classes = self.description or self.name, len(self.class_names)

@@ -81,7 +81,7 @@ class FusedConv(nn.Module):
 
 
 @torch.inference_mode()
-def fused(module: nn.Module, shape_CHW: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> nn.Module:
+def fused(module: nn.Module, shape_CHW: Sequence[int], dtype: torch.dtype = torch.float32) -> nn.Module:
     """A copy of `module` in evaluation mode whose convolutions take what follows them in and compute in `dtype`.
 
     It takes images of this shape alone. Where torch has no oneDNN, and for a network that cannot be traced or that
@@ -102,7 +102,7 @@ def fused(module: nn.Module, shape_CHW: tuple[int, int, int], dtype: torch.dtype
     return traced if worst <= CLOSE[dtype] else module
 
 
-def for_evaluation(module: nn.Module, shape_CHW: tuple[int, ...]) -> nn.Module:
+def for_evaluation(module: nn.Module, shape_CHW: Sequence[int]) -> nn.Module:
     """`module`, or where it has convolutions of single maps, a fused twin, which is kept until its weights change.
 
     Without these there is less to win, and the answers that were recorded stay as they are to the bit.
@@ -111,10 +111,10 @@ def for_evaluation(module: nn.Module, shape_CHW: tuple[int, ...]) -> nn.Module:
     if not any(layer.groups == layer.in_channels > 1 for layer in convolutions):
         return module
     tensors = [*module.parameters(), *module.buffers()]
-    state = (shape_CHW, *((tensor.data_ptr(), tensor._version) for tensor in tensors))
+    state = (tuple(shape_CHW), *((tensor.data_ptr(), tensor._version) for tensor in tensors))
     twins = _TWINS.setdefault(tensors[0], {})  # they live as long as the weights; what is put around these may not
     if type(module) not in twins or twins[type(module)][0] != state:
-        twin = fused(module, tuple(shape_CHW))
+        twin = fused(module, shape_CHW)
         twins[type(module)] = (state, None if twin is module else InParts(twin))
     return twins[type(module)][1] or module
 
@@ -161,9 +161,12 @@ def fuse(traced: fx.GraphModule, images_NCHW: Tensor, dtype: torch.dtype) -> Non
     made: dict[fx.Node, FusedConv] = {}
     for node in list(traced.graph.nodes):
         layer = None if node.meta.get("learns") else _layer(traced, node)
-        if not isinstance(layer, nn.Conv2d) or type(layer) not in (nn.Conv2d, PaddedConv):
-            continue
-        if layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+        if (
+            isinstance(layer, nn.Conv2d)
+            and type(layer) in (nn.Conv2d, PaddedConv)  # no other, whose code may do more
+            and layer.padding_mode == "zeros"
+            and not isinstance(layer.padding, str)
+        ):
             conv = FusedConv(layer, _shape(node.args[0])[2:], dtype)
             made[_absorb(traced, node, conv)] = conv
     for node, conv in made.items():

@@ -123,8 +123,12 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What a test says, beside errors and loss; of these, those that the target has: see `training/metrics.py`."""
+    """What a test says, beside errors and loss; of these, those that the target has: see `training/metrics.py`.
 
+    `folds`: the test is a cross-validation with so many, and the model was trained on all images.
+    """
+
+    folds: Number | None = None
     test_balanced_error: Fraction | None = None
     test_macro_precision: Fraction | None = None
     test_macro_recall: Fraction | None = None

@@ -50,7 +50,9 @@ def _notes(contents: Contents, error: float) -> list[str]:
     left_out = [f"{count(unreadable)} more could not be read"] if unreadable else []
     low, high = wilson_interval(error, n)
     between = f"95{NARROW_SPACE}% interval {100 * low:.2f}–{percent(high)}"
-    return [f"{count(round(error * n))} of {count(n)} wrong", *left_out, between]
+    folds = contents.result.folds if contents.result else None
+    how = [f"estimated by cross-validation with {folds} folds; this model is trained on all images"] if folds else []
+    return [f"{count(round(error * n))} of {count(n)} wrong", *left_out, between, *how]
 
 
 def facts(contents: Contents) -> list[tuple[str, str]]:

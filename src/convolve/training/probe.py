@@ -155,7 +155,7 @@ class _Fits:
             logits_MFK = self._logits(self.features_MR, weight_FKR, bias_FK)
             loss_MF = self.kind.loss(logits_MFK, self.targets_MK[:, None])
             loss = (loss_MF * self.share_MF).sum() + l2 / 2 * weight_FKR.square().sum()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             return loss
 
         steps.step(objective)
@@ -173,7 +173,8 @@ class _Fits:
 
     @staticmethod
     def _logits(features_MR: Tensor, weight_FKR: Tensor, bias_FK: Tensor) -> Tensor:
-        return (features_MR @ weight_FKR.flatten(0, 1).T).unflatten(1, bias_FK.shape) + bias_FK
+        logits_MFK: Tensor = (features_MR @ weight_FKR.flatten(0, 1).T).unflatten(1, bias_FK.shape)
+        return logits_MFK + bias_FK
 
 
 def _principal(centered_MD: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ start.json              decided at the start: precision, threads, device, data a
 metrics.jsonl           one line an event: "start", "progress", "epoch", "resume", "end"
 checkpoints/            see checkpoint.py
 from/                   the imported network that the training started from, if there is one, in the form of model/
+teacher/                the network that it learns from beside the labels, if there is one, in the form of model/
 model/                  the Model artifact
 evaluation.safetensors  the last evaluation: labels_N, probabilities_NK (or numbers_NK); of M mistakes kept_indices_M
                         and kept_images_MHWC
@@ -37,7 +38,7 @@ T = TypeVar("T")
 
 # What a run writes beside its state. Starting over removes these, and nothing else.
 _FILES = ("recipe.json", "start.json", "metrics.jsonl", "evaluation.safetensors", "result.json", "report.html")
-_FOLDERS = ("checkpoints", "from", "model", "tensorboard")
+_FOLDERS = ("checkpoints", "from", "teacher", "model", "tensorboard")
 _MEND = "start the run over with --restart"
 
 

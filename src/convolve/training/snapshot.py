@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from convolve.errors import ModelError
-from convolve.records import EpochEvent, ResumeEvent, StartEvent, TargetKind
+from convolve.records import EpochEvent, ProgressEvent, ResumeEvent, StartEvent, TargetKind
 from convolve.records.reading import to_json
 from convolve.training.checkpoint import load_checkpoint, save_checkpoint
 from convolve.training.evaluate import Evaluation
 from convolve.training.optimizer_state import load_state_tensors, state_tensors
 
 if TYPE_CHECKING:
+    from convolve.training.schedule import StepSize
     from convolve.training.trainer import Trainer
 
 
@@ -41,17 +42,26 @@ class EpochMetrics:
     seconds: float = 0.0
     wait_seconds: float = 0.0
 
+    def progress_event(self, at: Position, size: StepSize, is_class: bool) -> ProgressEvent:
+        """What is logged within the epoch."""
+        return ProgressEvent(
+            epoch=at.epoch + 1, batch=at.batch, step=at.step, samples_seen=at.samples_seen,
+            loss=self.loss_sum / self.samples, error=self.errors / self.samples if is_class else None,
+            learning_rate=size.lr, momentum=size.momentum, images_per_second=self.samples / self.seconds,
+        )  # fmt: skip
+
     def epoch_event(
-        self, at: Position, found: Evaluation, name: str, lr: float, evaluation_seconds: float
+        self, at: Position, found: Evaluation | None, name: str, lr: float, evaluation_seconds: float
     ) -> EpochEvent:
-        """What is logged of the epoch that ends, with what was `found` on the set called `name`."""
-        known: dict[str, Any] = {f"{name}_{figure}": value for figure, value in found.figures.items()}
+        """What is logged of the epoch that ends, with what was `found` on the set called `name`, if anything."""
+        figures = found.figures | {"loss": found.loss} if found else {}
+        known: dict[str, Any] = {f"{name}_{figure}": value for figure, value in figures.items()}
         held_out = {key: value for key, value in known.items() if key in EpochEvent.__annotations__}
-        is_class = found.target.kind == TargetKind.CLASS
+        is_class = not found or found.target.kind == TargetKind.CLASS
         return EpochEvent(
             epoch=at.epoch + 1, samples_seen=at.samples_seen,
             train_loss=self.loss_sum / self.samples, train_error=self.errors / self.samples if is_class else None,
-            **(held_out | {f"{name}_loss": found.loss}),
+            **held_out,
             learning_rate=lr, seconds=self.seconds, evaluation_seconds=evaluation_seconds,
             images_per_second=self.samples / self.seconds, data_wait_fraction=self.wait_seconds / self.seconds,
         )  # fmt: skip

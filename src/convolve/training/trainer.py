@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
 
 from convolve.models.frozen_start import behind_frozen_start
 from convolve.recipe import Recipe
-from convolve.records import EVENT_NAMES, ONE_CLASS, Event, ProgressEvent, Target
+from convolve.records import EVENT_NAMES, ONE_CLASS, Event, Target
 from convolve.training.criteria import criterion_for
 from convolve.training.evaluate import evaluate
 from convolve.training.events import Callback
@@ -52,6 +53,7 @@ class Trainer:
     workers: Workers
     callback: Callback
     gradient_sync: GradientSync | None = None  # None: one process
+    distill: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = None  # see distillation.py
     target: Target = ONE_CLASS
     sets_dropout: bool = True  # an imported network keeps its own
     each_epoch: Callable[[int], None] = lambda epoch: None  # is given each epoch that is done and not undone
@@ -101,7 +103,7 @@ class Trainer:
                 self._collect(step.size)
             metrics.seconds += time.perf_counter() - start
             if step.shown:
-                self._log(self._progress_event(step.shown))
+                self._log(metrics.progress_event(at, step.shown, bool(self._criterion.errors)))
                 if at.train_seconds + metrics.seconds >= self._rate_watch.due:
                     self._rate_watch.watch(self, tuple(images_NCHW.shape[1:]))
                 if at.batch < len(steps) and self._checkpoint_is_due(saved):
@@ -131,6 +133,7 @@ class Trainer:
                 with self._autocast:
                     logits_NK = (sync.module if sync else self._network)(images)
                 loss_N = self._criterion.loss(logits_NK.float(), labels)
+                loss_N = self.distill(loss_N, logits_NK.float(), images) if self.distill else loss_N
                 loss = loss_N.sum() / divisor
                 (loss * self.loss_scale.scale if self.loss_scale else loss).backward()
             losses.append(loss_N.detach())
@@ -157,10 +160,10 @@ class Trainer:
         at, metrics, start = self.position, self.metrics, time.perf_counter()
         if self.gradient_sync:
             self.gradient_sync.sync()
-        batches, device, workers = self.validation(), self.session.device, self.workers
-        found = evaluate(self.evaluated, batches, device, workers=workers, target=self.target)
+        judge = partial(evaluate, self.evaluated, device=self.session.device, workers=self.workers, target=self.target)
+        found = judge(self.validation()) if self.validation_name else None
         size = self._plan.shown(at.epoch, at.samples_seen)
-        if not math.isfinite(found.loss):
+        if found and not math.isfinite(found.loss):
             raise diverged(f"after step {at.step}", at.epoch, size)
         event = metrics.epoch_event(at, found, self.validation_name, size.lr, time.perf_counter() - start)
         self._log(event)
@@ -192,15 +195,6 @@ class Trainer:
             bad_steps = math.ceil(bad_steps / self.workers.size)
             raise diverged(f"from step {at.step - bad_steps + 1} on", at.epoch, size)
         metrics.loss_sum, metrics.errors = metrics.loss_sum + loss_sum, metrics.errors + int(errors)
-
-    def _progress_event(self, size: StepSize) -> ProgressEvent:
-        at, metrics = self.position, self.metrics
-        return ProgressEvent(
-            epoch=at.epoch + 1, batch=at.batch, step=at.step, samples_seen=at.samples_seen,
-            loss=metrics.loss_sum / metrics.samples,
-            error=metrics.errors / metrics.samples if self._criterion.errors else None,
-            learning_rate=size.lr, momentum=size.momentum, images_per_second=metrics.samples / metrics.seconds,
-        )  # fmt: skip
 
     def _log(self, event: Event) -> None:
         if not self.workers.rank:

@@ -1,0 +1,184 @@
+"""Cross-validation: each image is answered by a network that has not seen it, and one network is trained on all.
+
+The folds are ordinary runs beside the run folder, OUT-fold1 and so on: a command finishes what it has begun.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load
+
+from convolve.atomic import read_whole
+from convolve.data.hold_out import Membership
+from convolve.data.options import AS_FOUND, DataOptions
+from convolve.data.relations import MOST_READ, relate
+from convolve.data.sources.files import FileSource
+from convolve.data.sources.source import Source
+from convolve.data.splits import OutOfFold, Splits
+from convolve.errors import DataError, ResumeRefusedError, UsageError
+from convolve.inputs import open_inputs
+from convolve.outcome import Run
+from convolve.recipe import Recipe
+from convolve.recipe_values import differences
+from convolve.run import train
+from convolve.training.events import Callback, silent
+from convolve.training.folds import fold_numbers
+from convolve.training.run_folder import RunFolder, State
+from convolve.training.workers import SINGLE_PROCESS
+
+# Legend: N images, K classes.
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """`errors`: of each fold; `source`: the images, with `answers_NK`, which networks gave that know nothing of their
+    fold `fold_N`."""
+
+    run: Run
+    errors: tuple[float, ...]
+    source: Source
+    class_names: tuple[str, ...]
+    answers_NK: NDArray[np.float32]
+    fold_N: NDArray[np.int64]
+
+    @property
+    def error(self) -> float:
+        """Of all images."""
+        return float((self.answers_NK.argmax(1) != self.source.labels_N.numpy()).mean())
+
+    @property
+    def deviation(self) -> float:
+        """Of the folds' errors, as of a sample."""
+        return statistics.stdev(self.errors)
+
+    def rows(self) -> Iterator[list[object]]:
+        """A table: the header, and what is said of each image."""
+        yield ["image", "label", "predicted", "probability", "of the label", "fold"]
+        for index, label in enumerate(self.source.labels_N.tolist()):
+            answers_K = self.answers_NK[index]
+            said = int(answers_K.argmax())
+            names = [self.class_names[each] for each in (label, said)]
+            parts = [f"{answers_K[each]:.6f}" for each in (said, label)]
+            yield [self.source.location(index), *names, *parts, int(self.fold_N[index]) + 1]
+
+
+def cross_validate(
+    recipe: Recipe,
+    folds: int,
+    out: Path,
+    data: str | Splits | None = None,
+    *,
+    restart: bool = False,
+    progress: Callback = silent,
+    report: Callable[[Path], object] | None = None,
+    options: DataOptions = AS_FOUND,
+) -> CrossValidation:
+    """Train `recipe` without each of the `folds`, then on all images, in the folder `out`.
+
+    Where the set has a test part of its own, the folds are of the training part, and the last training is an ordinary
+    one. Else they are of all images, and their answers are what the last training is judged by.
+    """
+    _require_plain(recipe, folds)
+    recipe, splits = open_inputs(recipe, data, options, progress, SINGLE_PROCESS)
+    whole, groups_N, membership = _whole(splits)
+    fold_N = fold_numbers(whole.labels_N.numpy(), groups_N, folds, recipe.run.seed)
+    _require_every_class(whole, groups_N, splits.class_names, folds)
+    where = splits.description.partition("; ")[0]  # behind it stands what was held out
+    answers_NK, errors = np.zeros((len(whole), len(splits.class_names)), np.float32), []
+    for fold in range(folds):
+        parts = _without(splits, whole, fold_N == fold, f"{where}, without fold {fold + 1} of {folds}")
+        path = out.with_name(f"{out.name}-fold{fold + 1}")
+        progress("note", {"message": f"fold {fold + 1} of {folds} in {path}"})
+        folder = _trained(recipe, parts, path, restart=restart, progress=progress, report=report)
+        kept = load(read_whole(path / "evaluation.safetensors", DataError))
+        answers_NK[fold_N == fold] = kept["probabilities_NK"].numpy()
+        errors.append(folder.result().test_error or 0.0)
+    if membership:
+        judged = OutOfFold(torch.from_numpy(answers_NK), folds)
+        splits = replace(
+            splits, train=whole, test=whole, membership=membership, out_of_fold=judged, description=where
+        )  # fmt: skip
+    progress("note", {"message": f"the last training, on all images, in {out}"})
+    folder = _trained(recipe, splits, out, restart=restart, progress=progress, report=report)
+    return CrossValidation(Run(folder), tuple(errors), whole, splits.class_names, answers_NK=answers_NK, fold_N=fold_N)
+
+
+def _require_plain(recipe: Recipe, folds: int) -> None:
+    if folds < 2:
+        raise UsageError(f"--folds {folds}: two folds are the least, five the custom")
+    if recipe.data.target != "class":
+        raise UsageError(f"--folds is for one class an image; leave it out with data.target={recipe.data.target}")
+    if recipe.data.skip_unreadable:
+        raise UsageError(
+            "--folds needs all images, so leave --skip-unreadable out: `convolve check-data DATA --write-table TABLE` "
+            "writes a list without the damaged ones"
+        )
+    if recipe.plateau and recipe.plateau.monitor.startswith("validation") and not recipe.data.validation_fraction:
+        raise UsageError("--folds leaves no images for plateau.monitor=validation; set data.validation_fraction")
+
+
+def _whole(splits: Splits) -> tuple[Source, NDArray[np.int64], Membership | None]:
+    """(all images, or the training part where the test part is the set's own; what stays together; what is remembered
+    of all images)."""
+    whole = splits.train
+    if not isinstance(whole, FileSource):
+        return whole, np.arange(len(whole)), None
+    if splits.membership and isinstance(splits.test, FileSource):
+        whole = replace(whole, index_N=np.sort(np.concatenate([whole.index_N, splits.test.index_N])))
+    relations = relate(whole)
+    keys, known = np.unique(relations.key_N)[:MOST_READ], splits.membership
+    membership = known and replace(known, trained=keys, tested=keys[:0], by_name=relations.by_name)
+    return whole.with_units(relations.unit_N), relations.unit_N, membership
+
+
+def _without(splits: Splits, whole: Source, is_mine_N: NDArray[np.bool_], where: str) -> Splits:
+    """The images of a fold as the test part of the others."""
+    train, test = (whole.take(np.flatnonzero(each)) for each in (~is_mine_N, is_mine_N))
+    return replace(splits, train=train, test=test, membership=None, description=where)
+
+
+def _require_every_class(whole: Source, groups_N: NDArray[np.int64], class_names: tuple[str, ...], folds: int) -> None:
+    """Raise `DataError` for a class that some folds would have no image of."""
+    labels_N = whole.labels_N.numpy()
+    for label, name in enumerate(class_names):
+        groups = len(np.unique(groups_N[labels_N == label]))
+        if groups < folds:
+            images = int((labels_N == label).sum())
+            together = f" in {groups} groups that stay together" if groups < images else ""
+            least = f"--folds {groups}, " if groups > 1 else ""
+            raise DataError(
+                f"--folds {folds}: class {name} has {images} images{together}, so that a fold would have none; take "
+                f"{least}more images of it, or leave the class out"
+            )
+
+
+def _trained(
+    recipe: Recipe,
+    splits: Splits,
+    path: Path,
+    *,
+    restart: bool,
+    progress: Callback,
+    report: Callable[[Path], object] | None,
+) -> RunFolder:
+    """The finished run in `path`: as it is, if it is the one that is asked for."""
+    folder = RunFolder(path)
+    if restart or not (folder.state is State.REPORTED or (folder.finished and not report)):
+        return train(recipe, data=splits, out=path, restart=restart, progress=progress, report=report).folder
+    kept = replace(folder.recipe(), published_error=recipe.published_error)
+    changes = differences(kept, recipe)
+    if folder.start().data_fingerprint != splits.fingerprint():
+        changes.append("the data (its fingerprint differs)")
+    if changes:
+        raise ResumeRefusedError(
+            f"{path} holds a run with other settings: {'; '.join(changes)}; give the same ones to go on with it, "
+            "another --out, or --restart"
+        )
+    return folder

@@ -1,0 +1,96 @@
+"""The teacher of a training: a network that sees each batch as the student does, and says how alike the classes are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from convolve.data.loader import normalize
+from convolve.errors import UsageError
+from convolve.loading import load
+from convolve.model import Model
+from convolve.recipe import Recipe
+from convolve.specs.distillation import DistillationSpec
+from convolve.training.run_folder import RunFolder
+from convolve.transforms.normalize import mean_of, scale_of
+from convolve.transforms.preprocess import Preprocess
+
+# Legend: N images, C channels, H rows, W columns, K classes.
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """`order_K`: which of the teacher's classes each of the student's is. `student`: how its images were prepared."""
+
+    model: Model
+    spec: DistillationSpec
+    student: Preprocess
+    order_K: Tensor
+
+    def __call__(self, loss_N: Tensor, logits_NK: Tensor, images_NCHW: Tensor) -> Tensor:
+        """The loss with the teacher's part; at a temperature T gradients shrink by T * T, for which it makes up."""
+        with torch.no_grad():
+            theirs_NK = self.model.module(self._seen(images_NCHW)).float()[:, self.order_K]
+        temperature, weight = self.spec.temperature, self.spec.weight
+        ours_NK, theirs_NK = ((each / temperature).log_softmax(1) for each in (logits_NK, theirs_NK))
+        apart_N = F.kl_div(ours_NK, theirs_NK, reduction="none", log_target=True).sum(1)
+        return torch.lerp(loss_N, temperature**2 * apart_N, weight)
+
+    def _seen(self, images_NCHW: Tensor) -> Tensor:
+        """The student's images as the teacher takes them: in its size, its colors, its numbers."""
+        ours, theirs = self.student, self.model.preprocess
+        if _numbers(ours) == _numbers(theirs) and ours.mean_image_CHW is theirs.mean_image_CHW is None:
+            return images_NCHW
+        mean, scale = (each(ours) for each in (mean_of, scale_of))
+        pixels_NCHW = images_NCHW / _on(images_NCHW, scale) + _on(images_NCHW, mean)
+        if ours.channel_order == "bgr":
+            pixels_NCHW = pixels_NCHW.flip(1)
+        if theirs.channels != ours.channels:
+            gray = pixels_NCHW.new_tensor([0.299, 0.587, 0.114])[:, None, None]  # ITU-R BT.601, as images are decoded
+            pixels_NCHW = pixels_NCHW.expand(-1, 3, -1, -1) if ours.channels == 1 else (pixels_NCHW * gray).sum(1, True)
+        if pixels_NCHW.shape[2:] != theirs.shape_CHW[1:]:
+            pixels_NCHW = F.interpolate(pixels_NCHW, theirs.shape_CHW[1:], mode="bilinear", antialias=True)
+        return normalize(pixels_NCHW, mean_of(theirs), scale_of(theirs), theirs.channel_order == "bgr")
+
+    def kept_in(self, folder: Path, is_new: bool) -> Teacher:
+        """The same, and in the folder of a new run a copy of the network, which is asked when the run goes on."""
+        if is_new:
+            self.model.save(folder / "teacher")
+        return self
+
+
+def teacher_of(recipe: Recipe, student: Model, folder: RunFolder) -> Teacher | None:
+    """The teacher that the recipe names. Raises `UsageError` for one of other classes."""
+    if not (spec := recipe.distillation):
+        return None
+    kept = folder.path / "teacher"
+    model = load(kept if folder.resumes and (kept / "model.json").exists() else spec.teacher)
+    if model.architecture is None:
+        raise UsageError(f"{spec.teacher} is a quantized file; give the model that it was made from as a teacher")
+    model = model.for_images(student.preprocess.shape_CHW)
+    model.require_images()
+    model.require_classes()
+    theirs, ours = model.class_names, student.class_names
+    if {*theirs} != {*ours}:
+        odd = next(iter([name for name in ours if name not in theirs] or [name for name in theirs if name not in ours]))
+        where = "the images" if odd in ours else "the teacher"
+        raise UsageError(
+            f"the teacher {spec.teacher} knows {len(theirs)} classes, the images have {len(ours)}: {odd} is one of "
+            f"{where} alone; a teacher knows the same ones: train it on these images with --from {spec.teacher}"
+        )
+    device = next(student.module.parameters()).device
+    model.module.to(device).eval().requires_grad_(False)
+    order_K = torch.tensor([theirs.index(name) for name in ours], device=device)
+    return Teacher(model, spec, student.preprocess, order_K)
+
+
+def _numbers(preprocess: Preprocess) -> tuple[object, ...]:
+    return preprocess.shape_CHW, preprocess.channel_order, preprocess.mean, preprocess.scale
+
+
+def _on(images_NCHW: Tensor, value: float | Tensor) -> float | Tensor:
+    return value.to(images_NCHW.device) if isinstance(value, Tensor) else value
