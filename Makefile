@@ -3,7 +3,7 @@ PYTHON ?= python
 PYTHONS ?= python3.11 python3.13
 TIMES ?= 1
 
-.PHONY: check quick style types test slow-tests coverage package processors fuzz race kills tables docs
+.PHONY: check quick style types test slow-tests coverage package processors fuzz race kills tables docs cntk-suite
 
 check: style types test
 
@@ -33,6 +33,9 @@ processors:  ## all tests as other processors run them, on $(PYTHONS): hours. SE
 package:  ## wheel and source archive, in dist
 	$(PYTHON) -m build --outdir dist
 	$(PYTHON) -m twine check --strict dist/*
+
+cntk-suite:  ## CNTK's own tests of its Python API, out of its wheel (75 MB)
+	$(PYTHON) tests/cntk_suite/run.py
 
 fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
 	$(PYTHON) tests/formats/fuzz_images.py 2000

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convolve.data import cntk_order
+from convolve.cntk_random import Draws
 from convolve.data.cntk_order import CHUNK_BYTES, chunks_by_bytes, sweep_order
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -161,7 +161,7 @@ def test_the_chunk_numbers_themselves_do_not_matter() -> None:
 
 def test_random_numbers_are_those_of_cpp() -> None:
     """The C++ standard, [rand.predef]: the 10000th invocation of a default-constructed mt19937_64."""
-    assert next(islice(cntk_order._mt19937_64(5489), 9999, None)) == 9981545732273789042
+    assert next(islice(Draws(5489).stream(), 9999, None)) == 9981545732273789042
 
 
 def test_chunks_close_before_they_grow_too_large() -> None:

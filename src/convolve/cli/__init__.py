@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from io import TextIOWrapper
+from pathlib import Path
 
 import typer
 
@@ -52,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may be any bytes
+    if program := program_of(arguments):
+        return _run_program(program)
     debug = "--debug" in arguments  # wherever it stands: people add it to the end of the command that failed
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
@@ -75,6 +78,24 @@ def main(arguments: list[str] | None = None) -> int:
             f"{type(error).__name__}: {error} (a fault of convolve: please report it with the output of --debug)",
             1,
         )
+
+
+def program_of(arguments: list[str]) -> list[str]:
+    """The program in Python that `convolve run` is given, and all that stands behind it, which is the program's own."""
+    rest = [argument for argument in arguments[:2] if argument != "--debug"] + arguments[2:]
+    is_program = rest[:1] == ["run"] and len(rest) > 1 and rest[1].endswith(".py")
+    return rest[1:] if is_program else []
+
+
+def _run_program(program: list[str]) -> int:
+    """Its errors are its own: Python prints them as always."""
+    from convolve.cntk.launcher import run as run_program
+
+    try:
+        run_program(Path(program[0]), program[1:])
+    except ConvolveError as error:
+        return _fail(str(error), error.exit_code)
+    return 0
 
 
 def _run(arguments: list[str]) -> int:

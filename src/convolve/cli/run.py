@@ -39,7 +39,9 @@ def run(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a CNTK configuration: its training and test commands.
+    """Run a CNTK configuration: its training and test commands; or a Python program written for CNTK 2.7.
+
+    Of a program, PROGRAM.py, everything behind its name is its own.
 
     Example: convolve run ConvNet_MNIST.cntk dataDir=data/MNIST
     """

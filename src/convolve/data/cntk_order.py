@@ -6,9 +6,9 @@ sequences among the chunks of a sliding window. The tests follow CNTK 2.7 number
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
+
+from convolve.cntk_random import Draws
 
 CHUNK_BYTES = 32 << 20  # chunkSizeInBytes, CNTK's default for CTF files
 WINDOW_CHUNKS = 128  # randomization_window_in_chunks, the default of CNTK's Python MinibatchSource
@@ -68,7 +68,7 @@ def sweep_order(
 def _shuffled(count: int, seed: int) -> list[int]:
     """The numbers below `count`, each in turn swapped with any other: CNTK's biased shuffle."""
     numbers = list(range(count))
-    for i, draw in zip(range(count), _mt19937_64(seed), strict=False):
+    for i, draw in zip(range(count), Draws(seed).stream(), strict=False):
         j = draw % count
         numbers[i], numbers[j] = numbers[j], numbers[i]
     return numbers
@@ -105,7 +105,7 @@ def _mixed_within_windows(order_N: np.ndarray, sizes_C: np.ndarray, windows: Win
     begins, ends = np.repeat(windows, sizes_C, axis=0).T.tolist()
     order: list[int] = order_N.tolist()
     place = np.repeat(np.arange(len(sizes_C)), sizes_C).tolist()  # the chunk of the sequence that stands there now
-    draws = _mt19937_64(seed)
+    draws = Draws(seed).stream()
     for here, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         first, count = starts[begin], starts[end] - starts[begin]
         there = first + next(draws) % count
@@ -114,24 +114,3 @@ def _mixed_within_windows(order_N: np.ndarray, sizes_C: np.ndarray, windows: Win
         order[here], order[there] = order[there], order[here]
         place[here], place[there] = place[there], place[here]
     return order
-
-
-def _mt19937_64(seed: int) -> Iterator[int]:
-    """C++'s 64-bit Mersenne Twister; numpy has the 32-bit one. Source: Nishimura and Matsumoto, mt19937-64.c, 2004."""
-    word = (1 << 64) - 1
-    words = [seed & word]
-    for i in range(1, 312):
-        words.append((6364136223846793005 * (words[-1] ^ (words[-1] >> 62)) + i) & word)
-    state = np.array(words, np.uint64)
-    upper, lower, twist = np.uint64(word ^ 0x7FFFFFFF), np.uint64(0x7FFFFFFF), np.uint64(0xB5026F5AA96619E9)
-    # A new word needs the one 156 places on, so the state is renewed in two halves; its last word needs the new first.
-    halves = (np.arange(156), np.arange(156, 312))
-    while True:
-        for half in halves:
-            mixed = (state[half] & upper) | (state[(half + 1) % 312] & lower)
-            state[half] = state[(half + 156) % 312] ^ (mixed >> np.uint64(1)) ^ ((mixed & np.uint64(1)) * twist)
-        x = state ^ ((state >> np.uint64(29)) & np.uint64(0x5555555555555555))
-        x ^= (x << np.uint64(17)) & np.uint64(0x71D67FFFEDA60000)
-        x ^= (x << np.uint64(37)) & np.uint64(0xFFF7EEE000000000)
-        x ^= x >> np.uint64(43)
-        yield from x.tolist()

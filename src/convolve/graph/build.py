@@ -19,19 +19,20 @@ from convolve.graph.graph import Graph
 from convolve.graph.operations import OPERATIONS
 
 
-def build(graph: Graph) -> fx.GraphModule:
+def build(graph: Graph, emitter: Emitter | None = None) -> fx.GraphModule:
     """The graph as a module in evaluation mode, in float32; `.train()` makes it trainable again.
 
     It takes the graph's inputs in their order, with a batch axis in front, and returns its outputs: a tensor, or a
-    tuple where there are several. Frozen parameters do not require gradients.
+    tuple where there are several. Frozen parameters do not require gradients. An `emitter` of one's own says where
+    parameters come from.
     """
-    emitter = Emitter(graph)
+    emitter = emitter or Emitter(graph)
     for value in graph.inputs:
         emitter.placeholder(value)
     for node in graph.nodes:
         emitter.values[node.name] = OPERATIONS[node.op].emit(emitter, node)
     results = tuple(emitter.value(name) for name in graph.outputs)
-    emitter.code.output(results[0] if len(results) == 1 else results)
+    emitter.code.output(results[0] if len(results) == 1 and not emitter.shares else results)
     emitter.code.lint()
     return fx.GraphModule(emitter.root, emitter.code, class_name="ImportedNetwork").eval()
 

@@ -16,7 +16,12 @@ from convolve.graph.shapes import Shape
 
 
 class Emitter:
-    """`code` grows call by call; `root` collects the layers; `values` leads from the graph's values to the code's."""
+    """`code` grows call by call; `root` collects the layers; `values` leads from the graph's values to the code's.
+
+    `shares`: the parameters belong to others too, so that no layer takes them over, and outputs are always a tuple.
+    """
+
+    shares = False
 
     def __init__(self, graph: Graph) -> None:
         self.code = fx.Graph()

@@ -134,6 +134,22 @@ def gather(x: Tensor, dim: int, indices: Sizes) -> Tensor:
     return x.index_select(dim, torch.tensor(indices, device=x.device))
 
 
+def gather_rows(indices: Tensor, table: Tensor) -> Tensor:
+    """The rows of `table` that `indices` say: their shape, then that of a row."""
+    return table[indices.long()]
+
+
+def eye_like(x: Tensor) -> Tensor:
+    """The identity in the form of a matrix, or of a batch of vectors."""
+    return torch.eye(x.shape[0], x.shape[1], dtype=x.dtype, device=x.device)
+
+
+def over_batch(x: Tensor, how: str) -> Tensor:
+    """One sample from all: their sum, mean, and so on."""
+    found: Tensor = getattr(torch, how)(x, 0)
+    return found
+
+
 def concatenate(tensors: Sequence[Tensor], dim: int, rank: int) -> Tensor:
     """Side by side; samples of `rank` axes that belong to no batch are repeated for each sample of it."""
     batch = max(tensors, key=Tensor.dim)

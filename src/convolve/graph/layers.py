@@ -19,7 +19,7 @@ from convolve.graph import functions
 from convolve.graph.emit import Emitter, tensor
 from convolve.graph.graph import Array, Node, Parameter
 from convolve.graph.shapes import Shape
-from convolve.models.batch_norm import CntkBatchNorm2d
+from convolve.models.batch_norm import CntkBatchNorm2d, SharedBatchNorm
 from convolve.models.lrn import LocalResponseNorm
 
 _ByRank = dict[int, Callable[..., nn.Module]]
@@ -170,6 +170,8 @@ def batch_normalization(emitter: Emitter, node: Node) -> fx.Node:
     """Per-element statistics are those of the flattened sample, each element a channel."""
     x, shape, own = emitter.value(node.inputs[0]), node.shape, emitter.own(*node.inputs[1:])
     spatial = bool(node.attributes["spatial"])
+    if emitter.shares and node.batched:
+        return _shared_batch_normalization(emitter, node)
     if own is None or not node.batched:
         statistics = map(emitter.value, node.inputs[1:5])
         wanted = (shape[0],) + (1,) * (len(shape) - 1) if spatial else shape
@@ -186,6 +188,18 @@ def batch_normalization(emitter: Emitter, node: Node) -> fx.Node:
         return emitter.layer(node.name, layer, x)
     normalized = emitter.layer(f"{node.name}_flat", layer, emitter.call("", torch.flatten, x, 1))
     return emitter.reshaped(node.name, normalized, shape, node.batched)
+
+
+def _shared_batch_normalization(emitter: Emitter, node: Node) -> fx.Node:
+    """A layer whose numbers are those of others: in training it moves their statistics."""
+    x, spatial, shape = emitter.value(node.inputs[0]), bool(node.attributes["spatial"]), node.shape
+    times = (node.number("time_constant_samples"), node.number("blend_time_constant_samples"))
+    with torch.device("meta"):
+        layer = CntkBatchNorm2d(shape[0] if spatial else prod(shape), *times, node.number("epsilon"))
+    flat = x if spatial else emitter.call("", torch.flatten, x, 1)
+    numbers = map(emitter.value, node.inputs[1:])
+    normalized = emitter.layer(node.name, SharedBatchNorm(layer), flat, *numbers)
+    return normalized if flat is x else emitter.reshaped("", normalized, shape, node.batched)
 
 
 def local_response_normalization(emitter: Emitter, node: Node) -> fx.Node:

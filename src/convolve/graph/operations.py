@@ -142,7 +142,10 @@ def _dim(node: Node) -> int:
 
 
 def _reshape(emitter: Emitter, node: Node) -> fx.Node:
-    return emitter.reshaped(node.name, emitter.value(node.inputs[0]), node.shape, node.batched)
+    x = emitter.value(node.inputs[0])
+    if node.batched and not emitter.shape(node.inputs[0]):  # a number a sample, which cannot be flattened
+        return emitter.call(node.name, torch.reshape, x, (-1, *node.shape))
+    return emitter.reshaped(node.name, x, node.shape, node.batched)
 
 
 def _transpose(emitter: Emitter, node: Node) -> fx.Node:
@@ -192,6 +195,7 @@ _POOLING = _WINDOW | {"window": Integers}
 _UNARY_OF_TORCH = (
     "abs exp floor ceil round trunc sign sin cos tan asin acos atan sinh cosh asinh acosh atanh sigmoid tanh relu erf"
 )
+_OVER_BATCH = ["sum", "mean", "amax", "amin", "logsumexp", "prod"]
 _COMPARISONS = "not_equal less less_equal greater greater_equal"
 
 OPERATIONS: dict[str, Operation] = {
@@ -272,6 +276,12 @@ OPERATIONS: dict[str, Operation] = {
         shapes.slice_, _slice, attributes={"axis": Integer, "begin": Integer, "end": Integer, "step": Integer}
     ),
     "gather": Operation(shapes.gather, _gather, attributes={"axis": Integer, "indices": Integers}),
+    "eye_like": Operation(shapes.same, _plain(functions.eye_like)),
+    "gather_rows": Operation(shapes.gather_rows, _plain(functions.gather_rows), (2,)),
+    "over_batch": Operation(
+        shapes.same, _plain(functions.over_batch, "how"), attributes={"how": Annotated[str, OneOf(_OVER_BATCH)]},
+        over_batch=True,
+    ),
     "expand": Operation(shapes.expand, _expand, attributes={"shape": Integers}),
     "concatenate": Operation(shapes.concatenate, _concatenate, (), {"axis": Integer}),
     "pad": Operation(

@@ -236,6 +236,11 @@ def gather(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     return (*shapes[0][:axis], len(indices), *shapes[0][axis + 1 :])
 
 
+def gather_rows(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+    require(bool(shapes[1]), "rows of a single number")
+    return (*shapes[0], *shapes[1][1:])
+
+
 def expand(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     shape: Shape = attributes["shape"]
     require(broadcasting({}, [shapes[0], shape]) == shape, f"shape {shapes[0]} repeated to {shape}")

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 
@@ -97,3 +98,19 @@ class CntkBatchNorm2d(nn.Module):
             f"{len(self.weight)}, normalization_time_constant_samples={self.normalization_time_constant_samples:g}, "
             f"blend_time_constant_samples={self.blend_time_constant_samples:g}, epsilon={self.epsilon:g}"
         )
+
+
+class SharedBatchNorm(nn.Module):
+    """(images_NCHW, weight, bias, mean, variance, count) -> images_NCHW: `layer` on numbers that belong to others."""
+
+    _NAMES = ("weight", "bias", "running_mean", "running_var", "running_count")
+
+    def __init__(self, layer: CntkBatchNorm2d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, images_NCHW: Tensor, *numbers: Tensor) -> Tensor:
+        given = {name: value.reshape(-1) for name, value in zip(self._NAMES, numbers, strict=False)}
+        given["running_count"] = numbers[4].reshape(()) if len(numbers) > 4 else images_NCHW.new_zeros(())
+        normalized: Tensor = functional_call(self.layer, given, (images_NCHW,))
+        return normalized

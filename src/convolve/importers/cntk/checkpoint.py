@@ -33,6 +33,7 @@ class LearnerState:
     period_samples: int
     reference_batch_size: int
     smoothed_gradients: tuple[Array, ...]
+    smoothed_count: float = 0.0  # of Adam's updates, or of the samples that FSAdaGrad has averaged
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,7 @@ def _learner(record: Record) -> LearnerState:
         smoothed_gradients=tuple(
             to_numpy(array, record.path) for array in record.list("smoothed_gradients", StoredArray)
         ),
+        smoothed_count=record.get("smoothed_count", float, 0.0),
     )
 
 

@@ -47,13 +47,21 @@ _REDUCTIONS = {
 }  # fmt: skip
 
 
+_OVER_BATCH = {"Sum": "sum", "Mean": "mean", "Max": "amax", "Min": "amin", "LogSum": "logsumexp", "Prod": "prod"}
+
+
 def _reduce(call: Call) -> str:
     name = call.attributes.get("reductionOpName", str)
     if name not in _REDUCTIONS:
         raise UnsupportedError(f"reduction {brief(name)}; known are {', '.join(_REDUCTIONS)}")
     axes = call.attributes.items("axisVec", Axis, []) or [call.attributes.get("axis", Axis)]
-    if name == "Sum" and [axis.index for axis in axes] == [ALL_AXES]:
-        return call.add("sum_all", call.operand(0))  # over the batch too: a trainer's aggregate loss
+    if [axis.index for axis in axes] == [ALL_AXES]:
+        if name == "Sum":
+            return call.add("sum_all", call.operand(0))  # over the batch too: a trainer's aggregate loss
+        whole = call.add(_REDUCTIONS[name], call.operand(0), axes=tuple(range(len(call.shape()))), keep_dims=False)
+        return call.add("over_batch", whole, how=_OVER_BATCH[name]) if call.draft.batched(whole) else whole
+    if [axis.name for axis in axes] == ["defaultBatchAxis"]:
+        return call.add("over_batch", call.operand(0), how=_OVER_BATCH[name])
     keep_dims = call.attributes.get("reductionKeepDimensions", bool, True)
     return call.add(_REDUCTIONS[name], call.operand(0), axes=static_axes(axes, len(call.shape())), keep_dims=keep_dims)
 

@@ -1,0 +1,120 @@
+"""A trainer's state <-> `X`, the model, and `X.ckp`, which the real CNTK 2.7 reads and writes too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convolve.atomic import replacing
+from convolve.cntk import saving
+from convolve.cntk.learners import Learner, Schedule
+from convolve.cntk.nodes import Node
+from convolve.cntk.ops.functions import Function
+from convolve.cntk.wire_writer import message
+from convolve.importers.cntk.checkpoint import LearnerState, read_checkpoint
+
+if TYPE_CHECKING:
+    from convolve.cntk.train.trainer import Trainer
+
+# The tensors of an optimizer's state, in the order in which CNTK lays their blocks side by side.
+_SLOTS = {
+    "sgd": (), "momentum_sgd": ("velocity",), "nesterov": ("velocity",), "adagrad": ("square",),
+    "adadelta": ("square", "delta_square"), "adam": ("square", "mean"), "fsadagrad": ("square", "mean"),
+}  # fmt: skip
+_COUNTS = {"adam": "updates", "fsadagrad": "samples_smoothed"}
+
+
+def save(trainer: Trainer, filename: str, external_state: dict[str, Any]) -> None:
+    saving.save(_whole(trainer), filename, "CNTKv2")
+    values = {
+        "Version": 1, "Learners": [_learner(learner) for learner in trainer.parameter_learners],
+        "ExternalState": external_state, "DistributedState": {},
+    }  # fmt: skip
+    content = message(values)
+    with replacing(Path(f"{filename}.ckp")) as temporary:
+        temporary.write_bytes(content)
+
+
+def restore(trainer: Trainer, filename: str) -> dict[str, Any]:
+    state = read_checkpoint(f"{filename}.ckp")
+    if len(state.learners) != len(trainer.parameter_learners):
+        raise ValueError(
+            f"{filename}.ckp holds {len(state.learners)} learners, the trainer has {len(trainer.parameter_learners)}"
+        )
+    saving.take_values(_whole(trainer), saving.load(filename))
+    for learner, stored in zip(trainer.parameter_learners, state.learners, strict=True):
+        _take(learner, stored)
+    first = trainer.parameter_learners[0] if trainer.parameter_learners else None
+    trainer.resume_at(first.total_number_of_samples_seen if first else 0)
+    return dict(state.external)
+
+
+def _whole(trainer: Trainer) -> Function:
+    """What is saved: model, loss and metric together."""
+    parts = [trainer.loss_function, trainer.evaluation_function, trainer.model]
+    outputs = [output for part in parts if part is not None for output in part.outputs]
+    return Function(Node("Combine", list(dict.fromkeys(outputs))))
+
+
+def _learner(learner: Any) -> dict[str, Any]:
+    schedule: Schedule = learner.learning_rate_schedule
+    values: dict[str, Any] = {
+        "type": "Learner", "version": 3, "sample_count": learner.total_number_of_samples_seen,
+        "minibatchCount": learner.minibatches_seen, "sweepCount": 0, "noise_injection_seed": 1,
+        "master_parameter_updated": True, "learnig_rate_schedule": _schedule(schedule),
+        "smoothed_gradients": [_blocks(learner, weight) for weight in _weights(learner)],
+    }  # fmt: skip
+    if learner.spec.name in _COUNTS:
+        state = learner.optimizer.state[_weights(learner)[0]]
+        values["smoothed_count"] = float(state.get(_COUNTS[learner.spec.name], torch.zeros(())))
+    return values
+
+
+def _weights(learner: Learner) -> list[torch.Tensor]:
+    return [parameter.data for parameter in learner.parameters]
+
+
+def _schedule(schedule: Schedule) -> dict[str, Any]:
+    several = len(schedule.values) > 1
+    ends, end = {}, 0
+    for count, value in schedule.values:
+        end += count * schedule.epoch_size if several else 0
+        ends[str(end)] = value
+    return {
+        "type": "TrainingParameterSchedule", "version": 2, "epoch_size": schedule.epoch_size if several else 0,
+        "ref_mb_size": schedule.minibatch_size, "schedule": ends,
+    }  # fmt: skip
+
+
+def _blocks(learner: Learner, weight: torch.Tensor) -> NDArray[np.floating]:
+    """The state of one parameter: in its own form, or as matrices side by side where there are several."""
+    slots = _SLOTS[learner.spec.name]
+    state = learner.optimizer.state.get(weight, {})
+    arrays = [state.get(slot, torch.zeros_like(weight)).numpy() for slot in slots]
+    if len(arrays) == 1:
+        return np.asarray(arrays[0])
+    if not arrays:
+        return np.zeros(weight.shape, weight.detach().numpy().dtype)
+    return np.concatenate([_matrix(array) for array in arrays])
+
+
+def _matrix(array: NDArray[Any]) -> NDArray[Any]:
+    """Columns, each the fastest axis; a vector is one column."""
+    return array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
+
+
+def _take(learner: Learner, stored: LearnerState) -> None:
+    learner.total_number_of_samples_seen = stored.samples_seen
+    learner.minibatches_seen = stored.minibatches_seen
+    slots = _SLOTS[learner.spec.name]
+    for weight, array in zip(_weights(learner), stored.smoothed_gradients, strict=True):
+        parts = [array] if len(slots) == 1 else np.split(array, len(slots)) if slots else []
+        state = learner.optimizer.state[weight]
+        for slot, part in zip(slots, parts, strict=True):
+            state[slot] = torch.from_numpy(np.array(part, order="C")).reshape(weight.shape).to(weight.dtype)
+        if learner.spec.name in _COUNTS:
+            state[_COUNTS[learner.spec.name]] = torch.tensor(stored.smoothed_count, dtype=torch.float64)

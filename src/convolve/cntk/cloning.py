@@ -1,0 +1,120 @@
+"""Copies of functions, and placeholders bound in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from convolve.cntk.nodes import Block, Node, nodes_of
+from convolve.cntk.variables import Constant, Output, Parameter, Placeholder, Variable
+
+if TYPE_CHECKING:
+    from convolve.cntk.ops.functions import Function
+
+
+def cloned(function: Function, method: str, substitutions: Mapping[Any, Any]) -> Function:
+    """`method`: the parameters are shared, cloned, or frozen as constants; see `CloneMethod`."""
+    from convolve.cntk.ops.functions import Function, as_variable
+
+    made = {as_variable(key): as_variable(value) for key, value in substitutions.items()}
+    copy = _Copy(method, made)
+    outputs = [copy.variable(output) for output in function.outputs]
+    order = [v for v in map(copy.variable, function.signature) if isinstance(v, Placeholder)]
+    if function.node.op == "Combine":
+        return Function(Node("Combine", outputs, name=function.name), order=order)
+    [first, *_] = outputs
+    if not isinstance(first, Output):  # the root itself was replaced
+        return Function(Node("Combine", outputs))
+    return Function(first.node, order=order)
+
+
+class _Copy:
+    def __init__(self, method: str, made: dict[Variable, Variable]) -> None:
+        self.method, self.made = method, made
+
+    def variable(self, wanted: Variable) -> Variable:
+        for node in self._missing(wanted):
+            self._node(node)
+        return self._leaf(wanted)
+
+    def _missing(self, wanted: Variable) -> list[Node]:
+        """The nodes to copy: not those that lead to nothing but what is replaced."""
+        order: dict[Node, None] = {}
+        stack = [wanted]
+        while stack:
+            variable = stack[-1]
+            if variable in self.made or not isinstance(variable, Output) or variable.node in order:
+                stack.pop()
+                continue
+            missing = [
+                v for v in variable.node.inputs if isinstance(v, Output) and v not in self.made and v.node not in order
+            ]
+            if not missing:
+                order[variable.node] = None
+                stack.pop()
+            stack += missing
+        return list(order)
+
+    def _leaf(self, variable: Variable) -> Variable:
+        if variable not in self.made:
+            self.made[variable] = self._copied(variable)
+        return self.made[variable]
+
+    def _copied(self, variable: Variable) -> Variable:
+        if isinstance(variable, Parameter) and self.method != "share":
+            kind = Constant if self.method == "freeze" else Parameter
+            copy: Any = kind(shape=variable.shape, dtype=variable.data_type, name=variable.name)
+            if -1 in variable.shape:
+                copy._initial = variable._initial
+            else:
+                copy._initial = _held(variable)
+            return copy  # type: ignore[no-any-return]
+        return variable
+
+    def _node(self, node: Node) -> None:
+        if any(output in self.made for output in node.outputs):
+            return
+        block = None
+        if node.block:
+            block = self._block(node.block)
+            own = [self._leaf(v) for v in node.inputs[: len(node.inputs) - len(block.arguments)]]
+            inputs = [*own, *(outer for _, outer in block.arguments)]
+        else:
+            inputs = [self._leaf(v) for v in node.inputs]
+        copy = Node(node.op, inputs, dict(node.attributes), node.name, block, output_count=node.output_count)
+        copy.state = node.state if self.method == "share" else None
+        self.made |= dict(zip(node.outputs, copy.outputs, strict=True))
+
+    def _block(self, block: Block) -> Block:
+        """A copy of the inside too, as its placeholders stand for other values now."""
+        pairs = []
+        for inner, outer in block.arguments:
+            fresh = Placeholder(None, name=inner.name, dynamic_axes=None)
+            self.made[inner] = fresh
+            pairs.append((fresh, self._leaf(outer)))
+        inside = cloned_inside(block.root, self)
+        return Block(block.op_name, inside, pairs)
+
+
+def cloned_inside(root: Function, copy: _Copy) -> Function:
+    from convolve.cntk.ops.functions import Function
+
+    outputs = [copy.variable(output) for output in root.outputs]
+    if root.node.op == "Combine" or not isinstance(outputs[0], Output):
+        return Function(Node("Combine", outputs, name=root.name))
+    return Function(outputs[0].node)
+
+
+def _held(variable: Parameter) -> Any:
+    array = variable.value
+    return lambda _: array
+
+
+def replace_in_place(function: Function, substitutions: Mapping[Variable, Variable]) -> None:
+    """Within the function's own nodes, for all who hold them."""
+    for node in nodes_of(function.outputs):
+        node.inputs = [substitutions.get(variable, variable) for variable in node.inputs]
+        if node.block:
+            node.block.arguments = [(inner, substitutions.get(outer, outer)) for inner, outer in node.block.arguments]
+    if function.node.op == "Combine":
+        function.node.inputs = [substitutions.get(variable, variable) for variable in function.node.inputs]

@@ -1,0 +1,56 @@
+"""Devices: programs choose one, and this machine has what it has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+class DeviceDescriptor:
+    def __init__(self, kind: str, index: int = 0) -> None:
+        self.kind, self._index = kind, index
+
+    def id(self) -> int:
+        return self._index
+
+    def type(self) -> int:
+        return 0 if self.kind == "cpu" else 1
+
+    def is_locked(self) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DeviceDescriptor) and (self.kind, self._index) == (other.kind, other._index)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self._index))
+
+    def __repr__(self) -> str:
+        return "CPU" if self.kind == "cpu" else f"GPU[{self._index}]"
+
+
+def cpu() -> DeviceDescriptor:
+    return DeviceDescriptor("cpu")
+
+
+def gpu(device_id: int) -> DeviceDescriptor:
+    if not torch.cuda.is_available() or device_id >= torch.cuda.device_count():
+        raise ValueError(f"Specified GPU device id ({device_id}) is invalid.")
+    return DeviceDescriptor("gpu", device_id)
+
+
+def all_devices() -> tuple[DeviceDescriptor, ...]:
+    return (*(gpu(index) for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)), cpu())
+
+
+def use_default_device() -> DeviceDescriptor:
+    return cpu()
+
+
+def try_set_default_device(new_default_device: Any, acquire_device_lock: bool = False) -> bool:
+    return True
+
+
+def set_excluded_devices(excluded: Any) -> None:
+    """There is none to exclude."""

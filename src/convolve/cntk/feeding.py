@@ -1,0 +1,118 @@
+"""What programs feed: arrays and lists of any type, sparse matrices, values of CNTK, with or without a batch axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convolve.cntk.variables import TORCH_TYPES, Shape, Variable, shape_in_words
+
+Array = NDArray[Any]
+
+
+@dataclass(eq=False)
+class Fed:
+    """`tensor`: all samples, one after the other; `lengths`: how many each sequence has, None where none are known."""
+
+    tensor: torch.Tensor
+    lengths: list[int] | None = None
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(self.tensor.shape[1:])
+
+
+def feed(variable: Variable, value: Any) -> Fed:
+    """`value` as the samples of `variable`."""
+    value = getattr(value, "samples_for_feeding", value)
+    if isinstance(value, Fed):
+        return _of_reader(variable, value)
+    if hasattr(value, "tocsr"):
+        return Fed(_tensor(variable, value.toarray().reshape(-1, *_sizes(variable, value.shape[1:]))))
+    if variable.is_sparse and isinstance(value, np.ndarray):
+        raise ValueError(f"Dense input data supplied for sparse input Variable '{variable}'.")
+    if isinstance(value, list | tuple) and value and variable.is_sequence:
+        return _sequences(variable, value)
+    if isinstance(value, list | tuple) and value and hasattr(value[0], "tocsr"):
+        value = np.stack([item.toarray() for item in value])
+    array = np.asarray(value)
+    if array.dtype == object:
+        return _sequences(variable, value)
+    rank = len(variable.shape)
+    if not _fits(array.shape[max(array.ndim - rank, 0) :], variable.shape):
+        raise ValueError(
+            f"The trailing dimensions of the Value shape '{shape_in_words(array.shape)}' do not match the Variable "
+            f"'{variable}' shape '{shape_in_words(variable.shape)}'."
+        )
+    if not variable.has_batch_axis:
+        return Fed(_tensor(variable, array))
+    if array.ndim == rank + 2 and variable.is_sequence:
+        tensor = _tensor(variable, array.reshape(-1, *array.shape[2:]))
+        return Fed(tensor, [array.shape[1]] * len(array))
+    if array.ndim == rank + 2 and array.shape[1] == 1:  # an axis of sequences of one sample
+        array = array[:, 0]
+    if array.ndim == rank:
+        array = array[None]
+    if array.ndim != rank + 1:
+        raise ValueError(
+            f"Value rank ({array.ndim}) should be larger than the Variable rank ({rank}) at most by number of dynamic "
+            f"axes ({len(variable.dynamic_axes)})"
+        )
+    return Fed(_tensor(variable, array), [1] * len(array) if variable.is_sequence else None)
+
+
+def _of_reader(variable: Variable, value: Fed) -> Fed:
+    """Vectors of a reader, in whatever form the variable has them."""
+    tensor = value.tensor.to(TORCH_TYPES[variable.data_type])
+    if prod(tensor.shape[1:]) != prod(variable.shape) and min(variable.shape, default=0) >= 0:
+        raise ValueError(
+            f"The trailing dimensions of the Value shape '{shape_in_words(tuple(tensor.shape))}' do not match the "
+            f"Variable '{variable}' shape '{shape_in_words(variable.shape)}'."
+        )
+    return Fed(tensor.reshape(-1, *variable.shape), [1] * len(tensor) if variable.is_sequence else None)
+
+
+def _sequences(variable: Variable, value: Sequence[Any]) -> Fed:
+    rank = len(variable.shape)
+    parts = [item.toarray() if hasattr(item, "tocsr") else np.asarray(item) for item in value]
+    parts = [part[None] if part.ndim == rank else part for part in parts]
+    return Fed(_tensor(variable, np.concatenate(parts)), [len(part) for part in parts])
+
+
+def _sizes(variable: Variable, found: Shape) -> Shape:
+    return found if any(size < 0 for size in variable.shape) else variable.shape
+
+
+def _fits(found: Shape, wanted: Shape) -> bool:
+    return len(found) == len(wanted) and all(b < 0 or a == b for a, b in zip(found, wanted, strict=True))
+
+
+def _tensor(variable: Variable, array: Array) -> torch.Tensor:
+    dtype = variable.data_type
+    copy = np.ascontiguousarray(array, dtype)
+    return torch.from_numpy(copy if copy.flags.writeable else copy.copy())
+
+
+def shown(variable: Variable, tensor: torch.Tensor, given: Mapping[Variable, Fed], as_numpy: bool) -> Any:
+    """As programs get it: an array, or a list of the sequences' own."""
+    array = tensor.detach().numpy()
+    if not variable.has_batch_axis:
+        array = array.copy()  # it may be a parameter's own memory
+    if variable.is_sequence:
+        lengths = next(
+            (each.lengths for each in given.values() if each.lengths and sum(each.lengths) == len(array)), None
+        )
+        if lengths:
+            ends = np.cumsum(lengths)
+            return [array[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    if not as_numpy:
+        from convolve.cntk.core import Value
+
+        return Value(array)
+    return array

@@ -1,0 +1,61 @@
+"""Runs a program for CNTK: its `import cntk` is answered by this package."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from convolve.errors import UsageError
+
+_OURS = "convolve.cntk"
+
+
+class _Answer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """`cntk.x.y` is `convolve.cntk.x.y`, the same module under two names."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        if fullname.partition(".")[0] not in ("cntk", "_cntk_py"):
+            return None
+        ours = _ours(fullname)
+        try:
+            importlib.import_module(ours)
+        except ModuleNotFoundError as error:
+            if error.name and error.name.startswith(_OURS):
+                return None
+            raise
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=hasattr(sys.modules[ours], "__path__"))
+
+    def create_module(self, spec: Any) -> ModuleType:
+        return sys.modules[_ours(spec.name)]
+
+    def exec_module(self, module: ModuleType) -> None:
+        """It has run already, under our name."""
+
+
+def _ours(name: str) -> str:
+    return f"{_OURS}.cntk_py" if name == "_cntk_py" else _OURS + name[4:]
+
+
+def install() -> None:
+    """From now on `import cntk` means this package."""
+    if "cntk" in sys.modules and sys.modules["cntk"].__name__ != _OURS:
+        raise UsageError("the real cntk is imported already; run the program by `convolve run`, which comes first")
+    if not any(isinstance(finder, _Answer) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Answer())
+
+
+def run(program: Path, arguments: Sequence[str]) -> None:
+    """The program, as `python program arguments...` runs it."""
+    if not program.is_file():
+        raise UsageError(f"{program} does not exist; give a Python program or a CNTK configuration")
+    install()
+    sys.argv[:] = [str(program), *arguments]
+    sys.path.insert(0, str(program.resolve().parent))
+    runpy.run_path(str(program), run_name="__main__")

@@ -1,0 +1,43 @@
+"""Blocks that layers are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from convolve.cntk.ops import element_times, elementwise, placeholder
+from convolve.cntk.ops.functions import BlockFunction, Function, as_function
+from convolve.cntk.variables import Parameter
+
+
+def identity(keep: Any) -> Any:
+    return keep
+
+
+def activation_of(activation: Any) -> Any:
+    """None is the identity; a list is applied one after the other."""
+    from convolve.cntk.layers.composition import Sequential
+
+    if activation is None:
+        return identity
+    return Sequential(activation) if isinstance(activation, list | tuple) else activation
+
+
+def ForwardDeclaration(name: str = "forward_declaration") -> Function:
+    """A function that is defined later, by `resolve_to`."""
+    return as_function(placeholder(name=name))
+
+
+def Stabilizer(steepness: float = 4, enable_self_stabilization: bool = True, name: str = "") -> Any:
+    """A learned scale: softplus of one number, 1 at the start."""
+    if not enable_self_stabilization:
+        return identity
+    param = Parameter((), init=np.log(np.exp(steepness) - 1) / steepness, name="alpha")
+    beta = elementwise.softplus(param, steepness=steepness)
+
+    @BlockFunction("Stabilizer", name)
+    def stabilize(x: Any) -> Any:
+        return element_times(beta, x)
+
+    return stabilize

@@ -1,0 +1,91 @@
+"""Layers that are made of others."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from convolve.cntk.layers.blocks import activation_of, identity
+from convolve.cntk.ops import elementwise
+from convolve.cntk.ops.functions import BlockFunction, Function, function_of
+
+
+def Sequential(layers: Any, name: str = "") -> Function:
+    """One after the other; lists within the list are sequences too."""
+    listed = layers if isinstance(layers, list | tuple) else [layers]
+    steps = [_step(layer) for layer in listed]
+
+    def sequential(x: Any) -> Any:
+        for step in steps:
+            x = step(x)
+        return x
+
+    def applied(keep: Any) -> Any:
+        return sequential(identity(keep)) if steps else elementwise.alias(keep)
+
+    if name:
+        return function_of(applied, "Sequential", name, make_block=True)
+    return function_of(applied)
+
+
+def _step(layer: Any) -> Any:
+    if isinstance(layer, list | tuple):
+        return Sequential(layer)
+    if layer is None:
+        return identity
+    return layer
+
+
+def For(what_range: Any, constructor: Callable[..., Any], name: str = "") -> Function:
+    """`constructor` for each number of a range, one after the other."""
+    takes = len(inspect.signature(constructor).parameters)
+    if takes > 1:
+        raise TypeError("For() expects a constructor function with 0 or 1 parameters")
+    return Sequential([constructor(i) if takes else constructor() for i in what_range], name)
+
+
+def SequentialClique(functions: Sequence[Any], name: str = "") -> Function:
+    """Each function gets the sum of its input and all earlier outputs."""
+
+    def clique(x: Any) -> Any:
+        for function in functions:
+            out = function(x)
+            x = x + out
+        return out
+
+    return function_of(clique, "SequentialClique", name, make_block=bool(name))
+
+
+def ResNetBlock(f: Any, name: str = "") -> Function:
+    """x + f(x)."""
+
+    def skip(x: Any) -> Any:
+        return f(x) + x
+
+    return function_of(skip, "ResNetBlock", name, make_block=bool(name))
+
+
+def Activation(activation: Any = None, name: str = "") -> Function:
+    from convolve.cntk.default_options import Unset, current
+
+    chosen = activation_of(
+        current("activation", None) if activation is None or isinstance(activation, Unset) else activation
+    )
+
+    @BlockFunction("Activation", name)
+    def activated(x: Any) -> Any:
+        made = chosen(x)
+        return made if isinstance(made, Function) else elementwise.alias(made)
+
+    return activated
+
+
+def Label(name: str) -> Function:
+    """The value as it is, under a name."""
+
+    @BlockFunction("Label", name)
+    def label(x: Any) -> Any:
+        return elementwise.alias(x, name)
+
+    return label

@@ -1,0 +1,290 @@
+"""What functions consist of: nodes, each a primitive of CNTK's v2 files or a block of them.
+
+A node's shapes are found by the rules that read CNTK's model files (`importers/cntk`): once when it is made, if all is
+known then, else when its placeholders are bound. Attributes are kept as the files have them: axes and shapes with the
+fastest dimension first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convolve.cntk.axis import Axis
+from convolve.cntk.rules import RULES
+from convolve.cntk.variables import (
+    Output,
+    Placeholder,
+    Shape,
+    Stored,
+    Variable,
+    data_type_in_words,
+    new_uid,
+    shape_in_words,
+)
+from convolve.errors import ConvolveError
+from convolve.graph.draft import Draft
+from convolve.graph.shapes import GraphError
+from convolve.importers.cntk.call import Call
+from convolve.importers.cntk.model import ALL_AXES, Attributes
+
+if TYPE_CHECKING:
+    from convolve.cntk.ops.functions import Function
+
+_STAND_INS = (97, 101)  # for a size that may be any: what differs between the two depends on it
+BINARY = {"Plus", "Minus", "ElementTimes", "LogPlus", "Pow", "Equal", "NotEqual", "Less", "LessEqual", "Greater",
+          "GreaterEqual"}  # fmt: skip
+
+
+@dataclass(eq=False)
+class Block:
+    """`arguments`: the placeholders of the inner function and what they stand for outside."""
+
+    op_name: str
+    root: Function
+    arguments: list[tuple[Placeholder, Variable]]
+
+
+@dataclass(eq=False)
+class Node:
+    op: str
+    inputs: list[Variable]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+    block: Block | None = None
+    uid: str = ""
+    output_count: int = 1
+    state: Any = None  # of dropout and the like: where its stream of random numbers stands
+
+    def __post_init__(self) -> None:
+        self.uid = self.uid or new_uid(self.op)
+        self.outputs = [Output(self, index) for index in range(self.output_count)]
+        infer(self)
+
+    @property
+    def op_name(self) -> str:
+        return self.block.op_name if self.block else self.op
+
+
+def results_of(node: Node) -> list[Variable]:
+    """What a node gives: a combination hands on what it is given."""
+    return list(node.inputs) if node.op == "Combine" else list(node.outputs)
+
+
+def resolved(variable: Variable) -> Variable:
+    """What a placeholder within a block stands for, outside of it."""
+    while isinstance(variable, Placeholder) and variable.stands_for is not None:
+        variable = variable.stands_for
+    return variable
+
+
+def nodes_of(outputs: Iterable[Variable]) -> list[Node]:
+    """The nodes that the outputs need, operands first; blocks as one. The stack is ours: networks are deep."""
+    order: dict[Node, None] = {}
+    stack = [variable.node for variable in reversed([*outputs]) if isinstance(variable, Output)]
+    while stack:
+        node = stack[-1]
+        if node in order:
+            stack.pop()
+            continue
+        missing = [v.node for v in node.inputs if isinstance(v, Output) and v.node not in order]
+        if not missing:
+            order[stack.pop()] = None
+        stack += reversed(missing)
+    return list(order)
+
+
+def leaves_of(outputs: Iterable[Variable]) -> list[Variable]:
+    """The variables that the outputs are made of, depth first from the outputs: CNTK's order of parameters."""
+    found: dict[Variable, None] = {}
+    seen: set[Node] = set()
+    stack: list[Iterator[Variable]] = [iter([*outputs])]
+    while stack:
+        variable = next(stack[-1], None)
+        if variable is None:
+            stack.pop()
+        elif not isinstance(variable, Output):
+            found[variable] = None
+        elif variable.node not in seen:
+            seen.add(variable.node)
+            stack.append(iter(variable.node.inputs))
+    return list(found)
+
+
+# -- shapes -----------------------------------------------------------------------------------------------------------
+
+
+def infer(node: Node) -> None:
+    """Find the shapes, types and axes of what a node gives, as far as its operands tell."""
+    _require_one_type(node)
+    if node.op == "Combine":
+        return
+    if node.block:
+        _infer_block(node.block, node)
+        return
+    inputs = [resolved(variable) for variable in node.inputs]
+    axes = _axes_of(node, inputs)
+    for output in node.outputs:
+        output.data_type = _type_of(node, inputs)
+        output.known_axes = axes
+        output.needs_gradient = any(variable.needs_gradient for variable in inputs)
+    if any(variable.known_shape is None for variable in inputs):
+        return
+    _fill_in_parameters(node, inputs)
+    shapes = [variable.shape for variable in inputs]
+    if any(-1 in shape for shape in shapes):
+        return
+    for output, shape in zip(node.outputs, _shapes(node, inputs), strict=True):
+        output.known_shape = shape
+
+
+def infer_all(outputs: Iterable[Variable]) -> None:
+    for node in nodes_of(outputs):
+        infer(node)
+
+
+def _infer_block(block: Block, node: Node) -> None:
+    for placeholder, argument in block.arguments:
+        outer = resolved(argument)
+        placeholder.stands_for = outer
+        placeholder.known_shape, placeholder.known_axes = outer.known_shape, outer.known_axes
+        placeholder.data_type, placeholder.needs_gradient = outer.data_type, outer.needs_gradient
+    inner = block.root.outputs
+    infer_all(inner)
+    for output, made in zip(node.outputs, inner, strict=True):
+        source = resolved(made)
+        output.known_shape, output.known_axes = source.known_shape, source.known_axes
+        output.data_type, output.needs_gradient = source.data_type, source.needs_gradient
+
+
+def _require_one_type(node: Node) -> None:
+    if node.op in ("Combine", "Block", "Cast"):
+        return
+    inputs = [v for v in node.inputs if not (isinstance(resolved(v), Placeholder))]
+    kinds = {variable.data_type for variable in inputs}
+    if len(kinds) > 1:
+        first = next(data_type_in_words(v.data_type) for v in inputs if v.data_type != inputs[0].data_type)
+        raise ValueError(
+            f"Primitive op '{node.op}' passed operands '{', '.join(map(str, node.inputs))}' with different DataTypes "
+            f"'{data_type_in_words(inputs[0].data_type)}' and '{first}'."
+        )
+
+
+def _type_of(node: Node, inputs: Sequence[Variable]) -> np.dtype[Any]:
+    if node.op == "Cast":
+        return np.dtype({1: "f4", 2: "f8", 4: "f2"}[node.attributes["newDataType"]])
+    if node.op == "RandomDistribution" and not inputs:
+        return np.dtype({1: "f4", 2: "f8", 4: "f2"}[node.attributes["newDataType"]])
+    known = [v for v in inputs if not isinstance(v, Placeholder)]
+    return known[0].data_type if known else np.dtype("f4")
+
+
+def _axes_of(node: Node, inputs: Sequence[Variable]) -> tuple[Axis, ...] | None:
+    if any(variable.known_axes is None for variable in inputs):
+        return None
+    if node.op == "ReduceElements" and _is_over_batch(node):
+        return ()
+    found: tuple[Axis, ...] = ()
+    for variable in inputs:
+        found = max(found, variable.dynamic_axes, key=len)
+    return found
+
+
+def _is_over_batch(node: Node) -> bool:
+    axes = node.attributes.get("axisVec") or [node.attributes["axis"]]
+    return any(axis.index == ALL_AXES or axis.name == "defaultBatchAxis" for axis in axes)
+
+
+def _fill_in_parameters(node: Node, inputs: Sequence[Variable]) -> None:
+    """A weight of sizes that were left open takes them from what it is multiplied with, in place."""
+    weight = inputs[0] if inputs else None
+    if not isinstance(weight, Stored) or -1 not in weight.shape:
+        for variable in inputs[1:] if node.op in ("BatchNormalization", *BINARY) else ():
+            if isinstance(variable, Stored) and -1 in variable.shape:
+                _fill_in_statistics(node, variable, inputs[0].shape)
+        return
+    shape = inputs[1].shape if len(inputs) > 1 else ()
+    if node.op == "Times":
+        weight.known_shape = _times_shape(node, weight.shape, shape)
+    elif node.op == "Convolution":
+        maps, groups = shape[0], node.attributes.get("groups", 1)
+        where = 0 if node.attributes.get("transpose") else 1
+        sizes = [
+            (maps // groups if at == where else size) if size == -1 else size for at, size in enumerate(weight.shape)
+        ]
+        weight.known_shape = tuple(sizes)
+    elif node.op in BINARY:
+        weight.known_shape = tuple(
+            b if a == -1 else a for a, b in zip(weight.shape, shape[-len(weight.shape) :], strict=True)
+        )
+
+
+def _times_shape(node: Node, weight: Shape, x: Shape) -> Shape:
+    """The leading axes of a weight are those of x that it reduces: all, but for the first ones that it maps over."""
+    rank, kept = node.attributes["outputRank"], node.attributes.get("inferInputRankToMap", -1)
+    made = weight[len(weight) - rank :]
+    reduced = weight[: len(weight) - rank]
+    if len(reduced) == 1 and reduced[0] == -1 and kept >= 0:
+        return (*x[kept:], *made)
+    axes = x[len(x) - len(reduced) :] if len(x) >= len(reduced) else None
+    if axes is None:
+        raise RuntimeError(
+            f"Times: The left operand '{node.inputs[1]}' rank ({len(x)}) must be >= #axes ({len(reduced)}) being "
+            "reduced over."
+        )
+    return (*(b if a == -1 else a for a, b in zip(reduced, axes, strict=True)), *made)
+
+
+def _fill_in_statistics(node: Node, variable: Stored, shape: Shape) -> None:
+    if node.op == "BatchNormalization":
+        whole = (shape[0],) if node.attributes["spatial"] else shape
+        variable.known_shape = (
+            whole if len(whole) == len(variable.shape) else (*whole, *[1] * (len(variable.shape) - 1))
+        )
+    else:
+        tail = shape[len(shape) - len(variable.shape) :]
+        variable.known_shape = tuple(b if a == -1 else a for a, b in zip(variable.shape, tail, strict=True))
+
+
+def _shapes(node: Node, inputs: Sequence[Variable]) -> list[Shape]:
+    """By a trial of the rule; sizes that may be any stand for two numbers each, to see what depends on them."""
+    free = any(-3 in variable.shape for variable in inputs)
+    first = _trial(node, inputs, _STAND_INS[0])
+    if not free:
+        return first
+    second = _trial(node, inputs, _STAND_INS[1])
+    return [tuple(a if a == b else -3 for a, b in zip(x, y, strict=True)) for x, y in zip(first, second, strict=True)]
+
+
+def _trial(node: Node, inputs: Sequence[Variable], any_size: int) -> list[Shape]:
+    draft = Draft()
+    keys = []
+    for variable in inputs:
+        shape = tuple(any_size if size == -3 else size for size in variable.shape)
+        if variable.has_batch_axis:
+            keys.append(draft.input(shape))
+        elif isinstance(variable, Stored) and not variable.is_trainable:
+            keys.append(draft.parameter(variable.data.numpy(), 0.0))
+        else:
+            keys.append(draft.parameter(np.broadcast_to(np.float32(0), shape)))
+    try:
+        result = RULES[node.op](Call(draft, tuple(keys), Attributes(node.attributes)))
+    except GraphError as error:
+        raise RuntimeError(_misfit(node, inputs, str(error))) from None
+    except ConvolveError as error:
+        raise RuntimeError(f"{node.op}: {error}") from None
+    found = (result,) if isinstance(result, str) else result
+    return [draft.shape(key) for key in found]
+
+
+def _misfit(node: Node, inputs: Sequence[Variable], what: str) -> str:
+    if node.op in BINARY:
+        left, right = node.inputs
+        return (
+            f"Binary elementwise operation {node.op}: Left operand '{left}' shape '{shape_in_words(inputs[0].shape)}' "
+            f"is not compatible with right operand '{right}' shape '{shape_in_words(inputs[1].shape)}'."
+        )
+    return f"{node.op}: {what}"

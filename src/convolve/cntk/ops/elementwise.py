@@ -1,0 +1,309 @@
+"""Operations on each element, by itself or beside others'."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from convolve.cntk import seeds
+from convolve.cntk.ops.functions import Function
+from convolve.cntk.ops.making import block, primitive
+
+# -- two and more operands --------------------------------------------------------------------------------------------
+
+
+def _associative(op: str, values: tuple[Any, ...], name: str) -> Function:
+    first, *rest = values
+    for at, other in enumerate(rest):
+        first = primitive(op, first, other, name=name if at == len(rest) - 1 else "")
+    return first if isinstance(first, Function) else primitive("Pass", first, name=name)
+
+
+def plus(left: Any, right: Any, *more: Any, name: str = "") -> Function:
+    return _associative("Plus", (left, right, *more), name)
+
+
+def minus(left: Any, right: Any, name: str = "") -> Function:
+    return primitive("Minus", left, right, name=name)
+
+
+def element_times(left: Any, right: Any, *more: Any, name: str = "") -> Function:
+    return _associative("ElementTimes", (left, right, *more), name)
+
+
+def element_divide(left: Any, right: Any, name: str = "") -> Function:
+    return block("ElementDivide", lambda x, y: primitive("ElementTimes", x, reciprocal(y)), left, right, name=name)
+
+
+def log_add_exp(left: Any, right: Any, *more: Any, name: str = "") -> Function:
+    return _associative("LogPlus", (left, right, *more), name)
+
+
+def pow(base: Any, exponent: Any, name: str = "") -> Function:
+    return primitive("Pow", base, exponent, name=name)
+
+
+def element_max(left: Any, right: Any, *more: Any, name: str = "") -> Function:
+    return _extreme("ElementMax", "Greater", (left, right, *more), name)
+
+
+def element_min(left: Any, right: Any, *more: Any, name: str = "") -> Function:
+    return _extreme("ElementMin", "Less", (left, right, *more), name)
+
+
+def _extreme(op_name: str, comparison: str, values: tuple[Any, ...], name: str) -> Function:
+    first, *rest = values
+    for other in rest:
+        first = block(op_name, lambda x, y: element_select(primitive(comparison, x, y), x, y), first, other, name=name)
+    return first  # type: ignore[no-any-return]
+
+
+def mean(*operands: Any, name: str = "") -> Function:
+    """Of all operands, element by element."""
+    return element_times(sum(*operands), 1.0 / len(operands), name=name)
+
+
+def sum(*operands: Any, name: str = "") -> Function:
+    return _associative("Plus", operands, name)
+
+
+def equal(left: Any, right: Any, name: str = "") -> Function:
+    return primitive("Equal", left, right, name=name)
+
+
+def not_equal(left: Any, right: Any, name: str = "") -> Function:
+    return primitive("NotEqual", left, right, name=name)
+
+
+def less(left: Any, right: Any, name: str = "") -> Function:
+    return primitive("Less", left, right, name=name)
+
+
+def less_equal(left: Any, right: Any, name: str = "") -> Function:
+    return primitive("LessEqual", left, right, name=name)
+
+
+def greater(left: Any, right: Any, name: str = "") -> Function:
+    return primitive("Greater", left, right, name=name)
+
+
+def greater_equal(left: Any, right: Any, name: str = "") -> Function:
+    return primitive("GreaterEqual", left, right, name=name)
+
+
+def element_select(flag: Any, value_if_true: Any, value_if_false: Any, name: str = "") -> Function:
+    return primitive("Select", flag, value_if_true, value_if_false, name=name)
+
+
+def clip(x: Any, min_value: Any, max_value: Any, name: str = "") -> Function:
+    return primitive("Clip", x, min_value, max_value, name=name)
+
+
+def element_and(left: Any, right: Any, name: str = "") -> Function:
+    def made(x: Any, y: Any) -> Function:
+        return greater(element_times(greater(x, 0.0), greater(y, 0.0)), 0.0)
+
+    return block("And", made, left, right, name=name)
+
+
+def element_or(left: Any, right: Any, name: str = "") -> Function:
+    def made(x: Any, y: Any) -> Function:
+        return greater(plus(greater(x, 0.0), greater(y, 0.0)), 0.0)
+
+    return block("Or", made, left, right, name=name)
+
+
+def element_xor(left: Any, right: Any, name: str = "") -> Function:
+    return block("Xor", lambda x, y: not_equal(greater(x, 0.0), greater(y, 0.0)), left, right, name=name)
+
+
+def element_not(x: Any, name: str = "") -> Function:
+    return primitive("Equal", x, 0, name=name)
+
+
+# -- one operand ------------------------------------------------------------------------------------------------------
+
+
+def relu(x: Any, name: str = "") -> Function:
+    return primitive("ReLU", x, name=name)
+
+
+def sigmoid(x: Any, name: str = "") -> Function:
+    return primitive("StableSigmoid", x, name=name)
+
+
+def hard_sigmoid(x: Any, alpha: Any, beta: Any, name: str = "") -> Function:
+    return block("HardSigmoid", lambda x: clip(plus(element_times(x, alpha), beta), 0.0, 1.0), x, name=name)
+
+
+def tanh(x: Any, name: str = "") -> Function:
+    return primitive("Tanh", x, name=name)
+
+
+def exp(x: Any, name: str = "") -> Function:
+    return primitive("Exp", x, name=name)
+
+
+def log(x: Any, name: str = "") -> Function:
+    return primitive("Log", x, name=name)
+
+
+def sqrt(x: Any, name: str = "") -> Function:
+    return primitive("Sqrt", x, name=name)
+
+
+def square(x: Any, name: str = "") -> Function:
+    return primitive("ElementTimes", x, x, name=name)
+
+
+def abs(x: Any, name: str = "") -> Function:
+    return primitive("Abs", x, name=name)
+
+
+def negate(x: Any, name: str = "") -> Function:
+    return primitive("Negate", x, name=name)
+
+
+def reciprocal(x: Any, name: str = "") -> Function:
+    return primitive("Reciprocal", x, name=name)
+
+
+def floor(arg: Any, name: str = "") -> Function:
+    return primitive("Floor", arg, name=name)
+
+
+def ceil(arg: Any, name: str = "") -> Function:
+    return negate(floor(negate(arg)), name)
+
+
+def round(arg: Any, name: str = "") -> Function:
+    return floor(plus(arg, 0.5), name)
+
+
+def sin(x: Any, name: str = "") -> Function:
+    return primitive("Sin", x, name=name)
+
+
+def cos(x: Any, name: str = "") -> Function:
+    return primitive("Cos", x, name=name)
+
+
+def tan(x: Any, name: str = "") -> Function:
+    return primitive("Tan", x, name=name)
+
+
+def asin(x: Any, name: str = "") -> Function:
+    return primitive("Asin", x, name=name)
+
+
+def acos(x: Any, name: str = "") -> Function:
+    return primitive("Acos", x, name=name)
+
+
+def atan(x: Any, name: str = "") -> Function:
+    return primitive("Atan", x, name=name)
+
+
+def sinh(x: Any, name: str = "") -> Function:
+    return primitive("Sinh", x, name=name)
+
+
+def cosh(x: Any, name: str = "") -> Function:
+    return primitive("Cosh", x, name=name)
+
+
+def asinh(x: Any, name: str = "") -> Function:
+    return primitive("Asinh", x, name=name)
+
+
+def acosh(x: Any, name: str = "") -> Function:
+    return primitive("Acosh", x, name=name)
+
+
+def atanh(x: Any, name: str = "") -> Function:
+    return primitive("Atanh", x, name=name)
+
+
+def softplus(x: Any, steepness: float = 1, name: str = "") -> Function:
+    if steepness == 1:
+        return block("Softplus", lambda x: log_add_exp(x, 0.0), x, name=name)
+    return element_divide(softplus(element_times(x, steepness)), steepness, name=name)
+
+
+def softsign(x: Any, steepness: float = 1, name: str = "") -> Function:
+    return block("Softsign", lambda x: element_divide(x, plus(1.0, abs(x))), element_times(x, steepness), name=name)
+
+
+def elu(x: Any, alpha: float = 1.0, name: str = "") -> Function:
+    return primitive("ELU", x, name=name, alpha=float(alpha))
+
+
+def selu(x: Any, scale: float = 1.0507009873554804934193349852946, alpha: float = 1.6732632423543772848170429916717,
+         name: str = "") -> Function:  # fmt: skip
+    return block(
+        "SELU",
+        lambda x: element_times(scale, element_select(less(x, 0.0), element_times(alpha, elu(x)), x)),
+        x,
+        name=name,
+    )
+
+
+def leaky_relu(x: Any, alpha: float = 0.01, name: str = "") -> Function:
+    return block("LeakyReLU", lambda x: element_select(less(x, 0.0), element_times(alpha, x), x), x, name=name,
+                 attributes={"alpha": float(alpha)})  # fmt: skip
+
+
+def param_relu(alpha: Any, x: Any, name: str = "") -> Function:
+    return block(
+        "PReLU", lambda alpha, x: element_select(less(x, 0.0), element_times(alpha, x), x), alpha, x, name=name
+    )
+
+
+def straight_through_impl(x: Any, name: str = "") -> Function:
+    return primitive("StraightThrough", x, name=name)
+
+
+def stop_gradient(input: Any, name: str = "") -> Function:
+    return primitive("StopGradient", input, name=name)
+
+
+def dropout(x: Any, dropout_rate: float = 0.0, seed: int = seeds.SENTINEL, name: str = "") -> Function:
+    if not 0 <= dropout_rate < 1:
+        raise ValueError("dropout_rate must be in the interval [0,1)")
+    return primitive("Dropout", x, name=name, dropoutRate=float(dropout_rate), rngSeed=seeds.taken(seed), rngOffset=0)
+
+
+def alias(x: Any, name: str = "") -> Function:
+    return primitive("NoOp", x, name=name)
+
+
+def cast(node_input: Any, dtype: Any, name: str = "") -> Function:
+    kind = {np.dtype("f4"): 1, np.dtype("f8"): 2, np.dtype("f2"): 4}.get(np.dtype(dtype))
+    if kind is None:
+        raise TypeError(f"cast: {dtype} is none of float32, float64 and float16")
+    return primitive("Cast", node_input, name=name, newDataType=kind)
+
+
+def zeros_like(x: Any, name: str = "") -> Function:
+    return primitive("ConstantOp", x, name=name, fillValue=0.0)
+
+
+def ones_like(x: Any, name: str = "") -> Function:
+    return primitive("ConstantOp", x, name=name, fillValue=1.0)
+
+
+def per_dim_mean_variance_normalize(operand: Any, mean: Any, inv_stddev: Any, name: str = "") -> Function:
+    return block(
+        "PerDimMeanVarianceNormalize",
+        lambda x, m, s: element_times(minus(x, m), s),
+        operand,
+        mean,
+        inv_stddev,
+        name=name,
+    )
+
+
+def assign(ref: Any, input: Any, name: str = "") -> Function:
+    """Gives `input`, which the variable `ref` holds from the end of the pass on."""
+    return primitive("Assign", ref, input, name=name)

@@ -1,0 +1,268 @@
+"""Operations that move elements or choose among them, and reductions. Axes are in numpy's order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from convolve.cntk.axis import Axis, stored
+from convolve.cntk.ops import elementwise
+from convolve.cntk.ops.functions import Function
+from convolve.cntk.ops.making import block, primitive
+from convolve.cntk.variables import as_shape
+from convolve.importers.cntk import model, wire
+
+
+def reshape(x: Any, shape: Any, begin_axis: Any = None, end_axis: Any = None, name: str = "") -> Function:
+    """`shape` in place of the axes from `begin_axis` up to `end_axis`."""
+    # CNTK counts places between axes from the other end.
+    begin = wire.Axis(0, "") if end_axis is None else _place(end_axis)
+    end = wire.Axis(model.END_AXIS, "") if begin_axis in (None, 0) else _place(begin_axis)
+    return primitive("Reshape", x, name=name, newShape=as_shape(shape)[::-1], beginAxis=begin, endAxis=end)
+
+
+def _place(axis: Any) -> wire.Axis:
+    """A place between axes, from the slow end, as one from the fast end."""
+    if isinstance(axis, Axis):
+        if not axis.is_static_axis:
+            return wire.Axis(model.END_AXIS, "")
+        axis = axis.static_axis_index()
+    if axis == 0:
+        return wire.Axis(model.END_AXIS, "")
+    return wire.Axis(-axis, "")
+
+
+def flatten(x: Any, axis: Any = None, name: str = "") -> Function:
+    """A matrix of what is before `axis` and what is behind it."""
+    if axis is None:
+        return block("Flatten", lambda x: reshape(reshape(x, (-1,)), (1, -1)), x, name=name)
+    at = axis.static_axis_index() if isinstance(axis, Axis) else axis
+    return block(
+        "Flatten",
+        lambda x: reshape(reshape(x, (-1,), 0, at), (-1,), 1, None) if at else reshape(reshape(x, (-1,)), (1, -1)),
+        x,
+        name=name,
+    )
+
+
+def expand_dims(x: Any, axis: Any, name: str = "") -> Function:
+    """A new axis of size 1 at `axis` of the result."""
+    at = axis.static_axis_index(checked=False) if isinstance(axis, Axis) else axis
+    place = _place(0) if at in (0, 2**31 - 1) else _place(at) if at > 0 else wire.Axis(-at - 1, "")
+    return primitive("Reshape", x, name=name, newShape=(1,), beginAxis=place, endAxis=place)
+
+
+def _operand(x: Any) -> Any:
+    return x.output if isinstance(x, Function) else x
+
+
+def squeeze(operand: Any, axes: Any = None, name: str = "") -> Function:
+    if axes is None:
+        return primitive("Squeeze", operand, name=name, axisVec=[])
+    listed = axes if isinstance(axes, list | tuple) else [axes]
+    return primitive("Squeeze", operand, name=name, axisVec=[stored(axis) for axis in listed])
+
+
+def transpose(x: Any, perm: Any, name: str = "") -> Function:
+    if isinstance(perm, int):
+        raise TypeError("transpose expects a permutation; to swap two axes use swapaxes")
+    order = [axis.static_axis_index() if isinstance(axis, Axis) else axis for axis in perm]
+    rank = len(order)
+    return primitive(
+        "TransposeAxes", x, name=name, axisVec=[wire.Axis(rank - 1 - axis % rank, "") for axis in order[::-1]]
+    )
+
+
+def swapaxes(x: Any, axis1: Any = 0, axis2: Any = 1, name: str = "") -> Function:
+    return primitive("TransposeAxes", x, name=name, axis1=stored(axis1), axis2=stored(axis2))
+
+
+def slice(x: Any, axis: Any, begin_index: Any, end_index: Any, strides: Any = None, name: str = "") -> Function:
+    """From `begin_index` up to `end_index`, along one axis or several; 0 as an end is the end."""
+    axes = axis if isinstance(axis, list | tuple) else [axis]
+    begins, ends = (
+        [int(v) for v in each] if isinstance(each, list | tuple) else [int(each)] for each in (begin_index, end_index)
+    )
+    steps = [1] * len(axes) if strides is None else list(strides) if isinstance(strides, list | tuple) else [strides]
+    return primitive(
+        "Slice", x, name=name, axisVec=[stored(each) for each in axes], beginIndexVec=begins, endIndexVec=ends,
+        sliceStridesVec=[int(step) for step in steps],
+    )  # fmt: skip
+
+
+def slices_of(x: Any, key: Any) -> Any:
+    """`x[1]`, `x[0:2, 1:]`: an axis is kept where one place of it is taken."""
+    keys = key if isinstance(key, tuple) else (key,)
+    for axis, each in enumerate(keys):
+        if isinstance(each, int):
+            x = slice(x, axis, each, each + 1)
+        elif isinstance(each, list | tuple):
+            x = splice(*(slice(x, axis, at, at + 1) for at in each), axis=axis)
+        elif each.start is not None or each.stop is not None or each.step is not None:
+            x = slice(x, axis, each.start or 0, each.stop or 0, each.step or 1)
+    return x
+
+
+def splice(*inputs: Any, axis: Any = -1, name: str = "") -> Function:
+    """Side by side along an axis of numpy's order."""
+    if isinstance(axis, Axis) and not axis.is_static_axis:
+        return primitive("Splice", *inputs, name=name, axis=stored(axis))
+    at = axis.static_axis_index() if isinstance(axis, Axis) else axis
+    rank = max(len(_operand(each).shape) for each in inputs if hasattr(each, "shape")) if at >= 0 else 0
+    index = rank - 1 - at if at >= 0 else -at - 1
+    return primitive("Splice", *inputs, name=name, axis=wire.Axis(index, ""))
+
+
+CONSTANT_PAD, REFLECT_PAD, SYMMETRIC_PAD = 0, 1, 2
+
+
+def pad(
+    x: Any, pattern: Sequence[tuple[int, int]], mode: int = CONSTANT_PAD, constant_value: float = 0, name: str = ""
+) -> Function:
+    if any(len(ends) != 2 for ends in pattern):
+        raise ValueError("padding pattern should be a integer list with shape [n, 2]")
+    heads, feet = [ends[0] for ends in pattern], [ends[1] for ends in pattern]
+    return primitive("Pad", x, name=name, paddingMode=mode, paddingHead=heads[::-1], paddingFoot=feet[::-1],
+                     paddingConstantValue=float(constant_value))  # fmt: skip
+
+
+def one_hot(x: Any, num_classes: int, sparse_output: bool = False, axis: int = -1, name: str = "") -> Function:
+    index = -axis - 1 if axis < 0 else len(_operand(x).shape) - axis
+    return primitive("OneHot", x, name=name, numClass=int(num_classes), onehotAxis=wire.Axis(index, ""),
+                     oneHotOutputSparse=bool(sparse_output))  # fmt: skip
+
+
+def top_k(x: Any, k: int, axis: int = -1, name: str = "") -> Function:
+    return primitive("TopK", x, name=name, outputs=2, numItems=int(k), axis=stored(axis))
+
+
+def gather(reference: Any, indices: Any, axis: Any = None, name: str = "") -> Function:
+    """Of `reference` the places that `indices` say, along its first axis or `axis`."""
+    if axis is None or axis == 0:
+        return primitive("Gather", indices, reference, name=name)
+    rank = len(_operand(reference).shape)
+    order = [axis % rank, *(at for at in range(rank) if at != axis % rank)]
+    found = primitive("Gather", indices, transpose(reference, order))
+    count = len(_operand(indices).shape)
+    back = [*range(count, count + axis % rank), *range(count), *range(count + axis % rank, count + rank - 1)]
+    return transpose(found, back, name=name)
+
+
+def eye_like(x: Any, sparse_output: bool = True, name: str = "") -> Function:
+    """The identity matrix in the form of a matrix, or of the vectors of a minibatch, one for each row."""
+    return primitive("EyeLikeOp", x, name=name, outputSparse=bool(sparse_output))
+
+
+def crop_manual(node_input: Any, node_referent: Any, offset_x: int, offset_y: int, name: str = "") -> Function:
+    return primitive("Crop", node_input, node_referent, name=name, offset=[offset_x, offset_y])
+
+
+def depth_to_space(operand: Any, block_size: int, name: str = "") -> Function:
+    def made(x: Any) -> Function:
+        channels, rows, columns = _operand(operand).shape
+        cells = reshape(x, (block_size, block_size, channels // block_size**2, rows, columns))
+        return reshape(
+            transpose(cells, (2, 3, 0, 4, 1)), (channels // block_size**2, rows * block_size, columns * block_size)
+        )
+
+    return block("DepthToSpace", made, operand, name=name, attributes={"blockSize": block_size})
+
+
+def space_to_depth(operand: Any, block_size: int, name: str = "") -> Function:
+    def made(x: Any) -> Function:
+        channels, rows, columns = _operand(operand).shape
+        cells = reshape(x, (channels, rows // block_size, block_size, columns // block_size, block_size))
+        return reshape(
+            transpose(cells, (2, 4, 0, 1, 3)), (channels * block_size**2, rows // block_size, columns // block_size)
+        )
+
+    return block("SpaceToDepth", made, operand, name=name, attributes={"blockSize": block_size})
+
+
+# -- reductions -------------------------------------------------------------------------------------------------------
+
+
+def _reduced(how: str, x: Any, axis: Any, keepdims: bool, name: str) -> Function:
+    if axis is None:
+        axis, keepdims = Axis.all_static_axes(), False if how not in ("Argmax", "Argmin") else keepdims
+    listed = list(axis) if isinstance(axis, list | tuple) else [axis]
+    batch = [each for each in listed if isinstance(each, Axis) and each.is_batch_axis]
+    if batch and len(listed) > 1:
+        rest = [each for each in listed if each not in batch]
+        return _reduced(how, _reduced(how, x, rest, keepdims, ""), batch, keepdims, name)
+    keep = keepdims and not batch and listed[0] != Axis.all_axes()
+    return primitive("ReduceElements", x, name=name, reductionOpName=how, axisVec=[stored(each) for each in listed],
+                     reductionKeepDimensions=keep)  # fmt: skip
+
+
+def reduce_sum(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
+    return _reduced("Sum", x, axis, keepdims, name)
+
+
+def reduce_mean(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
+    return _reduced("Mean", x, axis, keepdims, name)
+
+
+def reduce_max(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
+    return _reduced("Max", x, axis, keepdims, name)
+
+
+def reduce_min(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
+    return _reduced("Min", x, axis, keepdims, name)
+
+
+def reduce_prod(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
+    return _reduced("Prod", x, axis, keepdims, name)
+
+
+def reduce_log_sum_exp(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
+    return _reduced("LogSum", x, axis, keepdims, name)
+
+
+reduce_log_sum = reduce_log_sum_exp
+
+
+def reduce_l1(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
+    return reduce_sum(elementwise.abs(x), axis, keepdims, name)
+
+
+def reduce_l2(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
+    return elementwise.sqrt(reduce_sum_square(x, axis, keepdims), name)
+
+
+def reduce_sum_square(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
+    return reduce_sum(elementwise.square(x), axis, keepdims, name)
+
+
+def argmax(x: Any, axis: Any = None, name: str = "") -> Function:
+    return _reduced("Argmax", x, axis, True, name)
+
+
+def argmin(x: Any, axis: Any = None, name: str = "") -> Function:
+    return _reduced("Argmin", x, axis, True, name)
+
+
+def softmax(x: Any, axis: Any = None, name: str = "") -> Function:
+    if axis is None:
+        return primitive("Softmax", x, name=name)
+
+    def made(x: Any) -> Function:
+        raised = elementwise.exp(elementwise.minus(x, reduce_max(x, axis)))
+        return elementwise.element_divide(raised, reduce_sum(raised, axis))
+
+    return block("Softmax", made, x, name=name, attributes={"axis": stored(axis)})
+
+
+def log_softmax(x: Any, axis: Any = None, name: str = "") -> Function:
+    if axis is None:
+        return primitive("LogSoftmax", x, name=name)
+
+    def made(x: Any) -> Function:
+        centered = elementwise.minus(x, reduce_max(x, axis))
+        return elementwise.minus(centered, elementwise.log(reduce_sum(elementwise.exp(centered), axis)))
+
+    return block("LogSoftmax", made, x, name=name, attributes={"axis": stored(axis)})
+
+
+def hardmax(x: Any, name: str = "") -> Function:
+    return primitive("Hardmax", x, name=name)

@@ -1,0 +1,90 @@
+"""Names of CNTK that are known and not supported, each with a way out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+_SEQUENCES = "sequences and recurrence are not supported; convolve is for networks on images"
+_WAYS_OUT = {
+    **dict.fromkeys(
+        [
+            "Recurrence",
+            "RecurrenceFrom",
+            "Fold",
+            "FoldFrom",
+            "UnfoldFrom",
+            "LSTM",
+            "GRU",
+            "RNNStep",
+            "RNNUnit",
+            "Delay",
+            "PastValueWindow",
+            "PastValue",
+            "FutureValue",
+            "SequentialConvolution",
+            "AttentionModel",
+            "SequenceOver",
+            "optimized_rnnstack",
+            "edit_distance_error",
+            "forward_backward",
+            "labels_to_graph",
+            "lattice_sequence_with_softmax",
+            "to_sequence",
+            "to_sequence_like",
+        ],
+        _SEQUENCES,
+    ),
+    **dict.fromkeys(
+        [
+            "HTKFeatureDeserializer",
+            "HTKMLFDeserializer",
+            "HTKMLFBinaryDeserializer",
+            "LatticeDeserializer",
+            "CBFDeserializer",
+        ],
+        "this format is not read; write the data as CTF",
+    ),
+    **dict.fromkeys(
+        [
+            "nce_loss",
+            "lambda_rank",
+            "ndcg_at_1",
+            "cosine_distance_with_negative_samples",
+            "fmeasure",
+            "hierarchical_softmax_layer",
+        ],
+        "this loss is not supported; write it with cntk's operations",
+    ),
+    "UserFunction": "user functions are not supported; write the operation with cntk's own",
+    "random_sample": "random samples of classes are not supported; compute over all classes",
+    "random_sample_inclusion_frequency": "random samples of classes are not supported; compute over all classes",
+}
+
+
+def known(name: str) -> bool:
+    return name in _WAYS_OUT
+
+
+def way_out(name: str) -> str:
+    return f"{name}: {_WAYS_OUT[name]}"
+
+
+def stand_in(name: str) -> Callable[..., Any]:
+    """What a program gets that imports `name`: it refuses to be called."""
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(way_out(name))
+
+    return type(name, (), {"__init__": refuse, "__class_getitem__": classmethod(lambda cls, item: cls)})
+
+
+def attribute(module: str) -> Callable[[str], Any]:
+    """For `__getattr__` of a module: a stand-in for what is known and not supported."""
+
+    def get(name: str) -> Any:
+        if known(name):
+            return stand_in(name)
+        raise AttributeError(f"module '{module}' has no attribute '{name}'")
+
+    return get

@@ -1,0 +1,38 @@
+"""What programs compute beyond the files that convolve reads: rules of lowering for these."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convolve.importers.cntk.call import Call
+from convolve.importers.cntk.lower import RULES as FILES
+from convolve.importers.cntk.plain import Rule
+
+
+def _assign(call: Call) -> str:
+    return call.operand(1)
+
+
+def _gather(call: Call) -> str:
+    return call.add("gather_rows", *call.operands)
+
+
+def _random(call: Call) -> str:
+    """The shape alone: the numbers are drawn before each pass (`lowering.py`)."""
+    if call.operands:
+        return call.operand(0)
+    shape = call.attributes.get("newShape", tuple)[::-1]
+    return call.draft.parameter(np.broadcast_to(np.float32(0), shape), 0.0)
+
+
+def _eye_like(call: Call) -> str:
+    return call.add("eye_like", call.operand(0))
+
+
+RULES: dict[str, Rule] = {
+    **FILES,
+    "Assign": _assign,
+    "EyeLikeOp": _eye_like,
+    "Gather": _gather,
+    "RandomDistribution": _random,
+}

@@ -1,0 +1,213 @@
+"""Running functions: one compiled module for each set of outputs, whatever the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convolve.cntk import feeding, randomness
+from convolve.cntk.lowering import Module, compiled
+from convolve.cntk.nodes import leaves_of, resolved
+from convolve.cntk.variables import TORCH_TYPES, Output, Shape, Stored, Variable
+
+Tensors = tuple[torch.Tensor, ...]
+_modules: dict[Any, Module] = {}
+
+
+def forget() -> None:
+    """A network was changed: what was compiled of it does not hold any more."""
+    _modules.clear()
+
+
+def module_of(outputs: Sequence[Variable], fed: Mapping[Variable, feeding.Fed]) -> Module:
+    sizes: dict[Variable, Shape] = {v: f.shape for v, f in fed.items() if any(size < 0 for size in v.shape)}
+    key = (tuple(outputs), tuple(sizes.items()))
+    if key not in _modules:
+        _modules[key] = compiled(outputs, sizes)
+    return _modules[key]
+
+
+def needed(outputs: Sequence[Variable]) -> list[Variable]:
+    return [variable for variable in leaves_of(outputs) if variable.is_input or variable.is_placeholder]
+
+
+def arguments_of(outputs: Sequence[Variable], arguments: Any, signature: Sequence[Variable]) -> dict[Variable, Any]:
+    """What a program gives as arguments, by variable: a dictionary by variable or name, or the values of the only
+    one."""
+    wanted = needed(outputs)
+    if arguments is None:
+        arguments = {}
+    if not isinstance(arguments, Mapping):
+        if len(wanted) != 1:
+            kind = type(arguments[0] if isinstance(arguments, tuple) and arguments else arguments).__name__
+            raise ValueError(f"non-dict argument ({kind}) is not supported for nodes with more than one input")
+        if isinstance(arguments, tuple):
+            [arguments] = arguments if len(arguments) == 1 else (list(arguments),)
+        return {wanted[0]: arguments}
+    given: dict[Variable, Any] = {}
+    for key, value in arguments.items():
+        for variable in _called(key, wanted):
+            given[variable] = value
+    return given
+
+
+def _called(key: Any, wanted: Sequence[Variable]) -> list[Variable]:
+    if isinstance(key, str):
+        return [variable for variable in wanted if key in (variable.name, variable.uid)]
+    variable = getattr(key, "output", key)
+    return [resolved(variable)] if variable in wanted or resolved(variable) in wanted else []
+
+
+def fed(outputs: Sequence[Variable], arguments: Mapping[Variable, Any]) -> dict[Variable, feeding.Fed]:
+    """The tensors of all arguments that the outputs need. Missing ones are named."""
+    wanted = needed(outputs)
+    missing = [variable for variable in wanted if variable not in arguments]
+    if missing and not arguments and len(wanted) == len(missing):
+        raise ValueError(f"function expects {len(missing)} arguments")
+    if missing:
+        raise ValueError(
+            f"Values for {len(missing)} required arguments '{', '.join(map(str, missing))}', that the requested "
+            f"output(s) '{', '.join(map(str, outputs))}' depend on, have not been provided."
+        )
+    return {variable: feeding.feed(variable, arguments[variable]) for variable in wanted}
+
+
+@dataclass(eq=False)
+class State:
+    """What a forward pass leaves for a backward one."""
+
+    outputs: dict[Variable, torch.Tensor]
+    given: dict[Variable, feeding.Fed]
+    assignments: list[tuple[Stored, torch.Tensor]]  # which are made when the backward pass is done
+
+
+def passed(
+    outputs: Sequence[Variable], given: Mapping[Variable, feeding.Fed], training: bool, later: Any = None
+) -> list[torch.Tensor]:
+    """The tensors that the outputs are; the caller says whether gradients are kept, and whether assignments wait."""
+    leaves = {at: output for at, output in enumerate(outputs) if not isinstance(output, Output)}
+    inner = [output for output in outputs if isinstance(output, Output)]
+    found: list[torch.Tensor] = []
+    if inner:
+        run = module_of(inner, given)
+        if run.module.training != training:
+            run.module.train(training)
+        tensors = {variable: each.tensor for variable, each in given.items()} | _draw(run, given)
+        found = list(run.module(*(tensors[variable] for variable in run.inputs)))
+        assignments = [(target, found[place].detach().clone()) for target, place in run.assigned]
+        if later is None:
+            assign(assignments)
+        else:
+            later += assignments
+        found = found[: len(inner)]
+    for at, leaf in leaves.items():
+        found.insert(at, leaf.data if isinstance(leaf, Stored) else given[leaf].tensor)
+    return found
+
+
+def assign(assignments: Sequence[tuple[Stored, torch.Tensor]]) -> None:
+    with torch.no_grad():
+        for target, value in assignments:
+            target.data.copy_(value)
+
+
+def _draw(run: Module, given: Mapping[Variable, feeding.Fed]) -> dict[Variable, torch.Tensor]:
+    """Fresh random numbers: into their buffers, and for as many samples as are fed."""
+    count, drawn = max((len(each.tensor) for each in given.values()), default=1), {}
+    for node, variable in run.draws:
+        if isinstance(variable, Stored):
+            variable.data.copy_(torch.from_numpy(randomness.drawn(node, variable.shape)))
+        else:
+            numbers = torch.from_numpy(randomness.drawn(node, (count, *variable.shape)))
+            drawn[variable] = numbers.to(TORCH_TYPES[variable.data_type])
+    return drawn
+
+
+def evaluated(
+    outputs: Sequence[Variable], arguments: Mapping[Variable, Any], as_numpy: bool = True
+) -> dict[Variable, Any]:
+    given = fed(outputs, arguments)
+    with torch.no_grad():
+        found = passed(outputs, given, training=False)
+    return {v: feeding.shown(v, tensor, given, as_numpy) for v, tensor in zip(outputs, found, strict=True)}
+
+
+def forward(
+    outputs: Sequence[Variable], arguments: Mapping[Variable, Any], keep: Any, as_numpy: bool
+) -> tuple[State | None, dict[Variable, Any]]:
+    given = fed(outputs, arguments)
+    for variable, each in given.items():
+        if keep and variable.needs_gradient:
+            each.tensor.requires_grad_(True)
+    later: list[tuple[Stored, torch.Tensor]] = []
+    with torch.set_grad_enabled(bool(keep)):
+        found = passed(outputs, given, bool(keep), later if keep else None)
+    values = {v: feeding.shown(v, t.detach(), given, as_numpy) for v, t in zip(outputs, found, strict=True)}
+    return State(dict(zip(outputs, found, strict=True)), given, later) if keep else None, values
+
+
+def backward(state: State, root_gradients: Mapping[Any, Any], variables: Any, as_numpy: bool) -> dict[Variable, Any]:
+    wanted = [getattr(variable, "output", variable) for variable in variables]
+    roots, grads = [], []
+    for key, value in root_gradients.items():
+        output = state.outputs[getattr(key, "output", key)]
+        roots.append(output)
+        array = np.concatenate(value) if isinstance(value, list) else np.asarray(value)
+        grads.append(torch.as_tensor(array, dtype=output.dtype).broadcast_to(output.shape))
+    tensors = {variable: each.tensor for variable, each in state.given.items()}
+    found = _gradients(roots, grads, wanted, tensors)
+    assign(state.assignments)
+    return {
+        v: feeding.shown(v, torch.from_numpy(g), state.given, as_numpy) if v in tensors else g for v, g in found.items()
+    }
+
+
+def _gradients(
+    roots: Sequence[torch.Tensor], grads: Sequence[torch.Tensor], wanted: Sequence[Variable],
+    inputs: Mapping[Variable, torch.Tensor],
+) -> dict[Variable, NDArray[np.floating]]:  # fmt: skip
+    tensors = [v.data if isinstance(v, Stored) else inputs[v] for v in wanted]
+    tops = [(root, grad) for root, grad in zip(roots, grads, strict=True) if root.requires_grad]
+    found: Sequence[torch.Tensor | None] = [None] * len(tensors)
+    if tops:
+        ends, weights = zip(*tops, strict=True)
+        learned = [tensor for tensor in tensors if tensor.requires_grad]
+        got = torch.autograd.grad(ends, learned, weights, retain_graph=True, allow_unused=True)
+        by_tensor = {id(tensor): each for tensor, each in zip(learned, got, strict=True)}
+        found = [by_tensor.get(id(tensor)) for tensor in tensors]
+    zeros = (torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True))
+    return dict(zip(wanted, (each.numpy() for each in zeros), strict=True))
+
+
+def gradient(function: Any, at: Any, wrt: Any, outputs: Any, as_numpy: bool, grad_root: Any) -> Any:
+    wanted_outputs = tuple(function.outputs)
+    if wrt is None:
+        wrt = [variable for variable in function.arguments if variable.needs_gradient]
+        if not wrt:
+            raise ValueError(f"None of the Function '{function}' arguments have 'needs_gradient == True'")
+    wrt = [getattr(variable, "output", variable) for variable in ([wrt] if isinstance(wrt, Variable) else wrt)]
+    extra = [getattr(each, "output", each) for each in (outputs or ())]
+    every = (*wanted_outputs, *(each for each in extra if each not in wanted_outputs))
+    given = fed(every, arguments_of(every, at, function.signature))
+    for variable in wrt:
+        if variable in given:
+            given[variable].tensor.requires_grad_(True)
+    with torch.enable_grad():
+        found = passed(every, given, training=True)
+    root = getattr(grad_root, "output", grad_root) or wanted_outputs[0]
+    top = found[every.index(root)]
+    tensors = {variable: each.tensor for variable, each in given.items()}
+    gradients: dict[Variable, Any] = _gradients([top], [torch.ones_like(top)], wrt, tensors)
+    shown = {
+        v: feeding.shown(v, torch.from_numpy(g), given, as_numpy) if v in given else g for v, g in gradients.items()
+    }
+    result = next(iter(shown.values())) if len(shown) == 1 else shown
+    if not extra:
+        return result
+    values = {v: feeding.shown(v, found[every.index(v)].detach(), given, as_numpy) for v in extra}
+    return result, next(iter(values.values())) if len(values) == 1 else values

@@ -1,0 +1,284 @@
+"""Functions <-> CNTK v2 files, and ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convolve.atomic import replacing
+from convolve.cntk.axis import Axis
+from convolve.cntk.nodes import Block, Node, infer_all, nodes_of, resolved, results_of
+from convolve.cntk.ops.functions import Function
+from convolve.cntk.variables import (
+    Constant,
+    Input,
+    Output,
+    Parameter,
+    Placeholder,
+    Stored,
+    Variable,
+    keep_uids_beyond,
+    new_uid,
+)
+from convolve.cntk.wire_writer import message
+from convolve.errors import ConvolveError
+from convolve.importers.cntk.v2 import OPERATORS, read_top, to_numpy
+from convolve.importers.cntk.wire import Axis as StoredAxis
+from convolve.importers.cntk.wire import Record, StoredArray
+from convolve.importers.loader import read_bytes
+
+_KINDS = {"Input": 0, "Parameter": 2, "Constant": 3, "Placeholder": 4}
+_CODES = {op: number for number, op in enumerate(OPERATORS)}
+_DATA_TYPES: dict[np.dtype[Any], int] = {np.dtype("f4"): 1, np.dtype("f8"): 2, np.dtype("f2"): 4}
+_OURS: dict[int, np.dtype[Any]] = {number: dtype for dtype, number in _DATA_TYPES.items()}
+_VERSION = 24  # of a function, as CNTK 2.7 writes it
+
+
+def save(function: Function, filename: str, form: str) -> None:
+    if form == "ONNX":
+        _save_onnx(function, filename)
+        return
+    content = message(model_values(function))
+    with replacing(Path(filename)) as temporary:
+        temporary.write_bytes(content)
+
+
+def _save_onnx(function: Function, filename: str) -> None:
+    from convolve.cntk.lowering import compiled
+    from convolve.export.any_graph import export_network
+
+    run = compiled(function.outputs, {})
+    inputs = {variable.name or variable.uid: variable.shape for variable in run.inputs}
+    outputs = {variable.name or variable.uid: variable.shape for variable in function.outputs}
+    with replacing(Path(filename)) as temporary:
+        temporary.unlink(missing_ok=True)
+        export_network(run.module, inputs, outputs, temporary)
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def model_values(function: Function) -> dict[str, Any]:
+    nodes = all_nodes(results_of(function.node), function.node)
+    leaves: dict[Variable, None] = {}
+    for node in nodes:
+        leaves |= dict.fromkeys(v for v in node.inputs if not isinstance(v, Output))
+        if node.block:
+            leaves |= dict.fromkeys(inner for inner, _ in node.block.arguments)
+            leaves |= dict.fromkeys(v for _, v in node.block.arguments if not isinstance(v, Output))
+    _number_anew([*leaves, *nodes])
+    values: dict[str, Any] = {
+        "version": 3, "type": "CompositeFunction", "root": function.node.uid, "uid": function.uid,
+        "inputs": [_variable(leaf) for leaf in leaves], "primitive_functions": [_function(node) for node in nodes],
+    }  # fmt: skip
+    return values | ({"name": function.name} if function.name else {})
+
+
+def _number_anew(items: list[Any]) -> None:
+    """Two models that were loaded may have the same numbers: one of two gets another."""
+    seen: set[str] = set()
+    for item in items:
+        if item.uid in seen:
+            item.uid = new_uid(item.op if isinstance(item, Node) else item.kind)
+            for at, output in enumerate(item.outputs if isinstance(item, Node) else ()):
+                output.uid = f"{item.uid}_Output_{at}"
+        seen.add(item.uid)
+
+
+def all_nodes(outputs: list[Variable], root: Node | None = None) -> list[Node]:
+    """All nodes, those inside of blocks before their block."""
+    found: dict[Node, None] = {}
+    for node in [*nodes_of(outputs), *([root] if root and root.op == "Combine" else [])]:
+        if node.block:
+            inner = node.block.root
+            found |= dict.fromkeys(all_nodes(results_of(inner.node), inner.node))
+        found[node] = None
+    return list(found)
+
+
+def _variable(variable: Variable) -> dict[str, Any]:
+    shape = variable.shape if variable.known_shape is not None else (-2,)
+    values: dict[str, Any] = {
+        "version": 1, "type": "Variable", "uid": variable.uid, "kind": _KINDS[variable.kind],
+        "data_type": _DATA_TYPES[variable.data_type],
+        "dynamic_axis": [_axis(axis) for axis in variable.dynamic_axes[::-1]],
+        "is_sparse": variable.is_sparse, "needs_gradient": variable.needs_gradient, "shape": shape[::-1],
+    }  # fmt: skip
+    if variable.name:
+        values["name"] = variable.name
+    if isinstance(variable, Stored):
+        values["value"] = variable.data.detach().numpy()
+    return values
+
+
+def _axis(axis: Axis) -> StoredAxis:
+    return StoredAxis(2**31 - 1, axis.name)
+
+
+def _function(node: Node) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "version": _VERSION, "type": "PrimitiveFunction", "uid": node.uid, "op": _CODES[node.op],
+        "inputs": [variable.uid for variable in node.inputs], "attributes": _whole(node),
+    }  # fmt: skip
+    if node.name:
+        values["name"] = node.name
+    if node.block:
+        block = node.block
+        values |= {
+            "block_function_op_name": block.op_name,
+            "block_function_composite": {
+                "version": 3,
+                "type": "CompositeFunction",
+                "root": block.root.node.uid,
+                "uid": block.root.uid,
+            },
+            "block_function_composite_arguments_map_keys": [inner.uid for inner, _ in block.arguments],
+            "block_function_composite_arguments_map_values": [outer.uid for _, outer in block.arguments],
+        }
+    return values
+
+
+def _whole(node: Node) -> dict[str, Any]:
+    """The attributes as CNTK writes them: windows with a number for each axis, as it has inferred them."""
+    values = dict(node.attributes)
+    if node.op not in ("Convolution", "Pooling", "Unpooling"):
+        return values
+    image = resolved(node.inputs[-1] if node.op != "Pooling" else node.inputs[0]).shape
+    if node.op == "Convolution":
+        weight = resolved(node.inputs[0]).shape
+        values["kernelShape"] = weight[:0:-1]
+    window = (
+        "poolingWindowShape"
+        if node.op == "Pooling"
+        else "unpoolingWindowShape"
+        if node.op == "Unpooling"
+        else "kernelShape"
+    )
+    if values[window] == (-2,):
+        values[window] = image[:0:-1]
+    rank, size = len(image), len(values[window])
+    fills: dict[str, Any] = {
+        window: 1,
+        "strides": 1,
+        "dilation": 1,
+        "autoPadding": False,
+        "sharing": True,
+        "lowerPad": 0,
+        "upperPad": 0,
+    }
+    for name, fill in fills.items():
+        if name in values:
+            values[name] = _completed(values[name], 0 if name == window else size, rank, fill)
+    return values
+
+
+def _completed(values: Any, window_rank: int, rank: int, fill: Any) -> Any:
+    repeated = [*values, *[values[-1]] * (window_rank - len(values))]
+    whole = [*repeated, *[fill] * (rank - len(repeated))]
+    return tuple(whole) if isinstance(values, tuple) else whole
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def load(model: Any) -> Function:
+    """The function in a v2 file, or in the bytes of one."""
+    content = model if isinstance(model, bytes) else read_bytes(Path(model))
+    path = "the model" if isinstance(model, bytes) else model
+    try:
+        return _read(read_top(content, path), path)
+    except ConvolveError as error:
+        raise RuntimeError(str(error)) from None
+
+
+def restore(function: Function, filename: str) -> None:
+    """Give the parameters of `function` the values of those in a file, by their uids, else by their order."""
+    stored = load(filename)
+    take_values(function, stored)
+
+
+def take_values(function: Function, stored: Function) -> None:
+    ours = [v for v in _leaves(function) if isinstance(v, Stored)]
+    theirs = {v.uid: v for v in _leaves(stored) if isinstance(v, Stored)}
+    if any(v.uid not in theirs for v in ours):
+        values = [v for v in _leaves(stored) if isinstance(v, Stored)]
+        if len(values) != len(ours):
+            raise ValueError(f"the file holds {len(values)} parameters and constants, the function has {len(ours)}")
+        theirs = {v.uid: other for v, other in zip(ours, values, strict=True)}
+    for variable in ours:
+        if theirs[variable.uid].shape != variable.shape:
+            raise ValueError(f"{variable} has the shape {theirs[variable.uid].shape} in the file")
+    for variable in ours:
+        variable.value = theirs[variable.uid].value
+
+
+def _leaves(function: Function) -> list[Variable]:
+    return [
+        v
+        for node in all_nodes(results_of(function.node), function.node)
+        for v in node.inputs
+        if not isinstance(v, Output)
+    ]
+
+
+def _read(top: Record, path: object) -> Function:
+    variables: dict[str, Variable] = {}
+    for record in top.list("inputs", Record):
+        variable = _leaf(record, path)
+        variables[variable.uid] = variable
+    functions = top.list("primitive_functions", Record)
+    keep_uids_beyond([*variables, *(record.get("uid", str) for record in functions)])
+    nodes: dict[str, Node] = {}
+    for record in functions:
+        node = _node(record, variables, nodes)
+        nodes[node.uid] = node
+        variables |= {output.uid: output for output in node.outputs}
+    root = nodes[top.get("root", str)]
+    infer_all(results_of(root))
+    return Function(root)
+
+
+def _leaf(record: Record, path: object) -> Variable:
+    kind, uid, name = record.get("kind", int), record.get("uid", str), record.get("name", str, "")
+    dtype, shape = _OURS[record.get("data_type", int, 1)], record.get("shape", tuple)[::-1]
+    if kind in (2, 3):
+        array = to_numpy(record.get("value", StoredArray), path).astype(dtype)
+        made: Variable = (
+            Parameter(array.shape, np.array(array), dtype, name=name, uid=uid)
+            if kind == 2 else Constant(np.array(array), array.shape, dtype, name=name, uid=uid)
+        )  # fmt: skip
+        return made
+    axes = tuple(_our_axis(axis) for axis in record.list("dynamic_axis", StoredAxis)[::-1])
+    if kind == 4:
+        return Placeholder(
+            None if shape == (-2,) else shape, name=name, dynamic_axes=axes or None, uid=uid, dtype=dtype
+        )
+    found = Input(shape, dtype=dtype, name=name, dynamic_axes=axes, uid=uid)
+    found.is_sparse, found.needs_gradient = (
+        record.get("is_sparse", bool, False),
+        record.get("needs_gradient", bool, False),
+    )
+    return found
+
+
+def _our_axis(axis: StoredAxis) -> Axis:
+    return Axis(axis.name)
+
+
+def _node(record: Record, variables: dict[str, Variable], nodes: dict[str, Node]) -> Node:
+    number = record.get("op", int)
+    op = OPERATORS[number] if 0 <= number < len(OPERATORS) else f"number {number}"
+    attributes = dict(record.get("attributes", Record, Record("", 0)).values)
+    inputs = [variables[uid] for uid in record.list("inputs", str)]
+    block = None
+    if op == "Block":
+        inner = record.get("block_function_composite", Record).get("root", str)
+        keys = record.list("block_function_composite_arguments_map_keys", str)
+        values = record.list("block_function_composite_arguments_map_values", str)
+        pairs: list[Any] = [(variables[key], variables[value]) for key, value in zip(keys, values, strict=True)]
+        block = Block(record.get("block_function_op_name", str, ""), Function(nodes[inner]), pairs)
+    count = len(block.root.outputs) if block else 2 if op == "TopK" else 1
+    name, uid = record.get("name", str, ""), record.get("uid", str)
+    return Node(op, inputs, attributes, name, block, uid=uid, output_count=count)

@@ -1,0 +1,33 @@
+"""CNTK's seeds: every random parameter and every dropout takes the next number, in the order of creation."""
+
+from __future__ import annotations
+
+SENTINEL = 2**64 - 1  # of a seed that CNTK is to choose: SentinelValueForAutoSelectRandomSeed
+_state = {"next": 0, "fixed": False}
+
+
+def taken(seed: int | None = None) -> int:
+    """`seed`, or the next one where that is left to CNTK."""
+    if seed is not None and seed != SENTINEL:
+        return seed
+    found = _state["next"]
+    if not _state["fixed"]:
+        _state["next"] += 1
+    return found
+
+
+def reset(seed: int) -> None:
+    _state.update(next=seed, fixed=False)
+
+
+def fixed(seed: int) -> None:
+    """All that is made from now on takes this one."""
+    _state.update(next=seed, fixed=True)
+
+
+def last() -> int:
+    return _state["next"]
+
+
+def is_fixed() -> bool:
+    return bool(_state["fixed"])

@@ -1,0 +1,207 @@
+"""`training_session`: a training with checkpoints, cross-validation and a test, by CNTK's counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from convolve.cntk.io.source import FULL_DATA_SWEEP, INFINITELY_REPEAT
+from convolve.cntk.learners import Schedule, minibatch_size_schedule
+from convolve.cntk.ops.functions import as_function
+from convolve.cntk.train.trainer import Evaluator, Trainer
+
+
+class DataUnit(IntEnum):
+    """What frequencies are counted in."""
+
+    sample = 0
+    minibatch = 1
+    sweep = 2
+
+
+@dataclass
+class CheckpointConfig:
+    """Where the state is saved, and after how many samples (none: at the end)."""
+
+    filename: Any
+    frequency: Any = None
+    restore: bool = True
+    preserve_all: bool = False
+
+
+@dataclass
+class CrossValidationConfig:
+    """What is evaluated after every `frequency` samples."""
+
+    minibatch_source: Any = None
+    frequency: Any = None
+    minibatch_size: Any = 32
+    callback: Callable[..., bool] | None = None
+    max_samples: Any = None
+    model_inputs_to_streams: Any = None
+    criterion: Any = None
+    source: Any = None
+    mb_size: Any = None
+
+
+@dataclass
+class TestConfig:
+    """What is evaluated at the end."""
+
+    __test__ = False
+
+    minibatch_source: Any = None
+    minibatch_size: Any = 32
+    model_inputs_to_streams: Any = None
+    criterion: Any = None
+    source: Any = None
+    mb_size: Any = None
+
+
+class TrainingSession:
+    def __init__(
+        self, trainer: Trainer, mb_source: Any, mb_size: Any, model_inputs_to_streams: Any, max_samples: Any,
+        progress_frequency: Any, checkpoint_config: CheckpointConfig | None, cv_config: CrossValidationConfig | None,
+        test_config: TestConfig | None,
+    ) -> None:  # fmt: skip
+        if trainer is None:
+            raise ValueError("Trainer must not be None.")
+        if mb_source is None:
+            raise ValueError("Training minibatch source must not be None.")
+        self.trainer, self.source, self.streams = trainer, mb_source, model_inputs_to_streams
+        self.sizes = mb_size if isinstance(mb_size, Schedule) else minibatch_size_schedule(mb_size)
+        self.max_samples = INFINITELY_REPEAT if max_samples is None else max_samples
+        self.checkpoint, self.validation, self.test = checkpoint_config, cv_config, test_config
+        self.progress_frequency = _every(progress_frequency)
+        self.seen = self.saved = self.validations = 0
+
+    def train(self, device: Any = None) -> None:
+        """Until the source ends or `max_samples` are seen; a checkpoint of an earlier run goes on."""
+        if self.checkpoint and self.checkpoint.restore:
+            self._restore()
+        done = {"progress": 0, "checkpoint": 0, "validation": 0}
+        frequencies = {
+            "progress": self.progress_frequency,
+            "checkpoint": _every(self.checkpoint.frequency) if self.checkpoint else None,
+            "validation": _every(self.validation.frequency) if self.validation else None,
+        }
+        for what, every in frequencies.items():
+            done[what] = self.trainer.total_number_of_samples_seen // every if every else 0
+        while True:
+            wanted = self._next_size(frequencies)
+            data = self.source.next_minibatch(wanted, input_map=self.streams) if wanted else {}
+            if not data:
+                break
+            self.trainer.train_minibatch(data)
+            seen = self.trainer.total_number_of_samples_seen
+            due = [what for what, every in frequencies.items() if every and seen // every > done[what]]
+            done |= {what: seen // (frequencies[what] or 1) for what in due}
+            if not all(getattr(self, f"_on_{what}")() for what in due):
+                return
+        self._end(done, frequencies)
+
+    def _next_size(self, frequencies: dict[str, int | None]) -> int:
+        seen = self.trainer.total_number_of_samples_seen
+        return int(min(self.sizes[seen], self.max_samples - seen))
+
+    def _end(self, done: dict[str, int], frequencies: dict[str, int | None]) -> None:
+        seen = self.trainer.total_number_of_samples_seen
+        if frequencies["progress"] and seen > done["progress"] * frequencies["progress"]:
+            self._on_progress()
+        if self.validation and frequencies["validation"] and seen > done["validation"] * frequencies["validation"]:
+            self._on_validation()
+        if self.checkpoint and (not frequencies["checkpoint"] or seen > done["checkpoint"] * frequencies["checkpoint"]):
+            self._save(str(self.checkpoint.filename))
+        if self.test:
+            self._evaluate(self.test, FULL_DATA_SWEEP)
+            self.trainer.summarize_test_progress()
+
+    def _on_progress(self) -> bool:
+        self.trainer.summarize_training_progress()
+        return True
+
+    def _on_checkpoint(self) -> bool:
+        assert self.checkpoint
+        name = str(self.checkpoint.filename)
+        if self.checkpoint.preserve_all:
+            self._save(f"{name}{self.saved}")
+            self.saved += 1
+        self._save(name)
+        return True
+
+    def _on_validation(self) -> bool:
+        assert self.validation
+        config = self.validation
+        if config.minibatch_source is None and config.callback:
+            self.validations += 1
+            return bool(config.callback(self.validations - 1, None, 0, 0))
+        metric, samples = self._evaluate(config, config.max_samples or FULL_DATA_SWEEP)
+        self.trainer.summarize_test_progress()
+        self.validations += 1
+        if config.callback:
+            return bool(config.callback(self.validations - 1, metric, samples, 0))
+        return True
+
+    def _evaluate(self, config: Any, max_samples: int) -> tuple[float, int]:
+        source, streams = config.minibatch_source, config.model_inputs_to_streams or self.streams
+        size = (
+            config.minibatch_size
+            if isinstance(config.minibatch_size, Schedule)
+            else minibatch_size_schedule(config.minibatch_size)
+        )
+        evaluator: Evaluator = self.trainer
+        if config.criterion is not None:
+            criterion = as_function(config.criterion)
+            evaluator = Evaluator(as_function(criterion.outputs[-1]), self.trainer.writers)
+        state, total, samples = source.get_checkpoint_state(), 0.0, 0
+        while samples < max_samples:
+            data = source.next_minibatch(int(min(size[samples], max_samples - samples)), input_map=streams)
+            if not data:
+                break
+            count = max(each.num_samples for each in data.values())
+            total += evaluator.test_minibatch(data) * count
+            samples += count
+            if max_samples == FULL_DATA_SWEEP and any(each.end_of_sweep for each in data.values()):
+                break
+        source.restore_from_checkpoint(state)
+        return total / max(samples, 1), samples
+
+    def _save(self, name: str) -> None:
+        self.trainer.save_checkpoint(name, {"TrainingMinibatchSource": self.source.get_checkpoint_state()})
+
+    def _restore(self) -> None:
+        assert self.checkpoint
+        name = str(self.checkpoint.filename)
+        if not Path(name).exists():
+            folder, found = Path(name).parent, []
+            for path in folder.glob(f"{Path(name).name}*") if folder.exists() else ():
+                if match := re.fullmatch(re.escape(Path(name).name) + r"(\d+)", path.name):
+                    found.append((int(match.group(1)), str(path)))
+            if not found:
+                return
+            number, name = max(found)
+            self.saved = number + 1
+        state = self.trainer.restore_from_checkpoint(name)
+        if "TrainingMinibatchSource" in state:
+            self.source.restore_from_checkpoint(state["TrainingMinibatchSource"])
+
+
+def _every(frequency: Any) -> int | None:
+    if isinstance(frequency, tuple):
+        frequency = frequency[0]
+    return None if not frequency or frequency >= FULL_DATA_SWEEP else int(frequency)
+
+
+def training_session(
+    trainer: Any = None, mb_source: Any = None, mb_size: Any = 32, model_inputs_to_streams: Any = None,
+    max_samples: Any = None, progress_frequency: Any = None, checkpoint_config: Any = None, cv_config: Any = None,
+    test_config: Any = None,
+) -> TrainingSession:  # fmt: skip
+    return TrainingSession(
+        trainer, mb_source, mb_size, model_inputs_to_streams, max_samples, progress_frequency=progress_frequency,
+        checkpoint_config=checkpoint_config, cv_config=cv_config, test_config=test_config,
+    )  # fmt: skip

@@ -1,0 +1,275 @@
+"""Variables: what functions take and give. Inputs, outputs, parameters, constants, placeholders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convolve.cntk.axis import Axis
+from convolve.cntk.operators import Operators
+
+if TYPE_CHECKING:
+    from convolve.cntk.nodes import Node
+    from convolve.cntk.ops.functions import Function
+
+InferredDimension = -1
+FreeDimension = -3
+
+Shape = tuple[int, ...]
+Initial = Callable[[Shape], NDArray[np.floating]]
+
+TORCH_TYPES = {np.dtype("f4"): torch.float32, np.dtype("f8"): torch.float64, np.dtype("f2"): torch.float16}
+_WORDS = {np.dtype("f4"): "Float", np.dtype("f8"): "Double", np.dtype("f2"): "Float16"}
+_numbers = {"last": 0}  # of variables and functions
+
+
+def new_uid(kind: str) -> str:
+    """Every variable and function has a number of its own."""
+    _numbers["last"] += 1
+    return f"{kind}{_numbers['last']}"
+
+
+def keep_uids_beyond(uids: Iterable[str]) -> None:
+    """Let what is made from now on have other numbers than these."""
+    found = (re.search(r"[0-9]+$", uid) for uid in uids)
+    _numbers["last"] = max([_numbers["last"], *(int(each.group()) for each in found if each)])
+
+
+def data_type_of(dtype: Any) -> np.dtype[Any]:
+    """float32, float64 or float16; every other type that a program names is float32, as CNTK has it."""
+    found = np.dtype("f4") if dtype is None else np.dtype(dtype)
+    return found if found in TORCH_TYPES else np.dtype("f4")
+
+
+def data_type_in_words(dtype: np.dtype[Any]) -> str:
+    return _WORDS[dtype]
+
+
+class Variable(Operators):
+    """`shape` is that of one sample, numpy's order: -1 where it is to be inferred, -3 where it may be any; None while
+    nothing is known of it."""
+
+    kind = "Variable"
+
+    def __init__(
+        self,
+        shape: Shape | None,
+        *,
+        dtype: Any = None,
+        name: str = "",
+        dynamic_axes: tuple[Axis, ...] | None = (),
+        uid: str = "",
+    ) -> None:
+        self.known_shape, self.name = shape, name
+        self.data_type = data_type_of(dtype)
+        self.known_axes = dynamic_axes
+        self.needs_gradient = self.is_sparse = False
+        self.uid = uid or new_uid(self.kind)
+
+    @property
+    def shape(self) -> Shape:
+        return () if self.known_shape is None else self.known_shape
+
+    @property
+    def dtype(self) -> type:
+        return self.data_type.type
+
+    @property
+    def dynamic_axes(self) -> tuple[Axis, ...]:
+        return self.known_axes or ()
+
+    @property
+    def has_batch_axis(self) -> bool:
+        return any(axis.is_batch_axis for axis in self.dynamic_axes)
+
+    @property
+    def is_sequence(self) -> bool:
+        return len(self.dynamic_axes) > 1
+
+    @property
+    def owner(self) -> Function | None:
+        return None
+
+    @property
+    def output(self) -> Variable:
+        return self
+
+    is_input = property(lambda self: self.kind == "Input")
+    is_output = property(lambda self: self.kind == "Output")
+    is_parameter = property(lambda self: self.kind == "Parameter")
+    is_constant = property(lambda self: self.kind == "Constant")
+    is_placeholder = property(lambda self: self.kind == "Placeholder")
+
+    def is_leaf(self) -> bool:
+        return not self.is_output
+
+    def __str__(self) -> str:
+        axes = "[???]" if self.known_axes is None else f"[{', '.join(map(_axis_word, self.known_axes))}]"
+        return f"{self.kind}('{self.name or self.uid}', {axes}, {shape_in_words(self.known_shape)})"
+
+    __repr__ = __str__
+
+    def __bool__(self) -> bool:
+        return True
+
+    @property
+    def type(self) -> str:
+        """As signatures show it: Tensor[3,4], Sequence[Tensor[3]]."""
+        if self.known_shape is None:
+            return "Sequence[tensor]"
+        word = "ParameterTensor" if self.kind == "Parameter" else "Tensor"
+        inner = f"{word}[{','.join(map(str, self.known_shape))}]" if self.known_shape else f"np.{self.data_type.name}"
+        return f"Sequence[{inner}]" if self.is_sequence else inner
+
+
+def _axis_word(axis: Axis) -> str:
+    return "#" if axis.is_batch_axis else "*" if axis == Axis.default_dynamic_axis() else axis.name
+
+
+def shape_in_words(shape: Shape | None) -> str:
+    """As CNTK prints it: [3 x ?]."""
+    if shape is None:
+        return "[???]"
+    return f"[{' x '.join({-1: '?', -3: '*'}.get(size, str(size)) for size in shape)}]"
+
+
+class Input(Variable):
+    kind = "Input"
+
+
+class Placeholder(Variable):
+    """`stands_for`: what a block is given in its place."""
+
+    kind = "Placeholder"
+    stands_for: Variable | None = None
+
+
+class Output(Variable):
+    kind = "Output"
+
+    def __init__(self, node: Node, index: int) -> None:
+        super().__init__(None, name=node.name, dynamic_axes=None, uid=f"{node.uid}_Output_{index}")
+        self.node, self.index = node, index
+
+    @property
+    def owner(self) -> Function:
+        from convolve.cntk.ops.functions import Function
+
+        return Function(self.node, is_composite=False)
+
+
+class Stored(Variable):
+    """A variable with numbers of its own: one storage, which every compiled graph, clone and learner shares.
+
+    The numbers come into being when the shape is known and somebody asks: CNTK draws them at the start, from a seed
+    that the variable takes when it is made, so that the order does not matter.
+    """
+
+    is_trainable = False
+
+    def __init__(
+        self,
+        shape: Any = None,
+        init: Any = None,
+        dtype: Any = None,
+        device: Any = None,
+        name: str = "",
+        uid: str = "",
+    ) -> None:
+        shape, initial, dtype = _initial(shape, init, dtype)
+        super().__init__(shape, dtype=dtype, name=name, uid=uid)
+        self._initial: Initial = initial
+        self._data: torch.Tensor | None = None
+        self.needs_gradient = self.is_trainable
+
+    @property
+    def data(self) -> torch.Tensor:
+        if self._data is None:
+            shape = self.shape
+            if any(size < 0 for size in shape):
+                raise ValueError(
+                    f"Cannot create an NDArrayView using a view shape '{shape_in_words(shape)}' that has unknown "
+                    "dimensions for any of its axes."
+                )
+            array = np.array(np.broadcast_to(self._initial(shape), shape), dtype=self.data_type, order="C")
+            tensor = torch.from_numpy(array)
+            self._data = torch.nn.Parameter(tensor) if self.is_trainable else tensor
+        return self._data
+
+    @property
+    def value(self) -> NDArray[np.floating]:
+        return self.data.detach().numpy().copy()
+
+    @value.setter
+    def value(self, array: Any) -> None:
+        array = np.asarray(getattr(array, "array", array))
+        if array.shape != self.shape and array.size != 1:
+            raise ValueError(
+                f"Value::SetValue: the shape {shape_in_words(array.shape)} does not match the shape "
+                f"{shape_in_words(self.shape)} of {self}"
+            )
+        with torch.no_grad():
+            self.data.copy_(torch.from_numpy(np.array(np.broadcast_to(array, self.shape), self.data_type)))
+
+    def asarray(self) -> NDArray[np.floating]:
+        return self.value
+
+
+class Parameter(Stored):
+    kind = "Parameter"
+    is_trainable = True
+
+
+class Constant(Stored):
+    kind = "Constant"
+
+    def __init__(
+        self, value: Any = None, shape: Any = None, dtype: Any = None, device: Any = None, name: str = "", uid: str = ""
+    ) -> None:
+        super().__init__(shape, 0 if value is None else value, dtype=dtype, name=name, uid=uid)
+
+
+def as_shape(shape: Any) -> Shape:
+    """What programs write: 3, (3, 4), []."""
+    return (int(shape),) if isinstance(shape, int | float | np.number) else tuple(int(size) for size in shape)
+
+
+def _initial(shape: Any, init: Any, dtype: Any) -> tuple[Shape, Initial, Any]:
+    """(shape, what makes the numbers of a shape, their type) of a variable's arguments.
+
+    A numpy array keeps its type, unless one is said; numbers and lists are float32.
+    """
+    from convolve.cntk.default_options import current
+    from convolve.cntk.initializer import Initializer
+
+    dtype = current("dtype", None) if dtype is None else dtype
+    init = getattr(init, "array", init)
+    if isinstance(init, Initializer):
+        return as_shape(shape), init.taken(), dtype
+    array = np.asarray(0 if init is None else init)
+    if dtype is None and isinstance(init, np.ndarray) and array.dtype in TORCH_TYPES:
+        dtype = array.dtype
+    return as_shape(array.shape if shape is None else shape), lambda _: array, dtype
+
+
+class Record(dict[str, Any]):
+    """Values by name: `Record(x=1).x`."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(values)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self:
+            raise AttributeError(f"record has no attribute '{name}'")
+        return self[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("record is immutable")
+
+    def updated_with(self, **values: Any) -> Record:
+        return Record(**{**self, **values})

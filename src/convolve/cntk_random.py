@@ -1,0 +1,135 @@
+"""CNTK's random numbers on a processor, bit for bit: the 64-bit Mersenne Twister and what Boost makes of it.
+
+A `Draws` is one stream of numbers. CNTK gives every random parameter and every dropout a stream of its own, and each
+stream a seed. Checked against the real CNTK 2.7: 120,000 normal numbers, uniform and truncated ones, dropout masks
+(tests/golden/cntk).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
+Words = NDArray[np.uint64]
+
+_WORD = (1 << 64) - 1
+_UPPER, _LOWER = np.uint64(_WORD ^ 0x7FFFFFFF), np.uint64(0x7FFFFFFF)
+_ONE, _TWIST = np.uint64(1), np.uint64(0xB5026F5AA96619E9)
+
+
+class Draws:
+    """C++'s std::mt19937_64, block by block; numpy has the 32-bit one. Source: Nishimura, Matsumoto, mt19937-64.c."""
+
+    def __init__(self, seed: int) -> None:
+        words = [seed & _WORD]
+        for i in range(1, 312):
+            words.append((6364136223846793005 * (words[-1] ^ (words[-1] >> 62)) + i) & _WORD)
+        self._state = np.array(words, np.uint64)
+        self._words, self._next = np.empty(0, np.uint64), 0
+
+    def words(self, count: int) -> Words:
+        """The next `count` words."""
+        missing = self._next + count - len(self._words)
+        if missing > 0:
+            blocks = [self._block() for _ in range(-(-missing // 312))]
+            self._words, self._next = np.concatenate([self._words[self._next :], *blocks]), 0
+        self._next += count
+        return self._words[self._next - count : self._next]
+
+    def stream(self) -> Iterator[int]:
+        """The words one by one, for ever."""
+        while True:
+            yield from self.words(312).tolist()
+
+    def fractions(self, count: int) -> Doubles:
+        """Numbers in [0, 1]: Boost divides by 2^64."""
+        return self.words(count).astype(np.float64) / 2.0**64
+
+    def uniform(self, low: float, high: float, count: int) -> Doubles:
+        """Boost's uniform_real_distribution."""
+        return self.fractions(count) * (high - low) + low
+
+    def normal(self, count: int) -> Doubles:
+        """Numbers of mean 0 and deviation 1: Boost's normal_distribution since 1.56, a ziggurat of 128 layers
+        (Marsaglia and Tsang 2000) whose tail takes two logarithms."""
+        found, have = [np.empty(0)], 0
+        while have < count:
+            taken = self.words(count - have + (count - have) // 32 + 256)
+            layers = (taken & np.uint64(255)).astype(np.int64)
+            signs, layers = (layers & 1) * 2 - 1, layers >> 1
+            x = (taken >> np.uint64(8)).astype(np.float64) / 2.0**56 * _EDGES[layers]
+            rest_N, signed_N, at = taken.astype(np.float64) / 2.0**64, x * signs, 0
+            for miss in [*np.flatnonzero(x >= _EDGES[layers + 1]).tolist(), len(x)]:
+                if miss < at:
+                    continue  # a word that was taken to decide about an earlier one
+                good = min(miss - at, count - have)
+                found.append(signed_N[at : at + good])
+                have, at = have + good, at + good
+                if have == count or len(x) - at < 200:
+                    break
+                rest = iter(rest_N[at + 1 : at + 200].tolist())
+                before = rest.__length_hint__()
+                single = _outside(float(x[at]), int(layers[at]), rest)
+                at += 1 + before - rest.__length_hint__()
+                if single is not None:
+                    found.append(np.array([single * signs[miss]]))
+                    have += 1
+            self._next -= len(x) - at
+        return np.concatenate(found)
+
+    def truncated_normal(self, count: int) -> Doubles:
+        """Normal numbers, those beyond 2 drawn again."""
+        found, have = [np.empty(0)], 0
+        while have < count:
+            drawn = self.normal(1) if count - have < 8 else self.normal(count - have)
+            kept = drawn[np.abs(drawn) <= 2]
+            found.append(kept)
+            have += len(kept)
+        return np.concatenate(found)
+
+    def _block(self) -> Words:
+        """The next 312 words. A new one needs the one 156 places on, so the state is renewed in two halves."""
+        state = self._state
+        first, second = state[:156], state[156:]
+        _renew(first, state[1:157], second)
+        _renew(second, np.append(state[157:], state[:1]), first)
+        x = state ^ ((state >> np.uint64(29)) & np.uint64(0x5555555555555555))
+        x ^= (x << np.uint64(17)) & np.uint64(0x71D67FFFEDA60000)
+        x ^= (x << np.uint64(37)) & np.uint64(0xFFF7EEE000000000)
+        words: Words = x ^ (x >> np.uint64(43))
+        return words
+
+
+def _renew(half: Words, behind: Words, opposite: Words) -> None:
+    mixed = (half & _UPPER) | (behind & _LOWER)
+    half[:] = opposite ^ (mixed >> _ONE) ^ ((mixed & _ONE) * _TWIST)
+
+
+def _outside(x: float, layer: int, fractions: Iterator[float]) -> float | None:
+    """What becomes of a point that does not lie inside its layer for sure; None: it is drawn anew."""
+    if layer == 0:
+        while True:
+            a, b = -math.log1p(-next(fractions)), -math.log1p(-next(fractions))
+            if 2 * b > (a / _TAIL) ** 2:
+                return a / _TAIL + _TAIL
+    low, high = _HEIGHTS[layer], _HEIGHTS[layer + 1]
+    y = low + next(fractions) * (high - low)
+    return x if y < math.exp(-x * x / 2) else None
+
+
+def _ziggurat() -> tuple[Doubles, Doubles]:
+    """(right edges of the layers, heights at them): layers of one area below exp(-x^2 / 2)."""
+    edges = [3.7130862467403632609, _TAIL]  # Boost's first two; the others follow from them
+    area = edges[0] * math.exp(-(_TAIL**2) / 2)
+    while len(edges) < 128:
+        edges.append(math.sqrt(-2 * math.log(area / edges[-1] + math.exp(-(edges[-1] ** 2) / 2))))
+    heights = [0.0, *(math.exp(-edge * edge / 2) for edge in edges[1:]), 1.0]
+    return np.array([*edges, 0.0]), np.array(heights)
+
+
+_TAIL = 3.4426198558966521214
+_EDGES, _HEIGHTS = _ziggurat()

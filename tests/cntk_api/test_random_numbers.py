@@ -1,0 +1,62 @@
+"""CNTK's random numbers on a processor. tests/golden/cntk holds what the real CNTK 2.7 drew."""
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+import convolve.cntk as C
+from convolve.cntk_random import Draws
+
+GOLDEN = Path(__file__).parents[1] / "golden/cntk"
+
+
+def test_uniform_and_normal_numbers_are_cntks_bit_for_bit() -> None:
+    uniform, normal = (np.load(GOLDEN / name) for name in ("init_u7.npy", "init_n7.npy"))
+    assert np.array_equal(Draws(7).uniform(-1, 1, 1000).astype(np.float32), uniform)
+    assert np.array_equal(Draws(7).normal(1000).astype(np.float32), normal)
+
+
+def test_the_tail_of_the_normal_distribution_is_cntks() -> None:
+    """Number 3,476 of seed 7 is the first from the tail; CNTK goes on with these four."""
+    found = Draws(7).normal(3480)[3475:].astype(np.float32)
+    assert np.array_equal(found, np.float32([0.91007954, 3.6698017, -1.2832153, 0.84925383, -0.67147726]))
+
+
+def test_numbers_in_pieces_are_those_in_one() -> None:
+    whole, pieces = Draws(3).normal(5000), Draws(3)
+    assert np.array_equal(np.concatenate([pieces.normal(n) for n in (1, 2, 997, 4000)]), whole)
+
+
+def test_truncated_numbers_are_those_within_two() -> None:
+    normal = Draws(7).normal(3000)
+    assert np.array_equal(Draws(7).truncated_normal(2500), normal[np.abs(normal) <= 2][:2500])
+
+
+def test_the_words_are_those_of_the_mersenne_twister() -> None:
+    """The ten-thousandth of seed 5489, as the C++ standard has it (rand.predef)."""
+    assert next(islice(Draws(5489).stream(), 9999, None)) == 9981545732273789042
+
+
+def test_parameters_take_their_seeds_in_the_order_in_which_they_are_made() -> None:
+    C.cntk_py.reset_random_seed(0)
+    first, second = (C.parameter((3,), init=C.uniform(1.0)) for _ in range(2))
+    assert np.allclose(second.value, [-0.7322467, -0.7271859, -0.0975702], rtol=1e-6)
+    assert np.allclose(first.value, [-0.68041325, 0.9842904, -0.92086196], rtol=1e-6)
+    C.cntk_py.set_fixed_random_seed(1)
+    fixed = [C.parameter((3,), init=C.uniform(1.0)).value for _ in range(2)]
+    assert np.array_equal(fixed[0], second.value) and np.array_equal(fixed[1], second.value)
+
+
+def test_initial_values_are_scaled_as_cntk_scales_them() -> None:
+    shape = (2, 3, 3, 3)
+    found = [C.parameter(shape, init=make(seed=7)).value.flat[0] for make in (C.he_normal, C.glorot_normal)]
+    found += [C.parameter(shape, init=make(seed=7)).value.flat[0] for make in (C.xavier, C.he_uniform)]
+    assert np.allclose(found, [0.32109413, 0.2972754, 0.20770474, 0.29373884], rtol=1e-6)
+
+
+def test_dropout_masks_are_cntks() -> None:
+    x = C.input_variable((3, 4), needs_gradient=True)
+    dropped = C.dropout(x, 0.3, seed=7)
+    _, values = dropped.forward({x: np.ones((5, 3, 4), np.float32)}, [dropped.output], {dropped.output})
+    assert np.array_equal(values[dropped.output], np.load(GOLDEN / "drop7.npy"))
