@@ -187,16 +187,9 @@ class Learner:
 
 
 def _made(
-    name: str,
-    parameters: Any,
-    lr: Any,
-    options: dict[str, Any],
-    momentum: Any = None,
-    variance: Any = None,
-    rule: Any = None,
-    kind: str = "",
-    **spec: Any,
-) -> Learner:
+    name: str, parameters: Any, lr: Any, options: dict[str, Any], momentum: Any = None, variance: Any = None,
+    rule: Any = None, kind: str = "", **spec: Any,
+) -> Learner:  # fmt: skip
     minibatch_size = options.pop("minibatch_size", None)
     epoch_size = options.pop("epoch_size", None)
     clip = options.pop("gradient_clipping_threshold_per_sample", math.inf)
