@@ -201,6 +201,18 @@ def flat(tmp_path: Path) -> Path:
     return tmp_path / "flat"
 
 
+def test_without_epochs_a_fresh_head_is_fitted_although_the_start_has_as_many_classes(
+    photographs: Path, tmp_path: Path
+) -> None:
+    path = saved("squeezenet", tmp_path / "own", classes=3)
+    fitted = resolve(STANDING, {"model.start": str(path), "run.epochs": 0, "model.freeze": "all"})
+    run = started(fitted, path, photographs, tmp_path / "run")
+    assert isinstance(run.model.module, HeadedNetwork)
+    assert run.model.module.head.weight.any()
+    with pytest.raises(UsageError, match=r"model\.head=mlp is trained step by step: set run\.epochs"):
+        started(fitted, path, photographs, tmp_path / "mlp", head="mlp")
+
+
 def test_what_cannot_be_is_refused_in_one_sentence(photographs: Path, tmp_path: Path, convolve: Convolve) -> None:
     path = flat(tmp_path)
     with pytest.raises(UsageError, match=r"images of 8x8 only: .*; leave data\.image_size out, or let model\.cut"):
