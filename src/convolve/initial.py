@@ -131,17 +131,20 @@ def _preprocess(given: Preprocess, spec: DataSpec, model: ModelSpec) -> Preproce
 
 
 def _fresh_head(model: Model, recipe: Recipe, splits: Splits) -> tuple[str, tuple[str, ...]]:
-    """(the kind of the head that is put on it; empty: its own stays; what is to be said of that)."""
+    """(the kind of the head that is put on it; empty: its own stays; what is to be said of that).
+
+    Without an epoch, the fit of a fresh linear head is the training.
+    """
     spec, names, wanted = recipe.model, model.class_names, splits.class_names
-    if not recipe.run.epochs and spec.head == "mlp":
-        raise UsageError("model.head=mlp is trained step by step: set run.epochs to at least 1, or choose linear")
-    asked = spec.head or ("" if recipe.run.epochs else "linear")  # without epochs its fit is all that is learned
-    if not (asked or spec.cut) and splits.target == "number" and model.node and _gives(model) == len(wanted):
+    kind = spec.head or ("" if recipe.run.epochs else "linear")
+    if kind == "mlp" and not recipe.run.epochs:
+        raise UsageError("model.head=mlp is trained in epochs, and run.epochs=0: set it to 1 or more, or choose linear")
+    if not (kind or spec.cut) and splits.target == "number" and model.node and _gives(model) == len(wanted):
         return "", (f"{spec.start} gives as many numbers: it goes on with its last layer",)
-    if asked or len(names) != len(wanted) or model.target.kind != splits.target:
-        kind = asked or "linear"
+    if kind or len(names) != len(wanted) or model.target.kind != splits.target:
+        kind = kind or "linear"
         behind = f"what comes behind {spec.cut}" if spec.cut else f"its last layer, {_shown(model)},"
-        what = "numbers" if splits.target == "number" else "classes"
+        what = "classes" if splits.target != "number" else "numbers" if len(wanted) > 1 else "number"
         return kind, (f"{spec.start}: {behind} gives way to a fresh {kind} head for {len(wanted)} {what}",)
     if names == wanted or all(name.isdecimal() for name in names):
         return "", ()
