@@ -140,7 +140,8 @@ def _features_ND(
         return torch.empty(0)
     ignored = Damaged(len(chosen_N), lambda message: None)  # it is a finding already
     dataset = eval_dataset(part.source.take(chosen_N), model.preprocess, threads=threads, damaged=ignored)
-    return body.features(_Watched(dataset, f"features of the {part.name}", progress))[0][:, 0]
+    watched = _Watched(dataset, f"features of the {part.name}", progress)  # nothing is kept: that asks for no more
+    return body.features(watched)[0][:, 0]  # type: ignore[arg-type]
 
 
 def _doubtful(judged: _Judged, probe: Probe) -> Iterator[tuple[int, str]]:
