@@ -9,7 +9,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from convolve.cntk.io.source import FULL_DATA_SWEEP, INFINITELY_REPEAT
+from convolve.cntk.io.source import FULL_DATA_SWEEP, INFINITELY_REPEAT, MinibatchSourceFromData, UserMinibatchSource
 from convolve.cntk.learners import Schedule, minibatch_size_schedule
 from convolve.cntk.ops.functions import as_function
 from convolve.cntk.train.trainer import Evaluator, Trainer
@@ -93,7 +93,7 @@ class TrainingSession:
             done[what] = self.trainer.total_number_of_samples_seen // every if every else 0
         while True:
             wanted = self._next_size(frequencies)
-            data = self.source.next_minibatch(wanted, input_map=self.streams) if wanted else {}
+            data = self._next(wanted) if wanted else {}
             if not data:
                 break
             self.trainer.train_minibatch(data)
@@ -104,11 +104,19 @@ class TrainingSession:
                 return
         self._end(done, frequencies)
 
+    def _next(self, wanted: int) -> Any:
+        partition = self.trainer.partition
+        if partition and isinstance(self.source, UserMinibatchSource | MinibatchSourceFromData):
+            size, number = partition.values()
+            partition = {"number_of_workers": size, "worker_rank": number}
+        return self.source.next_minibatch(wanted, input_map=self.streams, **partition)
+
     def _next_size(self, frequencies: dict[str, int | None]) -> int:
         seen = self.trainer.total_number_of_samples_seen
         return int(min(self.sizes[seen], self.max_samples - seen))
 
     def _end(self, done: dict[str, int], frequencies: dict[str, int | None]) -> None:
+        self.trainer.sync()
         seen = self.trainer.total_number_of_samples_seen
         if frequencies["progress"] and seen > done["progress"] * frequencies["progress"]:
             self._on_progress()
