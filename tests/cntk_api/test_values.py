@@ -76,3 +76,15 @@ def test_sparse_outputs_can_be_made_dense() -> None:
     assert np.array_equal(np.asarray(made.todense()), EYE[:2])
     with pytest.raises(ValueError, match="eye_like"):
         C.eye_like(C.input_variable((3, 3)))
+
+
+def test_what_is_fed_is_one_minibatch() -> None:
+    x, y = C.input_variable(3), C.input_variable(3)
+    with pytest.raises(ValueError, match="not of one minibatch: 3 of"):
+        (x + y).eval({x: EYE, y: EYE[:1]})
+    s, fixed = C.sequence.input_variable(3), C.input_variable((3, 3), dynamic_axes=[])
+    [found] = (s + 1).eval(EYE)  # an array alone is one sequence
+    assert np.array_equal(found, EYE + 1)
+    assert np.array_equal((fixed + 1).eval(EYE[None]), EYE + 1)
+    with pytest.raises(ValueError, match="Dense input data"):
+        C.times(C.input_variable(3, is_sparse=True), C.constant(EYE)).eval([[1, 0, 0]])

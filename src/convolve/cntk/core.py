@@ -150,10 +150,10 @@ class Value(Held):
 
     @property
     def samples_for_feeding(self) -> Any:
+        if self.is_sparse and self.array.ndim > 2:
+            return [Sparse(part) for part in self.parts()]
         if self.lengths is not None:
             return self.parts()
-        if self.is_sparse and self.array.ndim > 2:
-            return list(self.array)
         return super().samples_for_feeding
 
     def parts(self) -> list[Array]:

@@ -55,7 +55,8 @@ def feed(variable: Variable, value: Any) -> Fed:
         array = value.toarray()
         rows = array.reshape(-1, *_sizes(variable, array.shape[1:]))
         return Fed(_tensor(variable, rows), [1] * len(rows) if variable.is_sequence else None)
-    if variable.is_sparse and isinstance(value, np.ndarray):
+    is_listed = isinstance(value, list | tuple) and bool(value)
+    if variable.is_sparse and not (is_listed and hasattr(value[0], "tocsr")):
         raise ValueError(f"Dense input data supplied for sparse input Variable '{variable}'.")
     if isinstance(value, list | tuple) and value and variable.is_sequence:
         return _sequences(variable, value)
@@ -71,7 +72,8 @@ def feed(variable: Variable, value: Any) -> Fed:
             f"'{variable}' shape '{shape_in_words(variable.shape)}'."
         )
     if not variable.has_batch_axis:
-        return Fed(_tensor(variable, array))
+        is_one = array.ndim == rank + 1 and len(array) == 1
+        return Fed(_tensor(variable, array[0] if is_one else array))
     if array.ndim == rank + 2 and variable.is_sequence:
         tensor = _tensor(variable, array.reshape(-1, *array.shape[2:]))
         return Fed(tensor, [array.shape[1]] * len(array))
@@ -84,7 +86,7 @@ def feed(variable: Variable, value: Any) -> Fed:
             f"Value rank ({array.ndim}) should be larger than the Variable rank ({rank}) at most by number of dynamic "
             f"axes ({len(variable.dynamic_axes)})"
         )
-    return Fed(_tensor(variable, array), [1] * len(array) if variable.is_sequence else None)
+    return Fed(_tensor(variable, array), [len(array)] if variable.is_sequence else None)
 
 
 def _of_reader(variable: Variable, value: Fed) -> Fed:

@@ -77,7 +77,12 @@ def fed(outputs: Sequence[Variable], arguments: Mapping[Variable, Any]) -> dict[
             f"Values for {len(missing)} required arguments '{', '.join(map(str, missing))}', that the requested "
             f"output(s) '{', '.join(map(str, outputs))}' depend on, have not been provided."
         )
-    return {variable: feeding.feed(variable, arguments[variable]) for variable in wanted}
+    given = {variable: feeding.feed(variable, arguments[variable]) for variable in wanted}
+    counts = {variable: len(each.lengths or each.tensor) for variable, each in given.items() if variable.has_batch_axis}
+    if len({*counts.values()}) > 1:
+        listed = ", ".join(f"{count} of '{variable}'" for variable, count in counts.items())
+        raise ValueError(f"the arguments are not of one minibatch: {listed}")
+    return given
 
 
 @dataclass(eq=False)
