@@ -145,7 +145,7 @@ MAY_IMPORT = {
         "training",
         "transforms",
     },
-    "cntk": {"cntk_random", "data", "export", "formats", "graph", "importers", "specs", "training"},
+    "cntk": {"cntk_random", "data", "export", "formats", "graph", "importers", "specs", "training", "transforms"},
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
     "report": {"checking", "data", "find_lr", "formats", "recipe", "recipe_values", "records", "templates", "training"},
     "serve": {"environment", "formats", "model", "records", "templates", "training", "transforms"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import IntEnum
 from math import prod
 from typing import Any
 
@@ -12,7 +12,7 @@ from convolve.cntk.logging.progress_print import ProgressPrinter
 __all__ = ["ProgressPrinter", "TraceLevel", "get_trace_level", "graph", "log_number_of_parameters", "set_trace_level"]
 
 
-class TraceLevel(Enum):
+class TraceLevel(IntEnum):
     Error = 0
     Warning = 1
     Info = 2

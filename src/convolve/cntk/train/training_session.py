@@ -9,7 +9,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from convolve.cntk.io.source import FULL_DATA_SWEEP, INFINITELY_REPEAT
+from convolve.cntk.io.config import FULL_DATA_SWEEP, INFINITELY_REPEAT
+from convolve.cntk.io.memory import next_data
 from convolve.cntk.learners import Schedule, minibatch_size_schedule
 from convolve.cntk.ops.functions import as_function
 from convolve.cntk.train.trainer import Evaluator, Trainer
@@ -93,7 +94,7 @@ class TrainingSession:
             done[what] = self.trainer.total_number_of_samples_seen // every if every else 0
         while True:
             wanted = self._next_size(frequencies)
-            data = self.source.next_minibatch(wanted, input_map=self.streams) if wanted else {}
+            data = next_data(self.source, wanted, self.streams) if wanted else {}
             if not data:
                 break
             self.trainer.train_minibatch(data)
@@ -159,7 +160,7 @@ class TrainingSession:
             evaluator = Evaluator(as_function(criterion.outputs[-1]), self.trainer.writers)
         state, total, samples = source.get_checkpoint_state(), 0.0, 0
         while samples < max_samples:
-            data = source.next_minibatch(int(min(size[samples], max_samples - samples)), input_map=streams)
+            data = next_data(source, int(min(size[samples], max_samples - samples)), streams)
             if not data:
                 break
             count = max(each.num_samples for each in data.values())
