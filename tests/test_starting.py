@@ -252,3 +252,20 @@ def test_arch_says_which_network_a_checkpoint_holds(photographs: Path, tmp_path:
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert (recipe["model"]["start"], recipe["model"]["arch"]) == (str(tmp_path / "net.pth"), "resnet20")
     assert "start" not in json.loads((tmp_path / "run" / "model" / "model.json").read_text())["model"]
+
+
+def test_without_epochs_the_training_is_the_fit_of_a_head(photographs: Path, tmp_path: Path) -> None:
+    """Of the start's own classes, too: else nothing would be learned, and its certainty be that on the test part."""
+    start = saved("resnet", tmp_path / "start", classes=3)
+    model = replace(load(start), class_names=("blue", "green", "red"))
+    model.save(start)
+    recipe = resolve(STANDING, {"model.start": str(start), "run.epochs": 0, "confidence.accept": 0.9})
+    notes: list[str] = []
+    run = train(recipe, data=str(photographs), out=tmp_path / "run", progress=lambda kind, values: notes.append(
+        str(values.get("message"))))  # fmt: skip
+    assert any("gives way to a fresh linear head for 3 classes" in note for note in notes)
+    confidence = run.model.confidence
+    assert confidence and confidence.record.learned_from == "cross-validation"
+    assert run.model.module.head.weight.any()  # type: ignore[union-attr, operator]
+    with pytest.raises(UsageError, match=r"model\.head=mlp is trained in epochs"):
+        train(resolve(recipe, {"model.head": "mlp"}), data=str(photographs), out=tmp_path / "mlp")

@@ -140,8 +140,9 @@ def test_a_fitted_head(target: str, model: Path, pictures: Path, tmp_path: Path,
     table = ("tags.csv", ()) if target == "classes" else ("numbers.csv", ("--columns", "label=shine"))
     start = ("--from", model, "--set=model.freeze=all", "--set=model.head=linear", "--set=run.epochs=0", "--threads=1")
     typed = ("--data", pictures / table[0], *table[1], f"--set=data.target={target}", "--out", tmp_path / "run", *start)
-    outcome = convolve("train", "mnist", *typed, "--json")
+    outcome = convolve("train", "mnist", *typed, "--json", "--accept", "0.9")
     assert outcome.code == 0, outcome.err
+    assert f"confidence is not used with data.target={target}" in outcome.err
     assert "held out for validation" not in outcome.err
     found = load(tmp_path / "run").target
     if target == "number":
@@ -149,3 +150,10 @@ def test_a_fitted_head(target: str, model: Path, pictures: Path, tmp_path: Path,
     else:
         assert found.thresholds is not None and all(0 < limit < 1 for limit in found.thresholds)
         assert json.loads(outcome.out)["test_mean_average_precision"] > 0.5
+
+
+def test_a_report_of_two_epochs(pictures: Path, tmp_path: Path, convolve: Convolve) -> None:
+    """Few epochs are drawn with what was noted within them, where numbers have no error."""
+    settings = ("--columns", "label=shine", "--set=data.target=number", "--epochs", 2)
+    trained(convolve, pictures, tmp_path / "run", "--data", pictures / "numbers.csv", *settings)
+    assert "shine: answer by label" in (tmp_path / "run" / "report.html").read_text()

@@ -130,15 +130,21 @@ def _preprocess(given: Preprocess, spec: DataSpec, model: ModelSpec) -> Preproce
     return replace(given, **changes, known_from=given.known_from or "training")
 
 
-def _fresh_head(model: Model, spec: ModelSpec, splits: Splits) -> tuple[str, tuple[str, ...]]:
-    """(the kind of the head that is put on it; empty: its own stays; what is to be said of that)."""
-    names, wanted = model.class_names, splits.class_names
-    if not (spec.head or spec.cut) and splits.target == "number" and model.node and _gives(model) == len(wanted):
+def _fresh_head(model: Model, recipe: Recipe, splits: Splits) -> tuple[str, tuple[str, ...]]:
+    """(the kind of the head that is put on it; empty: its own stays; what is to be said of that).
+
+    Without an epoch, the fit of a fresh linear head is the training.
+    """
+    spec, names, wanted = recipe.model, model.class_names, splits.class_names
+    kind = spec.head or ("" if recipe.run.epochs else "linear")
+    if kind == "mlp" and not recipe.run.epochs:
+        raise UsageError("model.head=mlp is trained in epochs, and run.epochs=0: set it to 1 or more, or choose linear")
+    if not (kind or spec.cut) and splits.target == "number" and model.node and _gives(model) == len(wanted):
         return "", (f"{spec.start} gives as many numbers: it goes on with its last layer",)
-    if spec.head or len(names) != len(wanted) or model.target.kind != splits.target:
-        kind = spec.head or "linear"
+    if kind or len(names) != len(wanted) or model.target.kind != splits.target:
+        kind = kind or "linear"
         behind = f"what comes behind {spec.cut}" if spec.cut else f"its last layer, {_shown(model)},"
-        what = "numbers" if splits.target == "number" else "classes"
+        what = "classes" if splits.target != "number" else "numbers" if len(wanted) > 1 else "number"
         return kind, (f"{spec.start}: {behind} gives way to a fresh {kind} head for {len(wanted)} {what}",)
     if names == wanted or all(name.isdecimal() for name in names):
         return "", ()
@@ -164,7 +170,7 @@ def _of_graph(model: Model, recipe: Recipe, splits: Splits) -> tuple[Model, tupl
     """An imported network with the head and the size that the training asks for."""
     graph, spec, preprocess = model.architecture, recipe.model, model.preprocess
     assert isinstance(graph, Graph)  # the caller has looked
-    kind, said = _fresh_head(model, spec, splits)
+    kind, said = _fresh_head(model, recipe, splits)
     if kind:
         body = as_vector(graph) if spec.cut else without_head(graph)
         graph = with_head(body, len(splits.class_names), kind, spec.dropout[0], recipe.run.seed)
@@ -181,7 +187,7 @@ def _of_ours(model: Model, recipe: Recipe, splits: Splits) -> tuple[Model, tuple
     theirs, spec, preprocess = model.architecture, recipe.model, model.preprocess
     assert theirs is not None  # the caller has looked
     assert not isinstance(theirs, Graph)
-    kind, said = _fresh_head(model, spec, splits)
+    kind, said = _fresh_head(model, recipe, splits)
     network = spec.network(
         name=theirs.name, variant=theirs.variant, head=kind or theirs.head, cut=spec.cut or theirs.cut
     )

@@ -12,6 +12,7 @@ import pytest
 import cifar10_files
 from command_line import Convolve, assert_refused
 from convolve.data.open import open_data
+from convolve.data.options import DataOptions
 from scenes import save, scene
 
 TINY = ("--set", "model.variant=tiny", "--epochs", "1", "--threads", "1", "--device", "cpu")
@@ -105,3 +106,25 @@ def test_images_of_an_archive_stay_where_they_are_unpacked_for_a_moment(folder: 
     archive = shutil.make_archive(str(folder.parent / "photos"), "zip", folder)
     outcome = convolve("check-data", archive, "--write-table", folder / "a.csv")
     assert_refused(outcome._replace(out=""), 2, "unpack it where it can stay")
+
+
+def test_several_labels_and_numbers(tmp_path: Path, convolve: Convolve) -> None:
+    """Both are checked as what they are, and the clean table is one that training takes with the same target."""
+    told = {"classes": ('["ant", "wild bee"]', '["ant"]', "[]"), "number": ("0.5", "2", "-1.5")}
+    for target, labels in told.items():
+        folder = tmp_path / target
+        listed = [[f"{number}.jpg", labels[number % 3]] for number in range(9)]
+        for number in range(9):
+            save(folder / f"{number}.jpg", scene(number))
+        with (folder / "list.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["path", "label"], *listed, ["9.jpg", ""], ["0.jpg", labels[1]]])
+        typed = ("--target", target, "--json", "--html", folder / "page.html", "--write-table", folder / "clean.csv")
+        found = json.loads(convolve("check-data", folder / "list.csv", *typed).out)["counts"]
+        assert found == {"bad line": 1, "two labels": 1}
+        clean = rows(folder / "clean.csv")
+        assert len(clean) == 8
+        source = open_data(str(folder / "clean.csv"), options=DataOptions(target=target)).train  # type: ignore[arg-type]
+        assert source.labels_N.shape[1] == (2 if target == "classes" else 1)
+    assert_refused(convolve("check-data", folder / "list.csv", "--target", "klasses"), 2, "--target", "classes")
+    plain = convolve("check-data", tmp_path / "number" / "list.csv")
+    assert "measurements, which --target number is for" in plain.out

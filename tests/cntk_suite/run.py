@@ -32,7 +32,7 @@ import pytest
 from convolve.cntk.launcher import install
 
 install()
-np.product = np.prod  # numpy 1
+np.product, np.alltrue, np.lib.pad = np.prod, np.all, np.pad  # numpy 1
 
 
 @pytest.fixture(params=[-1])

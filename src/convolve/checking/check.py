@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.relations import across_parts
 from convolve.data.sources.files import FileSource
 from convolve.environment import usable_cores
+from convolve.errors import UsageError
 from convolve.model import Model
 
 
@@ -63,8 +64,10 @@ def check_data(
     data set; everything else that is wrong becomes a finding.
     """
     findings = Findings()
+    if model and options.target != "class":
+        raise UsageError(f"--from judges labels of one class an image; leave it out with --target {options.target}")
     parts = _open(source, test, findings, options)
-    for part in parts:
+    for part in parts if options.target == "class" else []:
         check_classes(part, parts[0], findings)
     check_unlisted(parts, findings)
     _check_groups(parts, findings)
@@ -86,12 +89,13 @@ def check_data(
 
 def _open(source: Path, test: Path | None, findings: Findings, options: DataOptions) -> list[Part]:
     """The parts at `source`, of which `test` replaces the test part; what cannot be read at all is a finding."""
-    parts = [Part(name, part) for name, part in open_to_check(source.expanduser(), None, findings.add, options)]
+    found = open_to_check(source.expanduser(), None, findings.add, options)
+    parts = [Part(name, part, options.target) for name, part in found]
     if test:
         known = parts[0].source.class_names if parts else None
         tested = open_to_check(test.expanduser(), known, findings.add, options)
-        others = [part for part in parts if part.name != "test"] or [Part("training", part.source) for part in parts]
-        parts = [*others, *(Part("test", part) for _, part in tested[-1:])]
+        others = [part for part in parts if part.name != "test"] or [replace(part, name="training") for part in parts]
+        parts = [*others, *(Part("test", part, options.target) for _, part in tested[-1:])]
     return parts
 
 

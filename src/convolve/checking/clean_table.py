@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from convolve.cache import cache_folder
@@ -31,12 +32,20 @@ def clean_rows(checked: Checked, table: Path) -> Iterator[list[str]]:
                 "unpack it where it can stay, and give the folder"
             )
     has_parts = len(checked.parts) > 1
-    yield ["path", "label", *["split"] * has_parts, "look at"]
+    yield ["path", *_heads(checked.parts), *["split"] * has_parts, "look at"]
     folder = os.path.abspath(table.parent)  # noqa: PTH100  links stay as they are
     for part in checked.parts:
         split = [_IN_TABLE.get(part.name, part.name)] * has_parts
         for index, doubts in _good(part, checked.findings):
-            yield [_from(folder, part.source.file(index)), part.label(index), *split, ", ".join(doubts)]
+            labels = part.labels(index)
+            cells = [json.dumps(labels, ensure_ascii=False)] if part.target == "classes" else labels
+            yield [_from(folder, part.source.file(index)), *cells, *split, ", ".join(doubts)]
+
+
+def _heads(parts: Sequence[Part]) -> Sequence[str]:
+    """The columns of the labels."""
+    numbers = [part.source.class_names or () for part in parts if part.target == "number"]
+    return numbers[0] if numbers else ["labels" if any(part.target == "classes" for part in parts) else "label"]
 
 
 def _good(part: Part, findings: Findings) -> Iterator[tuple[int, list[str]]]:

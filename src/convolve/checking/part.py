@@ -11,24 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.checking.finding import ImageAt
-from convolve.data.sources.source import ArraySource, Source
+from convolve.data.sources.source import UNLABELED, ArraySource, Source
 from convolve.formats.decode import Decoding, decode_image
 from convolve.formats.image_header import Header, read_header
+from convolve.formats.table import TargetName
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The training or the test part; `name` says which."""
+    """The training or the test part; `name` says which. `target`: what the labels are, see `DataSpec`."""
 
     name: str
     source: Source
+    target: TargetName = "class"
 
     def __len__(self) -> int:
         return len(self.source)
 
     @cached_property
     def labels_N(self) -> NDArray[np.int64]:
-        return self.source.labels_N.numpy()
+        """Of several classes of an image, or of numbers, all that say the same have one number."""
+        labels: NDArray[Any] = self.source.labels_N.numpy()
+        if labels.ndim == 1:
+            return labels
+        labels_N: NDArray[np.int64] = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+        return np.where(np.isnan(labels).any(1), UNLABELED, labels_N)
 
     def decode(self, index: int, content: bytes, decoding: Decoding) -> NDArray[np.uint8]:
         """The image out of its `content`, which was read already. See `Source.load`."""
@@ -66,7 +73,15 @@ class Part:
         location, file = self.source.location(index), self.source.file(index)
         return location if location == file else f"{location}: {file}"
 
+    def labels(self, index: int) -> list[str]:
+        """The class of an image as a person calls it, all of its classes, or its numbers."""
+        label, names = self.source.labels_N[index].numpy(), self.source.class_names or ()
+        if self.target == "number":
+            return [str(value) for value in label]  # float32: in as few digits as tell it from others
+        if self.target == "classes":
+            return [name for name, holds in zip(names, label == 1, strict=True) if holds]
+        return [names[label] if label < len(names) else str(label)]
+
     def label(self, index: int) -> str:
-        """The class of an image as a person calls it."""
-        number, names = int(self.labels_N[index]), self.source.class_names
-        return names[number] if names and number < len(names) else str(number)
+        """The same in words."""
+        return ", ".join(self.labels(index)) or "none"

@@ -30,7 +30,7 @@ def check_unlisted(parts: Sequence[Part], findings: Findings) -> None:
     for source in sources:
         for index, location in _locations(source):
             listed.append(hash(location))
-            if source.all_labels_N[index] != UNLABELED:  # else there may be anything where the path belongs
+            if (source.all_labels_N[index] != UNLABELED).all():  # else there may be anything where the path belongs
                 places.add(_container(location))
     listed_N = np.sort(np.array(listed, np.int64))
     for place in sorted(places, key=str):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from convolve.cli.formatting import counted
 from convolve.cli.options import AsJson, Options, with_data_options
+from convolve.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
     from convolve.checking.check import Checked
@@ -48,6 +50,9 @@ def check_data(
         Path | None,
         typer.Option(help="Write a CSV table of the images without faults, for `train --data`.", metavar="FILE"),
     ] = None,
+    target: Annotated[
+        str, typer.Option(help="What a label says, as data.target: class, classes or number.", metavar="TARGET")
+    ] = "class",
     threads: Annotated[int, typer.Option(min=0, help="Number of processor threads; 0 uses all cores.")] = 0,
     as_json: AsJson = False,
     *,
@@ -63,13 +68,16 @@ def check_data(
     """
     from convolve.checking.check import check_data as check
     from convolve.cli.progress import check_lines
+    from convolve.formats.table import TargetName
 
+    if target not in get_args(TargetName):
+        raise UsageError(f"--target: {unknown_name('target', target, get_args(TargetName))}")
     model = None
     if from_model:
         from convolve.loading import load
 
         model = load(from_model)
-    checked = check(source, test, mean, threads, check_lines(), options=options, model=model)
+    checked = check(source, test, mean, threads, check_lines(), options=replace(options, target=target), model=model)
     print(json.dumps(_as_json(checked), indent=2, ensure_ascii=False) if as_json else _text(checked))
     if write_table:
         from convolve.checking.clean_table import clean_rows

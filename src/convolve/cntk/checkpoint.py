@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +25,15 @@ if TYPE_CHECKING:
 _SLOTS = {
     "sgd": (), "momentum_sgd": ("velocity",), "nesterov": ("velocity",), "adagrad": ("square",),
     "adadelta": ("square", "delta_square"), "adam": ("square", "mean"), "fsadagrad": ("square", "mean"),
+    "rmsprop": ("square", "sign", "factor"),
 }  # fmt: skip
-_COUNTS = {"adam": "updates", "fsadagrad": "samples_smoothed"}
+_COUNTS = {"adam": "updates", "fsadagrad": "samples_smoothed", "rmsprop": "updates"}
 
 
 def save(trainer: Trainer, filename: str, external_state: dict[str, Any]) -> None:
     saving.save(_whole(trainer), filename, "CNTKv2")
     values = {
-        "Version": 1, "Learners": [_learner(learner) for learner in trainer.parameter_learners],
+        "Version": 1, "Learners": [of_learner(learner) for learner in trainer.parameter_learners],
         "ExternalState": external_state, "DistributedState": {},
     }  # fmt: skip
     content = message(values)
@@ -60,18 +62,30 @@ def _whole(trainer: Trainer) -> Function:
     return Function(Node("Combine", list(dict.fromkeys(outputs))))
 
 
-def _learner(learner: Any) -> dict[str, Any]:
+def of_learner(learner: Any) -> dict[str, Any]:
     schedule: Schedule = learner.learning_rate_schedule
     values: dict[str, Any] = {
         "type": "Learner", "version": 3, "sample_count": learner.total_number_of_samples_seen,
-        "minibatchCount": learner.minibatches_seen, "sweepCount": 0, "noise_injection_seed": 1,
+        "minibatchCount": learner.minibatches_seen, "sweepCount": 0, "noise_injection_seed": learner.noise_seed,
         "master_parameter_updated": True, "learnig_rate_schedule": _schedule(schedule),
         "smoothed_gradients": [_blocks(learner, weight) for weight in _weights(learner)],
     }  # fmt: skip
-    if learner.spec.name in _COUNTS:
+    if learner.kind in _COUNTS:
         state = learner.optimizer.state[_weights(learner)[0]]
-        values["smoothed_count"] = float(state.get(_COUNTS[learner.spec.name], torch.zeros(())))
+        values["smoothed_count"] = float(state.get(_COUNTS[learner.kind], torch.zeros(())))
     return values
+
+
+def restore_learner(learner: Learner, values: Mapping[str, Any]) -> None:
+    """Of what `of_learner` gave."""
+    _take(
+        learner,
+        LearnerState(
+            values["sample_count"], values["minibatchCount"], values["sweepCount"], learning_rates=(), period_samples=0,
+            reference_batch_size=0, smoothed_gradients=tuple(map(np.copy, values["smoothed_gradients"])),
+            smoothed_count=values.get("smoothed_count", 0.0), noise_seed=values["noise_injection_seed"],
+        ),
+    )  # fmt: skip
 
 
 def _weights(learner: Learner) -> list[torch.Tensor]:
@@ -92,11 +106,11 @@ def _schedule(schedule: Schedule) -> dict[str, Any]:
 
 def _blocks(learner: Learner, weight: torch.Tensor) -> NDArray[np.floating]:
     """The state of one parameter: in its own form, or as matrices side by side where there are several."""
-    slots = _SLOTS[learner.spec.name]
+    slots = _SLOTS[learner.kind]
     state = learner.optimizer.state.get(weight, {})
     arrays = [state.get(slot, torch.zeros_like(weight)).numpy() for slot in slots]
     if len(arrays) == 1:
-        return np.asarray(arrays[0])
+        return np.array(arrays[0])
     if not arrays:
         return np.zeros(weight.shape, weight.detach().numpy().dtype)
     return np.concatenate([_matrix(array) for array in arrays])
@@ -109,12 +123,12 @@ def _matrix(array: NDArray[Any]) -> NDArray[Any]:
 
 def _take(learner: Learner, stored: LearnerState) -> None:
     learner.total_number_of_samples_seen = stored.samples_seen
-    learner.minibatches_seen = stored.minibatches_seen
-    slots = _SLOTS[learner.spec.name]
+    learner.minibatches_seen, learner.noise_seed = stored.minibatches_seen, stored.noise_seed
+    slots = _SLOTS[learner.kind]
     for weight, array in zip(_weights(learner), stored.smoothed_gradients, strict=True):
         parts = [array] if len(slots) == 1 else np.split(array, len(slots)) if slots else []
         state = learner.optimizer.state[weight]
         for slot, part in zip(slots, parts, strict=True):
             state[slot] = torch.from_numpy(np.array(part, order="C")).reshape(weight.shape).to(weight.dtype)
-        if learner.spec.name in _COUNTS:
-            state[_COUNTS[learner.spec.name]] = torch.tensor(stored.smoothed_count, dtype=torch.float64)
+        if learner.kind in _COUNTS:
+            state[_COUNTS[learner.kind]] = torch.tensor(stored.smoothed_count, dtype=torch.float64)

@@ -59,6 +59,10 @@ class ProgressWriter:
         numbers = [*frequencies, 0, 0, 0, 0, 0, 0][:6]
         self._training_freq, self._training_first, self._test_freq, self._test_first = numbers[:4]
         self._trained, self._tested = (0, 0.0, 0.0, 0), (0, 0.0, 0.0, 0)
+        self._rates_shown: dict[tuple[Any, str], float] = {}
+
+    def __disown__(self) -> None:
+        """Of CNTK's binding to C++."""
 
     def on_write_training_update(
         self, samples: Any, updates: Any, aggregate_loss: Any, aggregate_metric: Any
@@ -74,8 +78,11 @@ class ProgressWriter:
 
     def write(self, key: Any, value: Any) -> None: ...
 
-    def note_rate(self, learner: Any, what: str, text: str) -> None:
-        self.write(what, text)
+    def note_rate(self, learner: Any, what: str, value: float) -> None:
+        """Write a rate or a momentum of `learner` where it is another one than before."""
+        if self._rates_shown.get((learner, what)) != value:
+            self._rates_shown[learner, what] = value
+            self.write(what, value)
 
     def update_training(self, samples: int, loss: float, metric: float | None) -> None:
         seen, losses, metrics, updates = self._trained

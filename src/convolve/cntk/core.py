@@ -2,29 +2,78 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convolve.cntk.feeding import Fed
+from convolve.cntk.device import DeviceDescriptor, cpu
+from convolve.cntk.feeding import Fed, Sparse
 from convolve.cntk.variables import Variable, as_shape
 
+Array = NDArray[Any]
 
-class NDArrayView:
+
+def csr(array: Array) -> Any:
+    """A matrix as scipy has it; where scipy is not there, as one that can be fed, read and made dense."""
+    matrix = array.reshape(-1, array.shape[-1])
+    try:
+        return importlib.import_module("scipy.sparse").csr_matrix(matrix)
+    except ImportError:
+        return Sparse(matrix)
+
+
+class Held:
+    """What arrays and minibatches have in common: CNTK's binary module holds these."""
+
+    array: Array
+    is_sparse: bool = False
+    is_read_only = False
+    is_valid = True
+
+    @property
+    def device(self) -> DeviceDescriptor:
+        return cpu()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.array.dtype.type
+
+    @property
+    def samples_for_feeding(self) -> Any:
+        return Sparse(self.array) if self.is_sparse else self.array
+
+    def asarray(self) -> Any:
+        """An array; of sparse vectors a csr matrix."""
+        return csr(self.array) if self.is_sparse else self.array
+
+    def to_ndarray(self) -> Array:
+        return self.array
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        return self.array if dtype is None else self.array.astype(dtype)
+
+
+class NDArrayView(Held):
     """An array, under CNTK's name."""
 
     def __init__(self, shape: Any, dtype: Any = np.float32, device: Any = None) -> None:
-        self.array: NDArray[Any] = np.zeros(as_shape(shape), dtype)
+        self.array = np.zeros(as_shape(shape), dtype)
 
     @staticmethod
     def from_dense(array: Any, device: Any = None, read_only: bool = False, borrow: bool = False) -> NDArrayView:
         array = np.asarray(array)
-        if array.dtype not in (np.float32, np.float64, np.float16):
-            raise TypeError(f"only float32, float64 and float16 are allowed, got {array.dtype}")
-        made = NDArrayView(array.shape, array.dtype)
+        if array.dtype not in (np.float32, np.float64, np.float16, np.int8, np.int16):
+            raise RuntimeError(f"NumPy array of type int8, int16, float16, float32 or float64 expected: {array.dtype}")
+        made = NDArrayView((), array.dtype)
         made.array = np.array(array)
         return made
 
@@ -34,46 +83,45 @@ class NDArrayView:
     def from_csr(
         array: Any, device: Any = None, read_only: bool = False, borrow: bool = False, shape: Any = None
     ) -> NDArrayView:
-        dense = array.toarray()
-        return NDArrayView.from_dense(dense if shape is None else dense.reshape(shape))
-
-    def asarray(self) -> NDArray[Any]:
-        return self.array
-
-    to_ndarray = asarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    @property
-    def dtype(self) -> Any:
-        return self.array.dtype.type
+        dense = np.asarray(array.toarray())
+        wanted = dense.shape if shape is None else as_shape(shape)
+        if wanted[-1:] != dense.shape[-1:] or prod(wanted) != dense.size:
+            raise ValueError(f"shape {wanted} of the NDArrayView does not fit the csr matrix of shape {dense.shape}")
+        made = NDArrayView.from_dense(dense.reshape(wanted))
+        made.is_sparse = True
+        return made
 
     def slice_view(self, start_offset: Any, extent: Any, read_only: bool = True) -> NDArrayView:
         places = tuple(slice(start, start + size) for start, size in zip(start_offset, extent, strict=True))
         return NDArrayView.from_dense(self.array[places])
 
-    def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
-        return self.array if dtype is None else self.array.astype(dtype)
+    def as_shape(self, shape: Any) -> NDArrayView:
+        return NDArrayView.from_dense(self.array.reshape(as_shape(shape)))
 
 
-class Value:
-    """A minibatch: an array whose first axis is the batch, or sequences of several lengths."""
+class Value(Held):
+    """A minibatch: an array whose first axis is the batch, or sequences of several lengths, padded to the longest."""
 
     def __init__(self, batch: Any, seq_starts: Any = None, device: Any = None) -> None:
-        self._lists = None
-        batch = getattr(batch, "array", batch)
+        self.lengths: list[int] | None = None
+        self.is_sparse = _is_sparse(batch)
         if isinstance(batch, list | tuple):
-            parts = [np.asarray(item.toarray() if hasattr(item, "tocsr") else item) for item in batch]
-            if len({part.shape for part in parts}) > 1:
-                self._lists = parts
-                batch = np.concatenate(parts)
-            else:
-                batch = np.stack(parts)
-        self.array = np.asarray(batch.toarray() if hasattr(batch, "tocsr") else batch)
-        self.is_sparse = False
-        self.classes = 0
+            self._hold([_dense(item) for item in batch])
+        else:
+            self.array = _dense(batch)
+
+    def _hold(self, parts: Sequence[Array]) -> None:
+        if len({part.shape for part in parts}) <= 1:
+            self.array = np.stack(parts) if parts else np.zeros((0,), np.float32)
+            return
+        if len({part.shape[1:] for part in parts}) > 1:
+            raise ValueError(
+                f"samples of the shapes {', '.join(str(part.shape[1:]) for part in parts)} in one minibatch"
+            )
+        self.lengths = [len(part) for part in parts]
+        self.array = np.zeros((len(parts), max(self.lengths), *parts[0].shape[1:]), parts[0].dtype)
+        for row, part in zip(self.array, parts, strict=True):
+            row[: len(part)] = part
 
     @staticmethod
     def one_hot(batch: Any, num_classes: Any, dtype: Any = None, device: Any = None) -> Value:
@@ -82,68 +130,69 @@ class Value:
         if not isinstance(batch, list | tuple | np.ndarray):
             raise ValueError("input must be a list of list of integers")
         eye = np.eye(shape[-1], dtype=dtype or np.float32)
-        rows = [eye[np.asarray(item, int)] for item in batch]
-        value = Value(rows) if len({row.shape for row in rows}) > 1 else Value(np.stack(rows))
-        value.is_sparse, value.classes = True, shape[-1]
+        numbers = [np.asarray(item, int) for item in batch]
+        rows = [eye[item].reshape(-1, *shape) if item.ndim else eye[item] for item in numbers]
+        value = Value(rows)
+        value.is_sparse = True
         return value
 
     @staticmethod
     def create(var: Any, data: Any, seq_starts: Any = None, device: Any = None, read_only: bool = False) -> Value:
-        return Value(data)
+        """`data`: an array of a whole minibatch, or a list of sequences."""
+        value = Value(data)
+        if isinstance(data, list | tuple) and not var.has_batch_axis and (value.lengths or value.is_sparse):
+            raise ValueError(f"a list of samples for '{var}', which has no axis of a batch")
+        rank = len(var.shape)
+        is_flat = isinstance(data, list | tuple) and var.has_batch_axis and value.array.ndim == rank + 1
+        if is_flat or (isinstance(data, list | tuple) and var.is_sequence and value.array.ndim == rank + 1):
+            value.array = value.array[:, None]  # each sample is a sequence of one
+        return value
 
     @property
     def samples_for_feeding(self) -> Any:
-        if self._lists is not None:
-            return list(self._lists)
-        array = self.array
-        if self.is_sparse and array.ndim == 3:
-            return list(array)
-        return _Sparse(array) if self.is_sparse else array
+        if self.lengths is not None:
+            return self.parts()
+        if self.is_sparse and self.array.ndim > 2:
+            return list(self.array)
+        return super().samples_for_feeding
+
+    def parts(self) -> list[Array]:
+        return [row[:length] for row, length in zip(self.array, self.lengths or [None] * len(self.array), strict=True)]
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
+    def data(self) -> NDArrayView:
+        view = NDArrayView((), self.array.dtype)
+        view.array, view.is_sparse = self.array, self.is_sparse
+        return view
 
     @property
-    def dtype(self) -> Any:
-        return self.array.dtype.type
+    def mask(self) -> Array:
+        """For each place of each sequence: 2 it begins, 1 it goes on, 0 it is over."""
+        if self.lengths is None:
+            raise AttributeError("'Value' object has no attribute 'mask'")
+        places = np.arange(self.array.shape[1])
+        mask = (places < np.array(self.lengths)[:, None]).astype(np.int8)
+        mask[:, 0] = 2
+        return mask
 
-    @property
-    def data(self) -> Value:
-        return self
+    def asarray(self) -> Any:
+        """An array; of sparse vectors a csr matrix."""
+        if self.is_sparse and (self.array.ndim > 2 or self.lengths is not None):
+            raise ValueError(f"Invalid Value object: sparse of shape {self.shape} is no matrix; use as_sequences")
+        return super().asarray()
 
-    @property
-    def mask(self) -> Any:
-        return None
-
-    def asarray(self) -> NDArray[Any]:
-        return self.array
-
-    to_ndarray = asarray
-
-    def as_sequences(self, variable: Variable | None = None) -> list[NDArray[Any]]:
+    def as_sequences(self, variable: Variable | None = None) -> list[Any]:
+        """An array for each sequence, csr matrices of sparse ones."""
         if self.is_sparse and variable is None:
             raise ValueError("cannot convert sparse value to sequences without the corresponding variable")
-        return list(self._lists) if self._lists is not None else list(self.array)
+        if not self.is_sparse:
+            return self.parts()
+        if variable is not None and not variable.has_batch_axis:
+            return [csr(self.array)]
+        return [csr(part) for part in self.parts()]
 
     def __len__(self) -> int:
-        return len(self._lists) if self._lists is not None else len(self.array)
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
-        return self.array if dtype is None else self.array.astype(dtype)
-
-
-class _Sparse:
-    """Numbers that a sparse variable may be fed although they lie in a dense array."""
-
-    def __init__(self, array: NDArray[Any]) -> None:
-        self.array, self.shape = array, array.shape
-
-    def tocsr(self) -> _Sparse:
-        return self
-
-    def toarray(self) -> NDArray[Any]:
-        return self.array
+        return len(self.array)
 
 
 class MinibatchData:
@@ -181,22 +230,34 @@ class MinibatchData:
 
     __repr__ = __str__
 
-    def asarray(self) -> NDArray[Any]:
+    def asarray(self) -> Array:
         return self.value.asarray()
 
-    def as_sequences(self, variable: Variable | None = None) -> list[NDArray[Any]]:
+    def as_sequences(self, variable: Variable | None = None) -> list[Array]:
         return self.value.as_sequences(variable)
 
     def __len__(self) -> int:
         return self.num_sequences
 
 
-def asarray(variable: Variable, value: Any) -> NDArray[Any]:
+def _dense(item: Any) -> Array:
+    item = getattr(item, "array", item)
+    if isinstance(item, list | tuple) and item and not np.isscalar(item[0]):
+        return np.stack([_dense(each) for each in item])
+    return np.asarray(item.toarray() if hasattr(item, "tocsr") else item)
+
+
+def _is_sparse(batch: Any) -> bool:
+    first = batch[0] if isinstance(batch, list | tuple) and batch else batch
+    return hasattr(first, "tocsr") or bool(getattr(first, "is_sparse", False))
+
+
+def asarray(variable: Variable, value: Any) -> Array:
     return np.asarray(value.asarray() if hasattr(value, "asarray") else value)
 
 
 def asvalue(variable: Variable, data: Any) -> Value:
-    return Value(data)
+    return Value.create(variable, data)
 
 
 def as_values(values: Sequence[Any]) -> list[Value]:

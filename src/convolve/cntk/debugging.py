@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 
@@ -33,3 +34,6 @@ def enable_cpueval_optimization() -> None: ...
 
 
 def disable_cpueval_optimization() -> None: ...
+
+
+debug = profiler = sys.modules[__name__]  # CNTK's own modules of these names hold the same functions

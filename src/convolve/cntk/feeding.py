@@ -28,13 +28,33 @@ class Fed:
         return tuple(self.tensor.shape[1:])
 
 
+class Sparse:
+    """Numbers that a sparse variable may be fed although they lie in a dense array."""
+
+    def __init__(self, array: Array) -> None:
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def tocsr(self) -> Sparse:
+        return self
+
+    def toarray(self) -> Array:
+        return self.array
+
+    todense = toarray
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        return self.array if dtype is None else self.array.astype(dtype)
+
+
 def feed(variable: Variable, value: Any) -> Fed:
     """`value` as the samples of `variable`."""
     value = getattr(value, "samples_for_feeding", value)
     if isinstance(value, Fed):
         return _of_reader(variable, value)
     if hasattr(value, "tocsr"):
-        return Fed(_tensor(variable, value.toarray().reshape(-1, *_sizes(variable, value.shape[1:]))))
+        array = value.toarray()
+        rows = array.reshape(-1, *_sizes(variable, array.shape[1:]))
+        return Fed(_tensor(variable, rows), [1] * len(rows) if variable.is_sequence else None)
     if variable.is_sparse and isinstance(value, np.ndarray):
         raise ValueError(f"Dense input data supplied for sparse input Variable '{variable}'.")
     if isinstance(value, list | tuple) and value and variable.is_sequence:
@@ -108,15 +128,23 @@ def shown(variable: Variable, tensor: torch.Tensor, given: Mapping[Variable, Fed
     array = tensor.detach().numpy()
     if not variable.has_batch_axis:
         array = array.copy()  # it may be a parameter's own memory
+    lengths = None
     if variable.is_sequence:
         lengths = next(
             (each.lengths for each in given.values() if each.lengths and sum(each.lengths) == len(array)), None
         )
-        if lengths:
-            ends = np.cumsum(lengths)
-            return [array[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    if lengths:
+        ends = np.cumsum(lengths)
+        parts = [array[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+        return parts if as_numpy else _value(variable, parts)
     if not as_numpy:
-        from convolve.cntk.core import Value
+        return _value(variable, array)
+    return _value(variable, array).asarray() if variable.is_sparse and array.ndim == 2 else array
 
-        return Value(array)
-    return array
+
+def _value(variable: Variable, data: Any) -> Any:
+    from convolve.cntk.core import Value
+
+    value = Value(data)
+    value.is_sparse = variable.is_sparse
+    return value

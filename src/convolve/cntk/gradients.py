@@ -1,8 +1,7 @@
-"""Functions with CNTK's gradients where a function itself has none."""
+"""Functions with CNTK's gradients where a function itself has none, or another one."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +10,24 @@ from torch import Tensor
 
 from convolve.graph import functions
 
-_SMALLEST = math.exp(-85.1)  # CNTK takes the gradient of a logarithm from its result
+
+class _Log(torch.autograd.Function):
+    """CNTK takes the gradient of a logarithm from its result, -85.1 for what is no positive number."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        result = functions.log(x)
+        ctx.save_for_backward(result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        [result] = ctx.saved_tensors
+        return gradients[0] * torch.exp(-result)
 
 
 def log(x: Tensor) -> Tensor:
-    raised = x + (x.clamp(min=_SMALLEST) - x).detach()
-    return torch.where(x < 1e-37, -85.1 + (raised - raised.detach()) / _SMALLEST, raised.log())
+    return _Log.apply(x)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def sqrt(x: Tensor) -> Tensor:
@@ -24,4 +35,12 @@ def sqrt(x: Tensor) -> Tensor:
     return (x + (x.clamp(min=0) - x).detach()).sqrt()
 
 
-WITH_GRADIENTS: dict[Any, Callable[..., Tensor]] = {functions.log: log, functions.sqrt: sqrt}
+def power(x: Any, exponent: Any) -> Tensor:
+    """No gradient leads to the exponent of what is no positive number."""
+    if not isinstance(exponent, Tensor) or not isinstance(x, Tensor) or not exponent.requires_grad:
+        return torch.pow(x, exponent)
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, 1.0) ** exponent, x ** exponent.detach())
+
+
+WITH_GRADIENTS: dict[Any, Callable[..., Tensor]] = {functions.log: log, functions.sqrt: sqrt, torch.pow: power}

@@ -35,6 +35,8 @@ class Initializer:
 
     def taken(self) -> Initial:
         """The initial values of one more parameter, from a seed of its own."""
+        if self.scale <= 0:
+            raise ValueError(f"CreateInitializer: the scale of {self.kind} must be above 0, not {self.scale}")
         seed = seeds.taken(self.seed)
         return lambda shape: self.drawn(shape, seed)
 

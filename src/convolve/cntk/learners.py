@@ -1,154 +1,86 @@
-"""Learners and schedules: CNTK's arithmetic, by the optimizers that recipes use."""
+"""Learners: CNTK's arithmetic, by the optimizers that recipes use."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from enum import Enum, IntEnum
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
+from convolve.cntk import seeds
+from convolve.cntk.learning_rules import Adamax, MeanAdagrad, Rmsprop, RmspropFactors
+from convolve.cntk.schedules import (
+    MinibatchSizeUnit,
+    Schedule,
+    UnitType,
+    as_schedule,
+    learning_parameter_schedule,
+    learning_parameter_schedule_per_sample,
+    learning_rate_schedule,
+    minibatch_size_schedule,
+    momentum_as_time_constant_schedule,
+    momentum_schedule,
+    momentum_schedule_per_sample,
+    training_parameter_schedule,
+)
 from convolve.cntk.variables import Constant, Parameter
+from convolve.cntk_random import Draws
 from convolve.specs.optimizer import OptimizerSpec
 from convolve.training.optimizers import OPTIMIZERS, CntkOptimizer, take_step
 from convolve.training.schedule import StepSize
 
+__all__ = [
+    "IGNORE", "Learner", "MinibatchSizeUnit", "Schedule", "UnitType", "UniversalLearner", "UserLearner", "adadelta",
+    "adagrad", "adam", "default_unit_gain_value", "default_use_mean_gradient_value", "fsadagrad",
+    "learning_parameter_schedule", "learning_parameter_schedule_per_sample", "learning_rate_schedule",
+    "minibatch_size_schedule", "momentum_as_time_constant_schedule", "momentum_schedule",
+    "momentum_schedule_per_sample", "momentum_sgd", "nesterov", "rmsprop", "set_default_unit_gain_value",
+    "set_default_use_mean_gradient_value", "sgd", "training_parameter_schedule", "universal",
+]  # fmt: skip
+
 IGNORE = 0  # of a reference size: the value is used as it stands, on the mean gradient
-
-
-class UnitType(Enum):
-    """What a rate of CNTK before 2.2 is meant for."""
-
-    sample = "sample"
-    minibatch = "minibatch"
-
-
-class MinibatchSizeUnit(IntEnum):
-    samples = 0
-
-
-class Schedule:
-    """A value for each period of `epoch_size` samples, the last one for good; `minibatch_size`: what it is meant for,
-    0: whatever comes."""
-
-    def __init__(self, schedule: Any, minibatch_size: int | None = None, epoch_size: int | None = None) -> None:
-        self.minibatch_size, self.epoch_size = minibatch_size or 0, epoch_size or 1
-        self.is_minibatch_size_explicitly_specified = bool(minibatch_size)
-        pairs = [(1, schedule)] if isinstance(schedule, int | float) else _pairs(schedule)
-        self.values = [(count, float(value)) for count, value in pairs]
-
-    def __getitem__(self, samples: int) -> float:
-        period, end = samples // self.epoch_size, 0
-        for count, value in self.values:
-            end += count
-            if period < end:
-                return value
-        return self.values[-1][1]
-
-    def in_words(self, samples: int) -> str:
-        """As CNTK prints it: per 1 samples: 0.001."""
-        unit = f"{self.minibatch_size} samples" if self.minibatch_size else "minibatch"
-        return f"per {unit}: {self[samples]}"
-
-    def mapping(self) -> dict[int, float]:
-        """First sample -> value, as checkpoints have it."""
-        found, start = {}, 0
-        for count, value in self.values:
-            found[start * self.epoch_size] = value
-            start += count
-        return found
-
-
-def _pairs(schedule: Any) -> list[tuple[int, float]]:
-    if not isinstance(schedule, list | tuple) or not schedule:
-        raise ValueError("schedule must be either a float or a list, not " + type(schedule).__name__)
-    if isinstance(schedule[0], tuple | list):
-        return [(int(count), value) for count, value in schedule]
-    return [(1, value) for value in schedule]
-
-
-def _schedule(schedule: Any, minibatch_size: int | None, epoch_size: int | None) -> Schedule:
-    if isinstance(schedule, Schedule):
-        if epoch_size is not None:
-            raise ValueError("Wrong Syntax: epoch_size is specified for a schedule that exists already")
-        return schedule
-    if isinstance(minibatch_size, int) and minibatch_size < 0:
-        raise ValueError("minibatch_size must be a positive integer, not " + str(minibatch_size))
-    return Schedule(schedule, minibatch_size, epoch_size)
-
-
-def training_parameter_schedule(
-    schedule: Any, unit: Any = UnitType.minibatch, epoch_size: int | None = None
-) -> Schedule:
-    return _schedule(schedule, 1 if unit in (UnitType.sample, "sample") else None, epoch_size)
-
-
-def learning_parameter_schedule(
-    schedule: Any, minibatch_size: int | None = None, epoch_size: int | None = None
-) -> Schedule:
-    return _schedule(schedule, minibatch_size, epoch_size)
-
-
-def learning_parameter_schedule_per_sample(schedule: Any, epoch_size: int | None = None) -> Schedule:
-    return _schedule(schedule, 1, epoch_size)
-
-
-def learning_rate_schedule(lr: Any, unit: Any, epoch_size: int | None = None) -> Schedule:
-    return training_parameter_schedule(lr, unit, epoch_size)
-
-
-def momentum_schedule(momentum: Any, epoch_size: int | None = None, minibatch_size: int | None = None) -> Schedule:
-    return _schedule(momentum, minibatch_size, epoch_size)
-
-
-def momentum_schedule_per_sample(momentum: Any, epoch_size: int | None = None) -> Schedule:
-    return _schedule(momentum, 1, epoch_size)
-
-
-def momentum_as_time_constant_schedule(momentum: Any, epoch_size: int | None = None) -> Schedule:
-    """T samples -> exp(-1 / T) a sample; 0: none."""
-    if isinstance(momentum, Schedule):
-        return momentum
-    pairs = [(1, momentum)] if isinstance(momentum, int | float) else _pairs(momentum)
-    return Schedule([(count, math.exp(-1.0 / t) if t else 0.0) for count, t in pairs], 1, epoch_size)
-
-
-minibatch_size_schedule = learning_parameter_schedule_per_sample
-_unit_gain = {"default": True}
+_defaults = {"unit_gain": True, "mean_gradient": False}
 
 
 def default_unit_gain_value() -> bool:
-    return _unit_gain["default"]
+    return _defaults["unit_gain"]
 
 
 def set_default_unit_gain_value(value: bool) -> None:
-    _unit_gain["default"] = bool(value)
+    _defaults["unit_gain"] = bool(value)
 
 
 def default_use_mean_gradient_value() -> bool:
-    return _unit_gain.get("mean", False)
+    return _defaults["mean_gradient"]
 
 
 def set_default_use_mean_gradient_value(value: bool) -> None:
-    _unit_gain["mean"] = bool(value)
+    _defaults["mean_gradient"] = bool(value)
 
 
 class Learner:
-    """An optimizer over some parameters, with its schedules, and how far it is."""
+    """An optimizer over some parameters, with its schedules, and how far it is.
+
+    uses_mean: CNTK's "compatible mode": every rate, momentum and penalty is meant for the mean gradient, whatever the
+    size of the minibatch.
+    """
 
     def __init__(
         self, parameters: Sequence[Parameter], lr: Schedule, spec: OptimizerSpec, momentum: Schedule | None = None,
-        variance: Schedule | None = None, uses_mean: bool = False,
+        variance: Schedule | None = None, uses_mean: bool = False, noise: Schedule | None = None,
+        minibatch_size: int = IGNORE, rule: Callable[..., CntkOptimizer] | None = None, kind: str = "",
     ) -> None:  # fmt: skip
         if not parameters:
             raise ValueError("Learner: the parameter list is empty")
         self.parameters = tuple(parameters)
-        self.learning_rate_schedule, self.momentum_schedule, self.variance_schedule = lr, momentum, variance
-        self.spec, self.uses_mean = spec, uses_mean
-        self.total_number_of_samples_seen = self.minibatches_seen = 0
-        self.minibatch_size = IGNORE
-        self.rates_used: dict[str, str] = {}  # of the last step, in words
+        self._learning_rate_schedule, self.momentum_schedule, self.variance_schedule = lr, momentum, variance
+        self.spec, self.kind, self.uses_mean, self._minibatch_size = spec, kind or spec.name, uses_mean, minibatch_size
+        self.total_number_of_samples_seen = self.minibatches_seen = self._rates_since = 0
+        self.noise, self.noise_seed = noise, seeds.taken()  # every learner of CNTK takes a seed, with noise or without
+        self.rates_used: dict[str, float] = {}  # of the last step, by what CNTK prints before them
+        self._rule = rule or OPTIMIZERS[spec.name]
         self._optimizer: CntkOptimizer | None = None
 
     @property
@@ -156,59 +88,108 @@ class Learner:
         """Made when the shapes of the parameters are known."""
         if self._optimizer is None:
             weights = [parameter.data for parameter in self.parameters]
-            self._optimizer = OPTIMIZERS[self.spec.name]([{"params": weights, "rate": 1.0}], self.spec)
+            self._optimizer = self._rule([{"params": weights, "rate": 1.0}], self.spec)
         return self._optimizer
 
+    @property
+    def learning_rate_schedule(self) -> Schedule:
+        return self._learning_rate_schedule
+
+    @property
+    def total_number_of_minibatches_seen(self) -> int:
+        return self.minibatches_seen
+
+    @property
+    def minibatch_size(self) -> int:
+        return self._minibatch_size
+
+    @minibatch_size.setter
+    def minibatch_size(self, size: int) -> None:
+        self._minibatch_size, self.uses_mean = size, size == IGNORE
+
+    def is_compatible_mode(self) -> bool:
+        return self.uses_mean
+
     def learning_rate(self) -> float:
-        return self.learning_rate_schedule[self.total_number_of_samples_seen]
+        return self._learning_rate_schedule[self.total_number_of_samples_seen - self._rates_since]
 
     def reset_learning_rate(self, learning_rate: Any) -> None:
-        self.learning_rate_schedule = _schedule(learning_rate, None, None)
+        """Another schedule, which begins now; the number of samples that its rates are meant for stays."""
+        if not isinstance(learning_rate, Schedule):
+            raise ValueError(
+                f"learning_rate type ({type(learning_rate)}) not supported. learning_rate must be a training schedule "
+                "(output of learning_parameter_schedule() function)"
+            )
+        own = self._learning_rate_schedule
+        self._learning_rate_schedule = Schedule(learning_rate.values, own.minibatch_size, learning_rate.epoch_size)
+        self._rates_since = self.total_number_of_samples_seen
 
-    def step(self, samples: int) -> None:
-        """One update from `.grad`, the gradient of the mean loss over so many samples."""
-        seen = self.total_number_of_samples_seen
-        rate, reference = self.learning_rate_schedule[seen], self.learning_rate_schedule.minibatch_size or samples
-        variance = _decay(self.variance_schedule, seen, samples)
-        size = StepSize(
-            rate * (samples / reference), rate / reference, _decay(self.momentum_schedule, seen, samples), variance
-        )
-        self.rates_used = {"Learning rate": self.learning_rate_schedule.in_words(seen)}
-        if self.spec.name == "momentum_sgd" and self.momentum_schedule:
-            self.rates_used["Momentum"] = self.momentum_schedule.in_words(seen)
+    def reset_smoothed_gradients(self) -> None:
+        self.optimizer.state.clear()
+
+    def step(self, samples: int) -> bool:
+        """One update from `.grad`, the gradient of the mean loss over so many samples.
+
+        A rate of 0 stops a learner of CNTK for good: the samples are not counted.
+        """
+        seen, schedule = self.total_number_of_samples_seen, self._learning_rate_schedule
+        self.rates_used = {f"Learning rate {schedule.unit}": self.learning_rate()}
+        if self.kind == "momentum_sgd" and self.momentum_schedule:
+            self.rates_used[f"Momentum {self.momentum_schedule.unit}"] = self.momentum_schedule[seen]
+        if not self.learning_rate():
+            return False
         for parameter in self.parameters:
             if parameter.data.grad is None:
                 parameter.data.grad = torch.zeros_like(parameter.data)
-        take_step(self.optimizer, size, samples)
+        reference = schedule.minibatch_size or samples
+        count = 1 if self.uses_mean else samples  # of samples in the gradient, as the rules see it
+        momentum, variance = (self._decay(each, samples) for each in (self.momentum_schedule, self.variance_schedule))
+        rate = self.learning_rate() * (samples / reference)
+        take_step(self.optimizer, StepSize(rate, rate / count, momentum, variance), count)
+        if self.noise:
+            self._add_noise(self.noise[seen])
         self.total_number_of_samples_seen += samples
         self.minibatches_seen += 1
+        return True
+
+    def _decay(self, schedule: Schedule | None, samples: int) -> float:
+        if schedule is None:
+            return 0.0
+        value, reference = schedule[self.total_number_of_samples_seen], schedule.minibatch_size
+        return float(value ** (samples / reference)) if reference and value else value
+
+    def _add_noise(self, deviation: float) -> None:
+        """Normal numbers onto each parameter, from a new stream for each: CNTK's, bit for bit."""
+        with torch.no_grad():
+            for parameter in self.parameters:
+                numbers = Draws(self.noise_seed).normal(parameter.data.numel()) * deviation
+                parameter.data.add_(torch.from_numpy(numbers).reshape(parameter.shape).to(parameter.data.dtype))
+                self.noise_seed += 1
 
     def update(self, gradient_values: Any, training_sample_count: int, is_sweep_end: bool = False) -> bool:
         """One update from the gradients, summed over the samples, of a program's own."""
         for parameter, gradient in gradient_values.items():
             array = torch.as_tensor(getattr(gradient, "array", gradient), dtype=parameter.data.dtype)
             parameter.data.grad = array.reshape(parameter.data.shape) / training_sample_count
-        self.step(training_sample_count)
+        has_learned = self.step(training_sample_count)
         self.optimizer.zero_grad()
-        return True
+        return has_learned
 
+    def create_checkpoint(self) -> dict[str, Any]:
+        from convolve.cntk import checkpoint
 
-def _decay(schedule: Schedule | None, seen: int, samples: int) -> float:
-    if schedule is None:
-        return 0.0
-    value = schedule[seen]
-    return float(value ** (samples / schedule.minibatch_size)) if schedule.minibatch_size and value else value
+        return checkpoint.of_learner(self)
+
+    def restore_from_checkpoint(self, values: Mapping[str, Any]) -> None:
+        from convolve.cntk import checkpoint
+
+        checkpoint.restore_learner(self, values)
 
 
 def _made(
-    name: str,
-    parameters: Any,
-    lr: Any,
-    options: dict[str, Any],
-    momentum: Any = None,
-    variance: Any = None,
-    **spec: Any,
-) -> Learner:
+    name: str, parameters: Any, lr: Any, options: dict[str, Any], momentum: Any = None, variance: Any = None,
+    rule: Any = None, kind: str = "", **spec: Any,
+) -> Learner:  # fmt: skip
     minibatch_size = options.pop("minibatch_size", None)
     epoch_size = options.pop("epoch_size", None)
     clip = options.pop("gradient_clipping_threshold_per_sample", math.inf)
@@ -218,18 +199,28 @@ def _made(
     uses_mean = options.pop("use_mean_gradient", None)
     if options:
         raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(options))}'")
-    if noise:
-        raise NotImplementedError("gaussian_noise_injection_std_dev is not supported; leave it out")
-    rates = _schedule(lr, minibatch_size, epoch_size)
-    if minibatch_size and not rates.is_minibatch_size_explicitly_specified:
-        rates = Schedule(rates.values, minibatch_size, rates.epoch_size)
-    momenta = None if momentum is None else _schedule(momentum, minibatch_size, None)
+    has_mean = default_use_mean_gradient_value() if uses_mean is None else bool(uses_mean)
+    rates = as_schedule(lr, minibatch_size, epoch_size)
+    reference = rates.minibatch_size or minibatch_size or IGNORE
+    is_on_mean = has_mean or minibatch_size == IGNORE
+    if is_on_mean and name == "fsadagrad":
+        raise NotImplementedError("fsadagrad on the mean gradient is not supported; leave use_mean_gradient out")
+    if has_mean and reference == 1:
+        reference = IGNORE  # CNTK takes a rate for each sample as one for the mean gradient then
+    if reference != rates.minibatch_size:
+        rates = Schedule(rates.values, reference, rates.epoch_size)
+    momenta, variances = (
+        None if each is None else as_schedule(each, minibatch_size, epoch_size) for each in (momentum, variance)
+    )
     settings = OptimizerSpec(
         name=name, l1=l1, l2=l2, clip_per_sample=0.0 if math.isinf(clip) else float(clip),
         clip_by="truncation" if truncates else "norm", **spec,
     )  # fmt: skip
     listed = [parameters] if isinstance(parameters, Parameter) else list(parameters)
-    return Learner(listed, rates, settings, momentum=momenta, variance=variance, uses_mean=bool(uses_mean))
+    return Learner(
+        listed, rates, settings, momentum=momenta, variance=variances, uses_mean=is_on_mean,
+        noise=as_schedule(noise) if noise else None, minibatch_size=minibatch_size or IGNORE, rule=rule, kind=kind,
+    )  # fmt: skip
 
 
 def sgd(parameters: Any, lr: Any, **options: Any) -> Learner:
@@ -245,7 +236,7 @@ def nesterov(parameters: Any, lr: Any, momentum: Any, unit_gain: Any = None, **o
 
 
 def adagrad(parameters: Any, lr: Any, need_ave_multiplier: bool = True, **options: Any) -> Learner:
-    return _made("adagrad", parameters, lr, options)
+    return _made("adagrad", parameters, lr, options, rule=MeanAdagrad if need_ave_multiplier else None)
 
 
 def adadelta(parameters: Any, lr: Any = None, rho: float = 0.95, epsilon: float = 1e-8, **options: Any) -> Learner:
@@ -257,12 +248,10 @@ def adam(
     parameters: Any, lr: Any, momentum: Any, unit_gain: Any = None, variance_momentum: Any = None,
     epsilon: float = 1e-8, adamax: bool = False, **options: Any,
 ) -> Learner:  # fmt: skip
-    if adamax:
-        raise NotImplementedError("adam(adamax=True) is not supported; leave it out")
-    variance = _variance(variance_momentum)
     return _made(
-        "adam", parameters, lr, options, momentum, variance=variance, unit_gain=_gain(unit_gain), epsilon=float(epsilon)
-    )
+        "adam", parameters, lr, options, momentum, variance=_variance(variance_momentum),
+        rule=Adamax if adamax else None, unit_gain=_gain(unit_gain), epsilon=float(epsilon),
+    )  # fmt: skip
 
 
 def fsadagrad(
@@ -275,8 +264,9 @@ def fsadagrad(
 def rmsprop(
     parameters: Any, lr: Any, gamma: float, inc: float, dec: float, max: float, min: float,
     need_ave_multiplier: bool = True, **options: Any,
-) -> Any:  # fmt: skip
-    return _made("sgd", parameters, lr, options)
+) -> Learner:  # fmt: skip
+    factors = RmspropFactors(gamma, inc, dec, max=max, min=min, has_mean=bool(need_ave_multiplier))
+    return _made("sgd", parameters, lr, options, rule=partial(Rmsprop, factors=factors), kind="rmsprop")
 
 
 def universal(update_func: Any, parameters: Any) -> UniversalLearner:
@@ -284,9 +274,9 @@ def universal(update_func: Any, parameters: Any) -> UniversalLearner:
     return UniversalLearner(update_func, parameters)
 
 
-def _variance(momentum: Any) -> Schedule:
+def _variance(momentum: Any) -> Any:
     """CNTK's default is a time constant of 720,000 samples."""
-    return momentum_schedule_per_sample(0.9999986111120757) if momentum is None else _schedule(momentum, None, None)
+    return momentum_schedule_per_sample(0.9999986111120757) if momentum is None else momentum
 
 
 def _gain(unit_gain: Any) -> bool:
@@ -298,7 +288,7 @@ class UserLearner:
 
     def __init__(self, parameters: Sequence[Parameter], lr_schedule: Any, as_numpy: bool = True) -> None:
         self.parameters = tuple(parameters)
-        self.learning_rate_schedule = _schedule(lr_schedule, None, None)
+        self.learning_rate_schedule = as_schedule(lr_schedule)
         self.as_numpy, self.total_number_of_samples_seen = as_numpy, 0
 
     def learning_rate(self) -> float:
@@ -325,6 +315,3 @@ class UniversalLearner(UserLearner):
             constant.value = gradient_values[parameter]
         self._update.eval()
         return True
-
-
-Update = Callable[..., Any]

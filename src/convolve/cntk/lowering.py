@@ -33,16 +33,18 @@ class Module:
     inputs: list[Variable]
     draws: list[tuple[Node, Variable]]  # random nodes, and the input or the buffer that takes their numbers
     assigned: list[tuple[Stored, int]]  # variables that take the value of an output, by its place
+    batch: int | None = None  # the number of samples that it is made for, where a shape depends on it
 
 
-def compiled(outputs: Sequence[Variable], sizes: Mapping[Variable, Shape]) -> Module:
+def compiled(outputs: Sequence[Variable], sizes: Mapping[Variable, Shape], batch: int = 1) -> Module:
     """`sizes`: the shapes of the inputs whose own leave something open."""
-    return _Lowering(sizes).module(outputs)
+    return _Lowering(sizes, batch).module(outputs)
 
 
 class _Lowering:
-    def __init__(self, sizes: Mapping[Variable, Shape]) -> None:
-        self.sizes, self.draft = sizes, Draft()
+    def __init__(self, sizes: Mapping[Variable, Shape], batch: int) -> None:
+        self.sizes, self.batch, self.draft = sizes, batch, Draft()
+        self.is_of_one_batch = False
         self.done: dict[Variable, str] = {}
         self.tensors: dict[int, torch.Tensor] = {}  # address of a parameter's numbers -> the tensor that holds them
         self.inputs: list[Variable] = []
@@ -61,7 +63,7 @@ class _Lowering:
         by_name = {names.get(variable.uid): variable for variable in self.inputs}
         inputs = [by_name[value.name] for value in graph.inputs]
         places = [(target, len(keys) + at) for at, (target, _) in enumerate(assigned)]
-        return Module(module, inputs, self.draws, places)
+        return Module(module, inputs, self.draws, places, self.batch if self.is_of_one_batch else None)
 
     def value(self, wanted: Variable) -> str:
         wanted = resolved(wanted)
@@ -108,10 +110,13 @@ class _Lowering:
             self.done[output] = self.drawn(node, output)
             return
         keys = tuple(self.done[resolved(variable)] for variable in operands)
+        self.is_of_one_batch |= node.op == "UnpackBatch"
         try:
-            result = RULES[node.op](Call(self.draft, keys, Attributes(node.attributes)))
+            attributes = Attributes(node.attributes | {"batchSize": self.batch})
+            result = RULES[node.op](Call(self.draft, keys, attributes))
         except (GraphError, ConvolveError) as error:
-            raise RuntimeError(f"{node.op}: {error}") from None
+            refusal = ValueError if self.sizes else RuntimeError  # what was fed does not fit
+            raise refusal(f"{node.op}: {error}") from None
         found = (result,) if isinstance(result, str) else result
         for made, key in zip(node.outputs, found, strict=True):
             self.done[made] = key

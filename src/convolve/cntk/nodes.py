@@ -7,13 +7,15 @@ fastest dimension first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convolve.cntk import late
 from convolve.cntk.axis import Axis
+from convolve.cntk.late import BINARY
 from convolve.cntk.rules import RULES
 from convolve.cntk.variables import (
     Output,
@@ -34,9 +36,9 @@ from convolve.importers.cntk.model import ALL_AXES, Attributes
 if TYPE_CHECKING:
     from convolve.cntk.ops.functions import Function
 
-_STAND_INS = (97, 101)  # for a size that may be any: what differs between the two depends on it
-BINARY = {"Plus", "Minus", "ElementTimes", "LogPlus", "Pow", "Equal", "NotEqual", "Less", "LessEqual", "Greater",
-          "GreaterEqual"}  # fmt: skip
+# Numbers in the place of sizes that may be any (-3) or are to be inferred (-1), and others: what differs between the
+# two depends on them.
+_STAND_INS, _OTHERS = {-3: 97, -1: 89}, {-3: 101, -1: 103}
 
 
 @dataclass(eq=False)
@@ -131,12 +133,11 @@ def infer(node: Node) -> None:
         output.data_type = _type_of(node, inputs)
         output.known_axes = axes
         output.needs_gradient = any(variable.needs_gradient for variable in inputs)
+        output.is_sparse = any(node.attributes.get(name, False) for name in ("outputSparse", "oneHotOutputSparse"))
     if any(variable.known_shape is None for variable in inputs):
         return
-    _fill_in_parameters(node, inputs)
-    shapes = [variable.shape for variable in inputs]
-    if any(-1 in shape for shape in shapes):
-        return
+    late.fill_in_parameters(node, inputs)
+    late.fill_in_inputs(node, inputs)
     for output, shape in zip(node.outputs, _shapes(node, inputs), strict=True):
         output.known_shape = shape
 
@@ -161,7 +162,7 @@ def _infer_block(block: Block, node: Node) -> None:
 
 
 def _require_one_type(node: Node) -> None:
-    if node.op in ("Combine", "Block", "Cast"):
+    if node.op in ("Combine", "Block", "Cast", "Clip"):
         return
     inputs = [v for v in node.inputs if not (isinstance(resolved(v), Placeholder))]
     kinds = {variable.data_type for variable in inputs}
@@ -185,8 +186,10 @@ def _type_of(node: Node, inputs: Sequence[Variable]) -> np.dtype[Any]:
 def _axes_of(node: Node, inputs: Sequence[Variable]) -> tuple[Axis, ...] | None:
     if any(variable.known_axes is None for variable in inputs):
         return None
-    if node.op == "ReduceElements" and _is_over_batch(node):
+    if node.op == "UnpackBatch" or (node.op == "ReduceElements" and _is_over_batch(node)):
         return ()
+    if node.op == "ToBatch":
+        return (Axis.default_batch_axis(),)
     found: tuple[Axis, ...] = ()
     for variable in inputs:
         found = max(found, variable.dynamic_axes, key=len)
@@ -198,86 +201,50 @@ def _is_over_batch(node: Node) -> bool:
     return any(axis.index == ALL_AXES or axis.name == "defaultBatchAxis" for axis in axes)
 
 
-def _fill_in_parameters(node: Node, inputs: Sequence[Variable]) -> None:
-    """A weight of sizes that were left open takes them from what it is multiplied with, in place."""
-    weight = inputs[0] if inputs else None
-    if not isinstance(weight, Stored) or -1 not in weight.shape:
-        for variable in inputs[1:] if node.op in ("BatchNormalization", *BINARY) else ():
-            if isinstance(variable, Stored) and -1 in variable.shape:
-                _fill_in_statistics(node, variable, inputs[0].shape)
-        return
-    shape = inputs[1].shape if len(inputs) > 1 else ()
-    if node.op == "Times":
-        weight.known_shape = _times_shape(node, weight.shape, shape)
-    elif node.op == "Convolution":
-        maps, groups = shape[0], node.attributes.get("groups", 1)
-        where = 0 if node.attributes.get("transpose") else 1
-        sizes = [
-            (maps // groups if at == where else size) if size == -1 else size for at, size in enumerate(weight.shape)
-        ]
-        weight.known_shape = tuple(sizes)
-    elif node.op in BINARY:
-        weight.known_shape = tuple(
-            b if a == -1 else a for a, b in zip(weight.shape, shape[-len(weight.shape) :], strict=True)
-        )
-
-
-def _times_shape(node: Node, weight: Shape, x: Shape) -> Shape:
-    """The leading axes of a weight are those of x that it reduces: all, but for the first ones that it maps over."""
-    rank, kept = node.attributes["outputRank"], node.attributes.get("inferInputRankToMap", -1)
-    made = weight[len(weight) - rank :]
-    reduced = weight[: len(weight) - rank]
-    if len(reduced) == 1 and reduced[0] == -1 and kept >= 0:
-        return (*x[kept:], *made)
-    axes = x[len(x) - len(reduced) :] if len(x) >= len(reduced) else None
-    if axes is None:
-        raise RuntimeError(
-            f"Times: The left operand '{node.inputs[1]}' rank ({len(x)}) must be >= #axes ({len(reduced)}) being "
-            "reduced over."
-        )
-    return (*(b if a == -1 else a for a, b in zip(reduced, axes, strict=True)), *made)
-
-
-def _fill_in_statistics(node: Node, variable: Stored, shape: Shape) -> None:
-    if node.op == "BatchNormalization":
-        whole = (shape[0],) if node.attributes["spatial"] else shape
-        variable.known_shape = (
-            whole if len(whole) == len(variable.shape) else (*whole, *[1] * (len(variable.shape) - 1))
-        )
-    else:
-        tail = shape[len(shape) - len(variable.shape) :]
-        variable.known_shape = tuple(b if a == -1 else a for a, b in zip(variable.shape, tail, strict=True))
-
-
 def _shapes(node: Node, inputs: Sequence[Variable]) -> list[Shape]:
     """By a trial of the rule; sizes that may be any stand for two numbers each, to see what depends on them."""
-    free = any(-3 in variable.shape for variable in inputs)
-    first = _trial(node, inputs, _STAND_INS[0])
-    if not free:
-        return first
-    second = _trial(node, inputs, _STAND_INS[1])
-    return [tuple(a if a == b else -3 for a, b in zip(x, y, strict=True)) for x, y in zip(first, second, strict=True)]
+    known = late.known_shape(node, inputs)
+    if known is not None:
+        return [known] * len(node.outputs)
+    shapes = late.fitted(node, [variable.shape for variable in inputs])
+    first = found = _trial(node, inputs, shapes, _STAND_INS)
+    for size in _STAND_INS if node.op == "UnpackBatch" else {size for shape in shapes for size in shape if size < 0}:
+        other = _trial(node, inputs, shapes, _STAND_INS | {size: _OTHERS[size]})
+        found = [
+            tuple(size if a != b else c for a, b, c in zip(x, y, z, strict=True))
+            for x, y, z in zip(first, other, found, strict=True)
+        ]
+    return found
 
 
-def _trial(node: Node, inputs: Sequence[Variable], any_size: int) -> list[Shape]:
+def _trial(
+    node: Node, inputs: Sequence[Variable], shapes: Sequence[Shape], stand_ins: Mapping[int, int]
+) -> list[Shape]:
     draft = Draft()
     keys = []
-    for variable in inputs:
-        shape = tuple(any_size if size == -3 else size for size in variable.shape)
+    for variable, open_shape in zip(inputs, shapes, strict=True):
+        shape = tuple(stand_ins.get(size, size) for size in open_shape)
         if variable.has_batch_axis:
             keys.append(draft.input(shape))
-        elif isinstance(variable, Stored) and not variable.is_trainable:
+        elif isinstance(variable, Stored) and not variable.is_trainable and -1 not in variable.shape:
             keys.append(draft.parameter(variable.data.numpy(), 0.0))
         else:
-            keys.append(draft.parameter(np.broadcast_to(np.float32(0), shape)))
+            keys.append(draft.parameter(np.broadcast_to(np.float32(0), shape), 0.0))
+    attributes = Attributes(node.attributes | {"batchSize": stand_ins[-3]})
     try:
-        result = RULES[node.op](Call(draft, tuple(keys), Attributes(node.attributes)))
+        result = RULES[node.op](Call(draft, tuple(keys), attributes))
     except GraphError as error:
-        raise RuntimeError(_misfit(node, inputs, str(error))) from None
+        raise _refusal(node, str(error))(_misfit(node, inputs, str(error))) from None
     except ConvolveError as error:
         raise RuntimeError(f"{node.op}: {error}") from None
     found = (result,) if isinstance(result, str) else result
     return [draft.shape(key) for key in found]
+
+
+def _refusal(node: Node, what: str) -> type[Exception]:
+    """CNTK calls an axis that is not there, and windows over another number of axes, a bad argument."""
+    is_argument = node.op in ("Convolution", "Pooling", "Unpooling") or what.startswith("axis ")
+    return ValueError if is_argument else RuntimeError
 
 
 def _misfit(node: Node, inputs: Sequence[Variable], what: str) -> str:
@@ -286,5 +253,10 @@ def _misfit(node: Node, inputs: Sequence[Variable], what: str) -> str:
         return (
             f"Binary elementwise operation {node.op}: Left operand '{left}' shape '{shape_in_words(inputs[0].shape)}' "
             f"is not compatible with right operand '{right}' shape '{shape_in_words(inputs[1].shape)}'."
+        )
+    if node.op == "Times" and 0 < len(inputs[1].shape) < (axes := len(inputs[0].shape) - node.attributes["outputRank"]):
+        return (
+            f"Times: The left operand '{node.inputs[1]}' rank ({len(inputs[1].shape)}) must be >= #axes ({axes}) being "
+            "reduced over."
         )
     return f"{node.op}: {what}"

@@ -29,10 +29,20 @@ def _eye_like(call: Call) -> str:
     return call.add("eye_like", call.operand(0))
 
 
+def _unpack_batch(call: Call) -> str:
+    return call.add("unpack_batch", call.operand(0), size=call.attributes.get("batchSize", int))
+
+
+def _to_batch(call: Call) -> str:
+    return call.add("to_batch", call.operand(0))
+
+
 RULES: dict[str, Rule] = {
     **FILES,
     "Assign": _assign,
     "EyeLikeOp": _eye_like,
     "Gather": _gather,
     "RandomDistribution": _random,
+    "ToBatch": _to_batch,
+    "UnpackBatch": _unpack_batch,
 }

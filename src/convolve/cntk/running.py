@@ -27,8 +27,11 @@ def forget() -> None:
 def module_of(outputs: Sequence[Variable], fed: Mapping[Variable, feeding.Fed]) -> Module:
     sizes: dict[Variable, Shape] = {v: f.shape for v, f in fed.items() if any(size < 0 for size in v.shape)}
     key = (tuple(outputs), tuple(sizes.items()))
+    batch = max((len(each.tensor) for variable, each in fed.items() if variable.has_batch_axis), default=1)
+    if key in _modules and _modules[key].batch not in (None, batch):
+        key = (*key, batch)
     if key not in _modules:
-        _modules[key] = compiled(outputs, sizes)
+        _modules[key] = compiled(outputs, sizes, batch)
     return _modules[key]
 
 
@@ -151,14 +154,17 @@ def forward(
     return State(dict(zip(outputs, found, strict=True)), given, later) if keep else None, values
 
 
-def backward(state: State, root_gradients: Mapping[Any, Any], variables: Any, as_numpy: bool) -> dict[Variable, Any]:
+def backward(state: State, root_gradients: Any, variables: Any, as_numpy: bool) -> dict[Variable, Any]:
     wanted = [getattr(variable, "output", variable) for variable in variables]
     roots, grads = [], []
+    if not isinstance(root_gradients, Mapping):
+        root_gradients = dict.fromkeys(state.outputs, root_gradients)
     for key, value in root_gradients.items():
         output = state.outputs[getattr(key, "output", key)]
         roots.append(output)
         array = np.concatenate(value) if isinstance(value, list) else np.asarray(value)
-        grads.append(torch.as_tensor(array, dtype=output.dtype).broadcast_to(output.shape))
+        grad = torch.as_tensor(array, dtype=output.dtype)
+        grads.append(grad.reshape(output.shape) if grad.numel() == output.numel() else grad.broadcast_to(output.shape))
     tensors = {variable: each.tensor for variable, each in state.given.items()}
     found = _gradients(roots, grads, wanted, tensors)
     assign(state.assignments)

@@ -52,9 +52,10 @@ def _save_onnx(function: Function, filename: str) -> None:
     run = compiled(function.outputs, {})
     inputs = {variable.name or variable.uid: variable.shape for variable in run.inputs}
     outputs = {variable.name or variable.uid: variable.shape for variable in function.outputs}
-    with replacing(Path(filename)) as temporary:
-        temporary.unlink(missing_ok=True)
-        export_network(run.module, inputs, outputs, temporary)
+    target = Path(filename)
+    path = target if target.suffix == ".onnx" else target.with_name(f"{target.name}.onnx")
+    export_network(run.module, inputs, outputs, path)
+    path.replace(target)
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------

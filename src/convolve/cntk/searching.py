@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from convolve.cntk.ops.functions import Function
 
 
-def depth_first_search(root: Any, visitor: Callable[[Any], Any], depth: int = 0) -> list[Any]:
+def depth_first_search(root: Any, visitor: Callable[[Any], Any], depth: int = 0, leads_out: bool = True) -> list[Any]:
     """The functions and variables for which `visitor` holds, from the outputs on; within blocks down to `depth`, -1:
-    everywhere. CNTK's order: what is inside of a block comes when the rest of the line is done."""
+    everywhere. CNTK's order: what is inside of a block comes when the rest of the line is done. `leads_out`: from the
+    inside of a block the way goes on to what the block is given."""
     from convolve.cntk.ops.functions import Function
 
     start = root.root_function if isinstance(root, Function) else root
@@ -37,7 +38,8 @@ def depth_first_search(root: Any, visitor: Callable[[Any], Any], depth: int = 0)
                 stack += [(resolved(outer), level) for _, outer in node.block.arguments]
                 stack.append((node.block.root.root_function, level + 1))
             else:
-                stack = [(resolved(variable), level) for variable in node.inputs] + stack
+                inputs = map(resolved, node.inputs) if leads_out else node.inputs
+                stack = [(variable, level) for variable in inputs] + stack
         if visitor(item):
             found.append(item)
     return found
@@ -48,7 +50,7 @@ def member(function: Function, name: str) -> Any:
     node = function.node
     inside = node.block.root if node.block else None
     for place in filter(None, (inside, function)):
-        found = [item for item in depth_first_search(place, lambda item: item.name == name) if item.name == name]
+        found = depth_first_search(place, lambda item: item.name == name, leads_out=place is not inside)
         others = [item for item in found if getattr(item, "node", None) is not node]
         if others or found:
             return (others or found)[0]

@@ -244,7 +244,7 @@ def as_shape(shape: Any) -> Shape:
 def _initial(shape: Any, init: Any, dtype: Any) -> tuple[Shape, Initial, Any]:
     """(shape, what makes the numbers of a shape, their type) of a variable's arguments.
 
-    A numpy array keeps its type, unless one is said; numbers and lists are float32.
+    A numpy array keeps its type, unless one is said; numbers and lists are float32. What has axes has its own shape.
     """
     from convolve.cntk.default_options import current
     from convolve.cntk.initializer import Initializer
@@ -256,7 +256,7 @@ def _initial(shape: Any, init: Any, dtype: Any) -> tuple[Shape, Initial, Any]:
     array = np.asarray(0 if init is None else init)
     if dtype is None and isinstance(init, np.ndarray) and array.dtype in TORCH_TYPES:
         dtype = array.dtype
-    return as_shape(array.shape if shape is None else shape), lambda _: array, dtype
+    return as_shape(array.shape if shape is None or array.ndim else shape), lambda _: array, dtype
 
 
 class Record(dict[str, Any]):

@@ -55,13 +55,15 @@ class OneOf(frozenset[str]):
 @dataclass(frozen=True)
 class Operation:
     """`operands` are the numbers of values that it may take; none listed: one or more. What is `over_batch` adds over
-    the samples too: its value belongs to the batch, not to a sample."""
+    the samples too: its value belongs to the batch, not to a sample; `to_batch` makes samples of what belongs to none.
+    """
 
     shape: ShapeRule
     emit: Emit
     operands: tuple[int, ...] = (1,)
     attributes: Mapping[str, Kind] = field(default_factory=dict)
     over_batch: bool = False
+    to_batch: bool = False
 
 
 def outcome(op: str, attributes: Attributes, operands: Sequence[Value]) -> tuple[Shape, bool]:
@@ -71,7 +73,7 @@ def outcome(op: str, attributes: Attributes, operands: Sequence[Value]) -> tuple
     shape = bounded(row.shape(attributes, [operand.shape for operand in operands]))
     batched = any(operand.batched for operand in operands)
     require(batched or not row.over_batch, f"{op} of values that belong to no sample")
-    return shape, batched and not row.over_batch
+    return shape, (batched and not row.over_batch) or row.to_batch
 
 
 # -- rows of one kind -------------------------------------------------------------------------------------------------
@@ -282,6 +284,8 @@ OPERATIONS: dict[str, Operation] = {
         shapes.same, _plain(functions.over_batch, "how"), attributes={"how": Annotated[str, OneOf(_OVER_BATCH)]},
         over_batch=True,
     ),
+    "unpack_batch": Operation(shapes.unpack_batch, _plain(operator.pos), attributes={"size": Integer}, over_batch=True),
+    "to_batch": Operation(shapes.to_batch, _plain(operator.pos), to_batch=True),
     "expand": Operation(shapes.expand, _expand, attributes={"shape": Integers}),
     "concatenate": Operation(shapes.concatenate, _concatenate, (), {"axis": Integer}),
     "pad": Operation(

@@ -241,6 +241,15 @@ def gather_rows(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     return (*shapes[0], *shapes[1][1:])
 
 
+def unpack_batch(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+    return (attributes["size"], *shapes[0])
+
+
+def to_batch(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+    require(bool(shapes[0]), "samples of a single number")
+    return shapes[0][1:]
+
+
 def expand(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     shape: Shape = attributes["shape"]
     require(broadcasting({}, [shapes[0], shape]) == shape, f"shape {shapes[0]} repeated to {shape}")

@@ -91,7 +91,8 @@ def each_epoch(contents: Contents, key: str) -> Points:
 def within_epochs(contents: Contents, key: str) -> Points:
     """The value as it moved within the epochs, where the run noted it."""
     samples = contents.samples_per_epoch
-    return [(event.samples_seen / samples, getattr(event, key)) for event in contents.progress]
+    points = [(event.samples_seen / samples, getattr(event, key)) for event in contents.progress]
+    return [(epoch, value) for epoch, value in points if value is not None]
 
 
 def epoch_table(contents: Contents) -> tuple[list[str], list[list[str]]]:

@@ -87,7 +87,12 @@ def write_data_page(checked: Checked, source: Path, path: Path) -> None:
 
 
 def class_rows(checked: Checked) -> list[dict[str, object]]:
-    """Images of each class in each part, and how many of them have findings; the classes with most of these first."""
+    """Images of each class in each part, and how many of them have findings; the classes with most of these first.
+
+    None where the labels are numbers.
+    """
+    if any(part.target == "number" for part in checked.parts):
+        return []
     images, found = [Counter[str]() for _ in checked.parts], Counter[str]()
     parts = {part.name: part for part in checked.parts}
     for part, counts in zip(checked.parts, images, strict=True):

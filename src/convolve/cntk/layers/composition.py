@@ -39,6 +39,8 @@ def _step(layer: Any) -> Any:
 
 def For(what_range: Any, constructor: Callable[..., Any], name: str = "") -> Function:
     """`constructor` for each number of a range, one after the other."""
+    if isinstance(constructor, Function) or not inspect.isroutine(constructor):
+        raise TypeError("For() expects a function that makes a layer, such as lambda i: Dense(5)")
     takes = len(inspect.signature(constructor).parameters)
     if takes > 1:
         raise TypeError("For() expects a constructor function with 0 or 1 parameters")

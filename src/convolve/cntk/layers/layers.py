@@ -21,9 +21,9 @@ from convolve.cntk.ops import (
     minus,
     pooling,
     reduce_mean,
-    reshape,
     sqrt,
     square,
+    squeeze,
     times,
     unpooling,
 )
@@ -112,6 +112,8 @@ def Convolution(
     rank = len(size)
     maps = () if num_filters in (None, ()) else as_shape(num_filters)
     out, inside = maps or (1,), (InferredDimension,) * reduction_rank
+    if isinstance(init, np.ndarray) and not reduction_rank:
+        init = init.reshape(*out, *size)
     weight = Parameter((*out, *inside, *size), init=initializer_with_rank(init, -len(out), rank), name="W")
     b = Parameter((*out, *(1,) * rank), init=init_bias, name="b") if bias else None
     flags, steps, spread = (_spread(value, rank) for value in (pad, strides, dilation))
@@ -124,7 +126,7 @@ def Convolution(
         )  # fmt: skip
         r = r if b is None else r + b
         if not maps and reduction_rank == 0:
-            r = reshape(r, r.shape[1:]) if r.shape[:1] == (1,) and len(r.shape) > rank else r
+            r = squeeze(r, 0)
         return _activated(activation, r)
 
     return convolve

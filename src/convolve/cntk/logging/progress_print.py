@@ -34,7 +34,7 @@ class ProgressPrinter:
         self.metric_is_pct, self.rank = metric_is_pct, rank
         self.file = None if log_to_file is None else f"{log_to_file}{'' if rank is None else f'rank{rank}'}"
         self.trainings, self.evaluations = _Totals(), _Totals()
-        self._rates_shown: dict[tuple[Any, str], str] = {}
+        self._rates_shown: dict[tuple[Any, str], float] = {}
         if self.file:
             Path(self.file).write_text("", encoding="utf-8")
         if self.freq == 0:
@@ -47,13 +47,14 @@ class ProgressPrinter:
         elif self.rank in (None, 0):
             print(message, flush=True)
 
-    write = log
+    def write(self, key: str, value: Any) -> None:
+        self.log(f"{key}: {value}")
 
-    def note_rate(self, learner: Any, what: str, text: str) -> None:
+    def note_rate(self, learner: Any, what: str, value: float) -> None:
         """Print a rate or a momentum of `learner` where it is another one than before."""
-        if self._rates_shown.get((learner, what)) != text:
-            self._rates_shown[learner, what] = text
-            self.log(f"{what} {text}")
+        if self._rates_shown.get((learner, what)) != value:
+            self._rates_shown[learner, what] = value
+            self.write(what, value)
 
     def update_training(self, samples: int, loss: float, metric: float | None) -> None:
         totals = self.trainings

@@ -11,7 +11,7 @@ import numpy as np
 from convolve.cntk import cloning, refused, running, searching
 from convolve.cntk.nodes import Block, Node, infer_all, leaves_of, results_of
 from convolve.cntk.operators import Operators
-from convolve.cntk.variables import Constant, Output, Parameter, Placeholder, Variable, new_uid
+from convolve.cntk.variables import Constant, Input, Output, Parameter, Placeholder, Variable, new_uid
 
 
 @unique
@@ -37,10 +37,11 @@ class Function(Operators):
 
     def __new__(cls, root: Any = None, *args: Any, **kwargs: Any) -> Any:
         if callable(root) and not isinstance(root, Node | Function):
-            return function_of(root)
+            types = getattr(root, "cntk_types", ())
+            return function_of(root).update_signature(*types) if types else function_of(root)
         return object.__new__(cls)
 
-    def __init__(self, root: Any, is_composite: bool = True, order: Sequence[Placeholder] = (), **_: Any) -> None:
+    def __init__(self, root: Any, is_composite: bool = True, order: Sequence[Variable] = (), **_: Any) -> None:
         if not isinstance(root, Node):
             return  # made of a Python function, by __new__
         self._root, self.is_composite = root, is_composite
@@ -147,7 +148,7 @@ class Function(Operators):
         first = [variable for variable in self._order if variable in arguments]
         return (*first, *(variable for variable in arguments if variable not in first))
 
-    shape = property(lambda self: self.output.shape)
+    shape = property(lambda self: (-2,) if self.output.known_shape is None else self.output.shape)
     dtype = property(lambda self: self.output.dtype)
     dynamic_axes = property(lambda self: self.output.dynamic_axes)
     is_sparse = property(lambda self: self.output.is_sparse)
@@ -207,10 +208,17 @@ class Function(Operators):
         """Say of what type the arguments are: `Tensor[3]`, `Sequence[Tensor[3]]`, shapes."""
         from convolve.cntk.layers.typing import as_variable_type
 
+        inputs: dict[Any, Any] = {}
         for variable, kind in self.argument_map(*args, **kwargs).items():
-            variable.known_shape, variable.known_axes = as_variable_type(kind)
-        infer_all(self.outputs)
-        return self
+            shape, axes = as_variable_type(kind)
+            inputs[variable] = Input(shape, dtype=variable.dtype, name=variable.name, dynamic_axes=axes)
+        self._order = [inputs[variable] for variable in self.signature]
+        return self.replace_placeholders(inputs)
+
+    @staticmethod
+    def with_signature(*types: Any) -> Any:
+        """A decorator: the function of a Python function, whose arguments are of these types."""
+        return lambda definition: function_of(definition).update_signature(*types)
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -234,8 +242,8 @@ class Function(Operators):
             wanted, running.arguments_of(wanted, arguments, self.signature), keep_for_backward, as_numpy
         )
 
-    def backward(self, state: Any, root_gradients: Mapping[Any, Any], variables: Any, as_numpy: bool = True) -> Any:
-        """Gradients of `variables`, from those at the outputs."""
+    def backward(self, state: Any, root_gradients: Any, variables: Any, as_numpy: bool = True) -> Any:
+        """Gradients of `variables`, from those at the outputs: a dictionary, or those of the only one."""
         if state is None:
             raise ValueError("You are attempting to backpropagate on a minibatch for which no state was kept.")
         return running.backward(state, root_gradients, variables, as_numpy)
@@ -313,6 +321,10 @@ class Function(Operators):
         else:
             raise ValueError(f"set_attribute: {name} cannot be set; dropoutRate and rngSeed can")
         running.forget()
+
+    def __getitem__(self, key: Any) -> Any:
+        """Of several outputs one; of a single one, a part of it."""
+        return self.outputs[key] if len(self.outputs) > 1 else super().__getitem__(key)
 
     def __rshift__(self, other: Any) -> Any:
         return as_function(other)(self)

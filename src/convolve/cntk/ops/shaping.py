@@ -7,7 +7,7 @@ from typing import Any
 
 from convolve.cntk.axis import Axis, stored
 from convolve.cntk.ops import elementwise
-from convolve.cntk.ops.functions import Function
+from convolve.cntk.ops.functions import Function, as_variable
 from convolve.cntk.ops.making import block, primitive
 from convolve.cntk.variables import as_shape
 from convolve.importers.cntk import model, wire
@@ -73,6 +73,16 @@ def transpose(x: Any, perm: Any, name: str = "") -> Function:
     )
 
 
+def unpack_batch(x: Any, name: str = "") -> Function:
+    """The axis of the batch as the first one of a value that belongs to no sample."""
+    return primitive("UnpackBatch", x, name=name)
+
+
+def to_batch(x: Any, name: str = "") -> Function:
+    """The first axis as that of the batch."""
+    return primitive("ToBatch", x, name=name)
+
+
 def swapaxes(x: Any, axis1: Any = 0, axis2: Any = 1, name: str = "") -> Function:
     return primitive("TransposeAxes", x, name=name, axis1=stored(axis1), axis2=stored(axis2))
 
@@ -105,6 +115,8 @@ def slices_of(x: Any, key: Any) -> Any:
 
 def splice(*inputs: Any, axis: Any = -1, name: str = "") -> Function:
     """Side by side along an axis of numpy's order."""
+    if axis == Axis.new_leading_axis():
+        axis = -1 - max(len(_operand(each).shape) for each in inputs)
     if isinstance(axis, Axis) and not axis.is_static_axis:
         return primitive("Splice", *inputs, name=name, axis=stored(axis))
     at = axis.static_axis_index() if isinstance(axis, Axis) else axis
@@ -150,11 +162,23 @@ def gather(reference: Any, indices: Any, axis: Any = None, name: str = "") -> Fu
 
 def eye_like(x: Any, sparse_output: bool = True, name: str = "") -> Function:
     """The identity matrix in the form of a matrix, or of the vectors of a minibatch, one for each row."""
-    return primitive("EyeLikeOp", x, name=name, outputSparse=bool(sparse_output))
+    found = as_variable(x)
+    axes = len(found.shape) + len(found.dynamic_axes)
+    if found.known_shape is not None and (axes != 2 or found.is_sequence):
+        raise ValueError(f"eye_like: a matrix, or a minibatch of vectors, is needed; {found} has {axes} axes")
+    return primitive("EyeLikeOp", found, name=name, outputSparse=bool(sparse_output))
 
 
 def crop_manual(node_input: Any, node_referent: Any, offset_x: int, offset_y: int, name: str = "") -> Function:
     return primitive("Crop", node_input, node_referent, name=name, offset=[offset_x, offset_y])
+
+
+def crop_automatic(
+    node_input: Any, node_referent: Any, ancestor_input: Any = None, ancestor_referent: Any = None, name: str = ""
+) -> Function:
+    """Cut where both maps see the same part of the map that they come from, or of two that are taken for one."""
+    ancestors = [] if ancestor_input is None else [ancestor_input, ancestor_referent]
+    return primitive("Crop", node_input, node_referent, *ancestors, name=name)
 
 
 def depth_to_space(operand: Any, block_size: int, name: str = "") -> Function:

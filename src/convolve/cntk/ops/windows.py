@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from convolve.cntk.nodes import resolved
 from convolve.cntk.ops import elementwise, shaping
 from convolve.cntk.ops.functions import Function
 from convolve.cntk.ops.making import block, operands_of, primitive
@@ -32,9 +33,14 @@ def _flags(values: Any) -> list[bool]:
     return [bool(value) for value in (values if isinstance(values, list | tuple) else [values])][::-1]
 
 
-def _without_reduction(weight: Variable, rank: int) -> Any:
-    """A kernel without an axis for the channels that it sums over gets one."""
-    return weight if rank else shaping.reshape(weight, (*weight.shape[:1], 1, *weight.shape[1:]))
+def _with_channels(weight: Variable, x: Variable, transposed: bool) -> tuple[Any, Any]:
+    """A kernel without an axis for the channels that it sums over gets one, and the maps their one channel."""
+    known = resolved(x).known_shape
+    rank = max(len(weight.shape) - 1, 1) if known is None else len(known)
+    maps, kernel = weight.shape[: len(weight.shape) - rank] or (1,), weight.shape[len(weight.shape) - rank :]
+    return shaping.reshape(weight, (1, *maps, *kernel) if transposed else (*maps, 1, *kernel)), shaping.expand_dims(
+        x, 0
+    )
 
 
 def convolution(
@@ -45,11 +51,8 @@ def convolution(
     """`convolution_map`: (maps, channels, rows, columns)."""
     weight, x = operands_of(convolution_map, operand)
     if reduction_rank == 0:
-        made = convolution(
-            _without_reduction(weight, 0), shaping.reshape(x, (1, *x.shape)), strides, sharing, auto_padding,
-            sequential=sequential, dilation=dilation, groups=groups,
-        )  # fmt: skip
-        return made if not name else elementwise.alias(made, name)
+        return convolution(*_with_channels(weight, x, False), strides, sharing, auto_padding, sequential=sequential,
+                           dilation=dilation, groups=groups, name=name)  # fmt: skip
     return primitive(
         "Convolution", weight, x, name=name, strides=as_shape(strides)[::-1], sharing=_flags(sharing),
         autoPadding=_flags(auto_padding), lowerPad=(0,), upperPad=(0,), dilation=as_shape(dilation)[::-1],
@@ -65,6 +68,9 @@ def convolution_transpose(
 ) -> Function:  # fmt: skip
     """`convolution_map`: (channels, maps, rows, columns)."""
     weight, x = operands_of(convolution_map, operand)
+    if reduction_rank == 0:
+        return convolution_transpose(*_with_channels(weight, x, True), strides, sharing, auto_padding,
+                                     output_shape=output_shape, dilation=dilation, name=name)  # fmt: skip
     output = (0,) if output_shape is None else as_shape(output_shape)[::-1]
     return primitive(
         "Convolution", weight, x, name=name, strides=as_shape(strides)[::-1], sharing=_flags(sharing),

@@ -96,8 +96,8 @@ class Trainer(Evaluator):
         self.total_number_of_samples_seen = self._total
         for writer in self.writers:
             for learner in self.parameter_learners:
-                for what, text in getattr(learner, "rates_used", {}).items():
-                    writer.note_rate(learner, what, text)
+                for what, value in getattr(learner, "rates_used", {}).items():
+                    writer.note_rate(learner, what, value)
             writer.update_training(samples, loss, metric)
 
     def resume_at(self, samples: int) -> None:

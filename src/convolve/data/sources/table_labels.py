@@ -41,7 +41,8 @@ def number_labels(
         classes = label_names(table.file, on_fault)
     if doubts and not (classes and class_numbers(labels, classes)):
         for kind, label, what, mend in doubts:
-            read.tell(read.rows[label][0], what, mend, kind)
+            said = what if on_fault is None else what.replace("data.target=", "--target ")  # as check-data calls it
+            read.tell(read.rows[label][0], said, mend, kind)
     number_of, names = read.among(labels, classes or labels)
     numbers = {label: number_of.get(spelling(label), UNLABELED) for label in {*table.labels}}
     return np.fromiter(map(numbers.__getitem__, table.labels), np.int64, len(table)), names

@@ -28,7 +28,7 @@ def several_classes(table: Table, classes: Sequence[str] | None) -> Labels:
     fewer words than there are cells, or only names that are known. Raises `FormatError` with the row.
     """
     known = classes or label_names(table.file) or table.label_names
-    cells = {*table.labels}
+    cells = {*table.labels} - {""}  # that of a row which a check of data knows to be bad
     names_of = {cell: _listed(table, cell) for cell in cells if cell.startswith("[")}
     plain = cells - names_of.keys()
     split = _splitter(plain, known)
@@ -44,18 +44,20 @@ def several_classes(table: Table, classes: Sequence[str] | None) -> Labels:
         raise _fault(table, _cell_with(label, names_of), f"the labels {what}; write one of them everywhere")
     labels_NK = np.zeros((len(table), len(ordered)), np.float32)
     for row, cell in enumerate(table.labels):
-        labels_NK[row, [number_of[spelling(name)] for name in names_of[cell]]] = 1
+        labels_NK[row, [number_of[spelling(name)] for name in names_of.get(cell, ())]] = 1
+    labels_NK[[not cell for cell in table.labels]] = np.nan
     return labels_NK, ordered
 
 
 def numbers(table: Table) -> Labels:
     """The numbers of each row. Raises `FormatError` with the row for what is none."""
-    several = len(table.label_names) > 1
-    found = [[_number(text) for text in (json.loads(cell) if several else [cell])] for cell in table.labels]
-    found_NK = np.array(found, np.float32)
-    if (faults := np.argwhere(~np.isfinite(found_NK))).size:
+    several, none = len(table.label_names) > 1, json.dumps([""] * len(table.label_names))
+    texts = [json.loads(cell or none) if several else [cell] for cell in table.labels]
+    found_NK = np.array([[_number(text) for text in row] for row in texts], np.float32)
+    are_there_N1 = np.array([[bool(cell)] for cell in table.labels])  # else a check of data knows the row to be bad
+    if (faults := np.argwhere(~np.isfinite(found_NK) & are_there_N1)).size:
         row, k = map(int, faults[0])
-        text, name = json.loads(table.labels[row])[k] if several else table.labels[row], legible(table.label_names[k])
+        text, name = texts[row][k], legible(table.label_names[k])
         what = f"{name} is {legible(text)}, where data.target=number wants a number"
         what = f"the number {name} is missing" if text.casefold() in _MISSING else what
         raise FormatError(table.file, table.row(row), f"{what}; correct it, or take the row out")

@@ -34,6 +34,7 @@ class LearnerState:
     reference_batch_size: int
     smoothed_gradients: tuple[Array, ...]
     smoothed_count: float = 0.0  # of Adam's updates, or of the samples that FSAdaGrad has averaged
+    noise_seed: int = 1  # of the next Gaussian noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,7 @@ def _learner(record: Record) -> LearnerState:
             to_numpy(array, record.path) for array in record.list("smoothed_gradients", StoredArray)
         ),
         smoothed_count=record.get("smoothed_count", float, 0.0),
+        noise_seed=record.get("noise_injection_seed", int, 1),
     )
 
 

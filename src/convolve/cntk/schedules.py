@@ -1,0 +1,131 @@
+"""Schedules: rates and momenta over the samples of a training."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum, IntEnum
+from typing import Any
+
+
+class UnitType(Enum):
+    """What a rate of CNTK before 2.2 is meant for."""
+
+    sample = "sample"
+    minibatch = "minibatch"
+
+
+class MinibatchSizeUnit(IntEnum):
+    samples = 0
+
+
+class Schedule:
+    """A value for each period of `epoch_size` samples, the last one for good; `minibatch_size`: what it is meant for,
+    0: whatever comes."""
+
+    def __init__(self, schedule: Any, minibatch_size: int | None = None, epoch_size: int | None = None) -> None:
+        self.minibatch_size, self.epoch_size = minibatch_size or 0, epoch_size or 1
+        self.is_minibatch_size_explicitly_specified = bool(minibatch_size)
+        pairs = [(1, schedule)] if isinstance(schedule, int | float) else _pairs(schedule)
+        self.values = [(count, float(value)) for count, value in pairs]
+
+    def __getitem__(self, samples: int) -> float:
+        period, end = samples // self.epoch_size, 0
+        for count, value in self.values:
+            end += count
+            if period < end:
+                return value
+        return self.values[-1][1]
+
+    @property
+    def unit(self) -> str:
+        """As CNTK prints it: per 1 samples."""
+        return f"per {self.minibatch_size} samples" if self.minibatch_size else "per minibatch"
+
+    def mapping(self) -> dict[int, float]:
+        """First sample -> value, as checkpoints have it."""
+        found, start = {}, 0
+        for count, value in self.values:
+            found[start * self.epoch_size] = value
+            start += count
+        return found
+
+
+def _pairs(schedule: Any) -> list[tuple[int, float]]:
+    if not isinstance(schedule, list | tuple) or not schedule:
+        raise ValueError("schedule must be either a float or a list, not " + type(schedule).__name__)
+    if isinstance(schedule[0], tuple | list):
+        return [(int(count), value) for count, value in schedule]
+    return [(1, value) for value in schedule]
+
+
+def as_schedule(schedule: Any, minibatch_size: int | None = None, epoch_size: int | None = None) -> Schedule:
+    """What a learner is given as it stands, or of a number or a list."""
+    return schedule if isinstance(schedule, Schedule) else _schedule(schedule, minibatch_size, epoch_size)
+
+
+def _schedule(schedule: Any, minibatch_size: int | None, epoch_size: int | None) -> Schedule:
+    if isinstance(schedule, Schedule):
+        if epoch_size is not None:
+            raise ValueError("Wrong Syntax: epoch_size is specified for a schedule that exists already")
+        return schedule
+    if isinstance(minibatch_size, int) and minibatch_size < 0:
+        raise ValueError("minibatch_size must be a positive integer, not " + str(minibatch_size))
+    return Schedule(schedule, minibatch_size, epoch_size)
+
+
+def training_parameter_schedule(
+    schedule: Any, unit: Any = UnitType.minibatch, epoch_size: int | None = None
+) -> Schedule:
+    if unit not in (*UnitType, "sample", "minibatch"):
+        raise ValueError(f"schedule unit must be UnitType.sample or UnitType.minibatch, not {unit!r}")
+    return _schedule(schedule, 1 if unit in (UnitType.sample, "sample") else None, epoch_size)
+
+
+def learning_parameter_schedule(
+    schedule: Any, minibatch_size: int | None = None, epoch_size: int | None = None
+) -> Schedule:
+    return _schedule(schedule, minibatch_size, epoch_size)
+
+
+def learning_parameter_schedule_per_sample(schedule: Any, epoch_size: int | None = None) -> Schedule:
+    return _schedule(schedule, 1, epoch_size)
+
+
+def learning_rate_schedule(lr: Any, unit: Any, epoch_size: int | None = None) -> Schedule:
+    return training_parameter_schedule(lr, unit, epoch_size)
+
+
+def momentum_schedule(momentum: Any, epoch_size: int | None = None, minibatch_size: int | None = None) -> Schedule:
+    return _schedule(momentum, minibatch_size, epoch_size)
+
+
+def momentum_schedule_per_sample(momentum: Any, epoch_size: int | None = None) -> Schedule:
+    return _schedule(momentum, 1, epoch_size)
+
+
+def momentum_as_time_constant_schedule(momentum: Any, epoch_size: int | None = None) -> Schedule:
+    """T samples -> exp(-1 / T) a sample; 0: none."""
+    if isinstance(momentum, Schedule):
+        return momentum
+    pairs = [(1, momentum)] if isinstance(momentum, int | float) else _pairs(momentum)
+    return Schedule([(count, math.exp(-1.0 / t) if t else 0.0) for count, t in pairs], 1, epoch_size)
+
+
+minibatch_size_schedule = learning_parameter_schedule_per_sample
+_unit_gain = {"default": True}
+
+
+def default_unit_gain_value() -> bool:
+    return _unit_gain["default"]
+
+
+def set_default_unit_gain_value(value: bool) -> None:
+    _unit_gain["default"] = bool(value)
+
+
+def default_use_mean_gradient_value() -> bool:
+    return _unit_gain.get("mean", False)
+
+
+def set_default_use_mean_gradient_value(value: bool) -> None:
+    _unit_gain["mean"] = bool(value)

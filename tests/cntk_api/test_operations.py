@@ -1,0 +1,118 @@
+"""Operations at their edges, as the real CNTK 2.7 answered: open sizes, gradients, axes of the batch."""
+
+import numpy as np
+import pytest
+
+import convolve.cntk as C
+
+ANY = C.FreeDimension
+
+
+@pytest.mark.parametrize(
+    "shape, to, begin, end, wanted",
+    [
+        ((ANY, 2, 3), (-1,), 0, 2, (ANY, 3)),
+        ((ANY, 2, 3), (-1,), 1, 3, (ANY, 6)),
+        ((ANY, 2, 3), (4,), 0, 2, (4, 3)),
+        ((ANY, ANY, ANY), (5, -1, 4), None, None, (5, ANY, 4)),
+    ],
+)
+def test_a_reshape_of_open_sizes(shape: tuple, to: tuple, begin: int, end: int, wanted: tuple) -> None:
+    assert C.reshape(C.input_variable(shape), to, begin, end).shape == wanted
+
+
+def test_what_does_not_fill_a_shape_is_refused_when_it_is_fed() -> None:
+    x = C.input_variable((ANY, 2, 3))
+    with pytest.raises(ValueError, match="Reshape"):
+        C.reshape(x, (4,), 0, 2).eval({x: np.zeros((1, 2, 3))})
+
+
+def test_an_open_size_is_that_of_the_weight_it_meets() -> None:
+    w = C.parameter(init=np.eye(2, dtype=np.float32))
+    x = C.input_variable((ANY, C.InferredDimension))
+    assert C.times(x, w).shape == (ANY, 2)
+    assert x.shape == (ANY, 2)
+    with pytest.raises(ValueError, match="do not match the Variable"):
+        C.times(x, w).eval({x: np.zeros((1, 3), np.float32)})
+    y = C.input_variable((C.InferredDimension, C.InferredDimension, 3))
+    assert C.splice(y, C.constant(0, shape=(3, C.InferredDimension, 3)), axis=0).shape == (-1, -1, 3)
+
+
+def test_gradients_where_a_function_has_none() -> None:
+    x = C.input_variable((4,), needs_gradient=True)
+    found = C.log(x).grad(np.array([[-1, 0, 0.5, 2]], np.float32))
+    assert np.allclose(found, [[9.08782e36, 9.08782e36, 2, 0.5]], rtol=1e-5)
+    e = C.input_variable((3,), needs_gradient=True)
+    power = C.pow(C.constant([0, -1.0, 2]), e)
+    assert np.allclose(power.grad(np.array([[2.0, 2, 2]], np.float32)), [[0, 0, 2.7725887]])
+    assert np.allclose(
+        C.pow(x, C.constant([0.5, 2, 3, -1])).grad(np.array([[0, -1, 2, 1]], np.float32))[0, 1:], [-2, 12, -1]
+    )
+
+
+def test_the_axis_of_the_batch_can_be_taken_off_and_put_on() -> None:
+    data = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    x = C.input_variable((2, 3))
+    flat = C.reshape(C.unpack_batch(x), (-1, 3))
+    assert (flat.shape, flat.dynamic_axes) == ((ANY, 3), ())
+    back = C.to_batch(flat)
+    assert (back.shape, len(back.dynamic_axes)) == ((3,), 1)
+    assert np.array_equal((back * 2).eval({x: data}), data.reshape(4, 3) * 2)
+    assert np.array_equal((back * 2).eval({x: data[:1]}), data[0] * 2)  # another batch
+    a = C.parameter((4, 2, 3), init=1)
+    assert np.array_equal((x * C.to_batch(a)).grad({x: np.tile(data, (2, 1, 1))}, [a]), np.tile(data, (2, 1, 1)))
+
+
+def test_kernels_without_channels() -> None:
+    x = C.input_variable((3, 3))
+    kernel = C.constant(np.arange(4, dtype=np.float32).reshape(2, 2))
+    made = C.convolution(kernel, x, auto_padding=[True], reduction_rank=0)
+    data = np.arange(9, dtype=np.float32).reshape(1, 3, 3)
+    assert np.array_equal(made.eval({x: data}), [[[[19, 25, 10], [37, 43, 16], [7, 8, 0]]]])
+    assert C.convolution(C.parameter((2, 2, 2)), x, reduction_rank=0).shape == (2, 3, 3)
+    turned = C.convolution_transpose(kernel, x, auto_padding=[False], reduction_rank=0)
+    assert np.array_equal(turned.eval({x: data})[0, 0, 0], [0, 0, 1, 2])
+    layer = C.layers.Convolution1D(3, init=np.array([4, 2, 1]), pad=True, reduction_rank=0, bias=False)
+    layer.update_signature(5)
+    assert np.array_equal(layer([np.array([[2, 6, 4, 8, 6]])]), [[10, 24, 40, 38, 44]])
+
+
+def test_unpooling_of_open_sizes() -> None:
+    x, fixed = C.input_variable((4, ANY, ANY)), C.input_variable((4, 6, 9))
+    data = np.arange(4 * 54, dtype=np.float32).reshape(1, 4, 6, 9)
+    answers = [
+        C.unpooling(C.pooling(each, C.MAX_POOLING, (2, 2), 2), each, C.MAX_UNPOOLING, (2, 2), 2).eval({each: data})
+        for each in (x, fixed)
+    ]
+    assert np.array_equal(*answers)
+
+
+@pytest.mark.parametrize(
+    "layer", [C.layers.Convolution((3, 3), 1), C.layers.MaxPooling((2, 2)), C.layers.ConvolutionTranspose((3, 3), 1)]
+)
+@pytest.mark.parametrize("shape", [(), 28])
+def test_windows_over_too_few_axes_are_bad_arguments(layer: C.Function, shape: object) -> None:
+    with pytest.raises(ValueError, match=r"Convolution|Pooling"):
+        layer.clone("clone")(C.input_variable(shape))
+
+
+def test_what_is_found_in_a_layer_is_its_own() -> None:
+    inner = C.layers.Sequential([C.layers.Dense(4, name="first"), C.layers.Dense(3, name="last")])(C.input_variable(2))
+    assert (inner.last.b.shape, inner.first.b.shape) == ((3,), (4,))
+
+
+def test_one_of_several_outputs() -> None:
+    x = C.input_variable(2)
+    assert C.combine([x, x])[0] == x
+    assert C.splice(x, x, axis=C.Axis.new_leading_axis()).shape == (2, 2)
+
+
+@pytest.mark.parametrize("wrong", [C.layers.Dense(5), 3])
+def test_for_takes_what_makes_layers(wrong: object) -> None:
+    with pytest.raises(TypeError, match="For"):
+        C.layers.For(range(3), wrong)
+
+
+def test_a_distribution_has_a_width() -> None:
+    with pytest.raises(ValueError, match="CreateInitializer"):
+        C.parameter((2,), init=C.uniform(0))
