@@ -230,7 +230,7 @@ class MinibatchData:
 
     __repr__ = __str__
 
-    def asarray(self) -> Array:
+    def asarray(self) -> Any:
         return self.value.asarray()
 
     def as_sequences(self, variable: Variable | None = None) -> list[Array]:

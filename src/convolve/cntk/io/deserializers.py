@@ -180,11 +180,11 @@ class UserDeserializer(Deserializer):
         return [np.max([chunk[name].lengths_N for name in main or self.shapes], axis=0) for chunk in chunks]
 
     @cached_property
-    def counts_N(self) -> NDArray[np.int64]:  # type: ignore[override]
+    def counts_N(self) -> NDArray[np.int64]:
         return np.concatenate(self._counts)
 
     @cached_property
-    def chunk_N(self) -> NDArray[np.int64]:  # type: ignore[override]
+    def chunk_N(self) -> NDArray[np.int64]:
         return np.repeat(np.arange(len(self._counts)), [len(counts_N) for counts_N in self._counts])
 
     def _chunk(self, number: int) -> dict[str, Sequences]:

@@ -43,7 +43,7 @@ class _Images(Deserializer):
         self.filename, self._kind = filename, kind
         self.image, self.label = names["image"], names.get("label", "")
         listed = streams[self.image].get("transforms", [])
-        self.classes = streams[self.label].dim if self.label else None
+        self.classes: int | None = streams[self.label].dim if self.label else None
         inputs: dict[str, Any] = {self.image: {"transforms": [*listed, {"type": "Transpose"}]}}
         if self.label:
             inputs[self.label] = {"labelDim": self.classes}
@@ -65,7 +65,9 @@ class _Images(Deserializer):
     @cached_property
     def shapes(self) -> dict[str, StreamShape]:  # type: ignore[override]
         found = {self.image: StreamShape(words.sample_shape(self.transforms))}
-        return found | ({self.label: StreamShape((self.classes,), is_sparse=True)} if self.label else {})
+        if self.classes is not None:
+            found[self.label] = StreamShape((self.classes,), is_sparse=True)
+        return found
 
     def check(self) -> None:
         if not Path(self.filename).is_file():
@@ -88,7 +90,7 @@ class _Images(Deserializer):
         return self._listing.keys_N
 
     @cached_property
-    def counts_N(self) -> NDArray[np.int64]:  # type: ignore[override]
+    def counts_N(self) -> NDArray[np.int64]:
         return np.ones(len(self._listing), np.int64)
 
     @property
@@ -127,7 +129,7 @@ class _Images(Deserializer):
     def _made(self, number: int, moment: Moment) -> Image:
         """The image, (C, H, W): what is random in it is a function of the moment alone."""
         with naming(self._source.location(number)):
-            image_HWC = self._source.load(number, _DECODING)
+            image_HWC: Image = self._source.load(number, _DECODING)
             rng = generator(Purpose.IMAGE, *moment) if self._is_random else _NOTHING_RANDOM
             image_HWC = transform_image(image_HWC, self.transforms, rng)
         return np.ascontiguousarray(image_HWC.transpose(2, 0, 1), np.float32)

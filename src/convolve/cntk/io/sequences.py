@@ -21,25 +21,12 @@ class Sequences(Value):
         self.rows_T, self.lengths_N = rows_T, lengths_N
         super().__init__(_padded(rows_T, lengths_N))
         self.is_sparse = is_sparse
+        if (lengths_N != self.array.shape[1]).any():
+            self.lengths = lengths_N.tolist()
 
-    @property
-    def mask(self) -> Any:
-        """2 where a sequence begins, 1 where it goes on, 0 behind its end; None where all are as long."""
-        if (self.lengths_N == self.lengths_N[0]).all():
-            return None
-        mask_NL = (np.arange(self.lengths_N.max()) < self.lengths_N[:, None]).astype(np.int8)
-        mask_NL[:, 0] = 2
-        return mask_NL
-
-    def as_sequences(self, variable: Any = None) -> list[Any]:
-        if self.is_sparse and variable is None:
-            raise ValueError("cannot convert sparse value to sequences without the corresponding variable")
-        parts = np.split(self.rows_T, np.cumsum(self.lengths_N)[:-1])
-        if not self.is_sparse:
-            return list(parts)
-        from scipy.sparse import csr_matrix
-
-        return [csr_matrix(part.reshape(len(part), -1)) for part in parts]
+    def asarray(self) -> NDArray[Any]:
+        """An array, of sparse vectors too: a reader's are given so."""
+        return self.array
 
     @property
     def samples_for_feeding(self) -> Any:
