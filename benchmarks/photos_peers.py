@@ -14,6 +14,7 @@ import random
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,7 +38,7 @@ def listed(folder: Path) -> tuple[list[Path], Tensor]:
 
 def centered(path: Path, size: int) -> Tensor:
     """Scaled to a shorter side of 8/7 of the size, the center cut out, as ImageNet's networks are evaluated."""
-    image_HWC = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    image_HWC = _opened(path)
     scale = size * 8 / 7 / min(image_HWC.shape[:2])
     image_HWC = cv2.resize(image_HWC, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     top, left = ((side - size) // 2 for side in image_HWC.shape[:2])
@@ -46,12 +47,18 @@ def centered(path: Path, size: int) -> Tensor:
 
 def cropped(path: Path, size: int) -> Tensor:
     """A random crop of 35 to 100 % of the area, mirrored half of the time."""
-    image_HWC = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    image_HWC = _opened(path)
     rows, columns = image_HWC.shape[:2]
     side = min(rows, columns, round((random.uniform(0.35, 1) * rows * columns) ** 0.5))
     top, left = random.randint(0, rows - side), random.randint(0, columns - side)
     cut_HWC = cv2.resize(image_HWC[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA)
     return _seen(cut_HWC[:, ::-1] if random.random() < 0.5 else cut_HWC)
+
+
+def _opened(path: Path) -> np.ndarray:
+    image_HWC = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    assert image_HWC is not None, path
+    return image_HWC
 
 
 def _seen(image_HWC: np.ndarray) -> Tensor:
@@ -81,9 +88,10 @@ def probe(data: Path, weights: str) -> float:
 
 def finetune(data: Path, weights: str) -> float:
     """The whole network with AdamW and one cycle."""
-    module, (files, labels_N) = convolve.load(weights).module, listed(data / "train")
+    module: Any = convolve.load(weights).module
+    files, labels_N = listed(data / "train")
     module.classifier = nn.Linear(module.classifier.in_features, int(labels_N.max()) + 1)
-    module = module.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    module = module.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(module.parameters(), LR, weight_decay=0.05)
     steps = EPOCHS * -(-len(files) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
@@ -111,7 +119,7 @@ def fastai(data: Path, weights: str) -> float:
         data, train="train", valid="val", bs=BATCH, num_workers=0, item_tfms=Resize(224),
         batch_tfms=[*aug_transforms(size=FINE_TUNING_SIZE), Normalize.from_stats([127 / 255] * 3, [128 / 255] * 3)],
     )  # fmt: skip
-    module = convolve.load(weights).module
+    module: Any = convolve.load(weights).module
     head = module.classifier = nn.Linear(module.classifier.in_features, loaders.c)
 
     def split(network: nn.Module) -> list[list[nn.Parameter]]:

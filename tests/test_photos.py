@@ -96,11 +96,35 @@ def test_the_packaged_weights_are_those_of_efficientnet_lite0() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "said"),
-    [("hole", "did you mean 'whole'"), ("auto:soon", "a number of minutes comes behind auto:, as in auto:5")],
+    [
+        ("hole", "did you mean 'whole'"),
+        ("auto:soon", "a number of minutes comes behind auto:, as in auto:5"),
+        ("auto:0", "must be auto:MINUTES, of more than 0"),
+        ("auto:nan", "must be auto:MINUTES, of more than 0"),
+    ],
 )
 def test_a_plan_that_is_none(installed: None, asked: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         plan_of({"model.plan": asked}, 10)
+
+
+def test_only_photos_has_plans() -> None:
+    with pytest.raises(UsageError, match="a plan of the recipe photos; mnist has none"):
+        resolve("mnist", {"model.plan": "auto:5"})
+
+
+@pytest.mark.parametrize("settings", [{"model.plan": "scratch"}, {"model.start": ""}])
+def test_from_scratch_although_there_are_weights(installed: None, settings: dict[str, Any]) -> None:
+    recipe = plan_of(settings, 100)
+    assert (recipe.model.plan, recipe.model.start, recipe.model.freeze) == ("scratch", "", "none")
+
+
+def test_a_plan_that_starts_from_weights_needs_them(missing: None) -> None:
+    assert plan_of({"model.plan": "head"}, 100).model.start == weights.PACKAGED  # `load` says how to install them
+
+
+def test_how_long_another_network_takes_nobody_knows(installed: None) -> None:
+    assert "how long depends on that network" in planned(resolve("photos", {"model.start": "net.onnx"}), 10, 5)[1]
 
 
 def test_the_page_shows_the_ladder() -> None:

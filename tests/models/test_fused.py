@@ -121,6 +121,16 @@ def test_what_listens_to_a_layer_hears_it(wrap: Callable[[nn.Module], nn.Module]
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_each_layer_that_is_listened_to_has_its_own_twin() -> None:
+    module = network("efficientnet-lite0")
+    for name in ("blocks.0", "blocks.1"):
+        listening = FeatureExtractor(module, name).eval()
+        twin = for_evaluation(listening, SHAPE)
+        assert twin is not listening
+        with torch.inference_mode():
+            torch.testing.assert_close(twin(images()), listening(images()), rtol=1e-4, atol=1e-4)
+
+
 def _given(module: nn.Module) -> tuple[Tensor, ...]:
     given = module(images())
     return given if isinstance(given, tuple) else (given,)

@@ -21,7 +21,6 @@ from convolve.checking.finding import Findings
 from convolve.checking.looks import Looks, Progress
 from convolve.checking.part import Part
 from convolve.data.damaged import Damaged
-from convolve.data.dataset import Batch, Dataset
 from convolve.data.evaluation import eval_dataset
 from convolve.data.loader import normalize
 from convolve.data.near_copies import clusters
@@ -115,24 +114,6 @@ def _body_of(model: Model, threads: int) -> FrozenBody:
     return FrozenBody.of(model.body(), preprocess.shape_CHW, see, Precision("fp32", ""), torch.device("cpu"))
 
 
-@dataclass(frozen=True)
-class _Watched:
-    """The images of a part, with `progress` while they are taken."""
-
-    dataset: Dataset
-    name: str
-    progress: Progress
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def batches(self, order_N: NDArray[np.int64], batch_size: int, epoch: int = 0) -> Iterator[Batch]:
-        done = 0
-        for images_NCHW, labels_N in self.dataset.batches(order_N, batch_size, epoch):
-            yield images_NCHW, labels_N
-            self.progress(self.name, done := done + len(labels_N), len(self))
-
-
 def _features_ND(
     body: FrozenBody, model: Model, part: Part, chosen_N: NDArray[np.int64], *, threads: int, progress: Progress
 ) -> Tensor:
@@ -140,7 +121,7 @@ def _features_ND(
         return torch.empty(0)
     ignored = Damaged(len(chosen_N), lambda message: None)  # it is a finding already
     dataset = eval_dataset(part.source.take(chosen_N), model.preprocess, threads=threads, damaged=ignored)
-    return body.features(_Watched(dataset, f"features of the {part.name}", progress))[0][:, 0]
+    return body.features(dataset, progress=partial(progress, f"features of the {part.name}"))[0][:, 0]
 
 
 def _doubtful(judged: _Judged, probe: Probe) -> Iterator[tuple[int, str]]:

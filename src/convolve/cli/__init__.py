@@ -94,6 +94,8 @@ def _run_program(program: list[str]) -> int:
     try:
         run_program(Path(program[0]), program[1:])
     except ConvolveError as error:
+        for line in getattr(error, "lines", ()):
+            print(line, file=sys.stderr)
         return _fail(str(error), error.exit_code)
     return 0
 

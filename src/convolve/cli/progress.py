@@ -111,7 +111,7 @@ class Display:
         self.task: TaskID | None = None
         self.total = 0  # images of all epochs
         self.download_lines = download_lines(self.console)
-        self.is_due = Pace(_LINE_SECONDS, at_once=True)
+        self.is_due, self.features_are_due = Pace(_LINE_SECONDS, at_once=True), Pace(_LINE_SECONDS / 3)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -162,6 +162,10 @@ class Display:
 
     def _download(self, values: dict[str, Any]) -> None:
         self.download_lines(values["file"], values["done_bytes"], values["size_bytes"])
+
+    def _features(self, values: dict[str, Any]) -> None:
+        if self.features_are_due():
+            self.console.print(f"features of {values['done']:,} of {values['images']:,} images")
 
     def _note(self, values: dict[str, Any]) -> None:
         self.console.print(values["message"])

@@ -83,7 +83,10 @@ def train(
     asked: dict[str, Any] = {f"run.{name}": value for name, value in flags.items()}
     asked |= {"model.start": from_model and str(from_model), "model.arch": arch, "confidence.accept": accept}
     asked |= {"confidence.coverage": coverage, "data.skip_unreadable": skip_unreadable or None}
-    asked |= {"distillation.teacher": teacher and str(teacher), "model.plan": minutes and f"auto:{minutes:g}"}
+    asked |= {
+        "distillation.teacher": teacher and str(teacher),
+        "model.plan": minutes if minutes is None else f"auto:{minutes:g}",
+    }
     settings = {path: value for path, value in asked.items() if value is not None} | dict(map(assignment, set_ or []))
 
     from convolve import run

@@ -42,6 +42,7 @@ from convolve.cntk.metrics import *
 from convolve.cntk.ops import *
 from convolve.cntk.ops.functions import Function, load_model
 from convolve.cntk.train import *
+from convolve.cntk.train import distributed
 from convolve.cntk.variables import Constant, Parameter, Record, Variable
 
 __version__ = "2.7"

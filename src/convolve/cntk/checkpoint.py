@@ -33,7 +33,7 @@ _COUNTS = {"adam": "updates", "fsadagrad": "samples_smoothed", "rmsprop": "updat
 def save(trainer: Trainer, filename: str, external_state: dict[str, Any]) -> None:
     saving.save(_whole(trainer), filename, "CNTKv2")
     values = {
-        "Version": 1, "Learners": [of_learner(learner) for learner in trainer.parameter_learners],
+        "Version": 1, "Learners": [of_learner(_inner(learner)) for learner in trainer.parameter_learners],
         "ExternalState": external_state, "DistributedState": {},
     }  # fmt: skip
     content = message(values)
@@ -49,7 +49,7 @@ def restore(trainer: Trainer, filename: str) -> dict[str, Any]:
         )
     saving.take_values(_whole(trainer), saving.load(filename))
     for learner, stored in zip(trainer.parameter_learners, state.learners, strict=True):
-        _take(learner, stored)
+        _take(_inner(learner), stored)
     first = trainer.parameter_learners[0] if trainer.parameter_learners else None
     trainer.resume_at(first.total_number_of_samples_seen if first else 0)
     return dict(state.external)
@@ -60,6 +60,11 @@ def _whole(trainer: Trainer) -> Function:
     parts = [trainer.loss_function, trainer.evaluation_function, trainer.model]
     outputs = [output for part in parts if part is not None for output in part.outputs]
     return Function(Node("Combine", list(dict.fromkeys(outputs))))
+
+
+def _inner(learner: Any) -> Any:
+    """The learner itself of one that is distributed."""
+    return getattr(learner, "learner", learner)
 
 
 def of_learner(learner: Any) -> dict[str, Any]:

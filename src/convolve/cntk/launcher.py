@@ -12,7 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from convolve.errors import UsageError
+from convolve.cntk.scanning import unsupported
+from convolve.errors import UnsupportedError, UsageError
 
 _OURS = "convolve.cntk"
 
@@ -51,10 +52,21 @@ def install() -> None:
         sys.meta_path.insert(0, _Answer())
 
 
+class UnsupportedProgramError(UnsupportedError):
+    """`lines`: all that a program names of CNTK and that is not here."""
+
+    def __init__(self, program: Path, lines: Sequence[str]) -> None:
+        self.lines = tuple(lines)
+        count = "a name" if len(lines) == 1 else f"{len(lines)} names"
+        super().__init__(f"{program} uses {count} of CNTK that convolve does not have; it was not started")
+
+
 def run(program: Path, arguments: Sequence[str]) -> None:
-    """The program, as `python program arguments...` runs it."""
+    """The program, as `python program arguments...` runs it, if all that it names is here."""
     if not program.is_file():
         raise UsageError(f"{program} does not exist; give a Python program or a CNTK configuration")
+    if lines := unsupported(program):
+        raise UnsupportedProgramError(program, lines)
     install()
     sys.argv[:] = [str(program), *arguments]
     sys.path.insert(0, str(program.resolve().parent))

@@ -76,7 +76,12 @@ def stand_in(name: str) -> Callable[..., Any]:
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(way_out(name))
 
-    return type(name, (), {"__init__": refuse, "__class_getitem__": classmethod(lambda cls, item: cls)})
+    made = {"__init__": refuse, "__class_getitem__": classmethod(lambda cls, item: cls), "is_refused": True}
+    return type(name, (), made)
+
+
+def is_stand_in(value: Any) -> bool:
+    return isinstance(value, type) and "is_refused" in vars(value)
 
 
 def attribute(module: str) -> Callable[[str], Any]:

@@ -42,6 +42,7 @@ class BlockMomentum(DataParallel):
     momentum: h, see `block_momentum`. learning_rate: r. A momentum of 0 with a rate of 1/N is model averaging.
     optimizer: this worker's; after each block it is reset, or keeps its momentum if not `resets`.
     after_samples: before this many samples, gradients are summed in each step, as in `DataParallel`.
+    like_cntk: Nesterov's form as CNTK 2.7 has it.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class BlockMomentum(DataParallel):
         optimizer: torch.optim.Optimizer | None = None,
         resets: bool = True,
         after_samples: int = 0,
+        like_cntk: bool = False,
     ) -> None:
         if block_samples < workers.size or not 0 <= momentum < 1 or learning_rate <= 0:
             raise UsageError(
@@ -64,6 +66,7 @@ class BlockMomentum(DataParallel):
         super().__init__(network, workers)
         self._block_samples, self._apart_after_samples = block_samples, after_samples
         self._momentum, self._gain, self._nesterov = momentum, (1 - momentum) * learning_rate, nesterov
+        self._goes_back = nesterov and not like_cntk
         self._optimizer, self._resets = optimizer, resets
         self._weights: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
         self._moves = [torch.zeros_like(weight) for weight in self._weights]  # D
@@ -99,7 +102,7 @@ class BlockMomentum(DataParallel):
         flat = torch.cat([(w - s).reshape(-1) for w, s in zip(self._weights, self._start, strict=True)])
         self._workers.sum(flat)  # N G; hence the gain without its N
         self.bytes_sent += ring_bytes(flat, self._workers.size)
-        if self._nesterov:  # from S back to W(t-1)
+        if self._goes_back:  # from S back to W(t-1)
             torch._foreach_add_(self._start, self._moves, alpha=-self._momentum)
         take(self._weights, flat)  # the weights hold N G now, in their own memory format
         torch._foreach_mul_(self._moves, self._momentum)

@@ -23,7 +23,7 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         layers = {key: layer for key, layer in network.named_modules() if key}
         layer = look_up(layers, name, "layer")
-        self.network = network
+        self.network, self.name = network, name
         self._last: torch.Tensor | None = None
         layer.register_forward_hook(self._keep)
 

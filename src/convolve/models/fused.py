@@ -111,7 +111,8 @@ def for_evaluation(module: nn.Module, shape_CHW: Sequence[int]) -> nn.Module:
     if not any(layer.groups == layer.in_channels > 1 for layer in convolutions):
         return module
     tensors = [*module.parameters(), *module.buffers()]
-    state = (tuple(shape_CHW), *((tensor.data_ptr(), tensor._version) for tensor in tensors))
+    settings = tuple(value for value in vars(module).values() if isinstance(value, str | float))
+    state = (tuple(shape_CHW), settings, *((tensor.data_ptr(), tensor._version) for tensor in tensors))
     twins = _TWINS.setdefault(tensors[0], {})  # they live as long as the weights; what is put around these may not
     if type(module) not in twins or twins[type(module)][0] != state:
         twin = fused(module, shape_CHW)

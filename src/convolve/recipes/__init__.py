@@ -39,7 +39,10 @@ ENDINGS = (".json", ".yaml", ".yml")  # of recipe files
 
 def resolve(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:
     """`recipe` with each dotted path in `settings` set."""
-    resolved = with_values(load_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
+    given = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    if settings.get("model.plan") and not given.model.plan:
+        raise UsageError(f"--minutes and model.plan choose a plan of the recipe photos; {given.name} has none")
+    resolved = with_values(given, settings)
     return _overriding(resolved, [path.removeprefix("data.") for path in settings if path.startswith("data.")])
 
 

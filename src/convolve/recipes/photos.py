@@ -57,6 +57,7 @@ _WHOLE_PHOTOGRAPH = {  # but for what covering a square cuts off; its makers cut
     "data.resize": "cover",
     "data.interpolation": "linear_antialiased",
     "data.crop_ratio": 1.0,
+    "model.head": "linear",  # a fresh one, although a start may tell as many classes apart
 }
 _CROP = Crop(
     crop_type="randomarea", area_ratio=(0.35, 1.0), aspect_ratio=(0.75, 1.0), jitter_type="uniratio", hflip=True

@@ -64,7 +64,8 @@ class ModelSpec(NetworkSpec):
             if name not in START_SAYS:
                 raise UsageError(f"model.data_overrides: {unknown_name('field', name, START_SAYS)}")
         for name, usual in (("head", ""), ("cut", ""), ("arch", ""), ("freeze", "none"), ("keep_batch_norm", False)):
-            if getattr(self, name) != usual and not self.start:
+            awaits_plan = name == "freeze" and bool(self.plan)
+            if getattr(self, name) != usual and not (self.start or awaits_plan):
                 raise UsageError(f"model.{name} is for a training that starts from a network: give that with --from")
         require(all(self.freezes), "model.freeze", "all, none or a layer, or several, as all*3:none", self.freeze)
 

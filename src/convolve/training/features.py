@@ -24,6 +24,7 @@ from convolve.training.workers import SINGLE_PROCESS, Workers, part
 # Legend: N images, V views of each, D features, C channels, H rows, W columns.
 
 _GPU_BATCH = 128
+Progress = Callable[[int, int], None]  # images that are computed, images in all
 _KEY_BYTES = hashlib.sha256().digest_size
 
 
@@ -84,8 +85,9 @@ class FrozenBody:
         return cls(ready, normalize, precision, device, shape_CHW)
 
     def features(
-        self, images: Images, views: int = 1, epochs: int = 1, workers: Workers = SINGLE_PROCESS, kept_as: str = ""
-    ) -> tuple[Tensor, Tensor]:
+        self, images: Images, views: int = 1, epochs: int = 1, workers: Workers = SINGLE_PROCESS, kept_as: str = "",
+        progress: Progress = lambda done, count: None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """(features_NVD of all `images`, in float32 on the CPU; their labels); several `workers` share the work.
 
         The dataset gives so many `views` of an image, one behind the other, and other ones in each of the `epochs`.
@@ -95,19 +97,22 @@ class FrozenBody:
         mine = part(len(images), workers.rank, workers.size)
         numbers_N = np.arange(mine.start, mine.stop)
         once = partial(self._kept, kept_as) if kept_as else self._computed
-        found, labels = zip(*(once(images, numbers_N, views, epoch) for epoch in range(epochs)), strict=True)
+        found, labels = zip(*(once(images, numbers_N, views, epoch, progress) for epoch in range(epochs)), strict=True)
         return workers.gather(torch.cat(found, dim=1)), workers.gather(labels[0])
 
     @torch.inference_mode()
-    def _computed(self, images: Images, numbers_N: NDArray[np.int64], views: int, epoch: int) -> tuple[Tensor, Tensor]:
+    def _computed(
+        self, images: Images, numbers_N: NDArray[np.int64], views: int, epoch: int, progress: Progress
+    ) -> tuple[Tensor, Tensor]:
         size = max(1, (PART if self.device.type == "cpu" else _GPU_BATCH) // views)
-        found, labels = [], []
+        found, labels, done = [], [], 0
         for pixels_NCHW, labels_n in images.batches(numbers_N, size, epoch):
             images_NCHW = self.normalize(pixels_NCHW)
             missing = size * views - len(images_NCHW)  # whole batches always: the bits of an image are its own
             whole_NCHW = torch.cat([images_NCHW, images_NCHW[-1:].expand(missing, -1, -1, -1)])
             found.append(self._given(whole_NCHW)[: len(images_NCHW)])
             labels.append(labels_n)
+            progress(done := done + len(labels_n), len(numbers_N))
         return torch.cat(found).unflatten(0, (-1, views)), torch.cat(labels)
 
     def _given(self, images_NCHW: Tensor) -> Tensor:
@@ -116,7 +121,7 @@ class FrozenBody:
         return features_ND.float().cpu()
 
     def _kept(
-        self, kept_as: str, images: Images, numbers_N: NDArray[np.int64], views: int, epoch: int
+        self, kept_as: str, images: Images, numbers_N: NDArray[np.int64], views: int, epoch: int, progress: Progress
     ) -> tuple[Tensor, Tensor]:
         """As `_computed`, but for what an earlier training has left on disk."""
         chance = f"{images.seed} {epoch}" if images.is_random and not images.is_cached else ""
@@ -126,7 +131,7 @@ class FrozenBody:
         missing = [at for at, key in enumerate(keys) if key not in known]
         labels = images.source.labels_N[torch.from_numpy(numbers_N)].clone()
         if missing:
-            found_NVD, labels[missing] = self._computed(images, numbers_N[missing], views, epoch)
+            found_NVD, labels[missing] = self._computed(images, numbers_N[missing], views, epoch, progress)
             found = dict(zip((keys[at] for at in missing), found_NVD, strict=True))
             damaged = images.damaged.numbers if images.damaged else set()  # known from here on; others stand in
             new = {

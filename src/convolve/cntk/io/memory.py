@@ -88,11 +88,15 @@ class MinibatchSourceFromData(UserMinibatchSource):
         self.cursor, self.position = int(state["cursor"]), int(state["total_num_samples"])
 
 
-def next_data(source: Any, size: int, input_map: Any, workers: int = 1, rank: int = 0) -> dict[Any, MinibatchData]:
-    """A minibatch of any source, by the variables that a program wants it for; of several workers, `rank`'s."""
+def next_data(
+    source: Any, size: int, input_map: Any, num_data_partitions: int = 1, partition_index: int = 0
+) -> dict[Any, MinibatchData]:
+    """A minibatch of any source, by the variables that a program wants it for; of several partitions, one."""
     if isinstance(source, MinibatchSource):
-        return source.next_minibatch(size, input_map, num_data_partitions=workers, partition_index=rank)
-    return mapped(source.next_minibatch(size, workers, rank), input_map)
+        return source.next_minibatch(
+            size, input_map, num_data_partitions=num_data_partitions, partition_index=partition_index
+        )
+    return mapped(source.next_minibatch(size, num_data_partitions, partition_index), input_map)
 
 
 def _data(given: Any) -> Any:

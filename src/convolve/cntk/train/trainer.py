@@ -9,6 +9,7 @@ import torch
 
 from convolve.cntk import feeding, running
 from convolve.cntk.ops.functions import Function, as_function
+from convolve.cntk.train.distributed import Communicator, DistributedLearner
 from convolve.cntk.variables import Variable
 
 
@@ -57,6 +58,8 @@ class Trainer(Evaluator):
         self.loss_function = as_function(found[0])
         self.model = None if model is None else as_function(model)
         self.parameter_learners = listed(parameter_learners)
+        if len({isinstance(learner, DistributedLearner) for learner in self.parameter_learners}) > 1:
+            raise RuntimeError("Cannot use a distributed learner together with one that is not: distribute all of them")
         self.total_number_of_samples_seen = 0
         self._last = (0.0, 0.0, 0)
         self._total = 0
@@ -69,26 +72,57 @@ class Trainer(Evaluator):
         if self.evaluation_function is not None:
             targets.append(self.evaluation_function.output)
         every = tuple(dict.fromkeys([*targets, *wanted]))
-        if isinstance(arguments, Mapping) and not arguments:
+        given, found = self._forward(every, arguments)
+        samples = _samples(given) if found else 0
+        figures = [float(found[target].detach().double().sum()) if samples else 0.0 for target in targets]
+        sharing = self._sharing()
+        *figures, total = sharing.totals([*figures, samples]) if sharing else [*figures, samples]
+        if not total:
+            self.sync()
             return False if not wanted else (False, {})
+        loss = found[targets[0]].sum() if samples else None
+        if loss is not None and loss.requires_grad:
+            (loss if sharing else loss / samples).backward()
+        self._step(samples, int(total), bool(sharing))
+        self._count(figures[0], figures[1] if len(targets) > 1 else None, int(total))
+        values = {v: feeding.shown(v, found[v].detach(), given, True) for v in wanted if found}
+        return (True, values) if wanted else True
+
+    def _forward(self, every: tuple[Variable, ...], arguments: Any) -> tuple[Any, dict[Variable, torch.Tensor]]:
+        """(what was fed, the values); nothing for a worker whose part of the minibatch is empty."""
+        is_mapping = isinstance(arguments, Mapping)
+        if is_mapping and not any(getattr(each, "num_samples", 1) for each in arguments.values()):
+            return {}, {}
         given = running.fed(every, running.arguments_of(every, arguments, ()))
-        samples = _samples(given)
         with torch.enable_grad():
-            found = dict(zip(every, running.passed(every, given, training=True), strict=True))
-        loss = found[targets[0]].sum()
-        if loss.requires_grad:
-            (loss / samples).backward()
+            return given, dict(zip(every, running.passed(every, given, training=True), strict=True))
+
+    def _step(self, samples: int, total: int, is_shared: bool) -> None:
         for learner in self.parameter_learners:
-            learner.step(samples)
+            if is_shared:
+                learner.shared_step(samples, total)
+            else:
+                learner.step(total)
         for learner in self.parameter_learners:
             for parameter in learner.parameters:
                 parameter.data.grad = None
-        metric = found[targets[1]].detach().double().sum() if len(targets) > 1 else None
-        self._count(
-            float(found[targets[0]].detach().double().sum()), None if metric is None else float(metric), samples
-        )
-        values = {v: feeding.shown(v, found[v].detach(), given, True) for v in wanted}
-        return (True, values) if wanted else True
+
+    def _sharing(self) -> Any:
+        """The learner that speaks for all where several workers train together now, else None."""
+        first = self.parameter_learners[0] if self.parameter_learners else None
+        return first if isinstance(first, DistributedLearner) and first.shares(self._total) else None
+
+    def sync(self) -> None:
+        """Let all workers have the same weights, where they step on their own."""
+        if sharing := self._sharing():
+            sharing.sync()
+
+    @property
+    def partition(self) -> dict[str, int]:
+        """Which part of a minibatch is this worker's, as a source's `next_minibatch` takes it."""
+        if self._sharing() is None:
+            return {}
+        return {"num_data_partitions": Communicator.num_workers(), "partition_index": Communicator.rank()}
 
     def _count(self, loss: float, metric: float | None, samples: int) -> None:
         self._last = (loss, metric or 0.0, samples)
@@ -123,13 +157,17 @@ class Trainer(Evaluator):
         return self._last[2]
 
     def summarize_training_progress(self) -> None:
+        self.sync()
         for writer in self.writers:
             writer.on_training_summary()
 
     def save_checkpoint(self, filename: str, external_state: Any = None) -> None:
         from convolve.cntk import checkpoint
 
-        checkpoint.save(self, str(filename), external_state or {})
+        self.sync()
+        if Communicator.is_main():
+            checkpoint.save(self, str(filename), external_state or {})
+        Communicator.barrier()
 
     def restore_from_checkpoint(self, filename: str) -> Any:
         from convolve.cntk import checkpoint

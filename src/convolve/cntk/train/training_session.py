@@ -94,10 +94,12 @@ class TrainingSession:
             done[what] = self.trainer.total_number_of_samples_seen // every if every else 0
         while True:
             wanted = self._next_size(frequencies)
-            data = next_data(self.source, wanted, self.streams) if wanted else {}
-            if not data:
+            partition = self.trainer.partition
+            data = next_data(self.source, wanted, self.streams, **partition) if wanted else {}
+            if not data and not (wanted and partition):  # of several workers, the others may have data still
                 break
-            self.trainer.train_minibatch(data)
+            if not self.trainer.train_minibatch(data):
+                break
             seen = self.trainer.total_number_of_samples_seen
             due = [what for what, every in frequencies.items() if every and seen // every > done[what]]
             done |= {what: seen // (frequencies[what] or 1) for what in due}
@@ -110,6 +112,7 @@ class TrainingSession:
         return int(min(self.sizes[seen], self.max_samples - seen))
 
     def _end(self, done: dict[str, int], frequencies: dict[str, int | None]) -> None:
+        self.trainer.sync()
         seen = self.trainer.total_number_of_samples_seen
         if frequencies["progress"] and seen > done["progress"] * frequencies["progress"]:
             self._on_progress()

@@ -1,0 +1,58 @@
+"""What a program names of CNTK and convolve does not have is listed before anything runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convolve.cntk.scanning import unsupported
+
+PROGRAM = """\
+import cntk as C, cntk
+from cntk.layers import LSTM, Dense, Recurrence
+from cntk.nothing import foo
+try:
+    from cntk.contrib import crosstalkcaffe
+except ImportError:
+    pass
+import helper
+net = C.layers.Recurrence(
+    LSTM(3))
+C.layers.typing.Tensor
+C.ops.made_up(3)
+cntk.cntk_py.set_fixed_random_seed(1)
+print("ran")
+"""
+
+
+def test_a_program_is_not_started_and_all_is_listed_with_lines(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "helper.py").write_text("from cntk import UserFunction\n\nclass Mine(UserFunction):\n    pass\n")
+    command = [sys.executable, "-m", "convolve", "run", str(tmp_path / "program.py")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (4, "")
+    sequences = "sequences and recurrence are not supported; convolve is for networks on images"
+    *lines, last = done.stderr.splitlines()
+    assert lines == [
+        "program.py: line 3: cntk.nothing: not here; write it with what docs/from-cntk.md lists",
+        f"program.py: line 9: Recurrence: {sequences}",
+        f"program.py: line 10: LSTM: {sequences}",
+        "program.py: line 12: cntk.ops.made_up: not here; write it with what docs/from-cntk.md lists",
+        "helper.py: line 3: UserFunction: user functions are not supported; write the operation with cntk's own",
+    ]
+    assert last.endswith("program.py uses 5 names of CNTK that convolve does not have; it was not started")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from cntk.layers import *\nfrom cntk.layers import LSTM\nimport cntk.train.training_session\n",
+        "import numpy as np\nnp.nothing\n",
+        "import cntk\ncntk.learners.sgd.nothing\nx = cntk.input_variable(1).nothing\n",
+        "this is no Python\n",
+    ],
+)
+def test_what_is_here_or_not_cntks_is_no_reason(program: str, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(program)
+    assert unsupported(tmp_path / "program.py") == []
