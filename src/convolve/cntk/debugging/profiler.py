@@ -1,4 +1,4 @@
-"""CNTK's profiler writes files about its own engine: here it writes none; `py-spy` and torch.profiler look into ours."""
+"""CNTK's profiler writes files about its own engine; here it writes none. For ours there are py-spy and torch.profiler."""
 
 from typing import Any
 
