@@ -1,4 +1,4 @@
-"""CNTK's profiler writes files about its own engine; here it writes none. For ours there are py-spy and torch.profiler."""
+"""CNTK's profiler tells of its own engine; here it writes nothing. For ours there are py-spy and torch.profiler."""
 
 from typing import Any
 
