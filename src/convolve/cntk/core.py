@@ -157,7 +157,8 @@ class Value(Held):
         return super().samples_for_feeding
 
     def parts(self) -> list[Array]:
-        return [row[:length] for row, length in zip(self.array, self.lengths or [None] * len(self.array), strict=True)]
+        lengths = self.lengths or [self.array.shape[1]] * len(self.array) if self.array.ndim > 1 else []
+        return [row[:length] for row, length in zip(self.array, lengths, strict=True)] if lengths else list(self.array)
 
     @property
     def data(self) -> NDArrayView:
@@ -217,10 +218,10 @@ class MinibatchData:
     def shape(self) -> tuple[int, ...]:
         return self.value.shape[1:]
 
-    def asarray(self) -> Array:
+    def asarray(self) -> Any:
         return self.value.asarray()
 
-    def as_sequences(self, variable: Variable | None = None) -> list[Array]:
+    def as_sequences(self, variable: Variable | None = None) -> list[Any]:
         return self.value.as_sequences(variable)
 
     def __len__(self) -> int:
