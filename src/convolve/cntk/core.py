@@ -157,7 +157,8 @@ class Value(Held):
         return super().samples_for_feeding
 
     def parts(self) -> list[Array]:
-        return [row[:length] for row, length in zip(self.array, self.lengths or [None] * len(self.array), strict=True)]
+        lengths: Sequence[int | None] = self.lengths or [None] * len(self.array)
+        return [row[:length] for row, length in zip(self.array, lengths, strict=True)]
 
     @property
     def data(self) -> NDArrayView:
@@ -217,7 +218,7 @@ class MinibatchData:
     def shape(self) -> tuple[int, ...]:
         return self.value.shape[1:]
 
-    def asarray(self) -> Array:
+    def asarray(self) -> Any:
         return self.value.asarray()
 
     def as_sequences(self, variable: Variable | None = None) -> list[Array]:

@@ -26,7 +26,7 @@ def forget() -> None:
 
 def module_of(outputs: Sequence[Variable], fed: Mapping[Variable, feeding.Fed]) -> Module:
     sizes: dict[Variable, Shape] = {v: f.shape for v, f in fed.items() if any(size < 0 for size in v.shape)}
-    key = (tuple(outputs), tuple(sizes.items()))
+    key: tuple[Any, ...] = (tuple(outputs), tuple(sizes.items()))
     batch = max((len(each.tensor) for variable, each in fed.items() if variable.has_batch_axis), default=1)
     if key in _modules and _modules[key].batch not in (None, batch):
         key = (*key, batch)
