@@ -221,3 +221,14 @@ def test_a_head_that_was_fitted_teaches_by_cross_validation() -> None:
     sets_NK = known.sets((logits_NK / known.record.temperature).softmax(1))
     assert float(sets_NK.gather(1, labels_N[new, None]).float().mean()) == pytest.approx(0.8, abs=0.09)
     assert known.record.temperature == pytest.approx(1, abs=0.3)
+
+
+def test_limits_that_so_few_images_cannot_tell(run: Path, pictures: Path, tmp_path: Path, convolve: Convolve) -> None:
+    """Of 60 images, 60 of 61 more are told at most: what is beyond is refused, and said of a training."""
+    for option in ("--accept", "--coverage"):
+        assert convolve("predict", run, pictures, option, "0.98").code == 0
+        assert_refused(convolve("predict", run, pictures, option, "0.99"), 2, option, "60 held-out images", "0.98")
+    typed = ("--data", "sample", "--set", "model.variant=tiny", "--epochs", 1, "--threads", 1, "--accept", 0.9999)
+    trained = convolve("train", "mnist-fast", *typed, "--out", tmp_path / "run")
+    assert trained.code == 0 and "confidence.accept is without effect" in trained.err
+    assert "confidence.coverage is without effect" not in trained.err

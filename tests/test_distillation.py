@@ -67,6 +67,12 @@ def test_the_teacher_sees_pixels_as_it_was_taught(theirs: Preprocess) -> None:
     torch.testing.assert_close(seen_NCHW, wanted_NCHW, rtol=1e-4, atol=1e-3)
 
 
+def test_the_teacher_sees_its_own_size_while_the_student_s_grows() -> None:
+    preprocess = Preprocess(3, 32, 32, 125.0, 1 / 64)
+    teacher = Teacher(network(preprocess), DistillationSpec("it"), preprocess, torch.arange(3))
+    assert teacher._seen(torch.randn(2, 3, 16, 16)).shape == (2, 3, 32, 32)
+
+
 def test_a_run_keeps_its_teacher_and_comes_to_the_same_bits(convolve: Convolve, tmp_path: Path) -> None:
     def train(out: str, *arguments: str) -> None:
         asked = ("train", "mnist-fast", "--data", "sample", "--out", str(tmp_path / out), "--epochs", "1", *TINY)

@@ -43,7 +43,8 @@ class Teacher:
     def _seen(self, images_NCHW: Tensor) -> Tensor:
         """The student's images as the teacher takes them: in its size, its colors, its numbers."""
         ours, theirs = self.student, self.model.preprocess
-        if _numbers(ours) == _numbers(theirs) and ours.mean_image_CHW is theirs.mean_image_CHW is None:
+        is_whole = images_NCHW.shape[2:] == theirs.shape_CHW[1:]  # else it is progressive resizing
+        if is_whole and _numbers(ours) == _numbers(theirs) and ours.mean_image_CHW is theirs.mean_image_CHW is None:
             return images_NCHW
         mean, scale = (each(ours) for each in (mean_of, scale_of))
         pixels_NCHW = images_NCHW / _on(images_NCHW, scale) + _on(images_NCHW, mean)

@@ -265,6 +265,8 @@ class Model:
                     f"{option}: this model has not learned how sure it is; train one that does with `convolve train "
                     f"RECIPE {option} {value:g}`, to which --from MODEL gives the weights of this one"
                 )
+            if value is not None and self.confidence and (too_few := self.confidence.too_few_for(value)):
+                raise UsageError(f"{option}: {too_few}")
         if self.confidence:
             self.confidence = self.confidence.asked(accept, coverage)
 

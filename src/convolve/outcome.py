@@ -25,6 +25,7 @@ from convolve.model import Model
 from convolve.records import ClassResult, EndEvent, Result, Target, TargetKind, TrainingInfo
 from convolve.records.reading import to_json
 from convolve.training.calibration import reliability, wilson_interval
+from convolve.training.confidence import Confidence
 from convolve.training.error_analysis import MOST_CONFIDENT, largest_misses, worth_a_picture
 from convolve.training.evaluate import Evaluation
 from convolve.training.metrics import THRESHOLD, best_thresholds
@@ -75,6 +76,7 @@ def write_outcome(training: Training, began: float) -> None:
     model.target = _with_thresholds(training)
     if trainer.recipe.confidence and model.target.kind == TargetKind.CLASS:
         model.confidence = learn_confidence(model, training.data, trainer.recipe, training.fitted, workers)
+        _tell_of_few(model.confidence, trainer)
     evaluation = _judged(training)
     left_out = _everywhere(workers, test.unreadable.numbers if test.unreadable else set())
     damaged = _everywhere(workers, training.data.damaged.numbers if training.data.damaged else set())
@@ -96,6 +98,14 @@ def write_outcome(training: Training, began: float) -> None:
         temporary.write_bytes(save(tensors))
     trainer.folder.log(EndEvent(test_error=evaluation.figures.get("error")))
     trainer.folder.finish(_result(training, evaluation, time.perf_counter() - began, len(damaged)))
+
+
+def _tell_of_few(known: Confidence, trainer: Trainer) -> None:
+    """Say which limits the held-out images are too few for: then every image gets an answer, or none a set."""
+    for name in ("accept", "coverage"):
+        part = getattr(known.record, name)
+        if part is not None and (too_few := known.too_few_for(part)):
+            trainer.callback("note", {"message": f"confidence.{name} is without effect: {too_few}"})
 
 
 def _judged(training: Training) -> Evaluation:

@@ -77,7 +77,7 @@ def check_data(
         from convolve.loading import load
 
         model = load(from_model)
-    options = replace(options, target=target)  # type: ignore[arg-type]  # one of TargetName
+    options = replace(options, target=target)  # type: ignore[arg-type]  # we have looked
     checked = check(source, test, mean, threads, check_lines(), options=options, model=model)
     print(json.dumps(_as_json(checked), indent=2, ensure_ascii=False) if as_json else _text(checked))
     if write_table:

@@ -32,4 +32,4 @@ def find_rate(recipe: Recipe, folder: Path, *, as_json: bool, **where: Any) -> N
         print(json.dumps({"suggested": found.suggested, "setting": found.setting, **curve, "page": str(page)}))
         return
     print(f"learning rate {found.suggested:g}: a tenth of that with the smallest loss\npage    {page}")
-    print(f"train   convolve train {recipe.name} --set {found.setting}")
+    print(f"train   the same command, with --set {found.setting} in place of --find-lr")

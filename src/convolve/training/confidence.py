@@ -70,6 +70,14 @@ class Confidence:
                 one["possible"] = tuple(class_names[k] for k in likeliest_first if holds_K[k])
         return said
 
+    def too_few_for(self, part: float) -> str:
+        """Why it cannot be asked for this `part` of all images; empty where it can. 1 is asked of no image."""
+        images = len(self.distances_M)
+        if part == 1 or conformal_quantile(self.distances_M, part) is not None:
+            return ""
+        most = f", at most {math.floor(100 * images / (images + 1)) / 100:g}" if images else ""
+        return f"the {images} held-out images that the model learned it from are too few to tell {part:g}{most}"
+
     @property
     def has_sets(self) -> bool:
         """Whether a set of classes comes with an answer."""
