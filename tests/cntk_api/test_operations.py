@@ -116,3 +116,30 @@ def test_for_takes_what_makes_layers(wrong: object) -> None:
 def test_a_distribution_has_a_width() -> None:
     with pytest.raises(ValueError, match="CreateInitializer"):
         C.parameter((2,), init=C.uniform(0))
+
+
+def test_samples_of_classes_are_cntks() -> None:
+    weights = np.array([1.0, 3, 5, 1])
+    drawn = C.random_sample(weights, 14, True, seed=5).eval().todense()
+    assert np.asarray(drawn).argmax(1).tolist() == [2, 0, 1, 2, 0, 0, 1, 2, 2, 1, 0, 2, 1, 3]
+    assert np.asarray(C.random_sample(weights, 3, False, seed=5).eval().todense()).argmax(1).tolist() == [2, 0, 1]
+    often = C.random_sample_inclusion_frequency(weights, 3, False, seed=5).eval()
+    assert np.allclose(often, [0.36431378, 0.7842645, 0.94923425, 0.36431378])
+    assert np.allclose(C.random_sample_inclusion_frequency(weights, 3, True).eval(), [0.3, 0.9, 1.5, 0.3])
+    with pytest.raises(ValueError, match="enough of them"):
+        C.random_sample(weights, 5, False)
+
+
+@pytest.mark.parametrize(
+    "kernel, stride, windows, offset",
+    [(4, 4, (), 0), (6, 4, (), 1), (8, 4, (2, 2), 3), (16, 8, (2, 2, 2), 7), (8, 2, (3,), 2), (8, 2, (5,), 1)],
+)
+def test_a_crop_lies_where_cntk_lays_it(kernel: int, stride: int, windows: tuple, offset: int) -> None:
+    x = C.input_variable((1, 16, 16))
+    small = C.layers.Convolution((1, 1), 1, strides=1 if windows else stride, pad=True, init=1)(x)
+    for window in windows:
+        small = C.layers.MaxPooling((window, window), strides=2)(small)
+    whole = C.layers.ConvolutionTranspose((kernel, kernel), 1, strides=stride, init=C.uniform(1))(small)
+    data = np.random.default_rng(0).normal(size=(1, 1, 16, 16)).astype(np.float32)
+    wanted = C.crop_manual(whole, x, offset, offset).eval({x: data})
+    assert np.array_equal(C.crop_automatic(whole, x).eval({x: data}), wanted)

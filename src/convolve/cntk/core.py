@@ -157,8 +157,8 @@ class Value(Held):
         return super().samples_for_feeding
 
     def parts(self) -> list[Array]:
-        lengths: Sequence[int | None] = self.lengths or [None] * len(self.array)
-        return [row[:length] for row, length in zip(self.array, lengths, strict=True)]
+        lengths = self.lengths or [self.array.shape[1]] * len(self.array) if self.array.ndim > 1 else []
+        return [row[:length] for row, length in zip(self.array, lengths, strict=True)] if lengths else list(self.array)
 
     @property
     def data(self) -> NDArrayView:
@@ -221,7 +221,7 @@ class MinibatchData:
     def asarray(self) -> Any:
         return self.value.asarray()
 
-    def as_sequences(self, variable: Variable | None = None) -> list[Array]:
+    def as_sequences(self, variable: Variable | None = None) -> list[Any]:
         return self.value.as_sequences(variable)
 
     def __len__(self) -> int:

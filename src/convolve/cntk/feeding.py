@@ -99,10 +99,17 @@ def _of_reader(variable: Variable, value: Fed) -> Fed:
 
 
 def _sequences(variable: Variable, value: Sequence[Any]) -> Fed:
-    rank = len(variable.shape)
-    parts = [item.toarray() if hasattr(item, "tocsr") else np.asarray(item) for item in value]
-    parts = [part[None] if part.ndim == rank else part for part in parts]
+    arrays = [item.toarray() if hasattr(item, "tocsr") else np.asarray(item) for item in value]
+    parts = [_samples(variable, array) for array in arrays]
     return Fed(_tensor(variable, np.concatenate(parts)), [len(part) for part in parts])
+
+
+def _samples(variable: Variable, part: Array) -> Array:
+    """Samples with their axis in front; numbers alone may be samples of one."""
+    shape, rank = variable.shape, len(variable.shape)
+    if not _fits(part.shape[max(part.ndim - rank, 0) :], shape) and min(shape) > 0 and part.size % prod(shape) == 0:
+        return part.reshape(-1, *shape)
+    return part[None] if part.ndim == rank else part
 
 
 def _sizes(variable: Variable, found: Shape) -> Shape:

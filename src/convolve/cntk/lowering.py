@@ -13,7 +13,7 @@ from torch import fx, nn
 from convolve.cntk.gradients import WITH_GRADIENTS
 from convolve.cntk.nodes import Node, resolved
 from convolve.cntk.randomness import Dropout
-from convolve.cntk.rules import RULES
+from convolve.cntk.rules import DRAWN, RULES
 from convolve.cntk.variables import TORCH_TYPES, Constant, Input, Output, Shape, Stored, Variable
 from convolve.errors import ConvolveError
 from convolve.graph.build import build
@@ -106,7 +106,7 @@ class _Lowering:
         if node.block:
             self.done[output] = self.done[resolved(operands[0])]
             return
-        if node.op == "RandomDistribution":
+        if node.op in DRAWN:
             self.done[output] = self.drawn(node, output)
             return
         keys = tuple(self.done[resolved(variable)] for variable in operands)
@@ -128,7 +128,7 @@ class _Lowering:
 
     def drawn(self, node: Node, output: Output) -> str:
         """What the module is fed, or finds in a buffer, in each pass: numbers drawn for it."""
-        like = resolved(node.inputs[0]) if node.inputs else None
+        like = resolved(node.inputs[0]) if node.inputs and node.op == "RandomDistribution" else None
         if like is not None and like.has_batch_axis:
             numbers: Variable = Input(
                 self.draft.shape(self.done[like]), dtype=like.data_type, dynamic_axes=like.dynamic_axes

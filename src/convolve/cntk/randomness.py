@@ -42,6 +42,8 @@ def drawn(node: Node, shape: tuple[int, ...]) -> NDArray[np.floating]:
     """The next numbers of a random node."""
     if node.state is None:
         node.state = Draws(node.attributes["rngSeed"])
+    if node.op != "RandomDistribution":
+        return _sampled(node, node.state, shape)
     kind, arguments = node.attributes["randomDistributionType"], node.attributes["randomDistributionArgs"]
     count = math.prod(shape)
     if kind == "uniform":
@@ -54,3 +56,30 @@ def drawn(node: Node, shape: tuple[int, ...]) -> NDArray[np.floating]:
     else:
         found = (node.state.fractions(count) < arguments[0]).astype(np.float64)
     return np.asarray(found).reshape(shape)
+
+
+_TRIALS = 10  # by which CNTK finds how many draws a sample without repetition takes
+
+
+def _sampled(node: Node, state: Draws, shape: tuple[int, ...]) -> NDArray[np.floating]:
+    """Classes as vectors, or how often each is expected."""
+    weights, count = node.inputs[0].value.reshape(-1).astype(np.float64), node.attributes["numSamples"]  # type: ignore[attr-defined]
+    sums, repeat = np.cumsum(weights), node.attributes["allowDuplicates"]
+    if node.op == "RandomSample":
+        return np.eye(len(weights))[_classes(state, sums, count, repeat)[0]].reshape(shape)
+    if repeat:
+        return np.asarray(weights * (count / sums[-1]))
+    tries = sum(_classes(state, sums, count, repeat)[1] for _ in range(_TRIALS)) / _TRIALS
+    return np.asarray(1 - (1 - weights / sums[-1]) ** tries)
+
+
+def _classes(state: Draws, sums: NDArray[np.float64], count: int, repeat: bool) -> tuple[list[int], int]:
+    """(classes, how many were drawn for them): without repetition, what is there already is drawn again."""
+    found: list[int] = []
+    tries = 0
+    while len(found) < count:
+        number = int(np.searchsorted(sums, state.fractions(1)[0] * sums[-1], side="right"))
+        tries += 1
+        if repeat or number not in found:
+            found.append(number)
+    return found, tries

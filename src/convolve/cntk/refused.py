@@ -57,8 +57,6 @@ _WAYS_OUT = {
         "this loss is not supported; write it with cntk's operations",
     ),
     "UserFunction": "user functions are not supported; write the operation with cntk's own",
-    "random_sample": "random samples of classes are not supported; compute over all classes",
-    "random_sample_inclusion_frequency": "random samples of classes are not supported; compute over all classes",
 }
 
 

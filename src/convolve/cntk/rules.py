@@ -25,6 +25,12 @@ def _random(call: Call) -> str:
     return call.draft.parameter(np.broadcast_to(np.float32(0), shape), 0.0)
 
 
+def _sample(call: Call) -> str:
+    """A vector of each class that is drawn."""
+    shape = (call.attributes.get("numSamples", int), *call.shape())
+    return call.draft.parameter(np.broadcast_to(np.float32(0), shape), 0.0)
+
+
 def _eye_like(call: Call) -> str:
     return call.add("eye_like", call.operand(0))
 
@@ -37,12 +43,16 @@ def _to_batch(call: Call) -> str:
     return call.add("to_batch", call.operand(0))
 
 
+DRAWN = ("RandomDistribution", "RandomSample", "RandomSampleInclusionFrequency")  # whose numbers are fed
+
 RULES: dict[str, Rule] = {
     **FILES,
     "Assign": _assign,
     "EyeLikeOp": _eye_like,
     "Gather": _gather,
     "RandomDistribution": _random,
+    "RandomSample": _sample,
+    "RandomSampleInclusionFrequency": Call.operand,
     "ToBatch": _to_batch,
     "UnpackBatch": _unpack_batch,
 }

@@ -30,6 +30,7 @@ from convolve.cntk.ops.functions import (
 )
 from convolve.cntk.ops.shaping import *
 from convolve.cntk.ops.windows import *
+from convolve.cntk.sampling import random_sample, random_sample_inclusion_frequency
 from convolve.cntk.variables import (
     Constant,
     FreeDimension,

@@ -173,12 +173,16 @@ def crop_manual(node_input: Any, node_referent: Any, offset_x: int, offset_y: in
     return primitive("Crop", node_input, node_referent, name=name, offset=[offset_x, offset_y])
 
 
-def crop_automatic(
-    node_input: Any, node_referent: Any, ancestor_input: Any = None, ancestor_referent: Any = None, name: str = ""
+def crop_automatic(node_input: Any, node_referent: Any, name: str = "") -> Function:
+    """Cut where both maps see the same part of the map that they come from."""
+    return primitive("Crop", node_input, node_referent, name=name)
+
+
+def crop_automatic_with_ancestors(
+    node_input: Any, node_referent: Any, ancestor_input: Any, ancestor_referent: Any, name: str = ""
 ) -> Function:
-    """Cut where both maps see the same part of the map that they come from, or of two that are taken for one."""
-    ancestors = [] if ancestor_input is None else [ancestor_input, ancestor_referent]
-    return primitive("Crop", node_input, node_referent, *ancestors, name=name)
+    """Cut where both maps see the same part of two maps that are taken for one."""
+    return primitive("Crop", node_input, node_referent, ancestor_input, ancestor_referent, name=name)
 
 
 def depth_to_space(operand: Any, block_size: int, name: str = "") -> Function:

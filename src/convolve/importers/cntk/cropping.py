@@ -71,10 +71,11 @@ def _step(call: Call, node: Node) -> _Places | None:
     if node.op in ("convolution", "max_pool", "average_pool"):
         return _of_windows(call, node)
     if node.op == "convolution_transpose":
-        # Cell o of the result is over cell (o + lower - (k - 1) / 2) / stride of the operand.
+        # Cell o of the result is over cell (o + lower - (k - 1) / 2) / stride of the operand. CNTK 2.7 halves to
+        # a whole number, here and below: found by 23 crops of the real one.
         kernel = [(k - 1) * d for k, d in zip(_kernel(call, node), node.integers("dilation"), strict=True)]
         rows = zip(node.integers("strides"), node.integers("lower"), kernel, strict=True)
-        return tuple((Fraction(1, stride), (lower - Fraction(reach, 2)) / stride) for stride, lower, reach in rows)
+        return tuple((Fraction(1, stride), Fraction(lower - reach // 2, stride)) for stride, lower, reach in rows)
     if node.op == "slice" and len(node.shape) == 3:
         axis = node.integer("axis") % 3
         moved = Fraction(node.integer("step")), Fraction(node.integer("begin"))
@@ -93,4 +94,4 @@ def _of_windows(call: Call, node: Node) -> _Places:
     else:
         reach = [window - 1 for window in node.integers("window")]
     rows = zip(node.integers("strides"), node.integers("lower"), reach, strict=True)
-    return tuple((Fraction(stride), Fraction(cells, 2) - lower) for stride, lower, cells in rows)
+    return tuple((Fraction(stride), Fraction(cells // 2 - lower)) for stride, lower, cells in rows)
