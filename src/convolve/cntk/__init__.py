@@ -12,6 +12,7 @@ from convolve.cntk import (
     core,
     debugging,
     device,
+    eval,
     initializer,
     internal,
     io,

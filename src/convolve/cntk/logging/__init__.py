@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import IntEnum
 from math import prod
 from typing import Any
 
 from convolve.cntk.logging import graph
+from convolve.cntk.logging.graph import depth_first_search, find_all_with_name, find_by_name, find_by_uid, plot
 from convolve.cntk.logging.progress_print import ProgressPrinter
+from convolve.cntk.logging.tensorboard import TensorBoardProgressWriter
 
-__all__ = ["ProgressPrinter", "TraceLevel", "get_trace_level", "graph", "log_number_of_parameters", "set_trace_level"]
+__all__ = [
+    "ProgressPrinter", "TensorBoardProgressWriter", "TraceLevel", "depth_first_search", "find_all_with_name",
+    "find_by_name", "find_by_uid", "get_trace_level", "graph", "log_number_of_parameters", "plot", "set_trace_level",
+]  # fmt: skip
 
 
-class TraceLevel(Enum):
+class TraceLevel(IntEnum):
     Error = 0
     Warning = 1
     Info = 2

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
+from convolve.cntk.nodes import resolved
 from convolve.cntk.ops.functions import Function
 from convolve.cntk.searching import depth_first_search
+from convolve.cntk.variables import Output
 
 __all__ = [
     "depth_first_search",
@@ -13,6 +18,7 @@ __all__ = [
     "find_by_name",
     "find_by_uid",
     "get_node_outputs",
+    "plot",
 ]
 
 
@@ -39,3 +45,44 @@ def find_by_uid(node: Any, node_uid: str, depth: int = 0) -> Any:
 def get_node_outputs(node: Any, depth: int = 0) -> list[Any]:
     functions = depth_first_search(node, lambda item: isinstance(item, Function), depth)
     return [output for function in functions for output in function.outputs]
+
+
+def plot(root: Any, filename: str | None = None) -> str:
+    """A function as text, a line for each operation; with `filename` as a graph too: .dot, or by graphviz's `dot` .png,
+    .pdf or .svg."""
+    functions = [each for each in depth_first_search(root, lambda _: True) if isinstance(each, Function)]
+    lines, drawn = [], []
+    for function in functions:
+        node = function.node
+        inputs = [resolved(variable) for variable in node.inputs]
+        given = ", ".join(variable.name or variable.uid for variable in inputs)
+        lines.append(f"{node.op_name}({given}) -> {', '.join(v.name or v.uid for v in function.outputs)};")
+        label = f"{node.op_name} {node.name}".strip()
+        drawn.append(f"  {_quoted(node.uid)} [label={_quoted(label)}, shape=ellipse];")
+        for variable in inputs:
+            source = variable.node.uid if isinstance(variable, Output) else variable.uid
+            drawn.append(f"  {_quoted(source)} -> {_quoted(node.uid)} [label={_quoted(str(variable.shape))}];")
+            if not isinstance(variable, Output):
+                shown = f"{variable.kind} {variable.name}".strip()
+                drawn.append(f"  {_quoted(source)} [label={_quoted(shown)}, shape=box];")
+    if filename is not None:
+        _draw("\n".join(["digraph model {", "  rankdir=BT;", *dict.fromkeys(drawn), "}", ""]), Path(filename))
+    return "\n".join(lines)
+
+
+def _draw(text: str, path: Path) -> None:
+    form = path.suffix.lstrip(".")
+    if form not in ("dot", "png", "pdf", "svg"):
+        raise ValueError(f'file format "{form}" is not supported; give a name that ends in .dot, .png, .pdf or .svg')
+    if form == "dot":
+        path.write_text(text, encoding="utf-8")
+        return
+    if not (dot := shutil.which("dot")):
+        raise ImportError(
+            f"{path}: graphviz's `dot` is not installed, which draws it; or write to a name that ends in .dot"
+        )
+    subprocess.run([dot, f"-T{form}", "-o", str(path)], input=text.encode(), check=True)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -48,14 +48,9 @@ class Trainer(Evaluator):
     """`criterion`: the loss, or the loss and a metric; each gives one number for each sample."""
 
     def __init__(self, model: Any, criterion: Any, parameter_learners: Any, progress_writers: Any = None) -> None:
-        found = (
-            criterion.outputs if isinstance(criterion, Function) and len(criterion.outputs) > 1 else listed(criterion)
-        )
-        found = [each for each in found if each is not None]
-        if not found:
-            raise ValueError("criterion must be a loss, or a loss and a metric")
-        super().__init__(found[1] if len(found) > 1 else None, progress_writers)
-        self.loss_function = as_function(found[0])
+        loss, metric = self._get_loss_metric(criterion)
+        super().__init__(metric, progress_writers)
+        self.loss_function = loss
         self.model = None if model is None else as_function(model)
         self.parameter_learners = listed(parameter_learners)
         if len({isinstance(learner, DistributedLearner) for learner in self.parameter_learners}) > 1:
@@ -64,6 +59,15 @@ class Trainer(Evaluator):
         self._last = (0.0, 0.0, 0)
         self._total = 0
         self._updates = 0
+
+    @staticmethod
+    def _get_loss_metric(criterion: Any) -> tuple[Function, Function | None]:
+        """(loss, metric or None) of what a trainer is given. Private in CNTK; programs use it."""
+        is_both = isinstance(criterion, Function) and len(criterion.outputs) > 1
+        found = [each for each in (criterion.outputs if is_both else listed(criterion)) if each is not None]
+        if not found:
+            raise ValueError("criterion must be a loss, or a loss and a metric")
+        return as_function(found[0]), as_function(found[1]) if len(found) > 1 else None
 
     def train_minibatch(self, arguments: Any, outputs: Any = None, device: Any = None, is_sweep_end: Any = None) -> Any:
         """Whether there was anything to train on; with `outputs`, their values too."""

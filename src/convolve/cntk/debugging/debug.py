@@ -1,0 +1,13 @@
+"""Switches of CNTK's engine: there is nothing behind them here, and nothing breaks."""
+
+
+def set_checked_mode(enable: bool) -> None: ...
+
+
+def set_computation_network_trace_level(level: int) -> None: ...
+
+
+def set_computation_network_track_gap_nans(enable: bool) -> None: ...
+
+
+def set_node_timing(enable: bool) -> None: ...

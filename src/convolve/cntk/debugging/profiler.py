@@ -1,0 +1,15 @@
+"""CNTK's profiler tells of its own engine; here it writes nothing. For ours there are py-spy and torch.profiler."""
+
+from typing import Any
+
+
+def start_profiler(dir: Any = None, sync_gpu: bool = True, reserve_mem: int = 0) -> None: ...
+
+
+def stop_profiler() -> None: ...
+
+
+def enable_profiler() -> None: ...
+
+
+def disable_profiler() -> None: ...

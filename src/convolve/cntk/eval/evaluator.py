@@ -1,0 +1,5 @@
+"""`Evaluator`, where CNTK has it."""
+
+from convolve.cntk.train.trainer import Evaluator
+
+__all__ = ["Evaluator"]
