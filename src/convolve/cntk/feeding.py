@@ -72,8 +72,7 @@ def feed(variable: Variable, value: Any) -> Fed:
             f"'{variable}' shape '{shape_in_words(variable.shape)}'."
         )
     if not variable.has_batch_axis:
-        is_one = array.ndim == rank + 1 and len(array) == 1
-        return Fed(_tensor(variable, array[0] if is_one else array))
+        return Fed(_tensor(variable, array[0] if array.ndim == rank + 1 and len(array) == 1 else array))
     if array.ndim == rank + 2 and variable.is_sequence:
         tensor = _tensor(variable, array.reshape(-1, *array.shape[2:]))
         return Fed(tensor, [array.shape[1]] * len(array))
