@@ -80,11 +80,13 @@ def test_it_goes_on_where_it_was_and_comes_to_the_same_bits(convolve: Convolve, 
 
 def test_a_test_part_of_its_own_stays_the_test_part(convolve: Convolve, photographs: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert train(convolve, photographs, out, "--json").code == 0
+    outcome = train(convolve, photographs, out, "--json")
+    assert outcome.code == 0
     result = json.loads((out / "result.json").read_text())
     assert "folds" not in result and json.loads((out / "start.json").read_text())["test_samples"] == 12
     assert len(rows(out)) == 24
-    assert json.loads((tmp_path / "run-folds.json").read_text())["folds"] == FOLDS
+    spread = json.loads((tmp_path / "run-folds.json").read_text())
+    assert spread["folds"] == FOLDS and json.loads(outcome.out)["cross_validation"] == spread
 
 
 def test_a_class_that_a_fold_would_lack_is_named(convolve: Convolve, shades: Path, tmp_path: Path) -> None:

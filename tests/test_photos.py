@@ -62,6 +62,8 @@ def test_what_is_set_holds_whatever_the_plan_says(installed: None) -> None:
     recipe = plan_of({"model.plan": name, "run.epochs": 17, "data.crop_ratio": 0.9}, 10)
     assert (recipe.run.epochs, recipe.data.crop_ratio) == (17, 0.9)
     assert recipe.run.global_batch_size == LADDER[name].settings["run.global_batch_size"]
+    usual = photos().data.image_size
+    assert all(plan_of({"model.plan": plan, "data.image_size": usual}, 10).data.image_size == usual for plan in LADDER)
 
 
 def test_an_unfinished_run_keeps_its_plan(installed: None) -> None:

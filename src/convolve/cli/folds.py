@@ -13,8 +13,8 @@ from convolve.outcome import Run
 from convolve.recipe import Recipe
 
 
-def train_folds(recipe: Recipe, folds: int, out: Path, **asked: Any) -> tuple[Run, str]:
-    """(the run on all images, the lines that say how far the folds are apart); the answers are in a table beside it."""
+def train_folds(recipe: Recipe, folds: int, out: Path, **asked: Any) -> tuple[Run, str, dict[str, Any]]:
+    """(the run on all images, how far the folds are apart, in lines and for JSON); a table has the answers."""
     from convolve.atomic import write_json
     from convolve.cross_validation import cross_validate
 
@@ -26,7 +26,8 @@ def train_folds(recipe: Recipe, folds: int, out: Path, **asked: Any) -> tuple[Ru
     values = {"folds": folds, "error": found.error, "standard_deviation": found.deviation, "errors": found.errors}
     write_json(summary, values)
     each = ", ".join(f"{error:.2%}" for error in found.errors)
-    return found.run, (
+    said = (
         f"cross-validation: error {found.error:.2%}, of the {folds} folds {each}, standard deviation "
         f"{found.deviation:.2%}\nanswers {table}\n"
     )
+    return found.run, said, {"cross_validation": values}

@@ -106,13 +106,13 @@ def train(
     with Display(resolved, folder / "tensorboard" if tensorboard else None) as display:
         asked = {"data": images, "restart": restart, "progress": display, "options": options, "report": write_report}
         if folds is None:
-            finished, spread = run.train(resolved, out=folder, **asked), ""
+            finished, spread, more = run.train(resolved, out=folder, **asked), "", dict[str, Any]()
         else:
-            finished, spread = train_folds(resolved, folds, folder, **asked)
+            finished, spread, more = train_folds(resolved, folds, folder, **asked)
     if finished.rank:
         return
     if as_json:
-        print(json.dumps(finished.result, indent=2))
+        print(json.dumps(finished.result | more, indent=2))
     else:
         print(spread + _summary(finished.folder.result(), finished.folder.recipe().published_error, folder))
 

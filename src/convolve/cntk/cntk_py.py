@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from convolve.cntk import seeds
+from convolve.cntk.io.config import MinibatchSourceConfig  # noqa: F401  one of CNTK's own names
 
 
 def set_fixed_random_seed(seed: int) -> None:
@@ -21,14 +22,7 @@ def should_force_deterministic_algorithms() -> bool:
 
 
 def to_dictionary(value: Any) -> Any:
-    return dict(value)
-
-
-class MinibatchSourceConfig:
-    """Of CNTK's binary module; a program that names it wants MinibatchSource."""
-
-    def __init__(self, *_: Any) -> None:
-        raise NotImplementedError("MinibatchSourceConfig is CNTK's own; make a MinibatchSource in its place")
+    return value.as_dictionary() if hasattr(value, "as_dictionary") else dict(value)
 
 
 def reset_random_seed(seed: int) -> None:

@@ -211,12 +211,25 @@ class MinibatchData:
 
     @property
     def samples_for_feeding(self) -> Any:
+        given = self.value.samples_for_feeding
+        if isinstance(given, Fed | list):
+            return given
         array = self.value.array
         return Fed(torch.from_numpy(np.ascontiguousarray(array.reshape(len(array), -1))))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.value.shape[1:]
+        return self.value.shape
+
+    @property
+    def mask(self) -> Any:
+        return self.value.mask
+
+    def __str__(self) -> str:
+        shape = " x ".join(map(str, self.shape))
+        return f"MinibatchData(data=Value([{shape}], CPU), samples={self.num_samples}, seqs={self.num_sequences})"
+
+    __repr__ = __str__
 
     def asarray(self) -> Any:
         return self.value.asarray()

@@ -95,7 +95,11 @@ def _of_reader(variable: Variable, value: Fed) -> Fed:
             f"The trailing dimensions of the Value shape '{shape_in_words(tuple(tensor.shape))}' do not match the "
             f"Variable '{variable}' shape '{shape_in_words(variable.shape)}'."
         )
-    return Fed(tensor.reshape(-1, *variable.shape), [1] * len(tensor) if variable.is_sequence else None)
+    lengths = value.lengths or [1] * len(tensor)
+    if not variable.is_sequence and max(lengths, default=1) > 1:
+        what = f"sequences of up to {max(lengths)} samples are given to '{variable}', which has no sequence axis"
+        raise ValueError(f"{what}; make it by cntk.sequence.input_variable")
+    return Fed(tensor.reshape(-1, *variable.shape), lengths if variable.is_sequence else None)
 
 
 def _sequences(variable: Variable, value: Sequence[Any]) -> Fed:

@@ -42,6 +42,8 @@ def keep_uids_beyond(uids: Iterable[str]) -> None:
 
 def data_type_of(dtype: Any) -> np.dtype[Any]:
     """float32, float64 or float16; every other type that a program names is float32, as CNTK has it."""
+    if isinstance(dtype, int):  # CNTK's own numbers
+        dtype = {2: "f8", 4: "f2"}.get(dtype)
     found = np.dtype("f4") if dtype is None else np.dtype(dtype)
     return found if found in TORCH_TYPES else np.dtype("f4")
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from convolve.errors import FormatError
 from convolve.formats.archive import MAX_BYTES
-from convolve.formats.map_lines import BadLine, check_key, open_lines, parse_label, read_lines, show
+from convolve.formats.map_lines import BadLine, open_lines, parse_key, parse_label, read_lines, show
 
 # Legend: N images.
 
@@ -26,11 +26,15 @@ _MAX_LINE_BYTES = MAX_BYTES // 3 * 4 + 1024
 
 @dataclass(frozen=True, eq=False)
 class Base64Map:
-    """Labels, and where each image's text begins and ends in `file`, in bytes: the images stay on the disk."""
+    """Labels, and where each image's text begins and ends in `file`, in bytes: the images stay on the disk.
+
+    `keys_N`: what the images are called, where the lines begin with a key.
+    """
 
     file: Path
     labels_N: NDArray[np.int64]
     ranges_N2: NDArray[np.int64]
+    keys_N: NDArray[np.uint64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -57,7 +61,7 @@ class Base64Map:
 
 def read_base64_map(path: str | Path, classes: int | None = None) -> Base64Map:
     """Index the file in one pass; with `classes` every label must be below it. `FormatError` names the line."""
-    labels, ranges = array("q"), array("q")
+    labels, ranges, keys = array("q"), array("q"), array("Q")
     lines_read, has_key = 0, None
     with open_lines(path) as file:
         start = file.tell()
@@ -66,7 +70,8 @@ def read_base64_map(path: str | Path, classes: int | None = None) -> Base64Map:
                 if not line.isspace():  # CNTK forgives empty lines here
                     if has_key is None:
                         has_key = line.count(b"\t") > 1
-                    label, image_start, image_end = _columns(line, has_key)
+                    key, label, image_start, image_end = _columns(line, has_key)
+                    keys.append(key)
                     labels.append(parse_label(label, classes))
                     ranges.extend((start + image_start, start + image_end))
                 start += len(line)
@@ -75,17 +80,17 @@ def read_base64_map(path: str | Path, classes: int | None = None) -> Base64Map:
             raise FormatError(path, f"line {lines_read + 1}", str(error)) from None
     if not labels:
         raise FormatError(path, "", "holds no image; a line is `label TAB base64` or `key TAB label TAB base64`")
-    return Base64Map(Path(path), np.array(labels, np.int64), np.array(ranges, np.int64).reshape(-1, 2))
+    found = np.array(ranges, np.int64).reshape(-1, 2)
+    return Base64Map(Path(path), np.array(labels, np.int64), found, np.array(keys, np.uint64) if has_key else None)
 
 
-def _columns(line: bytes, has_key: bool) -> tuple[bytes, int, int]:
-    """The label, and where the base64 text begins and ends in `line`."""
+def _columns(line: bytes, has_key: bool) -> tuple[int, bytes, int, int]:
+    """The key or 0, the label, and where the base64 text begins and ends in `line`."""
     label_start = line.find(b"\t") + 1 if has_key else 0
     image_start = line.find(b"\t", label_start) + 1
     image_end = len(line.rstrip())
     if not image_start or image_start >= image_end:
         form = "key TAB label TAB base64" if has_key else "label TAB base64"
         raise BadLine(f"`{form}` is expected, as in the first line; it is {show(line)}")
-    if has_key:
-        check_key(line[: label_start - 1])
-    return line[label_start : image_start - 1], image_start, image_end
+    key = parse_key(line[: label_start - 1]) if has_key else 0
+    return key, line[label_start : image_start - 1], image_start, image_end

@@ -39,6 +39,7 @@ class CtfBlock:
     `sample_counts_N`: how many samples CNTK counts for a sequence when it cuts minibatches
     `byte_counts_N`: how many bytes a sequence takes in the file, which decides CNTK's chunks
     `lines_N`: the line, from 1, on which a sequence begins
+    `ids_N`: the ids of the sequences, uint64, where the lines have some
     """
 
     samples: dict[str, np.ndarray]
@@ -46,6 +47,7 @@ class CtfBlock:
     sample_counts_N: np.ndarray
     byte_counts_N: np.ndarray
     lines_N: np.ndarray
+    ids_N: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.lines_N)
@@ -123,6 +125,7 @@ class _Text:
 
     first_line: int
     lines: list[bytes]
+    id: int | None = None
 
 
 def _start(path: str | Path, file: BinaryIO, skip_sequence_ids: bool) -> tuple[int, bool]:
@@ -158,16 +161,17 @@ def _each_line(reader: _Reader, file: BinaryIO, first_line: int) -> Iterator[Ctf
 def _sequences_by_id(path: str | Path, file: BinaryIO, first_line: int) -> Iterator[_Text]:
     """Consecutive lines with the same id, or without one, belong together."""
     current = b""
-    text = _Text(first_line, [])
+    text = _Text(first_line, [], 0)
     for number, line in enumerate(file, first_line):
         match = _SEQUENCE_ID.match(line)
         key = match[1].lstrip(b"0") if match else current
         if len(key) > _ID_DIGITS or (len(key) == _ID_DIGITS and int(key) >= 1 << 64):
             what = "a sequence id of more than 64 bits, which CNTK refuses too; number the sequences anew"
             raise FormatError(path, f"line {number}, column 1", what)
-        if text.lines and key != current:
-            yield text
-            text = _Text(number, [])
+        if key != current or not text.lines:
+            if text.lines:
+                yield text
+            text = _Text(number, [], int(key or b"0"))
         text.lines.append(line)
         current = key
     yield text
@@ -227,7 +231,11 @@ class _Reader:
             lengths[stream.name] = np.array([len(s.rows) for s in found])
         counts_N = np.array([count for _, count, _ in done])
         bytes_N = np.array([sum(map(len, text.lines)) for text, _, _ in done])
-        return CtfBlock(samples, lengths, counts_N, bytes_N, np.array([text.first_line for text, _, _ in done]))
+        ids = [text.id for text, _, _ in done if text.id is not None]
+        lines_N = np.array([text.first_line for text, _, _ in done])
+        return CtfBlock(
+            samples, lengths, counts_N, bytes_N, lines_N=lines_N, ids_N=np.array(ids, np.uint64) if ids else None
+        )
 
     def _fitted(self, stream: StreamSpec, rows_TD: np.ndarray, lines_T: np.ndarray) -> np.ndarray:
         """`rows_TD` in the dtype that the stream is wanted in."""

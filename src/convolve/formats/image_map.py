@@ -24,8 +24,8 @@ from convolve.formats.map_lines import (
     BadLine,
     BlanksForTab,
     Refuse,
-    check_key,
     open_lines,
+    parse_key,
     parse_label,
     read_lines,
     show,
@@ -42,7 +42,8 @@ _BLANKS_AND_NUMBER = re.compile(rb" +([0-9]{1,9})[ \r\n]*\Z")
 class ImageMap:
     """The lines of a map file.
 
-    The paths stay packed, name i ending at byte `ends_N[i]` of `names`: a million of them take about 80 MB.
+    The paths stay packed, name i ending at byte `ends_N[i]` of `names`: a million of them take about 80 MB. `keys_N`:
+    what the images are called, where every line has a key.
     """
 
     file: Path
@@ -50,6 +51,7 @@ class ImageMap:
     names: bytes
     ends_N: NDArray[np.int64]
     root: Path | None = None
+    keys_N: NDArray[np.uint64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -93,11 +95,13 @@ def read_image_map(
     Refuses what CNTK refuses, with `FormatError` naming the line; with `refuse`, that hears of it, and the line has its
     path and label as far as they can be told, else none and -1. Memory: the file's size and 24 bytes an image.
     """
-    labels, ends, names = array("q"), array("q"), bytearray()
+    labels, ends, names, keys = array("q"), array("q"), bytearray(), array("Q")
     with open_lines(path) as file:
         try:
             for line in read_lines(file, MAX_LINE_BYTES):
-                name, label = _entry(line, classes, len(labels) + 1, refuse)
+                name, label, key = _entry(line, classes, len(labels) + 1, refuse)
+                if key is not None:
+                    keys.append(key)
                 labels.append(label)
                 names += name
                 ends.append(len(names))
@@ -105,7 +109,9 @@ def read_image_map(
             raise FormatError(path, f"line {len(labels) + 1}", str(error)) from None
     if not labels:
         raise FormatError(path, "", "holds no image; a line is `path TAB label`")
-    return ImageMap(Path(path), np.array(labels, np.int64), bytes(names), np.array(ends, np.int64), root)
+    keys_N = np.array(keys, np.uint64) if len(keys) == len(labels) else None
+    labels_N, ends_N = np.array(labels, np.int64), np.array(ends, np.int64)
+    return ImageMap(Path(path), labels_N, bytes(names), ends_N, root, keys_N=keys_N)
 
 
 def write_image_map(path: str | Path, images: Iterable[tuple[str, int]]) -> None:
@@ -117,16 +123,16 @@ def write_image_map(path: str | Path, images: Iterable[tuple[str, int]]) -> None
             file.write(os.fsencode(name) + b"\t%d\n" % label)
 
 
-def _entry(line: bytes, classes: int | None, number: int, refuse: Refuse | None) -> tuple[bytes, int]:
-    """Path and class of one line."""
+def _entry(line: bytes, classes: int | None, number: int, refuse: Refuse | None) -> tuple[bytes, int, int | None]:
+    """Path, class and, if there is one, key of one line."""
     try:
-        name, label = _columns(line)
-        return name, parse_label(label, classes)
+        name, label, key = _columns(line)
+        return name, parse_label(label, classes), key
     except BadLine as error:
         if refuse is None:
             raise
         refuse(number, error)
-        return _as_meant(line, classes)
+        return *_as_meant(line, classes), None
 
 
 def _as_meant(line: bytes, classes: int | None) -> tuple[bytes, int]:
@@ -140,19 +146,18 @@ def _as_meant(line: bytes, classes: int | None) -> tuple[bytes, int]:
     return columns[len(columns) > 2], -1
 
 
-def _columns(line: bytes) -> tuple[bytes, bytes]:
-    """Path and label of one line."""
+def _columns(line: bytes) -> tuple[bytes, bytes, int | None]:
+    """Path, label and key of one line."""
     columns = line.rstrip(b"\r\n").split(b"\t")
     if len(columns) == 3 and not columns[2]:  # a tab after the label opens no third column for CNTK
         columns.pop()
     if len(columns) < 2:
         kind = BlanksForTab if _BLANKS_AND_NUMBER.search(line) else BadLine
         raise kind(f"two or three columns separated by tabs are expected, there is no tab in {show(line)}")
-    if len(columns) > 2:
-        check_key(columns.pop(0))
+    key = parse_key(columns.pop(0)) if len(columns) > 2 else None
     name, label = columns[:2]
     if not name or not label:
         raise BadLine(f"the {'path' if label else 'label'} is missing")
     if b"\0" in line:
         raise BadLine("a zero byte: this is no text in UTF-8 (save UTF-16 files as UTF-8)")
-    return name, label
+    return name, label, key

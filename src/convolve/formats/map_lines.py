@@ -15,7 +15,8 @@ from typing import BinaryIO
 from convolve.errors import FormatError, MissingDataError
 
 _MAX_LABEL = 2**31 - 1  # CNTK numbers classes with 32-bit integers
-_NUMBER = re.compile(rb"\s*\+?([0-9]{1,19})(?:\s.*)?\Z", re.DOTALL)  # C's strtoull, which CNTK uses, skips blanks
+_NUMBER = re.compile(rb"\s*\+?([0-9]{1,20})(?:\s.*)?\Z", re.DOTALL)  # C's strtoull, which CNTK uses, skips blanks
+_MAX_KEY = 2**64 - 1
 _HEAD_BYTES = 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -61,10 +62,11 @@ def read_lines(file: BinaryIO, max_bytes: int) -> Iterator[bytes]:
         yield line
 
 
-def check_key(text: bytes) -> None:
-    """A key joins the data of several CNTK readers; convolve reads one file at a time and only checks it."""
-    if not _NUMBER.match(text):
-        raise BadLine(f"the key in the first of three columns must be a whole number, it is {show(text)}")
+def parse_key(text: bytes) -> int:
+    """A key joins the data of several of CNTK's readers; recipes read one file at a time and only check it."""
+    if found := _NUMBER.match(text):
+        return min(int(found[1]), _MAX_KEY)
+    raise BadLine(f"the key in the first of three columns must be a whole number, it is {show(text)}")
 
 
 def parse_label(text: bytes, classes: int | None) -> int:

@@ -36,10 +36,13 @@ def planned(recipe: Recipe, train_images: int, test_images: int, kept: Recipe | 
     rows = {name: plan for name, plan in (LADDER if start else FROM_SCRATCH).items() if ours or plan.fits_any}
     name, why = _chosen(asked, rows, train_images, test_images)
     plan, base, fields = rows[name], _fields(photos()), _fields(recipe)
+    chosen = {f"data.{field}" for field in recipe.model.data_overrides.split(",")}
     settings = {
         path: to_mapping(value)
         for path, value in plan.settings.items()
-        if fields[path] == base[path] and (ours or not start or path.removeprefix("data.") not in START_SAYS)
+        if fields[path] == base[path]
+        and path not in chosen
+        and (ours or not start or path.removeprefix("data.") not in START_SAYS)
     }
     seconds = plan.seconds(train_images, test_images)
     begins = f"from {start}" if start else "from scratch"

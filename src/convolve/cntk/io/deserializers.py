@@ -1,89 +1,223 @@
-"""What a file holds: CTF, images by map files, base64."""
+"""What a file holds: sequences by number, each of one or several samples of every stream."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.cntk.variables import Record
+from convolve.cntk.io.sequences import Sequences
+from convolve.cntk.io.streams import Stream
 from convolve.data.cntk_order import CHUNK_BYTES, chunks_by_bytes
 from convolve.errors import ConvolveError
-from convolve.formats.ctf import StreamSpec, read_ctf
+from convolve.formats.ctf import CtfBlock, StreamSpec, iter_ctf
+
+# Legend: N sequences, T samples of all.
+
+Moment = tuple[int, int, int]  # the seed, the sweep, and the number of the sequence in the first deserializer
+_CHUNKS_KEPT = 128
 
 
-class StreamDef:
-    """A stream: what the file calls it, and how long its vectors are."""
+@dataclass(frozen=True)
+class StreamShape:
+    """What a deserializer says of a stream."""
 
-    def __init__(
-        self, field: str | None = None, shape: Any = None, is_sparse: bool = False, transforms: Any = None,
-        context: Any = None, scp: Any = None, mlf: Any = None, broadcast: Any = None, defines_mb_size: bool = False,
-        max_sequence_length: int = 65535,
-    ) -> None:  # fmt: skip
-        self.field, self.shape, self.is_sparse, self.transforms = field, shape, is_sparse, transforms
+    shape: tuple[int, ...]
+    is_sparse: bool = False
+    defines_mb_size: bool = False
 
 
-class StreamDefs(Record):
-    """Streams by the names that the program has for them."""
-
-
-@dataclass(eq=False)
 class Deserializer:
-    """Samples by stream; `chunk_N`: the chunk of the file that each belongs to, which decides CNTK's order."""
+    """Sequences by number.
 
-    streams: dict[str, Any] = field(default_factory=dict)
+    `keys_N`: what they are called, where they have names, so that several deserializers find together. `chunk_N`: the
+    chunk that each belongs to, which decides CNTK's order. `counts_N`: how many samples each counts for.
+    """
+
+    shapes: dict[str, StreamShape]
+    config: dict[str, Any]
+    keys_N: NDArray[np.uint64] | None = None
+    max_errors = 0
 
     def __len__(self) -> int:
-        raise NotImplementedError
+        return len(self.counts_N)
 
-    def read(self, numbers_N: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """Stream -> its vectors of these samples."""
+    @property
+    def counts_N(self) -> NDArray[np.int64]:
         raise NotImplementedError
 
     @property
     def chunk_N(self) -> NDArray[np.int64]:
         raise NotImplementedError
+
+    def read(self, numbers_N: NDArray[np.int64], moments: Sequence[Moment]) -> dict[str, Sequences]:
+        """Stream -> these sequences."""
+        raise NotImplementedError
+
+    def ahead(self, numbers_N: NDArray[np.int64], moments: Sequence[Moment]) -> None:
+        """These will be read next: what takes long may begin."""
+
+    def check(self) -> None:
+        """Raises `RuntimeError` for a file that is not there."""
 
 
 class _CtfFile(Deserializer):
     def __init__(self, filename: str, streams: dict[str, Any]) -> None:
-        super().__init__({name: _size(stream.shape) for name, stream in streams.items()})
-        self.filename, self.wanted = filename, streams
+        for name, stream in streams.items():
+            if not stream.stream_alias:
+                raise ValueError(f"CTFDeserializer: stream name for key {name} must be specified")
+        self.shapes = {
+            name: StreamShape((stream.dim,), bool(stream.is_sparse), stream.defines_mb_size)
+            for name, stream in streams.items()
+        }
+        self.filename, self._streams = filename, streams
+        inputs = {
+            name: {"alias": each.stream_alias, "dim": each.dim, "format": "sparse" if each.is_sparse else "dense"}
+            for name, each in streams.items()
+        }
+        self.config = {"type": "CNTKTextFormatDeserializer", "file": filename, "input": inputs}
+
+    def check(self) -> None:
+        if not Path(self.filename).is_file():
+            raise RuntimeError(f"Input file '{self.filename}' is not open. It should be a file in CNTK's text format.")
 
     @cached_property
-    def _block(self) -> Any:
+    def _data(self) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.int64]], CtfBlock]:
+        """Of each stream its vectors, and how many each sequence has; and what belongs to sequences."""
         specs = [
-            StreamSpec(each.field or name, _size(each.shape), each.is_sparse, dtype=np.float32)
-            for name, each in self.wanted.items()
+            StreamSpec(name, each.dim, bool(each.is_sparse), each.stream_alias, each.defines_mb_size)
+            for name, each in self._streams.items()
         ]
         try:
-            return read_ctf(self.filename, specs)
+            blocks = list(iter_ctf(self.filename, specs, max_errors=self.max_errors))
         except ConvolveError as error:
             raise RuntimeError(
                 f"Reached the maximum number of allowed errors while reading the input file ({self.filename}). {error}"
             ) from None
+        names = [spec.name for spec in specs]
+        lengths = {name: np.concatenate([block.lengths[name] for block in blocks]) for name in names}
+        rows = {name: np.concatenate([block.samples.pop(name) for block in blocks]) for name in names}
+        ids = [block.ids_N for block in blocks if block.ids_N is not None]
+        counts_N, bytes_N, lines_N = (
+            np.concatenate([getattr(block, name) for block in blocks])
+            for name in ("sample_counts_N", "byte_counts_N", "lines_N")
+        )
+        ids_N = np.concatenate(ids) if ids else None
+        whole = CtfBlock({}, lengths, counts_N, bytes_N, lines_N=lines_N, ids_N=ids_N)
+        starts = {name: np.cumsum(lengths_N) - lengths_N for name, lengths_N in lengths.items()}
+        return rows, starts, whole
 
-    def __len__(self) -> int:
-        return len(self._block)
+    def read(self, numbers_N: NDArray[np.int64], moments: Sequence[Moment]) -> dict[str, Sequences]:
+        rows, starts, whole = self._data
+        found = {}
+        for name, rows_T in rows.items():
+            lengths_N, starts_N = whole.lengths[name][numbers_N], starts[name][numbers_N]
+            places = [np.arange(start, start + count) for start, count in zip(starts_N, lengths_N, strict=True)]
+            chosen_T = starts_N if (lengths_N == 1).all() else np.concatenate(places)
+            found[name] = Sequences(rows_T[chosen_T], lengths_N, self.shapes[name].is_sparse)
+        return found
 
-    def read(self, numbers_N: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        return {name: self._block.samples[each.field or name][numbers_N] for name, each in self.wanted.items()}
+    @property
+    def counts_N(self) -> NDArray[np.int64]:
+        return self._data[2].sample_counts_N
+
+    @property
+    def keys_N(self) -> NDArray[np.uint64] | None:  # type: ignore[override]  # read with the file
+        return self._data[2].ids_N
 
     @property
     def chunk_N(self) -> NDArray[np.int64]:
-        return chunks_by_bytes(self._block.byte_counts_N, CHUNK_BYTES)
-
-    def is_sparse(self, name: str) -> bool:
-        return bool(self.wanted[name].is_sparse)
-
-
-def _size(shape: Any) -> int:
-    return int(np.prod(shape))
+        return chunks_by_bytes(self._data[2].byte_counts_N, CHUNK_BYTES)
 
 
 def CTFDeserializer(filename: str, streams: Any) -> Deserializer:
     """CNTK's text format."""
+    if isinstance(streams, list | tuple):  # as CNTK's older programs give them
+        streams = {stream["name"]: stream for stream in streams}
     return _CtfFile(str(filename), dict(streams))
+
+
+class UserDeserializer(Deserializer):
+    """A deserializer of a program's own: it defines `stream_infos`, `num_chunks` and `get_chunk`.
+
+    Randomized, its order is that of files of as many chunks.
+    """
+
+    def __init__(self) -> None:
+        self._chunks: OrderedDict[int, dict[str, Sequences]] = OrderedDict()
+
+    def stream_infos(self) -> list[Any]:
+        raise NotImplementedError("UserDeserializer.stream_infos() is to be defined by the program")
+
+    def num_chunks(self) -> int:
+        raise NotImplementedError("UserDeserializer.num_chunks() is to be defined by the program")
+
+    def get_chunk(self, chunk_id: int) -> Any:
+        raise NotImplementedError("UserDeserializer.get_chunk() is to be defined by the program")
+
+    @property
+    def config(self) -> dict[str, Any]:  # type: ignore[override]
+        return {"type": type(self).__name__, "input": {info.m_name: {} for info in self.stream_infos()}}
+
+    @cached_property
+    def shapes(self) -> dict[str, StreamShape]:  # type: ignore[override]
+        return {
+            info.m_name: StreamShape(info.m_sample_layout, bool(info.m_storage_format), info.m_defines_mb_size)
+            for info in self.stream_infos()
+        }
+
+    @cached_property
+    def _counts(self) -> list[NDArray[np.int64]]:
+        """Of each chunk, how many samples each of its sequences counts for."""
+        main = [name for name, stream in self.shapes.items() if stream.defines_mb_size]
+        chunks = map(self._chunk, range(self.num_chunks()))
+        return [np.max([chunk[name].lengths_N for name in main or self.shapes], axis=0) for chunk in chunks]
+
+    @cached_property
+    def counts_N(self) -> NDArray[np.int64]:
+        return np.concatenate(self._counts)
+
+    @cached_property
+    def chunk_N(self) -> NDArray[np.int64]:
+        return np.repeat(np.arange(len(self._counts)), [len(counts_N) for counts_N in self._counts])
+
+    def _chunk(self, number: int) -> dict[str, Sequences]:
+        if number not in self._chunks:
+            given = self.get_chunk(number)
+            infos = {info.m_name: info for info in self.stream_infos()}
+            self._chunks[number] = {name: _sequences(infos[name], given[name]) for name in infos}
+            if len(self._chunks) > _CHUNKS_KEPT:
+                self._chunks.popitem(last=False)
+        return self._chunks[number]
+
+    def read(self, numbers_N: NDArray[np.int64], moments: Sequence[Moment]) -> dict[str, Sequences]:
+        starts_C = np.cumsum([0, *map(len, self._counts)])
+        rows: dict[str, list[Any]] = {name: [] for name in self.shapes}
+        for number in numbers_N:
+            chunk = int(np.searchsorted(starts_C, number, side="right")) - 1
+            for name, sequences in self._chunk(chunk).items():
+                at, ends_N = number - starts_C[chunk], np.cumsum(sequences.lengths_N)
+                rows[name].append(sequences.rows_T[ends_N[at] - sequences.lengths_N[at] : ends_N[at]])
+        return {
+            name: Sequences(np.concatenate(parts), np.array(list(map(len, parts))), self.shapes[name].is_sparse)
+            for name, parts in rows.items()
+        }
+
+
+def _sequences(info: Stream, given: Any) -> Sequences:
+    """A chunk of a stream: an array or matrix with a sequence of one sample a row, or a list of sequences."""
+    shape = info.m_sample_layout
+    dtype = np.float64 if info.m_element_type == 2 else np.float32
+    if not isinstance(given, list | tuple):
+        array = given.toarray() if hasattr(given, "toarray") else np.asarray(given)
+        rows_T = np.array(array, dtype).reshape(-1, *shape)
+        return Sequences(rows_T, np.ones(len(rows_T), np.int64), bool(info.m_storage_format))
+    dense = (each.toarray() if hasattr(each, "toarray") else np.asarray(each) for each in given)
+    parts = [np.array(each, dtype).reshape(-1, *shape) for each in dense]
+    return Sequences(np.concatenate(parts), np.array(list(map(len, parts))), bool(info.m_storage_format))

@@ -1,168 +1,213 @@
-"""Minibatch sources: samples in CNTK's order."""
+"""Minibatch sources: sequences of one or several files in CNTK's order."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.cntk.core import MinibatchData, Value
-from convolve.cntk.io.deserializers import Deserializer
-from convolve.cntk.variables import Record
+from convolve.cntk.core import MinibatchData
+from convolve.cntk.io import transforms
+from convolve.cntk.io.config import FULL_DATA_SWEEP, INFINITELY_REPEAT, MinibatchSourceConfig
+from convolve.cntk.io.deserializers import Deserializer, Moment
+from convolve.cntk.io.sequences import Sequences
+from convolve.cntk.io.streams import Stream, Streams, mapped
 from convolve.data.cntk_order import WINDOW_CHUNKS, sweep_order
 
-INFINITELY_REPEAT = 2**64 - 1
-FULL_DATA_SWEEP = 2**64 - 2
 DEFAULT_RANDOMIZATION_WINDOW_IN_CHUNKS = WINDOW_CHUNKS
 
-
-class StreamInformation:
-    """A stream of a source."""
-
-    def __init__(
-        self, name: str, stream_id: int, storage_format: str, dtype: Any, shape: Any, defines_mb_size: bool = False
-    ) -> None:
-        self.m_name, self.m_id, self.m_storage_format = name, stream_id, storage_format
-        self.m_element_type, self.sample_shape = dtype, shape if isinstance(shape, tuple) else (shape,)
-        self.m_defines_mb_size = defines_mb_size
-
-    @property
-    def is_sparse(self) -> bool:
-        return self.m_storage_format == "sparse"
-
-    def __hash__(self) -> int:
-        return hash((self.m_name, self.m_id))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, StreamInformation) and (self.m_name, self.m_id) == (other.m_name, other.m_id)
+# Legend: N sequences of the first file, those without a partner in the others left out.
 
 
-class _Source:
-    """What all sources have: streams by name, minibatches, a position that can be kept."""
+@dataclass(frozen=True, eq=False)
+class _Sweep:
+    """One pass over the data: the sequences in their order, and the samples before each."""
 
-    def __init__(self, infos: Sequence[StreamInformation]) -> None:
-        self._infos = {info.m_name: info for info in infos}
-
-    @property
-    def streams(self) -> Record:
-        return Record(**self._infos)
-
-    def stream_info(self, name: str) -> StreamInformation:
-        return self._infos[name]
-
-    def stream_infos(self) -> list[StreamInformation]:
-        return list(self._infos.values())
-
-    def __getitem__(self, name: str) -> StreamInformation:
-        return self._infos[name]
+    order_N: NDArray[np.int64]
+    starts_N: NDArray[np.int64]
+    is_own_N: NDArray[np.bool_]
 
 
-class MinibatchSource(_Source):
-    """Samples of one or several files, which go together line by line."""
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """A minibatch: which sequences, in which sweep each, and where the source then stands."""
+
+    numbers_N: NDArray[np.int64]
+    sweeps_N: NDArray[np.int64]
+    position: int
+    sweep_end: bool
+
+
+class MinibatchSource(Streams):
+    """Sequences of one or several files, which go together by their keys, or line by line."""
 
     def __init__(
         self, deserializers: Any, max_samples: int = INFINITELY_REPEAT, max_sweeps: int = INFINITELY_REPEAT,
         randomization_window_in_chunks: int = DEFAULT_RANDOMIZATION_WINDOW_IN_CHUNKS,
         randomization_window_in_samples: int = 0, randomization_seed: int = 0, trace_level: Any = None,
         multithreaded_deserializer: Any = None, frame_mode: bool = False, truncation_length: int = 0,
-        randomize: bool = True, max_errors: int = 0, epoch_size: Any = None,
+        randomize: bool = True, max_errors: int = 0,
     ) -> None:  # fmt: skip
-        if INFINITELY_REPEAT not in (max_samples, max_sweeps):
-            raise RuntimeError(
-                "MinibatchSourceConfig: max samples and max sweeps are mutually exclusive options and cannot have "
-                "non-default values at the same time."
-            )
-        self._files: list[Deserializer] = (
-            list(deserializers) if isinstance(deserializers, list | tuple) else [deserializers]
-        )
-        infos, number = [], 0
+        config = MinibatchSourceConfig(deserializers if isinstance(deserializers, list | tuple) else [deserializers])
+        config.max_samples, config.max_sweeps = max_samples, max_sweeps
+        config.randomization_window_in_chunks = randomization_window_in_chunks if randomize else 0
+        config.randomization_window_in_samples = randomization_window_in_samples if randomize else 0
+        config.randomization_seed = randomization_seed
+        config.is_frame_mode_enabled, config.truncation_length = frame_mode, truncation_length
+        config.check()
+        if truncation_length:
+            raise NotImplementedError("truncation_length cuts sequences for recurrence; leave it out for images")
+        if not config.deserializers:
+            raise ValueError("Could not find deserializers in the reader config.")
+        self.config, self._files, self.position = config, config.deserializers, 0
+        super().__init__(_infos(self._files))
+        self._sweeps: dict[tuple[int, int, int], _Sweep] = {}
+        self._last: tuple[Any, _Plan] | None = None
         for file in self._files:
-            for name, size in file.streams.items():
-                infos.append(
-                    StreamInformation(
-                        name,
-                        number,
-                        "sparse" if getattr(file, "is_sparse", lambda _: False)(name) else "dense",
-                        np.float32,
-                        size,
-                    )
-                )
-                number += 1
-        super().__init__(infos)
-        self.randomize, self.seed = randomize, randomization_seed
-        self.window: dict[str, Any] = {
-            "window_chunks": randomization_window_in_chunks,
-            "window_samples": randomization_window_in_samples,
-        }
-        self.max_samples, self.max_sweeps = max_samples, max_sweeps
-        self.position = 0
-        self._orders: dict[int, NDArray[np.int64]] = {}
+            file.max_errors = max_errors
+            file.check()
+            if transforms.is_random(getattr(file, "transforms", ())):
+                warnings.warn("the random draws of cntk.io.transforms are convolve's, not CNTK's", stacklevel=2)
+
+    @cached_property
+    def _matches(self) -> list[NDArray[np.int64]]:
+        """Of each file, its sequences that go together."""
+        keys = [np.arange(len(file), dtype=np.uint64) if file.keys_N is None else file.keys_N for file in self._files]
+        kept = np.logical_and.reduce([np.isin(keys[0], other) for other in keys])
+        if not kept.all():
+            count = int((~kept).sum())
+            warnings.warn(f"{count} sequences are left out: not every deserializer has them", stacklevel=2)
+        found = [np.flatnonzero(kept)]
+        for other in keys[1:]:
+            order = np.argsort(other, kind="stable")
+            found.append(order[np.searchsorted(other[order], keys[0][kept])])
+        return found
+
+    @cached_property
+    def _counts_N(self) -> NDArray[np.int64]:
+        """How many samples each sequence counts for: those of the stream that defines it, or the most."""
+        mains = [any(stream.defines_mb_size for stream in file.shapes.values()) for file in self._files]
+        counted = [
+            file.counts_N[numbers_N]
+            for file, numbers_N, main in zip(self._files, self._matches, mains, strict=True)
+            if main or not any(mains)
+        ]
+        counts_N: NDArray[np.int64] = np.max(counted, axis=0)
+        if self.config.is_frame_mode_enabled and (counts_N != 1).any():
+            raise RuntimeError(f"Detected a non-frame sequence of size {counts_N.max()} in frame mode.")
+        if not len(counts_N):
+            raise RuntimeError("no sequence is in all deserializers; their keys do not fit together")
+        return counts_N
+
+    @cached_property
+    def _total(self) -> int:
+        return int(self._counts_N.sum())
 
     def _limit(self) -> int:
-        if FULL_DATA_SWEEP in (self.max_samples, self.max_sweeps):
-            return len(self._files[0])
-        if self.max_sweeps != INFINITELY_REPEAT:
-            return self.max_sweeps * len(self._files[0])
-        return self.max_samples
+        """How many samples there are before the source ends."""
+        config = self.config
+        if FULL_DATA_SWEEP in (config.max_samples, config.max_sweeps):
+            return self._total
+        if config.max_sweeps != INFINITELY_REPEAT:
+            return config.max_sweeps * self._total
+        return config.max_samples
 
-    def _order(self, sweep: int) -> NDArray[np.int64]:
-        if sweep not in self._orders:
-            count = len(self._files[0])
-            order = (
-                sweep_order(self._files[0].chunk_N, sweep, seed=self.seed, **self.window)
-                if self.randomize
-                else np.arange(count)
-            )
-            self._orders = {sweep: order}
-        return self._orders[sweep]
+    def _sweep(self, sweep: int, workers: int, rank: int) -> _Sweep:
+        if (sweep, workers, rank) not in self._sweeps:
+            count, config = len(self._counts_N), self.config
+            order_N = np.arange(count)
+            is_own_N = (sweep * count + order_N) % workers == rank
+            if config.is_randomized:
+                options: dict[str, Any] = {
+                    "seed": config.randomization_seed, "window_chunks": config.randomization_window_in_chunks,
+                    "window_samples": config.randomization_window_in_samples, "sample_counts_N": self._counts_N,
+                }  # fmt: skip
+                chunk_N = self._files[0].chunk_N[self._matches[0]]
+                order_N = sweep_order(chunk_N, sweep, **options)
+                own_N = sweep_order(chunk_N, sweep, workers=workers, rank=rank, **options) if workers > 1 else order_N
+                is_own_N = np.isin(order_N, own_N)
+            starts_N = np.cumsum(self._counts_N[order_N]) - self._counts_N[order_N]
+            last = {key: kept for key, kept in self._sweeps.items() if key == (sweep - 1, workers, rank)}
+            self._sweeps = last | {(sweep, workers, rank): _Sweep(order_N, starts_N, is_own_N)}
+        return self._sweeps[sweep, workers, rank]
+
+    def _plan(self, position: int, size: int, workers: int, rank: int) -> _Plan:
+        """The sequences that follow: as many as fit, at least one; a sweep goes over into the next one."""
+        limit, total, at = self._limit(), self._total, position
+        left = min(max(1, size // workers + (rank < size % workers)), limit - position)
+        numbers, sweeps = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        sweep_end, full, taken = False, False, 0
+        while not full and at < limit and (taken or at - position <= total):
+            number, within = divmod(at, total)
+            sweep = self._sweep(number, workers, rank)
+            first, last = np.searchsorted(sweep.starts_N, (within, min(limit - number * total, total)))
+            if workers == 1:
+                last = min(last, first + left - taken)
+            counts_N, is_own_N = self._counts_N[sweep.order_N[first:last]], sweep.is_own_N[first:last]
+            used, full = _fitting(counts_N, is_own_N, left, taken)
+            own_N = sweep.order_N[first : first + used][is_own_N[:used]]
+            numbers.append(own_N)
+            sweeps.append(np.full(len(own_N), number))
+            at, taken = at + int(counts_N[:used].sum()), taken + int(self._counts_N[own_N].sum())
+            sweep_end = sweep_end or bool(used and first + used == len(sweep.order_N))
+        return _Plan(np.concatenate(numbers), np.concatenate(sweeps), at, sweep_end)
 
     def next_minibatch(
-        self, minibatch_size_in_samples: int, input_map: Mapping[Any, StreamInformation] | None = None,
-        device: Any = None,
+        self, minibatch_size_in_samples: int, input_map: Mapping[Any, Stream] | None = None, device: Any = None,
         num_data_partitions: int | None = None, partition_index: int | None = None,
     ) -> dict[Any, MinibatchData]:  # fmt: skip
         """Up to so many samples; an empty dictionary at the end. Of several partitions, this worker's part."""
         if minibatch_size_in_samples <= 0:
             raise ValueError("GetNextMinibatch: Requested minibatch size must be > 0.")
-        count = len(self._files[0])
-        wanted = min(minibatch_size_in_samples, self._limit() - self.position)
-        if wanted <= 0:
+        if self.config.max_samples == 0:
+            raise RuntimeError("Epoch size cannot be 0.")
+        workers, rank = num_data_partitions or 1, partition_index or 0
+        if not 0 <= rank < workers:
             return {}
-        numbers, at, sweep_end = [], self.position, False
-        while wanted > 0:
-            sweep, start = divmod(at, count)
-            taken = self._order(sweep)[start : start + wanted]
-            numbers.append(taken)
-            at, wanted = at + len(taken), wanted - len(taken)
-            sweep_end = sweep_end or at % count == 0
-        self.position = at
-        numbers_N = np.concatenate(numbers)
-        if num_data_partitions:
-            numbers_N = numbers_N[partition_index or 0 :: num_data_partitions]
-        return self._named(self._read(numbers_N), input_map, sweep_end)
+        wanted = (minibatch_size_in_samples, workers, rank)
+        planned = self._last and self._last[0] == (self.position, *wanted)
+        plan = self._last[1] if planned and self._last else self._plan(self.position, *wanted)
+        self.position = plan.position
+        if not len(plan.numbers_N):
+            return {}
+        found: dict[str, Sequences] = {}
+        for file, (numbers_N, moments) in self._of_files(plan):
+            found |= file.read(numbers_N, moments)
+        self._begin(wanted)
+        data = {
+            self._infos[name]: MinibatchData(each, len(each.lengths_N), len(each.rows_T), plan.sweep_end)
+            for name, each in found.items()
+        }
+        return mapped(data, input_map)
 
-    def _read(self, numbers_N: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        found: dict[str, NDArray[Any]] = {}
-        for file in self._files:
-            found |= file.read(numbers_N)
-        return found
+    def _begin(self, wanted: tuple[int, int, int]) -> None:
+        """The next minibatch, as far as it can be foretold."""
+        if not any(hasattr(file, "transforms") for file in self._files):
+            return
+        plan = self._plan(self.position, *wanted) if self.position < self._limit() else None
+        if plan and len(plan.numbers_N):
+            self._last = (self.position, *wanted), plan
+            for file, (numbers_N, moments) in self._of_files(plan):
+                file.ahead(numbers_N, moments)
 
-    def _named(self, arrays: dict[str, NDArray[Any]], input_map: Any, sweep_end: bool) -> dict[Any, MinibatchData]:
-        data = {}
-        for name, array in arrays.items():
-            value = Value(array[:, None])  # CNTK's readers give sequences of one sample
-            value.is_sparse = self._infos[name].is_sparse
-            data[name] = MinibatchData(value, len(array), len(array), sweep_end)
-        if input_map is None:
-            return {self._infos[name]: each for name, each in data.items()}
-        return {getattr(key, "output", key): data[info.m_name] for key, info in input_map.items()}
+    def _of_files(self, plan: _Plan) -> list[tuple[Deserializer, tuple[NDArray[np.int64], list[Moment]]]]:
+        """Each file with its own numbers of the sequences of `plan`, and the moments that decide what is random."""
+        seed = self.config.randomization_seed
+        moments = [(seed, *moment) for moment in zip(plan.sweeps_N.tolist(), plan.numbers_N.tolist(), strict=True)]
+        pairs = zip(self._files, self._matches, strict=True)
+        return [(file, (numbers_N[plan.numbers_N], moments)) for file, numbers_N in pairs]
 
     def get_checkpoint_state(self) -> dict[str, Any]:
         return {"minibatchSourcePosition": self.position}
 
     def restore_from_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        if "minibatchSourcePosition" not in checkpoint:
+            raise ValueError("Checkpoint misses required field minibatchSourcePosition")
         self.position = int(checkpoint["minibatchSourcePosition"])
 
     @property
@@ -173,94 +218,33 @@ class MinibatchSource(_Source):
     def current_position(self, state: Any) -> None:
         self.restore_from_checkpoint(state)
 
-    @property
     def is_infinite(self) -> bool:
-        return self._limit() >= FULL_DATA_SWEEP
+        return INFINITELY_REPEAT == self.config.max_samples == self.config.max_sweeps
 
 
-class UserMinibatchSource(_Source):
-    """A source of a program's own: it defines `stream_infos` and `next_minibatch`."""
-
-    def __init__(self) -> None:
-        super().__init__(self.stream_infos())
-
-    def stream_infos(self) -> list[StreamInformation]:
-        raise NotImplementedError("UserMinibatchSource.stream_infos() is to be defined by the program")
-
-    def next_minibatch(
-        self, num_samples: int, number_of_workers: int = 1, worker_rank: int = 0, device: Any = None
-    ) -> Any:
-        raise NotImplementedError("UserMinibatchSource.next_minibatch() is to be defined by the program")
-
-    def get_checkpoint_state(self) -> dict[str, Any]:
-        return {}
-
-    def restore_from_checkpoint(self, state: Any) -> None:
-        raise RuntimeError("UserMinibatchSource.restore_from_checkpoint() is to be defined by the program")
-
-    @property
-    def is_infinite(self) -> bool:
-        return False
+def _fitting(counts_N: NDArray[np.int64], is_own_N: NDArray[np.bool_], left: int, taken: int) -> tuple[int, bool]:
+    """How many of these sequences are passed, so that the own ones are no more than `left` samples with those `taken`;
+    and whether that is all that a minibatch holds. One that is larger is a minibatch by itself."""
+    sums_N = taken + np.cumsum(counts_N * is_own_N)
+    place = int(np.searchsorted(sums_N, left))
+    if place == len(sums_N):
+        return place, False
+    is_too_large = sums_N[place] > left and sums_N[place] > counts_N[place]
+    return place + (not is_too_large), True
 
 
-class MinibatchSourceFromData(_Source):
-    """Arrays in memory, in their order, again and again."""
-
-    def __init__(self, data_streams: Mapping[str, Any], max_samples: int = INFINITELY_REPEAT) -> None:
-        self._arrays = {name: _rows(each) for name, each in data_streams.items()}
-        if not self._arrays:
-            raise ValueError("at least one stream must be specified, in the form name=data or name=(data, type)")
-        lengths = {len(array) for array in self._arrays.values()}
-        if len(lengths) > 1:
-            raise TypeError("all data items must have the same leading dimension (number of data points)")
-        [self.count] = lengths
-        infos = [
-            StreamInformation(name, at, "dense", array.dtype.type, array.shape[1:])
-            for at, (name, array) in enumerate(self._arrays.items())
-        ]
-        super().__init__(infos)
-        self.max_samples, self.position = max_samples, 0
-
-    def next_minibatch(
-        self,
-        num_samples: int,
-        number_of_workers: int = 1,
-        worker_rank: int = 0,
-        device: Any = None,
-        input_map: Any = None,
-    ) -> dict[Any, MinibatchData]:
-        end = min(self.position + num_samples, self.max_samples)
-        start, last = self.position % self.count, self.position % self.count + end - self.position
-        last = min(last, self.count)  # a minibatch ends with the data
-        if last <= start or self.position >= self.max_samples:
-            return {}
-        self.position += last - start
-        found = {}
-        for name, array in self._arrays.items():
-            rows = array[start:last][worker_rank::number_of_workers]
-            found[self._infos[name]] = MinibatchData(Value(rows), len(rows), len(rows), last == self.count)
-        if input_map is None:
-            return found
-        return {getattr(key, "output", key): found[info] for key, info in input_map.items()}
-
-    def get_checkpoint_state(self) -> dict[str, Any]:
-        return {"cursor": self.position % self.count, "total_num_samples": self.position}
-
-    def restore_from_checkpoint(self, state: Mapping[str, Any]) -> None:
-        self.position = int(state["total_num_samples"])
-
-    @property
-    def is_infinite(self) -> bool:
-        return False
-
-
-def _rows(data: Any) -> NDArray[Any]:
-    if isinstance(data, tuple):
-        data = data[0]
-    if hasattr(data, "toarray"):
-        return np.asarray(data.toarray(), np.float32)
-    if isinstance(data, np.ndarray):
-        return data if data.dtype in (np.float32, np.float64) else data.astype(np.float32)
-    if isinstance(data, list):
-        return np.asarray(data, np.float32)
-    raise TypeError("data must be a numpy.array or scipy.sparse.csr_matrix, or a list of those")
+def _infos(files: list[Deserializer]) -> list[Stream]:
+    infos: dict[str, Stream] = {}
+    defining = 0
+    for file in files:
+        defining += sum(stream.defines_mb_size for stream in file.shapes.values())
+        for name, stream in file.shapes.items():
+            if name in infos:
+                what = f"Two streams with the same name '{name}' have been found"
+                raise RuntimeError(f"{what}. Please rename the duplicate.")
+            form = "sparse" if stream.is_sparse else "dense"
+            main = stream.defines_mb_size
+            infos[name] = Stream(name, len(infos), form, np.float32, stream.shape, defines_mb_size=main)
+    if defining > 1:
+        raise RuntimeError("Only a single stream is allowed to define the minibatch size.")
+    return list(infos.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import IntEnum
 from math import prod
 from typing import Any
 
@@ -17,7 +17,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-class TraceLevel(Enum):
+class TraceLevel(IntEnum):
     Error = 0
     Warning = 1
     Info = 2

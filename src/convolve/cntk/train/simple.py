@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from convolve.cntk.io.source import FULL_DATA_SWEEP, MinibatchSourceFromData
+from convolve.cntk.io.config import FULL_DATA_SWEEP
+from convolve.cntk.io.memory import MinibatchSourceFromData, next_data
 from convolve.cntk.learners import Schedule, minibatch_size_schedule
 from convolve.cntk.ops.functions import Function, as_function
 from convolve.cntk.train.trainer import Evaluator, Trainer, listed
@@ -49,7 +50,7 @@ def train(
     while trainer.total_number_of_samples_seen < limit:
         seen = trainer.total_number_of_samples_seen
         wanted = int(min(sizes[seen], limit - seen, epoch - seen % epoch))
-        data = source.next_minibatch(wanted, input_map=mapped)
+        data = next_data(source, wanted, mapped)
         if not data or not trainer.train_minibatch(data):
             break
         updates.append(_figures(trainer, len(outputs) > 1))
@@ -79,7 +80,7 @@ def test(
     evaluator = Evaluator(as_function(criterion.outputs[-1]), writers)
     total, samples = 0.0, 0
     size = int(minibatch_size[0] if isinstance(minibatch_size, Schedule) else minibatch_size)
-    while data := source.next_minibatch(size, input_map=mapped):
+    while data := next_data(source, size, mapped):
         taken = max(each.num_samples for each in data.values())
         total += evaluator.test_minibatch(data) * taken
         samples += taken

@@ -9,7 +9,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from convolve.cntk.io.source import FULL_DATA_SWEEP, INFINITELY_REPEAT, MinibatchSourceFromData, UserMinibatchSource
+from convolve.cntk.io.config import FULL_DATA_SWEEP, INFINITELY_REPEAT
+from convolve.cntk.io.memory import next_data
 from convolve.cntk.learners import Schedule, minibatch_size_schedule
 from convolve.cntk.ops.functions import as_function
 from convolve.cntk.train.trainer import Evaluator, Trainer
@@ -93,23 +94,18 @@ class TrainingSession:
             done[what] = self.trainer.total_number_of_samples_seen // every if every else 0
         while True:
             wanted = self._next_size(frequencies)
-            data = self._next(wanted) if wanted else {}
-            if not data:
+            partition = self.trainer.partition
+            data = next_data(self.source, wanted, self.streams, **partition) if wanted else {}
+            if not data and not (wanted and partition):  # of several workers, the others may have data still
                 break
-            self.trainer.train_minibatch(data)
+            if not self.trainer.train_minibatch(data):
+                break
             seen = self.trainer.total_number_of_samples_seen
             due = [what for what, every in frequencies.items() if every and seen // every > done[what]]
             done |= {what: seen // (frequencies[what] or 1) for what in due}
             if not all(getattr(self, f"_on_{what}")() for what in due):
                 return
         self._end(done, frequencies)
-
-    def _next(self, wanted: int) -> Any:
-        partition = self.trainer.partition
-        if partition and isinstance(self.source, UserMinibatchSource | MinibatchSourceFromData):
-            size, number = partition.values()
-            partition = {"number_of_workers": size, "worker_rank": number}
-        return self.source.next_minibatch(wanted, input_map=self.streams, **partition)
 
     def _next_size(self, frequencies: dict[str, int | None]) -> int:
         seen = self.trainer.total_number_of_samples_seen
@@ -167,7 +163,7 @@ class TrainingSession:
             evaluator = Evaluator(as_function(criterion.outputs[-1]), self.trainer.writers)
         state, total, samples = source.get_checkpoint_state(), 0.0, 0
         while samples < max_samples:
-            data = source.next_minibatch(int(min(size[samples], max_samples - samples)), input_map=streams)
+            data = next_data(source, int(min(size[samples], max_samples - samples)), streams)
             if not data:
                 break
             count = max(each.num_samples for each in data.values())
