@@ -77,4 +77,5 @@ def test_what_does_nothing_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     C.debugging.start_profiler(sync_gpu=True)
     C.debugging.profiler.stop_profiler()
     C.debugging.debug.set_node_timing(True)
+    C.reduce_sum(C.input_variable(1)).print_node_timing()
     assert C.eval.Evaluator is C.eval.evaluator.Evaluator

@@ -308,6 +308,11 @@ class Function(Operators):
 
         return saving.load(model)
 
+    load_model = load
+
+    def print_node_timing(self) -> None:
+        """Nothing is timed."""
+
     def restore(self, filename: str) -> None:
         from convolve.cntk import saving
 

@@ -39,6 +39,9 @@ class Evaluator:
             writer.update_test(samples, total)
         return total / samples
 
+    def print_node_timing(self) -> None:
+        """Nothing is timed."""
+
     def summarize_test_progress(self) -> None:
         for writer in self.writers:
             writer.on_test_summary()
