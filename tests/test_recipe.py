@@ -70,7 +70,7 @@ def test_set(path: str, text: str, value: object) -> None:
         ("epochs", "3", r"epochs: unknown field 'epochs'"),
         ("run", "3", r"run has fields of its own .*run\.epochs"),
         ("run.epochs", "2.5", r"run\.epochs must be a whole number, got '2\.5'"),
-        ("run.epochs", "0", r"run\.epochs must be at least 1, got 0"),
+        ("run.epochs", "0", r"run\.epochs must be at least 1 without a network to start from"),
         ("data.scale", "nan", r"data\.scale must be a number"),
         ("optimizer.name", "sdg", r"optimizer\.name: unknown optimizer 'sdg'; did you mean 'sgd'\?"),
         (

@@ -29,6 +29,7 @@ from convolve.serve.batching import Answer, Batcher, Prepared
 from convolve.serve.occlusion import log_odds, occlusion
 from convolve.specs.model import ModelSpec
 from convolve.training.confidence import fit_confidence
+from convolve.training.evaluate import Evaluation
 from convolve.training.outliers import fit_outliers
 from convolve.transforms.preprocess import Preprocess, fit_image
 from zip_golden import ARCHIVE
@@ -123,8 +124,8 @@ def test_200_clients_at_once(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
     asked, images = load(model), [noise(28, 28, seed=seed) for seed in range(200)]
     expected = asked.probabilities(np.stack([image.transpose(2, 0, 1) for image in images])).argmax(1).tolist()
     sizes: list[int] = []
-    answer = asked.probabilities
-    monkeypatch.setattr(asked, "probabilities", lambda images: (sizes.append(len(images)), answer(images))[1])
+    answer = asked.answered
+    monkeypatch.setattr(asked, "answered", lambda images: (sizes.append(len(images)), answer(images))[1])
     with serving(asked) as client:
         sizes.clear()  # of the warm-up
         found = asyncio.run(_ask_together(client.port, [encoded(image) for image in images], 3))
@@ -153,14 +154,14 @@ def test_a_model_that_fails_harms_nobody_else(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = load(model)
-    answer = asked.probabilities
+    answer = asked.answered
 
-    def moody(images_NCHW: np.ndarray) -> torch.Tensor:
+    def moody(images_NCHW: np.ndarray) -> tuple[Evaluation, list[dict[str, Any]]]:
         if (images_NCHW == 255).all():
             raise RuntimeError("I do not like white")
         return answer(images_NCHW)
 
-    monkeypatch.setattr(asked, "probabilities", moody)
+    monkeypatch.setattr(asked, "answered", moody)
     with serving(asked) as client:
         bad = client.ask("/predict", encoded(np.full((28, 28, 1), 255, np.uint8)))
         assert bad.status == 500 and "I do not like white" in bad.said["error"]
@@ -195,9 +196,9 @@ def test_damaged_images_harm_nobody_in_their_batch(model: Path) -> None:
 def test_images_are_prepared_while_the_model_rests(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cores that do both at once make the threads of the network wait for each other."""
     asked, running, prepared_meanwhile = load(model), threading.Event(), []
-    answer, prepare = asked.probabilities, app.fitted_image
+    answer, prepare = asked.answered, app.fitted_image
 
-    def slowly(images_NCHW: np.ndarray) -> torch.Tensor:
+    def slowly(images_NCHW: np.ndarray) -> tuple[Evaluation, list[dict[str, Any]]]:
         running.set()
         time.sleep(0.02)
         running.clear()
@@ -208,7 +209,7 @@ def test_images_are_prepared_while_the_model_rests(model: Path, monkeypatch: pyt
         return prepare(*arguments)
 
     monkeypatch.setattr(app, "fitted_image", watched)
-    monkeypatch.setattr(asked, "probabilities", slowly)
+    monkeypatch.setattr(asked, "answered", slowly)
     with serving(asked) as client:
         asyncio.run(_ask_together(client.port, [encoded(noise(28, 28, seed=seed)) for seed in range(20)], 5))
     assert prepared_meanwhile == [False] * 100
@@ -216,8 +217,13 @@ def test_images_are_prepared_while_the_model_rests(model: Path, monkeypatch: pyt
 
 def test_an_answer_that_is_no_number(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = load(model)
+    answer = asked.answered
+
+    def no_numbers(answers: Evaluation, sure: list[dict[str, Any]]) -> tuple[Evaluation, list[dict[str, Any]]]:
+        return replace(answers, answers_NK=torch.full_like(answers.answers_NK, torch.nan)), sure
+
     with serving(asked) as client:
-        monkeypatch.setattr(asked, "probabilities", lambda images_NCHW: torch.full((len(images_NCHW), 10), torch.nan))
+        monkeypatch.setattr(asked, "answered", lambda images_NCHW: no_numbers(*answer(images_NCHW)))
         for question in ("/predict", "/explain"):
             status, said, _ = client.ask(question, UPLOADS["exact.png"])
             assert status == 500 and "not a number" in said["error"]
@@ -291,16 +297,16 @@ def test_the_map_knows_answers_that_are_beyond_float32() -> None:
 def test_who_leaves_is_not_waited_for(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that asks for a map, and goes, leaves the model to the others."""
     asked, started, sizes = load(model), threading.Event(), []
-    answer = asked.probabilities
+    answer = asked.answered
 
-    def slowly(images_NCHW: np.ndarray) -> torch.Tensor:
+    def slowly(images_NCHW: np.ndarray) -> tuple[Evaluation, list[dict[str, Any]]]:
         sizes.append(len(images_NCHW))
         started.set()
         time.sleep(0.1)
         return answer(images_NCHW)
 
     monkeypatch.setattr("convolve.serve.app.cells_for", lambda model: 14)
-    monkeypatch.setattr(asked, "probabilities", slowly)
+    monkeypatch.setattr(asked, "answered", slowly)
     body = UPLOADS["exact.png"]
     with serving(asked) as client:
         head = b"POST /explain HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)

@@ -55,7 +55,7 @@ def split_transforms(transforms: Sequence[Transform]) -> tuple[Sequence[Transfor
 
     Raises `UsageError` for a transform of batches before one that images of one size cannot have.
     """
-    transforms = [each for each in transforms if not isinstance(each, Mixing)]
+    transforms = tuple(each for each in transforms if not isinstance(each, Mixing))
     count = max((number + 1 for number, each in enumerate(transforms) if not each.fits_batches), default=0)
     names = {kind: name for name, kind in TRANSFORMS.items()}
     for transform in transforms[:count]:

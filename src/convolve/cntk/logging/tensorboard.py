@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from convolve.cntk.logging.progress_print import _is_due, _Totals
-from convolve.errors import UsageError
+from convolve.errors import UsageError, install_hint
 
 
 class TensorBoardProgressWriter:
@@ -79,6 +79,6 @@ def _opened(folder: str) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UsageError(
-            "TensorBoardProgressWriter needs the package tensorboard: pip install 'convolve[tensorboard]'"
+            f"TensorBoardProgressWriter needs the package tensorboard: {install_hint('tensorboard')}"
         ) from None
     return SummaryWriter(folder)
