@@ -60,3 +60,10 @@ def test_dropout_masks_are_cntks() -> None:
     dropped = C.dropout(x, 0.3, seed=7)
     _, values = dropped.forward({x: np.ones((5, 3, 4), np.float32)}, [dropped.output], {dropped.output})
     assert np.array_equal(values[dropped.output], np.load(GOLDEN / "drop7.npy"))
+
+
+def test_bilinear_filters_are_cntks() -> None:
+    found = C.parameter((2, 2, 4, 4), init=C.bilinear(4, 4)).value
+    rows = np.float32([[0.0625, 0.1875, 0.1875, 0.0625], [0.1875, 0.5625, 0.5625, 0.1875]])
+    assert np.array_equal(found[0, 0], rows[[0, 1, 1, 0]]) and np.array_equal(found[1, 1], found[0, 0])
+    assert not found[0, 1].any() and not found[1, 0].any()

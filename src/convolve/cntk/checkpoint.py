@@ -51,7 +51,7 @@ def restore(trainer: Trainer, filename: str) -> dict[str, Any]:
     for learner, stored in zip(trainer.parameter_learners, state.learners, strict=True):
         _take(_inner(learner), stored)
     first = trainer.parameter_learners[0] if trainer.parameter_learners else None
-    trainer.resume_at(first.total_number_of_samples_seen if first else 0)
+    trainer.total_number_of_samples_seen = first.total_number_of_samples_seen if first else 0
     return dict(state.external)
 
 
@@ -71,8 +71,9 @@ def of_learner(learner: Any) -> dict[str, Any]:
     schedule: Schedule = learner.learning_rate_schedule
     values: dict[str, Any] = {
         "type": "Learner", "version": 3, "sample_count": learner.total_number_of_samples_seen,
-        "minibatchCount": learner.minibatches_seen, "sweepCount": 0, "noise_injection_seed": learner.noise_seed,
-        "master_parameter_updated": True, "learnig_rate_schedule": _schedule(schedule),
+        "minibatchCount": learner.total_number_of_minibatches_seen, "sweepCount": 0,
+        "noise_injection_seed": learner.noise_seed, "master_parameter_updated": True,
+        "learnig_rate_schedule": _schedule(schedule),
         "smoothed_gradients": [_blocks(learner, weight) for weight in _weights(learner)],
     }  # fmt: skip
     if learner.kind in _COUNTS:
@@ -128,7 +129,7 @@ def _matrix(array: NDArray[Any]) -> NDArray[Any]:
 
 def _take(learner: Learner, stored: LearnerState) -> None:
     learner.total_number_of_samples_seen = stored.samples_seen
-    learner.minibatches_seen, learner.noise_seed = stored.minibatches_seen, stored.noise_seed
+    learner.total_number_of_minibatches_seen, learner.noise_seed = stored.minibatches_seen, stored.noise_seed
     slots = _SLOTS[learner.kind]
     for weight, array in zip(_weights(learner), stored.smoothed_gradients, strict=True):
         parts = [array] if len(slots) == 1 else np.split(array, len(slots)) if slots else []

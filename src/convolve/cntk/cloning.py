@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from convolve.cntk.nodes import Block, Node, nodes_of
-from convolve.cntk.variables import Constant, Output, Parameter, Placeholder, Variable
+from convolve.cntk.variables import Constant, Initial, Output, Parameter, Placeholder, Stored, Variable
 
 if TYPE_CHECKING:
     from convolve.cntk.ops.functions import Function
@@ -20,12 +20,15 @@ def cloned(function: Function, method: str, substitutions: Mapping[Any, Any]) ->
     copy = _Copy(method, made)
     outputs = [copy.variable(output) for output in function.outputs]
     order = [v for v in map(copy.variable, function.signature) if isinstance(v, Placeholder)]
-    if function.node.op == "Combine":
-        return Function(Node("Combine", outputs, name=function.name), order=order)
-    [first, *_] = outputs
-    if not isinstance(first, Output):  # the root itself was replaced
-        return Function(Node("Combine", outputs))
-    return Function(first.node, order=order)
+    return Function(_root(function, outputs), order=order)
+
+
+def _root(function: Function, outputs: list[Variable]) -> Node:
+    """The node that gives `outputs`, the copies of those of `function`."""
+    first = outputs[0]
+    if function.node.op != "Combine" and isinstance(first, Output):
+        return first.node
+    return Node("Combine", outputs, name=function.name)  # also where the root itself was replaced
 
 
 class _Copy:
@@ -61,15 +64,12 @@ class _Copy:
         return self.made[variable]
 
     def _copied(self, variable: Variable) -> Variable:
-        if isinstance(variable, Parameter) and self.method != "share":
-            kind = Constant if self.method == "freeze" else Parameter
-            copy: Any = kind(shape=variable.shape, dtype=variable.data_type, name=variable.name)
-            if -1 in variable.shape:
-                copy._initial = variable._initial
-            else:
-                copy._initial = _held(variable)
-            return copy  # type: ignore[no-any-return]
-        return variable
+        if not isinstance(variable, Parameter) or self.method == "share":
+            return variable
+        kind = Constant if self.method == "freeze" else Parameter
+        copy: Stored = kind(shape=variable.shape, dtype=variable.data_type, name=variable.name)
+        copy._initial = variable._initial if -1 in variable.shape else _held(variable)
+        return copy
 
     def _node(self, node: Node) -> None:
         if any(output in self.made for output in node.outputs):
@@ -87,25 +87,18 @@ class _Copy:
 
     def _block(self, block: Block) -> Block:
         """A copy of the inside too, as its placeholders stand for other values now."""
+        from convolve.cntk.ops.functions import Function
+
         pairs = []
         for inner, outer in block.arguments:
             fresh = Placeholder(None, name=inner.name, dynamic_axes=None)
             self.made[inner] = fresh
             pairs.append((fresh, self._leaf(outer)))
-        inside = cloned_inside(block.root, self)
-        return Block(block.op_name, inside, pairs)
+        outputs = [self.variable(output) for output in block.root.outputs]
+        return Block(block.op_name, Function(_root(block.root, outputs)), pairs)
 
 
-def cloned_inside(root: Function, copy: _Copy) -> Function:
-    from convolve.cntk.ops.functions import Function
-
-    outputs = [copy.variable(output) for output in root.outputs]
-    if root.node.op == "Combine" or not isinstance(outputs[0], Output):
-        return Function(Node("Combine", outputs, name=root.name))
-    return Function(outputs[0].node)
-
-
-def _held(variable: Parameter) -> Any:
+def _held(variable: Parameter) -> Initial:
     array = variable.value
     return lambda _: array
 

@@ -259,7 +259,3 @@ def asarray(variable: Variable, value: Any) -> Array:
 
 def asvalue(variable: Variable, data: Any) -> Value:
     return Value.create(variable, data)
-
-
-def as_values(values: Sequence[Any]) -> list[Value]:
-    return [each if isinstance(each, Value) else Value(each) for each in values]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -49,6 +50,9 @@ def use_default_device() -> DeviceDescriptor:
 
 
 def try_set_default_device(new_default_device: Any, acquire_device_lock: bool = False) -> bool:
+    """Programs run on the processor, which is said of any other device."""
+    if new_default_device != cpu():
+        warnings.warn(f"{new_default_device} is not used: programs for CNTK run on the processor here", stacklevel=2)
     return True
 
 

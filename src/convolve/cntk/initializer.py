@@ -74,10 +74,6 @@ def fans(shape: Shape, output_rank: int | None, filter_rank: int | None) -> tupl
     return math.prod(dims) / outputs, outputs * filters
 
 
-def _scaled(kind: str, scale: float, mode: str, ranks: tuple[Any, Any], seed: Any) -> Initializer:
-    return Initializer(kind, scale, mode, *ranks, seed)
-
-
 def uniform(scale: float, seed: int | None = None) -> Initializer:
     """Between -scale and scale."""
     return Initializer("uniform", scale, seed=seed)
@@ -93,23 +89,23 @@ def truncated_normal(scale: float, seed: int | None = None) -> Initializer:
 
 
 def xavier(scale: float = 1, output_rank: Any = None, filter_rank: Any = None, seed: Any = None) -> Initializer:
-    return _scaled("uniform", scale, "xavier", (output_rank, filter_rank), seed)
+    return Initializer("uniform", scale, "xavier", output_rank, filter_rank, seed=seed)
 
 
 def glorot_uniform(scale: float = 1, output_rank: Any = None, filter_rank: Any = None, seed: Any = None) -> Initializer:
-    return _scaled("uniform", scale, "glorot", (output_rank, filter_rank), seed)
+    return Initializer("uniform", scale, "glorot", output_rank, filter_rank, seed=seed)
 
 
 def glorot_normal(scale: float = 1, output_rank: Any = None, filter_rank: Any = None, seed: Any = None) -> Initializer:
-    return _scaled("normal", scale, "glorot", (output_rank, filter_rank), seed)
+    return Initializer("normal", scale, "glorot", output_rank, filter_rank, seed=seed)
 
 
 def he_uniform(scale: float = 1, output_rank: Any = None, filter_rank: Any = None, seed: Any = None) -> Initializer:
-    return _scaled("uniform", scale, "he", (output_rank, filter_rank), seed)
+    return Initializer("uniform", scale, "he", output_rank, filter_rank, seed=seed)
 
 
 def he_normal(scale: float = 1, output_rank: Any = None, filter_rank: Any = None, seed: Any = None) -> Initializer:
-    return _scaled("normal", scale, "he", (output_rank, filter_rank), seed)
+    return Initializer("normal", scale, "he", output_rank, filter_rank, seed=seed)
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,9 @@ class Learner:
         if not parameters:
             raise ValueError("Learner: the parameter list is empty")
         self.parameters = tuple(parameters)
-        self._learning_rate_schedule, self.momentum_schedule, self.variance_schedule = lr, momentum, variance
+        self.learning_rate_schedule, self.momentum_schedule, self.variance_schedule = lr, momentum, variance
         self.spec, self.kind, self.uses_mean, self._minibatch_size = spec, kind or spec.name, uses_mean, minibatch_size
-        self.total_number_of_samples_seen = self.minibatches_seen = self._rates_since = 0
+        self.total_number_of_samples_seen = self.total_number_of_minibatches_seen = self._rates_since = 0
         self.noise, self.noise_seed = noise, seeds.taken()  # every learner of CNTK takes a seed, with noise or without
         self.rates_used: dict[str, float] = {}  # of the last step, by what CNTK prints before them
         self._rule = rule or OPTIMIZERS[spec.name]
@@ -92,14 +92,6 @@ class Learner:
         return self._optimizer
 
     @property
-    def learning_rate_schedule(self) -> Schedule:
-        return self._learning_rate_schedule
-
-    @property
-    def total_number_of_minibatches_seen(self) -> int:
-        return self.minibatches_seen
-
-    @property
     def minibatch_size(self) -> int:
         return self._minibatch_size
 
@@ -111,7 +103,7 @@ class Learner:
         return self.uses_mean
 
     def learning_rate(self) -> float:
-        return self._learning_rate_schedule[self.total_number_of_samples_seen - self._rates_since]
+        return self.learning_rate_schedule[self.total_number_of_samples_seen - self._rates_since]
 
     def reset_learning_rate(self, learning_rate: Any) -> None:
         """Another schedule, which begins now; the number of samples that its rates are meant for stays."""
@@ -120,8 +112,8 @@ class Learner:
                 f"learning_rate type ({type(learning_rate)}) not supported. learning_rate must be a training schedule "
                 "(output of learning_parameter_schedule() function)"
             )
-        own = self._learning_rate_schedule
-        self._learning_rate_schedule = Schedule(learning_rate.values, own.minibatch_size, learning_rate.epoch_size)
+        own = self.learning_rate_schedule
+        self.learning_rate_schedule = Schedule(learning_rate.values, own.minibatch_size, learning_rate.epoch_size)
         self._rates_since = self.total_number_of_samples_seen
 
     def reset_smoothed_gradients(self) -> None:
@@ -132,7 +124,7 @@ class Learner:
 
         A rate of 0 stops a learner of CNTK for good: the samples are not counted.
         """
-        seen, schedule = self.total_number_of_samples_seen, self._learning_rate_schedule
+        seen, schedule = self.total_number_of_samples_seen, self.learning_rate_schedule
         self.rates_used = {f"Learning rate {schedule.unit}": self.learning_rate()}
         if self.kind == "momentum_sgd" and self.momentum_schedule:
             self.rates_used[f"Momentum {self.momentum_schedule.unit}"] = self.momentum_schedule[seen]
@@ -149,7 +141,7 @@ class Learner:
         if self.noise:
             self._add_noise(self.noise[seen])
         self.total_number_of_samples_seen += samples
-        self.minibatches_seen += 1
+        self.total_number_of_minibatches_seen += 1
         return True
 
     def _decay(self, schedule: Schedule | None, samples: int) -> float:

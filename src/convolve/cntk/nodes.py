@@ -175,9 +175,7 @@ def _require_one_type(node: Node) -> None:
 
 
 def _type_of(node: Node, inputs: Sequence[Variable]) -> np.dtype[Any]:
-    if node.op == "Cast":
-        return np.dtype({1: "f4", 2: "f8", 4: "f2"}[node.attributes["newDataType"]])
-    if node.op == "RandomDistribution" and not inputs:
+    if node.op == "Cast" or (node.op == "RandomDistribution" and not inputs):
         return np.dtype({1: "f4", 2: "f8", 4: "f2"}[node.attributes["newDataType"]])
     known = [v for v in inputs if not isinstance(v, Placeholder)]
     return known[0].data_type if known else np.dtype("f4")

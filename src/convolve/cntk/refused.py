@@ -11,6 +11,7 @@ _WAYS_OUT = {
         [
             "Recurrence",
             "RecurrenceFrom",
+            "ForwardDeclaration",
             "Fold",
             "FoldFrom",
             "UnfoldFrom",

@@ -15,8 +15,8 @@ from convolve.cntk.lowering import Module, compiled
 from convolve.cntk.nodes import leaves_of, resolved
 from convolve.cntk.variables import TORCH_TYPES, Output, Shape, Stored, Variable
 
-Tensors = tuple[torch.Tensor, ...]
-_modules: dict[Any, Module] = {}
+_MOST_MODULES = 64  # a program that makes functions in a loop would else keep all of them for good
+_modules: dict[Any, Module] = {}  # the one used last at the end
 
 
 def forget() -> None:
@@ -30,9 +30,11 @@ def module_of(outputs: Sequence[Variable], fed: Mapping[Variable, feeding.Fed]) 
     batch = max((len(each.tensor) for variable, each in fed.items() if variable.has_batch_axis), default=1)
     if key in _modules and _modules[key].batch not in (None, batch):
         key = (*key, batch)
-    if key not in _modules:
-        _modules[key] = compiled(outputs, sizes, batch)
-    return _modules[key]
+    found = _modules.pop(key, None) or compiled(outputs, sizes, batch)
+    _modules[key] = found
+    if len(_modules) > _MOST_MODULES:
+        del _modules[next(iter(_modules))]
+    return found
 
 
 def needed(outputs: Sequence[Variable]) -> list[Variable]:

@@ -22,7 +22,7 @@ from convolve.cntk.variables import (
     keep_uids_beyond,
     new_uid,
 )
-from convolve.cntk.wire_writer import message
+from convolve.cntk.wire_writer import DATA_TYPES, message
 from convolve.errors import ConvolveError
 from convolve.importers.cntk.v2 import OPERATORS, read_top, to_numpy
 from convolve.importers.cntk.wire import Axis as StoredAxis
@@ -31,8 +31,8 @@ from convolve.importers.loader import read_bytes
 
 _KINDS = {"Input": 0, "Parameter": 2, "Constant": 3, "Placeholder": 4}
 _CODES = {op: number for number, op in enumerate(OPERATORS)}
-_DATA_TYPES: dict[np.dtype[Any], int] = {np.dtype("f4"): 1, np.dtype("f8"): 2, np.dtype("f2"): 4}
-_OURS: dict[int, np.dtype[Any]] = {number: dtype for dtype, number in _DATA_TYPES.items()}
+_OURS = {number: dtype for dtype, number in DATA_TYPES.items()}
+_WINDOWS = {"Convolution": "kernelShape", "Pooling": "poolingWindowShape", "Unpooling": "unpoolingWindowShape"}
 _VERSION = 24  # of a function, as CNTK 2.7 writes it
 
 
@@ -103,8 +103,8 @@ def _variable(variable: Variable) -> dict[str, Any]:
     shape = variable.shape if variable.known_shape is not None else (-2,)
     values: dict[str, Any] = {
         "version": 1, "type": "Variable", "uid": variable.uid, "kind": _KINDS[variable.kind],
-        "data_type": _DATA_TYPES[variable.data_type],
-        "dynamic_axis": [_axis(axis) for axis in variable.dynamic_axes[::-1]],
+        "data_type": DATA_TYPES[variable.data_type],
+        "dynamic_axis": [StoredAxis(2**31 - 1, axis.name) for axis in variable.dynamic_axes[::-1]],
         "is_sparse": variable.is_sparse, "needs_gradient": variable.needs_gradient, "shape": shape[::-1],
     }  # fmt: skip
     if variable.name:
@@ -112,10 +112,6 @@ def _variable(variable: Variable) -> dict[str, Any]:
     if isinstance(variable, Stored):
         values["value"] = variable.data.detach().numpy()
     return values
-
-
-def _axis(axis: Axis) -> StoredAxis:
-    return StoredAxis(2**31 - 1, axis.name)
 
 
 def _function(node: Node) -> dict[str, Any]:
@@ -144,31 +140,19 @@ def _function(node: Node) -> dict[str, Any]:
 def _whole(node: Node) -> dict[str, Any]:
     """The attributes as CNTK writes them: windows with a number for each axis, as it has inferred them."""
     values = dict(node.attributes)
-    if node.op not in ("Convolution", "Pooling", "Unpooling"):
+    if node.op not in _WINDOWS:
         return values
     image = resolved(node.inputs[-1] if node.op != "Pooling" else node.inputs[0]).shape
     if node.op == "Convolution":
         weight = resolved(node.inputs[0]).shape
         values["kernelShape"] = weight[:0:-1]
-    window = (
-        "poolingWindowShape"
-        if node.op == "Pooling"
-        else "unpoolingWindowShape"
-        if node.op == "Unpooling"
-        else "kernelShape"
-    )
+    window = _WINDOWS[node.op]
     if values[window] == (-2,):
         values[window] = image[:0:-1]
     rank, size = len(image), len(values[window])
     fills: dict[str, Any] = {
-        window: 1,
-        "strides": 1,
-        "dilation": 1,
-        "autoPadding": False,
-        "sharing": True,
-        "lowerPad": 0,
-        "upperPad": 0,
-    }
+        window: 1, "strides": 1, "dilation": 1, "autoPadding": False, "sharing": True, "lowerPad": 0, "upperPad": 0,
+    }  # fmt: skip
     for name, fill in fills.items():
         if name in values:
             values[name] = _completed(values[name], 0 if name == window else size, rank, fill)
@@ -195,12 +179,12 @@ def load(model: Any) -> Function:
 
 
 def restore(function: Function, filename: str) -> None:
-    """Give the parameters of `function` the values of those in a file, by their uids, else by their order."""
-    stored = load(filename)
-    take_values(function, stored)
+    """Give the parameters of `function` the values of those in a file."""
+    take_values(function, load(filename))
 
 
 def take_values(function: Function, stored: Function) -> None:
+    """The values of `stored`, by the uids of parameters and constants, else by their order."""
     ours = [v for v in _leaves(function) if isinstance(v, Stored)]
     theirs = {v.uid: v for v in _leaves(stored) if isinstance(v, Stored)}
     if any(v.uid not in theirs for v in ours):
@@ -251,21 +235,15 @@ def _leaf(record: Record, path: object) -> Variable:
             if kind == 2 else Constant(np.array(array), array.shape, dtype, name=name, uid=uid)
         )  # fmt: skip
         return made
-    axes = tuple(_our_axis(axis) for axis in record.list("dynamic_axis", StoredAxis)[::-1])
+    axes = tuple(Axis(axis.name) for axis in record.list("dynamic_axis", StoredAxis)[::-1])
     if kind == 4:
         return Placeholder(
             None if shape == (-2,) else shape, name=name, dynamic_axes=axes or None, uid=uid, dtype=dtype
         )
     found = Input(shape, dtype=dtype, name=name, dynamic_axes=axes, uid=uid)
-    found.is_sparse, found.needs_gradient = (
-        record.get("is_sparse", bool, False),
-        record.get("needs_gradient", bool, False),
-    )
+    found.is_sparse = record.get("is_sparse", bool, False)
+    found.needs_gradient = record.get("needs_gradient", bool, False)
     return found
-
-
-def _our_axis(axis: StoredAxis) -> Axis:
-    return Axis(axis.name)
 
 
 def _node(record: Record, variables: dict[str, Variable], nodes: dict[str, Node]) -> Node:

@@ -41,14 +41,6 @@ class Schedule:
         """As CNTK prints it: per 1 samples."""
         return f"per {self.minibatch_size} samples" if self.minibatch_size else "per minibatch"
 
-    def mapping(self) -> dict[int, float]:
-        """First sample -> value, as checkpoints have it."""
-        found, start = {}, 0
-        for count, value in self.values:
-            found[start * self.epoch_size] = value
-            start += count
-        return found
-
 
 def _pairs(schedule: Any) -> list[tuple[int, float]]:
     if not isinstance(schedule, list | tuple) or not schedule:
@@ -112,20 +104,3 @@ def momentum_as_time_constant_schedule(momentum: Any, epoch_size: int | None = N
 
 
 minibatch_size_schedule = learning_parameter_schedule_per_sample
-_unit_gain = {"default": True}
-
-
-def default_unit_gain_value() -> bool:
-    return _unit_gain["default"]
-
-
-def set_default_unit_gain_value(value: bool) -> None:
-    _unit_gain["default"] = bool(value)
-
-
-def default_use_mean_gradient_value() -> bool:
-    return _unit_gain.get("mean", False)
-
-
-def set_default_use_mean_gradient_value(value: bool) -> None:
-    _unit_gain["mean"] = bool(value)

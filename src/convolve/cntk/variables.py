@@ -107,9 +107,6 @@ class Variable(Operators):
     is_constant = property(lambda self: self.kind == "Constant")
     is_placeholder = property(lambda self: self.kind == "Placeholder")
 
-    def is_leaf(self) -> bool:
-        return not self.is_output
-
     def __str__(self) -> str:
         axes = "[???]" if self.known_axes is None else f"[{', '.join(map(_axis_word, self.known_axes))}]"
         return f"{self.kind}('{self.name or self.uid}', {axes}, {shape_in_words(self.known_shape)})"

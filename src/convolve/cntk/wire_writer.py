@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.importers.cntk.wire import Axis
+from convolve.importers.wire import BYTES, FIXED64, VARINT
 
 # Whole numbers are of type Int, but under these keys, where CNTK has them of type SizeT.
 _SIZES = frozenset(
@@ -42,13 +43,7 @@ _SIZES = frozenset(
         "version",
     ]
 )
-_DATA_TYPES = {np.dtype("f4"): 1, np.dtype("f8"): 2, np.dtype("f2"): 4}
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-
-
-def message(values: Mapping[str, Any]) -> bytes:
-    """A whole file: the Dictionary of `values`."""
-    return _dictionary(values)
+DATA_TYPES: dict[np.dtype[Any], int] = {np.dtype("f4"): 1, np.dtype("f8"): 2, np.dtype("f2"): 4}
 
 
 def _varint(number: int) -> bytes:
@@ -66,7 +61,8 @@ def _field(number: int, wire_type: int, content: bytes) -> bytes:
     return head + _varint(len(content)) + content if wire_type == BYTES else head + content
 
 
-def _dictionary(values: Mapping[str, Any]) -> bytes:
+def message(values: Mapping[str, Any]) -> bytes:
+    """The Dictionary of `values`: a whole file, or a value in one."""
     entries = (
         _field(2, BYTES, _field(1, BYTES, str(key).encode()) + _field(2, BYTES, _value(value, str(key))))
         for key, value in values.items()
@@ -96,7 +92,7 @@ def _payload(value: Any, key: str) -> tuple[int, int, int, bytes]:
     if isinstance(value, np.ndarray):
         return 11, 13, BYTES, _array(value)
     if isinstance(value, Mapping):
-        return 10, 12, BYTES, _dictionary(value)
+        return 10, 12, BYTES, message(value)
     if isinstance(value, Iterable):
         return 9, 11, BYTES, b"".join(_field(1, BYTES, _value(item, key)) for item in value)
     raise ValueError(
@@ -122,5 +118,5 @@ def _array(array: NDArray[Any]) -> bytes:
     """Numbers in numpy's C order: CNTK's own, with the shape reversed."""
     numbers = np.ascontiguousarray(array, np.dtype("f8") if array.dtype == np.float64 else np.dtype("f4"))
     field = 5 if array.dtype == np.float64 else 4
-    head = _field(1, VARINT, _varint(_DATA_TYPES[array.dtype])) + _field(3, BYTES, _shape(array.shape[::-1]))
+    head = _field(1, VARINT, _varint(DATA_TYPES[array.dtype])) + _field(3, BYTES, _shape(array.shape[::-1]))
     return head + _field(field, BYTES, _field(1, BYTES, numbers.tobytes()))

@@ -118,8 +118,9 @@ class _CtfFile(Deserializer):
         found = {}
         for name, rows_T in rows.items():
             lengths_N, starts_N = whole.lengths[name][numbers_N], starts[name][numbers_N]
-            places = [np.arange(start, start + count) for start, count in zip(starts_N, lengths_N, strict=True)]
-            chosen_T = starts_N if (lengths_N == 1).all() else np.concatenate(places)
+            chosen_T = starts_N
+            if (lengths_N != 1).any():
+                chosen_T = np.concatenate([np.arange(at, at + n) for at, n in zip(starts_N, lengths_N, strict=True)])
             found[name] = Sequences(rows_T[chosen_T], lengths_N, self.shapes[name].is_sparse)
         return found
 

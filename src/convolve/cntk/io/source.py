@@ -67,7 +67,7 @@ class MinibatchSource(Streams):
         self.config, self._files, self.position = config, config.deserializers, 0
         super().__init__(_infos(self._files))
         self._sweeps: dict[tuple[int, int, int], _Sweep] = {}
-        self._last: tuple[Any, _Plan] | None = None
+        self._foretold: dict[tuple[int, int, int, int], _Plan] = {}  # the next minibatch, where images are made ready
         for file in self._files:
             file.max_errors = max_errors
             file.check()
@@ -170,8 +170,7 @@ class MinibatchSource(Streams):
         if not 0 <= rank < workers:
             return {}
         wanted = (minibatch_size_in_samples, workers, rank)
-        planned = self._last and self._last[0] == (self.position, *wanted)
-        plan = self._last[1] if planned and self._last else self._plan(self.position, *wanted)
+        plan = self._foretold.get((self.position, *wanted)) or self._plan(self.position, *wanted)
         self.position = plan.position
         if not len(plan.numbers_N):
             return {}
@@ -191,7 +190,7 @@ class MinibatchSource(Streams):
             return
         plan = self._plan(self.position, *wanted) if self.position < self._limit() else None
         if plan and len(plan.numbers_N):
-            self._last = (self.position, *wanted), plan
+            self._foretold = {(self.position, *wanted): plan}
             for file, (numbers_N, moments) in self._of_files(plan):
                 file.ahead(numbers_N, moments)
 

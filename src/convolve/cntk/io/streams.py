@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from convolve.cntk.variables import Record, as_shape
+from convolve.cntk.wire_writer import DATA_TYPES
 
 _FORMATS = {"dense": 0, "sparse": 1}
-_ELEMENTS = {np.dtype(np.float32): 1, np.dtype(np.float64): 2, np.dtype(np.float16): 4}
 
 
 def StreamDef(
@@ -49,10 +49,10 @@ class Stream:
     def __init__(
         self, name: str, stream_id: int, storage_format: str, dtype: Any, shape: Any, defines_mb_size: bool = False
     ) -> None:
-        if np.dtype(dtype) not in _ELEMENTS:
+        if np.dtype(dtype) not in DATA_TYPES:
             raise ValueError(f'data type "{dtype}" is not supported')
         self.m_name, self.m_id, self.m_storage_format = name, stream_id, _FORMATS[storage_format]
-        self.m_element_type, self.m_sample_layout = _ELEMENTS[np.dtype(dtype)], as_shape(shape)
+        self.m_element_type, self.m_sample_layout = DATA_TYPES[np.dtype(dtype)], as_shape(shape)
         self.m_defines_mb_size = defines_mb_size
 
     def as_string(self) -> str:

@@ -4,7 +4,6 @@ from types import ModuleType
 
 from convolve.cntk.default_options import default_options, default_options_for
 from convolve.cntk.layers.blocks import (
-    ForwardDeclaration,
     Stabilizer,
     identity,
 )

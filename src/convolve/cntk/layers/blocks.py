@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from convolve.cntk.ops import element_times, elementwise, placeholder
-from convolve.cntk.ops.functions import BlockFunction, Function, as_function
+from convolve.cntk.ops import element_times, elementwise
+from convolve.cntk.ops.functions import BlockFunction
 from convolve.cntk.variables import Parameter
 
 
@@ -22,11 +22,6 @@ def activation_of(activation: Any) -> Any:
     if activation is None:
         return identity
     return Sequential(activation) if isinstance(activation, list | tuple) else activation
-
-
-def ForwardDeclaration(name: str = "forward_declaration") -> Function:
-    """A function that is defined later, by `resolve_to`."""
-    return as_function(placeholder(name=name))
 
 
 def Stabilizer(steepness: float = 4, enable_self_stabilization: bool = True, name: str = "") -> Any:

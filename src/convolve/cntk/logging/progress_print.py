@@ -17,8 +17,8 @@ _TABLE = "\n".join(
 
 
 class ProgressPrinter:
-    """Prints means of loss and metric: every `freq` minibatches, or after 1, 2, 4, 8 ... of them where that is left out
-    (0: geometric), and at the end of each epoch."""
+    """Prints means of loss and metric every `freq` minibatches (0: after 1, 3, 7, 15 ... of them; None: never) and at
+    the end of each epoch. `gen_heartbeat` and `distributed_freq` print nothing here."""
 
     def __init__(
         self, freq: int | None = None, first: int = 0, tag: str = "", log_to_file: str | None = None,
@@ -33,7 +33,7 @@ class ProgressPrinter:
         self.num_epochs, self.epochs, self.tests = num_epochs, 0, 0
         self.metric_is_pct, self.rank = metric_is_pct, rank
         self.file = None if log_to_file is None else f"{log_to_file}{'' if rank is None else f'rank{rank}'}"
-        self.trainings, self.evaluations = _Totals(), _Totals()
+        self.trainings, self.evaluations = Totals(), Totals()
         self._rates_shown: dict[tuple[Any, str], float] = {}
         if self.file:
             Path(self.file).write_text("", encoding="utf-8")
@@ -59,7 +59,7 @@ class ProgressPrinter:
     def update_training(self, samples: int, loss: float, metric: float | None) -> None:
         totals = self.trainings
         totals.add(samples, loss, metric)
-        if _is_due(totals.updates, self.freq, self.first):
+        if is_due(totals.updates, self.freq, self.first):
             self.log(self._row(totals) if self.freq == 0 else self._minibatch_line(totals))
 
     def update_with_trainer(self, trainer: Any, with_metric: bool = False) -> None:
@@ -77,7 +77,7 @@ class ProgressPrinter:
 
     def on_training_summary(self) -> None:
         self.epochs += 1
-        totals, self.trainings = self.trainings, _Totals()
+        totals, self.trainings = self.trainings, Totals()
         of = f" of {self.num_epochs}" if self.num_epochs else ""
         if self.freq == 0:
             return
@@ -89,22 +89,22 @@ class ProgressPrinter:
     def update_test(self, samples: int, metric: float) -> None:
         totals = self.evaluations
         totals.add(samples, None, metric)
-        if _is_due(totals.updates, self.test_freq, self.test_first):
+        if is_due(totals.updates, self.test_freq, self.test_first):
             self.log(f" Evaluation{self._minibatch_line(totals)}")
 
     def on_test_summary(self) -> None:
         self.tests += 1
-        totals, self.evaluations = self.evaluations, _Totals()
+        totals, self.evaluations = self.evaluations, Totals()
         figures = self._figures(None, totals.metric, totals.samples)
         self.log(f"Finished Evaluation [{self.tests}]: Minibatch[1-{totals.updates}]: {figures};")
 
-    def _row(self, totals: _Totals) -> str:
+    def _row(self, totals: Totals) -> str:
         samples, loss, metric = totals.samples, totals.loss or 0.0, totals.metric or 0.0
         _, since, last_loss, last_metric = totals.since_last()
         means = (loss / samples, (last_loss or 0.0) / since, metric / samples, (last_metric or 0.0) / since)
         return f" {means[0]:8.3g}   {means[1]:8.3g}   {means[2]:8.3g}   {means[3]:8.3g}    {samples:10d}"
 
-    def _minibatch_line(self, totals: _Totals) -> str:
+    def _minibatch_line(self, totals: Totals) -> str:
         first, samples, loss, metric = totals.since_last()
         return f" Minibatch[{first:4d}-{totals.updates:4d}]: {self._figures(loss, metric, samples)};"
 
@@ -120,7 +120,7 @@ class ProgressPrinter:
         return ", ".join(parts)
 
 
-class _Totals:
+class Totals:
     """Sums since an epoch began, and as they were at the last line."""
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class _Totals:
         )  # fmt: skip
 
 
-def _is_due(updates: int, freq: int, first: int) -> bool:
+def is_due(updates: int, freq: int, first: int) -> bool:
     if freq == 0:
         return updates & (updates + 1) == 0
     return updates <= first or updates % freq == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convolve.cntk.logging.progress_print import _is_due, _Totals
+from convolve.cntk.logging.progress_print import Totals, is_due
 from convolve.errors import UsageError, install_hint
 
 
@@ -16,7 +16,7 @@ class TensorBoardProgressWriter:
             raise ValueError("TensorBoardProgressWriter: freq must be None or at least 0")
         self.freq, self.log_dir = freq, log_dir
         self.total_training_updates = self.summaries = 0
-        self.trainings, self.evaluations = _Totals(), _Totals()
+        self.trainings, self.evaluations = Totals(), Totals()
         self.writer = _opened(log_dir) if rank in (None, 0) else None
         self.closed = False
 
@@ -49,20 +49,20 @@ class TensorBoardProgressWriter:
     def update_training(self, samples: int, loss: float, metric: float | None) -> None:
         self.total_training_updates += 1
         self.trainings.add(samples, loss, metric)
-        if self.freq is not None and _is_due(self.trainings.updates, self.freq, 0):
+        if self.freq is not None and is_due(self.trainings.updates, self.freq, 0):
             _, since, losses, metrics = self.trainings.since_last()
             self._means("minibatch", since, losses, metrics, self.total_training_updates)
 
     def on_training_summary(self) -> None:
         self.summaries += 1
-        totals, self.trainings = self.trainings, _Totals()
+        totals, self.trainings = self.trainings, Totals()
         self._means("summary", totals.samples, totals.loss, totals.metric, self.summaries)
 
     def update_test(self, samples: int, metric: float) -> None:
         self.evaluations.add(samples, None, metric)
 
     def on_test_summary(self) -> None:
-        totals, self.evaluations = self.evaluations, _Totals()
+        totals, self.evaluations = self.evaluations, Totals()
         if totals.samples:
             mean = (totals.metric or 0.0) / totals.samples
             self.write_value("minibatch/test_avg_metric", mean, self.total_training_updates)

@@ -60,8 +60,6 @@ class Trainer(Evaluator):
             raise RuntimeError("Cannot use a distributed learner together with one that is not: distribute all of them")
         self.total_number_of_samples_seen = 0
         self._last = (0.0, 0.0, 0)
-        self._total = 0
-        self._updates = 0
 
     @staticmethod
     def _get_loss_metric(criterion: Any) -> tuple[Function, Function | None]:
@@ -117,7 +115,8 @@ class Trainer(Evaluator):
     def _sharing(self) -> Any:
         """The learner that speaks for all where several workers train together now, else None."""
         first = self.parameter_learners[0] if self.parameter_learners else None
-        return first if isinstance(first, DistributedLearner) and first.shares(self._total) else None
+        is_shared = isinstance(first, DistributedLearner) and first.shares(self.total_number_of_samples_seen)
+        return first if is_shared else None
 
     def sync(self) -> None:
         """Let all workers have the same weights, where they step on their own."""
@@ -133,16 +132,12 @@ class Trainer(Evaluator):
 
     def _count(self, loss: float, metric: float | None, samples: int) -> None:
         self._last = (loss, metric or 0.0, samples)
-        self._total += samples
-        self.total_number_of_samples_seen = self._total
+        self.total_number_of_samples_seen += samples
         for writer in self.writers:
             for learner in self.parameter_learners:
                 for what, value in getattr(learner, "rates_used", {}).items():
                     writer.note_rate(learner, what, value)
             writer.update_training(samples, loss, metric)
-
-    def resume_at(self, samples: int) -> None:
-        self._total = self.total_number_of_samples_seen = samples
 
     @property
     def previous_minibatch_loss_average(self) -> float:

@@ -78,7 +78,7 @@ class TrainingSession:
         self.max_samples = INFINITELY_REPEAT if max_samples is None else max_samples
         self.checkpoint, self.validation, self.test = checkpoint_config, cv_config, test_config
         self.progress_frequency = _every(progress_frequency)
-        self.seen = self.saved = self.validations = 0
+        self.saved = self.validations = 0
 
     def train(self, device: Any = None) -> None:
         """Until the source ends or `max_samples` are seen; a checkpoint of an earlier run goes on."""
@@ -93,7 +93,7 @@ class TrainingSession:
         for what, every in frequencies.items():
             done[what] = self.trainer.total_number_of_samples_seen // every if every else 0
         while True:
-            wanted = self._next_size(frequencies)
+            wanted = self._next_size()
             partition = self.trainer.partition
             data = next_data(self.source, wanted, self.streams, **partition) if wanted else {}
             if not data and not (wanted and partition):  # of several workers, the others may have data still
@@ -107,7 +107,7 @@ class TrainingSession:
                 return
         self._end(done, frequencies)
 
-    def _next_size(self, frequencies: dict[str, int | None]) -> int:
+    def _next_size(self) -> int:
         seen = self.trainer.total_number_of_samples_seen
         return int(min(self.sizes[seen], self.max_samples - seen))
 
