@@ -140,7 +140,7 @@ def _from_scratch() -> dict[str, Any]:
 
 FROM_SCRATCH = {
     "scratch": Plan(
-        "a small network from scratch, at 64 pixels",
+        "a small network is trained at 64 pixels",
         0,
         _from_scratch(),
         starting=4,
