@@ -62,3 +62,9 @@ def test_what_was_there_before_does_not_count_as_quick(
 )
 def test_time_as_people_say_it(seconds: float, said: str) -> None:
     assert progress.time_left(seconds) == said
+
+
+def test_brackets_and_colons_are_printed_as_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "pip install '.[photos]' for the class [/b] in a:smile:"
+    progress.stderr_console().print(said)
+    assert capsys.readouterr().err == f"{said}\n"

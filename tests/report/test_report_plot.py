@@ -53,3 +53,10 @@ def test_nothing_to_draw_gives_no_figure() -> None:
 def test_constant_zero_has_an_axis() -> None:
     drawing = plot("Waiting", [Curve("last", "test", [(0, 0.0), (1, 0.0)])], 1, str)
     assert drawing and drawing.paths[0] == ("test", "M0.00 100.00L100.00 100.00")
+
+
+def test_over_learning_rates_a_shallow_valley_fills_the_height() -> None:
+    curve = Curve("loss", "train", [(0.1, 2.31), (1.0, 2.28), (10.0, 2.30)])
+    drawing = plot("Loss", [curve], 0, str, log=True, rates=Axis(0.1, 10, logarithmic=True))
+    assert drawing
+    assert drawing.y_axis.position(2.31) - drawing.y_axis.position(2.28) > 0.8

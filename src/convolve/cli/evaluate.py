@@ -212,27 +212,14 @@ def _plain_figures(evaluation: Evaluation, begins: str) -> dict[str, Any]:
 
 def _rows(evaluation: Evaluation, names: tuple[str, ...]) -> dict[str, Any]:
     """A row for each number, or for each of the classes that an image can be of."""
-    import math
+    from convolve.training.metrics import class_table, number_table
 
-    from convolve.training.metrics import average_precisions, class_counts, number_table, thresholds_of
-
-    if evaluation.target.kind == "number":
-        rows = number_table(evaluation.labels_N.numpy(), evaluation.answers_NK.numpy())
-        return {"numbers": [{"number": name} | row for name, row in zip(names, rows, strict=True)]}
     labels_NK, answers_NK = evaluation.labels_N.numpy(), evaluation.answers_NK.numpy()
-    found, precisions = (
-        class_counts(labels_NK, answers_NK, evaluation.target),
-        average_precisions(labels_NK, answers_NK),
-    )
-    limits = thresholds_of(evaluation.target, len(names))
-    return {"classes": [
-        {
-            "class": name, "samples": int(found.images_K[k]),
-            "average_precision": None if math.isnan(precisions[k]) else float(precisions[k]),
-            "threshold": limits[k], **found.rates(k),
-        }
-        for k, name in enumerate(names)
-    ]}  # fmt: skip
+    if evaluation.target.kind == "number":
+        rows = number_table(labels_NK, answers_NK)
+        return {"numbers": [{"number": name} | row for name, row in zip(names, rows, strict=True)]}
+    classes = class_table(labels_NK, answers_NK, evaluation.target)
+    return {"classes": [{"class": name} | row for name, row in zip(names, classes, strict=True)]}
 
 
 def _counts(evaluation: Evaluation, counts: str, parts: str) -> dict[str, Any]:

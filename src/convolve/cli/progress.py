@@ -21,7 +21,8 @@ _LINE_SECONDS = 30.0  # between two lines where there is no bar
 
 
 def stderr_console() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    """A console that prints text as it stands: "[photos]" is no markup."""
+    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 class Pace:

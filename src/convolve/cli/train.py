@@ -39,7 +39,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of initial weights, sample order, augmentation.")] = None,
     device: Device = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Of the recipe photos: the largest of its plans that takes about so long.")
+        float | None, typer.Option(help="Of the recipe photos: the largest plan that is estimated to fit, on one core.")
     ] = None,
     precision: Annotated[str | None, typer.Option(help="The precision: auto, fp32, bf16 or fp16.")] = None,
     threads: Threads = None,

@@ -1,4 +1,4 @@
-"""One's own photographs: a ladder of plans, of which `planned` in ladder.py takes one. Measured in docs/photos.md."""
+"""One's own photographs: a ladder of plans, of which `planned` in ladder.py takes one. See docs/photos.md."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from convolve.weights import PACKAGED
 class Plan:
     """A row of the ladder: the `settings` of a recipe, by dotted path, that are taken from `least_images` on.
 
-    `about` says what is done. `starting`, `train_image` and `test_image` are seconds of one core, as docs/photos.md
-    says they were measured. `fits_any`: suits whatever network a training starts from, not EfficientNet-Lite0 alone.
+    `about` says what is done. `starting`, `train_image` and `test_image` are estimated seconds of one core, which
+    docs/photos.md compares. `fits_any`: suits whatever network a training starts from, not EfficientNet-Lite0 alone.
     """
 
     about: str
@@ -84,7 +84,7 @@ LADDER = {
             "model.freeze": "all", "run.epochs": 0,
             "run.global_batch_size": 8,  # of which the self-test of the precision computes one
         },
-        starting=4, train_image=0.013, test_image=0.013,
+        starting=9, train_image=0.022, test_image=0.022,  # of two whole runs: docs/photos.md
     ),
     "top-160": Plan(
         "a linear head is fitted to frozen features, then trained with blocks 5 and 6 in crops of 160 pixels", 800,
@@ -140,7 +140,7 @@ def _from_scratch() -> dict[str, Any]:
 
 FROM_SCRATCH = {
     "scratch": Plan(
-        "a small network from scratch, at 64 pixels",
+        "a small network is trained at 64 pixels",
         0,
         _from_scratch(),
         starting=4,

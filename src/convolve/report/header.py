@@ -11,12 +11,8 @@ from convolve.training.calibration import wilson_interval
 from convolve.training.metrics import NAMES
 
 # The large figures of a target that is no class, of which a run has some.
-_IN_PLACE = (
-    ("mean_average_precision", "mean average precision"),
-    ("r2", "R2"),
-    ("mean_absolute_error", "mean absolute error"),
-)
-_SMALL = {key: said for key, said in NAMES.items() if key not in {"error", *dict(_IN_PLACE)}}
+_LARGE = ("mean_average_precision", "r2", "mean_absolute_error")
+_SMALL = {key: said for key, said in NAMES.items() if key not in {"error", *_LARGE}}
 
 
 def errors(contents: Contents) -> list[dict[str, Any]]:
@@ -30,15 +26,15 @@ def errors(contents: Contents) -> list[dict[str, Any]]:
         {"style": "beside", "error": published, "text": "", "name": "published error", "notes": []},
     ]
     if contents.recipe.data.target != "class":
-        large = [_large(last, f"{split}_{key}") | {"name": f"{split} {name}", "notes": []} for key, name in _IN_PLACE]
-        found = [{"style": ""} | one for one in large if one["error"] is not None]
+        found = [_large(last, split, key) for key in _LARGE]
     return [one for one in found if one["error"] is not None]
 
 
-def _large(record: object, key: str) -> dict[str, Any]:
+def _large(record: object, split: str, key: str) -> dict[str, Any]:
     """A figure that is no fraction as text; a fraction as an error is shown."""
-    value = getattr(record, key, None)
-    return {"error": value, "text": "" if value is None or "average_precision" in key else number(value)}
+    (name, is_part), value = NAMES[key], getattr(record, f"{split}_{key}", None)
+    text = "" if value is None or is_part else number(value)
+    return {"style": "", "error": value, "text": text, "name": f"{split} {name}", "notes": []}
 
 
 def _notes(contents: Contents, error: float) -> list[str]:

@@ -90,7 +90,7 @@ def plot(
 ) -> Plot | None:
     """`curves` over epochs 0..`last_epoch`, the values written by `write`; None if there is nothing to draw.
 
-    With `rates` they are over learning rates, on that axis.
+    With `rates` they are over learning rates, on that axis, and fill the height, so that a shallow valley shows.
 
     `log` allows a logarithmic axis, taken where the values span more than a factor of ten. Points that are
     not finite are left out; zeros lie on the lower edge of a logarithmic axis.
@@ -99,7 +99,7 @@ def plot(
     curves = [curve for curve in curves if curve.points]
     if not curves:
         return None
-    x_axis, y_axis = rates or Axis(0, max(last_epoch, 1)), _value_axis(curves, write, log)
+    x_axis, y_axis = rates or Axis(0, max(last_epoch, 1)), _value_axis(curves, write, log, from_zero=not rates)
     keys = [(c.style, c.name, write(c.points[-1][1])) for c in curves]
     spoken = "; ".join(f"{c.name}: {write(c.points[0][1])} to {write(c.points[-1][1])}" for c in curves)
     paths = [path for curve in curves for path in _paths(curve, x_axis, y_axis)]
@@ -113,11 +113,14 @@ def _drawable(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]
     return finite[:-1:stride] + finite[-1:]
 
 
-def _value_axis(curves: Sequence[Curve], write: Writer, log: bool) -> Axis:
+def _value_axis(curves: Sequence[Curve], write: Writer, log: bool, *, from_zero: bool) -> Axis:
     values = [y for curve in curves for _, y in curve.points]
     high, positive = max(values), [value for value in values if value > 0]
     if log and positive and high > 10 * min(positive):
         return Axis(min(positive) / 1.15, high * 1.15, logarithmic=True, write=write)
+    margin = 0.08 * (high - min(values))
+    if margin and not from_zero:
+        return Axis(min(values) - margin, high + margin, write=write)
     return Axis(0, 1.08 * high if high > 0 else 1, write=write)
 
 

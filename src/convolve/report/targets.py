@@ -11,7 +11,7 @@ from convolve.report.contents import Evaluation
 from convolve.report.pictures import picture
 from convolve.report.plot import MOST_POINTS, Axis, Plot, dots
 from convolve.templates import count, number, percent
-from convolve.training.metrics import NAMES, average_precisions, class_counts, number_table, thresholds_of
+from convolve.training.metrics import NAMES, class_table, number_table, thresholds_of
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -28,17 +28,13 @@ def table(evaluation: Evaluation) -> Table:
             for name, row in zip(evaluation.class_names, rows, strict=True)
         ]
         return ["number", *(NAMES[key][0] for key in rows[0])], body
-    found, precisions_K = (
-        class_counts(labels_NK, answers_NK, evaluation.target),
-        average_precisions(labels_NK, answers_NK),
-    )
-    limits = thresholds_of(evaluation.target, evaluation.class_count)
-    rows_K = [
-        [name, count(found.images_K[k]), _part(None if np.isnan(precisions_K[k]) else precisions_K[k]),
-         *map(_part, found.rates(k).values()), f"{limits[k]:.3f}"]
-        for k, name in enumerate(evaluation.class_names)
-    ]  # fmt: skip
-    return ["class", "images", "average precision", *found.rates(0), "threshold"], rows_K
+    classes = class_table(labels_NK, answers_NK, evaluation.target)
+    parts = ("average_precision", "precision", "recall", "f1")
+    body = [
+        [name, count(row["samples"]), *(_part(row[part]) for part in parts), f"{row['threshold']:.3f}"]
+        for name, row in zip(evaluation.class_names, classes, strict=True)
+    ]
+    return ["class", "images", "average precision", *parts[1:], "threshold"], body
 
 
 def _part(value: float | None) -> str:

@@ -50,10 +50,9 @@ async def occlusion(
 
 def log_odds(probabilities_K: NDArray[np.float32], class_index: int, by_itself: bool = False) -> float:
     """log(p / (1 - p)) of a class. 1 - p is the sum of the others: exact where p rounds to 1."""
-    others = float(np.delete(probabilities_K, class_index).sum(dtype=np.float64))
-    if by_itself:
-        others = 1 - float(probabilities_K[class_index])
-    return math.log(max(float(probabilities_K[class_index]), _TINY)) - math.log(max(others, _TINY))
+    p = float(probabilities_K[class_index])
+    others = 1 - p if by_itself else float(np.delete(probabilities_K, class_index).sum(dtype=np.float64))
+    return math.log(max(p, _TINY)) - math.log(max(others, _TINY))
 
 
 def cells_for(model: Model) -> int:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
 from convolve.model import Model
-from convolve.records import TrainingInfo
 from convolve.templates import count, percent, render
 from convolve.training.calibration import wilson_interval
-from convolve.training.metrics import in_words
+from convolve.training.metrics import named_figures
 
 DRAWN_SIDE = 64  # pixels: a person can draw what a gray model of up to this size was trained on
 
@@ -48,22 +46,15 @@ def _is_drawn(model: Model) -> bool:
 
 def _facts(model: Model) -> dict[str, Any]:
     preprocess, info = model.preprocess, model.training_info
+    first = [] if info.test_error is not None else named_figures(vars(info), "test")[:1]  # of several classes, numbers
     return {
         "numbers" if model.target.kind == "number" else "classes": count(len(model.class_names)),
         "sees": f"{preprocess.width} × {preprocess.height}, {'gray' if preprocess.channels == 1 else 'color'}",
         "recipe": info.recipe,
         "test error": None if info.test_error is None else _error(info.test_error, info.test_images),
-        **dict(_in_place(info)),
+        **{f"test {name}": value for name, value in first},
         "imported from": info.imported_from,
     }
-
-
-def _in_place(info: TrainingInfo) -> Iterator[tuple[str, str]]:
-    """What the test of a target that is no single class says first."""
-    if info.test_error is None:
-        for said in in_words(vars(info), "test")[:1]:
-            name, _, value = said.rpartition(" ")
-            yield f"test {name}", value
 
 
 def _error(error: float, images: int | None) -> str:

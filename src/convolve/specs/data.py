@@ -67,7 +67,7 @@ class DataSpec:
     hard_after: float = setting(0.3, "fraction of the training that passes before hard_fraction takes effect")
     balance: Literal["none", "sampling", "loss"] = setting(
         "none",
-        "of unequal classes: images of each come equally often, or the loss asks more of those of small ones",
+        "for classes of unequal size. sampling: images of each come equally often; loss: it asks more of small ones",
     )
     class_weights: Arguments = setting(
         {}, "what an image of a class counts beside others, 1 where none is given: {name: weight}; empty: 1 / images"

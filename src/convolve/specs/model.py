@@ -44,8 +44,8 @@ class ModelSpec(NetworkSpec):
     arch: str = setting("", "the architecture of a start that is a PyTorch checkpoint, as --arch; empty: recognized")
     freeze: str = setting(
         "none",
-        "what of the start stays as it is: all but the head; up to a layer, by its name; none. One for each epoch, as "
-        "all*3:layer3:none; the last one holds",
+        "what of the start is frozen. all: all but the head; the name of a layer: up to and with it; none. One for "
+        "each epoch, as all*3:layer3:none; the last one holds",
     )
     keep_batch_norm: bool = setting(False, "batch normalization keeps the start's statistics; frozen layers always do")
     data_overrides: str = setting(

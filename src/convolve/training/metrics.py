@@ -30,9 +30,14 @@ NAMES = {
 
 
 def in_words(figures: Mapping[str, Any], part: str) -> list[str]:
-    """The figures of the `part` ("test", "validation") that a record has, each with its name."""
+    """The figures of the `part` that a record has, each with its name before it."""
+    return [" ".join(pair) for pair in named_figures(figures, part)]
+
+
+def named_figures(figures: Mapping[str, Any], part: str) -> list[tuple[str, str]]:
+    """(name, value) of the figures of the `part` ("test", "validation") that a record has."""
     known = [(*said, figures.get(f"{part}_{name}")) for name, said in NAMES.items()]
-    return [f"{name} {f'{v:.2%}' if is_part else f'{v:.4g}'}" for name, is_part, v in known if v is not None]
+    return [(name, f"{v:.2%}" if is_part else f"{v:.4g}") for name, is_part, v in known if v is not None]
 
 
 def thresholds_of(target: Target, classes: int) -> tuple[float, ...]:
@@ -41,9 +46,30 @@ def thresholds_of(target: Target, classes: int) -> tuple[float, ...]:
 
 def class_counts(labels_NK: Floats32, probabilities_NK: Floats32, target: Target) -> ClassMetrics:
     """The counts of each class where an image can be of several."""
-    is_NK = labels_NK > 0.5
-    said_NK = probabilities_NK >= np.array(thresholds_of(target, is_NK.shape[1]), np.float32)
+    is_NK, said_NK = labels_NK > 0.5, _said(probabilities_NK, target)
     return ClassMetrics(is_NK.sum(0), said_NK.sum(0), (is_NK & said_NK).sum(0))
+
+
+def _said(probabilities_NK: Floats32, target: Target) -> NDArray[np.bool_]:
+    """Which classes each image is said to be of."""
+    return probabilities_NK >= np.array(thresholds_of(target, probabilities_NK.shape[1]), np.float32)
+
+
+def class_table(labels_NK: Floats32, probabilities_NK: Floats32, target: Target) -> list[dict[str, Any]]:
+    """The figures of each class where an image can be of several; None where no image tells one."""
+    found = class_counts(labels_NK, probabilities_NK, target)
+    precisions_K = average_precisions(labels_NK, probabilities_NK).tolist()
+    return [
+        {
+            "samples": int(found.images_K[k]),
+            "average_precision": None if np.isnan(precision) else precision,
+            "threshold": threshold,
+            **found.rates(k),
+        }
+        for k, (precision, threshold) in enumerate(
+            zip(precisions_K, thresholds_of(target, len(precisions_K)), strict=True)
+        )
+    ]
 
 
 def average_precisions(labels_NK: Floats32, probabilities_NK: Floats32) -> Floats:
@@ -88,24 +114,17 @@ def _by_score(is_N: NDArray[np.bool_], score_N: NDArray[np.float32]) -> tuple[Fl
 
 def _of_classes(labels_NK: Floats32, probabilities_NK: Floats32, target: Target) -> dict[str, Any]:
     """Precision, recall and F1 are over all answers alike (micro); macro, the mean of the classes."""
-    found, precisions_K = (
-        class_counts(labels_NK, probabilities_NK, target),
-        average_precisions(labels_NK, probabilities_NK),
-    )
+    found = class_counts(labels_NK, probabilities_NK, target)
+    precisions_K = average_precisions(labels_NK, probabilities_NK)
+    is_right_N = (_said(probabilities_NK, target) == (labels_NK > 0.5)).all(1)
     hits, said, images = (int(each.sum()) for each in (found.hits_K, found.said_K, found.images_K))
     known_K = precisions_K[~np.isnan(precisions_K)]
     return {
         "mean_average_precision": float(known_K.mean()) if known_K.size else 0.0,
         "precision": hits / max(said, 1), "recall": hits / max(images, 1), "f1": 2 * hits / max(said + images, 1),
         **{name: value for name, value in found.macro.items() if name.startswith("macro")},
-        "exact_match": float(said_in_full(labels_NK, probabilities_NK, target).mean()),
+        "exact_match": float(is_right_N.mean()),
     }  # fmt: skip
-
-
-def said_in_full(labels_NK: Floats32, probabilities_NK: Floats32, target: Target) -> NDArray[np.bool_]:
-    """The images of which exactly the right classes are said."""
-    said_NK = probabilities_NK >= np.array(thresholds_of(target, labels_NK.shape[1]), np.float32)
-    return np.asarray((said_NK == (labels_NK > 0.5)).all(1))
 
 
 def number_table(labels_NK: Floats32, numbers_NK: Floats32) -> list[dict[str, float | None]]:
