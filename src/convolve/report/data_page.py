@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -80,7 +79,6 @@ def write_data_page(checked: Checked, source: Path, path: Path) -> None:
         left_out=sum(bool(checked.findings.kinds_of(image, Level.FAULT)) for image in checked.findings.by_image),
         has_files=all(isinstance(part.source, FileSource) for part in checked.parts),
         most_classes=MOST_CLASSES,
-        style=(resources.files("convolve.report") / "style.css").read_text(encoding="utf-8"),
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")  # a name may be no text

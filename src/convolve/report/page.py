@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from importlib import resources
 from pathlib import Path
 
 from convolve.atomic import locked, write_text
@@ -23,7 +22,6 @@ def write_report(run: Path) -> Path:
     page = render(
         "report/page.html",
         run=read_contents(run),
-        style=(resources.files("convolve.report") / "style.css").read_text(encoding="utf-8"),
         header=header,
         curves=curves,
         error_analysis=error_analysis,

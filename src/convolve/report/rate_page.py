@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 from convolve.atomic import write_text
@@ -23,5 +22,4 @@ def write_rate_page(found: RateCurve, recipe: str, path: Path) -> None:
         log=True,
         rates=Axis(found.rates[0], found.rates[-1], logarithmic=True, write=number),
     )
-    style = (resources.files("convolve.report") / "style.css").read_text(encoding="utf-8")
-    write_text(path, render("report/rate_page.html", found=found, recipe=recipe, figure=figure, style=style))
+    write_text(path, render("report/rate_page.html", found=found, recipe=recipe, figure=figure))

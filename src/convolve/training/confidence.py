@@ -109,11 +109,9 @@ def fit_confidence(
 ) -> Confidence:
     """From the answers to images that the network was not trained on, and their distances, by a `detector` that did not
     know them either."""
-    temperature, scores_N = 1.0, torch.zeros(0)
-    if labels_N.ndim == 1:
-        log_NK = probabilities_NK.double().clamp(min=1e-37).log()
-        temperature = fit_temperature(log_NK, labels_N)
-        scores_N = 1 - (log_NK / temperature).softmax(1).gather(1, labels_N[:, None])[:, 0]
+    log_NK = probabilities_NK.double().clamp(min=1e-37).log()
+    temperature = fit_temperature(log_NK, labels_N)
+    scores_N = 1 - (log_NK / temperature).softmax(1).gather(1, labels_N[:, None])[:, 0]
     record = ConfidenceRecord(temperature, len(labels_N), learned_from)
     return Confidence(record, detector, _kept(distances_N), _kept(scores_N))
 

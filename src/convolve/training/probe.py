@@ -1,7 +1,7 @@
 """A linear head on frozen features: logistic regression whose strength is chosen by cross-validation.
 
-All folds and the fit on everything are one problem with one pass over the features a step: for the 2,934 images of a
-set of flowers with 1,280 features each 3 s on one thread, where L-BFGS on features as they are takes a minute.
+All folds and the fit on everything are one problem with one pass over the features a step; docs/decisions.md has the
+times.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from convolve.training.folds import fold_numbers
 
 FOLDS = 5
 # From strong to weak, each fit starting at the one before; past the best it goes on by one. For features of mean square
-# 1: photographs of 20 to 600 a class come out between 1e-3 and 1e-5 (docs/decisions.md).
+# 1: photographs of 20 to 600 a class came out between 1e-3 and 1e-5; no command here repeats that.
 _STRENGTHS = tuple(10 ** (-half / 2) for half in range(4, 15))
 _STEPS = 25  # of L-BFGS for each strength: the loss left out then stands to 0.001
 _LEAST_SPREAD = 1e-7  # of the largest direction's: less is rounding

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,7 @@ def train(
 ) -> Record:  # fmt: skip
     """Losses and metrics: `updates` of each minibatch, `epoch_summaries` of each epoch."""
     writers, configs = _sorted(callbacks)
+    _warn_of_passed_over(configs)
     count = len(minibatch_source[0]) if isinstance(minibatch_source, tuple) else None
     epoch = epoch_size or count or FULL_DATA_SWEEP
     limit = max_samples or (max_epochs * epoch if epoch < FULL_DATA_SWEEP else FULL_DATA_SWEEP)
@@ -93,6 +95,13 @@ def _sorted(callbacks: Any) -> tuple[list[Any], list[Any]]:
     every = listed(callbacks)
     configs = [c for c in every if isinstance(c, CheckpointConfig | CrossValidationConfig | TestConfig)]
     return [c for c in every if c not in configs], configs
+
+
+def _warn_of_passed_over(configs: list[Any]) -> None:
+    for config in configs:
+        if not isinstance(config, TestConfig):
+            what = type(config).__name__
+            warnings.warn(f"criterion.train passes over its {what}; training_session does what it says", stacklevel=3)
 
 
 def _figures(trainer: Trainer, has_metric: bool) -> Record:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from convolve.cntk.io.config import FULL_DATA_SWEEP, INFINITELY_REPEAT
 from convolve.cntk.io.memory import next_data
@@ -19,9 +19,27 @@ from convolve.cntk.train.trainer import Evaluator, Trainer
 class DataUnit(IntEnum):
     """What frequencies are counted in."""
 
-    sample = 0
-    minibatch = 1
-    sweep = 2
+    sweep = 0
+    sample = 1
+    minibatch = 2
+
+
+class _Every(NamedTuple):
+    period: int
+    unit: DataUnit
+
+
+class _OlderNames:
+    """What CNTK called `minibatch_source` and `minibatch_size` before."""
+
+    minibatch_source: Any
+    minibatch_size: Any
+    source: Any
+    mb_size: Any
+
+    def __post_init__(self) -> None:
+        self.minibatch_source = self.minibatch_source if self.source is None else self.source
+        self.minibatch_size = self.mb_size or self.minibatch_size
 
 
 @dataclass
@@ -35,8 +53,8 @@ class CheckpointConfig:
 
 
 @dataclass
-class CrossValidationConfig:
-    """What is evaluated after every `frequency` samples."""
+class CrossValidationConfig(_OlderNames):
+    """What is evaluated after every `frequency` samples, or so many of a `DataUnit` (none: at the end)."""
 
     minibatch_source: Any = None
     frequency: Any = None
@@ -50,7 +68,7 @@ class CrossValidationConfig:
 
 
 @dataclass
-class TestConfig:
+class TestConfig(_OlderNames):
     """What is evaluated at the end."""
 
     __test__ = False
@@ -78,20 +96,18 @@ class TrainingSession:
         self.max_samples = INFINITELY_REPEAT if max_samples is None else max_samples
         self.checkpoint, self.validation, self.test = checkpoint_config, cv_config, test_config
         self.progress_frequency = _every(progress_frequency)
-        self.saved = self.validations = 0
+        self.saved = self.validations = self.minibatches = self.sweeps = 0
 
     def train(self, device: Any = None) -> None:
         """Until the source ends or `max_samples` are seen; a checkpoint of an earlier run goes on."""
         if self.checkpoint and self.checkpoint.restore:
             self._restore()
-        done = {"progress": 0, "checkpoint": 0, "validation": 0}
         frequencies = {
             "progress": self.progress_frequency,
             "checkpoint": _every(self.checkpoint.frequency) if self.checkpoint else None,
             "validation": _every(self.validation.frequency) if self.validation else None,
         }
-        for what, every in frequencies.items():
-            done[what] = self.trainer.total_number_of_samples_seen // every if every else 0
+        done = {what: self._periods(every) for what, every in frequencies.items()}
         while True:
             wanted = self._next_size()
             partition = self.trainer.partition
@@ -100,25 +116,37 @@ class TrainingSession:
                 break
             if not self.trainer.train_minibatch(data):
                 break
-            seen = self.trainer.total_number_of_samples_seen
-            due = [what for what, every in frequencies.items() if every and seen // every > done[what]]
-            done |= {what: seen // (frequencies[what] or 1) for what in due}
-            if not all(getattr(self, f"_on_{what}")() for what in due):
+            self.minibatches += 1
+            self.sweeps += any(each.end_of_sweep for each in data.values())
+            before, done = done, {what: self._periods(every) for what, every in frequencies.items()}
+            if not all(getattr(self, f"_on_{what}")() for what in frequencies if done[what] > before[what]):
                 return
-        self._end(done, frequencies)
+        self._end(frequencies)
 
     def _next_size(self) -> int:
         seen = self.trainer.total_number_of_samples_seen
         return int(min(self.sizes[seen], self.max_samples - seen))
 
-    def _end(self, done: dict[str, int], frequencies: dict[str, int | None]) -> None:
+    def _counted(self, unit: DataUnit) -> int:
+        """Minibatches and sweeps are counted from this start, samples from the first."""
+        if unit is DataUnit.sample:
+            return self.trainer.total_number_of_samples_seen
+        return self.minibatches if unit is DataUnit.minibatch else self.sweeps
+
+    def _periods(self, every: _Every | None) -> int:
+        return self._counted(every.unit) // every.period if every else 0
+
+    def _is_within(self, every: _Every | None) -> bool:
+        """Whether a period is not over yet; without a frequency the whole training is one."""
+        return every is None or self._counted(every.unit) % every.period > 0
+
+    def _end(self, frequencies: dict[str, _Every | None]) -> None:
         self.trainer.sync()
-        seen = self.trainer.total_number_of_samples_seen
-        if frequencies["progress"] and seen > done["progress"] * frequencies["progress"]:
+        if frequencies["progress"] and self._is_within(frequencies["progress"]):
             self._on_progress()
-        if self.validation and frequencies["validation"] and seen > done["validation"] * frequencies["validation"]:
+        if self.validation and self._is_within(frequencies["validation"]):
             self._on_validation()
-        if self.checkpoint and (not frequencies["checkpoint"] or seen > done["checkpoint"] * frequencies["checkpoint"]):
+        if self.checkpoint and self._is_within(frequencies["checkpoint"]):
             self._save(str(self.checkpoint.filename))
         if self.test:
             self._evaluate(self.test, FULL_DATA_SWEEP)
@@ -194,10 +222,9 @@ class TrainingSession:
             self.source.restore_from_checkpoint(state["TrainingMinibatchSource"])
 
 
-def _every(frequency: Any) -> int | None:
-    if isinstance(frequency, tuple):
-        frequency = frequency[0]
-    return None if not frequency or frequency >= FULL_DATA_SWEEP else int(frequency)
+def _every(frequency: Any) -> _Every | None:
+    count, unit = frequency if isinstance(frequency, tuple) else (frequency, DataUnit.sample)
+    return None if not count or count >= FULL_DATA_SWEEP else _Every(int(count), DataUnit(unit))
 
 
 def training_session(

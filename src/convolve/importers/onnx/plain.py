@@ -38,7 +38,7 @@ def _alpha(op: str, default: float) -> Rule:
     return lambda call: call.like(x := call.tensor(), call.add(op, x.key, alpha=call.get("alpha", float, default)))
 
 
-def _broadcasting(op: str, learned: bool = False) -> Rule:
+def _broadcasting(op: str, learned: bool = False) -> Callable[[Call], Tensor]:
     """An operation of values that broadcast; of more than two, from left to right. What is added to or multiplied with
     a layer's result was `learned`; a constant before the first layer prepares the image."""
 
@@ -57,13 +57,11 @@ def _broadcasting(op: str, learned: bool = False) -> Rule:
 def _divide(call: Call) -> Tensor:
     """Whole numbers give whole numbers, rounded towards zero."""
     result = _broadcasting("divide")(call)
-    assert isinstance(result, Tensor)
     return call.like(result, call.add("trunc", result.key)) if call.whole else result
 
 
 def _mean(call: Call) -> Tensor:
     total = _broadcasting("add")(call)
-    assert isinstance(total, Tensor)
     return call.like(total, call.add("multiply", total.key, call.number_key(1 / len(call.operands))))
 
 

@@ -1,0 +1,51 @@
+"""When a session validates: as the real CNTK 2.7 did with the same calls."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import convolve.cntk as C
+from convolve.cntk.io import MinibatchSourceFromData
+from convolve.cntk.train import CrossValidationConfig, DataUnit, training_session
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"frequency": 8}, [8, 16, 24]),
+        ({}, [24]),
+        ({"frequency": (2, DataUnit.minibatch)}, [8, 16, 24]),
+        ({"frequency": (1, DataUnit.sweep)}, [24]),
+    ],
+)
+@pytest.mark.parametrize("name", ["minibatch_source", "source"])
+def test_validations_come_when_cntks_do(name: str, options: dict[str, Any], wanted: list[int]) -> None:
+    x, y = C.input_variable(2), C.input_variable(1)
+    z = C.layers.Dense(1)(x)
+    loss = C.squared_error(z, y)
+    trainer = C.Trainer(z, (loss, loss), [C.sgd(z.parameters, 0.01)])
+    training, validation = (
+        MinibatchSourceFromData({"x": np.ones((n, 2), "f"), "y": np.ones((n, 1), "f")}, max_samples=n) for n in (24, 8)
+    )
+    found = []
+
+    def callback(index: int, error: float, samples: int, minibatches: int) -> bool:
+        found.append((index, samples, trainer.total_number_of_samples_seen))
+        return True
+
+    streams = {x: validation.streams.x, y: validation.streams.y}
+    config = CrossValidationConfig(**{name: validation}, callback=callback, model_inputs_to_streams=streams, **options)
+    streams = {x: training.streams.x, y: training.streams.y}
+    training_session(trainer, training, 4, streams, cv_config=config).train()
+    assert found == [(index, 8, seen) for index, seen in enumerate(wanted)]
+
+
+def test_what_a_training_in_one_call_passes_over_is_said() -> None:
+    x = C.input_variable(2)
+    loss = C.reduce_sum(C.layers.Dense(1)(x))
+    config = CrossValidationConfig(frequency=4)
+    with pytest.warns(UserWarning, match="passes over its CrossValidationConfig"):
+        loss.train(
+            np.ones((4, 2), "f"), max_samples=4, parameter_learners=[C.sgd(loss.parameters, 0.01)], callbacks=[config]
+        )
