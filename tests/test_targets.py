@@ -144,6 +144,8 @@ def test_a_fitted_head(target: str, model: Path, pictures: Path, tmp_path: Path,
     assert outcome.code == 0, outcome.err
     assert f"confidence is not used with data.target={target}" in outcome.err
     assert "held out for validation" not in outcome.err
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "total time" in page and "images per second" not in page
     found = load(tmp_path / "run").target
     if target == "number":
         assert found.mean is not None and 1000 < found.mean[0] < 1100

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from convolve.cli.formatting import counted
 from convolve.recipe import Recipe
 from convolve.report.tensorboard import TensorBoard
 
@@ -146,8 +147,8 @@ class Display:
         many = f"{values['workers']} workers, each on " if values["workers"] > 1 else ""
         self.console.print(
             f"{action}: {values['recipe']}, {values['parameters']:,} parameters, {values['train_samples']:,} images "
-            f"from {values['data']}\n{many}{values['device']}, {values['threads']} threads, {values['precision']} "
-            f"({values['precision_reason']})"
+            f"from {values['data']}\n{many}{values['device']}, {counted(values['threads'], 'thread')}, "
+            f"{values['precision']} ({values['precision_reason']})"
         )
         self.bar.start()  # here, since only the first of several workers gets the event
         self.total = (self.epoch_samples or values["train_samples"]) * self.epochs

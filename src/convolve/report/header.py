@@ -52,7 +52,7 @@ def _notes(contents: Contents, error: float) -> list[str]:
 
 
 def facts(contents: Contents) -> list[tuple[str, str]]:
-    """(what it is, the figure) of those that are known."""
+    """(what it is, the figure) of those that are known; speed and epochs only where there was an epoch."""
     rows: list[tuple[str, str, Writer]] = [
         ("images per second", "images_per_second", count),
         ("training time", "train_seconds", duration),
@@ -66,6 +66,8 @@ def facts(contents: Contents) -> list[tuple[str, str]]:
     ]
     figures = to_json(contents.result) if contents.result else _so_far(contents)
     known = (to_json(contents.start) if contents.start else {}) | figures
+    if known.get("epochs") == 0:
+        rows[:3] = [("total time", "total_seconds", duration)]
     return [(label, write(known[key])) for label, key, write in rows if known.get(key) is not None]
 
 
