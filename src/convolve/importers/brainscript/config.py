@@ -49,7 +49,7 @@ class Block:
 
     def __init__(self, name: str, bodies: Sequence[Text], parent: Block | None = None) -> None:
         self.name, self.parent, self._bodies = name, parent, bodies
-        self._depth = parent._depth + 1 if parent else 0
+        self._depth: int = parent._depth + 1 if parent else 0
         # anywhere in the configuration: for each depth of blocks, the keys that somebody has looked for there
         self._asked: defaultdict[int, set[str]] = parent._asked if parent else defaultdict(set)
         self._read: set[str] = set()

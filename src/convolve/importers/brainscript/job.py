@@ -15,6 +15,7 @@ from typing import Any
 from convolve.errors import ConvolveError, UnsupportedError, UsageError
 from convolve.importers.brainscript.config import Block, read_config
 from convolve.importers.brainscript.files import files_in
+from convolve.importers.brainscript.loaded import Models
 from convolve.importers.brainscript.network import Network, input_names, needed_for, read_network
 from convolve.importers.brainscript.output import OutputFormat, read_format
 from convolve.importers.brainscript.parallel import Parallel, read_parallel
@@ -93,19 +94,20 @@ class Job:
     log: Path | None
 
 
-def read_job(arguments: Sequence[str]) -> Job:
-    """The job of a command line of files and `key=value`; see `read_config`.
+def read_job(arguments: Sequence[str], models: Models | None = None) -> Job:
+    """The job of a command line of files and `key=value`; see `read_config`. `models` opens what its networks load.
 
     Raises FormatError with line and column, UnsupportedError where there is nothing that could be shown.
     """
     root, folders = read_config(arguments)
     first = next(name for argument in arguments for name in files_in(argument))
-    return _Job(root, folders).read(Path(first).stem)
+    return _Job(root, folders, models or Models()).read(Path(first).stem)
 
 
 class _Job:
-    def __init__(self, root: Block, folders: Sequence[Path]) -> None:
-        self.root, self.folders = root, folders
+    def __init__(self, root: Block, folders: Sequence[Path], models: Models) -> None:
+        self.root, self.folders, self.models = root, folders, models
+        models.text_of = self.text_of
         self.refused: list[str] = []
         self.notes: list[str] = []
         self.blocks: list[Block] = [root]
@@ -155,7 +157,7 @@ class _Job:
 
     def read_others(self) -> None:
         """Read the commands that are not run too: what they ask for around them is known. Their faults are theirs."""
-        others = _Job(self.root, self.folders)
+        others = _Job(self.root, self.folders, self.models)
         others.networks = self.networks
         run = {name.lower() for name in self.root.words("command", ("train",))}
         for name, block in self.root.inner_blocks().items():
@@ -224,7 +226,7 @@ class _Job:
 
     def network(self, text: Text) -> Network:
         if text.string not in self.networks:
-            self.networks[text.string] = read_network(text, self.folders)
+            self.networks[text.string] = read_network(text, self.folders, self.models)
         return self.networks[text.string]
 
     def no_network(self, block: Block) -> Exception:
@@ -285,13 +287,15 @@ class _Job:
 
     def network_of(self, model_path: str) -> Network | None:
         """The network of the block that trains the model at `model_path`, or of one of its epochs, run or not."""
+        text = self.text_of(model_path)
+        return None if text is None else self.network(text)
+
+    def text_of(self, model_path: str) -> Text | None:
         for block in self.root.inner_blocks().values():
             text = block.raw("BrainScriptNetworkBuilder", inherit=False)
-            if text is None:
-                continue
             trained = block.text("modelPath")
-            if model_path == trained or _EPOCH.fullmatch(model_path.removeprefix(trained)):
-                return self.network(text)
+            if text and trained and (model_path == trained or _EPOCH.fullmatch(model_path.removeprefix(trained))):
+                return text
         return None
 
     def warnings(self) -> list[str]:
