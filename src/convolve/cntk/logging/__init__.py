@@ -22,8 +22,9 @@ from convolve.cntk.logging.progress_print import (
 from convolve.cntk.logging.tensorboard import TensorBoardProgressWriter
 
 __all__ = [
-    "ProgressPrinter", "TensorBoardProgressWriter", "TraceLevel", "TrainingSummaryProgressCallback", "depth_first_search", "find_all_with_name",
-    "find_by_name", "find_by_uid", "get_node_outputs", "get_trace_level", "graph", "log_number_of_parameters", "plot", "set_trace_level",
+    "ProgressPrinter", "TensorBoardProgressWriter", "TraceLevel", "TrainingSummaryProgressCallback",
+    "depth_first_search", "find_all_with_name", "find_by_name", "find_by_uid", "get_node_outputs", "get_trace_level",
+    "graph", "log_number_of_parameters", "plot", "set_trace_level",
 ]  # fmt: skip
 
 

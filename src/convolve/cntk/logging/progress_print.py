@@ -54,7 +54,7 @@ class ProgressPrinter(ProgressWriter):
         if self.file:
             with Path(self.file).open("a", encoding="utf-8") as file:
                 file.write(f"{message}\n")
-        else:
+        elif self.rank in (None, 0):
             print(message, flush=True)
 
     def write(self, key: str, value: Any) -> None:
