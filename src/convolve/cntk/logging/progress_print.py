@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from convolve.cntk.logging.writer import ProgressWriter, is_due
+from convolve.cntk.logging.writer import NEVER, ProgressWriter, is_due
 
 _TABLE = "\n".join(
     [
@@ -31,8 +30,8 @@ class ProgressPrinter(ProgressWriter):
         gen_heartbeat: bool = False, num_epochs: int | None = None, test_freq: int | None = None, test_first: int = 0,
         metric_is_pct: bool = True, distributed_freq: int | None = None, distributed_first: int = 0,
     ) -> None:  # fmt: skip
-        freq, test_freq, sync_freq = (sys.maxsize if f is None else f for f in (freq, test_freq, distributed_freq))
-        super().__init__(freq, first, test_freq, test_first, sync_freq, distributed_first)
+        freq, test_freq, sync_freq = (NEVER if each is None else each for each in (freq, test_freq, distributed_freq))
+        super().__init__(*(freq, first), *(test_freq, test_first), *(sync_freq, distributed_first))
         self.freq, self.first, self.test_freq, self.test_first = freq, first, test_freq, test_first
         self.tag = f"[{tag}] " if tag else ""
         self.num_epochs, self.epochs, self.metric_is_pct, self.rank = num_epochs, 0, metric_is_pct, rank
@@ -189,7 +188,7 @@ class TrainingSummaryProgressCallback(ProgressWriter):
     """Calls `callback(number of the epoch, sum of its losses, sum of its metrics, samples)` when an epoch ends."""
 
     def __init__(self, epoch_size: int, callback: Callable[[int, float, float, int], Any]) -> None:
-        super().__init__(sys.maxsize, 0, sys.maxsize, 0, sys.maxsize, 0)
+        super().__init__(*(NEVER, 0), *(NEVER, 0), *(NEVER, 0))
         self.epoch_size, self.callback = epoch_size, callback
 
     def on_write_training_summary(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-from convolve.cntk.logging.writer import ProgressWriter
+from convolve.cntk.logging.writer import NEVER, ProgressWriter
 from convolve.errors import UsageError, install_hint
 
 
@@ -15,8 +14,8 @@ class TensorBoardProgressWriter(ProgressWriter):
     def __init__(self, freq: int | None = None, log_dir: str = ".", rank: int | None = None, model: Any = None) -> None:
         if freq is not None and freq < 0:
             raise ValueError("TensorBoardProgressWriter: freq must be None or at least 0")
-        freq = sys.maxsize if freq is None else freq
-        super().__init__(freq, 0, sys.maxsize, 0, sys.maxsize, 0)
+        freq = NEVER if freq is None else freq
+        super().__init__(*(freq, 0), *(NEVER, 0), *(NEVER, 0))
         self.freq, self.log_dir = freq, log_dir
         self.writer = _opened(log_dir) if rank in (None, 0) else None
         self.closed = False

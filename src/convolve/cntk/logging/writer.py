@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import operator
+import sys
 import time
 from typing import Any
+
+NEVER = sys.maxsize  # as a frequency
 
 
 class ProgressWriter:
@@ -65,9 +68,9 @@ class ProgressWriter:
             self.on_write_test_update(samples_seen, updates, metrics)
 
     def on_training_summary(self) -> None:
-        samples, updates, loss, metric = self._trainings.now
+        samples, updates, *figures = self._trainings.now
         summaries, milliseconds = self._trainings.end()
-        self.on_write_training_summary(samples, updates, summaries, loss, metric, milliseconds)
+        self.on_write_training_summary(samples, updates, summaries, *figures, milliseconds)
 
     def on_test_summary(self) -> None:
         samples, updates, _, metric = self._tests.now
@@ -91,7 +94,8 @@ class _Sums:
         self.freq, self.first = _count(freq), _count(first)
         self.updates = self.summaries = 0
         self.began: float | None = None
-        self.now = self.written = (0, 0, 0.0, 0.0)  # type: _Totals, _Totals
+        self.now: _Totals = (0, 0, 0.0, 0.0)
+        self.written = self.now
 
     def add(self, samples: int, loss: float, metric: float) -> list[tuple[Any, Any]] | None:
         """What is to be written now, from what was written last to now: a pair for each sum."""
