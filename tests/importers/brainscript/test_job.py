@@ -156,6 +156,40 @@ def test_streams_go_by_the_names_of_the_networks_inputs(tmp_path: Path) -> None:
         job(tmp_path, NETWORK, SGD, text_reader("features = { dim = 12 }"))
 
 
+def test_images_without_transforms_have_the_size_of_the_network(tmp_path: Path) -> None:
+    images = """{ type = "ImageDeserializer" ; module = "ImageReader" ; file = "map.txt" ; input = {
+        features = { transforms = () } ; labels = { labelDim = 5 } } }"""
+    assert trained(job(tmp_path, NETWORK, SGD, f"\nreader = {{ deserializers = ({images}) }}")).reader.transforms == ()
+
+
+def test_other_commands_of_the_file_use_keys_too(tmp_path: Path) -> None:
+    """A key is unknown where no command of the file asks for it, run or not, and no $variable$ names it."""
+    test = f"""Test = {{ action = "test" ; evalNodeNames = errs {READER.replace("train.txt", "$testFile$")} }}"""
+    head = f"testFile = test.txt\nevalNodeNames = errs\nminibatchsize = 4\nnothing = 1\n{test}\n"
+    (warning,) = job(tmp_path, NETWORK, SGD, READER, head=head).warnings
+    assert "unknown key 'nothing'" in warning
+
+
+def test_actions_that_only_print_are_skipped_with_a_note(tmp_path: Path) -> None:
+    head = 'Show = { action = "dumpNode" ; printValues = true ; nodeName = "z" }\nDraw = { action = "plot" }'
+    found = job(tmp_path, NETWORK, SGD, READER, head=head, arguments=("command=Show:Train:Draw",))
+    assert [type(step) for step in found.steps] == [TrainStep] and found.refused == ()
+    assert len(found.warnings) == 2 and all("it is skipped" in warning for warning in found.warnings)
+
+
+def test_a_network_may_be_a_file_of_its_own(tmp_path: Path) -> None:
+    """With the braces in the file, as Microsoft's page has it, or around the include; forms of the old command line."""
+    inner = NETWORK.partition("{")[2].rpartition("}")[0]
+    (tmp_path / "members.bs").write_text(inner, encoding="utf-8")
+    (tmp_path / "record.bs").write_text(f"# a record\n{{{inner}}}", encoding="utf-8")
+    forms = ('(new ComputationNetwork\n include "record.bs"\n)', '(new ComputationNetwork { include "members.bs" })',
+             '({ all = new ComputationNetwork include "record.bs" }.all)')  # fmt: skip
+    for form in forms:
+        found = trained(job(tmp_path, f"\nBrainScriptNetworkBuilder = {form}", SGD, READER))
+        assert found.network.scores().name == "z"
+    assert read_job([f"configFile={tmp_path / 'job.cntk'}", "modelPath=other"]).name == "job"
+
+
 def test_several_deserializers_make_one_pair(tmp_path: Path) -> None:
     """Images of one file, labels of another; the images' own labels are then not asked for."""
     images = """{ type = "ImageDeserializer" ; module = "ImageReader" ; file = "map.txt" ; input = {

@@ -89,7 +89,9 @@ class Trainer(Evaluator):
         if loss is not None and loss.requires_grad:
             learned = [p.data for learner in self.parameter_learners for p in learner.parameters]
             (loss if sharing else loss / samples).backward(inputs=learned)
-        self._step(samples, int(total), bool(sharing))
+        self._step(
+            samples, int(total), bool(sharing), _is_sweep_end(arguments) if is_sweep_end is None else is_sweep_end
+        )
         self._count(figures[0], figures[1] if len(targets) > 1 else 0.0, int(total))
         values = {v: feeding.shown(v, found[v].detach(), given, True) for v in wanted if found}
         return (True, values) if wanted else True
@@ -103,12 +105,12 @@ class Trainer(Evaluator):
         with torch.enable_grad():
             return given, dict(zip(every, running.passed(every, given, training=True), strict=True))
 
-    def _step(self, samples: int, total: int, is_shared: bool) -> None:
+    def _step(self, samples: int, total: int, is_shared: bool, is_sweep_end: bool) -> None:
         for learner in self.parameter_learners:
             if is_shared:
-                learner.shared_step(samples, total)
+                learner.shared_step(samples, total, is_sweep_end)
             else:
-                learner.step(total)
+                learner.step(total, is_sweep_end)
         for learner in self.parameter_learners:
             for parameter in learner.parameters:
                 parameter.data.grad = None
@@ -176,6 +178,11 @@ class Trainer(Evaluator):
         from convolve.cntk import checkpoint
 
         return checkpoint.restore(self, str(filename))
+
+
+def _is_sweep_end(arguments: Any) -> bool:
+    values = arguments.values() if isinstance(arguments, Mapping) else ()
+    return any(getattr(each, "end_of_sweep", False) for each in values)
 
 
 def _samples(given: Mapping[Variable, feeding.Fed]) -> int:

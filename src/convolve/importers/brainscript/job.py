@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from convolve.errors import UnsupportedError, UsageError
+from convolve.errors import ConvolveError, UnsupportedError, UsageError
 from convolve.importers.brainscript.config import Block, read_config
+from convolve.importers.brainscript.files import files_in
 from convolve.importers.brainscript.network import Network, input_names, needed_for, read_network
 from convolve.importers.brainscript.output import OutputFormat, read_format
 from convolve.importers.brainscript.parallel import Parallel, read_parallel
@@ -81,8 +83,8 @@ Step = TrainStep | EvaluateStep | WriteStep
 
 @dataclass(frozen=True)
 class Job:
-    """`warnings` are sentences on keys that mean nothing, `refused` on what is known and not supported; `log` is the
-    file that is written beside the console."""
+    """`warnings` are sentences on keys that mean nothing and actions that are skipped, `refused` on what is known and
+    not supported; `log` is the file that is written beside the console."""
 
     name: str
     steps: tuple[Step, ...]
@@ -97,13 +99,15 @@ def read_job(arguments: Sequence[str]) -> Job:
     Raises FormatError with line and column, UnsupportedError where there is nothing that could be shown.
     """
     root, folders = read_config(arguments)
-    return _Job(root, folders).read(Path(arguments[0].split("+")[0]).stem)
+    first = next(name for argument in arguments for name in files_in(argument))
+    return _Job(root, folders).read(Path(first).stem)
 
 
 class _Job:
     def __init__(self, root: Block, folders: Sequence[Path]) -> None:
         self.root, self.folders = root, folders
         self.refused: list[str] = []
+        self.notes: list[str] = []
         self.blocks: list[Block] = [root]
         self.networks: dict[str, Network] = {}
 
@@ -111,8 +115,7 @@ class _Job:
         self.refused.append(block.unsupported(key, what))
 
     def read(self, name: str) -> Job:
-        for key in _PASSED_OVER:
-            self.root.find(key)
+        self.pass_over(self.root)
         if not self.root.words("command", ("train",)):
             raise self.root.here.error("`command` names nothing to do")
         if self.root.text("precision", "float").lower() not in ("float", "double"):
@@ -124,14 +127,41 @@ class _Job:
                 what = f"`command` names {command!r}, and no block is called so; correct one of the two"
                 raise self.root.error("command", what)
             self.blocks.append(block)
-            for action in block.words("action", ("train",), inherit=False):
-                if action.lower() in _ACTIONS:
-                    steps.append(_ACTIONS[action.lower()](self, block))
-                else:
-                    self.refuse(block, "action", f"the action {action!r}")
+            steps += self.steps(block)
         prefix, commands = self.root.text("stderr", "-"), "_".join(self.root.words("command", ("train",)))
         log = None if prefix in ("", "-") else Path(f"{prefix}_{commands}.log")
-        return Job(name, tuple(steps), tuple(self.warnings()), tuple(dict.fromkeys(self.refused)), log)
+        refused = tuple(dict.fromkeys(self.refused))
+        self.read_others()
+        return Job(name, tuple(steps), (*self.notes, *self.warnings()), refused, log)
+
+    def steps(self, block: Block) -> list[Step]:
+        """What the actions of a command's block come to."""
+        self.pass_over(block)
+        found = []
+        for action in block.words("action", ("train",), inherit=False):
+            if action.lower() in _ACTIONS:
+                found.append(_ACTIONS[action.lower()](self, block))
+            elif action.lower() in _PRINTING:
+                said = f"the action {action!r} only prints or draws; it is skipped (see `convolve show`)"
+                self.notes.append(f"{block.place('action')}: {block.name}: {said}")
+                block.pass_over()
+            else:
+                self.refuse(block, "action", f"the action {action!r}")
+        return found
+
+    def pass_over(self, block: Block) -> None:
+        for key in _PASSED_OVER:
+            block.find(key)
+
+    def read_others(self) -> None:
+        """Read the commands that are not run too: what they ask for around them is known. Their faults are theirs."""
+        others = _Job(self.root, self.folders)
+        others.networks = self.networks
+        run = {name.lower() for name in self.root.words("command", ("train",))}
+        for name, block in self.root.inner_blocks().items():
+            if name.lower() not in run and "action" in block.entries:
+                with suppress(ConvolveError):
+                    others.steps(block)
 
     def train(self, block: Block) -> TrainStep:
         text = block.raw("BrainScriptNetworkBuilder", inherit=False)
@@ -268,6 +298,9 @@ class _Job:
         """Keys that nobody has asked for, but for whole blocks: those may belong to other commands."""
         return [sentence for block in self.blocks for sentence in block.unread()]
 
+
+# Actions whose results nobody but a person reads.
+_PRINTING = ("dumpnode", "dumpnodes", "dumpmodel", "plot", "devtest")
 
 _EPOCH = re.compile(r"\.\d+")
 
