@@ -90,6 +90,11 @@ class Block:
         """Where the block begins."""
         return self._bodies[0].place(0)
 
+    @property
+    def body(self) -> Text:
+        """What stands in the block, first of all."""
+        return self._bodies[0]
+
     def error(self, key: str, what: str) -> FormatError:
         """An error at the value of `key`, or where the block begins."""
         return (self.place(key) or self.here).error(what)
@@ -193,6 +198,10 @@ class Block:
         return None if value is None else self._expand(value, ())
 
     # -- variables ----------------------------------------------------------------------------------------------------
+
+    def expanded(self, text: Text) -> Text:
+        """`text`, of another file, with its variables replaced as those of this block would be."""
+        return self._expand(text, ())
 
     def _expand(self, text: Text, inside: tuple[str, ...]) -> Text:
         """`text` with each $name$ replaced by what the name stands for here."""

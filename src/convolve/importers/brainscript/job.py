@@ -13,12 +13,14 @@ from typing import Any
 
 from convolve.errors import UnsupportedError, UsageError
 from convolve.importers.brainscript.config import Block, read_config
+from convolve.importers.brainscript.ndl.builder import Built, read_ndl
+from convolve.importers.brainscript.ndl.maker import MINIBATCH_SIZE
 from convolve.importers.brainscript.network import Network, input_names, needed_for, read_network
 from convolve.importers.brainscript.output import OutputFormat, read_format
 from convolve.importers.brainscript.parallel import Parallel, read_parallel
 from convolve.importers.brainscript.reader import Images, Reader, read_reader
 from convolve.importers.brainscript.sgd import read_sgd
-from convolve.importers.brainscript.text import Text
+from convolve.importers.brainscript.simple import read_simple
 from convolve.recipe import Recipe
 from convolve.specs.data import DataSpec
 
@@ -105,7 +107,8 @@ class _Job:
         self.root, self.folders = root, folders
         self.refused: list[str] = []
         self.blocks: list[Block] = [root]
-        self.networks: dict[str, Network] = {}
+        self.networks: dict[str, Built] = {}
+        self.said: list[str] = []
 
     def refuse(self, block: Block, key: str, what: str) -> None:
         self.refused.append(block.unsupported(key, what))
@@ -134,15 +137,15 @@ class _Job:
         return Job(name, tuple(steps), tuple(self.warnings()), tuple(dict.fromkeys(self.refused)), log)
 
     def train(self, block: Block) -> TrainStep:
-        text = block.raw("BrainScriptNetworkBuilder", inherit=False)
-        if text is None:
+        built = self.network_in(block)
+        if built is None:
             raise self.no_network(block)
         sgd_block = block.block("SGD") or block.block("optimizer")
         if sgd_block is None:
             raise block.here.error(f"{block.name} has no SGD block; say how it is trained")
         self.blocks.append(sgd_block)
         parallel = read_parallel(self.root, sgd_block)
-        network, model_path = self.network(text), Path(self.model_path(block, "say where the model goes"))
+        network, model_path = built.network, Path(self.model_path(block, "say where the model goes"))
         reader = self.reader(block, "reader", network)
         validation = self.reader(block, "cvReader", network) if block.block("cvReader", inherit=False) else None
         self.require_known_statistics(network, reader)
@@ -192,18 +195,33 @@ class _Job:
         run = replace(recipe.run, seed=seed, precision=precision, device=self.device(block))  # type: ignore[arg-type]
         return replace(recipe, data=data, run=run)
 
-    def network(self, text: Text) -> Network:
-        if text.string not in self.networks:
-            self.networks[text.string] = read_network(text, self.folders)
-        return self.networks[text.string]
+    def network_in(self, block: Block) -> Built | None:
+        """The network that `block` describes, in whichever language; None where it describes none."""
+        text = block.raw("BrainScriptNetworkBuilder", inherit=False)
+        if text is not None:
+            return self.remembered(text.string, lambda: Built(read_network(text, self.folders)))
+        for key, read in _OLDER.items():
+            if block.find(key, inherit=False) is not None:
+                return self.remembered(block.path(key), lambda: self.older(block, key, read))  # noqa: B023  at once
+        return None
+
+    def older(self, block: Block, key: str, read: Callable[[Block, float], Built]) -> Built:
+        builder, sgd = block.block(key), block.block("SGD") or block
+        assert builder is not None  # it was found
+        self.blocks.append(builder)
+        return read(builder, float(sgd.integers("minibatchSize", (int(MINIBATCH_SIZE),))[0]))
+
+    def remembered(self, key: str, read: Callable[[], Built]) -> Built:
+        """One text is one network, however many commands name it."""
+        if key not in self.networks:
+            self.networks[key] = read()
+            self.said += self.networks[key].warnings
+        return self.networks[key]
 
     def no_network(self, block: Block) -> Exception:
-        older = [key for key in ("NDLNetworkBuilder", "SimpleNetworkBuilder", "createNetwork") if block.find(key)]
-        if older:
-            return UnsupportedError(
-                f"{block.here}: {block.name} describes its network with {older[0]}, the language before BrainScript; "
-                "write the network as BrainScriptNetworkBuilder, or give the trained model to `convolve show`"
-            )
+        if block.find("createNetwork"):
+            what = "describes its network with createNetwork"
+            return UnsupportedError(f"{block.here}: {block.name} {what}; write it as BrainScriptNetworkBuilder")
         return block.here.error(f"{block.name} has no BrainScriptNetworkBuilder; say which network is trained")
 
     def reader(self, block: Block, key: str, network: Network | None) -> Reader:
@@ -256,20 +274,25 @@ class _Job:
     def network_of(self, model_path: str) -> Network | None:
         """The network of the block that trains the model at `model_path`, or of one of its epochs, run or not."""
         for block in self.root.inner_blocks().values():
-            text = block.raw("BrainScriptNetworkBuilder", inherit=False)
-            if text is None:
-                continue
             trained = block.text("modelPath")
             if model_path == trained or _EPOCH.fullmatch(model_path.removeprefix(trained)):
-                return self.network(text)
+                built = self.network_in(block)
+                if built is not None:
+                    return built.network
         return None
 
     def warnings(self) -> list[str]:
         """Keys that nobody has asked for, but for whole blocks: those may belong to other commands."""
-        return [sentence for block in self.blocks for sentence in block.unread()]
+        return [*self.said, *(sentence for block in self.blocks for sentence in block.unread())]
 
 
 _EPOCH = re.compile(r"\.\d+")
+
+# The languages before BrainScript -> what reads their block, with the size of a minibatch.
+_OLDER: dict[str, Callable[[Block, float], Built]] = {
+    "NDLNetworkBuilder": read_ndl,
+    "SimpleNetworkBuilder": lambda block, size: read_simple(block),
+}
 
 # The name of an action -> what reads its block.
 _ACTIONS: dict[str, Callable[[_Job, Block], Step]] = {

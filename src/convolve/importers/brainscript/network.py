@@ -136,8 +136,13 @@ def read_network(text: Text, folders: Sequence[Path]) -> Network:
     expression = parse_expression(text)
     evaluator = Evaluator(folders)
     with deep_calls():
-        record = evaluator.network(expression)
-        return _Collector(evaluator).network(record, expression.spot)
+        return collect(evaluator, evaluator.network(expression), expression.spot)
+
+
+def collect(evaluator: Evaluator, record: Record, spot: Spot) -> Network:
+    """The network whose members and roles are those of `record`."""
+    with deep_calls():
+        return _Collector(evaluator).network(record, spot)
 
 
 class _Collector:
