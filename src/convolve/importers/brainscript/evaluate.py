@@ -19,7 +19,7 @@ from convolve.errors import FormatError, UnsupportedError, unknown_name
 from convolve.importers.brainscript import operators, syntax
 from convolve.importers.brainscript.natives import NATIVES
 from convolve.importers.brainscript.syntax import Expression, Include, Member, Spot
-from convolve.importers.brainscript.text import of_lines, read_lines
+from convolve.importers.brainscript.text import Text, of_lines, read_lines
 from convolve.importers.brainscript.values import (
     NOTHING,
     Array,
@@ -171,14 +171,18 @@ class Evaluator:
                 found.append(member)
                 continue
             file = self._find(member)
-            if file in inside or len(self._files) >= MAX_FILES:
-                raise self.error(
-                    member.spot, f"{member.path!r} includes itself, or there are more than {MAX_FILES} files"
-                )
-            self._files.append(file)
-            text = of_lines(str(file), read_lines(file))
-            found += self._spliced(syntax.parse_members(text), (*inside, file))
+            if file in inside:
+                raise self.error(member.spot, f"{member.path!r} includes itself")
+            found += self._spliced(syntax.parse_members(self.text_of(member)), (*inside, file))
         return found
+
+    def text_of(self, include: Include) -> Text:
+        """What an included file holds."""
+        file = self._find(include)
+        self._files.append(file)
+        if len(self._files) > MAX_FILES:
+            raise self.error(include.spot, f"more than {MAX_FILES} files; does {include.path!r} include itself?")
+        return of_lines(str(file), read_lines(file))
 
     def _find(self, include: Include) -> Path:
         beside = Path(include.spot.place.file).parent
@@ -324,7 +328,12 @@ def _new(self: Evaluator, e: syntax.New, scope: Scope, path: str) -> Value:
     return Node(operation, attributes, path, e.spot, self.frame)
 
 
+def _included(self: Evaluator, e: Include, scope: Scope, path: str) -> Value:
+    return self.value(syntax.parse_expression(self.text_of(e)), scope, path)
+
+
 _RULES: dict[type, Callable[..., Value]] = {
+    Include: _included,
     syntax.Literal: lambda self, e, scope, path: e.value,
     syntax.Name: _name,
     syntax.Unary: lambda self, e, scope, path: operators.unary(self, e, self.value(e.operand, scope, path), path),

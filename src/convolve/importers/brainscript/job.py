@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from convolve.errors import UnsupportedError, UsageError
+from convolve.errors import ConvolveError, UnsupportedError, UsageError
 from convolve.importers.brainscript.config import Block, read_config
-from convolve.importers.brainscript.ndl.builder import Built, read_ndl
+from convolve.importers.brainscript.files import files_in
+from convolve.importers.brainscript.ndl.builder import read_ndl
 from convolve.importers.brainscript.ndl.maker import MINIBATCH_SIZE
 from convolve.importers.brainscript.network import Network, input_names, needed_for, read_network
 from convolve.importers.brainscript.output import OutputFormat, read_format
@@ -83,8 +85,8 @@ Step = TrainStep | EvaluateStep | WriteStep
 
 @dataclass(frozen=True)
 class Job:
-    """`warnings` are sentences on keys that mean nothing, `refused` on what is known and not supported; `log` is the
-    file that is written beside the console."""
+    """`warnings` are sentences on keys that mean nothing and actions that are skipped, `refused` on what is known and
+    not supported; `log` is the file that is written beside the console."""
 
     name: str
     steps: tuple[Step, ...]
@@ -99,23 +101,23 @@ def read_job(arguments: Sequence[str]) -> Job:
     Raises FormatError with line and column, UnsupportedError where there is nothing that could be shown.
     """
     root, folders = read_config(arguments)
-    return _Job(root, folders).read(Path(arguments[0].split("+")[0]).stem)
+    first = next(name for argument in arguments for name in files_in(argument))
+    return _Job(root, folders).read(Path(first).stem)
 
 
 class _Job:
     def __init__(self, root: Block, folders: Sequence[Path]) -> None:
         self.root, self.folders = root, folders
         self.refused: list[str] = []
+        self.notes: list[str] = []
         self.blocks: list[Block] = [root]
-        self.networks: dict[str, Built] = {}
-        self.said: list[str] = []
+        self.networks: dict[str, Network] = {}
 
     def refuse(self, block: Block, key: str, what: str) -> None:
         self.refused.append(block.unsupported(key, what))
 
     def read(self, name: str) -> Job:
-        for key in _PASSED_OVER:
-            self.root.find(key)
+        self.pass_over(self.root)
         if not self.root.words("command", ("train",)):
             raise self.root.here.error("`command` names nothing to do")
         if self.root.text("precision", "float").lower() not in ("float", "double"):
@@ -127,25 +129,52 @@ class _Job:
                 what = f"`command` names {command!r}, and no block is called so; correct one of the two"
                 raise self.root.error("command", what)
             self.blocks.append(block)
-            for action in block.words("action", ("train",), inherit=False):
-                if action.lower() in _ACTIONS:
-                    steps.append(_ACTIONS[action.lower()](self, block))
-                else:
-                    self.refuse(block, "action", f"the action {action!r}")
+            steps += self.steps(block)
         prefix, commands = self.root.text("stderr", "-"), "_".join(self.root.words("command", ("train",)))
         log = None if prefix in ("", "-") else Path(f"{prefix}_{commands}.log")
-        return Job(name, tuple(steps), tuple(self.warnings()), tuple(dict.fromkeys(self.refused)), log)
+        refused = tuple(dict.fromkeys(self.refused))
+        self.read_others()
+        return Job(name, tuple(steps), (*self.notes, *self.warnings()), refused, log)
+
+    def steps(self, block: Block) -> list[Step]:
+        """What the actions of a command's block come to."""
+        self.pass_over(block)
+        found = []
+        for action in block.words("action", ("train",), inherit=False):
+            if action.lower() in _ACTIONS:
+                found.append(_ACTIONS[action.lower()](self, block))
+            elif action.lower() in _PRINTING:
+                said = f"the action {action!r} only prints or draws; it is skipped (see `convolve show`)"
+                self.notes.append(f"{block.place('action')}: {block.name}: {said}")
+                block.pass_over()
+            else:
+                self.refuse(block, "action", f"the action {action!r}")
+        return found
+
+    def pass_over(self, block: Block) -> None:
+        for key in _PASSED_OVER:
+            block.find(key)
+
+    def read_others(self) -> None:
+        """Read the commands that are not run too: what they ask for around them is known. Their faults are theirs."""
+        others = _Job(self.root, self.folders)
+        others.networks = self.networks
+        run = {name.lower() for name in self.root.words("command", ("train",))}
+        for name, block in self.root.inner_blocks().items():
+            if name.lower() not in run and "action" in block.entries:
+                with suppress(ConvolveError):
+                    others.steps(block)
 
     def train(self, block: Block) -> TrainStep:
-        built = self.network_in(block)
-        if built is None:
+        network = self.network_in(block)
+        if network is None:
             raise self.no_network(block)
         sgd_block = block.block("SGD") or block.block("optimizer")
         if sgd_block is None:
             raise block.here.error(f"{block.name} has no SGD block; say how it is trained")
         self.blocks.append(sgd_block)
         parallel = read_parallel(self.root, sgd_block)
-        network, model_path = built.network, Path(self.model_path(block, "say where the model goes"))
+        model_path = Path(self.model_path(block, "say where the model goes"))
         reader = self.reader(block, "reader", network)
         validation = self.reader(block, "cvReader", network) if block.block("cvReader", inherit=False) else None
         self.require_known_statistics(network, reader)
@@ -195,27 +224,27 @@ class _Job:
         run = replace(recipe.run, seed=seed, precision=precision, device=self.device(block))  # type: ignore[arg-type]
         return replace(recipe, data=data, run=run)
 
-    def network_in(self, block: Block) -> Built | None:
+    def network_in(self, block: Block) -> Network | None:
         """The network that `block` describes, in whichever language; None where it describes none."""
         text = block.raw("BrainScriptNetworkBuilder", inherit=False)
         if text is not None:
-            return self.remembered(text.string, lambda: Built(read_network(text, self.folders)))
+            return self.remembered(text.string, lambda: read_network(text, self.folders))
         for key, read in _OLDER.items():
             if block.find(key, inherit=False) is not None:
                 return self.remembered(block.path(key), lambda: self.older(block, key, read))  # noqa: B023  at once
         return None
 
-    def older(self, block: Block, key: str, read: Callable[[Block, float], Built]) -> Built:
+    def older(self, block: Block, key: str, read: Callable[[Block, float], Network]) -> Network:
         builder, sgd = block.block(key), block.block("SGD") or block
         assert builder is not None  # it was found
         self.blocks.append(builder)
         return read(builder, float(sgd.integers("minibatchSize", (int(MINIBATCH_SIZE),))[0]))
 
-    def remembered(self, key: str, read: Callable[[], Built]) -> Built:
+    def remembered(self, key: str, read: Callable[[], Network]) -> Network:
         """One text is one network, however many commands name it."""
         if key not in self.networks:
             self.networks[key] = read()
-            self.said += self.networks[key].warnings
+            self.notes += self.networks[key].warnings
         return self.networks[key]
 
     def no_network(self, block: Block) -> Exception:
@@ -229,7 +258,8 @@ class _Job:
         if reader is None:
             raise block.here.error(f"{block.name} has no {key}; say where its data is")
         self.blocks.append(reader)
-        return read_reader(reader, input_names(network), self.refuse)
+        found = read_reader(reader, input_names(network), self.refuse)
+        return replace(found, interleaved=network is not None and network.interleaved)
 
     def device(self, block: Block) -> str:
         value = block.text("deviceId", "auto").lower()
@@ -276,20 +306,23 @@ class _Job:
         for block in self.root.inner_blocks().values():
             trained = block.text("modelPath")
             if model_path == trained or _EPOCH.fullmatch(model_path.removeprefix(trained)):
-                built = self.network_in(block)
-                if built is not None:
-                    return built.network
+                network = self.network_in(block)
+                if network is not None:
+                    return network
         return None
 
     def warnings(self) -> list[str]:
         """Keys that nobody has asked for, but for whole blocks: those may belong to other commands."""
-        return [*self.said, *(sentence for block in self.blocks for sentence in block.unread())]
+        return [sentence for block in self.blocks for sentence in block.unread()]
 
+
+# Actions whose results nobody but a person reads.
+_PRINTING = ("dumpnode", "dumpnodes", "dumpmodel", "plot", "devtest")
 
 _EPOCH = re.compile(r"\.\d+")
 
 # The languages before BrainScript -> what reads their block, with the size of a minibatch.
-_OLDER: dict[str, Callable[[Block, float], Built]] = {
+_OLDER: dict[str, Callable[[Block, float], Network]] = {
     "NDLNetworkBuilder": read_ndl,
     "SimpleNetworkBuilder": lambda block, size: read_simple(block),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from convolve.importers.brainscript.config import Block
@@ -17,16 +17,7 @@ from convolve.importers.brainscript.syntax import Spot
 from convolve.importers.brainscript.text import Text
 
 
-@dataclass(frozen=True)
-class Built:
-    """`warnings` are sentences on what means nothing; `interleaved`: text gives its images pixel by pixel."""
-
-    network: Network
-    warnings: tuple[str, ...] = ()
-    interleaved: bool = False
-
-
-def read_ndl(block: Block, minibatch_size: float) -> Built:
+def read_ndl(block: Block, minibatch_size: float) -> Network:
     """The network of `block`: of the file networkDescription, or of the section that `run` names in the configuration.
 
     Raises FormatError with line and column.
@@ -43,7 +34,8 @@ def read_ndl(block: Block, minibatch_size: float) -> Built:
     text = read_file(block, "networkDescription", description) if description else None
     for script in scripts_of(block, text, ("load", "run")):
         ndl.run(script)
-    return Built(ndl.maker.network(Spot(block.body, 0)), tuple(ndl.warnings), ndl.interleaved)
+    network = ndl.maker.network(Spot(block.bodies[0], 0))
+    return replace(network, warnings=tuple(ndl.warnings), interleaved=ndl.interleaved)
 
 
 def read_file(block: Block, key: str, name: str) -> Text:
@@ -61,7 +53,7 @@ def scripts_of(block: Block, text: Text | None, keys: tuple[str, str]) -> Iterat
     inner = block if text is None else Block(block.name, [text], block) if _has_sections(text, keys) else None
     if inner is None:
         assert text is not None
-        yield parse_script(block.expanded(text))
+        yield parse_script(block.expand(text))
         return
     for key in keys:
         for name in block.words(key, inherit=False) or inner.words(key, inherit=False):

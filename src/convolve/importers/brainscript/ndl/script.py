@@ -23,7 +23,7 @@ from convolve.importers.brainscript.ndl.syntax import (
     Word,
 )
 from convolve.importers.brainscript.syntax import Spot
-from convolve.importers.brainscript.values import Array, Node, Value
+from convolve.importers.brainscript.values import Array, Item, Node, Value
 
 MAX_STEPS, MAX_DEPTH = 50_000, 100  # calls; macros inside macros
 
@@ -117,7 +117,8 @@ class Ndl:
         self.top = Scope()
         self._macros: dict[str, Macro] = {}
         self._layouts: dict[Node, str] = {}
-        self._columns: dict[Node, float] = {}
+        self._columns: dict[Node, Item] = {}  # parameters that are one -> how long
+        self._constants: dict[Node, Value] = {}
         self._steps = self._unnamed = 0
 
     def run(self, script: Iterable[Statement]) -> None:
@@ -270,7 +271,7 @@ class Ndl:
         if function in _OF_ANY_NUMBER:
             values = [Array(tuple(values))]
         elif function == "ErrorPrediction" and len(values) == 3:
-            values[2] = self._columns.get(values[2], values[2]) if isinstance(values[2], Node) else values[2]
+            values[2] = self._constants.get(values[2], values[2]) if isinstance(values[2], Node) else values[2]
         library = self.maker.function(function, len(values))
         assert library is not None  # it was found before
         named = self._options(call, library, scope)
@@ -280,10 +281,10 @@ class Ndl:
         node = self.maker.call(call.spot, name, library, values, named)
         if layout:
             self._layouts[node] = layout
-        if function in ("LearnableParameter", "Constant"):
-            size = values[0].items if isinstance(values[0], Array) else values
-            if all(type(one) is float for one in size) and size[1:] in ((), (1.0,), []):
-                self._columns[node] = size[0]  # type: ignore[assignment]  # a number, as was just seen
+        if function == "Constant":
+            self._constants[node] = values[0]
+        elif function == "LearnableParameter" and isinstance(values[0], Array) and values[0].items[1:] in ((), (1.0,)):
+            self._columns[node] = values[0].items[0]
         self._tagged(call, node)
         return node
 

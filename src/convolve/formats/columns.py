@@ -5,15 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from convolve.data.sources.source import ArraySource
 from convolve.errors import FormatError, MissingDataError
 
 # Legend: N samples, D values of a sample.
@@ -33,28 +30,15 @@ class Columns:
     delimiter: str = ""
 
 
-def open_columns(columns: Columns, shape_CHW: tuple[int, int, int], interleaved: bool = False) -> ArraySource:
-    """The samples of a file as images; `interleaved` ones are pixel by pixel. Raises `FormatError` with the line."""
+def read_columns(columns: Columns) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """(features_ND, bytes where all of them are, labels_N). Raises `FormatError` with the line."""
     path = Path(columns.file)
     delimiter = columns.delimiter or _delimiter(path)
     features_ND = _read(path, delimiter, range(columns.start, columns.start + columns.dim), np.float32)
     if ((features_ND >= 0) & (features_ND <= 255) & (features_ND % 1 == 0)).all():
         features_ND = features_ND.astype(np.uint8)
     words_N = _read(path, delimiter, [columns.label], str)[:, 0]
-    labels_N = _labels(path, words_N.tolist(), _classes(columns))
-    images_NCHW = planes(features_ND, shape_CHW, interleaved)
-    return ArraySource(
-        torch.from_numpy(images_NCHW), torch.from_numpy(labels_N), np.zeros(len(labels_N), np.int64),
-        locate=lambda index: f"{path}: sample {index + 1}",
-    )  # fmt: skip
-
-
-def planes(samples_ND: NDArray[Any], shape_CHW: tuple[int, int, int], interleaved: bool) -> NDArray[Any]:
-    """The images that samples are, those whose channels change fastest put in order."""
-    channels, height, width = shape_CHW
-    if not interleaved:
-        return samples_ND.reshape(-1, *shape_CHW)
-    return np.ascontiguousarray(samples_ND.reshape(-1, height, width, channels).transpose(0, 3, 1, 2))
+    return features_ND, _labels(path, words_N.tolist(), _classes(columns))
 
 
 def _delimiter(path: Path) -> str | None:
