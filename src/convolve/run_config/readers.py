@@ -21,6 +21,7 @@ from convolve.data.splits import Splits
 from convolve.errors import DataError, MissingDataError, UnsupportedError, UsageError
 from convolve.formats.base64_map import read_base64_map
 from convolve.formats.columns import Columns, read_columns
+from convolve.formats.ctf import StreamSpec
 from convolve.formats.decode import Decoding
 from convolve.formats.image_map import read_image_map
 from convolve.formats.mean_xml import read_mean_xml
@@ -185,7 +186,7 @@ def _read(reader: Reader, shape_CHW: Shape) -> ArraySource | FileSource:
     if isinstance(source, TextStream):
         assert labels is not None  # text has no labels of its own
         found = open_ctf(
-            path, labels.dim, shape_CHW, features=source.token, labels=labels.token, sparse_labels=labels.sparse,
+            path, labels.dim, shape_CHW, features=_stream(source), labels=_stream(labels),
             labels_path=_existing(labels.file),
         )  # fmt: skip
         return _planes(found) if reader.interleaved else found
@@ -205,12 +206,16 @@ def _planes(source: ArraySource) -> ArraySource:
     return replace(source, images_NCHW=images_NHWC.permute(0, 3, 1, 2).contiguous())
 
 
+def _stream(stream: TextStream) -> StreamSpec:
+    return StreamSpec(stream.token, stream.dim, stream.sparse)
+
+
 def _labels_of(path: Path, own_N: NDArray[np.int64], stream: TextStream | None) -> NDArray[np.int64]:
     """The labels that a map file has itself, or those that stand in a CTF file, line for line."""
     if stream is None:
         return own_N
     file = _existing(stream.file)
-    labels_N = read_ctf_labels(file, stream.dim, stream.token, stream.sparse)
+    labels_N = read_ctf_labels(file, _stream(stream))
     if len(labels_N) != len(own_N):
         raise DataError(f"{file} has {len(labels_N)} labels, {path} {len(own_N)} images; give files that match")
     return labels_N

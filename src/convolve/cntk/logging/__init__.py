@@ -41,4 +41,4 @@ def log_number_of_parameters(model: Any, trace_level: int = 0) -> None:
     if trace_level > 0:
         print()
         for parameter in parameters:
-            print(parameter.shape)
+            print(f"\t{parameter.shape}")

@@ -73,6 +73,8 @@ class ProgressPrinter:
         self.update_training(minibatch_size, loss * minibatch_size, None if metric is None else metric * minibatch_size)
 
     def epoch_summary(self, with_metric: bool = False) -> None:
+        totals = self.trainings
+        totals.loss, totals.metric = totals.loss or 0.0, (totals.metric or 0.0) if with_metric else None
         self.on_training_summary()
 
     def on_training_summary(self) -> None:
@@ -95,7 +97,7 @@ class ProgressPrinter:
     def on_test_summary(self) -> None:
         self.tests += 1
         totals, self.evaluations = self.evaluations, Totals()
-        figures = self._figures(None, totals.metric, totals.samples)
+        figures = self._figures(None, totals.metric or 0.0, totals.samples)
         self.log(f"Finished Evaluation [{self.tests}]: Minibatch[1-{totals.updates}]: {figures};")
 
     def _row(self, totals: Totals) -> str:

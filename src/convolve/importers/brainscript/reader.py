@@ -133,8 +133,6 @@ def _paired(block: Block, sources: Sequence[_Source], names: tuple[str, str], re
         raise block.error("input", what)
     if missing:
         return Reader(TextStream("", "", "", 0, False), None, 0, True)
-    if texts[features].sparse:
-        refuse(block, "input", "features that are sparse")
     return Reader(texts[features], texts[labels], texts[labels].dim, True)
 
 
