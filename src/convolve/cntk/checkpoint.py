@@ -16,7 +16,7 @@ from convolve.cntk.learners import Learner, Schedule
 from convolve.cntk.nodes import Node
 from convolve.cntk.ops.functions import Function
 from convolve.cntk.wire_writer import message
-from convolve.importers.cntk.checkpoint import LearnerState, read_checkpoint
+from convolve.importers.cntk.checkpoint import read_checkpoint
 
 if TYPE_CHECKING:
     from convolve.cntk.train.trainer import Trainer
@@ -33,7 +33,7 @@ _COUNTS = {"adam": "updates", "fsadagrad": "samples_smoothed", "rmsprop": "updat
 def save(trainer: Trainer, filename: str, external_state: dict[str, Any]) -> None:
     saving.save(_whole(trainer), filename, "CNTKv2")
     values = {
-        "Version": 1, "Learners": [of_learner(_inner(learner)) for learner in trainer.parameter_learners],
+        "Version": 1, "Learners": [_inner(learner).create_checkpoint() for learner in trainer.parameter_learners],
         "ExternalState": external_state, "DistributedState": {},
     }  # fmt: skip
     content = message(values)
@@ -49,7 +49,7 @@ def restore(trainer: Trainer, filename: str) -> dict[str, Any]:
         )
     saving.take_values(_whole(trainer), saving.load(filename))
     for learner, stored in zip(trainer.parameter_learners, state.learners, strict=True):
-        _take(_inner(learner), stored)
+        _inner(learner).restore_from_checkpoint(stored.values)
     first = trainer.parameter_learners[0] if trainer.parameter_learners else None
     trainer.total_number_of_samples_seen = first.total_number_of_samples_seen if first else 0
     return dict(state.external)
@@ -67,13 +67,9 @@ def _inner(learner: Any) -> Any:
     return getattr(learner, "learner", learner)
 
 
-def of_learner(learner: Any) -> dict[str, Any]:
-    schedule: Schedule = learner.learning_rate_schedule
-    values: dict[str, Any] = {
-        "type": "Learner", "version": 3, "sample_count": learner.total_number_of_samples_seen,
-        "minibatchCount": learner.total_number_of_minibatches_seen, "sweepCount": 0,
+def of_learner(learner: Learner) -> dict[str, Any]:
+    values = of_counts(learner) | {
         "noise_injection_seed": learner.noise_seed, "master_parameter_updated": True,
-        "learnig_rate_schedule": _schedule(schedule),
         "smoothed_gradients": [_blocks(learner, weight) for weight in _weights(learner)],
     }  # fmt: skip
     if learner.kind in _COUNTS:
@@ -83,15 +79,34 @@ def of_learner(learner: Any) -> dict[str, Any]:
 
 
 def restore_learner(learner: Learner, values: Mapping[str, Any]) -> None:
-    """Of what `of_learner` gave."""
-    _take(
-        learner,
-        LearnerState(
-            values["sample_count"], values["minibatchCount"], values["sweepCount"], learning_rates=(), period_samples=0,
-            reference_batch_size=0, smoothed_gradients=tuple(map(np.copy, values["smoothed_gradients"])),
-            smoothed_count=values.get("smoothed_count", 0.0), noise_seed=values["noise_injection_seed"],
-        ),
-    )  # fmt: skip
+    """Of what `of_learner` gave, or a file holds."""
+    restore_counts(learner, values)
+    learner.noise_seed = values.get("noise_injection_seed", 1)
+    slots, count = _SLOTS[learner.kind], values.get("smoothed_count", 0.0)
+    for weight, array in zip(_weights(learner), values["smoothed_gradients"], strict=True):
+        parts = [array] if len(slots) == 1 else np.split(array, len(slots)) if slots else []
+        state = learner.optimizer.state[weight]
+        for slot, part in zip(slots, parts, strict=True):
+            state[slot] = torch.from_numpy(np.array(part, order="C")).reshape(weight.shape).to(weight.dtype)
+        if learner.kind in _COUNTS:
+            state[_COUNTS[learner.kind]] = torch.tensor(count, dtype=torch.float64)
+
+
+def of_counts(learner: Any) -> dict[str, Any]:
+    """Of a learner that has no state of its own but how far it is."""
+    return {
+        "type": "Learner", "version": 3, "sample_count": learner.total_number_of_samples_seen,
+        "minibatchCount": learner.total_number_of_minibatches_seen, "sweepCount": learner.total_number_of_sweeps_seen,
+        "noise_injection_seed": 1, "master_parameter_updated": False,
+        "learnig_rate_schedule": _schedule(learner.learning_rate_schedule),
+        "smoothed_gradients": [np.zeros((), np.float32) for _ in learner.parameters],
+    }  # fmt: skip
+
+
+def restore_counts(learner: Any, values: Mapping[str, Any]) -> None:
+    learner.total_number_of_samples_seen = values.get("sample_count", 0)
+    learner.total_number_of_minibatches_seen = values.get("minibatchCount", 0)
+    learner.total_number_of_sweeps_seen = values.get("sweepCount", 0)
 
 
 def _weights(learner: Learner) -> list[torch.Tensor]:
@@ -100,12 +115,13 @@ def _weights(learner: Learner) -> list[torch.Tensor]:
 
 def _schedule(schedule: Schedule) -> dict[str, Any]:
     several = len(schedule.values) > 1
+    size = schedule.epoch_size if several else 0
     ends, end = {}, 0
     for count, value in schedule.values:
-        end += count * schedule.epoch_size if several else 0
+        end += count * size
         ends[str(end)] = value
     return {
-        "type": "TrainingParameterSchedule", "version": 2, "epoch_size": schedule.epoch_size if several else 0,
+        "type": "TrainingParameterSchedule", "version": 2, "epoch_size": 0 if schedule.is_by_sweep else size,
         "ref_mb_size": schedule.minibatch_size, "schedule": ends,
     }  # fmt: skip
 
@@ -125,16 +141,3 @@ def _blocks(learner: Learner, weight: torch.Tensor) -> NDArray[np.floating]:
 def _matrix(array: NDArray[Any]) -> NDArray[Any]:
     """Columns, each the fastest axis; a vector is one column."""
     return array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
-
-
-def _take(learner: Learner, stored: LearnerState) -> None:
-    learner.total_number_of_samples_seen = stored.samples_seen
-    learner.total_number_of_minibatches_seen, learner.noise_seed = stored.minibatches_seen, stored.noise_seed
-    slots = _SLOTS[learner.kind]
-    for weight, array in zip(_weights(learner), stored.smoothed_gradients, strict=True):
-        parts = [array] if len(slots) == 1 else np.split(array, len(slots)) if slots else []
-        state = learner.optimizer.state[weight]
-        for slot, part in zip(slots, parts, strict=True):
-            state[slot] = torch.from_numpy(np.array(part, order="C")).reshape(weight.shape).to(weight.dtype)
-        if learner.kind in _COUNTS:
-            state[_COUNTS[learner.kind]] = torch.tensor(stored.smoothed_count, dtype=torch.float64)

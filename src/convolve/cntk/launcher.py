@@ -27,6 +27,7 @@ class _Answer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         ours = _ours(fullname)
         try:
             importlib.import_module(ours)
+            _alias_modules()
         except ModuleNotFoundError as error:
             if error.name and error.name.startswith(_OURS):
                 return None
@@ -38,6 +39,14 @@ class _Answer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """It has run already, under our name."""
+
+
+def _alias_modules() -> None:
+    """All of our modules that are loaded, under CNTK's names: what Python finds there it does not bind again in the
+    package, where a function may be called as its module (`train.training_session`)."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith(f"{_OURS}."):
+            sys.modules.setdefault(f"cntk{name.removeprefix(_OURS)}", module)
 
 
 def _ours(name: str) -> str:

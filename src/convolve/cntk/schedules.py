@@ -6,6 +6,8 @@ import math
 from enum import Enum, IntEnum
 from typing import Any
 
+FULL_DATA_SWEEP = 2**64 - 2  # as an epoch's size, or as the number of samples of an evaluation
+
 
 class UnitType(Enum):
     """What a rate of CNTK before 2.2 is meant for."""
@@ -19,22 +21,27 @@ class MinibatchSizeUnit(IntEnum):
 
 
 class Schedule:
-    """A value for each period of `epoch_size` samples, the last one for good; `minibatch_size`: what it is meant for,
-    0: whatever comes."""
+    """A value for each period of `epoch_size` samples, or of a sweep where that is not said, the last one for good;
+    `minibatch_size`: what it is meant for, 0: whatever comes."""
 
     def __init__(self, schedule: Any, minibatch_size: int | None = None, epoch_size: int | None = None) -> None:
-        self.minibatch_size, self.epoch_size = minibatch_size or 0, epoch_size or 1
+        self.is_by_sweep = not epoch_size or epoch_size >= FULL_DATA_SWEEP
+        self.minibatch_size, self.epoch_size = minibatch_size or 0, 1 if self.is_by_sweep else int(epoch_size or 1)
         self.is_minibatch_size_explicitly_specified = bool(minibatch_size)
         pairs = [(1, schedule)] if isinstance(schedule, int | float) else _pairs(schedule)
         self.values = [(count, float(value)) for count, value in pairs]
 
-    def __getitem__(self, samples: int) -> float:
-        period, end = samples // self.epoch_size, 0
+    def __getitem__(self, place: int) -> float:
+        """The value from that sample on, or sweep."""
+        period, end = place // self.epoch_size, 0
         for count, value in self.values:
             end += count
             if period < end:
                 return value
         return self.values[-1][1]
+
+    def meant_for(self, minibatch_size: int) -> Schedule:
+        return Schedule(self.values, minibatch_size, None if self.is_by_sweep else self.epoch_size)
 
     @property
     def unit(self) -> str:
@@ -103,4 +110,5 @@ def momentum_as_time_constant_schedule(momentum: Any, epoch_size: int | None = N
     return Schedule([(count, math.exp(-1.0 / t) if t else 0.0) for count, t in pairs], 1, epoch_size)
 
 
-minibatch_size_schedule = learning_parameter_schedule_per_sample
+def minibatch_size_schedule(schedule: Any, epoch_size: int = 1) -> Schedule:
+    return _schedule(schedule, 1, epoch_size)

@@ -1,44 +1,51 @@
-"""Types in signatures: Tensor[3, 4], Sequence[Tensor[3]]."""
+"""Types in signatures: Tensor[3, 4], SparseTensor[3], Sequence[Tensor[3]]."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from convolve.cntk.axis import Axis
 
 
-class _Type:
-    def __init__(self, shape: tuple[int, ...], axes: tuple[Axis, ...]) -> None:
-        self.shape, self.axes = shape, axes
+class VariableType(NamedTuple):
+    shape: tuple[int, ...]
+    axes: tuple[Axis, ...]
+    is_sparse: bool = False
 
 
 class Tensor:
-    def __class_getitem__(cls, shape: Any) -> _Type:
-        return _Type(shape if isinstance(shape, tuple) else (shape,), (Axis.default_batch_axis(),))
+    def __class_getitem__(cls, shape: Any) -> VariableType:
+        return VariableType(_shape(shape), (Axis.default_batch_axis(),))
+
+
+class SparseTensor:
+    def __class_getitem__(cls, shape: Any) -> VariableType:
+        return VariableType(_shape(shape), (Axis.default_batch_axis(),), is_sparse=True)
 
 
 class Sequence:
-    def __class_getitem__(cls, item: Any) -> _Type:
-        shape, _ = as_variable_type(item)
-        return _Type(shape, (Axis.default_batch_axis(), Axis.default_dynamic_axis()))
+    def __class_getitem__(cls, item: Any) -> VariableType:
+        return as_variable_type(item)._replace(axes=(Axis.default_batch_axis(), Axis.default_dynamic_axis()))
 
 
 class ParameterTensor:
-    def __class_getitem__(cls, shape: Any) -> _Type:
-        return _Type(shape if isinstance(shape, tuple) else (shape,), ())
+    def __class_getitem__(cls, shape: Any) -> VariableType:
+        return VariableType(_shape(shape), ())
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    return shape if isinstance(shape, tuple) else (shape,)
 
 
 tensor = Tensor[()]
 
 
-def as_variable_type(kind: Any) -> tuple[tuple[int, ...], tuple[Axis, ...]]:
-    """(shape, axes) of what a program writes as a type: a type, a shape, a number."""
-    if isinstance(kind, _Type):
-        return kind.shape, kind.axes
-    if kind is float:
-        return (), (Axis.default_batch_axis(),)
-    return (kind if isinstance(kind, tuple) else (kind,)), (Axis.default_batch_axis(),)
+def as_variable_type(kind: Any) -> VariableType:
+    """What a program writes as a type: a type, a shape, a number."""
+    if isinstance(kind, VariableType):
+        return kind
+    return VariableType(() if kind is float else _shape(kind), (Axis.default_batch_axis(),))
 
 
 def Signature(*args: Any, **kwargs: Any) -> Callable[[Any], Any]:

@@ -210,8 +210,9 @@ class Function(Operators):
 
         inputs: dict[Any, Any] = {}
         for variable, kind in self.argument_map(*args, **kwargs).items():
-            shape, axes = as_variable_type(kind)
+            shape, axes, is_sparse = as_variable_type(kind)
             inputs[variable] = Input(shape, dtype=variable.dtype, name=variable.name, dynamic_axes=axes)
+            inputs[variable].is_sparse = is_sparse
         self._order = [inputs[variable] for variable in self.signature]
         return self.replace_placeholders(inputs)
 
@@ -255,15 +256,15 @@ class Function(Operators):
         """The gradient of the sum of the output, with respect to `wrt`: by default to all inputs that need one."""
         return running.gradient(self, at, wrt, outputs, as_numpy=as_numpy, grad_root=grad_root)
 
-    def train(self, minibatch_source: Any, **options: Any) -> Any:
+    def train(self, *args: Any, **options: Any) -> Any:
         from convolve.cntk.train.simple import train
 
-        return train(self, minibatch_source, **options)
+        return train(self, *args, **options)
 
-    def test(self, minibatch_source: Any, **options: Any) -> Any:
+    def test(self, *args: Any, **options: Any) -> Any:
         from convolve.cntk.train.simple import test
 
-        return test(self, minibatch_source, **options)
+        return test(self, *args, **options)
 
     # -- finding ------------------------------------------------------------------------------------------------------
 
