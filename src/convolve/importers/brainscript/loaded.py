@@ -17,7 +17,6 @@ import numpy as np
 
 from convolve.errors import ConvolveError, ModelError, UnsupportedError
 from convolve.graph import graph as neutral
-from convolve.importers import cntk
 from convolve.importers.brainscript.syntax import Spot
 from convolve.importers.brainscript.values import Array, Frame, Item, Node, Record, Scope, Value, failure
 
@@ -68,9 +67,15 @@ class Models:
         self.opened: list[str] = []  # by their texts, one inside the other
 
     def graph(self, path: Path) -> neutral.Graph:
+        return self.open(path)[0]
+
+    def open(self, path: Path) -> tuple[neutral.Graph, Mapping[str, Sequence[str]]]:
+        """The graph of a model, and what its roots are for where the file says so."""
+        from convolve.importers import cntk  # only here, as it takes torch with it
+
         if self._open_folder is None or cntk.recognizes(path):
-            return cntk.read_whole(path)[0]
-        return self._open_folder(path)
+            return cntk.read_whole(path)
+        return self._open_folder(path), {}
 
 
 def load_network(evaluator: Evaluator, name: str, spot: Spot) -> Record:
@@ -86,7 +91,7 @@ def load_network(evaluator: Evaluator, name: str, spot: Spot) -> Record:
     if not path.exists():
         raise evaluator.error(spot, f"there is no model at {path}, and no block trains it; correct the path")
     try:
-        graph, roles = cntk.read_whole(path) if cntk.recognizes(path) else (models.graph(path), {})
+        graph, roles = models.open(path)
     except UnsupportedError as error:
         raise UnsupportedError(str(evaluator.error(spot, str(error)))) from None
     except ConvolveError as error:
