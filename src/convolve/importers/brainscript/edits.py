@@ -188,6 +188,7 @@ OBJECTS: dict[str, Callable[[Evaluator, Spot, Mapping[str, Value], str], Value]]
     "ComputationNetworkWithEdits": _edit,
 }
 
+_WEIGHT_FIRST = ("linear", "convolution", "convolution_transpose")  # in CNTK; the neutral graph has it second
 _OPERATIONS = {  # of the neutral graph and of library.bs -> CNTK's
     "ReLU": "RectifiedLinear", "relu": "RectifiedLinear", "Parameter": "LearnableParameter", "Input": "InputValue",
     "linear": "Times", "add": "Plus", "subtract": "Minus", "multiply": "ElementTimes",
@@ -201,11 +202,6 @@ def attribute(evaluator: Evaluator, node: Node, name: str, spot: Spot) -> Value:
     """node.name, .operation, .inputs, .input, .dims, .dim"""
     if name == "name":
         return node.path
-    if name in ("inputs", "input"):
-        found = inputs_of(evaluator, node)
-        return found[0] if len(found) == 1 else Array(tuple(found))  # type: ignore[return-value]  # they are forced
-    stored: Any = node.attributes.get("node")
-    kind = stored.op if node.operation == STORED else node.operation
     if name == "operation":
         return _OPERATIONS.get(kind) or "".join(word[:1].upper() + word[1:] for word in kind.split("_"))
     shape = (
