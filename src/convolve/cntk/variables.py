@@ -94,8 +94,8 @@ class Variable(Operators):
         return len(self.dynamic_axes) > 1
 
     @property
-    def owner(self) -> Function | None:
-        return None
+    def owner(self) -> Function:
+        raise RuntimeError("called owner() on a variable that is not an output variable")
 
     @property
     def output(self) -> Variable:

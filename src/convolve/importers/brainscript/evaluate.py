@@ -69,7 +69,7 @@ class Evaluator:
         builtin = Scope(dict(CONSTANTS), None)
         for name, (parameters, native) in NATIVES.items():
             builtin.members[name] = Function(name, parameters, {}, builtin, native=native)
-        self.library = self._record(_library(), builtin, "").scope
+        self.library = self.record(_library(), builtin, "").scope
 
     def network(self, expression: Expression) -> Record:
         """The record of a network. Raises FormatError where the expression comes to something else."""
@@ -155,7 +155,7 @@ class Evaluator:
 
     # -- records ------------------------------------------------------------------------------------------------------
 
-    def _record(self, members: Sequence[Member | Include], outer: Scope, path: str) -> Record:
+    def record(self, members: Sequence[Member | Include], outer: Scope, path: str) -> Record:
         scope = Scope({}, outer)
         for member in self._spliced(members, ()):
             if member.name in scope.members:
@@ -347,5 +347,5 @@ _RULES: dict[type, Callable[..., Value]] = {
     syntax.Field: _field,
     syntax.Element: _element,
     syntax.New: _new,
-    syntax.RecordLiteral: lambda self, e, scope, path: self._record(e.members, scope, path),
+    syntax.RecordLiteral: lambda self, e, scope, path: self.record(e.members, scope, path),
 }

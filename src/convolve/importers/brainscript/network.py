@@ -87,11 +87,16 @@ class Operation:
 
 @dataclass(frozen=True)
 class Network:
-    """`members` are the nodes that have a name of their own; `roles` leads from each of ROLES to its nodes."""
+    """`members` are the nodes that have a name of their own; `roles` leads from each of ROLES to its nodes.
+
+    `warnings` are sentences on what means nothing; the features of an `interleaved` one come pixel by pixel in a text.
+    """
 
     spot: Spot
     members: Mapping[str, Operation]
     roles: Mapping[str, tuple[Operation, ...]]
+    warnings: tuple[str, ...] = ()
+    interleaved: bool = False
 
     def scores(self) -> Operation:
         """The class scores: what the first criterion compares with the labels, before its softmax."""
@@ -136,8 +141,13 @@ def read_network(text: Text, folders: Sequence[Path]) -> Network:
     expression = parse_expression(text)
     evaluator = Evaluator(folders)
     with deep_calls():
-        record = evaluator.network(expression)
-        return _Collector(evaluator).network(record, expression.spot)
+        return collect(evaluator, evaluator.network(expression), expression.spot)
+
+
+def collect(evaluator: Evaluator, record: Record, spot: Spot) -> Network:
+    """The network whose members and roles are those of `record`."""
+    with deep_calls():
+        return _Collector(evaluator).network(record, spot)
 
 
 class _Collector:
