@@ -202,6 +202,13 @@ def attribute(evaluator: Evaluator, node: Node, name: str, spot: Spot) -> Value:
     """node.name, .operation, .inputs, .input, .dims, .dim"""
     if name == "name":
         return node.path
+    stored: Any = node.attributes.get("node")
+    kind = stored.op if node.operation == STORED else node.operation
+    if name in ("inputs", "input"):
+        found = inputs_of(evaluator, node)
+        if kind in _WEIGHT_FIRST:
+            found[:2] = found[1::-1]
+        return found[0] if len(found) == 1 else Array(tuple(found))  # type: ignore[return-value]  # they are forced
     if name == "operation":
         return _OPERATIONS.get(kind) or "".join(word[:1].upper() + word[1:] for word in kind.split("_"))
     shape = (
