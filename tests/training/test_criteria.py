@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from convolve.errors import UsageError
 from torch.nn import functional as F
 
+from convolve.errors import UsageError
 from convolve.recipe import Recipe, with_values
 from convolve.records import Target, TargetKind
 from convolve.specs.run import RunSpec

@@ -53,13 +53,11 @@ def train_step(
     if workers.broadcast(step.resume and path.exists()):
         callback("note", {"message": f"{path} exists: its training is skipped (makeMode=false repeats it)"})
         return
-    graph, target = _fresh_network(step)
-    shape_CHW = image_shape(graph)
+    graph, target, shape_CHW = _fresh_network(step)
     splits = training_data(step, test, shape_CHW, data)
     if from_model is not None:
         if target.objective:
-            what = f"--from is for networks trained by one CrossEntropyWithSoftmax, and {step.name}'s is not"
-            raise UnsupportedError(f"{what}: leave it out")
+            raise UnsupportedError(f"{step.name}: --from is for one CrossEntropyWithSoftmax alone; leave it out")
         graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model).graph), shape_CHW))
     elif isinstance(splits.train, ArraySource):
         graph = with_statistics(graph, step.network, splits.train)
@@ -109,14 +107,15 @@ def _recipe(step: TrainStep, train: Source, data: str | None, callback: Callback
 
 def save_initial(step: TrainStep, folder: Path) -> None:
     """Write the network of `step` with its initial values as a model folder, for images of any size."""
-    graph, target = _fresh_network(step)
+    graph, target, shape_CHW = _fresh_network(step)
     names = tuple(map(str, range(step.reader.classes)))
-    _model(graph, as_found(step.reader, image_shape(graph))[0], names, target).save(folder)
+    _model(graph, as_found(step.reader, shape_CHW)[0], names, target).save(folder)
 
 
-def _fresh_network(step: TrainStep) -> tuple[Graph, Target]:
-    """The network with its initial values, and what it is trained by."""
-    return network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed)), target_of(step.network)
+def _fresh_network(step: TrainStep) -> tuple[Graph, Target, Shape]:
+    """The network with its initial values, what it is trained by, and (C, H, W) of what it takes."""
+    graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
+    return graph, target_of(step.network), image_shape(graph)
 
 
 def _model(graph: Graph, preprocess: Preprocess, class_names: tuple[str, ...], target: Target) -> Model:

@@ -140,6 +140,13 @@ def _given(module: nn.Module, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, 
     return given if isinstance(given, tuple) else (given,)
 
 
+def _added(losses: list[float]) -> float:
+    total = 0.0
+    for loss in losses:
+        total += loss  # one after the other: the same bits, however many workers
+    return total
+
+
 def evaluate(
     module: nn.Module,
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
@@ -176,9 +183,7 @@ def evaluate(
     module.train(was_training)
     samples = int(workers.gather(torch.tensor([samples])).sum())
     labels_N, answers_NK = workers.gather(torch.cat(labels)), workers.gather(torch.cat(found)).view(samples, -1)
-    loss_sum = 0.0
-    for loss in workers.gather(torch.tensor(losses, dtype=torch.float64)).tolist():
-        loss_sum += loss  # one after the other: the same bits, however many workers
+    loss_sum = _added(workers.gather(torch.tensor(losses, dtype=torch.float64)).tolist())
     labels_N = labels_N if is_class else labels_N.view(samples, -1)
     beside_NB, nodes_NE = (workers.gather(torch.cat(each)).view(samples, -1) for each in (beside, nodes))
     return Evaluation(labels_N, answers_NK, loss_sum / samples, target, beside_NB=beside_NB, nodes_NE=nodes_NE)
