@@ -56,9 +56,7 @@ def train_step(
     graph, target, shape_CHW = _fresh_network(step)
     splits = training_data(step, test, shape_CHW, data)
     if from_model is not None:
-        if target.objective:
-            raise UnsupportedError(f"{step.name}: --from is for one CrossEntropyWithSoftmax alone; leave it out")
-        graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model).graph), shape_CHW))
+        graph = _with_trained(graph, target, from_model, shape_CHW)
     elif isinstance(splits.train, ArraySource):
         graph = with_statistics(graph, step.network, splits.train)
     recipe, samples = _recipe(step, splits.train, data, callback)
@@ -80,6 +78,13 @@ def train_step(
     if is_first:
         replace(load(run_folder, whole=True), preprocess=final_preprocess).save(path)
     workers.barrier()
+
+
+def _with_trained(graph: Graph, target: Target, path: Path, shape_CHW: Shape) -> Graph:
+    """`graph` with the numbers of CNTK's model at `path`."""
+    if target.objective:
+        raise UnsupportedError("--from is for a network that is trained by one CrossEntropyWithSoftmax; leave it out")
+    return with_numbers(graph, image_input(class_scores(cntk.read(path).graph), shape_CHW))
 
 
 def _for_any_image(reader: Reader, shape_CHW: Shape, callback: Callback) -> Preprocess:
