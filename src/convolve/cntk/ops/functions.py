@@ -150,6 +150,7 @@ class Function(Operators):
 
     shape = property(lambda self: (-2,) if self.output.known_shape is None else self.output.shape)
     dtype = property(lambda self: self.output.dtype)
+    owner = property(lambda self: self.output.owner)
     dynamic_axes = property(lambda self: self.output.dynamic_axes)
     is_sparse = property(lambda self: self.output.is_sparse)
     needs_gradient = property(lambda self: self.output.needs_gradient)

@@ -37,8 +37,8 @@ class _Collector:
     def update_training(self, samples: int, loss: float, metric: float | None) -> None:
         self.trained.add(samples, loss, metric)
         if is_due(self.trained.updates, self.period, 0):
-            _, count, loss, metric = self.trained.since_last()
-            self.updates.append(_means(count, loss, metric))
+            _, *sums = self.trained.since_last()
+            self.updates.append(_means(int(sums[0] or 0), *sums[1:]))
 
     def on_training_summary(self) -> None:
         totals, self.trained = self.trained, Totals()
