@@ -14,6 +14,7 @@ from convolve.cntk import along
 from convolve.cntk.axis import Axis
 from convolve.cntk.gradients import WITH_GRADIENTS
 from convolve.cntk.nodes import Node, resolved
+from convolve.cntk.pools import MaxPool
 from convolve.cntk.randomness import Dropout
 from convolve.cntk.rules import DRAWN, RULES
 from convolve.cntk.variables import TORCH_TYPES, Constant, Input, Output, Shape, Stored, Variable
@@ -25,6 +26,7 @@ from convolve.graph.graph import Graph, Parameter
 from convolve.graph.shapes import GraphError
 from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.model import Attributes
+from convolve.training.memory import keep_freed_memory
 
 
 @dataclass(eq=False)
@@ -49,6 +51,7 @@ class Batch(NamedTuple):
 
 def compiled(outputs: Sequence[Variable], sizes: Mapping[Variable, Shape], batch: Batch | None = None) -> Module:
     """`sizes`: the shapes of the inputs whose own leave something open."""
+    keep_freed_memory()
     return _Lowering(sizes, batch or Batch(1)).module(outputs)
 
 
@@ -216,6 +219,8 @@ class SharingEmitter(Emitter):
     def layer(self, name: str, layer: nn.Module, *args: fx.Node) -> fx.Node:
         if isinstance(layer, nn.Dropout):
             layer = Dropout(self.dropouts[name])
+        elif isinstance(layer, nn.MaxPool2d):
+            layer = MaxPool(layer)
         return super().layer(name, layer, *args)
 
     def _free_parameter(self, value: Any) -> fx.Node:

@@ -61,17 +61,11 @@ def in_words(function: Function) -> str:
     """d: Dense(x: Tensor[3,4]) -> Tensor[5]"""
     node = function.node
     name = f"{node.name}: " if node.name else ""
-    is_open = any(variable.is_placeholder for variable in function.arguments)
-    op = node.op_name
-    if function.is_composite and is_open and not node.block:
-        op = "Composite"
-    arguments = (
-        function.signature
-        if function.is_composite
-        else [v for v in node.inputs if not v.is_parameter and not v.is_constant]
-    )
-    if not function.is_composite or not is_open:
-        arguments = [v for v in map(resolved, node.inputs) if v.kind not in ("Parameter", "Constant")]
+    own = [resolved(variable) for variable in node.inputs]
+    is_alone = not function.is_composite or list(function.inputs) == own
+    op = node.op_name if is_alone else "Composite"
+    fed = [variable for variable in own if variable.kind not in ("Parameter", "Constant")]
+    arguments = function.signature if function.is_composite else fed
     given = ", ".join(f"{v.name}: {v.type}" if v.name else v.type for v in arguments)
     outputs = function.outputs
     made = outputs[0].type if len(outputs) == 1 else f"Tuple[{', '.join(v.type for v in outputs)}]"

@@ -7,7 +7,7 @@ from typing import Any
 
 from convolve.cntk.io.memory import next_data
 from convolve.cntk.io.streams import Streams
-from convolve.cntk.logging.progress_print import Totals, is_due
+from convolve.cntk.logging.writer import NEVER, ProgressWriter
 from convolve.cntk.ops.functions import Function, as_function
 from convolve.cntk.train.trainer import Evaluator, Trainer, listed
 from convolve.cntk.train.training_session import (
@@ -21,7 +21,7 @@ from convolve.cntk.train.training_session import (
 from convolve.cntk.variables import Record
 
 
-class _Collector:
+class _Collector(ProgressWriter):
     """What progress writers are told, kept: means of every `period` minibatches, of each epoch, of each evaluation."""
 
     def __init__(self, period: int = sys.maxsize) -> None:
@@ -29,32 +29,27 @@ class _Collector:
         self.updates: list[Record] = []
         self.epochs: list[Record] = []
         self.tests: list[Record] = []
-        self.trained, self.tested = Totals(), Totals()
+        super().__init__(*(self.period, 0), *(NEVER, 0), *(NEVER, 0))
 
-    def note_rate(self, learner: Any, what: str, value: float) -> None:
-        """Rates are not kept."""
+    def on_write_training_update(self, samples: Any, updates: Any, aggregate_loss: Any, aggregate_metric: Any) -> None:
+        count, loss, metric = (pair[1] - pair[0] for pair in (samples, aggregate_loss, aggregate_metric))
+        self.updates.append(_means(count, loss, metric))
 
-    def update_training(self, samples: int, loss: float, metric: float | None) -> None:
-        self.trained.add(samples, loss, metric)
-        if is_due(self.trained.updates, self.period, 0):
-            _, *sums = self.trained.since_last()
-            self.updates.append(_means(int(sums[0] or 0), *sums[1:]))
+    def on_write_training_summary(
+        self, samples: int, updates: int, summaries: int, aggregate_loss: float, aggregate_metric: float,
+        elapsed_milliseconds: int,
+    ) -> None:  # fmt: skip
+        self.epochs.append(_means(samples, aggregate_loss, aggregate_metric))
 
-    def on_training_summary(self) -> None:
-        totals, self.trained = self.trained, Totals()
-        self.epochs.append(_means(totals.samples, totals.loss, totals.metric))
-
-    def update_test(self, samples: int, metric: float) -> None:
-        self.tested.add(samples, None, metric)
-
-    def on_test_summary(self) -> None:
-        totals, self.tested = self.tested, Totals()
-        self.tests.append(Record(metric=(totals.metric or 0.0) / max(totals.samples, 1), samples=totals.samples))
+    def on_write_test_summary(
+        self, samples: int, updates: int, summaries: int, aggregate_metric: float, elapsed_milliseconds: int
+    ) -> None:
+        self.tests.append(Record(metric=aggregate_metric / max(samples, 1), samples=samples))
 
 
-def _means(samples: int, loss: float | None, metric: float | None) -> Record:
+def _means(samples: int, loss: float, metric: float) -> Record:
     count = max(samples, 1)
-    return Record(loss=(loss or 0.0) / count, metric=(metric or 0.0) / count, samples=samples)
+    return Record(loss=loss / count, metric=metric / count, samples=samples)
 
 
 def train(
@@ -85,7 +80,7 @@ def train(
         progress_frequency=progress_frequency, checkpoint_config=configs[0], cv_config=configs[1],
         test_config=configs[2],
     ).train()  # fmt: skip
-    nothing = [_means(0, None, None)]
+    nothing = [_means(0, 0.0, 0.0)]
     made = Record(updates=collector.updates, epoch_summaries=collector.epochs)
     found_any = made if collector.epochs else Record(updates=nothing, epoch_summaries=nothing)
     return found_any.updated_with(test_summary=collector.tests[-1]) if configs[2] else found_any
@@ -103,7 +98,7 @@ def test(
         raise ValueError("minibatch_source must have a limited number of samples or sweeps.")
     collector = _Collector()
     evaluator = Evaluator(as_function(criterion.outputs[:2][-1]), [*listed(callbacks), collector])
-    while data := next_data(source, int(sizes[collector.tested.samples]), mapped):
+    while data := next_data(source, int(sizes[collector.tested_samples]), mapped):
         evaluator.test_minibatch(data)
     evaluator.summarize_test_progress()
     return collector.tests[-1]

@@ -87,11 +87,12 @@ class Trainer(Evaluator):
             return False if not wanted else (False, {})
         loss = found[targets[0]].sum() if samples else None
         if loss is not None and loss.requires_grad:
-            (loss if sharing else loss / samples).backward()
+            learned = [p.data for learner in self.parameter_learners for p in learner.parameters]
+            (loss if sharing else loss / samples).backward(inputs=learned)
         self._step(
             samples, int(total), bool(sharing), _is_sweep_end(arguments) if is_sweep_end is None else is_sweep_end
         )
-        self._count(figures[0], figures[1] if len(targets) > 1 else None, int(total))
+        self._count(figures[0], figures[1] if len(targets) > 1 else 0.0, int(total))
         values = {v: feeding.shown(v, found[v].detach(), given, True) for v in wanted if found}
         return (True, values) if wanted else True
 
@@ -132,8 +133,8 @@ class Trainer(Evaluator):
             return {}
         return {"num_data_partitions": Communicator.num_workers(), "partition_index": Communicator.rank()}
 
-    def _count(self, loss: float, metric: float | None, samples: int) -> None:
-        self._last = (loss, metric or 0.0, samples)
+    def _count(self, loss: float, metric: float, samples: int) -> None:
+        self._last = (loss, metric, samples)
         self.total_number_of_samples_seen += samples
         for writer in self.writers:
             for learner in self.parameter_learners:

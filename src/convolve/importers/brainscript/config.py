@@ -48,8 +48,8 @@ class Block:
     """
 
     def __init__(self, name: str, bodies: Sequence[Text], parent: Block | None = None) -> None:
-        self.name, self.parent, self._bodies = name, parent, bodies
-        self._depth = parent._depth + 1 if parent else 0
+        self.name, self.parent, self.bodies = name, parent, bodies
+        self._depth: int = parent._depth + 1 if parent else 0
         # anywhere in the configuration: for each depth of blocks, the keys that somebody has looked for there
         self._asked: defaultdict[int, set[str]] = parent._asked if parent else defaultdict(set)
         self._read: set[str] = set()
@@ -91,7 +91,7 @@ class Block:
     @property
     def here(self) -> Place:
         """Where the block begins."""
-        return self._bodies[0].place(0)
+        return self.bodies[0].place(0)
 
     def error(self, key: str, what: str) -> FormatError:
         """An error at the value of `key`, or where the block begins."""
@@ -176,7 +176,7 @@ class Block:
         others = {} if self.parent else {name.lower() for name in self.inner_blocks()}  # of commands that are not run
         # A command's block, and what surrounds it, may have what other commands read; variables are read when pasted.
         known = {key.lower() for key in self._asked[1]} if self._depth < 2 else set()
-        pasted = {name.lower() for body in self._top()._bodies for name in _VARIABLE.findall(body.string)}
+        pasted = {name.lower() for body in self._top().bodies for name in _VARIABLE.findall(body.string)}
         passed = {*self._read, *others, *known, *pasted}
         unread = [entry.key for key, entry in self.entries.items() if key not in passed]
         sentences = [f"{key.place(0)}: {self._unknown(key.string)}" for key in unread[:MAX_WARNINGS]]
@@ -189,17 +189,17 @@ class Block:
 
     def _block(self, key: str, value: Text) -> Block:
         if value.string.startswith("$"):
-            value = self._expand(value, ())
+            value = self.expand(value)
         return Block(self.path(key), _groups(value), self)
 
     def raw(self, key: str, inherit: bool = True) -> Text | None:
         """The value with its variables replaced and nothing else done to it: the text of a network."""
         value = self.find(key, inherit)
-        return None if value is None else self._expand(value, ())
+        return None if value is None else self.expand(value)
 
     # -- variables ----------------------------------------------------------------------------------------------------
 
-    def _expand(self, text: Text, inside: tuple[str, ...]) -> Text:
+    def expand(self, text: Text, inside: tuple[str, ...] = ()) -> Text:
         """`text` with each $name$ replaced by what the name stands for here."""
         parts, end = [], 0
         for match in _VARIABLE.finditer(text.string):
@@ -222,7 +222,7 @@ class Block:
                 )
             if "\n" in value.string:
                 raise text.error(offset, f"${name}$ stands for a value of several lines, which cannot be pasted")
-            self._expanded[key] = self._expand(_unquoted(value), (*inside, key))
+            self._expanded[key] = self.expand(_unquoted(value), (*inside, key))
         return self._expanded[key]
 
     def _from_outside(self, name: str) -> Text | None:
