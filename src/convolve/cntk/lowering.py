@@ -83,7 +83,7 @@ class _Lowering:
         places = [(target, len(keys) + at) for at, (target, _) in enumerate(assigned)]
         made = {axis: len(keys) + len(assigned) + at for at, axis in enumerate(self.made)}
         batch = self.batch if self.is_of_one_batch else None
-        return Module(module, inputs, self.draws, places, self.fed_lengths, made, batch)
+        return Module(module, inputs, self.draws, places, lengths=self.fed_lengths, made=made, batch=batch)
 
     def value(self, wanted: Variable) -> str:
         wanted = resolved(wanted)
