@@ -351,6 +351,6 @@ class UniversalLearner(UserLearner):
 
     def update(self, gradient_values: Any, training_sample_count: int, sweep_end: bool = False) -> bool:
         for constant, parameter in zip(self._gradients, self.parameters, strict=True):
-            constant.value = gradient_values[parameter]
+            constant.take(gradient_values[parameter])
         self._update.eval()
         return True
