@@ -159,7 +159,7 @@ class _Fits:
             loss.backward()
             return loss
 
-        steps.step(objective)
+        steps.step(objective)  # type: ignore[no-untyped-call]
         self.weight_FKR, self.bias_FK = scaled_FKR.detach() / steepness_R, bias_FK.detach()
 
     def left_out_NK(self) -> Tensor:
