@@ -11,6 +11,7 @@ from typing import Any
 from convolve.errors import ConvolveError, UnsupportedError
 from convolve.graph.shapes import MAX_ELEMENTS, MAX_VALUES, Shape, require
 from convolve.importers.brainscript.evaluate import MAX_ITEMS, Evaluator, deep_calls
+from convolve.importers.brainscript.loaded import Models
 from convolve.importers.brainscript.syntax import Spot, parse_expression
 from convolve.importers.brainscript.text import Text
 from convolve.importers.brainscript.values import (
@@ -28,7 +29,9 @@ from convolve.importers.brainscript.values import (
 )
 
 # The members that say what the nodes of a network are for, and the tags that say so of nodes that none of them names.
-_TAGS = {"criterion": "criterionNodes", "evaluation": "evaluationNodes", "eval": "evaluationNodes"}
+_TAGS = {
+    "criterion": "criterionNodes", "evaluation": "evaluationNodes", "eval": "evaluationNodes", "output": "outputNodes",
+}  # fmt: skip
 ROLES = ("featureNodes", "inputNodes", "labelNodes", "criterionNodes", "evaluationNodes", "outputNodes")
 
 Setting = float | bool | str | tuple[float | bool | str, ...]
@@ -98,26 +101,11 @@ class Network:
     warnings: tuple[str, ...] = ()
     interleaved: bool = False
 
-    def scores(self) -> Operation:
-        """The class scores: what the first criterion compares with the labels, before its softmax."""
+    def criterion(self) -> Operation:
+        """What is lowered: the first of the criterionNodes, as in CNTK."""
         if not self.roles["criterionNodes"]:
             raise self.spot.error("the network has no criterionNodes; say which node is trained: criterionNodes = (ce)")
-        criterion = self.roles["criterionNodes"][0]
-        if criterion.kind != "CrossEntropyWithSoftmax":
-            raise criterion.unsupported(f"training by {criterion.kind}; CrossEntropyWithSoftmax (labels, z) is, others")
-        return criterion.inputs[1]
-
-    def labels(self) -> Operation:
-        return self.roles["criterionNodes"][0].inputs[0]
-
-
-def input_names(network: Network | None) -> tuple[str, str]:
-    """The names of the input that the scores are computed from, and of the labels; "" where there is none."""
-    if network is None:
-        return "", ""
-    features = [node.name for node in needed_for([network.scores()]) if node.kind == "Input"]
-    labels = [node.name for node in needed_for([network.labels()]) if node.kind == "Input"]
-    return features[0] if features else "", labels[0] if labels else ""
+        return self.roles["criterionNodes"][0]
 
 
 def needed_for(outputs: Sequence[Operation]) -> list[Operation]:
@@ -133,13 +121,14 @@ def needed_for(outputs: Sequence[Operation]) -> list[Operation]:
     return [*done]
 
 
-def read_network(text: Text, folders: Sequence[Path]) -> Network:
-    """The network in `text`, which is a record or an expression that comes to one; `folders` are searched for includes.
+def read_network(text: Text, folders: Sequence[Path], models: Models | None = None) -> Network:
+    """The network in `text`, which is a record or an expression that comes to one; `folders` are searched for includes,
+    `models` for trained networks.
 
     Raises FormatError with line, column and the calls that led there; UnsupportedError for a recurrent network.
     """
     expression = parse_expression(text)
-    evaluator = Evaluator(folders)
+    evaluator = Evaluator(folders, models)
     with deep_calls():
         return collect(evaluator, evaluator.network(expression), expression.spot)
 
@@ -148,6 +137,14 @@ def collect(evaluator: Evaluator, record: Record, spot: Spot) -> Network:
     """The network whose members and roles are those of `record`."""
     with deep_calls():
         return _Collector(evaluator).network(record, spot)
+
+
+def record_and_names(evaluator: Evaluator, text: Text) -> tuple[Record, Mapping[Node, str]]:
+    """The record of the network in `text`, and what its nodes are called."""
+    expression = parse_expression(text)
+    record, collector = evaluator.network(expression), _Collector(evaluator)
+    collector.network(record, expression.spot)
+    return record, {node: operation.name for node, operation in collector.done.items()}
 
 
 class _Collector:
