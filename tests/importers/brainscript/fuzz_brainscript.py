@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from convolve.errors import ConvolveError
+from convolve.importers.brainscript.criterion import trained
 from convolve.importers.brainscript.job import TrainStep, read_job
 from convolve.importers.brainscript.lower import lower
 
@@ -20,8 +21,12 @@ REPOSITORY = Path(__file__).parents[3]
 SOURCES = [
     *sorted((REPOSITORY / "examples" / "BrainScript").glob("*.cntk")),
     *sorted((REPOSITORY / "tests" / "corpus" / "brainscript" / "valid").glob("*.cntk")),
+    *sorted((REPOSITORY / "tests" / "corpus" / "language").glob("*.cntk")),
 ]
-MACROS = [*sorted((REPOSITORY / "tests" / "corpus" / "brainscript" / "valid").glob("*.bs"))]
+MACROS = [
+    *sorted((REPOSITORY / "tests" / "corpus" / "brainscript" / "valid").glob("*.bs")),
+    *sorted(file for file in (REPOSITORY / "tests" / "corpus" / "language").iterdir() if file.suffix != ".cntk"),
+]
 PLACE = re.compile(r": line \d+, column \d+: ")
 MOST_SECONDS = 30.0  # of processor time, for one configuration
 
@@ -29,7 +34,8 @@ _PIECES = [
     "(", ")", "{", "}", "[", "]", "[|", "|]", ":", ";", ",", "=", "=>", "..", ".", ".*", "*", "**", "/", "%", "+", "-",
     "!", ">>", "<<", "==", "&&", "||", '"', "'", "#", "//", "/*", "*/", "$", "$imageW$", "if", "then", "else", "new",
     "array", "with", "include", "true", "None", "0", "-1", "1e9", "1e-9", "1e400", "0x7f", "x", "i", "z", "features",
-    "ReLU", "Sequential", "\n", "\t", "\x00", "\ufeff", "é",
+    "ReLU", "Sequential", "base", "BS", "Network", "Load", "CloneFunction", "Edit", "node",
+    "PastValue", "\n", "\t", "\x00", "\ufeff", "é",
 ]  # fmt: skip
 
 
@@ -56,9 +62,9 @@ def damaged(text: str, rng: random.Random) -> str:
 
 def read_all(file: Path) -> None:
     """What `convolve show` does with a configuration, but for building the module."""
-    for step in read_job([str(file)]).steps:
+    for step in read_job([str(file), f"out={file.parent}", "data=."]).steps:
         if isinstance(step, TrainStep):
-            lower([step.network.scores()], None, "BrainScript")
+            lower(trained(step.network).outputs, None, "BrainScript")
 
 
 def check(seed: int, folder: Path) -> str:
