@@ -89,13 +89,15 @@ Step = TrainStep | EvaluateStep | WriteStep
 @dataclass(frozen=True)
 class Job:
     """`warnings` are sentences on keys that mean nothing and actions that are skipped, `refused` on what is known and
-    not supported; `log` is the file that is written beside the console."""
+    not supported; `log` is the file that is written beside the console. Above a `trace_level` of 0, the lines tell of
+    each action and network."""
 
     name: str
     steps: tuple[Step, ...]
     warnings: tuple[str, ...]
     refused: tuple[str, ...]
     log: Path | None
+    trace_level: int = 0
 
 
 def read_job(arguments: Sequence[str], models: Models | None = None) -> Job:
@@ -138,7 +140,8 @@ class _Job:
         log = None if prefix in ("", "-") else Path(f"{prefix}_{commands}.log")
         refused = tuple(dict.fromkeys(self.refused))
         self.read_others()
-        return Job(name, tuple(steps), (*self.notes, *self.warnings()), refused, log)
+        warnings, level = (*self.notes, *self.warnings()), self.root.integer("traceLevel", 0)
+        return Job(name, tuple(steps), warnings, refused, log, trace_level=level)
 
     def steps(self, block: Block) -> list[Step]:
         """What the actions of a command's block come to."""
