@@ -179,6 +179,7 @@ class _Job:
         self.blocks.append(sgd_block)
         parallel = read_parallel(self.root, sgd_block)
         model_path = Path(self.model_path(block, "say where the model goes"))
+        self.models.made.add(block.text("modelPath"))
         reader = self.reader(block, "reader", network)
         validation = self.reader(block, "cvReader", network) if block.block("cvReader", inherit=False) else None
         self.require_known_statistics(network, reader)
@@ -308,6 +309,7 @@ class _Job:
     def network_of(self, model_path: str) -> Network | None:
         """The network of the block that trains the model at `model_path`, or of one of its epochs, run or not."""
         blocks = self.blocks_of(model_path)
+        self.models.made |= {block.text("modelPath") for block in self.root.inner_blocks().values()}  # once it was
         return next((network for block in blocks if (network := self.network_in(block)) is not None), None)
 
     def text_of(self, model_path: str) -> Text | None:
