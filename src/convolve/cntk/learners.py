@@ -77,7 +77,7 @@ class Learner:
         self.parameters = tuple(parameters)
         self.learning_rate_schedule, self.momentum_schedule, self.variance_schedule = lr, momentum, variance
         self.spec, self.kind, self.uses_mean, self._minibatch_size = spec, kind or spec.name, uses_mean, minibatch_size
-        self.total_number_of_samples_seen = self.total_number_of_minibatches_seen = self._rates_since = 0
+        self.total_number_of_samples_seen = self.total_number_of_minibatches_seen = self.total_number_of_sweeps_seen = 0
         self.noise, self.noise_seed = noise, seeds.taken()  # every learner of CNTK takes a seed, with noise or without
         self.rates_used: dict[str, float] = {}  # of the last step, by what CNTK prints before them
         self._rule = rule or OPTIMIZERS[spec.name]
@@ -103,7 +103,14 @@ class Learner:
         return self.uses_mean
 
     def learning_rate(self) -> float:
-        return self.learning_rate_schedule[self.total_number_of_samples_seen - self._rates_since]
+        return self._now(self.learning_rate_schedule)
+
+    def _now(self, schedule: Schedule) -> float:
+        return schedule.at(self.total_number_of_samples_seen, self.total_number_of_sweeps_seen)
+
+    def count_sweep(self) -> None:
+        """The minibatch was the last one of a sweep over the data."""
+        self.total_number_of_sweeps_seen += 1
 
     def reset_learning_rate(self, learning_rate: Any) -> None:
         """Another schedule, which begins now; the number of samples that its rates are meant for stays."""
@@ -112,9 +119,9 @@ class Learner:
                 f"learning_rate type ({type(learning_rate)}) not supported. learning_rate must be a training schedule "
                 "(output of learning_parameter_schedule() function)"
             )
+        so_far = self.total_number_of_samples_seen if learning_rate.epoch_size else self.total_number_of_sweeps_seen
         own = self.learning_rate_schedule
-        self.learning_rate_schedule = Schedule(learning_rate.values, own.minibatch_size, learning_rate.epoch_size)
-        self._rates_since = self.total_number_of_samples_seen
+        self.learning_rate_schedule = learning_rate.meant_for(own.minibatch_size, later=so_far)
 
     def reset_smoothed_gradients(self) -> None:
         self.optimizer.state.clear()
@@ -124,10 +131,10 @@ class Learner:
 
         A rate of 0 stops a learner of CNTK for good: the samples are not counted.
         """
-        seen, schedule = self.total_number_of_samples_seen, self.learning_rate_schedule
+        schedule = self.learning_rate_schedule
         self.rates_used = {f"Learning rate {schedule.unit}": self.learning_rate()}
         if self.kind == "momentum_sgd" and self.momentum_schedule:
-            self.rates_used[f"Momentum {self.momentum_schedule.unit}"] = self.momentum_schedule[seen]
+            self.rates_used[f"Momentum {self.momentum_schedule.unit}"] = self._now(self.momentum_schedule)
         if not self.learning_rate():
             return False
         for parameter in self.parameters:
@@ -139,7 +146,7 @@ class Learner:
         rate = self.learning_rate() * (samples / reference)
         take_step(self.optimizer, StepSize(rate, rate / count, momentum, variance), count)
         if self.noise:
-            self._add_noise(self.noise[seen])
+            self._add_noise(self._now(self.noise))
         self.total_number_of_samples_seen += samples
         self.total_number_of_minibatches_seen += 1
         return True
@@ -147,7 +154,7 @@ class Learner:
     def _decay(self, schedule: Schedule | None, samples: int) -> float:
         if schedule is None:
             return 0.0
-        value, reference = schedule[self.total_number_of_samples_seen], schedule.minibatch_size
+        value, reference = self._now(schedule), schedule.minibatch_size
         return float(value ** (samples / reference)) if reference and value else value
 
     def _add_noise(self, deviation: float) -> None:
@@ -164,6 +171,8 @@ class Learner:
             array = torch.as_tensor(getattr(gradient, "array", gradient), dtype=parameter.data.dtype)
             parameter.data.grad = array.reshape(parameter.data.shape) / training_sample_count
         has_learned = self.step(training_sample_count)
+        if is_sweep_end:
+            self.count_sweep()
         self.optimizer.zero_grad()
         return has_learned
 
@@ -200,7 +209,7 @@ def _made(
     if has_mean and reference == 1:
         reference = IGNORE  # CNTK takes a rate for each sample as one for the mean gradient then
     if reference != rates.minibatch_size:
-        rates = Schedule(rates.values, reference, rates.epoch_size)
+        rates = rates.meant_for(reference)
     momenta, variances = (
         None if each is None else as_schedule(each, minibatch_size, epoch_size) for each in (momentum, variance)
     )
@@ -281,10 +290,13 @@ class UserLearner:
     def __init__(self, parameters: Sequence[Parameter], lr_schedule: Any, as_numpy: bool = True) -> None:
         self.parameters = tuple(parameters)
         self.learning_rate_schedule = as_schedule(lr_schedule)
-        self.as_numpy, self.total_number_of_samples_seen = as_numpy, 0
+        self.as_numpy, self.total_number_of_samples_seen, self.total_number_of_sweeps_seen = as_numpy, 0, 0
 
     def learning_rate(self) -> float:
-        return self.learning_rate_schedule[self.total_number_of_samples_seen]
+        return self.learning_rate_schedule.at(self.total_number_of_samples_seen, self.total_number_of_sweeps_seen)
+
+    def count_sweep(self) -> None:
+        self.total_number_of_sweeps_seen += 1
 
     def step(self, samples: int) -> None:
         zeros = {p: torch.zeros_like(p.data) if p.data.grad is None else p.data.grad for p in self.parameters}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from convolve.atomic import replacing
 from convolve.cntk.axis import Axis
+from convolve.cntk.late import whole_attributes
 from convolve.cntk.nodes import Block, Node, infer_all, nodes_of, resolved, results_of
 from convolve.cntk.ops.functions import Function
 from convolve.cntk.variables import (
@@ -21,9 +22,10 @@ from convolve.cntk.variables import (
     Variable,
     keep_uids_beyond,
     new_uid,
+    shape_in_words,
 )
 from convolve.cntk.wire_writer import DATA_TYPES, message
-from convolve.errors import ConvolveError
+from convolve.errors import ConvolveError, UnsupportedError
 from convolve.importers.cntk.v2 import OPERATORS, read_top, to_numpy
 from convolve.importers.cntk.wire import Axis as StoredAxis
 from convolve.importers.cntk.wire import Record, StoredArray
@@ -32,7 +34,6 @@ from convolve.importers.loader import read_bytes
 _KINDS = {"Input": 0, "Parameter": 2, "Constant": 3, "Placeholder": 4}
 _CODES = {op: number for number, op in enumerate(OPERATORS)}
 _OURS = {number: dtype for dtype, number in DATA_TYPES.items()}
-_WINDOWS = {"Convolution": "kernelShape", "Pooling": "poolingWindowShape", "Unpooling": "unpoolingWindowShape"}
 _VERSION = 24  # of a function, as CNTK 2.7 writes it
 
 
@@ -115,9 +116,10 @@ def _variable(variable: Variable) -> dict[str, Any]:
 
 
 def _function(node: Node) -> dict[str, Any]:
+    attributes = whole_attributes(node, [resolved(variable) for variable in node.inputs])
     values: dict[str, Any] = {
         "version": _VERSION, "type": "PrimitiveFunction", "uid": node.uid, "op": _CODES[node.op],
-        "inputs": [variable.uid for variable in node.inputs], "attributes": _whole(node),
+        "inputs": [variable.uid for variable in node.inputs], "attributes": attributes,
     }  # fmt: skip
     if node.name:
         values["name"] = node.name
@@ -135,34 +137,6 @@ def _function(node: Node) -> dict[str, Any]:
             "block_function_composite_arguments_map_values": [outer.uid for _, outer in block.arguments],
         }
     return values
-
-
-def _whole(node: Node) -> dict[str, Any]:
-    """The attributes as CNTK writes them: windows with a number for each axis, as it has inferred them."""
-    values = dict(node.attributes)
-    if node.op not in _WINDOWS:
-        return values
-    image = resolved(node.inputs[-1] if node.op != "Pooling" else node.inputs[0]).shape
-    if node.op == "Convolution":
-        weight = resolved(node.inputs[0]).shape
-        values["kernelShape"] = weight[:0:-1]
-    window = _WINDOWS[node.op]
-    if values[window] == (-2,):
-        values[window] = image[:0:-1]
-    rank, size = len(image), len(values[window])
-    fills: dict[str, Any] = {
-        window: 1, "strides": 1, "dilation": 1, "autoPadding": False, "sharing": True, "lowerPad": 0, "upperPad": 0,
-    }  # fmt: skip
-    for name, fill in fills.items():
-        if name in values:
-            values[name] = _completed(values[name], 0 if name == window else size, rank, fill)
-    return values
-
-
-def _completed(values: Any, window_rank: int, rank: int, fill: Any) -> Any:
-    repeated = [*values, *[values[-1]] * (window_rank - len(values))]
-    whole = [*repeated, *[fill] * (rank - len(repeated))]
-    return tuple(whole) if isinstance(values, tuple) else whole
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -184,45 +158,95 @@ def restore(function: Function, filename: str) -> None:
 
 
 def take_values(function: Function, stored: Function) -> None:
-    """The values of `stored`, by the uids of parameters and constants, else by their order."""
-    ours = [v for v in _leaves(function) if isinstance(v, Stored)]
-    theirs = {v.uid: v for v in _leaves(stored) if isinstance(v, Stored)}
-    if any(v.uid not in theirs for v in ours):
-        values = [v for v in _leaves(stored) if isinstance(v, Stored)]
-        if len(values) != len(ours):
-            raise ValueError(f"the file holds {len(values)} parameters and constants, the function has {len(ours)}")
-        theirs = {v.uid: other for v, other in zip(ours, values, strict=True)}
-    for variable in ours:
-        if theirs[variable.uid].shape != variable.shape:
-            raise ValueError(f"{variable} has the shape {theirs[variable.uid].shape} in the file")
-    for variable in ours:
-        variable.value = theirs[variable.uid].value
+    """The values of `stored`, by the uids of parameters and constants, else by their order, and where its streams of
+    random numbers stand."""
+    ours, theirs = _state(function), _state(stored)
+    if {v.uid for v in ours.stored} <= {v.uid for v in theirs.stored}:
+        by_uid = {v.uid: v for v in theirs.stored}
+        pairs = [(v, by_uid[v.uid]) for v in ours.stored]
+    else:
+        pairs = _in_order(ours.stored, theirs.stored)
+    for variable, other in pairs:
+        if other.shape != variable.shape:
+            raise ValueError(f"{variable} has the shape {shape_in_words(other.shape)} in the file")
+    for variable, other in pairs:
+        variable.value = other.value
+    if len(ours.random) == len(theirs.random):
+        for node, other_node in zip(ours.random, theirs.random, strict=True):
+            node.attributes |= {name: other_node.attributes.get(name, 0) for name in ("rngSeed", "rngOffset")}
+            node.state = None
 
 
-def _leaves(function: Function) -> list[Variable]:
-    return [
-        v
-        for node in all_nodes(results_of(function.node), function.node)
-        for v in node.inputs
-        if not isinstance(v, Output)
-    ]
+class _State(NamedTuple):
+    stored: list[Stored]
+    random: list[Node]
+
+
+def _state(function: Function) -> _State:
+    nodes = all_nodes(results_of(function.node), function.node)
+    stored = dict.fromkeys(v for node in nodes for v in node.inputs if isinstance(v, Stored))
+    return _State(list(stored), [node for node in nodes if "rngSeed" in node.attributes])
+
+
+def _in_order(ours: list[Stored], theirs: list[Stored]) -> list[tuple[Stored, Stored]]:
+    """Parameters, and the constants with names: others are numbers in a formula, which may be written otherwise."""
+    mine, others = (
+        [v for v in each if v.is_trainable or v.name] if len(ours) != len(theirs) else each for each in (ours, theirs)
+    )
+    if [v.is_trainable for v in mine] != [v.is_trainable for v in others]:
+        raise ValueError(
+            f"the file holds {len(others)} parameters and constants, the function has {len(mine)}: they are not of one "
+            "network"
+        )
+    return list(zip(mine, others, strict=True))
 
 
 def _read(top: Record, path: object) -> Function:
+    functions = {record.get("uid", str): record for record in top.list("primitive_functions", Record)}
     variables: dict[str, Variable] = {}
     for record in top.list("inputs", Record):
-        variable = _leaf(record, path)
-        variables[variable.uid] = variable
-    functions = top.list("primitive_functions", Record)
-    keep_uids_beyond([*variables, *(record.get("uid", str) for record in functions)])
+        if _maker(record.get("uid", str)) not in functions:  # else a value that is read before the file has made it
+            variable = _leaf(record, path)
+            variables[variable.uid] = variable
+    keep_uids_beyond([*variables, *functions])
     nodes: dict[str, Node] = {}
-    for record in functions:
-        node = _node(record, variables, nodes)
+    for uid in _operands_first(functions, path):
+        node = _node(functions[uid], variables, nodes)
         nodes[node.uid] = node
         variables |= {output.uid: output for output in node.outputs}
     root = nodes[top.get("root", str)]
     infer_all(results_of(root))
     return Function(root)
+
+
+def _maker(uid: str) -> str:
+    """The function that makes a value."""
+    return uid.rpartition("_Output_")[0]
+
+
+def _operands_first(functions: dict[str, Record], path: object) -> list[str]:
+    """CNTK writes functions depth first from the result: what several others use may come behind some of them."""
+    order: dict[str, None] = {}
+    opened: set[str] = set()
+    stack = [*functions][::-1]
+    while stack:
+        uid = stack[-1]
+        missing = [other for other in _needed(functions[uid]) if other in functions and other not in order]
+        if uid in order or not missing:
+            order[stack.pop()] = None
+        elif uid in opened:
+            raise UnsupportedError(f"{path}: {uid} is made from its own values; recurrence is not supported")
+        else:
+            opened.add(uid)
+            stack += missing
+    return list(order)
+
+
+def _needed(record: Record) -> list[str]:
+    """The functions that another one is made of."""
+    values = [*record.list("inputs", str), *record.list("block_function_composite_arguments_map_values", str)]
+    inside = record.get("block_function_composite", Record, Record("", 0))
+    return [*map(_maker, values), inside.get("root", str, "")]
 
 
 def _leaf(record: Record, path: object) -> Variable:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convolve.cntk.late import whole_attributes
 from convolve.cntk.nodes import Node, resolved
 from convolve.cntk.variables import Output
 from convolve.importers.cntk.wire import Axis as StoredAxis
@@ -80,7 +81,8 @@ def in_words(function: Function) -> str:
 
 def readable_attributes(node: Node) -> dict[str, Any]:
     """The attributes in numpy's order."""
-    return {name: _readable(value) for name, value in node.attributes.items()}
+    values = whole_attributes(node, [resolved(variable) for variable in node.inputs])
+    return {name: _readable(value) for name, value in values.items()}
 
 
 def _readable(value: Any) -> Any:

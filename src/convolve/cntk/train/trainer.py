@@ -89,6 +89,9 @@ class Trainer(Evaluator):
         if loss is not None and loss.requires_grad:
             (loss if sharing else loss / samples).backward()
         self._step(samples, int(total), bool(sharing))
+        if is_sweep_end or (is_sweep_end is None and _ends_sweep(arguments)):
+            for learner in self.parameter_learners:
+                learner.count_sweep()
         self._count(figures[0], figures[1] if len(targets) > 1 else None, int(total))
         values = {v: feeding.shown(v, found[v].detach(), given, True) for v in wanted if found}
         return (True, values) if wanted else True
@@ -175,6 +178,11 @@ class Trainer(Evaluator):
         from convolve.cntk import checkpoint
 
         return checkpoint.restore(self, str(filename))
+
+
+def _ends_sweep(arguments: Any) -> bool:
+    fed = arguments.values() if isinstance(arguments, Mapping) else ()
+    return any(getattr(each, "end_of_sweep", False) for each in fed)
 
 
 def _samples(given: Mapping[Variable, feeding.Fed]) -> int:
