@@ -44,7 +44,10 @@ class Initial:
 
     @property
     def has_fresh_head(self) -> bool:
-        """Whether nothing has taught its last layer yet."""
+        """Whether nothing has taught its last layer yet. An imported network may begin with zeros of its own."""
+        graph = self.model.architecture
+        if isinstance(graph, Graph) and HEAD not in {node.name for node in graph.nodes}:
+            return False
         return not self.model.module.get_parameter(f"{last_layer(self.model.module)}.weight").any()
 
     def unused(self, recipe: ModelSpec) -> str:

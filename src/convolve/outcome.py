@@ -195,15 +195,19 @@ def _interval(evaluation: Evaluation) -> tuple[float, ...]:
 
 
 def _test_pictures(model: Model, test: Dataset, index_M: NDArray[np.int64]) -> torch.Tensor:
-    """images_MHWC, uint8, none larger than `MAX_PICTURE_SIZE`."""
+    """images_MHWC, uint8, none larger than `MAX_PICTURE_SIZE`; numbers that are no pixels are shown from black, the
+    least of all that are shown, to white."""
     channels, *size = model.preprocess.shape_CHW
     shrink = min(1.0, MAX_PICTURE_SIZE / max(size))
     small = [max(1, round(side * shrink)) for side in size]
-    pictures = [torch.zeros(0, channels, *small, dtype=torch.uint8)]
+    pictures, are_pixels = [torch.zeros(0, channels, *small)], True
     for images_NCHW, _ in test.batches(index_M, model.batch_size):
-        resized = F.interpolate(images_NCHW.float(), small, mode="area") if shrink < 1 else images_NCHW.float()
-        pictures.append(resized.round().clamp(0, 255).to(torch.uint8))
-    return torch.cat(pictures).permute(0, 2, 3, 1).contiguous()
+        are_pixels &= not images_NCHW.is_floating_point()
+        pictures.append(F.interpolate(images_NCHW.float(), small, mode="area") if shrink < 1 else images_NCHW.float())
+    found_MCHW = torch.cat(pictures)
+    if not are_pixels and found_MCHW.numel():
+        found_MCHW = (found_MCHW - found_MCHW.min()) * (255 / (found_MCHW.max() - found_MCHW.min()).clamp_min(1e-30))
+    return found_MCHW.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def _class_results(evaluation: Evaluation, class_names: tuple[str, ...]) -> tuple[ClassResult, ...]:

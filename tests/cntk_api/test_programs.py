@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 GOLDEN = Path(__file__).parents[1] / "golden/cntk"
+OWN = Path(__file__).parents[1] / "golden/cntk_api/programs"
 _RATE = re.compile(r" \d+\.\d+s \(.*samples/s\)")  # of an epoch's line: seconds differ
 
 
-def ran(program: str, *arguments: object) -> list[str]:
+def ran(program: str | Path, *arguments: object) -> list[str]:
     """What `convolve run` prints of a program, line by line."""
     command = [sys.executable, "-m", "convolve", "run", str(GOLDEN / program), *map(str, arguments)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -45,6 +46,14 @@ def test_a_residual_network_is_trained_evaluated_and_saved_as_by_cntk(tmp_path: 
 def test_a_network_of_cntks_is_cut_frozen_and_given_another_head(tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "final.model", tmp_path)
     agree(ran("transfer.py", tmp_path), (GOLDEN / "transfer.out").read_text().splitlines(), 1e-5)
+
+
+@pytest.mark.parametrize("program", sorted(path.stem for path in OWN.glob("*.py")))
+def test_a_program_prints_what_it_prints_with_cntk(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    agree(ran(OWN / f"{program}.py"), (OWN / f"{program}.out").read_text().splitlines(), 1e-5)
 
 
 def test_what_is_behind_the_program_is_its_own(tmp_path: Path) -> None:

@@ -39,13 +39,3 @@ def test_validations_come_when_cntks_do(name: str, options: dict[str, Any], want
     streams = {x: training.streams.x, y: training.streams.y}
     training_session(trainer, training, 4, streams, cv_config=config).train()
     assert found == [(index, 8, seen) for index, seen in enumerate(wanted)]
-
-
-def test_what_a_training_in_one_call_passes_over_is_said() -> None:
-    x = C.input_variable(2)
-    loss = C.reduce_sum(C.layers.Dense(1)(x))
-    config = CrossValidationConfig(frequency=4)
-    with pytest.warns(UserWarning, match="passes over its CrossValidationConfig"):
-        loss.train(
-            np.ones((4, 2), "f"), max_samples=4, parameter_learners=[C.sgd(loss.parameters, 0.01)], callbacks=[config]
-        )

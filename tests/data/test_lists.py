@@ -270,8 +270,6 @@ def test_columns_the_other_way_round(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
-        (b"|labels 0 1 |features 5 7\n", "byte 0: CTF text"),
-        (b"7 |x 1\n", "byte 0: CTF text"),
         (b"\0\0\x08\3\0", "byte 0: an IDX file"),
         (b"\x89PNG\r\n\x1a\n\0", "byte 8: a zero byte: a binary file.*"),
     ],

@@ -40,9 +40,21 @@ class Part:
     def decode(self, index: int, content: bytes, decoding: Decoding) -> NDArray[np.uint8]:
         """The image out of its `content`, which was read already. See `Source.load`."""
         if isinstance(self.source, ArraySource):
-            return self.source.load(index, decoding)
+            return self._as_bytes(self.source.load(index, decoding))
         limited = replace(decoding, max_pixels=getattr(self.source, "max_pixels", decoding.max_pixels))
         return decode_image(content, self.source.file(index), limited)
+
+    def _as_bytes(self, image_HWC: NDArray[Any]) -> NDArray[np.uint8]:
+        """Numbers that are no bytes, from the least of all to the largest, as gray levels."""
+        if image_HWC.dtype == np.uint8:
+            return image_HWC
+        low, high = self._range
+        return np.rint((image_HWC - low) * (255 / max(high - low, 1e-30))).astype(np.uint8)
+
+    @cached_property
+    def _range(self) -> tuple[float, float]:
+        assert isinstance(self.source, ArraySource)  # files hold bytes
+        return float(self.source.images_NCHW.min()), float(self.source.images_NCHW.max())
 
     def header(self, index: int, content: bytes) -> Header:
         """What the header of the image in `content` says."""

@@ -14,6 +14,7 @@ import typer
 
 from convolve.cli.options import AsJson
 from convolve.distributed.launcher import rank_info
+from convolve.errors import UsageError
 
 
 def run(
@@ -46,10 +47,9 @@ def run(
     Example: convolve run ConvNet_MNIST.cntk dataDir=data/MNIST
     """
     from convolve.cli.cntk_log import CntkLog
-    from convolve.importers.brainscript.job import read_job
-    from convolve.run_config import run_job
+    from convolve.run_config import read_configuration, run_job
 
-    job = read_job(config)
+    job = read_configuration(_in_their_folder(config))
     is_first = not rank_info(os.environ).rank
     for warning in job.warnings if is_first else ():
         print(f"warning: {warning}", file=sys.stderr)
@@ -63,6 +63,25 @@ def run(
     if is_first:
         for text in [json.dumps({"tests": results}, indent=2)] if as_json else map(_in_words, results):
             print(text)
+
+
+def _in_their_folder(arguments: list[str]) -> list[str]:
+    """The arguments after currentDirectory=DIR, as CNTK takes it: DIR is entered, and what follows is found from there.
+    Files named before it keep their places."""
+    from convolve.importers.brainscript.files import files_in
+
+    found: list[str] = []
+    for argument in arguments:
+        key, equals, folder = argument.partition("=")
+        if not equals or key.lower() != "currentdirectory":
+            found.append(argument)
+            continue
+        found = ["+".join(map(os.path.abspath, files)) if (files := files_in(x)) else x for x in found]
+        try:
+            os.chdir(folder)
+        except OSError as error:
+            raise UsageError(f"cannot enter currentDirectory={folder}: {error.strerror}; name a folder") from None
+    return found
 
 
 @contextmanager

@@ -37,7 +37,7 @@ _COUNTS = {"adam": "updates", "fsadagrad": "samples_smoothed", "rmsprop": "updat
 def save(trainer: Trainer, filename: str, external_state: dict[str, Any]) -> None:
     saving.save(_whole(trainer), filename, "CNTKv2")
     values = {
-        "Version": 1, "Learners": [of_learner(_inner(learner)) for learner in trainer.parameter_learners],
+        "Version": 1, "Learners": [_inner(learner).create_checkpoint() for learner in trainer.parameter_learners],
         "ExternalState": external_state, "DistributedState": {},
     }  # fmt: skip
     content = message(values)
@@ -58,7 +58,7 @@ def restore(trainer: Trainer, filename: str) -> dict[str, Any]:
         _require_fit(_inner(learner), stored, filename)
     saving.take_values(_whole(trainer), saving.load(filename))
     for learner, stored in zip(trainer.parameter_learners, state.learners, strict=True):
-        _take(_inner(learner), stored)
+        _inner(learner).restore_from_checkpoint(stored.values)
     first = trainer.parameter_learners[0] if trainer.parameter_learners else None
     trainer.total_number_of_samples_seen = first.total_number_of_samples_seen if first else 0
     return dict(state.external)
@@ -86,13 +86,9 @@ def _inner(learner: Any) -> Any:
     return getattr(learner, "learner", learner)
 
 
-def of_learner(learner: Any) -> dict[str, Any]:
-    schedule: Schedule = learner.learning_rate_schedule
-    values: dict[str, Any] = {
-        "type": "Learner", "version": 3, "sample_count": learner.total_number_of_samples_seen,
-        "minibatchCount": learner.total_number_of_minibatches_seen, "sweepCount": learner.total_number_of_sweeps_seen,
+def of_learner(learner: Learner) -> dict[str, Any]:
+    values = of_counts(learner) | {
         "noise_injection_seed": learner.noise_seed, "master_parameter_updated": True,
-        "learnig_rate_schedule": _schedule(schedule),
         "smoothed_gradients": [_blocks(learner, weight) for weight in _weights(learner)],
     }  # fmt: skip
     if learner.kind in _COUNTS:
@@ -102,15 +98,39 @@ def of_learner(learner: Any) -> dict[str, Any]:
 
 
 def restore_learner(learner: Learner, values: Mapping[str, Any]) -> None:
-    """Of what `of_learner` gave."""
-    _take(
-        learner,
-        LearnerState(
-            values["sample_count"], values["minibatchCount"], values["sweepCount"], learning_rates=(), period_samples=0,
-            reference_batch_size=0, smoothed_gradients=tuple(map(np.copy, values["smoothed_gradients"])),
-            smoothed_count=values.get("smoothed_count", 0.0), noise_seed=values["noise_injection_seed"],
-        ),
-    )  # fmt: skip
+    """Of what `of_learner` gave, or a file holds."""
+    restore_counts(learner, values)
+    learner.noise_seed = values.get("noise_injection_seed", 1)
+    slots, count = _SLOTS[learner.kind], values.get("smoothed_count", 0.0)
+    for weight, array in zip(_weights(learner), values["smoothed_gradients"], strict=True):
+        parts = [array] if len(slots) == 1 else np.split(array, len(slots)) if slots else []
+        state = learner.optimizer.state[weight]
+        for slot, part in zip(slots, parts, strict=True):
+            state[slot] = torch.from_numpy(np.array(part, order="C")).reshape(weight.shape).to(weight.dtype)
+        if learner.kind in _COUNTS:
+            state[_COUNTS[learner.kind]] = torch.tensor(count, dtype=torch.float64)
+
+
+def of_counts(learner: Any) -> dict[str, Any]:
+    """Of a learner that has no state of its own but how far it is."""
+    return {
+        "type": "Learner", "version": 3, "sample_count": learner.total_number_of_samples_seen,
+        "minibatchCount": learner.total_number_of_minibatches_seen, "sweepCount": learner.total_number_of_sweeps_seen,
+        "noise_injection_seed": 1, "master_parameter_updated": False,
+        "learnig_rate_schedule": _schedule(learner.learning_rate_schedule),
+        "smoothed_gradients": [np.zeros((), np.float32) for _ in learner.parameters],
+    }  # fmt: skip
+
+
+def restore_counts(learner: Any, values: Mapping[str, Any]) -> None:
+    learner.total_number_of_samples_seen = values.get("sample_count", 0)
+    learner.total_number_of_minibatches_seen = values.get("minibatchCount", 0)
+    learner.total_number_of_sweeps_seen = values.get("sweepCount", 0)
+    if stored := values.get("learnig_rate_schedule"):  # these rates take the place of the program's: so CNTK does
+        schedule = learner.learning_rate_schedule.meant_for(stored["ref_mb_size"])
+        schedule.ends = sorted((int(end), value) for end, value in stored["schedule"].items())
+        schedule.is_by_sweep, schedule.epoch_size = not stored["epoch_size"], stored["epoch_size"] or 1
+        learner.learning_rate_schedule = schedule
 
 
 def _weights(learner: Learner) -> list[torch.Tensor]:
@@ -118,8 +138,9 @@ def _weights(learner: Learner) -> list[torch.Tensor]:
 
 
 def _schedule(schedule: Schedule) -> dict[str, Any]:
+    size = 0 if schedule.is_by_sweep else schedule.epoch_size
     return {
-        "type": "TrainingParameterSchedule", "version": 2, "epoch_size": schedule.epoch_size,
+        "type": "TrainingParameterSchedule", "version": 2, "epoch_size": size,
         "ref_mb_size": schedule.minibatch_size, "schedule": {str(end): value for end, value in schedule.ends},
     }  # fmt: skip
 
@@ -144,6 +165,8 @@ def _matrix(array: NDArray[Any]) -> NDArray[Any]:
 def _require_fit(learner: Any, stored: LearnerState, filename: str) -> None:
     """A state of another learner or of other parameters is refused before anything changes."""
     theirs = [array.shape for array in stored.smoothed_gradients]
+    if learner.kind not in _SLOTS:
+        return
     ours = [_blocks(learner, weight).shape for weight in _weights(learner)]
     if len(ours) != len(theirs):
         raise ValueError(
@@ -155,20 +178,3 @@ def _require_fit(learner: Any, stored: LearnerState, filename: str) -> None:
                 f"{filename}.ckp: the learner's state of {parameter} has the shape {shape_in_words(found)}, where "
                 f"{shape_in_words(wanted)} is expected: it is that of another kind of learner or network"
             )
-
-
-def _take(learner: Learner, stored: LearnerState) -> None:
-    learner.total_number_of_samples_seen, learner.total_number_of_sweeps_seen = stored.samples_seen, stored.sweeps_seen
-    if stored.learning_rates:  # those of the file take the place of the program's: CNTK does it, too
-        learner.learning_rate_schedule = learner.learning_rate_schedule.meant_for(stored.reference_batch_size)
-        learner.learning_rate_schedule.ends = list(stored.learning_rates)
-        learner.learning_rate_schedule.epoch_size = stored.period_samples
-    learner.total_number_of_minibatches_seen, learner.noise_seed = stored.minibatches_seen, stored.noise_seed
-    slots = _SLOTS[learner.kind]
-    for weight, array in zip(_weights(learner), stored.smoothed_gradients, strict=True):
-        parts = [array] if len(slots) == 1 else np.split(array, len(slots)) if slots else []
-        state = learner.optimizer.state[weight]
-        for slot, part in zip(slots, parts, strict=True):
-            state[slot] = torch.from_numpy(np.array(part, order="C")).reshape(weight.shape).to(weight.dtype)
-        if learner.kind in _COUNTS:
-            state[_COUNTS[learner.kind]] = torch.tensor(stored.smoothed_count, dtype=torch.float64)

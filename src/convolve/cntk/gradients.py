@@ -43,4 +43,33 @@ def power(x: Any, exponent: Any) -> Tensor:
     return torch.where(positive, torch.where(positive, x, 1.0) ** exponent, x ** exponent.detach())
 
 
-WITH_GRADIENTS: dict[Any, Callable[..., Tensor]] = {functions.log: log, functions.sqrt: sqrt, torch.pow: power}
+class _Extreme(torch.autograd.Function):
+    """The largest or smallest value along some axes: CNTK gives the whole gradient to each of equal ones."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, function: Callable[..., Tensor], axes: tuple[int, ...]) -> Tensor:
+        result = function(x, axes, keepdim=True)
+        ctx.save_for_backward(x, result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        x, result = ctx.saved_tensors
+        return gradients[0] * (x == result), None, None
+
+
+def _extreme(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def reduced(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
+        result: Tensor = _Extreme.apply(x, function, axes)  # type: ignore[no-untyped-call]
+        return result if keepdim else torch.squeeze(result, axes)
+
+    return reduced
+
+
+WITH_GRADIENTS: dict[Any, Callable[..., Tensor]] = {
+    functions.log: log,
+    functions.sqrt: sqrt,
+    torch.pow: power,
+    torch.amax: _extreme(torch.amax),
+    torch.amin: _extreme(torch.amin),
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convolve.cntk.variables import Input, Shape, Stored, Variable
 from convolve.importers.cntk.call import axis_position
@@ -114,33 +114,3 @@ def known_shape(node: Node, inputs: Sequence[Variable]) -> Shape | None:
         return None
     new = tuple(size if each in (-1, 0) else each for each in attributes["newShape"])
     return (old[:begin] + new + old[end:])[::-1]
-
-
-_WINDOWS = {"Convolution": "kernelShape", "Pooling": "poolingWindowShape", "Unpooling": "unpoolingWindowShape"}
-
-
-def whole_attributes(node: Node, inputs: Sequence[Variable]) -> dict[str, Any]:
-    """The attributes as CNTK has them: windows with a number for each axis, as it has inferred them."""
-    values = dict(node.attributes)
-    if node.op not in _WINDOWS or any(variable.known_shape is None for variable in inputs):
-        return values
-    image = inputs[0 if node.op == "Pooling" else -1].shape
-    if node.op == "Convolution":
-        values["kernelShape"] = inputs[0].shape[:0:-1]
-    window = _WINDOWS[node.op]
-    if values[window] == (-2,):
-        values[window] = image[:0:-1]
-    rank, size = len(image), len(values[window])
-    fills: dict[str, Any] = {
-        window: 1, "strides": 1, "dilation": 1, "autoPadding": False, "sharing": True, "lowerPad": 0, "upperPad": 0,
-    }  # fmt: skip
-    for name, fill in fills.items():
-        if name in values:
-            values[name] = _completed(values[name], 0 if name == window else size, rank, fill)
-    return values
-
-
-def _completed(values: Any, window_rank: int, rank: int, fill: Any) -> Any:
-    repeated = [*values, *[values[-1]] * (window_rank - len(values))]
-    whole = [*repeated, *[fill] * (rank - len(repeated))]
-    return tuple(whole) if isinstance(values, tuple) else whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.machinery
+import os
 import runpy
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from convolve.cntk.scanning import unsupported
+from convolve.environment import idle_cores
 from convolve.errors import UnsupportedError, UsageError
 
 _OURS = "convolve.cntk"
@@ -27,6 +31,7 @@ class _Answer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         ours = _ours(fullname)
         try:
             importlib.import_module(ours)
+            _alias_modules()
         except ModuleNotFoundError as error:
             if error.name and error.name.startswith(_OURS):
                 return None
@@ -38,6 +43,14 @@ class _Answer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """It has run already, under our name."""
+
+
+def _alias_modules() -> None:
+    """All of our modules that are loaded, under CNTK's names: what Python finds there it does not bind again in the
+    package, where a function may be called as its module (`train.training_session`)."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith(f"{_OURS}."):
+            sys.modules.setdefault(f"cntk{name.removeprefix(_OURS)}", module)
 
 
 def _ours(name: str) -> str:
@@ -68,6 +81,8 @@ def run(program: Path, arguments: Sequence[str]) -> None:
     if lines := unsupported(program):
         raise UnsupportedProgramError(program, lines)
     install()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(idle_cores())  # more would wait for each other where other programs compute
     sys.argv[:] = [str(program), *arguments]
     sys.path.insert(0, str(program.resolve().parent))
     runpy.run_path(str(program), run_name="__main__")

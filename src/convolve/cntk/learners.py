@@ -99,6 +99,10 @@ class Learner:
     def minibatch_size(self, size: int) -> None:
         self._minibatch_size, self.uses_mean = size, size == IGNORE
 
+    @property
+    def _learning_rate_schedule(self) -> Schedule:  # private in CNTK; programs read it
+        return self.learning_rate_schedule
+
     def is_compatible_mode(self) -> bool:
         return self.uses_mean
 
@@ -106,11 +110,7 @@ class Learner:
         return self._now(self.learning_rate_schedule)
 
     def _now(self, schedule: Schedule) -> float:
-        return schedule.at(self.total_number_of_samples_seen, self.total_number_of_sweeps_seen)
-
-    def count_sweep(self) -> None:
-        """The minibatch was the last one of a sweep over the data."""
-        self.total_number_of_sweeps_seen += 1
+        return schedule[self.total_number_of_sweeps_seen if schedule.is_by_sweep else self.total_number_of_samples_seen]
 
     def reset_learning_rate(self, learning_rate: Any) -> None:
         """Another schedule, which begins now; the number of samples that its rates are meant for stays."""
@@ -119,14 +119,14 @@ class Learner:
                 f"learning_rate type ({type(learning_rate)}) not supported. learning_rate must be a training schedule "
                 "(output of learning_parameter_schedule() function)"
             )
-        so_far = self.total_number_of_samples_seen if learning_rate.epoch_size else self.total_number_of_sweeps_seen
+        so_far = self.total_number_of_sweeps_seen if learning_rate.is_by_sweep else self.total_number_of_samples_seen
         own = self.learning_rate_schedule
         self.learning_rate_schedule = learning_rate.meant_for(own.minibatch_size, later=so_far)
 
     def reset_smoothed_gradients(self) -> None:
         self.optimizer.state.clear()
 
-    def step(self, samples: int) -> bool:
+    def step(self, samples: int, is_sweep_end: bool = False) -> bool:
         """One update from `.grad`, the gradient of the mean loss over so many samples.
 
         A rate of 0 stops a learner of CNTK for good: the samples are not counted.
@@ -149,6 +149,7 @@ class Learner:
             self._add_noise(self._now(self.noise))
         self.total_number_of_samples_seen += samples
         self.total_number_of_minibatches_seen += 1
+        self.total_number_of_sweeps_seen += is_sweep_end
         return True
 
     def _decay(self, schedule: Schedule | None, samples: int) -> float:
@@ -170,9 +171,7 @@ class Learner:
         for parameter, gradient in gradient_values.items():
             array = torch.as_tensor(getattr(gradient, "array", gradient), dtype=parameter.data.dtype)
             parameter.data.grad = array.reshape(parameter.data.shape) / training_sample_count
-        has_learned = self.step(training_sample_count)
-        if is_sweep_end:
-            self.count_sweep()
+        has_learned = self.step(training_sample_count, is_sweep_end)
         self.optimizer.zero_grad()
         return has_learned
 
@@ -285,37 +284,70 @@ def _gain(unit_gain: Any) -> bool:
 
 
 class UserLearner:
-    """A learner of a program's own: `update(gradient_values, training_sample_count, is_sweep_end)`."""
+    """A learner of a program's own: `update(gradient_values, training_sample_count, sweep_end)`, whose gradients are
+    summed over the samples, as views of arrays."""
 
-    def __init__(self, parameters: Sequence[Parameter], lr_schedule: Any, as_numpy: bool = True) -> None:
+    kind = "user"
+
+    def __init__(self, parameters: Any, lr_schedule: Any, as_numpy: bool = True) -> None:
         self.parameters = tuple(parameters)
-        self.learning_rate_schedule = as_schedule(lr_schedule)
-        self.as_numpy, self.total_number_of_samples_seen, self.total_number_of_sweeps_seen = as_numpy, 0, 0
+        self.learning_rate_schedule, self.as_numpy = as_schedule(lr_schedule), as_numpy
+        self.total_number_of_samples_seen = self.total_number_of_minibatches_seen = 0
+        self.total_number_of_sweeps_seen = 0
 
     def learning_rate(self) -> float:
-        return self.learning_rate_schedule.at(self.total_number_of_samples_seen, self.total_number_of_sweeps_seen)
+        schedule = self.learning_rate_schedule
+        return schedule[self.total_number_of_sweeps_seen if schedule.is_by_sweep else self.total_number_of_samples_seen]
 
-    def count_sweep(self) -> None:
-        self.total_number_of_sweeps_seen += 1
+    def step(self, samples: int, is_sweep_end: bool = False) -> bool:
+        """One update from `.grad`, the gradient of the mean loss over so many samples."""
+        from convolve.cntk.core import NDArrayView
 
-    def step(self, samples: int) -> None:
-        zeros = {p: torch.zeros_like(p.data) if p.data.grad is None else p.data.grad for p in self.parameters}
-        gradients = {p: (g * samples).numpy() for p, g in zeros.items()}
-        self.update(gradients, samples, False)
+        grads = {p: torch.zeros_like(p.data) if p.data.grad is None else p.data.grad for p in self.parameters}
+        views = {p: NDArrayView.from_dense((grad * samples).numpy()) for p, grad in grads.items()}
+        has_learned = bool(self.update(views, samples, is_sweep_end))
         self.total_number_of_samples_seen += samples
+        self.total_number_of_minibatches_seen += 1
+        self.total_number_of_sweeps_seen += is_sweep_end
+        return has_learned
 
     def update(self, gradient_values: Any, training_sample_count: int, sweep_end: bool) -> bool:
-        raise NotImplementedError("UserLearner.update() is to be defined by the program")
+        raise NotImplementedError("UserLearner.update must be overriden")
+
+    def create_checkpoint(self) -> dict[str, Any]:
+        """How far it is; a program's own learner may add to it, and take it from the dictionary that it is restored
+        from."""
+        from convolve.cntk import checkpoint
+
+        return checkpoint.of_counts(self)
+
+    def restore_from_checkpoint(self, values: Mapping[str, Any]) -> None:
+        from convolve.cntk import checkpoint
+
+        checkpoint.restore_counts(self, values)
 
 
 class UniversalLearner(UserLearner):
+    """Gradients are put into constants, and the function is evaluated, which assigns to the parameters."""
+
     def __init__(self, update_func: Any, parameters: Any) -> None:
         super().__init__(parameters, Schedule(1.0))
-        self._gradients = [Constant(0, shape=p.shape, dtype=p.dtype, name="gradient") for p in parameters]
-        self._update = update_func(parameters, self._gradients)
+        for each in self.parameters:
+            if -1 in each.shape:
+                raise ValueError(
+                    f"parameter {each} has inferred dimensions. Please create the learner after all parameter shapes "
+                    "have been determined"
+                )
+        self._gradients = [Constant(0, shape=p.shape, dtype=p.dtype, name="gradient") for p in self.parameters]
+        self._update = update_func(self.parameters, self._gradients)
+        if not hasattr(self._update, "outputs"):
+            raise TypeError(
+                f"universal: the update function gave {self._update!r}, not a Function; combine the assignments"
+            )
+        self.rates_used = {"Learning rate per minibatch": 1.0}
 
-    def update(self, gradient_values: Any, training_sample_count: int, sweep_end: bool) -> bool:
+    def update(self, gradient_values: Any, training_sample_count: int, sweep_end: bool = False) -> bool:
         for constant, parameter in zip(self._gradients, self.parameters, strict=True):
-            constant.value = gradient_values[parameter]
+            constant.take(gradient_values[parameter])
         self._update.eval()
         return True

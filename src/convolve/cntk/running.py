@@ -63,7 +63,15 @@ def arguments_of(outputs: Sequence[Variable], arguments: Any, signature: Sequenc
 
 def _called(key: Any, wanted: Sequence[Variable]) -> list[Variable]:
     if isinstance(key, str):
-        return [variable for variable in wanted if key in (variable.name, variable.uid)]
+        found = [variable for variable in wanted if key in (variable.name, variable.uid)]
+        if not found:
+            names = ", ".join(variable.name for variable in wanted)
+            raise ValueError(
+                f'variable with name "{key}" does not exist in the network. Available variable names: {names}'
+            )
+        return found
+    if not isinstance(key, Variable):
+        raise TypeError(f"Variable expected, but got {type(key)}")
     variable = getattr(key, "output", key)
     return [resolved(variable)] if variable in wanted or resolved(variable) in wanted else []
 
@@ -87,13 +95,19 @@ def fed(outputs: Sequence[Variable], arguments: Mapping[Variable, Any]) -> dict[
     return given
 
 
-@dataclass(eq=False)
-class State:
+@dataclass(eq=False, repr=False)
+class BackPropState:
     """What a forward pass leaves for a backward one."""
 
     outputs: dict[Variable, torch.Tensor]
     given: dict[Variable, feeding.Fed]
     assignments: list[tuple[Stored, torch.Tensor]]  # which are made when the backward pass is done
+
+    @staticmethod
+    def device() -> Any:
+        from convolve.cntk.device import cpu
+
+        return cpu()
 
 
 def passed(
@@ -147,9 +161,15 @@ def evaluated(
     return {v: feeding.shown(v, tensor, given, as_numpy) for v, tensor in zip(outputs, found, strict=True)}
 
 
+def named(asked: Any, values: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The values by what a program asked for: variables, or functions."""
+    listed = asked if isinstance(asked, list | tuple | set) else [asked]
+    return {each: values[getattr(each, "output", each)] for each in listed}
+
+
 def forward(
     outputs: Sequence[Variable], arguments: Mapping[Variable, Any], keep: Any, as_numpy: bool
-) -> tuple[State | None, dict[Variable, Any]]:
+) -> tuple[BackPropState | None, dict[Variable, Any]]:
     given = fed(outputs, arguments)
     for variable, each in given.items():
         if keep and variable.needs_gradient:
@@ -158,11 +178,13 @@ def forward(
     with torch.set_grad_enabled(bool(keep)):
         found = passed(outputs, given, bool(keep), later if keep else None)
     values = {v: feeding.shown(v, t.detach(), given, as_numpy) for v, t in zip(outputs, found, strict=True)}
-    return State(dict(zip(outputs, found, strict=True)), given, later) if keep else None, values
+    return BackPropState(dict(zip(outputs, found, strict=True)), given, later) if keep else None, values
 
 
-def backward(state: State, root_gradients: Any, variables: Any, as_numpy: bool) -> dict[Variable, Any]:
-    wanted = [getattr(variable, "output", variable) for variable in variables]
+def backward(state: BackPropState, root_gradients: Any, variables: Any, as_numpy: bool) -> dict[Variable, Any]:
+    wanted = _leaves_wanted(variables, state.given)
+    if isinstance(root_gradients, Mapping) and not root_gradients:
+        raise ValueError(f"function expects {len(state.outputs)} arguments")
     roots, grads = [], []
     if not isinstance(root_gradients, Mapping):
         root_gradients = dict.fromkeys(state.outputs, root_gradients)
@@ -175,9 +197,7 @@ def backward(state: State, root_gradients: Any, variables: Any, as_numpy: bool) 
     tensors = {variable: each.tensor for variable, each in state.given.items()}
     found = _gradients(roots, grads, wanted, tensors)
     assign(state.assignments)
-    return {
-        v: feeding.shown(v, torch.from_numpy(g), state.given, as_numpy) if v in tensors else g for v, g in found.items()
-    }
+    return {v: feeding.shown(v, torch.from_numpy(g), state.given, as_numpy) for v, g in found.items()}
 
 
 def _gradients(
@@ -197,13 +217,29 @@ def _gradients(
     return dict(zip(wanted, (each.numpy() for each in zeros), strict=True))
 
 
+def _leaves_wanted(variables: Any, inputs: Any) -> list[Variable]:
+    """The variables whose gradients are asked for: parameters, constants, inputs."""
+    wanted = list(variables)
+    if not wanted:
+        raise ValueError("Backward: List of inputs to compute gradients for, must not be empty.")
+    for each in wanted:
+        if not isinstance(each, Variable):
+            raise TypeError(f"Variable expected, but got {type(each)}")
+        if not isinstance(each, Stored) and each not in inputs:
+            raise ValueError(
+                f"Gradient requested for Variable '{each}' which is not a leaf input (Input, Parameter or Constant) of "
+                "the Function; this is currently unsupported."
+            )
+    return wanted
+
+
 def gradient(function: Any, at: Any, wrt: Any, outputs: Any, as_numpy: bool, grad_root: Any) -> Any:
     wanted_outputs = tuple(function.outputs)
     if wrt is None:
         wrt = [variable for variable in function.arguments if variable.needs_gradient]
         if not wrt:
             raise ValueError(f"None of the Function '{function}' arguments have 'needs_gradient == True'")
-    wrt = [getattr(variable, "output", variable) for variable in ([wrt] if isinstance(wrt, Variable) else wrt)]
+    wrt = _leaves_wanted([wrt] if isinstance(wrt, Variable) else wrt, needed(wanted_outputs))
     extra = [getattr(each, "output", each) for each in (outputs or ())]
     every = (*wanted_outputs, *(each for each in extra if each not in wanted_outputs))
     given = fed(every, arguments_of(every, at, function.signature))
@@ -212,13 +248,11 @@ def gradient(function: Any, at: Any, wrt: Any, outputs: Any, as_numpy: bool, gra
             given[variable].tensor.requires_grad_(True)
     with torch.enable_grad():
         found = passed(every, given, training=True)
-    root = getattr(grad_root, "output", grad_root) or wanted_outputs[0]
+    root = getattr(grad_root, "output", grad_root) or function.output
     top = found[every.index(root)]
     tensors = {variable: each.tensor for variable, each in given.items()}
     gradients: dict[Variable, Any] = _gradients([top], [torch.ones_like(top)], wrt, tensors)
-    shown = {
-        v: feeding.shown(v, torch.from_numpy(g), given, as_numpy) if v in given else g for v, g in gradients.items()
-    }
+    shown = {v: feeding.shown(v, torch.from_numpy(g), given, as_numpy) for v, g in gradients.items()}
     result = next(iter(shown.values())) if len(shown) == 1 else shown
     if not extra:
         return result

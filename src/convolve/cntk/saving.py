@@ -9,7 +9,6 @@ import numpy as np
 
 from convolve.atomic import replacing
 from convolve.cntk.axis import Axis
-from convolve.cntk.late import whole_attributes
 from convolve.cntk.nodes import Block, Node, infer_all, nodes_of, resolved, results_of
 from convolve.cntk.ops.functions import Function
 from convolve.cntk.variables import (
@@ -34,6 +33,7 @@ from convolve.importers.loader import read_bytes
 _KINDS = {"Input": 0, "Parameter": 2, "Constant": 3, "Placeholder": 4}
 _CODES = {op: number for number, op in enumerate(OPERATORS)}
 _OURS = {number: dtype for dtype, number in DATA_TYPES.items()}
+_WINDOWS = {"Convolution": "kernelShape", "Pooling": "poolingWindowShape", "Unpooling": "unpoolingWindowShape"}
 _VERSION = 24  # of a function, as CNTK 2.7 writes it
 
 
@@ -105,7 +105,7 @@ def _variable(variable: Variable) -> dict[str, Any]:
     values: dict[str, Any] = {
         "version": 1, "type": "Variable", "uid": variable.uid, "kind": _KINDS[variable.kind],
         "data_type": DATA_TYPES[variable.data_type],
-        "dynamic_axis": [StoredAxis(2**31 - 1, axis.name) for axis in variable.dynamic_axes[::-1]],
+        "dynamic_axis": [StoredAxis(2**31 - 1, axis.name) for axis in (variable.known_axes or ())[::-1]],
         "is_sparse": variable.is_sparse, "needs_gradient": variable.needs_gradient, "shape": shape[::-1],
     }  # fmt: skip
     if variable.name:
@@ -116,10 +116,9 @@ def _variable(variable: Variable) -> dict[str, Any]:
 
 
 def _function(node: Node) -> dict[str, Any]:
-    attributes = whole_attributes(node, [resolved(variable) for variable in node.inputs])
     values: dict[str, Any] = {
         "version": _VERSION, "type": "PrimitiveFunction", "uid": node.uid, "op": _CODES[node.op],
-        "inputs": [variable.uid for variable in node.inputs], "attributes": attributes,
+        "inputs": [variable.uid for variable in node.inputs], "attributes": whole(node),
     }  # fmt: skip
     if node.name:
         values["name"] = node.name
@@ -139,13 +138,50 @@ def _function(node: Node) -> dict[str, Any]:
     return values
 
 
+def whole(node: Node) -> dict[str, Any]:
+    """The attributes as CNTK writes them: windows with a number for each axis, as it has inferred them."""
+    values = dict(node.attributes)
+    if node.op not in _WINDOWS:
+        return values
+    image = resolved(node.inputs[-1] if node.op != "Pooling" else node.inputs[0]).shape
+    if node.op == "Convolution":
+        weight = resolved(node.inputs[0]).shape
+        values["kernelShape"] = weight[:0:-1]
+    window = _WINDOWS[node.op]
+    if values[window] == (-2,):
+        values[window] = image[:0:-1]
+    rank, size = len(image), len(values[window])
+    fills: dict[str, Any] = {
+        window: 1, "strides": 1, "dilation": 1, "autoPadding": False, "sharing": True, "lowerPad": 0, "upperPad": 0,
+    }  # fmt: skip
+    for name, fill in fills.items():
+        if name in values:
+            values[name] = _completed(values[name], 0 if name == window else size, rank, fill)
+    return values
+
+
+def _completed(values: Any, window_rank: int, rank: int, fill: Any) -> Any:
+    repeated = [*values, *[values[-1]] * (window_rank - len(values))]
+    whole = [*repeated, *[fill] * (rank - len(repeated))]
+    return tuple(whole) if isinstance(values, tuple) else whole
+
+
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def load(model: Any) -> Function:
+def load(model: Any, form: str = "CNTKv2") -> Function:
     """The function in a v2 file, or in the bytes of one."""
-    content = model if isinstance(model, bytes) else read_bytes(Path(model))
-    path = "the model" if isinstance(model, bytes) else model
+    if form != "CNTKv2":
+        raise NotImplementedError(
+            f"{model}: as a Function a CNTK v2 file is read; convolve.load_graph reads ONNX files"
+        )
+    is_bytes = isinstance(model, bytes | bytearray)
+    if is_bytes and not model:
+        raise ValueError("the model buffer should not be null and its length should be greater than 0")
+    if not is_bytes and not (isinstance(model, str | Path) and Path(model).is_file()):
+        raise ValueError(f"Cannot load the model {model!r} that is neither a file nor a byte buffer.")
+    content = bytes(model) if is_bytes else read_bytes(Path(model))
+    path = "the model" if is_bytes else model
     try:
         return _read(read_top(content, path), path)
     except ConvolveError as error:
@@ -154,7 +190,11 @@ def load(model: Any) -> Function:
 
 def restore(function: Function, filename: str) -> None:
     """Give the parameters of `function` the values of those in a file."""
-    take_values(function, load(filename))
+    try:
+        stored = load(filename)
+    except ValueError:
+        raise RuntimeError(f"Cannot open file '{filename}' for reading.") from None
+    take_values(function, stored)
 
 
 def take_values(function: Function, stored: Function) -> None:
@@ -170,7 +210,7 @@ def take_values(function: Function, stored: Function) -> None:
         if other.shape != variable.shape:
             raise ValueError(f"{variable} has the shape {shape_in_words(other.shape)} in the file")
     for variable, other in pairs:
-        variable.value = other.value
+        variable.take(other.value)
     if len(ours.random) == len(theirs.random):
         for node, other_node in zip(ours.random, theirs.random, strict=True):
             node.attributes |= {name: other_node.attributes.get(name, 0) for name in ("rngSeed", "rngOffset")}

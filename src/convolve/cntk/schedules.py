@@ -8,6 +8,8 @@ import math
 from enum import Enum, IntEnum
 from typing import Any
 
+FULL_DATA_SWEEP = 2**64 - 2  # as an epoch's size, or as the number of samples of an evaluation
+
 
 class UnitType(Enum):
     """What a rate of CNTK before 2.2 is meant for."""
@@ -21,22 +23,21 @@ class MinibatchSizeUnit(IntEnum):
 
 
 class Schedule:
-    """A value for each period of `epoch_size` samples, or of a sweep over the data where that is 0; the last one for
-    good. `ends`: up to where each holds. `minibatch_size`: what a value is meant for, 0: whatever comes."""
+    """A value for each period of `epoch_size` samples, or of a sweep where that is not said, the last one for good.
+    `ends`: up to where each holds. `minibatch_size`: what a value is meant for, 0: whatever comes."""
 
     def __init__(self, schedule: Any, minibatch_size: int | None = None, epoch_size: int | None = None) -> None:
-        self.minibatch_size, self.epoch_size = minibatch_size or 0, epoch_size or 0
+        self.is_by_sweep = not epoch_size or epoch_size >= FULL_DATA_SWEEP
+        self.minibatch_size, self.epoch_size = minibatch_size or 0, 1 if self.is_by_sweep else int(epoch_size or 1)
         self.is_minibatch_size_explicitly_specified = bool(minibatch_size)
         is_constant = isinstance(schedule, int | float)
         pairs = [(0, schedule)] if is_constant else _pairs(schedule)
-        totals = itertools.accumulate(count * (self.epoch_size or 1) for count, _ in pairs)
+        totals = itertools.accumulate(count * self.epoch_size for count, _ in pairs)
         self.ends = [(end, float(value)) for end, (_, value) in zip(totals, pairs, strict=True)]
 
-    def __getitem__(self, count: int) -> float:
-        return next((value for end, value in self.ends if count < end), self.ends[-1][1])
-
-    def at(self, samples: int, sweeps: int) -> float:
-        return self[samples if self.epoch_size else sweeps]
+    def __getitem__(self, place: int) -> float:
+        """The value from that sample on, or sweep."""
+        return next((value for end, value in self.ends if place < end), self.ends[-1][1])
 
     def meant_for(self, minibatch_size: int, later: int = 0) -> Schedule:
         """The same values, for another size of minibatch, so many samples or sweeps later."""
@@ -111,4 +112,5 @@ def momentum_as_time_constant_schedule(momentum: Any, epoch_size: int | None = N
     return Schedule([(count, math.exp(-1.0 / t) if t else 0.0) for count, t in pairs], 1, epoch_size)
 
 
-minibatch_size_schedule = learning_parameter_schedule_per_sample
+def minibatch_size_schedule(schedule: Any, epoch_size: int = 1) -> Schedule:
+    return _schedule(schedule, 1, epoch_size)

@@ -288,9 +288,10 @@ def mean_image(dataset: Dataset) -> NDArray[np.float32]:
     numbers_N = np.arange(len(dataset))
     if not dataset.is_cached:
         numbers_N = numbers_N[:: max(1, len(dataset) // _MEAN_IMAGES)]
-    total_CHW: NDArray[np.float64] = np.zeros(1)  # whole numbers below 2^53: exact
+    total_CHW: NDArray[np.float64] = np.zeros(1)  # of bytes, whole numbers below 2^53: exact
     for images_NCHW, _ in dataset.batches(numbers_N, 1000):
-        total_CHW = total_CHW + images_NCHW.numpy().sum(0, dtype=np.uint32)  # torch's sum takes twenty times as long
+        kind = np.float64 if images_NCHW.is_floating_point() else np.uint32
+        total_CHW = total_CHW + images_NCHW.numpy().sum(0, dtype=kind)  # torch's sum takes twenty times as long
     return np.ascontiguousarray(total_CHW / len(numbers_N), np.float32)  # sums keep the layout of decoded images
 
 

@@ -44,7 +44,7 @@ def load(dataset: Dataset) -> ArraySource:
             continue
         image, numbers[index] = found
         if images_NCHW is None:
-            images_NCHW = np.empty((len(dataset), *image.shape[1:]), np.uint8)
+            images_NCHW = np.empty((len(dataset), *image.shape[1:]), image.dtype)
         images_NCHW[index] = image[0]
     unreadable.require(len(dataset))
     assert images_NCHW is not None  # nothing else is more than may be left out

@@ -20,7 +20,7 @@ from convolve.formats.part_names import TEST, TRAINING, VALIDATION, role_of
 from convolve.formats.table import ENDINGS, names_labels
 
 # The end of the name of a list of images; what stands first goes before. Not .json, which may be anything.
-_LISTS = ("_map.txt", ".csv", ".tsv", ".jsonl", "_lmdb")
+_LISTS = ("_map.txt", ".csv", ".tsv", ".jsonl", ".ctf", "_lmdb")
 _METADATA = ("metadata.csv", "metadata.jsonl")  # Hugging Face's lists of the images of a folder
 _MOST_NAMED = 5
 

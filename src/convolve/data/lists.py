@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from convolve.data.archives import archives_in
+from convolve.data.ctf_sets import is_ctf_set, open_ctf_set, open_ctf_test
 from convolve.data.hold_out import Learned, find_held_out, hold_out_test
 from convolve.data.layout import Layout, find_layout
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.relations import grouped
 from convolve.data.sources.base64 import open_base64
 from convolve.data.sources.classes import in_words
+from convolve.data.sources.ctf import collect_ctf, is_ctf
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.folder import open_folder
 from convolve.data.sources.lmdb import open_lmdb
@@ -57,6 +59,8 @@ def open_lists(
         raise MissingDataError(
             f"{where} holds no labeled images; give a folder with a subfolder for each class, a map file, or a table"
         )
+    if is_ctf_set(found):
+        return open_ctf_set(where, found, options)
     first = open_list(found.training, options=options)
     others = {role: open_list(path, first.class_names, options=options) for role, path in found.parts[1:]}
     parts = _by_role(first) | others
@@ -136,6 +140,8 @@ def open_own_test(
 ) -> tuple[Source, str]:
     """The test part of a user's own images; of one part all of it, but for what the model has `learned` from."""
     path = layout.test or layout.training
+    if is_ctf_set(layout):
+        return open_ctf_test(place, layout, learned, options)
     if is_table(layout.training):
         options = label_columns(layout.training, class_names, options)
     grouped_as_learned = replace(options, group=options.group or learned.group)
@@ -162,11 +168,11 @@ def open_own_test(
 
 def collect_lists(
     place: Path, classes: Sequence[str] | None, on_fault: OnFault, options: DataOptions = AS_FOUND
-) -> list[tuple[str, FileSource]]:
+) -> list[tuple[str, Source]]:
     """(role, part) of the parts at `place`, as `open_list`; where nothing of one can be read, that is a fault."""
-    if place.is_file():
+    if place.is_file() and not is_ctf(place):
         refuse_other_kinds(place)
-    layout, parts = find_lists(place, classes or ()), list[tuple[str, FileSource]]()
+    layout, parts = find_lists(place, classes or ()), list[tuple[str, Source]]()
     if layout is None:
         raise MissingDataError(f"{place} holds no labeled images; see `convolve check-data --help`")
     for note in layout.notes:
@@ -175,14 +181,17 @@ def collect_lists(
         on_fault("left out", str(place), note, "take it elsewhere, or into one of the parts")
     for role, path in layout.parts:
         try:
-            part = open_list(path, classes, on_fault, options)
+            part = collect_ctf(path, on_fault) if is_ctf_set(layout) else open_list(path, classes, on_fault, options)
         except MissingDataError:
             raise
         except DataError as error:
             on_fault("unreadable", str(path), str(error).removeprefix(f"{path}: "), "correct it, and check again")
             continue
-        classes = classes or part.class_names
-        parts += [(role, part)] if role != TRAINING or layout.test else _by_role(part).items()
+        if isinstance(part, FileSource):
+            classes = classes or part.class_names
+            parts += [(role, part)] if role != TRAINING or layout.test else _by_role(part).items()
+        elif part is not None:
+            parts.append((role, part))
     return parts
 
 
@@ -200,15 +209,12 @@ def _numbers(parts: Sequence[Source]) -> tuple[str, ...]:
 
 
 def refuse_other_kinds(path: Path) -> None:
-    """Raise `FormatError` for what is no list of images: an image, say.
-
-    CTF text and IDX files are none, either, and alone they do not say what images they hold.
-    """
+    """Raise `FormatError` for what is no list of images: an image, say, or an IDX file, which has its labels in another
+    one."""
     with open_lines(path) as file:
         head = file.read(64)
-    kind = "an IDX file" if head.startswith(b"\0\0\x08") else "CTF text"
-    if kind == "an IDX file" or head.lstrip(b"0123456789 \t").startswith(b"|"):
-        what = f"{kind}, no list of images; give the folder with all files of MNIST or CIFAR-10"
+    if head.startswith(b"\0\0\x08"):
+        what = "an IDX file, no list of images; give the folder with all files of MNIST"
         raise FormatError(path, "byte 0", f"{what}, or make Splits of your own in Python (docs/old-formats.md)")
     if (zero := head.find(b"\0")) >= 0:
         what = "a zero byte: a binary file, or UTF-16, no list of images; give folders of classes"

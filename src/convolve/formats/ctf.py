@@ -19,13 +19,18 @@ from convolve.errors import DataError, FormatError, UsageError
 from convolve.formats.ctf_fast import parse_regular_lines
 from convolve.formats.ctf_grammar import Samples, SequenceParser, StreamSpec
 
-__all__ = ["CtfBlock", "StreamSpec", "iter_ctf", "read_ctf", "write_ctf"]
+__all__ = ["CtfBlock", "OtherDtypeError", "StreamSpec", "iter_ctf", "read_ctf", "write_ctf"]
 
 _PIECE_BYTES = 1 << 18  # a few MiB of arrays; larger pieces were not faster
 _BLOCK_VALUES = 1 << 22  # short lines can stand for long sparse vectors
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ID_DIGITS = 20  # of 2**64
 _SEQUENCE_ID = re.compile(rb"([0-9]+)[^0-9]")
+
+
+class OtherDtypeError(FormatError):
+    """A number that the dtype of its stream does not hold."""
+
 
 # Legend: N sequences, T samples of all those sequences one after another, D values of a sample, K classes.
 
@@ -244,7 +249,7 @@ class _Reader:
         if (changed_TD := fitted_TD != rows_TD).any():
             t, d = np.argwhere(changed_TD)[0]
             what = f"value {d + 1} of stream {stream.name!r}, {rows_TD[t, d]:g}, is no {np.dtype(stream.dtype)}"
-            raise FormatError(self._path, f"line {lines_T[t]}", f"{what}; correct it, or read float32")
+            raise OtherDtypeError(self._path, f"line {lines_T[t]}", f"{what}; correct it, or read float32")
         return fitted_TD
 
 

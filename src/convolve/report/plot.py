@@ -48,14 +48,14 @@ class Axis:
         return f"{100 - 100 * self.position(value):.2f}"
 
     def ticks(self, whole: bool = False) -> list[float]:
-        """About four round numbers between `low` and `high`; integers if `whole`."""
+        """About four round numbers between `low` and `high`; integers if `whole`, unless these lie too close."""
         return self._log_ticks() if self.logarithmic else self._linear_ticks(whole)
 
     def _linear_ticks(self, whole: bool) -> list[float]:
         rough = (self.high - self.low) / 4
         power = 10.0 ** math.floor(math.log10(rough))
         steps = [m * power for m in (1, 2, 2.5, 5, 10)]
-        step = next(step for step in steps if step >= rough and (step % 1 == 0 or not whole))
+        step = next(step for step in steps if step >= rough and (step % 1 == 0 or not whole or rough < 0.1))
         first, last = math.ceil(self.low / step), math.floor(self.high / step + 1e-9)
         return [i * step for i in range(first, last + 1)]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from convolve.data import cifar10, mnist
@@ -19,6 +20,8 @@ from convolve.data.sources.source import ArraySource, Source
 from convolve.data.splits import Splits
 from convolve.errors import DataError, MissingDataError, UnsupportedError, UsageError
 from convolve.formats.base64_map import read_base64_map
+from convolve.formats.columns import Columns, read_columns
+from convolve.formats.ctf import StreamSpec
 from convolve.formats.decode import Decoding
 from convolve.formats.image_map import read_image_map
 from convolve.formats.mean_xml import read_mean_xml
@@ -172,14 +175,21 @@ def _fixed(spec: Crop | Scale) -> Transform:
 def _read(reader: Reader, shape_CHW: Shape) -> ArraySource | FileSource:
     source, labels = reader.features, reader.labels
     path = _existing(source.file)
+    if isinstance(source, Columns | TextStream) and source.dim != prod(shape_CHW):
+        raise UsageError(f"{path}: the reader's dim is {source.dim}, the network takes {shape_CHW} (C, H, W)")
+    if isinstance(source, Columns):
+        features_ND, labels_N = read_columns(source)
+        images_NCHW = torch.from_numpy(features_ND.reshape(-1, *shape_CHW))
+        chunk_N = np.zeros(len(labels_N), np.int64)
+        found = ArraySource(images_NCHW, torch.from_numpy(labels_N), chunk_N, locate=f"{path}: sample {{}}".format)
+        return _planes(found) if reader.interleaved else found
     if isinstance(source, TextStream):
         assert labels is not None  # text has no labels of its own
-        if source.dim != prod(shape_CHW):
-            raise UsageError(f"{path}: the reader's dim is {source.dim}, the network takes {shape_CHW} (C, H, W)")
-        return open_ctf(
-            path, labels.dim, shape_CHW, features=source.token, labels=labels.token, sparse_labels=labels.sparse,
+        found = open_ctf(
+            path, labels.dim, shape_CHW, features=_stream(source), labels=_stream(labels),
             labels_path=_existing(labels.file),
         )  # fmt: skip
+        return _planes(found) if reader.interleaved else found
     classes = reader.classes if labels is None else None
     if source.form == "base64":
         listing = read_base64_map(path, classes)
@@ -189,12 +199,23 @@ def _read(reader: Reader, shape_CHW: Shape) -> ArraySource | FileSource:
     return file_source(lines, _labels_of(path, lines.labels_N, labels), None, in_chunks=True)
 
 
+def _planes(source: ArraySource) -> ArraySource:
+    """The images whose values came pixel by pixel, the channels first."""
+    channels, height, width = source.shape_CHW
+    images_NHWC = source.images_NCHW.reshape(-1, height, width, channels)
+    return replace(source, images_NCHW=images_NHWC.permute(0, 3, 1, 2).contiguous())
+
+
+def _stream(stream: TextStream) -> StreamSpec:
+    return StreamSpec(stream.token, stream.dim, stream.sparse)
+
+
 def _labels_of(path: Path, own_N: NDArray[np.int64], stream: TextStream | None) -> NDArray[np.int64]:
     """The labels that a map file has itself, or those that stand in a CTF file, line for line."""
     if stream is None:
         return own_N
     file = _existing(stream.file)
-    labels_N = read_ctf_labels(file, stream.dim, stream.token, stream.sparse)
+    labels_N = read_ctf_labels(file, _stream(stream))
     if len(labels_N) != len(own_N):
         raise DataError(f"{file} has {len(labels_N)} labels, {path} {len(own_N)} images; give files that match")
     return labels_N

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from convolve.data.known import dataset_info, guess_dataset
-from convolve.data.sources.source import ArraySource
+from convolve.data.sources.source import ArraySource, Source
 from convolve.graph.build import build
 from convolve.graph.classifier import class_scores, image_input
 from convolve.graph.graph import Graph, Parameter
@@ -55,7 +55,7 @@ def train_step(
         graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model).graph), shape_CHW))
     elif isinstance(splits.train, ArraySource):
         graph = with_statistics(graph, step.network, splits.train)
-    recipe, samples = _recipe(step, len(splits.train), data, callback)
+    recipe, samples = _recipe(step, splits.train, data, callback)
     if workers.size > 1:
         recipe = replace(recipe, distributed=step.parallel.for_workers(workers.size, samples))
     callback("config", {"step": step, "samples": samples, "held_out_samples": len(splits.test)})
@@ -83,12 +83,15 @@ def _for_any_image(reader: Reader, shape_CHW: Shape, callback: Callback) -> Prep
     return preprocess
 
 
-def _recipe(step: TrainStep, train_samples: int, data: str | None, callback: Callback) -> tuple[Recipe, int]:
+def _recipe(step: TrainStep, train: Source, data: str | None, callback: Callback) -> tuple[Recipe, int]:
     """The recipe for the data at hand, and the samples of an epoch.
 
-    Epochs that are meant for more than `data` has become passes over it.
+    Epochs that are meant for more than `data` has become passes over it. Numbers that are no pixels may need all the
+    digits that CNTK gave them.
     """
-    recipe, wanted = recipe_of(step), step.recipe.run.epoch_samples
+    recipe, wanted, train_samples = recipe_of(step), step.recipe.run.epoch_samples, len(train)
+    if isinstance(train, ArraySource) and train.images_NCHW.is_floating_point():
+        recipe = replace(recipe, run=replace(recipe.run, precision="fp32"))
     if data is None or wanted <= train_samples:
         return recipe, recipe.run.epoch_samples or train_samples
     message = f"epochSize={wanted:,} is taken as one pass over the {train_samples:,} samples of {data}"

@@ -72,6 +72,16 @@ def test_variables_are_pasted_where_they_are_read(tmp_path: Path) -> None:
     assert config(tmp_path, "a = $1 and 5$").text("a") == "$1 and 5$"
 
 
+def test_a_variable_of_the_same_name_is_that_of_the_block_around(tmp_path: Path) -> None:
+    """CNTK replaces the variables of a block's text when it enters the block: the outermost value is handed on."""
+    text = 'size = 64\nname = "a"\nTrain = { size = "$size$" ; own = 3 ; SGD = { size = $size$ ; own = $own$ } }'
+    for arguments, expected in (((), 64), (("size=32",), 32)):
+        sgd = config(tmp_path, text, *arguments).block("Train").block("SGD")
+        assert (sgd.integer("size", 0), sgd.integer("own", 0)) == (expected, 3)
+    shadowed = config(tmp_path, 'p = "outer"\nT = { p = "inner" ; file = "$p$.log" }').block("T")
+    assert (shadowed.text("p"), shadowed.text("file")) == ("inner", "outer.log")
+
+
 def test_a_braced_value_may_begin_on_the_next_line(tmp_path: Path) -> None:
     assert config(tmp_path, "T =\n[\n x = 1\n]").block("T").integer("x", 0) == 1
 
@@ -80,6 +90,7 @@ def test_arrays_of_blocks_and_other_separators(tmp_path: Path) -> None:
     root = config(tmp_path, "d = ({ n=1 } : { n=2 })\nf = (;C:/a;b)\n")
     assert [block.integer("n", 0) for block in root.blocks("d")] == [1, 2]
     assert root.words("f") == ("C:/a", "b")
+    assert config(tmp_path, "d = ()\ne = ( )").blocks("d") == []
 
 
 def test_files_are_joined_and_included(tmp_path: Path) -> None:
@@ -103,6 +114,7 @@ def test_keys_that_nobody_asks_for_are_named(tmp_path: Path) -> None:
     block = config(tmp_path, "S = {\n  maxEpoch = 3\n}").block("S")
     block.integer("maxEpochs", 0)
     (sentence,) = block.unread()
+    assert config(tmp_path, "used = 1\nS = {\n  x = $used$\n}").unread() == []
     assert sentence.endswith("a.cntk: line 2, column 3: unknown key 'maxEpoch'; did you mean 'maxEpochs'?")
 
 

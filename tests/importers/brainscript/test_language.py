@@ -115,7 +115,7 @@ def test_a_member_is_computed_once() -> None:
         ("Fail ('as asked')", "line 1, column 1: as asked"),
         ("Format (1, '%99999999d')", "cannot be written as"),
         ("Format (1, '%s')", "cannot be written as"),
-        ("include 'x.bs'", "line 1, column 1: unexpected 'include'"),
+        ("include 'x.bs'", "line 1, column 1: cannot find 'x.bs'"),
         ("{ include 'x.bs' }.a", "line 1, column 3: cannot find 'x.bs'"),
         ("{ f (x) = f (x) }.f (1)", "nested deeper than"),
         ("{ f (n) = f (n-1) + f (n-2) }.f (30)", "nested deeper than"),

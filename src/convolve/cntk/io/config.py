@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from convolve.cntk.schedules import FULL_DATA_SWEEP
 from convolve.data.cntk_order import WINDOW_CHUNKS
 
+__all__ = ["FULL_DATA_SWEEP", "INFINITELY_REPEAT", "MinibatchSourceConfig"]
+
 INFINITELY_REPEAT = 2**64 - 1
-FULL_DATA_SWEEP = 2**64 - 2
 
 
 class _Flag:

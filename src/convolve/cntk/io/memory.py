@@ -81,6 +81,9 @@ class MinibatchSourceFromData(UserMinibatchSource):
             found[info] = MinibatchData(value, fits, samples, ends)
         return found
 
+    def is_infinite(self) -> bool:
+        return self.max_samples >= INFINITELY_REPEAT
+
     def get_checkpoint_state(self) -> dict[str, Any]:
         return {"cursor": self.cursor, "total_num_samples": self.position}
 
@@ -117,7 +120,7 @@ def _rows(given: Any) -> Any:
 
 
 def _is_sequence(kind: Any) -> bool:
-    return any(axis.is_sequence_axis for axis in as_variable_type(kind)[1])
+    return any(axis.is_sequence_axis for axis in as_variable_type(kind).axes or ())
 
 
 def _shape(rows: Any) -> tuple[int, ...]:

@@ -24,9 +24,17 @@ def Sequential(layers: Any, name: str = "") -> Function:
     def applied(keep: Any) -> Any:
         return sequential(identity(keep)) if steps else elementwise.alias(keep)
 
-    if name:
-        return function_of(applied, "Sequential", name, make_block=True)
-    return function_of(applied)
+    return _named(applied, name)
+
+
+def _named(definition: Callable[..., Any], name: str) -> Function:
+    """The function of a Python function; with a name, its result goes by that: no block, so that a search by name
+    finds what is inside."""
+
+    def labeled(keep: Any) -> Any:
+        return elementwise.alias(definition(keep), name)
+
+    return function_of(labeled if name else definition)
 
 
 def _step(layer: Any) -> Any:
@@ -56,7 +64,7 @@ def SequentialClique(functions: Sequence[Any], name: str = "") -> Function:
             x = x + out
         return out
 
-    return function_of(clique, "SequentialClique", name, make_block=bool(name))
+    return _named(clique, name)
 
 
 def ResNetBlock(f: Any, name: str = "") -> Function:
@@ -65,7 +73,7 @@ def ResNetBlock(f: Any, name: str = "") -> Function:
     def skip(x: Any) -> Any:
         return f(x) + x
 
-    return function_of(skip, "ResNetBlock", name, make_block=bool(name))
+    return _named(skip, name)
 
 
 def Activation(activation: Any = None, name: str = "") -> Function:
@@ -86,8 +94,4 @@ def Activation(activation: Any = None, name: str = "") -> Function:
 def Label(name: str) -> Function:
     """The value as it is, under a name."""
 
-    @BlockFunction("Label", name)
-    def label(x: Any) -> Any:
-        return elementwise.alias(x, name)
-
-    return label
+    return _named(identity, name)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-from math import prod
+from enum import Enum, IntEnum
 from typing import Any
 
 from convolve.cntk.logging import graph
-from convolve.cntk.logging.graph import depth_first_search, find_all_with_name, find_by_name, find_by_uid, plot
-from convolve.cntk.logging.progress_print import ProgressPrinter
+from convolve.cntk.logging.graph import (
+    depth_first_search,
+    find_all_with_name,
+    find_by_name,
+    find_by_uid,
+    get_node_outputs,
+    plot,
+)
+from convolve.cntk.logging.progress_print import (
+    ProgressPrinter,
+    TrainingSummaryProgressCallback,
+    log_number_of_parameters,
+)
 from convolve.cntk.logging.tensorboard import TensorBoardProgressWriter
 
 __all__ = [
-    "ProgressPrinter", "TensorBoardProgressWriter", "TraceLevel", "depth_first_search", "find_all_with_name",
-    "find_by_name", "find_by_uid", "get_trace_level", "graph", "log_number_of_parameters", "plot", "set_trace_level",
+    "ProgressPrinter", "TensorBoardProgressWriter", "TraceLevel", "TrainingSummaryProgressCallback",
+    "depth_first_search", "find_all_with_name", "find_by_name", "find_by_uid", "get_node_outputs", "get_trace_level",
+    "graph", "log_number_of_parameters", "plot", "set_trace_level",
 ]  # fmt: skip
 
 
@@ -21,6 +32,8 @@ class TraceLevel(IntEnum):
     Error = 0
     Warning = 1
     Info = 2
+
+    __str__ = Enum.__str__
 
 
 _level = {"now": TraceLevel.Warning}
@@ -32,13 +45,3 @@ def set_trace_level(value: Any) -> None:
 
 def get_trace_level() -> TraceLevel:
     return _level["now"]
-
-
-def log_number_of_parameters(model: Any, trace_level: int = 0) -> None:
-    parameters = model.parameters
-    total = sum(prod(parameter.shape) for parameter in parameters)
-    print(f"Training {total} parameters in {len(parameters)} parameter tensors.")
-    if trace_level > 0:
-        print()
-        for parameter in parameters:
-            print(parameter.shape)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
+
+from convolve.cntk.logging.writer import NEVER, ProgressWriter, is_due
 
 _TABLE = "\n".join(
     [
@@ -14,9 +17,10 @@ _TABLE = "\n".join(
         " ------------------------------------------------------",
     ]
 )
+_EPOCHS = 300  # what CNTK writes at the head of a log where no number of epochs is given
 
 
-class ProgressPrinter:
+class ProgressPrinter(ProgressWriter):
     """Prints means of loss and metric every `freq` minibatches (0: after 1, 3, 7, 15 ... of them; None: never) and at
     the end of each epoch. `gen_heartbeat` and `distributed_freq` print nothing here."""
 
@@ -26,19 +30,24 @@ class ProgressPrinter:
         gen_heartbeat: bool = False, num_epochs: int | None = None, test_freq: int | None = None, test_first: int = 0,
         metric_is_pct: bool = True, distributed_freq: int | None = None, distributed_first: int = 0,
     ) -> None:  # fmt: skip
-        self.freq = sys.maxsize if freq is None else freq
-        self.test_freq = sys.maxsize if test_freq is None else test_freq
-        self.first, self.test_first = first, test_first
+        freq, test_freq, sync_freq = (NEVER if each is None else each for each in (freq, test_freq, distributed_freq))
+        super().__init__(*(freq, first), *(test_freq, test_first), *(sync_freq, distributed_first))
+        self.first, self.test_freq, self.test_first = first, test_freq, test_first
         self.tag = f"[{tag}] " if tag else ""
-        self.num_epochs, self.epochs, self.tests = num_epochs, 0, 0
-        self.metric_is_pct, self.rank = metric_is_pct, rank
+        self.num_epochs, self.epochs, self.metric_is_pct, self.rank = num_epochs, 0, metric_is_pct, rank
+        self._own = _Own()
         self.file = None if log_to_file is None else f"{log_to_file}{'' if rank is None else f'rank{rank}'}"
-        self.trainings, self.evaluations = Totals(), Totals()
-        self._rates_shown: dict[tuple[Any, str], float] = {}
         if self.file:
-            Path(self.file).write_text("", encoding="utf-8")
-        if self.freq == 0:
+            print(f"Redirecting log to file {self.file}", flush=True)
+            Path(self.file).write_text(f"{self.file}\n", encoding="utf-8")
+            for what in ("train", "CNTKNoMoreCommands_Total"):
+                self.log(f"CNTKCommandTrainInfo: {what} : {num_epochs or _EPOCHS}")
+            self.log("CNTKCommandTrainBegin: train")
+        if freq == 0:
             self.log(_TABLE)
+
+    def end_progress_print(self, msg: str = "") -> None:
+        self.log("CNTKCommandTrainEnd: train")
 
     def log(self, message: str) -> None:
         if self.file:
@@ -50,104 +59,150 @@ class ProgressPrinter:
     def write(self, key: str, value: Any) -> None:
         self.log(f"{key}: {value}")
 
-    def note_rate(self, learner: Any, what: str, value: float) -> None:
-        """Print a rate or a momentum of `learner` where it is another one than before."""
-        if self._rates_shown.get((learner, what)) != value:
-            self._rates_shown[learner, what] = value
-            self.write(what, value)
+    # -- what a trainer tells -----------------------------------------------------------------------------------------
 
-    def update_training(self, samples: int, loss: float, metric: float | None) -> None:
-        totals = self.trainings
-        totals.add(samples, loss, metric)
-        if is_due(totals.updates, self.freq, self.first):
-            self.log(self._row(totals) if self.freq == 0 else self._minibatch_line(totals))
-
-    def update_with_trainer(self, trainer: Any, with_metric: bool = False) -> None:
-        """Deprecated in CNTK: a printer that the trainer knows hears of it by itself."""
-        samples = trainer.previous_minibatch_sample_count
-        metric = trainer.previous_minibatch_evaluation_average * samples if with_metric else None
-        self.update_training(samples, trainer.previous_minibatch_loss_average * samples, metric)
-
-    def update(self, loss: float, minibatch_size: int, metric: float | None = None) -> None:
-        """Means over a minibatch."""
-        self.update_training(minibatch_size, loss * minibatch_size, None if metric is None else metric * minibatch_size)
-
-    def epoch_summary(self, with_metric: bool = False) -> None:
-        self.on_training_summary()
-
-    def on_training_summary(self) -> None:
-        self.epochs += 1
-        totals, self.trainings = self.trainings, Totals()
-        of = f" of {self.num_epochs}" if self.num_epochs else ""
+    def on_write_training_update(self, samples: Any, updates: Any, aggregate_loss: Any, aggregate_metric: Any) -> None:
+        (before, now), loss, metric = samples, aggregate_loss, aggregate_metric
         if self.freq == 0:
-            return
-        seconds = time.perf_counter() - totals.began
-        rate = totals.samples / seconds if seconds > 0 else 0.0
-        figures = self._figures(totals.loss, totals.metric, totals.samples)
-        self.log(f"Finished Epoch[{self.epochs}{of}]: {self.tag}{figures} {seconds:0.3f}s ({rate:5.1f} samples/s);")
+            since = now - before
+            means = (loss[1] / now, (loss[1] - loss[0]) / since, metric[1] / now, (metric[1] - metric[0]) / since)
+            self.log("".join(f" {mean:8.3g}  " for mean in means) + f"  {now:10d}")
+        else:
+            self.log(self._line(samples, updates, loss, metric))
 
-    def update_test(self, samples: int, metric: float) -> None:
-        totals = self.evaluations
-        totals.add(samples, None, metric)
-        if is_due(totals.updates, self.test_freq, self.test_first):
-            self.log(f" Evaluation{self._minibatch_line(totals)}")
+    def on_write_test_update(self, samples: Any, updates: Any, aggregate_metric: Any) -> None:
+        self.log(f" Evaluation{self._line(samples, updates, None, aggregate_metric)}")
 
-    def on_test_summary(self) -> None:
-        self.tests += 1
-        totals, self.evaluations = self.evaluations, Totals()
-        figures = self._figures(None, totals.metric, totals.samples)
-        self.log(f"Finished Evaluation [{self.tests}]: Minibatch[1-{totals.updates}]: {figures};")
+    def on_write_training_summary(
+        self, samples: int, updates: int, summaries: int, aggregate_loss: float, aggregate_metric: float,
+        elapsed_milliseconds: int,
+    ) -> None:  # fmt: skip
+        if self.freq != 0:
+            figures = self._figures(aggregate_loss, aggregate_metric, samples)
+            self._epoch(summaries, figures, samples, elapsed_milliseconds / 1000)
 
-    def _row(self, totals: Totals) -> str:
-        samples, loss, metric = totals.samples, totals.loss or 0.0, totals.metric or 0.0
-        _, since, last_loss, last_metric = totals.since_last()
-        means = (loss / samples, (last_loss or 0.0) / since, metric / samples, (last_metric or 0.0) / since)
-        return f" {means[0]:8.3g}   {means[1]:8.3g}   {means[2]:8.3g}   {means[3]:8.3g}    {samples:10d}"
+    def on_write_test_summary(
+        self, samples: int, updates: int, summaries: int, aggregate_metric: float, elapsed_milliseconds: int
+    ) -> None:
+        figures = self._figures(None, aggregate_metric, samples)
+        self.log(f"Finished Evaluation [{summaries}]: Minibatch[1-{updates}]: {figures};")
 
-    def _minibatch_line(self, totals: Totals) -> str:
-        first, samples, loss, metric = totals.since_last()
-        return f" Minibatch[{first:4d}-{totals.updates:4d}]: {self._figures(loss, metric, samples)};"
+    def _epoch(self, number: int, figures: str, samples: int, seconds: float) -> None:
+        of = f" of {self.num_epochs}" if self.num_epochs else ""
+        rate = samples / seconds if seconds > 0 else 0.0
+        self.log(f"Finished Epoch[{number}{of}]: {self.tag}{figures} {seconds:0.3f}s ({rate:5.1f} samples/s);")
+
+    def _line(self, samples: Any, updates: Any, loss: Any, metric: Any) -> str:
+        gained = None if loss is None else loss[1] - loss[0]
+        figures = self._figures(gained, None if metric is None else metric[1] - metric[0], samples[1] - samples[0])
+        return f" Minibatch[{updates[0] + 1:4d}-{updates[1]:4d}]: {figures};"
 
     def _figures(self, loss: float | None, metric: float | None, samples: int) -> str:
         parts = [] if loss is None else [f"loss = {loss / max(samples, 1):0.6f} * {samples:d}"]
         if metric is not None:
             mean = metric / max(samples, 1)
-            parts.append(
-                f"metric = {mean * 100:0.2f}% * {samples:d}"
-                if self.metric_is_pct
-                else f"metric = {mean:0.6f} * {samples:d}"
-            )
+            shown = f"{mean * 100:0.2f}%" if self.metric_is_pct else f"{mean:0.6f}"
+            parts.append(f"metric = {shown} * {samples:d}")
         return ", ".join(parts)
 
+    # -- what CNTK calls deprecated: a program that tells the printer itself ------------------------------------------
 
-class Totals:
-    """Sums since an epoch began, and as they were at the last line."""
+    def update_with_trainer(self, trainer: Any, with_metric: bool = False) -> None:
+        metric = trainer.previous_minibatch_evaluation_average if with_metric else None
+        self.update(trainer.previous_minibatch_loss_average, trainer.previous_minibatch_sample_count, metric)
+
+    def update(self, loss: float, minibatch_size: int, metric: float | None = None) -> None:
+        """Means over a minibatch."""
+        own = self._own
+        own.add(minibatch_size, loss * minibatch_size, None if metric is None else metric * minibatch_size)
+        if is_due(own.updates, self.freq, self.first):
+            (before, now), updates, losses, metrics = own.since_last()
+            known = None if metric is None and self.freq else metrics
+            if self.freq == 0:
+                self.on_write_training_update((before, now), updates, losses, metrics)
+            else:
+                self.log(self._line((before, now), updates, losses, known))
+
+    def epoch_summary(self, with_metric: bool = False) -> tuple[float, float, int]:
+        """(mean loss, mean metric, samples) since the last summary."""
+        own = self._own
+        self.epochs += 1
+        averages, samples = (own.mean("loss"), own.mean("metric")), own.totals["samples"]
+        if self.freq != 0:
+            figures = self._figures(own.totals["loss"], own.totals["metric"] if with_metric else None, samples)
+            self._epoch(self.epochs, figures, samples, time.perf_counter() - own.began)
+        self._own = _Own()
+        return (*averages, samples)
+
+    def avg_loss_since_start(self) -> float:
+        return self._own.mean("loss")
+
+    def avg_metric_since_start(self) -> float:
+        return self._own.mean("metric")
+
+    def avg_loss_since_last(self) -> float:
+        return self._own.mean("loss", since_last=True)
+
+    def avg_metric_since_last(self) -> float:
+        return self._own.mean("metric", since_last=True)
+
+    def reset_start(self) -> tuple[float, float, int]:
+        found = (*(self._own.totals[name] for name in ("loss", "metric")), self._own.totals["samples"])
+        self._own = _Own()
+        return found
+
+    def reset_last(self) -> tuple[float, float, int]:
+        (before, now), _, loss, metric = self._own.since_last()
+        return loss[1] - loss[0], metric[1] - metric[0], now - before
+
+
+class _Own:
+    """What a program told a printer itself: totals, and as they were at the last line."""
 
     def __init__(self) -> None:
         self.began = time.perf_counter()
-        self.samples, self.updates = 0, 0
-        self.loss: float | None = None
-        self.metric: float | None = None
-        self._shown = (0, 0, 0.0, 0.0)
+        self.updates = self._shown_updates = 0
+        self.totals: dict[str, Any] = {"samples": 0, "loss": 0.0, "metric": 0.0}
+        self.shown = dict(self.totals)
 
-    def add(self, samples: int, loss: float | None, metric: float | None) -> None:
-        self.samples, self.updates = self.samples + samples, self.updates + 1
-        if loss is not None:
-            self.loss = (self.loss or 0.0) + loss
-        if metric is not None:
-            self.metric = (self.metric or 0.0) + metric
+    def add(self, samples: int, loss: float, metric: float | None) -> None:
+        self.updates += 1
+        for name, value in (("samples", samples), ("loss", loss), ("metric", metric or 0.0)):
+            self.totals[name] += value
 
-    def since_last(self) -> tuple[int, int, float | None, float | None]:
-        """(number of the first minibatch, samples, loss, metric) since the last line; from here on, the next one."""
-        updates, samples, loss, metric = self._shown
-        self._shown = (self.updates, self.samples, self.loss or 0.0, self.metric or 0.0)
-        return (
-            updates + 1, self.samples - samples, None if self.loss is None else self.loss - loss,
-            None if self.metric is None else self.metric - metric,
-        )  # fmt: skip
+    def mean(self, name: str, since_last: bool = False) -> float:
+        start = self.shown if since_last else dict.fromkeys(self.totals, 0)
+        samples = self.totals["samples"] - start["samples"]
+        return float((self.totals[name] - start[name]) / samples) if samples else 0.0
+
+    def since_last(self) -> list[tuple[Any, Any]]:
+        """(samples, updates, loss, metric), each before and now."""
+        now, before = self.totals, self.shown
+        pairs = [(before[name], now[name]) for name in ("samples", "loss", "metric")]
+        pairs.insert(1, (self._shown_updates, self.updates))
+        self.shown, self._shown_updates = dict(now), self.updates
+        return pairs
 
 
-def is_due(updates: int, freq: int, first: int) -> bool:
-    if freq == 0:
-        return updates & (updates + 1) == 0
-    return updates <= first or updates % freq == 0
+class TrainingSummaryProgressCallback(ProgressWriter):
+    """Calls `callback(number of the epoch, sum of its losses, sum of its metrics, samples)` when an epoch ends."""
+
+    def __init__(self, epoch_size: int, callback: Callable[[int, float, float, int], Any]) -> None:
+        super().__init__(*(NEVER, 0), *(NEVER, 0), *(NEVER, 0))
+        self.epoch_size, self.callback = epoch_size, callback
+
+    def on_write_training_summary(
+        self, samples: int, updates: int, summaries: int, aggregate_loss: float, aggregate_metric: float,
+        elapsed_milliseconds: int,
+    ) -> None:  # fmt: skip
+        self.callback(summaries - 1, aggregate_loss, aggregate_metric, samples)
+
+
+def log_number_of_parameters(model: Any, trace_level: int = 0) -> None:
+    parameters = model.parameters
+    total = sum(prod(parameter.shape) for parameter in parameters)
+    print(f"Training {total} parameters in {len(parameters)} parameter tensors.")
+    if trace_level > 0:
+        print()
+        for parameter in parameters:
+            print(f"\t{parameter.shape}")

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from convolve.cntk.logging.progress_print import Totals, is_due
+from convolve.cntk.logging.writer import NEVER, ProgressWriter
 from convolve.errors import UsageError, install_hint
 
 
-class TensorBoardProgressWriter:
+class TensorBoardProgressWriter(ProgressWriter):
     """Means since the last point, every `freq` minibatches, and of each epoch. `rank`: only worker 0 writes."""
 
     def __init__(self, freq: int | None = None, log_dir: str = ".", rank: int | None = None, model: Any = None) -> None:
         if freq is not None and freq < 0:
             raise ValueError("TensorBoardProgressWriter: freq must be None or at least 0")
+        freq = NEVER if freq is None else freq
+        super().__init__(*(freq, 0), *(NEVER, 0), *(NEVER, 0))
         self.freq, self.log_dir = freq, log_dir
-        self.total_training_updates = self.summaries = 0
-        self.trainings, self.evaluations = Totals(), Totals()
         self.writer = _opened(log_dir) if rank in (None, 0) else None
         self.closed = False
 
@@ -41,35 +41,25 @@ class TensorBoardProgressWriter:
             self.writer.close()
         self.closed = True
 
-    def write(self, key: str, value: Any) -> None:
-        """Rates are not written by CNTK either."""
+    def on_write_training_update(self, samples: Any, updates: Any, aggregate_loss: Any, aggregate_metric: Any) -> None:
+        losses, metrics = (pair[1] - pair[0] for pair in (aggregate_loss, aggregate_metric))
+        self._means("minibatch", samples[1] - samples[0], losses, metrics, self.total_training_updates())
 
-    def note_rate(self, learner: Any, what: str, value: float) -> None: ...
+    def on_write_training_summary(
+        self, samples: int, updates: int, summaries: int, aggregate_loss: float, aggregate_metric: float,
+        elapsed_milliseconds: int,
+    ) -> None:  # fmt: skip
+        self._means("summary", samples, aggregate_loss, aggregate_metric, summaries)
 
-    def update_training(self, samples: int, loss: float, metric: float | None) -> None:
-        self.total_training_updates += 1
-        self.trainings.add(samples, loss, metric)
-        if self.freq is not None and is_due(self.trainings.updates, self.freq, 0):
-            _, since, losses, metrics = self.trainings.since_last()
-            self._means("minibatch", since, losses, metrics, self.total_training_updates)
+    def on_write_test_summary(
+        self, samples: int, updates: int, summaries: int, aggregate_metric: float, elapsed_milliseconds: int
+    ) -> None:
+        if samples:
+            self.write_value("minibatch/test_avg_metric", aggregate_metric / samples, self.total_training_updates())
 
-    def on_training_summary(self) -> None:
-        self.summaries += 1
-        totals, self.trainings = self.trainings, Totals()
-        self._means("summary", totals.samples, totals.loss, totals.metric, self.summaries)
-
-    def update_test(self, samples: int, metric: float) -> None:
-        self.evaluations.add(samples, None, metric)
-
-    def on_test_summary(self) -> None:
-        totals, self.evaluations = self.evaluations, Totals()
-        if totals.samples:
-            mean = (totals.metric or 0.0) / totals.samples
-            self.write_value("minibatch/test_avg_metric", mean, self.total_training_updates)
-
-    def _means(self, kind: str, samples: int, loss: float | None, metric: float | None, step: int) -> None:
+    def _means(self, kind: str, samples: int, loss: float, metric: float, step: int) -> None:
         for name, total in (("loss", loss), ("metric", metric)):
-            if total is not None and samples:
+            if samples:
                 self.write_value(f"{kind}/avg_{name}", total / samples, step)
         self.flush()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from convolve.cntk.axis import Axis, stored
 from convolve.cntk.ops import elementwise
@@ -108,11 +111,13 @@ def slices_of(x: Any, key: Any) -> Any:
         axis = place - skipped
         if each is Ellipsis:
             skipped = len(keys)  # what follows counts from the last axis
-        elif isinstance(each, int):
-            x = slice(x, axis, each, each + 1)
+        elif isinstance(each, int | np.integer):
+            x = slice(x, axis, int(each), int(each) + 1)
         elif isinstance(each, list | tuple):
             x = splice(*(slice(x, axis, at, at + 1) for at in each), axis=axis)
-        elif each.start is not None or each.stop is not None or each.step is not None:
+        elif not isinstance(each, builtins.slice):
+            raise IndexError(f'type "{type(each)}" is not supported as index')
+        elif each.start is not None or each.stop is not None:  # a step alone is passed over by CNTK, too
             x = slice(x, axis, each.start or 0, each.stop or 0, each.step or 1)
     return x
 

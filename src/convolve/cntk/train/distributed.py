@@ -111,14 +111,14 @@ class DistributedLearner:
         self._group.sum(tensor)
         return tensor.tolist()
 
-    def shared_step(self, own: int, total: int) -> None:
+    def shared_step(self, own: int, total: int, is_sweep_end: bool = False) -> None:
         """A step from `.grad`, the gradient of the loss summed over this worker's `own` samples of `total`."""
         weights = [parameter.data for parameter in self.learner.parameters]
         gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
         self._sum(weights, gradients)
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad = gradient / total
-        self.learner.step(total)
+        self.learner.step(total, is_sweep_end)
 
     def sync(self) -> None:
         """Make the weights of all workers equal."""
@@ -146,7 +146,7 @@ class _BlockMomentum(DistributedLearner):
         super().__init__(learner, after)
         self._block_size, self._settings, self._blocks = block_size, settings, None  # type: int, Any, Any
 
-    def shared_step(self, own: int, total: int) -> None:
+    def shared_step(self, own: int, total: int, is_sweep_end: bool = False) -> None:
         seen, learner = self.learner.total_number_of_samples_seen, self.learner
         if self._blocks is None:
             network = torch.nn.ParameterList([parameter.data for parameter in learner.parameters])
@@ -158,7 +158,7 @@ class _BlockMomentum(DistributedLearner):
             for parameter in learner.parameters:
                 if parameter.data.grad is not None:
                     parameter.data.grad /= own
-            learner.step(own)
+            learner.step(own, is_sweep_end)
         self._blocks.end_step(total)
         learner.total_number_of_samples_seen = seen + total
 

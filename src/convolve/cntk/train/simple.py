@@ -1,117 +1,121 @@
-"""`criterion.train(...)` and `criterion.test(...)`: a trainer, a source and a loop in one call."""
+"""`criterion.train(...)` and `criterion.test(...)`: a trainer and a training session in one call."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+import sys
 from typing import Any
 
-import numpy as np
-
-from convolve.cntk.io.config import FULL_DATA_SWEEP
-from convolve.cntk.io.memory import MinibatchSourceFromData, next_data
-from convolve.cntk.learners import Schedule, minibatch_size_schedule
+from convolve.cntk.io.memory import next_data
+from convolve.cntk.io.streams import Streams
+from convolve.cntk.logging.writer import NEVER, ProgressWriter
 from convolve.cntk.ops.functions import Function, as_function
 from convolve.cntk.train.trainer import Evaluator, Trainer, listed
-from convolve.cntk.train.training_session import CheckpointConfig, CrossValidationConfig, TestConfig
+from convolve.cntk.train.training_session import (
+    CheckpointConfig,
+    CrossValidationConfig,
+    TestConfig,
+    TrainingSession,
+    as_sizes,
+    as_source,
+)
 from convolve.cntk.variables import Record
 
 
-def _source(data: Any, criterion: Function, streams: Any, max_samples: int) -> tuple[Any, dict[Any, Any]]:
-    """(source, argument -> stream) of a source, or of arrays in the order of the arguments."""
-    arguments = criterion.signature
-    if isinstance(data, np.ndarray | list | tuple):
-        arrays = data if isinstance(data, tuple | list) and len(arguments) > 1 else (data,)
-        named = {f"stream{at}": array for at, array in enumerate(arrays)}
-        data = MinibatchSourceFromData(named, max_samples=max_samples)
-    found = [data.streams[name] for name in data.streams]
-    if streams is None:
-        return data, dict(zip(arguments, found, strict=True))
-    return data, dict(zip(arguments, streams, strict=True)) if isinstance(streams, Sequence) else streams
+class _Collector(ProgressWriter):
+    """What progress writers are told, kept: means of every `period` minibatches, of each epoch, of each evaluation."""
+
+    def __init__(self, period: int = sys.maxsize) -> None:
+        self.period = period
+        self.updates: list[Record] = []
+        self.epochs: list[Record] = []
+        self.tests: list[Record] = []
+        super().__init__(*(self.period, 0), *(NEVER, 0), *(NEVER, 0))
+
+    def on_write_training_update(self, samples: Any, updates: Any, aggregate_loss: Any, aggregate_metric: Any) -> None:
+        count, loss, metric = (pair[1] - pair[0] for pair in (samples, aggregate_loss, aggregate_metric))
+        self.updates.append(_means(count, loss, metric))
+
+    def on_write_training_summary(
+        self, samples: int, updates: int, summaries: int, aggregate_loss: float, aggregate_metric: float,
+        elapsed_milliseconds: int,
+    ) -> None:  # fmt: skip
+        self.epochs.append(_means(samples, aggregate_loss, aggregate_metric))
+
+    def on_write_test_summary(
+        self, samples: int, updates: int, summaries: int, aggregate_metric: float, elapsed_milliseconds: int
+    ) -> None:
+        self.tests.append(Record(metric=aggregate_metric / max(samples, 1), samples=samples))
+
+
+def _means(samples: int, loss: float, metric: float) -> Record:
+    count = max(samples, 1)
+    return Record(loss=loss / count, metric=metric / count, samples=samples)
 
 
 def train(
     criterion: Function, minibatch_source: Any, minibatch_size: Any = 32, streams: Any = None,
     model_inputs_to_streams: Any = None, parameter_learners: Any = (), callbacks: Any = (),
-    progress_frequency: Any = None,
-    max_epochs: int = 1, epoch_size: Any = None, max_samples: Any = None,
+    progress_frequency: Any = None, max_epochs: Any = None, epoch_size: Any = None, max_samples: Any = None,
 ) -> Record:  # fmt: skip
-    """Losses and metrics: `updates` of each minibatch, `epoch_summaries` of each epoch."""
-    writers, configs = _sorted(callbacks)
-    _warn_of_passed_over(configs)
-    count = len(minibatch_source[0]) if isinstance(minibatch_source, tuple) else None
-    epoch = epoch_size or count or FULL_DATA_SWEEP
-    limit = max_samples or (max_epochs * epoch if epoch < FULL_DATA_SWEEP else FULL_DATA_SWEEP)
-    source, mapped = _source(minibatch_source, criterion, model_inputs_to_streams or streams, limit)
-    outputs = criterion.outputs
-    trainer = Trainer(None, tuple(outputs[:2]), listed(parameter_learners), writers)
-    sizes = minibatch_size if isinstance(minibatch_size, Schedule) else minibatch_size_schedule(minibatch_size)
-    updates: list[Record] = []
-    summaries: list[Record] = []
-    start = 0
-    while trainer.total_number_of_samples_seen < limit:
-        seen = trainer.total_number_of_samples_seen
-        wanted = int(min(sizes[seen], limit - seen, epoch - seen % epoch))
-        data = next_data(source, wanted, mapped)
-        if not data or not trainer.train_minibatch(data):
-            break
-        updates.append(_figures(trainer, len(outputs) > 1))
-        if trainer.total_number_of_samples_seen % epoch == 0:
-            summaries.append(_mean(updates[start:]))
-            start = len(updates)
-            trainer.summarize_training_progress()
-    if updates[start:]:
-        summaries.append(_mean(updates[start:]))
-        trainer.summarize_training_progress()
-    found = Record(updates=updates, epoch_summaries=summaries)
-    for config in configs:
-        if isinstance(config, TestConfig) and config.minibatch_source is not None:
-            result = test(criterion, config.minibatch_source, config.minibatch_size)
-            found = found.updated_with(test_summary=result)
-    return found
+    """Losses and metrics: `updates` of so many minibatches, `epoch_summaries`, and of a TestConfig `test_summary`."""
+    sizes = as_sizes(minibatch_size, "minibatch_size")
+    if max_samples is not None and max_epochs is not None:
+        raise ValueError("max_epochs and max_samples are mutually exclusive.")
+    if max_samples is None:
+        epoch_size = _count(minibatch_source) if epoch_size is None else epoch_size
+        max_samples = int((1 if max_epochs is None else max_epochs) * epoch_size)
+    every = listed(callbacks)
+    configs: list[Any] = []
+    for kind in (CheckpointConfig, CrossValidationConfig, TestConfig):
+        found = [each for each in every if isinstance(each, kind)]
+        configs.append(found[0] if found else None)
+    writers = [each for each in every if hasattr(each, "update_training")]
+    if progress_frequency is None:
+        progress_frequency = epoch_size
+    period = sys.maxsize if progress_frequency is None else progress_frequency // int(sizes[0])
+    collector = _Collector(writers[0].freq if writers else period)
+    trainer = Trainer(None, criterion, listed(parameter_learners), [*writers, collector])
+    TrainingSession(
+        trainer, minibatch_source, sizes, _mapped(criterion, streams, model_inputs_to_streams), max_samples,
+        progress_frequency=progress_frequency, checkpoint_config=configs[0], cv_config=configs[1],
+        test_config=configs[2],
+    ).train()  # fmt: skip
+    nothing = [_means(0, 0.0, 0.0)]
+    made = Record(updates=collector.updates, epoch_summaries=collector.epochs)
+    found_any = made if collector.epochs else Record(updates=nothing, epoch_summaries=nothing)
+    return found_any.updated_with(test_summary=collector.tests[-1]) if configs[2] else found_any
 
 
 def test(
     criterion: Function, minibatch_source: Any, minibatch_size: Any = 32, streams: Any = None,
     model_inputs_to_streams: Any = None, callbacks: Any = None,
 ) -> Record:  # fmt: skip
-    """The mean of the metric, which is the last output."""
-    writers, _ = _sorted(callbacks or ())
-    count = len(minibatch_source[0]) if isinstance(minibatch_source, tuple) else FULL_DATA_SWEEP
-    source, mapped = _source(minibatch_source, criterion, model_inputs_to_streams or streams, count)
-    evaluator = Evaluator(as_function(criterion.outputs[-1]), writers)
-    total, samples = 0.0, 0
-    size = int(minibatch_size[0] if isinstance(minibatch_size, Schedule) else minibatch_size)
-    while data := next_data(source, size, mapped):
-        taken = max(each.num_samples for each in data.values())
-        total += evaluator.test_minibatch(data) * taken
-        samples += taken
+    """The mean of the metric, which is the second output, or of the loss if that is all."""
+    sizes = as_sizes(minibatch_size, "minibatch_size")
+    mapped = _mapped(criterion, streams, model_inputs_to_streams)
+    source, mapped = as_source(minibatch_source, mapped, criterion)
+    if source.is_infinite():
+        raise ValueError("minibatch_source must have a limited number of samples or sweeps.")
+    collector = _Collector()
+    evaluator = Evaluator(as_function(criterion.outputs[:2][-1]), [*listed(callbacks), collector])
+    while data := next_data(source, int(sizes[collector.tested_samples]), mapped):
+        evaluator.test_minibatch(data)
     evaluator.summarize_test_progress()
-    return Record(metric=total / max(samples, 1), samples=samples)
+    return collector.tests[-1]
 
 
-def _sorted(callbacks: Any) -> tuple[list[Any], list[Any]]:
-    """(progress writers, configurations)"""
-    every = listed(callbacks)
-    configs = [c for c in every if isinstance(c, CheckpointConfig | CrossValidationConfig | TestConfig)]
-    return [c for c in every if c not in configs], configs
+def _mapped(criterion: Function, streams: Any, given: Any) -> Any:
+    if not streams:
+        return given
+    if given:
+        raise ValueError("streams and model_inputs_to_streams are mutually exclusive.")
+    return criterion.argument_map(*streams)
 
 
-def _warn_of_passed_over(configs: list[Any]) -> None:
-    for config in configs:
-        if not isinstance(config, TestConfig):
-            what = type(config).__name__
-            warnings.warn(f"criterion.train passes over its {what}; training_session does what it says", stacklevel=3)
-
-
-def _figures(trainer: Trainer, has_metric: bool) -> Record:
-    metric = trainer.previous_minibatch_evaluation_average if has_metric else 0.0
-    return Record(
-        loss=trainer.previous_minibatch_loss_average, metric=metric, samples=trainer.previous_minibatch_sample_count
-    )
-
-
-def _mean(updates: list[Record]) -> Record:
-    samples = sum(update.samples for update in updates)
-    means = {name: sum(u[name] * u.samples for u in updates) / samples for name in ("loss", "metric")}
-    return Record(**means, samples=samples)
+def _count(source: Any) -> int:
+    if isinstance(source, Streams):
+        raise ValueError(
+            "epoch_size must be specified, unless max_samples is given or input is given as numpy/scipy arrays."
+        )
+    first = source[0] if isinstance(source, tuple) else source
+    return first.shape[0] if hasattr(first, "shape") else len(first)

@@ -87,12 +87,12 @@ class Trainer(Evaluator):
             return False if not wanted else (False, {})
         loss = found[targets[0]].sum() if samples else None
         if loss is not None and loss.requires_grad:
-            (loss if sharing else loss / samples).backward()
-        self._step(samples, int(total), bool(sharing))
-        if is_sweep_end or (is_sweep_end is None and _ends_sweep(arguments)):
-            for learner in self.parameter_learners:
-                learner.count_sweep()
-        self._count(figures[0], figures[1] if len(targets) > 1 else None, int(total))
+            learned = [p.data for learner in self.parameter_learners for p in learner.parameters]
+            (loss if sharing else loss / samples).backward(inputs=learned)
+        self._step(
+            samples, int(total), bool(sharing), _is_sweep_end(arguments) if is_sweep_end is None else is_sweep_end
+        )
+        self._count(figures[0], figures[1] if len(targets) > 1 else 0.0, int(total))
         values = {v: feeding.shown(v, found[v].detach(), given, True) for v in wanted if found}
         return (True, values) if wanted else True
 
@@ -105,12 +105,12 @@ class Trainer(Evaluator):
         with torch.enable_grad():
             return given, dict(zip(every, running.passed(every, given, training=True), strict=True))
 
-    def _step(self, samples: int, total: int, is_shared: bool) -> None:
+    def _step(self, samples: int, total: int, is_shared: bool, is_sweep_end: bool) -> None:
         for learner in self.parameter_learners:
             if is_shared:
-                learner.shared_step(samples, total)
+                learner.shared_step(samples, total, is_sweep_end)
             else:
-                learner.step(total)
+                learner.step(total, is_sweep_end)
         for learner in self.parameter_learners:
             for parameter in learner.parameters:
                 parameter.data.grad = None
@@ -133,8 +133,8 @@ class Trainer(Evaluator):
             return {}
         return {"num_data_partitions": Communicator.num_workers(), "partition_index": Communicator.rank()}
 
-    def _count(self, loss: float, metric: float | None, samples: int) -> None:
-        self._last = (loss, metric or 0.0, samples)
+    def _count(self, loss: float, metric: float, samples: int) -> None:
+        self._last = (loss, metric, samples)
         self.total_number_of_samples_seen += samples
         for writer in self.writers:
             for learner in self.parameter_learners:
@@ -180,9 +180,9 @@ class Trainer(Evaluator):
         return checkpoint.restore(self, str(filename))
 
 
-def _ends_sweep(arguments: Any) -> bool:
-    fed = arguments.values() if isinstance(arguments, Mapping) else ()
-    return any(getattr(each, "end_of_sweep", False) for each in fed)
+def _is_sweep_end(arguments: Any) -> bool:
+    values = arguments.values() if isinstance(arguments, Mapping) else ()
+    return any(getattr(each, "end_of_sweep", False) for each in values)
 
 
 def _samples(given: Mapping[Variable, feeding.Fed]) -> int:

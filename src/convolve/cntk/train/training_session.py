@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from convolve.cntk.io.config import FULL_DATA_SWEEP, INFINITELY_REPEAT
-from convolve.cntk.io.memory import next_data
+from convolve.cntk.io.memory import MinibatchSourceFromData, next_data
+from convolve.cntk.io.streams import Streams
+from convolve.cntk.layers.typing import VariableType
 from convolve.cntk.learners import Schedule, minibatch_size_schedule
-from convolve.cntk.ops.functions import as_function
-from convolve.cntk.train.trainer import Evaluator, Trainer
+from convolve.cntk.train.trainer import Trainer
 
 
 class DataUnit(IntEnum):
@@ -34,12 +35,17 @@ class _OlderNames:
 
     minibatch_source: Any
     minibatch_size: Any
+    model_inputs_to_streams: Any
+    criterion: Any
     source: Any
     mb_size: Any
 
     def __post_init__(self) -> None:
-        self.minibatch_source = self.minibatch_source if self.source is None else self.source
-        self.minibatch_size = self.mb_size or self.minibatch_size
+        source = self.minibatch_source if self.source is None else self.source
+        self.minibatch_source, self.model_inputs_to_streams = as_source(
+            source, self.model_inputs_to_streams, self.criterion
+        )
+        self.sizes = as_sizes(self.mb_size or self.minibatch_size, "minibatch_size")
 
 
 @dataclass
@@ -50,6 +56,10 @@ class CheckpointConfig:
     frequency: Any = None
     restore: bool = True
     preserve_all: bool = False
+
+    def __post_init__(self) -> None:
+        if self.filename is None and self.frequency:
+            raise ValueError("Checkpoint frequency cannot be specified without checkpoint_filename")
 
 
 @dataclass
@@ -65,6 +75,11 @@ class CrossValidationConfig(_OlderNames):
     criterion: Any = None
     source: Any = None
     mb_size: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.frequency and self.minibatch_source is None and self.callback is None:
+            raise ValueError("Either minibatch_source of callback should be specified.")
 
 
 @dataclass
@@ -91,10 +106,17 @@ class TrainingSession:
             raise ValueError("Trainer must not be None.")
         if mb_source is None:
             raise ValueError("Training minibatch source must not be None.")
-        self.trainer, self.source, self.streams = trainer, mb_source, model_inputs_to_streams
-        self.sizes = mb_size if isinstance(mb_size, Schedule) else minibatch_size_schedule(mb_size)
+        source, streams = as_source(mb_source, model_inputs_to_streams, trainer.loss_function, repeats=True)
+        if not streams:
+            raise ValueError("Mapping between input vars and streams should not be empty.")
+        self.trainer, self.source, self.streams = trainer, source, streams
+        self.sizes = as_sizes(mb_size, "mb_size")
         self.max_samples = INFINITELY_REPEAT if max_samples is None else max_samples
         self.checkpoint, self.validation, self.test = checkpoint_config, cv_config, test_config
+        if checkpoint_config and checkpoint_config.filename is None:
+            self.checkpoint = None
+        if cv_config and cv_config.minibatch_source is None and cv_config.callback is None:
+            self.validation = None
         self.progress_frequency = _every(progress_frequency)
         self.saved = self.validations = self.minibatches = self.sweeps = 0
 
@@ -142,12 +164,12 @@ class TrainingSession:
 
     def _end(self, frequencies: dict[str, _Every | None]) -> None:
         self.trainer.sync()
-        if frequencies["progress"] and self._is_within(frequencies["progress"]):
+        if self._is_within(frequencies["progress"]):
             self._on_progress()
         if self.validation and self._is_within(frequencies["validation"]):
             self._on_validation()
         if self.checkpoint and self._is_within(frequencies["checkpoint"]):
-            self._save(str(self.checkpoint.filename))
+            self._on_checkpoint()
         if self.test:
             self._evaluate(self.test, FULL_DATA_SWEEP)
             self.trainer.summarize_test_progress()
@@ -168,56 +190,43 @@ class TrainingSession:
     def _on_validation(self) -> bool:
         assert self.validation
         config = self.validation
-        if config.minibatch_source is None and config.callback:
-            self.validations += 1
-            return bool(config.callback(self.validations - 1, None, 0, 0))
-        metric, samples = self._evaluate(config, config.max_samples or FULL_DATA_SWEEP)
-        self.trainer.summarize_test_progress()
+        metric, samples, minibatches = 0.0, 0, 0
+        if config.minibatch_source is not None:
+            metric, samples, minibatches = self._evaluate(config, config.max_samples or FULL_DATA_SWEEP)
+            self.trainer.summarize_test_progress()
         self.validations += 1
-        if config.callback:
-            return bool(config.callback(self.validations - 1, metric, samples, 0))
-        return True
+        return config.callback is None or bool(config.callback(self.validations - 1, metric, samples, minibatches))
 
-    def _evaluate(self, config: Any, max_samples: int) -> tuple[float, int]:
+    def _evaluate(self, config: Any, max_samples: int) -> tuple[float, int, int]:
+        """(the mean of the trainer's metric, samples, minibatches)"""
         source, streams = config.minibatch_source, config.model_inputs_to_streams or self.streams
-        size = (
-            config.minibatch_size
-            if isinstance(config.minibatch_size, Schedule)
-            else minibatch_size_schedule(config.minibatch_size)
-        )
-        evaluator: Evaluator = self.trainer
-        if config.criterion is not None:
-            criterion = as_function(config.criterion)
-            evaluator = Evaluator(as_function(criterion.outputs[-1]), self.trainer.writers)
-        state, total, samples = source.get_checkpoint_state(), 0.0, 0
+        state, total, samples, minibatches = source.get_checkpoint_state(), 0.0, 0, 0
         while samples < max_samples:
-            data = next_data(source, int(min(size[samples], max_samples - samples)), streams)
+            data = next_data(source, int(min(config.sizes[samples], max_samples - samples)), streams)
             if not data:
                 break
             count = max(each.num_samples for each in data.values())
-            total += evaluator.test_minibatch(data) * count
-            samples += count
+            total += self.trainer.test_minibatch(data) * count
+            samples, minibatches = samples + count, minibatches + 1
             if max_samples == FULL_DATA_SWEEP and any(each.end_of_sweep for each in data.values()):
                 break
         source.restore_from_checkpoint(state)
-        return total / max(samples, 1), samples
+        return total / max(samples, 1), samples, minibatches
 
     def _save(self, name: str) -> None:
         self.trainer.save_checkpoint(name, {"TrainingMinibatchSource": self.source.get_checkpoint_state()})
 
     def _restore(self) -> None:
+        """The last state that was saved; the count of those that are all kept goes on."""
         assert self.checkpoint
-        name = str(self.checkpoint.filename)
-        if not Path(name).exists():
-            folder, found = Path(name).parent, []
-            for path in folder.glob(f"{Path(name).name}*") if folder.exists() else ():
-                if match := re.fullmatch(re.escape(Path(name).name) + r"(\d+)", path.name):
-                    found.append((int(match.group(1)), str(path)))
-            if not found:
-                return
-            number, name = max(found)
-            self.saved = number + 1
-        state = self.trainer.restore_from_checkpoint(name)
+        path = Path(str(self.checkpoint.filename))
+        numbered = {}
+        for each in path.parent.glob(f"{path.name}*") if path.parent.exists() else ():
+            if match := re.fullmatch(re.escape(path.name) + r"(\d+)", each.name):
+                numbered[int(match.group(1))] = each
+        self.saved = max(numbered, default=-1) + 1
+        last = path if path.exists() else numbered.get(self.saved - 1)
+        state = self.trainer.restore_from_checkpoint(str(last)) if last else {}
         if "TrainingMinibatchSource" in state:
             self.source.restore_from_checkpoint(state["TrainingMinibatchSource"])
 
@@ -225,6 +234,45 @@ class TrainingSession:
 def _every(frequency: Any) -> _Every | None:
     count, unit = frequency if isinstance(frequency, tuple) else (frequency, DataUnit.sample)
     return None if not count or count >= FULL_DATA_SWEEP else _Every(int(count), DataUnit(unit))
+
+
+def as_sizes(given: Any, what: str) -> Schedule:
+    """The sizes of minibatches: a number of samples, or what minibatch_size_schedule gives."""
+    if given is None:
+        raise ValueError(f"{what} must not be None.")
+    if not isinstance(given, Schedule | int):
+        raise ValueError(
+            f"{what} of type ({type(given)}) not supported. it must be an int or the result of the "
+            "minibatch_size_schedule() function"
+        )
+    return given if isinstance(given, Schedule) else minibatch_size_schedule(given)
+
+
+def as_source(source: Any, streams: Any, criterion: Any, repeats: bool = False) -> tuple[Any, Any]:
+    """(source, argument -> stream) of a source, or of arrays in the order of the criterion's arguments."""
+    if source is None or isinstance(source, Streams):
+        return source, streams
+    arrays = source if isinstance(source, tuple) else (source,)
+    if criterion is None:
+        raise ValueError("when passing data directly in place of a minibatch source, criterion must be given")
+    arguments = criterion.signature
+    if len(arguments) != len(arrays):
+        raise ValueError(
+            f"to pass data directly in place of a minibatch source, pass a tuple of {len(arguments)} numpy or scipy "
+            "arrays, in the order of the arguments of the criterion function. You passed "
+            f"{len(arrays)} value(s)"
+        )
+    if streams is not None:
+        raise ValueError("mapping must not be provided when data is passed directly")
+    kinds = [VariableType(argument.shape, argument.dynamic_axes) for argument in arguments]
+    limit = INFINITELY_REPEAT if repeats else _rows(arrays[0])
+    named = {f"stream_{at}": each for at, each in enumerate(zip(arrays, kinds, strict=True))}
+    made = MinibatchSourceFromData(named, max_samples=limit)
+    return made, {argument: made.streams[name] for argument, name in zip(arguments, named, strict=True)}
+
+
+def _rows(array: Any) -> int:
+    return array.shape[0] if hasattr(array, "shape") else len(array)
 
 
 def training_session(

@@ -1,4 +1,5 @@
-"""CTF files with the one-hot label and the pixels of an image on each line, as CNTK's scripts write them."""
+"""CTF files with the label and the features of an image on each line: pixels as CNTK's scripts write them, or any
+numbers. What is a byte throughout is kept as bytes, everything else as float32."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from convolve.data.cntk_order import chunks_by_bytes
 from convolve.data.sources.source import ArraySource, OnFault
 from convolve.errors import DataError, FormatError, UnsupportedError
-from convolve.formats.ctf import CtfBlock, StreamSpec, read_ctf
+from convolve.formats.ctf import CtfBlock, OtherDtypeError, StreamSpec, read_ctf
 from convolve.formats.ctf_fast import parse_regular_lines
 from convolve.formats.ctf_grammar import SequenceParser
 
@@ -27,6 +29,7 @@ from convolve.formats.ctf_grammar import SequenceParser
 
 _PIECE_BYTES = 1 << 18
 _STREAM = re.compile(rb"\|([!-{}~\x7f]+)([^|\r\n]*)")
+_WHOLE = re.compile(rb"[0-9: \t]*")
 _FIRST_LINES = 20  # of a CTF file, which tell how many values a line should have
 
 
@@ -41,51 +44,79 @@ def open_ctf(
     path: Path,
     class_count: int,
     shape_CHW: tuple[int, int, int],
-    features: str = "features",
-    labels: str = "labels",
-    sparse_labels: bool = False,
+    features: StreamSpec | str = "features",
+    labels: StreamSpec | str = "labels",
     labels_path: Path | None = None,
+    one_class: bool = True,
 ) -> ArraySource:
     """The images of `path` with the chunks that data.order=cntk follows. Raises `FormatError` with the line.
 
-    `features` and `labels` are what the file calls them. The labels may stand in a file of their own, line for line.
+    `features` and `labels` are what the file calls them, or streams of these dimensions. The labels may stand in a file
+    of their own, line for line; unless they are of `one_class`, they are numbers.
     """
     _refuse_cut_off(path)
-    images = StreamSpec(features, prod(shape_CHW), dtype=np.uint8)
+    images, answers = _stream(features, prod(shape_CHW)), _stream(labels, class_count)
     if labels_path in (None, path):
-        block = read_ctf(path, [_label_stream(labels, class_count, sparse_labels), images])
-        labels_N = _labels(path, block, labels)
+        block = _read(path, [answers, images])
+        labels_N = _labels(path, block, answers.name, one_class)
     else:
         assert labels_path is not None
         _refuse_ids(path)
-        block = read_ctf(path, [images])
-        labels_N = read_ctf_labels(labels_path, class_count, labels, sparse_labels)
+        block = _read(path, [images])
+        labels_N = read_ctf_labels(labels_path, answers, one_class)
         if len(labels_N) != len(block):
             raise DataError(f"{labels_path} has {len(labels_N)} labels, {path} {len(block)} images; give a pair")
-    images_NCHW = block.samples[features].reshape(-1, *shape_CHW)
+    images_NCHW = block.samples[images.name].reshape(-1, *shape_CHW)
     chunk_N = chunks_by_bytes(block.byte_counts_N)
     return ArraySource(
         torch.from_numpy(images_NCHW), torch.from_numpy(labels_N), chunk_N, locate=_lines(path, block.lines_N)
     )
 
 
-def read_ctf_labels(path: Path, class_count: int, labels: str = "labels", sparse: bool = False) -> NDArray[np.int64]:
-    """labels_N of a file that other files go with line for line. Raises `FormatError` with the line."""
+def read_ctf_labels(path: Path, stream: StreamSpec, one_class: bool = True) -> NDArray[Any]:
+    """The labels of a file that other files go with line for line. Raises `FormatError` with the line."""
     _refuse_ids(path)
-    return _labels(path, read_ctf(path, [_label_stream(labels, class_count, sparse)]), labels)
+    return _labels(path, _read(path, [_stream(stream, stream.dim)]), stream.name, one_class)
 
 
-def _label_stream(name: str, class_count: int, sparse: bool) -> StreamSpec:
-    return StreamSpec(name, class_count, sparse, dtype=np.uint8)
+def _stream(given: StreamSpec | str, dim: int) -> StreamSpec:
+    return replace(given, dtype=np.uint8) if isinstance(given, StreamSpec) else StreamSpec(given, dim, dtype=np.uint8)
 
 
-def _labels(path: Path, block: CtfBlock, name: str) -> NDArray[np.int64]:
-    one_hot_NK = block.samples[name]
-    if (wrong := np.flatnonzero(one_hot_NK.sum(axis=1) != 1)).size:
-        what = f"expected zeros and one 1 as labels, got {one_hot_NK[wrong[0]].tolist()}; correct the line"
+def _read(path: Path, streams: list[StreamSpec]) -> CtfBlock:
+    """A whole file; a stream of other numbers than bytes as float32."""
+    try:
+        return read_ctf(path, streams)
+    except OtherDtypeError:
+        block = read_ctf(path, [replace(stream, dtype=np.float32) for stream in streams])
+    return replace(block, samples={name: _as_bytes(array_ND) for name, array_ND in block.samples.items()})
+
+
+def _as_bytes(array_ND: NDArray[Any]) -> NDArray[Any]:
+    return array_ND.astype(np.uint8) if _are_bytes(array_ND).all() else array_ND
+
+
+def _are_bytes(array_ND: NDArray[Any]) -> NDArray[np.bool_]:
+    """The lines that hold whole numbers in 0..255 alone."""
+    bytes_N: NDArray[np.bool_] = ((array_ND >= 0) & (array_ND <= 255) & (array_ND % 1 == 0)).all(axis=1)
+    return bytes_N
+
+
+def _labels(path: Path, block: CtfBlock, name: str, one_class: bool) -> NDArray[Any]:
+    """int64, one class a line; else float32 (N, K)."""
+    found_NK = block.samples[name]
+    if not one_class:
+        return found_NK.astype(np.float32)
+    if (wrong := np.flatnonzero(~_one_hot(found_NK))).size:
+        what = f"expected zeros and one 1 as labels, got {found_NK[wrong[0]].tolist()}; correct the line"
         raise FormatError(path, f"line {block.lines_N[wrong[0]]}", what)
-    labels_N: NDArray[np.int64] = one_hot_NK.argmax(axis=1).astype(np.int64)
+    labels_N: NDArray[np.int64] = found_NK.argmax(axis=1).astype(np.int64)
     return labels_N
+
+
+def _one_hot(labels_NK: NDArray[Any]) -> NDArray[np.bool_]:
+    is_one_hot_N: NDArray[np.bool_] = ((labels_NK == 0) | (labels_NK == 1)).all(axis=1) & (labels_NK.sum(axis=1) == 1)
+    return is_one_hot_N
 
 
 def _refuse_ids(path: Path) -> None:
@@ -106,8 +137,9 @@ def _refuse_cut_off(path: Path) -> None:
 
 
 def collect_ctf(path: Path, on_fault: OnFault) -> ArraySource | None:
-    """The images of all lines that are in order, of as many classes and pixels as the first lines say."""
-    streams = _streams(path)
+    """The images of all lines that are in order, of as many classes and pixels as the first lines say, which also tell
+    whether pixels are bytes or any numbers."""
+    streams = first_streams(path)
     if streams is None:
         what = "its first lines have no streams labels and features"
         on_fault("unreadable", str(path), what, "name them so: |labels 0 1 |features 5 7")
@@ -115,12 +147,12 @@ def collect_ctf(path: Path, on_fault: OnFault) -> ArraySource | None:
     images, labels, lines = [], [], []
     for first_line, texts in _numbered_lines(path, on_fault):
         for number, label_LK, features_LD in _parsed(path, streams, first_line, texts, on_fault):
-            images.append(features_LD)
+            images.append(features_LD.astype(streams[1].dtype))
             labels.append(label_LK.argmax(axis=1))
             lines.append(np.arange(number, number + len(label_LK)))
     if not images:
         return None
-    images_NCHW = np.concatenate(images).reshape(-1, *_shape(streams[1].dim))
+    images_NCHW = np.concatenate(images).reshape(-1, *image_shape(streams[1].dim))
     labels_N, lines_N = np.concatenate(labels), np.concatenate(lines)
     return ArraySource(torch.from_numpy(images_NCHW), torch.from_numpy(labels_N), locate=_lines(path, lines_N))
 
@@ -129,17 +161,37 @@ def _lines(path: Path, lines_N: NDArray[np.int64]) -> Callable[[int], str]:
     return lambda index: f"{path}: line {lines_N[index]}"
 
 
-def _streams(path: Path) -> list[StreamSpec] | None:
-    """Labels and features, with as many values as most of the first lines have."""
+def first_streams(path: Path) -> list[StreamSpec] | None:
+    """Labels and features, with as many values as most of the first lines have; features of bytes where most of these
+    are whole numbers."""
     counts: dict[bytes, Counter[int]] = {b"labels": Counter(), b"features": Counter()}
+    whole = Counter[bool]()
     with path.open("rb") as file:
         for line in islice(file, _FIRST_LINES):
             for name, values in _STREAM.findall(line):
                 if name in counts:
                     counts[name][len(values.split())] += 1
+                whole[bool(_WHOLE.fullmatch(values))] += name == b"features"
     if not all(counts.values()):
         return None
-    return [StreamSpec(name.decode(), max(1, count.most_common(1)[0][0])) for name, count in counts.items()]
+    labels, features = (StreamSpec(key.decode(), max(1, n.most_common(1)[0][0])) for key, n in counts.items())
+    features = replace(features, dtype=np.uint8 if whole[True] >= whole[False] else np.float32)
+    return [_sparse(path, labels), _sparse(path, features)]
+
+
+def _sparse(path: Path, stream: StreamSpec) -> StreamSpec:
+    """The stream, which reaches to its largest index if its first values say where they stand."""
+    values = re.compile(rb"\|" + re.escape(stream.token) + rb"[ \t]([^|\r\n]*)")
+    if b":" not in next(_found(path, values), b""):
+        return stream
+    indices = (int(index) for text in _found(path, values) for index in re.findall(rb"([0-9]{1,8}):", text))
+    return replace(stream, sparse=True, dim=1 + max(indices, default=0))
+
+
+def _found(path: Path, values: re.Pattern[bytes]) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while lines := file.readlines(_PIECE_BYTES):
+            yield from (text for line in lines for text in values.findall(line))
 
 
 def _numbered_lines(path: Path, on_fault: OnFault) -> Iterator[tuple[int, list[bytes]]]:
@@ -158,45 +210,43 @@ def _numbered_lines(path: Path, on_fault: OnFault) -> Iterator[tuple[int, list[b
 
 def _parsed(
     path: Path, streams: list[StreamSpec], first_line: int, lines: list[bytes], on_fault: OnFault
-) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.uint8]]]:
+) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
     """(line, labels_LK, features_LD) of as many lines at once as are in order; the others are findings."""
     regular = parse_regular_lines(lines, streams)
-    if regular is not None and not (_faults(*regular)).any():
-        yield first_line, regular[0].astype(np.uint8), regular[1].astype(np.uint8)
+    if regular is not None and not _faults(regular[0], regular[1], streams).any():
+        yield first_line, regular[0], regular[1]
         return
     for number, line in enumerate(lines, first_line):
         try:
             found = SequenceParser(path, streams, 0).parse([line], number, 1)
             labels_LK, features_LD = (np.stack(stream.rows) for stream in found)
             _require_whole(path, number, line, streams)
-            if _faults(labels_LK, features_LD).any():
-                what = "expected zeros and one 1 as labels, and features that are whole numbers in 0..255"
+            if _faults(labels_LK, features_LD, streams).any():
+                numbers = "whole numbers in 0..255" if streams[1].dtype == np.uint8 else "numbers"
+                what = f"expected zeros and one 1 as labels, and features that are {numbers}"
                 raise FormatError(path, f"line {number}", what)
         except FormatError as error:
             on_fault("bad line", f"{path}: {error.place}", error.what, "correct the line, or remove it")
             continue
-        yield number, labels_LK.astype(np.uint8), features_LD.astype(np.uint8)
+        yield number, labels_LK, features_LD
 
 
-def _faults(labels_LK: NDArray[Any], features_LD: NDArray[Any]) -> NDArray[np.bool_]:
-    """The lines whose labels are not one-hot or whose features are no bytes."""
-    one_hot_L = ((labels_LK == 0) | (labels_LK == 1)).all(axis=1) & (labels_LK.sum(axis=1) == 1)
-    features_LD = np.asarray(features_LD, np.float32)
-    bytes_L = ((features_LD >= 0) & (features_LD <= 255) & (features_LD % 1 == 0)).all(axis=1)
-    faults_L: NDArray[np.bool_] = ~(one_hot_L & bytes_L)
-    return faults_L
+def _faults(labels_LK: NDArray[Any], features_LD: NDArray[Any], streams: list[StreamSpec]) -> NDArray[np.bool_]:
+    """The lines whose labels are not one-hot, or whose features are not what the first lines have."""
+    is_right_L = _one_hot(labels_LK)
+    return ~(is_right_L & _are_bytes(features_LD)) if streams[1].dtype == np.uint8 else ~is_right_L
 
 
 def _require_whole(path: Path, number: int, line: bytes, streams: list[StreamSpec]) -> None:
     """CNTK fills what is missing of a line with zeros, silently."""
     counts = {name: len(values.split()) for name, values in _STREAM.findall(line)}
     for stream in streams:
-        if counts[stream.token] < stream.dim:
+        if not stream.sparse and counts[stream.token] < stream.dim:
             what = f"{counts[stream.token]} of {stream.dim} values of |{stream.name}; CNTK makes the others 0"
             raise FormatError(path, f"line {number}", what)
 
 
-def _shape(dim: int) -> tuple[int, int, int]:
+def image_shape(dim: int) -> tuple[int, int, int]:
     """Channels, rows and columns of an image of `dim` values: square where that can be."""
     for channels in (1, 3):
         side = math.isqrt(dim // channels)

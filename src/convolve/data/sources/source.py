@@ -83,7 +83,8 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ArraySource:
-    """Images in memory: `images_NCHW` uint8 (gray, or RGB planes) and `labels_N`. See `Source`.
+    """Images in memory: `images_NCHW` (gray, or RGB planes) and `labels_N`. See `Source`. Pixels are uint8, any other
+    numbers float32.
 
     `locate` says what to call an image in a message.
     """
@@ -112,7 +113,7 @@ class ArraySource:
     def load(self, index: int, decoding: Decoding) -> NDArray[np.uint8]:
         image_HWC = np.ascontiguousarray(self.images_NCHW[index].numpy()[::-1].transpose(1, 2, 0))
         if decoding.gray and image_HWC.shape[2] == 3:
-            return cv2.cvtColor(image_HWC, cv2.COLOR_BGR2GRAY)[:, :, None].astype(np.uint8, copy=False)
+            return cv2.cvtColor(image_HWC, cv2.COLOR_BGR2GRAY)[:, :, None].astype(image_HWC.dtype, copy=False)
         return image_HWC
 
     def location(self, index: int) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from convolve.errors import FormatError, UsageError, unknown_name
-from convolve.importers.brainscript.files import load
+from convolve.importers.brainscript.files import files_in, load
 from convolve.importers.brainscript.text import Place, Text, joined, of_lines
 
 _CLOSERS = {"{": "}", "[": "]", "(": ")"}
@@ -47,8 +48,10 @@ class Block:
     """
 
     def __init__(self, name: str, bodies: Sequence[Text], parent: Block | None = None) -> None:
-        self.name, self.parent, self._bodies = name, parent, bodies
-        self._asked: set[str] = parent._asked if parent else set()  # anywhere in the configuration
+        self.name, self.parent, self.bodies = name, parent, bodies
+        self._depth: int = parent._depth + 1 if parent else 0
+        # anywhere in the configuration: for each depth of blocks, the keys that somebody has looked for there
+        self._asked: defaultdict[int, set[str]] = parent._asked if parent else defaultdict(set)
         self._read: set[str] = set()
         self._expanded: dict[str, Text] = {}
         self.entries: dict[str, Entry] = {}
@@ -72,7 +75,7 @@ class Block:
         """The value of `key` as it stands; None where there is none, or where it says `default`."""
         block: Block | None = self
         while block is not None:
-            block._asked.add(key)
+            block._asked[block._depth].add(key)
             if key.lower() in block.entries:
                 block._read.add(key.lower())
                 value = block.entries[key.lower()].value
@@ -88,7 +91,7 @@ class Block:
     @property
     def here(self) -> Place:
         """Where the block begins."""
-        return self._bodies[0].place(0)
+        return self.bodies[0].place(0)
 
     def error(self, key: str, what: str) -> FormatError:
         """An error at the value of `key`, or where the block begins."""
@@ -170,31 +173,33 @@ class Block:
 
     def unread(self) -> list[str]:
         """A sentence for each of the first entries that nobody has asked for."""
-        others = [] if self.parent else [*self.inner_blocks()]  # blocks of commands that are not run
-        unread = [
-            entry.key for key, entry in self.entries.items() if key not in self._read and entry.key.string not in others
-        ]
+        others = {} if self.parent else {name.lower() for name in self.inner_blocks()}  # of commands that are not run
+        # A command's block, and what surrounds it, may have what other commands read; variables are read when pasted.
+        known = {key.lower() for key in self._asked[1]} if self._depth < 2 else set()
+        pasted = {name.lower() for body in self._top().bodies for name in _VARIABLE.findall(body.string)}
+        passed = {*self._read, *others, *known, *pasted}
+        unread = [entry.key for key, entry in self.entries.items() if key not in passed]
         sentences = [f"{key.place(0)}: {self._unknown(key.string)}" for key in unread[:MAX_WARNINGS]]
         more = [f"{len(unread) - MAX_WARNINGS} more keys are not known"] if len(unread) > MAX_WARNINGS else []
         return sentences + more
 
     def _unknown(self, name: str) -> str:
-        nearest = difflib.get_close_matches(name, self._asked - {name}, n=1, cutoff=0.7)
+        nearest = difflib.get_close_matches(name, set().union(*self._asked.values()) - {name}, n=1, cutoff=0.7)
         return f"unknown key {name!r}; " + (f"did you mean {nearest[0]!r}?" if nearest else "nothing reads it")
 
     def _block(self, key: str, value: Text) -> Block:
         if value.string.startswith("$"):
-            value = self._expand(value, ())
+            value = self.expand(value)
         return Block(self.path(key), _groups(value), self)
 
     def raw(self, key: str, inherit: bool = True) -> Text | None:
         """The value with its variables replaced and nothing else done to it: the text of a network."""
         value = self.find(key, inherit)
-        return None if value is None else self._expand(value, ())
+        return None if value is None else self.expand(value)
 
     # -- variables ----------------------------------------------------------------------------------------------------
 
-    def _expand(self, text: Text, inside: tuple[str, ...]) -> Text:
+    def expand(self, text: Text, inside: tuple[str, ...] = ()) -> Text:
         """`text` with each $name$ replaced by what the name stands for here."""
         parts, end = [], 0
         for match in _VARIABLE.finditer(text.string):
@@ -210,15 +215,24 @@ class Block:
             chain = " -> ".join([*inside[-3:], key])
             raise text.error(offset, f"the variable ${name}$ stands for itself or is nested too deep ({chain})")
         if key not in self._expanded:
-            value = self.find(name)
+            value = self._from_outside(name)
             if value is None:
                 raise text.error(
                     offset, f"no variable is called {name!r}; set {name}=... in the file or behind its name"
                 )
             if "\n" in value.string:
                 raise text.error(offset, f"${name}$ stands for a value of several lines, which cannot be pasted")
-            self._expanded[key] = self._expand(_unquoted(value), (*inside, key))
+            self._expanded[key] = self.expand(_unquoted(value), (*inside, key))
         return self._expanded[key]
+
+    def _from_outside(self, name: str) -> Text | None:
+        """The value of a variable. CNTK replaces variables in the whole text of a block when it enters it, so that the
+        outermost of several values holds, and `key = $key$` hands it on. What only a block itself has is taken too."""
+        outer = self.parent._from_outside(name) if self.parent else None
+        return self.find(name, inherit=False) if outer is None else outer
+
+    def _top(self) -> Block:
+        return self.parent._top() if self.parent else self
 
 
 # -- the parts of a text ----------------------------------------------------------------------------------------------
@@ -311,7 +325,7 @@ def items(value: Text) -> list[Text]:
         if value.string[:1] in (";", ",", ":", "|"):
             separator, value = value.string[0], value.cut(1, len(value))
     found: list[Text] = []
-    begin = 0
+    begin = 0 if value.string else 1  # () has none
     while begin <= len(value):
         end = _next(value, begin, separator)
         item = value.cut(begin, end)
@@ -369,11 +383,10 @@ def read_config(arguments: Sequence[str]) -> tuple[Block, tuple[Path, ...]]:
     """
     texts, files = [], []
     for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if equals and key.lower() != "configfile":
+        names = files_in(argument)
+        if not names:
             texts.append(of_lines("command line", [argument]))
-            continue
-        for name in (value if equals else argument).split("+"):
+        for name in names:
             if Path(name).resolve() in files:
                 raise UsageError(f"{name} is given twice; name each file once")
             files.append(Path(name).resolve())

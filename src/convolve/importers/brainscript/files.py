@@ -11,6 +11,12 @@ from convolve.importers.brainscript.text import Text, joined, of_lines, read_lin
 MAX_FILES = 50
 
 
+def files_in(argument: str) -> list[str]:
+    """The files that an argument of the command line names; none where it is a `key=value`."""
+    key, equals, value = argument.partition("=")
+    return [] if equals and key.lower() != "configfile" else (value if equals else argument).split("+")
+
+
 def load(path: Path, included: list[Path]) -> Text:
     """A file without its comments, and with those that it includes in their places."""
     parts: list[Text] = []

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from convolve.errors import UnsupportedError, UsageError
+from convolve.errors import ConvolveError, UnsupportedError, UsageError
 from convolve.importers.brainscript.config import Block, read_config
+from convolve.importers.brainscript.files import files_in
+from convolve.importers.brainscript.loaded import Models
+from convolve.importers.brainscript.ndl.builder import read_ndl
+from convolve.importers.brainscript.ndl.maker import MINIBATCH_SIZE
 from convolve.importers.brainscript.network import Network, input_names, needed_for, read_network
 from convolve.importers.brainscript.output import OutputFormat, read_format
 from convolve.importers.brainscript.parallel import Parallel, read_parallel
 from convolve.importers.brainscript.reader import Images, Reader, read_reader
 from convolve.importers.brainscript.sgd import read_sgd
+from convolve.importers.brainscript.simple import read_simple
 from convolve.importers.brainscript.text import Text
 from convolve.recipe import Recipe
 from convolve.specs.data import DataSpec
@@ -81,8 +87,8 @@ Step = TrainStep | EvaluateStep | WriteStep
 
 @dataclass(frozen=True)
 class Job:
-    """`warnings` are sentences on keys that mean nothing, `refused` on what is known and not supported; `log` is the
-    file that is written beside the console."""
+    """`warnings` are sentences on keys that mean nothing and actions that are skipped, `refused` on what is known and
+    not supported; `log` is the file that is written beside the console."""
 
     name: str
     steps: tuple[Step, ...]
@@ -91,19 +97,22 @@ class Job:
     log: Path | None
 
 
-def read_job(arguments: Sequence[str]) -> Job:
-    """The job of a command line of files and `key=value`; see `read_config`.
+def read_job(arguments: Sequence[str], models: Models | None = None) -> Job:
+    """The job of a command line of files and `key=value`; see `read_config`. `models` opens what its networks load.
 
     Raises FormatError with line and column, UnsupportedError where there is nothing that could be shown.
     """
     root, folders = read_config(arguments)
-    return _Job(root, folders).read(Path(arguments[0].split("+")[0]).stem)
+    first = next(name for argument in arguments for name in files_in(argument))
+    return _Job(root, folders, models or Models()).read(Path(first).stem)
 
 
 class _Job:
-    def __init__(self, root: Block, folders: Sequence[Path]) -> None:
-        self.root, self.folders = root, folders
+    def __init__(self, root: Block, folders: Sequence[Path], models: Models) -> None:
+        self.root, self.folders, self.models = root, folders, models
+        models.text_of = self.text_of
         self.refused: list[str] = []
+        self.notes: list[str] = []
         self.blocks: list[Block] = [root]
         self.networks: dict[str, Network] = {}
 
@@ -111,8 +120,7 @@ class _Job:
         self.refused.append(block.unsupported(key, what))
 
     def read(self, name: str) -> Job:
-        for key in _PASSED_OVER:
-            self.root.find(key)
+        self.pass_over(self.root)
         if not self.root.words("command", ("train",)):
             raise self.root.here.error("`command` names nothing to do")
         if self.root.text("precision", "float").lower() not in ("float", "double"):
@@ -124,25 +132,52 @@ class _Job:
                 what = f"`command` names {command!r}, and no block is called so; correct one of the two"
                 raise self.root.error("command", what)
             self.blocks.append(block)
-            for action in block.words("action", ("train",), inherit=False):
-                if action.lower() in _ACTIONS:
-                    steps.append(_ACTIONS[action.lower()](self, block))
-                else:
-                    self.refuse(block, "action", f"the action {action!r}")
+            steps += self.steps(block)
         prefix, commands = self.root.text("stderr", "-"), "_".join(self.root.words("command", ("train",)))
         log = None if prefix in ("", "-") else Path(f"{prefix}_{commands}.log")
-        return Job(name, tuple(steps), tuple(self.warnings()), tuple(dict.fromkeys(self.refused)), log)
+        refused = tuple(dict.fromkeys(self.refused))
+        self.read_others()
+        return Job(name, tuple(steps), (*self.notes, *self.warnings()), refused, log)
+
+    def steps(self, block: Block) -> list[Step]:
+        """What the actions of a command's block come to."""
+        self.pass_over(block)
+        found = []
+        for action in block.words("action", ("train",), inherit=False):
+            if action.lower() in _ACTIONS:
+                found.append(_ACTIONS[action.lower()](self, block))
+            elif action.lower() in _PRINTING:
+                said = f"the action {action!r} only prints or draws; it is skipped (see `convolve show`)"
+                self.notes.append(f"{block.place('action')}: {block.name}: {said}")
+                block.pass_over()
+            else:
+                self.refuse(block, "action", f"the action {action!r}")
+        return found
+
+    def pass_over(self, block: Block) -> None:
+        for key in _PASSED_OVER:
+            block.find(key)
+
+    def read_others(self) -> None:
+        """Read the commands that are not run too: what they ask for around them is known. Their faults are theirs."""
+        others = _Job(self.root, self.folders, self.models)
+        others.networks = self.networks
+        run = {name.lower() for name in self.root.words("command", ("train",))}
+        for name, block in self.root.inner_blocks().items():
+            if name.lower() not in run and "action" in block.entries:
+                with suppress(ConvolveError):
+                    others.steps(block)
 
     def train(self, block: Block) -> TrainStep:
-        text = block.raw("BrainScriptNetworkBuilder", inherit=False)
-        if text is None:
+        network = self.network_in(block)
+        if network is None:
             raise self.no_network(block)
         sgd_block = block.block("SGD") or block.block("optimizer")
         if sgd_block is None:
             raise block.here.error(f"{block.name} has no SGD block; say how it is trained")
         self.blocks.append(sgd_block)
         parallel = read_parallel(self.root, sgd_block)
-        network, model_path = self.network(text), Path(self.model_path(block, "say where the model goes"))
+        model_path = Path(self.model_path(block, "say where the model goes"))
         reader = self.reader(block, "reader", network)
         validation = self.reader(block, "cvReader", network) if block.block("cvReader", inherit=False) else None
         self.require_known_statistics(network, reader)
@@ -192,18 +227,33 @@ class _Job:
         run = replace(recipe.run, seed=seed, precision=precision, device=self.device(block))  # type: ignore[arg-type]
         return replace(recipe, data=data, run=run)
 
-    def network(self, text: Text) -> Network:
-        if text.string not in self.networks:
-            self.networks[text.string] = read_network(text, self.folders)
-        return self.networks[text.string]
+    def network_in(self, block: Block) -> Network | None:
+        """The network that `block` describes, in whichever language; None where it describes none."""
+        text = block.raw("BrainScriptNetworkBuilder", inherit=False)
+        if text is not None:
+            return self.remembered(text.string, lambda: read_network(text, self.folders, self.models))
+        for key, read in _OLDER.items():
+            if block.find(key, inherit=False) is not None:
+                return self.remembered(block.path(key), lambda: self.older(block, key, read))  # noqa: B023  at once
+        return None
+
+    def older(self, block: Block, key: str, read: Callable[[Block, float], Network]) -> Network:
+        builder, sgd = block.block(key), block.block("SGD") or block
+        assert builder is not None  # it was found
+        self.blocks.append(builder)
+        return read(builder, float(sgd.integers("minibatchSize", (int(MINIBATCH_SIZE),))[0]))
+
+    def remembered(self, key: str, read: Callable[[], Network]) -> Network:
+        """One text is one network, however many commands name it."""
+        if key not in self.networks:
+            self.networks[key] = read()
+            self.notes += self.networks[key].warnings
+        return self.networks[key]
 
     def no_network(self, block: Block) -> Exception:
-        older = [key for key in ("NDLNetworkBuilder", "SimpleNetworkBuilder", "createNetwork") if block.find(key)]
-        if older:
-            return UnsupportedError(
-                f"{block.here}: {block.name} describes its network with {older[0]}, the language before BrainScript; "
-                "write the network as BrainScriptNetworkBuilder, or give the trained model to `convolve show`"
-            )
+        if block.find("createNetwork"):
+            what = "describes its network with createNetwork"
+            return UnsupportedError(f"{block.here}: {block.name} {what}; write it as BrainScriptNetworkBuilder")
         return block.here.error(f"{block.name} has no BrainScriptNetworkBuilder; say which network is trained")
 
     def reader(self, block: Block, key: str, network: Network | None) -> Reader:
@@ -211,7 +261,8 @@ class _Job:
         if reader is None:
             raise block.here.error(f"{block.name} has no {key}; say where its data is")
         self.blocks.append(reader)
-        return read_reader(reader, input_names(network), self.refuse)
+        found = read_reader(reader, input_names(network), self.refuse)
+        return replace(found, interleaved=network is not None and network.interleaved)
 
     def device(self, block: Block) -> str:
         value = block.text("deviceId", "auto").lower()
@@ -255,21 +306,36 @@ class _Job:
 
     def network_of(self, model_path: str) -> Network | None:
         """The network of the block that trains the model at `model_path`, or of one of its epochs, run or not."""
-        for block in self.root.inner_blocks().values():
-            text = block.raw("BrainScriptNetworkBuilder", inherit=False)
-            if text is None:
-                continue
-            trained = block.text("modelPath")
-            if model_path == trained or _EPOCH.fullmatch(model_path.removeprefix(trained)):
-                return self.network(text)
-        return None
+        blocks = self.blocks_of(model_path)
+        return next((network for block in blocks if (network := self.network_in(block)) is not None), None)
+
+    def text_of(self, model_path: str) -> Text | None:
+        """Its text, where that is BrainScript."""
+        texts = (block.raw("BrainScriptNetworkBuilder", inherit=False) for block in self.blocks_of(model_path))
+        return next((text for text in texts if text is not None), None)
+
+    def blocks_of(self, model_path: str) -> list[Block]:
+        """The blocks whose modelPath that is, or that keep it as the model of an epoch."""
+        named = [(block, block.text("modelPath")) for block in self.root.inner_blocks().values()]
+        return [
+            b for b, path in named if path and (model_path == path or _EPOCH.fullmatch(model_path.removeprefix(path)))
+        ]
 
     def warnings(self) -> list[str]:
         """Keys that nobody has asked for, but for whole blocks: those may belong to other commands."""
         return [sentence for block in self.blocks for sentence in block.unread()]
 
 
+# Actions whose results nobody but a person reads.
+_PRINTING = ("dumpnode", "dumpnodes", "dumpmodel", "plot", "devtest")
+
 _EPOCH = re.compile(r"\.\d+")
+
+# The languages before BrainScript -> what reads their block, with the size of a minibatch.
+_OLDER: dict[str, Callable[[Block, float], Network]] = {
+    "NDLNetworkBuilder": read_ndl,
+    "SimpleNetworkBuilder": lambda block, size: read_simple(block),
+}
 
 # The name of an action -> what reads its block.
 _ACTIONS: dict[str, Callable[[_Job, Block], Step]] = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from convolve.errors import UsageError
+from convolve.formats.columns import Columns
 from convolve.importers.brainscript.config import Block
 from convolve.importers.brainscript.sgd import Refuse
 from convolve.transforms.color import Color
@@ -51,12 +52,14 @@ class Images:
 
 @dataclass(frozen=True)
 class Reader:
-    """Where the features come from, and the labels; None: each image has its own, in the map file."""
+    """Where the features come from, and the labels; None: each sample has its own, in the same file. A text gives
+    `interleaved` images pixel by pixel."""
 
-    features: Images | TextStream
+    features: Images | TextStream | Columns
     labels: TextStream | None
     classes: int
     randomize: bool
+    interleaved: bool = False
 
     @property
     def transforms(self) -> tuple[Transform, ...]:
@@ -68,7 +71,7 @@ class _Source:
     """What one deserializer delivers: streams of text, or images called `name` with labels called `labels`."""
 
     texts: tuple[TextStream, ...] = ()
-    images: Images | None = None
+    images: Images | Columns | None = None
     name: str = ""
     labels: str = ""
     classes: int = 0
@@ -101,6 +104,8 @@ def _source(block: Block, kind: str, key: str, refuse: Refuse) -> _Source:
     if kind.lower() in _IMAGES:
         streams = block.block("input", inherit=False) or block
         return _images(block, streams, _IMAGES[kind.lower()], refuse)
+    if kind.lower() == "ucifastreader":
+        return _columns(block, refuse)
     refuse(block, key, f"the reader {kind.lower() or 'without a type'}")
     block.pass_over()
     return _Source()
@@ -128,8 +133,6 @@ def _paired(block: Block, sources: Sequence[_Source], names: tuple[str, str], re
         raise block.error("input", what)
     if missing:
         return Reader(TextStream("", "", "", 0, False), None, 0, True)
-    if texts[features].sparse:
-        refuse(block, "input", "features that are sparse")
     return Reader(texts[features], texts[labels], texts[labels].dim, True)
 
 
@@ -180,6 +183,32 @@ def _images(block: Block, streams: Block, form: Literal["map", "base64"], refuse
     gray = block.flag("grayscale", inherit=False)
     classes = sections[labels[0]].integer("labelDim", 0)
     return _Source((), Images(_file(block), form, done, mean, gray), features[0], labels[0], classes)
+
+
+def _columns(block: Block, refuse: Refuse) -> _Source:
+    """The reader before CTF: features and a label in columns of their own."""
+    sections = block.inner_blocks()
+    labels = [name for name, each in sections.items() if each.find("labelDim", inherit=False)]
+    features = [name for name in sections if name not in labels]
+    if len(labels) != 1 or len(features) != 1:
+        raise block.here.error(f"{block.name}: one section with features and one with labelDim are wanted")
+    feature, label = sections[features[0]], sections[labels[0]]
+    for section in (feature, label):
+        block.find(section.name.rpartition(".")[2], inherit=False)
+    for key in ("miniBatchMode", "nbruttsineachrecurrentiter", "randomizationSeed"):
+        block.find(key)
+    if label.integer("dim", 1, inherit=False) != 1 or label.text("labelType", "category").lower() != "category":
+        refuse(label, "labelType", "a label that is no category")
+    columns = Columns(
+        file=_file(feature), start=feature.at_least(0, "start", feature.integer("start", 0, inherit=False)),
+        dim=feature.at_least(1, "dim", feature.integer("dim", 0, inherit=False)),
+        label=label.at_least(0, "start", label.integer("start", 0, inherit=False)),
+        classes=label.at_least(1, "labelDim", label.integer("labelDim", 0, inherit=False)),
+        mapping=label.text("labelMappingFile", inherit=False), delimiter=block.text("customDelimiter"),
+    )  # fmt: skip
+    if label.text("file", columns.file) != columns.file:
+        refuse(label, "file", "a file of its own for labels")
+    return _Source((), columns, features[0], labels[0], columns.classes)
 
 
 def _file(block: Block) -> str:

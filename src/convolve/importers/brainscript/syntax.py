@@ -137,7 +137,7 @@ class New(Part):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Include(Part):
-    """What the file holds stands in its place."""
+    """What the file holds stands in its place: members, or one expression."""
 
     path: str
 
@@ -155,7 +155,7 @@ class RecordLiteral(Part):
 
 Expression = (
     Literal | Name | Unary | Binary | Sequence | Bracketed | Range | Condition | Lambda | Call | Field | Element
-    | New | RecordLiteral
+    | New | RecordLiteral | Include
 )  # fmt: skip
 
 
@@ -266,7 +266,7 @@ def _call(spot: Spot, children: list[Any]) -> Call:
 
 _RULES: dict[str, Callable[[Spot, list[Any]], Any]] = {
     "members": lambda spot, children: tuple(children),
-    "include": lambda spot, children: Include(spot, str(children[0])[1:-1]),
+    **dict.fromkeys(("include", "included"), lambda spot, children: Include(spot, str(children[0])[1:-1])),
     "member": _member,
     "index": lambda spot, children: _Index(str(children[0]), children[1], children[2]),
     "parameters": lambda spot, children: children,

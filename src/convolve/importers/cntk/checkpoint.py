@@ -6,7 +6,7 @@ The weights are in the model file beside it. Momentum schedules and regularizati
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class LearnerState:
     smoothed_gradients: tuple[Array, ...]
     smoothed_count: float = 0.0  # of Adam's updates, or of the samples that FSAdaGrad has averaged
     noise_seed: int = 1  # of the next Gaussian noise
+    values: Mapping[str, Any] = field(default_factory=dict)  # all that is stored, by CNTK's names
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,8 @@ def read_checkpoint(path: str | Path) -> TrainerState:
 
 
 def _learner(record: Record) -> LearnerState:
+    if not record.values:  # a program's own learner
+        return LearnerState(0, 0, 0, (), period_samples=0, reference_batch_size=0, smoothed_gradients=())
     version = record.get("version", int)
     if version < 3:
         raise UnsupportedError(
@@ -62,6 +65,7 @@ def _learner(record: Record) -> LearnerState:
         )
     schedule = record.get("learnig_rate_schedule", Record)
     rates = schedule.get("schedule", Record)
+    smoothed = tuple(to_numpy(array, record.path) for array in record.list("smoothed_gradients", StoredArray))
     return LearnerState(
         samples_seen=record.get("sample_count", int, 0),
         minibatches_seen=record.get("minibatchCount", int, 0),
@@ -69,11 +73,10 @@ def _learner(record: Record) -> LearnerState:
         learning_rates=tuple(sorted((_sample(rates, key), rates.get(key, float)) for key in rates.values)),
         period_samples=schedule.get("epoch_size", int, 0),
         reference_batch_size=schedule.get("ref_mb_size", int, 0),
-        smoothed_gradients=tuple(
-            to_numpy(array, record.path) for array in record.list("smoothed_gradients", StoredArray)
-        ),
+        smoothed_gradients=smoothed,
         smoothed_count=record.get("smoothed_count", float, 0.0),
         noise_seed=record.get("noise_injection_seed", int, 1),
+        values=_plain(record) | {"smoothed_gradients": smoothed},
     )
 
 

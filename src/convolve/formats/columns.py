@@ -1,0 +1,100 @@
+"""Numbers in columns, a sample on each line, as CNTK's UCIFastReader takes them: the label and the features stand in
+columns of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve.errors import FormatError, MissingDataError
+
+# Legend: N samples, D values of a sample.
+
+
+@dataclass(frozen=True)
+class Columns:
+    """`features` from column `start` on, the label in column `label`. `mapping` is a file with the words that stand
+    for the classes, one on each line, "" where labels are numbers; `delimiter` "" are blanks, or commas without any."""
+
+    file: str
+    start: int
+    dim: int
+    label: int
+    classes: int
+    mapping: str = ""
+    delimiter: str = ""
+
+
+def read_columns(columns: Columns) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """(features_ND, bytes where all of them are, labels_N). Raises `FormatError` with the line."""
+    path = Path(columns.file)
+    delimiter = columns.delimiter or _delimiter(path)
+    features_ND = _read(path, delimiter, range(columns.start, columns.start + columns.dim), np.float32)
+    if ((features_ND >= 0) & (features_ND <= 255) & (features_ND % 1 == 0)).all():
+        features_ND = features_ND.astype(np.uint8)
+    words_N = _read(path, delimiter, [columns.label], str)[:, 0]
+    return features_ND, _labels(path, words_N.tolist(), _classes(columns))
+
+
+def _delimiter(path: Path) -> str | None:
+    with path.open("rb") as file:
+        first = file.readline(1 << 20).strip()
+    return "," if b"," in first and len(first.split()) == 1 else None
+
+
+def _read(path: Path, delimiter: str | None, columns: Sequence[int], dtype: Any) -> NDArray[Any]:
+    try:
+        found: NDArray[Any] = np.loadtxt(
+            path, dtype=dtype, delimiter=delimiter, usecols=columns, comments=None, ndmin=2, encoding="utf-8"
+        )
+    except ValueError as error:
+        raise _fault(path, delimiter, columns, dtype, error) from None
+    if not len(found):
+        raise FormatError(path, "line 1", "the file is empty; give one with a sample on each line")
+    return found
+
+
+def _fault(path: Path, delimiter: str | None, columns: Sequence[int], dtype: Any, error: Exception) -> FormatError:
+    """The first line that is not as it should be, in words."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.split(delimiter)
+        if line.strip() and len(words) <= max(columns):
+            return FormatError(path, f"line {number}", f"{len(words)} columns, {max(columns) + 1} are wanted")
+        for column in columns if line.strip() and dtype is not str else ():
+            try:
+                float(words[column])
+            except ValueError:
+                return FormatError(path, f"line {number}, column {column + 1}", f"no number: {words[column][:40]!r}")
+    return FormatError(path, "line 1", str(error)[:200])
+
+
+def _classes(columns: Columns) -> dict[str, int]:
+    """Label -> class: as the mapping file lists them, else numbers from 0 on."""
+    numbers = {str(number): number for number in range(columns.classes)}
+    path = Path(columns.mapping)
+    if not columns.mapping:
+        return numbers
+    try:
+        words = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        what = f"cannot read {path} ({error}); list the labels in it, one on each line, or leave labelMappingFile out"
+        raise MissingDataError(what) from None
+    found = {word.strip(): number for number, word in enumerate(filter(str.strip, words))}
+    if len(found) > columns.classes:
+        raise FormatError(path, f"line {columns.classes + 1}", f"more than {columns.classes} labels (labelDim)")
+    return found
+
+
+def _labels(path: Path, words: list[str], classes: dict[str, int]) -> NDArray[np.int64]:
+    known = classes | {f"{word}.0": number for word, number in classes.items()}
+    for number, word in enumerate(words, start=1):
+        if word not in known:
+            some = ", ".join([*classes][:5])
+            raise FormatError(path, f"sample {number}", f"the label {word[:40]!r} is none of {some}, ...")
+    return np.array([known[word] for word in words], np.int64)

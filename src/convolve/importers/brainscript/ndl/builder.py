@@ -1,0 +1,68 @@
+"""The NDLNetworkBuilder block of a configuration -> its network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from convolve.importers.brainscript.config import Block
+from convolve.importers.brainscript.files import load
+from convolve.importers.brainscript.ndl.maker import Maker
+from convolve.importers.brainscript.ndl.script import Ndl
+from convolve.importers.brainscript.ndl.syntax import Statement, parse_script
+from convolve.importers.brainscript.network import Network
+from convolve.importers.brainscript.syntax import Spot
+from convolve.importers.brainscript.text import Text
+
+
+def read_ndl(block: Block, minibatch_size: float) -> Network:
+    """The network of `block`: of the file networkDescription, or of the section that `run` names in the configuration.
+
+    Raises FormatError with line and column.
+    """
+    ndl = Ndl(Maker(minibatch_size))
+    for key in ("dumpFileName", "randomSeedOffset"):
+        block.find(key)
+    for name in filter(None, block.text("ndlMacros").split("+")):
+        for script in scripts_of(block, read_file(block, "ndlMacros", name.strip()), ("load", "run")):
+            ndl.run(script)
+    description = block.text("networkDescription", inherit=False)
+    if not description and block.find("run", inherit=False) is None:
+        raise block.here.error(f"{block.name}: say networkDescription=FILE, or run=SECTION")
+    text = read_file(block, "networkDescription", description) if description else None
+    for script in scripts_of(block, text, ("load", "run")):
+        ndl.run(script)
+    network = ndl.maker.network(Spot(block.bodies[0], 0))
+    return replace(network, warnings=tuple(ndl.warnings), interleaved=ndl.interleaved)
+
+
+def read_file(block: Block, key: str, name: str) -> Text:
+    """The file `name` that `key` names: here, or beside the configuration."""
+    beside = Path(block.here.file).parent / name
+    found = next((path for path in (Path(name), beside) if path.is_file()), None)
+    if found is None:
+        raise block.error(key, f"{block.path(key)}: cannot find {name!r}, neither here nor beside the configuration")
+    return load(found, [])
+
+
+def scripts_of(block: Block, text: Text | None, keys: tuple[str, str]) -> Iterator[tuple[Statement, ...]]:
+    """The scripts that `keys`, such as load and run, name: sections of the file `text`, or of the configuration; or all
+    of a file that has neither. What the configuration names holds before what the file does."""
+    inner = block if text is None else Block(block.name, [text], block) if _has_sections(text, keys) else None
+    if inner is None:
+        assert text is not None
+        yield parse_script(block.expand(text))
+        return
+    for key in keys:
+        for name in block.words(key, inherit=False) or inner.words(key, inherit=False):
+            section = inner.raw(name)
+            if section is None:
+                raise (inner.place(key) or block.here).error(f"{key} names {name!r}, and no section is called so")
+            is_block = section.string.startswith(("[", "{"))
+            yield parse_script(section.cut(1, len(section) - 1) if is_block else section)
+
+
+def _has_sections(text: Text, keys: tuple[str, str]) -> bool:
+    return re.search(rf"^\s*({'|'.join(keys)})\s*=", text.string, re.MULTILINE | re.IGNORECASE) is not None

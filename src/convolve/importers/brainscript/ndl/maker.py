@@ -1,0 +1,80 @@
+"""Nodes of a network that is described otherwise than in BrainScript, made by BrainScript's own functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+
+from convolve.importers.brainscript import syntax
+from convolve.importers.brainscript.evaluate import Evaluator, deep_calls
+from convolve.importers.brainscript.network import ROLES, Network, collect
+from convolve.importers.brainscript.syntax import Include, Member, Spot
+from convolve.importers.brainscript.text import of_lines
+from convolve.importers.brainscript.values import Array, Function, Node, Record, Scope, Value
+
+MINIBATCH_SIZE = 256.0  # of CNTK's trainer, where nothing is said
+
+
+class Maker:
+    """`nodes` are all that were made, under CNTK's names; `roles` leads from each of ROLES to its nodes."""
+
+    def __init__(self, minibatch_size: float = MINIBATCH_SIZE) -> None:
+        self.evaluator = Evaluator([])
+        self.nodes: dict[str, Node] = {}
+        self.roles: dict[str, list[Node]] = {role: [] for role in ROLES}
+        own = Scope({"minibatchSize": minibatch_size}, self.evaluator.library)
+        self._scope = self.evaluator.record(_functions(), own, "").scope
+
+    def function(self, name: str, count: int) -> str | None:
+        """What a function with so many positional arguments is called in the library; None where there is none."""
+        own = [known for known in self._scope.members if known.rpartition("_")[0] == name]
+        if own:
+            return f"{name}_{count}" if f"{name}_{count}" in own else None
+        return name if name in self._scope.members or name in self.evaluator.library.members else None
+
+    def options(self, function: str) -> tuple[str, ...]:
+        """The names of its optional arguments."""
+        found = self.evaluator.value(syntax.Name(_NOWHERE, function), self._scope, "")
+        return tuple(found.defaults) if isinstance(found, Function) else ()
+
+    def call(
+        self,
+        spot: Spot,
+        name: str,
+        function: str,
+        positional: Sequence[Value],
+        named: Mapping[str, Value] | None = None,
+    ) -> Node:
+        """The node that `function` of the library makes of these values, called `name`."""
+        values = {f"{number}": value for number, value in enumerate(positional)}
+        options = {f"{option}=": value for option, value in (named or {}).items()}
+        arguments = tuple(syntax.Name(spot, key) for key in values)
+        pairs = tuple((key[:-1], syntax.Name(spot, key)) for key in options)
+        expression = syntax.Call(spot, syntax.Name(spot, function), arguments, pairs)
+        with deep_calls():
+            node = self.evaluator.value(expression, Scope({**values, **options}, self._scope), name)
+        if not isinstance(node, Node):
+            raise spot.error(f"{function} makes no node of a network here")
+        self.nodes[name] = node
+        return node
+
+    def rename(self, old: str, new: str) -> None:
+        self.nodes[new] = self.nodes.pop(old)
+
+    def tag(self, role: str, node: Node) -> None:
+        if node not in self.roles[role]:
+            self.roles[role].append(node)
+
+    def network(self, spot: Spot) -> Network:
+        roles = {role: Array(tuple(nodes)) for role, nodes in self.roles.items()}
+        return collect(self.evaluator, Record(Scope({**self.nodes, **roles}, None)), spot)
+
+
+_NOWHERE = Spot(of_lines("", [""]), 0)
+
+
+@cache
+def _functions() -> tuple[Member | Include, ...]:
+    text = resources.files("convolve.importers.brainscript.ndl").joinpath("functions.bs").read_text(encoding="utf-8")
+    return syntax.parse_members(of_lines(syntax.LIBRARY, text.splitlines()))
