@@ -331,8 +331,8 @@ def items(value: Text) -> list[Text]:
         item = value.cut(begin, end)
         repeated = _REPEATED.fullmatch(item.string)
         count = int(repeated[2]) if repeated and len(repeated[2]) < 10 else 1
-        if len(found) + count > MAX_ITEMS:
-            raise item.error(0, f"an array of more than {MAX_ITEMS} elements")
+        if not count or len(found) + count > MAX_ITEMS:
+            raise item.error(0, f"an array of none or more than {MAX_ITEMS} elements")
         found += [item.cut(0, len(repeated[1])) if repeated else item] * count
         begin = end + 1
     return found

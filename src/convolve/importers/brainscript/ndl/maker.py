@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 
@@ -17,9 +18,14 @@ MINIBATCH_SIZE = 256.0  # of CNTK's trainer, where nothing is said
 
 
 class Maker:
-    """`nodes` are all that were made, under CNTK's names; `roles` leads from each of ROLES to its nodes."""
+    """`nodes` are all that were made, under CNTK's names; `roles` leads from each of ROLES to its nodes.
+
+    `warnings` are sentences on what means nothing; `interleaved`: texts give its images pixel by pixel.
+    """
 
     def __init__(self, minibatch_size: float = MINIBATCH_SIZE) -> None:
+        self.warnings: list[str] = []
+        self.interleaved = False
         self.evaluator = Evaluator([])
         self.nodes: dict[str, Node] = {}
         self.roles: dict[str, list[Node]] = {role: [] for role in ROLES}
@@ -66,9 +72,13 @@ class Maker:
         if node not in self.roles[role]:
             self.roles[role].append(node)
 
-    def network(self, spot: Spot) -> Network:
+    def record(self) -> Record:
         roles = {role: Array(tuple(nodes)) for role, nodes in self.roles.items()}
-        return collect(self.evaluator, Record(Scope({**self.nodes, **roles}, None)), spot)
+        return Record(Scope({**self.nodes, **roles}, None))
+
+    def network(self, spot: Spot) -> Network:
+        network = collect(self.evaluator, self.record(), spot)
+        return replace(network, warnings=tuple(self.warnings), interleaved=self.interleaved)
 
 
 _NOWHERE = Spot(of_lines("", [""]), 0)

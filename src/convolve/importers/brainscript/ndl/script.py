@@ -62,7 +62,7 @@ _NO_IMAGES = ("Times", "TransposeTimes", "Reshape_2", "RowSlice_3", "RowStack", 
 _LAYOUTS = {"hwc": "HWC", "legacy": "HWC", "chw": "CHW", "cudnn": "CHW"}
 _INITIALIZERS = {name.lower(): name for name in ("uniform", "gaussian", "fixedValue", "fromFile")}
 
-_TAGS = {
+TAGS = {
     "feature": "featureNodes", "label": "labelNodes", "criterion": "criterionNodes", "criteria": "criterionNodes",
     "eval": "evaluationNodes", "evaluation": "evaluationNodes", "output": "outputNodes",
 }  # fmt: skip
@@ -108,12 +108,8 @@ Found = Value | _Expansion
 
 
 class Ndl:
-    """`warnings` are sentences on what means nothing. `interleaved`: the network takes images pixel by pixel."""
-
     def __init__(self, maker: Maker) -> None:
         self.maker = maker
-        self.warnings: list[str] = []
-        self.interleaved = False
         self.top = Scope()
         self._macros: dict[str, Macro] = {}
         self._layouts: dict[Node, str] = {}
@@ -131,7 +127,7 @@ class Ndl:
                 continue
             listed = symbol.expression.items if isinstance(symbol.expression, Items) else (symbol.expression,)
             for each in listed:
-                self.maker.tag(role, self._node(each.spot, self._value(each, self.top, "")))
+                self.maker.tag(role, self.node(each.spot, self._value(each, self.top, "")))
 
     def _declare(self, script: Iterable[Statement], scope: Scope) -> list[_Symbol]:
         declared = []
@@ -228,7 +224,7 @@ class Ndl:
     def _plain(spot: Spot, found: Found) -> Value:
         return found.node if isinstance(found, _Expansion) else found
 
-    def _node(self, spot: Spot, found: Found) -> Node:
+    def node(self, spot: Spot, found: Found) -> Node:
         value = self._plain(spot, found)
         if not isinstance(value, Node):
             raise spot.error("a node of the network is expected here")
@@ -318,7 +314,7 @@ class Ndl:
                 message = (
                     f"{given.spot.place}: {call.function}: {unknown_name('optional argument', name, known.values())}"
                 )
-                self.warnings.append(f"{message}; it is passed over, as in CNTK")
+                self.maker.warnings.append(f"{message}; it is passed over, as in CNTK")
                 continue
             if name.lower() == "init":
                 value = _INITIALIZERS.get(str(value).lower(), value)
@@ -330,9 +326,9 @@ class Ndl:
             if name.lower() != "tag":
                 continue
             tag = given.text.lower() if isinstance(given, Word) else ""
-            role = _TAGS.get("eval" if tag.startswith("eval") else tag)
+            role = TAGS.get("eval" if tag.startswith("eval") else tag)
             if role is None and tag != "multiseq":
-                raise given.spot.error(unknown_name("tag", tag, _TAGS))
+                raise given.spot.error(unknown_name("tag", tag, TAGS))
             if role and isinstance(node, Node):
                 self.maker.tag(role, node)
 
@@ -345,7 +341,7 @@ class Ndl:
             if said not in _LAYOUTS:
                 raise call.spot.error(f"{call.function}: {unknown_name('imageLayout', said, _LAYOUTS)}")
             if library.startswith("ImageInput") and _LAYOUTS[said] == "HWC" and values[2] != 1:
-                self.interleaved = True
+                self.maker.interleaved = True
             return _LAYOUTS[said]
         found = [self._layouts[value] for value in values if isinstance(value, Node) and value in self._layouts]
         return found[0] if found and library not in _NO_IMAGES else ""
