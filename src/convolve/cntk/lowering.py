@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from convolve.cntk.gradients import WITH_GRADIENTS
 from convolve.cntk.nodes import Node, resolved
+from convolve.cntk.pools import MaxPool
 from convolve.cntk.randomness import Dropout
 from convolve.cntk.rules import DRAWN, RULES
 from convolve.cntk.variables import TORCH_TYPES, Constant, Input, Output, Shape, Stored, Variable
@@ -23,6 +24,7 @@ from convolve.graph.graph import Graph, Parameter
 from convolve.graph.shapes import GraphError
 from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.model import Attributes
+from convolve.training.memory import keep_freed_memory
 
 
 @dataclass(eq=False)
@@ -38,6 +40,7 @@ class Module:
 
 def compiled(outputs: Sequence[Variable], sizes: Mapping[Variable, Shape], batch: int = 1) -> Module:
     """`sizes`: the shapes of the inputs whose own leave something open."""
+    keep_freed_memory()
     return _Lowering(sizes, batch).module(outputs)
 
 
@@ -159,6 +162,8 @@ class SharingEmitter(Emitter):
     def layer(self, name: str, layer: nn.Module, *args: fx.Node) -> fx.Node:
         if isinstance(layer, nn.Dropout):
             layer = Dropout(self.dropouts[name])
+        elif isinstance(layer, nn.MaxPool2d):
+            layer = MaxPool(layer)
         return super().layer(name, layer, *args)
 
     def _free_parameter(self, value: Any) -> fx.Node:

@@ -196,7 +196,7 @@ class Stored(Variable):
                     "dimensions for any of its axes."
                 )
             array = np.array(np.broadcast_to(self._initial(shape), shape), dtype=self.data_type, order="C")
-            tensor = torch.from_numpy(array)
+            tensor = torch.from_numpy(array).clone()  # into memory that begins where convolutions are fast
             self._data = torch.nn.Parameter(tensor) if self.is_trainable else tensor
         return self._data
 

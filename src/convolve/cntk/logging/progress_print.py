@@ -32,7 +32,7 @@ class ProgressPrinter(ProgressWriter):
     ) -> None:  # fmt: skip
         freq, test_freq, sync_freq = (NEVER if each is None else each for each in (freq, test_freq, distributed_freq))
         super().__init__(*(freq, first), *(test_freq, test_first), *(sync_freq, distributed_first))
-        self.freq, self.first, self.test_freq, self.test_first = freq, first, test_freq, test_first
+        self.first, self.test_freq, self.test_first = first, test_freq, test_first
         self.tag = f"[{tag}] " if tag else ""
         self.num_epochs, self.epochs, self.metric_is_pct, self.rank = num_epochs, 0, metric_is_pct, rank
         self._own = _Own()

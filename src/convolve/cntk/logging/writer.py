@@ -22,6 +22,7 @@ class ProgressWriter:
         self._trainings = _Sums(trainingUpdateWriteFrequency, trainingFirstUpdatesToWrite)
         self._tests = _Sums(testUpdateWriteFrequency, testFirstUpdatesToWrite)
         _count(distributedSyncUpdateWriteFrequency), _count(distributedSyncFirstUpdatesToWrite)
+        self.freq = trainingUpdateWriteFrequency
         self._rates_shown: dict[tuple[Any, str], float] = {}
 
     def __disown__(self) -> ProgressWriter:
@@ -68,14 +69,20 @@ class ProgressWriter:
             self.on_write_test_update(samples_seen, updates, metrics)
 
     def on_training_summary(self) -> None:
-        samples, updates, *figures = self._trainings.now
+        samples, updates, loss, metric = self._trainings.now
         summaries, milliseconds = self._trainings.end()
-        self.on_write_training_summary(samples, updates, summaries, *figures, milliseconds)
+        figures = (loss, metric, milliseconds)
+        self.on_write_training_summary(samples, updates, summaries, *figures)
 
     def on_test_summary(self) -> None:
         samples, updates, _, metric = self._tests.now
         summaries, milliseconds = self._tests.end()
         self.on_write_test_summary(samples, updates, summaries, metric, milliseconds)
+
+    @property
+    def tested_samples(self) -> int:
+        """Since the last summary of tests."""
+        return self._tests.now[0]
 
     def total_training_updates(self) -> int:
         return self._trainings.updates

@@ -80,7 +80,7 @@ def train(
         progress_frequency=progress_frequency, checkpoint_config=configs[0], cv_config=configs[1],
         test_config=configs[2],
     ).train()  # fmt: skip
-    nothing = [_means(0, None, None)]
+    nothing = [_means(0, 0.0, 0.0)]
     made = Record(updates=collector.updates, epoch_summaries=collector.epochs)
     found_any = made if collector.epochs else Record(updates=nothing, epoch_summaries=nothing)
     return found_any.updated_with(test_summary=collector.tests[-1]) if configs[2] else found_any
@@ -98,7 +98,7 @@ def test(
         raise ValueError("minibatch_source must have a limited number of samples or sweeps.")
     collector = _Collector()
     evaluator = Evaluator(as_function(criterion.outputs[:2][-1]), [*listed(callbacks), collector])
-    while data := next_data(source, int(sizes[collector.tested.samples]), mapped):
+    while data := next_data(source, int(sizes[collector.tested_samples]), mapped):
         evaluator.test_minibatch(data)
     evaluator.summarize_test_progress()
     return collector.tests[-1]

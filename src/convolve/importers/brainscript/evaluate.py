@@ -17,6 +17,8 @@ from pathlib import Path
 
 from convolve.errors import FormatError, UnsupportedError, unknown_name
 from convolve.importers.brainscript import operators, syntax
+from convolve.importers.brainscript.edits import OBJECTS, attribute
+from convolve.importers.brainscript.loaded import Models
 from convolve.importers.brainscript.natives import NATIVES
 from convolve.importers.brainscript.syntax import Expression, Include, Member, Spot
 from convolve.importers.brainscript.text import Text, of_lines, read_lines
@@ -59,9 +61,10 @@ def deep_calls() -> Iterator[None]:
 
 
 class Evaluator:
-    """`folders` are searched for included files. `frame` is the call that is under way."""
+    """`folders` are searched for included files, `models` for trained networks. `frame` is the call under way."""
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], models: Models | None = None) -> None:
+        self.models = models or Models()
         self.frame: Frame | None = None
         self._folders = folders
         self._files: list[Path] = []
@@ -294,9 +297,11 @@ def _call(self: Evaluator, e: syntax.Call, scope: Scope, path: str) -> Value:
 
 def _field(self: Evaluator, e: syntax.Field, scope: Scope, path: str) -> Value:
     record = self.value(e.record, scope, path)
+    if isinstance(record, Node):
+        return attribute(self, record, e.name, e.spot)
     if not isinstance(record, Record):
         raise self.error(e.spot, f"{kind_of(record)} has no member {e.name!r}; only records have")
-    members = record.scope.members
+    members = {**record.aliases, **record.scope.members}
     if e.name not in members:
         raise self.error(e.spot, unknown_name("member", e.name, members or ["none"]))
     return self.force(members[e.name])
@@ -313,7 +318,7 @@ def _element(self: Evaluator, e: syntax.Element, scope: Scope, path: str) -> Val
 
 def _new(self: Evaluator, e: syntax.New, scope: Scope, path: str) -> Value:
     """A network is its record; a node is named by its path, what its record makes by the record's own members."""
-    if e.kind not in ("ComputationNetwork", "ComputationNode"):
+    if e.kind not in ("ComputationNetwork", "ComputationNode", *OBJECTS):
         known = "ComputationNetwork and ComputationNode"
         raise UnsupportedError(f"{e.spot.place}: new {e.kind} is not supported; {known} are")
     record = self.value(e.operand, scope, "")
@@ -321,6 +326,9 @@ def _new(self: Evaluator, e: syntax.New, scope: Scope, path: str) -> Value:
         raise self.error(e.spot, f"new {e.kind} takes a record, not {kind_of(record)}")
     if e.kind == "ComputationNetwork":
         return record
+    if e.kind in OBJECTS:
+        given = {name: self.force(item) for name, item in record.scope.members.items()}
+        return OBJECTS[e.kind](self, e.spot, given, path)
     attributes = dict(record.scope.members)
     operation = self.force(attributes.pop("operation", NOTHING))
     if not isinstance(operation, str) or "inputs" not in attributes:

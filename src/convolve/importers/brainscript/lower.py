@@ -15,10 +15,11 @@ import torch
 
 from convolve.errors import UnsupportedError, unknown_name
 from convolve.graph.draft import Draft
-from convolve.graph.graph import Graph
+from convolve.graph.graph import Array, Graph
 from convolve.graph.infer import OpenParameters
 from convolve.graph.shapes import GraphError, Shape, require
 from convolve.importers.brainscript.initial import initial_values
+from convolve.importers.brainscript.loaded import STORED
 from convolve.importers.brainscript.network import Operation, Setting, needed_for
 from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.lower import RULES
@@ -70,6 +71,9 @@ class _Lowering:
 
     def _dims(self, parameter: Operation) -> Shape:
         """The fastest axis first, 0 where the size is to be inferred. A column that is only added is a vector."""
+        stored: Any = parameter.settings.get("stored")
+        if stored and stored.shape is not None:
+            return stored.shape[::-1]  # type: ignore[no-any-return]
         dims = parameter.integers("shape") if parameter.kind == "Parameter" else (1,)
         return dims[:1] if parameter in self._columns else dims
 
@@ -77,11 +81,18 @@ class _Lowering:
         if operation.kind == "Constant":
             multiplier, values = 0.0, np.full(dims, operation.settings["value"], np.float32)
         else:
-            multiplier = operation.number("rate")
-            values = initial_values(operation, dims, self._generator)
+            multiplier, values = operation.number("rate"), self._numbers(operation, dims)
         key = self.draft.parameter(values, multiplier, operation.name)
         self.draft.call(key, operation.name)
         return key
+
+    def _numbers(self, operation: Operation, dims: Shape) -> Array:
+        """Fresh ones, or those of a trained model; without a generator nobody wants to know them."""
+        stored: Any = operation.settings.get("stored")
+        trained: Array | None = stored.read(dims) if stored and self._generator else None
+        if stored and trained is None and "how" not in operation.settings:
+            return np.broadcast_to(np.float32(0), dims[::-1])
+        return initial_values(operation, dims, self._generator) if trained is None else trained
 
     def shape(self, key: str) -> Shape:
         """The shape of a value as CNTK writes it, the fastest axis first."""
@@ -120,6 +131,13 @@ Rule = Callable[[_Lowering, Operation], str]
 
 def _input(self: _Lowering, operation: Operation) -> str:
     return self.draft.input(operation.integers("shape")[::-1], operation.name)
+
+
+def _stored(self: _Lowering, operation: Operation) -> str:
+    """A node of a model's own graph."""
+    node: Any = operation.settings["node"]
+    operands = [self.operand(operation, index) for index in range(len(operation.inputs))]
+    return self.draft.add(node.op, operands, **node.attributes)
 
 
 def _plain(op: str, *order: int, settings: Callable[[Operation], dict[str, Any]] = lambda operation: {}) -> Rule:
@@ -283,6 +301,7 @@ _OF_TWO = "LogPlus Equal NotEqual Less LessEqual Greater GreaterEqual"
 # What a node's `operation` is called in the library -> its rule.
 _RULES: dict[str, Rule] = {
     "Input": _input,
+    STORED: _stored,
     **{name: _elementwise(name) for name in sorted(ELEMENTWISE)},
     **{name: _plain(name, 0) for name in _OF_ONE.split()},
     **{name: _plain(name, 0, 1) for name in _OF_TWO.split()},

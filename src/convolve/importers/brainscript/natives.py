@@ -103,6 +103,7 @@ NATIVES: dict[str, tuple[tuple[str, ...], Native]] = {
     "Mod": (("n", "d"), _numeric(math.fmod)),
     "IntDiv": (("n", "d"), _numeric(lambda n, d: math.trunc(n / d))),
     "Sign": (("x",), _numeric(lambda x: (x > 0) - (x < 0))),
+    "IsSameObject": (("a", "b"), lambda fail, values: values[0] is values[1]),
     "IsNumber": (("x",), _is(float)),
     "IsString": (("x",), _is(str)),
     "IsBool": (("x",), _is(bool)),
