@@ -106,6 +106,12 @@ def save_initial(step: TrainStep, folder: Path) -> None:
     _model(graph, as_found(step.reader, shape_CHW)[0], names).save(folder)
 
 
+def save_network(network: Network, classes: int, folder: Path) -> None:
+    """Write a network with the numbers that it begins with as a model folder."""
+    graph = classifier_of(network, classes, torch.Generator().manual_seed(0))
+    _model(graph, Preprocess(*image_shape(graph)), tuple(map(str, range(classes)))).save(folder)
+
+
 def _fresh_network(step: TrainStep) -> tuple[Graph, Shape]:
     """The network with its initial values, and (C, H, W) of what it takes."""
     graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
@@ -140,15 +146,19 @@ def with_statistics(graph: Graph, network: Network, source: ArraySource) -> Grap
 
 
 def network_graph(step: TrainStep, generator: torch.Generator | None) -> Graph:
+    return classifier_of(step.network, step.reader.classes, generator)
+
+
+def classifier_of(network: Network, classes: int, generator: torch.Generator | None) -> Graph:
     """The graph from one image to the class scores.
 
     A network of plain numbers takes them from the images of the data set that has as many, else from a single column.
     """
-    graph = class_scores(lower([step.network.scores()], generator, ORIGIN))
+    graph = class_scores(lower([network.scores()], generator, ORIGIN))
     shape = graph.inputs[0].shape if graph.inputs else ()
     if len(shape) != 1:
         return image_input(graph)
-    info = guess_dataset((1, shape[0], 1), step.reader.classes)
+    info = guess_dataset((1, shape[0], 1), classes)
     return image_input(graph, info.shape_CHW if info else (1, shape[0], 1))
 
 

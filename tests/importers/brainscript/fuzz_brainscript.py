@@ -1,6 +1,6 @@
 """Damaged configurations by the thousand: each is read, or ends in an error with line and column, in bounded time.
 
-python tests/importers/brainscript/fuzz_brainscript.py 5000 [brainscript|ndl|simple]
+python tests/importers/brainscript/fuzz_brainscript.py 5000 [brainscript|ndl|simple|mel]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from convolve.errors import ConvolveError
-from convolve.importers.brainscript.job import TrainStep, read_job
+from convolve.importers.brainscript.job import EditStep, TrainStep, read_job
 from convolve.importers.brainscript.lower import lower
 
 REPOSITORY = Path(__file__).parents[3]
@@ -24,11 +24,17 @@ SOURCES = [
 MACROS = [*sorted((REPOSITORY / "tests" / "corpus" / "brainscript" / "valid").glob("*.bs"))]
 OLDER = REPOSITORY / "tests" / "corpus" / "ndl"
 SIMPLE = [*sorted(OLDER.glob("Simple*.cntk"))]
+EDITED = [OLDER / "TopTwo.cntk", OLDER / "Transfer.cntk"]
 # language -> the configurations, the files that lie beside them, and how often one of these is damaged
 LANGUAGES = {
     "brainscript": (SOURCES, MACROS, 0.3),
-    "ndl": ([file for file in sorted(OLDER.glob("*.cntk")) if file not in SIMPLE], sorted(OLDER.glob("*.ndl")), 0.5),
+    "ndl": (
+        [file for file in sorted(OLDER.glob("*.cntk")) if file not in SIMPLE + EDITED],
+        sorted(OLDER.glob("*.ndl")),
+        0.5,
+    ),
     "simple": (SIMPLE, [], 0.0),
+    "mel": (EDITED, [*sorted(OLDER.glob("*.mel")), *sorted(OLDER.glob("*.ndl"))], 0.9),
 }
 PLACE = re.compile(r": line \d+, column \d+: ")
 MOST_SECONDS = 30.0  # of processor time, for one configuration
@@ -65,6 +71,8 @@ def damaged(text: str, rng: random.Random) -> str:
 def read_all(file: Path) -> None:
     """What `convolve show` does with a configuration, but for building the module."""
     for step in read_job([str(file)]).steps:
+        for _, network in step.saved if isinstance(step, EditStep) else ():
+            lower([network.scores()], None, "BrainScript")
         if isinstance(step, TrainStep):
             lower([step.network.scores()], None, "BrainScript")
 

@@ -141,11 +141,11 @@ class Block:
 
     def numbers(self, key: str, default: Sequence[float] = (), inherit: bool = True) -> tuple[float, ...]:
         value = self.raw(key, inherit)
-        return tuple(default) if value is None else tuple(_number(item) for item in items(_unquoted(value)))
+        return (tuple(_number(item) for item in items(_unquoted(value))) if value else ()) or tuple(default)
 
     def integers(self, key: str, default: Sequence[int] = (), inherit: bool = True) -> tuple[int, ...]:
         value = self.raw(key, inherit)
-        return tuple(default) if value is None else tuple(_integer(item) for item in items(_unquoted(value)))
+        return (tuple(_integer(item) for item in items(_unquoted(value))) if value else ()) or tuple(default)
 
     def block(self, key: str, inherit: bool = True) -> Block | None:
         """The block called `key`; None where there is none."""

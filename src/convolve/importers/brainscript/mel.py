@@ -9,29 +9,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
-from convolve.errors import ConvolveError, UnsupportedError, unknown_name
+from convolve.errors import UnsupportedError, unknown_name
 from convolve.importers.brainscript.config import Block
+from convolve.importers.brainscript.edits import frozen
 from convolve.importers.brainscript.ndl.builder import macros_of, read_file, scripts_of
 from convolve.importers.brainscript.ndl.maker import Maker
 from convolve.importers.brainscript.ndl.script import TAGS, Ndl
-from convolve.importers.brainscript.ndl.table import below, change, changed, complete, fill, inputs, join
 from convolve.importers.brainscript.ndl.syntax import Assignment, Call, Embedded, Expression, Macro, Statement, Word
+from convolve.importers.brainscript.ndl.table import (
+    below,
+    change,
+    changed,
+    complete,
+    fill,
+    inputs,
+    join,
+    matches,
+    replace_operand,
+)
 from convolve.importers.brainscript.syntax import Spot
-from convolve.importers.brainscript.values import NOTHING, Item, Node, Record
+from convolve.importers.brainscript.values import NOTHING, Node, Record
 
 MAX_NODES = 100_000  # of all models of a script
 
 Load = Callable[[Maker, str, Spot], Record]  # the network at a path
 
 
-@dataclass(frozen=True)
-class Saved:
-    """What a script saves: the nodes of the network, for the model at `path`."""
-
-    path: str
-    maker: Maker
+Saved = tuple[str, Maker, Spot]  # the path of a model, its nodes, and where the script says so
 
 
 def edited(block: Block, load: Load, refuse: Callable[[str], None]) -> list[Saved]:
@@ -128,7 +133,7 @@ class _Editor:
 
     def save(self, call: Call, name: str) -> None:
         model = self.model(call.positional[0]) if len(call.positional) == 2 else self.at_hand(call.spot)
-        self.saved.append(Saved(_text(call.positional[-1]), complete(model.maker, call.spot)))
+        self.saved.append((_text(call.positional[-1]), complete(model.maker, call.spot), call.spot))
 
     def dump(self, call: Call, name: str) -> None:
         self.note(f"{call.spot.place}: {call.function} only prints; it is skipped (see `convolve show`)")
@@ -138,7 +143,7 @@ class _Editor:
     def found(self, word: Expression) -> tuple[Ndl, list[str]]:
         """The model and the names of the nodes that a pattern stands for: one at least."""
         model, pattern = self.pattern(word)
-        names = [name for name in model.maker.nodes if _matches(pattern, name)]
+        names = [name for name in model.maker.nodes if matches(pattern, name)]
         if not names:
             symbol = model.find(pattern, model.top)
             node = model.node(word.spot, symbol) if symbol is not None else None
@@ -167,7 +172,7 @@ class _Editor:
         _, pattern = self.pattern(call.positional[0])
         target, other = self.pattern(call.positional[1])
         if "*" in other and "*" not in pattern:
-            targets = [name for name in target.maker.nodes if _matches(other, name)]
+            targets = [name for name in target.maker.nodes if matches(other, name)]
             return source, target, [(names[0], name) for name in targets]
         if ("*" in pattern) != ("*" in other):
             raise call.spot.error(f"{pattern} stands for several nodes, {other} for one")
@@ -184,8 +189,7 @@ class _Editor:
         source, names = self.found(call.positional[0])
         target, _ = self.pattern(call.positional[1])
         prefix = _text(call.positional[2])
-        tree = [each for each in below(source.maker, names)]
-        pairs = [(each, f"{prefix}.{each}" if prefix else each) for each in tree]
+        pairs = [(each, f"{prefix}.{each}" if prefix else each) for each in below(source.maker, names)]
         self.put(call, source.maker, target.maker, pairs, source is target)
 
     def put(self, call: Call, source: Maker, target: Maker, pairs: list[tuple[str, str]], within: bool) -> None:
@@ -230,20 +234,20 @@ class _Editor:
         self.require_same(call, model, other)
         number = _text(call.positional[1])
         for each in names:
-            operands = inputs(model.maker, model.maker.nodes[each])
-            if not number.isdigit() or int(number) >= len(operands):
-                raise call.spot.error(f"{each} has {len(operands)} operands, counted from 0, and none is {number}")
-            operands[int(number)] = node
-            join(model.maker.nodes[each], operands)
+            count = len(inputs(model.maker, model.maker.nodes[each]))
+            if not number.isdigit() or int(number) >= count:
+                raise call.spot.error(f"{each} has {count} operands, counted from 0, and none is {number}")
+            replace_operand(model.maker, model.maker.nodes[each], int(number), node)
 
     def set_inputs(self, call: Call, name: str) -> None:
         model, node = self.one(call.positional[0])
-        operands: list[Item] = []
-        for word in call.positional[1:]:
+        words, count = call.positional[1:], len(inputs(model.maker, node))
+        if len(words) != count:
+            raise call.spot.error(f"{_text(call.positional[0])} has {count} operands, {len(words)} came")
+        for number, word in enumerate(words):
             other, operand = self.one(word)
             self.require_same(call, model, other)
-            operands.append(operand)
-        join(node, operands)
+            replace_operand(model.maker, node, number, operand)
 
     @staticmethod
     def require_same(call: Call, one: Ndl, other: Ndl) -> None:
@@ -277,13 +281,13 @@ class _Editor:
         model, names = self.found(call.positional[0])
         self.give(call, model.maker, names, roles=True)
 
-    def set_propertybelow(self, call: Call, name: str) -> None:
+    def set_property_below(self, call: Call, name: str) -> None:
         model, names = self.found(call.positional[0])
         self.give(call, model.maker, below(model.maker, names), roles=False)
 
     def give(self, call: Call, maker: Maker, names: Iterable[str], roles: bool) -> None:
         word, value = _text(call.positional[1]), _text(call.positional[2])
-        known = [*_RATES, *(TAGS if roles else ())]
+        known = [*_RATES, *((*TAGS, _FREEZE) if roles else ())]
         matching = [one for one in known if _is_short_for(word, one)]
         if not matching and roles and word.lower() in ("recurrent", "finalcriterion"):
             matching = ["criterion"] if word.lower() == "finalcriterion" else []
@@ -292,9 +296,12 @@ class _Editor:
         for each in names:
             node = maker.nodes[each]
             if matching and matching[0] in TAGS:
-                nodes = maker.roles[TAGS[matching[0]]]
-                nodes[:] = [other for other in nodes if other is not node]
-                nodes += [node] if _flag(call, value) else []
+                role = TAGS[matching[0]]
+                maker.tag(role, node)
+                maker.roles[role] = maker.roles[role] if _flag(call, value) else maker.roles[role][:-1]
+            elif matching == [_FREEZE]:
+                for key, setting in frozen(node).items() if _flag(call, value) else ():
+                    change(node, key, setting)
             elif matching and node.operation == "Parameter":
                 change(node, "rate", _number(call, value) if matching[0] == _RATE else float(_flag(call, value)))
 
@@ -304,6 +311,7 @@ class _Editor:
             node = model.maker.nodes[each]
             if node.operation != "Parameter":
                 raise call.spot.error(f"{each} is no parameter; only parameters have numbers to revise")
+            del model.maker.nodes[each]
             shape = node.attributes["shape"]
             path = _text(call.positional[1])
             fresh = model.maker.call(
@@ -317,7 +325,7 @@ class _Editor:
             node.attributes.update({**fresh.attributes, "rate": rate})
 
 
-_RATE = "learningRateMultiplier"
+_RATE, _FREEZE = "learningRateMultiplier", "freezeParameters"
 _RATES = ("needGradient", "needsGradient", "computeGradient", _RATE)
 
 Command = Callable[[_Editor, Call, str], None]
@@ -387,13 +395,3 @@ def _number(call: Call, text: str) -> float:
         return float(text)
     except ValueError:
         raise call.spot.error(f"a number is expected, not {text[:40]!r}") from None
-
-
-def _matches(pattern: str, name: str) -> bool:
-    before, star, after = pattern.lower().partition("*")
-    if not star:
-        return name.lower() == before
-    fits = len(name) >= len(before) + len(after)
-    return fits and name.lower().startswith(before) and name.lower().endswith(after)
-
-

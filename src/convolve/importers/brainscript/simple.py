@@ -83,7 +83,7 @@ class _Simple:
 
     def activated(self, layer: int, x: Node) -> Node:
         """The layer's own function; of a shorter list the last one holds. A linear layer is called H1 itself."""
-        types = self.block.words("layerTypes", ("Sigmoid",))
+        types = self.block.words("layerTypes") or ("Sigmoid",)
         kind = types[min(layer, len(types) - 1)] or "None"
         known = {name.lower(): name for name in _LAYERS}
         if kind.lower() not in known:

@@ -15,7 +15,7 @@ from convolve.importers.brainscript.text import Text
 
 
 def read_ndl(block: Block, minibatch_size: float) -> Maker:
-    """The nodes of the network of `block`: of the file networkDescription, or of the section that `run` names in the configuration.
+    """The network of `block`: of the file networkDescription, or of the section of the configuration that `run` names.
 
     Raises FormatError with line and column.
     """

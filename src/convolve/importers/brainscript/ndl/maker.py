@@ -9,7 +9,8 @@ from importlib import resources
 
 from convolve.importers.brainscript import syntax
 from convolve.importers.brainscript.evaluate import Evaluator, deep_calls
-from convolve.importers.brainscript.network import ROLES, Network, collect
+from convolve.importers.brainscript.loaded import ASSUMED
+from convolve.importers.brainscript.network import ROLES, Network, collect, names_in
 from convolve.importers.brainscript.syntax import Include, Member, Spot
 from convolve.importers.brainscript.text import of_lines
 from convolve.importers.brainscript.values import Array, Function, Node, Record, Scope, Value
@@ -26,6 +27,7 @@ class Maker:
     def __init__(self, minibatch_size: float = MINIBATCH_SIZE) -> None:
         self.warnings: list[str] = []
         self.interleaved = False
+        self.inner: set[Node] = set()  # nodes of a loaded model that CNTK's own node stands for
         self.evaluator = Evaluator([])
         self.nodes: dict[str, Node] = {}
         self.roles: dict[str, list[Node]] = {role: [] for role in ROLES}
@@ -62,6 +64,11 @@ class Maker:
             node = self.evaluator.value(expression, Scope({**values, **options}, self._scope), name)
         if not isinstance(node, Node):
             raise spot.error(f"{function} makes no node of a network here")
+        if name in self.nodes and ASSUMED not in self.nodes[name].attributes:
+            raise spot.error(f"there is a node {name!r} already; remove it, or choose another name")
+        if name in self.nodes:  # criteria that nobody wrote make room
+            self.nodes = {other: n for other, n in self.nodes.items() if ASSUMED not in n.attributes}
+            self.roles = {role: [n for n in nodes if ASSUMED not in n.attributes] for role, nodes in self.roles.items()}
         self.nodes[name] = node
         return node
 
@@ -69,12 +76,17 @@ class Maker:
         self.nodes[new] = self.nodes.pop(old)
 
     def tag(self, role: str, node: Node) -> None:
-        if node not in self.roles[role]:
-            self.roles[role].append(node)
+        others = [other for other in self.roles[role] if other is not node and ASSUMED not in other.attributes]
+        self.roles[role] = [*others, node]
 
     def record(self) -> Record:
         roles = {role: Array(tuple(nodes)) for role, nodes in self.roles.items()}
         return Record(Scope({**self.nodes, **roles}, None))
+
+    def described(self, evaluator: Evaluator) -> tuple[Record, Mapping[Node, str]]:
+        """The record, and what its nodes are called."""
+        record = self.record()
+        return record, names_in(evaluator, record, _NOWHERE)
 
     def network(self, spot: Spot) -> Network:
         network = collect(self.evaluator, self.record(), spot)

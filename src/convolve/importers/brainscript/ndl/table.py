@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from convolve.errors import ConvolveError, UnsupportedError
-from convolve.importers.brainscript.loaded import inputs_of, rebuilt
+from convolve.importers.brainscript.edits import WEIGHT_FIRST
+from convolve.importers.brainscript.loaded import ASSUMED, STORED, inputs_of, rebuilt
 from convolve.importers.brainscript.ndl.maker import Maker
 from convolve.importers.brainscript.network import ROLES
 from convolve.importers.brainscript.syntax import Spot
 from convolve.importers.brainscript.values import NOTHING, Array, Item, Node, Record, Value
-
 
 
 def fill(maker: Maker, record: Record) -> None:
@@ -32,6 +33,7 @@ def fill(maker: Maker, record: Record) -> None:
             while name in maker.nodes:
                 name += "_"
             maker.nodes[name] = node
+            maker.inner |= {node} if node.operation == STORED else set()
 
 
 def _own(node: Node, operands: list[Item]) -> Node:
@@ -48,7 +50,27 @@ def change(node: Node, key: str, value: Value) -> None:
 
 
 def join(node: Node, operands: Iterable[Item]) -> None:
-    change(node, "inputs", Array(tuple(operands)))  # type: ignore[arg-type]  # they are values already
+    change(node, "inputs", Array(tuple(operands)))
+
+
+def replace_operand(maker: Maker, node: Node, number: int, operand: Item) -> None:
+    """Put `operand` in the place of the one that CNTK counts as `number`. A node of CNTK's may have become several of
+    ours: what belongs to this one stays between the two."""
+    operands, place = inputs(maker, node), _counted(node, number)
+    between = operands[place]
+    if isinstance(between, Node) and between in maker.inner:
+        own = Node(between.operation, {**between.attributes}, between.path, between.spot, between.frame)
+        maker.inner.add(own)
+        replace_operand(maker, own, 0, operand)
+        operand = own
+    operands[place] = operand
+    join(node, operands)
+
+
+def _counted(node: Node, number: int) -> int:
+    """CNTK's number of an operand -> ours, or the other way round."""
+    stored: Any = node.attributes.get("node")
+    return 1 - number if stored and stored.op in WEIGHT_FIRST and number < 2 else number
 
 
 def changed(node: Node, other: Node, settings: Mapping[str, Item], only_value: bool, spot: Spot) -> Node:
@@ -56,7 +78,9 @@ def changed(node: Node, other: Node, settings: Mapping[str, Item], only_value: b
     if node.operation != other.operation:
         raise spot.error(f"{node.path} is {node.operation}, {other.path} is {other.operation}; remove it first")
     assert isinstance(node.attributes, dict)  # of this module's making, or the library's
-    kept = {"inputs": node.attributes["inputs"]} | ({"rate": node.attributes.get("rate", 1.0)} if only_value else {})
+    own = ("inputs", "rate", "shape") if only_value else ("inputs", "shape")
+    kept = {key: node.attributes[key] for key in own if key in node.attributes}
+    node.attributes.clear()
     node.attributes.update({**settings, **kept})
     return node
 
@@ -80,24 +104,34 @@ def complete(maker: Maker, spot: Spot) -> Maker:
         found = False
         for name, node in maker.nodes.items():
             operands = inputs(maker, node) if node not in broken else []
-            lost = [i for i, item in enumerate(operands) if item is NOTHING or (isinstance(item, Node) and item in broken)]
+            lost = [i for i, item in enumerate(operands) if item is NOTHING or item in broken]
             if lost:
                 item = operands[lost[0]]
-                broken[node] = broken[item] if isinstance(item, Node) else f"{name} has lost its operand {lost[0]}"
+                broken[node] = (
+                    broken[item] if isinstance(item, Node) else f"{name} has lost its operand {_counted(node, lost[0])}"
+                )
                 found = True
     for role, nodes in maker.roles.items():
         for node in nodes:
-            if node in broken:
-                what = f"{broken[node]}, and {role} needs it; give it another with SetNodeInput, or remove what it is for"
-                raise spot.error(what)
+            if node in broken and ASSUMED not in node.attributes:
+                raise spot.error(f"{broken[node]}, and {role} need it; give it another one with SetNodeInput")
     copy = Maker()
+    copy.interleaved = maker.interleaved
     done: dict[Node, Node] = {}
-
     try:
         copy.nodes = {
             name: rebuilt(maker.evaluator, node, _own, done) for name, node in maker.nodes.items() if node not in broken
         }
     except ConvolveError as error:
         raise UnsupportedError(f"{spot.place}: {error}; a recurrent network is not supported") from None
-    copy.roles = {role: [done[node] for node in nodes] for role, nodes in maker.roles.items()}
+    copy.roles = {role: [done[node] for node in nodes if node not in broken] for role, nodes in maker.roles.items()}
     return copy
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a name fits a pattern, in which one * stands for anything."""
+    before, star, after = pattern.lower().partition("*")
+    if not star:
+        return name.lower() == before
+    fits = len(name) >= len(before) + len(after)
+    return fits and name.lower().startswith(before) and name.lower().endswith(after)

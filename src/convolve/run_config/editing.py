@@ -1,0 +1,15 @@
+"""edit: networks that are made of trained ones, saved as models."""
+
+from __future__ import annotations
+
+from math import prod
+
+from convolve.importers.brainscript.job import EditStep
+from convolve.run_config.training import save_network
+from convolve.training.events import Callback
+
+
+def edit(step: EditStep, callback: Callback) -> None:
+    for path, network in step.saved:
+        save_network(network, prod(network.labels().integers("shape")), path)
+        callback("note", {"message": f"{step.name}: the edited model is {path}"})
