@@ -217,6 +217,7 @@ def _convolution(self: _Lowering, operation: Operation) -> str:
         dilation=(*_spatial(operation, "dilations", count), 1),
         autoPadding=[*(auto + auto[-1:] * count)[:count], False],
         lowerPad=(*_spatial(operation, "lower", count), 0), upperPad=(*_spatial(operation, "upper", count), 0),
+        outputShape=(*_spatial(operation, "output", count), 0),
     )  # fmt: skip
 
 
@@ -240,6 +241,21 @@ def _pooling(self: _Lowering, operation: Operation) -> str:
         upperPad=operation.integers("upper"), ceilOutDim=operation.flag("ceil"),
         includePad=operation.flag("padCounts"),
     )  # fmt: skip
+
+
+def _unpooling(self: _Lowering, operation: Operation) -> str:
+    _require_planes(operation)
+    return self.add(
+        "Unpooling", [self.operand(operation, 0), self.operand(operation, 1)],
+        unpoolingWindowShape=operation.integers("kernel"), strides=operation.integers("strides"),
+        autoPadding=operation.flags("auto"), lowerPad=operation.integers("lower"),
+        upperPad=operation.integers("upper"),
+    )  # fmt: skip
+
+
+def _regions(operation: Operation) -> dict[str, Any]:
+    scale = operation.number("scale")
+    return {"roiOutputShape": operation.integers("output"), "spatialScale": scale, "poolingType": 0}
 
 
 def _batch_normalization(self: _Lowering, operation: Operation) -> str:
@@ -295,7 +311,10 @@ def _criterion(op: str) -> Rule:
     return lower_criterion
 
 
-_OF_ONE = "Abs Exp Log Sqrt Floor Negate Reciprocal Sin Cos Sigmoid Tanh ReLU ELU Pass StopGradient"
+_OF_ONE = (
+    "Abs Exp Log Sqrt Floor Negate Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Atanh Sigmoid Tanh ReLU ELU "
+    "Pass StopGradient SumAll"
+)
 _OF_TWO = "LogPlus Equal NotEqual Less LessEqual Greater GreaterEqual"
 
 # What a node's `operation` is called in the library -> its rule.
@@ -310,6 +329,7 @@ _RULES: dict[str, Rule] = {
     "SquareError": _plain("SquaredError", 1, 0),
     "Logistic": _plain("Logistic", 1, 0),
     "PerDimMeanVarNormalization": _plain("PerDimMeanVarNormalization", 0, 1, 2),
+    "PerDimMeanVarDeNormalization": _plain("PerDimMeanVarDeNormalization", 0, 1, 2),
     "Mean": _statistic(0.0, "Mean"),
     "InvStdDev": _statistic(1.0, "InvStdDev"),
     "Dropout": _plain("Dropout", 0, settings=lambda x: {"dropoutRate": 0.0}),  # the rate is the trainer's affair
@@ -318,6 +338,8 @@ _RULES: dict[str, Rule] = {
     "TransposeTimes": _plain("TransposeTimes", 0, 1, settings=lambda x: {"outputRank": x.integer("rank")}),
     "Convolution": _convolution,
     "Pooling": _pooling,
+    "MaxUnpooling": _unpooling,
+    "ROIPooling": _plain("ROIPooling", 0, 1, settings=_regions),
     "BatchNormalization": _batch_normalization,
     "Reshape": _plain("Reshape", 0, settings=_reshape),
     "Transpose": _plain(

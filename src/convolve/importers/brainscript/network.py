@@ -29,7 +29,9 @@ from convolve.importers.brainscript.values import (
 )
 
 # The members that say what the nodes of a network are for, and the tags that say so of nodes that none of them names.
-_TAGS = {"criterion": "criterionNodes", "evaluation": "evaluationNodes", "eval": "evaluationNodes"}
+_TAGS = {
+    "criterion": "criterionNodes", "evaluation": "evaluationNodes", "eval": "evaluationNodes", "output": "outputNodes",
+}  # fmt: skip
 ROLES = ("featureNodes", "inputNodes", "labelNodes", "criterionNodes", "evaluationNodes", "outputNodes")
 
 Setting = float | bool | str | tuple[float | bool | str, ...]
