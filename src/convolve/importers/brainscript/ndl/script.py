@@ -77,11 +77,13 @@ _FLAGS = {"true": True, "t": True, "false": False, "f": False}
 
 @dataclass(eq=False)
 class _Symbol:
-    """`name` stands for what `expression` comes to in `scope`; found when it is first needed."""
+    """`name` stands for what `expression` comes to in `scope`; found when it is first needed. A node that is made for
+    an argument has no name."""
 
     name: str
     expression: Expression
     scope: Scope
+    is_argument: bool = False
     value: Found | None = None
     running: bool = False
 
@@ -138,15 +140,11 @@ class Ndl:
             name = statement.name or self._free_name()
             if name.lower() in _KNOWN:
                 raise statement.spot.error(f"{name!r} is the name of a function; call the variable otherwise")
-            if name.lower() in scope.symbols and not self._is_argument(scope, name):
+            if name.lower() in scope.symbols and not scope.symbols[name.lower()].is_argument:
                 raise statement.spot.error(f"{name!r} is defined twice; rename one of the two")
             symbol = scope.symbols[name.lower()] = _Symbol(name, statement.value, scope)
             declared.append(symbol)
         return declared
-
-    @staticmethod
-    def _is_argument(scope: Scope, name: str) -> bool:
-        return scope.symbols[name.lower()].scope is not scope
 
     def _free_name(self) -> str:
         self._unnamed += 1
@@ -160,10 +158,8 @@ class Ndl:
             raise UnsupportedError(f"{spot.place}: {symbol.name} needs itself; a recurrent network is not supported")
         if symbol.value is None:
             symbol.running = True
-            base = symbol.scope.base
-            symbol.value = self._value(
-                symbol.expression, symbol.scope, f"{base}.{symbol.name}" if base else symbol.name
-            )
+            name = "" if symbol.is_argument else f"{symbol.scope.base}.{symbol.name}".removeprefix(".")
+            symbol.value = self._value(symbol.expression, symbol.scope, name)
             symbol.running = False
         return symbol.value
 
@@ -244,10 +240,10 @@ class Ndl:
             inner.symbols[option.lower()] = _Symbol(option, default, inner)
         names = (*macro.parameters, *(option for option, _ in macro.defaults))
         for parameter, expression in zip(names, call.positional, strict=False):
-            inner.symbols[parameter.lower()] = _Symbol(parameter, expression, scope)
+            inner.symbols[parameter.lower()] = _Symbol(parameter, expression, scope, is_argument=True)
         for option, given in call.named:
             if option.lower() != "tag":
-                symbol = inner.symbols[option.lower()] = _Symbol(option, given, scope)
+                symbol = inner.symbols[option.lower()] = _Symbol(option, given, scope, is_argument=True)
                 symbol.value = self._option(given, scope)
         declared = self._declare(macro.script, inner)
         made = [self._force(symbol) for symbol in declared]
