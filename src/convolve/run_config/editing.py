@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
-
 from convolve.importers.brainscript.job import EditStep
 from convolve.run_config.training import save_network
 from convolve.training.events import Callback
@@ -11,5 +9,5 @@ from convolve.training.events import Callback
 
 def edit(step: EditStep, callback: Callback) -> None:
     for path, network in step.saved:
-        save_network(network, prod(network.labels().integers("shape")), path)
+        save_network(network, path)
         callback("note", {"message": f"{step.name}: the edited model is {path}"})

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from convolve.errors import ConvolveError
+from convolve.importers.brainscript.criterion import trained
 from convolve.importers.brainscript.job import EditStep, TrainStep, read_job
 from convolve.importers.brainscript.lower import lower
 
@@ -72,9 +73,9 @@ def read_all(file: Path) -> None:
     """What `convolve show` does with a configuration, but for building the module."""
     for step in read_job([str(file)]).steps:
         for _, network in step.saved if isinstance(step, EditStep) else ():
-            lower([network.scores()], None, "BrainScript")
+            lower(trained(network).outputs, None, "BrainScript")
         if isinstance(step, TrainStep):
-            lower([step.network.scores()], None, "BrainScript")
+            lower(trained(step.network).outputs, None, "BrainScript")
 
 
 def check(seed: int, folder: Path, language: str = "brainscript") -> str:

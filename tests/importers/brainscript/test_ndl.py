@@ -12,6 +12,7 @@ import torch
 from convolve.errors import ConvolveError, FormatError, UnsupportedError
 from convolve.graph.build import build
 from convolve.graph.graph import Graph
+from convolve.importers.brainscript.criterion import trained
 from convolve.importers.brainscript.job import TrainStep, read_job
 from convolve.importers.brainscript.lower import lower
 
@@ -38,7 +39,7 @@ def step_of(folder: Path, builder: str, head: str = "") -> TrainStep:
 
 
 def graph_of(step: TrainStep) -> Graph:
-    return lower([step.network.scores()], torch.Generator().manual_seed(1), "BrainScript")
+    return lower(trained(step.network).outputs[:1], torch.Generator().manual_seed(1), "BrainScript")
 
 
 def ndl(folder: Path, script: str, head: str = "") -> TrainStep:
@@ -103,7 +104,7 @@ BRAINSCRIPT = """
 def test_a_network_with_macros(tmp_path: Path) -> None:
     step = ndl(tmp_path, LAYERS + NET)
     same(step, BRAINSCRIPT, tmp_path)
-    assert {name for name in step.network.members if "unnamed" in name} == {"unnamed1", "OL.unnamed2"}
+    assert {name for name in step.network.members if "unnamed" in name} == {"unnamed1", "OL.unnamed2", "unnamed3"}
     names = {"conv1.W", "conv1.b", "conv1.c", "conv1.p", "conv1.y", "OL.W", "OL.b", "OL.DNN", "OL.unused", "CE", "Err"}
     assert names <= {*step.network.members}
     roles = {role: [node.name for node in nodes] for role, nodes in step.network.roles.items()}
