@@ -17,7 +17,7 @@ from convolve.errors import ConvolveError, UnsupportedError, UsageError
 from convolve.importers.brainscript.config import Block, read_config
 from convolve.importers.brainscript.criterion import input_names, trained
 from convolve.importers.brainscript.files import files_in
-from convolve.importers.brainscript.loaded import Described, Models, load_network
+from convolve.importers.brainscript.loaded import Described, Models
 from convolve.importers.brainscript.mel import edited
 from convolve.importers.brainscript.ndl.builder import read_ndl
 from convolve.importers.brainscript.ndl.maker import MINIBATCH_SIZE, Maker
@@ -28,15 +28,14 @@ from convolve.importers.brainscript.reader import Images, Reader, read_reader
 from convolve.importers.brainscript.sgd import read_sgd
 from convolve.importers.brainscript.simple import read_simple
 from convolve.importers.brainscript.syntax import Spot
-from convolve.importers.brainscript.values import Record
+from convolve.importers.brainscript.text import Text
 from convolve.recipe import Recipe
 from convolve.specs.data import DataSpec
 
 _PASSED_OVER = (  # what changes no result here
-    "traceLevel", "outputDir", "numCPUThreads", "hyperCompressMemory", "shareNodeValueMatrices",
-    "progressTracing", "forceDeterministicAlgorithms", "forceConstantRandomSeed", "timestamping", "configName",
-    "runName", "imageLayout", "optimizeGPUMemory", "perfTraceLevel", "initOnCPUOnly", "currentDirectory",
-    "ndlMacros",
+    "traceLevel", "outputDir", "numCPUThreads", "hyperCompressMemory", "shareNodeValueMatrices", "progressTracing",
+    "forceDeterministicAlgorithms", "forceConstantRandomSeed", "timestamping", "configName", "runName", "imageLayout",
+    "optimizeGPUMemory", "perfTraceLevel", "initOnCPUOnly", "currentDirectory", "ndlMacros",
 )  # fmt: skip
 
 
@@ -245,7 +244,7 @@ class _Job:
 
     def network_in(self, block: Block) -> Network | None:
         """The network that `block` describes, in whichever language; None where it describes none."""
-        text = block.raw("BrainScriptNetworkBuilder", inherit=False)
+        text = _text(block)
         if text is not None:
             return self.remembered(text.string, lambda: read_network(text, self.folders, self.models))
         for key, read in _OLDER.items():
@@ -313,22 +312,18 @@ class _Job:
 
     def edit(self, block: Block) -> EditStep:
         """BrainScript's edit action saves the network that it describes, MEL what its script says."""
-        text = block.raw("BrainScriptNetworkBuilder", inherit=False)
+        text, path = _text(block), block.text("outputModelPath")
+        if text is not None and not path:
+            raise block.here.error(f"{block.name} has no outputModelPath; say where the model goes")
         if text is not None:
-            path = block.text("outputModelPath")
-            if not path:
-                raise block.here.error(f"{block.name} has no outputModelPath; say where the model goes")
-            network = read_network(text, self.folders, self.models)
-            self.edited[path] = partial(record_and_names, text=text), network
-            return EditStep(block.name, ((Path(path), network),))
-        saved = edited(block, self.load, self.notes.append)
-        networks = [(path, maker, maker.network(spot)) for path, maker, spot in saved]
-        self.edited |= {path: (maker.described, network) for path, maker, network in networks}
-        return EditStep(block.name, tuple((Path(path), network) for path, _, network in networks))
-
-    def load(self, maker: Maker, path: str, spot: Spot) -> Record:
-        maker.evaluator.models = self.models
-        return load_network(maker.evaluator, path, spot)
+            saved: dict[str, tuple[Described, Network]] = {
+                path: (partial(record_and_names, text=text), read_network(text, self.folders, self.models))
+            }
+        else:
+            made = edited(block, self.models, self.notes.append)
+            saved = {path: (maker.described, maker.network(spot)) for path, maker, spot in made}
+        self.edited |= saved
+        return EditStep(block.name, tuple((Path(path), network) for path, (_, network) in saved.items()))
 
     def model_step(self, block: Block, what: str, nodes: str, batch_size: int) -> dict[str, Any]:
         """The fields of a `ModelStep`; the key `nodes` names its nodes, and the model is tested or asked."""
@@ -353,7 +348,7 @@ class _Job:
         if model_path in self.edited:
             return self.edited[model_path][0]
         for block in self.blocks_of(model_path):
-            text = block.raw("BrainScriptNetworkBuilder", inherit=False)
+            text = _text(block)
             if text is not None:
                 return partial(record_and_names, text=text)
             if self.network_in(block) is not None:
@@ -372,6 +367,12 @@ class _Job:
         return [sentence for block in self.blocks for sentence in block.unread()]
 
 
+def _text(block: Block) -> Text | None:
+    """The BrainScript of a block, under either of the names that its builder has had."""
+    text = block.raw("BrainScriptNetworkBuilder", inherit=False)
+    return block.raw("ExperimentalNetworkBuilder", inherit=False) if text is None else text
+
+
 # Actions whose results nobody but a person reads.
 _PRINTING = ("dumpnode", "dumpnodes", "dumpmodel", "plot", "devtest")
 
@@ -386,6 +387,7 @@ _OLDER: dict[str, Callable[[Block, float], Maker]] = {
 # The name of an action -> what reads its block.
 _ACTIONS: dict[str, Callable[[_Job, Block], Step]] = {
     "train": _Job.train,
+    "trainrnn": _Job.train,
     "test": _Job.test,
     "eval": _Job.test,
     "cv": _Job.cross_validate,

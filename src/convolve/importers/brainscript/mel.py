@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from convolve.errors import UnsupportedError, unknown_name
 from convolve.importers.brainscript.config import Block
 from convolve.importers.brainscript.edits import frozen
+from convolve.importers.brainscript.loaded import Models, load_network
 from convolve.importers.brainscript.ndl.builder import macros_of, read_file, scripts_of
 from convolve.importers.brainscript.ndl.maker import Maker
 from convolve.importers.brainscript.ndl.script import TAGS, Ndl
@@ -29,19 +30,17 @@ from convolve.importers.brainscript.ndl.table import (
     replace_operand,
 )
 from convolve.importers.brainscript.syntax import Spot
-from convolve.importers.brainscript.values import NOTHING, Node, Record
+from convolve.importers.brainscript.values import NOTHING, Node
 
 MAX_NODES = 100_000  # of all models of a script
-
-Load = Callable[[Maker, str, Spot], Record]  # the network at a path
 
 
 Saved = tuple[str, Maker, Spot]  # the path of a model, its nodes, and where the script says so
 
 
-def edited(block: Block, load: Load, refuse: Callable[[str], None]) -> list[Saved]:
-    """What the scripts at editPath save. Raises FormatError with line and column; what only prints goes to `refuse`."""
-    editor = _Editor(load, macros_of(block), refuse)
+def edited(block: Block, models: Models, note: Callable[[str], None]) -> list[Saved]:
+    """What the scripts at editPath save. Raises FormatError with line and column; what only prints goes to `note`."""
+    editor = _Editor(models, macros_of(block), note)
     names = block.text("editPath", inherit=False)
     if not names:
         raise block.here.error(f"{block.name} has no editPath; name the script")
@@ -54,8 +53,8 @@ def edited(block: Block, load: Load, refuse: Callable[[str], None]) -> list[Save
 
 
 class _Editor:
-    def __init__(self, load: Load, macros: list[Statement], note: Callable[[str], None]) -> None:
-        self.load, self.note, self.macros = load, note, macros
+    def __init__(self, models: Models, macros: list[Statement], note: Callable[[str], None]) -> None:
+        self.trained, self.note, self.macros = models, note, macros
         self.models: dict[str, Ndl] = {}
         self.default: Ndl | None = None
         self.saved: list[Saved] = []
@@ -115,7 +114,8 @@ class _Editor:
             name = _text(call.positional[0])
         path = call.positional[-1]
         maker = Maker()
-        fill(maker, self.load(maker, _text(path), path.spot))
+        maker.evaluator.models = self.trained
+        fill(maker, load_network(maker.evaluator, _text(path), path.spot))
         self.count(len(maker.nodes), call.spot)
         self.add(name, maker)
 
