@@ -46,6 +46,9 @@ fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
 	$(PYTHON) tests/report/fuzz_report.py 2000
 	$(PYTHON) tests/importers/fuzz.py --count 20000
 	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000
+	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000 ndl
+	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000 simple
+	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000 mel
 	$(PYTHON) tests/importers/fuzz.py caffe --count 5000
 	$(PYTHON) tests/importers/fuzz_checkpoints.py 10000
 	$(PYTHON) tests/importers/fuzz.py onnx --count 10000
