@@ -9,11 +9,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 from convolve.errors import FormatError, UsageError, unknown_name
 from convolve.importers.brainscript.files import files_in, load
@@ -28,7 +27,6 @@ from convolve.importers.brainscript.text import (
     unquoted,
 )
 
-T = TypeVar("T")
 _CLOSERS = {"{": "}", "[": "]", "(": ")"}
 _MARK = re.compile(r'"[^"]*"?|[][{}()\n;,:]')  # a quoted text whole: nothing in it closes or separates
 _KEY_END = re.compile(r"[={[(\n;,]")
@@ -152,11 +150,11 @@ class Block:
 
     def numbers(self, key: str, default: Sequence[float] = (), inherit: bool = True) -> tuple[float, ...]:
         value = self.raw(key, inherit)
-        return tuple(default) if value is None else _each(as_number, value, not default)
+        return (tuple(as_number(item) for item in items(unquoted(value))) if value else ()) or tuple(default)
 
     def integers(self, key: str, default: Sequence[int] = (), inherit: bool = True) -> tuple[int, ...]:
         value = self.raw(key, inherit)
-        return tuple(default) if value is None else _each(as_integer, value, not default)
+        return (tuple(as_integer(item) for item in items(unquoted(value))) if value else ()) or tuple(default)
 
     def block(self, key: str, inherit: bool = True) -> Block | None:
         """The block called `key`; None where there is none."""
@@ -342,8 +340,8 @@ def items(value: Text) -> list[Text]:
         item = value.cut(begin, end)
         repeated = _REPEATED.fullmatch(item.string)
         count = int(repeated[2]) if repeated and len(repeated[2]) < 10 else 1
-        if len(found) + count > MAX_ITEMS:
-            raise item.error(0, f"an array of more than {MAX_ITEMS} elements")
+        if not count or len(found) + count > MAX_ITEMS:
+            raise item.error(0, f"an array of none or more than {MAX_ITEMS} elements")
         found += [item.cut(0, len(repeated[1])) if repeated else item] * count
         begin = end + 1
     return found
@@ -354,13 +352,6 @@ def _next(value: Text, begin: int, separator: str) -> int:
         end = value.string.find(separator, begin)
         return len(value) if end < 0 else end
     return _value_end(value, begin, separator)
-
-
-def _each(read: Callable[[Text], T], value: Text, may_be_empty: bool) -> tuple[T, ...]:
-    found = tuple(read(item) for item in items(unquoted(value)))
-    if not found and not may_be_empty:
-        raise value.error(0, "at least one number is expected")
-    return found
 
 
 # -- command lines ----------------------------------------------------------------------------------------------------
