@@ -88,7 +88,7 @@ class Models:
 def load_network(evaluator: Evaluator, name: str, spot: Spot) -> Record:
     """The network at the path `name`. Raises a ConvolveError that names the place where there is none."""
     path, models = Path(name), evaluator.models
-    will_be_there = path.is_dir() or not models.made.isdisjoint({name, _EPOCH.sub("", name)})
+    will_be_there = path.is_dir() or not (path.exists() or models.made.isdisjoint({name, _EPOCH.sub("", name)}))
     text = models.text_of(name) if will_be_there and name not in models.opened else None
     if text is not None:
         models.opened.append(name)
