@@ -33,7 +33,7 @@ class Dropout(nn.Module):
                 node.state.words(skip)
         kept = node.state.fractions(x.numel()) > rate
         node.attributes["rngOffset"] = node.attributes.get("rngOffset", 0) + x.numel()
-        mask: Tensor = torch.from_numpy(kept).reshape(x.shape).to(x.dtype)
+        mask: Tensor = torch.from_numpy(kept).reshape(x.shape).to(x)
         kept_x: Tensor = x * (mask * (1 / (1 - rate)))
         return kept_x
 
