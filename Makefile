@@ -3,7 +3,7 @@ PYTHON ?= python
 PYTHONS ?= python3.11 python3.13
 TIMES ?= 1
 
-.PHONY: check quick style types test slow-tests coverage package processors fuzz race kills tables docs cntk-suite
+.PHONY: check quick style types test slow-tests coverage package processors fuzz race kills tables docs cntk-suite cntk-round-trip
 
 check: style types test
 
@@ -36,6 +36,9 @@ package:  ## wheel and source archive, in dist
 
 cntk-suite:  ## CNTK's own tests of its Python API, out of its wheel (75 MB)
 	$(PYTHON) tests/cntk_suite/run.py
+
+cntk-round-trip:  ## networks and checkpoints to and from the real CNTK 2.7: PYTHON_CNTK=the Python that imports it
+	$(PYTHON) tests/cntk_suite/round_trip.py $(PYTHON_CNTK)
 
 fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
 	$(PYTHON) tests/formats/fuzz_images.py 2000
