@@ -2,6 +2,7 @@
 
 training.py     a train action; readers.py makes data of its readers
 evaluation.py   test, eval and cv
+editing.py      edit
 writing.py      write
 
     modelPath.0     the network with its initial values, as a model folder
@@ -21,9 +22,11 @@ from convolve.distributed.process_group import all_workers
 from convolve.errors import UnsupportedError
 from convolve.graph.build import with_weights
 from convolve.graph.graph import Graph
-from convolve.importers.brainscript.job import EvaluateStep, Job, Step, TrainStep, read_job
+from convolve.importers.brainscript.job import EditStep, EvaluateStep, Job, Step, TrainStep, read_job
 from convolve.importers.brainscript.loaded import Models
+from convolve.importers.brainscript.reader import Reader
 from convolve.loading import load
+from convolve.run_config.editing import edit
 from convolve.run_config.evaluation import cross_validate, evaluate
 from convolve.run_config.training import train_step
 from convolve.run_config.writing import write_outputs
@@ -68,14 +71,13 @@ def run_job(
     for number, step in enumerate(job.steps):
         tell("action", {"command": step.name, "action": _action(step)})
         if isinstance(step, TrainStep):
-            later = [other for other in job.steps[number:] if isinstance(other, EvaluateStep)]
-            # A job may train several networks, and test the model of one epoch, which has another path.
-            tests = [x for x in later if x.model_path == step.model_path or x.network is step.network]
+            test = _test_after(job, number, step)
             with naming_lost_workers():
-                test = tests[0].reader if tests else None
                 train_step(step, test, callback, data=data, from_model=from_model, workers=workers)
         elif workers.rank:
             pass
+        elif isinstance(step, EditStep):
+            edit(step, callback)
         elif isinstance(step, EvaluateStep):
             results += (cross_validate if step.epochs else evaluate)(step, callback, data)
         else:
@@ -83,6 +85,14 @@ def run_job(
         tell("action done", {"action": _action(step)})
     tell("completed", {})
     return results
+
+
+def _test_after(job: Job, number: int, step: TrainStep) -> Reader | None:
+    """The reader of the first test of what `step` trains: a job may train several networks, and test the model of one
+    epoch, which has another path."""
+    later = [other for other in job.steps[number:] if isinstance(other, EvaluateStep)]
+    tests = [x.reader for x in later if x.model_path == step.model_path or x.network is step.network]
+    return tests[0] if tests else None
 
 
 def _action(step: Step) -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from convolve.importers.brainscript.evaluate import Evaluator
 
 At = tuple[Spot, Frame | None]  # where a node comes from
+ASSUMED = "assumed"  # the setting of a criterion that the file does not have
+_EPOCH = re.compile(r"\.\d+$")  # at the end of the model of an epoch
 STORED = "Stored"  # the operation of a node whose setting `node` is one of the neutral graph
 # The criteria of the neutral graph -> CNTK's, which have the labels first.
 _CRITERIA = {
@@ -57,13 +59,18 @@ class Numbers:
         return found[0].array.reshape(dims[::-1])
 
 
+# What makes the record of a network, and tells the names of its nodes.
+Described = Callable[["Evaluator"], tuple[Record, Mapping[Node, str]]]
+
+
 class Models:
-    """`open_folder` opens what is no file of CNTK; `record_of` gives the record of the network whose block trains the
-    model at a path, if there is one."""
+    """`open_folder` opens what is no file of CNTK; `text_of` gives what makes the network whose block trains or edits
+    the model at a path, if there is one."""
 
     def __init__(self, open_folder: Callable[[Path], neutral.Graph] | None = None) -> None:
         self._open_folder = open_folder
-        self.text_of: Callable[[str], Any] = lambda path: None
+        self.text_of: Callable[[str], Described | None] = lambda path: None
+        self.made: set[str] = set()  # what commands that come before make
         self.opened: list[str] = []  # by their texts, one inside the other
 
     def graph(self, path: Path) -> neutral.Graph:
@@ -81,7 +88,8 @@ class Models:
 def load_network(evaluator: Evaluator, name: str, spot: Spot) -> Record:
     """The network at the path `name`. Raises a ConvolveError that names the place where there is none."""
     path, models = Path(name), evaluator.models
-    text = None if path.is_file() or name in models.opened else models.text_of(name)
+    will_be_there = path.is_dir() or not (path.exists() or models.made.isdisjoint({name, _EPOCH.sub("", name)}))
+    text = models.text_of(name) if will_be_there and name not in models.opened else None
     if text is not None:
         models.opened.append(name)
         try:
@@ -89,7 +97,9 @@ def load_network(evaluator: Evaluator, name: str, spot: Spot) -> Record:
         finally:
             models.opened.pop()
     if not path.exists():
-        raise evaluator.error(spot, f"there is no model at {path}, and no block trains it; correct the path")
+        raise evaluator.error(
+            spot, f"there is no model at {path}, and no command before this one trains it; correct the path"
+        )
     try:
         graph, roles = models.open(path)
     except UnsupportedError as error:
@@ -141,8 +151,8 @@ def _as_classifier(scores: Node, graph: neutral.Graph, at: At) -> dict[str, Item
     """What a model that only gives scores is trained and tested by, under the names that CNTK's texts have."""
     (spot, frame), shape = at, graph.values()[graph.outputs[0]].shape
     classes = Array((float(np.prod(shape)),))
-    labels = Node("Input", {"inputs": Array(()), "shape": classes}, "labels", spot, frame)
-    settings: dict[str, Item] = {"inputs": Array((labels, scores)), "along": 0.0}
+    labels = Node("Input", {"inputs": Array(()), "shape": classes, ASSUMED: True}, "labels", spot, frame)
+    settings: dict[str, Item] = {"inputs": Array((labels, scores)), "along": 0.0, ASSUMED: True}
     ce = Node("CrossEntropyWithSoftmax", settings, "ce", spot, frame)
     errs = Node("ClassificationError", {**settings, "top": 1.0}, "errs", spot, frame)
     made: dict[str, Item] = {"labels": labels, "ce": ce, "errs": errs}
@@ -164,11 +174,9 @@ def as_record(members: Mapping[str, Item], others: Mapping[str, Item] | None = N
 # -- from the text that it is trained by ------------------------------------------------------------------------------
 
 
-def _of_text(evaluator: Evaluator, text: Any, graph: Callable[[], neutral.Graph]) -> Record:
+def _of_text(evaluator: Evaluator, described: Described, graph: Callable[[], neutral.Graph]) -> Record:
     """The network of a text, with the numbers of the model that it has become."""
-    from convolve.importers.brainscript.network import record_and_names
-
-    record, names = record_and_names(evaluator, text)
+    record, names = described(evaluator)
     done: dict[Node, Node] = {}
 
     def trained(node: Node, inputs: list[Item]) -> Node:
