@@ -43,6 +43,20 @@ def test_recurrence_is_refused_by_name() -> None:
         C.load_model(message(values))
 
 
+def test_a_damaged_model_is_refused_in_a_sentence() -> None:
+    whole = (TRIPS / "sgd").read_bytes()
+    draw, refused = np.random.RandomState(2), 0
+    for at in draw.randint(0, len(whole), 150):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << draw.randint(8)
+        try:
+            C.load_model(bytes(damaged))
+        except RuntimeError as error:
+            refused += 1
+            assert len(str(error)) > 20
+    assert refused > 75
+
+
 def trainer(kind: str, seed: int = 5, size: int = 8) -> tuple[C.Trainer, Any, Any]:
     C.cntk_py.reset_random_seed(seed)
     x, y = C.input_variable(6, name="x"), C.input_variable(2, name="y")
