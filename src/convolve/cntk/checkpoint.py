@@ -31,6 +31,10 @@ _COUNTS = {"adam": "updates", "fsadagrad": "samples_smoothed", "rmsprop": "updat
 
 
 def save(trainer: Trainer, filename: str, external_state: dict[str, Any]) -> None:
+    if not isinstance(external_state, Mapping):
+        raise AttributeError(f"external_state is a dictionary, not {type(external_state)}")
+    if unnamed := [key for key in external_state if not isinstance(key, str)]:
+        raise TypeError(f"the keys of external_state are texts, not {unnamed[0]!r}")
     saving.save(_whole(trainer), filename, "CNTKv2")
     values = {
         "Version": 1, "Learners": [_inner(learner).create_checkpoint() for learner in trainer.parameter_learners],
@@ -42,6 +46,9 @@ def save(trainer: Trainer, filename: str, external_state: dict[str, Any]) -> Non
 
 
 def restore(trainer: Trainer, filename: str) -> dict[str, Any]:
+    for name in (filename, f"{filename}.ckp"):
+        if not Path(name).is_file():
+            raise RuntimeError(f"Cannot open file '{name}' for reading.")
     state = read_checkpoint(f"{filename}.ckp")
     if len(state.learners) != len(trainer.parameter_learners):
         raise ValueError(
