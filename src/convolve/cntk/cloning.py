@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from convolve.cntk.nodes import Block, Node, nodes_of
+from convolve.cntk.nodes import Block, Node, leaves_of, nodes_of
 from convolve.cntk.variables import Constant, Initial, Input, Output, Parameter, Placeholder, Stored, Variable
 
 if TYPE_CHECKING:
@@ -115,6 +115,12 @@ def _held(variable: Stored) -> Initial:
 
 def replace_in_place(function: Function, substitutions: Mapping[Variable, Variable]) -> None:
     """Within the function's own nodes, for all who hold them."""
+    for placeholder, value in substitutions.items():
+        if value is not placeholder and placeholder in leaves_of([value]):
+            raise NotImplementedError(
+                f"{placeholder} is to stand for a value that is made of it; recurrence is not supported, cntk.sequence "
+                "has what works along sequences without it"
+            )
     for node in nodes_of(function.outputs):
         node.inputs = [substitutions.get(variable, variable) for variable in node.inputs]
         if node.block:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from convolve.cntk import feeding, randomness
-from convolve.cntk.lowering import Module, compiled
+from convolve.cntk.lowering import Batch, Module, compiled
 from convolve.cntk.nodes import leaves_of, resolved
 from convolve.cntk.variables import TORCH_TYPES, Output, Shape, Stored, Variable
 
@@ -27,7 +27,8 @@ def forget() -> None:
 def module_of(outputs: Sequence[Variable], fed: Mapping[Variable, feeding.Fed]) -> Module:
     sizes: dict[Variable, Shape] = {v: f.shape for v, f in fed.items() if any(size < 0 for size in v.shape)}
     key: tuple[Any, ...] = (tuple(outputs), tuple(sizes.items()))
-    batch = max((len(each.tensor) for variable, each in fed.items() if variable.has_batch_axis), default=1)
+    count = max((len(each.tensor) for variable, each in fed.items() if variable.has_batch_axis), default=1)
+    batch = Batch(count, tuple((axis, max(lengths, default=0)) for axis, lengths in feeding.lengths_of(fed).items()))
     if key in _modules and _modules[key].batch not in (None, batch):
         key = (*key, batch)
     found = _modules.pop(key, None) or compiled(outputs, sizes, batch)
@@ -76,7 +77,7 @@ def _called(key: Any, wanted: Sequence[Variable]) -> list[Variable]:
     return [resolved(variable)] if variable in wanted or resolved(variable) in wanted else []
 
 
-def fed(outputs: Sequence[Variable], arguments: Mapping[Variable, Any]) -> dict[Variable, feeding.Fed]:
+def fed(outputs: Sequence[Variable], arguments: Mapping[Variable, Any]) -> feeding.Minibatch:
     """The tensors of all arguments that the outputs need. Missing ones are named."""
     wanted = needed(outputs)
     missing = [variable for variable in wanted if variable not in arguments]
@@ -87,7 +88,7 @@ def fed(outputs: Sequence[Variable], arguments: Mapping[Variable, Any]) -> dict[
             f"Values for {len(missing)} required arguments '{', '.join(map(str, missing))}', that the requested "
             f"output(s) '{', '.join(map(str, outputs))}' depend on, have not been provided."
         )
-    given = {variable: feeding.feed(variable, arguments[variable]) for variable in wanted}
+    given = feeding.Minibatch({variable: feeding.feed(variable, arguments[variable]) for variable in wanted})
     counts = {variable: len(each.lengths or each.tensor) for variable, each in given.items() if variable.has_batch_axis}
     if len({*counts.values()}) > 1:
         listed = ", ".join(f"{count} of '{variable}'" for variable, count in counts.items())
@@ -100,7 +101,7 @@ class BackPropState:
     """What a forward pass leaves for a backward one."""
 
     outputs: dict[Variable, torch.Tensor]
-    given: dict[Variable, feeding.Fed]
+    given: feeding.Minibatch
     assignments: list[tuple[Stored, torch.Tensor]]  # which are made when the backward pass is done
 
     @staticmethod
@@ -111,7 +112,7 @@ class BackPropState:
 
 
 def passed(
-    outputs: Sequence[Variable], given: Mapping[Variable, feeding.Fed], training: bool, later: Any = None
+    outputs: Sequence[Variable], given: feeding.Minibatch, training: bool, later: Any = None
 ) -> list[torch.Tensor]:
     """The tensors that the outputs are; the caller says whether gradients are kept, and whether assignments wait."""
     leaves = {at: output for at, output in enumerate(outputs) if not isinstance(output, Output)}
@@ -122,7 +123,9 @@ def passed(
         if run.module.training != training:
             run.module.train(training)
         tensors = {variable: each.tensor for variable, each in given.items()} | _draw(run, given)
+        tensors |= _lengths(run, given)
         found = list(run.module(*(tensors[variable] for variable in run.inputs)))
+        _keep_lengths(run, found, given)
         assignments = [(target, found[place].detach().clone()) for target, place in run.assigned]
         if later is None:
             assign(assignments)
@@ -140,7 +143,23 @@ def assign(assignments: Sequence[tuple[Stored, torch.Tensor]]) -> None:
             target.data.copy_(value)
 
 
-def _draw(run: Module, given: Mapping[Variable, feeding.Fed]) -> dict[Variable, torch.Tensor]:
+def _lengths(run: Module, given: feeding.Minibatch) -> dict[Variable, torch.Tensor]:
+    known = feeding.lengths_of(given) if run.lengths else {}
+    return {variable: torch.tensor(known[axis]) for variable, axis in run.lengths.items()}
+
+
+def _keep_lengths(run: Module, found: Sequence[torch.Tensor], given: feeding.Minibatch) -> None:
+    """What the sequences are that the network made, for those who show them."""
+    for axis, place in run.made.items():
+        lengths = found[place].long().tolist()
+        if min(lengths, default=1) < 1:
+            raise RuntimeError(
+                f"AddSequence: Sequences must be a least one frame long. Along '{axis.name}' nothing is left of one."
+            )
+        given.made[axis] = lengths
+
+
+def _draw(run: Module, given: feeding.Minibatch) -> dict[Variable, torch.Tensor]:
     """Fresh random numbers: into their buffers, and for as many samples as are fed."""
     count, drawn = max((len(each.tensor) for each in given.values()), default=1), {}
     for node, variable in run.draws:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from convolve.atomic import replacing
+from convolve.cntk import along
 from convolve.cntk.axis import Axis
 from convolve.cntk.nodes import Block, Node, infer_all, nodes_of, resolved, results_of
 from convolve.cntk.ops.functions import Function
@@ -115,6 +116,11 @@ def _variable(variable: Variable) -> dict[str, Any]:
 
 
 def _function(node: Node) -> dict[str, Any]:
+    if node.op in along.RULES and node.op not in along.STORED:
+        raise NotImplementedError(
+            f"{node.op} is not written to model files; save the function below it, and apply the operation again when "
+            "it is loaded"
+        )
     values: dict[str, Any] = {
         "version": _VERSION, "type": "PrimitiveFunction", "uid": node.uid, "op": _CODES[node.op],
         "inputs": [variable.uid for variable in node.inputs], "attributes": whole(node),

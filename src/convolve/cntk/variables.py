@@ -137,7 +137,7 @@ class Variable(Operators):
     is_placeholder = property(lambda self: self.kind == "Placeholder")
 
     def __str__(self) -> str:
-        axes = "[???]" if self.known_axes is None else f"[{', '.join(map(_axis_word, self.known_axes))}]"
+        axes = "[???]" if self.known_axes is None else f"[{', '.join(map(axis_word, self.known_axes))}]"
         return f"{self.kind}('{self.name or self.uid}', {axes}, {shape_in_words(self.known_shape)})"
 
     __repr__ = __str__
@@ -160,7 +160,7 @@ class Variable(Operators):
         return f"Sequence[{inner}]" if along == Axis.default_dynamic_axis() else f"SequenceOver[{along.name}][{inner}]"
 
 
-def _axis_word(axis: Axis) -> str:
+def axis_word(axis: Axis) -> str:
     return "#" if axis.is_batch_axis else "*" if axis == Axis.default_dynamic_axis() else axis.name
 
 

@@ -25,10 +25,11 @@ def reshape(x: Any, shape: Any, begin_axis: Any = None, end_axis: Any = None, na
 
 
 def _place(axis: Any) -> wire.Axis:
-    """A place between axes, from the slow end, as one from the fast end."""
+    """A place between axes, from the slow end, as one from the fast end. What CNTK calls the new leading axis and the
+    end of the axes is behind the last one."""
     if isinstance(axis, Axis):
         if not axis.is_static_axis:
-            return wire.Axis(model.END_AXIS, "")
+            return wire.Axis(0, "")
         axis = axis.static_axis_index()
     if axis == 0:
         return wire.Axis(model.END_AXIS, "")
