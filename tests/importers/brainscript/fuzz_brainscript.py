@@ -21,8 +21,12 @@ REPOSITORY = Path(__file__).parents[3]
 SOURCES = [
     *sorted((REPOSITORY / "examples" / "BrainScript").glob("*.cntk")),
     *sorted((REPOSITORY / "tests" / "corpus" / "brainscript" / "valid").glob("*.cntk")),
+    *sorted((REPOSITORY / "tests" / "corpus" / "language").glob("*.cntk")),
 ]
-MACROS = [*sorted((REPOSITORY / "tests" / "corpus" / "brainscript" / "valid").glob("*.bs"))]
+MACROS = [
+    *sorted((REPOSITORY / "tests" / "corpus" / "brainscript" / "valid").glob("*.bs")),
+    *sorted(file for file in (REPOSITORY / "tests" / "corpus" / "language").iterdir() if file.suffix != ".cntk"),
+]
 PLACE = re.compile(r": line \d+, column \d+: ")
 MOST_SECONDS = 30.0  # of processor time, for one configuration
 
@@ -30,7 +34,8 @@ _PIECES = [
     "(", ")", "{", "}", "[", "]", "[|", "|]", ":", ";", ",", "=", "=>", "..", ".", ".*", "*", "**", "/", "%", "+", "-",
     "!", ">>", "<<", "==", "&&", "||", '"', "'", "#", "//", "/*", "*/", "$", "$imageW$", "if", "then", "else", "new",
     "array", "with", "include", "true", "None", "0", "-1", "1e9", "1e-9", "1e400", "0x7f", "x", "i", "z", "features",
-    "ReLU", "Sequential", "\n", "\t", "\x00", "\ufeff", "é",
+    "ReLU", "Sequential", "base", "BS", "Network", "Load", "CloneFunction", "Edit", "node",
+    "PastValue", "\n", "\t", "\x00", "\ufeff", "é",
 ]  # fmt: skip
 
 
@@ -57,7 +62,7 @@ def damaged(text: str, rng: random.Random) -> str:
 
 def read_all(file: Path) -> None:
     """What `convolve show` does with a configuration, but for building the module."""
-    for step in read_job([str(file)]).steps:
+    for step in read_job([str(file), f"out={file.parent}", "data=."]).steps:
         if isinstance(step, TrainStep):
             lower(trained(step.network).outputs, None, "BrainScript")
 

@@ -351,9 +351,9 @@ def _unquoted(value: Text) -> Text:
 
 
 def _flag(value: Text) -> bool:
-    if value.string in ("t", "true", "T", "True", "TRUE", "1"):
+    if value.string.lower() in ("t", "true", "1"):
         return True
-    if value.string in ("f", "false", "F", "False", "FALSE", "0", ""):
+    if value.string.lower() in ("f", "false", "0", ""):
         return False
     raise value.error(0, f"true or false is expected, not {value.string[:40]!r}")
 

@@ -230,7 +230,7 @@ class _Job:
 
     def network_in(self, block: Block) -> Network | None:
         """The network that `block` describes, in whichever language; None where it describes none."""
-        text = block.raw("BrainScriptNetworkBuilder", inherit=False)
+        text = _text(block)
         if text is not None:
             return self.remembered(text.string, lambda: read_network(text, self.folders, self.models))
         for key, read in _OLDER.items():
@@ -312,7 +312,7 @@ class _Job:
 
     def text_of(self, model_path: str) -> Text | None:
         """Its text, where that is BrainScript."""
-        texts = (block.raw("BrainScriptNetworkBuilder", inherit=False) for block in self.blocks_of(model_path))
+        texts = (_text(block) for block in self.blocks_of(model_path))
         return next((text for text in texts if text is not None), None)
 
     def blocks_of(self, model_path: str) -> list[Block]:
@@ -325,6 +325,12 @@ class _Job:
     def warnings(self) -> list[str]:
         """Keys that nobody has asked for, but for whole blocks: those may belong to other commands."""
         return [sentence for block in self.blocks for sentence in block.unread()]
+
+
+def _text(block: Block) -> Text | None:
+    """The BrainScript of a block, under either of the names that its builder has had."""
+    text = block.raw("BrainScriptNetworkBuilder", inherit=False)
+    return block.raw("ExperimentalNetworkBuilder", inherit=False) if text is None else text
 
 
 # Actions whose results nobody but a person reads.
@@ -341,6 +347,7 @@ _OLDER: dict[str, Callable[[Block, float], Network]] = {
 # The name of an action -> what reads its block.
 _ACTIONS: dict[str, Callable[[_Job, Block], Step]] = {
     "train": _Job.train,
+    "trainrnn": _Job.train,
     "test": _Job.test,
     "eval": _Job.test,
     "cv": _Job.cross_validate,
