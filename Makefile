@@ -55,6 +55,7 @@ kills:  ## a training ends before each event of the file system, and goes on; th
 
 tables:  ## of results, in README.md and docs, from docs/results
 	$(PYTHON) docs/tables.py
+	$(PYTHON) docs/cntk_names.py
 
 docs:  ## the pages and the reference of the Python functions as HTML, in site
 	$(PYTHON) -m zensical build --strict

@@ -61,4 +61,8 @@ def set_computation_network_trace_level(level: int) -> None:
 
 
 def __getattr__(name: str) -> Any:
+    from convolve.cntk import ops
+
+    if name in ops.__all__:  # operations are there by CNTK's names, too
+        return getattr(ops, name)
     raise AttributeError(f"cntk_py.{name} is not there in convolve; use what cntk itself has for it")

@@ -187,19 +187,21 @@ class Learner:
         checkpoint.restore_learner(self, values)
 
 
+OPTIONS: dict[str, Any] = {  # that every learner takes
+    "epoch_size": None, "minibatch_size": None, "gradient_clipping_threshold_per_sample": math.inf,
+    "gradient_clipping_with_truncation": True, "l1_regularization_weight": 0.0, "l2_regularization_weight": 0.0,
+    "gaussian_noise_injection_std_dev": 0.0, "use_mean_gradient": None,
+}  # fmt: skip
+
+
 def _made(
     name: str, parameters: Any, lr: Any, options: dict[str, Any], momentum: Any = None, variance: Any = None,
     rule: Any = None, kind: str = "", **spec: Any,
 ) -> Learner:  # fmt: skip
-    minibatch_size = options.pop("minibatch_size", None)
-    epoch_size = options.pop("epoch_size", None)
-    clip = options.pop("gradient_clipping_threshold_per_sample", math.inf)
-    truncates = options.pop("gradient_clipping_with_truncation", True)
-    l1, l2 = options.pop("l1_regularization_weight", 0.0), options.pop("l2_regularization_weight", 0.0)
-    noise = options.pop("gaussian_noise_injection_std_dev", 0.0)
-    uses_mean = options.pop("use_mean_gradient", None)
-    if options:
-        raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(options))}'")
+    unknown = set(options) - set(OPTIONS)
+    if unknown:
+        raise TypeError(f"{name}() got an unexpected keyword argument '{min(unknown)}'")
+    epoch_size, minibatch_size, clip, truncates, l1, l2, noise, uses_mean = (OPTIONS | options).values()
     has_mean = default_use_mean_gradient_value() if uses_mean is None else bool(uses_mean)
     rates = as_schedule(lr, minibatch_size, epoch_size)
     reference = rates.minibatch_size or minibatch_size or IGNORE

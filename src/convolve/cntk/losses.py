@@ -6,7 +6,17 @@ from typing import Any
 
 from convolve.cntk import refused
 from convolve.cntk.axis import Axis
-from convolve.cntk.ops.elementwise import element_times, log, minus, negate, plus, reciprocal, sqrt, square
+from convolve.cntk.ops.elementwise import (
+    element_divide,
+    element_times,
+    log,
+    minus,
+    negate,
+    plus,
+    reciprocal,
+    sqrt,
+    square,
+)
 from convolve.cntk.ops.functions import Function
 from convolve.cntk.ops.making import block
 from convolve.cntk.ops.shaping import reduce_log_sum_exp, reduce_sum
@@ -56,6 +66,18 @@ def cosine_distance(x: Any, y: Any, name: str = "") -> Function:
         return element_times(product, reciprocal(sqrt(element_times(reduce_sum(square(x)), reduce_sum(square(y))))))
 
     return block("CosDistance", made, x, y, name=name)
+
+
+def fmeasure(output: Any, target: Any, beta: float = 1) -> Function:
+    """1 - F: of beta 1, one less the Dice coefficient of two masks."""
+
+    def made(output: Any, target: Any) -> Function:
+        hits, weight = reduce_sum(element_times(output, target)), beta**2
+        precision, recall = element_divide(hits, reduce_sum(output)), element_divide(hits, reduce_sum(target))
+        top = element_times(1.0 + weight, element_times(precision, recall))
+        return minus(1.0, element_divide(top, plus(element_times(float(weight), precision), recall)))
+
+    return block("fmeasure", made, output, target)
 
 
 __getattr__ = refused.attribute(__name__)
