@@ -6,19 +6,9 @@ from typing import Any
 
 from convolve.cntk import refused
 from convolve.cntk.axis import Axis
-from convolve.cntk.ops.elementwise import (
-    element_divide,
-    element_times,
-    log,
-    minus,
-    negate,
-    plus,
-    reciprocal,
-    sqrt,
-    square,
-)
+from convolve.cntk.ops.elementwise import element_divide, element_times, log, minus, negate, plus, square
 from convolve.cntk.ops.functions import Function
-from convolve.cntk.ops.making import block
+from convolve.cntk.ops.making import block, primitive
 from convolve.cntk.ops.shaping import reduce_log_sum_exp, reduce_sum
 from convolve.cntk.ops.windows import times_transpose
 
@@ -60,12 +50,7 @@ def squared_error(output: Any, target: Any, name: str = "") -> Function:
 
 def cosine_distance(x: Any, y: Any, name: str = "") -> Function:
     """x . y / (|x| |y|)."""
-
-    def made(x: Any, y: Any) -> Function:
-        product = reduce_sum(element_times(x, y))
-        return element_times(product, reciprocal(sqrt(element_times(reduce_sum(square(x)), reduce_sum(square(y))))))
-
-    return block("CosDistance", made, x, y, name=name)
+    return primitive("CosDistance", x, y, name=name)
 
 
 def fmeasure(output: Any, target: Any, beta: float = 1) -> Function:
