@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ def ask(name: str) -> None:
     _asked["precision"] = name
 
 
-def choose(root: Variable, given: Mapping[Variable, feeding.Fed]) -> Precision:
+def choose(root: Variable, given: feeding.Minibatch) -> Precision:
     """For a trainer whose network ends in `root`, by the gradients of its first minibatch."""
     if _asked["precision"] == "fp32":
         return FP32
@@ -48,9 +48,7 @@ def choose(root: Variable, given: Mapping[Variable, feeding.Fed]) -> Precision:
     return chosen
 
 
-def passed(
-    precision: Precision, outputs: Sequence[Variable], given: Mapping[Variable, feeding.Fed], training: bool
-) -> list[Tensor]:
+def passed(precision: Precision, outputs: Sequence[Variable], given: feeding.Minibatch, training: bool) -> list[Tensor]:
     """`running.passed` in this precision; the outputs are fp32 numbers."""
     if precision.name == "fp32":
         return running.passed(outputs, given, training)
