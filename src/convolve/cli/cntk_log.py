@@ -123,10 +123,11 @@ class CntkLog:
     def _means(self, values: dict[str, Any], part: str) -> list[float]:
         """Of the criterion and of what is reported beside it, of the `part` of an event: "", "train_" or "test_"."""
         nodes, error = values.get(f"{part}nodes") or {}, values.get(f"{part}error")
-        return [values[f"{part}loss"], *(nodes.get(name, error) for name in self._names[1:])]
+        found = (nodes.get(name, error) for name in self._names[1:])
+        return [values[f"{part}loss"], *(mean for mean in found if mean is not None)]  # numbers have no errors
 
     def _metrics(self, means: list[float], samples: int) -> str:
-        return "; ".join(f"{_number(name, mean)} * {samples}" for name, mean in zip(self._names, means, strict=True))
+        return "; ".join(f"{_number(name, mean)} * {samples}" for name, mean in zip(self._names, means, strict=False))
 
 
 class _Sums:
