@@ -18,11 +18,13 @@ from convolve.cntk.variables import TORCH_TYPES, Output, Shape, Stored, Variable
 
 _MOST_MODULES = 64  # a program that makes functions in a loop would else keep all of them for good
 _modules: dict[Any, Module] = {}  # the one used last at the end
+_needed: dict[tuple[Variable, ...], list[Variable]] = {}  # of the outputs that were asked for last
 
 
 def forget() -> None:
     """A network was changed: what was compiled of it does not hold any more."""
     _modules.clear()
+    _needed.clear()
 
 
 def module_of(outputs: Sequence[Variable], fed: Mapping[Variable, feeding.Fed]) -> Module:
@@ -40,7 +42,16 @@ def module_of(outputs: Sequence[Variable], fed: Mapping[Variable, feeding.Fed]) 
 
 
 def needed(outputs: Sequence[Variable]) -> list[Variable]:
-    return [variable for variable in leaves_of(outputs) if variable.is_input or variable.is_placeholder]
+    """What values must be given of."""
+    key = tuple(outputs)
+    if key not in _needed:
+        found = [variable for variable in leaves_of(outputs) if variable.is_input or variable.is_placeholder]
+        if any(variable.is_placeholder for variable in found):
+            return found  # they will be something else
+        if len(_needed) >= _MOST_MODULES:
+            _needed.clear()
+        _needed[key] = found
+    return _needed[key]
 
 
 def arguments_of(outputs: Sequence[Variable], arguments: Any, signature: Sequence[Variable]) -> dict[Variable, Any]:
@@ -213,7 +224,14 @@ def backward(state: BackPropState, root_gradients: Any, variables: Any, as_numpy
         roots.append(output)
         array = np.concatenate(value) if isinstance(value, list) else np.asarray(value)
         grad = torch.as_tensor(array, dtype=output.dtype, device=output.device)
-        grads.append(grad.reshape(output.shape) if grad.numel() == output.numel() else grad.broadcast_to(output.shape))
+        try:
+            fits = grad.reshape(output.shape) if grad.numel() == output.numel() else grad.broadcast_to(output.shape)
+        except RuntimeError:
+            raise ValueError(
+                f"The gradient of the shape {array.shape} does not match the value of '{key}', which has the shape "
+                f"{tuple(output.shape)}."
+            ) from None
+        grads.append(fits)
     tensors = {variable: each.tensor for variable, each in state.given.items()}
     found = _gradients(roots, grads, wanted, tensors)
     assign(state.assignments)
@@ -245,7 +263,7 @@ def _leaves_wanted(variables: Any, inputs: Any) -> list[Variable]:
     for each in wanted:
         if not isinstance(each, Variable):
             raise TypeError(f"Variable expected, but got {type(each)}")
-        if not isinstance(each, Stored) and each not in inputs:
+        if not isinstance(each, Stored) and each not in inputs and resolved(each) not in inputs:
             raise ValueError(
                 f"Gradient requested for Variable '{each}' which is not a leaf input (Input, Parameter or Constant) of "
                 "the Function; this is currently unsupported."
