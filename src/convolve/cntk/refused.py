@@ -57,7 +57,6 @@ _WAYS_OUT = {
         ],
         "this loss is not supported; write it with cntk's operations",
     ),
-    "UserFunction": "user functions are not supported; write the operation with cntk's own",
 }
 
 

@@ -115,6 +115,8 @@ def _variable(variable: Variable) -> dict[str, Any]:
 
 
 def _function(node: Node) -> dict[str, Any]:
+    if node.op not in _CODES:
+        raise NotImplementedError(f"{node.name or node.uid}: user functions are not saved; save what leads to it")
     values: dict[str, Any] = {
         "version": _VERSION, "type": "PrimitiveFunction", "uid": node.uid, "op": _CODES[node.op],
         "inputs": [variable.uid for variable in node.inputs], "attributes": _whole(node),

@@ -25,6 +25,8 @@ def unsupported(program: Path) -> list[str]:
             continue  # Python says it better when it runs
         found: dict[str, list[int]] = {}
         names = _imported(tree, found)
+        if "*" in names:
+            names = {name: f"cntk.{name}" for name in _undefined(tree) if refused.known(name)} | names
         for node in _looked_at(tree):
             _look(node, names, found)
         for what, numbers in sorted(found.items(), key=lambda item: min(item[1])):
@@ -61,6 +63,20 @@ def _imported(tree: ast.AST, found: dict[str, list[int]]) -> dict[str, str]:
             names[own] = path
             _note(named, getattr(node, "lineno", 0), found, is_use=False)
     return names
+
+
+def _undefined(tree: ast.AST) -> set[str]:
+    """The names that a program reads and gives to nothing itself: they come by `from ... import *`, or with Python."""
+    read: set[str] = set()
+    given: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else given).add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.alias):
+            given.add(getattr(node, "asname", None) or node.name)
+        elif isinstance(node, ast.arg):
+            given.add(node.arg)
+    return read - given
 
 
 def _imports_of(node: ast.AST) -> Iterator[tuple[str, str, str]]:
