@@ -149,6 +149,7 @@ MAY_IMPORT = {
         "cntk_random",
         "data",
         "distributed",
+        "environment",
         "export",
         "formats",
         "graph",

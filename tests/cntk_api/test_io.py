@@ -1,6 +1,7 @@
 """Readers: minibatches are those of the real CNTK 2.7, which was asked for each table here."""
 
 import base64
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,33 @@ def test_a_source_goes_on_where_its_state_says(tmp_path: Path) -> None:
     assert numbers(source.next_minibatch(3)[source.streams.x]) == [5, 0, 1]
     with pytest.raises(ValueError, match="misses required field minibatchSourcePosition"):
         source.restore_from_checkpoint({})
+
+
+def test_the_next_minibatch_is_read_while_one_is_used(tmp_path: Path) -> None:
+    source = read(tmp_path / "a.ctf", "".join(f"|S0 {n} |S1 {n}\n" for n in range(6)), randomize=False)
+    [file], is_read = source.config.deserializers, threading.Event()
+    assert numbers(source.next_minibatch(4)[source.streams.x]) == [0, 1, 2, 3]
+    read_now = file.read
+    file.read = lambda *arguments: (is_read.set(), read_now(*arguments))[1]
+    assert numbers(source.next_minibatch(4)[source.streams.x]) == [4, 5, 0, 1]
+    assert is_read.wait(60)  # nobody has asked for it yet
+    assert source.current_position == {"minibatchSourcePosition": 8}
+
+
+def test_what_was_read_ahead_is_used_only_where_it_is_what_comes_next(tmp_path: Path) -> None:
+    text = "".join(f"|S0 {n} |S1 {n}\n" for n in range(50))
+    source, rng = read(tmp_path / "a.ctf", text), np.random.default_rng(0)
+    for _ in range(60):
+        size, workers = int(rng.choice([3, 7])), int(rng.choice([1, 1, 1, 2]))
+        at = source.position if rng.random() < 0.7 else int(rng.integers(120))
+        source.restore_from_checkpoint({"minibatchSourcePosition": at})
+        fresh = read(tmp_path / "a.ctf", text)
+        fresh.restore_from_checkpoint({"minibatchSourcePosition": at})
+        of_part = {"num_data_partitions": workers, "partition_index": 0}
+        ours, wanted = (each.next_minibatch(size, **of_part)[each.streams.x] for each in (source, fresh))
+        assert (numbers(ours), ours.end_of_sweep, source.position) == (
+            numbers(wanted), wanted.end_of_sweep, fresh.position,
+        )  # fmt: skip
 
 
 def two(tmp_path: Path, first: str, second: str, **options: Any) -> list[Any]:
@@ -315,6 +343,11 @@ def test_bad_map_files_are_refused_with_their_line(tmp_path: Path, pictures: lis
     (tmp_path / "bad.txt").write_text(".../none.png\t0\n")
     with pytest.raises(RuntimeError, match=r"none\.png"):
         image_source(tmp_path / "bad.txt", []).next_minibatch(1)
+    (tmp_path / "bad.txt").write_text(".../0.png\t0\n.../none.png\t0\n")
+    source = image_source(tmp_path / "bad.txt", [], randomize=False)
+    assert len(source.next_minibatch(1)[source.streams.image].asarray()) == 1  # the other one was read ahead
+    with pytest.raises(RuntimeError, match=r"none\.png"):
+        source.next_minibatch(1)
     with pytest.raises(RuntimeError, match=r"Could not open .*none\.txt"):
         image_source(tmp_path / "none.txt", [])
     with pytest.raises(ValueError, match="invalid field name 'labels', allowed are 'image' and 'label'"):

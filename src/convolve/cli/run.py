@@ -47,10 +47,9 @@ def run(
     Example: convolve run ConvNet_MNIST.cntk dataDir=data/MNIST
     """
     from convolve.cli.cntk_log import CntkLog
-    from convolve.importers.brainscript.job import read_job
-    from convolve.run_config import run_job
+    from convolve.run_config import read_configuration, run_job
 
-    job = read_job(_in_their_folder(config))
+    job = read_configuration(_in_their_folder(config))
     is_first = not rank_info(os.environ).rank
     for warning in job.warnings if is_first else ():
         print(f"warning: {warning}", file=sys.stderr)

@@ -11,12 +11,13 @@ from convolve.cli.formatting import recipe_text, schedule_text, summary_mapping,
 def show_config(what: str, schedule: bool, as_json: bool) -> None:
     from convolve.graph.build import build
     from convolve.graph.describe import describe
-    from convolve.importers.brainscript.job import TrainStep, read_job
+    from convolve.importers.brainscript.job import TrainStep
     from convolve.recipe import to_mapping
+    from convolve.run_config import read_configuration
     from convolve.run_config.training import network_graph, recipe_of, samples_of
     from convolve.training.schedule import schedule_rows
 
-    job = read_job([what])
+    job = read_configuration([what])
     shown: list[dict[str, Any]] = []
     for step in (step for step in job.steps if isinstance(step, TrainStep)):
         graph, recipe = network_graph(step, None), recipe_of(step)

@@ -41,6 +41,7 @@ from convolve.cntk.learners import *
 from convolve.cntk.losses import *
 from convolve.cntk.metrics import *
 from convolve.cntk.ops import *
+from convolve.cntk.ops import sequence
 from convolve.cntk.ops.functions import Function, load_model
 from convolve.cntk.train import *
 from convolve.cntk.train import distributed

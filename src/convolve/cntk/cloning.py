@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from convolve.cntk.nodes import Block, Node, nodes_of
-from convolve.cntk.variables import Constant, Initial, Output, Parameter, Placeholder, Stored, Variable
+from convolve.cntk.nodes import Block, Node, leaves_of, nodes_of
+from convolve.cntk.variables import Constant, Initial, Input, Output, Parameter, Placeholder, Stored, Variable
 
 if TYPE_CHECKING:
     from convolve.cntk.ops.functions import Function
@@ -19,7 +19,7 @@ def cloned(function: Function, method: str, substitutions: Mapping[Any, Any]) ->
     made = {as_variable(key): as_variable(value) for key, value in substitutions.items()}
     copy = _Copy(method, made)
     outputs = [copy.variable(output) for output in function.outputs]
-    order = [v for v in map(copy.variable, function.signature) if isinstance(v, Placeholder)]
+    order = [v for v in map(copy.variable, function._order) if isinstance(v, Placeholder | Input)]
     return Function(_root(function, outputs), order=order)
 
 
@@ -64,10 +64,20 @@ class _Copy:
         return self.made[variable]
 
     def _copied(self, variable: Variable) -> Variable:
-        if not isinstance(variable, Parameter) or self.method == "share":
+        if isinstance(variable, Input):  # one of its own, as CNTK has it
+            fresh = Input(
+                variable.shape, dtype=variable.data_type, name=variable.name, dynamic_axes=variable.dynamic_axes
+            )
+            fresh.needs_gradient, fresh.is_sparse = variable.needs_gradient, variable.is_sparse
+            return fresh
+        if isinstance(variable, Placeholder) and variable.stands_for is None:
+            shape = variable.known_shape
+            return Placeholder(shape, dtype=variable.data_type, name=variable.name, dynamic_axes=variable.known_axes)
+        if not isinstance(variable, Stored) or self.method == "share":
             return variable
-        kind = Constant if self.method == "freeze" else Parameter
-        copy: Stored = kind(shape=variable.shape, dtype=variable.data_type, name=variable.name)
+        kind = Parameter if isinstance(variable, Parameter) and self.method == "clone" else Constant
+        copy: Stored = object.__new__(kind)
+        Stored.__init__(copy, variable.shape, dtype=variable.data_type, name=variable.name)
         copy._initial = variable._initial if -1 in variable.shape else _held(variable)
         return copy
 
@@ -101,13 +111,19 @@ class _Copy:
         return Block(block.op_name, Function(_root(block.root, outputs)), pairs)
 
 
-def _held(variable: Parameter) -> Initial:
+def _held(variable: Stored) -> Initial:
     array = variable.value
     return lambda _: array
 
 
 def replace_in_place(function: Function, substitutions: Mapping[Variable, Variable]) -> None:
     """Within the function's own nodes, for all who hold them."""
+    for placeholder, value in substitutions.items():
+        if value is not placeholder and placeholder in leaves_of([value]):
+            raise NotImplementedError(
+                f"{placeholder} is to stand for a value that is made of it; recurrence is not supported, cntk.sequence "
+                "has what works along sequences without it"
+            )
     for node in nodes_of(function.outputs):
         node.inputs = [substitutions.get(variable, variable) for variable in node.inputs]
         if node.block:

@@ -44,6 +44,13 @@ def is_random_seed_fixed() -> bool:
     return seeds.is_fixed()
 
 
+def universal_learner(parameters: Any, gradients: Any, update_function: Any) -> Any:
+    """`update_function` assigns to the parameters what it makes of the gradients, which are constants."""
+    from convolve.cntk.learners import UniversalLearner
+
+    return UniversalLearner(lambda *_: update_function, parameters, gradients)
+
+
 def set_math_lib_threads(threads: int) -> None:
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Sequence
 from math import prod
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from convolve.cntk.device import DeviceDescriptor, cpu
 from convolve.cntk.feeding import Fed, Sparse
-from convolve.cntk.variables import Variable, as_shape
+from convolve.cntk.variables import Variable, as_shape, data_type_of
 
 Array = NDArray[Any]
 
@@ -34,6 +35,38 @@ class Held:
     is_sparse: bool = False
     is_read_only = False
     is_valid = True
+
+    def __str__(self) -> str:
+        sizes = " x ".join(map(str, self.shape))
+        sparse = ", sparse" if self.is_sparse else ""
+        return f"{type(self).__name__}([{sizes}], CPU{sparse})"
+
+    __repr__ = __str__
+
+    def as_string(self) -> str:
+        return str(self)
+
+    def get_data_type(self) -> int:
+        return {"f2": 4, "f8": 2}.get(self.array.dtype.str[1:], 1)
+
+    def deep_clone(self, device: Any = None, read_only: bool = False) -> Any:
+        made = copy.copy(self)
+        made.array, made.is_read_only = self.array.copy(), bool(read_only)
+        return made
+
+    def alias(self, read_only: bool = False) -> Any:
+        """The same numbers."""
+        made = copy.copy(self)
+        made.is_read_only = bool(read_only)
+        return made
+
+    def copy_from(self, source: Any) -> None:
+        if not isinstance(source, type(self)):
+            raise TypeError(f"copy_from takes a {type(self).__name__}, not {type(source)}")
+        self.array[...] = source.array
+
+    def __len__(self) -> int:
+        return len(self.array)
 
     @property
     def device(self) -> DeviceDescriptor:
@@ -65,24 +98,33 @@ class Held:
 class NDArrayView(Held):
     """An array, under CNTK's name."""
 
-    def __init__(self, shape: Any, dtype: Any = np.float32, device: Any = None) -> None:
-        self.array = np.zeros(as_shape(shape), dtype)
+    def __init__(self, shape: Any, data_type: Any, device: Any = None) -> None:
+        self.array = np.zeros(as_shape(shape), data_type_of(data_type))
+        self.is_slice = False
 
     @staticmethod
     def from_dense(array: Any, device: Any = None, read_only: bool = False, borrow: bool = False) -> NDArrayView:
-        array = np.asarray(array)
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"data must be of type numpy.ndarray and not {type(array)}")
         if array.dtype not in (np.float32, np.float64, np.float16, np.int8, np.int16):
             raise RuntimeError(f"NumPy array of type int8, int16, float16, float32 or float64 expected: {array.dtype}")
         made = NDArrayView((), array.dtype)
-        made.array = np.array(array)
+        made.array = array if borrow else np.array(array)
+        made.is_read_only = bool(read_only)
         return made
 
-    from_data = from_dense
+    @staticmethod
+    def from_data(data: Any, device: Any = None, read_only: bool = False, borrow: bool = False) -> NDArrayView:
+        if hasattr(data, "tocsr"):
+            return NDArrayView.from_csr(data, device, read_only, borrow)
+        return NDArrayView.from_dense(data, device, read_only, borrow)
 
     @staticmethod
     def from_csr(
         array: Any, device: Any = None, read_only: bool = False, borrow: bool = False, shape: Any = None
     ) -> NDArrayView:
+        if not hasattr(array, "tocsr"):
+            raise TypeError("only CSR is supported as of now. Please convert your data using 'tocsr()'")
         dense = np.asarray(array.toarray())
         wanted = dense.shape if shape is None else as_shape(shape)
         if wanted[-1:] != dense.shape[-1:] or prod(wanted) != dense.size:
@@ -92,11 +134,36 @@ class NDArrayView(Held):
         return made
 
     def slice_view(self, start_offset: Any, extent: Any, read_only: bool = True) -> NDArrayView:
-        places = tuple(slice(start, start + size) for start, size in zip(start_offset, extent, strict=True))
-        return NDArrayView.from_dense(self.array[places])
+        """A part that lies in one piece in memory."""
+        starts, sizes, shape = as_shape(start_offset), as_shape(extent), self.shape
+        if len(starts) != len(shape) or len(sizes) != len(shape):
+            raise ValueError(f"slice_view: a view of the shape {shape} has {len(shape)} axes, not {len(starts)}")
+        for start, size, whole in zip(starts, sizes, shape, strict=True):
+            if start < 0 or start + size > whole:
+                raise ValueError(f"The slice ({start}+{size}) is out of range of the source matrix ({whole}).")
+        part = self.array[tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))]
+        if not part.flags.c_contiguous:
+            raise ValueError(
+                f"NDArrayView::SliceView: Cannot create a slice which is not contiguous in memory. This NDArrayView "
+                f"shape = {shape}, slice offset = {starts}, slice extent = {sizes}."
+            )
+        made = NDArrayView.from_dense(part, read_only=read_only, borrow=True)
+        made.is_slice = True
+        return made
+
+    def is_slice_view(self) -> bool:
+        return self.is_slice
 
     def as_shape(self, shape: Any) -> NDArrayView:
-        return NDArrayView.from_dense(self.array.reshape(as_shape(shape)))
+        if not isinstance(shape, tuple | list):
+            raise TypeError("tuple expected")
+        return NDArrayView.from_dense(self.array.reshape(as_shape(shape)), borrow=True)
+
+    def set_value(self, value: float) -> None:
+        self.array[...] = value
+
+    def change_device(self, device: Any) -> None:
+        """There is one."""
 
 
 class Value(Held):
@@ -192,8 +259,12 @@ class Value(Held):
             return [csr(self.array)]
         return [csr(part) for part in self.parts()]
 
-    def __len__(self) -> int:
-        return len(self.array)
+    def masked_count(self) -> int:
+        """How many places of the sequences are over."""
+        return 0 if self.lengths is None else self.array.shape[1] * len(self.lengths) - sum(self.lengths)
+
+    def erase(self) -> None:
+        self.is_valid = False
 
 
 class MinibatchData:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convolve.cntk.axis import Axis
 from convolve.cntk.variables import TORCH_TYPES, Shape, Variable, shape_in_words
 
 Array = NDArray[Any]
@@ -26,6 +27,31 @@ class Fed:
     @property
     def shape(self) -> Shape:
         return tuple(self.tensor.shape[1:])
+
+
+class Minibatch(dict[Variable, Fed]):
+    """What is fed, and the lengths of sequences that the network made of it."""
+
+    def __init__(self, fed: Mapping[Variable, Fed]) -> None:
+        super().__init__(fed)
+        self.made: dict[Axis, list[int]] = {}
+
+    def lengths(self, axis: Axis) -> list[int] | None:
+        return self.made.get(axis) or lengths_of(self).get(axis)
+
+
+def lengths_of(given: Mapping[Variable, Fed]) -> dict[Axis, list[int]]:
+    """Of each sequence axis that is fed, how many samples its sequences have."""
+    found: dict[Axis, list[int]] = {}
+    for variable, each in given.items():
+        if variable.is_sequence:
+            lengths = each.lengths or [1] * len(each.tensor)
+            if found.setdefault(variable.dynamic_axes[1], lengths) != lengths:
+                axis = variable.dynamic_axes[1].name
+                raise ValueError(
+                    f"the arguments' sequences along '{axis}' have different lengths; give them axes apart"
+                )
+    return found
 
 
 class Sparse:
@@ -131,16 +157,12 @@ def _tensor(variable: Variable, array: Array) -> torch.Tensor:
     return torch.from_numpy(copy if copy.flags.writeable else copy.copy())
 
 
-def shown(variable: Variable, tensor: torch.Tensor, given: Mapping[Variable, Fed], as_numpy: bool) -> Any:
+def shown(variable: Variable, tensor: torch.Tensor, given: Minibatch, as_numpy: bool) -> Any:
     """As programs get it: an array, or a list of the sequences' own."""
     array = tensor.detach().numpy()
     if not variable.has_batch_axis:
         array = array.copy()  # it may be a parameter's own memory
-    lengths = None
-    if variable.is_sequence:
-        lengths = next(
-            (each.lengths for each in given.values() if each.lengths and sum(each.lengths) == len(array)), None
-        )
+    lengths = given.lengths(variable.dynamic_axes[1]) if variable.is_sequence else None
     if lengths:
         ends = np.cumsum(lengths)
         parts = [array[end - length : end] for end, length in zip(ends, lengths, strict=True)]

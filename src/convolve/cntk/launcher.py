@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.machinery
+import os
 import runpy
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from convolve.cntk.scanning import unsupported
+from convolve.environment import idle_cores
 from convolve.errors import UnsupportedError, UsageError
 
 _OURS = "convolve.cntk"
@@ -77,6 +81,8 @@ def run(program: Path, arguments: Sequence[str]) -> None:
     if lines := unsupported(program):
         raise UnsupportedProgramError(program, lines)
     install()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(idle_cores())  # more would wait for each other where other programs compute
     sys.argv[:] = [str(program), *arguments]
     sys.path.insert(0, str(program.resolve().parent))
     runpy.run_path(str(program), run_name="__main__")

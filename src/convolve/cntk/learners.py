@@ -331,7 +331,7 @@ class UserLearner:
 class UniversalLearner(UserLearner):
     """Gradients are put into constants, and the function is evaluated, which assigns to the parameters."""
 
-    def __init__(self, update_func: Any, parameters: Any) -> None:
+    def __init__(self, update_func: Any, parameters: Any, gradients: Any = None) -> None:
         super().__init__(parameters, Schedule(1.0))
         for each in self.parameters:
             if -1 in each.shape:
@@ -339,7 +339,9 @@ class UniversalLearner(UserLearner):
                     f"parameter {each} has inferred dimensions. Please create the learner after all parameter shapes "
                     "have been determined"
                 )
-        self._gradients = [Constant(0, shape=p.shape, dtype=p.dtype, name="gradient") for p in self.parameters]
+        self._gradients = gradients or [
+            Constant(0, shape=p.shape, dtype=p.dtype, name="gradient") for p in self.parameters
+        ]
         self._update = update_func(self.parameters, self._gradients)
         if not hasattr(self._update, "outputs"):
             raise TypeError(
@@ -349,6 +351,6 @@ class UniversalLearner(UserLearner):
 
     def update(self, gradient_values: Any, training_sample_count: int, sweep_end: bool = False) -> bool:
         for constant, parameter in zip(self._gradients, self.parameters, strict=True):
-            constant.value = gradient_values[parameter]
+            constant.take(gradient_values[parameter])
         self._update.eval()
         return True

@@ -61,10 +61,10 @@ _NAMES = {
     "variables": "DeviceDescriptor NDArrayView cntk_py default_override_or get_default_override use_default_device",
 }
 # Where they are, in this order.
-_SOURCES = [
-    "",
-    *"default_options ops ops.functions ops.user_functions layers layers.typing device internal io io.config train logging eval".split(),
-]
+_SOURCES = (
+    "", "default_options", "ops", "ops.functions", "ops.user_functions", "layers", "layers.typing", "device", "internal",
+    "io", "io.config", "train", "logging", "eval",
+)  # fmt: skip
 _COMMON: dict[str, Any] = {
     "Enum": enum.Enum, "collections": collections, "ctypes": ctypes, "defaultdict": collections.defaultdict,
     "enum": enum, "np": np, "numbers": numbers, "os": os, "platform": platform, "sys": sys, "time": time,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import fx, nn
 
+from convolve.cntk import along
+from convolve.cntk.axis import Axis
 from convolve.cntk.gradients import WITH_GRADIENTS
 from convolve.cntk.nodes import Node, resolved
+from convolve.cntk.pools import MaxPool
 from convolve.cntk.randomness import Dropout
 from convolve.cntk.rules import DRAWN, RULES
 from convolve.cntk.variables import TORCH_TYPES, Constant, Input, Output, Shape, Stored, Variable
@@ -23,6 +26,7 @@ from convolve.graph.graph import Graph, Parameter
 from convolve.graph.shapes import GraphError
 from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.model import Attributes
+from convolve.training.memory import keep_freed_memory
 
 
 @dataclass(eq=False)
@@ -33,17 +37,30 @@ class Module:
     inputs: list[Variable]
     draws: list[tuple[Node, Variable]]  # random nodes, and the input or the buffer that takes their numbers
     assigned: list[tuple[Stored, int]]  # variables that take the value of an output, by its place
-    batch: int | None = None  # the number of samples that it is made for, where a shape depends on it
+    lengths: dict[Variable, Axis]  # inputs that take the lengths of an axis
+    made: dict[Axis, int]  # axes of sequences that it makes: the place of the output that is their lengths
+    batch: Batch | None = None  # what it is made for, where a shape depends on it
 
 
-def compiled(outputs: Sequence[Variable], sizes: Mapping[Variable, Shape], batch: int = 1) -> Module:
+class Batch(NamedTuple):
+    """The number of samples, and the longest sequence of each axis that is fed."""
+
+    samples: int
+    longest: tuple[tuple[Axis, int], ...] = ()
+
+
+def compiled(outputs: Sequence[Variable], sizes: Mapping[Variable, Shape], batch: Batch | None = None) -> Module:
     """`sizes`: the shapes of the inputs whose own leave something open."""
-    return _Lowering(sizes, batch).module(outputs)
+    keep_freed_memory()
+    return _Lowering(sizes, batch or Batch(1)).module(outputs)
 
 
 class _Lowering:
-    def __init__(self, sizes: Mapping[Variable, Shape], batch: int) -> None:
+    def __init__(self, sizes: Mapping[Variable, Shape], batch: Batch) -> None:
         self.sizes, self.batch, self.draft = sizes, batch, Draft()
+        self.lengths: dict[Axis, str] = {}
+        self.fed_lengths: dict[Variable, Axis] = {}
+        self.made: list[Axis] = []
         self.is_of_one_batch = False
         self.done: dict[Variable, str] = {}
         self.tensors: dict[int, torch.Tensor] = {}  # address of a parameter's numbers -> the tensor that holds them
@@ -55,7 +72,8 @@ class _Lowering:
     def module(self, outputs: Sequence[Variable]) -> Module:
         keys = [self.value(output) for output in outputs]
         assigned = [(target, self.value(source)) for target, source in self.assigned.items()]
-        graph = self.draft.finish([*keys, *(key for _, key in assigned)], "a program for CNTK")
+        extra = [*(key for _, key in assigned), *(self.lengths[axis] for axis in self.made)]
+        graph = self.draft.finish([*keys, *extra], "a program for CNTK")
         names = {alias: found[0] for alias, found in graph.aliases.items()}
         dropouts = {names[uid]: node for uid, node in self.dropouts.items() if uid in names}
         dtype = TORCH_TYPES[resolved(outputs[0]).data_type]
@@ -63,7 +81,9 @@ class _Lowering:
         by_name = {names.get(variable.uid): variable for variable in self.inputs}
         inputs = [by_name[value.name] for value in graph.inputs]
         places = [(target, len(keys) + at) for at, (target, _) in enumerate(assigned)]
-        return Module(module, inputs, self.draws, places, self.batch if self.is_of_one_batch else None)
+        made = {axis: len(keys) + len(assigned) + at for at, axis in enumerate(self.made)}
+        batch = self.batch if self.is_of_one_batch else None
+        return Module(module, inputs, self.draws, places, lengths=self.fed_lengths, made=made, batch=batch)
 
     def value(self, wanted: Variable) -> str:
         wanted = resolved(wanted)
@@ -109,11 +129,9 @@ class _Lowering:
         if node.op in DRAWN:
             self.done[output] = self.drawn(node, output)
             return
-        keys = tuple(self.done[resolved(variable)] for variable in operands)
-        self.is_of_one_batch |= node.op == "UnpackBatch"
+        self.is_of_one_batch |= node.op in ("UnpackBatch", "UnpackSequenceOp")
         try:
-            attributes = Attributes(node.attributes | {"batchSize": self.batch})
-            result = RULES[node.op](Call(self.draft, keys, attributes))
+            result = RULES[node.op](self.call(node, output, [resolved(variable) for variable in operands]))
         except (GraphError, ConvolveError) as error:
             refusal = ValueError if self.sizes else RuntimeError  # what was fed does not fit
             raise refusal(f"{node.op}: {error}") from None
@@ -125,6 +143,48 @@ class _Lowering:
             self.dropouts[output.uid] = node
         if node.op == "Assign":
             self.assigned[resolved(node.inputs[0])] = node.inputs[1]  # type: ignore[index]
+
+    def call(self, node: Node, output: Output, inputs: Sequence[Variable]) -> Call:
+        """What a rule is given; of operations along sequences, their lengths too, and those of a new axis are found."""
+        keys = [self.done[variable] for variable in inputs]
+        found = {"batchSize": self.batch.samples}
+        if node.op not in along.RULES:
+            if output.is_sequence:
+                keys = [self.of_each_sample(*each, output) for each in zip(keys, inputs, strict=True)]
+            return Call(self.draft, tuple(keys), Attributes(node.attributes | found))
+        axis = along.axis_of(node, inputs)
+        if axis is not None:
+            keys.append(self.lengths_of(axis))
+            found |= {"longest": self.longest(axis) if node.op == "UnpackSequenceOp" else 0}
+        found |= {"isAsItIs": node.op == "ReconcileDynamicAxis" and inputs[0].dynamic_axes == inputs[1].dynamic_axes}
+        call = Call(self.draft, tuple(keys), Attributes(node.attributes | found))
+        made = output.dynamic_axes[1] if output.is_sequence else Axis(node.uid)  # where none is left: one sample each
+        if (rule := along.RULES[node.op].lengths) and made not in (axis, *self.lengths):
+            self.lengths[made] = str(rule(call))
+            self.made.append(made)
+        return call
+
+    def of_each_sample(self, key: str, variable: Variable, output: Output) -> str:
+        """A value of the batch, repeated along the sequences of the others."""
+        if not variable.has_batch_axis or variable.is_sequence:
+            return key
+        return self.draft.add("sequence_repeat", [key, self.lengths_of(output.dynamic_axes[1])])
+
+    def lengths_of(self, axis: Axis) -> str:
+        if axis not in self.lengths:
+            fed = Input((), name=f"lengths of {axis.name}", dynamic_axes=(Axis.default_batch_axis(),))
+            self.fed_lengths[fed] = axis
+            self.lengths[axis] = self.leaf(fed)
+        return self.lengths[axis]
+
+    def longest(self, axis: Axis) -> int:
+        known = dict(self.batch.longest)
+        if axis not in known:
+            raise NotImplementedError(
+                f"sequence.unpack along {axis}: the network makes it, so its longest sequence is not known before; "
+                "unpack what is fed"
+            )
+        return known[axis]
 
     def drawn(self, node: Node, output: Output) -> str:
         """What the module is fed, or finds in a buffer, in each pass: numbers drawn for it."""
@@ -159,6 +219,8 @@ class SharingEmitter(Emitter):
     def layer(self, name: str, layer: nn.Module, *args: fx.Node) -> fx.Node:
         if isinstance(layer, nn.Dropout):
             layer = Dropout(self.dropouts[name])
+        elif isinstance(layer, nn.MaxPool2d):
+            layer = MaxPool(layer)
         return super().layer(name, layer, *args)
 
     def _free_parameter(self, value: Any) -> fx.Node:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convolve.cntk import late
+from convolve.cntk import along, late
 from convolve.cntk.axis import Axis
 from convolve.cntk.late import BINARY
 from convolve.cntk.rules import RULES
@@ -23,6 +23,7 @@ from convolve.cntk.variables import (
     Shape,
     Stored,
     Variable,
+    axis_word,
     data_type_in_words,
     new_uid,
     shape_in_words,
@@ -32,6 +33,7 @@ from convolve.graph.draft import Draft
 from convolve.graph.shapes import GraphError
 from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.model import ALL_AXES, Attributes
+from convolve.importers.cntk.plain import Rule
 
 if TYPE_CHECKING:
     from convolve.cntk.ops.functions import Function
@@ -196,13 +198,21 @@ def _type_of(node: Node, inputs: Sequence[Variable]) -> np.dtype[Any]:
 def _axes_of(node: Node, inputs: Sequence[Variable]) -> tuple[Axis, ...] | None:
     if any(variable.known_axes is None for variable in inputs):
         return None
+    if node.op in along.RULES:
+        return along.axes_of(node, inputs)
     if node.op == "UnpackBatch" or (node.op == "ReduceElements" and _is_over_batch(node)):
         return ()
     if node.op == "ToBatch":
         return (Axis.default_batch_axis(),)
-    found: tuple[Axis, ...] = ()
+    found = max((variable.dynamic_axes for variable in inputs), key=len, default=())
     for variable in inputs:
-        found = max(found, variable.dynamic_axes, key=len)
+        axes = variable.dynamic_axes
+        if axes and axes != found and (len(axes) > 1 or node.op == "Splice"):
+            words = f"[{', '.join(map(axis_word, found))}]"
+            raise RuntimeError(
+                f"Operation '{node.op}': Operand '{variable}' has dynamic axes, that do not match the dynamic axes "
+                f"'{words}' of the other operands."
+            )
     return found
 
 
@@ -218,7 +228,11 @@ def _shapes(node: Node, inputs: Sequence[Variable]) -> list[Shape]:
         return [known] * len(node.outputs)
     shapes = late.fitted(node, [variable.shape for variable in inputs])
     first = found = _trial(node, inputs, shapes, _STAND_INS)
-    for size in _STAND_INS if node.op == "UnpackBatch" else {size for shape in shapes for size in shape if size < 0}:
+    for size in (
+        _STAND_INS
+        if node.op in ("UnpackBatch", "UnpackSequenceOp")
+        else {size for shape in shapes for size in shape if size < 0}
+    ):
         other = _trial(node, inputs, shapes, _STAND_INS | {size: _OTHERS[size]})
         found = [
             tuple(size if a != b else c for a, b, c in zip(x, y, z, strict=True))
@@ -240,9 +254,13 @@ def _trial(
             keys.append(draft.parameter(variable.data.numpy(), 0.0))
         else:
             keys.append(draft.parameter(np.broadcast_to(np.float32(0), shape), 0.0))
-    attributes = Attributes(node.attributes | {"batchSize": stand_ins[-3]})
+    sizes = {"batchSize": stand_ins[-3], "longest": stand_ins[-3], "isAsItIs": False}
+    attributes = Attributes(node.attributes | sizes)
+    rule: Rule = RULES[node.op]
+    if node.op in along.RULES and along.axis_of(node, inputs):
+        keys.append(draft.input(()))
     try:
-        result = RULES[node.op](Call(draft, tuple(keys), attributes))
+        result = rule(Call(draft, tuple(keys), attributes))
     except GraphError as error:
         raise _refusal(node, str(error))(_misfit(node, inputs, str(error))) from None
     except ConvolveError as error:

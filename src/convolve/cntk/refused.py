@@ -31,8 +31,6 @@ _WAYS_OUT = {
             "forward_backward",
             "labels_to_graph",
             "lattice_sequence_with_softmax",
-            "to_sequence",
-            "to_sequence_like",
         ],
         _SEQUENCES,
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from convolve.cntk import along
 from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.lower import RULES as FILES
 from convolve.importers.cntk.plain import Rule
@@ -55,6 +56,7 @@ DRAWN = ("RandomDistribution", "RandomSample", "RandomSampleInclusionFrequency")
 
 RULES: dict[str, Rule] = {
     **FILES,
+    **{op: each.rule for op, each in along.RULES.items()},
     "Assign": _assign,
     "EyeLikeOp": _eye_like,
     "Gather": _gather,

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from convolve.cntk import feeding, randomness
-from convolve.cntk.lowering import Module, compiled
+from convolve.cntk.lowering import Batch, Module, compiled
 from convolve.cntk.nodes import leaves_of, resolved
 from convolve.cntk.variables import TORCH_TYPES, Output, Shape, Stored, Variable
 
@@ -27,7 +27,8 @@ def forget() -> None:
 def module_of(outputs: Sequence[Variable], fed: Mapping[Variable, feeding.Fed]) -> Module:
     sizes: dict[Variable, Shape] = {v: f.shape for v, f in fed.items() if any(size < 0 for size in v.shape)}
     key: tuple[Any, ...] = (tuple(outputs), tuple(sizes.items()))
-    batch = max((len(each.tensor) for variable, each in fed.items() if variable.has_batch_axis), default=1)
+    count = max((len(each.tensor) for variable, each in fed.items() if variable.has_batch_axis), default=1)
+    batch = Batch(count, tuple((axis, max(lengths, default=0)) for axis, lengths in feeding.lengths_of(fed).items()))
     if key in _modules and _modules[key].batch not in (None, batch):
         key = (*key, batch)
     found = _modules.pop(key, None) or compiled(outputs, sizes, batch)
@@ -63,12 +64,20 @@ def arguments_of(outputs: Sequence[Variable], arguments: Any, signature: Sequenc
 
 def _called(key: Any, wanted: Sequence[Variable]) -> list[Variable]:
     if isinstance(key, str):
-        return [variable for variable in wanted if key in (variable.name, variable.uid)]
+        found = [variable for variable in wanted if key in (variable.name, variable.uid)]
+        if not found:
+            names = ", ".join(variable.name for variable in wanted)
+            raise ValueError(
+                f'variable with name "{key}" does not exist in the network. Available variable names: {names}'
+            )
+        return found
+    if not isinstance(key, Variable):
+        raise TypeError(f"Variable expected, but got {type(key)}")
     variable = getattr(key, "output", key)
     return [resolved(variable)] if variable in wanted or resolved(variable) in wanted else []
 
 
-def fed(outputs: Sequence[Variable], arguments: Mapping[Variable, Any]) -> dict[Variable, feeding.Fed]:
+def fed(outputs: Sequence[Variable], arguments: Mapping[Variable, Any]) -> feeding.Minibatch:
     """The tensors of all arguments that the outputs need. Missing ones are named."""
     wanted = needed(outputs)
     missing = [variable for variable in wanted if variable not in arguments]
@@ -79,7 +88,7 @@ def fed(outputs: Sequence[Variable], arguments: Mapping[Variable, Any]) -> dict[
             f"Values for {len(missing)} required arguments '{', '.join(map(str, missing))}', that the requested "
             f"output(s) '{', '.join(map(str, outputs))}' depend on, have not been provided."
         )
-    given = {variable: feeding.feed(variable, arguments[variable]) for variable in wanted}
+    given = feeding.Minibatch({variable: feeding.feed(variable, arguments[variable]) for variable in wanted})
     counts = {variable: len(each.lengths or each.tensor) for variable, each in given.items() if variable.has_batch_axis}
     if len({*counts.values()}) > 1:
         listed = ", ".join(f"{count} of '{variable}'" for variable, count in counts.items())
@@ -87,17 +96,23 @@ def fed(outputs: Sequence[Variable], arguments: Mapping[Variable, Any]) -> dict[
     return given
 
 
-@dataclass(eq=False)
-class State:
+@dataclass(eq=False, repr=False)
+class BackPropState:
     """What a forward pass leaves for a backward one."""
 
     outputs: dict[Variable, torch.Tensor]
-    given: dict[Variable, feeding.Fed]
+    given: feeding.Minibatch
     assignments: list[tuple[Stored, torch.Tensor]]  # which are made when the backward pass is done
+
+    @staticmethod
+    def device() -> Any:
+        from convolve.cntk.device import cpu
+
+        return cpu()
 
 
 def passed(
-    outputs: Sequence[Variable], given: Mapping[Variable, feeding.Fed], training: bool, later: Any = None
+    outputs: Sequence[Variable], given: feeding.Minibatch, training: bool, later: Any = None
 ) -> list[torch.Tensor]:
     """The tensors that the outputs are; the caller says whether gradients are kept, and whether assignments wait."""
     leaves = {at: output for at, output in enumerate(outputs) if not isinstance(output, Output)}
@@ -108,7 +123,9 @@ def passed(
         if run.module.training != training:
             run.module.train(training)
         tensors = {variable: each.tensor for variable, each in given.items()} | _draw(run, given)
+        tensors |= _lengths(run, given)
         found = list(run.module(*(tensors[variable] for variable in run.inputs)))
+        _keep_lengths(run, found, given)
         assignments = [(target, found[place].detach().clone()) for target, place in run.assigned]
         if later is None:
             assign(assignments)
@@ -126,7 +143,23 @@ def assign(assignments: Sequence[tuple[Stored, torch.Tensor]]) -> None:
             target.data.copy_(value)
 
 
-def _draw(run: Module, given: Mapping[Variable, feeding.Fed]) -> dict[Variable, torch.Tensor]:
+def _lengths(run: Module, given: feeding.Minibatch) -> dict[Variable, torch.Tensor]:
+    known = feeding.lengths_of(given) if run.lengths else {}
+    return {variable: torch.tensor(known[axis]) for variable, axis in run.lengths.items()}
+
+
+def _keep_lengths(run: Module, found: Sequence[torch.Tensor], given: feeding.Minibatch) -> None:
+    """What the sequences are that the network made, for those who show them."""
+    for axis, place in run.made.items():
+        lengths = found[place].long().tolist()
+        if min(lengths, default=1) < 1:
+            raise RuntimeError(
+                f"AddSequence: Sequences must be a least one frame long. Along '{axis.name}' nothing is left of one."
+            )
+        given.made[axis] = lengths
+
+
+def _draw(run: Module, given: feeding.Minibatch) -> dict[Variable, torch.Tensor]:
     """Fresh random numbers: into their buffers, and for as many samples as are fed."""
     count, drawn = max((len(each.tensor) for each in given.values()), default=1), {}
     for node, variable in run.draws:
@@ -147,9 +180,15 @@ def evaluated(
     return {v: feeding.shown(v, tensor, given, as_numpy) for v, tensor in zip(outputs, found, strict=True)}
 
 
+def named(asked: Any, values: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The values by what a program asked for: variables, or functions."""
+    listed = asked if isinstance(asked, list | tuple | set) else [asked]
+    return {each: values[getattr(each, "output", each)] for each in listed}
+
+
 def forward(
     outputs: Sequence[Variable], arguments: Mapping[Variable, Any], keep: Any, as_numpy: bool
-) -> tuple[State | None, dict[Variable, Any]]:
+) -> tuple[BackPropState | None, dict[Variable, Any]]:
     given = fed(outputs, arguments)
     for variable, each in given.items():
         if keep and variable.needs_gradient:
@@ -158,11 +197,13 @@ def forward(
     with torch.set_grad_enabled(bool(keep)):
         found = passed(outputs, given, bool(keep), later if keep else None)
     values = {v: feeding.shown(v, t.detach(), given, as_numpy) for v, t in zip(outputs, found, strict=True)}
-    return State(dict(zip(outputs, found, strict=True)), given, later) if keep else None, values
+    return BackPropState(dict(zip(outputs, found, strict=True)), given, later) if keep else None, values
 
 
-def backward(state: State, root_gradients: Any, variables: Any, as_numpy: bool) -> dict[Variable, Any]:
-    wanted = [getattr(variable, "output", variable) for variable in variables]
+def backward(state: BackPropState, root_gradients: Any, variables: Any, as_numpy: bool) -> dict[Variable, Any]:
+    wanted = _leaves_wanted(variables, state.given)
+    if isinstance(root_gradients, Mapping) and not root_gradients:
+        raise ValueError(f"function expects {len(state.outputs)} arguments")
     roots, grads = [], []
     if not isinstance(root_gradients, Mapping):
         root_gradients = dict.fromkeys(state.outputs, root_gradients)
@@ -175,9 +216,7 @@ def backward(state: State, root_gradients: Any, variables: Any, as_numpy: bool) 
     tensors = {variable: each.tensor for variable, each in state.given.items()}
     found = _gradients(roots, grads, wanted, tensors)
     assign(state.assignments)
-    return {
-        v: feeding.shown(v, torch.from_numpy(g), state.given, as_numpy) if v in tensors else g for v, g in found.items()
-    }
+    return {v: feeding.shown(v, torch.from_numpy(g), state.given, as_numpy) for v, g in found.items()}
 
 
 def _gradients(
@@ -197,13 +236,29 @@ def _gradients(
     return dict(zip(wanted, (each.numpy() for each in zeros), strict=True))
 
 
+def _leaves_wanted(variables: Any, inputs: Any) -> list[Variable]:
+    """The variables whose gradients are asked for: parameters, constants, inputs."""
+    wanted = list(variables)
+    if not wanted:
+        raise ValueError("Backward: List of inputs to compute gradients for, must not be empty.")
+    for each in wanted:
+        if not isinstance(each, Variable):
+            raise TypeError(f"Variable expected, but got {type(each)}")
+        if not isinstance(each, Stored) and each not in inputs:
+            raise ValueError(
+                f"Gradient requested for Variable '{each}' which is not a leaf input (Input, Parameter or Constant) of "
+                "the Function; this is currently unsupported."
+            )
+    return wanted
+
+
 def gradient(function: Any, at: Any, wrt: Any, outputs: Any, as_numpy: bool, grad_root: Any) -> Any:
     wanted_outputs = tuple(function.outputs)
     if wrt is None:
         wrt = [variable for variable in function.arguments if variable.needs_gradient]
         if not wrt:
             raise ValueError(f"None of the Function '{function}' arguments have 'needs_gradient == True'")
-    wrt = [getattr(variable, "output", variable) for variable in ([wrt] if isinstance(wrt, Variable) else wrt)]
+    wrt = _leaves_wanted([wrt] if isinstance(wrt, Variable) else wrt, needed(wanted_outputs))
     extra = [getattr(each, "output", each) for each in (outputs or ())]
     every = (*wanted_outputs, *(each for each in extra if each not in wanted_outputs))
     given = fed(every, arguments_of(every, at, function.signature))
@@ -212,13 +267,11 @@ def gradient(function: Any, at: Any, wrt: Any, outputs: Any, as_numpy: bool, gra
             given[variable].tensor.requires_grad_(True)
     with torch.enable_grad():
         found = passed(every, given, training=True)
-    root = getattr(grad_root, "output", grad_root) or wanted_outputs[0]
+    root = getattr(grad_root, "output", grad_root) or function.output
     top = found[every.index(root)]
     tensors = {variable: each.tensor for variable, each in given.items()}
     gradients: dict[Variable, Any] = _gradients([top], [torch.ones_like(top)], wrt, tensors)
-    shown = {
-        v: feeding.shown(v, torch.from_numpy(g), given, as_numpy) if v in given else g for v, g in gradients.items()
-    }
+    shown = {v: feeding.shown(v, torch.from_numpy(g), given, as_numpy) for v, g in gradients.items()}
     result = next(iter(shown.values())) if len(shown) == 1 else shown
     if not extra:
         return result

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from convolve.atomic import replacing
+from convolve.cntk import along
 from convolve.cntk.axis import Axis
 from convolve.cntk.nodes import Block, Node, infer_all, nodes_of, resolved, results_of
 from convolve.cntk.ops.functions import Function
@@ -104,7 +105,7 @@ def _variable(variable: Variable) -> dict[str, Any]:
     values: dict[str, Any] = {
         "version": 1, "type": "Variable", "uid": variable.uid, "kind": _KINDS[variable.kind],
         "data_type": DATA_TYPES[variable.data_type],
-        "dynamic_axis": [StoredAxis(2**31 - 1, axis.name) for axis in variable.dynamic_axes[::-1]],
+        "dynamic_axis": [StoredAxis(2**31 - 1, axis.name) for axis in (variable.known_axes or ())[::-1]],
         "is_sparse": variable.is_sparse, "needs_gradient": variable.needs_gradient, "shape": shape[::-1],
     }  # fmt: skip
     if variable.name:
@@ -115,11 +116,14 @@ def _variable(variable: Variable) -> dict[str, Any]:
 
 
 def _function(node: Node) -> dict[str, Any]:
-    if node.op not in _CODES:
-        raise NotImplementedError(f"{node.name or node.uid}: user functions are not saved; save what leads to it")
+    if node.op not in _CODES or (node.op in along.RULES and node.op not in along.STORED):
+        raise NotImplementedError(
+            f"{node.op} is not written to model files; save the function below it, and apply the operation again when "
+            "it is loaded"
+        )
     values: dict[str, Any] = {
         "version": _VERSION, "type": "PrimitiveFunction", "uid": node.uid, "op": _CODES[node.op],
-        "inputs": [variable.uid for variable in node.inputs], "attributes": _whole(node),
+        "inputs": [variable.uid for variable in node.inputs], "attributes": whole(node),
     }  # fmt: skip
     if node.name:
         values["name"] = node.name
@@ -139,7 +143,7 @@ def _function(node: Node) -> dict[str, Any]:
     return values
 
 
-def _whole(node: Node) -> dict[str, Any]:
+def whole(node: Node) -> dict[str, Any]:
     """The attributes as CNTK writes them: windows with a number for each axis, as it has inferred them."""
     values = dict(node.attributes)
     if node.op not in _WINDOWS:
@@ -170,10 +174,19 @@ def _completed(values: Any, window_rank: int, rank: int, fill: Any) -> Any:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def load(model: Any) -> Function:
+def load(model: Any, form: str = "CNTKv2") -> Function:
     """The function in a v2 file, or in the bytes of one."""
-    content = model if isinstance(model, bytes) else read_bytes(Path(model))
-    path = "the model" if isinstance(model, bytes) else model
+    if form != "CNTKv2":
+        raise NotImplementedError(
+            f"{model}: as a Function a CNTK v2 file is read; convolve.load_graph reads ONNX files"
+        )
+    is_bytes = isinstance(model, bytes | bytearray)
+    if is_bytes and not model:
+        raise ValueError("the model buffer should not be null and its length should be greater than 0")
+    if not is_bytes and not (isinstance(model, str | Path) and Path(model).is_file()):
+        raise ValueError(f"Cannot load the model {model!r} that is neither a file nor a byte buffer.")
+    content = bytes(model) if is_bytes else read_bytes(Path(model))
+    path = "the model" if is_bytes else model
     try:
         return _read(read_top(content, path), path)
     except ConvolveError as error:
@@ -182,7 +195,11 @@ def load(model: Any) -> Function:
 
 def restore(function: Function, filename: str) -> None:
     """Give the parameters of `function` the values of those in a file."""
-    take_values(function, load(filename))
+    try:
+        stored = load(filename)
+    except ValueError:
+        raise RuntimeError(f"Cannot open file '{filename}' for reading.") from None
+    take_values(function, stored)
 
 
 def take_values(function: Function, stored: Function) -> None:
@@ -198,7 +215,7 @@ def take_values(function: Function, stored: Function) -> None:
         if theirs[variable.uid].shape != variable.shape:
             raise ValueError(f"{variable} has the shape {theirs[variable.uid].shape} in the file")
     for variable in ours:
-        variable.value = theirs[variable.uid].value
+        variable.take(theirs[variable.uid].value)
 
 
 def _leaves(function: Function) -> list[Variable]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,31 +68,59 @@ class Variable(Operators):
         dynamic_axes: tuple[Axis, ...] | None = (),
         uid: str = "",
     ) -> None:
-        self.known_shape, self.name = shape, name
+        self.known_shape, self._name = shape, name
         self.data_type = data_type_of(dtype)
         self.known_axes = dynamic_axes
         self.needs_gradient = self.is_sparse = False
         self.uid = uid or new_uid(self.kind)
 
     @property
-    def shape(self) -> Shape:
-        return () if self.known_shape is None else self.known_shape
+    def name(self) -> str:
+        return self._name
 
     @property
-    def dtype(self) -> type:
-        return self.data_type.type
+    def shape(self) -> Shape:
+        return (-2,) if self.known_shape is None else self.known_shape
+
+    @property
+    def dtype(self) -> type | None:
+        return self.data_type.type if self.known_axes is not None else None
 
     @property
     def dynamic_axes(self) -> tuple[Axis, ...]:
-        return self.known_axes or ()
+        return Axis.unknown_dynamic_axes() if self.known_axes is None else self.known_axes
 
     @property
     def has_batch_axis(self) -> bool:
-        return any(axis.is_batch_axis for axis in self.dynamic_axes)
+        return any(axis.is_batch_axis for axis in self.known_axes or ())
 
     @property
     def is_sequence(self) -> bool:
-        return len(self.dynamic_axes) > 1
+        return len(self.known_axes or ()) > 1
+
+    def has_sequence_axis(self) -> bool:
+        return self.is_sequence
+
+    def is_initialized(self) -> bool:
+        """Of a variable with numbers of its own: whether they are there, or could be."""
+        return -1 not in self.shape
+
+    def get_data_type(self) -> int:
+        return {"f2": 4, "f8": 2}.get(self.data_type.str[1:], 1)
+
+    def as_parameter(self) -> Variable:
+        return self._as("Parameter")
+
+    def as_constant(self) -> Variable:
+        return self._as("Constant")
+
+    def _as(self, kind: str) -> Variable:
+        if self.kind != kind:
+            raise TypeError(f"cannot be converted into a {kind}")
+        return self
+
+    def as_string(self) -> str:
+        return str(self)
 
     @property
     def owner(self) -> Function:
@@ -108,7 +137,7 @@ class Variable(Operators):
     is_placeholder = property(lambda self: self.kind == "Placeholder")
 
     def __str__(self) -> str:
-        axes = "[???]" if self.known_axes is None else f"[{', '.join(map(_axis_word, self.known_axes))}]"
+        axes = "[???]" if self.known_axes is None else f"[{', '.join(map(axis_word, self.known_axes))}]"
         return f"{self.kind}('{self.name or self.uid}', {axes}, {shape_in_words(self.known_shape)})"
 
     __repr__ = __str__
@@ -120,13 +149,18 @@ class Variable(Operators):
     def type(self) -> str:
         """As signatures show it: Tensor[3,4], Sequence[Tensor[3]]."""
         if self.known_shape is None:
-            return "Sequence[tensor]"
-        word = "ParameterTensor" if self.kind == "Parameter" else "Tensor"
-        inner = f"{word}[{','.join(map(str, self.known_shape))}]" if self.known_shape else f"np.{self.data_type.name}"
-        return f"Sequence[{inner}]" if self.is_sequence else inner
+            return "Sequence[tensor]" if self.known_axes is None else "tensor"
+        word = "SparseTensor" if self.is_sparse else "Tensor" if self.known_axes != () else "ParameterTensor"
+        number = f"np.{self.data_type.name}"
+        sizes = [*([number] if number != "np.float32" else []), *map(str, self.known_shape)]
+        inner = f"{word}[{','.join(sizes)}]" if self.known_shape else number
+        if not self.is_sequence:
+            return inner
+        along = self.dynamic_axes[-1]
+        return f"Sequence[{inner}]" if along == Axis.default_dynamic_axis() else f"SequenceOver[{along.name}][{inner}]"
 
 
-def _axis_word(axis: Axis) -> str:
+def axis_word(axis: Axis) -> str:
     return "#" if axis.is_batch_axis else "*" if axis == Axis.default_dynamic_axis() else axis.name
 
 
@@ -196,7 +230,7 @@ class Stored(Variable):
                     "dimensions for any of its axes."
                 )
             array = np.array(np.broadcast_to(self._initial(shape), shape), dtype=self.data_type, order="C")
-            tensor = torch.from_numpy(array)
+            tensor = torch.from_numpy(array).clone()  # into memory that begins where convolutions are fast
             self._data = torch.nn.Parameter(tensor) if self.is_trainable else tensor
         return self._data
 
@@ -206,11 +240,29 @@ class Stored(Variable):
 
     @value.setter
     def value(self, array: Any) -> None:
-        array = np.asarray(getattr(array, "array", array))
+        if not isinstance(array, np.ndarray | np.number) and type(array).__name__ != "NDArrayView":
+            raise TypeError(f"Unsupported value type: {type(array)}; give a numpy array")
+        self.take(np.asarray(getattr(array, "array", array)))
+
+    def set_value(self, view: Any) -> None:
+        if type(view).__name__ != "NDArrayView":
+            raise TypeError(f"set_value takes an NDArrayView, not {type(view)}; set .value to a numpy array")
+        self.value = view
+
+    def get_value(self) -> Any:
+        from convolve.cntk.core import NDArrayView
+
+        return NDArrayView.from_dense(self.value)
+
+    def record_value_update(self) -> None:
+        """Values are looked up whenever they are needed."""
+
+    def take(self, array: NDArray[Any]) -> None:
+        """Copy these numbers; a single one goes everywhere."""
         if array.shape != self.shape and array.size != 1:
-            raise ValueError(
-                f"Value::SetValue: the shape {shape_in_words(array.shape)} does not match the shape "
-                f"{shape_in_words(self.shape)} of {self}"
+            raise RuntimeError(
+                f"Variable '{self}' SetValue(): 'source' shape '{shape_in_words(array.shape)}' differs 'destination' "
+                f"shape '{shape_in_words(self.shape)}'."
             )
         with torch.no_grad():
             self.data.copy_(torch.from_numpy(np.array(np.broadcast_to(array, self.shape), self.data_type)))
@@ -219,9 +271,27 @@ class Stored(Variable):
         return self.value
 
 
+_definitions = {"open": 0}  # definitions of functions that are being run
+
+
+@contextmanager
+def parameters_forbidden() -> Iterator[None]:
+    """Within a definition no parameter is made: each call of the function would make others."""
+    _definitions["open"] += 1
+    try:
+        yield
+    finally:
+        _definitions["open"] -= 1
+
+
 class Parameter(Stored):
     kind = "Parameter"
     is_trainable = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if _definitions["open"]:
+            raise TypeError("parameters cannot be created inside a @Function def")
+        super().__init__(*args, **kwargs)
 
 
 class Constant(Stored):

@@ -9,13 +9,15 @@ and functions of torch and of this package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+import numpy as np
 from torch import Tensor, fx
 
 from convolve.errors import UnsupportedError
 from convolve.graph.emit import Emitter
-from convolve.graph.graph import Graph
+from convolve.graph.graph import Array, Graph, Parameter
 from convolve.graph.operations import OPERATIONS
 
 
@@ -52,3 +54,39 @@ def rebuild(graph: Graph, weights: Mapping[str, Tensor], fresh: tuple[str, ...] 
         own[key] = weights[key]
     module.load_state_dict(own)
     return module
+
+
+_BASE = 2**12  # float32 counts exactly up to 2**24, fewer than the numbers of a large layer
+
+
+def with_weights(graph: Graph, weights: Mapping[str, Tensor]) -> Graph:
+    """The graph with the numbers of `weights`, the state of the module that `build` makes of it.
+
+    Layers arrange the numbers of parameters in ways of their own. Built again, with parameters that are numbered
+    through, the module itself tells which of them is where.
+    """
+    places = {p.name: np.arange(p.array.size).reshape(p.shape) for p in graph.parameters}
+
+    def state(numbers: Callable[[int, Parameter], Array]) -> Mapping[str, Tensor]:
+        numbered = [replace(p, array=numbers(i, p)) if p in finite else p for i, p in enumerate(parameters)]
+        return build(replace(graph, parameters=tuple(numbered))).state_dict()
+
+    parameters = graph.parameters
+    finite = {p for p in parameters if p.constant is None or np.isfinite(p.constant)}  # code may hold the others
+    owners = state(lambda number, p: np.full(p.shape, number, np.float32))
+    low, high = (state(lambda _, p, digit=digit: digit(places[p.name])) for digit in _DIGITS)  # type: ignore[misc]
+    found = {p.name: np.array(p.array, np.float32).reshape(-1) for p in parameters}
+    for key, tensor in weights.items():
+        if key not in owners or not owners[key].isfinite().all():
+            continue
+        owner = parameters[int(owners[key].reshape(-1)[0])]
+        cells = low[key].numpy().astype(np.int64) + _BASE * high[key].numpy().astype(np.int64)
+        found[owner.name][cells.reshape(-1)] = tensor.detach().cpu().float().numpy().reshape(-1)
+    filled = tuple(replace(p, array=found[p.name].reshape(p.shape)) for p in parameters)
+    return replace(graph, parameters=filled)
+
+
+_DIGITS: tuple[Callable[[Array], Array], ...] = (
+    lambda places: (places % _BASE).astype(np.float32),
+    lambda places: (places // _BASE).astype(np.float32),
+)

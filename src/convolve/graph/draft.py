@@ -65,11 +65,12 @@ class Draft:
         if name and not self._values[key].source:
             self._values[key] = replace(self._values[key], source=name)
 
-    def finish(self, outputs: Sequence[str], origin: str) -> Graph:
+    def finish(self, outputs: Sequence[str], origin: str, whole: bool = False) -> Graph:
+        """The graph of what `outputs` need. The `whole` one has everything, as it was added."""
         aliases = {alias: tuple(keys) for alias, keys in self._aliases.items()}
         notes = tuple(dict.fromkeys(self.notes))
         graph = graph_of(self._values.values(), outputs=tuple(outputs), aliases=aliases, notes=notes, origin=origin)
-        return with_readable_names(fuse(pruned(graph)))
+        return with_readable_names(graph if whole else fuse(pruned(graph)))
 
     def _key(self) -> str:
         return str(len(self._values))

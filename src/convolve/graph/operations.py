@@ -32,7 +32,7 @@ import torch
 from torch import fx
 from torch.nn import functional as F
 
-from convolve.graph import functions, layers, shapes
+from convolve.graph import functions, layers, sequences, shapes
 from convolve.graph.emit import Emitter
 from convolve.graph.graph import Node, Value
 from convolve.graph.shapes import MAX_ELEMENTS, Attributes, Shape, ShapeRule, bounded, require
@@ -313,5 +313,22 @@ OPERATIONS: dict[str, Operation] = {
     "classification_error": _over_batch(_plain(functions.classification_error, "top"), top=Integer),
     "squared_error": _over_batch(_aligned(functions.squared_error)),
     "logistic": _over_batch(_aligned(functions.logistic)),
+    # along sequences, one after the other in the batch, with their lengths as the last operand
+    "sequence_window": Operation(
+        shapes.number, _plain(sequences.window, "begin", "end"), (2,), {"begin": Integer, "end": Integer}
+    ),
+    "sequence_index": Operation(shapes.number, _plain(sequences.index), (2,)),
+    "sequence_repetitions": Operation(shapes.number, _plain(sequences.repetitions), (2,)),
+    "sequence_repeat": Operation(shapes.same, _plain(sequences.repeat), (2,)),
+    "sequence_reduce": Operation(
+        shapes.same, _plain(sequences.reduce, "how"), (2,), {"how": Annotated[str, OneOf(["sum", "max"])]}
+    ),
+    "sequence_scatter": Operation(shapes.same, _plain(sequences.scatter), (2,)),
+    "sequence_shift": Operation(shapes.same, _plain(sequences.shift, "steps"), (3,), {"steps": Integer}),
+    "sequence_pad": Operation(
+        shapes.unpack_batch, _plain(sequences.pad, "size", "value"), (2,), {"size": Integer, "value": float}
+    ),
+    "sequence_unpad": Operation(shapes.to_batch, _plain(sequences.unpad), (2,)),
+    "sequence_full": Operation(shapes.number, _plain(sequences.full)),
     "sum_all": _over_batch(_plain(torch.sum), operands=1),
 }  # fmt: skip

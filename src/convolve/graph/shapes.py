@@ -63,6 +63,11 @@ def same(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     return shapes[0]
 
 
+def number(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
+    """One number for each sample."""
+    return ()
+
+
 def along_axes(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     axes_of(attributes, len(shapes[0]))
     return shapes[0]

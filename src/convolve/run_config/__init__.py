@@ -12,18 +12,35 @@ writing.py      write
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from convolve.distributed.lost import naming_lost_workers
 from convolve.distributed.process_group import all_workers
 from convolve.errors import UnsupportedError
-from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep
+from convolve.graph.build import with_weights
+from convolve.graph.graph import Graph
+from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep, read_job
+from convolve.importers.brainscript.loaded import Models
+from convolve.loading import load
 from convolve.run_config.evaluation import cross_validate, evaluate
 from convolve.run_config.training import train_step
 from convolve.run_config.writing import write_outputs
 from convolve.training.events import Callback
 from convolve.training.workers import Workers
+
+
+def read_configuration(arguments: Sequence[str]) -> Job:
+    """`read_job`, where networks may load models of any kind that convolve opens as a graph."""
+    return read_job(arguments, Models(_graph_of))
+
+
+def _graph_of(path: Path) -> Graph:
+    model = load(path)
+    if not isinstance(model.architecture, Graph):
+        raise UnsupportedError(f"{path} is a network of ours by name; convert it to ONNX, and load that")
+    return with_weights(model.architecture, model.module.state_dict())
 
 
 def run_job(

@@ -44,6 +44,7 @@ class Deserializer:
     config: dict[str, Any]
     keys_N: NDArray[np.uint64] | None = None
     max_errors = 0
+    is_read_ahead = True  # in a thread of the source's, while the minibatch before is used
 
     def __len__(self) -> int:
         return len(self.counts_N)
@@ -59,9 +60,6 @@ class Deserializer:
     def read(self, numbers_N: NDArray[np.int64], moments: Sequence[Moment]) -> dict[str, Sequences]:
         """Stream -> these sequences."""
         raise NotImplementedError
-
-    def ahead(self, numbers_N: NDArray[np.int64], moments: Sequence[Moment]) -> None:
-        """These will be read next: what takes long may begin."""
 
     def check(self) -> None:
         """Raises `RuntimeError` for a file that is not there."""
@@ -149,6 +147,8 @@ class UserDeserializer(Deserializer):
 
     Randomized, its order is that of files of as many chunks.
     """
+
+    is_read_ahead = False  # the program's code runs where the program calls for it
 
     def __init__(self) -> None:
         self._chunks: OrderedDict[int, dict[str, Sequences]] = OrderedDict()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,6 @@ class _Images(Deserializer):
             inputs[self.label] = {"labelDim": self.classes}
         self.config = {"type": kind, "file": filename, "input": inputs}
         self._listed = listed
-        self._begun: dict[tuple[int, Moment], Future[Image]] = {}
 
     @cached_property
     def transforms(self) -> tuple[Any, ...]:
@@ -100,12 +99,11 @@ class _Images(Deserializer):
         return chunks_by_bytes(np.diff(self._listing.ranges_N2[:, 1], prepend=0))
 
     def read(self, numbers_N: NDArray[np.int64], moments: Sequence[Moment]) -> dict[str, Sequences]:
-        self.ahead(numbers_N, moments)
+        begun = [self._pool.submit(self._made, *each) for each in zip(numbers_N.tolist(), moments, strict=True)]
         try:
-            images = [future.result() for future in self._begun.values()]
+            images = [future.result() for future in begun]
         except ConvolveError as error:
             raise RuntimeError(str(error)) from None
-        self._begun = {}
         sizes = {image.shape for image in images}
         if len(sizes) > 1:
             what = " and ".join("x".join(map(str, size)) for size in sorted(sizes)[:2])
@@ -117,10 +115,6 @@ class _Images(Deserializer):
             labels_NK[np.arange(len(images)), self._listing.labels_N[numbers_N]] = 1
             found[self.label] = Sequences(labels_NK, ones_N, is_sparse=True)
         return found
-
-    def ahead(self, numbers_N: NDArray[np.int64], moments: Sequence[Moment]) -> None:
-        places = zip(numbers_N.tolist(), moments, strict=True)
-        self._begun = {place: self._begun.get(place) or self._pool.submit(self._made, *place) for place in places}
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:

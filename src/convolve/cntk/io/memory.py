@@ -120,7 +120,7 @@ def _rows(given: Any) -> Any:
 
 
 def _is_sequence(kind: Any) -> bool:
-    return any(axis.is_sequence_axis for axis in as_variable_type(kind).axes)
+    return any(axis.is_sequence_axis for axis in as_variable_type(kind).axes or ())
 
 
 def _shape(rows: Any) -> tuple[int, ...]:

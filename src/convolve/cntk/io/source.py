@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -43,6 +44,10 @@ class _Plan:
     sweep_end: bool
 
 
+_Place = tuple[int, int, int, int]  # position, size of a minibatch, workers, rank
+_Read = tuple[_Plan, dict[str, Sequences]]
+
+
 class MinibatchSource(Streams):
     """Sequences of one or several files, which go together by their keys, or line by line."""
 
@@ -67,7 +72,7 @@ class MinibatchSource(Streams):
         self.config, self._files, self.position = config, config.deserializers, 0
         super().__init__(_infos(self._files))
         self._sweeps: dict[tuple[int, int, int], _Sweep] = {}
-        self._foretold: dict[tuple[int, int, int, int], _Plan] = {}  # the next minibatch, where images are made ready
+        self._begun: tuple[_Place, Future[_Read]] | None = None  # the next minibatch, read while this one is used
         for file in self._files:
             file.max_errors = max_errors
             file.check()
@@ -169,30 +174,39 @@ class MinibatchSource(Streams):
         workers, rank = num_data_partitions or 1, partition_index or 0
         if not 0 <= rank < workers:
             return {}
-        wanted = (minibatch_size_in_samples, workers, rank)
-        plan = self._foretold.get((self.position, *wanted)) or self._plan(self.position, *wanted)
+        plan, found = self._taken((self.position, minibatch_size_in_samples, workers, rank))
         self.position = plan.position
-        if not len(plan.numbers_N):
+        if not found:
             return {}
-        found: dict[str, Sequences] = {}
-        for file, (numbers_N, moments) in self._of_files(plan):
-            found |= file.read(numbers_N, moments)
-        self._begin(wanted)
+        self._begin((self.position, minibatch_size_in_samples, workers, rank))
         data = {
             self._infos[name]: MinibatchData(each, len(each.lengths_N), len(each.rows_T), plan.sweep_end)
             for name, each in found.items()
         }
         return mapped(data, input_map)
 
-    def _begin(self, wanted: tuple[int, int, int]) -> None:
-        """The next minibatch, as far as it can be foretold."""
-        if not any(hasattr(file, "transforms") for file in self._files):
-            return
-        plan = self._plan(self.position, *wanted) if self.position < self._limit() else None
-        if plan and len(plan.numbers_N):
-            self._foretold = {(self.position, *wanted): plan}
-            for file, (numbers_N, moments) in self._of_files(plan):
-                file.ahead(numbers_N, moments)
+    def _taken(self, place: _Place) -> _Read:
+        """What was begun, if it is this; else what is read now."""
+        if self._begun is None:
+            return self._read(place)
+        (begun, reading), self._begun = self._begun, None
+        wait([reading])  # files have one reader at a time
+        return reading.result() if begun == place else self._read(place)
+
+    def _begin(self, place: _Place) -> None:
+        """The next minibatch will be another of this size."""
+        if place[0] < self._limit() and all(file.is_read_ahead for file in self._files):
+            self._begun = place, self._reader.submit(self._read, place)
+
+    @cached_property
+    def _reader(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1)
+
+    def _read(self, place: _Place) -> _Read:
+        plan, found = self._plan(*place), dict[str, Sequences]()
+        for file, (numbers_N, moments) in self._of_files(plan) if len(plan.numbers_N) else ():
+            found |= file.read(numbers_N, moments)
+        return plan, found
 
     def _of_files(self, plan: _Plan) -> list[tuple[Deserializer, tuple[NDArray[np.int64], list[Moment]]]]:
         """Each file with its own numbers of the sequences of `plan`, and the moments that decide what is random."""

@@ -2,49 +2,79 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from convolve.cntk.axis import Axis
+from convolve.cntk.variables import Variable
 
 
 class VariableType(NamedTuple):
     shape: tuple[int, ...]
-    axes: tuple[Axis, ...]
+    axes: tuple[Axis, ...] | None  # None: nothing is known of them
     is_sparse: bool = False
 
+    def __repr__(self) -> str:
+        if self.axes is None:
+            return "tensor"
+        like = Variable(() if self.shape == (-2,) else self.shape, dynamic_axes=self.axes)
+        like.is_sparse = self.is_sparse
+        return like.type if self.shape != (-2,) else like.type.replace("np.float32", "tensor")
 
-class Tensor:
+
+class _Made:
+    """`Tensor[3]`: a type of the kind that is called."""
+
+    is_sparse = False
+    axes: tuple[Axis, ...] = (Axis.default_batch_axis(),)
+
     def __class_getitem__(cls, shape: Any) -> VariableType:
-        return VariableType(_shape(shape), (Axis.default_batch_axis(),))
+        return VariableType(_shape(shape), cls.axes, cls.is_sparse)
 
 
-class SparseTensor:
-    def __class_getitem__(cls, shape: Any) -> VariableType:
-        return VariableType(_shape(shape), (Axis.default_batch_axis(),), is_sparse=True)
+class Tensor(_Made): ...
 
 
-class Sequence:
-    def __class_getitem__(cls, item: Any) -> VariableType:
-        return as_variable_type(item)._replace(axes=(Axis.default_batch_axis(), Axis.default_dynamic_axis()))
+class SparseTensor(_Made):
+    is_sparse = True
 
 
-class ParameterTensor:
-    def __class_getitem__(cls, shape: Any) -> VariableType:
-        return VariableType(_shape(shape), ())
+class ParameterTensor(_Made):
+    axes = ()
+
+
+class _Along:
+    """Sequences along one axis."""
+
+    def __init__(self, axis: Axis) -> None:
+        self.axis = axis
+
+    def __getitem__(self, item: Any) -> VariableType:
+        return as_variable_type(item)._replace(axes=(Axis.default_batch_axis(), self.axis))
+
+
+class SequenceOver:
+    def __class_getitem__(cls, axis: Axis) -> _Along:
+        return _Along(axis)
+
+
+Sequence = _Along(Axis.default_dynamic_axis())
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
     return shape if isinstance(shape, tuple) else (shape,)
 
 
-tensor = Tensor[()]
+tensor = VariableType((-2,), None)
 
 
 def as_variable_type(kind: Any) -> VariableType:
     """What a program writes as a type: a type, a shape, a number."""
     if isinstance(kind, VariableType):
         return kind
+    if kind is not float and not all(isinstance(size, int) for size in _shape(kind)):
+        raise TypeError(f"a type is a shape, a number or Tensor[...], not {kind!r}")
     return VariableType(() if kind is float else _shape(kind), (Axis.default_batch_axis(),))
 
 
@@ -52,8 +82,16 @@ def Signature(*args: Any, **kwargs: Any) -> Callable[[Any], Any]:
     """A decorator that says of what types a function's arguments are."""
 
     def decorated(definition: Any) -> Any:
-        definition.__annotations__ = {**getattr(definition, "__annotations__", {}), **kwargs}
-        definition.cntk_types = args or tuple(kwargs.values())
+        names = list(inspect.signature(definition).parameters)
+        if args and len(args) != len(names):
+            raise TypeError(
+                f"{len(args)} annotations provided for function to be decorated, but function has {len(names)} "
+                "parameters"
+            )
+        for name in kwargs:
+            if name not in names:
+                raise TypeError(f"got an unexpected keyword argument '{name}'")
+        definition.__annotations__ = dict(zip(names, args, strict=False)) | kwargs
         return definition
 
     return decorated

@@ -17,6 +17,7 @@ from convolve.cntk.losses import (
 )
 from convolve.cntk.metrics import classification_error
 from convolve.cntk.nodes import Node
+from convolve.cntk.ops import sequence
 from convolve.cntk.ops.elementwise import *
 from convolve.cntk.ops.functions import (
     BlockFunction,
@@ -28,6 +29,7 @@ from convolve.cntk.ops.functions import (
     as_function,
     as_variable,
 )
+from convolve.cntk.ops.sequence import reconcile_dynamic_axes, to_sequence, to_sequence_like
 from convolve.cntk.ops.shaping import *
 from convolve.cntk.ops.user_functions import UserFunction, user_function
 from convolve.cntk.ops.windows import *
@@ -96,20 +98,6 @@ def parameter(shape: Any = None, init: Any = None, dtype: Any = None, device: An
 
 def constant(value: Any = None, shape: Any = None, dtype: Any = None, device: Any = None, name: str = "") -> Constant:
     return Constant(value, shape, dtype, device, name)
-
-
-class sequence:  # noqa: N801 - a module of CNTK
-    """Programs for images name a sequence axis at most: samples lie one after the other along it."""
-
-    @staticmethod
-    def input_variable(
-        shape: Any, dtype: Any = None, needs_gradient: bool = False, is_sparse: bool = False, sequence_axis: Any = None,
-        name: str = "",
-    ) -> Variable:  # fmt: skip
-        axes = [Axis.default_batch_axis(), sequence_axis or Axis.default_dynamic_axis()]
-        return input_variable(shape, dtype, needs_gradient, is_sparse, dynamic_axes=axes, name=name)
-
-    input = input_variable
 
 
 __all__ = [

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from convolve.cntk.nodes import Block, Node, leaves_of
 from convolve.cntk.ops.functions import Function, as_function, as_variable
-from convolve.cntk.variables import Placeholder
+from convolve.cntk.variables import Placeholder, parameters_forbidden
 
 
 def function_of(
-    definition: Callable[..., Any], op_name: str = "", name: str = "", make_block: bool = False
-) -> Function:
-    """What a Python function makes of placeholders called as its arguments are; as a block if asked for."""
+    definition: Callable[..., Any], op_name: str = "", name: str = "", make_block: bool = False,
+    makes_parameters: bool = True,
+) -> Function:  # fmt: skip
+    """What a Python function makes of placeholders called as its arguments are; as a block if asked for.
+
+    `makes_parameters`: it may make some; within what a program defines by @Function CNTK refuses that.
+    """
     names = [
         parameter.name
         for parameter in inspect.signature(definition).parameters.values()
@@ -22,13 +27,17 @@ def function_of(
         and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.POSITIONAL_ONLY)
     ]
     placeholders = [Placeholder(None, name=each, dynamic_axes=None) for each in names]
-    made = definition(*placeholders)
+    with nullcontext() if makes_parameters else parameters_forbidden():
+        made = definition(*placeholders)
+    if made is None:
+        raise TypeError(f"CNTK Function '{getattr(definition, '__name__', '')}' must return a value")
     if isinstance(made, tuple | list):
         outputs = [as_variable(each) for each in made]
         made = Function(Node("Combine", outputs))
     made = as_function(made)
     composite = Function(made.node, order=placeholders)
     if not make_block:
+        _give_types(composite, definition, placeholders)
         return composite
     return as_block(
         composite,
@@ -36,6 +45,17 @@ def function_of(
         op_name,
         name,
     )
+
+
+def _give_types(composite: Function, definition: Any, placeholders: Sequence[Placeholder]) -> None:
+    """The arguments that a definition has types for become inputs of these."""
+    from convolve.cntk.layers.typing import VariableType
+
+    written = getattr(definition, "__annotations__", {})
+    types = [written.get(placeholder.name) for placeholder in placeholders]
+    if any(isinstance(kind, VariableType) for kind in types):
+        known = [kind if isinstance(kind, VariableType) else None for kind in types]
+        composite.update_signature(*known)
 
 
 def as_block(
@@ -57,4 +77,4 @@ def as_block(
 
 def BlockFunction(op_name: str, name: str = "") -> Callable[[Callable[..., Any]], Function]:
     """A decorator: the Python function as a block called `op_name`."""
-    return lambda definition: function_of(definition, op_name, name, make_block=True)
+    return lambda definition: function_of(definition, op_name, name, make_block=True, makes_parameters=False)

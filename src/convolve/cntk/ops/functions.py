@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from enum import Enum, unique
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from convolve.cntk import cloning, refused, running, searching
-from convolve.cntk.nodes import Block, Node, infer_all, leaves_of, results_of
-from convolve.cntk.operators import Operators
-from convolve.cntk.variables import Constant, Input, Output, Parameter, Placeholder, Variable, new_uid
+from convolve.cntk.nodes import Node, infer_all
+from convolve.cntk.ops.structure import Structure
+from convolve.cntk.variables import Constant, Input, Output, Variable, new_uid
 
 
 @unique
@@ -29,7 +30,7 @@ class ModelFormat(Enum):
     ONNX = "ONNX"
 
 
-class Function(Operators):
+class Function(Structure):
     """The function whose last node is `root`; `Function(f)` of a Python function is what that makes of placeholders.
 
     A composite one reaches from its arguments to the root, a primitive one is the root alone.
@@ -37,8 +38,9 @@ class Function(Operators):
 
     def __new__(cls, root: Any = None, *args: Any, **kwargs: Any) -> Any:
         if callable(root) and not isinstance(root, Node | Function):
-            types = getattr(root, "cntk_types", ())
-            return function_of(root).update_signature(*types) if types else function_of(root)
+            return function_of(root, makes_parameters=False)
+        if not isinstance(root, Node):
+            raise NotImplementedError(f"Function({root!r}): a Function is made of a Python function, by @Function")
         return object.__new__(cls)
 
     def __init__(self, root: Any, is_composite: bool = True, order: Sequence[Variable] = (), **_: Any) -> None:
@@ -48,120 +50,16 @@ class Function(Operators):
         self._order = list(order)
         self._uid = new_uid("CompositeFunction") if is_composite else root.uid
 
-    # -- what it is ---------------------------------------------------------------------------------------------------
-
-    @property
-    def root_function(self) -> Function:
-        return Function(self._root, is_composite=False) if self.is_composite else self
-
-    @property
-    def node(self) -> Node:
-        return self._root
-
-    @property
-    def uid(self) -> str:
-        return self._uid
-
-    @property
-    def name(self) -> str:
-        return self._root.name
-
-    @name.setter
-    def name(self, name: str) -> None:
-        self._root.name = name
-        for output in self._root.outputs:
-            output.name = name
-
-    @property
-    def op_name(self) -> str:
-        return "CompositeFunctionOpName" if self.is_composite else self._root.op_name
-
-    is_primitive = property(lambda self: not self.is_composite and self._root.block is None)
-    is_block = property(lambda self: not self.is_composite and self._root.block is not None)
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        return {} if self.is_composite else searching.readable_attributes(self._root)
-
-    @property
-    def block_root(self) -> Function:
-        block = self._block("block_root")
-        return block.root.root_function
-
-    @property
-    def block_composite(self) -> Function:
-        return self._block("block_composite").root
-
-    @property
-    def block_arguments_mapping(self) -> list[tuple[Variable, Variable]]:
-        return list(self._block("block_arguments_mapping").arguments)
-
-    def _block(self, what: str) -> Block:
-        block = None if self.is_composite else self._root.block
-        if block is None:
-            raise ValueError(f"Function::{what}() cannot be called for a Function which is not a block.")
-        return block
-
-    # -- what it consists of ------------------------------------------------------------------------------------------
-
-    @property
-    def outputs(self) -> tuple[Variable, ...]:
-        return tuple(results_of(self._root))
-
-    @property
-    def output(self) -> Variable:
-        outputs = self.outputs
-        if len(outputs) != 1:
-            raise RuntimeError(
-                f"A Function instance with more than one output cannot be implicitly converted to a Variable; {self} "
-                f"has {len(outputs)}"
-            )
-        return outputs[0]
-
-    @property
-    def inputs(self) -> tuple[Variable, ...]:
-        return tuple(leaves_of(self.outputs) if self.is_composite else self._root.inputs)
-
-    @property
-    def arguments(self) -> tuple[Variable, ...]:
-        found = [
-            v for v in self.inputs if v.kind in ("Input", "Placeholder") or (not self.is_composite and v.is_output)
-        ]
-        return tuple(dict.fromkeys(found))
-
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:
-        return tuple(dict.fromkeys(v for v in self.inputs if isinstance(v, Parameter)))
-
-    @property
-    def constants(self) -> tuple[Constant, ...]:
-        return tuple(dict.fromkeys(v for v in self.inputs if isinstance(v, Constant)))
-
-    @property
-    def placeholders(self) -> tuple[Placeholder, ...]:
-        return tuple(dict.fromkeys(v for v in self.inputs if isinstance(v, Placeholder)))
-
-    @property
-    def signature(self) -> tuple[Variable, ...]:
-        """The arguments in the order in which a call takes them: that of the Python function, if it was one."""
-        arguments = list(self.arguments)
-        first = [variable for variable in self._order if variable in arguments]
-        return (*first, *(variable for variable in arguments if variable not in first))
-
-    shape = property(lambda self: (-2,) if self.output.known_shape is None else self.output.shape)
-    dtype = property(lambda self: self.output.dtype)
-    dynamic_axes = property(lambda self: self.output.dynamic_axes)
-    is_sparse = property(lambda self: self.output.is_sparse)
-    needs_gradient = property(lambda self: self.output.needs_gradient)
-    is_parameter = is_constant = is_input = is_placeholder = property(lambda self: False)
-    is_output = property(lambda self: True)
-
     # -- applying -----------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Of variables and functions: the function of these. Of numbers: what it gives."""
         values = self.argument_map(*args, **kwargs)
         if any(isinstance(value, Variable | Function) for value in values.values()):
+            for variable, value in values.items():
+                if not isinstance(value, Variable | Function):
+                    name = variable.name or variable.uid
+                    raise TypeError(f"argument {name} was passed an object that is not a Variable or Function")
             return self.clone(CloneMethod.share, values)
         result = running.evaluated(self.outputs, values)
         return next(iter(result.values())) if len(result) == 1 else tuple(result.values())
@@ -179,14 +77,19 @@ class Function(Operators):
             given[found[0]] = value
         return given
 
-    def clone(self, method: Any = CloneMethod.clone, substitutions: Mapping[Any, Any] | None = None) -> Function:
+    def clone(self, method: Any, substitutions: Mapping[Any, Any] | None = None) -> Function:
         """A copy, with `substitutions` in the place of its arguments or of inner values."""
+        for each in (item for pair in (substitutions or {}).items() for item in pair):
+            if not isinstance(each, Variable | Function):
+                raise TypeError(f"clone: substitutions are of variables by variables, not {type(each)}")
         return cloning.cloned(self, CloneMethod(getattr(method, "value", method)).value, substitutions or {})
 
     def replace_placeholders(self, substitutions: Mapping[Any, Any]) -> Function:
         """Bind placeholders, in place."""
         own = set(self.placeholders)
-        for placeholder in substitutions:
+        for placeholder, value in substitutions.items():
+            if not isinstance(value, Variable | Function):
+                raise TypeError(f"replace_placeholders: a variable or function is needed, not {type(value)}")
             if placeholder not in own:
                 raise ValueError(
                     f"Placeholder '{placeholder}' specified for replacement not found in the Function '{self!r}'."
@@ -204,29 +107,35 @@ class Function(Operators):
             )
         return self.replace_placeholders({placeholders[0]: substitution})
 
-    def update_signature(self, *args: Any, **kwargs: Any) -> Function:
+    def update_signature(self, *args: Any, **kwargs: Any) -> None:
         """Say of what type the arguments are: `Tensor[3]`, `Sequence[Tensor[3]]`, shapes."""
         from convolve.cntk.layers.typing import as_variable_type
 
         inputs: dict[Any, Any] = {}
         for variable, kind in self.argument_map(*args, **kwargs).items():
+            if kind is None:
+                continue
             shape, axes, is_sparse = as_variable_type(kind)
-            inputs[variable] = Input(shape, dtype=variable.dtype, name=variable.name, dynamic_axes=axes)
+            inputs[variable] = Input(shape, dtype=variable.data_type, name=variable.name, dynamic_axes=axes)
             inputs[variable].is_sparse = is_sparse
-        self._order = [inputs[variable] for variable in self.signature]
-        return self.replace_placeholders(inputs)
+        self._order = [inputs.get(variable, variable) for variable in self.signature]
+        self.replace_placeholders(inputs)
 
     @staticmethod
-    def with_signature(*types: Any) -> Any:
+    def with_signature(*args: Any, **kwargs: Any) -> Any:
         """A decorator: the function of a Python function, whose arguments are of these types."""
-        return lambda definition: function_of(definition).update_signature(*types)
+        from convolve.cntk.layers.typing import Signature
+
+        return lambda definition: Function(Signature(*args, **kwargs)(definition))
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
     def eval(self, arguments: Any = None, outputs: Any = None, device: Any = None, as_numpy: bool = True) -> Any:
         """What it gives: an array, or a dictionary by variable where there are several outputs."""
-        wanted = self.outputs if outputs is None else tuple(map(as_variable, outputs))
-        result = running.evaluated(wanted, running.arguments_of(wanted, arguments, self.signature), as_numpy)
+        asked = self.outputs if outputs is None else outputs
+        wanted = tuple(map(as_variable, asked if isinstance(asked, list | tuple | set) else [asked]))
+        given = running.arguments_of(wanted, arguments, self.signature)
+        result = running.named(asked, running.evaluated(wanted, given, as_numpy))
         return next(iter(result.values())) if len(result) == 1 else result
 
     def forward(
@@ -238,15 +147,20 @@ class Function(Operators):
         as_numpy: bool = True,
     ) -> tuple[Any, dict[Variable, Any]]:
         """(what `backward` needs, values of the outputs): a pass as in training."""
-        wanted = self.outputs if outputs is None else tuple(map(as_variable, outputs))
-        return running.forward(
-            wanted, running.arguments_of(wanted, arguments, self.signature), keep_for_backward, as_numpy
-        )
+        asked = self.outputs if outputs is None else outputs
+        wanted = tuple(map(as_variable, asked))
+        given = running.arguments_of(wanted, arguments, self.signature)
+        state, values = running.forward(wanted, given, keep_for_backward, as_numpy)
+        return state, running.named(asked, values)
 
     def backward(self, state: Any, root_gradients: Any, variables: Any, as_numpy: bool = True) -> Any:
         """Gradients of `variables`, from those at the outputs: a dictionary, or those of the only one."""
         if state is None:
-            raise ValueError("You are attempting to backpropagate on a minibatch for which no state was kept.")
+            raise ValueError(
+                "You are attempting to backpropagate on a minibatch for which the corresponding forward operation did "
+                "not keep any intermediate results, Please set keep_for_backward in forward to the variables in "
+                "root_gradients.keys()"
+            )
         return running.backward(state, root_gradients, variables, as_numpy)
 
     def grad(
@@ -266,48 +180,20 @@ class Function(Operators):
 
         return test(self, *args, **options)
 
-    # -- finding ------------------------------------------------------------------------------------------------------
-
-    def find_all_with_name(self, name: str, depth: int = 0) -> list[Any]:
-        return searching.depth_first_search(self, lambda item: item.name == name, depth)
-
-    def find_by_name(self, name: str, depth: int = 0) -> Any:
-        """The function or variable of that name; None where there is none."""
-        found = [
-            item
-            for item in self.find_all_with_name(name, depth)
-            if not getattr(item, "is_output", False) or isinstance(item, Function)
-        ]
-        if len(found) > 1:
-            raise RuntimeError(
-                f"found multiple functions matching '{name}'. If that was expected call find_all_with_name"
-            )
-        return found[0] if found else None
-
-    def find_by_uid(self, uid: str, depth: int = 0) -> Any:
-        found = searching.depth_first_search(self, lambda item: item.uid == uid, depth)
-        return found[0] if found else None
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        found = searching.member(self, name)
-        if found is None:
-            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
-        return found
-
     # -- the rest -----------------------------------------------------------------------------------------------------
 
     def save(self, filename: str, format: Any = ModelFormat.CNTKv2, **_: Any) -> None:
         from convolve.cntk import saving
 
+        if not isinstance(filename, str | os.PathLike) or not str(filename):
+            raise ValueError(f"a function is saved under the name of a file, not {filename!r}")
         saving.save(self, str(filename), ModelFormat(getattr(format, "value", format)).value)
 
     @staticmethod
     def load(model: Any, device: Any = None, format: Any = ModelFormat.CNTKv2) -> Function:
         from convolve.cntk import saving
 
-        return saving.load(model)
+        return saving.load(model, ModelFormat(getattr(format, "value", format)).value)
 
     load_model = load
 
@@ -330,7 +216,12 @@ class Function(Operators):
 
     def __getitem__(self, key: Any) -> Any:
         """Of several outputs one; of a single one, a part of it."""
-        return self.outputs[key] if len(self.outputs) > 1 else super().__getitem__(key)
+        count = len(self.outputs)
+        if count == 1:
+            return super().__getitem__(key)
+        if not isinstance(key, int | slice) or (isinstance(key, int) and not -count <= key < count):
+            raise KeyError(f"of the {count} outputs of {self} one can be taken by its number, not {key!r}")
+        return self.outputs[key]
 
     def __rshift__(self, other: Any) -> Any:
         return as_function(other)(self)
@@ -342,10 +233,10 @@ class Function(Operators):
         return searching.in_words(self)
 
     def __repr__(self) -> str:
-        if not self.is_composite:
-            return str(self)
-        given, made = ", ".join(map(str, self.signature)), ", ".join(map(str, self.outputs))
-        return f"Composite({self._root.op_name}): {given} -> {made}"
+        op = f"Composite({self._root.op_name})" if self.is_composite else self._root.op_name
+        return f"{op}: {', '.join(map(str, self.signature))} -> {', '.join(map(str, self.outputs))}"
+
+    as_string = __repr__
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Function) and (self._root, self.is_composite) == (other._root, other.is_composite)
@@ -365,6 +256,8 @@ def as_variable(value: Any, dtype: Any = None) -> Variable:
         return value.output
     if callable(value):
         return function_of(value).output
+    if value is None:
+        raise ValueError("could not convert instance of type <class 'NoneType'> to an array")
     if dtype is None and not isinstance(value, np.ndarray):
         dtype = np.float32
     return Constant(value, dtype=dtype)
@@ -376,11 +269,16 @@ def as_function(value: Any) -> Function:
         return value
     if isinstance(value, Variable):
         return Function(value.node) if isinstance(value, Output) else Function(Node("Combine", [value]))
+    if not callable(value):
+        raise TypeError(f"a function, a variable or a Python function is needed, not {value!r}")
     return function_of(value)
 
 
-def as_composite(function: Any, name: str = "") -> Function:
-    return Function(as_function(function).node)
+def as_composite(root_function: Any, name: str = "") -> Function:
+    made = Function(as_function(root_function).node)
+    if name and not made.name:
+        made.name = name
+    return made
 
 
 def load_model(model: Any, device: Any = None, format: Any = ModelFormat.CNTKv2) -> Function:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from convolve.cntk.axis import Axis, stored
 from convolve.cntk.ops import elementwise
@@ -22,10 +25,11 @@ def reshape(x: Any, shape: Any, begin_axis: Any = None, end_axis: Any = None, na
 
 
 def _place(axis: Any) -> wire.Axis:
-    """A place between axes, from the slow end, as one from the fast end."""
+    """A place between axes, from the slow end, as one from the fast end. What CNTK calls the new leading axis and the
+    end of the axes is behind the last one."""
     if isinstance(axis, Axis):
         if not axis.is_static_axis:
-            return wire.Axis(model.END_AXIS, "")
+            return wire.Axis(0, "")
         axis = axis.static_axis_index()
     if axis == 0:
         return wire.Axis(model.END_AXIS, "")
@@ -103,12 +107,18 @@ def slice(x: Any, axis: Any, begin_index: Any, end_index: Any, strides: Any = No
 def slices_of(x: Any, key: Any) -> Any:
     """`x[1]`, `x[0:2, 1:]`: an axis is kept where one place of it is taken."""
     keys = key if isinstance(key, tuple) else (key,)
+    if found := [at for at, each in enumerate(keys) if each is Ellipsis]:
+        at = found[0]
+        rest = keys[at + 1 :]
+        keys = (*keys[:at], *[builtins.slice(None)] * (len(_operand(x).shape) - at - len(rest)), *rest)
     for axis, each in enumerate(keys):
-        if isinstance(each, int):
-            x = slice(x, axis, each, each + 1)
+        if isinstance(each, int | np.integer):
+            x = slice(x, axis, int(each), int(each) + 1)
         elif isinstance(each, list | tuple):
             x = splice(*(slice(x, axis, at, at + 1) for at in each), axis=axis)
-        elif each.start is not None or each.stop is not None or each.step is not None:
+        elif not isinstance(each, builtins.slice):
+            raise IndexError(f'type "{type(each)}" is not supported as index')
+        elif each.start is not None or each.stop is not None:  # a step alone is passed over by CNTK, too
             x = slice(x, axis, each.start or 0, each.stop or 0, each.step or 1)
     return x
 

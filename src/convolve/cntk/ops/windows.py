@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from convolve.cntk.nodes import resolved
-from convolve.cntk.ops import elementwise, shaping
+from convolve.cntk.ops import elementwise, sequence, shaping
 from convolve.cntk.ops.functions import Function
 from convolve.cntk.ops.making import block, operands_of, primitive
 from convolve.cntk.variables import Variable, as_shape
@@ -20,6 +20,8 @@ TIMES_NO_INFERRED_INPUT_RANK, TIMES_REDUCE_SEQUENCE_AXIS_WITHOUT_INFERRED_INPUT_
 def times(left: Any, right: Any, output_rank: int = 1, infer_input_rank_to_map: int = -1, name: str = "") -> Function:
     """left @ right: the last axes of `left` against the first of `right`, whose `output_rank` last ones remain."""
     left, right = operands_of(left, right)
+    if infer_input_rank_to_map == TIMES_REDUCE_SEQUENCE_AXIS_WITHOUT_INFERRED_INPUT_RANK:
+        return sequence.reduce_sum(times(left, right, output_rank), name)
     return primitive("Times", right, left, name=name, outputRank=int(output_rank),
                      inferInputRankToMap=int(infer_input_rank_to_map))  # fmt: skip
 
@@ -50,6 +52,12 @@ def convolution(
 ) -> Function:  # fmt: skip
     """`convolution_map`: (maps, channels, rows, columns)."""
     weight, x = operands_of(convolution_map, operand)
+    flags = _flags(auto_padding)
+    if groups > 1 and flags[-1] and len(flags) in (1, len(weight.shape) - 1):
+        raise NotImplementedError(
+            f"convolution: groups={groups} with padding along the channels is not supported; leave the channels out, "
+            f"auto_padding={[False, *[True] * (len(weight.shape) - 2)]}"
+        )
     if reduction_rank == 0:
         return convolution(*_with_channels(weight, x, False), strides, sharing, auto_padding, sequential=sequential,
                            dilation=dilation, groups=groups, name=name)  # fmt: skip

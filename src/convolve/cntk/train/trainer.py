@@ -33,7 +33,7 @@ class Evaluator:
         given = running.fed(outputs, running.arguments_of(outputs, arguments, ()))
         with torch.no_grad():
             [found] = running.passed(outputs, given, training=False)
-        samples = _samples(given)
+        samples = _samples(outputs[0], found, given)
         total = float(found.double().sum())
         for writer in self.writers:
             writer.update_test(samples, total)
@@ -78,7 +78,7 @@ class Trainer(Evaluator):
             targets.append(self.evaluation_function.output)
         every = tuple(dict.fromkeys([*targets, *wanted]))
         given, found = self._forward(every, arguments)
-        samples = _samples(given) if found else 0
+        samples = _samples(targets[0], found[targets[0]], given) if found else 0
         figures = [float(found[target].detach().double().sum()) if samples else 0.0 for target in targets]
         sharing = self._sharing()
         *figures, total = sharing.totals([*figures, samples]) if sharing else [*figures, samples]
@@ -185,5 +185,6 @@ def _is_sweep_end(arguments: Any) -> bool:
     return any(getattr(each, "end_of_sweep", False) for each in values)
 
 
-def _samples(given: Mapping[Variable, feeding.Fed]) -> int:
-    return max((len(each.tensor) for each in given.values()), default=1)
+def _samples(variable: Variable, values: torch.Tensor, given: Mapping[Variable, feeding.Fed]) -> int:
+    """How many samples a criterion is of: a loss of sequences has as many values as there are sequences."""
+    return len(values) if variable.has_batch_axis else max((len(each.tensor) for each in given.values()), default=1)

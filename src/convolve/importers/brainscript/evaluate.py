@@ -9,15 +9,18 @@ A text can ask for any amount of work, so there are bounds: on steps, on the dep
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 
-from convolve.errors import FormatError, UnsupportedError, unknown_name
+from convolve.errors import ConvolveError, FormatError, UnsupportedError, unknown_name
 from convolve.importers.brainscript import operators, syntax
+from convolve.importers.brainscript.edits import OBJECTS, attribute
+from convolve.importers.brainscript.loaded import Models
 from convolve.importers.brainscript.natives import NATIVES
+from convolve.importers.brainscript.refused import REFUSED
 from convolve.importers.brainscript.syntax import Expression, Include, Member, Spot
 from convolve.importers.brainscript.text import Text, of_lines, read_lines
 from convolve.importers.brainscript.values import (
@@ -27,6 +30,7 @@ from convolve.importers.brainscript.values import (
     Function,
     Item,
     Node,
+    Nothing,
     Record,
     Scope,
     Thunk,
@@ -59,9 +63,10 @@ def deep_calls() -> Iterator[None]:
 
 
 class Evaluator:
-    """`folders` are searched for included files. `frame` is the call that is under way."""
+    """`folders` are searched for included files, `models` for trained networks. `frame` is the call under way."""
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], models: Models | None = None) -> None:
+        self.models = models or Models()
         self.frame: Frame | None = None
         self._folders = folders
         self._files: list[Path] = []
@@ -70,6 +75,9 @@ class Evaluator:
         for name, (parameters, native) in NATIVES.items():
             builtin.members[name] = Function(name, parameters, {}, builtin, native=native)
         self.library = self.record(_library(), builtin, "").scope
+        newer = self.force(self.library.members.pop("_CNTK2"))
+        assert isinstance(newer, Record)  # the library says so
+        self.library.members["CNTK2"] = Record(newer.scope, self.library.members)
 
     def network(self, expression: Expression) -> Record:
         """The record of a network. Raises FormatError where the expression comes to something else."""
@@ -214,7 +222,13 @@ def _name(self: Evaluator, e: syntax.Name, scope: Scope, path: str) -> Value:
         if e.name in looked.members:
             return self.force(looked.members[e.name])
         looked = looked.outer
-    raise self.error(e.spot, unknown_name("name", e.name, _visible(scope)))
+    raise _unknown(self, e.spot, "name", e.name, _visible(scope))
+
+
+def _unknown(self: Evaluator, spot: Spot, kind: str, name: str, known: Collection[str]) -> ConvolveError:
+    if name in REFUSED:
+        return UnsupportedError(str(self.error(spot, f"{name} is not supported: it {REFUSED[name]}")))
+    return self.error(spot, unknown_name(kind, name, known))
 
 
 def _visible(scope: Scope | None) -> set[str]:
@@ -242,7 +256,7 @@ def _binary(self: Evaluator, e: syntax.Binary, scope: Scope, path: str) -> Value
 def _sequence(self: Evaluator, e: syntax.Sequence, scope: Scope, path: str) -> Value:
     """a : b : c. An array on the left is continued; one further right is an element."""
     first = self.value(e.items[0], scope, _join(path, "[0]"))
-    start = first.items if isinstance(first, Array) else (first,)
+    start = first.items if isinstance(first, Array) else () if isinstance(first, Nothing) else (first,)
     return self.array([*start, *self.elements(e.items[1:], scope, path, len(start))], e.spot)
 
 
@@ -288,17 +302,19 @@ def _call(self: Evaluator, e: syntax.Call, scope: Scope, path: str) -> Value:
         arguments[parameter] = self.later(expression, scope, _join(path, parameter))
     for parameter, expression in function.defaults.items():
         if parameter not in arguments:
-            arguments[parameter] = self.later(expression, function.scope, _join(path, parameter))
+            arguments[parameter] = self.later(expression, Scope(arguments, function.scope), _join(path, parameter))
     return self.apply(function, arguments, e.spot, path)
 
 
 def _field(self: Evaluator, e: syntax.Field, scope: Scope, path: str) -> Value:
     record = self.value(e.record, scope, path)
+    if isinstance(record, Node):
+        return attribute(self, record, e.name, e.spot)
     if not isinstance(record, Record):
         raise self.error(e.spot, f"{kind_of(record)} has no member {e.name!r}; only records have")
-    members = record.scope.members
+    members = {**record.aliases, **record.scope.members}
     if e.name not in members:
-        raise self.error(e.spot, unknown_name("member", e.name, members or ["none"]))
+        raise _unknown(self, e.spot, "member", e.name, members or ["none"])
     return self.force(members[e.name])
 
 
@@ -313,7 +329,7 @@ def _element(self: Evaluator, e: syntax.Element, scope: Scope, path: str) -> Val
 
 def _new(self: Evaluator, e: syntax.New, scope: Scope, path: str) -> Value:
     """A network is its record; a node is named by its path, what its record makes by the record's own members."""
-    if e.kind not in ("ComputationNetwork", "ComputationNode"):
+    if e.kind not in ("ComputationNetwork", "ComputationNode", *OBJECTS):
         known = "ComputationNetwork and ComputationNode"
         raise UnsupportedError(f"{e.spot.place}: new {e.kind} is not supported; {known} are")
     record = self.value(e.operand, scope, "")
@@ -321,6 +337,9 @@ def _new(self: Evaluator, e: syntax.New, scope: Scope, path: str) -> Value:
         raise self.error(e.spot, f"new {e.kind} takes a record, not {kind_of(record)}")
     if e.kind == "ComputationNetwork":
         return record
+    if e.kind in OBJECTS:
+        given = {name: self.force(item) for name, item in record.scope.members.items()}
+        return OBJECTS[e.kind](self, e.spot, given, path)
     attributes = dict(record.scope.members)
     operation = self.force(attributes.pop("operation", NOTHING))
     if not isinstance(operation, str) or "inputs" not in attributes:

@@ -15,6 +15,7 @@ from typing import Any
 from convolve.errors import ConvolveError, UnsupportedError, UsageError
 from convolve.importers.brainscript.config import Block, read_config
 from convolve.importers.brainscript.files import files_in
+from convolve.importers.brainscript.loaded import Models
 from convolve.importers.brainscript.ndl.builder import read_ndl
 from convolve.importers.brainscript.ndl.maker import MINIBATCH_SIZE
 from convolve.importers.brainscript.network import Network, input_names, needed_for, read_network
@@ -23,6 +24,7 @@ from convolve.importers.brainscript.parallel import Parallel, read_parallel
 from convolve.importers.brainscript.reader import Images, Reader, read_reader
 from convolve.importers.brainscript.sgd import read_sgd
 from convolve.importers.brainscript.simple import read_simple
+from convolve.importers.brainscript.text import Text
 from convolve.recipe import Recipe
 from convolve.specs.data import DataSpec
 
@@ -95,19 +97,20 @@ class Job:
     log: Path | None
 
 
-def read_job(arguments: Sequence[str]) -> Job:
-    """The job of a command line of files and `key=value`; see `read_config`.
+def read_job(arguments: Sequence[str], models: Models | None = None) -> Job:
+    """The job of a command line of files and `key=value`; see `read_config`. `models` opens what its networks load.
 
     Raises FormatError with line and column, UnsupportedError where there is nothing that could be shown.
     """
     root, folders = read_config(arguments)
     first = next(name for argument in arguments for name in files_in(argument))
-    return _Job(root, folders).read(Path(first).stem)
+    return _Job(root, folders, models or Models()).read(Path(first).stem)
 
 
 class _Job:
-    def __init__(self, root: Block, folders: Sequence[Path]) -> None:
-        self.root, self.folders = root, folders
+    def __init__(self, root: Block, folders: Sequence[Path], models: Models) -> None:
+        self.root, self.folders, self.models = root, folders, models
+        models.text_of = self.text_of
         self.refused: list[str] = []
         self.notes: list[str] = []
         self.blocks: list[Block] = [root]
@@ -157,7 +160,7 @@ class _Job:
 
     def read_others(self) -> None:
         """Read the commands that are not run too: what they ask for around them is known. Their faults are theirs."""
-        others = _Job(self.root, self.folders)
+        others = _Job(self.root, self.folders, self.models)
         others.networks = self.networks
         run = {name.lower() for name in self.root.words("command", ("train",))}
         for name, block in self.root.inner_blocks().items():
@@ -228,7 +231,7 @@ class _Job:
         """The network that `block` describes, in whichever language; None where it describes none."""
         text = block.raw("BrainScriptNetworkBuilder", inherit=False)
         if text is not None:
-            return self.remembered(text.string, lambda: read_network(text, self.folders))
+            return self.remembered(text.string, lambda: read_network(text, self.folders, self.models))
         for key, read in _OLDER.items():
             if block.find(key, inherit=False) is not None:
                 return self.remembered(block.path(key), lambda: self.older(block, key, read))  # noqa: B023  at once
@@ -303,13 +306,20 @@ class _Job:
 
     def network_of(self, model_path: str) -> Network | None:
         """The network of the block that trains the model at `model_path`, or of one of its epochs, run or not."""
-        for block in self.root.inner_blocks().values():
-            trained = block.text("modelPath")
-            if model_path == trained or _EPOCH.fullmatch(model_path.removeprefix(trained)):
-                network = self.network_in(block)
-                if network is not None:
-                    return network
-        return None
+        blocks = self.blocks_of(model_path)
+        return next((network for block in blocks if (network := self.network_in(block)) is not None), None)
+
+    def text_of(self, model_path: str) -> Text | None:
+        """Its text, where that is BrainScript."""
+        texts = (block.raw("BrainScriptNetworkBuilder", inherit=False) for block in self.blocks_of(model_path))
+        return next((text for text in texts if text is not None), None)
+
+    def blocks_of(self, model_path: str) -> list[Block]:
+        """The blocks whose modelPath that is, or that keep it as the model of an epoch."""
+        named = [(block, block.text("modelPath")) for block in self.root.inner_blocks().values()]
+        return [
+            b for b, path in named if path and (model_path == path or _EPOCH.fullmatch(model_path.removeprefix(path)))
+        ]
 
     def warnings(self) -> list[str]:
         """Keys that nobody has asked for, but for whole blocks: those may belong to other commands."""

@@ -15,10 +15,11 @@ import torch
 
 from convolve.errors import UnsupportedError, unknown_name
 from convolve.graph.draft import Draft
-from convolve.graph.graph import Graph
+from convolve.graph.graph import Array, Graph
 from convolve.graph.infer import OpenParameters
 from convolve.graph.shapes import GraphError, Shape, require
 from convolve.importers.brainscript.initial import initial_values
+from convolve.importers.brainscript.loaded import STORED
 from convolve.importers.brainscript.network import Operation, Setting, needed_for
 from convolve.importers.cntk.call import Call
 from convolve.importers.cntk.lower import RULES
@@ -70,6 +71,9 @@ class _Lowering:
 
     def _dims(self, parameter: Operation) -> Shape:
         """The fastest axis first, 0 where the size is to be inferred. A column that is only added is a vector."""
+        stored: Any = parameter.settings.get("stored")
+        if stored and stored.shape is not None:
+            return stored.shape[::-1]  # type: ignore[no-any-return]
         dims = parameter.integers("shape") if parameter.kind == "Parameter" else (1,)
         return dims[:1] if parameter in self._columns else dims
 
@@ -77,11 +81,18 @@ class _Lowering:
         if operation.kind == "Constant":
             multiplier, values = 0.0, np.full(dims, operation.settings["value"], np.float32)
         else:
-            multiplier = operation.number("rate")
-            values = initial_values(operation, dims, self._generator)
+            multiplier, values = operation.number("rate"), self._numbers(operation, dims)
         key = self.draft.parameter(values, multiplier, operation.name)
         self.draft.call(key, operation.name)
         return key
+
+    def _numbers(self, operation: Operation, dims: Shape) -> Array:
+        """Fresh ones, or those of a trained model; without a generator nobody wants to know them."""
+        stored: Any = operation.settings.get("stored")
+        trained: Array | None = stored.read(dims) if stored and self._generator else None
+        if stored and trained is None and "how" not in operation.settings:
+            return np.broadcast_to(np.float32(0), dims[::-1])
+        return initial_values(operation, dims, self._generator) if trained is None else trained
 
     def shape(self, key: str) -> Shape:
         """The shape of a value as CNTK writes it, the fastest axis first."""
@@ -120,6 +131,13 @@ Rule = Callable[[_Lowering, Operation], str]
 
 def _input(self: _Lowering, operation: Operation) -> str:
     return self.draft.input(operation.integers("shape")[::-1], operation.name)
+
+
+def _stored(self: _Lowering, operation: Operation) -> str:
+    """A node of a model's own graph."""
+    node: Any = operation.settings["node"]
+    operands = [self.operand(operation, index) for index in range(len(operation.inputs))]
+    return self.draft.add(node.op, operands, **node.attributes)
 
 
 def _plain(op: str, *order: int, settings: Callable[[Operation], dict[str, Any]] = lambda operation: {}) -> Rule:
@@ -199,6 +217,7 @@ def _convolution(self: _Lowering, operation: Operation) -> str:
         dilation=(*_spatial(operation, "dilations", count), 1),
         autoPadding=[*(auto + auto[-1:] * count)[:count], False],
         lowerPad=(*_spatial(operation, "lower", count), 0), upperPad=(*_spatial(operation, "upper", count), 0),
+        outputShape=(*_spatial(operation, "output", count), 0),
     )  # fmt: skip
 
 
@@ -222,6 +241,21 @@ def _pooling(self: _Lowering, operation: Operation) -> str:
         upperPad=operation.integers("upper"), ceilOutDim=operation.flag("ceil"),
         includePad=operation.flag("padCounts"),
     )  # fmt: skip
+
+
+def _unpooling(self: _Lowering, operation: Operation) -> str:
+    _require_planes(operation)
+    return self.add(
+        "Unpooling", [self.operand(operation, 0), self.operand(operation, 1)],
+        unpoolingWindowShape=operation.integers("kernel"), strides=operation.integers("strides"),
+        autoPadding=operation.flags("auto"), lowerPad=operation.integers("lower"),
+        upperPad=operation.integers("upper"),
+    )  # fmt: skip
+
+
+def _regions(operation: Operation) -> dict[str, Any]:
+    scale = operation.number("scale")
+    return {"roiOutputShape": operation.integers("output"), "spatialScale": scale, "poolingType": 0}
 
 
 def _batch_normalization(self: _Lowering, operation: Operation) -> str:
@@ -277,12 +311,16 @@ def _criterion(op: str) -> Rule:
     return lower_criterion
 
 
-_OF_ONE = "Abs Exp Log Sqrt Floor Negate Reciprocal Sin Cos Sigmoid Tanh ReLU ELU Pass StopGradient"
+_OF_ONE = (
+    "Abs Exp Log Sqrt Floor Negate Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Atanh Sigmoid Tanh ReLU ELU "
+    "Pass StopGradient SumAll"
+)
 _OF_TWO = "LogPlus Equal NotEqual Less LessEqual Greater GreaterEqual"
 
 # What a node's `operation` is called in the library -> its rule.
 _RULES: dict[str, Rule] = {
     "Input": _input,
+    STORED: _stored,
     **{name: _elementwise(name) for name in sorted(ELEMENTWISE)},
     **{name: _plain(name, 0) for name in _OF_ONE.split()},
     **{name: _plain(name, 0, 1) for name in _OF_TWO.split()},
@@ -291,6 +329,7 @@ _RULES: dict[str, Rule] = {
     "SquareError": _plain("SquaredError", 1, 0),
     "Logistic": _plain("Logistic", 1, 0),
     "PerDimMeanVarNormalization": _plain("PerDimMeanVarNormalization", 0, 1, 2),
+    "PerDimMeanVarDeNormalization": _plain("PerDimMeanVarDeNormalization", 0, 1, 2),
     "Mean": _statistic(0.0, "Mean"),
     "InvStdDev": _statistic(1.0, "InvStdDev"),
     "Dropout": _plain("Dropout", 0, settings=lambda x: {"dropoutRate": 0.0}),  # the rate is the trainer's affair
@@ -299,6 +338,8 @@ _RULES: dict[str, Rule] = {
     "TransposeTimes": _plain("TransposeTimes", 0, 1, settings=lambda x: {"outputRank": x.integer("rank")}),
     "Convolution": _convolution,
     "Pooling": _pooling,
+    "MaxUnpooling": _unpooling,
+    "ROIPooling": _plain("ROIPooling", 0, 1, settings=_regions),
     "BatchNormalization": _batch_normalization,
     "Reshape": _plain("Reshape", 0, settings=_reshape),
     "Transpose": _plain(

@@ -22,6 +22,8 @@ def _length(fail: Fail, values: list[Value]) -> Value:
     value = values[0]
     if isinstance(value, Array):
         return float(len(value.items))
+    if isinstance(value, Nothing):  # CNTK's None is an array of nothing
+        return 0.0
     if isinstance(value, str):
         return float(len(value))
     raise fail(f"the length of {kind_of(value)}")
@@ -38,6 +40,23 @@ def _replace(fail: Fail, values: list[Value]) -> Value:
     if len(text) + text.count(what) * len(by) > MAX_LETTERS:
         raise fail(f"a text of more than {MAX_LETTERS:,} letters")
     return text.replace(what, by)
+
+
+def _substring(fail: Fail, values: list[Value]) -> Value:
+    """Substr (text, begin, count): a negative `begin` counts from the end, a negative `count` takes the rest."""
+    text = _text(fail, values[0])
+    begin, count = (int(value) if type(value) is float and value.is_integer() else None for value in values[1:])
+    if begin is None or count is None:
+        raise fail("Substr takes a text and two whole numbers")
+    begin = max(0, begin + len(text)) if begin < 0 else begin
+    return text[begin:] if count < 0 else text[begin : begin + count]
+
+
+def _character(fail: Fail, values: list[Value]) -> Value:
+    code = values[0]
+    if type(code) is not float or not code.is_integer() or not 1 <= code < 0xD800:
+        raise fail("Chr takes the number of a character")
+    return chr(int(code))
 
 
 def _format(fail: Fail, values: list[Value]) -> Value:
@@ -97,16 +116,19 @@ NATIVES: dict[str, tuple[tuple[str, ...], Native]] = {
     "Fail": (("what",), _fail),
     "Replace": (("text", "what", "by"), _replace),
     "Format": (("value", "how"), _format),
-    "Print": (("x",), lambda fail, values: values[0]),
+    "Substr": (("text", "begin", "count"), _substring),
+    "Chr": (("code",), _character),
     "Min": (("a", "b"), _numeric(min)),
     "Max": (("a", "b"), _numeric(max)),
     "Mod": (("n", "d"), _numeric(math.fmod)),
     "IntDiv": (("n", "d"), _numeric(lambda n, d: math.trunc(n / d))),
     "Sign": (("x",), _numeric(lambda x: (x > 0) - (x < 0))),
+    "IsSameObject": (("a", "b"), lambda fail, values: values[0] is values[1]),
     "IsNumber": (("x",), _is(float)),
+    "IsDouble": (("x",), _is(float)),
     "IsString": (("x",), _is(str)),
     "IsBool": (("x",), _is(bool)),
-    "IsArray": (("x",), _is(Array)),
+    "IsArray": (("x",), _is(Array, Nothing)),
     "IsRecord": (("x",), _is(Record)),
     "IsFunction": (("x",), _is(Function)),
     "IsNode": (("x",), _is(Node)),

@@ -11,6 +11,7 @@ from typing import Any
 from convolve.errors import ConvolveError, UnsupportedError
 from convolve.graph.shapes import MAX_ELEMENTS, MAX_VALUES, Shape, require
 from convolve.importers.brainscript.evaluate import MAX_ITEMS, Evaluator, deep_calls
+from convolve.importers.brainscript.loaded import Models
 from convolve.importers.brainscript.syntax import Spot, parse_expression
 from convolve.importers.brainscript.text import Text
 from convolve.importers.brainscript.values import (
@@ -28,7 +29,9 @@ from convolve.importers.brainscript.values import (
 )
 
 # The members that say what the nodes of a network are for, and the tags that say so of nodes that none of them names.
-_TAGS = {"criterion": "criterionNodes", "evaluation": "evaluationNodes", "eval": "evaluationNodes"}
+_TAGS = {
+    "criterion": "criterionNodes", "evaluation": "evaluationNodes", "eval": "evaluationNodes", "output": "outputNodes",
+}  # fmt: skip
 ROLES = ("featureNodes", "inputNodes", "labelNodes", "criterionNodes", "evaluationNodes", "outputNodes")
 
 Setting = float | bool | str | tuple[float | bool | str, ...]
@@ -133,13 +136,14 @@ def needed_for(outputs: Sequence[Operation]) -> list[Operation]:
     return [*done]
 
 
-def read_network(text: Text, folders: Sequence[Path]) -> Network:
-    """The network in `text`, which is a record or an expression that comes to one; `folders` are searched for includes.
+def read_network(text: Text, folders: Sequence[Path], models: Models | None = None) -> Network:
+    """The network in `text`, which is a record or an expression that comes to one; `folders` are searched for includes,
+    `models` for trained networks.
 
     Raises FormatError with line, column and the calls that led there; UnsupportedError for a recurrent network.
     """
     expression = parse_expression(text)
-    evaluator = Evaluator(folders)
+    evaluator = Evaluator(folders, models)
     with deep_calls():
         return collect(evaluator, evaluator.network(expression), expression.spot)
 
@@ -148,6 +152,14 @@ def collect(evaluator: Evaluator, record: Record, spot: Spot) -> Network:
     """The network whose members and roles are those of `record`."""
     with deep_calls():
         return _Collector(evaluator).network(record, spot)
+
+
+def record_and_names(evaluator: Evaluator, text: Text) -> tuple[Record, Mapping[Node, str]]:
+    """The record of the network in `text`, and what its nodes are called."""
+    expression = parse_expression(text)
+    record, collector = evaluator.network(expression), _Collector(evaluator)
+    collector.network(record, expression.spot)
+    return record, {node: operation.name for node, operation in collector.done.items()}
 
 
 class _Collector:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from convolve.errors import FormatError
@@ -56,9 +56,10 @@ class Array:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """The scope that its members see; `r.x` looks into that scope's own members only."""
+    """The scope that its members see; `r.x` looks into that scope's own members only, then into `aliases`."""
 
     scope: Scope
+    aliases: Mapping[str, Item] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from convolve.errors import FormatError, MissingDataError, UnsupportedError
@@ -11,10 +11,10 @@ from convolve.graph.graph import Graph
 from convolve.graph.shapes import Shape
 from convolve.importers.cntk import v1, v2
 from convolve.importers.cntk.checkpoint import LearnerState, TrainerState, read_checkpoint
-from convolve.importers.cntk.lower import lower
+from convolve.importers.cntk.lower import lower, lower_whole
 from convolve.importers.loader import Imported, PreprocessOverrides, read_bytes
 
-__all__ = ["LearnerState", "TrainerState", "is_cntk", "parse", "read", "read_checkpoint", "recognizes"]
+__all__ = ["LearnerState", "TrainerState", "is_cntk", "parse", "read", "read_checkpoint", "read_whole", "recognizes"]
 
 # A protobuf Dictionary: its version, then the first map entry, which begins with its key. ONNX has a text there.
 _V2_HEAD = re.compile(rb"(\x08[\x80-\xff]{0,9}[\x00-\x7f])?\x12[\x80-\xff]{0,9}[\x00-\x7f]\x0a", re.DOTALL)
@@ -43,6 +43,13 @@ def read(path: Path, overrides: PreprocessOverrides | None = None) -> Imported:
     outputs = None if overrides.output is None else [overrides.output]
     graph = parse(read_bytes(path), path, outputs, overrides.image_shape_CHW)
     return Imported(graph, {"orientation": "cntk"})
+
+
+def read_whole(path: Path) -> tuple[Graph, Mapping[str, Sequence[str]]]:
+    """Everything in a model file, node by node and under the file's names, and what its roots are for (v1)."""
+    data = read_bytes(path)
+    model = v1.read(data, path) if data.startswith(v1.MAGIC) else v2.read(data, path)
+    return lower_whole(model), model.roles
 
 
 def parse(

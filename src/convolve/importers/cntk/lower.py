@@ -6,6 +6,7 @@ Only what the wanted outputs need is lowered, so that an operator out of scope i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from convolve.errors import FormatError, UnsupportedError, UsageError, legible, look_up
 from convolve.graph.draft import Draft
@@ -32,6 +33,16 @@ def lower(
     wanted = model.outputs if outputs is None else tuple(_find(model, name) for name in outputs)
     lowering = _Lowering(model, image_shape_CHW)
     return lowering.draft.finish([lowering.value(uid) for uid in wanted], model.origin)
+
+
+def lower_whole(model: CntkModel) -> Graph:
+    """The graph of all nodes that can be lowered, with everything that the file calls by a name in it."""
+    lowering = _Lowering(model, None)
+    for uid in model.functions:
+        with suppress(UnsupportedError):
+            lowering.value(uid)
+    outputs = [lowering.done[uid] for uid in map(model.resolve, model.outputs) if uid in lowering.done]
+    return lowering.draft.finish(outputs, model.origin, whole=True)
 
 
 def _find(model: CntkModel, name: str) -> str:

@@ -107,7 +107,8 @@ class Function:
 @dataclass(frozen=True)
 class CntkModel:
     """`variables` go by their uid, `functions` by the uids of their outputs. `aliases` leads from a uid (of a block's
-    output or argument) to the uid that it stands for, `names` from the author's names of blocks to uids."""
+    output or argument) to the uid that it stands for, `names` from the author's names of blocks to uids. `roles` says
+    what the root nodes of a v1 file are for: `CriterionNodes`, `LabelNodes`, ..."""
 
     path: object
     origin: str
@@ -117,6 +118,7 @@ class CntkModel:
     aliases: Mapping[str, str] = field(default_factory=dict)
     names: Sequence[tuple[str, str]] = ()
     notes: tuple[str, ...] = ()
+    roles: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def resolve(self, uid: str, offset: int = 0) -> str:
         """The uid of the variable or the function's output that `uid`, used at the byte `offset`, stands for."""

@@ -61,6 +61,7 @@ def read(data: bytes, path: object) -> CntkModel:
         variables=variables,
         functions=functions,
         outputs=tuple(groups["OutputNodes"] or last),
+        roles=groups,
     )
 
 

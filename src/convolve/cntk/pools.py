@@ -1,0 +1,51 @@
+"""Max pooling of maps in CNTK's layout, the way that PyTorch is fast at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_LEAST_MAPS = 4  # fewer are no faster with the channels last
+
+
+class _MaxPool(torch.autograd.Function):
+    """Forward with the channels last, where PyTorch compares vectors (three times as fast on a processor); backward
+    with the channels first, where it has the least to do. The numbers are the same, bit for bit."""
+
+    @staticmethod
+    def forward(ctx: Any, x_NCHW: Tensor, settings: tuple[Any, ...]) -> Tensor:
+        last = x_NCHW.contiguous(memory_format=torch.channels_last)
+        maxima, places = torch.ops.aten.max_pool2d_with_indices(last, *settings)
+        ctx.save_for_backward(x_NCHW, places.contiguous())
+        ctx.settings = settings
+        result: Tensor = maxima.contiguous()
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        x_NCHW, places = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        return torch.ops.aten.max_pool2d_with_indices_backward(gradient, x_NCHW, *ctx.settings, places), None
+
+
+class MaxPool(nn.Module):
+    """nn.MaxPool2d, by the faster of two ways."""
+
+    def __init__(self, pool: nn.MaxPool2d) -> None:
+        super().__init__()
+        self.pool = pool
+        sizes = (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+        self.settings = (*map(_pair, sizes), pool.ceil_mode)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        is_plain = x_NCHW.device.type == "cpu" and x_NCHW.ndim == 4 and x_NCHW.is_contiguous()
+        if is_plain and x_NCHW.shape[1] >= _LEAST_MAPS:
+            return _MaxPool.apply(x_NCHW, self.settings)  # type: ignore[no-any-return, no-untyped-call]
+        result: Tensor = self.pool(x_NCHW)
+        return result
+
+
+def _pair(size: Any) -> tuple[int, ...]:
+    return (size, size) if isinstance(size, int) else tuple(size)
