@@ -62,8 +62,8 @@ _NAMES = {
 }
 # Where they are, in this order.
 _SOURCES = (
-    "", "default_options", "ops", "ops.functions", "ops.user_functions", "layers", "layers.typing", "device", "internal",
-    "io", "io.config", "train", "logging", "eval",
+    "", "default_options", "ops", "ops.functions", "ops.user_functions", "layers", "layers.typing", "device",
+    "internal", "io", "io.config", "train", "logging", "eval",
 )  # fmt: skip
 _COMMON: dict[str, Any] = {
     "Enum": enum.Enum, "collections": collections, "ctypes": ctypes, "defaultdict": collections.defaultdict,
