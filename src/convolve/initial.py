@@ -69,8 +69,13 @@ def initial_model(recipe: Recipe, splits: Splits, folder: RunFolder) -> Initial 
     if not spec.start:
         return None
     if folder.resumes and (kept / "model.json").exists():
-        return Initial(load(kept), spec.start)
+        return Initial(load(kept, whole=True), spec.start)
     model = _opened(spec, splits)
+    goes_on = not (spec.head or spec.cut) and (model.target.kind, len(model.class_names)) == (
+        splits.target,
+        len(splits.class_names),
+    )
+    model = model if goes_on else model.answer
     model = replace(model, preprocess=_preprocess(model.preprocess, recipe.data, spec))
     model, said = (_of_graph if isinstance(model.architecture, Graph) else _of_ours)(model, recipe, splits)
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
@@ -87,7 +92,7 @@ def _opened(spec: ModelSpec, splits: Splits) -> Model:
     """The network in the file, up to `model.cut` if it was imported, and for images where it takes plain numbers."""
     overrides = PreprocessOverrides(arch=spec.arch or None)
     try:
-        model = load(spec.start, overrides)
+        model = load(spec.start, overrides, whole=True)
     except (NoClassifierError, SeveralHeadsError) as error:
         if not spec.cut:
             reason = str(error).partition(";")[0]
@@ -178,7 +183,8 @@ def _of_graph(model: Model, recipe: Recipe, splits: Splits) -> tuple[Model, tupl
         body = as_vector(graph) if spec.cut else without_head(graph)
         graph = with_head(body, len(splits.class_names), kind, spec.dropout[0], recipe.run.seed)
     else:
-        graph = as_vector(graph) if splits.target == "number" else for_training(graph)
+        is_number, is_whole = splits.target == "number", model.target.objective
+        graph = graph if is_whole else as_vector(graph) if is_number else for_training(graph)
     if graph.inputs[0].shape != preprocess.shape_CHW:
         graph = in_size(graph, preprocess.height, preprocess.width)
     fresh = (HEAD, HEAD_HIDDEN) if kind else ()

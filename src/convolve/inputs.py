@@ -125,8 +125,11 @@ def network_of(
 
 
 def _target(splits: Splits, data: DataModule, initial: Initial | None) -> Target:
-    """What the network is to answer. A network that gave numbers before goes on in its units."""
+    """What the network is to answer. A network that gave numbers before goes on in its units, one of a configuration
+    with what that lowers."""
     kind = TargetKind(splits.target)
+    if initial and initial.model.target.objective:
+        return initial.model.target
     if kind != TargetKind.NUMBER:
         return Target(kind)
     if initial and not initial.has_fresh_head:

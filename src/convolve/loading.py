@@ -21,19 +21,22 @@ from convolve.transforms.preprocess import Preprocess
 from convolve.weights import in_place_of
 
 
-def load(path: str | Path, overrides: PreprocessOverrides | None = None, node: str | None = None) -> Model:
+def load(
+    path: str | Path, overrides: PreprocessOverrides | None = None, node: str | None = None, whole: bool = False
+) -> Model:
     """Open a model folder, the model of a run folder, a CNTK model, v1 or v2, an ONNX file, or a PyTorch checkpoint.
 
     Files are recognized by their content; a Caffe model is two files, `net.prototxt+net.caffemodel`.
 
     `overrides` adds what the model does not say itself. With `node`, the model gives the features of that inner layer.
+    A network with an `Objective` gives its answer alone, unless it is to be `whole`.
     """
     path, overrides = in_place_of(path), overrides or PreprocessOverrides()
     if loader := None if is_folder(path) else find_loader(path):
         model = _import(loader, path, overrides, node)
     else:
         model = _open_own(path, overrides)
-        model = model.cut(node) if node else model
+        model = model.cut(node) if node else model if whole else model.answer
     model.preprocess = with_overrides(model.preprocess, overrides)
     to_channels_last(model.module)
     model.module.eval()

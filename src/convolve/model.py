@@ -31,7 +31,7 @@ from convolve.export.parity import Parity
 from convolve.formats.archive import Location
 from convolve.formats.decode import MAX_PIXELS, Decoding
 from convolve.graph.build import build, rebuild
-from convolve.graph.classifier import class_scores, reshaped_image
+from convolve.graph.classifier import class_scores, first_output, reshaped_image
 from convolve.graph.ends import gives_independent
 from convolve.graph.graph import Graph
 from convolve.graph.heads import without_head
@@ -310,6 +310,17 @@ class Model:
         return replace(
             self, module=rebuild(graph, self.module.state_dict()), architecture=graph, node=node, confidence=None
         )
+
+    @property
+    def answer(self) -> Model:
+        """This model without what its network gives beside its answer, for its training."""
+        graph, objective = self.architecture, self.target.objective
+        if objective is None or not isinstance(graph, Graph):
+            return self
+        graph = first_output(graph, len(objective.sizes))
+        graph = class_scores(graph) if self.target.kind == TargetKind.CLASS else graph
+        module = rebuild(graph, self.module.state_dict()).to(self._device)
+        return replace(self, module=module, architecture=graph, target=replace(self.target, objective=None))
 
     def body(self) -> nn.Module:
         """images_NCHW, normalized -> features_ND: what the last layer with weights reads, maps averaged.

@@ -126,7 +126,8 @@ def read_model(
                 preprocess = Preprocess(**record.preprocess, mean_image_CHW=mean_CHW)
                 architecture = _architecture(record, stored_bytes)
                 confidence = _confidence(record, sure)
-                module = _module(architecture, preprocess, len(record.class_names), shapes)
+                outputs = sum(record.target.objective.sizes) if record.target and record.target.objective else 0
+                module = _module(architecture, preprocess, outputs or len(record.class_names), shapes)
             module.load_state_dict({name: stored.get_tensor(name) for name in shapes})
     except (SafetensorError, RuntimeError) as error:
         raise ModelError(f"{weights} is damaged ({error}); {_MEND}") from None

@@ -25,7 +25,8 @@ from convolve.transforms.table import TRANSFORMS
 
 # The criteria that each data.target goes with.
 _CRITERIA = {
-    "class": ("cross_entropy", "focal"), "classes": ("binary_cross_entropy",), "number": ("square_error", "l1"),
+    "class": ("cross_entropy", "focal"), "classes": ("binary_cross_entropy",),
+    "number": ("square_error", "root_mean_square", "l1"),
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from convolve.errors import UsageError
 from convolve.graph.build import build
 from convolve.importers.brainscript.config import read_config
+from convolve.importers.brainscript.criterion import trained
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.network import read_network
 from convolve.models import bare_model, build_model
@@ -66,7 +67,7 @@ def test_computes_what_the_text_of_cntk_says(tmp_path: Path) -> None:
     assert block is not None
     network = block.raw("BrainScriptNetworkBuilder")
     assert network is not None
-    scores = read_network(network, folders).scores()
+    scores = trained(read_network(network, folders)).outputs[0]
     theirs = build(lower([scores], torch.Generator().manual_seed(1), "BrainScript")).eval()
 
     ours = build_model(ModelSpec("alexnet", "tiny"), (3, 227, 227), 7).eval()

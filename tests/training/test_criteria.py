@@ -27,12 +27,12 @@ def test_soft_labels_of_one_class_go_the_same_road_as_hard_ones() -> None:
     criterion = criterion_for(RunSpec(label_smoothing=0.1), Target())
     hard_NK = F.one_hot(labels_N, 4).float()
     torch.testing.assert_close(criterion.loss(logits_NK, labels_N), criterion.loss(logits_NK, hard_NK))
-    assert criterion.errors is not None
-    assert torch.equal(criterion.errors(logits_NK, labels_N), criterion.errors(logits_NK, hard_NK))
+    assert criterion.counts is not None
+    assert torch.equal(criterion.counts(logits_NK, labels_N), criterion.counts(logits_NK, hard_NK))
     mixed_NK = 0.7 * hard_NK + 0.3 * hard_NK.flip(0)
     both = [criterion_for(RunSpec(), Target()).loss(logits_NK, each) for each in (hard_NK, hard_NK.flip(0), mixed_NK)]
     torch.testing.assert_close(both[2], 0.7 * both[0] + 0.3 * both[1])
-    assert torch.equal(criterion.errors(logits_NK, mixed_NK), criterion.errors(logits_NK, hard_NK))
+    assert torch.equal(criterion.counts(logits_NK, mixed_NK), criterion.counts(logits_NK, hard_NK))
 
 
 def test_focal_loss_is_lins() -> None:
@@ -78,7 +78,7 @@ def test_several_classes_cost_as_much_as_each_by_itself() -> None:
     p = 1 / (1 + np.exp(-logits_NK.numpy()))
     by_hand = -(labels_NK.numpy() * np.log(p) + (1 - labels_NK.numpy()) * np.log(1 - p)).sum()
     assert loss.tolist() == pytest.approx([by_hand], rel=1e-6)
-    assert criterion_for(RunSpec(), CLASSES).errors is None
+    assert criterion_for(RunSpec(), CLASSES).counts is None
 
 
 @pytest.mark.parametrize(("name", "expected"), [("square_error", 4 + 1), ("l1", 2 + 1)])

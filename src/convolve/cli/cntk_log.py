@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class CntkLog:
         self._samples = self._validation_samples = 0  # of an epoch, of its evaluation
         self._epoch = 0
         self._last = _Sums()
-        self._loss_name, self._error_name = "ce", "errs"
+        self._names: tuple[str, ...] = ("ce", "errs")
 
     def __call__(self, event: str, values: dict[str, Any]) -> None:
         handlers = {
@@ -43,8 +44,9 @@ class CntkLog:
             0,
         )
         roles = step.network.roles
-        errors = [node.name for node in roles["evaluationNodes"] if node.kind == "ClassificationError"]
-        self._loss_name, self._error_name = roles["criterionNodes"][0].name, errors[0] if errors else "errs"
+        loss = roles["criterionNodes"][0].name
+        evaluations = [node.name for node in roles["evaluationNodes"] if node.name != loss]
+        self._names = (loss, *(evaluations or ["errs"] * (step.recipe.data.target == "class")))
 
     def _progress(self, values: dict[str, Any]) -> None:
         """A line each time as many minibatches are done as the SGD block asks for."""
@@ -56,12 +58,13 @@ class CntkLog:
         if batch % step.recipe.run.report_batches:
             return
         seen = values["samples_seen"] - (epoch - 1) * self._samples
-        now = _Sums(batch, seen, values["loss"] * seen, values["error"] * seen, seen / values["images_per_second"])
+        means = self._means(values, "")
+        now = _Sums(batch, seen, [mean * seen for mean in means], seen / values["images_per_second"])
         new = now - self._last
         part = batch * self._batch_size() / self._samples  # CNTK's count, which a short last minibatch takes beyond 1
         self._write(
             f" {self._name()}-Minibatch[{self._last.batches + 1:4d}-{batch:4d}, {100 * part:2.2f}%]: "
-            f"{self._metrics(new.loss / new.samples, new.errors / new.samples, new.samples)}; "
+            f"{self._metrics([total / new.samples for total in new.totals], new.samples)}; "
             f"time = {new.seconds:.4f}s; samplesPerSecond = {new.samples / new.seconds:.1f}"
         )
         self._last = now
@@ -78,13 +81,13 @@ class CntkLog:
         assert self._step is not None
         name = self._name()
         self._write(
-            f"Finished {name}: [Training] {self._metrics(values['train_loss'], values['train_error'], self._samples)}; "
+            f"Finished {name}: [Training] {self._metrics(self._means(values, 'train_'), self._samples)}; "
             f"totalSamplesSeen = {values['samples_seen']}; "
             f"learningRatePerSample = {values['learning_rate'] / self._batch_size():.8g}; "
             f"epochTime={values['seconds']:.6g}s"
         )
         if self._step.validation is not None:
-            figures = self._metrics(values["test_loss"], values["test_error"], self._validation_samples)
+            figures = self._metrics(self._means(values, "test_"), self._validation_samples)
             self._write(f"Finished {name}: [Validate] {figures}")
         self._epoch = 0  # a rate that adjusts itself may take the epoch back: its lines then begin anew
 
@@ -117,23 +120,24 @@ class CntkLog:
         assert self._step is not None
         return self._step.recipe.run.batch_size(self._epoch - 1)
 
-    def _metrics(self, loss: float, error: float, samples: int) -> str:
-        return f"{_number(self._loss_name, loss)} * {samples}; {_number(self._error_name, error)} * {samples}"
+    def _means(self, values: dict[str, Any], part: str) -> list[float]:
+        """Of the criterion and of what is reported beside it, of the `part` of an event: "", "train_" or "test_"."""
+        nodes, error = values.get(f"{part}nodes") or {}, values.get(f"{part}error")
+        return [values[f"{part}loss"], *(nodes.get(name, error) for name in self._names[1:])]
+
+    def _metrics(self, means: list[float], samples: int) -> str:
+        return "; ".join(f"{_number(name, mean)} * {samples}" for name, mean in zip(self._names, means, strict=True))
 
 
 class _Sums:
     """Totals since the beginning of an epoch."""
 
-    def __init__(
-        self, batches: int = 0, samples: int = 0, loss: float = 0.0, errors: float = 0.0, seconds: float = 0.0
-    ) -> None:
-        self.batches, self.samples, self.loss, self.errors, self.seconds = batches, samples, loss, errors, seconds
+    def __init__(self, batches: int = 0, samples: int = 0, totals: Sequence[float] = (), seconds: float = 0.0) -> None:
+        self.batches, self.samples, self.totals, self.seconds = batches, samples, totals, seconds
 
     def __sub__(self, other: _Sums) -> _Sums:
-        return _Sums(
-            self.batches - other.batches, self.samples - other.samples, self.loss - other.loss,
-            self.errors - other.errors, self.seconds - other.seconds,
-        )  # fmt: skip
+        totals = [total - before for total, before in zip_longest(self.totals, other.totals, fillvalue=0.0)]
+        return _Sums(self.batches - other.batches, self.samples - other.samples, totals, self.seconds - other.seconds)
 
 
 def _number(name: str, value: float) -> str:
@@ -147,4 +151,4 @@ def _metric(figure: Figure, samples: int) -> str:
 
 def _with_perplexity(figure: Figure, samples: int) -> str:
     text = _metric(figure, samples)
-    return text if figure.is_error else f"{text}; perplexity = {math.exp(min(figure.value, 700)):.8f}"
+    return text if not figure.is_cross_entropy else f"{text}; perplexity = {math.exp(min(figure.value, 700)):.8f}"

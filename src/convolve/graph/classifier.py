@@ -45,6 +45,30 @@ def class_scores(graph: Graph, is_binary: bool = False) -> Graph:
     return as_scores(graph if len(last.shape) == 1 else _with_flat_output(graph, last))
 
 
+def side_by_side(graph: Graph) -> tuple[Graph, tuple[int, ...]]:
+    """(the graph whose outputs are one vector, one behind the other; the size of each)."""
+    values = graph.values()
+    sizes = tuple(prod(values[name].shape) for name in graph.outputs)
+    for name, size in zip(graph.outputs, sizes, strict=True):
+        if not values[name].batched:
+            raise UnsupportedError(
+                f"{values[name].source or name} is the same for all samples, so that nothing judges it"
+            )
+        flat = _reshape(free_name(graph, f"{name}_flat"), name, (size,))
+        graph = replace(graph, nodes=(*graph.nodes, flat), outputs=(*graph.outputs[1:], flat.name))
+    if len(sizes) > 1:
+        name, shape = free_name(graph, "outputs"), (sum(sizes),)
+        joined = Node(name, "concatenate", graph.outputs, {"axis": 0}, shape=shape, batched=True)
+        graph = replace(graph, nodes=(*graph.nodes, joined), outputs=(name,))
+    return graph, sizes
+
+
+def first_output(graph: Graph, count: int) -> Graph:
+    """The graph that gives the first of the `count` outputs which `side_by_side` has put together."""
+    last = next(node for node in graph.nodes if node.name == graph.outputs[0])
+    return pruned(replace(graph, outputs=last.inputs[:1])) if count > 1 else graph
+
+
 def image_input(graph: Graph, shape_CHW: Shape | None = None) -> Graph:
     """The graph with one input (C, H, W). A network of plain numbers takes them from an image of `shape_CHW`; without
     it, from a single row.

@@ -56,17 +56,39 @@ class TargetKind(StrEnum):
 
 
 @dataclass(frozen=True)
+class Objective:
+    """What is lowered and reported where that is more than one loss; see `training/objective.py`.
+
+    The network gives numbers of these `sizes` side by side, of which the first are its answer. `nodes` are expressions
+    of them and of the labels: the `criterion`, the `evaluations` beside it, and others that a test may ask for.
+    """
+
+    sizes: tuple[Number, ...]
+    nodes: dict[str, Any]
+    criterion: str
+    evaluations: tuple[str, ...] = ()
+    gives_probabilities: bool = False
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """The criterion first, as in CNTK's lines of a training."""
+        return (self.criterion, *self.evaluations)
+
+
+@dataclass(frozen=True)
 class Target:
     """What a model answers: one class of an image, several `classes` or none, or a `number` or several.
 
     `thresholds`: the probability from which on an image is said to be of each class. The network itself gives numbers
-    as multiples of the `spread` above the `mean` of each; without these, as they are.
+    as multiples of the `spread` above the `mean` of each; without these, as they are. `objective`: what the network is
+    trained by, and gives beside its answer.
     """
 
     kind: TargetKind = TargetKind.CLASS
     thresholds: tuple[Fraction, ...] | None = None
     mean: tuple[Figure, ...] | None = None
     spread: tuple[Amount, ...] | None = None
+    objective: Objective | None = None
 
 
 ONE_CLASS = Target()
@@ -123,7 +145,8 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What a test says, beside errors and loss; of these, those that the target has: see `training/metrics.py`.
+    """What a test says, beside errors and loss; of these, those that the target has: see `training/metrics.py`. Of a
+    network with an `Objective`, `test_nodes` are the means of its nodes.
 
     `folds`: the test is a cross-validation with so many, and the model was trained on all images.
     """
@@ -141,6 +164,7 @@ class Figures:
     test_r2: Figure | None = None
     test_mean_absolute_error: Amount | None = None
     test_root_mean_squared_error: Amount | None = None
+    test_nodes: dict[str, Loss] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +241,7 @@ class ProgressEvent(Event):
     samples_seen: Number
     loss: Loss
     error: Fraction | None = None
+    nodes: dict[str, Loss] | None = None
     learning_rate: Figure
     momentum: Figure
     images_per_second: Amount
@@ -230,6 +255,9 @@ class EpochEvent(Event):
     samples_seen: Number
     train_loss: Loss
     train_error: Fraction | None = None
+    train_nodes: dict[str, Loss] | None = None
+    test_nodes: dict[str, Loss] | None = None
+    validation_nodes: dict[str, Loss] | None = None
     test_loss: Loss | None = None
     test_error: Fraction | None = None
     validation_loss: Loss | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from convolve.errors import MissingDataError, UnsupportedError, look_up
 from convolve.graph.graph import Graph
 from convolve.importers.brainscript.job import EvaluateStep
 from convolve.loading import load
+from convolve.records import Objective, TargetKind
 from convolve.run_config.readers import as_prepared, test_images
 from convolve.training.evaluate import Evaluation
 from convolve.training.events import Callback
@@ -25,7 +26,7 @@ class Figure:
 
     node: str
     value: float
-    is_error: bool
+    is_cross_entropy: bool
 
 
 def evaluate(step: EvaluateStep, callback: Callback, data: str | None) -> list[dict[str, Any]]:
@@ -60,11 +61,12 @@ def cross_validate(step: EvaluateStep, callback: Callback, data: str | None) -> 
 
 
 def _evaluate(step: EvaluateStep, path: Path, callback: Callback, data: str | None) -> tuple[list[Figure], int]:
-    model, nodes = load(path), _nodes(step)
-    shape_CHW = model.preprocess.shape_CHW
+    model = load(path, whole=True)
+    shape_CHW, nodes = model.preprocess.shape_CHW, _nodes(step, model.target.objective)
     if isinstance(model.architecture, Graph):
         model.preprocess = as_prepared(step.reader, shape_CHW)
-    part = test_images(step.reader, shape_CHW, data, step.samples)
+    is_class = model.target.kind == TargetKind.CLASS
+    part = test_images(step.reader, shape_CHW, data, step.samples, one_class=is_class)
     evaluation = model.evaluate(eval_dataset(part, model.preprocess))
 
     def figures(some: Evaluation) -> list[Figure]:
@@ -82,27 +84,42 @@ def _evaluate(step: EvaluateStep, path: Path, callback: Callback, data: str | No
 
 
 def _part(evaluation: Evaluation, begin: int, end: int) -> Evaluation:
-    labels_N, probabilities_NK = evaluation.labels_N[begin:end], evaluation.probabilities_NK[begin:end]
+    labels_N, answers_NK = evaluation.labels_N[begin:end], evaluation.answers_NK[begin:end]
+    if evaluation.target.objective:
+        return replace(evaluation, labels_N=labels_N, answers_NK=answers_NK, nodes_NE=evaluation.nodes_NE[begin:end])
+    probabilities_NK = answers_NK
     log_NK = probabilities_NK.double().clamp_min(torch.finfo(torch.float32).tiny).log()
     return Evaluation(labels_N, probabilities_NK, float(F.nll_loss(log_NK, labels_N)))
 
 
-def _nodes(step: EvaluateStep) -> list[tuple[str, str, int]]:
-    """(name, kind, top) of each node that is reported; of a model without its text, the usual two."""
+def _nodes(step: EvaluateStep, objective: Objective | None) -> list[tuple[str, str, int]]:
+    """(name, kind, top) of each node that is reported; of a model without its text or objective, the usual two."""
     network = step.network
+    if objective:
+        listed = [node.name for node in network.roles["evaluationNodes"]] if network else objective.evaluations
+        chosen = step.nodes or [*dict.fromkeys((*listed, objective.criterion))]
+        for name in chosen:
+            look_up(objective.nodes, name, "criterion of the model", f"{step.name}.evalNodeNames")
+        return [(name, _kind(objective.nodes[name]), 0) for name in chosen]
     if network is None:
         return [("errs", "ClassificationError", 1), ("ce", "CrossEntropyWithSoftmax", 1)]
     roles = [*network.roles["evaluationNodes"], *network.roles["criterionNodes"]]
     nodes = [look_up(network.members, name, "node", f"{step.name}.evalNodeNames") for name in step.nodes]
-    chosen = dict.fromkeys(nodes or roles)
-    return [(node.name, node.kind, int(float(str(node.settings.get("top", 1))))) for node in chosen]
+    asked = dict.fromkeys(nodes or roles)
+    return [(node.name, node.kind, int(float(str(node.settings.get("top", 1))))) for node in asked]
+
+
+def _kind(expression: Any) -> str:
+    return expression[0] if isinstance(expression, list | tuple) else ""
 
 
 def _figure(name: str, kind: str, top: int, evaluation: Evaluation) -> Figure:
+    if evaluation.target.objective:
+        return Figure(name, evaluation.nodes[name], kind in ("CrossEntropyWithSoftmax", "CrossEntropy"))
     if kind == "CrossEntropyWithSoftmax":
-        return Figure(name, evaluation.loss, False)
+        return Figure(name, evaluation.loss, True)
     if kind != "ClassificationError":
         raise UnsupportedError(f"evaluating {name}, a {kind}, is not supported; errors and the criterion are")
     likely = evaluation.probabilities_NK.topk(min(top, evaluation.probabilities_NK.shape[1]), dim=1).indices
     wrong = int((likely != evaluation.labels_N[:, None]).all(1).sum())
-    return Figure(name, wrong / len(evaluation.labels_N), True)
+    return Figure(name, wrong / len(evaluation.labels_N), False)

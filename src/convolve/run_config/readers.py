@@ -25,6 +25,8 @@ from convolve.formats.ctf import StreamSpec
 from convolve.formats.decode import Decoding
 from convolve.formats.image_map import read_image_map
 from convolve.formats.mean_xml import read_mean_xml
+from convolve.formats.table import TargetName
+from convolve.importers.brainscript.criterion import trained
 from convolve.importers.brainscript.job import TrainStep
 from convolve.importers.brainscript.reader import Images, Reader, TextStream
 from convolve.transforms.crop import Crop
@@ -67,16 +69,17 @@ def training_data(step: TrainStep, test: Reader | None, shape_CHW: Shape, data: 
     reader = step.reader
     if data is not None:
         return given_data(reader, shape_CHW, data)
-    names = tuple(map(str, range(reader.classes)))
-    train = _read(reader, shape_CHW)
-    tested = test_images(step.validation or test or reader, shape_CHW)
+    names, is_class = tuple(map(str, range(reader.classes))), trained(step.network).is_class
+    train = _read(reader, shape_CHW, is_class)
+    tested = test_images(step.validation or test or reader, shape_CHW, one_class=is_class)
     if not step.validation and len(tested) > WITHOUT_CV_READER:
         tested = tested.take(np.linspace(0, len(tested) - 1, WITHOUT_CV_READER).astype(np.int64))
     if isinstance(train, ArraySource) != isinstance(tested, ArraySource):
         raise UnsupportedError(f"{step.name} trains on images and is evaluated on text, or the other way round")
     file = Path(reader.features.file)
     name = {mnist.CTF_TRAIN: "mnist", cifar10.CTF_TRAIN: "cifar10"}.get(file.name, file.resolve().parent.name)
-    return Splits(train, tested, names, name, str(file), numbered=True)
+    target: TargetName = "class" if is_class else "number"
+    return Splits(train, tested, names, name, str(file), numbered=True, target=target)
 
 
 def given_data(reader: Reader, shape_CHW: Shape, data: str) -> Splits:
@@ -94,9 +97,12 @@ def given_data(reader: Reader, shape_CHW: Shape, data: str) -> Splits:
     return replace(found, train=train, test=test)
 
 
-def test_images(reader: Reader, shape_CHW: Shape, data: str | None = None, samples: int = 0) -> Source:
-    """What a test reads, the first `samples` of it (0: all); images as the reader's transforms leave them."""
-    found: Source = given_data(reader, shape_CHW, data).test if data else _read(reader, shape_CHW)
+def test_images(
+    reader: Reader, shape_CHW: Shape, data: str | None = None, samples: int = 0, one_class: bool = True
+) -> Source:
+    """What a test reads, the first `samples` of it (0: all); images as the reader's transforms leave them. The labels
+    are of `one_class` of each sample, or numbers."""
+    found: Source = given_data(reader, shape_CHW, data).test if data else _read(reader, shape_CHW, one_class)
     if isinstance(found, FileSource):
         fixed = tuple(_fixed(transform) for transform in reader.transforms if isinstance(transform, Crop | Scale))
         found = TransformedSource(found, fixed)
@@ -172,7 +178,7 @@ def _fixed(spec: Crop | Scale) -> Transform:
     return replace(spec, crop_type="center", jitter_type="none", aspect_ratio=(1.0,), hflip=False)
 
 
-def _read(reader: Reader, shape_CHW: Shape) -> ArraySource | FileSource:
+def _read(reader: Reader, shape_CHW: Shape, one_class: bool) -> ArraySource | FileSource:
     source, labels = reader.features, reader.labels
     path = _existing(source.file)
     if isinstance(source, Columns | TextStream) and source.dim != prod(shape_CHW):
@@ -187,16 +193,15 @@ def _read(reader: Reader, shape_CHW: Shape) -> ArraySource | FileSource:
         assert labels is not None  # text has no labels of its own
         found = open_ctf(
             path, labels.dim, shape_CHW, features=_stream(source), labels=_stream(labels),
-            labels_path=_existing(labels.file),
+            labels_path=_existing(labels.file), one_class=one_class,
         )  # fmt: skip
         return _planes(found) if reader.interleaved else found
     classes = reader.classes if labels is None else None
     if source.form == "base64":
         listing = read_base64_map(path, classes)
-        labels_N = _labels_of(path, listing.labels_N, labels)
-        return file_source(listing, labels_N, None)
+        return file_source(listing, _labels_of(path, listing.labels_N, reader, one_class), None)
     lines = read_image_map(path, classes)
-    return file_source(lines, _labels_of(path, lines.labels_N, labels), None, in_chunks=True)
+    return file_source(lines, _labels_of(path, lines.labels_N, reader, one_class), None, in_chunks=True)
 
 
 def _planes(source: ArraySource) -> ArraySource:
@@ -210,12 +215,13 @@ def _stream(stream: TextStream) -> StreamSpec:
     return StreamSpec(stream.token, stream.dim, stream.sparse)
 
 
-def _labels_of(path: Path, own_N: NDArray[np.int64], stream: TextStream | None) -> NDArray[np.int64]:
+def _labels_of(path: Path, own_N: NDArray[np.int64], reader: Reader, one_class: bool) -> NDArray[Any]:
     """The labels that a map file has itself, or those that stand in a CTF file, line for line."""
+    stream = reader.labels
     if stream is None:
-        return own_N
+        return own_N if one_class else np.eye(reader.classes, dtype=np.float32)[own_N]
     file = _existing(stream.file)
-    labels_N = read_ctf_labels(file, _stream(stream))
+    labels_N = read_ctf_labels(file, _stream(stream), one_class)
     if len(labels_N) != len(own_N):
         raise DataError(f"{file} has {len(labels_N)} labels, {path} {len(own_N)} images; give files that match")
     return labels_N

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import torch
 
 from convolve.data.known import dataset_info, guess_dataset
 from convolve.data.sources.source import ArraySource, Source
+from convolve.errors import UnsupportedError
 from convolve.graph.build import build
-from convolve.graph.classifier import class_scores, image_input
+from convolve.graph.classifier import class_scores, image_input, side_by_side
 from convolve.graph.graph import Graph, Parameter
 from convolve.importers import cntk
+from convolve.importers.brainscript.criterion import trained
 from convolve.importers.brainscript.job import TrainStep
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.network import Network, needed_for
 from convolve.importers.brainscript.reader import Images, Reader
 from convolve.importers.brainscript.trained import with_numbers
+from convolve.loading import load
 from convolve.model import Model
-from convolve.outcome import Run
 from convolve.recipe import Recipe
-from convolve.records import TrainingInfo
+from convolve.records import ONE_CLASS, Objective, Target, TargetKind, TrainingInfo
 from convolve.run import train
 from convolve.run_config.readers import Shape, as_found, as_prepared, resize_words, training_data
 from convolve.training.events import Callback, silent
+from convolve.training.objective import require_defined
 from convolve.training.run_folder import RunFolder
 from convolve.training.workers import SINGLE_PROCESS, Workers
 from convolve.transforms.preprocess import Preprocess
@@ -49,10 +53,10 @@ def train_step(
     if workers.broadcast(step.resume and path.exists()):
         callback("note", {"message": f"{path} exists: its training is skipped (makeMode=false repeats it)"})
         return
-    graph, shape_CHW = _fresh_network(step)
+    graph, target, shape_CHW = _fresh_network(step)
     splits = training_data(step, test, shape_CHW, data)
     if from_model is not None:
-        graph = with_numbers(graph, image_input(class_scores(cntk.read(from_model).graph), shape_CHW))
+        graph = _with_trained(graph, target, from_model, shape_CHW)
     elif isinstance(splits.train, ArraySource):
         graph = with_statistics(graph, step.network, splits.train)
     recipe, samples = _recipe(step, splits.train, data, callback)
@@ -60,7 +64,7 @@ def train_step(
         recipe = replace(recipe, distributed=step.parallel.for_workers(workers.size, samples))
     callback("config", {"step": step, "samples": samples, "held_out_samples": len(splits.test)})
     if is_first and not (step.resume and initial.exists()):
-        _model(graph, as_prepared(step.reader, shape_CHW), splits.class_names).save(initial)
+        _model(graph, as_prepared(step.reader, shape_CHW), splits.class_names, target).save(initial)
     final_preprocess = _for_any_image(step.validation or test or step.reader, shape_CHW, callback)
 
     def keep(model: Model, epoch: int) -> None:
@@ -72,8 +76,15 @@ def train_step(
         where = {"data": splits, "out": run_folder, "restart": not step.resume, "from_model": initial}
         train(recipe, progress=callback, each_epoch=keep, workers=workers, **where)  # type: ignore[arg-type]
     if is_first:
-        replace(Run(RunFolder(run_folder)).model, preprocess=final_preprocess).save(path)
+        replace(load(run_folder, whole=True), preprocess=final_preprocess).save(path)
     workers.barrier()
+
+
+def _with_trained(graph: Graph, target: Target, path: Path, shape_CHW: Shape) -> Graph:
+    """`graph` with the numbers of CNTK's model at `path`."""
+    if target.objective:
+        raise UnsupportedError("--from is for a network that is trained by one CrossEntropyWithSoftmax; leave it out")
+    return with_numbers(graph, image_input(class_scores(cntk.read(path).graph), shape_CHW))
 
 
 def _for_any_image(reader: Reader, shape_CHW: Shape, callback: Callback) -> Preprocess:
@@ -101,25 +112,26 @@ def _recipe(step: TrainStep, train: Source, data: str | None, callback: Callback
 
 def save_initial(step: TrainStep, folder: Path) -> None:
     """Write the network of `step` with its initial values as a model folder, for images of any size."""
-    graph, shape_CHW = _fresh_network(step)
+    graph, target, shape_CHW = _fresh_network(step)
     names = tuple(map(str, range(step.reader.classes)))
-    _model(graph, as_found(step.reader, shape_CHW)[0], names).save(folder)
+    _model(graph, as_found(step.reader, shape_CHW)[0], names, target).save(folder)
 
 
-def _fresh_network(step: TrainStep) -> tuple[Graph, Shape]:
-    """The network with its initial values, and (C, H, W) of what it takes."""
+def _fresh_network(step: TrainStep) -> tuple[Graph, Target, Shape]:
+    """The network with its initial values, what it is trained by, and (C, H, W) of what it takes."""
     graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
-    return graph, image_shape(graph)
+    return graph, target_of(step.network), image_shape(graph)
 
 
-def _model(graph: Graph, preprocess: Preprocess, class_names: tuple[str, ...]) -> Model:
-    return Model(build(graph), graph, preprocess, class_names, training_info=TrainingInfo(imported_from=ORIGIN))
+def _model(graph: Graph, preprocess: Preprocess, class_names: tuple[str, ...], target: Target) -> Model:
+    info = TrainingInfo(imported_from=ORIGIN)
+    return Model(build(graph), graph, preprocess, class_names, training_info=info, target=target)
 
 
 def with_statistics(graph: Graph, network: Network, source: ArraySource) -> Graph:
     """`graph` with what CNTK computes of the training data before the first epoch, Mean and InvStdDev of the images of
     `source`, in place of numbers that change nothing."""
-    kinds = {node.name: node.kind for node in needed_for([network.scores()])}
+    kinds = {node.name: node.kind for node in needed_for(trained(network).outputs)}
     wanted = [p for p in graph.parameters if kinds.get(p.source) in ("Mean", "InvStdDev")]
     if not wanted:
         return graph
@@ -140,16 +152,30 @@ def with_statistics(graph: Graph, network: Network, source: ArraySource) -> Grap
 
 
 def network_graph(step: TrainStep, generator: torch.Generator | None) -> Graph:
-    """The graph from one image to the class scores.
+    """The graph from one image to the class scores, or to all that the criteria look at.
 
     A network of plain numbers takes them from the images of the data set that has as many, else from a single column.
     """
-    graph = class_scores(lower([step.network.scores()], generator, ORIGIN))
+    found = trained(step.network)
+    graph = lower(found.outputs, generator, ORIGIN)
+    graph = class_scores(graph) if found.is_plain else side_by_side(graph)[0]
     shape = graph.inputs[0].shape if graph.inputs else ()
     if len(shape) != 1:
         return image_input(graph)
     info = guess_dataset((1, shape[0], 1), step.reader.classes)
     return image_input(graph, info.shape_CHW if info else (1, shape[0], 1))
+
+
+def target_of(network: Network) -> Target:
+    """What the network answers, and what it is trained by where that is more than one cross-entropy."""
+    found = trained(network)
+    if found.is_plain:
+        return ONE_CLASS
+    sizes = side_by_side(lower(found.outputs, None, ORIGIN))[1]
+    gives_probabilities = found.is_class and found.outputs[0].kind == "Softmax"
+    objective = Objective(sizes, found.nodes, found.criterion, found.evaluations, gives_probabilities)
+    require_defined(objective, prod(found.labels.integers("shape")))
+    return Target(TargetKind.CLASS if found.is_class else TargetKind.NUMBER, objective=objective)
 
 
 def image_shape(graph: Graph) -> Shape:
@@ -168,7 +194,7 @@ def recipe_of(step: TrainStep) -> Recipe:
     if isinstance(step.reader.features, Images):
         words = resize_words(step.validation or step.reader, shape_CHW) or {}
         spec = replace(spec, **{name: words[name] for name in ("resize", "crop_ratio") if name in words})
-    return replace(step.recipe, data=spec)
+    return replace(step.recipe, data=replace(spec, target="class" if trained(step.network).is_class else "number"))
 
 
 def samples_of(recipe: Recipe) -> int:

@@ -22,6 +22,7 @@ from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.output import OutputFormat
 from convolve.loading import load
 from convolve.model import Model
+from convolve.records import TargetKind
 from convolve.run_config.readers import as_prepared, test_images
 from convolve.training.events import Callback
 
@@ -34,7 +35,9 @@ def write_outputs(step: WriteStep, callback: Callback, data: str | None) -> None
         shape_CHW = model.preprocess.shape_CHW
         if isinstance(model.architecture, Graph):
             model.preprocess = as_prepared(step.reader, shape_CHW)
-        samples = eval_dataset(test_images(step.reader, shape_CHW, data, step.samples), model.preprocess)
+        is_class = model.target.kind == TargetKind.CLASS
+        part = test_images(step.reader, shape_CHW, data, step.samples, one_class=is_class)
+        samples = eval_dataset(part, model.preprocess)
         path = Path(f"{step.output_path}.{node}")
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -58,7 +61,7 @@ def _model_up_to(step: WriteStep, node: str) -> Model:
     try:
         return load(step.model_path, node=node)
     except UsageError:
-        model = load(step.model_path)
+        model = load(step.model_path, whole=True)
         if text is None or not isinstance(model.architecture, Graph):
             raise
     graph = image_input(lower([text], None, model.architecture.origin), model.preprocess.shape_CHW)

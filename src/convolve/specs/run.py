@@ -27,7 +27,9 @@ class RunSpec:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", "auto: the fastest whose gradients are right")
     device: str = setting("auto", "auto, cpu, cuda or cuda:i")
     threads: int = setting(0, "processor threads; 0: as many as there are idle cores at the start")
-    criterion: Literal["auto", "cross_entropy", "focal", "binary_cross_entropy", "square_error", "l1"] = setting(
+    criterion: Literal[
+        "auto", "cross_entropy", "focal", "binary_cross_entropy", "square_error", "root_mean_square", "l1"
+    ] = setting(
         "auto",
         "the loss; auto: cross_entropy of a class, binary_cross_entropy of classes, square_error of numbers",
     )

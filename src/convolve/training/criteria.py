@@ -14,28 +14,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convolve.records import Target, TargetKind
+from convolve.records import Objective, Target, TargetKind
 from convolve.specs.run import RunSpec
+from convolve.training.objective import node_values, only
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs_NK, labels) -> loss_N
+ERROR = "error rate"  # what is counted of classes; no node of a configuration is called so
+_LEAST_SQUARE = 1e-12  # below the rounding of what is compared: the root of 0 has no derivative
 _LEAST_DOUBT = 1e-7  # below the rounding of p: the power of 0 has no derivative
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """`loss` is that of each sample; `errors` says which samples count as errors, None where the target is no class.
+    """`loss` is that of each sample; `counts` is what is added up beside it under these `names`: which samples are
+    errors, where the target is a class.
 
     Both are functions of torch with their arguments bound, as they are called in each step.
     """
 
     loss: Loss
-    errors: Callable[[Tensor, Tensor], Tensor] | None = None  # (outputs_NK, labels) -> bool_N
+    counts: Callable[[Tensor, Tensor], Tensor] | None = None  # (outputs_NK, labels) -> counts_N or counts_NE
+    names: tuple[str, ...] = ()
 
 
 def cross_entropy(run: RunSpec, target: Target) -> Criterion:
     """Of one class for each image. Label smoothing as in Szegedy et al. 2015, section 7."""
     loss = partial(F.cross_entropy, reduction="none", label_smoothing=run.label_smoothing)
-    return Criterion(loss, _is_wrong)
+    return Criterion(loss, _is_wrong, (ERROR,))
 
 
 def focal(run: RunSpec, target: Target) -> Criterion:
@@ -48,7 +53,7 @@ def focal(run: RunSpec, target: Target) -> Criterion:
         doubt_NK = -torch.expm1(log_NK)  # 1 - p
         return -(labels_NK * doubt_NK.clamp(min=_LEAST_DOUBT) ** run.focal_gamma * log_NK).sum(1)
 
-    return Criterion(loss, _is_wrong)
+    return Criterion(loss, _is_wrong, (ERROR,))
 
 
 def binary_cross_entropy(run: RunSpec, target: Target) -> Criterion:
@@ -69,6 +74,16 @@ def square_error(run: RunSpec, target: Target) -> Criterion:
     return _distance(F.mse_loss, target)
 
 
+def root_mean_square(run: RunSpec, target: Target) -> Criterion:
+    """The root of the mean over the numbers of an image; it grows as the error does, not as its square."""
+    square = _distance(F.mse_loss, target)
+
+    def loss(outputs_NK: Tensor, numbers_NK: Tensor) -> Tensor:
+        return (square.loss(outputs_NK, numbers_NK) / numbers_NK.shape[1]).clamp_min(_LEAST_SQUARE).sqrt()
+
+    return Criterion(loss)
+
+
 def l1(run: RunSpec, target: Target) -> Criterion:
     """The absolute error, which strange numbers among the labels move less."""
     return _distance(F.l1_loss, target)
@@ -79,6 +94,7 @@ CRITERIA: dict[str, Callable[[RunSpec, Target], Criterion]] = {
     "focal": focal,
     "binary_cross_entropy": binary_cross_entropy,
     "square_error": square_error,
+    "root_mean_square": root_mean_square,
     "l1": l1,
 }
 USUAL = {
@@ -94,11 +110,29 @@ def criterion_for(run: RunSpec, target: Target, weights_K: tuple[float, ...] = (
     Where weights on the losses would end, this ends too, and it still moves a network that is right on all training
     images: Menon et al. 2021, arXiv:2007.07314, "Long-tail learning via logit adjustment", equation 10.
     """
+    if target.objective:
+        return _of_objective(target.objective, target.kind)
     criterion = CRITERIA[USUAL[target.kind] if run.criterion == "auto" else run.criterion](run, target)
     if not weights_K:
         return criterion
     log_K = torch.tensor(weights_K).log()
     return replace(criterion, loss=lambda outputs_NK, labels: criterion.loss(outputs_NK - log_K.to(outputs_NK), labels))
+
+
+def _of_objective(objective: Objective, kind: TargetKind) -> Criterion:
+    """What a configuration of CNTK is trained by; of its answer, the errors are counted too where it is a class."""
+    is_class = kind == TargetKind.CLASS
+
+    def loss(outputs_NM: Tensor, labels: Tensor) -> Tensor:
+        return node_values(only(objective, objective.criterion), outputs_NM, labels)[objective.criterion]
+
+    def counts(outputs_NM: Tensor, labels: Tensor) -> Tensor:
+        found = node_values(only(objective, *objective.evaluations), outputs_NM.detach().float(), labels)
+        wrong = {ERROR: _is_wrong(outputs_NM[:, : objective.sizes[0]], labels)} if is_class else {}
+        return torch.stack([*found.values(), *wrong.values()], 1)
+
+    names = (*objective.evaluations, *((ERROR,) if is_class else ()))
+    return Criterion(loss, counts if names else None, names)
 
 
 def standardized(numbers_NK: Tensor, target: Target) -> Tensor:

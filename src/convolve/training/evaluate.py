@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from convolve.training.class_metrics import ClassMetrics, class_metrics
 from convolve.training.criteria import in_units, standardized
 from convolve.training.memory import keep_freed_memory
 from convolve.training.metrics import FIGURES, class_counts
+from convolve.training.objective import answers, node_values, only
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers
 
@@ -32,6 +33,7 @@ class Evaluation:
     loss: float  # mean over the images: cross-entropy in nats, or the square error of standardized numbers
     target: Target = ONE_CLASS
     beside_NB: torch.Tensor = field(default_factory=lambda: torch.empty(0))  # float32: what stands beside the scores
+    nodes_NE: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))  # of the objective's nodes, each sample's
 
     @property
     def probabilities_NK(self) -> torch.Tensor:
@@ -52,11 +54,20 @@ class Evaluation:
     @cached_property
     def figures(self) -> dict[str, Any]:
         """The figures of this target, by their names in result.json without `test_`."""
+        nodes = {"nodes": self.nodes} if self.target.objective else {}
+        if nodes and self.target.kind == TargetKind.NUMBER and self.labels_N.shape != self.answers_NK.shape:
+            return nodes  # other numbers than its labels
         if self.target.kind != TargetKind.CLASS:
-            return FIGURES[self.target.kind](self.labels_N.numpy(), self.answers_NK.numpy(), self.target)
+            return nodes | FIGURES[self.target.kind](self.labels_N.numpy(), self.answers_NK.numpy(), self.target)
         found = {"error": self.wrong_N} | ({} if self.wrong_top5_N is None else {"error_top5": self.wrong_top5_N})
         errors = {name: int(wrong_N.sum()) / len(wrong_N) for name, wrong_N in found.items()}
-        return errors | self.classes.macro
+        return errors | self.classes.macro | nodes
+
+    @property
+    def nodes(self) -> dict[str, float]:
+        """The means of the objective's nodes."""
+        names = self.target.objective.nodes if self.target.objective else ()
+        return dict(zip(names, self.nodes_NE.double().mean(0).tolist(), strict=True))
 
     @cached_property
     def classes(self) -> ClassMetrics:
@@ -89,10 +100,21 @@ class Evaluation:
         return self.figures.get("error_top5")
 
 
+def _nodes(outputs_NVK: torch.Tensor, labels_N: torch.Tensor, target: Target) -> torch.Tensor:
+    """nodes_NE of the target's objective; of none, no columns."""
+    if not target.objective:
+        return outputs_NVK.new_empty(len(outputs_NVK), 0)
+    return torch.stack([*node_values(target.objective, outputs_NVK.mean(1), labels_N).values()], 1)
+
+
 def _read(
     outputs_NVK: torch.Tensor, labels_N: torch.Tensor, target: Target, independent: bool
 ) -> tuple[torch.Tensor, float]:
     """(answers_NK, the sum of the losses) of what a network gives for V views of each image."""
+    if target.objective:
+        lowered = replace(target, objective=only(target.objective, target.objective.criterion))
+        loss_N = _nodes(outputs_NVK, labels_N, lowered)
+        return answers(target.objective, outputs_NVK.mean(1), target.kind), float(loss_N.sum())
     if target.kind == TargetKind.NUMBER:
         mean_NK = outputs_NVK.mean(1)
         loss = F.mse_loss(mean_NK, standardized(labels_N.double(), target), reduction="sum")
@@ -118,6 +140,13 @@ def _given(module: nn.Module, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, 
     return given if isinstance(given, tuple) else (given,)
 
 
+def _added(losses: list[float]) -> float:
+    total = 0.0
+    for loss in losses:
+        total += loss  # one after the other: the same bits, however many workers
+    return total
+
+
 def evaluate(
     module: nn.Module,
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
@@ -139,22 +168,22 @@ def evaluate(
     module.eval()
     is_class, samples = target.kind == TargetKind.CLASS, 0
     labels, losses = [torch.empty(0, dtype=torch.int64 if is_class else torch.float32)], []
-    answers, beside = [torch.empty(0)], [torch.empty(0)]
+    found, beside, nodes = [torch.empty(0)], [torch.empty(0)], [torch.empty(0)]
     with torch.inference_mode(), whole_fp32():
         for images_NCHW, labels_N in batches:
             scores, *more = _given(module, images_NCHW.to(device))
-            outputs_NVK = scores.float().cpu().double().unflatten(0, (-1, views))
+            outputs_NVK, labels_N = scores.float().cpu().double().unflatten(0, (-1, views)), labels_N.cpu()  # noqa: PLW2901
             beside += [each.float().cpu().unflatten(0, (-1, views)).mean(1).flatten() for each in more]
-            found_NK, loss = _read(outputs_NVK, labels_N.cpu(), target, independent)
-            labels.append(labels_N.cpu().flatten())
-            answers.append(found_NK.float().flatten())
+            answers_NK, loss = _read(outputs_NVK, labels_N, target, independent)
+            labels.append(labels_N.flatten())
+            found.append(answers_NK.float().flatten())
+            nodes.append(_nodes(outputs_NVK, labels_N, target).float().flatten())
             losses.append(loss)
-            samples += len(found_NK)
+            samples += len(answers_NK)
     module.train(was_training)
     samples = int(workers.gather(torch.tensor([samples])).sum())
-    labels_N, answers_NK = workers.gather(torch.cat(labels)), workers.gather(torch.cat(answers)).view(samples, -1)
-    loss_sum = 0.0
-    for loss in workers.gather(torch.tensor(losses, dtype=torch.float64)).tolist():
-        loss_sum += loss  # one after the other: the same bits, however many workers
-    labels_N, beside_NB = (labels_N if is_class else labels_N.view(samples, -1)), workers.gather(torch.cat(beside))
-    return Evaluation(labels_N, answers_NK, loss_sum / samples, target, beside_NB.view(samples, -1))
+    labels_N, answers_NK = workers.gather(torch.cat(labels)), workers.gather(torch.cat(found)).view(samples, -1)
+    loss_sum = _added(workers.gather(torch.tensor(losses, dtype=torch.float64)).tolist())
+    labels_N = labels_N if is_class else labels_N.view(samples, -1)
+    beside_NB, nodes_NE = (workers.gather(torch.cat(each)).view(samples, -1) for each in (beside, nodes))
+    return Evaluation(labels_N, answers_NK, loss_sum / samples, target, beside_NB=beside_NB, nodes_NE=nodes_NE)

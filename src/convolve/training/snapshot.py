@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from convolve.errors import ModelError
-from convolve.records import EpochEvent, ProgressEvent, ResumeEvent, StartEvent, TargetKind
+from convolve.records import EpochEvent, ProgressEvent, ResumeEvent, StartEvent
 from convolve.records.reading import to_json
 from convolve.training.checkpoint import load_checkpoint, save_checkpoint
+from convolve.training.criteria import ERROR
 from convolve.training.evaluate import Evaluation
 from convolve.training.optimizer_state import load_state_tensors, state_tensors
 
@@ -38,29 +39,40 @@ class EpochMetrics:
 
     samples: int = 0
     loss_sum: float = 0.0
-    errors: int = 0
+    counts: list[float] = field(default_factory=list)  # of what the criterion counts, under its names
     seconds: float = 0.0
     wait_seconds: float = 0.0
 
-    def progress_event(self, at: Position, size: StepSize, is_class: bool) -> ProgressEvent:
+    def add(self, loss_sum: float, counts: list[float]) -> None:
+        self.loss_sum += loss_sum
+        self.counts = [before + new for before, new in zip(self.counts or [0.0] * len(counts), counts, strict=True)]
+
+    def _means(self, names: Sequence[str]) -> tuple[float | None, dict[str, float] | None]:
+        """(of the errors, of the nodes that the training reports)."""
+        means = {name: count / self.samples for name, count in zip(names, self.counts, strict=True)}
+        return means.pop(ERROR, None), means or None
+
+    def progress_event(self, at: Position, size: StepSize, names: Sequence[str]) -> ProgressEvent:
         """What is logged within the epoch."""
+        error, nodes = self._means(names)
         return ProgressEvent(
             epoch=at.epoch + 1, batch=at.batch, step=at.step, samples_seen=at.samples_seen,
-            loss=self.loss_sum / self.samples, error=self.errors / self.samples if is_class else None,
+            loss=self.loss_sum / self.samples, error=error, nodes=nodes,
             learning_rate=size.lr, momentum=size.momentum, images_per_second=self.samples / self.seconds,
         )  # fmt: skip
 
     def epoch_event(
-        self, at: Position, found: Evaluation | None, name: str, lr: float, evaluation_seconds: float
-    ) -> EpochEvent:
+        self, at: Position, found: Evaluation | None, name: str, counted: Sequence[str], *, lr: float,
+        evaluation_seconds: float,
+    ) -> EpochEvent:  # fmt: skip
         """What is logged of the epoch that ends, with what was `found` on the set called `name`, if anything."""
         figures = found.figures | {"loss": found.loss} if found else {}
         known: dict[str, Any] = {f"{name}_{figure}": value for figure, value in figures.items()}
         held_out = {key: value for key, value in known.items() if key in EpochEvent.__annotations__}
-        is_class = not found or found.target.kind == TargetKind.CLASS
+        error, nodes = self._means(counted)
         return EpochEvent(
             epoch=at.epoch + 1, samples_seen=at.samples_seen,
-            train_loss=self.loss_sum / self.samples, train_error=self.errors / self.samples if is_class else None,
+            train_loss=self.loss_sum / self.samples, train_error=error, train_nodes=nodes,
             **held_out,
             learning_rate=lr, seconds=self.seconds, evaluation_seconds=evaluation_seconds,
             images_per_second=self.samples / self.seconds, data_wait_fraction=self.wait_seconds / self.seconds,

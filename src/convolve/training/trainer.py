@@ -70,7 +70,7 @@ class Trainer:
         self._rate_watch = RateWatch()
         self._plan = Plan(recipe, self.loader, self.workers, self.extras.plateau)
         self._criterion = criterion_for(recipe.run, self.target, self.loader.loss_K)
-        self._sums = torch.zeros(3, dtype=torch.float64, device=device)  # since the last report
+        self._sums = torch.zeros(2 + len(self._criterion.names), dtype=torch.float64, device=device)  # since a report
         self.on_step = [extra.on_step for _, extra in self.extras.items() if type(extra).on_step is not Extra.on_step]
 
     @property
@@ -103,7 +103,7 @@ class Trainer:
                 self._collect(step.size)
             metrics.seconds += time.perf_counter() - start
             if step.shown:
-                self._log(metrics.progress_event(at, step.shown, bool(self._criterion.errors)))
+                self._log(metrics.progress_event(at, step.shown, self._criterion.names))
                 if at.train_seconds + metrics.seconds >= self._rate_watch.due:
                     self._rate_watch.watch(self, tuple(images_NCHW.shape[1:]))
                 if at.batch < len(steps) and self._checkpoint_is_due(saved):
@@ -124,7 +124,7 @@ class Trainer:
             if sync.takes_local_steps:
                 samples, size = len(labels_N), self._plan.size(len(labels_N), at.samples_seen)
         divisor = samples / step.shard.weight if step.shard.weight else math.inf
-        losses, errors = [], torch.zeros((), device=device)
+        losses, counts = [], torch.zeros(len(self._criterion.names), device=device)
         rows = -(-len(labels_N) // self.recipe.run.accumulation_steps)
         micro_batches = list(zip(images_NCHW.split(rows), labels_N.split(rows), strict=True))
         for number, (images, labels) in enumerate(micro_batches, 1):
@@ -137,19 +137,19 @@ class Trainer:
                 loss = loss_N.sum() / divisor
                 (loss * self.loss_scale.scale if self.loss_scale else loss).backward()
             losses.append(loss_N.detach())
-            errors += self._criterion.errors(logits_NK, labels).sum() if self._criterion.errors else 0
+            counts += self._criterion.counts(logits_NK, labels).sum(0) if self._criterion.counts else 0
         if not self.loss_scale or self.loss_scale.unscale(gradients_of(self.optimizer)):
             take_step(self.optimizer, size, samples)
         self.optimizer.zero_grad()
         if sync:
             sync.end_step(step.samples)
-        self._count(torch.cat(losses), errors, step)
+        self._count(torch.cat(losses), counts, step)
 
-    def _count(self, losses_M: torch.Tensor, errors: torch.Tensor, step: PlannedStep) -> None:
+    def _count(self, losses_M: torch.Tensor, counts: torch.Tensor, step: PlannedStep) -> None:
         """Add up what a step found, on the device, and move on."""
         at, loss_sum = self.position, losses_M.sum()
         if step.shard.weight:
-            self._sums += torch.stack([loss_sum, errors, (~loss_sum.isfinite()).float()])
+            self._sums += torch.hstack([loss_sum, (~loss_sum.isfinite()).float(), counts])
         at.batch, at.step, at.samples_seen = at.batch + 1, at.step + 1, at.samples_seen + step.samples
         self.metrics.samples += step.samples
         for on_step in self.on_step:
@@ -165,7 +165,8 @@ class Trainer:
         size = self._plan.shown(at.epoch, at.samples_seen)
         if found and not math.isfinite(found.loss):
             raise diverged(f"after step {at.step}", at.epoch, size)
-        event = metrics.epoch_event(at, found, self.validation_name, size.lr, time.perf_counter() - start)
+        seconds, names = time.perf_counter() - start, self._criterion.names
+        event = metrics.epoch_event(at, found, self.validation_name, names, lr=size.lr, evaluation_seconds=seconds)
         self._log(event)
         at.train_seconds, at.wait_seconds = at.train_seconds + metrics.seconds, at.wait_seconds + metrics.wait_seconds
         at.epoch, at.batch, self.metrics = at.epoch + 1, 0, EpochMetrics()
@@ -189,12 +190,12 @@ class Trainer:
         at, metrics = self.position, self.metrics
         if self.workers.size > 1:
             self.workers.sum(self._sums)
-        loss_sum, errors, bad_steps = self._sums.tolist()
+        loss_sum, bad_steps, *counts = self._sums.tolist()
         self._sums.zero_()
         if bad_steps:  # the first one may be the shard of one worker; from there on all of them see it
             bad_steps = math.ceil(bad_steps / self.workers.size)
             raise diverged(f"from step {at.step - bad_steps + 1} on", at.epoch, size)
-        metrics.loss_sum, metrics.errors = metrics.loss_sum + loss_sum, metrics.errors + int(errors)
+        metrics.add(loss_sum, counts)
 
     def _log(self, event: Event) -> None:
         if not self.workers.rank:

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from convolve.errors import ConvolveError
+from convolve.importers.brainscript.criterion import trained
 from convolve.importers.brainscript.job import TrainStep, read_job
 from convolve.importers.brainscript.lower import lower
 
@@ -58,7 +59,7 @@ def read_all(file: Path) -> None:
     """What `convolve show` does with a configuration, but for building the module."""
     for step in read_job([str(file)]).steps:
         if isinstance(step, TrainStep):
-            lower([step.network.scores()], None, "BrainScript")
+            lower(trained(step.network).outputs, None, "BrainScript")
 
 
 def check(seed: int, folder: Path) -> str:

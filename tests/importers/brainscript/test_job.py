@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from convolve.errors import ConvolveError, FormatError, UnsupportedError
+from convolve.importers.brainscript import criterion
 from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep, read_job
 from convolve.importers.brainscript.reader import Images, TextStream
 from convolve.recipes import load_recipe
@@ -185,7 +186,7 @@ def test_a_network_may_be_a_file_of_its_own(tmp_path: Path) -> None:
              '({ all = new ComputationNetwork include "record.bs" }.all)')  # fmt: skip
     for form in forms:
         found = trained(job(tmp_path, f"\nBrainScriptNetworkBuilder = {form}", SGD, READER))
-        assert found.network.scores().name == "z"
+        assert criterion.trained(found.network).outputs[0].name == "z"
     assert read_job([f"configFile={tmp_path / 'job.cntk'}", "modelPath=other"]).name == "job"
 
 

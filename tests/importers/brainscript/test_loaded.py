@@ -13,6 +13,7 @@ from convolve.errors import ConvolveError
 from convolve.graph.build import build, with_weights
 from convolve.graph.graph import Graph
 from convolve.importers import cntk
+from convolve.importers.brainscript.criterion import trained
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.network import Network, read_network
 from convolve.importers.brainscript.text import of_lines
@@ -100,7 +101,7 @@ def test_several_inputs_and_a_record_of_outputs() -> None:
 
 def test_names_roles_and_attributes_of_a_v1_file(dense: Path) -> None:
     found = network("(MODEL)", dense)
-    assert found.scores().name == "z" and found.labels().name == "labels"
+    assert trained(found).outputs[0].name == "z" and trained(found).labels.name == "labels"
     assert {"h.W", "h.z", "ce"} <= found.members.keys()
     text = """{ base = MODEL ; a = base.h.z ; b = base.h_z ; c = base.h_W
         sizes = Constant (base.features.dim + base.h.input.dims[0] * 10 + base.z.inputs[0].dim * 100) }"""

@@ -12,6 +12,7 @@ import torch
 from convolve.errors import ConvolveError, FormatError, UnsupportedError
 from convolve.graph.build import build
 from convolve.graph.graph import Graph
+from convolve.importers.brainscript.criterion import trained
 from convolve.importers.brainscript.job import TrainStep, read_job
 from convolve.importers.brainscript.lower import lower
 
@@ -38,7 +39,7 @@ def step_of(folder: Path, builder: str, head: str = "") -> TrainStep:
 
 
 def graph_of(step: TrainStep) -> Graph:
-    return lower([step.network.scores()], torch.Generator().manual_seed(1), "BrainScript")
+    return lower(trained(step.network).outputs[:1], torch.Generator().manual_seed(1), "BrainScript")
 
 
 def ndl(folder: Path, script: str, head: str = "") -> TrainStep:

@@ -11,6 +11,7 @@ from convolve.errors import ConvolveError
 from convolve.graph.build import build
 from convolve.graph.graph import Graph
 from convolve.importers.brainscript.config import read_config
+from convolve.importers.brainscript.criterion import trained
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.network import Network, read_network
 from convolve.importers.brainscript.text import of_lines
@@ -54,7 +55,7 @@ def network_of(file: Path) -> Network:
 
 
 def graph_of(file: Path) -> Graph:
-    return lower([network_of(file).scores()], None, "BrainScript")
+    return lower(trained(network_of(file)).outputs[:1], None, "BrainScript")
 
 
 @pytest.mark.parametrize("file", PARAMETERS, ids=lambda file: file.stem)
@@ -78,7 +79,7 @@ def test_response_normalization_is_found() -> None:
 def test_a_step_of_training(name: str) -> None:
     """Gradients reach every parameter, and a small step along them lowers the loss."""
     network = network_of(CORPUS / "valid" / f"{name}.cntk")
-    graph = lower([network.scores()], torch.Generator().manual_seed(1), "BrainScript")
+    graph = lower(trained(network).outputs[:1], torch.Generator().manual_seed(1), "BrainScript")
     module = build(graph).train()
     images = torch.rand(2, *graph.inputs[0].shape, generator=torch.Generator().manual_seed(2)) * 255
     labels = torch.tensor([3, 5])
@@ -267,4 +268,4 @@ def test_nodes_have_roles_by_list_or_by_tag() -> None:
     network = read_network(of_lines("net.bs", text.split("\n")), [])
     assert network.roles["criterionNodes"] == (network.members["ce"],)
     assert network.roles["evaluationNodes"] == (network.members["errs"],)
-    assert network.scores() is network.roles["outputNodes"][0] is network.members["z"]
+    assert trained(network).outputs[0] is network.roles["outputNodes"][0] is network.members["z"]

@@ -14,11 +14,12 @@ from typing import Any
 
 from convolve.errors import ConvolveError, UnsupportedError, UsageError
 from convolve.importers.brainscript.config import Block, read_config
+from convolve.importers.brainscript.criterion import input_names, trained
 from convolve.importers.brainscript.files import files_in
 from convolve.importers.brainscript.loaded import Models
 from convolve.importers.brainscript.ndl.builder import read_ndl
 from convolve.importers.brainscript.ndl.maker import MINIBATCH_SIZE
-from convolve.importers.brainscript.network import Network, input_names, needed_for, read_network
+from convolve.importers.brainscript.network import Network, needed_for, read_network
 from convolve.importers.brainscript.output import OutputFormat, read_format
 from convolve.importers.brainscript.parallel import Parallel, read_parallel
 from convolve.importers.brainscript.reader import Images, Reader, read_reader
@@ -199,14 +200,14 @@ class _Job:
 
     def require_known_statistics(self, network: Network, reader: Reader) -> None:
         """Mean and InvStdDev are computed of what a text reader delivers."""
-        for node in needed_for([network.scores()]):
+        for node in needed_for(trained(network).outputs):
             of_text = not isinstance(reader.features, Images) and all(x.kind == "Input" for x in node.inputs)
             if node.kind in ("Mean", "InvStdDev") and not of_text:
                 self.refused.append(str(node.unsupported(f"{node.kind} of other things than the features of a text")))
 
     def with_free_batch_norm(self, recipe: Recipe, network: Network) -> Recipe:
         """Layers can ask for what the SGD block has too: batch normalization without penalties."""
-        layers = [node for node in needed_for([network.scores()]) if node.kind == "BatchNormalization"]
+        layers = [node for node in needed_for(trained(network).outputs) if node.kind == "BatchNormalization"]
         free = [layer for layer in layers if layer.settings.get("unregularized") is True]
         if not free or not recipe.optimizer.penalize_batch_norm:
             return recipe

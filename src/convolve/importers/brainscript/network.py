@@ -101,26 +101,11 @@ class Network:
     warnings: tuple[str, ...] = ()
     interleaved: bool = False
 
-    def scores(self) -> Operation:
-        """The class scores: what the first criterion compares with the labels, before its softmax."""
+    def criterion(self) -> Operation:
+        """What is lowered: the first of the criterionNodes, as in CNTK."""
         if not self.roles["criterionNodes"]:
             raise self.spot.error("the network has no criterionNodes; say which node is trained: criterionNodes = (ce)")
-        criterion = self.roles["criterionNodes"][0]
-        if criterion.kind != "CrossEntropyWithSoftmax":
-            raise criterion.unsupported(f"training by {criterion.kind}; CrossEntropyWithSoftmax (labels, z) is, others")
-        return criterion.inputs[1]
-
-    def labels(self) -> Operation:
-        return self.roles["criterionNodes"][0].inputs[0]
-
-
-def input_names(network: Network | None) -> tuple[str, str]:
-    """The names of the input that the scores are computed from, and of the labels; "" where there is none."""
-    if network is None:
-        return "", ""
-    features = [node.name for node in needed_for([network.scores()]) if node.kind == "Input"]
-    labels = [node.name for node in needed_for([network.labels()]) if node.kind == "Input"]
-    return features[0] if features else "", labels[0] if labels else ""
+        return self.roles["criterionNodes"][0]
 
 
 def needed_for(outputs: Sequence[Operation]) -> list[Operation]:
