@@ -172,7 +172,7 @@ def _infer_user_function(node: Node, inputs: Sequence[Variable]) -> None:
         return
     for output, told in zip(node.outputs, node.attributes["function"].infer_outputs(), strict=True):
         output.known_shape, output.known_axes, output.data_type = told.known_shape, told.known_axes, told.data_type
-        output.name, output.needs_gradient = told.name, needs_gradient
+        output._name, output.needs_gradient = told.name, needs_gradient
 
 
 def _require_one_type(node: Node) -> None:
