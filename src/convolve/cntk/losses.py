@@ -53,7 +53,8 @@ def cosine_distance(x: Any, y: Any, name: str = "") -> Function:
 
     def made(x: Any, y: Any) -> Function:
         product = reduce_sum(element_times(x, y))
-        return element_times(product, reciprocal(sqrt(element_times(reduce_sum(square(x)), reduce_sum(square(y))))))
+        scale_x, scale_y = (reciprocal(sqrt(reduce_sum(square(each)))) for each in (x, y))
+        return element_times(element_times(product, scale_x), scale_y)
 
     return block("CosDistance", made, x, y, name=name)
 
