@@ -3,7 +3,7 @@ PYTHON ?= python
 PYTHONS ?= python3.11 python3.13
 TIMES ?= 1
 
-.PHONY: check quick style types test slow-tests coverage package processors fuzz race kills tables docs cntk-suite
+.PHONY: check quick style types test slow-tests coverage package processors fuzz race kills tables docs cntk-suite cntk-round-trip
 
 check: style types test
 
@@ -37,12 +37,18 @@ package:  ## wheel and source archive, in dist
 cntk-suite:  ## CNTK's own tests of its Python API, out of its wheel (75 MB)
 	$(PYTHON) tests/cntk_suite/run.py
 
+cntk-round-trip:  ## networks and checkpoints to and from the real CNTK 2.7: PYTHON_CNTK=the Python that imports it
+	$(PYTHON) tests/cntk_suite/round_trip.py $(PYTHON_CNTK)
+
 fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
 	$(PYTHON) tests/formats/fuzz_images.py 2000
 	$(PYTHON) tests/data/fuzz_loader.py 2000
 	$(PYTHON) tests/report/fuzz_report.py 2000
 	$(PYTHON) tests/importers/fuzz.py --count 20000
 	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000
+	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000 ndl
+	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000 simple
+	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000 mel
 	$(PYTHON) tests/importers/fuzz.py caffe --count 5000
 	$(PYTHON) tests/importers/fuzz_checkpoints.py 10000
 	$(PYTHON) tests/importers/fuzz.py onnx --count 10000
@@ -55,6 +61,7 @@ kills:  ## a training ends before each event of the file system, and goes on; th
 
 tables:  ## of results, in README.md and docs, from docs/results
 	$(PYTHON) docs/tables.py
+	$(PYTHON) docs/cntk_names.py
 
 docs:  ## the pages and the reference of the Python functions as HTML, in site
 	$(PYTHON) -m zensical build --strict

@@ -143,3 +143,23 @@ def test_a_crop_lies_where_cntk_lays_it(kernel: int, stride: int, windows: tuple
     data = np.random.default_rng(0).normal(size=(1, 1, 16, 16)).astype(np.float32)
     wanted = C.crop_manual(whole, x, offset, offset).eval({x: data})
     assert np.array_equal(C.crop_automatic(whole, x).eval({x: data}), wanted)
+
+
+def test_the_f_measure_of_two_masks_is_cntks() -> None:
+    a, b = C.input_variable((2, 3)), C.input_variable((2, 3))
+    given = {v: np.random.RandomState(seed).rand(2, 2, 3).astype("f") for seed, v in enumerate((a, b))}
+    assert np.allclose(C.fmeasure(a, b).eval(given), [0.6005279, 0.49065548], atol=1e-6)
+    assert np.allclose(C.fmeasure(a, b, 2).eval(given), [0.49461573, 0.4144234], atol=1e-6)
+
+
+def test_places_of_a_reshape_behind_the_last_axis() -> None:
+    x, end = C.input_variable((2, 3)), C.Axis.new_leading_axis()
+    assert C.reshape(x, (3, 2), 0, end).shape == (3, 2)
+    assert C.reshape(x, (1, 1), end, end).shape == (2, 3, 1, 1)
+
+
+def test_a_grouped_convolution_does_not_pad_its_channels() -> None:
+    x, kernel = C.input_variable((16, 8, 8)), C.parameter((16, 1, 3, 3))
+    with pytest.raises(NotImplementedError, match=r"auto_padding=\[False, True, True\]"):
+        C.convolution(kernel, x, groups=16)
+    assert C.convolution(kernel, x, groups=16, auto_padding=[False, True, True]).shape == (16, 8, 8)

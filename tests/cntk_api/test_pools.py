@@ -1,9 +1,11 @@
-"""Max pooling in another order of the axes gives PyTorch's numbers, bit for bit."""
+"""Max pooling in another order of the axes, and before its ReLU, gives PyTorch's numbers, bit for bit."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import convolve.cntk as C
 from convolve.cntk.pools import MaxPool
 
 
@@ -22,3 +24,17 @@ def test_maxima_and_gradients_are_those_of_pytorchs_own_pooling(maps: int, setti
         found.append((result.detach(), gradient))
     assert all(torch.equal(a.nan_to_num(99), b.nan_to_num(99)) for a, b in zip(*found, strict=True))
     assert found[1][0].is_contiguous()
+
+
+def test_relu_and_pooling_in_either_order_have_the_same_gradients() -> None:
+    x, rng = C.input_variable((4, 9, 9), needs_gradient=True), np.random.default_rng(0)
+    images_NCHW = rng.normal(size=(2, 4, 9, 9)).round(1).astype(np.float32)
+    active = C.relu(x)
+    pooled = C.layers.MaxPooling((3, 3), strides=2)(active)
+    watched = C.combine([pooled, active])  # where the ReLU is seen, it stays where it was
+    tensor_NCHW = torch.from_numpy(images_NCHW.copy()).requires_grad_()
+    wanted = nn.functional.max_pool2d(torch.relu(tensor_NCHW), 3, 2)
+    wanted.sum().backward()
+    assert np.array_equal(pooled.eval({x: images_NCHW}), wanted.detach().numpy())
+    assert np.array_equal(pooled.grad({x: images_NCHW}), tensor_NCHW.grad.numpy())  # type: ignore[union-attr]
+    assert np.array_equal(watched.eval({x: images_NCHW})[active.output], images_NCHW.clip(0))

@@ -27,6 +27,7 @@ def write_digits(folder: Path) -> None:
             image[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 140
         write_ctf(folder / f"digits_{name}.txt", labels_N, images_NHW.reshape(count, -1), 4)
         if name == "train":
+            write_ctf(folder / "digits_two.txt", labels_N % 2, images_NHW.reshape(count, -1), 2)
             rows = [[f"k{label}", *map(str, image.ravel())] for image, label in zip(images_NHW, labels_N, strict=True)]
             columns, commas = ("\t".join(row) for row in rows), (",".join([*row[1:], row[0]]) for row in rows)
             (folder / "digits_columns.txt").write_text("\n".join(columns) + "\n", encoding="utf-8")
@@ -67,6 +68,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("Photos", "errTop2", 0.6),
         ("Simple", "EvalErrorPrediction", 0.4),
         ("SimpleDropout", "EvalClassificationError", 0.7),
+        ("Transfer", "errs", 0.3),
+        ("TopTwo", "TopTwo", 0.6),
     ],
 )
 def test_the_corpus(name: str, error: str, most: float, convolve: Convolve, folder: Path) -> None:

@@ -53,8 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may be any bytes
-    if program := program_of(arguments):
-        return _run_program(program)
+    precision, program = program_of(arguments)
+    if program:
+        return _run_program(program, precision)
     debug = "--debug" in arguments  # wherever it stands: people add it to the end of the command that failed
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
@@ -80,19 +81,23 @@ def main(arguments: list[str] | None = None) -> int:
         )
 
 
-def program_of(arguments: list[str]) -> list[str]:
-    """The program in Python that `convolve run` is given, and all that stands behind it, which is the program's own."""
-    rest = [argument for argument in arguments[:2] if argument != "--debug"] + arguments[2:]
-    is_program = rest[:1] == ["run"] and len(rest) > 1 and rest[1].endswith(".py")
-    return rest[1:] if is_program else []
+def program_of(arguments: list[str]) -> tuple[str, list[str]]:
+    """(precision, the program in Python that `convolve run` is given, and all that stands behind it, which is the
+    program's own)"""
+    command, *rest = [argument for argument in arguments[:2] if argument != "--debug"] + arguments[2:]
+    precision = "fp32"
+    if command == "run" and rest and rest[0].startswith("--precision"):
+        precision, rest = (rest[0].partition("=")[2], rest[1:]) if "=" in rest[0] else (" ".join(rest[1:2]), rest[2:])
+    is_program = command == "run" and bool(rest) and rest[0].endswith(".py")
+    return precision, rest if is_program else []
 
 
-def _run_program(program: list[str]) -> int:
+def _run_program(program: list[str], precision: str) -> int:
     """Its errors are its own: Python prints them as always."""
     from convolve.cntk.launcher import run as run_program
 
     try:
-        run_program(Path(program[0]), program[1:])
+        run_program(Path(program[0]), program[1:], precision)
     except ConvolveError as error:
         for line in getattr(error, "lines", ()):
             print(line, file=sys.stderr)

@@ -38,17 +38,26 @@ def run(
         Path | None,
         typer.Option("--from", help="Start from a model that CNTK trained with the same configuration."),
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a Python program's training steps: fp32, bf16, or auto, the fastest whose gradients are right.",
+            metavar="auto|fp32|bf16", show_default="fp32",
+        ),
+    ] = None,
     as_json: AsJson = False,
-) -> None:
+) -> None:  # fmt: skip
     """Run a CNTK configuration: its training and test commands; or a Python program written for CNTK 2.7.
 
-    Of a program, PROGRAM.py, everything behind its name is its own.
+    Of a program, PROGRAM.py, everything behind its name is its own; options stand before it.
 
     Example: convolve run ConvNet_MNIST.cntk dataDir=data/MNIST
     """
     from convolve.cli.cntk_log import CntkLog
     from convolve.run_config import read_configuration, run_job
 
+    if precision is not None:
+        raise UsageError("--precision is for Python programs; a configuration says precision=float or precision=double")
     job = read_configuration(_in_their_folder(config))
     is_first = not rank_info(os.environ).rank
     for warning in job.warnings if is_first else ():

@@ -44,7 +44,7 @@ from convolve.cntk.ops import *
 from convolve.cntk.ops import sequence
 from convolve.cntk.ops.functions import Function, load_model
 from convolve.cntk.train import *
-from convolve.cntk.train import distributed
+from convolve.cntk.train import distributed, trainer
 from convolve.cntk.variables import Constant, Parameter, Record, Variable
 
 __version__ = "2.7"

@@ -15,8 +15,12 @@ from convolve.cntk import saving
 from convolve.cntk.learners import Learner, Schedule
 from convolve.cntk.nodes import Node
 from convolve.cntk.ops.functions import Function
+from convolve.cntk.variables import shape_in_words
 from convolve.cntk.wire_writer import message
-from convolve.importers.cntk.checkpoint import read_checkpoint
+from convolve.errors import ConvolveError
+from convolve.importers.cntk.checkpoint import LearnerState, read_checkpoint
+from convolve.importers.cntk.model import ALL_AXES
+from convolve.importers.cntk.wire import Axis as StoredAxis
 
 if TYPE_CHECKING:
     from convolve.cntk.train.trainer import Trainer
@@ -42,11 +46,16 @@ def save(trainer: Trainer, filename: str, external_state: dict[str, Any]) -> Non
 
 
 def restore(trainer: Trainer, filename: str) -> dict[str, Any]:
-    state = read_checkpoint(f"{filename}.ckp")
+    try:
+        state = read_checkpoint(f"{filename}.ckp")
+    except ConvolveError as error:
+        raise RuntimeError(str(error)) from None
     if len(state.learners) != len(trainer.parameter_learners):
-        raise ValueError(
+        raise RuntimeError(
             f"{filename}.ckp holds {len(state.learners)} learners, the trainer has {len(trainer.parameter_learners)}"
         )
+    for learner, stored in zip(trainer.parameter_learners, state.learners, strict=True):
+        _require_fit(_inner(learner), stored, filename)
     saving.take_values(_whole(trainer), saving.load(filename))
     for learner, stored in zip(trainer.parameter_learners, state.learners, strict=True):
         _inner(learner).restore_from_checkpoint(stored.values)
@@ -56,10 +65,20 @@ def restore(trainer: Trainer, filename: str) -> dict[str, Any]:
 
 
 def _whole(trainer: Trainer) -> Function:
-    """What is saved: model, loss and metric together."""
-    parts = [trainer.loss_function, trainer.evaluation_function, trainer.model]
-    outputs = [output for part in parts if part is not None for output in part.outputs]
+    """What is saved: model, loss and metric together, and the sums of the latter two, as CNTK has them."""
+    outputs = [] if trainer.model is None else list(trainer.model.outputs)
+    for part, name in (
+        (trainer.loss_function, "aggregateLoss"),
+        (trainer.evaluation_function, "aggregateEvalMetric"),
+    ):
+        if part is not None:
+            outputs += [part.output, *([_sum(part, name).output] if part.output.has_batch_axis else [])]
     return Function(Node("Combine", list(dict.fromkeys(outputs))))
+
+
+def _sum(part: Function, name: str) -> Function:
+    attributes = {"axis": StoredAxis(ALL_AXES, "AllAxes"), "reductionOpName": "Sum", "reductionKeepDimensions": False}
+    return Function(Node("ReduceElements", [part.output], attributes, name))
 
 
 def _inner(learner: Any) -> Any:
@@ -107,6 +126,11 @@ def restore_counts(learner: Any, values: Mapping[str, Any]) -> None:
     learner.total_number_of_samples_seen = values.get("sample_count", 0)
     learner.total_number_of_minibatches_seen = values.get("minibatchCount", 0)
     learner.total_number_of_sweeps_seen = values.get("sweepCount", 0)
+    if stored := values.get("learnig_rate_schedule"):  # these rates take the place of the program's: so CNTK does
+        schedule = learner.learning_rate_schedule.meant_for(stored["ref_mb_size"])
+        schedule.ends = sorted((int(end), value) for end, value in stored["schedule"].items())
+        schedule.is_by_sweep, schedule.epoch_size = not stored["epoch_size"], stored["epoch_size"] or 1
+        learner.learning_rate_schedule = schedule
 
 
 def _weights(learner: Learner) -> list[torch.Tensor]:
@@ -114,30 +138,43 @@ def _weights(learner: Learner) -> list[torch.Tensor]:
 
 
 def _schedule(schedule: Schedule) -> dict[str, Any]:
-    several = len(schedule.values) > 1
-    size = schedule.epoch_size if several else 0
-    ends, end = {}, 0
-    for count, value in schedule.values:
-        end += count * size
-        ends[str(end)] = value
+    size = 0 if schedule.is_by_sweep else schedule.epoch_size
     return {
-        "type": "TrainingParameterSchedule", "version": 2, "epoch_size": 0 if schedule.is_by_sweep else size,
-        "ref_mb_size": schedule.minibatch_size, "schedule": ends,
+        "type": "TrainingParameterSchedule", "version": 2, "epoch_size": size,
+        "ref_mb_size": schedule.minibatch_size, "schedule": {str(end): value for end, value in schedule.ends},
     }  # fmt: skip
 
 
 def _blocks(learner: Learner, weight: torch.Tensor) -> NDArray[np.floating]:
-    """The state of one parameter: in its own form, or as matrices side by side where there are several."""
+    """The state of one parameter: in its own form, or as matrices side by side where there are several; 0 for none."""
     slots = _SLOTS[learner.kind]
     state = learner.optimizer.state.get(weight, {})
     arrays = [state.get(slot, torch.zeros_like(weight)).numpy() for slot in slots]
     if len(arrays) == 1:
         return np.array(arrays[0])
     if not arrays:
-        return np.zeros(weight.shape, weight.detach().numpy().dtype)
+        return np.zeros((), weight.detach().numpy().dtype)
     return np.concatenate([_matrix(array) for array in arrays])
 
 
 def _matrix(array: NDArray[Any]) -> NDArray[Any]:
     """Columns, each the fastest axis; a vector is one column."""
     return array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
+
+
+def _require_fit(learner: Any, stored: LearnerState, filename: str) -> None:
+    """A state of another learner or of other parameters is refused before anything changes."""
+    theirs = [array.shape for array in stored.smoothed_gradients]
+    if learner.kind not in _SLOTS:
+        return
+    ours = [_blocks(learner, weight).shape for weight in _weights(learner)]
+    if len(ours) != len(theirs):
+        raise ValueError(
+            f"{filename}.ckp is of another network: its learner has {len(theirs)} parameters, not {len(ours)}"
+        )
+    for parameter, wanted, found in zip(learner.parameters, ours, theirs, strict=True):
+        if found != wanted and _SLOTS[learner.kind]:
+            raise RuntimeError(
+                f"{filename}.ckp: the learner's state of {parameter} has the shape {shape_in_words(found)}, where "
+                f"{shape_in_words(wanted)} is expected: it is that of another kind of learner or network"
+            )

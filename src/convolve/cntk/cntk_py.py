@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from convolve.cntk import seeds
@@ -62,8 +61,8 @@ def set_computation_network_trace_level(level: int) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    """CNTK's operations are in its binary module too."""
-    found = vars(sys.modules["convolve.cntk"]).get(name)
-    if name.startswith("_") or found is None:
-        raise AttributeError(f"cntk_py.{name} is not there in convolve; use what cntk itself has for it")
-    return found
+    from convolve.cntk import ops
+
+    if name in ops.__all__:  # operations are there by CNTK's names, too
+        return getattr(ops, name)
+    raise AttributeError(f"cntk_py.{name} is not there in convolve; use what cntk itself has for it")

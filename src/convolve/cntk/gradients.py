@@ -16,7 +16,7 @@ class _Log(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        result = functions.log(x)
+        result = functions.log(x.float() if x.dtype == torch.bfloat16 else x)
         ctx.save_for_backward(result)
         return result
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from convolve.cntk import precision
 from convolve.cntk.scanning import unsupported
 from convolve.environment import idle_cores
 from convolve.errors import UnsupportedError, UsageError
@@ -74,13 +75,14 @@ class UnsupportedProgramError(UnsupportedError):
         super().__init__(f"{program} uses {count} of CNTK that convolve does not have; it was not started")
 
 
-def run(program: Path, arguments: Sequence[str]) -> None:
+def run(program: Path, arguments: Sequence[str], steps_in: str = "fp32") -> None:
     """The program, as `python program arguments...` runs it, if all that it names is here."""
     if not program.is_file():
         raise UsageError(f"{program} does not exist; give a Python program or a CNTK configuration")
     if lines := unsupported(program):
         raise UnsupportedProgramError(program, lines)
     install()
+    precision.ask(steps_in)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(idle_cores())  # more would wait for each other where other programs compute
     sys.argv[:] = [str(program), *arguments]

@@ -77,8 +77,7 @@ class Learner:
         self.parameters = tuple(parameters)
         self.learning_rate_schedule, self.momentum_schedule, self.variance_schedule = lr, momentum, variance
         self.spec, self.kind, self.uses_mean, self._minibatch_size = spec, kind or spec.name, uses_mean, minibatch_size
-        self.total_number_of_samples_seen = self.total_number_of_minibatches_seen = 0
-        self.total_number_of_sweeps_seen = self._rates_since = 0
+        self.total_number_of_samples_seen = self.total_number_of_minibatches_seen = self.total_number_of_sweeps_seen = 0
         self.noise, self.noise_seed = noise, seeds.taken()  # every learner of CNTK takes a seed, with noise or without
         self.rates_used: dict[str, float] = {}  # of the last step, by what CNTK prints before them
         self._rule = rule or OPTIMIZERS[spec.name]
@@ -108,10 +107,10 @@ class Learner:
         return self.uses_mean
 
     def learning_rate(self) -> float:
-        return self.learning_rate_schedule[self._place(self.learning_rate_schedule) - self._rates_since]
+        return self._now(self.learning_rate_schedule)
 
-    def _place(self, schedule: Schedule) -> int:
-        return self.total_number_of_sweeps_seen if schedule.is_by_sweep else self.total_number_of_samples_seen
+    def _now(self, schedule: Schedule) -> float:
+        return schedule[self.total_number_of_sweeps_seen if schedule.is_by_sweep else self.total_number_of_samples_seen]
 
     def reset_learning_rate(self, learning_rate: Any) -> None:
         """Another schedule, which begins now; the number of samples that its rates are meant for stays."""
@@ -120,9 +119,9 @@ class Learner:
                 f"learning_rate type ({type(learning_rate)}) not supported. learning_rate must be a training schedule "
                 "(output of learning_parameter_schedule() function)"
             )
+        so_far = self.total_number_of_sweeps_seen if learning_rate.is_by_sweep else self.total_number_of_samples_seen
         own = self.learning_rate_schedule
-        self.learning_rate_schedule = learning_rate.meant_for(own.minibatch_size)
-        self._rates_since = self._place(learning_rate)
+        self.learning_rate_schedule = learning_rate.meant_for(own.minibatch_size, later=so_far)
 
     def reset_smoothed_gradients(self) -> None:
         self.optimizer.state.clear()
@@ -132,10 +131,10 @@ class Learner:
 
         A rate of 0 stops a learner of CNTK for good: the samples are not counted.
         """
-        schedule, momenta = self.learning_rate_schedule, self.momentum_schedule
+        schedule = self.learning_rate_schedule
         self.rates_used = {f"Learning rate {schedule.unit}": self.learning_rate()}
-        if self.kind == "momentum_sgd" and momenta:
-            self.rates_used[f"Momentum {momenta.unit}"] = momenta[self._place(momenta)]
+        if self.kind == "momentum_sgd" and self.momentum_schedule:
+            self.rates_used[f"Momentum {self.momentum_schedule.unit}"] = self._now(self.momentum_schedule)
         if not self.learning_rate():
             return False
         for parameter in self.parameters:
@@ -147,7 +146,7 @@ class Learner:
         rate = self.learning_rate() * (samples / reference)
         take_step(self.optimizer, StepSize(rate, rate / count, momentum, variance), count)
         if self.noise:
-            self._add_noise(self.noise[self._place(self.noise)])
+            self._add_noise(self._now(self.noise))
         self.total_number_of_samples_seen += samples
         self.total_number_of_minibatches_seen += 1
         self.total_number_of_sweeps_seen += is_sweep_end
@@ -156,7 +155,7 @@ class Learner:
     def _decay(self, schedule: Schedule | None, samples: int) -> float:
         if schedule is None:
             return 0.0
-        value, reference = schedule[self._place(schedule)], schedule.minibatch_size
+        value, reference = self._now(schedule), schedule.minibatch_size
         return float(value ** (samples / reference)) if reference and value else value
 
     def _add_noise(self, deviation: float) -> None:
@@ -187,19 +186,21 @@ class Learner:
         checkpoint.restore_learner(self, values)
 
 
+OPTIONS: dict[str, Any] = {  # that every learner takes
+    "epoch_size": None, "minibatch_size": None, "gradient_clipping_threshold_per_sample": math.inf,
+    "gradient_clipping_with_truncation": True, "l1_regularization_weight": 0.0, "l2_regularization_weight": 0.0,
+    "gaussian_noise_injection_std_dev": 0.0, "use_mean_gradient": None,
+}  # fmt: skip
+
+
 def _made(
     name: str, parameters: Any, lr: Any, options: dict[str, Any], momentum: Any = None, variance: Any = None,
     rule: Any = None, kind: str = "", **spec: Any,
 ) -> Learner:  # fmt: skip
-    minibatch_size = options.pop("minibatch_size", None)
-    epoch_size = options.pop("epoch_size", None)
-    clip = options.pop("gradient_clipping_threshold_per_sample", math.inf)
-    truncates = options.pop("gradient_clipping_with_truncation", True)
-    l1, l2 = options.pop("l1_regularization_weight", 0.0), options.pop("l2_regularization_weight", 0.0)
-    noise = options.pop("gaussian_noise_injection_std_dev", 0.0)
-    uses_mean = options.pop("use_mean_gradient", None)
-    if options:
-        raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(options))}'")
+    unknown = set(options) - set(OPTIONS)
+    if unknown:
+        raise TypeError(f"{name}() got an unexpected keyword argument '{min(unknown)}'")
+    epoch_size, minibatch_size, clip, truncates, l1, l2, noise, uses_mean = (OPTIONS | options).values()
     has_mean = default_use_mean_gradient_value() if uses_mean is None else bool(uses_mean)
     rates = as_schedule(lr, minibatch_size, epoch_size)
     reference = rates.minibatch_size or minibatch_size or IGNORE

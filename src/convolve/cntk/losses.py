@@ -6,9 +6,9 @@ from typing import Any
 
 from convolve.cntk import refused
 from convolve.cntk.axis import Axis
-from convolve.cntk.ops.elementwise import element_times, log, minus, negate, plus, reciprocal, sqrt, square
+from convolve.cntk.ops.elementwise import element_divide, element_times, log, minus, negate, plus, square
 from convolve.cntk.ops.functions import Function
-from convolve.cntk.ops.making import block
+from convolve.cntk.ops.making import block, primitive
 from convolve.cntk.ops.shaping import reduce_log_sum_exp, reduce_sum
 from convolve.cntk.ops.windows import times_transpose
 
@@ -50,13 +50,19 @@ def squared_error(output: Any, target: Any, name: str = "") -> Function:
 
 def cosine_distance(x: Any, y: Any, name: str = "") -> Function:
     """x . y / (|x| |y|)."""
+    return primitive("CosDistance", x, y, name=name)
 
-    def made(x: Any, y: Any) -> Function:
-        product = reduce_sum(element_times(x, y))
-        scale_x, scale_y = (reciprocal(sqrt(reduce_sum(square(each)))) for each in (x, y))
-        return element_times(element_times(product, scale_x), scale_y)
 
-    return block("CosDistance", made, x, y, name=name)
+def fmeasure(output: Any, target: Any, beta: float = 1) -> Function:
+    """1 - F: of beta 1, one less the Dice coefficient of two masks."""
+
+    def made(output: Any, target: Any) -> Function:
+        hits, weight = reduce_sum(element_times(output, target)), beta**2
+        precision, recall = element_divide(hits, reduce_sum(output)), element_divide(hits, reduce_sum(target))
+        top = element_times(1.0 + weight, element_times(precision, recall))
+        return minus(1.0, element_divide(top, plus(element_times(float(weight), precision), recall)))
+
+    return block("fmeasure", made, output, target)
 
 
 __getattr__ = refused.attribute(__name__)

@@ -14,7 +14,7 @@ from convolve.cntk import along
 from convolve.cntk.axis import Axis
 from convolve.cntk.gradients import WITH_GRADIENTS
 from convolve.cntk.nodes import Node, resolved
-from convolve.cntk.pools import MaxPool
+from convolve.cntk.pools import MaxPool, pool_first
 from convolve.cntk.randomness import Dropout
 from convolve.cntk.rules import DRAWN, RULES
 from convolve.cntk.variables import TORCH_TYPES, Constant, Input, Output, Shape, Stored, Variable
@@ -78,6 +78,7 @@ class _Lowering:
         dropouts = {names[uid]: node for uid, node in self.dropouts.items() if uid in names}
         dtype = TORCH_TYPES[resolved(outputs[0]).data_type]
         module = build(graph, SharingEmitter(graph, self.tensors, dropouts, dtype))
+        pool_first(module)
         by_name = {names.get(variable.uid): variable for variable in self.inputs}
         inputs = [by_name[value.name] for value in graph.inputs]
         places = [(target, len(keys) + at) for at, (target, _) in enumerate(assigned)]

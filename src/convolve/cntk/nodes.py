@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 # two depends on them.
 _STAND_INS, _OTHERS = {-3: 97, -1: 89}, {-3: 101, -1: 103}
 
+_SHOWN = {"OneHot": "OneHotOp", "UnpackBatch": "UnpackBatchAxis", "ToBatch": "ToBatchAxis"}  # else as in v2 files
+
 
 @dataclass(eq=False)
 class Block:
@@ -64,13 +66,13 @@ class Node:
     state: Any = None  # of dropout and the like: where its stream of random numbers stands
 
     def __post_init__(self) -> None:
-        self.uid = self.uid or new_uid(self.op)
+        self.uid = self.uid or new_uid(_SHOWN.get(self.op, self.op))
         self.outputs = [Output(self, index) for index in range(self.output_count)]
         infer(self)
 
     @property
     def op_name(self) -> str:
-        return self.block.op_name if self.block else self.op
+        return self.block.op_name if self.block else _SHOWN.get(self.op, self.op)
 
 
 def results_of(node: Node) -> list[Variable]:
@@ -138,7 +140,9 @@ def infer(node: Node) -> None:
         output.data_type = _type_of(node, inputs)
         output.known_axes = axes
         output.needs_gradient = any(variable.needs_gradient for variable in inputs)
-        output.is_sparse = any(node.attributes.get(name, False) for name in ("outputSparse", "oneHotOutputSparse"))
+        output.is_sparse = node.op == "RandomSample" or any(
+            node.attributes.get(name, False) for name in ("OutputSparse", "oneHotOutputSparse")
+        )
     if any(variable.known_shape is None for variable in inputs):
         return
     late.fill_in_parameters(node, inputs)

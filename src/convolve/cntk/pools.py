@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 _LEAST_MAPS = 4  # fewer are no faster with the channels last
 
@@ -45,6 +45,22 @@ class MaxPool(nn.Module):
             return _MaxPool.apply(x_NCHW, self.settings)  # type: ignore[no-any-return, no-untyped-call]
         result: Tensor = self.pool(x_NCHW)
         return result
+
+
+def pool_first(module: fx.GraphModule) -> None:
+    """The maxima before their ReLU instead of a ReLU before the maxima, where nothing else sees it: the same numbers
+    and gradients, from a quarter of the work."""
+    for relu in list(module.graph.nodes):
+        users = list(relu.users)
+        if relu.target is not torch.relu or len(users) != 1 or users[0].op != "call_module":
+            continue
+        [pool] = users
+        if isinstance(module.get_submodule(str(pool.target)), MaxPool):
+            [x] = relu.args
+            pool.replace_all_uses_with(relu)
+            pool.args, relu.args = (x,), (pool,)
+            pool.append(relu)
+    module.recompile()
 
 
 def _pair(size: Any) -> tuple[int, ...]:

@@ -15,13 +15,16 @@ from convolve.cntk.variables import as_shape
 def _fresh(kind: str, shape: Any, dtype: Any, arguments: list[float], seed: Any, name: str) -> Function:
     return primitive(
         "RandomDistribution", name=name, newShape=as_shape(shape)[::-1], randomDistributionType=kind,
-        randomDistributionArgs=arguments, rngSeed=seeds.taken(seed), newDataType={np.float64: 2}.get(dtype, 1),
+        randomDistributionArgs=[float(value) for value in arguments], rngSeed=seeds.taken(seed), rngOffset=0,
+        newDataType={np.float64: 2}.get(dtype, 1),
     )  # fmt: skip
 
 
 def _alike(kind: str, x: Any, arguments: list[float], seed: Any, name: str) -> Function:
-    return primitive("RandomDistribution", x, name=name, randomDistributionType=kind, randomDistributionArgs=arguments,
-                     rngSeed=seeds.taken(seed))  # fmt: skip
+    return primitive(
+        "RandomDistribution", x, name=name, randomDistributionType=kind,
+        randomDistributionArgs=[float(value) for value in arguments], rngSeed=seeds.taken(seed), rngOffset=0,
+    )  # fmt: skip
 
 
 def uniform(

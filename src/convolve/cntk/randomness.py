@@ -28,39 +28,42 @@ class Dropout(nn.Module):
         return copy.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        node = self.node
-        rate = node.attributes["dropoutRate"]
+        rate = self.node.attributes["dropoutRate"]
         if not self.training or not rate:
             return x
-        if node.state is None:
-            node.state = Draws(node.attributes["rngSeed"])
-            skip = node.attributes.get("rngOffset", 0)
-            if skip:
-                node.state.words(skip)
-        kept = node.state.fractions(x.numel()) > rate
-        node.attributes["rngOffset"] = node.attributes.get("rngOffset", 0) + x.numel()
+        kept = _stream(self.node, x.numel()).fractions(x.numel()) > rate
         mask: Tensor = torch.from_numpy(kept).reshape(x.shape).to(x.dtype)
         kept_x: Tensor = x * (mask * (1 / (1 - rate)))
         return kept_x
 
 
-def drawn(node: Node, shape: tuple[int, ...]) -> NDArray[np.floating]:
-    """The next numbers of a random node."""
+def _stream(node: Node, count: int) -> Draws:
+    """The stream of a node, about to be asked for so many numbers. Files hold how many there were: its place."""
+    skip = node.attributes.get("rngOffset", 0)
     if node.state is None:
         node.state = Draws(node.attributes["rngSeed"])
-    if node.op != "RandomDistribution":
-        return _sampled(node, node.state, shape)
-    kind, arguments = node.attributes["randomDistributionType"], node.attributes["randomDistributionArgs"]
+        node.state.words(skip)
+    node.attributes["rngOffset"] = skip + count
+    stream: Draws = node.state
+    return stream
+
+
+def drawn(node: Node, shape: tuple[int, ...]) -> NDArray[np.floating]:
+    """The next numbers of a random node."""
     count = math.prod(shape)
+    stream = _stream(node, count)
+    if node.op != "RandomDistribution":
+        return _sampled(node, stream, shape)
+    kind, arguments = node.attributes["randomDistributionType"], node.attributes["randomDistributionArgs"]
     if kind == "uniform":
-        found = node.state.uniform(arguments[0], arguments[1], count)
+        found = stream.uniform(arguments[0], arguments[1], count)
     elif kind == "normal":
-        found = node.state.normal(count) * arguments[1] + arguments[0]
+        found = stream.normal(count) * arguments[1] + arguments[0]
     elif kind == "gumbel":
-        fractions = np.clip(node.state.fractions(count), 1e-300, 1 - 1e-16)
+        fractions = np.clip(stream.fractions(count), 1e-300, 1 - 1e-16)
         found = arguments[0] - arguments[1] * np.log(-np.log(fractions))
     else:
-        found = (node.state.fractions(count) < arguments[0]).astype(np.float64)
+        found = (stream.fractions(count) < arguments[0]).astype(np.float64)
     return np.asarray(found).reshape(shape)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-_SEQUENCES = "sequences and recurrence are not supported; convolve is for networks on images"
+_RECURRENCE = "sequences and recurrence are not supported but for what `cntk.sequence` has; convolve is for images"
 _WAYS_OUT = {
     **dict.fromkeys(
         [
@@ -32,7 +32,7 @@ _WAYS_OUT = {
             "labels_to_graph",
             "lattice_sequence_with_softmax",
         ],
-        _SEQUENCES,
+        _RECURRENCE,
     ),
     **dict.fromkeys(
         [
@@ -50,10 +50,13 @@ _WAYS_OUT = {
             "lambda_rank",
             "ndcg_at_1",
             "cosine_distance_with_negative_samples",
-            "fmeasure",
             "hierarchical_softmax_layer",
         ],
         "this loss is not supported; write it with cntk's operations",
+    ),
+    **dict.fromkeys(
+        ["native_user_function", "register_native_user_function"],
+        "user functions in C++ are not supported; write them in Python, as UserFunction",
     ),
 }
 
@@ -64,6 +67,14 @@ def known(name: str) -> bool:
 
 def way_out(name: str) -> str:
     return f"{name}: {_WAYS_OUT[name]}"
+
+
+def by_way_out() -> dict[str, list[str]]:
+    """Each way out, and the names that have it."""
+    found: dict[str, list[str]] = {}
+    for name, way in _WAYS_OUT.items():
+        found.setdefault(way, []).append(name)
+    return found
 
 
 def stand_in(name: str) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ def random_sample(
     weights: Any, num_samples: int, allow_duplicates: bool, seed: int = seeds.SENTINEL, name: str = ""
 ) -> Function:
     """`num_samples` classes as sparse vectors, drawn anew in each pass."""
-    return _sampled("RandomSample", weights, num_samples, allow_duplicates, seed=seed, name=name, outputSparse=True)
+    return _sampled("RandomSample", weights, num_samples, allow_duplicates, seed=seed, name=name)
 
 
 def random_sample_inclusion_frequency(
@@ -24,7 +24,7 @@ def random_sample_inclusion_frequency(
     return _sampled("RandomSampleInclusionFrequency", weights, num_samples, allow_duplicates, seed=seed, name=name)
 
 
-def _sampled(op: str, weights: Any, count: int, repeat: bool, seed: int, name: str, **more: Any) -> Function:
+def _sampled(op: str, weights: Any, count: int, repeat: bool, seed: int, name: str) -> Function:
     found = as_variable(weights)
     if not isinstance(found, Stored):
         raise ValueError(f"{op}: the weights must be numbers, a parameter or a constant, not {found}")
@@ -33,4 +33,4 @@ def _sampled(op: str, weights: Any, count: int, repeat: bool, seed: int, name: s
         raise ValueError(f"{op}: {count} samples of {numbers.numel()} classes; weights must be 0 or more, and without "
                          "repetition enough of them above 0")  # fmt: skip
     return primitive(op, found, name=name, numSamples=int(count), allowDuplicates=bool(repeat),
-                     rngSeed=seeds.taken(seed), rngOffset=0, **more)  # fmt: skip
+                     rngSeed=seeds.taken(seed), rngOffset=0)  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,9 +22,10 @@ from convolve.cntk.variables import (
     Variable,
     keep_uids_beyond,
     new_uid,
+    shape_in_words,
 )
 from convolve.cntk.wire_writer import DATA_TYPES, message
-from convolve.errors import ConvolveError
+from convolve.errors import ConvolveError, UnsupportedError
 from convolve.importers.cntk.v2 import OPERATORS, read_top, to_numpy
 from convolve.importers.cntk.wire import Axis as StoredAxis
 from convolve.importers.cntk.wire import Record, StoredArray
@@ -203,45 +204,95 @@ def restore(function: Function, filename: str) -> None:
 
 
 def take_values(function: Function, stored: Function) -> None:
-    """The values of `stored`, by the uids of parameters and constants, else by their order."""
-    ours = [v for v in _leaves(function) if isinstance(v, Stored)]
-    theirs = {v.uid: v for v in _leaves(stored) if isinstance(v, Stored)}
-    if any(v.uid not in theirs for v in ours):
-        values = [v for v in _leaves(stored) if isinstance(v, Stored)]
-        if len(values) != len(ours):
-            raise ValueError(f"the file holds {len(values)} parameters and constants, the function has {len(ours)}")
-        theirs = {v.uid: other for v, other in zip(ours, values, strict=True)}
-    for variable in ours:
-        if theirs[variable.uid].shape != variable.shape:
-            raise ValueError(f"{variable} has the shape {theirs[variable.uid].shape} in the file")
-    for variable in ours:
-        variable.take(theirs[variable.uid].value)
+    """The values of `stored`, by the uids of parameters and constants, else by their order, and where its streams of
+    random numbers stand."""
+    ours, theirs = _state(function), _state(stored)
+    if {v.uid for v in ours.stored} <= {v.uid for v in theirs.stored}:
+        by_uid = {v.uid: v for v in theirs.stored}
+        pairs = [(v, by_uid[v.uid]) for v in ours.stored]
+    else:
+        pairs = _in_order(ours.stored, theirs.stored)
+    for variable, other in pairs:
+        if other.shape != variable.shape:
+            raise ValueError(f"{variable} has the shape {shape_in_words(other.shape)} in the file")
+    for variable, other in pairs:
+        variable.take(other.value)
+    if len(ours.random) == len(theirs.random):
+        for node, other_node in zip(ours.random, theirs.random, strict=True):
+            node.attributes |= {name: other_node.attributes.get(name, 0) for name in ("rngSeed", "rngOffset")}
+            node.state = None
 
 
-def _leaves(function: Function) -> list[Variable]:
-    return [
-        v
-        for node in all_nodes(results_of(function.node), function.node)
-        for v in node.inputs
-        if not isinstance(v, Output)
-    ]
+class _State(NamedTuple):
+    stored: list[Stored]
+    random: list[Node]
+
+
+def _state(function: Function) -> _State:
+    nodes = all_nodes(results_of(function.node), function.node)
+    stored = dict.fromkeys(v for node in nodes for v in node.inputs if isinstance(v, Stored))
+    return _State(list(stored), [node for node in nodes if "rngSeed" in node.attributes])
+
+
+def _in_order(ours: list[Stored], theirs: list[Stored]) -> list[tuple[Stored, Stored]]:
+    """Parameters, and the constants with names: others are numbers in a formula, which may be written otherwise."""
+    mine, others = (
+        [v for v in each if v.is_trainable or v.name] if len(ours) != len(theirs) else each for each in (ours, theirs)
+    )
+    if [v.is_trainable for v in mine] != [v.is_trainable for v in others]:
+        raise ValueError(
+            f"the file holds {len(others)} parameters and constants, the function has {len(mine)}: they are not of one "
+            "network"
+        )
+    return list(zip(mine, others, strict=True))
 
 
 def _read(top: Record, path: object) -> Function:
+    functions = {record.get("uid", str): record for record in top.list("primitive_functions", Record)}
     variables: dict[str, Variable] = {}
     for record in top.list("inputs", Record):
-        variable = _leaf(record, path)
-        variables[variable.uid] = variable
-    functions = top.list("primitive_functions", Record)
-    keep_uids_beyond([*variables, *(record.get("uid", str) for record in functions)])
+        if _maker(record.get("uid", str)) not in functions:  # else a value that is read before the file has made it
+            variable = _leaf(record, path)
+            variables[variable.uid] = variable
+    keep_uids_beyond([*variables, *functions])
     nodes: dict[str, Node] = {}
-    for record in functions:
-        node = _node(record, variables, nodes)
+    for uid in _operands_first(functions, path):
+        node = _node(functions[uid], variables, nodes)
         nodes[node.uid] = node
         variables |= {output.uid: output for output in node.outputs}
     root = nodes[top.get("root", str)]
     infer_all(results_of(root))
     return Function(root)
+
+
+def _maker(uid: str) -> str:
+    """The function that makes a value."""
+    return uid.rpartition("_Output_")[0]
+
+
+def _operands_first(functions: dict[str, Record], path: object) -> list[str]:
+    """CNTK writes functions depth first from the result: what several others use may come behind some of them."""
+    order: dict[str, None] = {}
+    opened: set[str] = set()
+    stack = [*functions][::-1]
+    while stack:
+        uid = stack[-1]
+        missing = [other for other in _needed(functions[uid]) if other in functions and other not in order]
+        if uid in order or not missing:
+            order[stack.pop()] = None
+        elif uid in opened:
+            raise UnsupportedError(f"{path}: {uid} is made from its own values; recurrence is not supported")
+        else:
+            opened.add(uid)
+            stack += missing
+    return list(order)
+
+
+def _needed(record: Record) -> list[str]:
+    """The functions that another one is made of."""
+    values = [*record.list("inputs", str), *record.list("block_function_composite_arguments_map_values", str)]
+    inside = record.get("block_function_composite", Record, Record("", 0))
+    return [*map(_maker, values), inside.get("root", str, "")]
 
 
 def _leaf(record: Record, path: object) -> Variable:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
 from enum import Enum, IntEnum
 from typing import Any
@@ -21,27 +23,27 @@ class MinibatchSizeUnit(IntEnum):
 
 
 class Schedule:
-    """A value for each period of `epoch_size` samples, or of a sweep where that is not said, the last one for good;
-    `minibatch_size`: what it is meant for, 0: whatever comes."""
+    """A value for each period of `epoch_size` samples, or of a sweep where that is not said, the last one for good.
+    `ends`: up to where each holds. `minibatch_size`: what a value is meant for, 0: whatever comes."""
 
     def __init__(self, schedule: Any, minibatch_size: int | None = None, epoch_size: int | None = None) -> None:
         self.is_by_sweep = not epoch_size or epoch_size >= FULL_DATA_SWEEP
         self.minibatch_size, self.epoch_size = minibatch_size or 0, 1 if self.is_by_sweep else int(epoch_size or 1)
         self.is_minibatch_size_explicitly_specified = bool(minibatch_size)
-        pairs = [(1, schedule)] if isinstance(schedule, int | float) else _pairs(schedule)
-        self.values = [(count, float(value)) for count, value in pairs]
+        is_constant = isinstance(schedule, int | float)
+        pairs = [(0, schedule)] if is_constant else _pairs(schedule)
+        totals = itertools.accumulate(count * self.epoch_size for count, _ in pairs)
+        self.ends = [(end, float(value)) for end, (_, value) in zip(totals, pairs, strict=True)]
 
     def __getitem__(self, place: int) -> float:
         """The value from that sample on, or sweep."""
-        period, end = place // self.epoch_size, 0
-        for count, value in self.values:
-            end += count
-            if period < end:
-                return value
-        return self.values[-1][1]
+        return next((value for end, value in self.ends if place < end), self.ends[-1][1])
 
-    def meant_for(self, minibatch_size: int) -> Schedule:
-        return Schedule(self.values, minibatch_size, None if self.is_by_sweep else self.epoch_size)
+    def meant_for(self, minibatch_size: int, later: int = 0) -> Schedule:
+        """The same values, for another size of minibatch, so many samples or sweeps later."""
+        other = copy.copy(self)
+        other.minibatch_size, other.ends = minibatch_size, [(end + later, value) for end, value in self.ends]
+        return other
 
     @property
     def unit(self) -> str:

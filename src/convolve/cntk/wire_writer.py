@@ -27,6 +27,8 @@ _SIZES = frozenset(
         "noise_injection_seed",
         "numClass",
         "numItems",
+        "numSamples",
+        "offset",
         "op",
         "outputRank",
         "paddingFoot",
@@ -38,8 +40,6 @@ _SIZES = frozenset(
         "rngSeed",
         "sample_count",
         "sweepCount",
-        "unpoolingType",
-        "newDataType",
         "version",
     ]
 )
@@ -72,7 +72,7 @@ def message(values: Mapping[str, Any]) -> bytes:
 
 def _value(value: Any, key: str) -> bytes:
     kind, number, wire_type, content = _payload(value, key)
-    return _field(1, VARINT, _varint(1)) + _field(2, VARINT, _varint(kind)) + _field(number, wire_type, content)
+    return _field(1, VARINT, _varint(2)) + _field(2, VARINT, _varint(kind)) + _field(number, wire_type, content)
 
 
 def _payload(value: Any, key: str) -> tuple[int, int, int, bytes]:
@@ -106,7 +106,7 @@ def _shape(shape: Iterable[int]) -> bytes:
 
 def _axis(axis: Axis) -> bytes:
     name = axis.name
-    is_ordered = not name.startswith("defaultBatch")
+    is_ordered = not name.startswith(("defaultBatch", "All"))
     return (
         _field(1, VARINT, _varint(axis.index))
         + _field(2, BYTES, name.encode())

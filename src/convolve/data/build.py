@@ -15,7 +15,7 @@ from convolve.data.balance import class_weights, warn_of_rare_classes
 from convolve.data.caching import cached, measured
 from convolve.data.cut_off import cut_off_in_words
 from convolve.data.damaged import Damaged, Unreadable, skipping
-from convolve.data.dataset import THREADS, Dataset, transformed
+from convolve.data.dataset import THREADS, Dataset, Prepare, transformed
 from convolve.data.evaluation import eval_dataset
 from convolve.data.hold_out import VALIDATION_FRACTION, hold_out_validation
 from convolve.data.known import DATASETS
@@ -36,7 +36,7 @@ from convolve.transforms.pad import Pad
 from convolve.transforms.preprocess import LETTERBOX_GRAY, Preprocess, fit_size
 from convolve.transforms.scale import Scale
 from convolve.transforms.table import min_size_before, read_files, split_transforms
-from convolve.transforms.transform import Size, Transform, size_after
+from convolve.transforms.transform import Image, Size, Transform, size_after
 
 Stages = list[tuple[Dataset, Sequence[Transform]]]  # of progressive resizing: see `_Training.dataset`
 _MEAN_IMAGES = 10_000  # of a set that is not cached: with pixels that deviate by 64, the mean is known to 0.64
@@ -208,13 +208,16 @@ class _Training:
             for each in spec.train_transforms
         )
         alone, together = split_transforms(transforms)
-        as_found = enters_as_found(transforms, train.size, self.tested, goal)
+        by_reader = _as_reader(spec, transforms, train)
+        if by_reader and not any(isinstance(each, Crop | Scale) for each in alone):
+            alone, together = transforms, ()
+        as_found = by_reader or enters_as_found(transforms, train.size, self.tested, goal)
         if isinstance(train, ArraySource) and train.shape_CHW[0] == preprocess.channels and not alone:
             return (Dataset(train) if as_found else cached(eval_dataset(train, preprocess), goal)), together
 
         fit = None if as_found else partial(fit_size, preprocess=preprocess)
         dataset = Dataset(
-            train, transformed(alone, preprocess.channels, fit), preprocess.decoding(),
+            train, _of_size(goal, transformed(alone, preprocess.channels, fit)), preprocess.decoding(),
             seed=self.recipe.run.seed, threads=max(THREADS, self.threads), damaged=self.damaged, is_random=bool(alone),
         )  # fmt: skip
         if not alone:
@@ -223,6 +226,25 @@ class _Training:
             min_size = min_size_before(alone) if as_found else preprocess.size_before_crop
             dataset = replace(dataset, decoding=replace(dataset.decoding, min_size=min_size))
         return dataset, together
+
+
+def _as_reader(spec: DataSpec, transforms: Sequence[Transform], train: Source) -> bool:
+    """Whether images of any size meet the transforms as they are, as in CNTK's reader, which resizes nothing before."""
+    cuts = any(isinstance(each, Crop | Scale) for each in transforms)
+    return spec.orientation == "cntk" and cuts and train.size is None
+
+
+def _of_size(goal: Size, prepare: Prepare) -> Prepare:
+    """`prepare`, which is to leave images of this size: as CNTK's reader, transforms may meet images of any."""
+
+    def checked(image_HWC: Image, rng: np.random.Generator) -> Image:
+        images_VCHW = prepare(image_HWC, rng)
+        if images_VCHW.shape[2:] != goal:
+            came, found = _words(images_VCHW.shape[2:]), _words(image_HWC.shape[:2])
+            raise DataError(f"its transforms make {came} of {found}, the network takes {_words(goal)}; add a scale")
+        return images_VCHW
+
+    return checked
 
 
 def enters_as_found(transforms: Sequence[Transform], own: Size | None, tested: Size | None, goal: Size) -> bool:

@@ -16,6 +16,7 @@ from convolve.models.heads import HeadedNetwork, fill, headed
 from convolve.models.packages import FAMILIES
 from convolve.models.resnet import ResNet
 from convolve.models.squeezenet import SqueezeNet
+from convolve.models.uninitialized import uninitialized
 from convolve.models.whitened_convnet import WhitenedConvNet
 from convolve.registry import Registry
 from convolve.specs.model import NetworkSpec
@@ -40,7 +41,7 @@ MODELS = Registry("convolve.models", _ROWS, FAMILIES)
 
 def build_model(spec: NetworkSpec, input_shape_CHW: Shape, class_count: int, seed: int = 0) -> nn.Module:
     """The network that `spec` names, freshly initialized from `seed`: images_NCHW (normalized) -> logits_NK."""
-    module = _without_head(spec, input_shape_CHW, class_count).to_empty(device="cpu")
+    module = uninitialized(_without_head(spec, input_shape_CHW, class_count))
     generator = torch.Generator().manual_seed(seed)
     initialize(module, generator)
     if spec.head:

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -156,9 +155,19 @@ class Tracer(fx.Tracer):
         return given
 
 
+class _Shapes(fx.Interpreter):
+    """Notes the shape of what each node gives. fx's own `ShapeProp` imports sympy for it."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        given = super().run_node(n)
+        if isinstance(given, Tensor):
+            n.meta["shape"] = tuple(given.shape)
+        return given
+
+
 def fuse(traced: fx.GraphModule, images_NCHW: Tensor, dtype: torch.dtype) -> None:
     """Let convolutions take in what follows them, but for nodes that say in meta["learns"] that they change."""
-    ShapeProp(traced).propagate(images_NCHW)
+    _Shapes(traced).run(images_NCHW)
     made: dict[fx.Node, FusedConv] = {}
     for node in list(traced.graph.nodes):
         layer = None if node.meta.get("learns") else _layer(traced, node)
@@ -224,4 +233,5 @@ def _called(traced: fx.GraphModule, node: fx.Node) -> Any:
 
 
 def _shape(node: Any) -> Sequence[int]:
-    return tuple(node.meta["tensor_meta"].shape)
+    shape: Sequence[int] = node.meta["shape"]
+    return shape

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from convolve.errors import ModelError, UnsupportedError, look_up
+from convolve.models.uninitialized import uninitialized
 
 # Legend: N batch, C channel, H row, W column, K class, D feature.
 
@@ -64,7 +65,7 @@ def headed(
         whole = HeadedNetwork(body, width, class_count, kind, dropout)
     device = next(network.parameters(), torch.empty(0)).device
     for layer in filter(None, (whole.head_hidden, whole.head)):
-        layer.to_empty(device=device)
+        uninitialized(layer, device)
     return whole
 
 

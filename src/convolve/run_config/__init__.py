@@ -2,6 +2,7 @@
 
 training.py     a train action; readers.py makes data of its readers
 evaluation.py   test, eval and cv
+editing.py      edit
 writing.py      write
 
     modelPath.0     the network with its initial values, as a model folder
@@ -21,9 +22,10 @@ from convolve.distributed.process_group import all_workers
 from convolve.errors import UnsupportedError
 from convolve.graph.build import with_weights
 from convolve.graph.graph import Graph
-from convolve.importers.brainscript.job import EvaluateStep, Job, TrainStep, read_job
+from convolve.importers.brainscript.job import EditStep, EvaluateStep, Job, TrainStep, read_job
 from convolve.importers.brainscript.loaded import Models
 from convolve.loading import load
+from convolve.run_config.editing import edit
 from convolve.run_config.evaluation import cross_validate, evaluate
 from convolve.run_config.training import train_step
 from convolve.run_config.writing import write_outputs
@@ -74,6 +76,8 @@ def run_job(
                 train_step(step, test, callback, data=data, from_model=from_model, workers=workers)
         elif workers.rank:
             continue
+        elif isinstance(step, EditStep):
+            edit(step, callback)
         elif isinstance(step, EvaluateStep):
             results += (cross_validate if step.epochs else evaluate)(step, callback, data)
         else:

@@ -117,6 +117,14 @@ def save_initial(step: TrainStep, folder: Path) -> None:
     _model(graph, as_found(step.reader, shape_CHW)[0], names, target).save(folder)
 
 
+def save_network(network: Network, folder: Path) -> None:
+    """Write a network with the numbers that it begins with as a model folder."""
+    classes = prod(trained(network).labels.integers("shape"))
+    graph = graph_of(network, classes, torch.Generator().manual_seed(0))
+    names = tuple(map(str, range(classes)))
+    _model(graph, Preprocess(*image_shape(graph)), names, target_of(network)).save(folder)
+
+
 def _fresh_network(step: TrainStep) -> tuple[Graph, Target, Shape]:
     """The network with its initial values, what it is trained by, and (C, H, W) of what it takes."""
     graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
@@ -152,17 +160,21 @@ def with_statistics(graph: Graph, network: Network, source: ArraySource) -> Grap
 
 
 def network_graph(step: TrainStep, generator: torch.Generator | None) -> Graph:
+    return graph_of(step.network, step.reader.classes, generator)
+
+
+def graph_of(network: Network, classes: int, generator: torch.Generator | None) -> Graph:
     """The graph from one image to the class scores, or to all that the criteria look at.
 
     A network of plain numbers takes them from the images of the data set that has as many, else from a single column.
     """
-    found = trained(step.network)
+    found = trained(network)
     graph = lower(found.outputs, generator, ORIGIN)
     graph = class_scores(graph) if found.is_plain else side_by_side(graph)[0]
     shape = graph.inputs[0].shape if graph.inputs else ()
     if len(shape) != 1:
         return image_input(graph)
-    info = guess_dataset((1, shape[0], 1), step.reader.classes)
+    info = guess_dataset((1, shape[0], 1), classes)
     return image_input(graph, info.shape_CHW if info else (1, shape[0], 1))
 
 

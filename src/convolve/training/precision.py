@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,8 +83,16 @@ def has_bf16_instructions() -> bool | None:
     return "avx512_bf16" in flags or "amx_bf16" in flags if platform.machine() == "x86_64" else None
 
 
+Gradients = Callable[["Precision"], list[torch.Tensor]]  # those of one step, in a precision
+
+
 def choose_precision(asked: str, module: nn.Module, images_NCHW: torch.Tensor, device: torch.device) -> Precision:
-    """`asked`, or for "auto" the fastest arithmetic whose gradients for `module` and `images_NCHW` are right.
+    """`asked`, or for "auto" the fastest arithmetic whose gradients for `module` and `images_NCHW` are right."""
+    return fastest_right(asked, lambda precision: _gradients(module, images_NCHW, precision, device), device)
+
+
+def fastest_right(asked: str, gradients: Gradients, device: torch.device) -> Precision:
+    """`asked`, or for "auto" the fastest arithmetic whose `gradients` are right.
 
     What the processor says of itself decides. Time is asked only where it says nothing: another process may be busy.
     """
@@ -98,20 +106,20 @@ def choose_precision(asked: str, module: nn.Module, images_NCHW: torch.Tensor, d
     has_instructions = has_bf16_instructions()
     if has_instructions is False:
         return Precision("fp32", "the processor has no bf16 instructions")
-    exact, rounded = (_gradients(module, images_NCHW, Precision(name, ""), device) for name in ("fp32", "bf16"))
+    exact, rounded = (gradients(Precision(name, "")) for name in ("fp32", "bf16"))
     pairs = zip(exact, rounded, strict=True)
     worst = float(torch.stack([_relative_difference(a, b) for a, b in pairs]).max())  # NaN if one is
     if not worst <= _GRADIENT_TOLERANCE:
         return Precision("fp32", f"self-test: bf16 gradients are off by {worst:.0%} of fp32's")
     if has_instructions:
         return Precision("bf16", f"the processor has bf16 instructions, and gradients are within {worst:.1%}")
-    ratio = _speed_of_bf16(module, images_NCHW, device)
+    ratio = _speed_of_bf16(gradients)
     if ratio < 1.05:
         return Precision("fp32", f"self-test: bf16 runs at {ratio:.2f} times the speed of fp32")
     return Precision("bf16", f"self-test: {ratio:.1f} times as fast as fp32, gradients within {worst:.1%}")
 
 
-def _speed_of_bf16(module: nn.Module, images_NCHW: torch.Tensor, device: torch.device) -> float:
+def _speed_of_bf16(gradients: Gradients) -> float:
     """As a multiple of that of fp32."""
     seconds = {"fp32": math.inf, "bf16": math.inf}
     rounds, start = 0, time.perf_counter()
@@ -119,7 +127,7 @@ def _speed_of_bf16(module: nn.Module, images_NCHW: torch.Tensor, device: torch.d
         rounds += 1
         for name in ("fp32", "bf16"):  # in turn, so that a busy moment of the machine meets both
             began = time.perf_counter()
-            _gradients(module, images_NCHW, Precision(name, ""), device)
+            gradients(Precision(name, ""))
             seconds[name] = min(seconds[name], time.perf_counter() - began)
     return seconds["fp32"] / seconds["bf16"]
 

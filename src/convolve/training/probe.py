@@ -6,9 +6,10 @@ times.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -144,13 +145,13 @@ class _Fits:
         """Go on to the fits of strength `l2`."""
         steepness_R = (_CURVATURE * self.spread_R + l2).sqrt()
         scaled_FKR, bias_FK = (self.weight_FKR * steepness_R).requires_grad_(), self.bias_FK.requires_grad_()
-        steps = torch.optim.LBFGS(
+        steps = _Steps(
             [scaled_FKR, bias_FK], max_iter=_STEPS, history_size=10, tolerance_grad=0, tolerance_change=1e-6,
             line_search_fn="strong_wolfe",
         )  # fmt: skip
 
         def objective() -> Tensor:
-            steps.zero_grad()
+            scaled_FKR.grad = bias_FK.grad = None
             weight_FKR = scaled_FKR / steepness_R
             logits_MFK = self._logits(self.features_MR, weight_FKR, bias_FK)
             loss_MF = self.kind.loss(logits_MFK, self.targets_MK[:, None])
@@ -158,7 +159,7 @@ class _Fits:
             loss.backward()
             return loss
 
-        steps.step(objective)
+        steps.step(objective)  # type: ignore[no-untyped-call]
         self.weight_FKR, self.bias_FK = scaled_FKR.detach() / steepness_R, bias_FK.detach()
 
     def left_out_NK(self) -> Tensor:
@@ -175,6 +176,12 @@ class _Fits:
     def _logits(features_MR: Tensor, weight_FKR: Tensor, bias_FK: Tensor) -> Tensor:
         logits_MFK: Tensor = (features_MR @ weight_FKR.flatten(0, 1).T).unflatten(1, bias_FK.shape)
         return logits_MFK + bias_FK
+
+
+class _Steps(torch.optim.LBFGS):
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        # As in `CntkOptimizer`: torch's own first imports torch._dynamo.
+        inspect.unwrap(torch.optim.LBFGS.add_param_group)(self, param_group)
 
 
 def _principal(centered_MD: Tensor) -> tuple[Tensor, Tensor]:

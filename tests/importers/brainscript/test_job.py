@@ -101,11 +101,11 @@ def test_idioms_are_read_without_a_warning() -> None:
         assert (found.warnings, found.refused) == ((), ()), name
 
 
-def test_what_an_older_configuration_has_is_refused_by_name() -> None:
-    found = read_job([str(CORPUS / "OldStyle_MNIST.cntk")])
-    assert [sentence.partition(": ")[2] for sentence in found.refused] == [
-        "line 57, column 14: AddTop5.action: the action 'edit' is not supported",
-    ]
+def test_an_older_configuration_edits_by_a_script_that_must_be_there() -> None:
+    with pytest.raises(
+        FormatError, match=r"AddTop5\.editPath: cannot find 'add_top5\.mel', neither here nor beside the"
+    ):
+        read_job([str(CORPUS / "OldStyle_MNIST.cntk")])
 
 
 def test_defaults(tmp_path: Path) -> None:
@@ -317,7 +317,13 @@ NDL = "\nNDLNetworkBuilder = { networkDescription = a.ndl }"
             FormatError,
             "model.dropout must be at",
         ),
-        ((NETWORK, SGD, READER, "\naction = edit"), UnsupportedError, "the action 'edit' is not supported"),
+        (
+            (NETWORK, SGD, READER, "\naction = edit"),
+            FormatError,
+            "Train has no outputModelPath; say where the model goes",
+        ),
+        (("\naction = edit",), FormatError, "Train has no editPath; name the script"),
+        ((NETWORK, SGD, READER, "\naction = adapt"), UnsupportedError, "the action 'adapt' is not supported"),
         ((NETWORK, SGD, READER.replace("CNTKText", "HTK")), UnsupportedError, "the reader htkformatreader"),
     ],
 )

@@ -104,6 +104,7 @@ BRAINSCRIPT = """
 def test_a_network_with_macros(tmp_path: Path) -> None:
     step = ndl(tmp_path, LAYERS + NET)
     same(step, BRAINSCRIPT, tmp_path)
+    assert {name for name in step.network.members if "unnamed" in name} == {"unnamed1", "OL.unnamed2", "unnamed3"}
     names = {"conv1.W", "conv1.b", "conv1.c", "conv1.p", "conv1.y", "OL.W", "OL.b", "OL.DNN", "OL.unused", "CE", "Err"}
     assert names <= {*step.network.members}
     roles = {role: [node.name for node in nodes] for role, nodes in step.network.roles.items()}

@@ -89,8 +89,21 @@ def Embedding(shape: Any = None, init: Any = _GLOROT, weights: Any = None, name:
     return embed
 
 
-def _spread(value: Any, rank: int) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, list | tuple) else (value,) * rank
+def _spread(what: str, value: Any, size: tuple[int, ...]) -> tuple[Any, ...]:
+    """One value for each axis of a window."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if len(values) not in (1, len(size)):
+        raise ValueError(
+            f"{what} parameter ({values}) must be a scalar or have same number of elements as the filter_shape "
+            f"parameter ({size})"
+        )
+    return values * len(size) if len(values) == 1 else values
+
+
+def _geometry(size: tuple[int, ...], strides: Any, pad: Any, dilation: Any = 1) -> list[tuple[Any, ...]]:
+    """(strides, padding, dilation), each with one value for each axis of a window."""
+    given = {"strides": strides, "pad": pad, "dilation": dilation}
+    return [_spread(what, value, size) for what, value in given.items()]
 
 
 def Convolution(
@@ -116,13 +129,13 @@ def Convolution(
         init = init.reshape(*out, *size)
     weight = Parameter((*out, *inside, *size), init=initializer_with_rank(init, -len(out), rank), name="W")
     b = Parameter((*out, *(1,) * rank), init=init_bias, name="b") if bias else None
-    flags, steps, spread = (_spread(value, rank) for value in (pad, strides, dilation))
+    steps, flags, spread = _geometry(size, strides, pad, dilation)
 
     @BlockFunction("Convolution", name)
     def convolve(x: Any) -> Any:
         r = convolution(
             weight, x, strides=(*inside, *steps) if not reduction_rank else steps, auto_padding=[False, *flags],
-            dilation=spread, reduction_rank=reduction_rank, groups=groups,
+            dilation=(*(1,) * reduction_rank, *spread), reduction_rank=reduction_rank, groups=groups,
         )  # fmt: skip
         r = r if b is None else r + b
         if not maps and reduction_rank == 0:
@@ -170,8 +183,8 @@ def ConvolutionTranspose(
     rank = len(size)
     weight = Parameter((InferredDimension, *out, *size), init=initializer_with_rank(init, -len(out), rank), name="W")
     b = Parameter((*out, *(1,) * rank), init=init_bias, name="b") if bias else None
-    flags, steps, spread = (_spread(value, rank) for value in (pad, strides, dilation))
-    output = None if output_shape is None else (*out, *_spread(output_shape, rank))
+    steps, flags, spread = _geometry(size, strides, pad, dilation)
+    output = None if output_shape is None else (*out, *_spread("output_shape", output_shape, size))
 
     @BlockFunction("ConvolutionTranspose", name)
     def convolve_transposed(x: Any) -> Any:
@@ -199,7 +212,7 @@ def ConvolutionTranspose3D(filter_shape: Any, num_filters: Any = None, **options
 
 def _pooled(op: int, filter_shape: Any, strides: Any, pad: Any, include_pad: bool = False, name: str = "") -> Function:
     size = as_shape(filter_shape)
-    steps, flags = _spread(strides, len(size)), _spread(pad, len(size))
+    steps, flags, _ = _geometry(size, strides, pad)
 
     @BlockFunction("MaxPooling" if op == MAX_POOLING else "AveragePooling", name)
     def pool(x: Any) -> Any:
@@ -242,7 +255,7 @@ def GlobalAveragePooling(name: str = "") -> Function:
 
 def MaxUnpooling(filter_shape: Any, strides: Any = 1, pad: Any = False, name: str = "") -> Function:
     size = as_shape(filter_shape)
-    steps, flags = _spread(strides, len(size)), _spread(pad, len(size))
+    steps, flags, _ = _geometry(size, strides, pad)
 
     @BlockFunction("MaxUnpooling", name)
     def unpool(x: Any, y: Any) -> Any:

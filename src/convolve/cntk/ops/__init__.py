@@ -12,6 +12,7 @@ from convolve.cntk.losses import (
     binary_cross_entropy,
     cosine_distance,
     cross_entropy_with_softmax,
+    fmeasure,
     squared_error,
     weighted_binary_cross_entropy,
 )

@@ -62,7 +62,7 @@ def _operand(x: Any) -> Any:
 
 def squeeze(operand: Any, axes: Any = None, name: str = "") -> Function:
     if axes is None:
-        return primitive("Squeeze", operand, name=name, axisVec=[])
+        return primitive("Squeeze", operand, name=name)
     listed = axes if isinstance(axes, list | tuple) else [axes]
     return primitive("Squeeze", operand, name=name, axisVec=[stored(axis) for axis in listed])
 
@@ -105,14 +105,14 @@ def slice(x: Any, axis: Any, begin_index: Any, end_index: Any, strides: Any = No
 
 
 def slices_of(x: Any, key: Any) -> Any:
-    """`x[1]`, `x[0:2, 1:]`: an axis is kept where one place of it is taken."""
+    """`x[1]`, `x[0:2, 1:]`, `x[..., 1]`: an axis is kept where one place of it is taken."""
     keys = key if isinstance(key, tuple) else (key,)
-    if found := [at for at, each in enumerate(keys) if each is Ellipsis]:
-        at = found[0]
-        rest = keys[at + 1 :]
-        keys = (*keys[:at], *[builtins.slice(None)] * (len(_operand(x).shape) - at - len(rest)), *rest)
-    for axis, each in enumerate(keys):
-        if isinstance(each, int | np.integer):
+    skipped = 0
+    for place, each in enumerate(keys):
+        axis = place - skipped
+        if each is Ellipsis:
+            skipped = len(keys)  # what follows counts from the last axis
+        elif isinstance(each, int | np.integer):
             x = slice(x, axis, int(each), int(each) + 1)
         elif isinstance(each, list | tuple):
             x = splice(*(slice(x, axis, at, at + 1) for at in each), axis=axis)
@@ -176,7 +176,7 @@ def eye_like(x: Any, sparse_output: bool = True, name: str = "") -> Function:
     axes = len(found.shape) + len(found.dynamic_axes)
     if found.known_shape is not None and (axes != 2 or found.is_sequence):
         raise ValueError(f"eye_like: a matrix, or a minibatch of vectors, is needed; {found} has {axes} axes")
-    return primitive("EyeLikeOp", found, name=name, outputSparse=bool(sparse_output))
+    return primitive("EyeLikeOp", found, name=name, OutputSparse=bool(sparse_output))
 
 
 def crop_manual(node_input: Any, node_referent: Any, offset_x: int, offset_y: int, name: str = "") -> Function:
@@ -197,22 +197,16 @@ def crop_automatic_with_ancestors(
 
 def depth_to_space(operand: Any, block_size: int, name: str = "") -> Function:
     def made(x: Any) -> Function:
-        channels, rows, columns = _operand(operand).shape
-        cells = reshape(x, (block_size, block_size, channels // block_size**2, rows, columns))
-        return reshape(
-            transpose(cells, (2, 3, 0, 4, 1)), (channels // block_size**2, rows * block_size, columns * block_size)
-        )
+        cells = transpose(reshape(x, (block_size, block_size, -1), 0, 1), (2, 3, 0, 4, 1))
+        return reshape(reshape(cells, (-1,), 3, 5), (-1,), 1, 3)
 
     return block("DepthToSpace", made, operand, name=name, attributes={"blockSize": block_size})
 
 
 def space_to_depth(operand: Any, block_size: int, name: str = "") -> Function:
     def made(x: Any) -> Function:
-        channels, rows, columns = _operand(operand).shape
-        cells = reshape(x, (channels, rows // block_size, block_size, columns // block_size, block_size))
-        return reshape(
-            transpose(cells, (2, 4, 0, 1, 3)), (channels * block_size**2, rows // block_size, columns // block_size)
-        )
+        cells = reshape(reshape(x, (-1, block_size), 2, 3), (-1, block_size), 1, 2)
+        return reshape(transpose(cells, (2, 4, 0, 1, 3)), (-1,), 0, 3)
 
     return block("SpaceToDepth", made, operand, name=name, attributes={"blockSize": block_size})
 

@@ -125,6 +125,7 @@ class Structure(Operators):
 
     shape = property(lambda self: self._of_output("shape"))
     dtype = property(lambda self: self._of_output("dtype"))
+    owner = property(lambda self: self._of_output("owner"))
     dynamic_axes = property(lambda self: self._of_output("dynamic_axes"))
     is_sparse = property(lambda self: self._of_output("is_sparse"))
     needs_gradient = property(lambda self: self._of_output("needs_gradient"))

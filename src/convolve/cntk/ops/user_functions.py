@@ -47,9 +47,9 @@ class UserFunction(Function):
         """The gradient of one input; those of several in the dictionary that it gets."""
         raise NotImplementedError("backward has to be overwritten")
 
-    def clone(self, cloned_inputs: Sequence[Any], *_: Any) -> Function:  # type: ignore[override]
+    def clone(self, cloned_inputs: Sequence[Any], *_: Any) -> Function:
         """Another one, on other inputs. Overridden where the constructor takes other arguments than these."""
-        made: Function = type(self)(*cloned_inputs, name=self.name)  # type: ignore[misc]  # as derived classes have it
+        made: Function = type(self)(*cloned_inputs, name=self.name)
         return made
 
     def serialize(self) -> dict[str, Any]:

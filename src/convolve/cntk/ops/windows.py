@@ -104,7 +104,7 @@ def unpooling(
     auto_padding: Any = (False,), name: str = "",
 ) -> Function:  # fmt: skip
     return primitive(
-        "Unpooling", operand, pooling_input, name=name, unpoolingType=int(unpooling_type),
+        "Unpooling", operand, pooling_input, name=name, poolingType=int(unpooling_type),
         unpoolingWindowShape=as_shape(unpooling_window_shape)[::-1], strides=as_shape(strides)[::-1],
         autoPadding=_flags(auto_padding), lowerPad=(0,), upperPad=(0,),
     )  # fmt: skip
@@ -143,11 +143,11 @@ def local_response_normalization(
     def made(x: Any) -> Function:
         import numpy as np
 
-        squares = shaping.reshape(elementwise.square(x), (1, *operand.shape))
+        squares = shaping.expand_dims(elementwise.square(x), 0)
         dtype = operands_of(operand)[0].data_type
         kernel = np.full((1, 1, size, 1, 1), alpha / size, dtype)
         total = convolution(kernel, squares, reduction_rank=1, auto_padding=[False, True, True, True])
-        base = elementwise.plus(shaping.reshape(total, operand.shape), bias)
+        base = elementwise.plus(shaping.squeeze(total, 0), bias)
         power = elementwise.exp(elementwise.element_times(beta, elementwise.log(base)))
         return elementwise.element_times(x, elementwise.reciprocal(power))
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from convolve.cntk import feeding, running
+from convolve.cntk import feeding, precision, running
 from convolve.cntk.ops.functions import Function, as_function
 from convolve.cntk.train.distributed import Communicator, DistributedLearner
 from convolve.cntk.variables import Variable
+from convolve.training.precision import Precision
 
 
 def listed(value: Any) -> list[Any]:
@@ -60,6 +61,7 @@ class Trainer(Evaluator):
             raise RuntimeError("Cannot use a distributed learner together with one that is not: distribute all of them")
         self.total_number_of_samples_seen = 0
         self._last = (0.0, 0.0, 0)
+        self._precision: Precision | None = None  # of the steps; the first minibatch decides
 
     @staticmethod
     def _get_loss_metric(criterion: Any) -> tuple[Function, Function | None]:
@@ -102,8 +104,12 @@ class Trainer(Evaluator):
         if is_mapping and not any(getattr(each, "num_samples", 1) for each in arguments.values()):
             return {}, {}
         given = running.fed(every, running.arguments_of(every, arguments, ()))
+        if self._precision is None:
+            root = (self.loss_function if self.model is None else self.model).outputs[0]
+            self._precision = precision.choose(root, given)
         with torch.enable_grad():
-            return given, dict(zip(every, running.passed(every, given, training=True), strict=True))
+            found = precision.passed(self._precision, every, given, training=True)
+        return given, dict(zip(every, found, strict=True))
 
     def _step(self, samples: int, total: int, is_shared: bool, is_sweep_end: bool) -> None:
         for learner in self.parameter_learners:

@@ -141,11 +141,11 @@ class Block:
 
     def numbers(self, key: str, default: Sequence[float] = (), inherit: bool = True) -> tuple[float, ...]:
         value = self.raw(key, inherit)
-        return tuple(default) if value is None else tuple(_number(item) for item in items(_unquoted(value)))
+        return (tuple(_number(item) for item in items(_unquoted(value))) if value else ()) or tuple(default)
 
     def integers(self, key: str, default: Sequence[int] = (), inherit: bool = True) -> tuple[int, ...]:
         value = self.raw(key, inherit)
-        return tuple(default) if value is None else tuple(_integer(item) for item in items(_unquoted(value)))
+        return (tuple(_integer(item) for item in items(_unquoted(value))) if value else ()) or tuple(default)
 
     def block(self, key: str, inherit: bool = True) -> Block | None:
         """The block called `key`; None where there is none."""
@@ -331,8 +331,8 @@ def items(value: Text) -> list[Text]:
         item = value.cut(begin, end)
         repeated = _REPEATED.fullmatch(item.string)
         count = int(repeated[2]) if repeated and len(repeated[2]) < 10 else 1
-        if len(found) + count > MAX_ITEMS:
-            raise item.error(0, f"an array of more than {MAX_ITEMS} elements")
+        if not count or len(found) + count > MAX_ITEMS:
+            raise item.error(0, f"an array of none or more than {MAX_ITEMS} elements")
         found += [item.cut(0, len(repeated[1])) if repeated else item] * count
         begin = end + 1
     return found
@@ -351,9 +351,9 @@ def _unquoted(value: Text) -> Text:
 
 
 def _flag(value: Text) -> bool:
-    if value.string in ("t", "true", "T", "True", "TRUE", "1"):
+    if value.string.lower() in ("t", "true", "1"):
         return True
-    if value.string in ("f", "false", "F", "False", "FALSE", "0", ""):
+    if value.string.lower() in ("f", "false", "0", ""):
         return False
     raise value.error(0, f"true or false is expected, not {value.string[:40]!r}")
 

@@ -70,13 +70,13 @@ def _copy(evaluator: Evaluator, how: str, path: str, inputs: set[Node]) -> Calla
             return node
         attributes = {**node.attributes, "inputs": Array(tuple(operands))}
         if how == "constant":
-            attributes |= {"rate": 0.0} if is_parameter else _frozen(node)
+            attributes |= {"rate": 0.0} if is_parameter else frozen(node)
         return replace(node, attributes=attributes, path=f"{path}.{node.path}" if path else node.path)
 
     return copy
 
 
-def _frozen(node: Node) -> dict[str, Any]:
+def frozen(node: Node) -> dict[str, Any]:
     """Batch normalization by the running statistics, which stay as they are."""
     if node.operation == "BatchNormalization":
         return {"timeConstant": math.inf, "blend": math.inf}
@@ -188,7 +188,7 @@ OBJECTS: dict[str, Callable[[Evaluator, Spot, Mapping[str, Value], str], Value]]
     "ComputationNetworkWithEdits": _edit,
 }
 
-_WEIGHT_FIRST = ("linear", "convolution", "convolution_transpose")  # in CNTK; the neutral graph has it second
+WEIGHT_FIRST = ("linear", "convolution", "convolution_transpose")  # in CNTK; the neutral graph has it second
 _OPERATIONS = {  # of the neutral graph and of library.bs -> CNTK's
     "ReLU": "RectifiedLinear", "relu": "RectifiedLinear", "Parameter": "LearnableParameter", "Input": "InputValue",
     "linear": "Times", "add": "Plus", "subtract": "Minus", "multiply": "ElementTimes",
@@ -206,7 +206,7 @@ def attribute(evaluator: Evaluator, node: Node, name: str, spot: Spot) -> Value:
     kind = stored.op if node.operation == STORED else node.operation
     if name in ("inputs", "input"):
         found = inputs_of(evaluator, node)
-        if kind in _WEIGHT_FIRST:
+        if kind in WEIGHT_FIRST:
             found[:2] = found[1::-1]
         return found[0] if len(found) == 1 else Array(tuple(found))  # type: ignore[return-value]  # they are forced
     if name == "operation":

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,25 @@ from convolve.errors import ConvolveError, UnsupportedError, UsageError
 from convolve.importers.brainscript.config import Block, read_config
 from convolve.importers.brainscript.criterion import input_names, trained
 from convolve.importers.brainscript.files import files_in
-from convolve.importers.brainscript.loaded import Models
+from convolve.importers.brainscript.loaded import Described, Models
+from convolve.importers.brainscript.mel import edited
 from convolve.importers.brainscript.ndl.builder import read_ndl
-from convolve.importers.brainscript.ndl.maker import MINIBATCH_SIZE
-from convolve.importers.brainscript.network import Network, needed_for, read_network
+from convolve.importers.brainscript.ndl.maker import MINIBATCH_SIZE, Maker
+from convolve.importers.brainscript.network import Network, needed_for, read_network, record_and_names
 from convolve.importers.brainscript.output import OutputFormat, read_format
 from convolve.importers.brainscript.parallel import Parallel, read_parallel
 from convolve.importers.brainscript.reader import Images, Reader, read_reader
 from convolve.importers.brainscript.sgd import read_sgd
 from convolve.importers.brainscript.simple import read_simple
+from convolve.importers.brainscript.syntax import Spot
 from convolve.importers.brainscript.text import Text
 from convolve.recipe import Recipe
 from convolve.specs.data import DataSpec
 
 _PASSED_OVER = (  # what changes no result here
-    "traceLevel", "outputDir", "numCPUThreads", "hyperCompressMemory", "shareNodeValueMatrices",
-    "progressTracing", "forceDeterministicAlgorithms", "forceConstantRandomSeed", "timestamping", "configName",
-    "runName", "imageLayout", "optimizeGPUMemory", "perfTraceLevel", "initOnCPUOnly", "currentDirectory",
-    "ndlMacros",
+    "traceLevel", "outputDir", "numCPUThreads", "hyperCompressMemory", "shareNodeValueMatrices", "progressTracing",
+    "forceDeterministicAlgorithms", "forceConstantRandomSeed", "timestamping", "configName", "runName", "imageLayout",
+    "optimizeGPUMemory", "perfTraceLevel", "initOnCPUOnly", "currentDirectory", "ndlMacros",
 )  # fmt: skip
 
 
@@ -83,7 +85,15 @@ class WriteStep(ModelStep):
     format: OutputFormat
 
 
-Step = TrainStep | EvaluateStep | WriteStep
+@dataclass(frozen=True)
+class EditStep:
+    """Networks made of trained ones go to these paths, as models."""
+
+    name: str
+    saved: tuple[tuple[Path, Network], ...]
+
+
+Step = TrainStep | EvaluateStep | WriteStep | EditStep
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,8 @@ class _Job:
         self.notes: list[str] = []
         self.blocks: list[Block] = [root]
         self.networks: dict[str, Network] = {}
+        self.makers: dict[str, Maker] = {}  # of the networks in older languages
+        self.edited: dict[str, tuple[Described, Network]] = {}  # by the path of the model
 
     def refuse(self, block: Block, key: str, what: str) -> None:
         self.refused.append(block.unsupported(key, what))
@@ -162,7 +174,7 @@ class _Job:
     def read_others(self) -> None:
         """Read the commands that are not run too: what they ask for around them is known. Their faults are theirs."""
         others = _Job(self.root, self.folders, self.models)
-        others.networks = self.networks
+        others.networks, others.makers, others.edited = self.networks, self.makers, self.edited
         run = {name.lower() for name in self.root.words("command", ("train",))}
         for name, block in self.root.inner_blocks().items():
             if name.lower() not in run and "action" in block.entries:
@@ -170,7 +182,10 @@ class _Job:
                     others.steps(block)
 
     def train(self, block: Block) -> TrainStep:
+        model_path = Path(self.model_path(block, "say where the model goes"))
         network = self.network_in(block)
+        if block.flag("makeMode", True) and f"{model_path}.0" in self.edited:  # a training goes on from there
+            network = self.edited[f"{model_path}.0"][1]
         if network is None:
             raise self.no_network(block)
         sgd_block = block.block("SGD") or block.block("optimizer")
@@ -178,7 +193,6 @@ class _Job:
             raise block.here.error(f"{block.name} has no SGD block; say how it is trained")
         self.blocks.append(sgd_block)
         parallel = read_parallel(self.root, sgd_block)
-        model_path = Path(self.model_path(block, "say where the model goes"))
         reader = self.reader(block, "reader", network)
         validation = self.reader(block, "cvReader", network) if block.block("cvReader", inherit=False) else None
         self.require_known_statistics(network, reader)
@@ -230,7 +244,7 @@ class _Job:
 
     def network_in(self, block: Block) -> Network | None:
         """The network that `block` describes, in whichever language; None where it describes none."""
-        text = block.raw("BrainScriptNetworkBuilder", inherit=False)
+        text = _text(block)
         if text is not None:
             return self.remembered(text.string, lambda: read_network(text, self.folders, self.models))
         for key, read in _OLDER.items():
@@ -238,11 +252,13 @@ class _Job:
                 return self.remembered(block.path(key), lambda: self.older(block, key, read))  # noqa: B023  at once
         return None
 
-    def older(self, block: Block, key: str, read: Callable[[Block, float], Network]) -> Network:
+    def older(self, block: Block, key: str, read: Callable[[Block, float], Maker]) -> Network:
         builder, sgd = block.block(key), block.block("SGD") or block
         assert builder is not None  # it was found
         self.blocks.append(builder)
-        return read(builder, float(sgd.integers("minibatchSize", (int(MINIBATCH_SIZE),))[0]))
+        size = float(sgd.integers("minibatchSize", (int(MINIBATCH_SIZE),))[0])
+        maker = self.makers[block.path(key)] = read(builder, size)
+        return maker.network(Spot(builder.bodies[0], 0))
 
     def remembered(self, key: str, read: Callable[[], Network]) -> Network:
         """One text is one network, however many commands name it."""
@@ -294,6 +310,21 @@ class _Job:
         output_format = read_format(own_format, self.refuse) if own_format else OutputFormat()
         return WriteStep(**asked, output_path=output_path, format=output_format)
 
+    def edit(self, block: Block) -> EditStep:
+        """BrainScript's edit action saves the network that it describes, MEL what its script says."""
+        text, path = _text(block), block.text("outputModelPath")
+        if text is not None and not path:
+            raise block.here.error(f"{block.name} has no outputModelPath; say where the model goes")
+        if text is not None:
+            saved: dict[str, tuple[Described, Network]] = {
+                path: (partial(record_and_names, text=text), read_network(text, self.folders, self.models))
+            }
+        else:
+            made = edited(block, self.models, self.notes.append)
+            saved = {path: (maker.described, maker.network(spot)) for path, maker, spot in made}
+        self.edited |= saved
+        return EditStep(block.name, tuple((Path(path), network) for path, (_, network) in saved.items()))
+
     def model_step(self, block: Block, what: str, nodes: str, batch_size: int) -> dict[str, Any]:
         """The fields of a `ModelStep`; the key `nodes` names its nodes, and the model is tested or asked."""
         model_path = self.model_path(block, f"say which model is {what}")
@@ -307,13 +338,22 @@ class _Job:
 
     def network_of(self, model_path: str) -> Network | None:
         """The network of the block that trains the model at `model_path`, or of one of its epochs, run or not."""
+        if model_path in self.edited:
+            return self.edited[model_path][1]
         blocks = self.blocks_of(model_path)
         return next((network for block in blocks if (network := self.network_in(block)) is not None), None)
 
-    def text_of(self, model_path: str) -> Text | None:
-        """Its text, where that is BrainScript."""
-        texts = (block.raw("BrainScriptNetworkBuilder", inherit=False) for block in self.blocks_of(model_path))
-        return next((text for text in texts if text is not None), None)
+    def text_of(self, model_path: str) -> Described | None:
+        """What makes it, in whichever language."""
+        if model_path in self.edited:
+            return self.edited[model_path][0]
+        for block in self.blocks_of(model_path):
+            text = _text(block)
+            if text is not None:
+                return partial(record_and_names, text=text)
+            if self.network_in(block) is not None:
+                return next(self.makers[block.path(key)] for key in _OLDER if block.path(key) in self.makers).described
+        return None
 
     def blocks_of(self, model_path: str) -> list[Block]:
         """The blocks whose modelPath that is, or that keep it as the model of an epoch."""
@@ -327,13 +367,19 @@ class _Job:
         return [sentence for block in self.blocks for sentence in block.unread()]
 
 
+def _text(block: Block) -> Text | None:
+    """The BrainScript of a block, under either of the names that its builder has had."""
+    text = block.raw("BrainScriptNetworkBuilder", inherit=False)
+    return block.raw("ExperimentalNetworkBuilder", inherit=False) if text is None else text
+
+
 # Actions whose results nobody but a person reads.
 _PRINTING = ("dumpnode", "dumpnodes", "dumpmodel", "plot", "devtest")
 
 _EPOCH = re.compile(r"\.\d+")
 
 # The languages before BrainScript -> what reads their block, with the size of a minibatch.
-_OLDER: dict[str, Callable[[Block, float], Network]] = {
+_OLDER: dict[str, Callable[[Block, float], Maker]] = {
     "NDLNetworkBuilder": read_ndl,
     "SimpleNetworkBuilder": lambda block, size: read_simple(block),
 }
@@ -341,8 +387,10 @@ _OLDER: dict[str, Callable[[Block, float], Network]] = {
 # The name of an action -> what reads its block.
 _ACTIONS: dict[str, Callable[[_Job, Block], Step]] = {
     "train": _Job.train,
+    "trainrnn": _Job.train,
     "test": _Job.test,
     "eval": _Job.test,
     "cv": _Job.cross_validate,
     "write": _Job.write,
+    "edit": _Job.edit,
 }

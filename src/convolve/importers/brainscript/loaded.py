@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from convolve.importers.brainscript.evaluate import Evaluator
 
 At = tuple[Spot, Frame | None]  # where a node comes from
+ASSUMED = "assumed"  # the setting of a criterion that the file does not have
 STORED = "Stored"  # the operation of a node whose setting `node` is one of the neutral graph
 # The criteria of the neutral graph -> CNTK's, which have the labels first.
 _CRITERIA = {
@@ -57,13 +58,17 @@ class Numbers:
         return found[0].array.reshape(dims[::-1])
 
 
+# What makes the record of a network, and tells the names of its nodes.
+Described = Callable[["Evaluator"], tuple[Record, Mapping[Node, str]]]
+
+
 class Models:
-    """`open_folder` opens what is no file of CNTK; `record_of` gives the record of the network whose block trains the
-    model at a path, if there is one."""
+    """`open_folder` opens what is no file of CNTK; `text_of` gives what makes the network whose block trains or edits
+    the model at a path, if there is one."""
 
     def __init__(self, open_folder: Callable[[Path], neutral.Graph] | None = None) -> None:
         self._open_folder = open_folder
-        self.text_of: Callable[[str], Any] = lambda path: None
+        self.text_of: Callable[[str], Described | None] = lambda path: None
         self.opened: list[str] = []  # by their texts, one inside the other
 
     def graph(self, path: Path) -> neutral.Graph:
@@ -141,8 +146,8 @@ def _as_classifier(scores: Node, graph: neutral.Graph, at: At) -> dict[str, Item
     """What a model that only gives scores is trained and tested by, under the names that CNTK's texts have."""
     (spot, frame), shape = at, graph.values()[graph.outputs[0]].shape
     classes = Array((float(np.prod(shape)),))
-    labels = Node("Input", {"inputs": Array(()), "shape": classes}, "labels", spot, frame)
-    settings: dict[str, Item] = {"inputs": Array((labels, scores)), "along": 0.0}
+    labels = Node("Input", {"inputs": Array(()), "shape": classes, ASSUMED: True}, "labels", spot, frame)
+    settings: dict[str, Item] = {"inputs": Array((labels, scores)), "along": 0.0, ASSUMED: True}
     ce = Node("CrossEntropyWithSoftmax", settings, "ce", spot, frame)
     errs = Node("ClassificationError", {**settings, "top": 1.0}, "errs", spot, frame)
     made: dict[str, Item] = {"labels": labels, "ce": ce, "errs": errs}
@@ -164,11 +169,9 @@ def as_record(members: Mapping[str, Item], others: Mapping[str, Item] | None = N
 # -- from the text that it is trained by ------------------------------------------------------------------------------
 
 
-def _of_text(evaluator: Evaluator, text: Any, graph: Callable[[], neutral.Graph]) -> Record:
+def _of_text(evaluator: Evaluator, described: Described, graph: Callable[[], neutral.Graph]) -> Record:
     """The network of a text, with the numbers of the model that it has become."""
-    from convolve.importers.brainscript.network import record_and_names
-
-    record, names = record_and_names(evaluator, text)
+    record, names = described(evaluator)
     done: dict[Node, Node] = {}
 
     def trained(node: Node, inputs: list[Item]) -> Node:

@@ -142,9 +142,15 @@ def collect(evaluator: Evaluator, record: Record, spot: Spot) -> Network:
 def record_and_names(evaluator: Evaluator, text: Text) -> tuple[Record, Mapping[Node, str]]:
     """The record of the network in `text`, and what its nodes are called."""
     expression = parse_expression(text)
-    record, collector = evaluator.network(expression), _Collector(evaluator)
-    collector.network(record, expression.spot)
-    return record, {node: operation.name for node, operation in collector.done.items()}
+    record = evaluator.network(expression)
+    return record, names_in(evaluator, record, expression.spot)
+
+
+def names_in(evaluator: Evaluator, record: Record, spot: Spot) -> Mapping[Node, str]:
+    """What the nodes of a network are called."""
+    collector = _Collector(evaluator)
+    collector.network(record, spot)
+    return {node: operation.name for node, operation in collector.done.items()}
 
 
 class _Collector:

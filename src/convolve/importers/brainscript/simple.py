@@ -8,7 +8,6 @@ from __future__ import annotations
 from convolve.errors import UnsupportedError, unknown_name
 from convolve.importers.brainscript.config import Block
 from convolve.importers.brainscript.ndl.maker import Maker
-from convolve.importers.brainscript.network import Network
 from convolve.importers.brainscript.syntax import Spot
 from convolve.importers.brainscript.values import Array, Node, Value
 
@@ -24,7 +23,7 @@ _CRITERIA = ("CrossEntropyWithSoftmax", "SquareError", "Logistic")
 _ERRORS = {"ErrorPrediction": "EvalErrorPrediction", "ClassificationError": "EvalClassificationError"}
 
 
-def read_simple(block: Block) -> Network:
+def read_simple(block: Block) -> Maker:
     """Raises FormatError with line and column, UnsupportedError for a network of another kind."""
     kind = block.text("rnnType", "SIMPLENET").upper()
     if kind != "SIMPLENET":
@@ -47,7 +46,7 @@ class _Simple:
     def made(self, name: str, function: str, *operands: Node) -> Node:
         return self.maker.call(self.spot, name, function, operands)
 
-    def built(self) -> Network:
+    def built(self) -> Maker:
         maker, last = self.maker, len(self.sizes) - 2
         features = x = maker.call(self.spot, "features", "InputValue", [float(self.sizes[0])])
         if self.block.flag("applyMeanVarNorm"):
@@ -69,7 +68,7 @@ class _Simple:
             output = self.made("ScaledLogLikelihood", "Minus", z, prior)
         maker.tag("outputNodes", output)
         self.made("PosteriorProb", "Softmax", z)
-        return maker.network(self.spot)
+        return maker
 
     def dense(self, layer: int, x: Node, x_name: str, name: str = "") -> Node:
         """W x + B, under the names of CNTK."""
@@ -84,7 +83,7 @@ class _Simple:
 
     def activated(self, layer: int, x: Node) -> Node:
         """The layer's own function; of a shorter list the last one holds. A linear layer is called H1 itself."""
-        types = self.block.words("layerTypes", ("Sigmoid",))
+        types = self.block.words("layerTypes") or ("Sigmoid",)
         kind = types[min(layer, len(types) - 1)] or "None"
         known = {name.lower(): name for name in _LAYERS}
         if kind.lower() not in known:

@@ -217,6 +217,21 @@ def _denormalize(call: Call) -> str:
     )
 
 
+def _cosine(call: Call) -> str:
+    """x . y / (|x| |y|) of each sample."""
+
+    def product(left: str, right: str) -> str:
+        axes = tuple(range(len(call.draft.shape(left))))
+        return call.add("reduce_sum", call.add("multiply", left, right), axes=axes, keep_dims=False)
+
+    x, y = call.operands
+    found = product(x, y)
+    for each in (x, y):  # one after the other: where one is 0, the other's gradient is 0 too
+        length = call.add("sqrt", product(each, each))
+        found = call.add("multiply", found, call.add("reciprocal", length))
+    return found
+
+
 _ELEMENTWISE = {
     "Negate": "negate", "Sigmoid": "sigmoid", "StableSigmoid": "sigmoid", "Tanh": "tanh", "ReLU": "relu",
     "Exp": "exp", "Log": "log", "Sqrt": "sqrt", "Floor": "floor", "Abs": "abs", "Reciprocal": "reciprocal",
@@ -252,5 +267,6 @@ PLAIN_RULES: dict[str, Rule] = {
     "StraightThrough": _plain("straight_through"),
     "OneHot": _one_hot,
     "TopK": _top_k,
+    "CosDistance": _cosine,
     "ClassificationError": _classification_error,
 }

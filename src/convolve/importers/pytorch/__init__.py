@@ -25,13 +25,14 @@ from convolve.importers.pytorch.architectures import (
     fingerprint,
     in_order,
     known,
-    own_shapes,
+    known_in_order,
     shapes_of,
 )  # fmt: skip
 from convolve.importers.pytorch.config import beside
 from convolve.importers.pytorch.tensors import Tensors, open_tensors
 from convolve.models import bare_model
 from convolve.models.packages import Published, can_be_built, is_published, pretrained, published
+from convolve.models.uninitialized import uninitialized
 from convolve.specs.model import NetworkSpec
 from convolve.transforms.preprocess import Preprocess
 
@@ -86,7 +87,7 @@ def read(path: Path, overrides: PreprocessOverrides) -> Checkpoint:
     state = {ours: tensors.read(f"{held_in}.{theirs}" if held_in else theirs) for ours, theirs in plan.items()}
     counters = {key: torch.zeros((), dtype=torch.int64) for key in wanted if key not in state}
     if any(parameter.is_meta for parameter in module.parameters()):
-        module.to_empty(device="cpu")
+        uninitialized(module)
     module.load_state_dict(state | counters)
     origin = f"PyTorch checkpoint, {name}{f', its {legible(held_in)}' if held_in else ''}"
     preprocess = _preprocess(made.published, (channels, height, width))
@@ -126,7 +127,7 @@ def _found(path: Path, tensors: Tensors, arch: str | None, stated: str) -> tuple
         return arch, best, parts[best]
     matches = {held_in: names for held_in, part in parts.items() if (names := known().get(fingerprint(part)))}
     if not matches and tensors.is_ordered:
-        matches = {held_in: names for held_in, part in parts.items() if (names := _ours_in_order(part))}
+        matches = {held_in: names for held_in, part in parts.items() if (names := known_in_order().get(in_order(part)))}
     if not matches:
         raise UnsupportedError(_unrecognized(path, tensors.shapes))
     held_in = _averaged_first(matches)
@@ -145,12 +146,6 @@ def _parts(shapes: Shapes) -> dict[str, dict[str, Shape]]:
         for depth in range(1, len(words)):
             parts.setdefault(".".join(words[:depth]), {})[".".join(words[depth:])] = shape
     return parts
-
-
-def _ours_in_order(part: Shapes) -> list[str]:
-    """Those of our networks that have these shapes in this order, whatever their layers are called."""
-    order = in_order(part)
-    return [name for name, shapes in own_shapes().items() if in_order(shapes) == order]
 
 
 def _averaged_first(held_in: Iterable[str]) -> str:

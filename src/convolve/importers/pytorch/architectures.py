@@ -83,6 +83,15 @@ def own_shapes() -> dict[str, dict[str, Shape]]:
 
 
 @cache
+def known_in_order() -> dict[tuple[tuple[str, Shape], ...], list[str]]:
+    """The names of our networks that have these shapes in this order, whatever their layers are called."""
+    found: dict[tuple[tuple[str, Shape], ...], list[str]] = {}
+    for name, shapes in own_shapes().items():
+        found.setdefault(in_order(shapes), []).append(name)
+    return found
+
+
+@cache
 def known() -> dict[str, list[str]]:
     """Fingerprint -> the names of the networks that have it, ours first."""
     found: dict[str, list[str]] = {}

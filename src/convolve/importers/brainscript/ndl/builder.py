@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from convolve.importers.brainscript.config import Block
@@ -12,30 +11,32 @@ from convolve.importers.brainscript.files import load
 from convolve.importers.brainscript.ndl.maker import Maker
 from convolve.importers.brainscript.ndl.script import Ndl
 from convolve.importers.brainscript.ndl.syntax import Statement, parse_script
-from convolve.importers.brainscript.network import Network
-from convolve.importers.brainscript.syntax import Spot
 from convolve.importers.brainscript.text import Text
 
 
-def read_ndl(block: Block, minibatch_size: float) -> Network:
-    """The network of `block`: of the file networkDescription, or of the section that `run` names in the configuration.
+def read_ndl(block: Block, minibatch_size: float) -> Maker:
+    """The network of `block`: of the file networkDescription, or of the section of the configuration that `run` names.
 
     Raises FormatError with line and column.
     """
     ndl = Ndl(Maker(minibatch_size))
     for key in ("dumpFileName", "randomSeedOffset"):
         block.find(key)
-    for name in filter(None, block.text("ndlMacros").split("+")):
-        for script in scripts_of(block, read_file(block, "ndlMacros", name.strip()), ("load", "run")):
-            ndl.run(script)
+    ndl.run(macros_of(block))
     description = block.text("networkDescription", inherit=False)
     if not description and block.find("run", inherit=False) is None:
         raise block.here.error(f"{block.name}: say networkDescription=FILE, or run=SECTION")
     text = read_file(block, "networkDescription", description) if description else None
     for script in scripts_of(block, text, ("load", "run")):
         ndl.run(script)
-    network = ndl.maker.network(Spot(block.bodies[0], 0))
-    return replace(network, warnings=tuple(ndl.warnings), interleaved=ndl.interleaved)
+    return ndl.maker
+
+
+def macros_of(block: Block) -> list[Statement]:
+    """What stands in the files of ndlMacros."""
+    names = filter(None, block.text("ndlMacros").split("+"))
+    texts = [read_file(block, "ndlMacros", name.strip()) for name in names]
+    return [each for text in texts for script in scripts_of(block, text, ("load", "run")) for each in script]
 
 
 def read_file(block: Block, key: str, name: str) -> Text:

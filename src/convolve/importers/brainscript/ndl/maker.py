@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 
 from convolve.importers.brainscript import syntax
 from convolve.importers.brainscript.evaluate import Evaluator, deep_calls
-from convolve.importers.brainscript.network import ROLES, Network, collect
+from convolve.importers.brainscript.loaded import ASSUMED
+from convolve.importers.brainscript.network import ROLES, Network, collect, names_in
 from convolve.importers.brainscript.syntax import Include, Member, Spot
 from convolve.importers.brainscript.text import of_lines
 from convolve.importers.brainscript.values import Array, Function, Node, Record, Scope, Value
@@ -17,9 +19,15 @@ MINIBATCH_SIZE = 256.0  # of CNTK's trainer, where nothing is said
 
 
 class Maker:
-    """`nodes` are all that were made, under CNTK's names; `roles` leads from each of ROLES to its nodes."""
+    """`nodes` are all that were made, under CNTK's names; `roles` leads from each of ROLES to its nodes.
+
+    `warnings` are sentences on what means nothing; `interleaved`: texts give its images pixel by pixel.
+    """
 
     def __init__(self, minibatch_size: float = MINIBATCH_SIZE) -> None:
+        self.warnings: list[str] = []
+        self.interleaved = False
+        self.inner: set[Node] = set()  # nodes of a loaded model that CNTK's own node stands for
         self.evaluator = Evaluator([])
         self.nodes: dict[str, Node] = {}
         self.roles: dict[str, list[Node]] = {role: [] for role in ROLES}
@@ -56,6 +64,11 @@ class Maker:
             node = self.evaluator.value(expression, Scope({**values, **options}, self._scope), name)
         if not isinstance(node, Node):
             raise spot.error(f"{function} makes no node of a network here")
+        if name in self.nodes and ASSUMED not in self.nodes[name].attributes:
+            raise spot.error(f"there is a node {name!r} already; remove it, or choose another name")
+        if name in self.nodes:  # criteria that nobody wrote make room
+            self.nodes = {other: n for other, n in self.nodes.items() if ASSUMED not in n.attributes}
+            self.roles = {role: [n for n in nodes if ASSUMED not in n.attributes] for role, nodes in self.roles.items()}
         self.nodes[name] = node
         return node
 
@@ -63,12 +76,21 @@ class Maker:
         self.nodes[new] = self.nodes.pop(old)
 
     def tag(self, role: str, node: Node) -> None:
-        if node not in self.roles[role]:
-            self.roles[role].append(node)
+        others = [other for other in self.roles[role] if other is not node and ASSUMED not in other.attributes]
+        self.roles[role] = [*others, node]
+
+    def record(self) -> Record:
+        roles = {role: Array(tuple(nodes)) for role, nodes in self.roles.items()}
+        return Record(Scope({**self.nodes, **roles}, None))
+
+    def described(self, evaluator: Evaluator) -> tuple[Record, Mapping[Node, str]]:
+        """The record, and what its nodes are called."""
+        record = self.record()
+        return record, names_in(evaluator, record, _NOWHERE)
 
     def network(self, spot: Spot) -> Network:
-        roles = {role: Array(tuple(nodes)) for role, nodes in self.roles.items()}
-        return collect(self.evaluator, Record(Scope({**self.nodes, **roles}, None)), spot)
+        network = collect(self.evaluator, self.record(), spot)
+        return replace(network, warnings=tuple(self.warnings), interleaved=self.interleaved)
 
 
 _NOWHERE = Spot(of_lines("", [""]), 0)

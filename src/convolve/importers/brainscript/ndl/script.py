@@ -62,7 +62,7 @@ _NO_IMAGES = ("Times", "TransposeTimes", "Reshape_2", "RowSlice_3", "RowStack", 
 _LAYOUTS = {"hwc": "HWC", "legacy": "HWC", "chw": "CHW", "cudnn": "CHW"}
 _INITIALIZERS = {name.lower(): name for name in ("uniform", "gaussian", "fixedValue", "fromFile")}
 
-_TAGS = {
+TAGS = {
     "feature": "featureNodes", "label": "labelNodes", "criterion": "criterionNodes", "criteria": "criterionNodes",
     "eval": "evaluationNodes", "evaluation": "evaluationNodes", "output": "outputNodes",
 }  # fmt: skip
@@ -77,11 +77,13 @@ _FLAGS = {"true": True, "t": True, "false": False, "f": False}
 
 @dataclass(eq=False)
 class _Symbol:
-    """`name` stands for what `expression` comes to in `scope`; found when it is first needed."""
+    """`name` stands for what `expression` comes to in `scope`; found when it is first needed. A node that is made for
+    an argument has no name."""
 
     name: str
     expression: Expression
     scope: Scope
+    is_argument: bool = False
     value: Found | None = None
     running: bool = False
 
@@ -108,12 +110,8 @@ Found = Value | _Expansion
 
 
 class Ndl:
-    """`warnings` are sentences on what means nothing. `interleaved`: the network takes images pixel by pixel."""
-
     def __init__(self, maker: Maker) -> None:
         self.maker = maker
-        self.warnings: list[str] = []
-        self.interleaved = False
         self.top = Scope()
         self._macros: dict[str, Macro] = {}
         self._layouts: dict[Node, str] = {}
@@ -131,7 +129,7 @@ class Ndl:
                 continue
             listed = symbol.expression.items if isinstance(symbol.expression, Items) else (symbol.expression,)
             for each in listed:
-                self.maker.tag(role, self._node(each.spot, self._value(each, self.top, "")))
+                self.maker.tag(role, self.node(each.spot, self._value(each, self.top, "")))
 
     def _declare(self, script: Iterable[Statement], scope: Scope) -> list[_Symbol]:
         declared = []
@@ -142,15 +140,11 @@ class Ndl:
             name = statement.name or self._free_name()
             if name.lower() in _KNOWN:
                 raise statement.spot.error(f"{name!r} is the name of a function; call the variable otherwise")
-            if name.lower() in scope.symbols and not self._is_argument(scope, name):
+            if name.lower() in scope.symbols and not scope.symbols[name.lower()].is_argument:
                 raise statement.spot.error(f"{name!r} is defined twice; rename one of the two")
             symbol = scope.symbols[name.lower()] = _Symbol(name, statement.value, scope)
             declared.append(symbol)
         return declared
-
-    @staticmethod
-    def _is_argument(scope: Scope, name: str) -> bool:
-        return scope.symbols[name.lower()].scope is not scope
 
     def _free_name(self) -> str:
         self._unnamed += 1
@@ -164,10 +158,8 @@ class Ndl:
             raise UnsupportedError(f"{spot.place}: {symbol.name} needs itself; a recurrent network is not supported")
         if symbol.value is None:
             symbol.running = True
-            base = symbol.scope.base
-            symbol.value = self._value(
-                symbol.expression, symbol.scope, f"{base}.{symbol.name}" if base else symbol.name
-            )
+            name = "" if symbol.is_argument else f"{symbol.scope.base}.{symbol.name}".removeprefix(".")
+            symbol.value = self._value(symbol.expression, symbol.scope, name)
             symbol.running = False
         return symbol.value
 
@@ -228,7 +220,7 @@ class Ndl:
     def _plain(spot: Spot, found: Found) -> Value:
         return found.node if isinstance(found, _Expansion) else found
 
-    def _node(self, spot: Spot, found: Found) -> Node:
+    def node(self, spot: Spot, found: Found) -> Node:
         value = self._plain(spot, found)
         if not isinstance(value, Node):
             raise spot.error("a node of the network is expected here")
@@ -248,10 +240,10 @@ class Ndl:
             inner.symbols[option.lower()] = _Symbol(option, default, inner)
         names = (*macro.parameters, *(option for option, _ in macro.defaults))
         for parameter, expression in zip(names, call.positional, strict=False):
-            inner.symbols[parameter.lower()] = _Symbol(parameter, expression, scope)
+            inner.symbols[parameter.lower()] = _Symbol(parameter, expression, scope, is_argument=True)
         for option, given in call.named:
             if option.lower() != "tag":
-                symbol = inner.symbols[option.lower()] = _Symbol(option, given, scope)
+                symbol = inner.symbols[option.lower()] = _Symbol(option, given, scope, is_argument=True)
                 symbol.value = self._option(given, scope)
         declared = self._declare(macro.script, inner)
         made = [self._force(symbol) for symbol in declared]
@@ -318,7 +310,7 @@ class Ndl:
                 message = (
                     f"{given.spot.place}: {call.function}: {unknown_name('optional argument', name, known.values())}"
                 )
-                self.warnings.append(f"{message}; it is passed over, as in CNTK")
+                self.maker.warnings.append(f"{message}; it is passed over, as in CNTK")
                 continue
             if name.lower() == "init":
                 value = _INITIALIZERS.get(str(value).lower(), value)
@@ -330,9 +322,9 @@ class Ndl:
             if name.lower() != "tag":
                 continue
             tag = given.text.lower() if isinstance(given, Word) else ""
-            role = _TAGS.get("eval" if tag.startswith("eval") else tag)
+            role = TAGS.get("eval" if tag.startswith("eval") else tag)
             if role is None and tag != "multiseq":
-                raise given.spot.error(unknown_name("tag", tag, _TAGS))
+                raise given.spot.error(unknown_name("tag", tag, TAGS))
             if role and isinstance(node, Node):
                 self.maker.tag(role, node)
 
@@ -345,7 +337,7 @@ class Ndl:
             if said not in _LAYOUTS:
                 raise call.spot.error(f"{call.function}: {unknown_name('imageLayout', said, _LAYOUTS)}")
             if library.startswith("ImageInput") and _LAYOUTS[said] == "HWC" and values[2] != 1:
-                self.interleaved = True
+                self.maker.interleaved = True
             return _LAYOUTS[said]
         found = [self._layouts[value] for value in values if isinstance(value, Node) and value in self._layouts]
         return found[0] if found and library not in _NO_IMAGES else ""

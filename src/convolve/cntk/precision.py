@@ -1,0 +1,62 @@
+"""The arithmetic of training steps: fp32, as CNTK's, or a faster one where `convolve run --precision` allows it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from convolve.cntk import feeding, running
+from convolve.cntk.nodes import leaves_of
+from convolve.cntk.variables import Stored, Variable
+from convolve.errors import UsageError
+from convolve.training.precision import Precision, fastest_right
+
+FP32 = Precision("fp32", "as CNTK")
+NAMES = ("auto", "fp32", "bf16")
+_asked = {"precision": "fp32"}
+
+
+def ask(name: str) -> None:
+    """What the steps of all trainers may compute in from now on."""
+    if name not in NAMES:
+        raise UsageError(f"--precision of a program is one of {', '.join(NAMES)}, got {name!r}")
+    _asked["precision"] = name
+
+
+def choose(root: Variable, given: feeding.Minibatch) -> Precision:
+    """For a trainer whose network ends in `root`, by the gradients of its first minibatch."""
+    if _asked["precision"] == "fp32":
+        return FP32
+    weights = [leaf.data for leaf in leaves_of([root]) if isinstance(leaf, Stored) and leaf.is_trainable]
+    device = next((each.tensor.device for each in given.values()), torch.device("cpu"))
+
+    def gradients(precision: Precision) -> list[Tensor]:
+        """As if all samples were of one class, so that they add up (`training/precision.py`)."""
+        with torch.enable_grad():
+            [scores] = passed(precision, [root], given, training=False)
+            scores = F.pad(scores.flatten(1), (0, 1))  # a class more: one alone would have no gradient
+            loss = F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64, device=device))
+            found = torch.autograd.grad(loss, weights, allow_unused=True)
+        return [each for each in found if each is not None]
+
+    chosen = fastest_right(_asked["precision"], gradients, device)
+    warnings.warn(f"training steps compute in {chosen.name}: {chosen.reason}", stacklevel=2)
+    return chosen
+
+
+def passed(precision: Precision, outputs: Sequence[Variable], given: feeding.Minibatch, training: bool) -> list[Tensor]:
+    """`running.passed` in this precision; the outputs are fp32 numbers."""
+    if precision.name == "fp32":
+        return running.passed(outputs, given, training)
+    for each in given.values():
+        if each.tensor.ndim == 4:
+            last = torch.empty_like(each.tensor, memory_format=torch.channels_last)  # of single maps, too
+            each.tensor = last.copy_(each.tensor)
+    device = next((each.tensor.device for each in given.values()), torch.device("cpu"))
+    with precision.autocast(device):
+        found = running.passed(outputs, given, training)
+    return [tensor.float() if tensor.dtype == torch.bfloat16 else tensor for tensor in found]

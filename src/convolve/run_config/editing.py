@@ -1,0 +1,13 @@
+"""edit: networks that are made of trained ones, saved as models."""
+
+from __future__ import annotations
+
+from convolve.importers.brainscript.job import EditStep
+from convolve.run_config.training import save_network
+from convolve.training.events import Callback
+
+
+def edit(step: EditStep, callback: Callback) -> None:
+    for path, network in step.saved:
+        save_network(network, path)
+        callback("note", {"message": f"{step.name}: the edited model is {path}"})
