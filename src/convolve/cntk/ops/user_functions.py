@@ -49,8 +49,8 @@ class UserFunction(Function):
 
     def clone(self, cloned_inputs: Sequence[Any], *_: Any) -> Function:
         """Another one, on other inputs. Overridden where the constructor takes other arguments than these."""
-        made: Function = type(self)(*cloned_inputs, name=self.name)
-        return made
+        derived: Any = type(self)
+        return derived(*cloned_inputs, name=self.name)  # type: ignore[no-any-return]
 
     def serialize(self) -> dict[str, Any]:
         return {}
