@@ -88,5 +88,5 @@ def test_gradients_are_those_of_the_sum() -> None:
 
 
 def test_what_is_not_supported_is_said_with_a_way_out() -> None:
-    with pytest.raises(NotImplementedError, match="networks on images"):
+    with pytest.raises(NotImplementedError, match="recurrence"):
         C.layers.LSTM(3)

@@ -119,6 +119,21 @@ def test_unpacking_says_where_something_is(x: Any) -> None:
     assert is_close(values.eval({x: DATA})[values.outputs[1]], [[1, 1, 1], [1, 0, 0], [1, 1, 0]])
 
 
+def test_types_are_keywords_of_inputs() -> None:
+    x, y = C.input_variable(**C.layers.Sequence[C.layers.Tensor[2]]), C.input_variable(**C.layers.SparseTensor[3])
+    assert (x.shape, len(x.dynamic_axes), x.is_sparse) == ((2,), 2, False)
+    assert (y.shape, len(y.dynamic_axes), y.is_sparse) == ((3,), 1, True)
+
+
+def test_rows_become_sequences_and_rows_again() -> None:
+    x = C.input_variable((3, 2))
+    array = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    assert np.array_equal(S.unpack(C.to_sequence(x) * 2, 0, no_mask_output=True).eval({x: array}), array * 2)
+    lengths = C.input_variable(())
+    with pytest.raises(NotImplementedError, match="the network makes it"):
+        S.unpack(C.to_sequence(x, lengths), 0, True).eval({x: array, lengths: [1, 2]})
+
+
 def test_rows_become_sequences() -> None:
     p, lengths, other = C.input_variable((3, 2)), C.input_variable(()), S.input_variable(1)
     array = np.arange(12, dtype=np.float32).reshape(2, 3, 2)

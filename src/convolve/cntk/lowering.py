@@ -162,6 +162,8 @@ class _Lowering:
         made = output.dynamic_axes[1] if output.is_sequence else Axis(node.uid)  # where none is left: one sample each
         if (rule := along.RULES[node.op].lengths) and made not in (axis, *self.lengths):
             self.lengths[made] = str(rule(call))
+            if node.op == "ToSequenceOp" and len(keys) == 1:  # rows that are taken whole
+                self.batch = self.batch._replace(longest=(*self.batch.longest, (made, call.shape()[0])))
             self.made.append(made)
         return call
 

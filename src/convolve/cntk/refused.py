@@ -25,7 +25,6 @@ _WAYS_OUT = {
             "FutureValue",
             "SequentialConvolution",
             "AttentionModel",
-            "SequenceOver",
             "optimized_rnnstack",
             "edit_distance_error",
             "forward_backward",

@@ -35,7 +35,15 @@ from convolve.cntk.layers.layers import (
     MaxPooling,
     MaxUnpooling,
 )
-from convolve.cntk.layers.typing import ParameterTensor, Sequence, Signature, SparseTensor, Tensor, tensor
+from convolve.cntk.layers.typing import (
+    ParameterTensor,
+    Sequence,
+    SequenceOver,
+    Signature,
+    SparseTensor,
+    Tensor,
+    tensor,
+)
 
 __all__ = [
     name for name, value in list(globals().items()) if not (name.startswith("_") or isinstance(value, ModuleType))

@@ -11,9 +11,17 @@ from convolve.cntk.variables import Variable
 
 
 class VariableType(NamedTuple):
+    """Also keywords: `input_variable(**Tensor[3])`."""
+
     shape: tuple[int, ...]
     axes: tuple[Axis, ...] | None  # None: nothing is known of them
     is_sparse: bool = False
+
+    def keys(self) -> tuple[str, ...]:
+        return "shape", "dynamic_axes", "is_sparse"
+
+    def __getitem__(self, key: Any) -> Any:
+        return tuple(self)[self.keys().index(key) if isinstance(key, str) else key]
 
     def __repr__(self) -> str:
         if self.axes is None:

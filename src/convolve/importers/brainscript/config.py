@@ -16,7 +16,16 @@ from pathlib import Path
 
 from convolve.errors import FormatError, UsageError, unknown_name
 from convolve.importers.brainscript.files import files_in, load
-from convolve.importers.brainscript.text import Place, Text, joined, of_lines
+from convolve.importers.brainscript.text import (
+    Place,
+    Text,
+    as_flag,
+    as_integer,
+    as_number,
+    joined,
+    of_lines,
+    unquoted,
+)
 
 _CLOSERS = {"{": "}", "[": "]", "(": ")"}
 _MARK = re.compile(r'"[^"]*"?|[][{}()\n;,:]')  # a quoted text whole: nothing in it closes or separates
@@ -103,19 +112,19 @@ class Block:
 
     def text(self, key: str, default: str = "", inherit: bool = True) -> str:
         value = self.raw(key, inherit)
-        return default if value is None else _unquoted(value).string
+        return default if value is None else unquoted(value).string
 
     def flag(self, key: str, default: bool = False, inherit: bool = True) -> bool:
         value = self.raw(key, inherit)
-        return default if value is None else _flag(_unquoted(value))
+        return default if value is None else as_flag(unquoted(value))
 
     def number(self, key: str, default: float, inherit: bool = True) -> float:
         value = self.raw(key, inherit)
-        return default if value is None else _number(_unquoted(value))
+        return default if value is None else as_number(unquoted(value))
 
     def integer(self, key: str, default: int, inherit: bool = True) -> int:
         value = self.raw(key, inherit)
-        return default if value is None else _integer(_unquoted(value))
+        return default if value is None else as_integer(unquoted(value))
 
     def at_least(self, least: int, key: str, value: int) -> int:
         """`value`, which stands at `key`, if it is `least` or more."""
@@ -128,7 +137,7 @@ class Block:
         value = self.raw(key, inherit)
         if value is None:
             return default
-        word = _unquoted(value)
+        word = unquoted(value)
         known = {choice.lower(): choice for choice in choices}
         if word.string.lower() not in known:
             raise word.error(0, f"{self.path(key)}: {unknown_name('value', word.string, choices)}")
@@ -137,15 +146,15 @@ class Block:
     def words(self, key: str, default: Sequence[str] = (), inherit: bool = True) -> tuple[str, ...]:
         """An array of texts."""
         value = self.raw(key, inherit)
-        return tuple(default) if value is None else tuple(_unquoted(item).string for item in items(_unquoted(value)))
+        return tuple(default) if value is None else tuple(unquoted(item).string for item in items(unquoted(value)))
 
     def numbers(self, key: str, default: Sequence[float] = (), inherit: bool = True) -> tuple[float, ...]:
         value = self.raw(key, inherit)
-        return (tuple(_number(item) for item in items(_unquoted(value))) if value else ()) or tuple(default)
+        return (tuple(as_number(item) for item in items(unquoted(value))) if value else ()) or tuple(default)
 
     def integers(self, key: str, default: Sequence[int] = (), inherit: bool = True) -> tuple[int, ...]:
         value = self.raw(key, inherit)
-        return (tuple(_integer(item) for item in items(_unquoted(value))) if value else ()) or tuple(default)
+        return (tuple(as_integer(item) for item in items(unquoted(value))) if value else ()) or tuple(default)
 
     def block(self, key: str, inherit: bool = True) -> Block | None:
         """The block called `key`; None where there is none."""
@@ -222,7 +231,7 @@ class Block:
                 )
             if "\n" in value.string:
                 raise text.error(offset, f"${name}$ stands for a value of several lines, which cannot be pasted")
-            self._expanded[key] = self.expand(_unquoted(value), (*inside, key))
+            self._expanded[key] = self.expand(unquoted(value), (*inside, key))
         return self._expanded[key]
 
     def _from_outside(self, name: str) -> Text | None:
@@ -343,33 +352,6 @@ def _next(value: Text, begin: int, separator: str) -> int:
         end = value.string.find(separator, begin)
         return len(value) if end < 0 else end
     return _value_end(value, begin, separator)
-
-
-def _unquoted(value: Text) -> Text:
-    string = value.string
-    return value.cut(1, len(string) - 1) if len(string) >= 2 and string[0] == string[-1] == '"' else value
-
-
-def _flag(value: Text) -> bool:
-    if value.string.lower() in ("t", "true", "1"):
-        return True
-    if value.string.lower() in ("f", "false", "0", ""):
-        return False
-    raise value.error(0, f"true or false is expected, not {value.string[:40]!r}")
-
-
-def _number(value: Text) -> float:
-    try:
-        return float(value.string.replace("_", "?"))  # Python would let underscores pass
-    except ValueError:
-        raise value.error(0, f"a number is expected, not {value.string[:40]!r}") from None
-
-
-def _integer(value: Text) -> int:
-    number = _number(value)
-    if not number.is_integer() or abs(number) > 2**53:
-        raise value.error(0, f"a whole number is expected, not {value.string[:40]!r}")
-    return int(number)
 
 
 # -- command lines ----------------------------------------------------------------------------------------------------

@@ -193,6 +193,7 @@ class _Job:
             raise block.here.error(f"{block.name} has no SGD block; say how it is trained")
         self.blocks.append(sgd_block)
         parallel = read_parallel(self.root, sgd_block)
+        self.models.made.add(block.text("modelPath"))
         reader = self.reader(block, "reader", network)
         validation = self.reader(block, "cvReader", network) if block.block("cvReader", inherit=False) else None
         self.require_known_statistics(network, reader)
@@ -323,6 +324,7 @@ class _Job:
             made = edited(block, self.models, self.notes.append)
             saved = {path: (maker.described, maker.network(spot)) for path, maker, spot in made}
         self.edited |= saved
+        self.models.made |= saved.keys()
         return EditStep(block.name, tuple((Path(path), network) for path, (_, network) in saved.items()))
 
     def model_step(self, block: Block, what: str, nodes: str, batch_size: int) -> dict[str, Any]:
@@ -341,6 +343,7 @@ class _Job:
         if model_path in self.edited:
             return self.edited[model_path][1]
         blocks = self.blocks_of(model_path)
+        self.models.made |= {block.text("modelPath") for block in self.root.inner_blocks().values()}  # once it was
         return next((network for block in blocks if (network := self.network_in(block)) is not None), None)
 
     def text_of(self, model_path: str) -> Described | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 At = tuple[Spot, Frame | None]  # where a node comes from
 ASSUMED = "assumed"  # the setting of a criterion that the file does not have
+_EPOCH = re.compile(r"\.\d+$")  # at the end of the model of an epoch
 STORED = "Stored"  # the operation of a node whose setting `node` is one of the neutral graph
 # The criteria of the neutral graph -> CNTK's, which have the labels first.
 _CRITERIA = {
@@ -69,6 +70,7 @@ class Models:
     def __init__(self, open_folder: Callable[[Path], neutral.Graph] | None = None) -> None:
         self._open_folder = open_folder
         self.text_of: Callable[[str], Described | None] = lambda path: None
+        self.made: set[str] = set()  # what commands that come before make
         self.opened: list[str] = []  # by their texts, one inside the other
 
     def graph(self, path: Path) -> neutral.Graph:
@@ -86,7 +88,8 @@ class Models:
 def load_network(evaluator: Evaluator, name: str, spot: Spot) -> Record:
     """The network at the path `name`. Raises a ConvolveError that names the place where there is none."""
     path, models = Path(name), evaluator.models
-    text = None if path.is_file() or name in models.opened else models.text_of(name)
+    will_be_there = path.is_dir() or not (path.exists() or models.made.isdisjoint({name, _EPOCH.sub("", name)}))
+    text = models.text_of(name) if will_be_there and name not in models.opened else None
     if text is not None:
         models.opened.append(name)
         try:
@@ -94,7 +97,9 @@ def load_network(evaluator: Evaluator, name: str, spot: Spot) -> Record:
         finally:
             models.opened.pop()
     if not path.exists():
-        raise evaluator.error(spot, f"there is no model at {path}, and no block trains it; correct the path")
+        raise evaluator.error(
+            spot, f"there is no model at {path}, and no command before this one trains it; correct the path"
+        )
     try:
         graph, roles = models.open(path)
     except UnsupportedError as error:

@@ -94,3 +94,33 @@ def of_lines(file: str, lines: list[str], first: int = 1) -> Text:
     starts = accumulate((len(line) + 1 for line in lines[:-1]), initial=0)
     pieces = tuple((start, Place(file, number, 1)) for number, start in enumerate(starts, start=first))
     return Text("\n".join(lines), pieces)
+
+
+# -- what a text says -------------------------------------------------------------------------------------------------
+
+
+def unquoted(value: Text) -> Text:
+    string = value.string
+    return value.cut(1, len(string) - 1) if len(string) >= 2 and string[0] == string[-1] == '"' else value
+
+
+def as_flag(value: Text) -> bool:
+    if value.string.lower() in ("t", "true", "1"):
+        return True
+    if value.string.lower() in ("f", "false", "0", ""):
+        return False
+    raise value.error(0, f"true or false is expected, not {value.string[:40]!r}")
+
+
+def as_number(value: Text) -> float:
+    try:
+        return float(value.string.replace("_", "?"))  # Python would let underscores pass
+    except ValueError:
+        raise value.error(0, f"a number is expected, not {value.string[:40]!r}") from None
+
+
+def as_integer(value: Text) -> int:
+    number = as_number(value)
+    if not number.is_integer() or abs(number) > 2**53:
+        raise value.error(0, f"a whole number is expected, not {value.string[:40]!r}")
+    return int(number)
