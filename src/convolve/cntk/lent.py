@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-_NAMES = {
+NAMES = {
     "": "C Enum Evaluator INFINITELY_REPEAT all_devices ctypes enum functions is_default_override numbers os platform "
     "set_excluded_devices sys trainer try_set_default_device unique utils warnings",
     "axis": "cntk_py",
@@ -82,7 +82,7 @@ def lend() -> None:
         "utils": _module("internal.utils"),
     }
     sources = [_module(name) for name in _SOURCES]
-    for name, names in _NAMES.items():
+    for name, names in NAMES.items():
         module = _module(name)
         for each in names.split():
             if each not in vars(module):
