@@ -38,8 +38,7 @@ NAMES = {
     "layers": "Axis BlockFunction C Constant Function InferredDimension Parameter Record Variable alias "
     "batch_normalization blocks combine convolution convolution_transpose default_override_or dropout "
     "get_default_override glorot_uniform is_default_override layers np placeholder pooling reduce_mean reshape "
-    "sequence sigmoid slice softplus splice sqrt tanh times typing unpooling ParameterTensor Sequence Signature "
-    "SparseTensor Tensor tensor",
+    "sequence sigmoid slice softplus splice sqrt tanh times typing unpooling Sequence tensor",
     "layers.blocks": "Constant Function InferredDimension alias combine default_override_or get_default_override "
     "glorot_uniform placeholder sigmoid slice softplus tanh times",
     "layers.layers": "Activation C Label Record dropout get_default_override identity is_default_override reshape "
