@@ -82,6 +82,14 @@ def test_sequences_are_cut_into_minibatches(tmp_path: Path, size: int, options: 
         assert (x.num_sequences, x.num_samples, y.num_samples, x.end_of_sweep, position) == each
 
 
+def test_the_longest_sequence_that_is_announced_limits_nothing_in_text(tmp_path: Path) -> None:
+    """The real CNTK reads CTF so; the option is for speech."""
+    (tmp_path / "a.ctf").write_text(SEQUENCES)
+    streams = StreamDefs(x=StreamDef("S0", shape=1, max_sequence_length=2))
+    source = MinibatchSource(CTFDeserializer(str(tmp_path / "a.ctf"), streams), randomize=False, max_sweeps=1)
+    assert [source.next_minibatch(4)[source.streams.x].num_samples for _ in range(3)] == [4, 4, 1]
+
+
 def test_shorter_sequences_are_filled_up_and_masked(tmp_path: Path) -> None:
     source = read(tmp_path / "a.ctf", SEQUENCES, randomize=False)
     data = source.next_minibatch(9)[source.streams.x]

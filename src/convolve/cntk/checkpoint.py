@@ -106,7 +106,7 @@ def restore_learner(learner: Learner, values: Mapping[str, Any]) -> None:
         parts = [array] if len(slots) == 1 else np.split(array, len(slots)) if slots else []
         state = learner.optimizer.state[weight]
         for slot, part in zip(slots, parts, strict=True):
-            state[slot] = torch.from_numpy(np.array(part, order="C")).reshape(weight.shape).to(weight.dtype)
+            state[slot] = torch.from_numpy(np.array(part, order="C")).reshape(weight.shape).to(weight)
         if learner.kind in _COUNTS:
             state[_COUNTS[learner.kind]] = torch.tensor(count, dtype=torch.float64)
 
@@ -149,11 +149,11 @@ def _blocks(learner: Learner, weight: torch.Tensor) -> NDArray[np.floating]:
     """The state of one parameter: in its own form, or as matrices side by side where there are several; 0 for none."""
     slots = _SLOTS[learner.kind]
     state = learner.optimizer.state.get(weight, {})
-    arrays = [state.get(slot, torch.zeros_like(weight)).numpy() for slot in slots]
+    arrays = [state.get(slot, torch.zeros_like(weight)).cpu().numpy() for slot in slots]
     if len(arrays) == 1:
         return np.array(arrays[0])
     if not arrays:
-        return np.zeros((), weight.detach().numpy().dtype)
+        return np.zeros((), weight.detach().cpu().numpy().dtype)
     return np.concatenate([_matrix(array) for array in arrays])
 
 

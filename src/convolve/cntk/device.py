@@ -1,8 +1,9 @@
-"""Devices: programs choose one, and this machine has what it has."""
+"""Devices: the processor, or the GPU that a program chooses before its first number is made."""
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,6 +32,15 @@ class DeviceDescriptor:
         return "CPU" if self.kind == "cpu" else f"GPU[{self._index}]"
 
 
+@dataclass
+class _Default:
+    device: DeviceDescriptor
+    is_used: bool = False
+
+
+_default = _Default(DeviceDescriptor("cpu"))
+
+
 def cpu() -> DeviceDescriptor:
     return DeviceDescriptor("cpu")
 
@@ -46,13 +56,27 @@ def all_devices() -> tuple[DeviceDescriptor, ...]:
 
 
 def use_default_device() -> DeviceDescriptor:
-    return cpu()
+    """What all is computed on; from now on it stays so."""
+    _default.is_used = True
+    return _default.device
+
+
+def used() -> torch.device:
+    """PyTorch's name of it."""
+    device = use_default_device()
+    return torch.device("cpu") if device == cpu() else torch.device("cuda", device.id())
 
 
 def try_set_default_device(new_default_device: Any, acquire_device_lock: bool = False) -> bool:
-    """Programs run on the processor, which is said of any other device."""
-    if new_default_device != cpu():
-        warnings.warn(f"{new_default_device} is not used: programs for CNTK run on the processor here", stacklevel=2)
+    """Whether all will be computed there: not on another device than what has numbers already."""
+    if not isinstance(new_default_device, DeviceDescriptor):
+        raise NotImplementedError(f"a device is what cpu() or gpu(0) gives, not {new_default_device!r}")
+    if new_default_device != _default.device:
+        if _default.is_used:
+            return False
+        _default.device = new_default_device
+        warnings.warn(f"computes on {torch.cuda.get_device_name(new_default_device.id())}: the last digits of its "
+                      "numbers are not those of CNTK on a processor", stacklevel=2)  # fmt: skip
     return True
 
 

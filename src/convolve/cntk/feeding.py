@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convolve.cntk import device as devices
 from convolve.cntk.axis import Axis
 from convolve.cntk.variables import TORCH_TYPES, Shape, Variable, shape_in_words
 
@@ -116,7 +117,7 @@ def feed(variable: Variable, value: Any) -> Fed:
 
 def _of_reader(variable: Variable, value: Fed) -> Fed:
     """Vectors of a reader, in whatever form the variable has them."""
-    tensor = value.tensor.to(TORCH_TYPES[variable.data_type])
+    tensor = value.tensor.to(devices.used(), TORCH_TYPES[variable.data_type])
     if prod(tensor.shape[1:]) != prod(variable.shape) and min(variable.shape, default=0) >= 0:
         raise ValueError(
             f"The trailing dimensions of the Value shape '{shape_in_words(tuple(tensor.shape))}' do not match the "
@@ -154,12 +155,12 @@ def _fits(found: Shape, wanted: Shape) -> bool:
 def _tensor(variable: Variable, array: Array) -> torch.Tensor:
     dtype = variable.data_type
     copy = np.ascontiguousarray(array, dtype)
-    return torch.from_numpy(copy if copy.flags.writeable else copy.copy())
+    return torch.from_numpy(copy if copy.flags.writeable else copy.copy()).to(devices.used())
 
 
 def shown(variable: Variable, tensor: torch.Tensor, given: Minibatch, as_numpy: bool) -> Any:
     """As programs get it: an array, or a list of the sequences' own."""
-    array = tensor.detach().numpy()
+    array = tensor.detach().cpu().numpy()
     if not variable.has_batch_axis:
         array = array.copy()  # it may be a parameter's own memory
     lengths = given.lengths(variable.dynamic_axes[1]) if variable.is_sequence else None

@@ -163,13 +163,13 @@ class Learner:
         with torch.no_grad():
             for parameter in self.parameters:
                 numbers = Draws(self.noise_seed).normal(parameter.data.numel()) * deviation
-                parameter.data.add_(torch.from_numpy(numbers).reshape(parameter.shape).to(parameter.data.dtype))
+                parameter.data.add_(torch.from_numpy(numbers).reshape(parameter.shape).to(parameter.data))
                 self.noise_seed += 1
 
     def update(self, gradient_values: Any, training_sample_count: int, is_sweep_end: bool = False) -> bool:
         """One update from the gradients, summed over the samples, of a program's own."""
         for parameter, gradient in gradient_values.items():
-            array = torch.as_tensor(getattr(gradient, "array", gradient), dtype=parameter.data.dtype)
+            array = torch.as_tensor(getattr(gradient, "array", gradient)).to(parameter.data)
             parameter.data.grad = array.reshape(parameter.data.shape) / training_sample_count
         has_learned = self.step(training_sample_count, is_sweep_end)
         self.optimizer.zero_grad()
@@ -306,7 +306,7 @@ class UserLearner:
         from convolve.cntk.core import NDArrayView
 
         grads = {p: torch.zeros_like(p.data) if p.data.grad is None else p.data.grad for p in self.parameters}
-        views = {p: NDArrayView.from_dense((grad * samples).numpy()) for p, grad in grads.items()}
+        views = {p: NDArrayView.from_dense((grad * samples).cpu().numpy()) for p, grad in grads.items()}
         has_learned = bool(self.update(views, samples, is_sweep_end))
         self.total_number_of_samples_seen += samples
         self.total_number_of_minibatches_seen += 1

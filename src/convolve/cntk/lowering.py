@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from convolve.cntk import along
+from convolve.cntk import device as devices
 from convolve.cntk.axis import Axis
 from convolve.cntk.gradients import WITH_GRADIENTS
 from convolve.cntk.nodes import Node, resolved
@@ -109,7 +110,7 @@ class _Lowering:
 
     def leaf(self, variable: Variable) -> str:
         if isinstance(variable, Stored):
-            array = variable.data.detach().numpy()
+            array = variable.data.detach().cpu().numpy()
             self.tensors[array.__array_interface__["data"][0]] = variable.data
             key = self.draft.parameter(array, float(variable.is_trainable), variable.name)
         elif variable.is_placeholder:
@@ -230,7 +231,7 @@ class SharingEmitter(Emitter):
         tensor = self.tensors.get(value.array.__array_interface__["data"][0]) if value.array.size else None
         attribute = self._attribute(value.name)
         if tensor is None or tensor.numel() != value.array.size:
-            constant = torch.from_numpy(np.array(value.array, order="C")).to(self.dtype)
+            constant = torch.from_numpy(np.array(value.array, order="C")).to(devices.used(), self.dtype)
             self.root.register_buffer(attribute, constant)
         elif isinstance(tensor, nn.Parameter):
             self.root.register_parameter(attribute, tensor)

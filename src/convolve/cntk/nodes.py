@@ -255,7 +255,7 @@ def _trial(
         if variable.has_batch_axis:
             keys.append(draft.input(shape))
         elif isinstance(variable, Stored) and not variable.is_trainable and -1 not in variable.shape:
-            keys.append(draft.parameter(variable.data.numpy(), 0.0))
+            keys.append(draft.parameter(variable.data.detach().cpu().numpy(), 0.0))
         else:
             keys.append(draft.parameter(np.broadcast_to(np.float32(0), shape), 0.0))
     sizes = {"batchSize": stand_ins[-3], "longest": stand_ins[-3], "isAsItIs": False}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from convolve.cntk import device as devices
 from convolve.cntk import feeding, running
 from convolve.cntk.nodes import leaves_of
 from convolve.cntk.variables import Stored, Variable
@@ -32,18 +33,17 @@ def choose(root: Variable, given: feeding.Minibatch) -> Precision:
     if _asked["precision"] == "fp32":
         return FP32
     weights = [leaf.data for leaf in leaves_of([root]) if isinstance(leaf, Stored) and leaf.is_trainable]
-    device = next((each.tensor.device for each in given.values()), torch.device("cpu"))
 
     def gradients(precision: Precision) -> list[Tensor]:
         """As if all samples were of one class, so that they add up (`training/precision.py`)."""
         with torch.enable_grad():
             [scores] = passed(precision, [root], given, training=False)
             scores = F.pad(scores.flatten(1), (0, 1))  # a class more: one alone would have no gradient
-            loss = F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64, device=device))
+            loss = F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64, device=scores.device))
             found = torch.autograd.grad(loss, weights, allow_unused=True)
         return [each for each in found if each is not None]
 
-    chosen = fastest_right(_asked["precision"], gradients, device)
+    chosen = fastest_right(_asked["precision"], gradients, devices.used())
     warnings.warn(f"training steps compute in {chosen.name}: {chosen.reason}", stacklevel=2)
     return chosen
 
@@ -56,7 +56,6 @@ def passed(precision: Precision, outputs: Sequence[Variable], given: feeding.Min
         if each.tensor.ndim == 4:
             last = torch.empty_like(each.tensor, memory_format=torch.channels_last)  # of single maps, too
             each.tensor = last.copy_(each.tensor)
-    device = next((each.tensor.device for each in given.values()), torch.device("cpu"))
-    with precision.autocast(device):
+    with precision.autocast(devices.used()):
         found = running.passed(outputs, given, training)
     return [tensor.float() if tensor.dtype == torch.bfloat16 else tensor for tensor in found]

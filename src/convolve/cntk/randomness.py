@@ -32,7 +32,7 @@ class Dropout(nn.Module):
         if not self.training or not rate:
             return x
         kept = _stream(self.node, x.numel()).fractions(x.numel()) > rate
-        mask: Tensor = torch.from_numpy(kept).reshape(x.shape).to(x.dtype)
+        mask: Tensor = torch.from_numpy(kept).reshape(x.shape).to(x)
         kept_x: Tensor = x * (mask * (1 / (1 - rate)))
         return kept_x
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convolve.cntk import device as devices
 from convolve.cntk import feeding, randomness
 from convolve.cntk.lowering import Batch, Module, compiled
 from convolve.cntk.nodes import leaves_of, resolved
@@ -145,7 +146,7 @@ def assign(assignments: Sequence[tuple[Stored, torch.Tensor]]) -> None:
 
 def _lengths(run: Module, given: feeding.Minibatch) -> dict[Variable, torch.Tensor]:
     known = feeding.lengths_of(given) if run.lengths else {}
-    return {variable: torch.tensor(known[axis]) for variable, axis in run.lengths.items()}
+    return {variable: torch.tensor(known[axis], device=devices.used()) for variable, axis in run.lengths.items()}
 
 
 def _keep_lengths(run: Module, found: Sequence[torch.Tensor], given: feeding.Minibatch) -> None:
@@ -167,7 +168,7 @@ def _draw(run: Module, given: feeding.Minibatch) -> dict[Variable, torch.Tensor]
             variable.data.copy_(torch.from_numpy(randomness.drawn(node, variable.shape)))
         else:
             numbers = torch.from_numpy(randomness.drawn(node, (count, *variable.shape)))
-            drawn[variable] = numbers.to(TORCH_TYPES[variable.data_type])
+            drawn[variable] = numbers.to(devices.used(), TORCH_TYPES[variable.data_type])
     return drawn
 
 
@@ -211,7 +212,7 @@ def backward(state: BackPropState, root_gradients: Any, variables: Any, as_numpy
         output = state.outputs[getattr(key, "output", key)]
         roots.append(output)
         array = np.concatenate(value) if isinstance(value, list) else np.asarray(value)
-        grad = torch.as_tensor(array, dtype=output.dtype)
+        grad = torch.as_tensor(array, dtype=output.dtype, device=output.device)
         grads.append(grad.reshape(output.shape) if grad.numel() == output.numel() else grad.broadcast_to(output.shape))
     tensors = {variable: each.tensor for variable, each in state.given.items()}
     found = _gradients(roots, grads, wanted, tensors)
@@ -233,7 +234,7 @@ def _gradients(
         by_tensor = {id(tensor): each for tensor, each in zip(learned, got, strict=True)}
         found = [by_tensor.get(id(tensor)) for tensor in tensors]
     zeros = (torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True))
-    return dict(zip(wanted, (each.numpy() for each in zeros), strict=True))
+    return dict(zip(wanted, (each.cpu().numpy() for each in zeros), strict=True))
 
 
 def _leaves_wanted(variables: Any, inputs: Any) -> list[Variable]:

@@ -112,7 +112,7 @@ def _variable(variable: Variable) -> dict[str, Any]:
     if variable.name:
         values["name"] = variable.name
     if isinstance(variable, Stored):
-        values["value"] = variable.data.detach().numpy()
+        values["value"] = variable.data.detach().cpu().numpy()
     return values
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convolve.cntk import device as devices
 from convolve.cntk.axis import Axis
 from convolve.cntk.operators import Operators
 
@@ -230,13 +231,15 @@ class Stored(Variable):
                     "dimensions for any of its axes."
                 )
             array = np.array(np.broadcast_to(self._initial(shape), shape), dtype=self.data_type, order="C")
-            tensor = torch.from_numpy(array).clone()  # into memory that begins where convolutions are fast
+            tensor = (
+                torch.from_numpy(array).clone().to(devices.used())
+            )  # memory that begins where convolutions are fast
             self._data = torch.nn.Parameter(tensor) if self.is_trainable else tensor
         return self._data
 
     @property
     def value(self) -> NDArray[np.floating]:
-        return self.data.detach().numpy().copy()
+        return self.data.detach().cpu().numpy().copy()
 
     @value.setter
     def value(self, array: Any) -> None:

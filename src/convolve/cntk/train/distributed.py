@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
+from convolve.cntk import device as devices
 from convolve.distributed.block_momentum import BlockMomentum, block_momentum
 from convolve.distributed.process_group import all_workers, take
 from convolve.distributed.quantized import BITS, QuantizedSum
@@ -94,6 +95,8 @@ class DistributedLearner:
 
     def __init__(self, learner: Any, after: int) -> None:
         self.learner, self.after, self._group = learner, int(after), _workers()
+        if self._group.size > 1 and devices.used().type != "cpu":
+            raise NotImplementedError("several processes compute on processors only; leave the GPU out, or start one")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.learner, name)
