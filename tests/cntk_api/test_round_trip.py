@@ -43,6 +43,20 @@ def test_recurrence_is_refused_by_name() -> None:
         C.load_model(message(values))
 
 
+def test_a_damaged_model_is_refused_in_a_sentence() -> None:
+    whole = (TRIPS / "sgd").read_bytes()
+    draw, refused = np.random.RandomState(2), 0
+    for at in draw.randint(0, len(whole), 150):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << draw.randint(8)
+        try:
+            C.load_model(bytes(damaged))
+        except RuntimeError as error:
+            refused += 1
+            assert len(str(error)) > 20
+    assert refused > 75
+
+
 def trainer(kind: str, seed: int = 5, size: int = 8) -> tuple[C.Trainer, Any, Any]:
     C.cntk_py.reset_random_seed(seed)
     x, y = C.input_variable(6, name="x"), C.input_variable(2, name="y")
@@ -184,3 +198,12 @@ def test_a_layer_dilates_its_window_alone(dilation: Any, pad: Any, shape: tuple[
 def test_a_window_has_one_value_or_one_for_each_axis(setting: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be a scalar or have same number of elements as the filter_shape"):
         L.Convolution2D((3, 3), 4, **setting)
+
+
+def test_a_criterion_in_double_precision_comes_back() -> None:
+    x, y = C.input_variable(4, dtype=np.float64), C.input_variable(3, dtype=np.float64)
+    with C.default_options(dtype=np.float64):
+        z = L.Dense(3)(x)
+        whole = C.combine([C.cross_entropy_with_softmax(z, y), C.classification_error(z, y)])
+    again = C.load_model(message(model_values(whole)))
+    assert [output.dtype for output in again.outputs] == [np.float64, np.float64]

@@ -238,7 +238,7 @@ def alexnet():
     grouped = C.convolution(param(8, 3, 5, 5), pooled, auto_padding=[False, True, True], groups=2, name="conv2")
     return L.Sequential(
         [
-            L.Dense(10, init=C.truncated_normal(0.05), init_bias=0.1, activation=C.relu, name="fc"),
+            L.Dense(10, init=C.normal(0.05), init_bias=0.1, activation=C.relu, name="fc"),
             L.Dropout(0.5),
             L.Dense(7, name="z"),
         ]

@@ -196,7 +196,8 @@ def _type_of(node: Node, inputs: Sequence[Variable]) -> np.dtype[Any]:
     if node.op == "Cast" or (node.op == "RandomDistribution" and not inputs):
         return np.dtype({1: "f4", 2: "f8", 4: "f2"}[node.attributes["newDataType"]])
     known = [v for v in inputs if not isinstance(v, Placeholder)]
-    return known[0].data_type if known else np.dtype("f4")
+    first = next(iter(known or inputs), None)
+    return np.dtype("f4") if first is None else first.data_type
 
 
 def _axes_of(node: Node, inputs: Sequence[Variable]) -> tuple[Axis, ...] | None:

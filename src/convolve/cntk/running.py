@@ -18,11 +18,13 @@ from convolve.cntk.variables import TORCH_TYPES, Output, Shape, Stored, Variable
 
 _MOST_MODULES = 64  # a program that makes functions in a loop would else keep all of them for good
 _modules: dict[Any, Module] = {}  # the one used last at the end
+_needed: dict[tuple[Variable, ...], list[Variable]] = {}  # of the outputs that were asked for last
 
 
 def forget() -> None:
     """A network was changed: what was compiled of it does not hold any more."""
     _modules.clear()
+    _needed.clear()
 
 
 def module_of(outputs: Sequence[Variable], fed: Mapping[Variable, feeding.Fed]) -> Module:
@@ -40,7 +42,16 @@ def module_of(outputs: Sequence[Variable], fed: Mapping[Variable, feeding.Fed]) 
 
 
 def needed(outputs: Sequence[Variable]) -> list[Variable]:
-    return [variable for variable in leaves_of(outputs) if variable.is_input or variable.is_placeholder]
+    """What values must be given of."""
+    key = tuple(outputs)
+    if key not in _needed:
+        found = [variable for variable in leaves_of(outputs) if variable.is_input or variable.is_placeholder]
+        if any(variable.is_placeholder for variable in found):
+            return found  # they will be something else
+        if len(_needed) >= _MOST_MODULES:
+            _needed.clear()
+        _needed[key] = found
+    return _needed[key]
 
 
 def arguments_of(outputs: Sequence[Variable], arguments: Any, signature: Sequence[Variable]) -> dict[Variable, Any]:

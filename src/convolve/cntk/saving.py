@@ -192,6 +192,10 @@ def load(model: Any, form: str = "CNTKv2") -> Function:
         return _read(read_top(content, path), path)
     except ConvolveError as error:
         raise RuntimeError(str(error)) from None
+    except KeyError as error:
+        raise RuntimeError(f"{path} is damaged: it names {error}, which it does not hold") from None
+    except (IndexError, ValueError) as error:  # shapes and attributes that do not go together
+        raise RuntimeError(f"{path} is damaged, or no network of CNTK's: {error}") from None
 
 
 def restore(function: Function, filename: str) -> None:

@@ -18,25 +18,30 @@ from convolve.errors import FormatError, MissingDataError
 
 @dataclass(frozen=True)
 class Columns:
-    """`features` from column `start` on, the label in column `label`. `mapping` is a file with the words that stand
-    for the classes, one on each line, "" where labels are numbers; `delimiter` "" are blanks, or commas without any."""
+    """`dim` features from column `start` on, the label in column `label`: one of so many `classes`, or, if these are 0,
+    the numbers of `label_dim` columns. `mapping` is a file with the words that stand for the classes, one on each line,
+    "" where they are numbered; `delimiter` "" are blanks, or commas without any."""
 
     file: str
     start: int
     dim: int
     label: int
     classes: int
+    label_dim: int = 1
     mapping: str = ""
     delimiter: str = ""
 
 
-def read_columns(columns: Columns) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """(features_ND, bytes where all of them are, labels_N). Raises `FormatError` with the line."""
+def read_columns(columns: Columns) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(features_ND, bytes where all of them are, labels_N or numbers_NK). Raises `FormatError` with the line."""
     path = Path(columns.file)
     delimiter = columns.delimiter or _delimiter(path)
     features_ND = _read(path, delimiter, range(columns.start, columns.start + columns.dim), np.float32)
     if ((features_ND >= 0) & (features_ND <= 255) & (features_ND % 1 == 0)).all():
         features_ND = features_ND.astype(np.uint8)
+    if not columns.classes:
+        numbers = range(columns.label, columns.label + columns.label_dim)
+        return features_ND, _read(path, delimiter, numbers, np.float32)
     words_N = _read(path, delimiter, [columns.label], str)[:, 0]
     return features_ND, _labels(path, words_N.tolist(), _classes(columns))
 

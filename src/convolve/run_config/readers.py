@@ -184,10 +184,7 @@ def _read(reader: Reader, shape_CHW: Shape, one_class: bool) -> ArraySource | Fi
     if isinstance(source, Columns | TextStream) and source.dim != prod(shape_CHW):
         raise UsageError(f"{path}: the reader's dim is {source.dim}, the network takes {shape_CHW} (C, H, W)")
     if isinstance(source, Columns):
-        features_ND, labels_N = read_columns(source)
-        images_NCHW = torch.from_numpy(features_ND.reshape(-1, *shape_CHW))
-        chunk_N = np.zeros(len(labels_N), np.int64)
-        found = ArraySource(images_NCHW, torch.from_numpy(labels_N), chunk_N, locate=f"{path}: sample {{}}".format)
+        found = _of_columns(source, shape_CHW, one_class)
         return _planes(found) if reader.interleaved else found
     if isinstance(source, TextStream):
         assert labels is not None  # text has no labels of its own
@@ -202,6 +199,18 @@ def _read(reader: Reader, shape_CHW: Shape, one_class: bool) -> ArraySource | Fi
         return file_source(listing, _labels_of(path, listing.labels_N, reader, one_class), None)
     lines = read_image_map(path, classes)
     return file_source(lines, _labels_of(path, lines.labels_N, reader, one_class), None, in_chunks=True)
+
+
+def _of_columns(columns: Columns, shape_CHW: Shape, one_class: bool) -> ArraySource:
+    if one_class and not columns.classes:
+        what = "labels are numbers (labelType = regression), and the criterion tells classes apart"
+        raise UsageError(f"{columns.file}: its {what}; give it labelDim, or train by SquareError")
+    features_ND, labels_N = read_columns(columns)
+    if columns.classes and not one_class:
+        labels_N = np.eye(columns.classes, dtype=np.float32)[labels_N]
+    images_NCHW = torch.from_numpy(features_ND.reshape(-1, *shape_CHW))
+    place = f"{columns.file}: sample {{}}".format
+    return ArraySource(images_NCHW, torch.from_numpy(labels_N), np.zeros(len(labels_N), np.int64), locate=place)
 
 
 def _planes(source: ArraySource) -> ArraySource:

@@ -171,7 +171,7 @@ BAD = {
     "Rename(z.t, h.t)": "there is a node 'h.t' already",
     "SetNodeInput(h.t, 1, z.z)": "operands lead back to itself; a recurrent network is not supported",
     "LoadNDLSnippet(k, net.ndl)": "LoadNDLSnippet is not supported; write name=[ ... ] in the script",
-    'k = LoadModel("none.dnn")': "there is no model at none.dnn, and no block trains it",
+    'k = LoadModel("none.dnn")': "there is no model at none.dnn, and no command before this one trains it",
     "x = Foo(z.z)": "unknown function or macro 'Foo'",
 }
 

@@ -18,6 +18,7 @@ __all__ = [
     "data_parallel_distributed_learner", "mpi_communicator",
 ]  # fmt: skip
 FULL_BITS = 32
+_state = {"is_finalized": False}
 
 
 def _workers() -> Workers:
@@ -54,7 +55,8 @@ class Communicator:
 
     @staticmethod
     def finalize() -> None:
-        """Programs call it last. The connections end with the process."""
+        """Programs call it last. The connections end with the process, but no distributed learner is made any more."""
+        _state["is_finalized"] = True
 
     @staticmethod
     def current_worker() -> WorkerDescriptor:
@@ -94,6 +96,8 @@ class DistributedLearner:
     rates_used: ClassVar[dict[str, float]] = {}  # CNTK prints none of learners that are distributed
 
     def __init__(self, learner: Any, after: int) -> None:
+        if _state["is_finalized"]:
+            raise RuntimeError("MPI was ended by Communicator.finalize(); make distributed learners before that call")
         self.learner, self.after, self._group = learner, int(after), _workers()
         if self._group.size > 1 and devices.used().type != "cpu":
             raise NotImplementedError("several processes compute on processors only; leave the GPU out, or start one")

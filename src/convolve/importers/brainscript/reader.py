@@ -188,7 +188,8 @@ def _images(block: Block, streams: Block, form: Literal["map", "base64"], refuse
 def _columns(block: Block, refuse: Refuse) -> _Source:
     """The reader before CTF: features and a label in columns of their own."""
     sections = block.inner_blocks()
-    labels = [name for name, each in sections.items() if each.find("labelDim", inherit=False)]
+    keys = ("labelDim", "labelType", "labelMappingFile")
+    labels = [name for name, each in sections.items() if any(each.find(key, inherit=False) for key in keys)]
     features = [name for name in sections if name not in labels]
     if len(labels) != 1 or len(features) != 1:
         raise block.here.error(f"{block.name}: one section with features and one with labelDim are wanted")
@@ -197,18 +198,21 @@ def _columns(block: Block, refuse: Refuse) -> _Source:
         block.find(section.name.rpartition(".")[2], inherit=False)
     for key in ("miniBatchMode", "nbruttsineachrecurrentiter", "randomizationSeed"):
         block.find(key)
-    if label.integer("dim", 1, inherit=False) != 1 or label.text("labelType", "category").lower() != "category":
-        refuse(label, "labelType", "a label that is no category")
+    kind = label.choice("labelType", ("category", "regression"), "category", inherit=False)
+    dim = label.at_least(1, "dim", label.integer("dim", 1, inherit=False))
+    classes = label.at_least(1, "labelDim", label.integer("labelDim", 0, inherit=False)) if kind == "category" else 0
+    if kind == "category" and dim > 1:
+        refuse(label, "dim", "a category of several columns")
     columns = Columns(
         file=_file(feature), start=feature.at_least(0, "start", feature.integer("start", 0, inherit=False)),
         dim=feature.at_least(1, "dim", feature.integer("dim", 0, inherit=False)),
         label=label.at_least(0, "start", label.integer("start", 0, inherit=False)),
-        classes=label.at_least(1, "labelDim", label.integer("labelDim", 0, inherit=False)),
+        classes=classes, label_dim=dim,
         mapping=label.text("labelMappingFile", inherit=False), delimiter=block.text("customDelimiter"),
     )  # fmt: skip
     if label.text("file", columns.file) != columns.file:
         refuse(label, "file", "a file of its own for labels")
-    return _Source((), columns, features[0], labels[0], columns.classes)
+    return _Source((), columns, features[0], labels[0], columns.classes or dim)
 
 
 def _file(block: Block) -> str:
