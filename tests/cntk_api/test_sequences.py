@@ -194,3 +194,39 @@ def test_what_files_do_not_hold_is_not_written(x: Any, tmp_path: Path) -> None:
     with pytest.raises(NotImplementedError, match="Sequence::Slice is not written to model files"):
         S.first(x).save(str(tmp_path / "first"))
     assert not (tmp_path / "first").exists()
+
+
+def test_a_network_on_sequences_learns_as_in_cntk() -> None:
+    C.cntk_py.reset_random_seed(1)
+    x, y = S.input_variable(2), C.input_variable(2)
+    z = C.layers.Dense(2)(S.last(C.layers.Dense(4, activation=C.tanh)(x)))
+    loss, rng = C.cross_entropy_with_softmax(z, y), np.random.RandomState(0)
+    sequences = [rng.rand(n, 2).astype("f") for n in (3, 1, 2, 4, 2, 3, 1, 5)]
+    labels = np.eye(2, dtype="f")[rng.randint(0, 2, 8)]
+    trainer = C.Trainer(z, (loss, C.classification_error(z, y)), [C.adam(z.parameters, 0.05, 0.9)])
+    found = []
+    for step in range(6):
+        part = slice(0, 4) if step % 2 else slice(4, 8)
+        trainer.train_minibatch({x: sequences[part], y: labels[part]})
+        found.append(trainer.previous_minibatch_loss_average)
+    assert np.allclose(found, [0.61953, 0.60802, 0.57383, 0.52098, 0.5401, 0.44393], atol=2e-5)
+    assert trainer.test_minibatch({x: sequences, y: labels}) == 0.125
+
+
+def test_attention_without_recurrence_is_cntks() -> None:
+    C.cntk_py.reset_random_seed(1)
+    x, weight = S.input_variable(3), C.parameter((3, 1), init=C.glorot_uniform())
+    context = S.reduce_sum(S.softmax(C.times(x, weight)) * x)
+    rng = np.random.RandomState(0)
+    given = {x: [rng.rand(n, 3).astype("f") for n in (3, 1, 2)]}
+    wanted = [[0.51578, 0.64714, 0.72224], [0.38344, 0.79173, 0.52889], [0.20308, 0.23851, 0.649]]
+    assert is_close(context.eval(given), wanted)
+    assert np.allclose(context.grad(given, wrt=[weight]).ravel(), [0.04258, 0.15579, -0.05017], atol=1e-4)
+
+
+def test_images_of_a_video_are_convolved_one_by_one() -> None:
+    x = S.input_variable((1, 4, 4))
+    maps = C.layers.Convolution2D((3, 3), 2, pad=True, init=1)(x)
+    highest = S.reduce_max(C.layers.GlobalAveragePooling()(maps))
+    first, second = np.arange(32, dtype="f").reshape(2, 1, 4, 4), np.arange(16, dtype="f").reshape(1, 1, 4, 4)
+    assert np.allclose(highest.eval({x: [first, second]}).ravel(), [146.875, 146.875, 46.875, 46.875])
