@@ -103,8 +103,14 @@ def nodes_of(outputs: Iterable[Variable]) -> list[Node]:
     return list(order)
 
 
-def leaves_of(outputs: Iterable[Variable]) -> list[Variable]:
-    """The variables that the outputs are made of, depth first from the outputs: CNTK's order of parameters."""
+def operands_in_order(node: Node) -> list[Variable]:
+    """As programs write them: files have the factors of a product the other way round."""
+    return node.inputs[::-1] if node.op in ("Times", "TransposeTimes") else node.inputs
+
+
+def leaves_of(outputs: Iterable[Variable], as_written: bool = False) -> list[Variable]:
+    """The variables that the outputs are made of, depth first from the outputs: CNTK's order of parameters; or in the
+    order in which the operations' operands were written, CNTK's order of inputs and arguments."""
     found: dict[Variable, None] = {}
     seen: set[Node] = set()
     stack: list[Iterator[Variable]] = [iter([*outputs])]
@@ -116,7 +122,7 @@ def leaves_of(outputs: Iterable[Variable]) -> list[Variable]:
             found[variable] = None
         elif variable.node not in seen:
             seen.add(variable.node)
-            stack.append(iter(variable.node.inputs))
+            stack.append(iter(operands_in_order(variable.node) if as_written else variable.node.inputs))
     return list(found)
 
 
@@ -269,14 +275,17 @@ def _trial(
     except GraphError as error:
         raise _refusal(node, str(error))(_misfit(node, inputs, str(error))) from None
     except ConvolveError as error:
-        raise RuntimeError(f"{node.op}: {error}") from None
+        raise _refusal(node, str(error))(f"{node.op}: {error}") from None
     found = (result,) if isinstance(result, str) else result
     return [draft.shape(key) for key in found]
 
 
 def _refusal(node: Node, what: str) -> type[Exception]:
-    """CNTK calls an axis that is not there, and windows over another number of axes, a bad argument."""
-    is_argument = node.op in ("Convolution", "Pooling", "Unpooling") or what.startswith("axis ")
+    """CNTK calls sizes and axes that do not fit a bad argument, but for operands that have too few axes."""
+    if node.op == "Times":
+        reduced = len(resolved(node.inputs[0]).shape) - node.attributes["outputRank"]
+        return RuntimeError if 0 < len(resolved(node.inputs[1]).shape) < reduced else ValueError
+    is_argument = node.op in ("Convolution", "Pooling", "Unpooling", "Reshape") or what.startswith("axis ")
     return ValueError if is_argument else RuntimeError
 
 
