@@ -138,6 +138,9 @@ def infer(node: Node) -> None:
         _infer_block(node.block, node)
         return
     inputs = [resolved(variable) for variable in node.inputs]
+    if node.op == "UserFunction":
+        _infer_user_function(node, inputs)
+        return
     axes = _axes_of(node, inputs)
     for output in node.outputs:
         output.data_type = _type_of(node, inputs)
@@ -171,6 +174,15 @@ def _infer_block(block: Block, node: Node) -> None:
         source = resolved(made)
         output.known_shape, output.known_axes = source.known_shape, source.known_axes
         output.data_type, output.needs_gradient = source.data_type, source.needs_gradient
+
+
+def _infer_user_function(node: Node, inputs: Sequence[Variable]) -> None:
+    needs_gradient = any(variable.needs_gradient for variable in inputs)
+    if any(variable.known_shape is None for variable in inputs):
+        return
+    for output, told in zip(node.outputs, node.attributes["function"].infer_outputs(), strict=True):
+        output.known_shape, output.known_axes, output.data_type = told.known_shape, told.known_axes, told.data_type
+        output._name, output.needs_gradient = told.name, needs_gradient
 
 
 def _require_one_type(node: Node) -> None:

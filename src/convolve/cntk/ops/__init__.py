@@ -33,6 +33,7 @@ from convolve.cntk.ops.functions import (
 )
 from convolve.cntk.ops.sequence import reconcile_dynamic_axes, to_sequence, to_sequence_like
 from convolve.cntk.ops.shaping import *
+from convolve.cntk.ops.user_functions import UserFunction, user_function
 from convolve.cntk.ops.windows import *
 from convolve.cntk.sampling import random_sample, random_sample_inclusion_frequency
 from convolve.cntk.variables import (

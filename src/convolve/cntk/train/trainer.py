@@ -223,4 +223,5 @@ def _require_learners(learners: Sequence[Any], functions: Sequence[Function]) ->
 
 def _samples(variable: Variable, values: torch.Tensor, given: Mapping[Variable, feeding.Fed]) -> int:
     """How many samples a criterion is of: a loss of sequences has as many values as there are sequences."""
-    return len(values) if variable.has_batch_axis else max((len(each.tensor) for each in given.values()), default=1)
+    has_samples = variable.has_batch_axis and values.dim()  # the error among the first five is one number
+    return len(values) if has_samples else max((len(each.tensor) for each in given.values()), default=1)
