@@ -161,6 +161,7 @@ MAY_IMPORT = {
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
     "report": {"checking", "data", "find_lr", "formats", "recipe", "recipe_values", "records", "templates", "training"},
     "serve": {"environment", "formats", "model", "records", "templates", "training", "transforms"},
+    "web": {"export", "graph", "model", "records", "serve", "training"},
     "cli": {
         "atomic",
         "checking",
@@ -196,6 +197,7 @@ MAY_IMPORT = {
         "training",
         "transforms",
         "weights",
+        "web",
     },
     "__main__": {"cli"},
     "__init__": {"errors", "loading", "model", "network", "outcome", "prediction", "recipe", "report", "run"},

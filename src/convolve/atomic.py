@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,28 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise cannot_write(final, error) from error
     finally:
         _remove(temporary)
+
+
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """As `replacing`, an empty folder, which takes the name of none, or of an empty one."""
+    final = Path(path)
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _remove(temporary)  # in a folder from elsewhere it could be a link
+        temporary.mkdir()
+        yield temporary
+        for file in filter(Path.is_file, temporary.rglob("*")):
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        if sys.platform == "win32" and final.is_dir():
+            final.rmdir()  # where nothing takes the name of a folder
+        temporary.replace(final)
+    except OSError as error:
+        raise cannot_write(final, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,14 @@ os.execv(sys.argv[3], sys.argv[3:])
 class Browser:
     """One page. `events` are those that the browser told of meanwhile, oldest first."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, more_flags: Sequence[str] = ()) -> None:
         assert CHROMIUM
         to_browser, self._out = os.pipe()
         self._in, from_browser = os.pipe()
         flags = [
             "--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}",
+            *more_flags,
         ]  # fmt: skip
         self._process = subprocess.Popen(
             [sys.executable, "-c", _BEHIND_PIPES, str(to_browser), str(from_browser), CHROMIUM, *flags],

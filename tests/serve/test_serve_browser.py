@@ -182,7 +182,7 @@ def test_drawing_with_the_keyboard(browser: Browser, digits: Client) -> None:
     browser.wait_for_state("done")
     ink = seen_pixels(browser) > 60
     assert ink.any(1).sum() >= 19 and ink.any(0).sum() <= 5  # an upright line
-    browser.key("Tab", 4)  # choose, clear, first class, second class
+    browser.key("Tab", 5)  # choose, camera, clear, first class, second class
     assert browser.run("document.activeElement === document.querySelectorAll('#classes button')[1]")
     browser.key("Enter")
     browser.wait_for_state("done")

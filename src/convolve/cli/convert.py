@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convolve.cli.options import Overrides, with_overrides
 from convolve.errors import UsageError, look_up
 
-# Form -> the ending of its file; a convolve model is a folder of any name.
-TARGETS = {"convolve": "", "onnx": ".onnx", "exported-program": ".pt2"}
+if TYPE_CHECKING:
+    from convolve.model import Model
+
+# Form -> the ending of its file; a convolve model and a web page are folders of any name.
+TARGETS = {"convolve": "", "onnx": ".onnx", "exported-program": ".pt2", "web": ""}
 
 
 @with_overrides
@@ -23,8 +26,10 @@ def convert(
             help="A CNTK model, net.prototxt+net.caffemodel, a PyTorch checkpoint, a model folder or a run folder."
         ),
     ],
-    to: Annotated[str, typer.Option(help="The format to write: convolve, onnx or exported-program.", metavar="FORM")],
-    out: Annotated[Path, typer.Option(help="The output: file.onnx, file.pt2, or a folder for convolve.")],
+    to: Annotated[
+        str, typer.Option(help="The format to write: convolve, onnx, exported-program or web.", metavar="FORM")
+    ],
+    out: Annotated[Path, typer.Option(help="The output: file.onnx, file.pt2, or a folder for convolve and web.")],
     with_preprocessing: Annotated[
         bool,
         typer.Option(
@@ -43,6 +48,12 @@ def convert(
         str | None,
         typer.Option("--license", metavar="NAME", help="The model's license, for its card: apache-2.0, other, ..."),
     ] = None,
+    cdn: Annotated[
+        bool, typer.Option("--cdn", help="web: refer to onnxruntime-web on jsdelivr.net; else npm brings it.")
+    ] = False,
+    web_runtime: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="web: a package that `npm pack onnxruntime-web` wrote.")
+    ] = None,
     *,
     overrides: Overrides,
 ) -> None:
@@ -50,11 +61,12 @@ def convert(
 
     Preprocessing and class names are kept. Every exported file is run and its outputs are compared with the model's. If
     they differ, nothing is written. A network that is no classifier, or has several heads, is converted as it is,
-    without class names and preprocessing.
+    without class names and preprocessing. For web, a folder is written with a page that asks the model in the browser.
 
     Example: convolve convert runs/mnist --to onnx --out mnist.onnx
     """
     _check(to, out, with_preprocessing)
+    _check_web(to, cdn, web_runtime)
 
     from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
     from convolve.loading import load
@@ -67,12 +79,16 @@ def convert(
         if opened.node:
             raise NoClassifierError(f"{opened.node} is no score of classes")
     except (NoClassifierError, SeveralHeadsError) as error:
+        if to == "web":
+            raise UsageError(f"the page is for a classifier of images ({error}); --output names one score") from None
         _convert_network(model, to, out, overrides, names, reason=None if with_preprocessing else error)
         return
     compared = ""
     opened.training_info = replace(opened.training_info, license=license_ or opened.training_info.license)
     if to == "convolve":
         opened.save(out)
+    elif to == "web":
+        compared = _write_page(opened, model, out, cdn, web_runtime)
     else:
         compared = str(opened.export(out, with_preprocessing=with_preprocessing))
     parameters = sum(p.numel() for p in opened.module.parameters())
@@ -80,6 +96,19 @@ def convert(
     print(f"the network sees {opened.preprocess}{', inside the file' if with_preprocessing else ''}")
     if compared:
         print(compared)
+
+
+def _write_page(opened: Model, model: Path, out: Path, cdn: bool, web_runtime: Path | None) -> str:
+    from convolve.web.folder import write_page
+    from convolve.web.runtime import packed, referred
+
+    runtime = referred() if cdn else packed(web_runtime)
+    compared = write_page(opened, model.resolve().name, out, runtime)
+    where = f"from {runtime.script}: the page needs a network" if cdn else "in the folder"
+    return (
+        f"onnxruntime-web {runtime.version} {where}\n{compared}\n"
+        f"open it from any web server: python -m http.server --directory {out}"
+    )
 
 
 def _convert_network(
@@ -105,9 +134,17 @@ def _convert_network(
 def _check(to: str, out: Path, with_preprocessing: bool) -> None:
     """What can be refused before the model is read."""
     ending = look_up(TARGETS, to, "form", "--to")
-    if to != "convolve" and out.suffix != ending:
+    is_folder = not ending
+    if not is_folder and out.suffix != ending:
         raise UsageError(f"--to {to} writes a file whose name ends in {ending}, got --out {out}")
-    if to == "convolve" and with_preprocessing:
-        raise UsageError("--with-preprocessing is for onnx and exported-program; a convolve model has it beside it")
-    if out.exists() and (to != "convolve" or not out.is_dir() or any(out.iterdir())):
+    if is_folder and with_preprocessing:
+        raise UsageError(f"--with-preprocessing is for onnx and exported-program; --to {to} has it beside the model")
+    if out.exists() and (not is_folder or not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists already; choose another --out")
+
+
+def _check_web(to: str, cdn: bool, web_runtime: Path | None) -> None:
+    if to != "web" and (cdn or web_runtime):
+        raise UsageError(f"--cdn and --web-runtime are for --to web, not --to {to}")
+    if cdn and web_runtime:
+        raise UsageError("--cdn refers to a runtime elsewhere, --web-runtime names one to copy; leave one of them out")

@@ -1,6 +1,7 @@
 "use strict";
 
-// A picture goes to POST /predict, which says what it is, and then to POST /explain, which says where that is seen.
+// A picture goes to `predict`, which says what it is, and then to `explainClass`, which says where that is seen: both are in
+// the file that this one is sent with, of a page that asks a server, or of one that asks the model beside it.
 
 const byId = (id) => document.getElementById(id);
 const main = document.querySelector("main");
@@ -14,27 +15,13 @@ let explaining = new AbortController();
 
 // -- ask ----------------------------------------------------------------------------------------------------------------
 
-async function post(path, blob, signal) {
-  let response;
-  try {
-    response = await fetch(path, { method: "POST", body: blob, signal });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Error("The server does not answer. Does convolve serve still run?");
-  }
-  const said = await response.json().catch(() => ({ error: `The server answers ${response.status}.` }));
-  if (!response.ok) throw new Error(said.error);
-  return said;
-}
-
 async function ask(blob, note) {
   stop();
   picture = blob;
   asking = new AbortController();
   main.dataset.state = "asking";
   try {
-    const top = target === "classes" ? `&top=${places}` : ""; // also those that the picture is not of
-    const answer = await post(`predict?seen=1${top}`, blob, asking.signal);
+    const answer = await predict(blob, asking.signal);
     showAnswer(answer, note);
     if (target === "number") main.dataset.state = "done";
     else await explain(answer.classes[0]);
@@ -52,7 +39,7 @@ async function explain(found) {
     button.setAttribute("aria-pressed", String(Number(button.value) === found.index));
   }
   try {
-    const { change } = await post(`explain?class=${found.index}`, picture, explaining.signal);
+    const { change } = await explainClass(found.index, picture, explaining.signal);
     showMap(change, found.class);
     main.dataset.state = "done";
   } catch (error) {
@@ -202,6 +189,7 @@ function strongest(change) {
 // -- pictures from elsewhere --------------------------------------------------------------------------------------------
 
 function give(file) {
+  closeCamera();
   const given = byId("given");
   URL.revokeObjectURL(given.src);
   given.src = URL.createObjectURL(file);
@@ -217,6 +205,7 @@ function give(file) {
 }
 
 function clear() {
+  closeCamera();
   byId("given").hidden = true;
   byId("file").value = "";
   strokes.length = 0;
@@ -244,6 +233,40 @@ for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
     if (kind === "drop") offer(event.dataTransfer);
   });
 }
+
+// -- camera -------------------------------------------------------------------------------------------------------------
+
+const live = byId("live");
+
+async function takePicture() {
+  if (!live.hidden) {
+    const canvas = new OffscreenCanvas(live.videoWidth, live.videoHeight);
+    canvas.getContext("2d").drawImage(live, 0, 0);
+    give(new File([await canvas.convertToBlob()], "from the camera"));
+    return;
+  }
+  clear();
+  try {
+    live.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    await live.play();
+  } catch {
+    showProblem("There is no camera here, or the browser was not allowed to use it. Choose a file instead.");
+    return;
+  }
+  live.hidden = false;
+  byId("hint").textContent = "";
+  byId("camera").textContent = "Take the picture";
+}
+
+function closeCamera() {
+  for (const track of live.srcObject?.getTracks() ?? []) track.stop();
+  live.srcObject = null;
+  live.hidden = true;
+  byId("camera").textContent = "Camera";
+}
+
+byId("camera").hidden = !navigator.mediaDevices?.getUserMedia; // there only on loopback and https
+byId("camera").addEventListener("click", takePicture);
 
 // -- drawing ------------------------------------------------------------------------------------------------------------
 
@@ -366,5 +389,4 @@ paper.addEventListener("blur", paintPaper);
 addEventListener("resize", paintPaper);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paintPaper);
 
-byId("curl").textContent = `curl --data-binary @image.png ${location.origin}/predict`;
 clear();

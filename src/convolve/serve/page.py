@@ -13,11 +13,13 @@ from convolve.training.metrics import named_figures
 DRAWN_SIDE = 64  # pixels: a person can draw what a gray model of up to this size was trained on
 
 
-def page(model: Model, name: str) -> str:
-    """index.html for `model`, called `name`."""
+def page(model: Model, name: str, loading: str | None = None) -> str:
+    """index.html for `model`, called `name`. `loading`: the page asks no server, and says so of what it loads first."""
     return render(
         "serve/page.html",
         name=name,
+        served=loading is None,
+        loading=loading,
         doubt=f"{model.preprocess_warning[:1].upper()}{model.preprocess_warning[1:]}."
         if model.preprocess_warning
         else "",
@@ -29,13 +31,16 @@ def page(model: Model, name: str) -> str:
     )
 
 
-def files() -> list[tuple[str, str, str]]:
-    """(path, content, media type) of what the page loads. The report's sheet has the colors and the typography."""
-    style = _read("convolve.report", "style.css") + _read("convolve.serve", "page.css")
-    return [("/page.css", style, "text/css"), ("/page.js", _read("convolve.serve", "page.js"), "text/javascript")]
+def files(asking_in: str = "convolve.serve") -> list[tuple[str, str, str]]:
+    """(path, content, media type) of what the page loads; the package `asking_in` has the file that asks the model. The
+    report's sheet has the colors and the typography."""
+    style = text_of("convolve.report", "style.css") + text_of("convolve.serve", "page.css")
+    script = text_of("convolve.serve", "page.js") + text_of(asking_in, "asking.js")
+    return [("/page.css", style, "text/css"), ("/page.js", script, "text/javascript")]
 
 
-def _read(package: str, name: str) -> str:
+def text_of(package: str, name: str) -> str:
+    """A text file of the package."""
     return (resources.files(package) / name).read_text(encoding="utf-8")
 
 

@@ -1,0 +1,96 @@
+"""The folder: the page, the model in ONNX, and what the page must know of it. It gets its name when all is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from convolve.atomic import always_utf8, replacing_folder, write_json
+from convolve.errors import UnsupportedError
+from convolve.export.inputs import as_input, probe_images
+from convolve.export.metadata import INPUT
+from convolve.export.onnx import check_packages, open_session
+from convolve.export.parity import TOLERANCE, distance
+from convolve.graph.ends import gives_independent
+from convolve.graph.graph import Graph
+from convolve.model import Model
+from convolve.records import TargetKind
+from convolve.serve.page import files, page, text_of
+from convolve.training.metrics import thresholds_of
+from convolve.web.runtime import Runtime
+
+CODE = ("worker.js", "decode.js", "fit.js")
+_SEEN = 8  # images on which the page's arithmetic is compared
+
+
+def write_page(model: Model, name: str, out: Path, runtime: Runtime) -> str:
+    """Write the folder `out` for `model`, which the page calls `name`; says what was compared.
+
+    Raises UsageError for a model without classes or images, UnsupportedError and ConvolveError as `Model.export` does.
+    """
+    check_packages()
+    model.require_images()
+    with replacing_folder(out) as folder:
+        parity = model.export(folder / "model.onnx", with_preprocessing=True)
+        output = _require_same_answers(model, folder / "model.onnx")
+        size = (folder / "model.onnx").stat().st_size + sum(map(len, runtime.files.values()))
+        write_json(folder / "model.json", _about(model, output, runtime))
+        texts = {
+            "index.html": page(model, name, loading=f", {size / 1e6:,.1f} MB"),
+            **{path.lstrip("/"): text for path, text, _ in files("convolve.web")},
+            **{each: text_of("convolve.web", each) for each in CODE},
+        }
+        for path, text in texts.items():
+            (folder / path).write_text(always_utf8(text), encoding="utf-8")
+        for path, content in runtime.files.items():
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_bytes(content)
+    return str(parity)
+
+
+def _about(model: Model, output: str, runtime: Runtime) -> dict[str, Any]:
+    """What the page's code must know, as JSON takes it."""
+    preprocess, target, sure = model.preprocess, model.target, model.confidence
+    record = sure.record if sure else None
+    return {
+        "classes": list(model.class_names),
+        "target": target.kind.value,
+        "thresholds": thresholds_of(target, len(model.class_names)) if target.kind == TargetKind.CLASSES else None,
+        "output": output,
+        "scores": _meaning(model),
+        "confidence": record and {"farthest": record.farthest, "least_probability": record.least_probability},
+        "preprocess": preprocess.mapping() | {"size_before_crop": preprocess.size_before_crop},
+        "runtime": {"script": runtime.script, "wasm": runtime.wasm, "digests": runtime.digests},
+    }
+
+
+def _meaning(model: Model) -> str:
+    """What the file's scores are: of one class of several, what a softmax makes probabilities of, or logarithms."""
+    if model.target.kind != TargetKind.CLASS:
+        return "answers"
+    is_graph = isinstance(model.architecture, Graph)
+    return "logarithms" if is_graph and gives_independent(model.architecture) else "logits"  # type: ignore[arg-type]
+
+
+def _require_same_answers(model: Model, path: Path) -> str:
+    """The name of the file's output from which the page makes the same answers as the model.
+
+    Raises UnsupportedError where it would make others.
+    """
+    images_NCHW = probe_images(model.preprocess.shape_CHW, len(model.class_names))[:_SEEN]
+    session = open_session(str(path))
+    output = str(session.get_outputs()[0].name)
+    pixels_NHWC = as_input(images_NCHW, model.preprocess, with_preprocessing=True).numpy()
+    scores_NK = torch.from_numpy(session.run([output], {INPUT: pixels_NHWC})[0])
+    turned = {"logits": lambda scores: scores.softmax(1), "logarithms": torch.exp, "answers": lambda scores: scores}
+    answers_NK = turned[_meaning(model)](scores_NK).numpy()
+    expected_NK: np.ndarray = model.probabilities(images_NCHW.numpy()).numpy()
+    if not distance(expected_NK, answers_NK).max() <= TOLERANCE:
+        raise UnsupportedError(
+            "what this model makes of its scores is not what the page can do (a softmax, sigmoids, plain numbers)"
+            "; `convolve serve` has a page for it"
+        )
+    return output

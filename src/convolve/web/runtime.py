@@ -1,0 +1,112 @@
+"""onnxruntime-web, which runs ONNX files in browsers: two files of its npm package."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from convolve.atomic import read_whole
+from convolve.errors import ConvolveError, FormatError, UsageError
+
+VERSION = "1.23.2"
+PACKAGE = f"onnxruntime-web@{VERSION}"
+# Of the package, as the npm registry has it, and of the two files in it, for a page that refers to them.
+PACKAGE_DIGEST = "sha512-T09JUtMn+CZLk3mFwqiH0lgQf+4S7+oYHHtk6uhaYAAJI95bTcKi5bOOZYwORXfS/RLZCjDDEXGWIuOCAFlEjg=="
+SCRIPT, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
+DIGESTS = {
+    SCRIPT: "sha384-pB+S6eivYulGEoJHgzPCoPWakVLo3C9Pb8l5qdqqK/H8FkTygfHQlKTOk94SHumD",
+    WASM: "sha384-6WaAowIglB/94BWMbHxBFUZsy7ACNRxdOpOwlrQ0u6KaTjP3y4VXMAqLOTSHnp0l",
+}
+CDN = f"https://cdn.jsdelivr.net/npm/{PACKAGE}/dist/"  # it has every package of npm, under its version
+MOST_BYTES = 1 << 27  # of a file in the package, and of the package: four times today's
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """`files`: what lies in the page's folder. `script`, `wasm`: where the page finds the two; `digests` of them, where
+    they come from elsewhere."""
+
+    version: str
+    script: str
+    wasm: str
+    files: dict[str, bytes]
+    digests: dict[str, str] | None = None
+
+
+def referred() -> Runtime:
+    """The runtime on a public server: the page then needs a network."""
+    digests = {"script": DIGESTS[SCRIPT], "wasm": DIGESTS[WASM]}
+    return Runtime(VERSION, CDN + SCRIPT, CDN + WASM, {}, digests)
+
+
+def packed(path: Path | None = None) -> Runtime:
+    """The runtime in the package at `path`, as `npm pack` writes it; without one, npm brings it."""
+    if path is not None:
+        return _unpacked(_read(path), path)
+    content = _from_npm()
+    if (found := digest(content, "sha512")) != PACKAGE_DIGEST:
+        raise ConvolveError(
+            f"npm brought another {PACKAGE} than the one that was tried: {found} is not {PACKAGE_DIGEST}"
+        )
+    return _unpacked(content, PACKAGE)
+
+
+def digest(content: bytes, algorithm: str) -> str:
+    """As npm and browsers write it."""
+    return f"{algorithm}-{base64.b64encode(hashlib.new(algorithm, content).digest()).decode()}"
+
+
+def _from_npm() -> bytes:
+    npm = shutil.which("npm")
+    other = f"give the package with --web-runtime FILE (`npm pack {PACKAGE}` writes it), or refer to it with --cdn"
+    if npm is None:
+        raise UsageError(f"the page needs {PACKAGE}, which npm brings, and npm is not installed here; {other}")
+    with TemporaryDirectory() as folder:
+        command = [npm, "pack", PACKAGE, "--prefer-offline", "--ignore-scripts", "--silent"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        found = [*Path(folder).glob("*.tgz")]
+        if done.returncode or not found:
+            said = next((line for line in done.stderr.splitlines() if line.strip()), "it says nothing")
+            raise ConvolveError(f"npm cannot bring {PACKAGE} ({said.strip()}); {other}")
+        return found[0].read_bytes()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_whole(path, UsageError, MOST_BYTES)
+    except FileNotFoundError:
+        raise UsageError(f"--web-runtime {path}: there is no such file; `npm pack {PACKAGE}` writes one") from None
+
+
+def _unpacked(content: bytes, name: object) -> Runtime:
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            about = json.loads(_member(archive, "package/package.json"))
+            script, wasm = (_member(archive, f"package/dist/{each}") for each in (SCRIPT, WASM))
+        version = str(about["version"])
+    except (tarfile.TarError, KeyError, TypeError, ValueError, EOFError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise FormatError(
+            name, "", f"no package of onnxruntime-web ({reason}); `npm pack {PACKAGE}` writes one"
+        ) from None
+    # Some servers know no .mjs, and browsers run no script of an unknown kind.
+    files = {"runtime/ort.js": script, "runtime/ort.wasm": wasm}
+    return Runtime(version, "runtime/ort.js", "runtime/ort.wasm", files)
+
+
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    if file is None:
+        raise KeyError(f"{name} is no file")
+    content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{name} has more than {MOST_BYTES:,} bytes")
+    return content

@@ -1,0 +1,137 @@
+"""The folder of `convert --to web`: what is in it, where the runtime comes from, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from typer.testing import CliRunner, Result
+
+from convolve.atomic import replacing_folder
+from convolve.cli import app
+from convolve.errors import ConvolveError, FormatError, UsageError
+from convolve.web import runtime
+from convolve.web.runtime import SCRIPT, WASM, digest, packed
+
+PAGE = {"index.html", "page.css", "page.js", "worker.js", "decode.js", "fit.js", "model.json", "model.onnx"}
+
+
+def package(path: Path, **without: str) -> Path:
+    """What `npm pack` writes, as far as the page needs it, without the files that are named."""
+    contents = {
+        "package/package.json": b'{"version": "9.9.9"}',
+        f"package/dist/{SCRIPT}": b"code",
+        f"package/dist/{WASM}": b"wasm",
+    }
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in contents.items():
+            if name not in without.values():
+                about = tarfile.TarInfo(name)
+                about.size = len(content)
+                archive.addfile(about, io.BytesIO(content))
+    return path
+
+
+def convert(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["convert", *map(str, arguments)])
+
+
+def test_the_folder(model: Path, tmp_path: Path) -> None:
+    done = convert(model, "--to", "web", "--out", tmp_path / "page", "--web-runtime", package(tmp_path / "ort.tgz"))
+    assert done.exit_code == 0, done.output
+    assert "onnxruntime-web 9.9.9 in the folder" in done.output
+    names = {path.name for path in (tmp_path / "page").iterdir()}
+    assert names == PAGE | {"runtime", "model-model-card.md"}
+    assert (tmp_path / "page/runtime/ort.js").read_bytes() == b"code"
+    assert (tmp_path / "page/runtime/ort.wasm").read_bytes() == b"wasm"
+    about = json.loads((tmp_path / "page/model.json").read_text())
+    outputs = [port.name for port in onnx.load(tmp_path / "page/model.onnx").graph.output]
+    assert about["output"] == outputs[0]
+    assert about["classes"] == [*"0123456789"]
+    text = "".join((tmp_path / "page" / name).read_text() for name in PAGE if not name.startswith("model"))
+    assert "http://" not in text.replace("http://www.w3.org", "") and "https://" not in text  # all is in the folder
+
+
+def test_a_runtime_elsewhere_is_pinned(model: Path, tmp_path: Path) -> None:
+    done = convert(model, "--to", "web", "--out", tmp_path / "page", "--cdn")
+    assert done.exit_code == 0, done.output
+    assert "the page needs a network" in done.output
+    about = json.loads((tmp_path / "page/model.json").read_text())["runtime"]
+    assert f"onnxruntime-web@{runtime.VERSION}/" in about["script"] and about["script"].startswith("https://")
+    assert set(about["digests"]) == {"script", "wasm"} and all(
+        one.startswith("sha384-") for one in about["digests"].values()
+    )
+    assert not (tmp_path / "page/runtime").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--to", "onnx", "--out", "a.onnx", "--cdn"], "are for --to web, not --to onnx"),
+        (["--to", "web", "--out", "page", "--cdn", "--web-runtime", "a.tgz"], "leave one of them out"),
+        (["--to", "web", "--out", "page", "--web-runtime", "missing.tgz"], "there is no such file"),
+        (["--to", "web", "--out", "page", "--web-runtime", "text.tgz"], "no package of onnxruntime-web"),
+        (["--to", "web", "--out", "page", "--web-runtime", "part.tgz"], "no package of onnxruntime-web"),
+        (["--to", "web", "--out", "page", "--with-preprocessing"], "has it beside the model"),
+        (["--to", "web", "--out", "full"], "exists already"),
+    ],
+)
+def test_what_is_refused(
+    arguments: list[str], said: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.tgz").write_text("no archive")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    package(tmp_path / "part.tgz", without=f"package/dist/{WASM}")
+    before = {*tmp_path.rglob("*")}
+    done = convert(model, *arguments)
+    assert isinstance(done.exception, UsageError | FormatError), done.output
+    assert said in str(done.exception)
+    assert {*tmp_path.rglob("*")} == before
+
+
+def test_without_npm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    with pytest.raises(UsageError, match=r"npm is not installed here; give the package with --web-runtime"):
+        packed()
+
+
+@pytest.mark.parametrize(("code", "said"), [(1, r"npm cannot bring .* \(no network\)"), (0, "another onnxruntime-web")])
+def test_what_npm_brings_is_compared(code: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_command: list[str], cwd: str, **_options: Any) -> subprocess.CompletedProcess[str]:
+        if not code:
+            package(Path(cwd) / "ort.tgz")
+        return subprocess.CompletedProcess([], code, "", "no network\nat all\n")
+
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr("subprocess.run", run)
+    with pytest.raises(ConvolveError, match=said):
+        packed()
+
+
+def test_digests_are_written_as_browsers_read_them() -> None:
+    """Of nothing: RFC 6234's SHA-256 of the empty text, in base64."""
+    assert digest(b"", "sha256") == "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), replacing_folder(tmp_path / "page") as folder:
+        (folder / "half").write_text("written")
+        raise ZeroDivisionError
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "page").mkdir()
+    with replacing_folder(tmp_path / "page") as folder:
+        (folder / "whole").write_text("written")
+        assert not any((tmp_path / "page").iterdir())
+    assert [path.name for path in (tmp_path / "page").iterdir()] == ["whole"]
+    assert [path.name for path in tmp_path.iterdir()] == ["page"]
+    (tmp_path / "file").touch()
+    with pytest.raises(ConvolveError, match="cannot write"), replacing_folder(tmp_path / "file"):
+        pass
