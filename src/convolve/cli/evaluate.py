@@ -68,7 +68,12 @@ def evaluate(
     accept: Accept = None,
     coverage: Coverage = None,
     drift: Annotated[
-        bool, typer.Option("--drift", help="Also say whether the images look like those that the model was trained on.")
+        bool,
+        typer.Option(
+            "--drift",
+            help="Also say whether the images look like those that the model was trained on. A plain folder of images "
+            "will do: they need no classes for it.",
+        ),
     ] = False,
     *,
     overrides: Overrides,
@@ -91,6 +96,11 @@ def evaluate(
     opened.require_classes()
     certainty.ask(opened, accept, coverage, drift)
     second = load(other) if other else None
+    if drift and data and not other and certainty.is_unlabeled(Path(data)):
+        figures = certainty.of_unlabeled(opened, Path(data))
+        words = [f"{counted(figures['samples'], 'image')} without classes from {data}", *certainty.lines_of(figures)]
+        print(json.dumps(figures, indent=2) if as_json else "\n".join(words))
+        return
     options = replace(options, target=opened.target.kind.value)
     opened, second, source, where = _find(opened, second, data, options)
     require_views(opened.preprocess, views)
