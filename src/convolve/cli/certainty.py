@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convolve.cli.formatting import counted
 from convolve.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -35,9 +37,9 @@ def is_unlabeled(folder: Path) -> bool:
     return not told and folder.is_dir() and next(iter(walk(folder, PassedOver())), None) is not None
 
 
-def of_unlabeled(model: Model, folder: Path) -> dict[str, Any]:
+def of_unlabeled(model: Model, folder: Path, as_json: bool) -> str:
     """What can be said of images whose classes nobody knows: how many are taken for none of these, and whether they
-    look like those of the training."""
+    look like those of the training. In JSON, or in words."""
     import torch
 
     from convolve.cli.progress import with_progress
@@ -56,10 +58,12 @@ def of_unlabeled(model: Model, folder: Path) -> dict[str, Any]:
         print(f"warning: {fault}; it is passed over", file=sys.stderr)
     found = drift(model.confidence, torch.tensor(distances))
     accepted = sum(not one.none_of_these for one in answers if one.distance is not None) / len(distances)
-    return {
-        "samples": len(distances), "test_unreadable": len(answers) - len(distances), "accepted": accepted,
+    figures = {
+        "samples": len(distances), "test_unreadable": len(faults), "accepted": accepted,
         "accept": model.confidence.record.accept, "drift": {**asdict(found), "is_there": found.is_there},
     }  # fmt: skip
+    words = [f"{counted(len(distances), 'image')} without classes from {folder}", *lines_of(figures)]
+    return json.dumps(figures, indent=2) if as_json else "\n".join(words)
 
 
 def figures_of(model: Model, evaluation: Evaluation, with_drift: bool) -> dict[str, Any]:
