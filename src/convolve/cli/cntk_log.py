@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 
 
 class CntkLog:
-    """A callback for the events of `run_config.run_job`. Means are over the samples since the line before."""
+    """A callback for the events of `run_config.run_job`. Means are over the samples since the line before. With a
+    `trace_level` above 0, it tells of each action and of the network, as CNTK's binary does."""
 
-    def __init__(self, write: Callable[[str], None]) -> None:
+    def __init__(self, write: Callable[[str], None], trace_level: int = 0) -> None:
         self._write = write
+        self._detail: Callable[[str], None] = write if trace_level > 0 else lambda line: None
+        self._describes = trace_level > 0
         self._step: TrainStep | None = None
         self._samples = self._validation_samples = 0  # of an epoch, of its evaluation
         self._epoch = 0
@@ -24,16 +27,34 @@ class CntkLog:
         self._names: tuple[str, ...] = ("ce", "errs")
 
     def __call__(self, event: str, values: dict[str, Any]) -> None:
-        handlers = {
+        handlers: dict[str, Callable[[dict[str, Any]], None]] = {
             "config": self._begin, "progress": self._progress, "epoch": self._finished, "part": self._part,
             "final": self._final, "model": self._model, "best": self._best, "written": self._written,
-            "note": self._tell, "warning": self._tell,
+            "note": self._tell, "warning": self._tell, "action": self._action, "action done": self._action_done,
+            "completed": lambda values: self._detail("__COMPLETED__"),
         }  # fmt: skip
         if event in handlers:
             handlers[event](values)
 
     def _tell(self, values: dict[str, Any]) -> None:
         self._write(values["message"])
+
+    def _action(self, values: dict[str, Any]) -> None:
+        title = f"# {values['command']} command ({values['action']} action)"
+        rule, empty = "#" * _WIDTH, f"#{' ' * (_WIDTH - 2)}#"
+        self._detail("\n".join(["", rule, empty, f"{title:<{_WIDTH - 2}} #", empty, rule, ""]))
+
+    def _action_done(self, values: dict[str, Any]) -> None:
+        self._detail(f'\nAction "{values["action"]}" complete.\n')
+
+    def _describe(self, step: TrainStep) -> None:
+        from convolve.importers.brainscript.description import network_lines
+        from convolve.training.session import choose_device
+        from convolve.training.workers import SINGLE_PROCESS
+
+        device = choose_device(step.recipe.run.device, SINGLE_PROCESS)
+        for line in network_lines(step.network, "CPU" if device.type == "cpu" else f"GPU {device.index or 0}"):
+            self._write(line)
 
     def _begin(self, values: dict[str, Any]) -> None:
         step: TrainStep = values["step"]
@@ -47,6 +68,8 @@ class CntkLog:
         loss = roles["criterionNodes"][0].name
         evaluations = [node.name for node in roles["evaluationNodes"] if node.name != loss]
         self._names = (loss, *(evaluations or ["errs"] * (step.recipe.data.target == "class")))
+        if self._describes:
+            self._describe(step)
 
     def _progress(self, values: dict[str, Any]) -> None:
         """A line each time as many minibatches are done as the SGD block asks for."""
@@ -55,7 +78,8 @@ class CntkLog:
         if epoch != self._epoch:
             self._epoch, self._last = epoch, _Sums()
             self._start(values)
-        if batch % step.recipe.run.report_batches:
+        run = step.recipe.run
+        if batch % run.report_batches and batch > run.report_first_batches:
             return
         seen = values["samples_seen"] - (epoch - 1) * self._samples
         means = self._means(values, "")
@@ -76,6 +100,7 @@ class CntkLog:
             f"Starting Epoch {values['epoch']}: learning rate per sample = {values['learning_rate'] / size:.6f}  "
             f"effective momentum = {momentum:.6f}  momentum as time constant = {time_constant:.1f} samples"
         )
+        self._detail("\nStarting minibatch loop.")
 
     def _finished(self, values: dict[str, Any]) -> None:
         assert self._step is not None
@@ -89,6 +114,9 @@ class CntkLog:
         if self._step.validation is not None:
             figures = self._metrics(self._means(values, "test_"), self._validation_samples)
             self._write(f"Finished {name}: [Validate] {figures}")
+        epoch, path = values.get("epoch", self._epoch), self._step.model_path if self._describes else ""
+        last = epoch >= self._step.recipe.run.epochs
+        self._detail(f"SGD: Saving checkpoint model '{path}{'' if last else f'.{epoch}'}'")
         self._epoch = 0  # a rate that adjusts itself may take the epoch back: its lines then begin anew
 
     def _part(self, values: dict[str, Any]) -> None:
@@ -128,6 +156,9 @@ class CntkLog:
 
     def _metrics(self, means: list[float], samples: int) -> str:
         return "; ".join(f"{_number(name, mean)} * {samples}" for name, mean in zip(self._names, means, strict=False))
+
+
+_WIDTH = 78  # of the frame around the name of a command
 
 
 class _Sums:

@@ -68,7 +68,7 @@ def run(
         write_translation(job, translate)
         return
     with _written_to(job.log if is_first else None) as write:
-        results = run_job(job, CntkLog(write), data, from_model)
+        results = run_job(job, CntkLog(write, job.trace_level), data, from_model)
     if is_first:
         for text in [json.dumps({"tests": results}, indent=2)] if as_json else map(_in_words, results):
             print(text)

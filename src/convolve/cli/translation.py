@@ -31,6 +31,7 @@ _CHANGES = {
     "epoch_samples": "epochSize",
     "global_batch_sizes": "minibatchSize, where it has a value for each epoch",
     "report_batches": "numMBsToShowResult",
+    "report_first_batches": "firstMBsToShowResult",
     "global_batch_size": "minibatchSize, over all workers together",
     "accumulation_steps": "numSubminiBatches",
     "epochs": "maxEpochs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,11 @@ class Dropout(nn.Module):
     def __init__(self, node: Node) -> None:
         super().__init__()
         self.node = node
+
+    def __deepcopy__(self, memo: Any) -> Dropout:
+        """The node leads to the whole network, which nobody wants to copy."""
+        copy = Dropout(self.node)
+        return copy.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:
         rate = self.node.attributes["dropoutRate"]

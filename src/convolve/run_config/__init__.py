@@ -22,14 +22,15 @@ from convolve.distributed.process_group import all_workers
 from convolve.errors import UnsupportedError
 from convolve.graph.build import with_weights
 from convolve.graph.graph import Graph
-from convolve.importers.brainscript.job import EditStep, EvaluateStep, Job, TrainStep, read_job
+from convolve.importers.brainscript.job import EditStep, EvaluateStep, Job, Step, TrainStep, read_job
 from convolve.importers.brainscript.loaded import Models
+from convolve.importers.brainscript.reader import Reader
 from convolve.loading import load
 from convolve.run_config.editing import edit
 from convolve.run_config.evaluation import cross_validate, evaluate
 from convolve.run_config.training import train_step
 from convolve.run_config.writing import write_outputs
-from convolve.training.events import Callback
+from convolve.training.events import Callback, silent
 from convolve.training.workers import Workers
 
 
@@ -59,27 +60,43 @@ def run_job(
     done, for all that the configuration wants and convolve lacks.
 
     `callback` hears of everything that `run.train` tells its own, and of what a step here tells: "config", "part",
-    "final", "model", "best", "written". Of several `workers`, by default those that a launcher has started, all train;
-    the first alone tests and writes.
+    "final", "model", "best", "written", "action" and "action done" around each, "completed" at the end. Of several
+    `workers`, by default those that a launcher has started, all train; the first alone tests and writes.
     """
     if job.refused:
         raise UnsupportedError("; ".join(job.refused))
     workers = workers or all_workers()
     results = []
+    tell = silent if workers.rank else callback
     for number, step in enumerate(job.steps):
+        tell("action", {"command": step.name, "action": _action(step)})
         if isinstance(step, TrainStep):
-            later = [other for other in job.steps[number:] if isinstance(other, EvaluateStep)]
-            # A job may train several networks, and test the model of one epoch, which has another path.
-            tests = [x for x in later if x.model_path == step.model_path or x.network is step.network]
+            test = _test_after(job, number, step)
             with naming_lost_workers():
-                test = tests[0].reader if tests else None
                 train_step(step, test, callback, data=data, from_model=from_model, workers=workers)
         elif workers.rank:
-            continue
+            pass
         elif isinstance(step, EditStep):
             edit(step, callback)
         elif isinstance(step, EvaluateStep):
             results += (cross_validate if step.epochs else evaluate)(step, callback, data)
         else:
             write_outputs(step, callback, data)
+        tell("action done", {"action": _action(step)})
+    tell("completed", {})
     return results
+
+
+def _test_after(job: Job, number: int, step: TrainStep) -> Reader | None:
+    """The reader of the first test of what `step` trains: a job may train several networks, and test the model of one
+    epoch, which has another path."""
+    later = [other for other in job.steps[number:] if isinstance(other, EvaluateStep)]
+    tests = [x.reader for x in later if x.model_path == step.model_path or x.network is step.network]
+    return tests[0] if tests else None
+
+
+def _action(step: Step) -> str:
+    """What CNTK calls it."""
+    if isinstance(step, EvaluateStep):
+        return "cv" if step.epochs else "test"
+    return type(step).__name__.removesuffix("Step").lower()

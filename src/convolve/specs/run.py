@@ -44,13 +44,14 @@ class RunSpec:
     early_stopping_epochs: int = setting(0, "stop after so many epochs without a better validation error; 0: never")
     checkpoint_seconds: float = setting(60.0, "time between checkpoints inside an epoch; 0: only at its end")
     report_batches: int = setting(0, "batches from one report of progress to the next; 0: about ten reports an epoch")
+    report_first_batches: int = setting(0, "so many batches of each epoch are reported one by one before")
 
     def __post_init__(self) -> None:
         for name in ("global_batch_size", "accumulation_steps"):
             require(getattr(self, name) >= 1, f"run.{name}", "at least 1", getattr(self, name))
         for name in (
             "epochs", "epoch_samples", "seed", "threads", "ema_epochs", "early_stopping_epochs", "checkpoint_seconds",
-            "report_batches",
+            "report_batches", "report_first_batches",
         ):  # fmt: skip
             require(getattr(self, name) >= 0, f"run.{name}", "at least 0", getattr(self, name))
         sizes = self.global_batch_sizes

@@ -57,11 +57,13 @@ class Plan:
         """All steps of the epoch at hand, those included that are behind."""
         sizes = self.loader.sizes(at.epoch)
         report_every = self.recipe.run.report_batches or max(1, min(100, len(sizes) // 10))
+        report_first = self.recipe.run.report_first_batches
         shards = {count: self.workers.shard(count) for count in {*sizes}}
         seen, steps = at.samples_seen - sum(sizes[: at.batch]), []
         for number, count in enumerate(sizes, 1):
             size, seen = self.size(count, seen), seen + count
-            shown = self.shown(at.epoch, seen) if number % report_every == 0 or number == len(sizes) else None
+            is_shown = number % report_every == 0 or number == len(sizes) or number <= report_first
+            shown = self.shown(at.epoch, seen) if is_shown else None
             steps.append(PlannedStep(count, shards[count], size, shown))
         return steps
 

@@ -99,13 +99,14 @@ Step = TrainStep | EvaluateStep | WriteStep | EditStep
 @dataclass(frozen=True)
 class Job:
     """`warnings` are sentences on keys that mean nothing and actions that are skipped, `refused` on what is known and
-    not supported; `log` is the file that is written beside the console."""
+    not supported; `log` is the file beside the console, which tells more with a `trace_level` above 0."""
 
     name: str
     steps: tuple[Step, ...]
     warnings: tuple[str, ...]
     refused: tuple[str, ...]
     log: Path | None
+    trace_level: int = 0
 
 
 def read_job(arguments: Sequence[str], models: Models | None = None) -> Job:
@@ -148,9 +149,9 @@ class _Job:
             steps += self.steps(block)
         prefix, commands = self.root.text("stderr", "-"), "_".join(self.root.words("command", ("train",)))
         log = None if prefix in ("", "-") else Path(f"{prefix}_{commands}.log")
-        refused = tuple(dict.fromkeys(self.refused))
+        refused, level = tuple(dict.fromkeys(self.refused)), self.root.integer("traceLevel", 0)
         self.read_others()
-        return Job(name, tuple(steps), (*self.notes, *self.warnings()), refused, log)
+        return Job(name, tuple(steps), (*self.notes, *self.warnings()), refused, log=log, trace_level=level)
 
     def steps(self, block: Block) -> list[Step]:
         """What the actions of a command's block come to."""

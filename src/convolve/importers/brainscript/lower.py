@@ -39,6 +39,12 @@ def lower(outputs: Sequence[Operation], generator: torch.Generator | None, origi
     return lowering.draft.finish([lowering.keys[output] for output in outputs], origin)
 
 
+def sample_shapes(outputs: Sequence[Operation]) -> dict[Operation, tuple[Shape, bool]]:
+    """(shape, the fastest axis first; whether each sample has one) of all that `outputs` are computed from."""
+    lowering = _Lowering(needed_for(outputs), None)
+    return {node: (lowering.shape(key), lowering.draft.batched(key)) for node, key in lowering.keys.items()}
+
+
 class _Lowering:
     def __init__(self, operations: Sequence[Operation], generator: torch.Generator | None) -> None:
         self.draft = Draft()

@@ -44,6 +44,7 @@ def read_sgd(name: str, block: Block, has_validation: bool, refuse: Refuse) -> R
             global_batch_sizes=tuple(map(float, sizes)) if len({*sizes}) > 1 else (),
             accumulation_steps=max(1, block.integer("numSubminiBatches", 1)),
             report_batches=max(1, block.integer("numMBsToShowResult", 10)),
+            report_first_batches=max(0, block.integer("firstMBsToShowResult", 0)),
         ),
     )
 
@@ -151,7 +152,7 @@ def _plateau(block: Block, has_validation: bool, refuse: Refuse) -> PlateauSpec 
 
 def _unsupported(block: Block, refuse: Refuse) -> None:
     """What CNTK knows and this does not. Options of logging and memory, which change no result, are passed over."""
-    for key in ("firstMBsToShowResult", "traceLevel", "keepCheckPointFiles", "maxSamplesInRAM", "gradientCheck",
+    for key in ("traceLevel", "keepCheckPointFiles", "maxSamplesInRAM", "gradientCheck",
                 "maxTempMemSizeInSamplesForCNN", "numMBsToCUDAProfile", "tensorBoardLogDir", "sigFigs",
                 "tensorBoardNumMBsToLogResult", "packThresholdSizeInKB", "useAllDataForPreComputedNode"):  # fmt: skip
         block.find(key)
