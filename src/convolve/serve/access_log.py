@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from logging import LogRecord
+from logging import LogRecord, makeLogRecord
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
@@ -89,4 +89,4 @@ def _line(scope: Scope, seen: dict[str, int], seconds: float) -> str:
 
 
 def _write(file: _File, line: str) -> None:
-    file.handle(LogRecord("access", 20, "", 0, line, None, None))
+    file.handle(makeLogRecord({"msg": line}))
