@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import convolve.cntk as C
-from convolve.cntk import refused
+from convolve.cntk import lent, refused
 
 PAGE = Path(__file__).parent / "cntk-python.md"
 OURS = {"as_function", "as_shape", "as_variable", "block", "operands_of", "primitive", "Node"}  # not of CNTK's
@@ -42,8 +42,14 @@ def rewritten(text: str) -> str:
 def names(module: Any) -> Iterator[str]:
     """A line for each function and class, with its keywords, and one for all constants."""
     constants = []
+    borrowed = lent.NAMES.get(module.__name__.removeprefix("convolve.cntk").lstrip("."), "").split()
     for name, what in sorted(vars(module).items(), key=lambda item: item[0].lower()):
-        if name.startswith("_") or inspect.ismodule(what) or name in ("annotations", "TYPE_CHECKING"):
+        if (
+            name.startswith("_")
+            or inspect.ismodule(what)
+            or name in borrowed
+            or name in ("annotations", "TYPE_CHECKING")
+        ):
             continue
         if inspect.isclass(what) or inspect.isfunction(what):
             if _is_shown(name, what, module):

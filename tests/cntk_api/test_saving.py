@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import convolve.cntk as C
 from convolve.loading import load
+from convolve.network import load_graph
 
 GOLDEN = Path(__file__).parents[1] / "golden/cntk"
 
@@ -70,3 +72,12 @@ def test_a_restored_trainer_goes_on_to_the_same_bits(learner: str, tmp_path: Pat
     for images, labels in batches[3:]:
         resumed.train_minibatch({x: images, y: labels})
     assert all(np.array_equal(a.value, b.value) for a, b in zip(z.parameters, again.parameters, strict=True))
+
+
+def test_a_network_with_dropout_is_written_as_onnx(tmp_path: Path) -> None:
+    x = C.input_variable((1, 4, 4))
+    z = C.layers.Sequential([C.layers.Dense(4, activation=C.relu), C.layers.Dropout(0.5), C.layers.Dense(3)])(x)
+    z.save(str(tmp_path / "net.onnx"), format=C.ModelFormat.ONNX)
+    images = np.random.default_rng(0).random((2, 1, 4, 4)).astype(np.float32)
+    module = load_graph(tmp_path / "net.onnx").module
+    assert np.allclose(module(torch.from_numpy(images)).detach().numpy(), z.eval(images), atol=1e-6)

@@ -28,7 +28,7 @@ print("ran")
 
 def test_a_program_is_not_started_and_all_is_listed_with_lines(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
-    (tmp_path / "helper.py").write_text("from cntk import UserFunction\n\nclass Mine(UserFunction):\n    pass\n")
+    (tmp_path / "helper.py").write_text("from cntk.layers import *\n\ndef GRU(x):\n    return x\nz = GRU(LSTM(2))\n")
     command = [sys.executable, "-m", "convolve", "run", str(tmp_path / "program.py")]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (4, "")
@@ -39,9 +39,36 @@ def test_a_program_is_not_started_and_all_is_listed_with_lines(tmp_path: Path) -
         f"program.py: line 9: Recurrence: {sequences}",
         f"program.py: line 10: LSTM: {sequences}",
         "program.py: line 12: cntk.ops.made_up: not here; write it with what docs/cntk-python.md lists",
-        "helper.py: line 3: UserFunction: user functions are not supported; write the operation with cntk's own",
+        f"helper.py: line 5: LSTM: {sequences}",
     ]
     assert last.endswith("program.py uses 5 names of CNTK that convolve does not have; it was not started")
+
+
+def test_packages_beside_a_program_are_read_too(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/__init__.py").write_text("from . import parts\n")
+    (tmp_path / "net/parts.py").write_text("from .inner import *\nfrom cntk.layers import GRU\nz = GRU(3)\n")
+    (tmp_path / "net/inner.py").write_text("import cntk\ncntk.made_up\n")
+    (tmp_path / "program.py").write_text("from net import parts\n")
+    assert [line.partition(": ")[0] for line in unsupported(tmp_path / "program.py")] == [
+        "net/parts.py",
+        "net/inner.py",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("old.py", 'import cntk\nprint "old"\n', "old.py: line 2: Missing parentheses"),
+        ("book.ipynb", "{}", "book.ipynb is a notebook; write `import convolve.cntk as C` in it"),
+    ],
+)
+def test_what_is_no_program_is_said_so_in_a_sentence(name: str, text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    command = [sys.executable, "-m", "convolve", "run", name]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"convolve: {says}") and len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

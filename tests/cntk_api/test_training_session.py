@@ -1,4 +1,4 @@
-"""When a session validates: as the real CNTK 2.7 did with the same calls."""
+"""When a session validates: as the real CNTK 2.7 did with the same calls; what an evaluator counts."""
 
 from typing import Any
 
@@ -39,3 +39,14 @@ def test_validations_come_when_cntks_do(name: str, options: dict[str, Any], want
     streams = {x: training.streams.x, y: training.streams.y}
     training_session(trainer, training, 4, streams, cv_config=config).train()
     assert found == [(index, 8, seen) for index, seen in enumerate(wanted)]
+
+
+def test_the_error_among_the_first_five_is_a_mean_over_samples() -> None:
+    z, y = C.input_variable(8), C.input_variable(8)
+    scores = np.random.default_rng(0).random((16, 8)).astype(np.float32)
+    labels = np.arange(16) % 8
+    evaluator = C.eval.Evaluator(C.classification_error(z, y, topN=5))
+    among = np.argsort(-scores, axis=1)[:, :5]
+    wanted = np.mean([label not in first for label, first in zip(labels, among, strict=True)])
+    assert 0 < wanted < 1
+    assert evaluator.test_minibatch({z: scores, y: np.eye(8)[labels]}) == pytest.approx(wanted)

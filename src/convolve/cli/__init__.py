@@ -88,7 +88,7 @@ def program_of(arguments: list[str]) -> tuple[str, list[str]]:
     precision = "fp32"
     if command == "run" and rest and rest[0].startswith("--precision"):
         precision, rest = (rest[0].partition("=")[2], rest[1:]) if "=" in rest[0] else (" ".join(rest[1:2]), rest[2:])
-    is_program = command == "run" and bool(rest) and rest[0].endswith(".py")
+    is_program = command == "run" and bool(rest) and rest[0].endswith((".py", ".ipynb"))
     return precision, rest if is_program else []
 
 

@@ -52,3 +52,7 @@ __version__ = "2.7"
 from convolve.cntk import refused as _refused
 
 __getattr__ = _refused.attribute(__name__)
+
+from convolve.cntk import lent as _lent
+
+_lent.lend()

@@ -7,7 +7,7 @@ from itertools import count
 from convolve.importers.cntk import model, wire
 
 _SPECIAL = {
-    "staticAxis_AllStatic": model.ALL_STATIC_AXES, "allAxes": model.ALL_AXES, "endStaticAxis": model.END_AXIS,
+    "AllStaticAxes": model.ALL_STATIC_AXES, "AllAxes": model.ALL_AXES, "endStaticAxis": model.END_AXIS,
     "staticAxis_NewLeading": model.END_AXIS,
 }  # fmt: skip
 _numbers = count(1)
@@ -21,7 +21,9 @@ class Axis:
             is_ordered = which.is_ordered
         self._index: int | None = which._index if isinstance(which, Axis) else which if isinstance(which, int) else None
         name = which._name if isinstance(which, Axis) else which
-        self._name: str = f"staticAxis_{name}" if isinstance(name, int) else name
+        if not isinstance(name, int | str):
+            raise NotImplementedError(f"Axis({which!r}): an axis is a number or a name")
+        self._name: str = f"staticAxisIdx={name}" if isinstance(name, int) else name
         self.is_ordered: bool = is_ordered
 
     @property
@@ -40,6 +42,10 @@ class Axis:
         return self._index
 
     @property
+    def is_dynamic_axis(self) -> bool:
+        return not self.is_static_axis and self._name not in _SPECIAL
+
+    @property
     def is_batch_axis(self) -> bool:
         return self._name == "defaultBatchAxis"
 
@@ -56,7 +62,7 @@ class Axis:
     def __repr__(self) -> str:
         return f"Axis('{self._name}')"
 
-    __str__ = __repr__
+    __str__ = as_string = __repr__
 
     @staticmethod
     def default_batch_axis() -> Axis:
@@ -68,11 +74,11 @@ class Axis:
 
     @staticmethod
     def all_static_axes() -> Axis:
-        return Axis("staticAxis_AllStatic", False)
+        return Axis("AllStaticAxes", False)
 
     @staticmethod
     def all_axes() -> Axis:
-        return Axis("allAxes", False)
+        return Axis("AllAxes", False)
 
     @staticmethod
     def new_leading_axis() -> Axis:
@@ -84,15 +90,19 @@ class Axis:
 
     @staticmethod
     def default_input_variable_dynamic_axes() -> tuple[Axis, ...]:
-        return (Axis.default_batch_axis(),)
+        return (Axis.default_batch_axis(), Axis.default_dynamic_axis())
+
+    @staticmethod
+    def operand_sequence_axis() -> Axis:
+        return Axis("__operandSequenceAxis")
 
     @staticmethod
     def unknown_dynamic_axes() -> tuple[Axis, ...]:
-        return (Axis("unknownDynamicAxis"),)
+        return (Axis("UnknownAxes"),)
 
     @staticmethod
     def new_unique_dynamic_axis(name: str) -> Axis:
-        return Axis(f"{name}_{next(_numbers)}")
+        return Axis(f"{name}{next(_numbers)}")
 
 
 def stored(axis: int | Axis, rank: int | None = None) -> wire.Axis:

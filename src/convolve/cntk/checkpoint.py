@@ -35,6 +35,10 @@ _COUNTS = {"adam": "updates", "fsadagrad": "samples_smoothed", "rmsprop": "updat
 
 
 def save(trainer: Trainer, filename: str, external_state: dict[str, Any]) -> None:
+    if not isinstance(external_state, Mapping):
+        raise AttributeError(f"external_state is a dictionary, not {type(external_state)}")
+    if unnamed := [key for key in external_state if not isinstance(key, str)]:
+        raise TypeError(f"the keys of external_state are texts, not {unnamed[0]!r}")
     saving.save(_whole(trainer), filename, "CNTKv2")
     values = {
         "Version": 1, "Learners": [_inner(learner).create_checkpoint() for learner in trainer.parameter_learners],

@@ -91,7 +91,10 @@ class _Copy:
             inputs = [*own, *(outer for _, outer in block.arguments)]
         else:
             inputs = [self._leaf(v) for v in node.inputs]
-        copy = Node(node.op, inputs, dict(node.attributes), node.name, block, output_count=node.output_count)
+        if node.op == "UserFunction":
+            copy = node.attributes["function"].clone(inputs).node
+        else:
+            copy = Node(node.op, inputs, dict(node.attributes), node.name, block, output_count=node.output_count)
         copy.state = node.state if self.method == "share" else None
         self.made |= dict(zip(node.outputs, copy.outputs, strict=True))
 
@@ -110,7 +113,7 @@ class _Copy:
 
 def _held(variable: Stored) -> Initial:
     array = variable.value
-    return lambda _: array
+    return lambda _, __: array
 
 
 def replace_in_place(function: Function, substitutions: Mapping[Variable, Variable]) -> None:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import torch
 
 
+class DeviceKind(Enum):
+    CPU = 0
+    GPU = 1
+
+
 class DeviceDescriptor:
+    """A device; its static methods are the module's functions."""
+
     def __init__(self, kind: str, index: int = 0) -> None:
         self.kind, self._index = kind, index
 
@@ -18,6 +26,29 @@ class DeviceDescriptor:
 
     def type(self) -> int:
         return 0 if self.kind == "cpu" else 1
+
+    def as_string(self) -> str:
+        return str(self)
+
+    @staticmethod
+    def cpu_device() -> DeviceDescriptor:
+        return cpu()
+
+    @staticmethod
+    def gpu_device(device_id: int) -> DeviceDescriptor:
+        return gpu(device_id)
+
+    @staticmethod
+    def all_devices() -> tuple[DeviceDescriptor, ...]:
+        return all_devices()
+
+    @staticmethod
+    def use_default_device() -> DeviceDescriptor:
+        return use_default_device()
+
+    @staticmethod
+    def try_set_default_device(new_default_device: Any, acquire_device_lock: bool = False) -> bool:
+        return try_set_default_device(new_default_device, acquire_device_lock)
 
     def is_locked(self) -> bool:
         return False
@@ -78,6 +109,12 @@ def try_set_default_device(new_default_device: Any, acquire_device_lock: bool = 
         warnings.warn(f"computes on {torch.cuda.get_device_name(new_default_device.id())}: the last digits of its "
                       "numbers are not those of CNTK on a processor", stacklevel=2)  # fmt: skip
     return True
+
+
+def get_gpu_properties(device: DeviceDescriptor) -> Any:
+    if device.type() == DeviceKind.CPU.value:
+        raise ValueError("GPU properties cannot be obtained for a CPU device.")
+    return torch.cuda.get_device_properties(device.id())
 
 
 def set_excluded_devices(excluded: Any) -> None:

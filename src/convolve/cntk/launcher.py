@@ -75,10 +75,24 @@ class UnsupportedProgramError(UnsupportedError):
         super().__init__(f"{program} uses {count} of CNTK that convolve does not have; it was not started")
 
 
+def _require_python(program: Path) -> None:
+    if program.suffix == ".ipynb":
+        raise UsageError(
+            f"{program} is a notebook; write `import convolve.cntk as C` in it, or run what "
+            f"`jupyter nbconvert --to script {program}` makes of it"
+        )
+    try:
+        compile(program.read_bytes(), str(program), "exec")
+    except (SyntaxError, ValueError) as error:
+        where = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
+        raise UsageError(f"{program}: {where}; it is no Python 3 (`2to3 -w` translates older programs)") from None
+
+
 def run(program: Path, arguments: Sequence[str], steps_in: str = "fp32") -> None:
     """The program, as `python program arguments...` runs it, if all that it names is here."""
     if not program.is_file():
         raise UsageError(f"{program} does not exist; give a Python program or a CNTK configuration")
+    _require_python(program)
     if lines := unsupported(program):
         raise UnsupportedProgramError(program, lines)
     install()

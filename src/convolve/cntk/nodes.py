@@ -103,8 +103,14 @@ def nodes_of(outputs: Iterable[Variable]) -> list[Node]:
     return list(order)
 
 
-def leaves_of(outputs: Iterable[Variable]) -> list[Variable]:
-    """The variables that the outputs are made of, depth first from the outputs: CNTK's order of parameters."""
+def operands_in_order(node: Node) -> list[Variable]:
+    """As programs write them: files have the factors of a product the other way round."""
+    return node.inputs[::-1] if node.op in ("Times", "TransposeTimes") else node.inputs
+
+
+def leaves_of(outputs: Iterable[Variable], as_written: bool = False) -> list[Variable]:
+    """The variables that the outputs are made of, depth first from the outputs: CNTK's order of parameters; or in the
+    order in which the operations' operands were written, CNTK's order of inputs and arguments."""
     found: dict[Variable, None] = {}
     seen: set[Node] = set()
     stack: list[Iterator[Variable]] = [iter([*outputs])]
@@ -116,7 +122,7 @@ def leaves_of(outputs: Iterable[Variable]) -> list[Variable]:
             found[variable] = None
         elif variable.node not in seen:
             seen.add(variable.node)
-            stack.append(iter(variable.node.inputs))
+            stack.append(iter(operands_in_order(variable.node) if as_written else variable.node.inputs))
     return list(found)
 
 
@@ -132,6 +138,9 @@ def infer(node: Node) -> None:
         _infer_block(node.block, node)
         return
     inputs = [resolved(variable) for variable in node.inputs]
+    if node.op == "UserFunction":
+        _infer_user_function(node, inputs)
+        return
     axes = _axes_of(node, inputs)
     for output in node.outputs:
         output.data_type = _type_of(node, inputs)
@@ -165,6 +174,15 @@ def _infer_block(block: Block, node: Node) -> None:
         source = resolved(made)
         output.known_shape, output.known_axes = source.known_shape, source.known_axes
         output.data_type, output.needs_gradient = source.data_type, source.needs_gradient
+
+
+def _infer_user_function(node: Node, inputs: Sequence[Variable]) -> None:
+    needs_gradient = any(variable.needs_gradient for variable in inputs)
+    if any(variable.known_shape is None for variable in inputs):
+        return
+    for output, told in zip(node.outputs, node.attributes["function"].infer_outputs(), strict=True):
+        output.known_shape, output.known_axes, output.data_type = told.known_shape, told.known_axes, told.data_type
+        output._name, output.needs_gradient = told.name, needs_gradient
 
 
 def _require_one_type(node: Node) -> None:
@@ -257,14 +275,17 @@ def _trial(
     except GraphError as error:
         raise _refusal(node, str(error))(_misfit(node, inputs, str(error))) from None
     except ConvolveError as error:
-        raise RuntimeError(f"{node.op}: {error}") from None
+        raise _refusal(node, str(error))(f"{node.op}: {error}") from None
     found = (result,) if isinstance(result, str) else result
     return [draft.shape(key) for key in found]
 
 
 def _refusal(node: Node, what: str) -> type[Exception]:
-    """CNTK calls an axis that is not there, and windows over another number of axes, a bad argument."""
-    is_argument = node.op in ("Convolution", "Pooling", "Unpooling") or what.startswith("axis ")
+    """CNTK calls sizes and axes that do not fit a bad argument, but for operands that have too few axes."""
+    if node.op == "Times":
+        reduced = len(resolved(node.inputs[0]).shape) - node.attributes["outputRank"]
+        return RuntimeError if 0 < len(resolved(node.inputs[1]).shape) < reduced else ValueError
+    is_argument = node.op in ("Convolution", "Pooling", "Unpooling", "Reshape") or what.startswith("axis ")
     return ValueError if is_argument else RuntimeError
 
 

@@ -54,8 +54,8 @@ _WAYS_OUT = {
         "this loss is not supported; write it with cntk's operations",
     ),
     **dict.fromkeys(
-        ["UserFunction", "user_function", "native_user_function", "register_native_user_function"],
-        "user functions are not supported; write the operation with cntk's own",
+        ["native_user_function", "register_native_user_function"],
+        "user functions in C++ are not supported; write them in Python, as UserFunction",
     ),
 }
 

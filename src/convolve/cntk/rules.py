@@ -32,6 +32,14 @@ def _sample(call: Call) -> str:
     return call.draft.parameter(np.broadcast_to(np.float32(0), shape), 0.0)
 
 
+def _user_function(call: Call) -> tuple[str, ...]:
+    from convolve.cntk.ops.user_functions import UserLayer
+
+    function = call.attributes.values["function"]
+    made = call.add("layer", *call.operands, layer=UserLayer(function))
+    return tuple(call.add("item", made, index=at, shape=each.shape) for at, each in enumerate(function.outputs))
+
+
 def _eye_like(call: Call) -> str:
     return call.add("eye_like", call.operand(0))
 
@@ -57,4 +65,5 @@ RULES: dict[str, Rule] = {
     "RandomSampleInclusionFrequency": Call.operand,
     "ToBatch": _to_batch,
     "UnpackBatch": _unpack_batch,
+    "UserFunction": _user_function,
 }

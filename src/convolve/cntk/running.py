@@ -224,7 +224,14 @@ def backward(state: BackPropState, root_gradients: Any, variables: Any, as_numpy
         roots.append(output)
         array = np.concatenate(value) if isinstance(value, list) else np.asarray(value)
         grad = torch.as_tensor(array, dtype=output.dtype, device=output.device)
-        grads.append(grad.reshape(output.shape) if grad.numel() == output.numel() else grad.broadcast_to(output.shape))
+        try:
+            fits = grad.reshape(output.shape) if grad.numel() == output.numel() else grad.broadcast_to(output.shape)
+        except RuntimeError:
+            raise ValueError(
+                f"The gradient of the shape {array.shape} does not match the value of '{key}', which has the shape "
+                f"{tuple(output.shape)}."
+            ) from None
+        grads.append(fits)
     tensors = {variable: each.tensor for variable, each in state.given.items()}
     found = _gradients(roots, grads, wanted, tensors)
     assign(state.assignments)
@@ -256,7 +263,7 @@ def _leaves_wanted(variables: Any, inputs: Any) -> list[Variable]:
     for each in wanted:
         if not isinstance(each, Variable):
             raise TypeError(f"Variable expected, but got {type(each)}")
-        if not isinstance(each, Stored) and each not in inputs:
+        if not isinstance(each, Stored) and each not in inputs and resolved(each) not in inputs:
             raise ValueError(
                 f"Gradient requested for Variable '{each}' which is not a leaf input (Input, Parameter or Constant) of "
                 "the Function; this is currently unsupported."

@@ -117,7 +117,7 @@ def _variable(variable: Variable) -> dict[str, Any]:
 
 
 def _function(node: Node) -> dict[str, Any]:
-    if node.op in along.RULES and node.op not in along.STORED:
+    if node.op not in _CODES or (node.op in along.RULES and node.op not in along.STORED):
         raise NotImplementedError(
             f"{node.op} is not written to model files; save the function below it, and apply the operation again when "
             "it is loaded"

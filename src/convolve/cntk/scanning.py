@@ -25,12 +25,14 @@ def unsupported(program: Path) -> list[str]:
             continue  # Python says it better when it runs
         found: dict[str, list[int]] = {}
         names = _imported(tree, found)
+        if "*" in names:
+            names = {name: f"cntk.{name}" for name in _undefined(tree) if refused.known(name)} | names
         for node in _looked_at(tree):
             _look(node, names, found)
         for what, numbers in sorted(found.items(), key=lambda item: min(item[1])):
             places = ", ".join(map(str, sorted(set(numbers))))
-            lines.append(f"{path.name}: line {places}: {what}")
-        files += [each for each in _beside(tree, program.parent) if each not in files]
+            lines.append(f"{path.relative_to(program.parent)}: line {places}: {what}")
+        files += [each for each in _beside(tree, path.parent, program.parent) if each not in files]
     return lines
 
 
@@ -61,6 +63,20 @@ def _imported(tree: ast.AST, found: dict[str, list[int]]) -> dict[str, str]:
             names[own] = path
             _note(named, getattr(node, "lineno", 0), found, is_use=False)
     return names
+
+
+def _undefined(tree: ast.AST) -> set[str]:
+    """The names that a program reads and gives to nothing itself: they come by `from ... import *`, or with Python."""
+    read: set[str] = set()
+    given: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else given).add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.alias):
+            given.add(getattr(node, "asname", None) or node.name)
+        elif isinstance(node, ast.arg):
+            given.add(node.arg)
+    return read - given
 
 
 def _imports_of(node: ast.AST) -> Iterator[tuple[str, str, str]]:
@@ -121,16 +137,18 @@ def _module(name: str) -> ModuleType | None:
         return None
 
 
-def _beside(tree: ast.AST, folder: Path) -> list[Path]:
-    """The files in the program's folder that it imports."""
-    modules: list[str] = []
+def _beside(tree: ast.AST, own: Path, folder: Path) -> list[Path]:
+    """The files in the program's folder that one in the folder `own` imports, packages too."""
+    modules: list[Path] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            modules += [each.name for each in node.names]
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            modules.append(node.module or "")
-    files = (folder / f"{name.replace('.', '/')}.py" for name in modules)
-    return [file for file in files if file.is_file()]
+            modules += [folder.joinpath(*each.name.split(".")) for each in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = (own, *own.parents)[node.level - 1] if node.level else folder
+            module = start.joinpath(*filter(None, (node.module or "").split(".")))
+            modules += [module, *(module / each.name for each in node.names)]
+    files = [file for module in modules for file in (module.with_name(f"{module.name}.py"), module / "__init__.py")]
+    return [file for file in dict.fromkeys(files) if file.is_file() and file.is_relative_to(folder)]
 
 
 def _is_cntks(module: str) -> bool:

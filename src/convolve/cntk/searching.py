@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convolve.cntk.nodes import Node, resolved
+from convolve.cntk.nodes import Node, operands_in_order, resolved
 from convolve.cntk.variables import Output
 from convolve.importers.cntk.model import ALL_AXES, ALL_STATIC_AXES, DYNAMIC_AXIS, END_AXIS
 from convolve.importers.cntk.wire import Axis as StoredAxis
@@ -41,7 +41,8 @@ def depth_first_search(root: Any, visitor: Callable[[Any], Any], depth: int = 0,
                 stack += [(resolved(outer), level) for _, outer in node.block.arguments]
                 stack.append((node.block.root.root_function, level + 1))
             else:
-                inputs = map(resolved, node.inputs) if leads_out else node.inputs
+                operands = operands_in_order(node)
+                inputs = map(resolved, operands) if leads_out else operands
                 stack = [(variable, level) for variable in inputs] + stack
         if visitor(item):
             found.append(item)
@@ -65,7 +66,7 @@ def in_words(function: Function) -> str:
     """d: Dense(x: Tensor[3,4]) -> Tensor[5]"""
     node = function.node
     name = f"{node.name}: " if node.name else ""
-    own = [resolved(variable) for variable in node.inputs]
+    own = [resolved(variable) for variable in operands_in_order(node)]
     is_alone = not function.is_composite or all(
         each is mine for each, mine in zip(function.inputs, own, strict=False)
     )  # as CNTK has it: the shorter list decides

@@ -13,6 +13,8 @@ attributes with their kinds, which model folders hold it to. What the attributes
                            weight is (out, in) instead of (in, out)
 
     layer_normalization    axes: how many of the last ones have statistics together
+    layer                  layer: a torch module of a program's own, which gives a tuple
+    item                   index and shape of one of these
     gather                 indices: the cells of an axis that are taken, in this order
 
 prelu takes x and the slopes for negative numbers: one, or one for each channel. Padding (lower, upper) may be negative,
@@ -84,6 +86,10 @@ def _plain(function: Callable[..., Any], *names: str) -> Emit:
     return lambda emitter, node: emitter.call(
         node.name, function, *map(emitter.value, node.inputs), *(node.attributes[name] for name in names)
     )
+
+
+def _given_layer(emitter: Emitter, node: Node) -> fx.Node:
+    return emitter.layer(node.name, node.attributes["layer"], *map(emitter.value, node.inputs))
 
 
 def _aligned(function: Callable[..., Any], *behind: Any, literals: bool = False) -> Emit:
@@ -261,6 +267,11 @@ OPERATIONS: dict[str, Operation] = {
     **{name: _broadcasting(functions.compare, name) for name in _COMPARISONS.split()},
     "select": _broadcasting(functions.select, operands=3),
     "clip": _broadcasting(functions.clip, operands=3),
+    "layer": Operation(lambda attributes, operands: (), _given_layer, ()),
+    "item": Operation(
+        lambda attributes, operands: attributes["shape"], _plain(operator.getitem, "index"),
+        attributes={"index": Integer, "shape": Integers},
+    ),
     "softmax": _along(functions.softmax),
     "log_softmax": _along(functions.log_softmax),
     "hardmax": _along(functions.hardmax),

@@ -120,7 +120,7 @@ class Service:
         return _finite(await self.batcher.answer(partial(self.prepared, part)))
 
     def prepared(self, part: Part) -> Prepared:
-        return fitted_image(part.read(), part.name, self.model.preprocess, self.shared.limits)
+        return fitted_image(part.read(), self.model.preprocess, self.shared.limits, part.name)
 
     async def _ask(self, image_CHW: Image) -> Probabilities:
         """probabilities_K of an image that has the model's size."""

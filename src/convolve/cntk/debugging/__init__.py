@@ -1,11 +1,12 @@
-"""What programs switch on to look into CNTK: there is nothing behind it here, and nothing breaks."""
-
-from __future__ import annotations
-
-import sys
+"""What programs use to look into CNTK."""
 
 from convolve.cntk.debugging import debug, profiler
 from convolve.cntk.debugging.debug import (
+    debug_model,
+    dump_function,
+    dump_signature,
+    force_deterministic,
+    save_as_legacy_model,
     set_checked_mode,
     set_computation_network_trace_level,
     set_computation_network_track_gap_nans,
@@ -14,8 +15,9 @@ from convolve.cntk.debugging.debug import (
 from convolve.cntk.debugging.profiler import disable_profiler, enable_profiler, start_profiler, stop_profiler
 
 __all__ = [
-    "debug", "disable_cpueval_optimization", "disable_profiler", "enable_cpueval_optimization", "enable_profiler",
-    "profiler", "set_checked_mode", "set_computation_network_trace_level", "set_computation_network_track_gap_nans",
+    "debug", "debug_model", "disable_cpueval_optimization", "disable_profiler", "dump_function", "dump_signature",
+    "enable_cpueval_optimization", "enable_profiler", "force_deterministic", "profiler", "save_as_legacy_model",
+    "set_checked_mode", "set_computation_network_trace_level", "set_computation_network_track_gap_nans",
     "set_node_timing", "start_profiler", "stop_profiler",
 ]  # fmt: skip
 

@@ -7,7 +7,7 @@ from convolve.cntk.layers.blocks import (
     Stabilizer,
     identity,
 )
-from convolve.cntk.layers.composition import (
+from convolve.cntk.layers.higher_order_layers import (
     Activation,
     For,
     Label,

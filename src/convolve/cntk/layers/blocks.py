@@ -17,7 +17,7 @@ def identity(keep: Any) -> Any:
 
 def activation_of(activation: Any) -> Any:
     """None is the identity; a list is applied one after the other."""
-    from convolve.cntk.layers.composition import Sequential
+    from convolve.cntk.layers.higher_order_layers import Sequential
 
     if activation is None:
         return identity

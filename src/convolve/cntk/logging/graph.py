@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from convolve.cntk.nodes import resolved
+from convolve.cntk.nodes import operands_in_order, resolved
 from convolve.cntk.ops.functions import Function
 from convolve.cntk.searching import depth_first_search
 from convolve.cntk.variables import Output
@@ -51,12 +51,13 @@ def plot(root: Any, filename: str | None = None) -> str:
     """A function as text, a line for each operation; with `filename` as a graph too: .dot, or by graphviz's `dot` .png,
     .pdf or .svg."""
     functions = [each for each in depth_first_search(root, lambda _: True) if isinstance(each, Function)]
-    lines, drawn = [], []
+    lines: list[str] = []
+    drawn: list[str] = []
     for function in functions:
         node = function.node
-        inputs = [resolved(variable) for variable in node.inputs]
-        given = ", ".join(variable.name or variable.uid for variable in inputs)
-        lines.append(f"{node.op_name}({given}) -> {', '.join(v.name or v.uid for v in function.outputs)};")
+        inputs = [resolved(variable) for variable in operands_in_order(node)]
+        given = ", ".join(variable.uid for variable in inputs)
+        lines += [f"{node.op_name}({given}) -> {output.uid};\n" for output in function.outputs]
         label = f"{node.op_name} {node.name}".strip()
         drawn.append(f"  {_quoted(node.uid)} [label={_quoted(label)}, shape=ellipse];")
         for variable in inputs:
@@ -67,7 +68,7 @@ def plot(root: Any, filename: str | None = None) -> str:
                 drawn.append(f"  {_quoted(source)} [label={_quoted(shown)}, shape=box];")
     if filename is not None:
         _draw("\n".join(["digraph model {", "  rankdir=BT;", *dict.fromkeys(drawn), "}", ""]), Path(filename))
-    return "\n".join(lines)
+    return "\n".join(reversed(lines))  # as CNTK has them: what is computed first comes first
 
 
 def _draw(text: str, path: Path) -> None:

@@ -17,12 +17,13 @@ _TABLE = "\n".join(
         " ------------------------------------------------------",
     ]
 )
+_HEARTBEAT_SECONDS = 10.0
 _EPOCHS = 300  # what CNTK writes at the head of a log where no number of epochs is given
 
 
 class ProgressPrinter(ProgressWriter):
     """Prints means of loss and metric every `freq` minibatches (0: after 1, 3, 7, 15 ... of them; None: never) and at
-    the end of each epoch. `gen_heartbeat` and `distributed_freq` print nothing here."""
+    the end of each epoch. `gen_heartbeat`: a sign of life, for schedulers; `distributed_freq` prints nothing."""
 
     def __init__(
         self, freq: int | None = None, first: int = 0, tag: str = "", log_to_file: str | None = None,
@@ -36,6 +37,7 @@ class ProgressPrinter(ProgressWriter):
         self.tag = f"[{tag}] " if tag else ""
         self.num_epochs, self.epochs, self.metric_is_pct, self.rank = num_epochs, 0, metric_is_pct, rank
         self._own = _Own()
+        self.gen_heartbeat, self._heartbeat = gen_heartbeat, -_HEARTBEAT_SECONDS
         self.file = None if log_to_file is None else f"{log_to_file}{'' if rank is None else f'rank{rank}'}"
         if self.file:
             print(f"Redirecting log to file {self.file}", flush=True)
@@ -58,6 +60,11 @@ class ProgressPrinter(ProgressWriter):
 
     def write(self, key: str, value: Any) -> None:
         self.log(f"{key}: {value}")
+
+    def on_training_update_end(self) -> None:
+        if self.gen_heartbeat and time.monotonic() - self._heartbeat > _HEARTBEAT_SECONDS:
+            print("PROGRESS: 0.00%", flush=True)
+            self._heartbeat = time.monotonic()
 
     # -- what a trainer tells -----------------------------------------------------------------------------------------
 

@@ -29,9 +29,11 @@ from convolve.cntk.ops.functions import (
     as_composite,
     as_function,
     as_variable,
+    combined,
 )
 from convolve.cntk.ops.sequence import reconcile_dynamic_axes, to_sequence, to_sequence_like
 from convolve.cntk.ops.shaping import *
+from convolve.cntk.ops.user_functions import UserFunction, user_function
 from convolve.cntk.ops.windows import *
 from convolve.cntk.sampling import random_sample, random_sample_inclusion_frequency
 from convolve.cntk.variables import (
@@ -50,8 +52,7 @@ def combine(*operands: Any, **kwargs: Any) -> Function:
     """One function of the outputs of several."""
     name = kwargs.get("name", "")
     listed = operands[0] if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands
-    outputs = [v for each in listed for v in (each.outputs if isinstance(each, Function) else [as_variable(each)])]
-    return Function(Node("Combine", outputs, name=name))
+    return combined(listed, name)
 
 
 def input_variable(
@@ -84,7 +85,9 @@ def output_variable(shape: Any, dtype: Any, dynamic_axes: Any, needs_gradient: b
 def placeholder(shape: Any = None, dynamic_axes: Any = None, name: str = "") -> Placeholder:
     """What a function is to be given later."""
     known = None if shape is None else as_shape(shape)
-    axes = None if dynamic_axes is None else tuple(dynamic_axes)
+    axes = dynamic_axes
+    if dynamic_axes is not None:
+        axes = (dynamic_axes,) if isinstance(dynamic_axes, Axis) else tuple(dynamic_axes)
     return Placeholder(known, name=name, dynamic_axes=axes)
 
 

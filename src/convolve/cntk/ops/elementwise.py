@@ -61,11 +61,21 @@ def _extreme(op_name: str, comparison: str, values: tuple[Any, ...], name: str) 
 
 def mean(*operands: Any, name: str = "") -> Function:
     """Of all operands, element by element."""
-    return element_times(sum(*operands), 1.0 / len(operands), name=name)
+    given = _several(operands)
+
+    def averaged(*values: Any) -> Function:
+        return element_times(sum(*values), 1.0 / len(values))
+
+    return block("Mean", averaged, *given, name=name)
 
 
 def sum(*operands: Any, name: str = "") -> Function:
-    return _associative("Plus", operands, name)
+    return block("Sum", lambda *values: _associative("Plus", values, ""), *_several(operands), name=name)
+
+
+def _several(operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Operands side by side, or in one list."""
+    return tuple(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands
 
 
 def equal(left: Any, right: Any, name: str = "") -> Function:

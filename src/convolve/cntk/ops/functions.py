@@ -224,7 +224,11 @@ class Function(Structure):
         return self.outputs[key]
 
     def __rshift__(self, other: Any) -> Any:
-        return as_function(other)(self)
+        """`f >> g`, and `f >> (g, h)`: both of what f gives."""
+        if isinstance(other, tuple):
+            made = [as_function(each)(*self.outputs) for each in other]
+            return Function(Node("Combine", [output for each in made for output in each.outputs]))
+        return as_function(other)(*self.outputs)
 
     def __lshift__(self, other: Any) -> Any:
         return self(as_function(other))
@@ -272,6 +276,12 @@ def as_function(value: Any) -> Function:
     if not callable(value):
         raise TypeError(f"a function, a variable or a Python function is needed, not {value!r}")
     return function_of(value)
+
+
+def combined(operands: Any, name: str = "") -> Function:
+    """One function of the outputs of several."""
+    outputs = [v for each in operands for v in (each.outputs if isinstance(each, Function) else [as_variable(each)])]
+    return Function(Node("Combine", outputs, name=name))
 
 
 def as_composite(root_function: Any, name: str = "") -> Function:

@@ -10,7 +10,7 @@ import numpy as np
 
 from convolve.cntk.axis import Axis, stored
 from convolve.cntk.ops import elementwise
-from convolve.cntk.ops.functions import Function, as_variable
+from convolve.cntk.ops.functions import Function, as_variable, combined
 from convolve.cntk.ops.making import block, primitive
 from convolve.cntk.variables import as_shape
 from convolve.importers.cntk import model, wire
@@ -125,6 +125,9 @@ def slices_of(x: Any, key: Any) -> Any:
 
 def splice(*inputs: Any, axis: Any = -1, name: str = "") -> Function:
     """Side by side along an axis of numpy's order."""
+    inputs = tuple(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], list | tuple) else inputs
+    if len(inputs) == 1:
+        return combined(inputs, name)
     if axis == Axis.new_leading_axis():
         axis = -1 - max(len(_operand(each).shape) for each in inputs)
     if isinstance(axis, Axis) and not axis.is_static_axis:

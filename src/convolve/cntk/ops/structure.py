@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convolve.cntk import searching
-from convolve.cntk.nodes import Block, Node, leaves_of, results_of
+from convolve.cntk.nodes import Block, Node, leaves_of, operands_in_order, results_of
 from convolve.cntk.operators import Operators
 from convolve.cntk.variables import Constant, Output, Parameter, Placeholder, Variable
 
@@ -95,7 +95,10 @@ class Structure(Operators):
 
     @property
     def inputs(self) -> tuple[Variable, ...]:
-        return tuple(leaves_of(self.outputs) if self.is_composite else self._root.inputs)
+        return tuple(leaves_of(self.outputs, as_written=True) if self.is_composite else operands_in_order(self._root))
+
+    def _leaves(self) -> list[Variable]:
+        return leaves_of(self.outputs) if self.is_composite else self._root.inputs
 
     @property
     def arguments(self) -> tuple[Variable, ...]:
@@ -106,15 +109,15 @@ class Structure(Operators):
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        return tuple(dict.fromkeys(v for v in self.inputs if isinstance(v, Parameter)))
+        return tuple(dict.fromkeys(v for v in self._leaves() if isinstance(v, Parameter)))
 
     @property
     def constants(self) -> tuple[Constant, ...]:
-        return tuple(dict.fromkeys(v for v in self.inputs if isinstance(v, Constant)))
+        return tuple(dict.fromkeys(v for v in self._leaves() if isinstance(v, Constant)))
 
     @property
     def placeholders(self) -> tuple[Placeholder, ...]:
-        return tuple(dict.fromkeys(v for v in self.inputs if isinstance(v, Placeholder)))
+        return tuple(dict.fromkeys(v for v in self._leaves() if isinstance(v, Placeholder)))
 
     @property
     def signature(self) -> tuple[Variable, ...]:
@@ -164,6 +167,8 @@ class Structure(Operators):
         if name.startswith("_"):
             raise AttributeError(f"neither Function nor its output variable has '{name}'")
         found = searching.member(self, name)
+        if found is None and len(self.outputs) == 1 and hasattr(self.output, name):
+            return getattr(self.output, name)  # as `owner`: a function with one output stands for it
         if found is None:
             raise AttributeError(f"'Function' object has no attribute '{name}', nor a part of that name")
         return found

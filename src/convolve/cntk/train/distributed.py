@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -92,6 +92,8 @@ class DistributedLearner:
 
     Each worker brings its own part of a minibatch, and the rates, momenta and counts are those of the whole one.
     """
+
+    rates_used: ClassVar[dict[str, float]] = {}  # CNTK prints none of learners that are distributed
 
     def __init__(self, learner: Any, after: int) -> None:
         if _state["is_finalized"]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from convolve.cntk import feeding, precision, running
+from convolve.cntk.logging.writer import ProgressWriter
 from convolve.cntk.ops.functions import Function, as_function
 from convolve.cntk.train.distributed import Communicator, DistributedLearner
 from convolve.cntk.variables import Variable
@@ -24,6 +25,12 @@ class Evaluator:
     def __init__(self, evaluation_function: Any, progress_writers: Any = None) -> None:
         self.evaluation_function = None if evaluation_function is None else as_function(evaluation_function)
         self.writers = listed(progress_writers)
+        for writer in self.writers:
+            if not isinstance(writer, ProgressWriter):
+                raise NotImplementedError(f"a progress writer is needed, such as ProgressPrinter, not {writer!r}")
+
+    def progress_writers(self) -> tuple[Any, ...]:
+        return tuple(self.writers)
 
     def test_minibatch(self, arguments: Any, device: Any = None) -> float:
         if self.evaluation_function is None:
@@ -56,7 +63,8 @@ class Trainer(Evaluator):
         super().__init__(metric, progress_writers)
         self.loss_function = loss
         self.model = None if model is None else as_function(model)
-        self.parameter_learners = listed(parameter_learners)
+        self.parameter_learners = tuple(listed(parameter_learners))
+        _require_learners(self.parameter_learners, [each for each in (self.model, loss, metric) if each is not None])
         if len({isinstance(learner, DistributedLearner) for learner in self.parameter_learners}) > 1:
             raise RuntimeError("Cannot use a distributed learner together with one that is not: distribute all of them")
         self.total_number_of_samples_seen = 0
@@ -68,8 +76,8 @@ class Trainer(Evaluator):
         """(loss, metric or None) of what a trainer is given. Private in CNTK; programs use it."""
         is_both = isinstance(criterion, Function) and len(criterion.outputs) > 1
         found = [each for each in (criterion.outputs if is_both else listed(criterion)) if each is not None]
-        if not found:
-            raise ValueError("criterion must be a loss, or a loss and a metric")
+        if not 1 <= len(found) <= 2:
+            raise ValueError("criterion parameter must be a singleton or a tuple of 2 elements")
         return as_function(found[0]), as_function(found[1]) if len(found) > 1 else None
 
     def train_minibatch(self, arguments: Any, outputs: Any = None, device: Any = None, is_sweep_end: Any = None) -> Any:
@@ -96,7 +104,7 @@ class Trainer(Evaluator):
         )
         self._count(figures[0], figures[1] if len(targets) > 1 else 0.0, int(total))
         values = {v: feeding.shown(v, found[v].detach(), given, True) for v in wanted if found}
-        return (True, values) if wanted else True
+        return (True, running.named(outputs, values)) if wanted else True
 
     def _forward(self, every: tuple[Variable, ...], arguments: Any) -> tuple[Any, dict[Variable, torch.Tensor]]:
         """(what was fed, the values); nothing for a worker whose part of the minibatch is empty."""
@@ -150,8 +158,12 @@ class Trainer(Evaluator):
 
     @property
     def previous_minibatch_loss_average(self) -> float:
-        loss, _, samples = self._last
-        return loss / samples if samples else 0.0
+        return self._average(self._last[0])
+
+    def _average(self, total: float) -> float:
+        if not self._last[2]:
+            raise RuntimeError("There was no preceding call to TrainMinibatch or the minibatch was empty.")
+        return total / self._last[2]
 
     @property
     def previous_minibatch_evaluation_average(self) -> float:
@@ -160,8 +172,7 @@ class Trainer(Evaluator):
                 "Trainer::PreviousMinibatchEvaluationAverage: Cannot get evaluation criterion value when no evaluation "
                 "function was specified during 'this' trainer's construction"
             )
-        _, metric, samples = self._last
-        return metric / samples if samples else 0.0
+        return self._average(self._last[1])
 
     @property
     def previous_minibatch_sample_count(self) -> int:
@@ -177,7 +188,7 @@ class Trainer(Evaluator):
 
         self.sync()
         if Communicator.is_main():
-            checkpoint.save(self, str(filename), external_state or {})
+            checkpoint.save(self, str(filename), {} if external_state is None else external_state)
         Communicator.barrier()
 
     def restore_from_checkpoint(self, filename: str) -> Any:
@@ -191,6 +202,26 @@ def _is_sweep_end(arguments: Any) -> bool:
     return any(getattr(each, "end_of_sweep", False) for each in values)
 
 
+def _require_learners(learners: Sequence[Any], functions: Sequence[Function]) -> None:
+    """There is one at least, and a parameter is one learner's and of the network."""
+    if not learners:
+        raise ValueError("There must be at least one learner.")
+    known = {parameter for function in functions for parameter in function.parameters}
+    seen: set[Any] = set()
+    for learner in learners:
+        if not hasattr(learner, "parameters"):
+            raise NotImplementedError(f"a learner is needed, such as sgd(...), not {learner!r}")
+        for parameter in learner.parameters:
+            if parameter in seen:
+                raise ValueError(f"Parameter '{parameter}' is covered by 2 different learners")
+            if parameter not in known:
+                raise ValueError(
+                    f"Trainer: the learner's parameter '{parameter}' is not part of the model, the loss or the metric"
+                )
+        seen.update(learner.parameters)
+
+
 def _samples(variable: Variable, values: torch.Tensor, given: Mapping[Variable, feeding.Fed]) -> int:
     """How many samples a criterion is of: a loss of sequences has as many values as there are sequences."""
-    return len(values) if variable.has_batch_axis else max((len(each.tensor) for each in given.values()), default=1)
+    has_samples = variable.has_batch_axis and values.dim()  # the error among the first five is one number
+    return len(values) if has_samples else max((len(each.tensor) for each in given.values()), default=1)

@@ -122,14 +122,16 @@ class TrainingSession:
 
     def train(self, device: Any = None) -> None:
         """Until the source ends or `max_samples` are seen; a checkpoint of an earlier run goes on."""
-        if self.checkpoint and self.checkpoint.restore:
-            self._restore()
         frequencies = {
             "progress": self.progress_frequency,
             "checkpoint": _every(self.checkpoint.frequency) if self.checkpoint else None,
             "validation": _every(self.validation.frequency) if self.validation else None,
         }
+        if self.checkpoint and self.checkpoint.restore:
+            self._restore()
         done = {what: self._periods(every) for what, every in frequencies.items()}
+        self.validations, self.saved = done["validation"], done["checkpoint"]  # numbers go on after a restart
+        last = dict.fromkeys(frequencies, self.trainer.total_number_of_samples_seen)
         while True:
             wanted = self._next_size()
             partition = self.trainer.partition
@@ -141,16 +143,18 @@ class TrainingSession:
             self.minibatches += 1
             self.sweeps += any(each.end_of_sweep for each in data.values())
             before, done = done, {what: self._periods(every) for what, every in frequencies.items()}
-            if not all(getattr(self, f"_on_{what}")() for what in frequencies if done[what] > before[what]):
+            due = [what for what in frequencies if done[what] > before[what]]
+            last |= dict.fromkeys(due, self.trainer.total_number_of_samples_seen)
+            if not all(getattr(self, f"_on_{what}")() for what in due):
                 return
-        self._end(frequencies)
+        self._end(last)
 
     def _next_size(self) -> int:
         seen = self.trainer.total_number_of_samples_seen
         return int(min(self.sizes[seen], self.max_samples - seen))
 
     def _counted(self, unit: DataUnit) -> int:
-        """Minibatches and sweeps are counted from this start, samples from the first."""
+        """Since training began, restarts included."""
         if unit is DataUnit.sample:
             return self.trainer.total_number_of_samples_seen
         return self.minibatches if unit is DataUnit.minibatch else self.sweeps
@@ -158,17 +162,15 @@ class TrainingSession:
     def _periods(self, every: _Every | None) -> int:
         return self._counted(every.unit) // every.period if every else 0
 
-    def _is_within(self, every: _Every | None) -> bool:
-        """Whether a period is not over yet; without a frequency the whole training is one."""
-        return every is None or self._counted(every.unit) % every.period > 0
-
-    def _end(self, frequencies: dict[str, _Every | None]) -> None:
+    def _end(self, last: dict[str, int]) -> None:
+        """Once more what was not done at the last minibatch; `last`: after how many samples it was."""
         self.trainer.sync()
-        if self._is_within(frequencies["progress"]):
+        within = {what for what, samples in last.items() if samples != self.trainer.total_number_of_samples_seen}
+        if "progress" in within:
             self._on_progress()
-        if self.validation and self._is_within(frequencies["validation"]):
+        if self.validation and "validation" in within:
             self._on_validation()
-        if self.checkpoint and self._is_within(frequencies["checkpoint"]):
+        if self.checkpoint and "checkpoint" in within:
             self._on_checkpoint()
         if self.test:
             self._evaluate(self.test, FULL_DATA_SWEEP)
@@ -217,16 +219,21 @@ class TrainingSession:
         self.trainer.save_checkpoint(name, {"TrainingMinibatchSource": self.source.get_checkpoint_state()})
 
     def _restore(self) -> None:
-        """The last state that was saved; the count of those that are all kept goes on."""
+        """The last state that was saved."""
         assert self.checkpoint
         path = Path(str(self.checkpoint.filename))
         numbered = {}
         for each in path.parent.glob(f"{path.name}*") if path.parent.exists() else ():
             if match := re.fullmatch(re.escape(path.name) + r"(\d+)", each.name):
                 numbered[int(match.group(1))] = each
-        self.saved = max(numbered, default=-1) + 1
-        last = path if path.exists() else numbered.get(self.saved - 1)
+        last = path if path.exists() else numbered.get(max(numbered, default=-1))
         state = self.trainer.restore_from_checkpoint(str(last)) if last else {}
+        if last and self.trainer.parameter_learners:
+            learner = self.trainer.parameter_learners[0]
+            self.minibatches, self.sweeps = (
+                learner.total_number_of_minibatches_seen,
+                learner.total_number_of_sweeps_seen,
+            )
         if "TrainingMinibatchSource" in state:
             self.source.restore_from_checkpoint(state["TrainingMinibatchSource"])
 

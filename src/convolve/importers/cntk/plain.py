@@ -225,8 +225,11 @@ def _cosine(call: Call) -> str:
         return call.add("reduce_sum", call.add("multiply", left, right), axes=axes, keep_dims=False)
 
     x, y = call.operands
-    lengths = call.add("sqrt", call.add("multiply", product(x, x), product(y, y)))
-    return call.add("multiply", product(x, y), call.add("reciprocal", lengths))
+    found = product(x, y)
+    for each in (x, y):  # one after the other: where one is 0, the other's gradient is 0 too
+        length = call.add("sqrt", product(each, each))
+        found = call.add("multiply", found, call.add("reciprocal", length))
+    return found
 
 
 _ELEMENTWISE = {

@@ -12,14 +12,17 @@ from convolve.cntk.ops.functions import BlockFunction, Function, function_of
 
 
 def Sequential(layers: Any, name: str = "") -> Function:
-    """One after the other; lists within the list are sequences too."""
-    listed = layers if isinstance(layers, list | tuple) else [layers]
-    steps = [_step(layer) for layer in listed]
+    """One after the other; lists within the list are sequences too. The functions of a tuple are applied side by side,
+    and what comes next is given all that they make."""
+    steps = [_step(layer) for layer in (layers if isinstance(layers, list | tuple) else [layers])]
 
     def sequential(x: Any) -> Any:
+        values = (x,)
         for step in steps:
-            x = step(x)
-        return x
+            made = [each(*values) for each in (step if isinstance(step, tuple) else (step,))]
+            is_several = isinstance(made[0], Function) and len(made[0].outputs) > 1
+            values = made[0].outputs if is_several and len(made) == 1 else tuple(made)
+        return values if len(values) > 1 else values[0]
 
     def applied(keep: Any) -> Any:
         return sequential(identity(keep)) if steps else elementwise.alias(keep)
@@ -38,7 +41,9 @@ def _named(definition: Callable[..., Any], name: str) -> Function:
 
 
 def _step(layer: Any) -> Any:
-    if isinstance(layer, list | tuple):
+    if isinstance(layer, tuple):
+        return tuple(map(_step, layer))
+    if isinstance(layer, list):
         return Sequential(layer)
     if layer is None:
         return identity
