@@ -43,9 +43,6 @@ def create_app(models: Mapping[str, Model], limits: Limits | None = None) -> Sta
             task.cancel()
         await asyncio.wait(answering)
 
-    async def health(_request: Request) -> Json:
-        return Json({"status": "ok"})
-
     async def ready(_request: Request) -> Json:
         is_ready = bool(answering) and not any(task.done() for task in answering)
         return Json({"ready": is_ready}, 200 if is_ready else 503)
@@ -54,7 +51,7 @@ def create_app(models: Mapping[str, Model], limits: Limits | None = None) -> Sta
         routes=[
             *_questions(services[0], names, ""),
             *(Mount(f"/{service.name}", routes=_questions(service, names, "../")) for service in services),
-            *(Route(path, health) for path in ("/health", "/v2/health/live")),
+            *(Route(path, _health) for path in ("/health", "/v2/health/live")),
             *(Route(path, ready) for path in ("/ready", "/v2/health/ready")),
             Route("/metrics", shared.metrics.page),
             *Protocol({service.name: service for service in services}).routes,
@@ -66,6 +63,10 @@ def create_app(models: Mapping[str, Model], limits: Limits | None = None) -> Sta
     )
     app.state.names = names
     return app
+
+
+async def _health(_request: Request) -> Json:
+    return Json({"status": "ok"})
 
 
 def _questions(service: Service, names: Sequence[str], up: str) -> list[BaseRoute]:

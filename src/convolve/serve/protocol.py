@@ -159,16 +159,21 @@ def _images(said: dict[str, Any], content: bytes, service: Service) -> list[Call
 
 def _elements(content: bytes) -> list[Callable[[], bytes]]:
     """The elements of a binary tensor of BYTES: each after its length, in four bytes."""
-    files, at = [], 0
+    files: list[Callable[[], bytes]] = []
+    at = 0
     while at + 4 <= len(content):
         end = at + 4 + int.from_bytes(content[at : at + 4], "little")
-        files.append(partial(content.__getitem__, slice(at + 4, end)))
+        files.append(partial(_slice, content, at + 4, end))
         at = end
         if len(files) > MOST_PARTS:
             break
     if at != len(content):
         raise HTTPException(400, f"the binary data of {INPUT!r} do not end with their last element")
     return files
+
+
+def _slice(content: bytes, start: int, end: int) -> bytes:
+    return content[start:end]
 
 
 def _decoded(data: list[Any]) -> list[Callable[[], bytes]]:
@@ -206,12 +211,12 @@ def _tensor(
         texts = [
             f"{row_K[k]:f}:{k}:{class_names[k]}" for row_K, best in zip(values_NK, best_NT, strict=True) for k in best
         ]
-        elements = [always_utf8(text).encode() for text in texts]
+        elements = [always_utf8(text).encode() for text in data]
         content = b"".join(len(element).to_bytes(4, "little") + element for element in elements)
         output = {"name": name, "datatype": "BYTES", "shape": [*best_NT.shape]}
     else:
-        texts, content = values_NK.ravel().tolist(), values_NK.astype("<f4").tobytes()
+        data, content = values_NK.ravel().tolist(), values_NK.astype("<f4").tobytes()
         output = {"name": name, "datatype": "FP32", "shape": [*values_NK.shape]}
     if wanted.get("binary_data"):
         return {**output, "parameters": {"binary_data_size": len(content)}}, content
-    return {**output, "data": texts}, None
+    return {**output, "data": data}, None
