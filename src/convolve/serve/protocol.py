@@ -208,9 +208,8 @@ def _tensor(
         raise HTTPException(400, f"classification must be a number of classes, got {top!r}")
     if top:
         best_NT = np.argsort(-values_NK, axis=1, kind="stable")[:, :top]
-        texts = [
-            f"{row_K[k]:f}:{k}:{class_names[k]}" for row_K, best in zip(values_NK, best_NT, strict=True) for k in best
-        ]
+        rows = zip(values_NK, best_NT, strict=True)
+        data: list[Any] = [f"{row_K[k]:f}:{k}:{class_names[k]}" for row_K, best_T in rows for k in best_T]
         elements = [always_utf8(text).encode() for text in data]
         content = b"".join(len(element).to_bytes(4, "little") + element for element in elements)
         output = {"name": name, "datatype": "BYTES", "shape": [*best_NT.shape]}
