@@ -23,4 +23,4 @@ function explainClass(index, blob, signal) {
   return post(`explain?class=${index}`, blob, signal);
 }
 
-byId("curl").textContent = `curl --data-binary @image.png ${location.origin}/predict`;
+byId("curl").textContent = `curl --data-binary @image.png ${new URL("predict", location)}`;

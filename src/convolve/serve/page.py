@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -13,11 +14,16 @@ from convolve.training.metrics import named_figures
 DRAWN_SIDE = 64  # pixels: a person can draw what a gray model of up to this size was trained on
 
 
-def page(model: Model, name: str, loading: str | None = None) -> str:
-    """index.html for `model`, called `name`. `loading`: the page asks no server, and says so of what it loads first."""
+def page(model: Model, name: str, names: Sequence[str] = (), up: str = "", *, loading: str | None = None) -> str:
+    """index.html for `model`, called `name`, of all `names`; `up` leads to the server's own first page.
+
+    `loading`: the page asks no server, and says so much of what it loads first.
+    """
     return render(
         "serve/page.html",
         name=name,
+        names=names if len(names) > 1 else (),
+        up=up,
         served=loading is None,
         loading=loading,
         doubt=f"{model.preprocess_warning[:1].upper()}{model.preprocess_warning[1:]}."

@@ -85,8 +85,10 @@ def _require_same_answers(model: Model, path: Path) -> str:
     output = str(session.get_outputs()[0].name)
     pixels_NHWC = as_input(images_NCHW, model.preprocess, with_preprocessing=True).numpy()
     scores_NK = torch.from_numpy(session.run([output], {INPUT: pixels_NHWC})[0])
-    turned = {"logits": lambda scores: scores.softmax(1), "logarithms": torch.exp, "answers": lambda scores: scores}
-    answers_NK = turned[_meaning(model)](scores_NK).numpy()
+    meaning = _meaning(model)
+    if meaning != "answers":
+        scores_NK = scores_NK.softmax(1) if meaning == "logits" else scores_NK.exp()
+    answers_NK = scores_NK.numpy()
     expected_NK: np.ndarray = model.probabilities(images_NCHW.numpy()).numpy()
     if not distance(expected_NK, answers_NK).max() <= TOLERANCE:
         raise UnsupportedError(
