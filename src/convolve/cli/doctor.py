@@ -102,6 +102,7 @@ _EXTRAS = {
     "serve": "uvicorn",
     "tensorboard": "tensorboard",
     "timm": "timm",
+    "track": "mlflow",
 }
 
 

@@ -68,9 +68,10 @@ def train(
     set_: Set = None,
     skip_unreadable: SkipUnreadable = False,
     restart: Annotated[bool, typer.Option("--restart", help="Start over instead of resuming.")] = False,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write TensorBoard event files into the run folder.")
-    ] = False,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Keep track of it in tensorboard, mlflow or wandb. Repeatable."),
+    ] = None,
     as_json: AsJson = False,
     *,
     options: Options,
@@ -96,6 +97,7 @@ def train(
     from convolve.data import known
     from convolve.recipes import resolve
     from convolve.report import write_report
+    from convolve.tracking.tracker import Tracking
 
     resolved = resolve(recipe, settings)
     folder = out or Path("runs") / resolved.name
@@ -103,8 +105,13 @@ def train(
     if find_lr:
         find_rate(resolved, folder, as_json=as_json, data=images, options=options)
         return
-    with Display(resolved, folder / "tensorboard" if tensorboard else None) as display:
-        asked = {"data": images, "restart": restart, "progress": display, "options": options, "report": write_report}
+    with Display(resolved) as display, Tracking(log or [], display) as tracking:
+
+        def report(path: Path) -> None:
+            write_report(path)
+            tracking.finish(path)
+
+        asked = {"data": images, "restart": restart, "progress": tracking, "options": options, "report": report}
         if folds is None:
             finished, spread, more = run.train(resolved, out=folder, **asked), "", dict[str, Any]()
         else:
