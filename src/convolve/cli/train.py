@@ -84,10 +84,8 @@ def train(
     asked: dict[str, Any] = {f"run.{name}": value for name, value in flags.items()}
     asked |= {"model.start": from_model and str(from_model), "model.arch": arch, "confidence.accept": accept}
     asked |= {"confidence.coverage": coverage, "data.skip_unreadable": skip_unreadable or None}
-    asked |= {
-        "distillation.teacher": teacher and str(teacher),
-        "model.plan": minutes if minutes is None else f"auto:{minutes:g}",
-    }
+    plan = None if minutes is None else f"auto:{minutes:g}"
+    asked |= {"distillation.teacher": teacher and str(teacher), "model.plan": plan}
     settings = {path: value for path, value in asked.items() if value is not None} | dict(map(assignment, set_ or []))
 
     from convolve import run
@@ -105,13 +103,9 @@ def train(
     if find_lr:
         find_rate(resolved, folder, as_json=as_json, data=images, options=options)
         return
-    with Display(resolved) as display, Tracking(log or [], display) as tracking:
-
-        def report(path: Path) -> None:
-            write_report(path)
-            tracking.finish(path)
-
-        asked = {"data": images, "restart": restart, "progress": tracking, "options": options, "report": report}
+    with Display(resolved) as display, Tracking(log or [], display, write_report) as tracking:
+        asked = {"data": images, "restart": restart, "progress": tracking, "options": options}
+        asked |= {"report": tracking.report}
         if folds is None:
             finished, spread, more = run.train(resolved, out=folder, **asked), "", dict[str, Any]()
         else:

@@ -50,11 +50,11 @@ class Tracking:
     """A callback for the events of runs, one after the other, that tells `shown` and the trackers called `names`.
 
     A tracker that cannot begin ends the command; one that fails later is let go with a warning, and the training is
-    not. `finish` is for the end of `report` (see `convolve.train`).
+    not. `report` is the `write_report` of `convolve.train`, after which the trackers get all that there is.
     """
 
-    def __init__(self, names: Iterable[str], shown: Callback) -> None:
-        self.shown, self.run = shown, Path()
+    def __init__(self, names: Iterable[str], shown: Callback, write_report: Callable[[Path], object]) -> None:
+        self.shown, self.write_report, self.run = shown, write_report, Path()
         self.trackers = {name: look_up(TRACKERS, name, "tracker", "--log")() for name in dict.fromkeys(names)}
         self.following: dict[str, Tracker] = {}
 
@@ -76,8 +76,9 @@ class Tracking:
         elif event == "epoch":
             self._tell("epoch", values["epoch"], _numbers(values))
 
-    def finish(self, run: Path) -> None:
-        """The run in the folder `run` is whole, with its report."""
+    def report(self, run: Path) -> None:
+        """The run in the folder `run` is whole but for its report."""
+        self.write_report(run)
         if run != self.run:
             self._begin(run)  # it was killed when only this was left to do
         self._tell("finish", run / "report.html", run / "model", _numbers(to_json(RunFolder(run).result())))
