@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convolve.cli.options import Overrides, with_overrides
-from convolve.errors import UsageError, look_up
+from convolve.errors import UnsupportedError, UsageError, look_up
+
+if TYPE_CHECKING:
+    from convolve.records import TrainingInfo
 
 # Form -> the ending of its file; a convolve model is a folder of any name.
 TARGETS = {"convolve": "", "onnx": ".onnx", "exported-program": ".pt2"}
@@ -23,8 +26,10 @@ def convert(
             help="A CNTK model, net.prototxt+net.caffemodel, a PyTorch checkpoint, a model folder or a run folder."
         ),
     ],
-    to: Annotated[str, typer.Option(help="The format to write: convolve, onnx or exported-program.", metavar="FORM")],
-    out: Annotated[Path, typer.Option(help="The output: file.onnx, file.pt2, or a folder for convolve.")],
+    to: Annotated[
+        str | None, typer.Option(help="The format to write: convolve, onnx or exported-program.", metavar="FORM")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The output: file.onnx, file.pt2, or a folder for convolve.")] = None,
     with_preprocessing: Annotated[
         bool,
         typer.Option(
@@ -43,6 +48,14 @@ def convert(
         str | None,
         typer.Option("--license", metavar="NAME", help="The model's license, for its card: apache-2.0, other, ..."),
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="Sign --out, or MODEL as it is, with this private key, and write an ML-BOM."),
+    ] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="Only check that MODEL is as the owner of this public key signed it."),
+    ] = None,
     *,
     overrides: Overrides,
 ) -> None:
@@ -54,6 +67,17 @@ def convert(
 
     Example: convolve convert runs/mnist --to onnx --out mnist.onnx
     """
+    from convolve.signing import signer
+
+    if verify:
+        _verify(model, verify, alone=not (to or out or sign))
+        return
+    if to is None or out is None:
+        if to or out or not sign:
+            raise UsageError("give --to FORM and --out PATH; --sign KEY and --verify KEY also work without them")
+        _sign_as_it_is(model, signer(sign))
+        return
+    with_key = signer(sign) if sign else None
     _check(to, out, with_preprocessing)
 
     from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
@@ -68,6 +92,7 @@ def convert(
             raise NoClassifierError(f"{opened.node} is no score of classes")
     except (NoClassifierError, SeveralHeadsError) as error:
         _convert_network(model, to, out, overrides, names, reason=None if with_preprocessing else error)
+        _sign(out, with_key)
         return
     compared = ""
     opened.training_info = replace(opened.training_info, license=license_ or opened.training_info.license)
@@ -80,6 +105,39 @@ def convert(
     print(f"the network sees {opened.preprocess}{', inside the file' if with_preprocessing else ''}")
     if compared:
         print(compared)
+    _sign(out, with_key, opened.data_name, opened.training_info)
+
+
+def _sign_as_it_is(model: Path, with_key: Any) -> None:
+    """What cannot be opened, or is no classifier, is signed too; there is less to say of it."""
+    from convolve.graph.classifier import SeveralHeadsError
+    from convolve.loading import load
+
+    try:
+        opened = load(model)
+    except (UnsupportedError, SeveralHeadsError):
+        _sign(model, with_key)
+    else:
+        _sign(model, with_key, opened.data_name, opened.training_info)
+
+
+def _sign(model: Path, with_key: Any, data: str = "", info: TrainingInfo | None = None) -> None:
+    """Sign what lies there, with a bill of materials, by what `signer` made of the key, if one was given."""
+    from convolve.records import TrainingInfo
+    from convolve.signing import sign, write_bom
+
+    if with_key is not None:
+        bom = write_bom(model, data, info or TrainingInfo())
+        print(f"signed: {sign(model, with_key)}, bill of materials {bom}")
+
+
+def _verify(model: Path, key: Path, *, alone: bool) -> None:
+    if not alone:
+        raise UsageError("--verify only checks a signature; convert and sign in another command")
+
+    from convolve.signing import verify
+
+    print(f"{verify(model, key)}: {model} is as the owner of {key} signed it")
 
 
 def _convert_network(

