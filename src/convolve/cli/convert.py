@@ -12,6 +12,7 @@ from convolve.cli.options import Overrides, with_overrides
 from convolve.errors import UnsupportedError, UsageError, look_up
 
 if TYPE_CHECKING:
+    from convolve.model import Model
     from convolve.records import TrainingInfo
 
 # Form -> the ending of its file; a convolve model is a folder of any name.
@@ -67,17 +68,10 @@ def convert(
 
     Example: convolve convert runs/mnist --to onnx --out mnist.onnx
     """
-    from convolve.signing import signer
-
-    if verify:
-        _verify(model, verify, alone=not (to or out or sign))
+    if to is None or out is None or verify:
+        _only_signature(model, sign, verify, converts=bool(to or out))
         return
-    if to is None or out is None:
-        if to or out or not sign:
-            raise UsageError("give --to FORM and --out PATH; --sign KEY and --verify KEY also work without them")
-        _sign_as_it_is(model, signer(sign))
-        return
-    with_key = signer(sign) if sign else None
+    with_key = _signer(sign) if sign else None
     _check(to, out, with_preprocessing)
 
     from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
@@ -100,12 +94,36 @@ def convert(
         opened.save(out)
     else:
         compared = str(opened.export(out, with_preprocessing=with_preprocessing))
+    _tell(out, opened, with_preprocessing, compared)
+    _sign(out, with_key, opened.data_name, opened.training_info)
+
+
+def _tell(out: Path, opened: Model, with_preprocessing: bool, compared: str) -> None:
     parameters = sum(p.numel() for p in opened.module.parameters())
     print(f"{out}: {parameters:,} parameters, {len(opened.class_names)} classes")
     print(f"the network sees {opened.preprocess}{', inside the file' if with_preprocessing else ''}")
     if compared:
         print(compared)
-    _sign(out, with_key, opened.data_name, opened.training_info)
+
+
+def _only_signature(model: Path, sign: Path | None, verify: Path | None, *, converts: bool) -> None:
+    """Sign or check what lies there already."""
+    if verify and (sign or converts):
+        raise UsageError("--verify only checks a signature; convert and sign in another command")
+    if sign and not converts:
+        _sign_as_it_is(model, _signer(sign))
+    elif verify:
+        from convolve.signing import verify as checked
+
+        print(f"{checked(model, verify)}: {model} is as the owner of {verify} signed it")
+    else:
+        raise UsageError("give --to FORM and --out PATH; --sign KEY and --verify KEY also work without them")
+
+
+def _signer(key: Path) -> Any:
+    from convolve.signing import signer
+
+    return signer(key)
 
 
 def _sign_as_it_is(model: Path, with_key: Any) -> None:
@@ -129,15 +147,6 @@ def _sign(model: Path, with_key: Any, data: str = "", info: TrainingInfo | None 
     if with_key is not None:
         bom = write_bom(model, data, info or TrainingInfo())
         print(f"signed: {sign(model, with_key)}, bill of materials {bom}")
-
-
-def _verify(model: Path, key: Path, *, alone: bool) -> None:
-    if not alone:
-        raise UsageError("--verify only checks a signature; convert and sign in another command")
-
-    from convolve.signing import verify
-
-    print(f"{verify(model, key)}: {model} is as the owner of {key} signed it")
 
 
 def _convert_network(
