@@ -328,9 +328,9 @@ def test_nothing_is_there_for_tests_alone() -> None:
         "find_class",
         "persistent_load",
         "from_module",
-        "handleError",
         "is_leaf_module",
         "call_module",
+        "handleError",
     }  # PyTorch, pickle, logging and users call these
     for path in [*SOURCE.rglob("*.py"), *(root / "benchmarks").rglob("*.py"), *(root / "examples").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
