@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from logging import LogRecord, makeLogRecord
+from logging import makeLogRecord
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
@@ -17,18 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from convolve.errors import UsageError
 
 
-class _File(WatchedFileHandler):
-    """A file that logrotate may take away; a new one is begun then."""
-
-    def handleError(self, record: LogRecord) -> None:
-        """A full disk costs the line, and no request."""
-
-
 @dataclass(frozen=True)
 class AccessLog:
     """Middleware that writes to `file` if there is one."""
 
-    file: _File | None
+    file: WatchedFileHandler | None
 
     @classmethod
     @contextmanager
@@ -38,9 +31,10 @@ class AccessLog:
             yield cls(None)
             return
         try:
-            file = _File(path, encoding="utf-8")
+            file = WatchedFileHandler(path, encoding="utf-8")  # logrotate may take it away
         except OSError as error:
             raise UsageError(f"--access-log {path}: {error.strerror}") from None
+        file.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk costs the line, no request
         try:
             yield cls(file)
         finally:
@@ -88,5 +82,5 @@ def _line(scope: Scope, seen: dict[str, int], seconds: float) -> str:
     return json.dumps(said)
 
 
-def _write(file: _File, line: str) -> None:
+def _write(file: WatchedFileHandler, line: str) -> None:
     file.handle(makeLogRecord({"msg": line}))
