@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from logging import makeLogRecord
@@ -38,7 +38,8 @@ class AccessLog:
         try:
             yield cls(file)
         finally:
-            file.close()
+            with suppress(OSError):
+                file.close()
 
     def __call__(self, app: ASGIApp) -> ASGIApp:
         if self.file is None:
