@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "environment": set(),
     "graph": {"models", "records"},
     "importers": {
+        "cntk_random",
         "export",
         "formats",
         "graph",
