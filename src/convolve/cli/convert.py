@@ -32,6 +32,14 @@ def convert(
             help="Export the preprocessing, too: the model then takes uint8 images (N, H, W, C), gray or RGB.",
         ),
     ] = False,
+    any_size: Annotated[
+        bool,
+        typer.Option(
+            "--any-size",
+            help="Export the scaling and cropping, too (ONNX): the model then takes one uint8 image (H, W, 3) of any "
+            "size, in RGB, and gives the probabilities.",
+        ),
+    ] = False,
     output: Annotated[
         list[str] | None,
         typer.Option(
@@ -50,6 +58,9 @@ def convert(
 
     Example: convolve convert runs/mnist --to onnx --out mnist.onnx
     """
+    if any_size and to != "onnx":
+        raise UsageError(f"--any-size is for --to onnx, whose files can scale images; got --to {to}")
+    with_preprocessing = with_preprocessing or any_size
     _check(to, out, with_preprocessing)
 
     from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
@@ -69,7 +80,7 @@ def convert(
     if to == "convolve":
         opened.save(out)
     else:
-        compared = str(opened.export(out, with_preprocessing=with_preprocessing))
+        compared = str(opened.export(out, with_preprocessing=with_preprocessing, any_size=any_size))
     parameters = sum(p.numel() for p in opened.module.parameters())
     print(f"{out}: {parameters:,} parameters, {len(opened.class_names)} classes")
     print(f"the network sees {opened.preprocess}{', inside the file' if with_preprocessing else ''}")
