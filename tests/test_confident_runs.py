@@ -114,6 +114,16 @@ def test_evaluate_says_what_it_is_worth(run: Path, tiny_mnist: Path, convolve: C
     assert told["accepted"] == 1 and told["accepted_error"] == told["test_error"] and "drift" not in told
 
 
+def test_drift_is_told_of_images_without_classes(run: Path, pictures: Path, tmp_path: Path, convolve: Convolve) -> None:
+    told = json.loads(convolve("evaluate", run, "--data", pictures, "--json", "--drift").out)
+    assert told["samples"] == len(list(pictures.iterdir())) and "test_error" not in told
+    assert {"accepted", "accept", "drift"} <= told.keys()
+    (tmp_path / "broken.png").write_bytes(next(pictures.iterdir()).read_bytes()[:60])
+    assert_refused(
+        convolve("evaluate", run, "--data", tmp_path, "--drift"), 3, "none of the 1 images", "broken.png", "cut off"
+    )
+
+
 def test_the_report_shows_it(run: Path, convolve: Convolve) -> None:
     assert convolve("report", run).code == 0
     page = (run / "report.html").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from convolve.importers.presets import presets
 from convolve.loading import load
 from convolve.model import Model
 from convolve.model_card import model_card
-from convolve.records import Metadata, TrainingInfo
+from convolve.records import Metadata, Target, TargetKind, TrainingInfo
 from convolve.records.reading import FieldError, from_json
 from convolve.specs.model import ModelSpec
 from convolve.transforms.preprocess import Preprocess
@@ -37,7 +37,7 @@ def test_a_training_leaves_a_card_that_agrees_with_its_result(
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     text = (tmp_path / "run" / "model" / "model-card.md").read_text(encoding="utf-8")
 
-    assert text.startswith("# convnet-mnist, trained on mnist\n")
+    assert "\n---\n\n# convnet-mnist, trained on mnist\n" in text
     assert f"**{100 * result['test_error']:.2f} %** test error: {round(150 * result['test_error'])} of 150" in text
     assert "Recipe mnist, data mnist, 600 images, 2 epochs, seed 0, precision fp32" in text
     assert f"| parameters | {result['parameters']:,} |" in text
@@ -62,7 +62,7 @@ def test_an_imported_model_says_where_it_comes_from(tmp_path: Path) -> None:
     load(tmp_path / "net.model").save(tmp_path / "model")
     text = (tmp_path / "model" / "model-card.md").read_text(encoding="utf-8")
 
-    assert text.startswith("# net.model\n") and "Imported from net.model (CNTK v2" in text
+    assert "\n# net.model\n" in text and "Imported from net.model (CNTK v2" in text
     assert "Not measured here" in text and "**assumed**" in text and "blue, green, red" in text
 
 
@@ -87,6 +87,40 @@ def test_what_comes_from_data_stays_one_line_of_text() -> None:
     assert not re.search(r"(?<!\\)<|^# not", text, re.MULTILINE)
 
 
+NUMBERS = {"test_r2": 0.5, "test_mean_absolute_error": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "info", "metrics"),
+    [
+        ("class", {"test_error": 0.25, "test_images": 8, "test_macro_f1": 0.5}, {"accuracy": 0.75, "f1": 0.5}),
+        ("classes", {"test_mean_average_precision": 0.7, "test_images": 8}, {"mean_average_precision": 0.7}),
+        ("number", NUMBERS | {"test_images": 8}, {"mae": 2.0, "r_squared": 0.5}),
+        ("class", {"imported_from": "x: 'y'", "license": "apache-2.0"}, {}),
+    ],
+)
+def test_the_hugging_face_hub_can_file_it(kind: str, info: dict[str, Any], metrics: dict[str, float]) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    training = from_json(TrainingInfo, {"recipe": 'a "b": c'} | info)
+    data = "x: \"leaves' #1"
+    metadata = Metadata(class_names=("a", "b"), data=data, training_info=training, target=Target(TargetKind(kind)))
+    text = model_card(ModelSpec(), nn.Linear(3, 2), SEES, metadata, ("w", "5e" * 32))
+    card = hub.ModelCard(text)
+
+    assert card.data.library_name == "convolve"
+    assert card.data.license == info.get("license", "unknown")
+    assert card.data.pipeline_tag == (None if kind == "number" else "image-classification")
+    assert {one.metric_type: one.metric_value for one in card.data.eval_results or []} == metrics
+    assert all(one.dataset_name == data for one in card.data.eval_results or [])
+    assert hub.ModelCard(str(card)).data.to_dict() == card.data.to_dict()
+
+
+def test_a_license_is_given_when_a_model_is_converted(convolve: Convolve, model: Path, tmp_path: Path) -> None:
+    done = convolve("convert", model, "--to", "convolve", "--license", "cc-by-4.0", "--out", tmp_path / "to")
+    assert done.code == 0 and load(tmp_path / "to").training_info.license == "cc-by-4.0"
+    assert '\nlicense: "cc-by-4.0"\n' in (tmp_path / "to" / "model-card.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("value", ["much", -1, 2.5, float("nan"), True, [], 10**400])
 def test_figures_that_are_none_are_refused(value: Any) -> None:
     for name in ("test_error", "test_images", "test_error_top5", "calibration_error", "train_images", "epochs"):
@@ -102,4 +136,4 @@ def test_a_thousand_classes_stay_readable() -> None:
 def test_a_model_of_nobody_knows_nothing(tmp_path: Path) -> None:
     Model(nn.Linear(3, 2), ModelSpec(), SEES, ("a", "b")).save(tmp_path)
     text = (tmp_path / "model-card.md").read_text(encoding="utf-8")
-    assert text.startswith("# convnet-mnist\n") and "Nothing is known of it." in text
+    assert "\n# convnet-mnist\n" in text and "Nothing is known of it." in text

@@ -1,5 +1,6 @@
 """model-card.md: what a person should know of a model before using it, in the words of its own description.
 
+It begins with the front matter in YAML by which the Hugging Face Hub files a model.
 Whatever the description does not hold is left out, or said to be unknown; nothing is guessed.
 """
 
@@ -42,6 +43,8 @@ def model_card(
         title=_title(architecture, metadata),
         network=_network(architecture),
         parameters=sum(p.numel() for p in module.parameters()),
+        tags=["convolve", *([] if isinstance(architecture, Graph) else [architecture.name])],
+        measured=_measured(info),
         names=metadata.class_names,
         most_names=MOST_NAMES,
         data=metadata.data,
@@ -59,6 +62,19 @@ def model_card(
         width=width,
         **_preprocessing(preprocess),
     )
+
+
+# Figure -> its name among the metrics of the Hub; an error is told as the accuracy that it leaves.
+_METRICS = {
+    "test_error": "accuracy", "test_macro_f1": "f1", "test_mean_average_precision": "mean_average_precision",
+    "test_mean_absolute_error": "mae", "test_r2": "r_squared",
+}  # fmt: skip
+
+
+def _measured(info: TrainingInfo) -> list[dict[str, str | float]]:
+    known = {name: getattr(info, name) for name in _METRICS if getattr(info, name) is not None}
+    values = {name: 1 - value if name == "test_error" else value for name, value in known.items()}
+    return [{"type": _METRICS[name], "value": value} for name, value in values.items()]
 
 
 def card_path(file: Path) -> Path:

@@ -1,9 +1,14 @@
 """CNTK's random numbers on a processor. tests/golden/cntk holds what the real CNTK 2.7 drew."""
 
+import hashlib
+import json
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 import convolve.cntk as C
 from convolve.cntk_random import Draws
@@ -53,6 +58,20 @@ def test_initial_values_are_scaled_as_cntk_scales_them() -> None:
     found = [C.parameter(shape, init=make(seed=7)).value.flat[0] for make in (C.he_normal, C.glorot_normal)]
     found += [C.parameter(shape, init=make(seed=7)).value.flat[0] for make in (C.xavier, C.he_uniform)]
     assert np.allclose(found, [0.32109413, 0.2972754, 0.20770474, 0.29373884], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "make", "seed"),
+    [
+        ("convnet-cifar10 conv2", (64, 64, 3, 3), partial(C.glorot_uniform, output_rank=-1, filter_rank=2), 4),
+        ("convnet-cifar10 fc3", (128, 10), C.glorot_uniform, 11),
+        ("alexnet-python fc6", (8, 2, 2, 16), partial(C.normal, 0.005), 8),
+    ],
+)
+def test_how_wide_numbers_spread_is_rounded_as_cntk_rounds_it(layer: str, shape: Any, make: Any, seed: int) -> None:
+    network, name = layer.split()
+    hashes = json.loads((GOLDEN / "initial_values.json").read_text())[network]["weights"]
+    assert hashlib.sha256(C.parameter(shape, init=make(seed=seed)).value.tobytes()).hexdigest() == hashes[name]
 
 
 def test_dropout_masks_are_cntks() -> None:

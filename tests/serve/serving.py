@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import uvicorn
 
 from convolve.model import Model
 from convolve.serve.app import create_app
+from convolve.serve.guard import Access, guarded
 from convolve.serve.server import listen, server_for
 from convolve.serve.upload import Limits
 
@@ -30,14 +32,15 @@ class Answer(NamedTuple):
 class Client:
     """Asks one server; a new connection for each request."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, server: uvicorn.Server | None = None) -> None:
         self.port = port
+        self.server = server
 
-    def ask(self, path: str, body: bytes | None = None, **headers: str) -> Answer:
+    def ask(self, path: str, body: bytes | None = None, method: str | None = None, **headers: str) -> Answer:
         """POST where there is a body, else GET. `_` in the name of a header stands for `-`."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request("GET" if body is None else "POST", path, body, named)
+        connection.request(method or ("GET" if body is None else "POST"), path, body, named)
         response = connection.getresponse()
         content = response.read()
         connection.close()
@@ -68,10 +71,10 @@ def everything(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def serving(model: Model, limits: Limits | None = None) -> Iterator[Client]:
+def serving(model: Model, limits: Limits | None = None, access: Access | None = None) -> Iterator[Client]:
     listener = listen("127.0.0.1", 0)
-    client = Client(listener.getsockname()[1])
-    server = server_for(create_app(model, "a <model>", "127.0.0.1", limits))
+    server = server_for(guarded(create_app(model, "a <model>", limits), access or Access()))
+    client = Client(listener.getsockname()[1], server)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:

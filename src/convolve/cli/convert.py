@@ -47,6 +47,10 @@ def convert(
             help="The node with the class scores, if the model has several. Repeatable: a file with several outputs.",
         ),
     ] = None,
+    license_: Annotated[
+        str | None,
+        typer.Option("--license", metavar="NAME", help="The model's license, for its card: apache-2.0, other, ..."),
+    ] = None,
     *,
     overrides: Overrides,
 ) -> None:
@@ -77,6 +81,7 @@ def convert(
         _convert_network(model, to, out, overrides, names, reason=None if with_preprocessing else error)
         return
     compared = ""
+    opened.training_info = replace(opened.training_info, license=license_ or opened.training_info.license)
     if to == "convolve":
         opened.save(out)
     else:

@@ -18,6 +18,32 @@ def serve(
     ],
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 accepts other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes any free one.")] = 8000,
+    public_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[:PORT]", help="A name under which a proxy or a network reaches it; repeatable."),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="A site whose pages may ask, or * for every one; repeatable."),
+    ] = None,
+    root_path: Annotated[str, typer.Option(metavar="PATH", help="What a proxy puts before every path.")] = "",
+    proxy_headers: Annotated[
+        bool,
+        typer.Option(
+            "--proxy-headers",
+            help="Believe X-Forwarded-For and -Proto of a proxy on this machine, or at $FORWARDED_ALLOW_IPS.",
+        ),
+    ] = False,
+    token: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Answer only who has one of this file's tokens, one a line.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Encrypt, with this PEM certificate.")] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its private key, where the certificate's file has none.")
+    ] = None,
+    access_log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Add one line of JSON for each request to this file.")
+    ] = None,
     max_megapixels: MaxMegapixels = None,
     accept: Accept = None,
     *,
@@ -38,23 +64,35 @@ def serve(
 
     from convolve.formats.decode import pixel_limit
     from convolve.loading import load
+    from convolve.serve.access_log import AccessLog
     from convolve.serve.app import create_app
+    from convolve.serve.guard import Access, guarded, read_tokens
+    from convolve.serve.server import tls_files
     from convolve.serve.upload import Limits
     from convolve.training.memory import keep_freed_memory
 
+    tokens = read_tokens(token) if token else ()
+    public_hosts, origins = ([name.lower() for name in names or ()] for names in (public_host, allow_origin))
+    access = Access(host, public_hosts, origins, tokens, root_path)
+    tls = tls_files(tls_cert, tls_key)
     keep_freed_memory()  # AlexNet answers in a fifth less processor time
-    with listen(host, port) as listener:
+    with listen(host, port) as listener, AccessLog.to(access_log) as log:
         opened = load(model, overrides)
         opened.require_classes()
         opened.require_images()
         opened.ask(accept, None)
-        server = server_for(create_app(opened, model.resolve().name, host, Limits(pixels=pixel_limit(max_megapixels))))
-        print(f"serving {model} on {address_of(listener)}")
-        print(f"open to {_reach(is_open(listener))}; Ctrl-C ends it", flush=True)
+        app = create_app(opened, model.resolve().name, Limits(pixels=pixel_limit(max_megapixels)))
+        server = server_for(log(guarded(app, access)), tls, proxy_headers=proxy_headers)
+        print(f"serving {model} on {address_of(listener, tls)}{root_path}")
+        print(f"open to {_reach(is_open(listener), token, tls)}; Ctrl-C ends it", flush=True)
         server.run([listener])
 
 
-def _reach(others: bool) -> str:
-    if others:
-        return "every machine that reaches this one, without a password or encryption"
-    return "this machine only (--host 0.0.0.0 lets others in)"
+def _reach(others: bool, token: Path | None, tls: object) -> str:
+    if not others:
+        return "this machine only (--host 0.0.0.0 lets others in)"
+    missing = [
+        *([] if token else ["a password (--token)"]),
+        *([] if tls else ["encryption (--tls-cert)"]),
+    ]
+    return "every machine that reaches this one" + (f", without {' or '.join(missing)}" if missing else "")

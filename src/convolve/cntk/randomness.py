@@ -6,12 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from convolve.cntk.nodes import Node
 from convolve.cntk_random import Draws
+from convolve.models.cntk_values import dropped
 
 
 class Dropout(nn.Module):
@@ -31,10 +31,7 @@ class Dropout(nn.Module):
         rate = self.node.attributes["dropoutRate"]
         if not self.training or not rate:
             return x
-        kept = _stream(self.node, x.numel()).fractions(x.numel()) > rate
-        mask: Tensor = torch.from_numpy(kept).reshape(x.shape).to(x)
-        kept_x: Tensor = x * (mask * (1 / (1 - rate)))
-        return kept_x
+        return dropped(x, rate, _stream(self.node, x.numel()))
 
 
 def _stream(node: Node, count: int) -> Draws:

@@ -317,6 +317,7 @@ class TrainingInfo(Figures):
     calibration_error: Fraction | None = None
     data_fingerprint: str | None = None
     data_group: str | None = None
+    license: str | None = None
     convolve: str | None = None
 
 

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -26,10 +25,9 @@ from convolve.errors import DataError, FormatError, unknown_name
 from convolve.model import Model
 from convolve.records import TargetKind
 from convolve.serve.batching import Answer, Batcher, Image, Prepared, Probabilities
-from convolve.serve.guard import Guard
 from convolve.serve.occlusion import cells_for, occlusion
 from convolve.serve.page import files, page
-from convolve.serve.upload import Budget, Limits, fitted_image, read_upload, upload_size
+from convolve.serve.upload import Limits, Uploads, fitted_image
 from convolve.training.metrics import thresholds_of
 
 T = TypeVar("T")
@@ -37,8 +35,8 @@ T = TypeVar("T")
 EXPLAINED_AT_ONCE = 2  # a map is a hundred questions, all others ask one
 
 
-def create_app(model: Model, name: str, host: str, limits: Limits | None = None) -> Starlette:
-    """The app for `model`, which the page calls `name`; `host` is where the server listens, as the user named it."""
+def create_app(model: Model, name: str, limits: Limits | None = None) -> Starlette:
+    """The app for `model`, which the page calls `name`. It answers everybody: `guard.guarded` is the door."""
     service = _Service(model, limits or Limits())
     return Starlette(
         routes=[
@@ -46,7 +44,6 @@ def create_app(model: Model, name: str, host: str, limits: Limits | None = None)
             Route("/predict", service.predict, methods=["POST"]),
             Route("/explain", service.explain, methods=["POST"]),
         ],
-        middleware=[Middleware(Guard, host=host)],
         exception_handlers={
             HTTPException: _refused,
             DataError: _bad_image,
@@ -67,7 +64,7 @@ class _Service:
         self.model = model
         self.limits = limits
         self.batcher = Batcher(model)
-        self.budget = Budget(limits.held_bytes)
+        self.uploads = Uploads(limits)
         self.explaining = asyncio.Semaphore(EXPLAINED_AT_ONCE)
         self.cells = cells_for(model)
 
@@ -102,11 +99,9 @@ class _Service:
     @asynccontextmanager
     async def _answer(self, request: Request) -> AsyncIterator[Answer]:
         """The answer for the uploaded image, within all limits, which hold until the block ends."""
-        size, preprocess = upload_size(request, self.limits), self.model.preprocess
-        held_bytes = size + int(np.prod(preprocess.shape_CHW))
+        preprocess = self.model.preprocess
         try:
-            async with asyncio.timeout(self.limits.answer_seconds), self.budget.hold(held_bytes):
-                encoded = await read_upload(request, self.limits)
+            async with asyncio.timeout(self.limits.answer_seconds), self.uploads.receive(request) as encoded:
                 yield _finite(await self.batcher.answer(partial(fitted_image, encoded, preprocess, self.limits)))
         except TimeoutError:
             busy = f"too busy to answer within {self.limits.answer_seconds:g} s; try again later"
