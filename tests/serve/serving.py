@@ -71,9 +71,12 @@ def everything(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def serving(model: Model, limits: Limits | None = None, access: Access | None = None) -> Iterator[Client]:
+def serving(
+    model: Model | Mapping[str, Model], limits: Limits | None = None, access: Access | None = None
+) -> Iterator[Client]:
+    models = {"a <model>": model} if isinstance(model, Model) else model
     listener = listen("127.0.0.1", 0)
-    server = server_for(guarded(create_app(model, "a <model>", limits), access or Access()))
+    server = server_for(guarded(create_app(models, limits), access or Access()))
     client = Client(listener.getsockname()[1], server)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

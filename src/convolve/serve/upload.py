@@ -91,11 +91,11 @@ class Uploads:
             held[request] = held.get(request, 0) + size
 
 
-def fitted_image(encoded: bytes, preprocess: Preprocess, limits: Limits) -> Prepared:
-    """An encoded image as `convolve predict` makes it.
+def fitted_image(encoded: bytes, preprocess: Preprocess, limits: Limits, name: str = "the image") -> Prepared:
+    """An encoded image, called `name`, as `convolve predict` makes it.
 
     Raises FormatError for what is no image, DataError for one that is too large or too narrow.
     """
     decoding = replace(preprocess.decoding(limits.pixels), gray=False)
-    image_HWC = decode_image(encoded, "the image", decoding)
+    image_HWC = decode_image(encoded, name, decoding)
     return Prepared(*fit_image(without_color(image_HWC), preprocess))
