@@ -10,15 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from torch import nn
 from torch.nn import functional as F
 
 import convolve.cntk as C
 from command_line import Convolve, assert_refused
 from convolve import train
-from convolve.cntk_random import Draws
+from convolve.cntk_random import Distribution, Draws
 from convolve.data.open import open_data
 from convolve.errors import InterruptedTraining
+from convolve.importers.brainscript.initial import CntkSeeds
+from convolve.importers.brainscript.lower import lower
+from convolve.importers.brainscript.network import read_network
+from convolve.importers.brainscript.text import of_lines
 from convolve.models import build_model
 from convolve.models.cntk_values import draw_masks
 from convolve.recipe import with_values
@@ -146,3 +151,56 @@ def test_a_run_that_goes_on_draws_the_same_masks(tmp_path: Path) -> None:
     assert '"resume"' in (tmp_path / "stopped/metrics.jsonl").read_text()
     weights = [(tmp_path / run / "model/weights.safetensors").read_bytes() for run in ("whole", "stopped")]
     assert weights[0] == weights[1]
+
+
+def parameters_of(seeds: CntkSeeds, *members: str) -> list[np.ndarray]:
+    """Those of a configuration's network, which ends in `z`, one after the other."""
+    network = read_network(of_lines("net.bs", ["{ features = Input {128}", *members, "}"]), [])
+    return [parameter.array for parameter in lower([network.members["z"]], seeds, "BrainScript").parameters]
+
+
+@pytest.mark.parametrize("count", ["randomSeed = 11", ""])
+def test_parameters_of_a_configuration_are_cntks(count: str) -> None:
+    """The recorded layer had the seed 11: given, or the first of a count that begins behind 10."""
+    z = f"z = ParameterTensor {{(10:128), init = 'glorotUniform', {count}}} * features"
+    [weight] = parameters_of(CntkSeeds(0 if count else 10), z.replace(", }", "}"))
+    numbers = np.ascontiguousarray(weight if weight.shape == (128, 10) else weight.T)
+    assert hashlib.sha256(numbers.tobytes()).hexdigest() == ANSWERS["convnet-cifar10"]["weights"]["fc3"]
+
+
+def test_random_parameters_count_up_and_others_do_not() -> None:
+    """The operands of the last operation come first."""
+    members = [
+        "z = V * (W * (U * features + b))",
+        "U = ParameterTensor {(9:128)}",
+        "V = ParameterTensor {(3:4), randomSeed = 5}",
+    ]
+    members += ["W = ParameterTensor {(4:9), initValueScale = 3}", "b = ParameterTensor {9, initValue = 0}"]
+    found = {array.size: array for array in parameters_of(CntkSeeds(0), *members)}
+    for size, seed, scale in ((12, 5, 1), (36, 1, 3), (9 * 128, 2, 1)):
+        width = float(np.float32(0.05) * np.float32(scale))
+        expected = Draws(seed).uniform(-width, width, size).astype(np.float32)
+        assert np.array_equal(found[size].reshape(-1), expected)
+
+
+def test_a_configuration_begins_with_cntks_values(tmp_path: Path, convolve: Convolve) -> None:
+    """CNTK's weight of a layer is (inputs, outputs) and draws its seed after that of the next layer."""
+    config = Path(__file__).parents[1] / "examples/BrainScript/ConvNet_MNIST.cntk"
+    sgd = "TrainNetwork=[SGD=[maxEpochs=1;epochSize=256;initialValues=cntk]]"
+    where = [f"outputDir={tmp_path}", f"modelPath={tmp_path}/net", "command=TrainNetwork", "randomSeedOffset=10"]
+    outcome = convolve("run", config, "--data", "sample", *where, sgd)
+    assert outcome.code == 0, outcome.err
+    begun = load_file(tmp_path / "net.run/from/weights.safetensors")
+    for name, shape, seed in (("z", (96, 10), 11), ("z_linear", (64 * 3 * 3, 96), 12)):
+        expected = Distribution("uniform", mode="glorot").drawn(shape, seed).T
+        assert np.array_equal(begun[f"{name}.weight"], expected), name
+    recipe = json.loads((tmp_path / "net.run/recipe.json").read_text())["run"]
+    assert (recipe["initial_values"], recipe["precision"]) == ("cntk", "fp32")
+
+
+def test_initial_values_of_nobody_are_refused(tmp_path: Path, convolve: Convolve) -> None:
+    config = Path(__file__).parents[1] / "examples/BrainScript/ConvNet_MNIST.cntk"
+    outcome = convolve(
+        "run", config, "--data", "sample", f"modelPath={tmp_path}/net", "TrainNetwork=[SGD=[initialValues=x]]"
+    )
+    assert_refused(outcome, 3, "initialValues is torch or cntk, not x")

@@ -129,7 +129,7 @@ class Distribution:
     def drawn(self, shape: tuple[int, ...], seed: int, dtype: DTypeLike = np.float32) -> NDArray[np.floating]:
         """The numbers of `seed` for a parameter of `shape`, in numpy's order."""
         count, draws = math.prod(shape), Draws(seed)
-        width = float(np.array(self.scale * self._unit(shape), dtype))  # CNTK rounds it first
+        width = float(np.array(self._unit(shape), dtype) * np.array(self.scale, dtype))  # CNTK rounds each of them
         if self.kind == "uniform":
             return draws.uniform(-width, width, count).reshape(shape).astype(dtype)
         numbers = draws.normal(count) if self.kind == "normal" else draws.truncated_normal(count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import uvicorn
+from starlette.types import ASGIApp
 
 from convolve.model import Model
 from convolve.serve.app import create_app
@@ -72,11 +73,14 @@ def everything(connection: socket.socket) -> bytes:
 
 @contextmanager
 def serving(
-    model: Model | Mapping[str, Model], limits: Limits | None = None, access: Access | None = None
+    model: Model | Mapping[str, Model],
+    limits: Limits | None = None,
+    access: Access | None = None,
+    wrapped: Callable[[ASGIApp], ASGIApp] = lambda app: app,
 ) -> Iterator[Client]:
     models = {"a <model>": model} if isinstance(model, Model) else model
     listener = listen("127.0.0.1", 0)
-    server = server_for(guarded(create_app(models, limits), access or Access()))
+    server = server_for(wrapped(guarded(create_app(models, limits), access or Access())))
     client = Client(listener.getsockname()[1], server)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

@@ -18,6 +18,7 @@ import processes
 from command_line import Convolve, assert_refused
 from convolve.loading import load
 from convolve.model import Model
+from convolve.serve.access_log import AccessLog
 from convolve.serve.guard import Access
 
 GOOD = encoded(noise(28, 28))
@@ -167,6 +168,12 @@ def test_all_of_it_together(model: Path, certificate: tuple[Path, Path], tmp_pat
     assert line["client"] == "192.0.2.7" and TOKEN not in log.read_text()
     assert (line["method"], line["path"], line["query"], line["status"]) == ("POST", "/m/predict", "top=2", 200)
     assert line["received"] == len(GOOD) and line["sent"] > 0 and line["milliseconds"] > 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_costs_lines_of_the_log_and_no_request(digits: Model) -> None:
+    with AccessLog.to(Path("/dev/full")) as log, serving(digits, wrapped=log) as client:
+        assert [client.ask("/predict", GOOD).status for _ in range(3)] == [200, 200, 200]
 
 
 def test_a_request_under_way_is_answered_at_the_end(model: Path, tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from logging import LogRecord, makeLogRecord
+from logging import makeLogRecord
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
@@ -17,18 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from convolve.errors import UsageError
 
 
-class _File(WatchedFileHandler):
-    """A file that logrotate may take away; a new one is begun then."""
-
-    def handleError(self, record: LogRecord) -> None:
-        """A full disk costs the line, and no request."""
-
-
 @dataclass(frozen=True)
 class AccessLog:
     """Middleware that writes to `file` if there is one."""
 
-    file: _File | None
+    file: WatchedFileHandler | None
 
     @classmethod
     @contextmanager
@@ -38,13 +31,15 @@ class AccessLog:
             yield cls(None)
             return
         try:
-            file = _File(path, encoding="utf-8")
+            file = WatchedFileHandler(path, encoding="utf-8")  # logrotate may take it away
         except OSError as error:
             raise UsageError(f"--access-log {path}: {error.strerror}") from None
+        file.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk costs the line, no request
         try:
             yield cls(file)
         finally:
-            file.close()
+            with suppress(OSError):
+                file.close()
 
     def __call__(self, app: ASGIApp) -> ASGIApp:
         if self.file is None:
@@ -88,5 +83,5 @@ def _line(scope: Scope, seen: dict[str, int], seconds: float) -> str:
     return json.dumps(said)
 
 
-def _write(file: _File, line: str) -> None:
+def _write(file: WatchedFileHandler, line: str) -> None:
     file.handle(makeLogRecord({"msg": line}))
