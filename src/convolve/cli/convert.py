@@ -38,6 +38,14 @@ def convert(
             help="Export the preprocessing, too: the model then takes uint8 images (N, H, W, C), gray or RGB.",
         ),
     ] = False,
+    any_size: Annotated[
+        bool,
+        typer.Option(
+            "--any-size",
+            help="Export the scaling and cropping, too (ONNX): the model then takes one uint8 image (H, W, 3) of any "
+            "size, in RGB, and gives the probabilities.",
+        ),
+    ] = False,
     output: Annotated[
         list[str] | None,
         typer.Option(
@@ -72,7 +80,8 @@ def convert(
         _only_signature(model, sign, verify, converts=bool(to or out))
         return
     with_key = _signer(sign) if sign else None
-    _check(to, out, with_preprocessing)
+    with_preprocessing = with_preprocessing or any_size
+    _check(to, out, with_preprocessing, any_size)
 
     from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
     from convolve.loading import load
@@ -93,7 +102,7 @@ def convert(
     if to == "convolve":
         opened.save(out)
     else:
-        compared = str(opened.export(out, with_preprocessing=with_preprocessing))
+        compared = str(opened.export(out, with_preprocessing=with_preprocessing, any_size=any_size))
     _tell(out, opened, with_preprocessing, compared)
     _sign(out, with_key, opened.data_name, opened.training_info)
 
@@ -169,9 +178,11 @@ def _convert_network(
     print(compared)
 
 
-def _check(to: str, out: Path, with_preprocessing: bool) -> None:
+def _check(to: str, out: Path, with_preprocessing: bool, any_size: bool) -> None:
     """What can be refused before the model is read."""
     ending = look_up(TARGETS, to, "form", "--to")
+    if any_size and to != "onnx":
+        raise UsageError(f"--any-size is for --to onnx, whose files can scale images; got --to {to}")
     if to != "convolve" and out.suffix != ending:
         raise UsageError(f"--to {to} writes a file whose name ends in {ending}, got --out {out}")
     if to == "convolve" and with_preprocessing:
