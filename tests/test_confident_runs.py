@@ -201,7 +201,7 @@ def test_an_onnx_file_has_the_temperature_in_it_and_gives_the_distance(
     said = json.loads(session.get_modelmeta().custom_metadata_map["convolve"])
     assert model.confidence and said["confidence"]["farthest"] == model.confidence.record.farthest
     again: Model = convolve.load(path)
-    assert again.confidence is None  # the distance is no part of a classifier's graph
+    assert again.confidence and again.confidence.record.temperature == 1  # its scores are divided by it already
     np.testing.assert_allclose(again.probabilities(images_NCHW.numpy()), probabilities_NK, atol=1e-5)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 
 from convolve.atomic import always_utf8
 from convolve.errors import DataError
@@ -49,8 +50,9 @@ def create_app(models: Mapping[str, Model], limits: Limits | None = None) -> Sta
 
     app = Starlette(
         routes=[
-            *_questions(services[0], names, ""),
-            *(Mount(f"/{service.name}", routes=_questions(service, names, "../")) for service in services),
+            *_questions(services[0], names, "", ""),
+            *(route for service in services for route in _questions(service, names, f"/{service.name}", "../")),
+            *(Route(f"/{name}", partial(_to_page, name)) for name in names),
             *(Route(path, _health) for path in ("/health", "/v2/health/live")),
             *(Route(path, ready) for path in ("/ready", "/v2/health/ready")),
             Route("/metrics", shared.metrics.page),
@@ -69,18 +71,22 @@ async def _health(_request: Request) -> Json:
     return Json({"status": "ok"})
 
 
-def _questions(service: Service, names: Sequence[str], up: str) -> list[BaseRoute]:
-    """A model's page, and what can be asked about it."""
+async def _to_page(name: str, _request: Request) -> Response:
+    return RedirectResponse(f"{name}/")  # relative: a proxy may have taken a part of the path away
+
+
+def _questions(service: Service, names: Sequence[str], at: str, up: str) -> list[Route]:
+    """A model's page, and what can be asked about it, under the path `at`."""
     return [
-        _text("/", page(service.model, service.name, names, up), "text/html"),
-        *(_text(*file) for file in files()),
-        Route("/predict", service.predict, methods=["POST"]),
-        Route("/explain", service.explain, methods=["POST"]),
-        Route("/classes", service.classes),
+        _text(f"{at}/", page(service.model, service.name, names, up), "text/html"),
+        *(_text(at + path, content, media_type) for path, content, media_type in files()),
+        Route(f"{at}/predict", service.predict, methods=["POST"]),
+        Route(f"{at}/explain", service.explain, methods=["POST"]),
+        Route(f"{at}/classes", service.classes),
     ]
 
 
-def _description(names: list[str]) -> list[BaseRoute]:
+def _description(names: list[str]) -> list[Route]:
     document = openapi(names)
     described = in_json(document).decode()
     return [_text("/openapi.json", described, "application/json"), _text("/docs", openapi_page(document), "text/html")]

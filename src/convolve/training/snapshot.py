@@ -164,8 +164,8 @@ def resume(trainer: Trainer) -> None:
     step = trainer.position.step
     if not workers.rank:
         folder.log(ResumeEvent(step=step) if step else StartEvent(step=step))
-    seen = trainer.position.samples_seen
-    trainer.callback("start", to_json(trainer.session.start) | {"step": step, "samples_seen": seen})
+    at = {"step": step, "samples_seen": trainer.position.samples_seen, "folder": str(folder.path)}
+    trainer.callback("start", to_json(trainer.session.start) | at)
 
 
 def _restore_stored(trainer: Trainer, snapshot: Snapshot) -> None:
