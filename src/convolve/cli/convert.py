@@ -13,6 +13,7 @@ from convolve.errors import UsageError, look_up
 
 # Form -> the ending of its file; a convolve model is a folder of any name.
 TARGETS = {"convolve": "", "onnx": ".onnx", "exported-program": ".pt2"}
+_FOR_CLASSIFIERS = "--with-preprocessing, --quantize, --batch-size and --opset are for classifiers of images"
 
 
 @with_overrides
@@ -43,6 +44,32 @@ def convert(
         str | None,
         typer.Option("--license", metavar="NAME", help="The model's license, for its card: apache-2.0, other, ..."),
     ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            help="A smaller ONNX file: int8, a quarter of the size, or fp16, half of it. Its error on the test images, "
+            "its size and its speed are printed beside those of fp32.",
+            metavar="int8|fp16",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="The images that --quantize calibrates and tests on. [default: the run's own]",
+            metavar="DIR|FILE|sample",
+        ),
+    ] = None,
+    max_error_increase: Annotated[
+        float,
+        typer.Option(
+            metavar="P", help="Refuse a quantized file whose error is larger by more than so many percentage points."
+        ),
+    ] = 1.0,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", metavar="N", help="Fix the number of images that the ONNX file takes at once."),
+    ] = None,
+    opset: Annotated[int | None, typer.Option(metavar="N", help="The opset of the ONNX file. [default: 18]")] = None,
     *,
     overrides: Overrides,
 ) -> None:
@@ -56,9 +83,16 @@ def convert(
     """
     _check(to, out, with_preprocessing)
 
+    from convolve.export.onnx import check_packages
     from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
     from convolve.loading import load
+    from convolve.smaller import Asked, export_as
 
+    asked = Asked(quantize, data, max_error_increase, batch_size, opset, with_preprocessing=with_preprocessing)
+    if not asked.is_plain:
+        if to != "onnx":
+            raise UsageError("--quantize, --batch-size and --opset are for --to onnx")
+        check_packages()
     names = output or []
     try:
         if len(names) > 1:
@@ -67,28 +101,30 @@ def convert(
         if opened.node:
             raise NoClassifierError(f"{opened.node} is no score of classes")
     except (NoClassifierError, SeveralHeadsError) as error:
-        _convert_network(model, to, out, overrides, names, reason=None if with_preprocessing else error)
+        if with_preprocessing or not asked.is_plain:
+            raise UsageError(f"{_FOR_CLASSIFIERS}; convert this network without: {error}") from None
+        _convert_network(model, to, out, overrides, names, reason=error)
         return
-    compared = ""
+    compared: list[str] = []
     opened.training_info = replace(opened.training_info, license=license_ or opened.training_info.license)
     if to == "convolve":
         opened.save(out)
+    elif asked.is_plain:
+        compared = [str(opened.export(out, with_preprocessing=with_preprocessing))]
     else:
-        compared = str(opened.export(out, with_preprocessing=with_preprocessing))
+        compared = export_as(opened, out, asked, model)
     parameters = sum(p.numel() for p in opened.module.parameters())
     print(f"{out}: {parameters:,} parameters, {len(opened.class_names)} classes")
     print(f"the network sees {opened.preprocess}{', inside the file' if with_preprocessing else ''}")
-    if compared:
-        print(compared)
+    for line in compared:
+        print(line)
 
 
 def _convert_network(
-    model: Path, to: str, out: Path, overrides: Overrides, names: list[str], *, reason: Exception | None
+    model: Path, to: str, out: Path, overrides: Overrides, names: list[str], *, reason: Exception
 ) -> None:
     from convolve.network import load_graph
 
-    if reason is None:
-        raise UsageError("--with-preprocessing is for classifiers of images; convert this network without it")
     network = load_graph(model, names, overrides)
     compared = "" if to != "convolve" else "nothing is prepared and no class is named: `convert` and `show` take it"
     if to == "convolve":
