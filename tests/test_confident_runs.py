@@ -114,6 +114,16 @@ def test_evaluate_says_what_it_is_worth(run: Path, tiny_mnist: Path, convolve: C
     assert told["accepted"] == 1 and told["accepted_error"] == told["test_error"] and "drift" not in told
 
 
+def test_drift_is_told_of_images_without_classes(run: Path, pictures: Path, tmp_path: Path, convolve: Convolve) -> None:
+    told = json.loads(convolve("evaluate", run, "--data", pictures, "--json", "--drift").out)
+    assert told["samples"] == len(list(pictures.iterdir())) and "test_error" not in told
+    assert {"accepted", "accept", "drift"} <= told.keys()
+    (tmp_path / "broken.png").write_bytes(next(pictures.iterdir()).read_bytes()[:60])
+    assert_refused(
+        convolve("evaluate", run, "--data", tmp_path, "--drift"), 3, "none of the 1 images", "broken.png", "cut off"
+    )
+
+
 def test_the_report_shows_it(run: Path, convolve: Convolve) -> None:
     assert convolve("report", run).code == 0
     page = (run / "report.html").read_text(encoding="utf-8")
@@ -191,7 +201,7 @@ def test_an_onnx_file_has_the_temperature_in_it_and_gives_the_distance(
     said = json.loads(session.get_modelmeta().custom_metadata_map["convolve"])
     assert model.confidence and said["confidence"]["farthest"] == model.confidence.record.farthest
     again: Model = convolve.load(path)
-    assert again.confidence is None  # the distance is no part of a classifier's graph
+    assert again.confidence and again.confidence.record.temperature == 1  # its scores are divided by it already
     np.testing.assert_allclose(again.probabilities(images_NCHW.numpy()), probabilities_NK, atol=1e-5)
 
 

@@ -102,7 +102,7 @@ NUMBERS = {"test_r2": 0.5, "test_mean_absolute_error": 2.0}
 def test_the_hugging_face_hub_can_file_it(kind: str, info: dict[str, Any], metrics: dict[str, float]) -> None:
     hub = pytest.importorskip("huggingface_hub")
     training = from_json(TrainingInfo, {"recipe": 'a "b": c'} | info)
-    data = 'x: "leaves\' #1'
+    data = "x: \"leaves' #1"
     metadata = Metadata(class_names=("a", "b"), data=data, training_info=training, target=Target(TargetKind(kind)))
     text = model_card(ModelSpec(), nn.Linear(3, 2), SEES, metadata, ("w", "5e" * 32))
     card = hub.ModelCard(text)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 import convolve
+from command_line import Convolve
 from convolve.errors import ConvolveError, UsageError
 from convolve.importers.loaders import LOADERS, find_loader
 from convolve.loading import load
@@ -33,6 +35,25 @@ def recipe():
     return replace(base, name="acme-digits", model=replace(base.model, name="acme-net", variant=""))
 
 
+class Book:
+    lines = []
+
+    def begin(self, run, folder, parameters):
+        self.lines.append(parameters["name"])
+
+    def minibatch(self, step, figures):
+        pass
+
+    def epoch(self, epoch, figures):
+        self.lines.append(figures["train_loss"] > 0)
+
+    def finish(self, report, model, figures):
+        self.lines.append(model.name)
+
+    def close(self, failed):
+        self.lines.append(failed)
+
+
 class SizesLoader:
     """A file that begins with "sizes": an average over each channel of an RGB image of that size."""
 
@@ -56,6 +77,8 @@ alexnet = acme_nets:nothing
 acme-digits = acme_nets:recipe
 [convolve.loaders]
 acme = acme_nets:loader
+[convolve.trackers]
+acme-book = acme_nets:Book
 """
 
 
@@ -80,6 +103,13 @@ def test_a_recipe_with_its_network_trains_and_opens_again(tmp_path: Path) -> Non
     convolve.train("acme-digits", data="sample", out=tmp_path / "run", epochs=1)
     opened = load(tmp_path / "run")
     assert opened.architecture.name == "acme-net"
+
+
+@pytest.mark.usefixtures("acme")
+def test_a_tracker_follows_a_training(convolve: Convolve, tiny: list[str], tmp_path: Path) -> None:
+    outcome = convolve("train", "mnist-fast", *tiny, "--log", "acme-book", "--out", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert sys.modules["acme_nets"].Book.lines == ["mnist-fast", True, True, "model", False]
 
 
 @pytest.mark.usefixtures("acme")

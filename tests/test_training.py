@@ -227,19 +227,6 @@ def test_orders_of_the_data(order: str, same: bool, train: Train, tiny_mnist: Pa
     assert (first == second) == same
 
 
-def test_tensorboard_gets_one_file_with_what_was_logged(train: Train) -> None:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run = train("mnist", "--tensorboard")
-    (file,) = (run / "tensorboard").iterdir()
-    events = accumulator.EventAccumulator(str(file)).Reload()
-    for tag, name in (("summary/avg_loss", "train_loss"), ("summary/test_avg_metric", "test_error")):
-        assert [scalar.step for scalar in events.Scalars(tag)] == [1, 2]
-        told = [epoch[name] for epoch in epochs(run)]
-        assert [scalar.value for scalar in events.Scalars(tag)] == pytest.approx(told, rel=1e-6)
-    assert events.Scalars("minibatch/avg_loss")
-    assert not (train("mnist") / "tensorboard").exists()
-
-
 def test_from_python(tiny_mnist: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import convolve
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 Doubles = NDArray[np.float64]
 Words = NDArray[np.uint64]
@@ -39,6 +41,16 @@ class Draws:
             self._words, self._next = np.concatenate([self._words[self._next :], *blocks]), 0
         self._next += count
         return self._words[self._next - count : self._next]
+
+    @property
+    def place(self) -> Words:
+        """Where the stream stands: what `go_to` takes, 313 words."""
+        return np.append(self._state, np.uint64(len(self._words) - self._next))
+
+    def go_to(self, place: Words) -> None:
+        """Go on from the `place` of another stream, or of this one earlier."""
+        self._state, left = place[:312].copy(), int(place[312])
+        self._words, self._next = _tempered(self._state)[312 - left :], 0
 
     def stream(self) -> Iterator[int]:
         """The words one by one, for ever."""
@@ -97,11 +109,62 @@ class Draws:
         first, second = state[:156], state[156:]
         _renew(first, state[1:157], second)
         _renew(second, np.append(state[157:], state[:1]), first)
-        x = state ^ ((state >> np.uint64(29)) & np.uint64(0x5555555555555555))
-        x ^= (x << np.uint64(17)) & np.uint64(0x71D67FFFEDA60000)
-        x ^= (x << np.uint64(37)) & np.uint64(0xFFF7EEE000000000)
-        words: Words = x ^ (x >> np.uint64(43))
-        return words
+        return _tempered(state)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What a parameter is filled with: `kind` of numbers; `scale` and `mode` say how wide they spread.
+
+    Of a parameter's axes the last `output_rank` ones in CNTK's order lead to outputs and the first `filter_rank` ones
+    are those of a filter; fans are counted from these (Glorot and Bengio 2010, He et al. 2015).
+    """
+
+    kind: str
+    scale: float = 1.0
+    mode: str = ""
+    output_rank: int | None = None
+    filter_rank: int | None = None
+
+    def drawn(self, shape: tuple[int, ...], seed: int, dtype: DTypeLike = np.float32) -> NDArray[np.floating]:
+        """The numbers of `seed` for a parameter of `shape`, in numpy's order."""
+        count, draws = math.prod(shape), Draws(seed)
+        width = float(np.array(self._unit(shape), dtype) * np.array(self.scale, dtype))  # CNTK rounds each of them
+        if self.kind == "uniform":
+            return draws.uniform(-width, width, count).reshape(shape).astype(dtype)
+        numbers = draws.normal(count) if self.kind == "normal" else draws.truncated_normal(count)
+        return (numbers * width).reshape(shape).astype(dtype)
+
+    def _unit(self, shape: tuple[int, ...]) -> float:
+        if not self.mode:
+            return 1.0
+        fan_in, fan_out = fans(shape, self.output_rank, self.filter_rank)
+        if self.mode == "xavier":
+            return math.sqrt(3 / fan_in)
+        spread = 2 / fan_in if self.mode == "he" else 2 / (fan_in + fan_out)
+        return math.sqrt(3 * spread) if self.kind == "uniform" else math.sqrt(spread)
+
+
+UNSET = 2**31 - 1  # CNTK's SentinelValueForInferParamInitRank
+
+
+def fans(shape: tuple[int, ...], output_rank: int | None, filter_rank: int | None) -> tuple[float, float]:
+    """(fan in, fan out), by CNTK's count: `shape` in numpy's order."""
+    output_rank = 1 if output_rank in (None, UNSET) else output_rank
+    filter_rank = 0 if filter_rank in (None, UNSET) else filter_rank
+    dims = shape[::-1]
+    assert output_rank is not None and filter_rank is not None
+    outputs = math.prod(dims[output_rank:] if output_rank < 0 else dims[:output_rank])
+    filters = math.prod(dims[:filter_rank])
+    return math.prod(dims) / outputs, outputs * filters
+
+
+def _tempered(state: Words) -> Words:
+    x = state ^ ((state >> np.uint64(29)) & np.uint64(0x5555555555555555))
+    x ^= (x << np.uint64(17)) & np.uint64(0x71D67FFFEDA60000)
+    x ^= (x << np.uint64(37)) & np.uint64(0xFFF7EEE000000000)
+    words: Words = x ^ (x >> np.uint64(43))
+    return words
 
 
 def _renew(half: Words, behind: Words, opposite: Words) -> None:
@@ -123,12 +186,14 @@ def _outside(x: float, layer: int, fractions: Iterator[float]) -> float | None:
 
 def _ziggurat() -> tuple[Doubles, Doubles]:
     """(right edges of the layers, heights at them): layers of one area below exp(-x^2 / 2)."""
-    edges = [3.7130862467403632609, _TAIL]  # Boost's first two; the others follow from them
-    area = edges[0] * math.exp(-(_TAIL**2) / 2)
-    while len(edges) < 128:
-        edges.append(math.sqrt(-2 * math.log(area / edges[-1] + math.exp(-(edges[-1] ** 2) / 2))))
-    heights = [0.0, *(math.exp(-edge * edge / 2) for edge in edges[1:]), 1.0]
-    return np.array([*edges, 0.0]), np.array(heights)
+    first, tail = Decimal("3.7130862467403632609"), Decimal("3.4426198558966521214")  # Boost's; the others follow
+    with localcontext(prec=30):
+        edges, heights = [first, tail], [Decimal(0), (-tail * tail / 2).exp()]
+        area = first * heights[1]
+        while len(edges) < 128:
+            heights.append(area / edges[-1] + heights[-1])
+            edges.append((-2 * heights[-1].ln()).sqrt())
+    return np.array([*map(float, edges), 0.0]), np.array([*map(float, heights), 1.0])
 
 
 _TAIL = 3.4426198558966521214

@@ -109,7 +109,8 @@ def network_of(
         model = replace(initial.model, membership=splits.membership, target=target)
     else:
         network = recipe.model.network()
-        module = build_model(network, data.preprocess.shape_CHW, len(splits.class_names), recipe.run.seed)
+        shape_CHW, as_cntk = data.preprocess.shape_CHW, recipe.run.initial_values == "cntk"
+        module = build_model(network, shape_CHW, len(splits.class_names), recipe.run.seed, as_cntk)
         model = Model(
             module, network, data.preprocess, class_names=splits.class_names, data_name=splits.name,
             membership=splits.membership, target=target,

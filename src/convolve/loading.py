@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from convolve.errors import UsageError, look_up
+import numpy as np
+import torch
+
+from convolve.errors import ModelError, UsageError, look_up
 from convolve.export.onnx import OnnxNetwork
 from convolve.graph.build import build
 from convolve.importers import onnx, pytorch
@@ -16,7 +20,8 @@ from convolve.importers.refused import refuse
 from convolve.model import Model
 from convolve.model_folder import find_folder, is_folder, read_model
 from convolve.models.memory_layout import to_channels_last
-from convolve.records import ONE_CLASS, TrainingInfo
+from convolve.records import ONE_CLASS, Metadata, TrainingInfo
+from convolve.training.confidence import TENSORS, Confidence
 from convolve.transforms.preprocess import Preprocess
 from convolve.weights import in_place_of
 
@@ -45,15 +50,29 @@ def load(
 
 def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
     try:
-        graph, preprocess, metadata = read_third_party(loader, path, overrides, node)
+        graph, preprocess, metadata, tensors = read_third_party(loader, path, overrides, node)
     except onnx.QuantizedError as error:
         return _open_quantized(error.opened, overrides, node)
     names, data, info = metadata.class_names, metadata.data, metadata.training_info
     stops_at = "" if names else node or graph.outputs[0]
     target = metadata.target or ONE_CLASS if names else ONE_CLASS
     return Model(
-        build(graph), graph, preprocess, names, data_name=data, training_info=info, node=stops_at, target=target
-    )
+        build(graph), graph, preprocess, names, data_name=data, training_info=info, node=stops_at, target=target,
+        confidence=_confidence(path, metadata, tensors),
+    )  # fmt: skip
+
+
+def _confidence(path: Path, metadata: Metadata, arrays: Mapping[str, np.ndarray]) -> Confidence | None:
+    """What a file of ours knows of its own certainty, where no other tool has changed that. Its scores are divided by
+    the temperature already."""
+    if metadata.confidence is None or arrays.keys() != TENSORS.keys():
+        return None
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    try:
+        return Confidence.of(replace(metadata.confidence, temperature=1.0), tensors)
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{path}: its metadata is damaged ({reason}); convert the model again") from None
 
 
 def _open_own(path: Path, overrides: PreprocessOverrides) -> Model:

@@ -25,7 +25,7 @@ from convolve.data.image_files import find_images
 from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import DataError, UsageError
-from convolve.export import export
+from convolve.export import Options, export
 from convolve.export.onnx import OnnxNetwork
 from convolve.export.parity import Parity
 from convolve.formats.archive import Location
@@ -139,10 +139,9 @@ class Model:
         self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS, watch: Watch = iter
     ) -> Evaluation:
         """All images, each once, in fp32; the answers to their `views` are averaged. `watch` sees each batch."""
-        independent = isinstance(self.architecture, Graph) and gives_independent(self.architecture)
         batches = watch(self.batches(dataset, views, workers))
         return evaluate(
-            self.network, batches, self._device, views, workers, independent=independent, target=self.target
+            self.network, batches, self._device, views, workers, independent=self._independent, target=self.target
         )
 
     def predict(self, paths: Sequence[str | Path], top: int | None = None) -> list[Prediction]:
@@ -272,8 +271,8 @@ class Model:
 
     def with_features(self) -> WithFeatures:
         """images_NCHW -> (what `module` gives, features_ND)."""
-        has_hidden = "head_hidden" in dict(self.module.named_children())
-        return WithFeatures(self.module, "head_hidden" if has_hidden else last_layer(self.module))
+        hidden = [name for name, _ in self.module.named_children() if name.endswith("head_hidden")]
+        return WithFeatures(self.module, hidden[0] if hidden else last_layer(self.module))
 
     def require_images(self) -> None:
         """Raise UsageError where an imported network takes plain numbers and nobody said which image they are."""
@@ -341,21 +340,16 @@ class Model:
     def save(self, folder: str | Path) -> None:
         """Write the model folder, atomically file by file."""
         write_model(
-            Path(folder),
-            self.module,
-            self._whole(),
-            self.preprocess,
-            metadata=self.metadata,
-            membership=self.membership,
-            confidence=self.confidence,
-        )
+            Path(folder), self.module, self._whole(), self.preprocess,
+            metadata=self.metadata, membership=self.membership, confidence=self.confidence,
+        )  # fmt: skip
 
-    def export(self, path: str | Path, *, with_preprocessing: bool = False) -> Parity:
+    def export(self, path: str | Path, *, with_preprocessing: bool = False, any_size: bool = False) -> Parity:
         """Write the model for other runtimes, as `path` ends: ONNX (.onnx) or a torch.export program (.pt2).
 
         The file takes normalized images_NCHW; `with_preprocessing`, uint8 images_NHWC of the model's size, gray or
-        RGB. It is run and compared with this model first: one that answers otherwise raises ConvolveError, and
-        nothing is written. An older file at `path` is replaced. A model card lies beside it.
+        RGB; `any_size`, one image_HW3 of any size. It is run and compared with this model first: one that answers
+        otherwise raises ConvolveError; nothing is written then. An older file is replaced. A model card lies beside it.
         """
         architecture, path = self._whole(), Path(path)
         self.require_images()
@@ -363,12 +357,15 @@ class Model:
         answering = self.network if is_class else Answering(self.module, self.target)
         if self.target.kind == TargetKind.NUMBER:  # the file gives them as they are
             metadata = replace(metadata, target=Target(self.target.kind))
-        parity = export(answering, self.preprocess, metadata, path, with_preprocessing)
+        known = self.confidence.tensors if self.confidence else {}
+        options = Options(with_preprocessing or any_size, any_size, self._independent, known)
+        parity = export(answering, self.preprocess, metadata, path, options)
         with path.open("rb") as file:
             stored = path.name, hashlib.file_digest(file, "sha256").hexdigest()
         card = model_card(
-            architecture, self.module, self.preprocess, self.metadata, stored, takes_pixels=with_preprocessing
-        )
+            architecture, self.module, self.preprocess, self.metadata, stored,
+            takes_pixels=options.with_preprocessing, any_size=any_size,
+        )  # fmt: skip
         write_text(card_path(path), card)
         return parity
 
@@ -387,6 +384,10 @@ class Model:
         if self.architecture is None:
             raise UsageError("a quantized file cannot be written in another form; give the model that it was made from")
         return self.architecture
+
+    @property
+    def _independent(self) -> bool:
+        return isinstance(self.architecture, Graph) and gives_independent(self.architecture)
 
     @property
     def _device(self) -> torch.device:

@@ -32,9 +32,10 @@ def model_card(
     file: tuple[str, str],
     *,
     takes_pixels: bool = False,
+    any_size: bool = False,
 ) -> str:
     """The card, in Markdown. `file` is the name and SHA-256 of what holds the weights. `takes_pixels`: it takes uint8
-    (N, H, W, C) and does the arithmetic itself."""
+    (N, H, W, C) and does the arithmetic itself; `any_size`: one (H, W, 3) that it scales, too."""
     info = metadata.training_info
     channels, height, width = preprocess.shape_CHW
     return render(
@@ -56,6 +57,7 @@ def model_card(
         published=_published(info),
         file=file,
         takes_pixels=takes_pixels,
+        any_size=any_size,
         channels=channels,
         height=height,
         width=width,

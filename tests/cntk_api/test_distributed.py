@@ -88,9 +88,10 @@ def test_one_process_is_number_0_of_1() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    plain, shared = C.sgd([C.parameter(2)], 0.5), C.sgd([C.parameter(2)], 0.5)
+    a, b = C.parameter(2), C.parameter(2)
+    plain, shared = C.sgd([a], 0.5), C.sgd([b], 0.5)
     with pytest.raises(ValueError, match="1, 2, 4, 8 or 32 bits"):
         distributed.data_parallel_distributed_learner(plain, num_quantization_bits=3)
     x = C.input_variable(2)
     with pytest.raises(RuntimeError, match="distribute all of them"):
-        C.Trainer(x, (C.reduce_sum(x), None), [plain, distributed.data_parallel_distributed_learner(shared)])
+        C.Trainer(x, (C.reduce_sum(x * a + b), None), [plain, distributed.data_parallel_distributed_learner(shared)])

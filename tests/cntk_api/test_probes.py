@@ -66,7 +66,7 @@ def kind(answer: object) -> str:
     return match.group(1) if match else ""
 
 
-@pytest.mark.parametrize("probe", ["functions", "layers", "objects", "training"])
+@pytest.mark.parametrize("probe", ["functions", "layers", "objects", "sessions", "training"])
 def test_answers_are_cntks(probe: str, tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     command = [sys.executable, "-m", "convolve.cntk", str(PROBES / f"{probe}.py")]

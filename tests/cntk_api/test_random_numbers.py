@@ -1,9 +1,14 @@
 """CNTK's random numbers on a processor. tests/golden/cntk holds what the real CNTK 2.7 drew."""
 
+import hashlib
+import json
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 import convolve.cntk as C
 from convolve.cntk_random import Draws
@@ -53,6 +58,38 @@ def test_initial_values_are_scaled_as_cntk_scales_them() -> None:
     found = [C.parameter(shape, init=make(seed=7)).value.flat[0] for make in (C.he_normal, C.glorot_normal)]
     found += [C.parameter(shape, init=make(seed=7)).value.flat[0] for make in (C.xavier, C.he_uniform)]
     assert np.allclose(found, [0.32109413, 0.2972754, 0.20770474, 0.29373884], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "make", "seed"),
+    [
+        ("convnet-cifar10 conv2", (64, 64, 3, 3), partial(C.glorot_uniform, output_rank=-1, filter_rank=2), 4),
+        ("convnet-cifar10 fc3", (128, 10), C.glorot_uniform, 11),
+        ("alexnet-python fc6", (8, 2, 2, 16), partial(C.normal, 0.005), 8),
+    ],
+)
+def test_how_wide_numbers_spread_is_rounded_as_cntk_rounds_it(layer: str, shape: Any, make: Any, seed: int) -> None:
+    network, name = layer.split()
+    hashes = json.loads((GOLDEN / "initial_values.json").read_text())[network]["weights"]
+    assert hashlib.sha256(C.parameter(shape, init=make(seed=seed)).value.tobytes()).hexdigest() == hashes[name]
+
+
+@pytest.mark.parametrize(
+    ("made", "first", "total"),
+    [
+        (partial(C.random.uniform, low=0.1, high=0.7), [0.5038389563560486, 0.123096764087677], 197.33079254627228),
+        (partial(C.random.normal, mean=0.3, scale=0.7), [-0.2490425407886505, 0.252580851316452], 147.33158886583988),
+        (partial(C.random.bernoulli, mean=0.3), [0.0, 0.0], 143.0),
+        (partial(C.random.gumbel, loc=0.3, scale=0.7), [0.2219250500202179, 2.566371440887451], 365.5335013202275),
+    ],
+)
+def test_random_operators_give_cntks_numbers(made: Any, first: list[float], total: float) -> None:
+    """The first two and the total of 500 that CNTK 2.7 gave for the seed 5. All but gumbel, whose logarithms are
+    those of the machine, to the bit."""
+    found = np.asarray(made((500,), seed=5).eval())
+    tolerance = 1e-6 if made.func is C.random.gumbel else 0
+    assert found[:2].tolist() == pytest.approx(first, rel=tolerance, abs=0)
+    assert found.astype(np.float64).sum() == pytest.approx(total, rel=max(tolerance, 1e-12))
 
 
 def test_dropout_masks_are_cntks() -> None:

@@ -188,7 +188,7 @@ def test_a_learner_of_ones_own_does_what_sgd_does(arrays: Arrays, tmp_path: Path
             trainer.save_checkpoint(str(tmp_path / "own"))
             trainer.train_minibatch({x: arrays[0], y: arrays[1]})
             trainer.restore_from_checkpoint(str(tmp_path / "own"))
-            assert own.total_number_of_samples_seen == trainer.total_number_of_samples_seen == 300
+            assert own.total_number_of_samples_seen() == trainer.total_number_of_samples_seen == 300
             assert np.array_equal(z.W.value, weights[0])
     assert np.allclose(*weights, atol=1e-6)
 

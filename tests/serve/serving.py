@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import uvicorn
+from starlette.types import ASGIApp
 
 from convolve.model import Model
 from convolve.serve.app import create_app
+from convolve.serve.guard import Access, guarded
 from convolve.serve.server import listen, server_for
 from convolve.serve.upload import Limits
 
@@ -30,14 +33,15 @@ class Answer(NamedTuple):
 class Client:
     """Asks one server; a new connection for each request."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, server: uvicorn.Server | None = None) -> None:
         self.port = port
+        self.server = server
 
-    def ask(self, path: str, body: bytes | None = None, **headers: str) -> Answer:
+    def ask(self, path: str, body: bytes | None = None, method: str | None = None, **headers: str) -> Answer:
         """POST where there is a body, else GET. `_` in the name of a header stands for `-`."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request("GET" if body is None else "POST", path, body, named)
+        connection.request(method or ("GET" if body is None else "POST"), path, body, named)
         response = connection.getresponse()
         content = response.read()
         connection.close()
@@ -68,10 +72,16 @@ def everything(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def serving(model: Model, limits: Limits | None = None) -> Iterator[Client]:
+def serving(
+    model: Model | Mapping[str, Model],
+    limits: Limits | None = None,
+    access: Access | None = None,
+    wrapped: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+) -> Iterator[Client]:
+    models = {"a <model>": model} if isinstance(model, Model) else model
     listener = listen("127.0.0.1", 0)
-    client = Client(listener.getsockname()[1])
-    server = server_for(create_app(model, "a <model>", "127.0.0.1", limits))
+    server = server_for(wrapped(guarded(create_app(models, limits), access or Access())))
+    client = Client(listener.getsockname()[1], server)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:

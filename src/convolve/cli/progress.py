@@ -6,7 +6,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -15,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from convolve.cli.formatting import counted
 from convolve.recipe import Recipe
-from convolve.report.tensorboard import TensorBoard
 
 T = TypeVar("T")
 _LINE_SECONDS = 30.0  # between two lines where there is no bar
@@ -106,10 +104,9 @@ def time_left(seconds: float) -> str:
 class Display:
     """A callback for the events of a run (see `run.Progress`), to be used in a `with` block."""
 
-    def __init__(self, recipe: Recipe, tensorboard: Path | None) -> None:
+    def __init__(self, recipe: Recipe) -> None:
         self.epochs, self.epoch_samples = recipe.run.epochs, recipe.run.epoch_samples
         self.console = stderr_console()
-        self.tensorboard = TensorBoard(tensorboard) if tensorboard else None
         self.task: TaskID | None = None
         self.total = 0  # images of all epochs
         self.download_lines = download_lines(self.console)
@@ -132,15 +129,11 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.stop()
-        if self.tensorboard:
-            self.tensorboard.close()
 
     def __call__(self, event: str, values: dict[str, Any]) -> None:
         handler = getattr(self, f"_{event}", None)
         if handler:
             handler(values)
-        if self.tensorboard:
-            self.tensorboard(event, values)
 
     def _start(self, values: dict[str, Any]) -> None:
         action = f"resuming at step {values['step']}" if values["step"] else "training"

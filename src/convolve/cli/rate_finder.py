@@ -23,7 +23,7 @@ def find_rate(recipe: Recipe, folder: Path, *, as_json: bool, **where: Any) -> N
 
     if rank_info(os.environ).size > 1:
         raise UsageError("--find-lr trains in one process; start it without a launcher")
-    with Display(recipe, None) as display:
+    with Display(recipe) as display:
         found = find_lr(recipe, progress=display, **where)
     page = folder.with_name(f"{folder.name}-find-lr.html")
     write_rate_page(found, recipe.name, page)

@@ -87,7 +87,7 @@ def _train_missing(seed_by_seed: list[SeedRun], data: str | None, options: Optio
         if one.folder.state is State.FINISHED:  # killed before its report
             write_report(one.folder.path)
     for one in missing:
-        with Display(one.recipe, None) as display:
+        with Display(one.recipe) as display:
             display.console.print(f"seed {one.recipe.run.seed} in {one.folder.path}")
             run.train(one.recipe, data=splits, out=one.folder.path, progress=display, report=write_report)
 

@@ -3,21 +3,56 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convolve.cli.options import Accept, MaxMegapixels, Overrides, with_overrides
 from convolve.errors import UsageError, install_hint
 
+if TYPE_CHECKING:
+    from convolve.importers.loader import PreprocessOverrides
+    from convolve.model import Model
+
 
 @with_overrides
 def serve(
-    model: Annotated[
-        Path, typer.Argument(help="A model folder, a run folder, a CNTK model, or net.prototxt+net.caffemodel.")
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]MODEL...",
+            help="Model folders, run folders, CNTK models, ONNX files, net.prototxt+net.caffemodel. Each has the path "
+            "/NAME/, the first / too.",
+        ),
     ],
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 accepts other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes any free one.")] = 8000,
+    public_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[:PORT]", help="A name under which a proxy or a network reaches it; repeatable."),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="A site whose pages may ask, or * for every one; repeatable."),
+    ] = None,
+    root_path: Annotated[str, typer.Option(metavar="PATH", help="What a proxy puts before every path.")] = "",
+    proxy_headers: Annotated[
+        bool,
+        typer.Option(
+            "--proxy-headers",
+            help="Believe X-Forwarded-For and -Proto of a proxy on this machine, or at $FORWARDED_ALLOW_IPS.",
+        ),
+    ] = False,
+    token: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Answer only who has one of this file's tokens, one a line.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Encrypt, with this PEM certificate.")] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its private key, where the certificate's file has none.")
+    ] = None,
+    access_log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Add one line of JSON for each request to this file.")
+    ] = None,
     max_megapixels: MaxMegapixels = None,
     accept: Accept = None,
     *,
@@ -25,36 +60,58 @@ def serve(
 ) -> None:
     """Serve a local web page that classifies a picture or a drawing.
 
-    It shows what the model sees and where it looks. Programs send images to POST /predict.
+    It shows what the model sees and where it looks. Programs send images to POST /predict; GET /docs tells them more.
 
     Example: convolve serve runs/mnist
     """
     try:
+        import python_multipart  # noqa: F401  Starlette wants it for forms, and would say so to who sends one
+
+        from convolve.serve.app import create_app
         from convolve.serve.server import address_of, is_open, listen, server_for
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
+        if error.name not in ("starlette", "uvicorn", "prometheus_client", "python_multipart"):
             raise
         raise UsageError(f"serve needs the package {error.name}: {install_hint('serve')}") from None
 
     from convolve.formats.decode import pixel_limit
-    from convolve.loading import load
-    from convolve.serve.app import create_app
+    from convolve.serve.access_log import AccessLog
+    from convolve.serve.guard import Access, guarded, read_tokens
+    from convolve.serve.names import named_models
+    from convolve.serve.server import tls_files
     from convolve.serve.upload import Limits
     from convolve.training.memory import keep_freed_memory
 
+    paths = named_models(models)
+    tokens = read_tokens(token) if token else ()
+    public_hosts, origins = ([name.lower() for name in names or ()] for names in (public_host, allow_origin))
+    access = Access(host, public_hosts, origins, tokens, root_path)
+    tls = tls_files(tls_cert, tls_key)
     keep_freed_memory()  # AlexNet answers in a fifth less processor time
-    with listen(host, port) as listener:
-        opened = load(model, overrides)
-        opened.require_classes()
-        opened.require_images()
-        opened.ask(accept, None)
-        server = server_for(create_app(opened, model.resolve().name, host, Limits(pixels=pixel_limit(max_megapixels))))
-        print(f"serving {model} on {address_of(listener)}")
-        print(f"open to {_reach(is_open(listener))}; Ctrl-C ends it", flush=True)
+    with listen(host, port) as listener, AccessLog.to(access_log) as log:
+        opened = {name: _open(path, overrides, accept) for name, path in paths.items()}
+        app = create_app(opened, Limits(pixels=pixel_limit(max_megapixels)))
+        server = server_for(log(guarded(app, access)), tls, proxy_headers=proxy_headers)
+        print(f"serving {', '.join(models)} on {address_of(listener, tls)}{root_path}")
+        print(f"open to {_reach(is_open(listener), token, tls)}; Ctrl-C ends it", flush=True)
         server.run([listener])
 
 
-def _reach(others: bool) -> str:
-    if others:
-        return "every machine that reaches this one, without a password or encryption"
-    return "this machine only (--host 0.0.0.0 lets others in)"
+def _open(path: Path, overrides: PreprocessOverrides, accept: float | None) -> Model:
+    from convolve.loading import load
+
+    model = load(path, overrides)
+    model.require_classes()
+    model.require_images()
+    model.ask(accept, None)
+    return model
+
+
+def _reach(others: bool, token: Path | None, tls: object) -> str:
+    if not others:
+        return "this machine only (--host 0.0.0.0 lets others in)"
+    missing = [
+        *([] if token else ["a password (--token)"]),
+        *([] if tls else ["encryption (--tls-cert)"]),
+    ]
+    return "every machine that reaches this one" + (f", without {' or '.join(missing)}" if missing else "")

@@ -68,9 +68,10 @@ def train(
     set_: Set = None,
     skip_unreadable: SkipUnreadable = False,
     restart: Annotated[bool, typer.Option("--restart", help="Start over instead of resuming.")] = False,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write TensorBoard event files into the run folder.")
-    ] = False,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Keep track of it in tensorboard, mlflow or wandb. Repeatable."),
+    ] = None,
     as_json: AsJson = False,
     *,
     options: Options,
@@ -83,10 +84,8 @@ def train(
     asked: dict[str, Any] = {f"run.{name}": value for name, value in flags.items()}
     asked |= {"model.start": from_model and str(from_model), "model.arch": arch, "confidence.accept": accept}
     asked |= {"confidence.coverage": coverage, "data.skip_unreadable": skip_unreadable or None}
-    asked |= {
-        "distillation.teacher": teacher and str(teacher),
-        "model.plan": minutes if minutes is None else f"auto:{minutes:g}",
-    }
+    plan = None if minutes is None else f"auto:{minutes:g}"
+    asked |= {"distillation.teacher": teacher and str(teacher), "model.plan": plan}
     settings = {path: value for path, value in asked.items() if value is not None} | dict(map(assignment, set_ or []))
 
     from convolve import run
@@ -96,6 +95,7 @@ def train(
     from convolve.data import known
     from convolve.recipes import resolve
     from convolve.report import write_report
+    from convolve.tracking.tracker import Tracking
 
     resolved = resolve(recipe, settings)
     folder = out or Path("runs") / resolved.name
@@ -103,8 +103,9 @@ def train(
     if find_lr:
         find_rate(resolved, folder, as_json=as_json, data=images, options=options)
         return
-    with Display(resolved, folder / "tensorboard" if tensorboard else None) as display:
-        asked = {"data": images, "restart": restart, "progress": display, "options": options, "report": write_report}
+    with Display(resolved) as display, Tracking(log or [], display, write_report) as tracking:
+        asked = {"data": images, "restart": restart, "progress": tracking, "options": options}
+        asked |= {"report": tracking.report}
         if folds is None:
             finished, spread, more = run.train(resolved, out=folder, **asked), "", dict[str, Any]()
         else:

@@ -63,8 +63,6 @@ def restore(trainer: Trainer, filename: str) -> dict[str, Any]:
     saving.take_values(_whole(trainer), saving.load(filename))
     for learner, stored in zip(trainer.parameter_learners, state.learners, strict=True):
         _inner(learner).restore_from_checkpoint(stored.values)
-    first = trainer.parameter_learners[0] if trainer.parameter_learners else None
-    trainer.total_number_of_samples_seen = first.total_number_of_samples_seen if first else 0
     return dict(state.external)
 
 
@@ -118,8 +116,8 @@ def restore_learner(learner: Learner, values: Mapping[str, Any]) -> None:
 def of_counts(learner: Any) -> dict[str, Any]:
     """Of a learner that has no state of its own but how far it is."""
     return {
-        "type": "Learner", "version": 3, "sample_count": learner.total_number_of_samples_seen,
-        "minibatchCount": learner.total_number_of_minibatches_seen, "sweepCount": learner.total_number_of_sweeps_seen,
+        "type": "Learner", "version": 3, "sample_count": learner.samples_seen,
+        "minibatchCount": learner.minibatches_seen, "sweepCount": learner.sweeps_seen,
         "noise_injection_seed": 1, "master_parameter_updated": False,
         "learnig_rate_schedule": _schedule(learner.learning_rate_schedule),
         "smoothed_gradients": [np.zeros((), np.float32) for _ in learner.parameters],
@@ -127,9 +125,9 @@ def of_counts(learner: Any) -> dict[str, Any]:
 
 
 def restore_counts(learner: Any, values: Mapping[str, Any]) -> None:
-    learner.total_number_of_samples_seen = values.get("sample_count", 0)
-    learner.total_number_of_minibatches_seen = values.get("minibatchCount", 0)
-    learner.total_number_of_sweeps_seen = values.get("sweepCount", 0)
+    learner.samples_seen = values.get("sample_count", 0)
+    learner.minibatches_seen = values.get("minibatchCount", 0)
+    learner.sweeps_seen = values.get("sweepCount", 0)
     if stored := values.get("learnig_rate_schedule"):  # these rates take the place of the program's: so CNTK does
         schedule = learner.learning_rate_schedule.meant_for(stored["ref_mb_size"])
         schedule.ends = sorted((int(end), value) for end, value in stored["schedule"].items())

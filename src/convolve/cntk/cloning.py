@@ -113,7 +113,7 @@ class _Copy:
 
 def _held(variable: Stored) -> Initial:
     array = variable.value
-    return lambda _: array
+    return lambda _, __: array
 
 
 def replace_in_place(function: Function, substitutions: Mapping[Variable, Variable]) -> None:

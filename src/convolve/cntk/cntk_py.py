@@ -8,6 +8,8 @@ from convolve.cntk import seeds
 from convolve.cntk.io.config import MinibatchSourceConfig  # noqa: F401  one of CNTK's own names
 from convolve.cntk.logging.writer import ProgressWriter  # noqa: F401
 
+DeviceKind_CPU, DeviceKind_GPU = 0, 1  # what a device's type() gives
+
 
 def set_fixed_random_seed(seed: int) -> None:
     """All that is random from now on takes this one seed."""

@@ -75,6 +75,22 @@ def fill_in_inputs(node: Node, inputs: Sequence[Variable]) -> None:
         inputs[1].known_shape = tuple(b if a == -1 else a for a, b in zip(inputs[1].shape, whole, strict=True))
 
 
+def require_windows_within(node: Node, inputs: Sequence[Variable]) -> None:
+    """CNTK has no window larger than what it slides over, with padding neither."""
+    if node.op == "Convolution" and not node.attributes["transpose"] and not node.attributes.get("sequential"):
+        window, sizes = inputs[0].shape[1:], inputs[1].shape
+    elif node.op == "Pooling":
+        window, sizes = node.attributes["poolingWindowShape"][::-1], inputs[0].shape
+    else:
+        return
+    for kernel, size in zip(window[::-1], sizes[::-1], strict=False):
+        if 0 < size < kernel:
+            raise ValueError(
+                f"Convolution operation requires that kernel dim {kernel} <= input dim {size}. ({node.op} of "
+                f"{'x'.join(map(str, window))} over {'x'.join(map(str, sizes))})"
+            )
+
+
 def fitted(node: Node, shapes: Sequence[Shape]) -> list[Shape]:
     """The operands' shapes, an open size that meets a known one being that one."""
     if node.op in BINARY:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -60,7 +60,35 @@ def set_default_use_mean_gradient_value(value: bool) -> None:
     _defaults["mean_gradient"] = bool(value)
 
 
-class Learner:
+class _Counts:
+    """How far a learner is."""
+
+    samples_seen = minibatches_seen = sweeps_seen = 0
+
+    def total_number_of_samples_seen(self) -> int:
+        return self.samples_seen
+
+    def total_number_of_minibatches_seen(self) -> int:
+        return self.minibatches_seen
+
+    def total_number_of_sweeps_seen(self) -> int:
+        return self.sweeps_seen
+
+    @cached_property
+    def rates_told(self) -> dict[str, float]:
+        """What progress writers were told last: CNTK tells of each value once, whoever the writers are."""
+        return {}
+
+    def _now(self, schedule: Schedule) -> float:
+        return schedule[self.sweeps_seen if schedule.is_by_sweep else self.samples_seen]
+
+    def _count(self, samples: int, is_sweep_end: bool) -> None:
+        self.samples_seen += samples
+        self.minibatches_seen += 1
+        self.sweeps_seen += is_sweep_end
+
+
+class Learner(_Counts):
     """An optimizer over some parameters, with its schedules, and how far it is.
 
     uses_mean: CNTK's "compatible mode": every rate, momentum and penalty is meant for the mean gradient, whatever the
@@ -73,11 +101,10 @@ class Learner:
         minibatch_size: int = IGNORE, rule: Callable[..., CntkOptimizer] | None = None, kind: str = "",
     ) -> None:  # fmt: skip
         if not parameters:
-            raise ValueError("Learner: the parameter list is empty")
+            raise ValueError("The parameters list specified to a Learner must not be empty.")
         self.parameters = tuple(parameters)
         self.learning_rate_schedule, self.momentum_schedule, self.variance_schedule = lr, momentum, variance
         self.spec, self.kind, self.uses_mean, self._minibatch_size = spec, kind or spec.name, uses_mean, minibatch_size
-        self.total_number_of_samples_seen = self.total_number_of_minibatches_seen = self.total_number_of_sweeps_seen = 0
         self.noise, self.noise_seed = noise, seeds.taken()  # every learner of CNTK takes a seed, with noise or without
         self.rates_used: dict[str, float] = {}  # of the last step, by what CNTK prints before them
         self._rule = rule or OPTIMIZERS[spec.name]
@@ -109,9 +136,6 @@ class Learner:
     def learning_rate(self) -> float:
         return self._now(self.learning_rate_schedule)
 
-    def _now(self, schedule: Schedule) -> float:
-        return schedule[self.total_number_of_sweeps_seen if schedule.is_by_sweep else self.total_number_of_samples_seen]
-
     def reset_learning_rate(self, learning_rate: Any) -> None:
         """Another schedule, which begins now; the number of samples that its rates are meant for stays."""
         if not isinstance(learning_rate, Schedule):
@@ -119,7 +143,7 @@ class Learner:
                 f"learning_rate type ({type(learning_rate)}) not supported. learning_rate must be a training schedule "
                 "(output of learning_parameter_schedule() function)"
             )
-        so_far = self.total_number_of_sweeps_seen if learning_rate.is_by_sweep else self.total_number_of_samples_seen
+        so_far = self.sweeps_seen if learning_rate.is_by_sweep else self.samples_seen
         own = self.learning_rate_schedule
         self.learning_rate_schedule = learning_rate.meant_for(own.minibatch_size, later=so_far)
 
@@ -147,9 +171,7 @@ class Learner:
         take_step(self.optimizer, StepSize(rate, rate / count, momentum, variance), count)
         if self.noise:
             self._add_noise(self._now(self.noise))
-        self.total_number_of_samples_seen += samples
-        self.total_number_of_minibatches_seen += 1
-        self.total_number_of_sweeps_seen += is_sweep_end
+        self._count(samples, is_sweep_end)
         return True
 
     def _decay(self, schedule: Schedule | None, samples: int) -> float:
@@ -285,7 +307,7 @@ def _gain(unit_gain: Any) -> bool:
     return default_unit_gain_value() if unit_gain is None else bool(unit_gain)
 
 
-class UserLearner:
+class UserLearner(_Counts):
     """A learner of a program's own: `update(gradient_values, training_sample_count, sweep_end)`, whose gradients are
     summed over the samples, as views of arrays."""
 
@@ -294,12 +316,9 @@ class UserLearner:
     def __init__(self, parameters: Any, lr_schedule: Any, as_numpy: bool = True) -> None:
         self.parameters = tuple(parameters)
         self.learning_rate_schedule, self.as_numpy = as_schedule(lr_schedule), as_numpy
-        self.total_number_of_samples_seen = self.total_number_of_minibatches_seen = 0
-        self.total_number_of_sweeps_seen = 0
 
     def learning_rate(self) -> float:
-        schedule = self.learning_rate_schedule
-        return schedule[self.total_number_of_sweeps_seen if schedule.is_by_sweep else self.total_number_of_samples_seen]
+        return self._now(self.learning_rate_schedule)
 
     def step(self, samples: int, is_sweep_end: bool = False) -> bool:
         """One update from `.grad`, the gradient of the mean loss over so many samples."""
@@ -308,9 +327,7 @@ class UserLearner:
         grads = {p: torch.zeros_like(p.data) if p.data.grad is None else p.data.grad for p in self.parameters}
         views = {p: NDArrayView.from_dense((grad * samples).cpu().numpy()) for p, grad in grads.items()}
         has_learned = bool(self.update(views, samples, is_sweep_end))
-        self.total_number_of_samples_seen += samples
-        self.total_number_of_minibatches_seen += 1
-        self.total_number_of_sweeps_seen += is_sweep_end
+        self._count(samples, is_sweep_end)
         return has_learned
 
     def update(self, gradient_values: Any, training_sample_count: int, sweep_end: bool) -> bool:

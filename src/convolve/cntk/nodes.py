@@ -153,6 +153,7 @@ def infer(node: Node) -> None:
         return
     late.fill_in_parameters(node, inputs)
     late.fill_in_inputs(node, inputs)
+    late.require_windows_within(node, inputs)
     for output, shape in zip(node.outputs, _shapes(node, inputs), strict=True):
         output.known_shape = shape
 

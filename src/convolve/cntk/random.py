@@ -1,4 +1,4 @@
-"""Random numbers in a network: drawn anew in each pass. Their statistics are CNTK's; the numbers are ours."""
+"""Random numbers in a network: drawn anew in each pass, CNTK's bit for bit on a processor."""
 
 from __future__ import annotations
 

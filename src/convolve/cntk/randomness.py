@@ -6,12 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from convolve.cntk.nodes import Node
 from convolve.cntk_random import Draws
+from convolve.models.cntk_values import dropped
 
 
 class Dropout(nn.Module):
@@ -31,10 +31,7 @@ class Dropout(nn.Module):
         rate = self.node.attributes["dropoutRate"]
         if not self.training or not rate:
             return x
-        kept = _stream(self.node, x.numel()).fractions(x.numel()) > rate
-        mask: Tensor = torch.from_numpy(kept).reshape(x.shape).to(x)
-        kept_x: Tensor = x * (mask * (1 / (1 - rate)))
-        return kept_x
+        return dropped(x, rate, _stream(self.node, x.numel()))
 
 
 def _stream(node: Node, count: int) -> Draws:
@@ -54,16 +51,17 @@ def drawn(node: Node, shape: tuple[int, ...]) -> NDArray[np.floating]:
     stream = _stream(node, count)
     if node.op != "RandomDistribution":
         return _sampled(node, stream, shape)
-    kind, arguments = node.attributes["randomDistributionType"], node.attributes["randomDistributionArgs"]
+    kind, dtype = node.attributes["randomDistributionType"], node.outputs[0].data_type
+    arguments = np.array(node.attributes["randomDistributionArgs"], dtype).astype(np.float64)  # CNTK rounds them
     if kind == "uniform":
         found = stream.uniform(arguments[0], arguments[1], count)
     elif kind == "normal":
         found = stream.normal(count) * arguments[1] + arguments[0]
     elif kind == "gumbel":
         fractions = np.clip(stream.fractions(count), 1e-300, 1 - 1e-16)
-        found = arguments[0] - arguments[1] * np.log(-np.log(fractions))
+        found = arguments[0] - arguments[1] * np.log(-np.log1p(-fractions))
     else:
-        found = (stream.fractions(count) < arguments[0]).astype(np.float64)
+        found = (stream.fractions(count) >= 1 - arguments[0]).astype(np.float64)
     return np.asarray(found).reshape(shape)
 
 

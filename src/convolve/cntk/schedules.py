@@ -112,5 +112,9 @@ def momentum_as_time_constant_schedule(momentum: Any, epoch_size: int | None = N
     return Schedule([(count, math.exp(-1.0 / t) if t else 0.0) for count, t in pairs], 1, epoch_size)
 
 
-def minibatch_size_schedule(schedule: Any, epoch_size: int = 1) -> Schedule:
-    return _schedule(schedule, 1, epoch_size)
+class MinibatchSizes(Schedule):
+    """How many samples a minibatch has, over the samples of a training."""
+
+
+def minibatch_size_schedule(schedule: Any, epoch_size: int = 1) -> MinibatchSizes:
+    return MinibatchSizes(schedule, 1, epoch_size)

@@ -23,7 +23,7 @@ InferredDimension = -1
 FreeDimension = -3
 
 Shape = tuple[int, ...]
-Initial = Callable[[Shape], NDArray[np.floating]]
+Initial = Callable[[Shape, Any], NDArray[np.floating]]  # of a shape and a type
 
 TORCH_TYPES = {np.dtype("f4"): torch.float32, np.dtype("f8"): torch.float64, np.dtype("f2"): torch.float16}
 _WORDS = {np.dtype("f4"): "Float", np.dtype("f8"): "Double", np.dtype("f2"): "Float16"}
@@ -230,7 +230,9 @@ class Stored(Variable):
                     f"Cannot create an NDArrayView using a view shape '{shape_in_words(shape)}' that has unknown "
                     "dimensions for any of its axes."
                 )
-            array = np.array(np.broadcast_to(self._initial(shape), shape), dtype=self.data_type, order="C")
+            array = np.array(
+                np.broadcast_to(self._initial(shape, self.data_type), shape), dtype=self.data_type, order="C"
+            )
             tensor = (
                 torch.from_numpy(array).clone().to(devices.used())
             )  # memory that begins where convolutions are fast
@@ -326,7 +328,7 @@ def _initial(shape: Any, init: Any, dtype: Any) -> tuple[Shape, Initial, Any]:
     array = np.asarray(0 if init is None else init)
     if dtype is None and isinstance(init, np.ndarray) and array.dtype in TORCH_TYPES:
         dtype = array.dtype
-    return as_shape(array.shape if shape is None or array.ndim else shape), lambda _: array, dtype
+    return as_shape(array.shape if shape is None or array.ndim else shape), lambda _, __: array, dtype
 
 
 class Record(dict[str, Any]):

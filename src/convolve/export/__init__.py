@@ -3,6 +3,7 @@
     inputs.py            the two ways in, normalized or plain pixels, and the images that files are compared on
     exported_program.py  a module traced by torch.export; .pt2 files
     onnx.py              ONNX files, made by torch's exporter and run by onnxruntime
+    any_size.py          ONNX files that take a photograph of any size
     metadata.py          what both say of themselves: class names, preprocessing, names and shapes of input and output
     parity.py            the comparison, and where a difference begins
 
@@ -12,8 +13,8 @@ Nothing here imports `model.py`, so that `Model.export` can be a method.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch.export import ExportedProgram
 from convolve.atomic import replacing
 from convolve.errors import UsageError
 from convolve.export import exported_program, onnx
+from convolve.export.any_size import attach, require_sayable
 from convolve.export.inputs import PixelsIn, WithProbabilities, as_input, extreme_inputs, probe_images
 from convolve.export.metadata import describe
 from convolve.export.parity import Parity, Runner, Values, compare
@@ -59,18 +61,29 @@ def form_of(path: Path) -> Form:
     raise UsageError(f"{path}: the ending says what is written, and must be one of {endings}")
 
 
-def export(
-    module: nn.Module, preprocess: Preprocess, metadata: Metadata, path: Path, with_preprocessing: bool
-) -> Parity:
+@dataclass(frozen=True)
+class Options:
+    """What a file takes besides normalized images: uint8 images_NHWC, gray or RGB, `with_preprocessing`; with
+    `any_size`, too, one uint8 image_HW3. `independent`: the scores are logarithms of probabilities, each by itself.
+    `confidence`: the numbers behind what the model knows of its own certainty."""
+
+    with_preprocessing: bool = False
+    any_size: bool = False
+    independent: bool = False
+    confidence: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+def export(module: nn.Module, preprocess: Preprocess, metadata: Metadata, path: Path, options: Options) -> Parity:
     """Write `module`, images_NCHW -> logits_NK, to `path`, with `metadata` in it. One that knows its own certainty
     gives (logits_NK, distance_N), and the file also probabilities.
 
-    With `with_preprocessing` the file takes uint8 images_NHWC, gray or RGB, and does the arithmetic of `preprocess`
-    itself. Raises UnsupportedError for what the form cannot say, ConvolveError where the file answers otherwise than
-    the module; then nothing is written.
+    With preprocessing the file does the arithmetic of `preprocess` itself. Raises UnsupportedError for what the form
+    cannot say, ConvolveError where the file answers otherwise than the module; then nothing is written.
     """
-    form = form_of(path)
+    form, with_preprocessing = form_of(path), options.with_preprocessing
     form.check_packages()
+    if options.any_size:
+        require_sayable(preprocess, path)
     module = WithProbabilities(module) if metadata.confidence else module
     source = copy.deepcopy(module).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     source.requires_grad_(False).eval()
@@ -79,7 +92,7 @@ def export(
     with replacing(path) as temporary:
         temporary.touch()  # where nothing can be written, this fails before the work
         program = exported_program.trace(network, as_input(images_NCHW[:2], preprocess, with_preprocessing))
-        form.write(program, describe(preprocess, metadata, with_preprocessing), temporary)
+        form.write(program, describe(preprocess, metadata, with_preprocessing, options.confidence), temporary)
 
         def located(inputs: torch.Tensor) -> tuple[Values, Values]:
             return exported_program.values_of(program, inputs), form.values(temporary, inputs)
@@ -90,7 +103,8 @@ def export(
         )
         extremes = extreme_inputs(images_NCHW[-2:], preprocess, with_preprocessing)
         run, is_class = form.runner(temporary), (metadata.target or ONE_CLASS) == ONE_CLASS
-        return compare(path, source, run, batches, extremes, located=located, of_one_class=is_class)
+        parity = compare(path, source, run, batches, extremes, located=located, of_one_class=is_class)
+        return attach(temporary, source, preprocess, metadata, options.independent) if options.any_size else parity
 
 
 def _of_many_sizes(images_NCHW: torch.Tensor) -> list[torch.Tensor]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import torch
 
 from convolve.errors import ModelError, UsageError
 from convolve.records import ONE_CLASS, Metadata, TargetKind
@@ -19,6 +22,11 @@ KEY = "convolve"  # of the metadata in ONNX; "convolve.json" in a .pt2
 INPUT, OUTPUT = "images", "logits"
 _OUTPUTS = {TargetKind.CLASS: OUTPUT, TargetKind.CLASSES: "probabilities", TargetKind.NUMBER: "numbers"}
 PROBABILITIES, DISTANCE = "probabilities", "distance"  # of a model that knows its own certainty
+# Of a file that takes one photograph of any size, which the network's own input and outputs are values of.
+PHOTOGRAPH, NONE_OF_THESE, INNER = "image", "none_of_these", "_N"
+# Of what a model knows of its own certainty. Where they are more numbers than the second, they are read from the
+# network itself; of fewer than 2**13, torch's exporter may compute what follows from them and leave them out.
+IN_NETWORK, MOST_BESIDE = ("directions_RD", "means_KD"), 1 << 14
 
 
 @dataclass(frozen=True)
@@ -29,9 +37,16 @@ class _Port:
     shape: tuple[Any, ...]
 
 
+@dataclass(frozen=True)
+class _Array:
+    shape: tuple[int, ...]
+    float32: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Description(Metadata):
-    """`preprocess` is what remains to be done to an image, its mean image as base64."""
+    """`preprocess` is what remains to be done to an image, its mean image as base64; `confidence_beside`, likewise, the
+    numbers behind `confidence` that the network does not hold."""
 
     format: int
     convolve: str
@@ -41,6 +56,7 @@ class _Description(Metadata):
     preprocess: dict[str, Any]
     preprocess_mean_image: str | None
     preprocess_in_graph: dict[str, Any] | None
+    confidence_beside: dict[str, _Array] = field(default_factory=dict)
 
 
 def scores_of(metadata: Metadata) -> str:
@@ -48,8 +64,11 @@ def scores_of(metadata: Metadata) -> str:
     return _OUTPUTS[(metadata.target or ONE_CLASS).kind]
 
 
-def describe(preprocess: Preprocess, metadata: Metadata, with_preprocessing: bool) -> dict[str, Any]:
-    """What the file says, as JSON takes it."""
+def describe(
+    preprocess: Preprocess, metadata: Metadata, with_preprocessing: bool, confidence: Mapping[str, torch.Tensor]
+) -> dict[str, Any]:
+    """What the file says, as JSON takes it. `confidence`: the numbers behind `metadata.confidence`; those that the
+    network holds are left out."""
     channels, height, width = preprocess.shape_CHW
     outside = _outside(preprocess) if with_preprocessing else preprocess
     if with_preprocessing:
@@ -58,6 +77,11 @@ def describe(preprocess: Preprocess, metadata: Metadata, with_preprocessing: boo
         taken = _Port(INPUT, "float32", "NCHW", ("N", channels, height, width))
     scores = ("N", len(metadata.class_names))
     more = (_Port(PROBABILITIES, "float32", "NK", scores), _Port(DISTANCE, "float32", "N", ("N",)))
+    beside = {
+        name: _Array(tuple(each.shape), str(_text_of(each.cpu().numpy())))
+        for name, each in confidence.items()
+        if name not in IN_NETWORK or each.numel() <= MOST_BESIDE
+    }
     description = _Description(
         **vars(metadata),
         format=FORMAT,
@@ -68,9 +92,24 @@ def describe(preprocess: Preprocess, metadata: Metadata, with_preprocessing: boo
         preprocess=outside.mapping(),
         preprocess_mean_image=_text_of(outside.mean_image_CHW),
         preprocess_in_graph=preprocess.mapping() if with_preprocessing else None,
+        confidence_beside=beside,
     )
     plain: dict[str, Any] = to_json(description)
     return plain
+
+
+def for_any_size(text: str, metadata: Metadata) -> str:
+    """What `describe` said with the preprocessing inside, of the same network for one photograph of any size."""
+    name, farthest = scores_of(metadata), metadata.confidence.farthest if metadata.confidence else None
+    scores = _Port(PROBABILITIES if name == OUTPUT else name, "float32", "K", (len(metadata.class_names),))
+    is_none = (_Port(NONE_OF_THESE, "bool", "", ()),) if farthest is not None else ()
+    ports = {
+        "input": _Port(PHOTOGRAPH, "uint8", "HWC", ("H", "W", 3)),
+        "output": scores,
+        "more_outputs": (*is_none, _Port(DISTANCE, "float32", "", ())) if metadata.confidence else (),
+    }
+    changed = {key: to_json(port) for key, port in ports.items()}
+    return json.dumps(json.loads(text) | changed, ensure_ascii=False)
 
 
 def _outside(preprocess: Preprocess) -> Preprocess:
@@ -79,19 +118,19 @@ def _outside(preprocess: Preprocess) -> Preprocess:
     return replace(preprocess, mean=0.0, scale=1.0, channel_order=order, mean_image_CHW=None)
 
 
-def read_metadata(text: str, path: object) -> tuple[Preprocess, Metadata, bool]:
-    """(preprocessing, metadata, whether it takes uint8, (N, H, W, C)) of what `describe` wrote; `path` is for
-    messages."""
+def read_metadata(text: str, path: object) -> tuple[Preprocess, Metadata, dict[str, np.ndarray]]:
+    """(preprocessing, metadata, what `describe` had of `confidence`) of what it wrote; `path` is for messages."""
     try:
         values = parse_json(text)
         require_format(values, FORMAT, path)
         said = from_json(_Description, values)
         image = _image_of(said.preprocess_mean_image, said.preprocess)
         preprocess = Preprocess(**said.preprocess, mean_image_CHW=image)
+        confidence = {name: _array_of(each.float32, each.shape) for name, each in said.confidence_beside.items()}
     except (UsageError, KeyError, TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{path}: its metadata is damaged ({reason}); convert the model again") from None
-    return preprocess, said, said.input.type == "uint8"
+    return preprocess, said, confidence
 
 
 def _text_of(mean_image_CHW: np.ndarray | None) -> str | None:
@@ -102,5 +141,8 @@ def _text_of(mean_image_CHW: np.ndarray | None) -> str | None:
 def _image_of(text: str | None, preprocess: dict[str, Any]) -> np.ndarray | None:
     if text is None:
         return None
-    shape = tuple(preprocess[name] for name in ("channels", "height", "width"))
+    return _array_of(text, tuple(preprocess[name] for name in ("channels", "height", "width")))
+
+
+def _array_of(text: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text, validate=True), "<f4").reshape(shape).astype(np.float32)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from convolve.errors import MissingDataError
 from convolve.graph.graph import Graph
 from convolve.records import Metadata
@@ -39,13 +41,15 @@ class PreprocessOverrides:
 class Imported:
     """`preprocess` are the fields of `Preprocess` that the file states; the others are those of CNTK's reader and
     Caffe's. `name` is what the model is called where that is not the file's name. `metadata`: names of classes and
-    where they were learned, of a file that says so, or of `names_from` beside it."""
+    where they were learned, of a file that says so, or of `names_from` beside it. `confidence`: the numbers behind
+    `metadata.confidence`, where the network's scores and features are those of a model of ours."""
 
     graph: Graph
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     metadata: Metadata | None = None
     names_from: Path | None = None
+    confidence: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Loader(Protocol):

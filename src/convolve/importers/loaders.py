@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -47,8 +47,9 @@ def find_loader(path: Path) -> Loader | None:
 
 def read_third_party(
     loader: Loader, path: Path, overrides: PreprocessOverrides, node: str | None
-) -> tuple[Graph, Preprocess, Metadata]:
-    """(graph of one image input and one output, preprocessing, names of classes and where it comes from).
+) -> tuple[Graph, Preprocess, Metadata, Mapping[str, NDArray[np.float32]]]:
+    """(graph of one image input and one output, preprocessing, names of classes and where it comes from, the numbers
+    behind what it knows of its own certainty).
 
     The output is the class scores, or with `node` whatever that node gives, but for a head, which gives classes. A
     network that gives one number is not asked for classes either: there are no names then.
@@ -80,9 +81,9 @@ def read_third_party(
     said = imported.metadata or Metadata(class_names=(), data="", training_info=info)
     said = said if said.training_info != TrainingInfo() else replace(said, training_info=info)
     if node:
-        return graph, given, replace(said, class_names=())
+        return graph, given, replace(said, class_names=(), confidence=None), {}
     classes = graph.values()[graph.outputs[0]].shape[0]
-    return graph, given, named(imported.names_from or path, said, classes, overrides)
+    return graph, given, named(imported.names_from or path, said, classes, overrides), imported.confidence
 
 
 def read_graph(loader: Loader, path: Path, overrides: PreprocessOverrides, outputs: Sequence[str]) -> Graph:

@@ -9,6 +9,7 @@ from torch import nn
 
 from convolve.errors import UsageError, look_up
 from convolve.models.alexnet import AlexNet, AlexNetBatchNorm, AlexNetPython
+from convolve.models.cntk_values import draw_weights
 from convolve.models.convnet_cifar10 import convnet_cifar10, convnet_cifar10_lrn
 from convolve.models.convnet_mnist import ConvNetMnist
 from convolve.models.efficientnet_lite import EfficientNetLite
@@ -39,11 +40,18 @@ _ROWS: dict[str, Callable[[NetworkSpec, Shape, int], nn.Module]] = {
 MODELS = Registry("convolve.models", _ROWS, FAMILIES)
 
 
-def build_model(spec: NetworkSpec, input_shape_CHW: Shape, class_count: int, seed: int = 0) -> nn.Module:
-    """The network that `spec` names, freshly initialized from `seed`: images_NCHW (normalized) -> logits_NK."""
+def build_model(
+    spec: NetworkSpec, input_shape_CHW: Shape, class_count: int, seed: int = 0, as_cntk: bool = False
+) -> nn.Module:
+    """The network that `spec` names, freshly initialized from `seed`: images_NCHW (normalized) -> logits_NK.
+
+    `as_cntk`: with the numbers that CNTK draws.
+    """
     module = uninitialized(_without_head(spec, input_shape_CHW, class_count))
     generator = torch.Generator().manual_seed(seed)
     initialize(module, generator)
+    if as_cntk:
+        draw_weights(module, seed)
     if spec.head:
         module = _with_head(module, spec, input_shape_CHW, class_count)
         fill(module, generator)

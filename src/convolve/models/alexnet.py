@@ -76,9 +76,13 @@ class AlexNet(nn.Module):
         """CNTK's initial values for this network."""
         for name, layer in self.named_children():
             if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.normal_(layer.weight, std=_DEVIATIONS.get(name, 0.01), generator=generator)
+                nn.init.normal_(layer.weight, std=self.deviation(name), generator=generator)
                 assert layer.bias is not None
                 nn.init.constant_(layer.bias, _BIASES.get(name, 0.0))
+
+    def deviation(self, layer: str) -> float:
+        """Of the initial weights."""
+        return _DEVIATIONS.get(layer, 0.01)
 
 
 class AlexNetPython(AlexNet):

@@ -50,15 +50,16 @@ class ConvNetCifar10(nn.Module):
         self.norm = norm
         self.pool = nn.MaxPool2d(3, stride=2, padding=padding)
         self.fc1 = nn.Linear(maps * _last_map(height, padding) * _last_map(width, padding), dense1)
+        self.dropout1 = nn.Dropout(dropout)  # two, since CNTK draws their masks apart
         self.fc2 = nn.Linear(dense1, dense2)
+        self.dropout2 = nn.Dropout(dropout)
         self.fc3 = nn.Linear(dense2, class_count)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         x = self._pooled(self.conv2(self.conv1(images_NCHW).relu()))
         x = self._pooled(self.conv4(self.conv3(x).relu()))
-        x = self.dropout(self.fc1(x.flatten(1)).relu())
-        x = self.dropout(self.fc2(x).relu())
+        x = self.dropout1(self.fc1(x.flatten(1)).relu())
+        x = self.dropout2(self.fc2(x).relu())
         return self.fc3(x)  # type: ignore[no-any-return]
 
     def _pooled(self, maps_NCHW: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from convolve.graph.classifier import class_scores, image_input, side_by_side
 from convolve.graph.graph import Graph, Parameter
 from convolve.importers import cntk
 from convolve.importers.brainscript.criterion import trained
+from convolve.importers.brainscript.initial import CntkSeeds, Numbers
 from convolve.importers.brainscript.job import TrainStep
 from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.network import Network, needed_for
@@ -127,7 +128,10 @@ def save_network(network: Network, folder: Path) -> None:
 
 def _fresh_network(step: TrainStep) -> tuple[Graph, Target, Shape]:
     """The network with its initial values, what it is trained by, and (C, H, W) of what it takes."""
-    graph = network_graph(step, torch.Generator().manual_seed(step.recipe.run.seed))
+    run = step.recipe.run
+    graph = network_graph(
+        step, CntkSeeds(run.seed) if run.initial_values == "cntk" else torch.Generator().manual_seed(run.seed)
+    )
     return graph, target_of(step.network), image_shape(graph)
 
 
@@ -159,11 +163,11 @@ def with_statistics(graph: Graph, network: Network, source: ArraySource) -> Grap
     return replace(graph, parameters=tuple(filled(p) if p in wanted else p for p in graph.parameters))
 
 
-def network_graph(step: TrainStep, generator: torch.Generator | None) -> Graph:
+def network_graph(step: TrainStep, generator: Numbers | None) -> Graph:
     return graph_of(step.network, step.reader.classes, generator)
 
 
-def graph_of(network: Network, classes: int, generator: torch.Generator | None) -> Graph:
+def graph_of(network: Network, classes: int, generator: Numbers | None) -> Graph:
     """The graph from one image to the class scores, or to all that the criteria look at.
 
     A network of plain numbers takes them from the images of the data set that has as many, else from a single column.

@@ -1,178 +1,95 @@
-"""The page and its two questions: what is it (`/predict`), and where does the model look (`/explain`)?"""
+"""The app: a page and its questions for each model, and what those ask who run it."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-import traceback
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar
 
-import cv2
-import numpy as np
-import torch
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from convolve.atomic import always_utf8
-from convolve.errors import DataError, FormatError, unknown_name
+from convolve.errors import DataError
 from convolve.model import Model
-from convolve.records import TargetKind
-from convolve.serve.batching import Answer, Batcher, Image, Prepared, Probabilities
-from convolve.serve.guard import Guard
-from convolve.serve.occlusion import cells_for, occlusion
+from convolve.serve.metrics import Measured
+from convolve.serve.openapi import openapi, openapi_page
 from convolve.serve.page import files, page
-from convolve.serve.upload import Budget, Limits, fitted_image, read_upload, upload_size
-from convolve.training.metrics import thresholds_of
-
-T = TypeVar("T")
-
-EXPLAINED_AT_ONCE = 2  # a map is a hundred questions, all others ask one
+from convolve.serve.protocol import Protocol
+from convolve.serve.responses import Json, bad_image, failed, gone, in_json, refused
+from convolve.serve.service import Service, Shared
+from convolve.serve.upload import Limits
 
 
-def create_app(model: Model, name: str, host: str, limits: Limits | None = None) -> Starlette:
-    """The app for `model`, which the page calls `name`; `host` is where the server listens, as the user named it."""
-    service = _Service(model, limits or Limits())
-    return Starlette(
-        routes=[
-            *(_text(*file) for file in [("/", page(model, name), "text/html"), *files()]),
-            Route("/predict", service.predict, methods=["POST"]),
-            Route("/explain", service.explain, methods=["POST"]),
-        ],
-        middleware=[Middleware(Guard, host=host)],
-        exception_handlers={
-            HTTPException: _refused,
-            DataError: _bad_image,
-            ClientDisconnect: _gone,
-            Exception: _failed,
-        },
-        lifespan=service.lifespan,
-    )
+def create_app(models: Mapping[str, Model], limits: Limits | None = None) -> Starlette:
+    """The app for models by their names; paths without a name mean the first.
 
-
-class _Json(JSONResponse):
-    def render(self, content: Any) -> bytes:
-        return always_utf8(json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))).encode()
-
-
-class _Service:
-    def __init__(self, model: Model, limits: Limits) -> None:
-        self.model = model
-        self.limits = limits
-        self.batcher = Batcher(model)
-        self.budget = Budget(limits.held_bytes)
-        self.explaining = asyncio.Semaphore(EXPLAINED_AT_ONCE)
-        self.cells = cells_for(model)
+    It answers everybody: `guard.guarded` is the door.
+    """
+    shared = Shared(limits or Limits())
+    services = [Service(model, name, shared) for name, model in models.items()]
+    names = list(models)
+    answering: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
-    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        answering = asyncio.create_task(self.batcher.run())
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        answering.extend(asyncio.create_task(service.batcher.run()) for service in services)
         yield
-        answering.cancel()
-        await asyncio.wait([answering])
+        for task in answering:
+            task.cancel()
+        await asyncio.wait(answering)
 
-    async def predict(self, request: Request) -> _Json:
-        asked = _numbers(request, top=0, seen=0)
-        async with self._answer(request) as (prepared, probabilities_K, sure):
-            said = self._words(probabilities_K, asked["top"]) | {**sure, "fitted": prepared.fitted}
-            if asked["seen"]:
-                said["seen"] = _png_uri(prepared.image_CHW)
-        return _Json(said)
+    async def ready(_request: Request) -> Json:
+        is_ready = bool(answering) and not any(task.done() for task in answering)
+        return Json({"ready": is_ready}, 200 if is_ready else 503)
 
-    async def explain(self, request: Request) -> _Json:
-        index = _numbers(request, **{"class": 0})["class"]
-        if self.model.target.kind == TargetKind.NUMBER:
-            raise HTTPException(400, "the model gives numbers, and the map is of a class")
-        if index >= len(self.model.class_names):
-            raise HTTPException(400, f"class must be below {len(self.model.class_names)}, it is {index}")
-        async with self._answer(request) as (prepared, *_), self.explaining:
-            by_itself = self.model.target.kind == TargetKind.CLASSES
-            work = occlusion(self._ask, prepared.image_CHW, index, self.cells, by_itself=by_itself)
-            change_RS = await _unless_gone(request, work)
-        name = self.model.class_names[index]
-        return _Json({"class": name, "index": index, "change": change_RS.round(4).tolist()})
-
-    @asynccontextmanager
-    async def _answer(self, request: Request) -> AsyncIterator[Answer]:
-        """The answer for the uploaded image, within all limits, which hold until the block ends."""
-        size, preprocess = upload_size(request, self.limits), self.model.preprocess
-        held_bytes = size + int(np.prod(preprocess.shape_CHW))
-        try:
-            async with asyncio.timeout(self.limits.answer_seconds), self.budget.hold(held_bytes):
-                encoded = await read_upload(request, self.limits)
-                yield _finite(await self.batcher.answer(partial(fitted_image, encoded, preprocess, self.limits)))
-        except TimeoutError:
-            busy = f"too busy to answer within {self.limits.answer_seconds:g} s; try again later"
-            raise HTTPException(503, busy, {"Retry-After": "10"}) from None
-
-    async def _ask(self, image_CHW: Image) -> Probabilities:
-        """probabilities_K of an image that has the model's size."""
-        return _finite(await self.batcher.answer(lambda: Prepared(image_CHW, ""))).probabilities_K
-
-    def _words(self, answers_K: Probabilities, top: int) -> dict[str, Any]:
-        """The answer in the words of `convolve predict --json`. `index` is what `/explain` takes; where an image can be
-        of several classes, `over` says whether it is of this one, and those it is of are there beside the `top`
-        likeliest. `top` 0: as many as `predict` says."""
-        names, target = self.model.class_names, self.model.target
-        if target.kind == TargetKind.NUMBER:
-            return {"numbers": dict(zip(names, answers_K.tolist(), strict=True))}
-        several = target.kind == TargetKind.CLASSES
-        [found] = self.model.likeliest(torch.from_numpy(answers_K)[None], len(names) if several else top or None)
-        said: list[dict[str, Any]] = [{"class": names[k], "probability": p, "index": k} for k, p in found]
-        if several:
-            limits = thresholds_of(target, len(names))
-            said = [each | {"over": each["probability"] >= limits[each["index"]]} for each in said]
-        return {"classes": [each for rank, each in enumerate(said) if not several or rank < top or each["over"]]}
+    app = Starlette(
+        routes=[
+            *_questions(services[0], names, "", ""),
+            *(route for service in services for route in _questions(service, names, f"/{service.name}", "../")),
+            *(Route(f"/{name}", partial(_to_page, name)) for name in names),
+            *(Route(path, _health) for path in ("/health", "/v2/health/live")),
+            *(Route(path, ready) for path in ("/ready", "/v2/health/ready")),
+            Route("/metrics", shared.metrics.page),
+            *Protocol({service.name: service for service in services}).routes,
+            *_description(names),
+        ],
+        middleware=[Middleware(Measured, metrics=shared.metrics)],
+        exception_handlers={HTTPException: refused, DataError: bad_image, ClientDisconnect: gone, Exception: failed},
+        lifespan=lifespan,
+    )
+    app.state.names = names
+    return app
 
 
-def _numbers(request: Request, **defaults: int) -> dict[str, int]:
-    """The whole numbers in a request's address, in place of their defaults. Raises HTTPException."""
-    numbers = dict(defaults)
-    for name, text in request.query_params.items():
-        if name not in defaults:
-            raise HTTPException(400, unknown_name("parameter", name, defaults))
-        if not (text.isascii() and text.isdigit() and len(text) < 10):
-            raise HTTPException(400, f"{name} must be a whole number, got {text!r}")
-        numbers[name] = int(text)
-    return numbers
+async def _health(_request: Request) -> Json:
+    return Json({"status": "ok"})
 
 
-def _finite(answer: Answer) -> Answer:
-    """`answer`. Raises HTTPException where its probabilities are none, for which JSON has no word."""
-    if not np.isfinite(answer.probabilities_K).all():
-        raise HTTPException(500, "the model's answer is not a number; are --mean and --scale as in its training?")
-    return answer
+async def _to_page(name: str, _request: Request) -> Response:
+    return RedirectResponse(f"{name}/")  # relative: a proxy may have taken a part of the path away
 
 
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives; it is canceled, and ClientDisconnect raised, when nobody waits for it any more."""
-    working, leaving = asyncio.create_task(work), asyncio.create_task(_has_gone(request))
-    try:
-        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
+def _questions(service: Service, names: Sequence[str], at: str, up: str) -> list[Route]:
+    """A model's page, and what can be asked about it, under the path `at`."""
+    return [
+        _text(f"{at}/", page(service.model, service.name, names, up), "text/html"),
+        *(_text(at + path, content, media_type) for path, content, media_type in files()),
+        Route(f"{at}/predict", service.predict, methods=["POST"]),
+        Route(f"{at}/explain", service.explain, methods=["POST"]),
+        Route(f"{at}/classes", service.classes),
+    ]
 
 
-async def _has_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _png_uri(image_CHW: Image) -> str:
-    """The picture, gray or in RGB planes, as a data URI."""
-    planes_HWC = np.ascontiguousarray(image_CHW[::-1].transpose(1, 2, 0))  # RGB -> OpenCV's BGR
-    return "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", planes_HWC)[1].tobytes()).decode("ascii")
+def _description(names: list[str]) -> list[Route]:
+    document = openapi(names)
+    described = in_json(document).decode()
+    return [_text("/openapi.json", described, "application/json"), _text("/docs", openapi_page(document), "text/html")]
 
 
 def _text(path: str, content: str, media_type: str) -> Route:
@@ -180,27 +97,3 @@ def _text(path: str, content: str, media_type: str) -> Route:
         return Response(always_utf8(content), media_type=media_type)
 
     return Route(path, endpoint)
-
-
-# -- errors: one line of JSON ----------------------------------------------------------------------------------------
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    said = error.detail
-    if error.status_code in (404, 405):  # Starlette's own words
-        said = f"{request.method} {request.url.path}: {said}; the page is at /, images go to POST /predict"
-    return _Json({"error": said}, error.status_code, error.headers)
-
-
-async def _bad_image(_request: Request, error: Exception) -> Response:
-    return _Json({"error": str(error)}, 415 if isinstance(error, FormatError) else 413)
-
-
-async def _gone(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=400)  # for the log at most: nobody is there to read it
-
-
-async def _failed(_request: Request, error: Exception) -> Response:
-    traceback.print_exception(error)
-    return _Json({"error": f"{type(error).__name__}: {error} (a fault of convolve, please report it)"}, 500)

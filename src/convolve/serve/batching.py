@@ -48,10 +48,15 @@ class _Question:
 
 
 class Batcher:
-    """Answers through `Model.answered`, as `convolve predict` does. `run` must be running meanwhile."""
+    """Answers through `Model.answered`, as `convolve predict` does. `run` must be running meanwhile.
 
-    def __init__(self, model: Model) -> None:
+    Several models take `turn`, so that one at a time has all cores. `watch` is told how many images each batch has.
+    """
+
+    def __init__(self, model: Model, turn: asyncio.Lock, watch: Callable[[int], None]) -> None:
         self._model = model
+        self._turn = turn
+        self._watch = watch
         self._most_images = min(MOST_IMAGES, model.batch_size)
         self._questions: asyncio.Queue[_Question] = asyncio.Queue()
         self._decoders = min(MOST_DECODERS, usable_cores())
@@ -68,10 +73,13 @@ class Batcher:
         with ThreadPoolExecutor(self._decoders, "decoder") as decoders, ThreadPoolExecutor(1, "model") as thread:
             while True:
                 batch = [await self._questions.get()]
-                while len(batch) < self._most_images and not self._questions.empty():
-                    batch.append(self._questions.get_nowait())
-                wanted = [question for question in batch if not question.answer.done()]  # else the asker has gone
-                for question, answer in await loop.run_in_executor(thread, self._answers, wanted, decoders):
+                async with self._turn:
+                    while len(batch) < self._most_images and not self._questions.empty():
+                        batch.append(self._questions.get_nowait())
+                    wanted = [question for question in batch if not question.answer.done()]  # else the asker has gone
+                    self._watch(len(wanted))
+                    answers = await loop.run_in_executor(thread, self._answers, wanted, decoders)
+                for question, answer in answers:
                     _tell(question, answer)
 
     def _answers(

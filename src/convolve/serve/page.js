@@ -366,5 +366,5 @@ paper.addEventListener("blur", paintPaper);
 addEventListener("resize", paintPaper);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paintPaper);
 
-byId("curl").textContent = `curl --data-binary @image.png ${location.origin}/predict`;
+byId("curl").textContent = `curl --data-binary @image.png ${new URL("predict", location)}`;
 clear();

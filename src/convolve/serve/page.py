@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -13,11 +14,13 @@ from convolve.training.metrics import named_figures
 DRAWN_SIDE = 64  # pixels: a person can draw what a gray model of up to this size was trained on
 
 
-def page(model: Model, name: str) -> str:
-    """index.html for `model`, called `name`."""
+def page(model: Model, name: str, names: Sequence[str], up: str) -> str:
+    """index.html for `model`, called `name`, of all `names`; `up` leads to the server's own first page."""
     return render(
         "serve/page.html",
         name=name,
+        names=names if len(names) > 1 else (),
+        up=up,
         doubt=f"{model.preprocess_warning[:1].upper()}{model.preprocess_warning[1:]}."
         if model.preprocess_warning
         else "",

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from io import BytesIO
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,7 +18,7 @@ from convolve.transforms.preprocess import Preprocess, fit_image
 
 @dataclass(frozen=True)
 class Limits:
-    """`held_bytes`: of all uploads under way together; who does not fit in waits for a turn."""
+    """`held_bytes`: what has arrived of all uploads under way; `upload_bytes` of them are kept for the oldest."""
 
     upload_bytes: int = 32 << 20  # a photograph of 60 megapixels
     pixels: int = MAX_PIXELS
@@ -26,55 +27,75 @@ class Limits:
     answer_seconds: float = 60.0
 
 
-class Budget:
-    """Bytes that may be held at the same time."""
+class Uploads:
+    """Reads the bodies of requests. What has arrived of all that are under way stays within `Limits.held_bytes`.
 
-    def __init__(self, free_bytes: int) -> None:
-        self._free_bytes = free_bytes
+    A body whose next bytes do not fit in waits. The oldest always has room to end, so that they never all wait.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._held_bytes: dict[Request, int] = {}  # the oldest first
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
-    async def hold(self, size: int) -> AsyncIterator[None]:
-        """Wait until `size` bytes are free, and hold them."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._free_bytes >= size)
-            self._free_bytes -= size
+    async def receive(self, request: Request) -> AsyncIterator[bytes]:
+        """The body, which counts as held until the block ends.
+
+        Raises HTTPException where it is empty, too long, or not there in time.
+        """
+        self._check_size(int(request.headers.get("content-length", 0)))  # digits: the protocol has seen to that
         try:
-            yield
+            body = await self._read(request)
+            if not body:
+                raise HTTPException(400, "the upload is empty; send an image as the body of the request")
+            yield body
         finally:
             async with self._changed:
-                self._free_bytes += size
+                self._held_bytes.pop(request, None)
                 self._changed.notify_all()
 
+    async def _read(self, request: Request) -> bytes:
+        body, parts, clock = BytesIO(), request.stream(), asyncio.get_running_loop()
+        seconds = self._limits.upload_seconds  # in which it has to arrive; what we make it wait does not count
+        while True:
+            began = clock.time()
+            try:
+                async with asyncio.timeout(seconds):
+                    part = await anext(parts, None)
+            except TimeoutError:
+                late = f"the upload took longer than {self._limits.upload_seconds:g} s"
+                raise HTTPException(408, late, {"Connection": "close"}) from None
+            seconds -= clock.time() - began
+            if part is None:
+                return body.getvalue()  # shares its memory
+            self._check_size(body.tell() + len(part))
+            await self._hold(request, len(part))
+            body.write(part)
 
-def upload_size(request: Request, limits: Limits) -> int:
-    """Bytes that the request says it will send. Raises HTTPException where it says none, or too many."""
-    declared = request.headers.get("content-length")
-    if declared is None:
-        raise HTTPException(411, "say how long the image is, with the header Content-Length")
-    size = int(declared)  # digits: the protocol has seen to that
-    if size > limits.upload_bytes:
-        raise HTTPException(413, f"the upload has {size:,} bytes, more than the limit of {limits.upload_bytes:,}")
-    if size == 0:
-        raise HTTPException(400, "the upload is empty; send an image as the body of the request")
-    return size
+    def _check_size(self, size: int) -> None:
+        if size > (limit := self._limits.upload_bytes):
+            raise HTTPException(413, f"the upload has {size:,} bytes or more, and the limit is {limit:,}")
+
+    async def _hold(self, request: Request, size: int) -> None:
+        """Wait until `size` more bytes fit in, and hold them."""
+        held = self._held_bytes
+        shared = self._limits.held_bytes - self._limits.upload_bytes  # the rest is the oldest's
+
+        def fits() -> bool:
+            oldest = next(iter(held), request)
+            return oldest is request or sum(held.values()) - held[oldest] + size <= shared
+
+        async with self._changed:
+            await self._changed.wait_for(fits)
+            held[request] = held.get(request, 0) + size
 
 
-async def read_upload(request: Request, limits: Limits) -> bytes:
-    """The body of a request of permitted size. Raises HTTPException where it does not arrive in time."""
-    try:
-        async with asyncio.timeout(limits.upload_seconds):
-            return await request.body()
-    except TimeoutError:
-        late = f"the upload took longer than {limits.upload_seconds:g} s"
-        raise HTTPException(408, late, {"Connection": "close"}) from None
-
-
-def fitted_image(encoded: bytes, preprocess: Preprocess, limits: Limits) -> Prepared:
-    """An encoded image as `convolve predict` makes it.
+def fitted_image(encoded: bytes, preprocess: Preprocess, limits: Limits, name: str = "the image") -> Prepared:
+    """An encoded image, called `name`, as `convolve predict` makes it.
 
     Raises FormatError for what is no image, DataError for one that is too large or too narrow.
     """
     decoding = replace(preprocess.decoding(limits.pixels), gray=False)
-    image_HWC = decode_image(encoded, "the image", decoding)
+    image_HWC = decode_image(encoded, name, decoding)
     return Prepared(*fit_image(without_color(image_HWC), preprocess))

@@ -24,6 +24,9 @@ class RunSpec:
     global_batch_size: int = setting(64, "samples an update, over all workers together")
     global_batch_sizes: Steps = setting((), "in place of it, one for each epoch; the last one holds")
     accumulation_steps: int = setting(1, "micro-batches in which a batch is computed, to save memory")
+    initial_values: Literal["torch", "cntk"] = setting(
+        "torch", "whose random numbers are weights and dropout masks; cntk: CNTK 2.7's, bit for bit on a processor"
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", "auto: the fastest whose gradients are right")
     device: str = setting("auto", "auto, cpu, cuda or cuda:i")
     threads: int = setting(0, "processor threads; 0: as many as there are idle cores at the start")

@@ -20,7 +20,8 @@ from convolve.records import ConfidenceRecord
 from convolve.training.outliers import OutlierDetector
 
 MOST_KEPT = 1000  # distances and scores that a model keeps: more would tell a threshold no better than to 0.1 %
-TENSORS = ("directions_RD", "distances_M", "means_KD", "rest", "scores_M", "variances_R")  # that it is stored as
+# The tensors that it is stored as, with their numbers of axes.
+TENSORS = {"directions_RD": 2, "distances_M": 1, "means_KD": 2, "rest": 0, "scores_M": 1, "variances_R": 1}
 _SHARPEST = 20.0  # a temperature between 1/20 and 20: beyond, there is nothing that a probability could tell
 
 
@@ -90,12 +91,19 @@ class Confidence:
 
     @classmethod
     def of(cls, record: ConfidenceRecord, tensors: Mapping[str, Tensor]) -> Confidence:
-        """The inverse of `tensors`."""
+        """The inverse of `tensors`. Raises ValueError or RuntimeError for what does not fit together."""
         parts = dict(tensors)
-        if parts.keys() != set(TENSORS):
+        if parts.keys() != TENSORS.keys():
             raise ValueError(f"the tensors are {', '.join(sorted(parts))}, not {', '.join(TENSORS)}")
+        if {name: each.ndim for name, each in parts.items()} != TENSORS:
+            raise ValueError("they have other axes than they should")
+        if not all(each.dtype == torch.float32 and each.isfinite().all() for each in parts.values()):
+            raise ValueError("they must be finite numbers in float32")
         distances_M, scores_M = parts.pop("distances_M"), parts.pop("scores_M")
-        return cls(record, OutlierDetector(**parts), distances_M, scores_M)
+        found = cls(record, OutlierDetector(**parts), distances_M, scores_M)
+        with torch.inference_mode():
+            found.detector(torch.zeros(1, found.detector.means_KD.shape[1]))  # raises where the shapes do not fit
+        return found
 
 
 def conformal_quantile(sorted_M: Tensor, part: float) -> float | None:

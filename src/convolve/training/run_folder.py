@@ -12,6 +12,7 @@ evaluation.safetensors  the last evaluation: labels_N, probabilities_NK (or numb
                         and kept_images_MHWC
 result.json             the final figures
 report.html
+tracking/               what `convolve train --log` keeps, a folder for each tool
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ T = TypeVar("T")
 
 # What a run writes beside its state. Starting over removes these, and nothing else.
 _FILES = ("recipe.json", "start.json", "metrics.jsonl", "evaluation.safetensors", "result.json", "report.html")
-_FOLDERS = ("checkpoints", "from", "teacher", "model", "tensorboard")
+_FOLDERS = ("checkpoints", "from", "teacher", "model", "tracking")
 _MEND = "start the run over with --restart"
 
 

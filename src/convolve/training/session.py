@@ -10,6 +10,7 @@ from torch import nn
 
 from convolve.environment import hardware, idle_cores, versions
 from convolve.errors import ResumeRefusedError, UsageError
+from convolve.models.cntk_values import draw_masks
 from convolve.recipe import Recipe
 from convolve.recipe_values import differences, leaf_paths
 from convolve.records import Hardware, Start
@@ -78,6 +79,8 @@ def begin_session(
         folder.begin(recipe, start)
     start = from_json(Start, workers.broadcast(to_json(start)))
     torch.manual_seed(recipe.run.seed + workers.rank)  # for dropout; the data has generators of its own
+    if recipe.run.initial_values == "cntk":
+        draw_masks(network, recipe.run.seed, workers.size, workers.rank)
     return Session(device, Precision(start.precision, start.precision_reason), start.threads, start)
 
 

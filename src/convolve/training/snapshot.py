@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from convolve.errors import ModelError
+from convolve.models.cntk_values import go_to, mask_places
 from convolve.records import EpochEvent, ProgressEvent, ResumeEvent, StartEvent
 from convolve.records.reading import to_json
 from convolve.training.checkpoint import load_checkpoint, save_checkpoint
@@ -103,6 +105,8 @@ def take_snapshot(trainer: Trainer, without: str = "") -> Snapshot:
     } | {name: extra.tensors() for name, extra in extras.items()}
     if torch.cuda.is_initialized():
         parts["random"]["cuda"] = trainer.workers.gather(torch.cuda.get_rng_state())
+    if len(masks := mask_places(trainer.network)):
+        parts["random"]["masks"] = trainer.workers.gather(masks)
     values = {
         "position": asdict(trainer.position), "metrics": asdict(trainer.metrics),
         "loss_scale": asdict(trainer.loss_scale) if trainer.loss_scale else None,
@@ -127,6 +131,9 @@ def restore(trainer: Trainer, snapshot: Snapshot, without: str = "") -> None:
     if "random.cuda" in tensors:
         cuda = torch.cuda.get_rng_state, torch.cuda.set_rng_state
         _restore_random(tensors["random.cuda"], trainer.workers.rank, *cuda)
+    if "random.masks" in tensors:
+        masks = partial(mask_places, trainer.network), partial(go_to, trainer.network)
+        _restore_random(tensors["random.masks"], trainer.workers.rank, *masks)
 
 
 def save(trainer: Trainer) -> None:
@@ -157,8 +164,8 @@ def resume(trainer: Trainer) -> None:
     step = trainer.position.step
     if not workers.rank:
         folder.log(ResumeEvent(step=step) if step else StartEvent(step=step))
-    seen = trainer.position.samples_seen
-    trainer.callback("start", to_json(trainer.session.start) | {"step": step, "samples_seen": seen})
+    at = {"step": step, "samples_seen": trainer.position.samples_seen, "folder": str(folder.path)}
+    trainer.callback("start", to_json(trainer.session.start) | at)
 
 
 def _restore_stored(trainer: Trainer, snapshot: Snapshot) -> None:

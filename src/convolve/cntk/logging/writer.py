@@ -23,7 +23,6 @@ class ProgressWriter:
         self._tests = _Sums(testUpdateWriteFrequency, testFirstUpdatesToWrite)
         _count(distributedSyncUpdateWriteFrequency), _count(distributedSyncFirstUpdatesToWrite)
         self.freq = trainingUpdateWriteFrequency
-        self._rates_shown: dict[tuple[Any, str], float] = {}
 
     def __disown__(self) -> ProgressWriter:
         """Of CNTK's binding to C++."""
@@ -51,12 +50,6 @@ class ProgressWriter:
     def write(self, key: str, value: Any) -> None: ...
 
     # -- what a trainer tells -----------------------------------------------------------------------------------------
-
-    def note_rate(self, learner: Any, what: str, value: float) -> None:
-        """Write a rate or a momentum of `learner` where it is another one than before."""
-        if self._rates_shown.get((learner, what)) != value:
-            self._rates_shown[learner, what] = value
-            self.write(what, value)
 
     def update_training(self, samples: int, loss: float, metric: float | None) -> None:
         if due := self._trainings.add(samples, loss, metric or 0.0):

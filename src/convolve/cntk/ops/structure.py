@@ -167,7 +167,7 @@ class Structure(Operators):
         if name.startswith("_"):
             raise AttributeError(f"neither Function nor its output variable has '{name}'")
         found = searching.member(self, name)
-        if found is None and len(self.outputs) == 1 and hasattr(self.output, name):
+        if found is None and len(self.outputs) == 1 and name != "type" and hasattr(self.output, name):
             return getattr(self.output, name)  # as `owner`: a function with one output stands for it
         if found is None:
             raise AttributeError(f"'Function' object has no attribute '{name}', nor a part of that name")

@@ -105,6 +105,11 @@ class DistributedLearner:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.learner, name)
 
+    @property
+    def total_number_of_samples_seen(self) -> int:
+        """A number here, as in CNTK, whose other learners have a method for it."""
+        return int(self.learner.samples_seen)
+
     def communicator(self) -> Communicator:
         return Communicator()
 
@@ -120,14 +125,14 @@ class DistributedLearner:
         self._group.sum(tensor)
         return tensor.tolist()
 
-    def shared_step(self, own: int, total: int, is_sweep_end: bool = False) -> None:
+    def shared_step(self, own: int, total: int, is_sweep_end: bool = False) -> bool:
         """A step from `.grad`, the gradient of the loss summed over this worker's `own` samples of `total`."""
         weights = [parameter.data for parameter in self.learner.parameters]
         gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
         self._sum(weights, gradients)
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad = gradient / total
-        self.learner.step(total, is_sweep_end)
+        return bool(self.learner.step(total, is_sweep_end))
 
     def sync(self) -> None:
         """Make the weights of all workers equal."""
@@ -155,8 +160,8 @@ class _BlockMomentum(DistributedLearner):
         super().__init__(learner, after)
         self._block_size, self._settings, self._blocks = block_size, settings, None  # type: int, Any, Any
 
-    def shared_step(self, own: int, total: int, is_sweep_end: bool = False) -> None:
-        seen, learner = self.learner.total_number_of_samples_seen, self.learner
+    def shared_step(self, own: int, total: int, is_sweep_end: bool = False) -> bool:
+        seen, learner = self.learner.samples_seen, self.learner
         if self._blocks is None:
             network = torch.nn.ParameterList([parameter.data for parameter in learner.parameters])
             self._blocks = BlockMomentum(
@@ -169,7 +174,8 @@ class _BlockMomentum(DistributedLearner):
                     parameter.data.grad /= own
             learner.step(own, is_sweep_end)
         self._blocks.end_step(total)
-        learner.total_number_of_samples_seen = seen + total
+        learner.samples_seen = seen + total
+        return True
 
     def sync(self) -> None:
         if self._blocks is not None:

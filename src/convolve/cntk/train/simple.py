@@ -58,7 +58,7 @@ def train(
     progress_frequency: Any = None, max_epochs: Any = None, epoch_size: Any = None, max_samples: Any = None,
 ) -> Record:  # fmt: skip
     """Losses and metrics: `updates` of so many minibatches, `epoch_summaries`, and of a TestConfig `test_summary`."""
-    sizes = as_sizes(minibatch_size, "minibatch_size")
+    sizes = _sizes(minibatch_size)
     if max_samples is not None and max_epochs is not None:
         raise ValueError("max_epochs and max_samples are mutually exclusive.")
     if max_samples is None:
@@ -91,7 +91,7 @@ def test(
     model_inputs_to_streams: Any = None, callbacks: Any = None,
 ) -> Record:  # fmt: skip
     """The mean of the metric, which is the second output, or of the loss if that is all."""
-    sizes = as_sizes(minibatch_size, "minibatch_size")
+    sizes = _sizes(minibatch_size)
     mapped = _mapped(criterion, streams, model_inputs_to_streams)
     source, mapped = as_source(minibatch_source, mapped, criterion)
     if source.is_infinite():
@@ -102,6 +102,12 @@ def test(
         evaluator.test_minibatch(data)
     evaluator.summarize_test_progress()
     return collector.tests[-1]
+
+
+def _sizes(given: Any) -> Any:
+    if given is None:
+        raise ValueError("minibatch_size must not be None.")
+    return as_sizes(given, "minibatch_size")
 
 
 def _mapped(criterion: Function, streams: Any, given: Any) -> Any:

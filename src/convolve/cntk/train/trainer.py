@@ -22,8 +22,10 @@ def listed(value: Any) -> list[Any]:
 class Evaluator:
     """The mean of a metric over minibatches."""
 
-    def __init__(self, evaluation_function: Any, progress_writers: Any = None) -> None:
-        self.evaluation_function = None if evaluation_function is None else as_function(evaluation_function)
+    def __init__(self, eval_function: Any, progress_writers: Any = None) -> None:
+        if eval_function is None and not isinstance(self, Trainer):
+            raise ValueError("Eval function is not allowed to be null.")
+        self.evaluation_function = None if eval_function is None else as_function(eval_function)
         self.writers = listed(progress_writers)
         for writer in self.writers:
             if not isinstance(writer, ProgressWriter):
@@ -67,7 +69,6 @@ class Trainer(Evaluator):
         _require_learners(self.parameter_learners, [each for each in (self.model, loss, metric) if each is not None])
         if len({isinstance(learner, DistributedLearner) for learner in self.parameter_learners}) > 1:
             raise RuntimeError("Cannot use a distributed learner together with one that is not: distribute all of them")
-        self.total_number_of_samples_seen = 0
         self._last = (0.0, 0.0, 0)
         self._precision: Precision | None = None  # of the steps; the first minibatch decides
 
@@ -75,13 +76,15 @@ class Trainer(Evaluator):
     def _get_loss_metric(criterion: Any) -> tuple[Function, Function | None]:
         """(loss, metric or None) of what a trainer is given. Private in CNTK; programs use it."""
         is_both = isinstance(criterion, Function) and len(criterion.outputs) > 1
-        found = [each for each in (criterion.outputs if is_both else listed(criterion)) if each is not None]
+        found = list(criterion.outputs if is_both else listed(criterion))
+        if criterion is None or found[:1] == [None]:
+            raise TypeError(f"criterion: a loss is needed, or a loss and a metric, not {criterion!r}")
         if not 1 <= len(found) <= 2:
             raise ValueError("criterion parameter must be a singleton or a tuple of 2 elements")
-        return as_function(found[0]), as_function(found[1]) if len(found) > 1 else None
+        return as_function(found[0]), as_function(found[1]) if found[1:] not in ([], [None]) else None
 
     def train_minibatch(self, arguments: Any, outputs: Any = None, device: Any = None, is_sweep_end: Any = None) -> Any:
-        """Whether there was anything to train on; with `outputs`, their values too."""
+        """Whether anything was learned: there were samples, and a rate was not 0. With `outputs`, their values too."""
         wanted = [getattr(each, "output", each) for each in outputs or ()]
         targets = [self.loss_function.output]
         if self.evaluation_function is not None:
@@ -93,18 +96,18 @@ class Trainer(Evaluator):
         sharing = self._sharing()
         *figures, total = sharing.totals([*figures, samples]) if sharing else [*figures, samples]
         if not total:
+            self._last = (0.0, 0.0, 0)
             self.sync()
             return False if not wanted else (False, {})
         loss = found[targets[0]].sum() if samples else None
         if loss is not None and loss.requires_grad:
             learned = [p.data for learner in self.parameter_learners for p in learner.parameters]
             (loss if sharing else loss / samples).backward(inputs=learned)
-        self._step(
-            samples, int(total), bool(sharing), _is_sweep_end(arguments) if is_sweep_end is None else is_sweep_end
-        )
+        is_end = _is_sweep_end(arguments) if is_sweep_end is None else is_sweep_end
+        has_learned = self._step(samples, int(total), bool(sharing), is_end)
         self._count(figures[0], figures[1] if len(targets) > 1 else 0.0, int(total))
         values = {v: feeding.shown(v, found[v].detach(), given, True) for v in wanted if found}
-        return (True, running.named(outputs, values)) if wanted else True
+        return (has_learned, running.named(outputs, values)) if wanted else has_learned
 
     def _forward(self, every: tuple[Variable, ...], arguments: Any) -> tuple[Any, dict[Variable, torch.Tensor]]:
         """(what was fed, the values); nothing for a worker whose part of the minibatch is empty."""
@@ -119,15 +122,16 @@ class Trainer(Evaluator):
             found = precision.passed(self._precision, every, given, training=True)
         return given, dict(zip(every, found, strict=True))
 
-    def _step(self, samples: int, total: int, is_shared: bool, is_sweep_end: bool) -> None:
-        for learner in self.parameter_learners:
-            if is_shared:
-                learner.shared_step(samples, total, is_sweep_end)
-            else:
-                learner.step(total, is_sweep_end)
+    def _step(self, samples: int, total: int, is_shared: bool, is_sweep_end: bool) -> bool:
+        """Whether any learner has learned."""
+        learned = [
+            learner.shared_step(samples, total, is_sweep_end) if is_shared else learner.step(total, is_sweep_end)
+            for learner in self.parameter_learners
+        ]
         for learner in self.parameter_learners:
             for parameter in learner.parameters:
                 parameter.data.grad = None
+        return any(learned)
 
     def _sharing(self) -> Any:
         """The learner that speaks for all where several workers train together now, else None."""
@@ -149,12 +153,22 @@ class Trainer(Evaluator):
 
     def _count(self, loss: float, metric: float, samples: int) -> None:
         self._last = (loss, metric, samples)
-        self.total_number_of_samples_seen += samples
+        rates = [(each, pair) for each in self.parameter_learners for pair in getattr(each, "rates_used", {}).items()]
+        for learner, (what, value) in rates:
+            if learner.rates_told.get(what) != value:
+                learner.rates_told[what] = value
+                self._tell(what, value)
         for writer in self.writers:
-            for learner in self.parameter_learners:
-                for what, value in getattr(learner, "rates_used", {}).items():
-                    writer.note_rate(learner, what, value)
             writer.update_training(samples, loss, metric)
+
+    def _tell(self, what: str, value: float) -> None:
+        for writer in self.writers:
+            writer.write(what, value)
+
+    @property
+    def total_number_of_samples_seen(self) -> int:
+        """By the first learner, which may have seen some under an earlier trainer."""
+        return int(self.parameter_learners[0].samples_seen)
 
     @property
     def previous_minibatch_loss_average(self) -> float:

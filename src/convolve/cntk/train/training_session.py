@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,16 +14,16 @@ from convolve.cntk.io.config import FULL_DATA_SWEEP, INFINITELY_REPEAT
 from convolve.cntk.io.memory import MinibatchSourceFromData, next_data
 from convolve.cntk.io.streams import Streams
 from convolve.cntk.layers.typing import VariableType
-from convolve.cntk.learners import Schedule, minibatch_size_schedule
+from convolve.cntk.schedules import MinibatchSizes, minibatch_size_schedule
 from convolve.cntk.train.trainer import Trainer
 
 
 class DataUnit(IntEnum):
     """What frequencies are counted in."""
 
-    sweep = 0
     sample = 1
     minibatch = 2
+    sweep = 0
 
 
 class _Every(NamedTuple):
@@ -60,6 +61,9 @@ class CheckpointConfig:
     def __post_init__(self) -> None:
         if self.filename is None and self.frequency:
             raise ValueError("Checkpoint frequency cannot be specified without checkpoint_filename")
+        self.every = _every(self.frequency)
+        if self.filename == "" and self.every:
+            raise ValueError("Checkpoint file name must not be empty if checkpoint frequency is non zero.")
 
 
 @dataclass
@@ -78,6 +82,7 @@ class CrossValidationConfig(_OlderNames):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.every = _every(self.frequency)
         if self.frequency and self.minibatch_source is None and self.callback is None:
             raise ValueError("Either minibatch_source of callback should be specified.")
 
@@ -97,10 +102,12 @@ class TestConfig(_OlderNames):
 
 
 class TrainingSession:
+    """A program's own class of sessions overrides what begins with `on_`: what CNTK 2.7 calls."""
+
     def __init__(
-        self, trainer: Trainer, mb_source: Any, mb_size: Any, model_inputs_to_streams: Any, max_samples: Any,
-        progress_frequency: Any, checkpoint_config: CheckpointConfig | None, cv_config: CrossValidationConfig | None,
-        test_config: TestConfig | None,
+        self, trainer: Trainer, mb_source: Any, mb_size: Any, model_inputs_to_streams: Any, max_samples: Any = None,
+        progress_frequency: Any = None, checkpoint_config: CheckpointConfig | None = None,
+        cv_config: CrossValidationConfig | None = None, test_config: TestConfig | None = None,
     ) -> None:  # fmt: skip
         if trainer is None:
             raise ValueError("Trainer must not be None.")
@@ -111,47 +118,77 @@ class TrainingSession:
             raise ValueError("Mapping between input vars and streams should not be empty.")
         self.trainer, self.source, self.streams = trainer, source, streams
         self.sizes = as_sizes(mb_size, "mb_size")
-        self.max_samples = INFINITELY_REPEAT if max_samples is None else max_samples
-        self.checkpoint, self.validation, self.test = checkpoint_config, cv_config, test_config
-        if checkpoint_config and checkpoint_config.filename is None:
-            self.checkpoint = None
-        if cv_config and cv_config.minibatch_source is None and cv_config.callback is None:
-            self.validation = None
-        self.progress_frequency = _every(progress_frequency)
+        self.max_samples = INFINITELY_REPEAT if max_samples is None else operator.index(max_samples)
+        if self.max_samples < 0:
+            raise OverflowError(f"max_samples must not be negative, as {max_samples} is")
+        if not self.max_samples:
+            raise ValueError("maxNumTrainingSamples must not be zero.")
+        self.checkpoint = checkpoint_config if checkpoint_config and checkpoint_config.filename is not None else None
+        has_validation = cv_config and (cv_config.minibatch_source is not None or cv_config.callback is not None)
+        self.validation = cv_config if has_validation else None
+        self.test = test_config if test_config and test_config.minibatch_source is not None else None
+        frequencies = {
+            "progress": _every(progress_frequency, OverflowError),
+            "checkpoint": self.checkpoint.every if self.checkpoint else None,
+            "validation": self.validation.every if self.validation else None,
+        }
+        self.frequencies = {what: every for what, every in frequencies.items() if every}
         self.saved = self.validations = self.minibatches = self.sweeps = 0
+        self._is_stopped = False
 
     def train(self, device: Any = None) -> None:
         """Until the source ends or `max_samples` are seen; a checkpoint of an earlier run goes on."""
-        frequencies = {
-            "progress": self.progress_frequency,
-            "checkpoint": _every(self.checkpoint.frequency) if self.checkpoint else None,
-            "validation": _every(self.validation.frequency) if self.validation else None,
-        }
-        if self.checkpoint and self.checkpoint.restore:
-            self._restore()
-        done = {what: self._periods(every) for what, every in frequencies.items()}
-        self.validations, self.saved = done["validation"], done["checkpoint"]  # numbers go on after a restart
-        last = dict.fromkeys(frequencies, self.trainer.total_number_of_samples_seen)
-        while True:
-            wanted = self._next_size()
-            partition = self.trainer.partition
-            data = next_data(self.source, wanted, self.streams, **partition) if wanted else {}
-            if not data and not (wanted and partition):  # of several workers, the others may have data still
-                break
-            if not self.trainer.train_minibatch(data):
-                break
-            self.minibatches += 1
-            self.sweeps += any(each.end_of_sweep for each in data.values())
-            before, done = done, {what: self._periods(every) for what, every in frequencies.items()}
-            due = [what for what in frequencies if done[what] > before[what]]
+        self._require_ends()
+        goes_on = bool(self.checkpoint and self.checkpoint.restore and self._restore())
+        done = {what: self._periods(every) if goes_on else 0 for what, every in self.frequencies.items()}
+        self.validations, self.saved = done.get("validation", 0), done.get("checkpoint", 0)  # numbers go on, too
+        last = dict.fromkeys(self.frequencies, self.trainer.total_number_of_samples_seen if goes_on else 0)
+        is_stopped = False
+        while self._train_minibatch(is_stopped):
+            before, done = done, {what: self._periods(every) for what, every in self.frequencies.items()}
+            due = [what for what in self.frequencies if done[what] != before[what]]
             last |= dict.fromkeys(due, self.trainer.total_number_of_samples_seen)
-            if not all(getattr(self, f"_on_{what}")() for what in due):
-                return
+            went_on = [getattr(self, f"_on_{what}")() for what in due]
+            is_stopped = self._is_stopped or not all(went_on)
         self._end(last)
+
+    def _require_ends(self) -> None:
+        """What is evaluated must end."""
+        is_endless = self.validation and not self.validation.max_samples
+        for what, config in (("Cross validation", self.validation if is_endless else None), ("Test", self.test)):
+            if config and config.minibatch_source is not None and config.minibatch_source.is_infinite():
+                raise ValueError(f"{what} minibatch source must have a limited number of samples or sweeps.")
+
+    def _train_minibatch(self, is_stopped: bool) -> bool:
+        """Whether anything was learned; at the end the trainer is given an empty minibatch, as CNTK does."""
+        wanted = 0 if is_stopped else self._next_size()
+        data = next_data(self.source, wanted, self.streams, **self.trainer.partition) if wanted else {}
+        # Of several workers, others may have data where one has none.
+        has_learned = self.trainer.train_minibatch(data)
+        self._is_stopped |= self.on_minibatch_end() is False
+        if not has_learned:
+            return False
+        self.minibatches += 1
+        self.sweeps += any(each.end_of_sweep for each in data.values())
+        return True
+
+    def get_minibatch_size(self) -> int:
+        return int(self.sizes[self.trainer.total_number_of_samples_seen])
+
+    def on_minibatch_end(self) -> Any:
+        """After each minibatch; False ends the training."""
+
+    def on_checkpoint_end(self, index: int) -> None:
+        """After the state was saved."""
+
+    def on_cross_validation_end(self, index: int, average_error: float, num_samples: int, num_minibatches: int) -> Any:
+        """Whether the training goes on after an evaluation."""
+        callback = self.validation.callback if self.validation else None
+        return callback is None or callback(index, average_error, num_samples, num_minibatches)
 
     def _next_size(self) -> int:
         seen = self.trainer.total_number_of_samples_seen
-        return int(min(self.sizes[seen], self.max_samples - seen))
+        return int(max(min(self.sizes[seen], self.max_samples - seen), 0))
 
     def _counted(self, unit: DataUnit) -> int:
         """Since training began, restarts included."""
@@ -159,19 +196,16 @@ class TrainingSession:
             return self.trainer.total_number_of_samples_seen
         return self.minibatches if unit is DataUnit.minibatch else self.sweeps
 
-    def _periods(self, every: _Every | None) -> int:
-        return self._counted(every.unit) // every.period if every else 0
+    def _periods(self, every: _Every) -> int:
+        return self._counted(every.unit) // every.period
 
     def _end(self, last: dict[str, int]) -> None:
         """Once more what was not done at the last minibatch; `last`: after how many samples it was."""
         self.trainer.sync()
         within = {what for what, samples in last.items() if samples != self.trainer.total_number_of_samples_seen}
-        if "progress" in within:
-            self._on_progress()
-        if self.validation and "validation" in within:
-            self._on_validation()
-        if self.checkpoint and "checkpoint" in within:
-            self._on_checkpoint()
+        for what in ("progress", "checkpoint", "validation"):
+            if what in within:
+                getattr(self, f"_on_{what}")()
         if self.test:
             self._evaluate(self.test, FULL_DATA_SWEEP)
             self.trainer.summarize_test_progress()
@@ -185,8 +219,9 @@ class TrainingSession:
         name = str(self.checkpoint.filename)
         if self.checkpoint.preserve_all:
             self._save(f"{name}{self.saved}")
-            self.saved += 1
         self._save(name)
+        self.on_checkpoint_end(self.saved)
+        self.saved += 1
         return True
 
     def _on_validation(self) -> bool:
@@ -196,8 +231,13 @@ class TrainingSession:
         if config.minibatch_source is not None:
             metric, samples, minibatches = self._evaluate(config, config.max_samples or FULL_DATA_SWEEP)
             self.trainer.summarize_test_progress()
+        goes_on = self.on_cross_validation_end(self.validations, metric, samples, minibatches)
         self.validations += 1
-        return config.callback is None or bool(config.callback(self.validations - 1, metric, samples, minibatches))
+        if not isinstance(goes_on, bool):
+            raise RuntimeError(
+                f"the callback of a cross-validation returns True to go on or False to stop, not {goes_on!r}"
+            )
+        return goes_on
 
     def _evaluate(self, config: Any, max_samples: int) -> tuple[float, int, int]:
         """(the mean of the trainer's metric, samples, minibatches)"""
@@ -218,8 +258,8 @@ class TrainingSession:
     def _save(self, name: str) -> None:
         self.trainer.save_checkpoint(name, {"TrainingMinibatchSource": self.source.get_checkpoint_state()})
 
-    def _restore(self) -> None:
-        """The last state that was saved."""
+    def _restore(self) -> bool:
+        """The last state that was saved, if any was."""
         assert self.checkpoint
         path = Path(str(self.checkpoint.filename))
         numbered = {}
@@ -227,32 +267,39 @@ class TrainingSession:
             if match := re.fullmatch(re.escape(path.name) + r"(\d+)", each.name):
                 numbered[int(match.group(1))] = each
         last = path if path.exists() else numbered.get(max(numbered, default=-1))
-        state = self.trainer.restore_from_checkpoint(str(last)) if last else {}
-        if last and self.trainer.parameter_learners:
-            learner = self.trainer.parameter_learners[0]
-            self.minibatches, self.sweeps = (
-                learner.total_number_of_minibatches_seen,
-                learner.total_number_of_sweeps_seen,
-            )
+        if last:
+            self.restore_from_checkpoint(str(last))
+        return bool(last)
+
+    def restore_from_checkpoint(self, filename: str) -> None:
+        state = self.trainer.restore_from_checkpoint(filename)
+        learner = self.trainer.parameter_learners[0]
+        self.minibatches, self.sweeps = (
+            learner.total_number_of_minibatches_seen(),
+            learner.total_number_of_sweeps_seen(),
+        )
         if "TrainingMinibatchSource" in state:
             self.source.restore_from_checkpoint(state["TrainingMinibatchSource"])
 
 
-def _every(frequency: Any) -> _Every | None:
-    count, unit = frequency if isinstance(frequency, tuple) else (frequency, DataUnit.sample)
-    return None if not count or count >= FULL_DATA_SWEEP else _Every(int(count), DataUnit(unit))
+def _every(frequency: Any, negative: type[Exception] = NotImplementedError) -> _Every | None:
+    """None: at the end only. 0: never."""
+    count, unit = frequency if isinstance(frequency, tuple) and len(frequency) == 2 else (frequency, DataUnit.sample)
+    if not (count is None or hasattr(count, "__index__")) or unit not in tuple(DataUnit):
+        raise TypeError(f"frequency {frequency!r} is not supported; it is a number of samples, or (number, DataUnit)")
+    if count is not None and count < 0:
+        raise negative(f"frequency {frequency!r} must not be negative; 0 means never")
+    return _Every(FULL_DATA_SWEEP if count is None else int(count), DataUnit(unit)) if count != 0 else None
 
 
-def as_sizes(given: Any, what: str) -> Schedule:
+def as_sizes(given: Any, what: str) -> MinibatchSizes:
     """The sizes of minibatches: a number of samples, or what minibatch_size_schedule gives."""
-    if given is None:
-        raise ValueError(f"{what} must not be None.")
-    if not isinstance(given, Schedule | int):
+    if not isinstance(given, MinibatchSizes | int):
         raise ValueError(
             f"{what} of type ({type(given)}) not supported. it must be an int or the result of the "
             "minibatch_size_schedule() function"
         )
-    return given if isinstance(given, Schedule) else minibatch_size_schedule(given)
+    return given if isinstance(given, MinibatchSizes) else minibatch_size_schedule(given)
 
 
 def as_source(source: Any, streams: Any, criterion: Any, repeats: bool = False) -> tuple[Any, Any]:
@@ -283,8 +330,8 @@ def _rows(array: Any) -> int:
 
 
 def training_session(
-    trainer: Any = None, mb_source: Any = None, mb_size: Any = 32, model_inputs_to_streams: Any = None,
-    max_samples: Any = None, progress_frequency: Any = None, checkpoint_config: Any = None, cv_config: Any = None,
+    trainer: Any, mb_source: Any, mb_size: Any, model_inputs_to_streams: Any, progress_frequency: Any = None,
+    max_samples: Any = None, checkpoint_config: Any = None, cv_config: Any = None,
     test_config: Any = None,
 ) -> TrainingSession:  # fmt: skip
     return TrainingSession(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from math import prod, sqrt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from convolve.cntk_random import Distribution
 from convolve.errors import unknown_name
 from convolve.graph.graph import Array
 from convolve.graph.shapes import Shape
@@ -27,7 +29,38 @@ _SPREADS: dict[str, tuple[str, Callable[[float, float], float]]] = {
 }
 
 
-def initial_values(parameter: Operation, dims: Shape, generator: torch.Generator | None) -> Array:
+class CntkSeeds:
+    """In place of a generator: CNTK's numbers. Its binary counts up a seed with each random parameter, from 1 on.
+
+    It makes the operands of an operation when that asks for them, from the criterion on: of layers the last one first.
+    """
+
+    def __init__(self, offset: int) -> None:
+        self._next, self._seeds = offset + 1, dict[Operation, int]()
+
+    def count(self, operations: Sequence[Operation]) -> None:
+        """Give the random parameters among `operations`, operands first, their seeds; some have a randomSeed."""
+        for operation in operations:
+            if operation.kind == "Parameter" and _is_random(operation.settings):
+                self.seed(operation)
+
+    def seed(self, parameter: Operation) -> int:
+        if parameter not in self._seeds:
+            own = int(_number(parameter, parameter.settings.get("seed", -1.0)))
+            self._seeds[parameter] = self._next if own < 0 else own
+            self._next += own < 0
+        return self._seeds[parameter]
+
+
+def _is_random(settings: Mapping[str, Any]) -> bool:
+    how, is_given = str(settings.get("how")), settings.get("file") or settings.get("stored")
+    return isinstance(settings.get("constant"), str) and how not in (*_GIVEN, "zero", "fixedValue") and not is_given
+
+
+Numbers = torch.Generator | CntkSeeds
+
+
+def initial_values(parameter: Operation, dims: Shape, generator: Numbers | None) -> Array:
     """The numbers of a parameter with the shape `dims`, the fastest axis first; the array has the slowest first.
 
     Without `generator`, random ones stay 0 and take no memory, as all constants do. Raises FormatError.
@@ -48,7 +81,11 @@ def initial_values(parameter: Operation, dims: Shape, generator: torch.Generator
     if generator is None:
         return np.broadcast_to(np.float32(0), shape)
     distribution, spread = _SPREADS[kinds[how.lower() or "uniform"]]
-    width = spread(*_fans(parameter, dims)) * _number(parameter, settings["scale"])
+    unit, scale = spread(*_fans(parameter, dims)), _number(parameter, settings["scale"])
+    if isinstance(generator, CntkSeeds):
+        width = abs(float(np.float32(unit) * np.float32(scale)))
+        return Distribution(distribution, width).drawn(shape, generator.seed(parameter))
+    width = unit * scale
     # The outputs slowest, as torch's layers have them: then nothing has to be moved when one is built.
     outputs = max(0, int(_number(parameter, settings["outputRank"])))
     values = torch.empty(dims[:outputs][::-1] + dims[outputs:][::-1])

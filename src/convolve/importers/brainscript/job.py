@@ -235,13 +235,13 @@ class _Job:
         """The recipe with what stands outside of the SGD block."""
         images = isinstance(reader.features, Images)
         order = "file" if not reader.randomize else "shuffled" if images else "cntk"
-        precision = "auto" if block.text("precision", "float").lower() == "float" else "fp32"
+        precision = recipe.run.precision if block.text("precision", "float").lower() == "float" else "fp32"
         data = DataSpec(
             name=recipe.name, order=order, resize="square" if images else "cover",  # type: ignore[arg-type]
             orientation="cntk" if images else "exif", train_transforms=reader.transforms, scale=1.0,
         )  # fmt: skip
         seed = block.integer("randomSeedOffset", 0)
-        run = replace(recipe.run, seed=seed, precision=precision, device=self.device(block))  # type: ignore[arg-type]
+        run = replace(recipe.run, seed=seed, precision=precision, device=self.device(block))
         return replace(recipe, data=data, run=run)
 
     def network_in(self, block: Block) -> Network | None:

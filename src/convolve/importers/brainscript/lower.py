@@ -11,14 +11,13 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import torch
 
 from convolve.errors import UnsupportedError, unknown_name
 from convolve.graph.draft import Draft
 from convolve.graph.graph import Array, Graph
 from convolve.graph.infer import OpenParameters
 from convolve.graph.shapes import GraphError, Shape, require
-from convolve.importers.brainscript.initial import initial_values
+from convolve.importers.brainscript.initial import CntkSeeds, Numbers, initial_values
 from convolve.importers.brainscript.loaded import STORED
 from convolve.importers.brainscript.network import Operation, Setting, needed_for
 from convolve.importers.cntk.call import Call
@@ -30,7 +29,7 @@ from convolve.importers.cntk.wire import Axis
 _OWN_NAME = re.compile(r"\w+(\.[A-Za-z]\w+)?")
 
 
-def lower(outputs: Sequence[Operation], generator: torch.Generator | None, origin: str) -> Graph:
+def lower(outputs: Sequence[Operation], generator: Numbers | None, origin: str) -> Graph:
     """The graph that computes `outputs`, with fresh parameters drawn from `generator`; without it, random ones are 0.
 
     Raises FormatError, with the place in the text, for nodes that do not fit together.
@@ -46,10 +45,12 @@ def sample_shapes(outputs: Sequence[Operation]) -> dict[Operation, tuple[Shape, 
 
 
 class _Lowering:
-    def __init__(self, operations: Sequence[Operation], generator: torch.Generator | None) -> None:
+    def __init__(self, operations: Sequence[Operation], generator: Numbers | None) -> None:
         self.draft = Draft()
         self.keys: dict[Operation, str] = {}
         self._generator = generator
+        if isinstance(generator, CntkSeeds):
+            generator.count(operations)
         self.parameters = OpenParameters(self._parameter)
         columns = {x for x in operations if x.kind == "Parameter" and _is_column(x.settings["shape"])}
         self._columns = vectors_among(columns, ((x.kind, x.inputs) for x in operations))

@@ -27,6 +27,9 @@ def read_sgd(name: str, block: Block, has_validation: bool, refuse: Refuse) -> R
         block.at_least(1, "minibatchSize", size)
     plateau = _plateau(block, has_validation, refuse)
     time_constants = block.numbers("batchNormalizationTimeConstant")
+    values = block.text("initialValues", "torch")
+    if values not in ("torch", "cntk"):
+        raise block.error("initialValues", f"initialValues is torch or cntk, not {values}")
     _unsupported(block, refuse)
     return Recipe(
         name=name,
@@ -43,6 +46,8 @@ def read_sgd(name: str, block: Block, has_validation: bool, refuse: Refuse) -> R
             global_batch_size=sizes[0],
             global_batch_sizes=tuple(map(float, sizes)) if len({*sizes}) > 1 else (),
             accumulation_steps=max(1, block.integer("numSubminiBatches", 1)),
+            initial_values=values,  # type: ignore[arg-type]  # one of the two
+            precision="fp32" if values == "cntk" else "auto",
             report_batches=max(1, block.integer("numMBsToShowResult", 10)),
             report_first_batches=max(0, block.integer("firstMBsToShowResult", 0)),
         ),

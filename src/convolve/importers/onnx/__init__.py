@@ -7,13 +7,13 @@ plain.py, shaping.py, layers.py, windows.py  a row for each operator
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from convolve.errors import UnsupportedError
-from convolve.export.metadata import scores_of
+from convolve.export.metadata import INNER, INPUT, PHOTOGRAPH, scores_of
 from convolve.graph.graph import Graph
 from convolve.graph.shapes import MAX_ELEMENTS, Shape
 from convolve.importers.loader import Imported, PreprocessOverrides
@@ -21,7 +21,7 @@ from convolve.importers.onnx import model
 from convolve.importers.onnx.files import Files, recognizes
 from convolve.importers.onnx.lower import image_sizes, is_nhwc, lower
 from convolve.importers.onnx.metadata import Stated, stated
-from convolve.importers.onnx.model import OnnxModel
+from convolve.importers.onnx.model import OnnxModel, Port
 from convolve.records import Metadata
 
 __all__ = ["Opened", "QuantizedError", "parse", "quantized", "read", "recognizes"]
@@ -61,7 +61,16 @@ def _open(path: Path) -> Opened:
     """Raises FormatError, UnsupportedError, ModelError for damaged metadata of our own."""
     files = Files(path)
     found = model.parse(files.model(), path, files.file)
-    return Opened(files, found, stated(found, files))
+    said = stated(found, files)
+    return Opened(files, _without_scaling(found, said) if said.own else found, said)
+
+
+def _without_scaling(found: OnnxModel, said: Stated) -> OnnxModel:
+    """A file of ours for images of any size, from where its images have the network's size: that is a value of it."""
+    if [port.name for port in found.inputs] != [PHOTOGRAPH]:
+        return found
+    sizes = tuple(said.preprocess[name] for name in ("height", "width", "channels"))
+    return replace(found, inputs=(Port(INPUT, (None, *sizes), "uint8"),), outputs=())
 
 
 def read(path: Path, overrides: PreprocessOverrides | None = None) -> Imported:
@@ -71,10 +80,15 @@ def read(path: Path, overrides: PreprocessOverrides | None = None) -> Imported:
         raise QuantizedError(opened)
     own = opened.stated.metadata if opened.stated.own else None
     scores = [scores_of(own)] if own else None  # more may stand beside them
+    if scores and not opened.model.outputs:  # cut out of a file for any size
+        scores = [scores[0] + INNER]
     outputs = scores if overrides.output is None else [overrides.output]
     graph = lower(opened.model, outputs, overrides.image_shape_CHW)
     said = opened.stated
-    return Imported(graph, _preprocessing(opened), metadata=said.metadata, names_from=said.names_from)
+    return Imported(
+        graph, _preprocessing(opened), metadata=said.metadata, names_from=said.names_from,
+        confidence={} if overrides.output else said.confidence,
+    )  # fmt: skip
 
 
 def _preprocessing(opened: Opened) -> dict[str, Any]:

@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from convolve.errors import DataError
-from convolve.export.metadata import KEY, read_metadata
+from convolve.export.metadata import IN_NETWORK, KEY, read_metadata
 from convolve.formats.labels import parse_labels
 from convolve.importers.onnx.files import Files
 from convolve.importers.onnx.model import OnnxModel
@@ -36,6 +38,7 @@ class Stated:
     metadata: Metadata | None = None
     own: bool = False
     names_from: Path | None = None
+    confidence: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def stated(model: OnnxModel, files: Files) -> Stated:
@@ -79,9 +82,17 @@ def _object(files: Files, name: str) -> dict[str, Any]:
 def _own(model: OnnxModel, files: Files) -> Stated | None:
     if KEY not in model.metadata:
         return None
-    preprocess, metadata, _ = read_metadata(model.metadata[KEY], model.path)
+    preprocess, metadata, confidence = read_metadata(model.metadata[KEY], model.path)
     fields = preprocess.mapping() | {"mean_image_CHW": preprocess.mean_image_CHW}
-    return Stated(fields, metadata, own=True)
+    ends = {name: f"detector.{name}" for name in IN_NETWORK}
+    inside = {
+        name: constant.array
+        for name, end in ends.items()
+        for key, constant in model.constants.items()
+        if key.endswith(end) and constant.array.dtype == np.float32
+    }
+    confidence = inside | confidence if confidence else {}
+    return Stated(fields, metadata, own=True, confidence=confidence)
 
 
 def _lobe(model: OnnxModel, files: Files) -> Stated | None:

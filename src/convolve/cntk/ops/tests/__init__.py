@@ -1,0 +1,1 @@
+"""What programs use of CNTK's test helpers."""

@@ -1,0 +1,21 @@
+"""What tests of programs take from those of CNTK's operations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from convolve.cntk.device import DeviceDescriptor, cpu, gpu
+
+__test__ = False
+PRECISION_TO_TYPE = {"float": np.float32, "double": np.float64}
+
+
+def cntk_device(device_id: int) -> DeviceDescriptor:
+    """-1 is the processor."""
+    return cpu() if device_id == -1 else gpu(device_id)
+
+
+def AA(*arguments: Any, **options: Any) -> Any:
+    return np.asarray(*arguments, **options)
