@@ -341,7 +341,7 @@ class Model:
         """Write the model folder, atomically file by file."""
         write_model(
             Path(folder), self.module, self._whole(), self.preprocess,
-            metadata=self._metadata, membership=self.membership, confidence=self.confidence,
+            metadata=self.metadata, membership=self.membership, confidence=self.confidence,
         )  # fmt: skip
 
     def export(self, path: str | Path, *, with_preprocessing: bool = False, any_size: bool = False) -> Parity:
@@ -353,7 +353,7 @@ class Model:
         """
         architecture, path = self._whole(), Path(path)
         self.require_images()
-        metadata, is_class = self._metadata, self.target.kind == TargetKind.CLASS
+        metadata, is_class = self.metadata, self.target.kind == TargetKind.CLASS
         answering = self.network if is_class else Answering(self.module, self.target)
         if self.target.kind == TargetKind.NUMBER:  # the file gives them as they are
             metadata = replace(metadata, target=Target(self.target.kind))
@@ -363,14 +363,14 @@ class Model:
         with path.open("rb") as file:
             stored = path.name, hashlib.file_digest(file, "sha256").hexdigest()
         card = model_card(
-            architecture, self.module, self.preprocess, self._metadata, stored,
+            architecture, self.module, self.preprocess, self.metadata, stored,
             takes_pixels=options.with_preprocessing, any_size=any_size,
         )  # fmt: skip
         write_text(card_path(path), card)
         return parity
 
     @property
-    def _metadata(self) -> Metadata:
+    def metadata(self) -> Metadata:
         target = None if self.target == ONE_CLASS else self.target
         return Metadata(
             class_names=self.class_names, data=self.data_name, training_info=self.training_info, target=target,

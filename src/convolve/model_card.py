@@ -48,6 +48,7 @@ def model_card(
         names=metadata.class_names,
         most_names=MOST_NAMES,
         data=metadata.data,
+        quantized=metadata.quantized,
         info=info,
         target=(metadata.target or ONE_CLASS).kind.value,
         limits=(metadata.target or ONE_CLASS).thresholds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +15,11 @@ from convolve.errors import UnsupportedError, UsageError, look_up
 if TYPE_CHECKING:
     from convolve.model import Model
     from convolve.records import TrainingInfo
+    from convolve.smaller import Asked
 
 # Form -> the ending of its file; a convolve model and a web page are folders of any name.
 TARGETS = {"convolve": "", "onnx": ".onnx", "exported-program": ".pt2", "web": ""}
+_FOR_CLASSIFIERS = "--with-preprocessing, --quantize, --batch-size and --opset are for classifiers of images"
 
 
 @with_overrides
@@ -59,6 +62,32 @@ def convert(
         str | None,
         typer.Option("--license", metavar="NAME", help="The model's license, for its card: apache-2.0, other, ..."),
     ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            help="A smaller ONNX file: int8, a quarter of the size, or fp16, half of it. Its error on the test images, "
+            "its size and its speed are printed beside those of fp32.",
+            metavar="int8|fp16",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="The images that --quantize calibrates and tests on. [default: the run's own]",
+            metavar="DIR|FILE|sample",
+        ),
+    ] = None,
+    max_error_increase: Annotated[
+        float,
+        typer.Option(
+            metavar="P", help="Refuse a quantized file whose error is larger by more than so many percentage points."
+        ),
+    ] = 1.0,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", metavar="N", help="Fix the number of images that the ONNX file takes at once."),
+    ] = None,
+    opset: Annotated[int | None, typer.Option(metavar="N", help="The opset of the ONNX file. [default: 18]")] = None,
     sign: Annotated[
         Path | None,
         typer.Option(metavar="KEY", help="Sign --out, or MODEL as it is, with this private key, and write an ML-BOM."),
@@ -94,7 +123,10 @@ def convert(
 
     from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
     from convolve.loading import load
+    from convolve.smaller import Asked
 
+    asked = Asked(quantize, data, max_error_increase, batch_size, opset, with_preprocessing=with_preprocessing)
+    _check_form(asked, to, any_size)
     names = output or []
     try:
         if len(names) > 1:
@@ -103,27 +135,46 @@ def convert(
         if opened.node:
             raise NoClassifierError(f"{opened.node} is no score of classes")
     except (NoClassifierError, SeveralHeadsError) as error:
-        _convert_network(model, to, out, overrides, names, reason=None if with_preprocessing else error)
+        if with_preprocessing or not asked.is_plain:
+            raise UsageError(f"{_FOR_CLASSIFIERS}; convert this network without: {error}") from None
+        _convert_network(model, to, out, overrides, names, reason=error)
         _sign(out, with_key)
         return
-    compared = ""
     opened.training_info = replace(opened.training_info, license=license_ or opened.training_info.license)
-    if to == "convolve":
-        opened.save(out)
-    elif to == "web":
-        compared = _write_page(opened, model, out, cdn, web_runtime)
-    else:
-        compared = str(opened.export(out, with_preprocessing=with_preprocessing, any_size=any_size))
-    _tell(out, opened, with_preprocessing, compared)
+    page = partial(_write_page, cdn=cdn, web_runtime=web_runtime) if to == "web" else None
+    _tell(out, opened, with_preprocessing, _written(opened, to, out, asked, run=model, any_size=any_size, page=page))
     _sign(out, with_key, opened.data_name, opened.training_info)
 
 
-def _tell(out: Path, opened: Model, with_preprocessing: bool, compared: str) -> None:
+def _check_form(asked: Asked, to: str, any_size: bool) -> None:
+    from convolve.export.onnx import check_packages
+
+    if not asked.is_plain:
+        if to != "onnx" or any_size:
+            raise UsageError("--quantize, --batch-size and --opset are for --to onnx, without --any-size")
+        check_packages()
+
+
+def _written(opened: Model, to: str, out: Path, asked: Asked, *, run: Path, any_size: bool, page: Any) -> list[str]:
+    """Write the file or folder. Returns what was compared, in sentences."""
+    from convolve.smaller import export_as
+
+    if page:
+        return list(page(opened, run, out))
+    if to == "convolve":
+        opened.save(out)
+        return []
+    if not asked.is_plain:
+        return export_as(opened, out, asked, run)
+    return [str(opened.export(out, with_preprocessing=asked.with_preprocessing, any_size=any_size))]
+
+
+def _tell(out: Path, opened: Model, with_preprocessing: bool, compared: list[str]) -> None:
     parameters = sum(p.numel() for p in opened.module.parameters())
     print(f"{out}: {parameters:,} parameters, {len(opened.class_names)} classes")
     print(f"the network sees {opened.preprocess}{', inside the file' if with_preprocessing else ''}")
-    if compared:
-        print(compared)
+    for line in compared:
+        print(line)
 
 
 def _only_signature(model: Path, sign: Path | None, verify: Path | None, *, converts: bool) -> None:
@@ -169,28 +220,24 @@ def _sign(model: Path, with_key: Any, data: str = "", info: TrainingInfo | None 
         print(f"signed: {sign(model, with_key)}, bill of materials {bom}")
 
 
-def _write_page(opened: Model, model: Path, out: Path, cdn: bool, web_runtime: Path | None) -> str:
+def _write_page(opened: Model, model: Path, out: Path, cdn: bool, web_runtime: Path | None) -> list[str]:
     from convolve.web.folder import write_page
     from convolve.web.runtime import packed, referred
 
     runtime = referred() if cdn else packed(web_runtime)
     compared = write_page(opened, model.resolve().name, out, runtime)
     where = f"from {runtime.script}: the page needs a network" if cdn else "in the folder"
-    return (
-        f"onnxruntime-web {runtime.version} {where}\n{compared}\n"
-        f"open it from any web server: python -m http.server --directory {out}"
-    )
+    opened_from = f"open it from any web server: python -m http.server --directory {out}"
+    return [f"onnxruntime-web {runtime.version} {where}", compared, opened_from]
 
 
 def _convert_network(
-    model: Path, to: str, out: Path, overrides: Overrides, names: list[str], *, reason: Exception | None
+    model: Path, to: str, out: Path, overrides: Overrides, names: list[str], *, reason: Exception
 ) -> None:
     from convolve.network import load_graph
 
     if to == "web":
         raise UsageError(f"the page is for a classifier of images ({reason}); --output names one score")
-    if reason is None:
-        raise UsageError("--with-preprocessing is for classifiers of images; convert this network without it")
     network = load_graph(model, names, overrides)
     compared = "" if to != "convolve" else "nothing is prepared and no class is named: `convert` and `show` take it"
     if to == "convolve":

@@ -103,13 +103,15 @@ class NDArrayView(Held):
         self.is_slice = False
 
     @staticmethod
-    def from_dense(array: Any, device: Any = None, read_only: bool = False, borrow: bool = False) -> NDArrayView:
-        if not isinstance(array, np.ndarray):
-            raise TypeError(f"data must be of type numpy.ndarray and not {type(array)}")
-        if array.dtype not in (np.float32, np.float64, np.float16, np.int8, np.int16):
-            raise RuntimeError(f"NumPy array of type int8, int16, float16, float32 or float64 expected: {array.dtype}")
-        made = NDArrayView((), array.dtype)
-        made.array = array if borrow else np.array(array)
+    def from_dense(np_array: Any, device: Any = None, read_only: bool = False, borrow: bool = False) -> NDArrayView:
+        if not isinstance(np_array, np.ndarray):
+            raise TypeError(f"data must be of type numpy.ndarray and not {type(np_array)}")
+        if np_array.dtype not in (np.float32, np.float64, np.float16, np.int8, np.int16):
+            raise RuntimeError(
+                f"NumPy array of type int8, int16, float16, float32 or float64 expected: {np_array.dtype}"
+            )
+        made = NDArrayView((), np_array.dtype)
+        made.array = np_array if borrow else np.array(np_array)
         made.is_read_only = bool(read_only)
         return made
 
@@ -121,11 +123,11 @@ class NDArrayView(Held):
 
     @staticmethod
     def from_csr(
-        array: Any, device: Any = None, read_only: bool = False, borrow: bool = False, shape: Any = None
+        csr_array: Any, device: Any = None, read_only: bool = False, borrow: bool = False, shape: Any = None
     ) -> NDArrayView:
-        if not hasattr(array, "tocsr"):
+        if not hasattr(csr_array, "tocsr"):
             raise TypeError("only CSR is supported as of now. Please convert your data using 'tocsr()'")
-        dense = np.asarray(array.toarray())
+        dense = np.asarray(csr_array.toarray())
         wanted = dense.shape if shape is None else as_shape(shape)
         if wanted[-1:] != dense.shape[-1:] or prod(wanted) != dense.size:
             raise ValueError(f"shape {wanted} of the NDArrayView does not fit the csr matrix of shape {dense.shape}")

@@ -117,5 +117,5 @@ def get_gpu_properties(device: DeviceDescriptor) -> Any:
     return torch.cuda.get_device_properties(device.id())
 
 
-def set_excluded_devices(excluded: Any) -> None:
+def set_excluded_devices(excluded_devices: Any) -> None:
     """There is none to exclude."""

@@ -45,9 +45,9 @@ def normal(scale: float, output_rank: Any = None, filter_rank: Any = None, seed:
     return Initializer("normal", scale, seed=seed)
 
 
-def truncated_normal(scale: float, seed: int | None = None) -> Initializer:
-    """Numbers beyond twice the scale are drawn again."""
-    return Initializer("truncated_normal", scale, seed=seed)
+def truncated_normal(stdev: float, seed: int | None = None) -> Initializer:
+    """Numbers beyond twice the deviation are drawn again."""
+    return Initializer("truncated_normal", stdev, seed=seed)
 
 
 def xavier(scale: float = 1, output_rank: Any = None, filter_rank: Any = None, seed: Any = None) -> Initializer:
@@ -93,8 +93,8 @@ def bilinear(kernel_width: int, kernel_height: int) -> Initializer:
     return _Bilinear("bilinear", 1.0, size=(kernel_width, kernel_height))
 
 
-def initializer_with_rank(init: Any, output_rank: int | None = None, filter_rank: int | None = None) -> Any:
-    """`init` with the ranks of the layer that asks; numbers and arrays stay as they are."""
-    if isinstance(init, Initializer):
-        return init.with_ranks(1 if output_rank is None else output_rank, filter_rank or 0)
-    return init
+def initializer_with_rank(initializer: Any, output_rank: int | None = None, filter_rank: int | None = None) -> Any:
+    """`initializer` with the ranks of the layer that asks; numbers and arrays stay as they are."""
+    if isinstance(initializer, Initializer):
+        return initializer.with_ranks(1 if output_rank is None else output_rank, filter_rank or 0)
+    return initializer

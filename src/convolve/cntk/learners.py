@@ -49,6 +49,7 @@ def default_unit_gain_value() -> bool:
 
 
 def set_default_unit_gain_value(value: bool) -> None:
+    """What default_unit_gain_value gives; learners do not ask it, as CNTK's do not: they gain where nothing is said."""
     _defaults["unit_gain"] = bool(value)
 
 
@@ -251,12 +252,12 @@ def sgd(parameters: Any, lr: Any, **options: Any) -> Learner:
     return _made("sgd", parameters, lr, options)
 
 
-def momentum_sgd(parameters: Any, lr: Any, momentum: Any, unit_gain: Any = None, **options: Any) -> Learner:
-    return _made("momentum_sgd", parameters, lr, options, momentum, unit_gain=_gain(unit_gain))
+def momentum_sgd(parameters: Any, lr: Any, momentum: Any, unit_gain: Any = True, **options: Any) -> Learner:
+    return _made("momentum_sgd", parameters, lr, options, momentum, unit_gain=bool(unit_gain))
 
 
-def nesterov(parameters: Any, lr: Any, momentum: Any, unit_gain: Any = None, **options: Any) -> Learner:
-    return _made("nesterov", parameters, lr, options, momentum, unit_gain=_gain(unit_gain))
+def nesterov(parameters: Any, lr: Any, momentum: Any, unit_gain: Any = True, **options: Any) -> Learner:
+    return _made("nesterov", parameters, lr, options, momentum, unit_gain=bool(unit_gain))
 
 
 def adagrad(parameters: Any, lr: Any, need_ave_multiplier: bool = True, **options: Any) -> Learner:
@@ -269,20 +270,20 @@ def adadelta(parameters: Any, lr: Any = None, rho: float = 0.95, epsilon: float 
 
 
 def adam(
-    parameters: Any, lr: Any, momentum: Any, unit_gain: Any = None, variance_momentum: Any = None,
+    parameters: Any, lr: Any, momentum: Any, unit_gain: Any = True, variance_momentum: Any = None,
     epsilon: float = 1e-8, adamax: bool = False, **options: Any,
 ) -> Learner:  # fmt: skip
     return _made(
         "adam", parameters, lr, options, momentum, variance=_variance(variance_momentum),
-        rule=Adamax if adamax else None, unit_gain=_gain(unit_gain), epsilon=float(epsilon),
+        rule=Adamax if adamax else None, unit_gain=bool(unit_gain), epsilon=float(epsilon),
     )  # fmt: skip
 
 
 def fsadagrad(
-    parameters: Any, lr: Any, momentum: Any, unit_gain: Any = None, variance_momentum: Any = None, **options: Any
+    parameters: Any, lr: Any, momentum: Any, unit_gain: Any = True, variance_momentum: Any = None, **options: Any
 ) -> Learner:
     variance = _variance(variance_momentum)
-    return _made("fsadagrad", parameters, lr, options, momentum, variance=variance, unit_gain=_gain(unit_gain))
+    return _made("fsadagrad", parameters, lr, options, momentum, variance=variance, unit_gain=bool(unit_gain))
 
 
 def rmsprop(
@@ -301,10 +302,6 @@ def universal(update_func: Any, parameters: Any) -> UniversalLearner:
 def _variance(momentum: Any) -> Any:
     """CNTK's default is a time constant of 720,000 samples."""
     return momentum_schedule_per_sample(0.9999986111120757) if momentum is None else momentum
-
-
-def _gain(unit_gain: Any) -> bool:
-    return default_unit_gain_value() if unit_gain is None else bool(unit_gain)
 
 
 class UserLearner(_Counts):

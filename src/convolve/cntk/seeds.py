@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SENTINEL = 2**64 - 1  # of a seed that CNTK is to choose: SentinelValueForAutoSelectRandomSeed
+SENTINEL = 2**64 - 3  # of a seed that CNTK is to choose: SentinelValueForAutoSelectRandomSeed
 _state = {"next": 0, "fixed": False}
 
 

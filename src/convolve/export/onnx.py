@@ -168,9 +168,13 @@ class OnnxNetwork(nn.Module):
             for side, ports in found.items()
         }
 
-    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+    def feed(self, images_NCHW: torch.Tensor) -> np.ndarray:
+        """The images as the file takes them."""
         images = images_NCHW.permute(0, 2, 3, 1) if self._is_nhwc else images_NCHW
-        array, size = images.cpu().numpy().astype(self._type), self._samples or len(images)
+        return np.ascontiguousarray(images.cpu().numpy().astype(self._type))
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        array, size = self.feed(images_NCHW), self._samples or len(images_NCHW)
         parts = [self._run(array[start : start + size], size) for start in range(0, len(array), max(1, size))]
         scores_NK = (
             torch.from_numpy(np.concatenate(parts).astype(np.float32)) if parts else torch.zeros(0, self.classes)

@@ -322,6 +322,23 @@ class TrainingInfo(Figures):
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantizedRecord:
+    """What a smaller file lost and gained, measured on the processor that wrote it: errors on the same test images,
+    bytes, and milliseconds an image, one at a time."""
+
+    how: str
+    calibration_images: Number | None = None
+    test_images: Number
+    error: Fraction
+    error_before: Fraction
+    bytes: Number
+    bytes_before: Number
+    milliseconds: Amount
+    milliseconds_before: Amount
+    processor: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metadata:
     """What a model and each of its files says beside its network and preprocessing; `data` names what it learned."""
 
@@ -330,6 +347,7 @@ class Metadata:
     training_info: TrainingInfo
     target: Target | None = None  # one class
     confidence: ConfidenceRecord | None = None
+    quantized: QuantizedRecord | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,8 @@ class Batcher:
     ) -> list[tuple[_Question, Answer | Exception]]:
         """The answer to each question, or why there is none."""
         parts = [questions[first :: self._decoders] for first in range(self._decoders)]
-        prepared = list(chain.from_iterable(decoders.map(_prepare, parts)))
+        alone = len(questions) == 1  # spares it the way to another thread and back
+        prepared = list(chain.from_iterable(map(_prepare, parts) if alone else decoders.map(_prepare, parts)))
         failed = [(question, error) for question, error in prepared if isinstance(error, Exception)]
         ready = [(question, found) for question, found in prepared if isinstance(found, Prepared)]
         return [*failed, *self._ask(ready)]

@@ -38,14 +38,18 @@ class OutlierDetector(nn.Module):
 
     def forward(self, features_ND: Tensor) -> Tensor:
         """f'Pf - 2 f'Pm + m'Pm for the nearest mean m, where the precision P is (I - V'WV) / rest."""
-        f_ND, means_KD = F.normalize(features_ND.flatten(1)), self.means_KD
+        f_ND, means_KD = features_ND.flatten(1), self.means_KD
+        f_ND = f_ND / f_ND.norm(dim=1, keepdim=True).clamp(min=1e-12)  # F.normalize has an Expand
         weights_R = 1 - self.rest / self.variances_R
         f_NR, means_KR = f_ND @ self.directions_RD.T, means_KD @ self.directions_RD.T
-        own_N1 = (f_ND.square().sum(1) - f_NR.square() @ weights_R)[:, None]
-        own_K = means_KD.square().sum(1) - means_KR.square() @ weights_R
+        own_N1 = (
+            f_ND.square().sum(1, keepdim=True) - f_NR.square() @ weights_R[:, None]
+        )  # quantizers of ONNX files take no vectors
+        own_K = means_KD.square().sum(1) - (means_KR.square() * weights_R).sum(1)
         both_NK = f_ND @ means_KD.T - (f_NR * weights_R) @ means_KR.T
         squared_N = (own_N1 - 2 * both_NK + own_K).amin(1)
-        return (squared_N.clamp(min=0) / (self.rest * means_KD.shape[1])).sqrt()
+        distance_N: Tensor = (squared_N.clamp(min=0) / (self.rest * means_KD.shape[1])).sqrt()
+        return distance_N
 
 
 def fit_outliers(features_ND: Tensor, labels_N: Tensor) -> OutlierDetector:

@@ -110,7 +110,7 @@ def Convolution(
     filter_shape: Any, num_filters: Any = None, sequential: bool = False, activation: Any = _NO_ACTIVATION,
     init: Any = _GLOROT, pad: Any = _PAD, strides: Any = 1, sharing: bool = True, bias: Any = _BIAS,
     init_bias: Any = _ZERO, reduction_rank: int = 1, transpose_weight: bool = False, dilation: Any = 1, groups: int = 1,
-    input_num_filters: Any = None, max_temp_mem_size_in_samples: int = 0, op_name: str = "Convolution", name: str = "",
+    max_temp_mem_size_in_samples: int = 0, op_name: str = "Convolution", name: str = "", input_num_filters: Any = None,
 ) -> Function:  # fmt: skip
     activation, init, pad, bias, init_bias = _chosen(
         "Convolution", activation=activation, init=init, pad=pad, bias=bias, init_bias=init_bias
@@ -228,7 +228,7 @@ def MaxPooling(filter_shape: Any, strides: Any = 1, pad: Any = _PAD, name: str =
 
 
 def AveragePooling(
-    filter_shape: Any, strides: Any = 1, pad: Any = _PAD, include_pad: bool = False, name: str = ""
+    filter_shape: Any, strides: Any = 1, pad: Any = _PAD, name: str = "", include_pad: bool = False
 ) -> Function:
     [pad] = _chosen("AveragePooling", pad=pad)
     return _pooled(AVG_POOLING, filter_shape, strides, pad, include_pad=include_pad, name=name)

@@ -110,22 +110,22 @@ def clip(x: Any, min_value: Any, max_value: Any, name: str = "") -> Function:
     return primitive("Clip", x, min_value, max_value, name=name)
 
 
-def element_and(left: Any, right: Any, name: str = "") -> Function:
-    def made(x: Any, y: Any) -> Function:
-        return greater(element_times(greater(x, 0.0), greater(y, 0.0)), 0.0)
+def element_and(x: Any, y: Any, name: str = "") -> Function:
+    def made(left: Any, right: Any) -> Function:
+        return greater(element_times(greater(left, 0.0), greater(right, 0.0)), 0.0)
 
-    return block("And", made, left, right, name=name)
-
-
-def element_or(left: Any, right: Any, name: str = "") -> Function:
-    def made(x: Any, y: Any) -> Function:
-        return greater(plus(greater(x, 0.0), greater(y, 0.0)), 0.0)
-
-    return block("Or", made, left, right, name=name)
+    return block("And", made, x, y, name=name)
 
 
-def element_xor(left: Any, right: Any, name: str = "") -> Function:
-    return block("Xor", lambda x, y: not_equal(greater(x, 0.0), greater(y, 0.0)), left, right, name=name)
+def element_or(x: Any, y: Any, name: str = "") -> Function:
+    def made(left: Any, right: Any) -> Function:
+        return greater(plus(greater(left, 0.0), greater(right, 0.0)), 0.0)
+
+    return block("Or", made, x, y, name=name)
+
+
+def element_xor(x: Any, y: Any, name: str = "") -> Function:
+    return block("Xor", lambda left, right: not_equal(greater(left, 0.0), greater(right, 0.0)), x, y, name=name)
 
 
 def element_not(x: Any, name: str = "") -> Function:

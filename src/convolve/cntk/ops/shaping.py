@@ -60,11 +60,11 @@ def _operand(x: Any) -> Any:
     return x.output if isinstance(x, Function) else x
 
 
-def squeeze(operand: Any, axes: Any = None, name: str = "") -> Function:
+def squeeze(x: Any, axes: Any = None, name: str = "") -> Function:
     if axes is None:
-        return primitive("Squeeze", operand, name=name)
+        return primitive("Squeeze", x, name=name)
     listed = axes if isinstance(axes, list | tuple) else [axes]
-    return primitive("Squeeze", operand, name=name, axisVec=[stored(axis) for axis in listed])
+    return primitive("Squeeze", x, name=name, axisVec=[stored(axis) for axis in listed])
 
 
 def transpose(x: Any, perm: Any, name: str = "") -> Function:

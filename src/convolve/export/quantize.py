@@ -1,0 +1,176 @@
+"""Smaller ONNX files of one that was exported: integers of 8 bits by onnxruntime's quantizer, or fp16 by its converter.
+
+Legend: N images.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from convolve.errors import UnsupportedError
+from convolve.export.exported_program import first_sentence
+from convolve.export.metadata import INPUT
+
+CALIBRATION_IMAGES = 128  # ranges of flowers' 128 images lose nothing that more would keep: docs/export.md
+_AT_ONCE = 8  # of them, so that all that a network computes fits in memory
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_MANY = 2**14  # weights beside the scores, from which on they are stored as integers too
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file, and in words how it was made."""
+
+    how: str
+    path: Path
+
+
+@contextmanager
+def _heard_nothing() -> Iterator[None]:
+    """onnxruntime logs advice for those who call it."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def prepared(source: Path, folder: Path) -> Path:
+    """The file as onnxruntime's quantizer wants it: optimized, with all shapes said."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    result = folder / "prepared.onnx"
+    with _heard_nothing():
+        quant_pre_process(str(source), str(result), skip_symbolic_shape=True)
+    return result
+
+
+def int8(source: Path, folder: Path, feed_N: np.ndarray) -> list[Candidate]:
+    """The `prepared` file in each form of int8 that may be the best one. `feed_N` are images as it takes them, whose
+    values give the ranges."""
+    static = [static_int8(source, folder, feed_N, form) for form in ("QOperator", "QDQ")]
+    dynamic = _dynamic_int8(source, folder)
+    is_small = dynamic.path.stat().st_size < source.stat().st_size / 2  # else most weights are those of convolutions
+    return [*static, *([dynamic] if is_small else [])]
+
+
+def static_int8(source: Path, folder: Path, feed_N: np.ndarray, form: str, in_fp32: Sequence[str] = ()) -> Candidate:
+    """The file with its activations and weights quantized, but for the nodes `in_fp32` and what does not lead to the
+    scores. Unsigned activations and signed weights are what processors multiply fastest."""
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    path, kept = folder / f"{form}.onnx", [*in_fp32, *_beside_the_scores(onnx.load(source))]
+    _made(
+        partial(
+            quantize_static, str(source), str(path), _reader(feed_N), quant_format=QuantFormat[form], per_channel=True,
+            nodes_to_exclude=kept, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+        )
+    )  # fmt: skip
+    _store_the_rest(path)
+    return Candidate(f"int8, static, per channel, {form}", path)
+
+
+def _dynamic_int8(source: Path, folder: Path) -> Candidate:
+    """The file with the weights of its dense layers quantized, and their activations when they are there."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    path = folder / "dynamic.onnx"
+    _made(
+        partial(
+            quantize_dynamic, str(source), str(path), op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
+            nodes_to_exclude=_beside_the_scores(onnx.load(source)), weight_type=QuantType.QInt8,
+        )
+    )  # fmt: skip
+    _store_the_rest(path)
+    return Candidate("int8, dynamic, dense layers, per channel", path)
+
+
+def fp16(source: Path, folder: Path) -> list[Candidate]:
+    """The file with its numbers in 16 bits; what it takes and gives stays in 32."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    def make() -> None:
+        made = OnnxModel(convert_float_to_float16(onnx.load(source), keep_io_types=True))
+        made.topological_sort()  # the casts of the inputs come last
+        onnx.save(made.model, path)
+
+    path = folder / "fp16.onnx"
+    _made(make)
+    return [Candidate("fp16", path)]
+
+
+def layers(source: Path) -> dict[str, str]:
+    """The nodes with weights that lead to the scores -> the names of their weights."""
+    model = onnx.load(source)
+    weights, beside = {tensor.name for tensor in model.graph.initializer}, {*_beside_the_scores(model)}
+    return {
+        node.name: next((name for name in node.input[1:] if name in weights), node.name)
+        for node in model.graph.node
+        if node.op_type in _LAYERS and node.name not in beside
+    }
+
+
+def _made(make: Callable[[], None]) -> None:
+    try:
+        with _heard_nothing():
+            make()
+    except OSError:
+        raise
+    except Exception as error:  # onnxruntime has no class of its own for what it cannot quantize
+        raise UnsupportedError(f"onnxruntime cannot quantize this network: {first_sentence(error)}") from error
+
+
+def _reader(feed_N: np.ndarray) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # without types
+        def __init__(self) -> None:
+            self._parts = iter(feed_N[start : start + _AT_ONCE] for start in range(0, len(feed_N), _AT_ONCE))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            part = next(self._parts, None)
+            return None if part is None else {INPUT: part}
+
+    return Reader()
+
+
+def _beside_the_scores(model: onnx.ModelProto) -> list[str]:
+    """The nodes that the first output does not depend on: a distance from the training images wants its digits."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    names, needed = [model.graph.output[0].name], set()
+    while names:
+        node = made.get(names.pop())
+        if node is not None and node.name not in needed:
+            needed.add(node.name)
+            names += node.input
+    return [node.name for node in model.graph.node if node.name not in needed]
+
+
+def _store_the_rest(path: Path) -> None:
+    """Store matrices that stayed in fp32 as integers with a scale for each column, and multiply in fp32."""
+    model = onnx.load(path)
+    graph = model.graph
+    matrices = {node.input[1] for node in graph.node if node.op_type == "MatMul"}
+    for tensor in [*graph.initializer]:
+        weight = numpy_helper.to_array(tensor)
+        if tensor.name not in matrices or weight.dtype != np.float32 or weight.ndim != 2 or weight.size < _MANY:
+            continue
+        scale = np.maximum(np.abs(weight).max(0), np.finfo(np.float32).tiny) / 127
+        name = tensor.name
+        stored = {f"{name}_int8": np.rint(weight / scale).astype(np.int8), f"{name}_scale": scale.astype(np.float32)}
+        graph.initializer.remove(tensor)
+        graph.initializer.extend(numpy_helper.from_array(array, key) for key, array in stored.items())
+        graph.node.insert(0, onnx.helper.make_node("DequantizeLinear", [*stored], [name], axis=1))
+    onnx.save(model, path)

@@ -1,0 +1,241 @@
+"""ONNX files in other forms than the plain one: quantized, with another opset, with a fixed batch.
+
+A quantized file is measured beside the plain one, on the test images, before it gets its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from convolve.atomic import replacing, write_text
+from convolve.data.known import DATASETS
+from convolve.data.open import open_data, open_test
+from convolve.data.sources.classes import difference
+from convolve.data.sources.source import Source
+from convolve.environment import hardware
+from convolve.errors import ConvolveError, DataError, UsageError
+from convolve.export import onnx_finish, quantize
+from convolve.export.metadata import INPUT, read_metadata
+from convolve.export.onnx import OnnxNetwork, open_session
+from convolve.export.quantize import Candidate
+from convolve.model import Model
+from convolve.model_card import card_path, model_card
+from convolve.records import QuantizedRecord, TargetKind
+from convolve.records.reading import parse_json, to_json
+
+# Legend: N images, C channels, H rows, W columns.
+
+KINDS = ("int8", "fp16")
+_TIMED = 15  # images, one at a time: the median of so many
+_ALIKE = 1.1  # times: of files as fast as this, the smallest is taken
+_TRIED = 32  # images that tell which layer costs most
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a file is to be beside a plain one. `data` are images to calibrate and test on; a run folder knows its own.
+
+    `max_error_increase` is in percentage points of the test images.
+    """
+
+    quantize: str | None = None
+    data: str | None = None
+    max_error_increase: float = 1.0
+    batch_size: int | None = None
+    opset: int | None = None
+    with_preprocessing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.data is not None and not self.quantize:
+            raise UsageError("--data gives the images that --quantize calibrates and tests on; say --quantize int8")
+        if self.quantize not in (None, *KINDS):
+            raise UsageError(f"--quantize is {' or '.join(KINDS)}, got {self.quantize}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"--batch-size is at least 1, got {self.batch_size}")
+        if not 0 <= self.max_error_increase <= 100:
+            raise UsageError(f"--max-error-increase is in points, 0 to 100, got {self.max_error_increase:g}")
+
+    @property
+    def is_plain(self) -> bool:
+        return not (self.quantize or self.batch_size or self.opset)
+
+
+def export_as(model: Model, path: Path, asked: Asked, run: Path) -> list[str]:
+    """Write the model as `asked`, with its card, or nothing. Returns what was measured, in sentences; `run` is where
+    the model lies."""
+    images = _Images(model, asked.data, run) if asked.quantize else None
+    with TemporaryDirectory() as folder:
+        plain = Path(folder) / path.name
+        said = [str(model.export(plain, with_preprocessing=asked.with_preprocessing))]
+        file = _File(model, plain)
+        size = model.preprocess.shape_CHW
+        generator = torch.Generator().manual_seed(0)
+        probe_N = file.network.feed(torch.randint(0, 256, (2, *size), generator=generator))
+        if asked.opset:
+            onnx_finish.with_opset(plain, asked.opset, probe_N)
+        metadata = model.metadata
+        if images:
+            plain, record = _quantized(_File(model, plain), images, asked, Path(folder))
+            metadata = replace(metadata, quantized=record)
+            said.append(in_words(record))
+        if asked.batch_size:
+            onnx_finish.with_batch_size(plain, asked.batch_size, probe_N)
+        with replacing(path) as temporary:
+            shutil.copyfile(plain, temporary)
+    stored = path.name, hashlib.sha256(path.read_bytes()).hexdigest()
+    assert model.architecture is not None  # it was exported
+    card = model_card(
+        model.architecture, model.module, model.preprocess, metadata, stored, takes_pixels=asked.with_preprocessing
+    )
+    write_text(card_path(path), card)
+    return said
+
+
+def in_words(record: QuantizedRecord) -> str:
+    """What was lost and gained."""
+    return (
+        f"{record.how}: error {record.error:.2%} ({record.error_before:.2%} before) on {record.test_images:,} test "
+        f"images, {record.bytes:,} bytes ({record.bytes / record.bytes_before:.2f} of the size), "
+        f"{record.milliseconds:.2f} ms an image ({record.milliseconds_before / record.milliseconds:.2f} times as fast)"
+    )
+
+
+class _Images:
+    """What a quantized file is calibrated and tested on."""
+
+    def __init__(self, model: Model, where: str | None, run: Path) -> None:
+        if model.target.kind != TargetKind.CLASS:
+            raise UsageError("--quantize is for classifiers of one class an image, whose error can be compared")
+        where, name = where or _data_of(run, model.data_name), model.data_name
+        splits = open_data(where, name if name in DATASETS else "")
+        if splits.class_names != model.class_names:
+            raise DataError(f"{splits.description}: {difference(splits.class_names, model.class_names)}")
+        self.train = splits.train
+        shape_CHW = model.preprocess.shape_CHW
+        self.test: Source = open_test(where, name, model.class_names, shape_CHW, model.learned)[0]
+
+    def chosen(self) -> Source:
+        """Training images for the ranges, of all classes; the same ones each time."""
+        numbers = np.random.default_rng(0).permutation(len(self.train))[: quantize.CALIBRATION_IMAGES]
+        return self.train.take(np.sort(numbers))
+
+
+def _data_of(run: Path, name: str) -> str | None:
+    """Where the images of a run are, which its start.json tells; None for a data set in its usual place."""
+    start = run / "start.json"
+    if start.is_file():
+        said = parse_json(start.read_text("utf-8")).get("data", "")
+        found = re.match(r"(.+?), [\d,]+ classes \(", said) or re.search(r" in (.+)$", said)
+        if found and Path(found[1]).exists():
+            return found[1]
+    if name in DATASETS:
+        return None
+    raise UsageError(
+        f"{run}: its training images are not found, and int8 and fp16 are measured on images: give some with --data"
+    )
+
+
+class _File:
+    """An exported file as onnxruntime runs it, and as a model that can be asked."""
+
+    def __init__(self, model: Model, path: Path) -> None:
+        self.path, content = path, path.read_bytes()
+        self.about = onnx_finish.metadata_of(path)
+        preprocess, _, _ = read_metadata(json.dumps(self.about), path)
+        self.network = OnnxNetwork(content, path, preprocess.shape_CHW, gives_probabilities=False)
+        self.model = replace(model, preprocess=preprocess, confidence=None)
+
+    def feed(self, source: Source) -> np.ndarray:
+        batches = self.model.batches(self.model.dataset(source))
+        return np.concatenate([self.network.feed(images_NCHW) for images_NCHW, _ in batches])
+
+
+def _quantized(plain: _File, images: _Images, asked: Asked, folder: Path) -> tuple[Path, QuantizedRecord]:
+    """The best file, and what was measured of it. Raises ConvolveError where each loses more than is allowed."""
+    calibration = images.chosen()
+    if asked.quantize == "int8":
+        prepared = quantize.prepared(plain.path, folder)
+        feed_N = plain.feed(calibration)
+        candidates = quantize.int8(prepared, folder, feed_N)
+    else:
+        candidates = quantize.fp16(plain.path, folder)
+    measured = _measured(plain, candidates, images.test)
+    before, *records = measured
+    limit = before.error + asked.max_error_increase / 100
+    found = [(one, each.path) for one, each in zip(records, candidates, strict=True) if one.error <= limit]
+    if not found:
+        best = min(records, key=lambda one: one.error)
+        advice = _costliest(plain, prepared, feed_N, images) if asked.quantize == "int8" else ""
+        raise ConvolveError(
+            f"not written: {in_words(best)}, more than the {asked.max_error_increase:g} points that "
+            f"--max-error-increase allows{advice}"
+        )
+    fastest = min(one.milliseconds for one, _ in found)
+    record, path = min((pair for pair in found if pair[0].milliseconds <= _ALIKE * fastest), key=lambda p: p[0].bytes)
+    if asked.quantize == "int8" and "dynamic" not in record.how:
+        record = replace(record, calibration_images=len(calibration))
+    onnx_finish.set_metadata(path, plain.about | {"quantized": to_json(record)})
+    return path, replace(record, bytes=path.stat().st_size)
+
+
+def _measured(plain: _File, candidates: Sequence[Candidate], test: Source) -> list[QuantizedRecord]:
+    """Of the plain file and of each candidate: error, size, and time, in turn."""
+    shape_CHW = plain.model.preprocess.shape_CHW
+    others = [OnnxNetwork(each.path.read_bytes(), each.path, shape_CHW, False) for each in candidates]
+    networks, wrong, images = [plain.network, *others], [0] * (1 + len(others)), 0
+    milliseconds: list[float] = []
+    for images_NCHW, labels_N in plain.model.batches(plain.model.dataset(test)):
+        milliseconds = milliseconds or _times(networks, images_NCHW[:1])
+        images += len(labels_N)
+        for k, network in enumerate(networks):
+            wrong[k] += int((network(images_NCHW).argmax(1) != labels_N).sum())
+    files, processor = [Candidate("fp32", plain.path), *candidates], str(hardware()["cpu"])
+    return [
+        QuantizedRecord(
+            how=file.how, test_images=images, error=wrong[k] / images, error_before=wrong[0] / images,
+            bytes=file.path.stat().st_size, bytes_before=plain.path.stat().st_size, milliseconds=milliseconds[k],
+            milliseconds_before=milliseconds[0], processor=processor,
+        )
+        for k, file in enumerate(files)
+    ]  # fmt: skip
+
+
+def _times(networks: Sequence[OnnxNetwork], image_NCHW: torch.Tensor) -> list[float]:
+    """Milliseconds for one image: the median of several, in turn, so that other work on the machine meets all alike."""
+    taken = np.zeros((len(networks), _TIMED))
+    for turn in range(_TIMED):
+        for k, network in enumerate(networks):
+            start = time.perf_counter()
+            network(image_NCHW)
+            taken[k, turn] = 1000 * (time.perf_counter() - start)
+    return [float(each) for each in np.median(taken, axis=1)]
+
+
+def _costliest(plain: _File, prepared: Path, feed_N: np.ndarray, images: _Images) -> str:
+    """The layer without which the scores come closest to those of fp32, and what leaving it in fp32 would cost."""
+    folder, tried_N = prepared.parent, feed_N[:_TRIED]
+    wanted_NK = _scores(plain.path, tried_N)
+    names, found = quantize.layers(prepared), {}
+    for node in names:
+        path = quantize.static_int8(prepared, folder, tried_N, "QOperator", [node]).path
+        found[node] = float(np.square(_scores(path, tried_N) - wanted_NK).mean())
+    worst = min(found, key=lambda node: found[node])
+    best = quantize.static_int8(prepared, folder, feed_N, "QOperator", [worst])
+    record = _measured(plain, [best], images.test)[1]
+    return f". Most of it comes from {names[worst]}; with that in fp32 it would be {in_words(record)}"
+
+
+def _scores(path: Path, feed_N: np.ndarray) -> np.ndarray:
+    scores_NK: np.ndarray = open_session(str(path)).run(None, {INPUT: feed_N})[0]
+    return scores_NK
