@@ -61,7 +61,8 @@ def int8(source: Path, folder: Path, feed_N: np.ndarray) -> list[Candidate]:
     values give the ranges."""
     static = [static_int8(source, folder, feed_N, form) for form in ("QOperator", "QDQ")]
     dynamic = _dynamic_int8(source, folder)
-    is_small = dynamic.path.stat().st_size < source.stat().st_size / 2  # else most weights are those of convolutions
+    smallest = min(each.path.stat().st_size for each in static)
+    is_small = dynamic.path.stat().st_size <= 1.1 * smallest  # else many weights are those of convolutions
     return [*static, *([dynamic] if is_small else [])]
 
 
