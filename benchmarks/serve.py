@@ -110,6 +110,10 @@ def processor_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime, proc(5)
 
 
+def media_type(body: bytes) -> bytes:
+    return b"application/json" if body.startswith(b"{") else b"application/octet-stream"
+
+
 class Load:
     """Clients that ask one server for some seconds; what is asked after the warm-up counts."""
 
@@ -143,7 +147,8 @@ class Load:
         writer.close()
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> bool:
-        writer.write(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % (media_type(body), len(body)) + body)
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
         answer = json.loads(await reader.readexactly(length))

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from typing import Any
 from convolve.atomic import write_json
 from convolve.loading import load
 from rounds import conditions
-from serve import Figures, Load, uploads
+from serve import Figures, Load, media_type, uploads
 
 RESULTS = Path(__file__).parent / "results" / "serve_beside.json"
 HERE = Path(__file__).parent
@@ -55,8 +56,14 @@ def running(words: list[str], port: int, body: bytes) -> Iterator[tuple[int, flo
 
 
 def answers(port: int, body: bytes) -> bool:
+    """Whether it is there. Raises HTTPError for an answer that is a refusal."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/predict", body, {"Content-Type": media_type(body).decode()}
+    )
     try:
-        return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/predict", body, timeout=30).read())
+        return bool(urllib.request.urlopen(request, timeout=30).read())
+    except urllib.error.HTTPError:
+        raise
     except OSError:
         return False
 
