@@ -42,7 +42,11 @@ SETTINGS = [
     (["run.early_stopping_epochs=1"], 2, ["run.early_stopping_epochs", "run.keep=best"]),
     (["data.target=number"], 3, ["its labels are for data.target=class, not number"]),
     (["data.target=classes"], 3, ["its labels are for data.target=class, not classes"]),
-    (["data.target=number", "run.criterion=cross_entropy"], 2, ["run.criterion=cross_entropy", "square_error or l1"]),
+    (
+        ["data.target=number", "run.criterion=cross_entropy"],
+        2,
+        ["run.criterion=cross_entropy", "square_error or root_"],
+    ),
     (["run.device=gpu"], 2, ["run.device", "'gpu'"]),
     (["run.device=cuda:99"], 2, ["run.device=cuda:99", "convolve doctor"]),
     (["run.device=cpu", "run.precision=fp16"], 2, ["run.precision=fp16", "bf16, fp32 or auto"]),

@@ -24,7 +24,7 @@ learner = C.sgd(z.parameters, C.learning_parameter_schedule(0.5))
 trainer = C.Trainer(z, (loss, C.classification_error(z, y)), learner)
 first = loss.eval({x: images, y: labels}).mean()
 for _ in range(25):
-    assert trainer.train_minibatch({x: images, y: labels}, outputs=[z])[1][z.output].dtype == np.float32
+    assert trainer.train_minibatch({x: images, y: labels}, outputs=[z])[1][z].dtype == np.float32
     print("loss %.9g" % trainer.previous_minibatch_loss_average)
 assert z.parameters[0].value.dtype == np.float32
 """

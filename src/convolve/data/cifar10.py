@@ -80,7 +80,9 @@ def _from_folder(folder: Path) -> Splits | None:
         if (folder / version.archive).is_file():
             return _from_archive(folder / version.archive)
     if (folder / CTF_TRAIN).is_file() and (folder / CTF_TEST).is_file():
-        parts = [open_ctf(folder / name, len(CLASS_NAMES), INFO.shape_CHW) for name in (CTF_TRAIN, CTF_TEST)]
+        parts = [
+            open_ctf(folder / name, len(CLASS_NAMES), INFO.shape_CHW, only_bytes=True) for name in (CTF_TRAIN, CTF_TEST)
+        ]
         return _splits(parts, f"CTF files in {folder}")
     if (folder / MAP_TRAIN).is_file() and (folder / MAP_TEST).is_file():
         return _from_maps(folder)

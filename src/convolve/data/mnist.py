@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from convolve.cache import cache_folder
@@ -43,7 +44,8 @@ def load_mnist(where: str | None = None, progress: Progress | None = None) -> Sp
     try:
         missing = [file for file in _IDX_FILES if not _idx_path(folder, file).exists()]
         if missing and (folder / CTF_TRAIN).exists() and (folder / CTF_TEST).exists():
-            train, test = (open_ctf(folder / name, len(CLASS_NAMES), INFO.shape_CHW) for name in (CTF_TRAIN, CTF_TEST))
+            ask = partial(open_ctf, class_count=len(CLASS_NAMES), shape_CHW=INFO.shape_CHW, only_bytes=True)
+            train, test = (ask(folder / name) for name in (CTF_TRAIN, CTF_TEST))
             return Splits(train, test, CLASS_NAMES, INFO.name, f"MNIST, CTF files in {folder}")
         if missing:
             _obtain(missing, folder, progress)

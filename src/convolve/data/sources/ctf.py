@@ -48,16 +48,18 @@ def open_ctf(
     labels: StreamSpec | str = "labels",
     labels_path: Path | None = None,
     one_class: bool = True,
+    only_bytes: bool = False,
 ) -> ArraySource:
     """The images of `path` with the chunks that data.order=cntk follows. Raises `FormatError` with the line.
 
     `features` and `labels` are what the file calls them, or streams of these dimensions. The labels may stand in a file
-    of their own, line for line; unless they are of `one_class`, they are numbers.
+    of their own, line for line; unless they are of `one_class`, they are numbers. `only_bytes`: other pixels than whole
+    numbers in 0..255 are an error.
     """
     _refuse_cut_off(path)
     images, answers = _stream(features, prod(shape_CHW)), _stream(labels, class_count)
     if labels_path in (None, path):
-        block = _read(path, [answers, images])
+        block = read_ctf(path, [answers, images]) if only_bytes else _read(path, [answers, images])
         labels_N = _labels(path, block, answers.name, one_class)
     else:
         assert labels_path is not None
