@@ -96,7 +96,7 @@ def evaluate(
     opened.require_classes()
     certainty.ask(opened, accept, coverage, drift)
     second = load(other) if other else None
-    if drift and data and not other and certainty.is_unlabeled(Path(data)):
+    if drift and data and not (other or csv or views > 1) and certainty.is_unlabeled(Path(data)):
         print(certainty.of_unlabeled(opened, Path(data), as_json))
         return
     options = replace(options, target=opened.target.kind.value)

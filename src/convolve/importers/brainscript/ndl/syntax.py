@@ -8,18 +8,11 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from convolve.importers.brainscript.syntax import Spot
+from convolve.importers.brainscript.syntax import Part, Spot
 from convolve.importers.brainscript.text import Text
 
 if TYPE_CHECKING:
     from lark import Lark
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """A part of the text; `spot` is where it begins."""
-
-    spot: Spot
 
 
 @dataclass(frozen=True, slots=True, eq=False)
