@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -186,7 +186,7 @@ def _parse(text: Text, start: str) -> Any:
         raise text.error(
             token.start_pos or 0, f"unexpected {str(token)[:40]!r}; {_expected(error)} is expected"
         ) from None
-    return _built(tree, text)
+    return typed(tree, text, _RULES)
 
 
 def _expected(error: Any) -> str:
@@ -212,12 +212,12 @@ def _parser() -> Lark:
 # -- parse tree -> syntax tree ----------------------------------------------------------------------------------------
 
 
-def _built(tree: Any, text: Text) -> Any:
+def typed(tree: Any, text: Text, rules: Mapping[str, Callable[[Spot, list[Any]], Any]]) -> Any:
     """The typed tree, from the leaves up and without recursion: a text may be nested deeper than Python's stack."""
     built: dict[int, Any] = {}
     for part in tree.iter_subtrees():
         children = [built.get(id(child), child) for child in part.children]
-        built[id(part)] = _RULES[part.data](Spot(text, getattr(part.meta, "start_pos", 0)), children)
+        built[id(part)] = rules[part.data](Spot(text, getattr(part.meta, "start_pos", 0)), children)
     return built[id(tree)]
 
 

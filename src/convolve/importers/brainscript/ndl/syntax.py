@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from convolve.importers.brainscript.syntax import Part, Spot
+from convolve.importers.brainscript.syntax import Part, Spot, typed
 from convolve.importers.brainscript.text import Text
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def parse_script(text: Text) -> tuple[Statement, ...]:
             raise text.error(len(text.string.rstrip()), "the text ends within a statement; is a brace open?") from None
         at = error.token.start_pos or 0
         raise text.error(at, f"unexpected {str(error.token)[:40]!r}; `name = Function (...)` is expected") from None
-    return _built(tree, text)
+    script: tuple[Statement, ...] = typed(tree, text, _RULES)
+    return script
 
 
 @cache
@@ -89,16 +90,6 @@ def _parser() -> Lark:
 
     grammar = resources.files("convolve.importers.brainscript.ndl").joinpath("grammar.lark").read_text(encoding="utf-8")
     return Lark(grammar, parser="lalr", lexer="basic", start="script", propagate_positions=True)
-
-
-def _built(tree: Any, text: Text) -> tuple[Statement, ...]:
-    """The typed tree, from the leaves up and without recursion."""
-    built: dict[int, Any] = {}
-    for part in tree.iter_subtrees():
-        children = [built.get(id(child), child) for child in part.children]
-        built[id(part)] = _RULES[part.data](Spot(text, getattr(part.meta, "start_pos", 0)), children)
-    script: tuple[Statement, ...] = built[id(tree)]
-    return script
 
 
 def _macro(spot: Spot, children: list[Any]) -> Macro:
