@@ -119,7 +119,9 @@ def test_drift_is_told_of_images_without_classes(run: Path, pictures: Path, tmp_
     assert told["samples"] == len(list(pictures.iterdir())) and "test_error" not in told
     assert {"accepted", "accept", "drift"} <= told.keys()
     table = tmp_path / "table.csv"  # of classes, which nobody knows
-    assert_refused(convolve("evaluate", run, "--data", pictures, "--drift", "--csv", table), 3, "a subfolder for each class")
+    assert_refused(
+        convolve("evaluate", run, "--data", pictures, "--drift", "--csv", table), 3, "a subfolder for each class"
+    )
     (tmp_path / "broken.png").write_bytes(next(pictures.iterdir()).read_bytes()[:60])
     assert_refused(
         convolve("evaluate", run, "--data", tmp_path, "--drift"), 3, "none of the 1 images", "broken.png", "cut off"
