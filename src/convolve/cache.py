@@ -18,7 +18,7 @@ from pathlib import Path
 from convolve.atomic import locked, read_whole, replacing
 from convolve.errors import ConvolveError, MissingDataError, UsageError
 
-BOUNDED = ("features", "unpacked")
+BOUNDED = ("features", "unpacked", "parts")
 LIMIT_GIB = 10.0  # or $CONVOLVE_CACHE_GIB
 _CHECK_BYTES = hashlib.sha256().digest_size  # the end of an entry that is a file: the hash of what comes before
 
