@@ -1,4 +1,4 @@
-"""Images as a user names them: files, folders, zips."""
+"""Images as a user names them: files, folders, zips, shards."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from convolve.data.archives import is_archive, unpacked
-from convolve.data.walk import PassedOver, is_hidden, takes_for_image, walk
+from convolve.data.shard_layout import find_shards, is_pattern, shard_files
+from convolve.data.sources.shard_index import ShardListing
+from convolve.data.sources.shards import list_shards
+from convolve.data.walk import PassedOver, holds_images, is_hidden, takes_for_image, walk
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.archive import Location
 from convolve.formats.image_kind import HEAD_BYTES, decoded_kinds
@@ -22,10 +25,12 @@ def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -
     for path in map(Path, paths):
         here = PassedOver()
         found: Iterator[Location]
-        if path.is_dir():
+        if shards := _shards(path):
+            found = (place for listing in shards for place in map(listing.location, range(len(listing.index.rows_N))))
+        elif path.is_dir():
             found = (Location(file) for file in walk(path, here))
         elif not path.exists():
-            raise MissingDataError(f"{path} does not exist; give images, folders of images or zips of images")
+            raise MissingDataError(f"{path} does not exist; give images, or folders, zips or shards of images")
         elif zipfile.is_zipfile(path):
             found = _members(path, here)
         elif is_archive(path):
@@ -34,6 +39,14 @@ def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -
             found = iter([Location(str(path))])
         yield from _at_least_one(path, found, here)
         passed.add(here)
+
+
+def _shards(path: Path) -> list[ShardListing]:
+    """What the shards at `path` hold, labeled or not; nothing where there are images in files of their own."""
+    if layout := find_shards(path):
+        return [list_shards(part) for _, part in layout.parts]
+    is_bare = is_pattern(path) or (path.is_dir() and shard_files(path) and not holds_images(path))
+    return [list_shards(path)] if is_bare else []
 
 
 def _at_least_one(path: Path, found: Iterator[Location], passed: PassedOver) -> Iterator[Location]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convolve.data.sources.shard_index import ShardListing
 from convolve.data.walk import PassedOver
 from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
@@ -140,6 +141,9 @@ class FileSource:
         """
         if isinstance(self.listing, Embedded):  # whose images have no names
             return self
+        if isinstance(self.listing, ShardListing):  # whose index knows the order
+            ranks_N = self.listing.index.rows_N["rank"][self.index_N]
+            return self.take(np.lexsort((ranks_N, self.all_labels_N[self.index_N])))
         names = [self.listing.location(int(number)) for number in self.index_N]
         keys = [(location.member or location.file).replace("\\", "/").split("/")[::-1] for location in names]
         labels = self.all_labels_N[self.index_N].tolist()
