@@ -1,7 +1,7 @@
 """Plain tar archives: where their members lie, told by the headers alone, and headers to write.
 
-Source: POSIX.1-1988 (ustar), its `x` records of 2001 and GNU's long names. Python's tarfile does the same in six times
-the time, which counts with two million members.
+Source: POSIX.1-1988 (ustar), its `x` records of 2001 and GNU's long names. Python's tarfile takes 3.5 times
+as long, which counts with two million members.
 """
 
 from __future__ import annotations
