@@ -15,7 +15,7 @@ from convolve.data.hold_out import Learned, find_held_out, hold_out_test
 from convolve.data.layout import Layout, find_layout
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.relations import grouped
-from convolve.data.shard_layout import find_shards, is_shards
+from convolve.data.shard_layout import find_shards, is_parquet, is_shards, shard_files
 from convolve.data.sources.base64 import open_base64
 from convolve.data.sources.classes import in_words
 from convolve.data.sources.ctf import collect_ctf, is_ctf
@@ -23,7 +23,7 @@ from convolve.data.sources.files import FileSource
 from convolve.data.sources.folder import open_folder
 from convolve.data.sources.lmdb import open_lmdb
 from convolve.data.sources.map_file import open_map_file
-from convolve.data.sources.shards import open_shards
+from convolve.data.sources.shards import open_parquets, open_shards
 from convolve.data.sources.source import OnFault, Source
 from convolve.data.sources.table import label_columns, open_table
 from convolve.data.splits import Splits
@@ -138,7 +138,7 @@ def _open_list(path: Path, classes: Sequence[str] | None, on_fault: OnFault | No
             "here each image has one class"
         )
     if is_shards(path):
-        return open_shards(path, classes, on_fault)
+        return (open_parquets if is_parquet(shard_files(path)[0]) else open_shards)(path, classes, on_fault, options)
     if path.is_dir():
         return (open_lmdb if is_lmdb(path) else open_folder)(path, classes, on_fault)
     if is_table(path):

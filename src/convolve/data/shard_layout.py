@@ -1,4 +1,4 @@
-"""Which files are shards, and which part of a set each belongs to: `train-000000.tar`, `val/000.tar`, `x-{00..41}.tar`.
+"""Which files are shards (tar, Parquet), and which part each belongs to: train-000000.tar, val/000.tar, x-{00..41}.tar.
 
 `--data` names a shard, a folder of them, or several by a pattern: `*`, `?`, `[ab]`, and, as WebDataset has it, braces.
 """
@@ -15,11 +15,12 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from convolve.data.layout import Layout, by_role, with_roles
-from convolve.data.walk import ENDINGS, is_hidden, subfolders
+from convolve.data.walk import ENDINGS, holds_images, is_hidden, subfolders
 from convolve.errors import DataError, MissingDataError
+from convolve.formats.parquet import ENDING as PARQUET
 from convolve.formats.part_names import TRAINING, role_of
 
-ENDING = ".tar"
+ENDINGS_OF_SHARDS = (".tar", PARQUET)
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 _PATTERN = re.compile(r"[*?\[{]")
@@ -36,15 +37,25 @@ def find_shards(where: Path) -> Layout | None:
         return _by_names(where)
     if not where.is_dir():
         return None
-    folders = [(folder, folder.name) for folder in subfolders(where) if role_of(folder.name) and is_shards(folder)]
-    found = by_role(folders)
-    return with_roles(found) if TRAINING in found else None
+    if len(inside := subfolders(where)) == 1 and inside[0].name == "data" and (found := find_shards(inside[0])):
+        return found  # a repository of Hugging Face
+    folders = [(folder, folder.name) for folder in inside if role_of(folder.name) and is_shards(folder)]
+    parts = by_role(folders)
+    return with_roles(parts) if TRAINING in parts else None
 
 
 def is_shards(where: Path) -> bool:
     """Whether shards lie at `where`: tar archives in which an image has its label beside it; by a pattern, any."""
-    files = shard_files(where) if where.is_dir() or is_pattern(where) or where.suffix.lower() == ENDING else []
-    return bool(files) and (is_pattern(where) or _is_shard(files[0]))
+    files = (
+        shard_files(where) if where.is_dir() or is_pattern(where) or where.suffix.lower() in ENDINGS_OF_SHARDS else []
+    )
+    if not files or (where.is_dir() and any(map(holds_images, subfolders(where)))):  # class folders come first
+        return False
+    return is_pattern(where) or _is_shard(files[0])
+
+
+def is_parquet(file: Path) -> bool:
+    return file.suffix.lower() == PARQUET
 
 
 def is_pattern(where: Path) -> bool:
@@ -58,19 +69,28 @@ def folder_of(path: Path) -> Path:
 def shard_files(where: Path) -> list[Path]:
     """The shards of a folder, of a pattern, or the one at `where`, sorted by their names."""
     if where.is_dir():
-        names = [name for name in os.listdir(where) if name.lower().endswith(ENDING)]  # noqa: PTH208  as in layout.py
-        return [where / name for name in sorted(names) if not is_hidden(name)]
+        inside = os.listdir(where)  # noqa: PTH208  as in layout.py
+        names = [name for name in inside if name.lower().endswith(ENDINGS_OF_SHARDS)]
+        return _of_one_kind(where, [where / name for name in sorted(names) if not is_hidden(name)])
     if not is_pattern(where):
         return [where]
     found: list[Path] = []
     for text in islice(_expanded(str(where)), _MOST):
         files = sorted(glob.glob(text)) if re.search(r"[*?\[]", text) else [text]  # noqa: PTH207  a whole pattern
-        found += [Path(file) for file in files if file.lower().endswith(ENDING)]
+        found += [Path(file) for file in files if file.lower().endswith(ENDINGS_OF_SHARDS)]
     if not found:
         raise MissingDataError(f"{where} names no file; correct the pattern, or put the shards there")
     if missing := next((path for path in found if not path.exists()), None):
         raise MissingDataError(f"{missing} does not exist, which {where} names; get that shard, or correct the pattern")
-    return found
+    return _of_one_kind(where, found)
+
+
+def _of_one_kind(where: Path, files: list[Path]) -> list[Path]:
+    """Tar archives before Parquet: what is unpacked by hand beside one set may be the other."""
+    kinds = {is_parquet(file) for file in files}
+    if len(kinds) > 1 and is_pattern(where):
+        raise DataError(f"{where} names tar archives and Parquet files; name one kind")
+    return [file for file in files if len(kinds) < 2 or not is_parquet(file)]
 
 
 def _expanded(text: str) -> Iterator[str]:
@@ -90,7 +110,9 @@ def _expanded(text: str) -> Iterator[str]:
 
 @cache
 def _is_shard(file: Path) -> bool:
-    """By its first members: a label that has an image's key, or could have."""
+    """Of an archive, by its first members: a label that has an image's key, or could have."""
+    if is_parquet(file):
+        return True
     try:
         with tarfile.open(file, "r:") as tar:
             names = [PurePosixPath(member.name) for member in islice(tar, _LOOKED_AT)]
@@ -118,12 +140,12 @@ def _by_names(where: Path) -> Layout:
 
 
 def _role(file: Path) -> str | None:
-    words = re.split(r"[-_.]", file.name[: -len(ENDING)])
+    words = re.split(r"[-_.]", file.stem)
     return next(filter(None, map(role_of, words)), None)
 
 
 def _pattern_of(files: list[Path]) -> Path:
     first, last = files[0].name, files[-1].name  # of sorted names: what these two share, all do
     same = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
-    start = first[:same].removesuffix(ENDING)
-    return files[0].parent / f"{start.rstrip('0123456789')}*{ENDING}"
+    start = first[:same].removesuffix(files[0].suffix)
+    return files[0].parent / f"{start.rstrip('0123456789')}*{files[0].suffix}"

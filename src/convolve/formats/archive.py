@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 
 from convolve.errors import DataError, FormatError, MissingDataError
+from convolve.formats.parquet import ENDING as PARQUET
+from convolve.formats.parquet import ParquetImages, open_parquet
 from convolve.formats.tar_index import read_at, tar_members
 
 MAX_BYTES = 1 << 28  # of one image; the largest photographs that cameras write have about 200 MB
@@ -51,6 +53,7 @@ class ByteReader:
         self._max_bytes = max_bytes
         self._archives: dict[str, zipfile.ZipFile] = {}
         self._tars: dict[str, dict[str, Location]] = {}
+        self._parquets: dict[str, ParquetImages] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> ByteReader:
@@ -89,6 +92,8 @@ class ByteReader:
             raise DataError(f"{name}: cannot be read ({error.strerror})") from error
 
     def _read_member(self, location: Location) -> bytes:
+        if location.file.lower().endswith(PARQUET) and os.path.isfile(location.file):  # noqa: PTH113  as below
+            return self._read_row(location)
         if location.file.lower().endswith(".tar") and os.path.isfile(location.file):  # noqa: PTH113  as above
             return self._read_from_tar(location)
         try:
@@ -107,6 +112,15 @@ class ByteReader:
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as error:
             # RuntimeError: encrypted, or (NotImplementedError) packed in a way that Python does not know
             raise FormatError(location, "", f"cannot be unpacked ({error}); pack the archive again") from error
+
+    def _read_row(self, location: Location) -> bytes:
+        with self._lock:
+            if location.file not in self._parquets:
+                self._parquets[location.file] = open_parquet([Path(location.file)], has_labels=False)
+        found, row = self._parquets[location.file], location.member.removeprefix("row ")
+        if not row.isdecimal() or not 1 <= int(row) <= len(found):
+            raise MissingDataError(f"{location}: there is no such row; give `row 1` to `row {len(found)}`")
+        return found.read(int(row) - 1)
 
     def _read_from_tar(self, location: Location) -> bytes:
         with self._lock:

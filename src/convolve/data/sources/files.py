@@ -21,11 +21,12 @@ from convolve.formats.archive import ByteReader, Location
 from convolve.formats.base64_map import Base64Map
 from convolve.formats.caffe_lmdb import CaffeLmdb
 from convolve.formats.decode import MAX_PIXELS, Decoding, decode_image, decoded_size
+from convolve.formats.parquet import ParquetImages
 from convolve.transforms.transform import Size
 
 _SIZES_ASKED = 20_000
 
-Embedded = Base64Map | CaffeLmdb  # lists that hold the images themselves
+Embedded = Base64Map | CaffeLmdb | ParquetImages  # lists that hold the images themselves
 
 
 class Listing(Protocol):
