@@ -174,7 +174,7 @@ MAY_IMPORT = {
     },
     "signing": {"model_card", "model_folder", "records"},
     "tracking": {"recipe", "records", "registry", "training"},
-    "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
+    "reproduce": {"data", "loading", "recipe", "recipe_values", "records", "training"},
     "report": {"checking", "data", "find_lr", "formats", "recipe", "recipe_values", "records", "templates", "training"},
     "serve": {"environment", "export", "formats", "loading", "model", "records", "templates", "training", "transforms"},
     "web": {"export", "graph", "model", "records", "serve", "training"},
