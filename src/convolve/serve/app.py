@@ -28,10 +28,8 @@ from convolve.serve.upload import Limits
 
 
 def create_app(models: Mapping[str, Model], limits: Limits | None = None, engines: bool = False) -> Starlette:
-    """The app for models by their names; paths without a name mean the first. With `engines` onnxruntime answers
-    as soon as it can.
-
-    It answers everybody: `guard.guarded` is the door.
+    """The app for models by their names; paths without a name mean the first. It answers everybody: `guard.guarded` is
+    the door. With `engines`, onnxruntime answers as soon as it can.
     """
     shared = Shared(limits or Limits())
     services = [Service(model, name, shared) for name, model in models.items()]
