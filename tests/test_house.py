@@ -177,7 +177,7 @@ MAY_IMPORT = {
     "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
     "report": {"checking", "data", "find_lr", "formats", "recipe", "recipe_values", "records", "templates", "training"},
     "serve": {"environment", "formats", "model", "records", "templates", "training", "transforms"},
-    "web": {"export", "graph", "model", "records", "serve", "training"},
+    "web": {"export", "loading", "model", "records", "serve", "smaller", "training"},
     "cli": {
         "atomic",
         "checking",
