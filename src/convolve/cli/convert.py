@@ -11,6 +11,7 @@ import typer
 
 from convolve.atomic import staged
 from convolve.cli.options import Overrides, with_overrides
+from convolve.cli.snippet import Snippet
 from convolve.errors import UnsupportedError, UsageError, look_up
 
 if TYPE_CHECKING:
@@ -86,6 +87,14 @@ def convert(
         typer.Option("--batch-size", metavar="N", help="Fix the number of images that the ONNX file takes at once."),
     ] = None,
     opset: Annotated[int | None, typer.Option(metavar="N", help="The opset of the ONNX file. [default: 18]")] = None,
+    snippet: Annotated[
+        str | None,
+        typer.Option(
+            help="Only print a short program in that language, or write it to --out, which asks the model's ONNX file: "
+            "python-cv2, python-pillow, javascript, cpp or csharp.",
+            metavar="LANGUAGE",
+        ),
+    ] = None,
     sign: Annotated[
         Path | None,
         typer.Option(metavar="KEY", help="Sign --out, or MODEL as it is, with this private key, and write an ML-BOM."),
@@ -112,8 +121,9 @@ def convert(
     Example: convolve convert runs/mnist --to onnx --out mnist.onnx
     """
     given = _given(context)
-    if to is None or out is None or verify:
-        _without_writing(model, sign, verify, given)
+    if to is None or out is None or verify or snippet:
+        program = Snippet(snippet, with_preprocessing, any_size, output, overrides) if snippet else None
+        _only_beside(model, out, given, program, sign=sign, verify=verify)
         return
     _check(to, out, given)
 
@@ -278,17 +288,30 @@ def _convert_network(
     ]
 
 
-# -- signatures --------------------------------------------------------------------------------------------------------
+# -- what is done without --to -----------------------------------------------------------------------------------------
+
+# The option that is given in place of --to -> what is said where another comes with it that it has no use for.
+_ALONE = {
+    "--snippet": "--snippet only prints a program",
+    "--verify": "--verify only checks a signature",
+    "--sign": "--sign without --to signs what lies there",
+}
+_OF_A_PROGRAM = {"--with-preprocessing", "--any-size"}
 
 
-def _without_writing(model: Path, sign: Path | None, verify: Path | None, given: list[str]) -> None:
-    """Sign or check what lies there already."""
-    if (not sign and not verify) or ({"--to", "--out"} & {*given} and not verify):
-        raise UsageError("give --to FORM and --out PATH; --sign KEY and --verify KEY also work without them")
-    if others := [option for option in given if option != ("--verify" if verify else "--sign")]:
-        what = "--verify only checks a signature" if verify else "--sign alone signs what lies there"
-        raise UsageError(f"{what}, without {', '.join(others)}; convert and sign in another command")
-    if verify:
+def _only_beside(
+    model: Path, out: Path | None, given: list[str], snippet: Snippet | None, *, sign: Path | None, verify: Path | None
+) -> None:
+    """Sign or check what lies there already, or print a program for it."""
+    named = next((option for option in _ALONE if option in given), None)
+    if named is None:
+        raise UsageError("give --to FORM and --out PATH; --sign, --verify and --snippet also work without them")
+    useless = (_SPECIAL - _OF_A_PROGRAM) | {"--to", *_ALONE} if snippet else {*given}
+    if others := [option for option in given if option in useless and option != named]:
+        raise UsageError(f"{_ALONE[named]}, without {', '.join(others)}; convert and sign in another command")
+    if snippet:
+        snippet.show(model, out)
+    elif verify:
         from convolve.signing import verify as checked
 
         print(f"{checked(model, verify)}: {model} is as the owner of {verify} signed it")
