@@ -294,7 +294,7 @@ def _convert_network(
 _ALONE = {
     "--snippet": "--snippet only prints a program",
     "--verify": "--verify only checks a signature",
-    "--sign": "--sign without --to signs what lies there",
+    "--sign": "--sign alone signs what lies there",
 }
 _OF_A_PROGRAM = {"--with-preprocessing", "--any-size"}
 
@@ -304,7 +304,7 @@ def _only_beside(
 ) -> None:
     """Sign or check what lies there already, or print a program for it."""
     named = next((option for option in _ALONE if option in given), None)
-    if named is None:
+    if named is None or (named == "--sign" and {"--to", "--out"} & {*given}):
         raise UsageError("give --to FORM and --out PATH; --sign, --verify and --snippet also work without them")
     useless = (_SPECIAL - _OF_A_PROGRAM) | {"--to", *_ALONE} if snippet else {*given}
     if others := [option for option in given if option in useless and option != named]:
