@@ -20,7 +20,8 @@ from convolve.formats.ctf import write_ctf
 
 # Legend: N samples, H rows, W columns, C channels (gray, or B, G, R).
 
-_MARKER, _LABELS = "prepared.json", "labels.txt"
+LABELS = "labels.txt"
+_MARKER = "prepared.json"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Output:
         return f"{path}: written"
 
     def labels(self, class_names: Sequence[str]) -> str:
-        return self.text(_LABELS, "".join(f"{name}\n" for name in class_names))
+        return self.text(LABELS, "".join(f"{name}\n" for name in class_names))
 
     def ctf(self, name: str, table: ArraySource, class_count: int) -> str:
         pixels_ND = table.images_NCHW.flatten(1).numpy()
@@ -95,7 +96,7 @@ def _claim(output: Output, origin: dict[str, str], names: Sequence[str]) -> None
     """Note in the folder what data its files come from, or find that note; files of other origin are refused."""
     marker, note = output.folder / _MARKER, json.dumps(origin) + "\n"
     if not marker.exists():
-        for name in (_LABELS, *names):
+        for name in (LABELS, *names):
             if (output.folder / name).exists():
                 place = f"{output.folder} holds {name} already"
                 raise UsageError(f"{place}, and not from us; choose another --out, or remove it")
