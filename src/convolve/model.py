@@ -42,9 +42,9 @@ from convolve.models.heads import features_of, last_layer
 from convolve.network import graph_of_module
 from convolve.prediction import Prediction
 from convolve.records import ONE_CLASS, Metadata, Target, TargetKind, TrainingInfo
-from convolve.training.confidence import Confidence, ConfidentNetwork
+from convolve.training.confidence import Confidence, ConfidentNetwork, require_known
 from convolve.training.criteria import Answering
-from convolve.training.evaluate import Evaluation, evaluate
+from convolve.training.evaluate import Evaluation, answer, evaluate
 from convolve.training.metrics import thresholds_of
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
@@ -52,8 +52,6 @@ from convolve.transforms.normalize import mean_of, scale_of
 from convolve.transforms.preprocess import ChannelOrder, Preprocess
 
 # Legend: N images, C channels, H rows, W columns, K classes.
-
-Watch = Callable[[Iterator[Batch]], Iterator[Batch]]  # hands on batches as they come
 
 
 @dataclass
@@ -126,22 +124,22 @@ class Model:
         unreadable = skipping(False, lambda message: None) if unreadable is None else unreadable
         return eval_dataset(source, self.preprocess, views, threads=torch.get_num_threads(), unreadable=unreadable)
 
-    def batches(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Iterator[Batch]:
-        """`dataset` in order, in batches as the network sees them; of several `workers`, this one's part of them."""
-        preprocess, size = self.preprocess, max(1, self.batch_size // views)
-        mean, scale = mean_of(preprocess), scale_of(preprocess)
+    def batches(
+        self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS, of: range | None = None
+    ) -> Iterator[Batch]:
+        """`dataset` in order, in batches as the network sees them; of several `workers`, this one's part of them; those
+        `of` a range that starts with a batch."""
+        size = max(1, self.batch_size // views)
         mine = part(-(-len(dataset) // size), workers.rank, workers.size)
-        numbers_N = np.arange(len(dataset))[mine.start * size : mine.stop * size]
-        for images_NCHW, labels_N in dataset.batches(numbers_N, size):
-            yield normalize(images_NCHW, mean, scale, preprocess.channel_order == "bgr"), labels_N
+        numbers = range(len(dataset))[mine.start * size : mine.stop * size] if of is None else of
+        for images_NCHW, labels_N in dataset.batches(np.asarray(numbers), size):
+            yield self._normalized(images_NCHW) if len(labels_N) else images_NCHW, labels_N
 
-    def evaluate(
-        self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS, watch: Watch = iter
-    ) -> Evaluation:
-        """All images, each once, in fp32; the answers to their `views` are averaged. `watch` sees each batch."""
-        batches = watch(self.batches(dataset, views, workers))
+    def evaluate(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Evaluation:
+        """All images, each once, in fp32; the answers to their `views` are averaged."""
+        batches = self.batches(dataset, views, workers)
         return evaluate(
-            self.network, batches, self._device, views, workers, independent=self._independent, target=self.target
+            self.network, batches, self.device, views, workers, independent=self.independent, target=self.target
         )
 
     def predict(self, paths: Sequence[str | Path], top: int | None = None) -> list[Prediction]:
@@ -156,15 +154,19 @@ class Model:
                 raise DataError(f"{one.path}: {one.error}")
         return found
 
-    def answers(self, images: Sequence[Location], top: int | None = None, start: int = 0) -> Iterator[list[Prediction]]:
+    def answers(
+        self, images: Sequence[Location], top: int | None = None, of: range | None = None
+    ) -> Iterator[list[Prediction]]:
         """As `predict`, batch by batch in bounded memory, the unreadable ones with their `error`.
 
-        `images` are those of `find_images`; from number `start` on, a multiple of `batch_size`, come the same bits.
+        `images` are those of `find_images`; of a range that starts at a multiple of `batch_size` come the same bits.
         """
         self.require_images()
         threads = torch.get_num_threads()
+        of = range(len(images)) if of is None else of
+        known = images[: of.stop]
         batches = file_batches(
-            images, self.preprocess, self.decoding, batch_size=self.batch_size, threads=threads, start=start
+            known, self.preprocess, self.decoding, batch_size=self.batch_size, threads=threads, start=of.start
         )
         for batch in batches:
             said, answers = iter(self._said(batch.images_NCHW, top)), []
@@ -180,21 +182,27 @@ class Model:
             return
         if not len(images_NCHW):
             return
-        answers, sure = self.answered(images_NCHW)
+        answers_NK, sure = self.answered(images_NCHW)
         if self.target.kind == TargetKind.NUMBER:
-            for values, more in zip(answers.answers_NK.tolist(), sure, strict=True):
+            for values, more in zip(answers_NK.tolist(), sure, strict=True):
                 numbers = tuple(zip(self.class_names, values, strict=True))
                 yield partial(Prediction, classes=(), numbers=numbers, **more)
             return
-        for found, more in zip(self.likeliest(answers.answers_NK, top), sure, strict=True):
+        for found, more in zip(self.likeliest(answers_NK, top), sure, strict=True):
             yield partial(Prediction, classes=tuple((self.class_names[k], p) for k, p in found), **more)
 
-    def answered(self, images_NCHW: NDArray[np.uint8]) -> tuple[Evaluation, list[dict[str, Any]]]:
-        """(the answers to images that already have the wanted size, how sure each is: see `Confidence.said`)."""
-        answers = self.evaluate(self._unlabeled(images_NCHW))
-        if self.confidence is None or answers.distances_N is None:
-            return answers, [{}] * len(images_NCHW)
-        return answers, self.confidence.said(answers.answers_NK, answers.distances_N, self.class_names)
+    def answered(
+        self, images_NCHW: NDArray[np.uint8], network: nn.Module | None = None
+    ) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+        """(the answers_NK to images that already have the wanted size, how sure each is: see `Confidence.said`).
+
+        `network` is asked in place of the model's own, of which it is a copy.
+        """
+        given_NCHW = self._normalized(torch.from_numpy(images_NCHW)).to(self.device)
+        answers_NK, distances_N = answer(network or self.network, given_NCHW, self.target, self.independent)
+        if self.confidence is None or distances_N is None:
+            return answers_NK, [{}] * len(images_NCHW)
+        return answers_NK, self.confidence.said(answers_NK, distances_N, self.class_names)
 
     def likeliest(self, probabilities_NK: torch.Tensor, top: int | None) -> Iterator[list[tuple[int, float]]]:
         """(number of the class, probability) of the `top` classes of each image; without `top`, see `predict`."""
@@ -215,7 +223,7 @@ class Model:
         self.module.eval()
         with torch.inference_mode(), whole_fp32():
             batches = self.batches(self._unlabeled(images_NCHW))
-            parts = [self.module(images.to(self._device)).float().cpu() for images, _ in batches]
+            parts = [self.module(images.to(self.device)).float().cpu() for images, _ in batches]
         self.module.train(was_training)
         return torch.cat(parts) if parts else torch.zeros(0)
 
@@ -229,6 +237,10 @@ class Model:
         if not len(images_NCHW):
             return torch.zeros(0, len(self.class_names))
         return self.evaluate(self._unlabeled(images_NCHW)).answers_NK
+
+    def _normalized(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        mean, scale = mean_of(self.preprocess), scale_of(self.preprocess)
+        return normalize(images_NCHW, mean, scale, self.preprocess.channel_order == "bgr")
 
     def _unlabeled(self, images_NCHW: np.ndarray) -> Dataset:
         n, is_class = len(images_NCHW), self.target.kind == TargetKind.CLASS
@@ -252,20 +264,11 @@ class Model:
         """What is asked for answers: `module`, or a network that also knows its own certainty."""
         if self.confidence is None:
             return self.module
-        return ConfidentNetwork(self.with_features(), self.confidence).to(self._device)
+        return ConfidentNetwork(self.with_features(), self.confidence).to(self.device)
 
     def ask(self, accept: float | None, coverage: float | None) -> None:
         """Answer within other limits; see `Confidence.asked`. Raises UsageError where nothing is known of that."""
-        for option, value in {"--accept": accept, "--coverage": coverage}.items():
-            if value is not None and not 0 < value <= 1:
-                raise UsageError(f"{option} is a part of all images, above 0 and at most 1, such as 0.9; got {value:g}")
-            if value is not None and self.confidence is None:
-                raise UsageError(
-                    f"{option}: this model has not learned how sure it is; train one that does with `convolve train "
-                    f"RECIPE {option} {value:g}`, to which --from MODEL gives the weights of this one"
-                )
-            if value is not None and self.confidence and (too_few := self.confidence.too_few_for(value)):
-                raise UsageError(f"{option}: {too_few}")
+        require_known(self.confidence, accept, coverage)
         if self.confidence:
             self.confidence = self.confidence.asked(accept, coverage)
 
@@ -318,7 +321,7 @@ class Model:
             return self
         graph = first_output(graph, len(objective.sizes))
         graph = class_scores(graph) if self.target.kind == TargetKind.CLASS else graph
-        module = rebuild(graph, self.module.state_dict()).to(self._device)
+        module = rebuild(graph, self.module.state_dict()).to(self.device)
         return replace(self, module=module, architecture=graph, target=replace(self.target, objective=None))
 
     def body(self) -> nn.Module:
@@ -328,7 +331,7 @@ class Model:
         """
         if not isinstance(self.architecture, Graph):
             return features_of(self.module).eval()
-        return rebuild(without_head(self.architecture), self.module.state_dict()).to(self._device)
+        return rebuild(without_head(self.architecture), self.module.state_dict()).to(self.device)
 
     @torch.no_grad()
     def set_head(self, weight_KD: torch.Tensor, bias_K: torch.Tensor) -> None:
@@ -358,7 +361,7 @@ class Model:
         if self.target.kind == TargetKind.NUMBER:  # the file gives them as they are
             metadata = replace(metadata, target=Target(self.target.kind))
         known = self.confidence.tensors if self.confidence else {}
-        options = Options(with_preprocessing or any_size, any_size, self._independent, known)
+        options = Options(with_preprocessing or any_size, any_size, self.independent, known)
         parity = export(answering, self.preprocess, metadata, path, options)
         with path.open("rb") as file:
             stored = path.name, hashlib.file_digest(file, "sha256").hexdigest()
@@ -386,10 +389,10 @@ class Model:
         return self.architecture
 
     @property
-    def _independent(self) -> bool:
+    def independent(self) -> bool:
         return isinstance(self.architecture, Graph) and gives_independent(self.architecture)
 
     @property
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
         tensors = chain(self.module.parameters(), self.module.buffers())
         return next(tensors, torch.empty(0)).device

@@ -32,6 +32,7 @@ from convolve.data.sources.files import Embedded, FileSource
 from convolve.data.sources.shard_index import index_name, save_index
 from convolve.data.sources.shards import stamped
 from convolve.data.sources.source import Source
+from convolve.data.team import ALONE, Team
 from convolve.data.walk import ENDINGS
 from convolve.errors import ConvolveError, DataError, UsageError
 from convolve.formats.decode import Decoding
@@ -51,7 +52,11 @@ _ENDING_OF = {"JPEG": ".jpg", "JPEG 2000": ".jp2", "TIFF": ".tif", "PNM": ".ppm"
 
 
 def prepare_shards(
-    source: Path | None, out: Path, options: DataOptions = AS_FOUND, shard_mb: int = SHARD_MB
+    source: Path | None,
+    out: Path,
+    options: DataOptions = AS_FOUND,
+    shard_mb: int = SHARD_MB,
+    team: Team = ALONE,
 ) -> Iterator[str]:
     """Write the images at `source`, which is whatever --data takes, into shards of about `shard_mb` megabytes."""
     if source is None:
@@ -61,15 +66,17 @@ def prepare_shards(
     origin = {"dataset": "shards", "data_fingerprint": fingerprint, "shard_mb": str(shard_mb)}
     url = remote.address(out)
     folder = out if url is None else cache_folder("outgoing") / hashlib.sha256(url.encode()).hexdigest()[:24]
-    with claimed(folder, origin, [shard.name for plan in plans for shard in plan]) as output:
+    with claimed(folder, origin, [shard.name for plan in plans for shard in plan], team) as output:
         target = _Target(output, url)
         if names:
-            output.labels(names)
-            yield target.send(LABELS)
+            yield output.labels(names)
+            target.send(LABELS)
         for (role, part), plan in zip(parts.items(), plans, strict=True):
             written = _write_all(target, plan)
             kept = f", {len(plan) - written:,} of them were there" if written < len(plan) else ""
-            save_index(output.folder / index_name(plan[0].name), stamped([target.place(each.name) for each in plan]))
+            if team.rank == 0:
+                index = output.folder / index_name(plan[0].name)
+                save_index(index, stamped([target.place(each.name) for each in plan]))
             target.send(index_name(plan[0].name))
             yield f"{url or output.folder}: {len(part):,} {role} images in {len(plan):,} shards{kept}"
 
@@ -84,12 +91,10 @@ class _Target:
     def place(self, name: str) -> Path:
         return Path(f"{self.url.rstrip('/')}/{name}") if self.url else self.output.folder / name
 
-    def send(self, name: str) -> str:
+    def send(self, name: str) -> None:
         """Bring a file to its place, if that is elsewhere."""
-        there = remote.address(self.place(name))
-        if there:
+        if (there := remote.address(self.place(name))) and self.output.team.rank == 0:
             remote.put(self.output.folder / name, there)
-        return f"{there or self.place(name)}: written"
 
     def holds(self, shard: _Shard) -> bool:
         """Whether the shard is there whole: one elsewhere, if it is in the state in which it was sent from here."""
@@ -102,7 +107,7 @@ class _Target:
     def send_away(self, shard: _Shard) -> None:
         """Bring a shard to its place elsewhere, and remember how it lies there."""
         if there := remote.address(self.place(shard.name)):
-            self.send(shard.name)
+            remote.put(self.output.folder / shard.name, there)
             (self.output.folder / f"{shard.name}.sent").write_text(repr(remote.state(there)))
             (self.output.folder / shard.name).unlink()
 
@@ -185,13 +190,17 @@ def _encoded(part: Source, index: int) -> tuple[bytes, str]:
 
 def _write_all(target: _Target, plan: Sequence[_Shard]) -> int:
     """How many of them had to be written. Threads suffice: reading, hashing and writing release Python's lock."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        begun = [pool.submit(_write, target, shard) for shard in plan]
-        try:
-            return sum(future.result() for future in begun)
-        finally:
-            for future in begun:
-                future.cancel()
+
+    def compute(numbers: range) -> Iterator[bool]:
+        with ThreadPoolExecutor(target.output.team.threads or _THREADS) as pool:
+            begun = [pool.submit(_write, target, plan[number]) for number in numbers]
+            try:
+                yield from (future.result() for future in begun)
+            finally:
+                for future in begun:
+                    future.cancel()
+
+    return sum(target.output.team.blocks("shards", len(plan), 1, compute))
 
 
 def _write(target: _Target, shard: _Shard) -> bool:
