@@ -24,7 +24,7 @@ from convolve.atomic import cannot_write, keep_in_use, locked
 from convolve.cache import cache_folder, mark_used, trim
 from convolve.data.walk import images_in, is_hidden
 from convolve.errors import DataError, FormatError
-from convolve.formats.tar import DAMAGE, read_members
+from convolve.formats.tar import DAMAGE, is_page, read_members
 
 _ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 _OTHER_ENDINGS = (".7z", ".rar")  # of archives that are not read here
@@ -56,6 +56,13 @@ def is_archive(path: Path) -> bool:
         return path.is_file() and (_is_zip(path) or tarfile.is_tarfile(path))
     except (OSError, EOFError, zlib.error):
         return False
+
+
+def refuse_damaged(path: Path) -> None:
+    """Raise `FormatError` for a file that is called as an archive is, and is none."""
+    if path.is_file() and path.name.lower().endswith(_ENDINGS) and not is_archive(path):
+        what = "a web page" if is_page(path) else "damaged, or no archive"
+        raise FormatError(path, "", f"{what}; get it again")
 
 
 def _is_zip(path: Path) -> bool:

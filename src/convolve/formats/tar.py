@@ -38,8 +38,15 @@ def read_tar(path: str | Path, wanted: Callable[[PurePosixPath], bool]) -> dict[
                     raise FormatError(path, member.name, f"more than {MAX_BYTES} bytes of data up to here")
                 members[member.name] = content.read()
     except DAMAGE as error:
-        raise FormatError(path, "", f"no tar archive, or a damaged one ({error}); get it again") from None
+        what = "a web page, not an archive" if is_page(path) else f"no tar archive, or a damaged one ({error})"
+        raise FormatError(path, "", f"{what}; get it again") from None
     return members
+
+
+def is_page(path: str | Path) -> bool:
+    """Whether it is what a server says in place of a file: log in first, not found."""
+    with Path(path).open("rb") as file:
+        return file.read(1 << 10).lstrip().startswith(b"<")
 
 
 def read_members(path: str | Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
