@@ -15,6 +15,7 @@ import pytest
 from convolve.errors import FormatError
 from convolve.formats import tar as module
 from convolve.formats.tar import read_tar
+from convolve.formats.tar_index import tar_header, tar_members
 
 CONTENTS = {f"folder/file{number}": bytes([number]) * (700 * number) for number in range(4)}
 
@@ -134,3 +135,26 @@ def test_xz_in_streams_and_with_a_huge_dictionary(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_XZ_MEMORY", 1 << 20)
     with pytest.raises(FormatError, match="Memory usage limit"):
         read(lzma.compress(WHOLE), tmp_path)
+
+
+def with_negative_size():
+    header = bytearray(tar_header("a.png", 0).replace(b"00000000000\0", b"-0000002000\0", 1))
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + bytes(4096)
+
+
+def with_records(records):
+    member = tarfile.TarInfo("pax")
+    member.size, member.type = len(records), tarfile.XHDTYPE
+    return member.tobuf(tarfile.USTAR_FORMAT) + records + bytes(-len(records) % 512) + bytes(1024)
+
+
+def test_an_index_ends_whatever_a_header_says(tmp_path):
+    """A size below zero would lead back; records of a pax header may be many, and their lengths long."""
+    (tmp_path / "a.tar").write_bytes(with_negative_size())
+    with pytest.raises(FormatError, match="no plain tar archive"):
+        [*tar_members(tmp_path / "a.tar")]
+    for records in (b"9" * 5000 + b" path=a\n", b"1 " * (1 << 19)):
+        (tmp_path / "a.tar").write_bytes(with_records(records))
+        assert [*tar_members(tmp_path / "a.tar")] == []
