@@ -59,7 +59,7 @@ MAY_IMPORT = {
         "training",
         "transforms",
     },
-    "export": {"data", "records", "transforms"},
+    "export": {"data", "records", "templates", "transforms"},
     "prediction": set(),
     "model": {
         "data",

@@ -21,7 +21,7 @@ from convolve.atomic import cannot_write, keep_in_use, locked
 from convolve.cache import cache_folder, mark_used, trim
 from convolve.data.walk import images_in, is_hidden
 from convolve.errors import DataError, FormatError
-from convolve.formats.tar import ALWAYS_BYTES, DAMAGE, MOST_TIMES, first_names_in_tar, is_tar, read_members
+from convolve.formats.tar import ALWAYS_BYTES, DAMAGE, MOST_TIMES, first_names_in_tar, is_page, is_tar, read_members
 from convolve.formats.zip_archive import ZIP_DAMAGE, Zip, is_zip
 
 _ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
@@ -51,6 +51,13 @@ def is_archive(path: Path) -> bool:
         return path.is_file() and (is_zip(path) or is_tar(path))
     except OSError:
         return False
+
+
+def refuse_damaged(path: Path) -> None:
+    """Raise `FormatError` for a file that is called as an archive is, and is none."""
+    if path.is_file() and path.name.lower().endswith(_ENDINGS) and not is_archive(path):
+        what = "a web page" if is_page(path) else "damaged, or no archive"
+        raise FormatError(path, "", f"{what}; get it again")
 
 
 def archives_in(folder: Path) -> list[Path]:

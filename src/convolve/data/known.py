@@ -121,6 +121,7 @@ def may_be(own: Splits, info: DatasetInfo) -> bool:
 
 def unpacked(place: Path) -> Path:
     """`place`; of archives there that hold no published set, the folder into which they are unpacked."""
+    archives.refuse_damaged(place)
     if archives.is_archive(place):
         return place if _is_published(place) or is_shards(place) else archives.unpacked(place)
     inside = archives.archives_in(place) if place.is_dir() else []
@@ -137,8 +138,8 @@ def _has_published(folder: Path) -> bool:
 
 
 def _is_published(archive: Path) -> bool:
-    names = {name for version in cifar.VERSIONS for name in version.files}
-    return not names.isdisjoint(PurePosixPath(name).name for name in archives.first_names(archive))
+    names, inside = {name for version in cifar.VERSIONS for name in version.files}, archives.first_names(archive)
+    return cifar.is_cifar100(inside) or not names.isdisjoint(PurePosixPath(name).name for name in inside)
 
 
 def published_parts(place: Path, on_fault: OnFault) -> Sequence[Source | None] | None:

@@ -122,8 +122,19 @@ def read_tar(
                     raise FormatError(path, member.name, f"more than {MAX_BYTES} bytes of data up to here")
                 members[member.name] = b"".join(iter(partial(file.read, _PIECE), b""))
     except DAMAGE as error:
-        raise FormatError(path, "", f"no tar archive, or a damaged one ({error}); get it again") from None
+        what = (
+            "a web page, not an archive"
+            if content is None and is_page(path)
+            else f"no tar archive, or a damaged one ({error})"
+        )
+        raise FormatError(path, "", f"{what}; get it again") from None
     return members
+
+
+def is_page(path: str | Path) -> bool:
+    """Whether it is what a server says in place of a file: log in first, not found."""
+    with open_ordinary(path) as file:
+        return file.read(1 << 10).lstrip().startswith(b"<")
 
 
 def read_members(path: str | Path, content: bytes | None = None) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
