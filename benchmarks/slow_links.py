@@ -158,8 +158,8 @@ def measure_epochs(counts: list[int], data: str, out: Path, minutes: float) -> N
             ]
             while time.monotonic() < end and not _reached(place) and all(each.poll() is None for each in started):
                 time.sleep(1)
-            for each in hosts:
-                each.signal(signal.SIGTERM)  # a checkpoint, and exit code 75
+            for host in hosts:
+                host.signal(signal.SIGTERM)  # a checkpoint, and exit code 75
             for each in started:
                 each.wait()
         if _reached(place):

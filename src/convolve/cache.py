@@ -1,4 +1,4 @@
-"""What is kept on disk for the next time: features, unpacked archives, downloads. All of it can be made again.
+"""What is kept on disk for the next time: features, unpacked archives, indices, downloads. All can be made again.
 
 An entry is a file or a folder in the folder of its kind, named by a hash of what it was made of, and whole or not there
 at all. Of the kinds in `BOUNDED` the entries that were not used for longest go when they take more than `limit_bytes`,
@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from convolve.atomic import locked, read_whole, replacing
+from convolve.atomic import cannot_write, keep_in_use, locked, read_whole, replacing, replacing_folder
 from convolve.errors import ConvolveError, MissingDataError, UsageError
 
-BOUNDED = ("features", "unpacked")
+BOUNDED = ("features", "indices", "remote", "unpacked")
 LIMIT_GIB = 10.0  # or $CONVOLVE_CACHE_GIB
 _CHECK_BYTES = hashlib.sha256().digest_size  # the end of an entry that is a file: the hash of what comes before
 
@@ -87,6 +87,24 @@ def update(kind: str, key: str, change: Callable[[bytes | None], bytes]) -> None
             with replacing(folder / key) as temporary:
                 temporary.write_bytes(content + hashlib.sha256(content).digest())
         trim()
+
+
+def made_folder(kind: str, key: str, make: Callable[[Path], None]) -> Path:
+    """The folder that `make` fills, by one process alone; nobody removes it while this process lives."""
+    folder = cache_folder(kind) / key
+    try:
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with locked(folder.parent, wait=True):
+                if not folder.exists():  # another process may have made it by now
+                    with replacing_folder(folder) as temporary:
+                        make(temporary)
+        keep_in_use(folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    mark_used(folder)
+    trim()
+    return folder
 
 
 def mark_used(path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from convolve.checking.finding import Findings
 from convolve.checking.part import Part
 from convolve.data.sources.files import Embedded, FileSource, PathListing
+from convolve.data.sources.shard_index import ShardListing
 from convolve.data.sources.source import UNLABELED
 from convolve.data.walk import images_in, is_image_name
 from convolve.errors import DataError
@@ -42,7 +43,7 @@ def check_unlisted(parts: Sequence[Part], findings: Findings) -> None:
 
 def _locations(source: FileSource) -> Iterator[tuple[int, Location]]:
     """(number, place) of the images of a map file or table, each place always in the same words."""
-    if isinstance(source.listing, PathListing | Embedded):
+    if isinstance(source.listing, PathListing | Embedded | ShardListing):
         return  # what is missing or damaged is a finding where its images are read
     for index in source.index_N.tolist():
         location = source.listing.location(index)

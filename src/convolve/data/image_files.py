@@ -1,4 +1,4 @@
-"""Images as a user names them: files, folders, zips."""
+"""Images as a user names them: files, folders, zips, shards."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from convolve.data.archives import is_archive, unpacked
-from convolve.data.walk import PassedOver, is_hidden, takes_for_image, walk
+from convolve.data.shard_layout import find_shards, is_parquet, is_pattern, shard_files
+from convolve.data.sources.shards import list_shards
+from convolve.data.walk import PassedOver, holds_images, is_hidden, takes_for_image, walk
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.archive import Location
 from convolve.formats.image_kind import HEAD_BYTES, decoded_kinds
+from convolve.formats.parquet import open_parquet
 
 
 def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -> Iterator[Location]:
@@ -22,10 +25,12 @@ def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -
     for path in map(Path, paths):
         here = PassedOver()
         found: Iterator[Location]
-        if path.is_dir():
+        if shards := _shards(path):
+            found = (place for part in shards for place in _in_shards(part))
+        elif path.is_dir():
             found = (Location(file) for file in walk(path, here))
         elif not path.exists():
-            raise MissingDataError(f"{path} does not exist; give images, folders of images or zips of images")
+            raise MissingDataError(f"{path} does not exist; give images, or folders, zips or shards of images")
         elif zipfile.is_zipfile(path):
             found = _members(path, here)
         elif is_archive(path):
@@ -34,6 +39,23 @@ def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -
             found = iter([Location(str(path))])
         yield from _at_least_one(path, found, here)
         passed.add(here)
+
+
+def _shards(path: Path) -> list[Path]:
+    """The parts of the shards at `path`, labeled or not; nothing where there are images in files of their own."""
+    if layout := find_shards(path):
+        return [part for _, part in layout.parts]
+    is_bare = is_pattern(path) or (path.is_dir() and shard_files(path) and not holds_images(path))
+    return [path] if is_bare else []
+
+
+def _in_shards(part: Path) -> Iterator[Location]:
+    files = shard_files(part)
+    if is_parquet(files[0]):
+        counts = ((file, len(open_parquet([file], has_labels=False))) for file in files)
+        return (Location(str(file), f"row {row + 1}") for file, count in counts for row in range(count))
+    listing = list_shards(part)
+    return map(listing.location, range(len(listing.index.rows_N)))
 
 
 def _at_least_one(path: Path, found: Iterator[Location], passed: PassedOver) -> Iterator[Location]:

@@ -15,6 +15,7 @@ from convolve.data import archives, cifar10, ilsvrc2012, mnist
 from convolve.data.download import Progress
 from convolve.data.lists import find_lists, is_packed
 from convolve.data.locate import SAMPLE
+from convolve.data.shard_layout import is_shards
 from convolve.data.sources import cifar
 from convolve.data.sources.classes import in_words
 from convolve.data.sources.ctf import collect_ctf, is_ctf
@@ -120,7 +121,7 @@ def may_be(own: Splits, info: DatasetInfo) -> bool:
 def unpacked(place: Path) -> Path:
     """`place`; of archives there that hold no published set, the folder into which they are unpacked."""
     if archives.is_archive(place):
-        return place if _is_published(place) else archives.unpacked(place)
+        return place if _is_published(place) or is_shards(place) else archives.unpacked(place)
     inside = archives.archives_in(place) if place.is_dir() else []
     if inside and not any(map(_is_published, inside)) and not _has_published(place) and find_lists(place) is None:
         return archives.all_unpacked(inside)

@@ -60,17 +60,17 @@ def find_layout(where: Path, classes: Sequence[str] = ()) -> Layout | None:
         return Layout(where)
     for end in _LISTS:
         lists = [(where / name, _part_of(name, end)) for name in names if name.lower().endswith(end)]
-        found = _by_role([(path, part) for path, part in lists if role_of(part) and (path.is_file() or is_lmdb(path))])
+        found = by_role([(path, part) for path, part in lists if role_of(part) and (path.is_file() or is_lmdb(path))])
         if TRAINING in found:
-            return _assigned(*_labeled(found))
+            return with_roles(*_labeled(found))
     folders = _class_folders(where)
     roles = [(role, path) for path in subfolders(where) if (role := role_of(path.name))]
     described = {role: each for role, path in roles if (each := _metadata(path))}
     if TRAINING in described:
-        return _assigned(*_labeled(described))
+        return with_roles(*_labeled(described))
     if metadata := _metadata(where):
         return Layout(metadata)
-    named = _by_role([(path, path.name) for path in folders if role_of(path.name)])
+    named = by_role([(path, path.name) for path in folders if role_of(path.name)])
     if TRAINING in named and _class_folders(named[TRAINING]):
         return _with_parts(named, folders)
     if len(folders) == 1 and folders[0].name not in classes and _is_wrapper(where, folders[0]):
@@ -106,7 +106,7 @@ def _part_of(name: str, end: str) -> str:
     return start.rpartition("_")[2] if end == "_lmdb" else start
 
 
-def _by_role(parts: Iterable[tuple[Path, str]]) -> dict[str, Path]:
+def by_role(parts: Iterable[tuple[Path, str]]) -> dict[str, Path]:
     """role -> where it lies, of (path, name of the part). Raises `DataError` where two have the same."""
     found: dict[str, Path] = {}
     for path, name in parts:
@@ -119,7 +119,7 @@ def _by_role(parts: Iterable[tuple[Path, str]]) -> dict[str, Path]:
     return found
 
 
-def _assigned(found: dict[str, Path], left_out: Sequence[str] = (), notes: Sequence[str] = ()) -> Layout:
+def with_roles(found: dict[str, Path], left_out: Sequence[str] = (), notes: Sequence[str] = ()) -> Layout:
     """Of two parts, the second is the test part."""
     validation, test = found.get(VALIDATION), found.get(TEST)
     return Layout(found[TRAINING], validation if test else None, test or validation, tuple(notes), tuple(left_out))
@@ -143,7 +143,7 @@ def _with_parts(named: dict[str, Path], folders: Sequence[Path]) -> Layout:
     if len(parts) == 1:
         for other in others:
             _refuse_same(where, [named[TRAINING], other])
-    return _assigned(parts, [*left_out, *_left_out(others)], notes)
+    return with_roles(parts, [*left_out, *_left_out(others)], notes)
 
 
 def _left_out(folders: Sequence[Path]) -> list[str]:

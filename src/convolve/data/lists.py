@@ -1,4 +1,4 @@
-"""A user's own images: folders of classes, map files, CSV tables; in two parts, or with a test part held out."""
+"""A user's own images: class folders, map files, CSV tables, shards; in two parts, or with a test part held out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from convolve.data.hold_out import Learned, find_held_out, hold_out_test
 from convolve.data.layout import Layout, find_layout
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.relations import grouped
+from convolve.data.shard_layout import find_shards, is_parquet, is_shards, shard_files
 from convolve.data.sources.base64 import open_base64
 from convolve.data.sources.classes import in_words
 from convolve.data.sources.ctf import collect_ctf, is_ctf
@@ -22,6 +23,7 @@ from convolve.data.sources.files import FileSource
 from convolve.data.sources.folder import open_folder
 from convolve.data.sources.lmdb import open_lmdb
 from convolve.data.sources.map_file import open_map_file
+from convolve.data.sources.shards import open_parquets, open_shards
 from convolve.data.sources.source import OnFault, Source
 from convolve.data.sources.table import label_columns, open_table
 from convolve.data.splits import Splits
@@ -41,6 +43,8 @@ _ARCHIVES = (b"PK", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # zip, gzip, bzip2, xz
 
 def find_lists(where: Path, classes: Sequence[str] = ()) -> Layout | None:
     """The parts of a user's own images at `where`, of the known `classes`; None if there is nothing of the kind."""
+    if shards := find_shards(where):
+        return shards
     if where.is_file():
         return None if is_packed(where) else Layout(where)
     layout = find_layout(where, classes) if where.is_dir() else None
@@ -61,19 +65,14 @@ def open_lists(
         )
     if is_ctf_set(found):
         return open_ctf_set(where, found, options)
-    first = open_list(found.training, options=options)
-    others = {role: open_list(path, first.class_names, options=options) for role, path in found.parts[1:]}
-    parts = _by_role(first) | others
-    if TRAINING not in parts:
-        raise DataError(f"{first.location(0)}: no image is in the training part; correct the column, or take it out")
+    first, parts, names = open_parts(found, options)
     target = options.target
-    names = first.class_names or _numbers([*parts.values()])
     if len(names) < 2 and target == "class":
         _refuse_one_class(found.training, names[0])
     kind = "classes" if target != "number" else "number" if len(names) == 1 else "numbers"
     said = [f"{where}, {len(names)} {kind} ({in_words(names)})", *filter(None, [str(found)])]
     said += [f"{len(part):,} images are its {role} part" for role, part in parts.items() if first.roles]
-    parts, membership = {role: part.by_class_and_name() for role, part in parts.items()}, None
+    membership = None
     said += sorted({part.passed_over for part in parts.values() if part.passed_over})
     if TEST not in parts:
         held = hold_out_test(parts[TRAINING], options.group or options.columns.group or "", options.watch)
@@ -86,6 +85,19 @@ def open_lists(
         parts[TRAINING], parts[TEST], names, folder.resolve().name, "; ".join(said),
         numbered=first.class_names is None, validation=parts.get(VALIDATION), membership=membership, target=target,
     )  # fmt: skip
+
+
+def open_parts(found: Layout, options: DataOptions) -> tuple[FileSource, dict[str, FileSource], tuple[str, ...]]:
+    """(what the training list holds, role -> images of each part that there is, the names of the classes or their
+    numbers); nothing is held out.
+    """
+    first = open_list(found.training, options=options)
+    others = {role: open_list(path, first.class_names, options=options) for role, path in found.parts[1:]}
+    parts = _by_role(first) | others
+    if TRAINING not in parts:
+        raise DataError(f"{first.location(0)}: no image is in the training part; correct the column, or take it out")
+    names = first.class_names or _numbers([*parts.values()])
+    return first, {role: part.by_class_and_name() for role, part in parts.items()}, names
 
 
 def _by_role(whole: FileSource) -> dict[str, FileSource]:
@@ -125,6 +137,8 @@ def _open_list(path: Path, classes: Sequence[str] | None, on_fault: OnFault | No
             f"{path}: data.target={options.target} is learned from a table (CSV, TSV, JSON) with {kind} of each image; "
             "here each image has one class"
         )
+    if is_shards(path):
+        return (open_parquets if is_parquet(shard_files(path)[0]) else open_shards)(path, classes, on_fault, options)
     if path.is_dir():
         return (open_lmdb if is_lmdb(path) else open_folder)(path, classes, on_fault)
     if is_table(path):

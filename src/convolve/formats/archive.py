@@ -1,4 +1,4 @@
-"""Where the bytes of an image lie: in a file, or in a member of a zip archive.
+"""Where the bytes of an image lie: in a file, in a member of a zip archive, or in a part of a tar archive.
 
 CNTK writes the second as `photos.zip@/cats/tom.jpg`.
 """
@@ -17,6 +17,9 @@ from pathlib import Path
 from types import TracebackType
 
 from convolve.errors import DataError, FormatError, MissingDataError
+from convolve.formats.parquet import ENDING as PARQUET
+from convolve.formats.parquet import ParquetImages, open_parquet
+from convolve.formats.tar_index import read_at, tar_members
 
 MAX_BYTES = 1 << 28  # of one image; the largest photographs that cameras write have about 200 MB
 _MEMBER_SIGN = re.compile(r"@[/\\]")
@@ -24,10 +27,12 @@ _MEMBER_SIGN = re.compile(r"@[/\\]")
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A file, or the `member` of the zip archive `file`."""
+    """A file, or the `member` of the archive `file`: of a zip, or with a `size` the bytes from `start` of a tar."""
 
     file: str
     member: str = ""
+    start: int = 0
+    size: int = 0
 
     def __str__(self) -> str:
         return f"{self.file}@/{self.member}" if self.member else self.file
@@ -47,6 +52,8 @@ class ByteReader:
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._archives: dict[str, zipfile.ZipFile] = {}
+        self._tars: dict[str, dict[str, Location]] = {}
+        self._parquets: dict[str, ParquetImages] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> ByteReader:
@@ -67,6 +74,8 @@ class ByteReader:
 
         Raises `MissingDataError`, `FormatError` for a damaged archive, `DataError` for what is too large or no file.
         """
+        if location.size:
+            return _read_part(location)
         return self._read_member(location) if location.member else self._read_file(location.file)
 
     def _read_file(self, name: str) -> bytes:
@@ -83,6 +92,10 @@ class ByteReader:
             raise DataError(f"{name}: cannot be read ({error.strerror})") from error
 
     def _read_member(self, location: Location) -> bytes:
+        if location.file.lower().endswith(PARQUET) and os.path.isfile(location.file):  # noqa: PTH113  as below
+            return self._read_row(location)
+        if location.file.lower().endswith(".tar") and os.path.isfile(location.file):  # noqa: PTH113  as above
+            return self._read_from_tar(location)
         try:
             archive = self._archive(location.file)
         except MissingDataError:
@@ -100,6 +113,25 @@ class ByteReader:
             # RuntimeError: encrypted, or (NotImplementedError) packed in a way that Python does not know
             raise FormatError(location, "", f"cannot be unpacked ({error}); pack the archive again") from error
 
+    def _read_row(self, location: Location) -> bytes:
+        with self._lock:
+            if location.file not in self._parquets:
+                self._parquets[location.file] = open_parquet([Path(location.file)], has_labels=False)
+        found, row = self._parquets[location.file], location.member.removeprefix("row ")
+        if not row.isdecimal() or not 1 <= int(row) <= len(found):
+            raise MissingDataError(f"{location}: there is no such row; give `row 1` to `row {len(found)}`")
+        return found.read(int(row) - 1)
+
+    def _read_from_tar(self, location: Location) -> bytes:
+        with self._lock:
+            if location.file not in self._tars:
+                members = tar_members(Path(location.file))
+                self._tars[location.file] = {m.name: Location(location.file, m.name, m.start, m.size) for m in members}
+        found = self._tars[location.file].get(location.member)
+        if found is None:
+            raise MissingDataError(f"{location}: the archive has no such member; `tar tf` lists what is inside")
+        return _read_part(found)
+
     def _archive(self, name: str) -> zipfile.ZipFile:
         with self._lock:
             if name not in self._archives:
@@ -109,6 +141,22 @@ class ByteReader:
     def _require_size(self, name: str, size: int) -> None:
         if size > self._max_bytes:
             raise DataError(f"{name}: more than {self._max_bytes} bytes, too large for an image")
+
+
+def _read_part(location: Location) -> bytes:
+    try:
+        handle = os.open(location.file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        raise DataError(f"{location}: cannot be read ({error.strerror})") from None
+    try:
+        content = read_at(handle, location.size, location.start)
+    except OSError as error:
+        raise DataError(f"{location}: cannot be read ({error.strerror})") from None
+    finally:
+        os.close(handle)
+    if len(content) != location.size:
+        raise FormatError(location, "", "the shard was cut off while it was read; get it again, and start anew")
+    return content
 
 
 def _open_archive(path: Path) -> zipfile.ZipFile:

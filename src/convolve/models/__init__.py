@@ -15,7 +15,7 @@ from convolve.models.convnet_mnist import ConvNetMnist
 from convolve.models.efficientnet_lite import EfficientNetLite
 from convolve.models.heads import HeadedNetwork, fill, headed
 from convolve.models.packages import FAMILIES
-from convolve.models.resnet import ResNet
+from convolve.models.resnet import CntkResNetCifar10, ResNet
 from convolve.models.squeezenet import SqueezeNet
 from convolve.models.uninitialized import uninitialized
 from convolve.models.whitened_convnet import WhitenedConvNet
@@ -35,6 +35,7 @@ _ROWS: dict[str, Callable[[NetworkSpec, Shape, int], nn.Module]] = {
     "whitened-convnet": WhitenedConvNet,
     "efficientnet-lite0": EfficientNetLite,
     "resnet": ResNet,
+    "resnet-cifar10": CntkResNetCifar10,
     "squeezenet": SqueezeNet,
 }
 MODELS = Registry("convolve.models", _ROWS, FAMILIES)

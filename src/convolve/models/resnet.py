@@ -1,19 +1,22 @@
-"""Residual networks (He et al., arXiv:1512.03385): 18, 34 and 50 for ImageNet, 20 for CIFAR-10.
+"""Residual networks (He et al., arXiv:1512.03385): 18, 34 and 50 for ImageNet, 20 and CNTK's for CIFAR-10.
 
 Layers have torchvision's names. 50 strides in the 3x3 convolution of a block, as torchvision's and timm's do. 20 keeps
 the size of its shortcuts with zeros in place of weights (the paper's option A); "20-projection" has a 1x1 convolution
-there. 11,689,512, 21,797,672 and 25,557,032 parameters with 1000 classes; 269,722 with 10.
+there. 11,689,512, 21,797,672 and 25,557,032 parameters with 1000 classes; 269,722 with 10, CNTK's 272,474.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convolve.errors import look_up
+from convolve.models.batch_norm import CntkBatchNorm2d
 from convolve.specs.model import NetworkSpec
 
 # Legend: N batch, C channel, H row, W column, K class.
@@ -29,6 +32,7 @@ class Variant:
     widening: int = 0
     is_small: bool = False
     projects: bool = True
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d
 
 
 VARIANTS = {
@@ -40,6 +44,11 @@ VARIANTS = {
     "tiny": Variant((1, 1), maps=6),
 }
 VARIANTS[""] = VARIANTS["18"]
+
+_cntk = partial(
+    Variant, maps=16, is_small=True, norm=partial(CntkBatchNorm2d, normalization_time_constant_samples=4096)
+)
+CIFAR10_VARIANTS = {"": _cntk((3, 3, 3)), "110": _cntk((18, 18, 18)), "tiny": _cntk((1, 1), maps=4)}
 
 
 class PaddedShortcut(nn.Module):
@@ -61,16 +70,16 @@ class Block(nn.Module):
         out = maps * (variant.widening or 1)
         first, strides = (1, (1, stride)) if variant.widening else (3, (stride, 1))
         self.conv1 = nn.Conv2d(channels, maps, first, strides[0], padding=first // 2, bias=False)
-        self.bn1 = nn.BatchNorm2d(maps)
+        self.bn1 = variant.norm(maps)
         self.conv2 = nn.Conv2d(maps, maps, 3, strides[1], padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(maps)
+        self.bn2 = variant.norm(maps)
         if variant.widening:
             self.conv3 = nn.Conv2d(maps, out, 1, bias=False)
-            self.bn3 = nn.BatchNorm2d(out)
+            self.bn3 = variant.norm(out)
         self.is_bottleneck = variant.widening > 0
         self.downsample: nn.Module = nn.Identity()
         if stride > 1 or channels != out:
-            projection = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+            projection = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), variant.norm(out))
             self.downsample = projection if variant.projects else PaddedShortcut(out - channels)
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
@@ -84,13 +93,15 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """images_NCHW -> logits_NK."""
 
+    variants = VARIANTS
+
     def __init__(self, spec: NetworkSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
         super().__init__()
-        variant = look_up(VARIANTS, spec.variant, "variant", "model.variant")
+        variant = look_up(self.variants, spec.variant, "variant", "model.variant")
         planes, channels = input_shape_CHW[0], variant.maps
         size, stride = (3, 1) if variant.is_small else (7, 2)
         self.conv1 = nn.Conv2d(planes, channels, size, stride, padding=size // 2, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = variant.norm(channels)
         self.pool = nn.Identity() if variant.is_small else nn.MaxPool2d(3, stride=2, padding=1)
         self.stages = []
         for stage, count in enumerate(variant.blocks):
@@ -118,3 +129,24 @@ class ResNet(nn.Module):
         bound = self.fc.in_features**-0.5  # torch's own default
         nn.init.uniform_(self.fc.weight, -bound, bound, generator=generator)
         nn.init.uniform_(self.fc.bias, -bound, bound, generator=generator)
+
+
+class CntkResNetCifar10(ResNet):
+    """images_NCHW -> logits_NK, as CNTK's example of residual networks for CIFAR-10 has it: 1x1 convolutions where a
+    shortcut has another size, running statistics with a time constant of 4096 images, and initial values of its own."""
+
+    variants = CIFAR10_VARIANTS
+
+    def initialize(self, generator: torch.Generator) -> None:
+        for name, layer in self.named_modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.normal_(layer.weight, std=self.deviation(name), generator=generator)
+            elif isinstance(layer, CntkBatchNorm2d):
+                layer.reset_parameters()
+        nn.init.zeros_(self.fc.bias)
+
+    def deviation(self, layer: str) -> float:
+        """Of the initial weights: He et al. 2015 for convolutions, by the values that an output reads."""
+        if layer == "fc":
+            return 0.01
+        return float((2 / self.get_parameter(f"{layer}.weight")[0].numel()) ** 0.5)

@@ -13,7 +13,14 @@ import yaml
 from convolve.errors import FormatError, UsageError, unknown_name
 from convolve.recipe import Recipe, from_mapping, with_values
 from convolve.recipes.alexnet import alexnet, alexnet_modern, alexnet_python
-from convolve.recipes.cifar10 import cifar10, cifar10_aug, cifar10_aug_lrn, cifar10_fast
+from convolve.recipes.cifar10 import (
+    cifar10,
+    cifar10_aug,
+    cifar10_aug_lrn,
+    cifar10_fast,
+    cifar10_resnet20,
+    cifar10_resnet20_short,
+)
 from convolve.recipes.mnist import mnist, mnist_best, mnist_fast
 from convolve.recipes.photos import photos
 from convolve.registry import Registry
@@ -28,6 +35,8 @@ _ROWS: dict[str, Callable[[], Recipe]] = {
     "cifar10-aug": cifar10_aug,
     "cifar10-aug-lrn": cifar10_aug_lrn,
     "cifar10-fast": cifar10_fast,
+    "cifar10-resnet20": cifar10_resnet20,
+    "cifar10-resnet20-short": cifar10_resnet20_short,
     "alexnet": alexnet,
     "alexnet-python": alexnet_python,
     "alexnet-modern": alexnet_modern,

@@ -1,4 +1,5 @@
-"""CIFAR-10: CNTK's three recipes, and one of today. Both network variants: `--set model.variant=python|brainscript`."""
+"""CIFAR-10: CNTK's three ConvNets (two variants: `--set model.variant=python|brainscript`), its ResNet-20, and recipes
+of today."""
 
 from __future__ import annotations
 
@@ -88,6 +89,44 @@ def cifar10_aug_lrn() -> Recipe:
         name="cifar10-aug-lrn",
         model=replace(base.model, name="convnet-cifar10-lrn"),
         published_error=0.138,
+    )
+
+
+def cifar10_resnet20() -> Recipe:
+    """ResNet-20 as CNTK's example trains it: 272,474 parameters, 160 epochs, images as cifar10-aug's.
+
+    Source: network and schedule of He et al. 2015 (arXiv:1512.03385, 4.2) as CNTK wrote them: rates 1, 0.1 and 0.01
+    for a minibatch of 128 under unit gain, which are the paper's 0.1, 0.01 and 0.001; 1x1 convolutions in shortcuts;
+    pixels that are not scaled. Published: 8.75 % error. CNTK's network of 110 layers has the variant "110".
+    """
+    base = cifar10_aug()
+    return replace(
+        base,
+        name="cifar10-resnet20",
+        data=replace(base.data, scale=1.0),
+        model=ModelSpec(name="resnet-cifar10"),
+        optimizer=OptimizerSpec(
+            momentum=(0.9,), momentum_unit="per_reference_batch", momentum_reference_batch_size=128, l2=0.0001
+        ),
+        schedule=ScheduleSpec(learning_rates=(1.0,) * 80 + (0.1,) * 40 + (0.01,), reference_batch_size=128),
+        run=RunSpec(epochs=160, global_batch_size=128),
+        published_error=0.0875,
+    )
+
+
+def cifar10_resnet20_short() -> Recipe:
+    """The same network and images in 30 epochs: one cycle of the rate up to 0.4, Nesterov, five times the decay.
+
+    `--epochs` stretches and shrinks its schedule. Source: super-convergence (L. Smith, N. Topin, arXiv:1708.07120).
+    """
+    base = cifar10_resnet20()
+    return replace(
+        base,
+        name="cifar10-resnet20-short",
+        optimizer=OptimizerSpec(name="nesterov", momentum=(0.9,), unit_gain=False, l2=0.0005),
+        schedule=ScheduleSpec(kind="one_cycle", learning_rates=(0.4,), warmup_fraction=0.25),
+        run=replace(base.run, epochs=30),
+        published_error=None,
     )
 
 

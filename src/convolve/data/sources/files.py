@@ -14,17 +14,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convolve.data.sources.shard_index import ShardListing
 from convolve.data.walk import PassedOver
 from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
 from convolve.formats.base64_map import Base64Map
 from convolve.formats.caffe_lmdb import CaffeLmdb
 from convolve.formats.decode import MAX_PIXELS, Decoding, decode_image, decoded_size
+from convolve.formats.parquet import ParquetImages
 from convolve.transforms.transform import Size
 
 _SIZES_ASKED = 20_000
 
-Embedded = Base64Map | CaffeLmdb  # lists that hold the images themselves
+Embedded = Base64Map | CaffeLmdb | ParquetImages  # lists that hold the images themselves
 
 
 class Listing(Protocol):
@@ -140,6 +142,9 @@ class FileSource:
         """
         if isinstance(self.listing, Embedded):  # whose images have no names
             return self
+        if isinstance(self.listing, ShardListing):  # whose index knows the order
+            ranks_N = self.listing.index.rows_N["rank"][self.index_N]
+            return self.take(np.lexsort((ranks_N, self.all_labels_N[self.index_N])))
         names = [self.listing.location(int(number)) for number in self.index_N]
         keys = [(location.member or location.file).replace("\\", "/").split("/")[::-1] for location in names]
         labels = self.all_labels_N[self.index_N].tolist()

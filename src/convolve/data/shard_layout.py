@@ -1,0 +1,151 @@
+"""Which files are shards (tar, Parquet), and which part each belongs to: train-000000.tar, val/000.tar, x-{00..41}.tar.
+
+`--data` names a shard, a folder of them, or several by a pattern: `*`, `?`, `[ab]`, and, as WebDataset has it, braces.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from functools import cache
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from convolve.data.layout import Layout, by_role, with_roles
+from convolve.data.walk import ENDINGS, holds_images, is_hidden, subfolders
+from convolve.errors import DataError, MissingDataError
+from convolve.formats.parquet import ENDING as PARQUET
+from convolve.formats.part_names import TRAINING, role_of
+
+ENDINGS_OF_SHARDS = (".tar", PARQUET)
+
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
+_PATTERN = re.compile(r"[*?\[{]")
+_LOOKED_AT = 20  # members of an archive that tell whether it is a shard
+_MOST = 1_000_000  # shards of a pattern
+
+
+def find_shards(where: Path) -> Layout | None:
+    """The parts of the set of shards at `where`; None if there are none.
+
+    A part is a folder, a shard, or a pattern. Shards are told by their names, or by the folders they lie in.
+    """
+    if is_shards(where):
+        return _by_names(where)
+    if not where.is_dir():
+        return None
+    if len(inside := subfolders(where)) == 1 and inside[0].name == "data" and (found := find_shards(inside[0])):
+        return found  # a repository of Hugging Face
+    folders = [(folder, folder.name) for folder in inside if role_of(folder.name) and is_shards(folder)]
+    parts = by_role(folders)
+    return with_roles(parts) if TRAINING in parts else None
+
+
+def is_shards(where: Path) -> bool:
+    """Whether shards lie at `where`: tar archives in which an image has its label beside it; by a pattern, any."""
+    files = (
+        shard_files(where) if where.is_dir() or is_pattern(where) or where.suffix.lower() in ENDINGS_OF_SHARDS else []
+    )
+    if not files or (where.is_dir() and any(map(holds_images, subfolders(where)))):  # class folders come first
+        return False
+    return is_pattern(where) or _is_shard(files[0])
+
+
+def is_parquet(file: Path) -> bool:
+    return file.suffix.lower() == PARQUET
+
+
+def is_pattern(where: Path) -> bool:
+    return bool(_PATTERN.search(str(where))) and not where.exists()
+
+
+def folder_of(path: Path) -> Path:
+    return path if path.is_dir() else shard_files(path)[0].parent
+
+
+def shard_files(where: Path) -> list[Path]:
+    """The shards of a folder, of a pattern, or the one at `where`, sorted by their names."""
+    if where.is_dir():
+        inside = os.listdir(where)  # noqa: PTH208  as in layout.py
+        names = [name for name in inside if name.lower().endswith(ENDINGS_OF_SHARDS)]
+        return _of_one_kind(where, [where / name for name in sorted(names) if not is_hidden(name)])
+    if not is_pattern(where):
+        return [where]
+    found: list[Path] = []
+    for text in islice(_expanded(str(where)), _MOST):
+        files = sorted(glob.glob(text)) if re.search(r"[*?\[]", text) else [text]  # noqa: PTH207  a whole pattern
+        found += [Path(file) for file in files if file.lower().endswith(ENDINGS_OF_SHARDS)]
+    if not found:
+        raise MissingDataError(f"{where} names no file; correct the pattern, or put the shards there")
+    if missing := next((path for path in found if not path.exists()), None):
+        raise MissingDataError(f"{missing} does not exist, which {where} names; get that shard, or correct the pattern")
+    return _of_one_kind(where, found)
+
+
+def _of_one_kind(where: Path, files: list[Path]) -> list[Path]:
+    """Tar archives before Parquet: what is unpacked by hand beside one set may be the other."""
+    kinds = {is_parquet(file) for file in files}
+    if len(kinds) > 1 and is_pattern(where):
+        raise DataError(f"{where} names tar archives and Parquet files; name one kind")
+    return [file for file in files if len(kinds) < 2 or not is_parquet(file)]
+
+
+def _expanded(text: str) -> Iterator[str]:
+    """The texts that braces stand for: x-{08..10} is x-08, x-09, x-10; {a,b} is a, b."""
+    found = _BRACES.search(text)
+    if found is None:
+        yield text
+        return
+    first, last, words = found.groups()
+    if words is None:
+        choices: list[str] | Iterator[str] = (f"{n:0{len(first)}}" for n in range(int(first), int(last) + 1))
+    else:
+        choices = words.split(",")
+    for choice in choices:
+        yield from _expanded(text[: found.start()] + choice + text[found.end() :])
+
+
+@cache
+def _is_shard(file: Path) -> bool:
+    """Of an archive, by its first members: a label that has an image's key, or could have."""
+    if is_parquet(file):
+        return True
+    try:
+        with tarfile.open(file, "r:") as tar:
+            names = [PurePosixPath(member.name) for member in islice(tar, _LOOKED_AT)]
+    except (OSError, tarfile.TarError):
+        return False
+    endings = [(str(name.parent / name.name.partition(".")[0]), name.name.partition(".")[2].lower()) for name in names]
+    images = {key for key, ending in endings if f".{ending}" in ENDINGS}
+    return any(ending == "cls" or (ending == "json" and key in images) for key, ending in endings)
+
+
+def _by_names(where: Path) -> Layout:
+    """The parts that the names of the shards say: imagenet-train-0001.tar is of the training part."""
+    files = shard_files(where)
+    parts = dict.fromkeys(_role(file) for file in files)
+    if len(parts) == 1 or TRAINING not in parts:
+        return Layout(where)
+    found: dict[str, Path] = {}
+    for role in filter(None, parts):
+        of_role = [file for file in files if _role(file) == role]
+        found[role] = _pattern_of(of_role)
+        if shard_files(found[role]) != of_role:
+            raise DataError(f"{where}: no pattern names the {role} shards alone; put those of each part into a folder")
+    left_out = [f"{file.name} is left out: its name says no part" for file in files if _role(file) is None][:1]
+    return with_roles(found, left_out)
+
+
+def _role(file: Path) -> str | None:
+    words = re.split(r"[-_.]", file.stem)
+    return next(filter(None, map(role_of, words)), None)
+
+
+def _pattern_of(files: list[Path]) -> Path:
+    first, last = files[0].name, files[-1].name  # of sorted names: what these two share, all do
+    same = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    start = first[:same].removesuffix(files[0].suffix)
+    return files[0].parent / f"{start.rstrip('0123456789')}*{files[0].suffix}"

@@ -1,0 +1,289 @@
+"""The index of a set of shards: where each image lies in which tar archive, what it is called, and its label.
+
+It is made in one pass over the headers, kept in the cache, and mapped into memory, where all workers of a machine share
+it: 34 bytes an image and its name. A sample is the members with one key, their name up to the first dot, as WebDataset
+has it: `cat/tom.jpg` with `cat/tom.cls` (a number, or the name of a class) or `cat/tom.json` (that, or an object with
+it). Where no sample has either, the folders in the keys are the classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve import cache
+from convolve.data.walk import ENDINGS, is_hidden
+from convolve.errors import DataError, FormatError
+from convolve.formats.archive import Location
+from convolve.formats.tar_index import Member, read_at, tar_members
+
+# Legend: N images.
+
+KIND = "indices"  # of the cache
+IMAGE_ENDINGS = ENDINGS | {".heic", ".heif", ".pnm"}
+
+_VERSION = 1
+_ROW = np.dtype(
+    [("shard", "<u4"), ("size", "<u4"), ("start", "<u8"), ("name", "<u8"), ("length", "<u2"), ("label", "<i4"),
+     ("rank", "<u4")]
+)  # fmt: skip
+_LABELS = ("label", "cls", "class", "class_id", "class_name", "category", "target")  # of a .json, the first one counts
+_MOST_LABEL_BYTES = 1 << 20  # a .json may say a lot besides
+_MOST_IMAGE_BYTES = 1 << 28
+_NO_LABEL = -1
+
+
+class Shard(NamedTuple):
+    """One archive: what messages call it, the file to read, and what tells this state of it from another."""
+
+    name: str
+    file: Path
+    stamp: str
+
+
+@dataclass(frozen=True, eq=False)
+class ShardIndex:
+    """`rows_N` are the images (see `_ROW`), `names` what they are called, `labels` what their numbers stand for.
+
+    `rank`: the place of an image in the order of the names, the last part first. `labels` is empty where there are
+    none.
+    """
+
+    rows_N: NDArray[Any]
+    names: NDArray[np.uint8]
+    labels: tuple[str, ...]
+
+    def name(self, number: int) -> str:
+        row = self.rows_N[number]
+        start = int(row["name"])
+        return self.names[start : start + int(row["length"])].tobytes().decode("utf-8", "surrogateescape")
+
+
+def open_index(shards: Sequence[Shard]) -> ShardIndex:
+    """The index of `shards`, from the cache, or made now. Raises `DataError` that names shard, key and way out."""
+    _refuse_same_names(shards)
+    told = json.dumps([_VERSION, [(shard.name, shard.stamp) for shard in shards]])
+    key = hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()[:24]
+
+    def make(folder: Path) -> None:
+        index = _make(shards)
+        np.save(folder / "rows.npy", index.rows_N)
+        np.save(folder / "names.npy", index.names)
+        (folder / "labels.json").write_text(json.dumps(index.labels))
+
+    folder = cache.made_folder(KIND, key, make)
+    try:
+        rows_N, names = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("rows", "names"))
+        labels = json.loads((folder / "labels.json").read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: the index is damaged ({error}); remove that folder, it is made anew") from None
+    return ShardIndex(rows_N, names, tuple(labels))
+
+
+def _refuse_same_names(shards: Sequence[Shard]) -> None:
+    first: dict[str, str] = {}
+    for shard in shards:
+        name = shard.name.replace("\\", "/").rpartition("/")[2]
+        other = first.setdefault(name, shard.name)
+        if other != shard.name:
+            raise DataError(f"{other} and {shard.name} are two shards of one name, {name}; rename one, or leave it out")
+
+
+@dataclass
+class _Sample:
+    image: Member | None = None
+    said: dict[str, str] = field(default_factory=dict)  # .cls or .json -> the label
+
+    @property
+    def label(self) -> str | None:
+        return next(iter(self.said.values()), None)
+
+
+def _make(shards: Sequence[Shard]) -> ShardIndex:
+    numbers: dict[str | None, int] = {None: _NO_LABEL}  # label -> its number in the index
+    parts, names, hashes = [], [], []
+    at = 0
+    for number, shard in enumerate(shards):
+        samples = _samples(shard)
+        rows_N = np.zeros(len(samples), _ROW)
+        encoded = [sample.image.name.encode("utf-8", "surrogateescape") for sample in samples.values() if sample.image]
+        rows_N["shard"], rows_N["length"] = number, [len(name) for name in encoded]
+        rows_N["start"] = [sample.image.start for sample in samples.values() if sample.image]
+        rows_N["size"] = [sample.image.size for sample in samples.values() if sample.image]
+        rows_N["label"] = [numbers.setdefault(sample.label, len(numbers) - 1) for sample in samples.values()]
+        rows_N["name"] = at + np.cumsum(rows_N["length"], dtype=np.uint64) - rows_N["length"]
+        at += sum(map(len, encoded))
+        parts.append(rows_N)
+        names.append(b"".join(encoded))
+        hashes.append(np.fromiter((hash(key) for key in samples), np.int64, len(samples)))
+    rows_N = np.concatenate(parts) if parts else np.zeros(0, _ROW)
+    index = ShardIndex(rows_N, np.frombuffer(b"".join(names), np.uint8), tuple(filter(None, numbers)))
+    _refuse_other_labels(shards, index, np.concatenate(hashes) if hashes else np.zeros(0, np.int64))
+    if len(numbers) == 1:
+        index = _labeled_by_folder(index)
+    _refuse_mixed_labels(shards, index)
+    rows_N["rank"][_by_name(index)] = np.arange(len(rows_N))
+    return index
+
+
+def _samples(shard: Shard) -> dict[str, _Sample]:
+    """Key -> sample, in the order of the shard."""
+    samples: dict[str, _Sample] = {}
+    for member in tar_members(shard.file):
+        name = member.name.removeprefix("./")
+        folder, slash, base = name.rpartition("/")
+        stem, _, ending = base.partition(".")
+        if any(map(is_hidden, name.split("/"))) or not stem:
+            continue
+        key, ending = f"{folder}{slash}{stem}", ending.lower()
+        if f".{ending}" in IMAGE_ENDINGS:
+            sample = samples.setdefault(key, _Sample())
+            if sample.image:
+                what = f"has two images, {sample.image.name} and {name}; leave one out, or give it a key of its own"
+                raise FormatError(shard.name, f"key {key}", what)
+            if not 0 < member.size <= _MOST_IMAGE_BYTES:
+                what = f"its image has {member.size:,} bytes; write the shard again"
+                raise FormatError(shard.name, f"key {key}", what)
+            sample.image = member._replace(name=name, head=b"")
+        elif ending in ("cls", "json") and (label := _label(shard, key, ending, member)) is not None:
+            samples.setdefault(key, _Sample()).said[ending] = label
+    for key, sample in samples.items():
+        _require_whole(shard, key, sample)
+    if not samples:
+        what = "holds no image under a key (its name up to the first dot)"
+        raise FormatError(shard.name, "", f"{what}; write the shard again")
+    return samples
+
+
+def _label(shard: Shard, key: str, ending: str, member: Member) -> str | None:
+    """What a .cls or .json says; None where a .json says something else."""
+    content = member.head if len(member.head) == member.size else b""
+    if member.size > len(content) and member.size <= _MOST_LABEL_BYTES:
+        with shard.file.open("rb") as file:
+            content = read_at(file.fileno(), member.size, member.start)
+    try:
+        text = content.decode().strip()
+        found = json.loads(text) if ending == "json" else text
+    except ValueError:
+        raise FormatError(shard.name, f"key {key}", f"its .{ending} is damaged; write the shard again") from None
+    if isinstance(found, dict):
+        found = next((found[name] for name in _LABELS if name in found), None)
+    if isinstance(found, bool | float | list | dict) or found is None or found == "":
+        if ending == "json":
+            return None
+        raise FormatError(shard.name, f"key {key}", "its .cls is empty; write a class number or name")
+    return str(found)
+
+
+def _require_whole(shard: Shard, key: str, sample: _Sample) -> None:
+    if sample.image is None:
+        what = f"has a label (.{next(iter(sample.said))}) and no image; add the image, or take the label out"
+        raise FormatError(shard.name, f"key {key}", what)
+    one, other = sample.said.get("cls"), sample.said.get("json")
+    if one is not None and other is not None and one != other and is_number(one) == is_number(other):
+        what = f"its labels differ: .cls says {one}, .json {other}; correct one of them, or leave it out"
+        raise FormatError(shard.name, f"key {key}", what)
+
+
+def is_number(label: str) -> bool:
+    return label.isascii() and label.isdigit() and len(label) < 10
+
+
+def _refuse_other_labels(shards: Sequence[Shard], index: ShardIndex, hashes_N: NDArray[np.int64]) -> None:
+    """Raise `DataError` for a key that two shards give other labels.
+
+    Shards that all begin with one key count their images anew: there, only the same image is the same sample.
+    """
+    rows_N, (_, first_N) = index.rows_N, np.unique(index.rows_N["shard"], return_index=True)
+    counts_anew = len(shards) > 1 and len(set(hashes_N[first_N].tolist())) == 1
+    alike_N2 = np.stack([hashes_N, rows_N["size"] if counts_anew else np.zeros_like(hashes_N)], 1)
+    order_N = np.lexsort(alike_N2.T)
+    seen: dict[tuple[str, bytes], int] = {}
+    for at in np.flatnonzero((np.diff(alike_N2[order_N], axis=0) == 0).all(1)).tolist():
+        pair = order_N[at : at + 2].tolist()
+        keys = [(_key(index, number), _content(shards, index, number) if counts_anew else b"") for number in pair]
+        seen = seen if keys[0] in seen else {keys[0]: pair[0]}
+        both = (seen.setdefault(keys[1], pair[1]), pair[1])
+        if rows_N["label"][both[0]] != rows_N["label"][both[1]]:
+            says = [f"{_label_of(index, number)} in {shards[rows_N['shard'][number]].name}" for number in both]
+            way = "correct one, or leave one out"
+            raise DataError(f"key {keys[1][0]}: its labels differ, {' and '.join(says)}; {way}")
+
+
+def _key(index: ShardIndex, number: int) -> str:
+    folder, slash, base = index.name(number).rpartition("/")
+    return f"{folder}{slash}{base.partition('.')[0]}"
+
+
+def _label_of(index: ShardIndex, number: int) -> str:
+    label = int(index.rows_N["label"][number])
+    return "no label" if label == _NO_LABEL else index.labels[label]
+
+
+def _content(shards: Sequence[Shard], index: ShardIndex, number: int) -> bytes:
+    row = index.rows_N[number]
+    with shards[int(row["shard"])].file.open("rb") as file:
+        return read_at(file.fileno(), int(row["size"]), int(row["start"]))
+
+
+def _labeled_by_folder(index: ShardIndex) -> ShardIndex:
+    """The folders in the keys are the classes, if every key has one."""
+    numbers: dict[str, int] = {}
+    for number in range(len(index.rows_N)):
+        folder = index.name(number).rpartition("/")[0].rpartition("/")[2]
+        if not folder:
+            index.rows_N["label"] = _NO_LABEL
+            return index
+        index.rows_N["label"][number] = numbers.setdefault(folder, len(numbers))
+    return ShardIndex(index.rows_N, index.names, tuple(numbers))
+
+
+def _refuse_mixed_labels(shards: Sequence[Shard], index: ShardIndex) -> None:
+    """Raise `DataError` where some images have labels and others none, or some numbers and others names."""
+    if not index.labels:
+        return
+    kinds_K = np.array([*(1 + is_number(label) for label in index.labels), 0])  # the last one is that of no label
+    kinds_N = kinds_K[index.rows_N["label"]]
+    if (kinds_N == kinds_N[0]).all():
+        return
+    said = []
+    for number in (0, int(np.argmax(kinds_N != kinds_N[0]))):
+        has = ("", "the name ", "the number ")[kinds_N[number]] + _label_of(index, number)
+        said.append(f"key {_key(index, number)} in {shards[index.rows_N['shard'][number]].name} has {has}")
+    raise DataError(f"{' and '.join(said)}; label all images in one way, by number or by name")
+
+
+def _by_name(index: ShardIndex) -> NDArray[np.int64]:
+    """The images in the order of their names, the last part first, as `FileSource.by_class_and_name` has it."""
+    content = index.names.tobytes()
+    keys = [
+        b"\0".join(content[start : start + length].split(b"/")[::-1])
+        for start, length in zip(index.rows_N["name"].tolist(), index.rows_N["length"].tolist(), strict=True)
+    ]
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class ShardListing:
+    """The images of `shards`, as `index` has them. See `Listing` in files.py."""
+
+    shards: tuple[Shard, ...]
+    index: ShardIndex
+
+    def location(self, number: int) -> Location:
+        row = self.index.rows_N[number]
+        file = str(self.shards[int(row["shard"])].file)
+        return Location(file, self.index.name(number), int(row["start"]), int(row["size"]))
+
+    def place(self, number: int) -> str:
+        return f"{self.shards[int(self.index.rows_N['shard'][number])].name}@/{self.index.name(number)}"
+
+    def identity(self) -> bytes:
+        return self.index.names.tobytes() + self.index.rows_N["size"].tobytes()

@@ -1,0 +1,89 @@
+"""Large sets in a few files: WebDataset's shards, which are tar archives, and Hugging Face's Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve.data.options import AS_FOUND, DataOptions
+from convolve.data.shard_layout import folder_of, shard_files
+from convolve.data.sources.classes import class_numbers, in_order, label_names, spelling, strangers
+from convolve.data.sources.files import FileSource, file_source
+from convolve.data.sources.shard_index import Shard, ShardListing, is_number, open_index
+from convolve.data.sources.source import OnFault
+from convolve.errors import DataError, FormatError
+from convolve.formats.parquet import ParquetImages, open_parquet
+
+
+def open_shards(
+    path: Path,
+    classes: Sequence[str] | None = None,
+    on_fault: OnFault | None = None,
+    options: DataOptions = AS_FOUND,
+) -> FileSource:
+    """The images in the shards at `path`. If nobody says the `classes`, a labels.txt beside them may name them."""
+    listing = list_shards(path)
+    labels, rows_N = listing.index.labels, listing.index.rows_N
+    if not labels:
+        way = "give each a KEY.cls with its class number or name, or put it into a folder of its class"
+        raise DataError(f"{listing.place(0)}: its images have no labels; {way}")
+    return file_source(listing, *numbered(listing, labels, rows_N["label"], classes or _names(path, on_fault)))
+
+
+def open_parquets(
+    path: Path, classes: Sequence[str] | None, on_fault: OnFault | None, options: DataOptions
+) -> FileSource:
+    """The images in the Parquet files at `path`, whose metadata mostly name the classes."""
+    asked = options.columns
+    listing = open_parquet(shard_files(path), asked.image, asked.label[0] if asked.label else None)
+    known = listing.class_names
+    labels, which_N = np.unique(listing.labels_N, return_inverse=True)
+    texts = [str(label) for label in labels.tolist()]
+    if known and classes and known != tuple(classes) and all(map(is_number, texts)):
+        texts = [known[int(text)] if int(text) < len(known) else text for text in texts]  # by their names, that is
+        known = tuple(classes)
+    return file_source(listing, *numbered(listing, texts, which_N, known or classes or _names(path, on_fault)))
+
+
+def numbered(
+    listing: ShardListing | ParquetImages, labels: Sequence[str], which_N: NDArray[Any], names: Sequence[str] | None
+) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+    """(class number of each image, names of the classes or None), of images of which each has one of `labels`."""
+    if all(map(is_number, labels)):
+        numbers_K = np.array([*map(int, labels)], np.int64)
+        if names is not None and numbers_K.max() >= len(names):
+            first = listing.place(int(np.argmax(which_N == numbers_K.argmax())))
+            what = f"class {numbers_K.max()}, but {len(names)} classes are known; name all in labels.txt beside it"
+            raise FormatError(first, "", what)
+        return numbers_K[which_N], None if names is None else tuple(names)
+    names = names or in_order({*map(spelling, labels)})
+    found = class_numbers(labels, names)
+    if found is None:
+        bad = next(number for number, label in enumerate(labels) if class_numbers([label], names) is None)
+        first = listing.place(int(np.argmax(which_N == bad)))
+        raise DataError(f"{first}: {strangers([labels[bad]], names)}; correct the labels, or labels.txt beside them")
+    return np.array(found, np.int64)[which_N], tuple(names)
+
+
+def list_shards(path: Path) -> ShardListing:
+    """The images in the shards at `path`, with labels or without."""
+    shards = [Shard(str(file), file, _stamp(file)) for file in shard_files(path)]
+    return ShardListing(tuple(shards), open_index(shards))
+
+
+def _stamp(file: Path) -> str:
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); put the shard there") from None
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def _names(path: Path, on_fault: OnFault | None) -> tuple[str, ...] | None:
+    """What stands in the folder of the shards, or above it, where the parts have folders of their own."""
+    folder = folder_of(path)
+    return label_names(folder / path.name, on_fault) or label_names(folder, on_fault)

@@ -1,0 +1,188 @@
+"""Any labeled images as WebDataset's shards: tar archives of about one size, in which the classes are mixed.
+
+train-000000.tar, train-000001.tar, ...     KEY.jpg and KEY.cls, the class number; val-..., test-... of other parts
+labels.txt                                  the name of class 0, 1, ...; one a line
+prepared.json                               which images these are
+
+The same images give the same bytes, whoever writes them and in whatever order; a shard that is there whole is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+
+from convolve.atomic import replacing
+from convolve.data.ctf_sets import is_ctf_set
+from convolve.data.known import open_published, unpacked
+from convolve.data.lists import find_lists, open_parts
+from convolve.data.options import AS_FOUND, DataOptions
+from convolve.data.sources.files import Embedded, FileSource
+from convolve.data.sources.source import Source
+from convolve.data.walk import ENDINGS
+from convolve.errors import ConvolveError, DataError, UsageError
+from convolve.formats.decode import Decoding
+from convolve.formats.image_kind import HEAD_BYTES, image_kind
+from convolve.formats.part_names import TEST, TRAINING, VALIDATION
+from convolve.formats.tar_index import BLOCK, read_at, tar_header, tar_members
+from convolve.prepare.output import Output, claimed
+
+SHARD_MB = 100  # a hundred photographs make no shard, and a shard is to be read in a second over a good network
+
+_MB = 1_000_000
+_NAMES = {TRAINING: "train", VALIDATION: "val", TEST: "test"}
+_MEASURED = 1000  # images that tell how large they are
+_LONGEST_NAME = 100  # bytes of a member's name in plain ustar
+_THREADS = os.cpu_count() or 4
+_ENDING_OF = {"JPEG": ".jpg", "JPEG 2000": ".jp2", "TIFF": ".tif", "PNM": ".ppm"}  # others are called as they end
+
+
+def prepare_shards(
+    source: Path | None, out: Path, options: DataOptions = AS_FOUND, shard_mb: int = SHARD_MB
+) -> Iterator[str]:
+    """Write the images at `source`, which is whatever --data takes, into shards of about `shard_mb` megabytes."""
+    if source is None:
+        raise UsageError("say with --source where the images are: whatever --data takes")
+    parts, names, fingerprint = _opened(source, options)
+    plans = [_plan(_NAMES[role], part, shard_mb) for role, part in parts.items()]
+    origin = {"dataset": "shards", "data_fingerprint": fingerprint, "shard_mb": str(shard_mb)}
+    with claimed(out, origin, [shard.name for plan in plans for shard in plan]) as output:
+        if names:
+            yield output.labels(names)
+        for (role, part), plan in zip(parts.items(), plans, strict=True):
+            written = _write_all(output, plan)
+            kept = f", {len(plan) - written:,} of them were there" if written < len(plan) else ""
+            yield f"{output.folder}: {len(part):,} {role} images in {len(plan):,} shards{kept}"
+
+
+def _opened(place: Path, options: DataOptions) -> tuple[dict[str, Source], Sequence[str], str]:
+    """(role -> images of each part, all in the order of classes and names; the names of the classes, if they have any;
+    what tells these images from others)."""
+    place = unpacked(place.expanduser())
+    found = find_lists(place)
+    if found is None or is_ctf_set(found):
+        if found:
+            raise UsageError(f"{place} holds numbers, no images; shards are for images")
+        splits = open_published(place, "", file_order=False, progress=None)
+        return dict(splits.parts), splits.class_names, splits.fingerprint()
+    first, parts, names = open_parts(found, options)
+    digest = hashlib.sha256(b"".join(part.digest() for part in parts.values())).hexdigest()
+    return dict(parts), names if first.class_names else (), digest
+
+
+@dataclass(frozen=True, eq=False)
+class _Shard:
+    """The images of `part` that go into the file `name`: their numbers and keys."""
+
+    name: str
+    part: Source
+    numbers: tuple[int, ...]
+    keys: tuple[str, ...]
+
+
+def _plan(name: str, part: Source, shard_mb: int) -> list[_Shard]:
+    """Which images go into which shard: in the order of a hash of their keys, so that each has images of all classes.
+
+    By their usual size there are so many in each.
+    """
+    if part.labels_N.ndim != 1:
+        raise UsageError("an image of a shard has one class; leave --target out")
+    keys = _keys(part)
+    order = sorted(range(len(part)), key=lambda index: hashlib.blake2b(os.fsencode(keys[index])).digest())
+    measured = range(0, len(part), max(1, len(part) // _MEASURED))
+    usual = np.mean([len(_encoded(part, index)[0]) + 4 * BLOCK for index in measured])
+    count = max(1, round(len(part) * usual / (shard_mb * _MB)))
+    pieces = [order[len(part) * n // count : len(part) * (n + 1) // count] for n in range(count)]
+    return [
+        _Shard(f"{name}-{n:06}.tar", part, tuple(piece), tuple(keys[index] for index in piece))
+        for n, piece in enumerate(filter(None, pieces))
+    ]
+
+
+def _keys(part: Source) -> list[str]:
+    """The folder and name of each image's file, without its ending; the number of one that has no file of its own.
+
+    A key ends at the first dot: those in names become `_`. Where names are not enough, the number is added.
+    """
+    names = [f"{number:07}" for number in range(len(part))]
+    if not isinstance(part, FileSource) or isinstance(part.listing, Embedded):
+        return names
+    files = [PurePosixPath(part.file(index).replace("\\", "/").replace("@/", "/")) for index in range(len(part))]
+    keys = [f"{file.parent.name}/{file.stem}".lstrip("/").replace(".", "_") for file in files]
+    counts = Counter(keys)
+    keys = [key if counts[key] == 1 else f"{key}-{name}" for key, name in zip(keys, names, strict=True)]
+    fits = (len(os.fsencode(key)) < _LONGEST_NAME - max(map(len, ENDINGS)) for key in keys)
+    return [key if fit else name for key, name, fit in zip(keys, names, fits, strict=True)]
+
+
+def _encoded(part: Source, index: int) -> tuple[bytes, str]:
+    """The file of an image, and how its name ends; pixels become a PNG file."""
+    if isinstance(part, FileSource):
+        content, ending = part.read(index), PurePosixPath(part.file(index)).suffix.lower()
+        if ending not in ENDINGS:
+            kind = image_kind(content[:HEAD_BYTES])
+            if kind is None:
+                raise DataError(f"{part.location(index)}: this is no image; see `convolve check-data`")
+            ending = _ENDING_OF.get(kind.name, f".{kind.name.lower()}")
+        return content, ending
+    image_HWC = part.load(index, Decoding())
+    if image_HWC.dtype != np.uint8:
+        raise UsageError(f"{part.location(index)}: its pixels are no bytes, which an image file needs")
+    return cv2.imencode(".png", image_HWC)[1].tobytes(), ".png"
+
+
+def _write_all(output: Output, plan: Sequence[_Shard]) -> int:
+    """How many of them had to be written. Threads suffice: reading, hashing and writing release Python's lock."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        begun = [pool.submit(_write, output, shard) for shard in plan]
+        try:
+            return sum(future.result() for future in begun)
+        finally:
+            for future in begun:
+                future.cancel()
+
+
+def _write(output: Output, shard: _Shard) -> bool:
+    """Whether it had to be written. Then it is read again, and counts only if it holds what it should."""
+    path = output.folder / shard.name
+    if path.exists() and _keys_in(path) == list(shard.keys):
+        return False
+    labels_N, digests = shard.part.labels_N, list[bytes]()
+    with replacing(path) as temporary:
+        with temporary.open("wb") as file:
+            for number, key in zip(shard.numbers, shard.keys, strict=True):
+                content, ending = _encoded(shard.part, number)
+                for name, each in ((f"{key}{ending}", content), (f"{key}.cls", b"%d" % labels_N[number])):
+                    digests.append(_digest(each))
+                    file.write(tar_header(name, len(each)) + each + bytes(-len(each) % BLOCK))
+            file.write(bytes(2 * BLOCK))
+        _verify(temporary, path, digests)
+    return True
+
+
+def _keys_in(path: Path) -> list[str]:
+    """The keys of a shard that is there; none of one that is damaged."""
+    try:
+        return [member.name.removesuffix(".cls") for member in tar_members(path) if member.name.endswith(".cls")]
+    except DataError:
+        return []
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content).digest()
+
+
+def _verify(written: Path, path: Path, digests: Sequence[bytes]) -> None:
+    """Raise `ConvolveError` unless the members of the file have these digests."""
+    with written.open("rb") as file:
+        found = [_digest(read_at(file.fileno(), member.size, member.start)) for member in tar_members(written)]
+    if found != list(digests):
+        raise ConvolveError(f"{path}: what was written is not what is there now; the disk may be damaged, try another")
