@@ -5,7 +5,7 @@
     python benchmarks/slow_links.py table                   the product, into docs/distributed.md
 
 Hosts are network namespaces of this machine on a bridge (as root), with `tc tbf` at each; they share its cores, a
-thread each. Steps are of `cifar10-aug` on noise, in its second epoch, beside what the cost model says: the step of N
+thread each. Steps are of `cifar10-aug` on noise, beside what the cost model says: the step of N
 processes that send nothing, measured in the same run, and what `distributed/auto.py` finds of sending. Each measurement
 is written to benchmarks/results/slow_links.json when it is done, and not repeated: a run that is cut short goes on.
 Trainings resume from their run folders, in the folder given with --out.
@@ -32,6 +32,7 @@ from convolve.distributed import auto
 from convolve.distributed.process_group import all_workers
 from convolve.models import build_model
 from convolve.recipes import resolve
+from convolve.records import ProgressEvent
 from convolve.run import train
 from convolve.training.workers import SINGLE_PROCESS, Workers
 from rounds import conditions
@@ -41,7 +42,8 @@ sys.path.append(str(ROOT / "tests"))
 from hosts import Host, some_hosts  # noqa: E402  the tests' network namespaces
 
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "slow_links.json", ROOT / "docs" / "distributed.md"
-RECIPE, SHAPE, BATCH, STEPS, TARGET = "cifar10-aug", (3, 32, 32), 64, 100, 0.25
+RECIPE, SHAPE, BATCH, TARGET = "cifar10-aug", (3, 32, 32), 64, 0.25
+FIRST_STEPS, STEPS = 10, 100
 BLOCK_STEPS, EPOCH_SAMPLES, MOST_EPOCHS = 50, 50_000, 40
 LINKS = {"100 Mbit/s": "rate 100mbit burst 128kb", "1 Gbit/s": "rate 1gbit burst 512kb", "no limit": ""}
 METHODS: dict[str, dict[str, Any]] = {
@@ -87,10 +89,10 @@ def measure_here() -> None:
 
 
 def _seconds(workers: Workers, settings: dict[str, Any], batch: int) -> float:
-    """Of a global batch, in the second of two epochs of `STEPS`."""
-    counts = {"run.global_batch_size": batch, "run.epochs": 2, "run.checkpoint_seconds": 0}
+    """Of a global batch, in `STEPS` after the first few."""
+    counts = {"run.global_batch_size": batch, "run.epochs": 1, "run.report_batches": FIRST_STEPS}
     recipe = resolve(RECIPE, settings | counts | {"run.threads": 1, "run.precision": "fp32"})
-    count = STEPS * batch * (workers.size if recipe.takes_local_steps else 1)
+    count = (FIRST_STEPS + STEPS) * batch * (workers.size if recipe.takes_local_steps else 1)
     images_NCHW = torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8, generator=torch.Generator())
     table = ArraySource(images_NCHW, torch.arange(count) % 10)
     noise = Splits(table, ArraySource(images_NCHW[:64], table.labels_N[:64]), tuple("0123456789"), "noise")
@@ -98,7 +100,11 @@ def _seconds(workers: Workers, settings: dict[str, Any], batch: int) -> float:
         finished = train(recipe, data=noise, out=Path(folder) / "run", workers=workers)
         if finished.rank:
             return 0.0
-        return batch / finished.folder.epochs()[-1].images_per_second
+        shown = [event for event in finished.folder.metrics() if isinstance(event, ProgressEvent)]
+        (first, began), (last, ended) = (
+            (event.samples_seen, event.samples_seen / event.images_per_second) for event in (shown[0], shown[-1])
+        )
+        return (ended - began) * batch / (last - first)
 
 
 # -- over all hosts ---------------------------------------------------------------------------------------------------

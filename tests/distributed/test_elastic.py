@@ -79,14 +79,20 @@ class Job:
         host.connect(True)
         if how == "stop":
             time.sleep(5)  # it may yet write, and must not
-        else:
-            host.signal(signal.SIGKILL)
-            self.agents[host.name].wait(PATIENCE_SECONDS)
-        if self.agents[host.name].poll() is not None:
-            self.begin(host)
+        host.signal(signal.SIGKILL)
+        self.agents[host.name].wait(PATIENCE_SECONDS)
+        self.begin(host)
 
-    def hurry(self) -> None:
+    def wait(self) -> None:
+        """Until the run is finished; a host whose torchrun has given up begins anew, as a scheduler would have it."""
         self._slow.unlink()
+        limit = time.monotonic() + PATIENCE_SECONDS
+        while not self.has_ended():
+            assert time.monotonic() < limit, self.logs()
+            for host in self.hosts:
+                if self.agents[host.name].poll() not in (None, 0):
+                    self.begin(host)
+            time.sleep(1)
 
     def events(self) -> list[dict[str, Any]]:
         path = self.out / "metrics.jsonl"
@@ -130,9 +136,7 @@ def lose_and_bring_back(job: Job, losses: list[tuple[int, str, int, int]]) -> No
         time.sleep(1)
         job.wait_until_step(job.step() + back)
         job.bring_back(host, how)
-    job.hurry()
-    for agent in job.agents.values():
-        assert agent.wait(PATIENCE_SECONDS) == 0, job.logs()
+    job.wait()
 
 
 def settings(epochs: int) -> dict[str, Any]:

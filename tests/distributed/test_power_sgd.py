@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -40,36 +41,35 @@ def _sums(workers: Workers) -> Any:
             state = {name: tensor.clone() for name, tensor in stopped.state().items()}
             stopped = PowerSgdSum(parameters(), workers, 2)
             stopped.load_state(state)
-    return found, again, whole.state()["power.own"].sum(0), sent
+    kept = whole.state()["power.own"].sum(0)
+    return [each.numpy() for each in found], [each.numpy() for each in again], kept.numpy(), sent
 
 
 def test_what_is_sent_and_what_is_kept_is_all() -> None:
     (sums, again, kept, sent), (theirs, *_) = run_together(2, _sums)
     for mine, their, resumed in zip(sums, theirs, again, strict=True):
-        assert torch.equal(mine, their) and torch.equal(mine, resumed)
-    true = torch.stack([gradient(step, 0) + gradient(step, 1) for step in range(STEPS)])
-    torch.testing.assert_close(sums[0], true[0])  # torch sends the first two in full
-    assert not torch.allclose(sums[-1], true[-1])
-    torch.testing.assert_close(torch.stack(sums).sum(0) + kept, true.sum(0), rtol=1e-4, atol=1e-4)
+        assert np.array_equal(mine, their) and np.array_equal(mine, resumed)
+    true = np.stack([(gradient(step, 0) + gradient(step, 1)).numpy() for step in range(STEPS)])
+    np.testing.assert_allclose(sums[0], true[0], rtol=1e-6)  # torch sends the first two in full
+    assert np.abs(sums[-1] - true[-1]).max() > 0.1
+    np.testing.assert_allclose(np.stack(sums).sum(0) + kept, true.sum(0), rtol=1e-4, atol=1e-4)
     # Rank 2 of 24 x 72 and of 10 x 30, and the vector in full; of two workers each sends half of it twice.
     assert sent == 4 * (2 * (24 + 72) + 2 * (10 + 30) + 24)
 
 
-def _of_low_rank(workers: Workers) -> torch.Tensor:
+def _of_low_rank(workers: Workers) -> float:
     sums = PowerSgdSum([nn.Parameter(torch.zeros(40, 50))], workers, 2)
-    found = torch.empty(0)
-    for step in range(STEPS):
-        generator = torch.Generator().manual_seed(step)
-        left, right = torch.randn(40, 2, generator=generator), torch.randn(50, 2, generator=generator)
-        found = ((left * (workers.rank + 1)) @ right.T).flatten()
+    generator = torch.Generator().manual_seed(0)
+    whole = (torch.randn(40, 2, generator=generator) @ torch.randn(2, 50, generator=generator)).flatten()
+    for _ in range(STEPS):
+        found = whole * (workers.rank + 1)
         sums(found)
-        found = found - 3 * (left @ right.T).flatten()
-    return found
+    return float((found - 3 * whole).abs().max())
 
 
 def test_a_gradient_of_that_rank_is_exact() -> None:
     for off in run_together(2, _of_low_rank):
-        torch.testing.assert_close(off, torch.zeros_like(off), rtol=0, atol=1e-3)
+        assert off < 1e-3
 
 
 # -- distributed.method=auto ------------------------------------------------------------------------------------------

@@ -25,12 +25,13 @@ _ONLY = 0  # the index of the bucket
 
 
 class Bucket:
-    """What hooks ask of a bucket: a vector, and views of it as matrices, in whatever format memory has them."""
+    """What hooks ask of a bucket: a vector, and views of it, matrices in whatever format memory has them."""
 
     def __init__(self, whole: Tensor, parameters: Sequence[nn.Parameter]) -> None:
         self._whole, self._parameters = whole, parameters
         parts = whole.split([p.numel() for p in parameters])
-        self._matrices = [part.view(len(p), -1) for part, p in zip(parts, parameters, strict=True)]
+        each = zip(parts, parameters, strict=True)
+        self._gradients = [part.view(len(p), -1) if p.dim() > 1 else part for part, p in each]
 
     def parameters(self) -> Sequence[nn.Parameter]:
         return self._parameters
@@ -39,7 +40,7 @@ class Bucket:
         return self._whole
 
     def gradients(self) -> list[Tensor]:
-        return self._matrices
+        return self._gradients
 
     def index(self) -> int:
         return _ONLY
