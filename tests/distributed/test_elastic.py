@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -10,12 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pytest
 import torch
 
 from hosts import HUB, HUB_ADDRESS, Host, hosts_or_skip
-from test_many_workers import COMMON, STEADY, WEIGHT_TOLERANCE, train_alone, weights
+from test_many_workers import COMMON, STEADY, WEIGHT_TOLERANCE, float64, train_alone, weights
 
 PATIENCE_SECONDS = 900
 STORE = """
@@ -35,7 +37,7 @@ from convolve.training.trainer import Trainer
 step = Trainer.train_step
 def slow_step(self, *arguments):
     if Path("{slow}").exists():  # until all hosts have been lost, so that there is something left to do
-        time.sleep(0.1)
+        time.sleep(0.25)
     step(self, *arguments)
 Trainer.train_step = slow_step
 with float64():
@@ -125,8 +127,16 @@ def store_of(place: Path) -> Iterator[None]:
             store.kill()
 
 
-def lose_and_bring_back(job: Job, losses: list[tuple[int, str, int, int]]) -> None:
-    """Each: the host, how it is lost, after how many steps more, and when it returns, after how many more."""
+class Loss(NamedTuple):
+    """A host that is lost after so many `steps` more, and returns after others have taken `without`."""
+
+    host: int
+    how: str
+    steps: int
+    without: int
+
+
+def lose_and_bring_back(job: Job, losses: list[Loss]) -> None:
     for host in job.hosts:
         job.begin(host)
     for number, how, after, back in losses:
@@ -148,17 +158,34 @@ def arguments(data: Path, epochs: int) -> list[object]:
     return ["mnist", "--data", data, *(f"--set={name}={value}" for name, value in each.items())]
 
 
-def test_hosts_vanish_and_return(tiny_mnist: Path, tmp_path: Path) -> None:
-    """Killed, stopped and cut off, each once; the first of them has worker 0, which writes the run folder."""
-    epochs = 40
-    with hosts_or_skip(2) as hosts, store_of(tmp_path):
-        job = Job(hosts, tmp_path, *arguments(tiny_mnist, epochs))
-        losses = [(0, "kill", 20, 20), (1, "stop", 20, 20), (0, "cut", 20, 20), (0, "stop", 20, 20)]
+def train_with_losses(count: int, losses: list[Loss], epochs: int, data: Path, place: Path) -> None:
+    """On `count` hosts; then the weights are those of one process, so that every sample was seen as often as there."""
+    with hosts_or_skip(count) as hosts, store_of(place):
+        job = Job(hosts, place, *arguments(data, epochs))
         lose_and_bring_back(job, losses)
         result = json.loads((job.out / "result.json").read_text())
         assert result["samples_seen"] == epochs * 600, job.logs()
         gone = [host for event in job.events() for host in event.get("gone", ())]
-        assert {*gone} == {host.name for host in hosts}
+        assert gone and {*gone} <= {hosts[loss.host].name for loss in losses}
         assert "gone: convolve-" in job.logs()
-    train_alone(tiny_mnist, tmp_path, {"alone": ("mnist", settings(epochs))})
-    torch.testing.assert_close(weights(job.out), weights(tmp_path / "alone"), rtol=0, atol=WEIGHT_TOLERANCE)
+    with float64():
+        train_alone(data, place, {"alone": ("mnist", settings(epochs))})
+    torch.testing.assert_close(weights(job.out), weights(place / "alone"), rtol=0, atol=WEIGHT_TOLERANCE)
+    alone = json.loads((place / "alone" / "result.json").read_text())
+    assert result["test_error"] == alone["test_error"]
+
+
+def test_hosts_vanish_and_return(tiny_mnist: Path, tmp_path: Path) -> None:
+    """Killed, stopped and cut off, each once; the first of them has worker 0, which writes the run folder."""
+    losses = [Loss(0, "kill", 8, 8), Loss(1, "stop", 8, 8), Loss(0, "cut", 8, 8), Loss(0, "stop", 8, 8)]
+    train_with_losses(2, losses, 20, tiny_mnist, tmp_path)
+
+
+@pytest.mark.slow
+def test_thirty_losses(tiny_mnist: Path, tmp_path: Path) -> None:
+    chance = random.Random(0)
+    losses = [
+        Loss(chance.randrange(3), chance.choice(("kill", "stop", "cut")), chance.randrange(12), chance.randrange(12))
+        for _ in range(30)
+    ]
+    train_with_losses(3, losses, 150, tiny_mnist, tmp_path)
