@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "models": {"cntk_random", "registry", "specs"},
     "records": set(),
     "training": {"environment", "models", "recipe", "recipe_values", "records", "specs", "torch_optim"},
-    "distributed": {"recipe", "specs", "training"},
+    "distributed": {"data", "formats", "recipe", "specs", "training"},
     "environment": set(),
     "graph": {"models", "records"},
     "importers": {
@@ -174,7 +174,7 @@ MAY_IMPORT = {
     },
     "signing": {"model_card", "model_folder", "records"},
     "tracking": {"recipe", "records", "registry", "training"},
-    "reproduce": {"data", "recipe", "recipe_values", "records", "training"},
+    "reproduce": {"data", "loading", "recipe", "recipe_values", "records", "training"},
     "report": {"checking", "data", "find_lr", "formats", "recipe", "recipe_values", "records", "templates", "training"},
     "serve": {"environment", "formats", "model", "records", "templates", "training", "transforms"},
     "web": {"export", "graph", "model", "records", "serve", "training"},

@@ -73,6 +73,24 @@ def test_goes_on_from_what_is_there(
     assert str(tmp_path / "tiny.json") in outcome.out and "published  0.50%" in outcome.out
 
 
+def test_views_are_averaged_for_each_seed(
+    recipe: Recipe, recipe_file: Path, tiny_mnist: Path, tmp_path: Path, convolve: Convolve
+) -> None:
+    """As `convolve evaluate --views` averages them; errors after each epoch stand beside."""
+    words = ["reproduce", recipe_file, "--seeds", 1, "--data", tiny_mnist, "--runs", tmp_path, "--threads", 1]
+    assert_refused(convolve(*words, "--views", 3), 2, "views can be 1, 2, 6 or 10, not 3")
+    assert not (tmp_path / "tiny-0").exists()
+    outcome = convolve(*words, "--views", 6)
+    assert outcome.code == 0, outcome.err
+    summary = json.loads((tmp_path / "tiny.json").read_text())
+    asked = convolve("evaluate", tmp_path / "tiny-0", "--data", tiny_mnist, "--views", 6, "--json")
+    evaluated = json.loads(asked.out)
+    assert summary["over_views"]["errors"] == [evaluated["views_error"]]
+    assert f"6 views{evaluated['views_error']:>9.2%}" in outcome.out
+    assert summary["curves"][0]["test_error"][-1] == summary["runs"][0]["test_error"] == evaluated["test_error"]
+    assert "--views 6 --seeds 1" in summary["command"]
+
+
 @pytest.fixture
 def three_finished(tmp_path: Path, recipe: Recipe) -> Path:
     """What is asked of finished runs: recipe, start, result."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from convolve.atomic import cannot_write, keep_in_use, locked, read_whole, replacing, replacing_folder
 from convolve.errors import ConvolveError, MissingDataError, UsageError
 
-BOUNDED = ("features", "indices", "remote", "unpacked")
+BOUNDED = ("features", "indices", "parts", "remote", "unpacked")
 LIMIT_GIB = 10.0  # or $CONVOLVE_CACHE_GIB
 _CHECK_BYTES = hashlib.sha256().digest_size  # the end of an entry that is a file: the hash of what comes before
 

@@ -53,8 +53,6 @@ from convolve.transforms.preprocess import ChannelOrder, Preprocess
 
 # Legend: N images, C channels, H rows, W columns, K classes.
 
-Watch = Callable[[Iterator[Batch]], Iterator[Batch]]  # hands on batches as they come
-
 
 @dataclass
 class Model:
@@ -126,22 +124,25 @@ class Model:
         unreadable = skipping(False, lambda message: None) if unreadable is None else unreadable
         return eval_dataset(source, self.preprocess, views, threads=torch.get_num_threads(), unreadable=unreadable)
 
-    def batches(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Iterator[Batch]:
-        """`dataset` in order, in batches as the network sees them; of several `workers`, this one's part of them."""
+    def batches(
+        self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS, of: range | None = None
+    ) -> Iterator[Batch]:
+        """`dataset` in order, in batches as the network sees them; of several `workers`, this one's part of them; those
+        `of` a range that starts with a batch."""
         preprocess, size = self.preprocess, max(1, self.batch_size // views)
         mean, scale = mean_of(preprocess), scale_of(preprocess)
         mine = part(-(-len(dataset) // size), workers.rank, workers.size)
-        numbers_N = np.arange(len(dataset))[mine.start * size : mine.stop * size]
-        for images_NCHW, labels_N in dataset.batches(numbers_N, size):
-            yield normalize(images_NCHW, mean, scale, preprocess.channel_order == "bgr"), labels_N
+        numbers = range(len(dataset))[mine.start * size : mine.stop * size] if of is None else of
+        for images_NCHW, labels_N in dataset.batches(np.asarray(numbers), size):
+            if len(labels_N):
+                images_NCHW = normalize(images_NCHW, mean, scale, preprocess.channel_order == "bgr")  # noqa: PLW2901
+            yield images_NCHW, labels_N
 
-    def evaluate(
-        self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS, watch: Watch = iter
-    ) -> Evaluation:
-        """All images, each once, in fp32; the answers to their `views` are averaged. `watch` sees each batch."""
-        batches = watch(self.batches(dataset, views, workers))
+    def evaluate(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Evaluation:
+        """All images, each once, in fp32; the answers to their `views` are averaged."""
+        batches = self.batches(dataset, views, workers)
         return evaluate(
-            self.network, batches, self._device, views, workers, independent=self._independent, target=self.target
+            self.network, batches, self.device, views, workers, independent=self.independent, target=self.target
         )
 
     def predict(self, paths: Sequence[str | Path], top: int | None = None) -> list[Prediction]:
@@ -156,15 +157,19 @@ class Model:
                 raise DataError(f"{one.path}: {one.error}")
         return found
 
-    def answers(self, images: Sequence[Location], top: int | None = None, start: int = 0) -> Iterator[list[Prediction]]:
+    def answers(
+        self, images: Sequence[Location], top: int | None = None, of: range | None = None
+    ) -> Iterator[list[Prediction]]:
         """As `predict`, batch by batch in bounded memory, the unreadable ones with their `error`.
 
-        `images` are those of `find_images`; from number `start` on, a multiple of `batch_size`, come the same bits.
+        `images` are those of `find_images`; of a range that starts at a multiple of `batch_size` come the same bits.
         """
         self.require_images()
         threads = torch.get_num_threads()
+        of = range(len(images)) if of is None else of
+        known = images[: of.stop]
         batches = file_batches(
-            images, self.preprocess, self.decoding, batch_size=self.batch_size, threads=threads, start=start
+            known, self.preprocess, self.decoding, batch_size=self.batch_size, threads=threads, start=of.start
         )
         for batch in batches:
             said, answers = iter(self._said(batch.images_NCHW, top)), []
@@ -215,7 +220,7 @@ class Model:
         self.module.eval()
         with torch.inference_mode(), whole_fp32():
             batches = self.batches(self._unlabeled(images_NCHW))
-            parts = [self.module(images.to(self._device)).float().cpu() for images, _ in batches]
+            parts = [self.module(images.to(self.device)).float().cpu() for images, _ in batches]
         self.module.train(was_training)
         return torch.cat(parts) if parts else torch.zeros(0)
 
@@ -252,7 +257,7 @@ class Model:
         """What is asked for answers: `module`, or a network that also knows its own certainty."""
         if self.confidence is None:
             return self.module
-        return ConfidentNetwork(self.with_features(), self.confidence).to(self._device)
+        return ConfidentNetwork(self.with_features(), self.confidence).to(self.device)
 
     def ask(self, accept: float | None, coverage: float | None) -> None:
         """Answer within other limits; see `Confidence.asked`. Raises UsageError where nothing is known of that."""
@@ -318,7 +323,7 @@ class Model:
             return self
         graph = first_output(graph, len(objective.sizes))
         graph = class_scores(graph) if self.target.kind == TargetKind.CLASS else graph
-        module = rebuild(graph, self.module.state_dict()).to(self._device)
+        module = rebuild(graph, self.module.state_dict()).to(self.device)
         return replace(self, module=module, architecture=graph, target=replace(self.target, objective=None))
 
     def body(self) -> nn.Module:
@@ -328,7 +333,7 @@ class Model:
         """
         if not isinstance(self.architecture, Graph):
             return features_of(self.module).eval()
-        return rebuild(without_head(self.architecture), self.module.state_dict()).to(self._device)
+        return rebuild(without_head(self.architecture), self.module.state_dict()).to(self.device)
 
     @torch.no_grad()
     def set_head(self, weight_KD: torch.Tensor, bias_K: torch.Tensor) -> None:
@@ -358,7 +363,7 @@ class Model:
         if self.target.kind == TargetKind.NUMBER:  # the file gives them as they are
             metadata = replace(metadata, target=Target(self.target.kind))
         known = self.confidence.tensors if self.confidence else {}
-        options = Options(with_preprocessing or any_size, any_size, self._independent, known)
+        options = Options(with_preprocessing or any_size, any_size, self.independent, known)
         parity = export(answering, self.preprocess, metadata, path, options)
         with path.open("rb") as file:
             stored = path.name, hashlib.file_digest(file, "sha256").hexdigest()
@@ -386,10 +391,10 @@ class Model:
         return self.architecture
 
     @property
-    def _independent(self) -> bool:
+    def independent(self) -> bool:
         return isinstance(self.architecture, Graph) and gives_independent(self.architecture)
 
     @property
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
         tensors = chain(self.module.parameters(), self.module.buffers())
         return next(tensors, torch.empty(0)).device

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convolve.data.sources.source import Source
 from convolve.data.splits import Splits
 from convolve.errors import ResumeRefusedError, UsageError
+from convolve.loading import load
 from convolve.recipe import Recipe, to_mapping, with_values
 from convolve.recipe_values import differences, leaf_paths
 from convolve.records.reading import to_json
@@ -69,11 +71,19 @@ def require_same_data(runs: Sequence[SeedRun], splits: Splits | None) -> None:
             )
 
 
-def summarize(recipe: Recipe, runs: Sequence[SeedRun], command: str) -> dict[str, Any]:
+def errors_over_views(runs: Sequence[SeedRun], test: Source, views: int) -> dict[str, Any]:
+    """The test error of each finished run, its answers averaged over so many views of an image."""
+    models = [load(run.folder.path) for run in runs]
+    errors = [model.evaluate(model.dataset(test, views), views).figures["error"] for model in models]
+    return {"views": views, "test_error": _spread(errors), "errors": errors}
+
+
+def summarize(recipe: Recipe, runs: Sequence[SeedRun], command: str, views: dict[str, Any] | None) -> dict[str, Any]:
     """The figures of finished runs beside the published error, with the conditions of each.
 
     Errors are fractions; `train_seconds` leaves out evaluation and checkpoints, and counts all processes of a run that
-    was resumed. `runs` holds each result.json as it is.
+    was resumed. `over_views` holds the `errors_over_views` if these were asked for, `runs` each result.json as it is,
+    `curves` the errors after each epoch of each run.
     """
     results = [run.folder.result() for run in runs]
     errors = [result.test_error for result in results if result.test_error is not None]
@@ -84,9 +94,16 @@ def summarize(recipe: Recipe, runs: Sequence[SeedRun], command: str) -> dict[str
         "published_error": recipe.published_error,
         "test_error": _spread(errors),
         "train_seconds": _spread([result.train_seconds for result in results]),
+        "over_views": views,
         "runs": [to_json(result) for result in results],
+        "curves": [_curve(run.folder) for run in runs],
         "resolved_recipe": to_mapping(recipe),
     }
+
+
+def _curve(folder: RunFolder) -> dict[str, list[float | None]]:
+    epochs = folder.epochs() if (folder.path / "metrics.jsonl").exists() else []
+    return {name: [getattr(epoch, name) for epoch in epochs] for name in ("train_error", "test_error", "seconds")}
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:

@@ -21,10 +21,12 @@ class SeveralHeads(Model):
 
     heads: dict[str, Model] = field(default_factory=dict)
 
-    def answers(self, images: Sequence[Location], top: int | None = None, start: int = 0) -> Iterator[list[Prediction]]:
+    def answers(
+        self, images: Sequence[Location], top: int | None = None, of: range | None = None
+    ) -> Iterator[list[Prediction]]:
         for model in self.heads.values():
             model.max_pixels = self.max_pixels
-        for batches in zip(*(model.answers(images, top, start) for model in self.heads.values()), strict=True):
+        for batches in zip(*(model.answers(images, top, of) for model in self.heads.values()), strict=True):
             of_each_image = zip(*batches, strict=True)
             yield [replace(said[0], heads=tuple(zip(self.heads, said, strict=True))) for said in of_each_image]
 

@@ -144,7 +144,7 @@ def test_it_goes_on_to_the_same_bytes_wherever_it_was_stopped(
     assert partial.read_bytes() == head + stopped[: len(partial.read_bytes()) - len(head)]
     begun: list[int] = []
     answers = Model.answers
-    monkeypatch.setattr(Model, "answers", lambda *words: (begun.append(words[-1]), answers(*words))[1])
+    monkeypatch.setattr(Model, "answers", lambda *words: (begun.append(words[-1].start), answers(*words))[1])
     ends = [*range(title, len(stopped), 100), len(stopped)]
     for end, dirt in [*((end, b"") for end in ends), (700, b"\0" * 50), (700, b'"' + b"x" * 100), (900, b"\xff\r,\n")]:
         partial.write_bytes(head + stopped[:end] + dirt)

@@ -11,7 +11,7 @@ import numpy as np
 from convolve.checking.alike import Pair, alike
 from convolve.checking.classes import check_classes
 from convolve.checking.finding import Findings
-from convolve.checking.labels import check_labels
+from convolve.checking.labels import Judging, check_labels
 from convolve.checking.looks import Progress, look_at
 from convolve.checking.mean_layout import check_mean, mean_files
 from convolve.checking.part import Part
@@ -21,6 +21,7 @@ from convolve.data.open import open_to_check
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.relations import across_parts
 from convolve.data.sources.files import FileSource
+from convolve.data.team import ALONE, Team
 from convolve.environment import usable_cores
 from convolve.errors import UsageError
 from convolve.model import Model
@@ -54,12 +55,14 @@ def check_data(
     *,
     options: DataOptions = AS_FOUND,
     model: Model | None = None,
+    team: Team = ALONE,
 ) -> Checked:
     """Check the images at `source`, anything that `train` takes, and the test part at `test` or the one it has itself.
 
     `mean` is a mean file; others are found beside a list of images. `threads` 0: every core. With a `model`, a trained
-    network, labels are judged by what it sees. Memory: what the lists take, about 180 bytes an image, and the features
-    of a `model`; images in tables, such as MNIST's, are in memory as for training.
+    network, labels are judged by what it sees. All workers of a `team` come to the same findings. Memory: what the
+    lists take, about 180 bytes an image, and the features of a `model`; images in tables, such as MNIST's, are in
+    memory as for training.
     Raises `MissingDataError` where there is nothing to check, `FormatError` for a file that is neither a list nor a
     data set; everything else that is wrong becomes a finding.
     """
@@ -67,21 +70,19 @@ def check_data(
     if model and options.target != "class":
         raise UsageError(f"--from judges labels of one class an image; leave it out with --target {options.target}")
     parts = _open(source, test, findings, options)
-    for part in parts if options.target == "class" else []:
-        check_classes(part, parts[0], findings)
-    check_unlisted(parts, findings)
-    _check_groups(parts, findings)
-    _check_file_names(parts, findings)
+    _check_lists(parts, options, findings)
     threads = threads or usable_cores()
-    looks = [look_at(part, findings, threads, progress) for part in parts]
+    known = {"--from": model.digest() if model else "", "--target": options.target}
+    team.begin(lambda: known | {f"{part.name} images": part.source.digest().hex() for part in parts})
+    looks = [look_at(part, findings, threads, progress, team) for part in parts]
     for part, look in zip(parts, looks, strict=True):
-        check_quality(part, look, findings, threads)
+        check_quality(part, look, findings, threads, team)
     if parts:
         pairs = list(alike(parts[::-1], looks[::-1]))  # test first: what is in both is to leave the training part
         for pair in pairs:
             _add_pair(pair, parts[::-1], findings)
         if model:
-            check_labels(parts[::-1], looks[::-1], pairs, model, findings, threads=threads, progress=progress)
+            check_labels(parts[::-1], looks[::-1], pairs, Judging(model, threads, progress, team), findings)
         for path in [mean] if mean else mean_files(source if source.is_dir() else source.parent):
             check_mean(path, parts[0], findings)
     return Checked(tuple(parts), findings)
@@ -97,6 +98,15 @@ def _open(source: Path, test: Path | None, findings: Findings, options: DataOpti
         others = [part for part in parts if part.name != "test"] or [replace(part, name="training") for part in parts]
         parts = [*others, *(Part("test", part, options.target) for _, part in tested[-1:])]
     return parts
+
+
+def _check_lists(parts: Sequence[Part], options: DataOptions, findings: Findings) -> None:
+    """What shows without looking at the images."""
+    for part in parts if options.target == "class" else []:
+        check_classes(part, parts[0], findings)
+    check_unlisted(parts, findings)
+    _check_groups(parts, findings)
+    _check_file_names(parts, findings)
 
 
 def _check_groups(parts: Sequence[Part], findings: Findings) -> None:

@@ -25,6 +25,7 @@ from convolve.data.evaluation import eval_dataset
 from convolve.data.loader import normalize
 from convolve.data.near_copies import clusters
 from convolve.data.sources.source import UNLABELED
+from convolve.data.team import Team
 from convolve.errors import DataError, UsageError
 from convolve.model import Model
 from convolve.training.features import FrozenBody
@@ -37,29 +38,33 @@ from convolve.transforms.normalize import mean_of, scale_of
 
 IMPROBABLE = 0.2  # the probability of a doubtful label; of flowers with 5 % wrong labels 8 % of the images are below
 FAR_OUT = 3.0  # robust deviations above the median distance; of clean flowers 0.5 % are further away
+_BLOCK = 512  # images that a worker takes at a time
 _DEVIATION = 1.4826  # of a normal distribution, in medians of the absolute deviation
 
 
+@dataclass(frozen=True)
+class Judging:
+    """The trained network by which labels are judged, and how it is asked."""
+
+    model: Model
+    threads: int
+    progress: Progress
+    team: Team
+
+
 def check_labels(
-    parts: Sequence[Part],
-    looks: Sequence[Looks],
-    pairs: Sequence[Pair],
-    model: Model,
-    findings: Findings,
-    *,
-    threads: int,
-    progress: Progress,
+    parts: Sequence[Part], looks: Sequence[Looks], pairs: Sequence[Pair], judging: Judging, findings: Findings
 ) -> None:
     """Add the doubtful labels, the most doubtful first, and then the images far from all others.
 
     Images of which one of `pairs` says that they look the same are judged by others. A class of fewer than `FOLDS`
-    images says too little of what belongs to it, and is not judged. `model` is any network: its classes do not matter.
+    images says too little of what belongs to it, and is not judged. The network is any one: its classes do not matter.
     """
     judged = _Judged.of(parts, looks)
-    body, features = _body_of(model, threads), []
+    body, features = _body_of(judging.model, judging.threads), []
     for number, part in enumerate(parts):
         chosen_N = judged.index_N[judged.part_N == number]
-        features.append(_features_ND(body, model, part, chosen_N, threads=threads, progress=progress))
+        features.append(_features_ND(body, judging, part, chosen_N))
     features_ND, labels = torch.cat(features), torch.from_numpy(judged.labels_N)
     probe = fit(features_ND[:, None], labels, judged.groups_N(pairs))
     doubts = {"wrong label": _doubtful(judged, probe), "stranger": _strangers(features_ND, labels, probe)}
@@ -114,14 +119,21 @@ def _body_of(model: Model, threads: int) -> FrozenBody:
     return FrozenBody.of(model.body(), preprocess.shape_CHW, see, Precision("fp32", ""), torch.device("cpu"))
 
 
-def _features_ND(
-    body: FrozenBody, model: Model, part: Part, chosen_N: NDArray[np.int64], *, threads: int, progress: Progress
-) -> Tensor:
-    if not len(chosen_N):
-        return torch.empty(0)
+def _features_ND(body: FrozenBody, judging: Judging, part: Part, chosen_N: NDArray[np.int64]) -> Tensor:
     ignored = Damaged(len(chosen_N), lambda message: None)  # it is a finding already
-    dataset = eval_dataset(part.source.take(chosen_N), model.preprocess, threads=threads, damaged=ignored)
-    return body.features(dataset, progress=partial(progress, f"features of the {part.name}"))[0][:, 0]
+    source = part.source.take(chosen_N)
+    dataset = eval_dataset(source, judging.model.preprocess, threads=judging.threads, damaged=ignored)
+
+    def tell(before: int, done: int, count: int) -> None:
+        judging.progress(f"features of the {part.name}", before + done, len(chosen_N))
+
+    def compute(numbers: range) -> Iterator[NDArray[np.float32]]:
+        for first in numbers[::_BLOCK]:
+            some = range(first, min(first + _BLOCK, numbers.stop))
+            yield body.features(dataset, of=some, progress=partial(tell, first))[0][:, 0].numpy()
+
+    found = list(judging.team.blocks(f"{part.name} images judged by their features", len(chosen_N), _BLOCK, compute))
+    return torch.from_numpy(np.concatenate(found)) if found else torch.empty(0)
 
 
 def _doubtful(judged: _Judged, probe: Probe) -> Iterator[tuple[int, str]]:

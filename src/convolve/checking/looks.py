@@ -8,9 +8,10 @@ image is saved anew as JPEG, scaled, or made a little brighter.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from convolve.checking.finding import Findings
 from convolve.checking.part import Part
 from convolve.data.ordered_map import ordered_map
 from convolve.data.sources.source import UNLABELED
+from convolve.data.team import ALONE, Team
 from convolve.errors import DataError, MissingDataError
 from convolve.formats.decode import Decoding
 from convolve.formats.image_header import UPRIGHT
@@ -72,19 +74,28 @@ class Looks:
         )  # fmt: skip
 
 
-def look_at(part: Part, findings: Findings, threads: int, progress: Progress) -> Looks:
+def look_at(part: Part, findings: Findings, threads: int, progress: Progress, team: Team = ALONE) -> Looks:
     """The looks of all images of `part`; those that are missing or damaged become findings."""
-    count = len(part)
-    looks = Looks.none(count)
-    starts = range(0, count, _CHUNK)
-    chunks = ordered_map(
-        lambda start: _look_at_chunk(part, start, looks), starts, threads, ahead=4 * threads, images=_CHUNK
-    )
-    with closing(chunks):
-        for start, faults in zip(starts, chunks, strict=True):
-            for index, error in faults:
-                _add(findings, part, index, error)
-            progress(part.name, min(start + _CHUNK, count), count)
+    looks, mine = Looks.none(len(part)), Looks.none(len(part))
+
+    def compute(numbers: range) -> Iterator[tuple[list[Any], list[tuple[int, bool, str]]]]:
+        """(the looks of a chunk, what cannot be read of it)"""
+        starts = numbers[::_CHUNK]
+        chunks = ordered_map(
+            lambda start: _look_at_chunk(part, start, mine), starts, threads, ahead=4 * threads, images=_CHUNK
+        )
+        with closing(chunks):
+            for start, faults in zip(starts, chunks, strict=True):
+                progress(part.name, min(start + _CHUNK, len(part)), len(part))
+                yield [each[start : start + _CHUNK] for each in vars(mine).values()], faults
+
+    for start, (values, faults) in zip(
+        range(0, len(part), _CHUNK), team.blocks(f"{part.name} images seen", len(part), _CHUNK, compute), strict=True
+    ):
+        for name, each in zip(vars(looks), values, strict=True):
+            getattr(looks, name)[start : start + _CHUNK] = each
+        for index, is_missing, text in faults:
+            _add(findings, part, index, is_missing, text)
     return looks
 
 
@@ -144,9 +155,9 @@ def frequencies(thumbnails_NHW: NDArray[np.uint8], count: int) -> NDArray[np.flo
     return vectors_NF
 
 
-def _look_at_chunk(part: Part, start: int, looks: Looks) -> list[tuple[int, DataError]]:
-    """Fill in the looks of the images from `start` on; (index, error) of those that cannot be decoded."""
-    faults: list[tuple[int, DataError]] = []
+def _look_at_chunk(part: Part, start: int, looks: Looks) -> list[tuple[int, bool, str]]:
+    """Fill in the looks of the images from `start` on; (index, is missing, error) of those that cannot be decoded."""
+    faults: list[tuple[int, bool, str]] = []
     thumbnails_NHW = np.zeros((min(_CHUNK, len(part) - start), SIDE, SIDE), np.uint8)
     for place, index in enumerate(range(start, start + len(thumbnails_NHW))):
         if part.labels_N[index] == UNLABELED:
@@ -156,7 +167,7 @@ def _look_at_chunk(part: Part, start: int, looks: Looks) -> list[tuple[int, Data
             header = part.header(index, content)
             gray_HW, half_HW = _gray(part, index, content, header.turned_size)
         except DataError as error:
-            faults.append((index, error))
+            faults.append((index, isinstance(error, MissingDataError), str(error)))
             continue
         thumbnails_NHW[place] = _thumbnail(half_HW)
         if half_HW is not gray_HW:
@@ -172,10 +183,10 @@ def _look_at_chunk(part: Part, start: int, looks: Looks) -> list[tuple[int, Data
     return faults
 
 
-def _add(findings: Findings, part: Part, index: int, error: DataError) -> None:
-    place, text = part.source.location(index), str(error)
+def _add(findings: Findings, part: Part, index: int, is_missing: bool, text: str) -> None:
+    place = part.source.location(index)
     what = text.removeprefix(f"{place}: ")
-    if isinstance(error, MissingDataError):
+    if is_missing:
         what = f"{part.source.file(index)} is not there" if part.source.file(index) in text else what
         mend = "put the file there, or correct or remove the line"
         if place != part.source.file(index):

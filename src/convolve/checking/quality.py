@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from itertools import chain, islice
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from convolve.checking.finding import Findings
 from convolve.checking.looks import Looks, brought_near
 from convolve.checking.part import Part
 from convolve.data.ordered_map import ordered_map
+from convolve.data.team import ALONE, Team
 from convolve.formats.decode import Decoding
 
 # Legend: N images, H rows, W columns, C channels (blue, green, red, or gray), T tiles.
@@ -37,23 +39,31 @@ ODD_SIZE = 4.0  # times the median side, or a fourth of it
 _FAR_OUT = 3.0  # times the distance of the quartiles (J. Tukey, Exploratory Data Analysis, 1977)
 _MOST_ODD = 0.05  # of the images; what more of them have is usual
 
+_CHUNK = 64  # images that a worker is asked about at a time
+
 _ADVICE = "leave it out if a person could not tell its class"
 
 
-def check_quality(part: Part, looks: Looks, findings: Findings, threads: int) -> None:
+def check_quality(part: Part, looks: Looks, findings: Findings, threads: int, team: Team = ALONE) -> None:
     """Add what is doubtful about the images of `part`."""
     dim_N = (looks.high_N < DARK) | (looks.low_N > BRIGHT) | (looks.spread_N < EMPTY)
     soft_N = looks.sharpness_N < _LIKELY_BLURRED
     suspects = np.flatnonzero((dim_N | soft_N | looks.alpha_N) & looks.seen_N).tolist()
 
-    def judge(index: int) -> tuple[str, str] | None:
+    def judge(number: int) -> tuple[str, str] | None:
+        index = suspects[number]
         content = part.source.read(index)
         if looks.alpha_N[index] and (hidden := part.transparent(content)) > HIDDEN:
             return "transparent", f"{hidden:.0%} of it is transparent, and the colors hidden there are seen"
         found = _exposure(part, index, content, float(looks.spread_N[index])) if dim_N[index] else None
         return found or (_blur(part, index, content) if soft_N[index] else None)
 
-    judged = ordered_map(judge, suspects, threads, ahead=4 * threads)
+    def compute(numbers: range) -> Iterator[list[tuple[str, str] | None]]:
+        judged = ordered_map(judge, numbers, threads, ahead=4 * threads)
+        while some := list(islice(judged, _CHUNK)):
+            yield some
+
+    judged = chain.from_iterable(team.blocks(f"{part.name} images judged", len(suspects), _CHUNK, compute))
     for index, found in zip(suspects, judged, strict=True):
         if found:
             _add(findings, part, index, *found)

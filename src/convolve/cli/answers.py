@@ -119,11 +119,10 @@ def _mapping(one: Prediction) -> dict[str, Any]:
 
 @contextmanager
 def csv_file(
-    path: Path, model: Model, images: Sequence[Location], options: dict[str, Any], unreadable: Unreadable
+    path: Path, model: Model, images: Sequence[Location], question: dict[str, Any], unreadable: Unreadable
 ) -> Iterator[Output]:
     """The rows of the CSV file `path`; those that an earlier command has left are kept, and told to `unreadable`."""
-    title = _title(model, options["--top"])
-    question = {"model": model.digest(), "images": _digest(images), **options}
+    title = _title(model, question["--top"])
     with partial_table(path, question, title) as table:
         for rows in table.resume(images, model.batch_size, len(title)):
             for number, row in enumerate(rows, table.rows):
@@ -200,7 +199,7 @@ def _joined(names: list[str]) -> str:
     return ";".join(names) if is_plain else json.dumps(names, ensure_ascii=False)
 
 
-def _digest(images: Sequence[Location]) -> str:
+def digest_of(images: Sequence[Location]) -> str:
     """What tells this list of images from another: names, and the size and time of each file."""
     digest, last = sha256(), ""
     for location in images:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from convolve.cli.formatting import counted
 from convolve.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from convolve.data.team import Team
     from convolve.model import Model
     from convolve.training.evaluate import Evaluation
 
@@ -37,19 +39,22 @@ def is_unlabeled(folder: Path) -> bool:
     return not told and folder.is_dir() and next(iter(walk(folder, PassedOver())), None) is not None
 
 
-def of_unlabeled(model: Model, folder: Path, as_json: bool) -> str:
+def of_unlabeled(model: Model, folder: Path, as_json: bool, team: Team) -> str:
     """What can be said of images whose classes nobody knows: how many are taken for none of these, and whether they
     look like those of the training. In JSON, or in words."""
     import torch
 
+    from convolve.cli.answers import digest_of
+    from convolve.cli.in_blocks import predictions
     from convolve.cli.progress import with_progress
     from convolve.data.image_files import find_images
     from convolve.training.confidence import drift
 
     assert model.confidence is not None  # `ask` has looked
     images = list(find_images([folder]))
-    batches = with_progress(model.answers(images), len(images), "looked at", len)
-    answers = [one for batch in batches for one in batch]
+    team.begin(lambda: {"model": model.digest(), "images": digest_of(images)})
+    watch = partial(with_progress, count=len(images), what="looked at", images=len) if team.size == 1 else iter
+    answers = [one for batch in predictions(model, images, None, watch, team) for one in batch]
     distances = [one.distance for one in answers if one.distance is not None]
     faults = [f"{one.path}: {one.error}" for one in answers if one.error]
     if not distances:

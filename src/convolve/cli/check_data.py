@@ -15,6 +15,7 @@ from convolve.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
     from convolve.checking.check import Checked
+    from convolve.data.team import Team
 
 _SHOWN = 20  # findings of one kind on the screen; --json has up to a thousand
 
@@ -66,30 +67,41 @@ def check_data(
 
     Example: convolve check-data photos/train_map.txt --test photos/test_map.txt --html page.html
     """
-    from convolve.checking.check import check_data as check
-    from convolve.cli.progress import check_lines
+    from convolve.distributed.parts import open_team
     from convolve.formats.table import TargetName
 
     if target not in get_args(TargetName):
         raise UsageError(f"--target: {unknown_name('target', target, get_args(TargetName))}")
+    options = replace(options, target=target)  # type: ignore[arg-type]  # we have looked
+    with open_team() as team:
+        checked = _checked((source, test, mean), from_model, threads or team.threads, options, team)
+        print(json.dumps(_as_json(checked), indent=2, ensure_ascii=False) if as_json else _text(checked))
+        if write_table and team.rank == 0:
+            from convolve.checking.clean_table import clean_rows
+            from convolve.cli.formatting import write_csv
+
+            write_csv(write_table, clean_rows(checked, write_table))
+        if html and team.rank == 0:
+            from convolve.report.data_page import write_data_page
+
+            write_data_page(checked, source.expanduser(), html)
+    return 3 if checked.findings.total and team.rank == 0 else 0
+
+
+def _checked(
+    places: tuple[Path, Path | None, Path | None], from_model: Path | None, threads: int, options: Options, team: Team
+) -> Checked:
+    """What this worker of a team, or this process alone, finds at the places of images, test images and mean image."""
+    from convolve.checking.check import check_data as check
+    from convolve.cli.progress import check_lines
+
     model = None
     if from_model:
         from convolve.loading import load
 
         model = load(from_model)
-    options = replace(options, target=target)  # type: ignore[arg-type]  # we have looked
-    checked = check(source, test, mean, threads, check_lines(), options=options, model=model)
-    print(json.dumps(_as_json(checked), indent=2, ensure_ascii=False) if as_json else _text(checked))
-    if write_table:
-        from convolve.checking.clean_table import clean_rows
-        from convolve.cli.formatting import write_csv
 
-        write_csv(write_table, clean_rows(checked, write_table))
-    if html:
-        from convolve.report.data_page import write_data_page
-
-        write_data_page(checked, source.expanduser(), html)
-    return 3 if checked.findings.total else 0
+    return check(*places, threads, check_lines(), options=options, model=model, team=team)
 
 
 def _as_json(checked: Checked) -> dict[str, Any]:

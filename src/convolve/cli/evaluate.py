@@ -30,6 +30,7 @@ from convolve.errors import UsageError
 
 if TYPE_CHECKING:
     from convolve.data.sources.source import Source
+    from convolve.data.team import Team
     from convolve.model import Model
     from convolve.training.evaluate import Evaluation
 
@@ -86,39 +87,61 @@ def evaluate(
 
     Example: convolve evaluate runs/mnist --data sample
     """
-    from convolve.importers.presets import presets
+    from convolve.cli.progress import check_lines
+    from convolve.distributed.parts import open_team
     from convolve.loading import load
     from convolve.training.memory import keep_freed_memory
-    from convolve.transforms.tta import require_views
 
     keep_freed_memory()  # images are decoded in a tenth less time
-    opened = load(model, overrides)
-    opened.require_classes()
-    certainty.ask(opened, accept, coverage, drift)
-    second = load(other) if other else None
-    if drift and data and not (other or csv or views > 1) and certainty.is_unlabeled(Path(data)):
-        print(certainty.of_unlabeled(opened, Path(data), as_json))
-        return
-    options = replace(options, target=opened.target.kind.value)
-    opened, second, source, where = _find(opened, second, data, options)
+    with open_team(check_lines("{what}: {done:,} of {count:,}")) as team:
+        opened = load(model, overrides)
+        opened.require_classes()
+        certainty.ask(opened, accept, coverage, drift)
+        second = load(other) if other else None
+        if drift and data and not (other or csv or views > 1) and certainty.is_unlabeled(Path(data)):
+            print(certainty.of_unlabeled(opened, Path(data), as_json, team))
+            return
+        options = replace(options, target=opened.target.kind.value)
+        opened, second, source, where = _find(opened, second, data, options)
+        figures = _measured((opened, second), source, views, skip_unreadable, drift=drift, team=team)
+        if csv and team.rank == 0:
+            _write_rows(csv, figures.get("classes") or figures["numbers"])
+        if opened.preprocess_warning:
+            print(f"note: {opened.preprocess_warning}", file=sys.stderr)
+        print(json.dumps(figures, indent=2) if as_json else _table(figures, where))
+
+
+def _measured(
+    models: tuple[Model, Model | None], source: Source, views: int, skip: bool, *, drift: bool, team: Team
+) -> dict[str, Any]:
+    """All figures of the first model, and how the second one's error differs."""
+    from convolve.importers.presets import presets
+    from convolve.transforms.tta import require_views
+
+    opened, second = models
     require_views(opened.preprocess, views)
-    evaluation, readable = _evaluate(opened, source, skip_unreadable)
+    team.begin(
+        lambda: {
+            "model": opened.digest(),
+            "other model": second.digest() if second else "",
+            "images": source.digest().hex(),
+            "--views": str(views),
+            "--skip-unreadable": str(skip),
+        }
+    )
+    evaluation, readable = _evaluate(opened, source, skip, team=team)
     figures = _figures(evaluation, opened.class_names) | {"test_unreadable": len(source) - len(readable)}
     figures |= certainty.figures_of(opened, evaluation, drift)
-    if csv:
-        _write_rows(csv, figures.get("classes") or figures["numbers"])
     is_class = opened.target.kind == "class"
     if views > 1:
-        averaged, _ = _evaluate(opened, readable, False, views)
+        averaged, _ = _evaluate(opened, readable, False, views, team=team)
         counts = _counts(averaged, "views_", "views_") if is_class else _plain_figures(averaged, "views_")
         figures |= {"views": views} | counts
     if second:
-        figures |= _compared(second, readable, evaluation, opened.class_names)
+        figures |= _compared(second, readable, evaluation, opened.class_names, team)
     if published := presets().get(opened.training_info.preset or ""):
         figures |= {f"published_{error}": getattr(published, f"published_{error}") for error in ("error", "error_top5")}
-    if opened.preprocess_warning:
-        print(f"note: {opened.preprocess_warning}", file=sys.stderr)
-    print(json.dumps(figures, indent=2) if as_json else _table(figures, where))
+    return figures
 
 
 def _write_rows(csv: Path, rows: list[dict[str, Any]]) -> None:
@@ -158,29 +181,33 @@ def _find(
     return opened, second, source, where
 
 
-def _evaluate(model: Model, source: Source, skip: bool, views: int = 1) -> tuple[Evaluation, Source]:
+def _evaluate(model: Model, source: Source, skip: bool, views: int = 1, *, team: Team) -> tuple[Evaluation, Source]:
     """The evaluation, and the images that it is of: all of `source`, or those that can be read."""
     import numpy as np
 
+    from convolve.cli.in_blocks import evaluate as evaluate_in_blocks
     from convolve.cli.progress import with_progress
     from convolve.data.damaged import skipping
 
     unreadable = skipping(skip, lambda message: print(f"warning: {message}", file=sys.stderr))
     what = f"evaluated in {views} views" if views > 1 else "evaluated"
-    watch = partial(with_progress, count=len(source), what=what, images=lambda batch: len(batch[1]))
-    evaluation = model.evaluate(model.dataset(source, views, unreadable), views, watch=watch)
+    progress = partial(with_progress, count=len(source), what=what, images=lambda batch: len(batch[1]))
+    watch = progress if team.size == 1 else iter
+    evaluation = evaluate_in_blocks(model, model.dataset(source, views, unreadable), views, watch, team)
     if unreadable:
         source = source.take(np.setdiff1d(np.arange(len(source)), [*unreadable.numbers]))
     return evaluation, source
 
 
-def _compared(second: Model, source: Source, first: Evaluation, class_names: tuple[str, ...]) -> dict[str, Any]:
+def _compared(
+    second: Model, source: Source, first: Evaluation, class_names: tuple[str, ...], team: Team
+) -> dict[str, Any]:
     """The figures of another model on the same images, whose labels are numbers of `class_names`."""
     import torch
 
     from convolve.training.calibration import paired_difference, wilson_interval
 
-    evaluation, _ = _evaluate(second, source, skip=False)
+    evaluation, _ = _evaluate(second, source, skip=False, team=team)
     first_number_K = torch.tensor([class_names.index(name) for name in second.class_names])
     wrong_N = first_number_K[evaluation.probabilities_NK.argmax(1)] != first.labels_N
     found = paired_difference(first.wrong_N.numpy(), wrong_N.numpy())

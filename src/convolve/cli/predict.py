@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ from convolve.errors import DataError, UsageError
 if TYPE_CHECKING:
     from convolve.cli.answers import Output
     from convolve.data.damaged import Unreadable
+    from convolve.data.team import Team
     from convolve.formats.archive import Location
     from convolve.model import Model
     from convolve.prediction import Prediction
@@ -72,23 +74,72 @@ def predict(
     """
     _require_one_form(as_json, csv_file, npz_file, output, sort_into)
 
-    from convolve.data.damaged import Unreadable
-    from convolve.data.image_files import find_images
-    from convolve.data.walk import PassedOver
-    from convolve.formats.decode import pixel_limit
-    from convolve.several_heads import load_heads
+    from convolve.cli.progress import check_lines
+    from convolve.distributed.parts import open_team
     from convolve.training.memory import keep_freed_memory
 
     keep_freed_memory()  # as in `evaluate`
-    opened, passed, unreadable = load_heads(model, overrides, output), PassedOver(), Unreadable()
+    options = {
+        "--top": top,
+        "--output": output,
+        "--sort-into": sort_into and str(sort_into),
+        "--max-megapixels": max_megapixels,
+    }
+    with open_team(check_lines("{what}: {done:,} of {count:,}")) as team:
+        opened = _opened(model, overrides, options, (accept, coverage), team.threads)
+        unreadable, images = _predict(
+            opened, paths, (as_json, csv_file, npz_file), options, fail_fast, team=team, path=model
+        )
+    if unreadable:
+        raise unreadable.error(len(images))
+
+
+def _opened(
+    path: Path, overrides: Overrides, options: dict[str, Any], limits: tuple[float | None, float | None], threads: int
+) -> Model:
+    """The model, ready to be asked."""
+    import torch
+
+    from convolve.formats.decode import pixel_limit
+    from convolve.several_heads import load_heads
+
+    if threads:
+        torch.set_num_threads(threads)
+    opened = load_heads(path, overrides, options["--output"])
     opened.require_images()
-    opened.ask(accept, coverage)
-    opened.max_pixels = pixel_limit(max_megapixels)
-    images, copy = list(find_images(paths, passed)), _copier(sort_into, opened, paths)
-    options = {"--top": top, "--output": output, "--sort-into": str(sort_into), "--max-megapixels": max_megapixels}
-    with _open_output(model, opened, images, (as_json, csv_file, npz_file), options, unreadable=unreadable) as out:
+    opened.ask(*limits)
+    opened.max_pixels = pixel_limit(options["--max-megapixels"])
+    return opened
+
+
+def _predict(
+    opened: Model,
+    paths: Sequence[Path],
+    forms: tuple[bool, Path | None, Path | None],
+    options: dict[str, Any],
+    fail_fast: bool,
+    *,
+    team: Team,
+    path: Path,
+) -> tuple[Unreadable, Sequence[Location]]:
+    """Give the answers in one of the `forms` JSON, CSV and arrays; (what cannot be read, all images)."""
+    from convolve.cli.in_blocks import predictions
+    from convolve.data.damaged import Unreadable
+    from convolve.data.image_files import find_images
+    from convolve.data.walk import PassedOver
+
+    passed, unreadable, sort_into = PassedOver(), Unreadable(), options["--sort-into"]
+    images = list(find_images(paths, passed))
+    question = {"model": opened.digest(), "images": answers.digest_of(images)} | options
+    team.begin(lambda: {name: str(value) for name, value in question.items()}, forms[1])
+    if team.rank:  # it computes its part, and has nothing to tell
+        list(predictions(opened, images, options["--top"], iter, team, for_all=False))
+        return unreadable, images
+    copy = _copier(sort_into, opened, paths)
+    with _open_output(path, opened, images, forms, question, unreadable=unreadable) as out:
         done = out.start
-        for batch in _timed(opened.answers(images, top, done), len(images), done, as_json or csv_file or npz_file):
+        watch = _timed(len(images), done, any(forms)) if team.size == 1 else iter
+        for batch in predictions(opened, images, options["--top"], watch, team, start=done):
             for number, one in enumerate(batch, done):
                 if not one.error:
                     copy(images[number], one)
@@ -100,8 +151,7 @@ def predict(
             done += len(batch)
     for note in filter(None, (str(passed), opened.preprocess_warning)):
         print(f"note: {note}", file=sys.stderr)
-    if unreadable:
-        raise unreadable.error(len(images))
+    return unreadable, images
 
 
 def _require_one_form(
@@ -120,16 +170,16 @@ def _open_output(
     model: Model,
     images: Sequence[Location],
     forms: tuple[bool, Path | None, Path | None],
-    options: dict[str, Any],
+    question: dict[str, Any],
     *,
     unreadable: Unreadable,
 ) -> AbstractContextManager[Output]:
     """Where the answers go, of the `forms` JSON, CSV and arrays."""
     as_json, csv_file, npz_file = forms
-    if options["--top"] and model.target.kind == "number":
+    if question["--top"] and model.target.kind == "number":
         raise UsageError("--top is of classes, and the model gives numbers; leave it out")
     if csv_file:
-        return answers.csv_file(csv_file, model, images, options, unreadable)
+        return answers.csv_file(csv_file, model, images, question, unreadable)
     if npz_file:
         return answers.arrays(npz_file)
     if as_json:
@@ -138,16 +188,16 @@ def _open_output(
     return answers.csv_text(model) if model.node else answers.lines(images)
 
 
-def _timed(batches: Iterator[list[Prediction]], count: int, done: int, is_quiet: object) -> Iterator[list[Prediction]]:
-    """The `batches`, with progress on stderr unless the answers themselves show it."""
+def _timed(count: int, done: int, is_quiet: bool) -> Callable[[Iterator[Any]], Iterator[Any]]:
+    """What hands on batches, with progress on stderr unless the answers themselves show it."""
     if not is_quiet and sys.stdout.isatty():
-        return batches
+        return iter
     from convolve.cli.progress import with_progress
 
-    return with_progress(batches, count, "predicted", len, done)
+    return partial(with_progress, count=count, what="predicted", images=len, done=done)
 
 
-def _copier(folder: Path | None, model: Model, paths: Sequence[Path]) -> Callable[[Location, Prediction], None]:
+def _copier(folder: str | None, model: Model, paths: Sequence[Path]) -> Callable[[Location, Prediction], None]:
     """What copies an image into the folder of its class; nothing without a `folder`."""
     if folder is None:
         return lambda location, one: None
@@ -155,5 +205,5 @@ def _copier(folder: Path | None, model: Model, paths: Sequence[Path]) -> Callabl
         raise UsageError("--sort-into goes by the one class of an image, which this model does not give; leave it out")
     from convolve.cli.sort_into import Sorter
 
-    sorter = Sorter(folder, (*model.class_names, NONE_OF_THESE) if model.confidence else model.class_names, paths)
+    sorter = Sorter(Path(folder), (*model.class_names, NONE_OF_THESE) if model.confidence else model.class_names, paths)
     return lambda location, one: sorter.take(location, NONE_OF_THESE if one.none_of_these else one.classes[0][0])

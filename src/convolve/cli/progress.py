@@ -58,13 +58,13 @@ def look_lines() -> Callable[[int, int], None]:
     return show
 
 
-def check_lines() -> Callable[[str, int, int], None]:
-    """A callback for `checking.check`: a line every ten seconds."""
+def check_lines(format: str = "{what} part: {done:,} of {count:,} images") -> Callable[[str, int, int], None]:
+    """A callback for `checking.check`, or the workers of a team: a line every ten seconds."""
     console, is_due = stderr_console(), Pace(10)
 
-    def show(part: str, done: int, count: int) -> None:
+    def show(what: str, done: int, count: int) -> None:
         if is_due():
-            console.print(f"{part} part: {done:,} of {count:,} images")
+            console.print(format.format(what=what, done=done, count=count))
 
     return show
 

@@ -16,6 +16,7 @@ from convolve.distributed.launcher import rank_info
 from convolve.errors import UsageError
 
 if TYPE_CHECKING:
+    from convolve.data.splits import Splits
     from convolve.reproduce import SeedRun
 
 
@@ -31,6 +32,9 @@ def reproduce(
     out: Annotated[
         Path | None, typer.Option(help="The JSON file for the summary. [default: DIR/RECIPE.json in the DIR of --runs]")
     ] = None,
+    views: Annotated[
+        int, typer.Option(help="Also test each run over so many views of an image, as `convolve evaluate --views`.")
+    ] = 1,
     device: Device = None,
     threads: Threads = None,
     set_: Set = None,
@@ -50,15 +54,19 @@ def reproduce(
     from convolve.atomic import write_json
     from convolve.recipe import with_values
     from convolve.recipes import resolve
-    from convolve.reproduce import seed_runs, summarize
+    from convolve.reproduce import errors_over_views, seed_runs, summarize
+    from convolve.transforms.tta import require_count
 
+    require_count(views)
     if rank_info(os.environ).size > 1:
         raise UsageError("convolve reproduce trains in one process; give many workers `convolve train --seed N`")
     named = resolve(recipe, dict(map(assignment, set_ or [])))
     seed_by_seed = seed_runs(with_values(named, flags), seeds, runs)
-    _train_missing(seed_by_seed, data, options)
-    asked = [recipe, *(word for text in set_ or [] for word in ("--set", text)), "--seeds", str(seeds)]
-    summary = summarize(named, seed_by_seed, f"convolve reproduce {shlex.join(asked)}")
+    splits = _train_missing(seed_by_seed, data, options, views > 1)
+    over_views = errors_over_views(seed_by_seed, splits.test, views) if splits and views > 1 else None
+    asked = [recipe, *(word for text in set_ or [] for word in ("--set", text))]
+    asked += [*(["--views", str(views)] if views > 1 else []), "--seeds", str(seeds)]
+    summary = summarize(named, seed_by_seed, f"convolve reproduce {shlex.join(asked)}", over_views)
     path = out or runs / f"{named.name}.json"
     write_json(path, summary)
     if as_json:
@@ -68,7 +76,8 @@ def reproduce(
     print(f"data       {seed_by_seed[0].folder.start().data}\nsummary    {path}")
 
 
-def _train_missing(seed_by_seed: list[SeedRun], data: str | None, options: Options) -> None:
+def _train_missing(seed_by_seed: list[SeedRun], data: str | None, options: Options, needs_data: bool) -> Splits | None:
+    """Train the runs that are missing. What they see, where it had to be opened."""
     from convolve import run
     from convolve.cli.progress import Display, download_lines, stderr_console
     from convolve.data.open import open_data
@@ -78,7 +87,7 @@ def _train_missing(seed_by_seed: list[SeedRun], data: str | None, options: Optio
 
     missing = [one for one in seed_by_seed if not one.folder.finished]
     spec, splits = seed_by_seed[0].recipe.data, None
-    if missing or data:
+    if missing or data or needs_data:
         file_order = spec.order != "shuffled"
         progress = download_lines(stderr_console())
         splits = open_data(data, spec.name, file_order=file_order, progress=progress, options=options)
@@ -90,6 +99,7 @@ def _train_missing(seed_by_seed: list[SeedRun], data: str | None, options: Optio
         with Display(one.recipe) as display:
             display.console.print(f"seed {one.recipe.run.seed} in {one.folder.path}")
             run.train(one.recipe, data=splits, out=one.folder.path, progress=display, report=write_report)
+    return splits
 
 
 def _table(summary: dict[str, Any]) -> Iterator[str]:
@@ -99,10 +109,12 @@ def _table(summary: dict[str, Any]) -> Iterator[str]:
             f"{result['seed']:>4}{result['test_error']:>12.2%}{_interval(result):>18}{result['train_seconds']:>8.0f} s"
             f"{result['images_per_second']:>10.0f}{result['precision']:>11}{result['threads']:>9}"
         )
-    error, seconds = summary["test_error"], summary["train_seconds"]
+    error, seconds, over_views = summary["test_error"], summary["train_seconds"], summary["over_views"]
     yield f"mean{error['mean']:>12.2%}{'':18}{seconds['mean']:>8.0f} s"
     if error["standard_deviation"] is not None:
         yield f"std {error['standard_deviation']:>12.2%}{'':18}{seconds['standard_deviation']:>8.0f} s"
+    if over_views:
+        yield f"{over_views['views']} views{over_views['test_error']['mean']:>9.2%}"
     if summary["published_error"] is not None:
         yield f"published {summary['published_error']:>6.2%}"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from convolve.data.sources.source import Source
@@ -56,7 +57,7 @@ class Unreadable:
         self.limit, self.way_out = limit, way_out
         self.numbers: set[int] = set()
         self._tell, self._is_told = tell, False
-        self._named: list[tuple[str, str]] = []
+        self._named: dict[int, tuple[str, str]] = {}  # the first ones
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -68,7 +69,7 @@ class Unreadable:
     def note(self, number: int, location: str, error: object) -> None:
         """Image `number`, which lies at `location`, cannot be read; `error` says so in a sentence that names it."""
         if number not in self.numbers and len(self._named) < MOST_NAMED:
-            self._named.append((location, str(error)))
+            self._named[number] = (location, str(error))
         self.numbers.add(number)
 
     def require(self, count: int) -> None:
@@ -85,12 +86,26 @@ class Unreadable:
 
     def _summary(self, count: int) -> str:
         """The first one's error, and where others lie."""
-        (_, first), *others = self._named
+        (_, first), *others = self._named.values()
         if len(self) == 1:
             return first
         names = "; ".join(location for location, _ in others)
         more = f" and {len(self) - len(self._named):,} more" if len(self) > len(self._named) else ""
         return f"{len(self):,} of {count:,} images are damaged or missing: {first}; {names}{more}"
+
+
+class Noted(Unreadable):
+    """Those of some batches, which come even if they are empty; what is to be done about them others say."""
+
+    def __init__(self) -> None:
+        super().__init__(math.inf)
+
+    def require(self, count: int) -> None:
+        pass
+
+    def among(self, numbers: Iterable[int]) -> list[tuple[int, str, str]]:
+        """What `note` was told of some images; a text is empty where it will not be needed."""
+        return [(number, *self._named.get(number, ("", ""))) for number in numbers if number in self.numbers]
 
 
 def skipping(skip: bool, tell: Callable[[str], None]) -> Unreadable:
@@ -113,18 +128,23 @@ def caught(ready: Callable[[int], T], number: int) -> T | Failure:
         return Failure(number, error)
 
 
-def readable(found: Iterator[T | Failure], unreadable: Unreadable | None, source: Source) -> Iterator[T]:
-    """What is `found` but the failures, which are errors at once, or are `unreadable` ones of `source`.
+def readable(
+    found: Iterator[T | Failure], size: int, unreadable: Unreadable | None, source: Source
+) -> Iterator[list[T]]:
+    """What is `found`, `size` at a time, but the failures: errors at once, or `unreadable` ones of `source`.
 
     Nothing comes any more where only the other failures are still to be named, by the error at the end.
     """
-    for one in found:
-        if not isinstance(one, Failure):
-            if unreadable is None or not unreadable.are_too_many:
-                yield one
-        elif unreadable is None:
-            raise one.error
-        else:
-            unreadable.note(one.number, source.location(one.number), one.error)
+    while some := list(islice(found, size)):
+        batch: list[T] = []
+        for one in some:
+            if not isinstance(one, Failure):
+                batch.append(one)
+            elif unreadable is None:
+                raise one.error
+            else:
+                unreadable.note(one.number, source.location(one.number), one.error)
+        if unreadable is None or isinstance(unreadable, Noted) or (batch and not unreadable.are_too_many):
+            yield batch
     if unreadable is not None:
         unreadable.require(len(source))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import cast
 
 import numpy as np
@@ -73,9 +73,8 @@ class Dataset:
         ahead = max(batch_size, 2 * self.threads)
         found = ordered_map(partial(caught, partial(self.ready, epoch)), map(int, order_N), self.threads, ahead)
         with closing(found):
-            images = readable(found, self.unreadable, self.source)
-            while batch := list(islice(images, batch_size)):
-                images_VCHW, numbers = zip(*batch, strict=True)
+            for batch in readable(found, batch_size, self.unreadable, self.source):
+                images_VCHW, numbers = zip(*batch, strict=True) if batch else ((np.empty(0),), ())
                 yield torch.from_numpy(np.concatenate(images_VCHW)), labels_N[list(numbers)]
 
     def ready(self, epoch: int, index: int) -> tuple[Image, int]:

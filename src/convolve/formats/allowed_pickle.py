@@ -109,6 +109,11 @@ def read_pickle(content: bytes, name: object) -> Any:
     return AllowedUnpickler(content, name).value(plain=True)
 
 
+def to_pickle(value: Any) -> bytes:
+    """What `read_pickle` reads again."""
+    return pickle.dumps(value, protocol=4)  # in 5, arrays have a form of their own
+
+
 class AllowedUnpickler(pickle._Unpickler):
     """The pickle that begins where `content` stands. `storages`, by key, are those that its tensors lie in."""
 

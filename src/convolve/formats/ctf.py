@@ -107,21 +107,35 @@ def read_ctf(
     return CtfBlock(samples, lengths, *map(np.concatenate, zip(*parts, strict=True)))
 
 
-def write_ctf(path: str | Path, labels_N: np.ndarray, features_ND: np.ndarray, class_count: int) -> None:
-    """Write a line `|labels <one-hot> |features <values>` for each sample, as CNTK's own data sets have it. Atomic.
+def write_ctf(
+    path: str | Path,
+    labels_N: np.ndarray,
+    features_ND: np.ndarray,
+    class_count: int,
+    lines: Iterable[bytes] | None = None,
+) -> None:
+    """Write the `ctf_lines` of all samples; `lines`: these, where somebody has them already. Atomic.
 
-    `features_ND` is uint8. Raises `DataError` where labels and features do not fit together.
+    Raises `DataError` where labels and features do not fit together.
     """
     if len(labels_N) != len(features_ND):
         raise DataError(f"cannot write {path}: {len(labels_N)} labels for {len(features_ND)} samples")
     if ((labels_N < 0) | (labels_N >= class_count)).any():
         reach = f"labels reach from {labels_N.min()} to {labels_N.max()}"
         raise DataError(f"cannot write {path}: {reach}, but {class_count} classes have 0..{class_count - 1}")
-    one_hot_NK = (labels_N[:, None] == np.arange(class_count)).astype(np.uint8)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        for start in range(0, len(labels_N), 256):
-            rows = slice(start, start + 256)
-            file.write(_lines({b"|labels": one_hot_NK[rows], b" |features": features_ND[rows]}))
+        file.writelines(ctf_lines(labels_N, features_ND, class_count) if lines is None else lines)
+
+
+def ctf_lines(labels_N: np.ndarray, features_ND: np.ndarray, class_count: int) -> Iterator[bytes]:
+    """A line `|labels <one-hot> |features <values>` for each sample, as CNTK's own data sets have it, some at a time.
+
+    `features_ND` is uint8.
+    """
+    one_hot_NK = (labels_N[:, None] == np.arange(class_count)).astype(np.uint8)
+    for start in range(0, len(labels_N), 256):
+        rows = slice(start, start + 256)
+        yield _lines({b"|labels": one_hot_NK[rows], b" |features": features_ND[rows]})
 
 
 @dataclass(frozen=True)

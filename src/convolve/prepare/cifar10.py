@@ -28,6 +28,7 @@ from convolve.data.cifar10 import (
 from convolve.data.download import Progress
 from convolve.data.sources.cifar import CLASS_NAMES
 from convolve.data.sources.source import ArraySource
+from convolve.data.team import ALONE, Team
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.prepare.output import Output, claimed, data_argument, origin_of
 
@@ -37,11 +38,13 @@ MEAN = "CIFAR-10_mean.xml"
 FILES = (CTF_TRAIN, CTF_TEST, "train", "test", MAP_TRAIN, MAP_TEST, MEAN, "train_regrLabels.txt", "test_regrLabels.txt")
 
 
-def prepare_cifar10(source: Path | None, out: Path, progress: Progress | None = None) -> Iterator[str]:
+def prepare_cifar10(
+    source: Path | None, out: Path, progress: Progress | None = None, team: Team = ALONE
+) -> Iterator[str]:
     """Write CIFAR-10 from `source` (anything that `load_cifar10` reads) into `out`, as `prepare_mnist` does MNIST."""
     data = load_cifar10(data_argument(source), progress)
     train, test = data.arrays
-    with claimed(out, origin_of("cifar10", data), FILES) as output:
+    with claimed(out, origin_of("cifar10", data), FILES, team) as output:
         yield output.labels(CLASS_NAMES)
         yield output.once(MEAN, lambda path: _write_mean(path, train))
         yield from _part(output, "train", CTF_TRAIN, train, PADDING)

@@ -27,10 +27,10 @@ from convolve.data.lists import open_lists
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.sources.files import Embedded, FileSource
 from convolve.data.sources.source import ArraySource, Source
+from convolve.data.team import ALONE, Team
 from convolve.errors import UsageError
 from convolve.formats.archive import Location, parse_location
 from convolve.formats.decode import Decoding
-from convolve.formats.image_map import write_image_map
 from convolve.formats.mean_xml import write_mean_xml
 from convolve.prepare.output import Output, claimed
 
@@ -40,14 +40,18 @@ FILES = (MAP_TRAIN, MAP_VALIDATION, MAP_TEST, CTF_TRAIN, CTF_TEST, MEAN)
 
 
 def prepare_folder(
-    source: Path | None, out: Path, progress: Progress | None = None, options: DataOptions = AS_FOUND
+    source: Path | None,
+    out: Path,
+    progress: Progress | None = None,
+    team: Team = ALONE,
+    options: DataOptions = AS_FOUND,
 ) -> Iterator[str]:
     """Write the lists of the images at `source`, which is what --data takes of a user's own, into `out`."""
     del progress
     if source is None:
         raise UsageError("say with --source where the images are: a folder with a subfolder for each class, or a list")
     splits = open_lists(unpacked(source.expanduser()), options=options)
-    with claimed(out, {"dataset": "folder", "data_fingerprint": splits.fingerprint()}, FILES) as output:
+    with claimed(out, {"dataset": "folder", "data_fingerprint": splits.fingerprint()}, FILES, team) as output:
         parts = [(_with_paths(splits.train), MAP_TRAIN, CTF_TRAIN), (_with_paths(splits.test), MAP_TEST, CTF_TEST)]
         yield output.labels(splits.class_names)
         if splits.validation:
@@ -70,9 +74,8 @@ def _with_paths(source: Source) -> FileSource:
 
 
 def _write_map(output: Output, name: str, part: FileSource) -> str:
-    labels = part.labels_N.tolist()
-    write_image_map(output.folder / name, ((_path(part, index), label) for index, label in enumerate(labels)))
-    return f"{output.folder / name}: {len(part):,} images"
+    images = ((_path(part, index), label) for index, label in enumerate(part.labels_N.tolist()))
+    return output.image_map(name, images, len(part))
 
 
 def _path(part: FileSource, index: int) -> str:

@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from convolve.atomic import replacing
 from convolve.data.download import Progress
 from convolve.data.locate import locate
+from convolve.data.team import ALONE, Team
 from convolve.data.walk import ENDINGS, is_hidden
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.annotation import read_object_names
-from convolve.formats.image_map import write_image_map
 from convolve.formats.labels import read_labels
-from convolve.prepare.output import Output, claimed, data_argument
+from convolve.prepare.output import claimed, data_argument
 
 TRAIN_MAP, VAL_MAP, CLASS_MAPPINGS, LEFT_OUT = "train_map.txt", "val_map.txt", "classmappings.txt", "left_out.txt"
 SYNSETS = "LOC_synset_mapping.txt"  # as the download has it: WordNet ID, space, the words of the synset
@@ -32,6 +33,7 @@ _LAYOUT = Path("Data", "CLS-LOC"), Path("Annotations", "CLS-LOC")
 _FOLDERS = ("", "ILSVRC", "ILSVRC2012")  # in which the download may lie inside the source
 _WORDNET_ID = re.compile(r"n[0-9]{8}")
 _ENDINGS = tuple(ENDINGS)
+_AT_ONCE = 500  # annotations that a worker of several reads at a time
 _MOST_NAMED = 10  # in a line of the report; left_out.txt has all
 
 
@@ -69,14 +71,14 @@ class LeftOut:
 
 
 def prepare_ilsvrc2012(
-    source: Path | None, out: Path, progress: Progress | None = None, order_from: Path | None = None
+    source: Path | None, out: Path, progress: Progress | None = None, team: Team = ALONE, order_from: Path | None = None
 ) -> Iterator[str]:
     """Write the maps of the download in the folder `source` into `out`; see `write_maps`. Nothing is downloaded."""
     del progress
-    yield from write_maps(_places(source), out, order_from)
+    yield from write_maps(_places(source), out, order_from, team)
 
 
-def write_maps(places: Places, out: Path, order_from: Path | None = None) -> Iterator[str]:
+def write_maps(places: Places, out: Path, order_from: Path | None = None, team: Team = ALONE) -> Iterator[str]:
     """Write all files into `out`, and report in a line each; what is left out is reported with its number and names.
 
     Classes are numbered in the order of their WordNet IDs, or as the class mappings in `order_from` have it, whichever
@@ -87,18 +89,19 @@ def write_maps(places: Places, out: Path, order_from: Path | None = None) -> Ite
     folders = list(_class_folders(places.train, left_out))
     wordnet_ids = _numbered(folders, order_from, left_out)
     number_of = {wordnet_id: number for number, wordnet_id in enumerate(wordnet_ids)}
-    with claimed(out, {"dataset": "ilsvrc2012"}, (TRAIN_MAP, VAL_MAP, CLASS_MAPPINGS, LEFT_OUT)) as output:
+    with claimed(out, {"dataset": "ilsvrc2012"}, (TRAIN_MAP, VAL_MAP, CLASS_MAPPINGS, LEFT_OUT), team) as output:
         yield output.labels(_class_names(wordnet_ids, places.train))
         yield output.text(CLASS_MAPPINGS, "".join(f"{name}\t{number}\n" for name, number in number_of.items()))
-        yield _write_map(output, TRAIN_MAP, _training(folders, number_of), sum(len(part.names) for part in folders))
-        val = _validation(places, number_of, left_out)
+        yield output.image_map(TRAIN_MAP, _training(folders, number_of), sum(len(part.names) for part in folders))
+        val = _validation(places, number_of, left_out, team)
         if val:
-            yield _write_map(output, VAL_MAP, val, len(val))
-        else:
+            yield output.image_map(VAL_MAP, val, len(val))
+        elif team.rank == 0:
             (output.folder / VAL_MAP).unlink(missing_ok=True)
             yield f"{output.folder / VAL_MAP}: not written, no image of {places.val} has a label"
         yield from left_out.report()
-        _write_left_out(output.folder / LEFT_OUT, left_out)
+        if team.rank == 0:
+            _write_left_out(output.folder / LEFT_OUT, left_out)
 
 
 def _places(source: Path | None) -> Places:
@@ -186,7 +189,7 @@ def _class_names(wordnet_ids: list[str], train: Path) -> list[str]:
     return [words.get(wordnet_id, wordnet_id) for wordnet_id in wordnet_ids]
 
 
-def _validation(places: Places, number_of: dict[str, int], left_out: LeftOut) -> list[tuple[str, int]]:
+def _validation(places: Places, number_of: dict[str, int], left_out: LeftOut, team: Team) -> list[tuple[str, int]]:
     """(path, class number) of each validation image that has a label."""
     try:
         names = _images(places.val, left_out)
@@ -195,10 +198,16 @@ def _validation(places: Places, number_of: dict[str, int], left_out: LeftOut) ->
         return []
     annotated = _annotated(places.annotations, left_out)
     folder, labeled = os.path.abspath(places.val), []  # noqa: PTH100  no links are followed
-    for name in names:
+    files = [annotated.pop(name.rpartition(".")[0], None) for name in names]
+
+    def compute(numbers: range) -> Iterator[list[list[str] | str]]:
+        for first in numbers[::_AT_ONCE]:
+            yield [_objects(file) for file in files[first : min(first + _AT_ONCE, numbers.stop)]]
+
+    objects = chain.from_iterable(team.blocks("annotations read", len(files), _AT_ONCE, compute))
+    for name, annotation, found in zip(names, files, objects, strict=True):
         path = f"{folder}/{name}"
-        annotation = annotated.pop(name.rpartition(".")[0], None)
-        number = _class_of(path, annotation, number_of, left_out)
+        number = _class_of(path, annotation, found, number_of, left_out)
         if number is not None:
             labeled.append((path, number))
     if annotated:
@@ -219,15 +228,23 @@ def _annotated(annotations: Path, left_out: LeftOut) -> dict[str, str]:
     return {entry.name.removesuffix(".xml"): entry.path for entry in entries if entry.name.endswith(".xml")}
 
 
-def _class_of(path: str, annotation: str | None, number_of: dict[str, int], left_out: LeftOut) -> int | None:
-    """The class number of the image `path`, None where its annotation does not give one."""
+def _objects(annotation: str | None) -> list[str] | str:
+    """The names of the objects in an annotation, or why it cannot be read."""
+    try:
+        return list(read_object_names(annotation)) if annotation else []
+    except (FormatError, MissingDataError) as error:
+        return str(error)
+
+
+def _class_of(
+    path: str, annotation: str | None, found: list[str] | str, number_of: dict[str, int], left_out: LeftOut
+) -> int | None:
+    """The class number of the image `path`, None where the objects `found` in its annotation do not give one."""
     if annotation is None:
         left_out.add("an image without annotation", path)
         return None
-    try:
-        found = read_object_names(annotation)
-    except (FormatError, MissingDataError) as error:
-        left_out.add("an annotation that is damaged", str(error))
+    if isinstance(found, str):
+        left_out.add("an annotation that is damaged", found)
         return None
     if len(found) != 1:
         why = "objects of different classes in one annotation" if found else "an annotation without an object"
@@ -237,11 +254,6 @@ def _class_of(path: str, annotation: str | None, number_of: dict[str, int], left
     else:
         return number_of[found[0]]
     return None
-
-
-def _write_map(output: Output, name: str, images: Iterable[tuple[str, int]], count: int) -> str:
-    write_image_map(output.folder / name, images)
-    return f"{output.folder / name}: {count:,} images"
 
 
 def _write_left_out(path: Path, left_out: LeftOut) -> None:

@@ -15,12 +15,15 @@ from pathlib import Path
 from convolve.data.download import Progress
 from convolve.data.mnist import CLASS_NAMES, CTF_TEST, CTF_TRAIN, load_mnist
 from convolve.data.sources.source import ArraySource
+from convolve.data.team import ALONE, Team
 from convolve.prepare.output import Output, claimed, data_argument, origin_of
 
 FILES = (CTF_TRAIN, CTF_TEST, "train", "test", "train_map.txt", "test_map.txt")
 
 
-def prepare_mnist(source: Path | None, out: Path, progress: Progress | None = None) -> Iterator[str]:
+def prepare_mnist(
+    source: Path | None, out: Path, progress: Progress | None = None, team: Team = ALONE
+) -> Iterator[str]:
     """Write MNIST from the folder `source` (anything that `load_mnist` reads) into `out`; a report line for each part.
 
     The work is done while the lines are taken. Files that are there stay as they are, so an interrupted run is
@@ -29,7 +32,7 @@ def prepare_mnist(source: Path | None, out: Path, progress: Progress | None = No
     """
     data = load_mnist(data_argument(source), progress)
     train, test = data.arrays
-    with claimed(out, origin_of("mnist", data), FILES) as output:
+    with claimed(out, origin_of("mnist", data), FILES, team) as output:
         yield output.labels(CLASS_NAMES)
         yield from _part(output, "train", CTF_TRAIN, train)
         yield from _part(output, "test", CTF_TEST, test)

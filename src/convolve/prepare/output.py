@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +15,30 @@ import numpy as np
 from convolve.atomic import cannot_write, replacing, sweep
 from convolve.data.sources.source import ArraySource
 from convolve.data.splits import Splits
+from convolve.data.team import ALONE, Team
 from convolve.errors import UsageError
-from convolve.formats.ctf import write_ctf
+from convolve.formats.ctf import ctf_lines, write_ctf
+from convolve.formats.image_map import write_image_map
 
 # Legend: N samples, H rows, W columns, C channels (gray, or B, G, R).
 
+_AT_ONCE = 1000  # lines or pictures that a worker of several takes at a time
 _MARKER, _LABELS = "prepared.json", "labels.txt"
 
 
 @dataclass(frozen=True)
 class Output:
-    """Writes what is missing in `folder`; each method reports in a line (`pictures` in two) what it did."""
+    """Writes what is missing in `folder`; each method reports in a line (`pictures` in two) what it did.
+
+    Of a `team` worker 0 writes the files and each worker its part of the pictures; what others report nobody sees.
+    """
 
     folder: Path
+    team: Team = ALONE
 
     def text(self, name: str, content: str) -> str:
+        if self.team.rank:
+            return ""
         path, encoded = self.folder / name, content.encode(errors="surrogateescape")  # paths are bytes, not always text
         if path.exists() and path.read_bytes() == encoded:
             return f"{path}: was there"
@@ -40,31 +49,56 @@ class Output:
     def once(self, name: str, write: Callable[[Path], None]) -> str:
         """The file `name`, made by `write` (which must be atomic) unless it is there."""
         path = self.folder / name
+        if self.team.rank:
+            return ""
         if _is_there(path):
             return f"{path}: was there"
         write(path)
         return f"{path}: written"
 
+    def image_map(self, name: str, images: Iterable[tuple[str, int]], count: int) -> str:
+        """A map file of so many (path, class number), written anew."""
+        if self.team.rank == 0:
+            write_image_map(self.folder / name, images)
+        return f"{self.folder / name}: {count:,} images"
+
     def labels(self, class_names: Sequence[str]) -> str:
         return self.text(_LABELS, "".join(f"{name}\n" for name in class_names))
 
     def ctf(self, name: str, table: ArraySource, class_count: int) -> str:
-        pixels_ND = table.images_NCHW.flatten(1).numpy()
-        return self.once(name, lambda path: write_ctf(path, table.labels_N.numpy(), pixels_ND, class_count))
+        labels_N, pixels_ND, path = table.labels_N.numpy(), table.images_NCHW.flatten(1).numpy(), self.folder / name
+
+        def compute(rows: range) -> Iterator[bytes]:
+            for first in rows[::_AT_ONCE]:
+                some = slice(first, min(first + _AT_ONCE, rows.stop))
+                yield b"".join(ctf_lines(labels_N[some], pixels_ND[some], class_count))
+
+        start = len(table) if self.team.rank == 0 and _is_there(path) else 0
+        lines = self.team.blocks(f"lines of {name}", len(table), _AT_ONCE, compute, start=start, for_all=False)
+        if self.team.rank or start:
+            return "".join(map(str, lines)) or f"{path}: was there"  # there are none, when its part is done
+        return self.once(name, lambda path: write_ctf(path, labels_N, pixels_ND, class_count, lines))
 
     def pictures(
         self, part: str, names: Sequence[str], images_NHWC: np.ndarray, labels_N: Sequence[int]
     ) -> Iterator[str]:
         """A picture for each image under its name in the folder `part`, and `<part>_map.txt`."""
         paths = [self.folder / part / name for name in names]
-        written = _write_pictures(paths, images_NHWC, self.folder / f".picture.{os.getpid()}.tmp")
+        temporary = self.folder / f".picture{self.team.rank}.{os.getpid()}.tmp"
+
+        def compute(numbers: range) -> Iterator[int]:
+            for first in numbers[::_AT_ONCE]:
+                some = slice(first, min(first + _AT_ONCE, numbers.stop))
+                yield _write_pictures(paths[some], images_NHWC[some], temporary)
+
+        written = sum(self.team.blocks(f"pictures of {part}", len(paths), _AT_ONCE, compute))
         yield f"{self.folder / part}: {written:,} of {len(paths):,} pictures written, the others were there"
         lines = (f"{path}\t{label}\n" for path, label in zip(paths, labels_N, strict=True))
         yield self.text(f"{part}_map.txt", "".join(lines))
 
 
 @contextmanager
-def claimed(out: Path, origin: dict[str, str], names: Sequence[str]) -> Iterator[Output]:
+def claimed(out: Path, origin: dict[str, str], names: Sequence[str], team: Team = ALONE) -> Iterator[Output]:
     """The folder `out`, for what comes from `origin` alone: labels.txt and the files and folders `names`.
 
     Raises `UsageError` where one of these is there already, unless it came from the same origin, and `ConvolveError`
@@ -74,8 +108,10 @@ def claimed(out: Path, origin: dict[str, str], names: Sequence[str]) -> Iterator
     if set("\t\r\n") & set(str(out)):
         raise UsageError(f"map files cannot hold a path with a tab or line break, {str(out)!r}; choose another --out")
     try:
-        output = Output(out)
-        _claim(output, origin, names)
+        output = Output(out, team)
+        if team.rank == 0:
+            _claim(output, origin, names)
+        team.begin(lambda: origin | {"--out": str(out)})
         yield output
     except OSError as error:
         raise cannot_write(out, error) from error

@@ -27,6 +27,7 @@ from convolve.data.lists import find_lists, open_parts
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.sources.files import Embedded, FileSource
 from convolve.data.sources.source import Source
+from convolve.data.team import ALONE, Team
 from convolve.data.walk import ENDINGS
 from convolve.errors import ConvolveError, DataError, UsageError
 from convolve.formats.decode import Decoding
@@ -46,7 +47,11 @@ _ENDING_OF = {"JPEG": ".jpg", "JPEG 2000": ".jp2", "TIFF": ".tif", "PNM": ".ppm"
 
 
 def prepare_shards(
-    source: Path | None, out: Path, options: DataOptions = AS_FOUND, shard_mb: int = SHARD_MB
+    source: Path | None,
+    out: Path,
+    options: DataOptions = AS_FOUND,
+    shard_mb: int = SHARD_MB,
+    team: Team = ALONE,
 ) -> Iterator[str]:
     """Write the images at `source`, which is whatever --data takes, into shards of about `shard_mb` megabytes."""
     if source is None:
@@ -54,7 +59,7 @@ def prepare_shards(
     parts, names, fingerprint = _opened(source, options)
     plans = [_plan(_NAMES[role], part, shard_mb) for role, part in parts.items()]
     origin = {"dataset": "shards", "data_fingerprint": fingerprint, "shard_mb": str(shard_mb)}
-    with claimed(out, origin, [shard.name for plan in plans for shard in plan]) as output:
+    with claimed(out, origin, [shard.name for plan in plans for shard in plan], team) as output:
         if names:
             yield output.labels(names)
         for (role, part), plan in zip(parts.items(), plans, strict=True):
@@ -141,13 +146,17 @@ def _encoded(part: Source, index: int) -> tuple[bytes, str]:
 
 def _write_all(output: Output, plan: Sequence[_Shard]) -> int:
     """How many of them had to be written. Threads suffice: reading, hashing and writing release Python's lock."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        begun = [pool.submit(_write, output, shard) for shard in plan]
-        try:
-            return sum(future.result() for future in begun)
-        finally:
-            for future in begun:
-                future.cancel()
+
+    def compute(numbers: range) -> Iterator[bool]:
+        with ThreadPoolExecutor(output.team.threads or _THREADS) as pool:
+            begun = [pool.submit(_write, output, plan[number]) for number in numbers]
+            try:
+                yield from (future.result() for future in begun)
+            finally:
+                for future in begun:
+                    future.cancel()
+
+    return sum(output.team.blocks("shards", len(plan), 1, compute))
 
 
 def _write(output: Output, shard: _Shard) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
@@ -21,6 +23,8 @@ from convolve.training.metrics import FIGURES, class_counts
 from convolve.training.objective import answers, node_values, only
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW, labels_N
 
 
 @dataclass(frozen=True)
@@ -140,16 +144,66 @@ def _given(module: nn.Module, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, 
     return given if isinstance(given, tuple) else (given,)
 
 
-def _added(losses: list[float]) -> float:
+def _added(losses: Sequence[float]) -> float:
     total = 0.0
     for loss in losses:
         total += loss  # one after the other: the same bits, however many workers
     return total
 
 
+class BatchAnswers(NamedTuple):
+    """What an `Evaluation` is made of, of one batch: plain values, each array flat; `loss`: the sum of the losses."""
+
+    samples: int
+    labels: NDArray[Any]
+    answers: NDArray[np.float32]
+    beside: NDArray[np.float32]
+    nodes: NDArray[np.float32]
+    loss: float
+
+
+def answers_to(
+    module: nn.Module, batches: Iterable[Batch], device: torch.device, views: int = 1, *,
+    independent: bool = False, target: Target = ONE_CLASS,
+) -> Iterator[BatchAnswers | None]:  # fmt: skip
+    """What `module` says of each of the `batches`; None where one is empty. See `evaluate`."""
+    was_training = module.training
+    module.eval()
+    for images_NCHW, labels_N in batches:
+        if not len(labels_N):
+            yield None
+            continue
+        with torch.inference_mode(), whole_fp32():
+            scores, *more = _given(module, images_NCHW.to(device))
+            outputs_NVK = scores.float().cpu().double().unflatten(0, (-1, views))
+            answers_NK, loss = _read(outputs_NVK, labels_N.cpu(), target, independent)
+            beside = [each.float().cpu().unflatten(0, (-1, views)).mean(1).flatten() for each in more]
+            nodes_NE = _nodes(outputs_NVK, labels_N.cpu(), target).float()
+        found = (labels_N.cpu(), answers_NK.float(), torch.cat([torch.empty(0), *beside]), nodes_NE)
+        labels, said, more_said, nodes = (each.flatten().numpy() for each in found)
+        yield BatchAnswers(len(answers_NK), labels, said, more_said, nodes, loss=loss)
+    module.train(was_training)
+
+
+def evaluation_of(
+    batches: Iterable[BatchAnswers | None], workers: Workers = SINGLE_PROCESS, target: Target = ONE_CLASS
+) -> Evaluation:
+    """All answers: those that this one of several `workers` has, and those of the others."""
+    is_class = target.kind == TargetKind.CLASS
+    none = np.empty(0, np.float32)
+    nothing = BatchAnswers(0, none.astype(np.int64 if is_class else np.float32), none, none, none, loss=0.0)
+    counts, *arrays, losses = zip(*filter(None, (nothing, *batches)), strict=True)
+    samples = int(workers.gather(torch.tensor([sum(counts)])).sum())
+    labels, *found = (workers.gather(torch.from_numpy(np.concatenate(each))) for each in arrays)
+    loss = _added(workers.gather(torch.tensor(losses[1:], dtype=torch.float64)).tolist()) / samples
+    answers_NK, beside_NB, nodes_NE = (each.view(samples, -1) for each in found)
+    labels_N = labels if is_class else labels.view(samples, -1)
+    return Evaluation(labels_N, answers_NK, loss, target, beside_NB=beside_NB, nodes_NE=nodes_NE)
+
+
 def evaluate(
     module: nn.Module,
-    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    batches: Iterable[Batch],
     device: torch.device,
     views: int = 1,
     workers: Workers = SINGLE_PROCESS,
@@ -164,26 +218,5 @@ def evaluate(
     binary cross-entropy, summed over the classes. With several `workers`, each has some whole batches, in the order of
     ranks, and all get the answer of one alone. A module may give a pair, scores and something beside them.
     """
-    was_training = module.training
-    module.eval()
-    is_class, samples = target.kind == TargetKind.CLASS, 0
-    labels, losses = [torch.empty(0, dtype=torch.int64 if is_class else torch.float32)], []
-    found, beside, nodes = [torch.empty(0)], [torch.empty(0)], [torch.empty(0)]
-    with torch.inference_mode(), whole_fp32():
-        for images_NCHW, labels_N in batches:
-            scores, *more = _given(module, images_NCHW.to(device))
-            outputs_NVK, labels_N = scores.float().cpu().double().unflatten(0, (-1, views)), labels_N.cpu()  # noqa: PLW2901
-            beside += [each.float().cpu().unflatten(0, (-1, views)).mean(1).flatten() for each in more]
-            answers_NK, loss = _read(outputs_NVK, labels_N, target, independent)
-            labels.append(labels_N.flatten())
-            found.append(answers_NK.float().flatten())
-            nodes.append(_nodes(outputs_NVK, labels_N, target).float().flatten())
-            losses.append(loss)
-            samples += len(answers_NK)
-    module.train(was_training)
-    samples = int(workers.gather(torch.tensor([samples])).sum())
-    labels_N, answers_NK = workers.gather(torch.cat(labels)), workers.gather(torch.cat(found)).view(samples, -1)
-    loss_sum = _added(workers.gather(torch.tensor(losses, dtype=torch.float64)).tolist())
-    labels_N = labels_N if is_class else labels_N.view(samples, -1)
-    beside_NB, nodes_NE = (workers.gather(torch.cat(each)).view(samples, -1) for each in (beside, nodes))
-    return Evaluation(labels_N, answers_NK, loss_sum / samples, target, beside_NB=beside_NB, nodes_NE=nodes_NE)
+    found = answers_to(module, batches, device, views, independent=independent, target=target)
+    return evaluation_of(found, workers, target)

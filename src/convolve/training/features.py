@@ -86,16 +86,17 @@ class FrozenBody:
 
     def features(
         self, images: Images, views: int = 1, epochs: int = 1, workers: Workers = SINGLE_PROCESS, kept_as: str = "",
-        progress: Progress = lambda done, count: None,
+        progress: Progress = lambda done, count: None, of: range | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """(features_NVD of all `images`, in float32 on the CPU; their labels); several `workers` share the work.
+        `of`: only of these.
 
         The dataset gives so many `views` of an image, one behind the other, and other ones in each of the `epochs`.
         `kept_as`: in words all that is done to an image before `normalize`; features are then kept on disk, and of an
         image with the same bytes they come from there. Empty: they are not.
         """
         mine = part(len(images), workers.rank, workers.size)
-        numbers_N = np.arange(mine.start, mine.stop)
+        numbers_N = np.arange(mine.start, mine.stop) if of is None else np.asarray(of)
         once = partial(self._kept, kept_as) if kept_as else self._computed
         found, labels = zip(*(once(images, numbers_N, views, epoch, progress) for epoch in range(epochs)), strict=True)
         return workers.gather(torch.cat(found, dim=1)), workers.gather(labels[0])

@@ -42,10 +42,14 @@ def views_of(image_HWC: Image, preprocess: Preprocess, count: int) -> Image:
     return np.stack(views_VCHW)
 
 
-def require_views(preprocess: Preprocess, count: int) -> None:
-    """Raise `UsageError` where there is no such number of views, or the model does not say where to cut ten."""
+def require_count(count: int) -> None:
     if count not in COUNTS:
         raise UsageError(f"views can be {', '.join(map(str, COUNTS[:-1]))} or {COUNTS[-1]}, not {count}")
+
+
+def require_views(preprocess: Preprocess, count: int) -> None:
+    """Raise `UsageError` where there is no such number of views, or the model does not say where to cut ten."""
+    require_count(count)
     if count == VIEWS and preprocess.crop_ratio == 1 and not preprocess.padding:
         raise UsageError(
             "ten views are cut from a padding, or from an image larger than what the network sees: the model must come "
