@@ -16,6 +16,11 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+from convolve.errors import TrainingError, UsageError
+from convolve.recipes import resolve
+from convolve.records import Hardware, ResumeEvent, Start
+from convolve.training.run_folder import RunFolder
+from convolve.training.workers import Workers
 from hosts import HUB, HUB_ADDRESS, Host, hosts_or_skip
 from test_many_workers import COMMON, STEADY, WEIGHT_TOLERANCE, float64, train_alone, weights
 
@@ -45,6 +50,13 @@ with float64():
 sys.exit(code)
 """
 RENDEZVOUS = "is_host=0,last_call_timeout=10,keep_alive_interval=2,keep_alive_max_attempt=5,timeout=300"
+
+
+START = Start(
+    recipe="mnist", from_model=None, device="cpu", precision="fp32", precision_reason="", threads=1, workers=1,
+    parameters=1, versions={}, hardware=Hardware("Imaginary 9000", 2, None, None), data="digits", data_name="digits",
+    data_fingerprint="f", mean_image_sha256=None, train_samples=600, test_samples=150,
+)  # fmt: skip
 
 
 class Job:
@@ -173,6 +185,27 @@ def train_with_losses(count: int, losses: list[Loss], epochs: int, data: Path, p
     torch.testing.assert_close(weights(job.out), weights(place / "alone"), rtol=0, atol=WEIGHT_TOLERANCE)
     alone = json.loads((place / "alone" / "result.json").read_text())
     assert result["test_error"] == alone["test_error"]
+
+
+def elastic(job: str) -> Workers:
+    workers = Workers()
+    workers.job, workers.timeout_seconds = job, 0.2
+    return workers
+
+
+def test_a_stopped_worker_0_is_passed_over_by_its_job_alone(tmp_path: Path) -> None:
+    with RunFolder.claim(tmp_path / "run", restart=False, reports=False, workers=elastic("job")) as stopped:
+        stopped.begin(resolve("mnist", {}), START)
+        for other in (elastic("another"), None):
+            refused = pytest.raises(UsageError, match="another process is at work")
+            with refused, RunFolder.claim(tmp_path / "run", restart=False, reports=False, workers=other):
+                pass
+        with RunFolder.claim(tmp_path / "run", restart=False, reports=False, workers=elastic("job")) as taken:
+            taken.log(ResumeEvent(step=1))
+            with pytest.raises(TrainingError, match="other hosts of this job go on"):
+                stopped.log(ResumeEvent(step=2))
+            assert [event.step for event in taken.metrics() if isinstance(event, ResumeEvent)] == [1]
+    assert not (tmp_path / "run" / "job").exists()
 
 
 def test_hosts_vanish_and_return(tiny_mnist: Path, tmp_path: Path) -> None:
