@@ -176,7 +176,7 @@ MAY_IMPORT = {
     "tracking": {"recipe", "records", "registry", "training"},
     "reproduce": {"data", "loading", "recipe", "recipe_values", "records", "training"},
     "report": {"checking", "data", "find_lr", "formats", "recipe", "recipe_values", "records", "templates", "training"},
-    "serve": {"environment", "formats", "model", "records", "templates", "training", "transforms"},
+    "serve": {"environment", "export", "formats", "loading", "model", "records", "templates", "training", "transforms"},
     "web": {"export", "graph", "model", "records", "serve", "training"},
     "cli": {
         "atomic",
