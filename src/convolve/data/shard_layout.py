@@ -8,7 +8,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-import tarfile
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
@@ -19,6 +18,7 @@ from convolve.data.walk import ENDINGS, holds_images, is_hidden, subfolders
 from convolve.errors import DataError, MissingDataError
 from convolve.formats.parquet import ENDING as PARQUET
 from convolve.formats.part_names import TRAINING, role_of
+from convolve.formats.tar_index import tar_members
 
 ENDINGS_OF_SHARDS = (".tar", PARQUET)
 
@@ -114,9 +114,8 @@ def _is_shard(file: Path) -> bool:
     if is_parquet(file):
         return True
     try:
-        with tarfile.open(file, "r:") as tar:
-            names = [PurePosixPath(member.name) for member in islice(tar, _LOOKED_AT)]
-    except (OSError, tarfile.TarError):
+        names = [PurePosixPath(member.name) for member in islice(tar_members(file), _LOOKED_AT)]
+    except DataError:
         return False
     endings = [(str(name.parent / name.name.partition(".")[0]), name.name.partition(".")[2].lower()) for name in names]
     images = {key for key, ending in endings if f".{ending}" in ENDINGS}
