@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "models": {"cntk_random", "registry", "specs"},
     "records": set(),
     "training": {"environment", "models", "recipe", "recipe_values", "records", "specs", "torch_optim"},
-    "distributed": {"data", "formats", "specs", "training"},
+    "distributed": {"data", "formats", "recipe", "specs", "training"},
     "environment": set(),
     "graph": {"models", "records"},
     "importers": {

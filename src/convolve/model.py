@@ -132,7 +132,7 @@ class Model:
         size = max(1, self.batch_size // views)
         mine = part(-(-len(dataset) // size), workers.rank, workers.size)
         numbers = range(len(dataset))[mine.start * size : mine.stop * size] if of is None else of
-        for images_NCHW, labels_N in dataset.batches(np.asarray(numbers), size):
+        for images_NCHW, labels_N in dataset.batches(np.asarray(numbers, dtype=np.int64), size):
             yield self._normalized(images_NCHW) if len(labels_N) else images_NCHW, labels_N
 
     def evaluate(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Evaluation:
