@@ -71,9 +71,8 @@ def staged(path: str | Path) -> Iterator[Path]:
             for made in sorted(staging.iterdir(), key=lambda made: made.name == final.name):
                 made.replace(final.parent / made.name)
     except ConvolveError as error:
-        error.args = (
-            str(error).replace(str(staging / final.name), str(path)).replace(str(staging), str(final.parent)),
-        )
+        within = rf"{re.escape(str(staging))}/(tmp\w+/)?"  # of a TemporaryDirectory
+        error.args = (re.sub(within + re.escape(final.name), lambda _: str(path), str(error)),)
         raise
     except OSError as error:
         raise cannot_write(Path(path), error) from error
