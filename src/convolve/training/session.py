@@ -135,6 +135,8 @@ def _refuse_changes(
     recipe: Recipe, folder: RunFolder, start: Start, device: torch.device, trained_on: TrainedOn
 ) -> None:
     mended = replace(folder.recipe().data, skip_unreadable=recipe.data.skip_unreadable)  # changes no weight
+    if mended.packed_in and recipe.data.packed_in:  # neither does the place of the packed cache
+        mended = replace(mended, cache=recipe.data.cache)
     changes = differences(replace(folder.recipe(), data=mended), recipe)
     if start.device != str(device):
         changes.append(f"device: {start.device} -> {device}")
