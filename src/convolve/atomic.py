@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -156,16 +157,29 @@ def _lock(folder: Path, wait: bool) -> int | None:
     return handle
 
 
+def open_ordinary(path: str | Path) -> BufferedReader:
+    """A file, for reading. Raises OSError for what is none, too: pipes and devices, which never end, are not waited
+    for."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no ordinary file", os.fspath(path))
+    return os.fdopen(handle, "rb")
+
+
+def read_ordinary(path: str | Path, most_bytes: float = math.inf) -> bytes:
+    """The bytes of a file. Raises OSError, also for what is no file, and for one of more bytes."""
+    with open_ordinary(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > most_bytes:
+            raise OSError(errno.EFBIG, f"{size:,} bytes, at most {most_bytes:,} are expected", os.fspath(path))
+        return file.read()
+
+
 @contextmanager
 def opened(path: Path, error: type[ConvolveError]) -> Iterator[BufferedReader]:
-    """An ordinary file, for reading. Raises FileNotFoundError, and `error` for what cannot be read or is no file.
-
-    Pipes and devices, which never end, are not waited for.
-    """
+    """As `open_ordinary`. Raises FileNotFoundError, and `error` for all else."""
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise error(f"{path} is no ordinary file; copy it again")
+        with open_ordinary(path) as file:
             yield file
     except FileNotFoundError:
         raise
@@ -174,11 +188,13 @@ def opened(path: Path, error: type[ConvolveError]) -> Iterator[BufferedReader]:
 
 
 def read_whole(path: Path, error: type[ConvolveError], most_bytes: float = math.inf) -> bytes:
-    """The bytes of a file, as `opened` has it, of at most so many."""
-    with opened(path, error) as file:
-        if (size := os.fstat(file.fileno()).st_size) > most_bytes:
-            raise error(f"{path} is damaged: {size:,} bytes, at most {most_bytes:,} are expected")
-        return file.read()
+    """As `read_ordinary`. Raises FileNotFoundError, and `error` for all else."""
+    try:
+        return read_ordinary(path, most_bytes)
+    except FileNotFoundError:
+        raise
+    except OSError as failure:
+        raise error(f"cannot read {path}: {failure.strerror}; copy it again") from None
 
 
 def sweep(folder: Path, name: str = "*") -> None:
@@ -196,6 +212,14 @@ def cannot_write(path: Path, error: OSError) -> ConvolveError:
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def parse_json(text: str) -> Any:
+    """`json.loads`, but every text that is no JSON raises ValueError."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def write_text(path: str | Path, text: str) -> None:

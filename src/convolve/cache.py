@@ -1,4 +1,4 @@
-"""What is kept on disk for the next time: features, unpacked archives, indices, downloads. All can be made again.
+"""What is kept on disk for the next time: features, archives, indices, engines, downloads. All can be made again.
 
 An entry is a file or a folder in the folder of its kind, named by a hash of what it was made of, and whole or not there
 at all. Of the kinds in `BOUNDED` the entries that were not used for longest go when they take more than `limit_bytes`,
@@ -18,7 +18,7 @@ from pathlib import Path
 from convolve.atomic import cannot_write, keep_in_use, locked, read_whole, replacing, replacing_folder
 from convolve.errors import ConvolveError, MissingDataError, UsageError
 
-BOUNDED = ("features", "indices", "parts", "remote", "unpacked")
+BOUNDED = ("engines", "features", "indices", "parts", "remote", "unpacked")
 LIMIT_GIB = 10.0  # or $CONVOLVE_CACHE_GIB
 _CHECK_BYTES = hashlib.sha256().digest_size  # the end of an entry that is a file: the hash of what comes before
 
@@ -113,11 +113,11 @@ def mark_used(path: Path) -> None:
         os.utime(path)
 
 
-def trim() -> None:
-    """Remove what was not used for longest, until the rest fits; what a process has in use stays."""
+def trim(room: int = 0) -> None:
+    """Remove what was not used for longest, until the rest fits, and `room` more bytes; what is in use stays."""
     entries = [entry for kind in BOUNDED for entry in _entries(kind)]
     sizes = {entry: _bytes(entry) for entry in entries}
-    too_much = sum(sizes.values()) - limit_bytes()
+    too_much = sum(sizes.values()) + room - limit_bytes()
     for entry in sorted(entries, key=_last_used):
         if too_much > 0 and _remove(entry):
             too_much -= sizes[entry]

@@ -93,6 +93,7 @@ def trained_on(splits: Splits, data: DataModule) -> TrainedOn:
     return TrainedOn(
         data=splits.description,
         data_name=splits.name,
+        data_note=splits.note,
         data_fingerprint=splits.fingerprint(),
         mean_image_sha256=None if mean_CHW is None else sha256(mean_CHW.tobytes()).hexdigest(),
         train_samples=data.loader.dataset_size,

@@ -21,6 +21,7 @@ from convolve.model import Model
 from convolve.model_folder import find_folder, is_folder, read_model
 from convolve.models.memory_layout import to_channels_last
 from convolve.records import ONE_CLASS, Metadata, TrainingInfo
+from convolve.remote import local_model
 from convolve.training.confidence import TENSORS, Confidence
 from convolve.transforms.preprocess import Preprocess
 from convolve.weights import in_place_of
@@ -36,7 +37,7 @@ def load(
     `overrides` adds what the model does not say itself. With `node`, the model gives the features of that inner layer.
     A network with an `Objective` gives its answer alone, unless it is to be `whole`.
     """
-    path, overrides = in_place_of(path), overrides or PreprocessOverrides()
+    path, overrides = local_model(in_place_of(path)), overrides or PreprocessOverrides()
     if loader := None if is_folder(path) else find_loader(path):
         model = _import(loader, path, overrides, node)
     else:

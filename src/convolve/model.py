@@ -42,9 +42,9 @@ from convolve.models.heads import features_of, last_layer
 from convolve.network import graph_of_module
 from convolve.prediction import Prediction
 from convolve.records import ONE_CLASS, Metadata, Target, TargetKind, TrainingInfo
-from convolve.training.confidence import Confidence, ConfidentNetwork
+from convolve.training.confidence import Confidence, ConfidentNetwork, require_known
 from convolve.training.criteria import Answering
-from convolve.training.evaluate import Evaluation, evaluate
+from convolve.training.evaluate import Evaluation, answer, evaluate
 from convolve.training.metrics import thresholds_of
 from convolve.training.precision import whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
@@ -129,14 +129,11 @@ class Model:
     ) -> Iterator[Batch]:
         """`dataset` in order, in batches as the network sees them; of several `workers`, this one's part of them; those
         `of` a range that starts with a batch."""
-        preprocess, size = self.preprocess, max(1, self.batch_size // views)
-        mean, scale = mean_of(preprocess), scale_of(preprocess)
+        size = max(1, self.batch_size // views)
         mine = part(-(-len(dataset) // size), workers.rank, workers.size)
         numbers = range(len(dataset))[mine.start * size : mine.stop * size] if of is None else of
         for images_NCHW, labels_N in dataset.batches(np.asarray(numbers), size):
-            if len(labels_N):
-                images_NCHW = normalize(images_NCHW, mean, scale, preprocess.channel_order == "bgr")  # noqa: PLW2901
-            yield images_NCHW, labels_N
+            yield self._normalized(images_NCHW) if len(labels_N) else images_NCHW, labels_N
 
     def evaluate(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Evaluation:
         """All images, each once, in fp32; the answers to their `views` are averaged."""
@@ -185,21 +182,27 @@ class Model:
             return
         if not len(images_NCHW):
             return
-        answers, sure = self.answered(images_NCHW)
+        answers_NK, sure = self.answered(images_NCHW)
         if self.target.kind == TargetKind.NUMBER:
-            for values, more in zip(answers.answers_NK.tolist(), sure, strict=True):
+            for values, more in zip(answers_NK.tolist(), sure, strict=True):
                 numbers = tuple(zip(self.class_names, values, strict=True))
                 yield partial(Prediction, classes=(), numbers=numbers, **more)
             return
-        for found, more in zip(self.likeliest(answers.answers_NK, top), sure, strict=True):
+        for found, more in zip(self.likeliest(answers_NK, top), sure, strict=True):
             yield partial(Prediction, classes=tuple((self.class_names[k], p) for k, p in found), **more)
 
-    def answered(self, images_NCHW: NDArray[np.uint8]) -> tuple[Evaluation, list[dict[str, Any]]]:
-        """(the answers to images that already have the wanted size, how sure each is: see `Confidence.said`)."""
-        answers = self.evaluate(self._unlabeled(images_NCHW))
-        if self.confidence is None or answers.distances_N is None:
-            return answers, [{}] * len(images_NCHW)
-        return answers, self.confidence.said(answers.answers_NK, answers.distances_N, self.class_names)
+    def answered(
+        self, images_NCHW: NDArray[np.uint8], network: nn.Module | None = None
+    ) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+        """(the answers_NK to images that already have the wanted size, how sure each is: see `Confidence.said`).
+
+        `network` is asked in place of the model's own, of which it is a copy.
+        """
+        given_NCHW = self._normalized(torch.from_numpy(images_NCHW)).to(self.device)
+        answers_NK, distances_N = answer(network or self.network, given_NCHW, self.target, self.independent)
+        if self.confidence is None or distances_N is None:
+            return answers_NK, [{}] * len(images_NCHW)
+        return answers_NK, self.confidence.said(answers_NK, distances_N, self.class_names)
 
     def likeliest(self, probabilities_NK: torch.Tensor, top: int | None) -> Iterator[list[tuple[int, float]]]:
         """(number of the class, probability) of the `top` classes of each image; without `top`, see `predict`."""
@@ -235,6 +238,10 @@ class Model:
             return torch.zeros(0, len(self.class_names))
         return self.evaluate(self._unlabeled(images_NCHW)).answers_NK
 
+    def _normalized(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        mean, scale = mean_of(self.preprocess), scale_of(self.preprocess)
+        return normalize(images_NCHW, mean, scale, self.preprocess.channel_order == "bgr")
+
     def _unlabeled(self, images_NCHW: np.ndarray) -> Dataset:
         n, is_class = len(images_NCHW), self.target.kind == TargetKind.CLASS
         labels = torch.zeros(n, dtype=torch.int64) if is_class else torch.zeros(n, len(self.class_names))
@@ -261,16 +268,7 @@ class Model:
 
     def ask(self, accept: float | None, coverage: float | None) -> None:
         """Answer within other limits; see `Confidence.asked`. Raises UsageError where nothing is known of that."""
-        for option, value in {"--accept": accept, "--coverage": coverage}.items():
-            if value is not None and not 0 < value <= 1:
-                raise UsageError(f"{option} is a part of all images, above 0 and at most 1, such as 0.9; got {value:g}")
-            if value is not None and self.confidence is None:
-                raise UsageError(
-                    f"{option}: this model has not learned how sure it is; train one that does with `convolve train "
-                    f"RECIPE {option} {value:g}`, to which --from MODEL gives the weights of this one"
-                )
-            if value is not None and self.confidence and (too_few := self.confidence.too_few_for(value)):
-                raise UsageError(f"{option}: {too_few}")
+        require_known(self.confidence, accept, coverage)
         if self.confidence:
             self.confidence = self.confidence.asked(accept, coverage)
 

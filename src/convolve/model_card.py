@@ -86,7 +86,8 @@ def card_path(file: Path) -> Path:
 def _title(architecture: NetworkSpec | Graph, metadata: Metadata) -> str:
     imported = (metadata.training_info.imported_from or "").partition(" (")[0]
     network = imported or ("an imported network" if isinstance(architecture, Graph) else architecture.name)
-    return f"{network}, trained on {metadata.data}" if metadata.data else network
+    note = f" ({metadata.training_info.data_note})" if metadata.training_info.data_note else ""
+    return f"{network}, trained on {metadata.data}{note}" if metadata.data else network
 
 
 def _network(architecture: NetworkSpec | Graph) -> str:

@@ -31,8 +31,8 @@ from convolve.export.onnx import OnnxNetwork, open_session
 from convolve.export.quantize import Candidate
 from convolve.model import Model
 from convolve.model_card import card_path, model_card
-from convolve.records import QuantizedRecord, TargetKind
-from convolve.records.reading import parse_json, to_json
+from convolve.records import QuantizedRecord, Start, TargetKind
+from convolve.records.reading import read_record, to_json
 
 # Legend: N images, C channels, H rows, W columns.
 
@@ -135,7 +135,7 @@ def _data_of(run: Path, name: str) -> str | None:
     """Where the images of a run are, which its start.json tells; None for a data set in its usual place."""
     start = run / "start.json"
     if start.is_file():
-        said = parse_json(start.read_text("utf-8")).get("data", "")
+        said = read_record(start, Start, "give the images with --data").data
         found = re.match(r"(.+?), [\d,]+ classes \(", said) or re.search(r" in (.+)$", said)
         if found and Path(found[1]).exists():
             return found[1]

@@ -77,10 +77,11 @@ def serving(
     limits: Limits | None = None,
     access: Access | None = None,
     wrapped: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    engines: bool = False,
 ) -> Iterator[Client]:
     models = {"a <model>": model} if isinstance(model, Model) else model
     listener = listen("127.0.0.1", 0)
-    server = server_for(wrapped(guarded(create_app(models, limits), access or Access())))
+    server = server_for(wrapped(guarded(create_app(models, limits, engines), access or Access())))
     client = Client(listener.getsockname()[1], server)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

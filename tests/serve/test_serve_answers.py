@@ -29,7 +29,6 @@ from convolve.serve.batching import Answer, Batcher, Prepared
 from convolve.serve.occlusion import log_odds, occlusion
 from convolve.specs.model import ModelSpec
 from convolve.training.confidence import fit_confidence
-from convolve.training.evaluate import Evaluation
 from convolve.training.outliers import fit_outliers
 from convolve.transforms.preprocess import Preprocess, fit_image
 from zip_golden import ARCHIVE
@@ -125,7 +124,7 @@ def test_200_clients_at_once(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
     expected = asked.probabilities(np.stack([image.transpose(2, 0, 1) for image in images])).argmax(1).tolist()
     sizes: list[int] = []
     answer = asked.answered
-    monkeypatch.setattr(asked, "answered", lambda images: (sizes.append(len(images)), answer(images))[1])
+    monkeypatch.setattr(asked, "answered", lambda images, *by: (sizes.append(len(images)), answer(images, *by))[1])
     with serving(asked) as client:
         sizes.clear()  # of the warm-up
         found = asyncio.run(_ask_together(client.port, [encoded(image) for image in images], 3))
@@ -156,7 +155,7 @@ def test_a_model_that_fails_harms_nobody_else(
     asked = load(model)
     answer = asked.answered
 
-    def moody(images_NCHW: np.ndarray) -> tuple[Evaluation, list[dict[str, Any]]]:
+    def moody(images_NCHW: np.ndarray, _engine: None) -> tuple[torch.Tensor, list[dict[str, Any]]]:
         if (images_NCHW == 255).all():
             raise RuntimeError("I do not like white")
         return answer(images_NCHW)
@@ -198,7 +197,7 @@ def test_images_are_prepared_while_the_model_rests(model: Path, monkeypatch: pyt
     asked, running, prepared_meanwhile = load(model), threading.Event(), []
     answer, prepare = asked.answered, service.fitted_image
 
-    def slowly(images_NCHW: np.ndarray) -> tuple[Evaluation, list[dict[str, Any]]]:
+    def slowly(images_NCHW: np.ndarray, _engine: None) -> tuple[torch.Tensor, list[dict[str, Any]]]:
         running.set()
         time.sleep(0.02)
         running.clear()
@@ -219,11 +218,12 @@ def test_an_answer_that_is_no_number(model: Path, monkeypatch: pytest.MonkeyPatc
     asked = load(model)
     answer = asked.answered
 
-    def no_numbers(answers: Evaluation, sure: list[dict[str, Any]]) -> tuple[Evaluation, list[dict[str, Any]]]:
-        return replace(answers, answers_NK=torch.full_like(answers.answers_NK, torch.nan)), sure
+    def no_numbers(images_NCHW: np.ndarray, _engine: None) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+        answers_NK, sure = answer(images_NCHW)
+        return torch.full_like(answers_NK, torch.nan), sure
 
     with serving(asked) as client:
-        monkeypatch.setattr(asked, "answered", lambda images_NCHW: no_numbers(*answer(images_NCHW)))
+        monkeypatch.setattr(asked, "answered", no_numbers)
         for question in ("/predict", "/explain"):
             status, said, _ = client.ask(question, UPLOADS["exact.png"])
             assert status == 500 and "not a number" in said["error"]
@@ -299,7 +299,7 @@ def test_who_leaves_is_not_waited_for(model: Path, monkeypatch: pytest.MonkeyPat
     asked, started, sizes = load(model), threading.Event(), []
     answer = asked.answered
 
-    def slowly(images_NCHW: np.ndarray) -> tuple[Evaluation, list[dict[str, Any]]]:
+    def slowly(images_NCHW: np.ndarray, _engine: None) -> tuple[torch.Tensor, list[dict[str, Any]]]:
         sizes.append(len(images_NCHW))
         started.set()
         time.sleep(0.1)

@@ -6,8 +6,6 @@ import base64
 import io
 import json
 import zipfile
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import pytest
 from serving import Answer, Client, encoded, noise, serving
 
 from convolve.errors import UsageError
-from convolve.loading import load
 from convolve.model import Model
 from convolve.serve import bodies
 from convolve.serve.app import create_app
@@ -25,18 +22,6 @@ from convolve.serve.openapi import openapi
 
 IMAGES = [encoded(noise(28, 28, seed=seed)) for seed in range(3)]
 BASE64 = [base64.b64encode(image).decode() for image in IMAGES]
-
-
-@pytest.fixture(scope="module")
-def digits(model: Path) -> Model:
-    return load(model)
-
-
-@pytest.fixture(scope="module")
-def client(digits: Model) -> Iterator[Client]:
-    """Two models; the second gives the same classes other names."""
-    with serving({"digits": digits, "letters": replace(digits, class_names=tuple("abcdefghij"))}) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ def address_in(command: processes.Command) -> str:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
 def test_it_serves_until_it_is_told_to_stop(number: signal.Signals, code: int, model: Path, tmp_path: Path) -> None:
-    command = processes.start(tmp_path / "log", "serve", model, "--port", "0")
+    command = processes.start(tmp_path / "log", "serve", model, "--no-onnxruntime", "--port", "0")
     address = address_in(command)
     assert address.startswith("http://127.0.0.1:")
     with urllib.request.urlopen(f"{address}/predict", encoded(noise(28, 28))) as answer:
@@ -41,7 +41,7 @@ def test_it_serves_until_it_is_told_to_stop(number: signal.Signals, code: int, m
 
 
 def test_it_stops_though_an_upload_never_ends(model: Path, tmp_path: Path) -> None:
-    command = processes.start(tmp_path / "log", "serve", model, "--port", "0")
+    command = processes.start(tmp_path / "log", "serve", model, "--no-onnxruntime", "--port", "0")
     port = int(address_in(command).rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
@@ -52,7 +52,7 @@ def test_it_stops_though_an_upload_never_ends(model: Path, tmp_path: Path) -> No
 
 
 def test_it_says_when_it_is_open_to_others(model: Path, tmp_path: Path) -> None:
-    command = processes.start(tmp_path / "log", "serve", model, "--host", "0.0.0.0", "--port", "0")
+    command = processes.start(tmp_path / "log", "serve", model, "--no-onnxruntime", "--host", "0.0.0.0", "--port", "0")
     assert address_in(command).startswith("http://127.0.0.1:")
     command.send(signal.SIGINT)
     assert "open to every machine that reaches this one, without a password" in command.outcome().out

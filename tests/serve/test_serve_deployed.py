@@ -117,7 +117,7 @@ def proxied(model: Path, folder: Path, prefix: str = "", target: str = "") -> It
     words = [word.replace("0.0.0.0", "127.0.0.1").replace("/model", str(model)) for word in served_words()]
     if prefix:
         words += ["--root-path", prefix]
-    command = processes.start(folder / "log", *words, "--port", server_port)
+    command = processes.start(folder / "log", *words, "--no-onnxruntime", "--port", server_port)
     command.wait_until(lambda: "Ctrl-C" in command.log.with_suffix(".out").read_text())
     (folder / "nginx.conf").write_text(nginx_text(folder, port, server_port, prefix, target))
     with subprocess.Popen([str(NGINX), "-e", "stderr", "-c", folder / "nginx.conf"], stderr=subprocess.PIPE) as nginx:

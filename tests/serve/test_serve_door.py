@@ -16,18 +16,12 @@ from serving import Client, encoded, noise, serving
 
 import processes
 from command_line import Convolve, assert_refused
-from convolve.loading import load
 from convolve.model import Model
 from convolve.serve.access_log import AccessLog
 from convolve.serve.guard import Access
 
 GOOD = encoded(noise(28, 28))
 TOKEN = "a-token-of-more-than-16-characters"
-
-
-@pytest.fixture(scope="module")
-def digits(model: Path) -> Model:
-    return load(model)
 
 
 def test_answers_do_not_wait_for_acknowledgments(digits: Model) -> None:
@@ -153,7 +147,7 @@ def test_all_of_it_together(model: Path, certificate: tuple[Path, Path], tmp_pat
     log = tmp_path / "access.jsonl"
     words = ["--tls-cert", cert, "--tls-key", key, "--token", tmp_path / "token", "--access-log", log]
     words += ["--host", "0.0.0.0", "--port", "0", "--root-path", "/m", "--proxy-headers"]
-    command = processes.start(tmp_path / "log", "serve", model, *words)
+    command = processes.start(tmp_path / "log", "serve", model, "--no-onnxruntime", *words)
     command.wait_until(lambda: "Ctrl-C" in command.log.with_suffix(".out").read_text())
     said = command.log.with_suffix(".out").read_text()
     address = said.split()[3].replace("127.0.0.1", "localhost")
@@ -177,7 +171,7 @@ def test_a_full_disk_costs_lines_of_the_log_and_no_request(digits: Model) -> Non
 
 
 def test_a_request_under_way_is_answered_at_the_end(model: Path, tmp_path: Path) -> None:
-    command = processes.start(tmp_path / "log", "serve", model, "--port", "0")
+    command = processes.start(tmp_path / "log", "serve", model, "--no-onnxruntime", "--port", "0")
     command.wait_until(lambda: "Ctrl-C" in command.log.with_suffix(".out").read_text())
     port = int(command.log.with_suffix(".out").read_text().split()[3].rpartition(":")[2])
     client = Client(port)

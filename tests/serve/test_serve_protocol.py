@@ -6,31 +6,18 @@ import base64
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from serving import Answer, Client, encoded, noise, serving
 
-from convolve.loading import load
 from convolve.model import Model
 from convolve.records import Target, TargetKind
 
 PICTURES = np.stack([noise(28, 28, seed=seed) for seed in range(3)])  # (N, H, W, 1)
 FILES = [encoded(image_HWC) for image_HWC in PICTURES]
 LENGTH = "Inference-Header-Content-Length"
-
-
-@pytest.fixture(scope="module")
-def digits(model: Path) -> Model:
-    return load(model)
-
-
-@pytest.fixture(scope="module")
-def client(digits: Model) -> Iterator[Client]:
-    with serving({"digits": digits, "letters": replace(digits, class_names=tuple("abcdefghij"))}) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convolve.cli.options import Overrides, with_overrides
+from convolve.cli.snippet import Snippet
 from convolve.errors import UnsupportedError, UsageError, look_up
 
 if TYPE_CHECKING:
@@ -88,6 +89,14 @@ def convert(
         typer.Option("--batch-size", metavar="N", help="Fix the number of images that the ONNX file takes at once."),
     ] = None,
     opset: Annotated[int | None, typer.Option(metavar="N", help="The opset of the ONNX file. [default: 18]")] = None,
+    snippet: Annotated[
+        str | None,
+        typer.Option(
+            help="Only print a short program in that language, or write it to --out, which asks the model's ONNX file: "
+            "python-cv2, python-pillow, javascript, cpp or csharp.",
+            metavar="LANGUAGE",
+        ),
+    ] = None,
     sign: Annotated[
         Path | None,
         typer.Option(metavar="KEY", help="Sign --out, or MODEL as it is, with this private key, and write an ML-BOM."),
@@ -113,8 +122,9 @@ def convert(
 
     Example: convolve convert runs/mnist --to onnx --out mnist.onnx
     """
-    if to is None or out is None or verify:
-        _only_signature(model, sign, verify, converts=bool(to or out))
+    if to is None or out is None or verify or snippet:
+        program = Snippet(snippet, with_preprocessing, any_size, output, overrides) if snippet else None
+        _only_beside(model, to, out, program, sign=sign, verify=verify)
         return
     with_key = _signer(sign) if sign else None
     with_preprocessing = with_preprocessing or any_size
@@ -177,18 +187,24 @@ def _tell(out: Path, opened: Model, with_preprocessing: bool, compared: list[str
         print(line)
 
 
-def _only_signature(model: Path, sign: Path | None, verify: Path | None, *, converts: bool) -> None:
-    """Sign or check what lies there already."""
-    if verify and (sign or converts):
+def _only_beside(
+    model: Path, to: str | None, out: Path | None, snippet: Snippet | None, *, sign: Path | None, verify: Path | None
+) -> None:
+    """Sign or check what lies there already, or print a program for it."""
+    if snippet and (to or sign or verify):
+        raise UsageError("--snippet only prints a program; convert and sign in another command")
+    if verify and (sign or to or out):
         raise UsageError("--verify only checks a signature; convert and sign in another command")
-    if sign and not converts:
+    if snippet:
+        snippet.show(model, out)
+    elif sign and not (to or out):
         _sign_as_it_is(model, _signer(sign))
     elif verify:
         from convolve.signing import verify as checked
 
         print(f"{checked(model, verify)}: {model} is as the owner of {verify} signed it")
     else:
-        raise UsageError("give --to FORM and --out PATH; --sign KEY and --verify KEY also work without them")
+        raise UsageError("give --to FORM and --out PATH; --sign, --verify and --snippet also work without them")
 
 
 def _signer(key: Path) -> Any:

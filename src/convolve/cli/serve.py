@@ -53,6 +53,13 @@ def serve(
     access_log: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Add one line of JSON for each request to this file.")
     ] = None,
+    onnxruntime: Annotated[
+        bool,
+        typer.Option(
+            "--onnxruntime/--no-onnxruntime",
+            help="Answer by onnxruntime, not torch, as soon as a copy of the network is written, in the background.",
+        ),
+    ] = True,
     max_megapixels: MaxMegapixels = None,
     accept: Accept = None,
     *,
@@ -70,7 +77,7 @@ def serve(
         from convolve.serve.app import create_app
         from convolve.serve.server import address_of, is_open, listen, server_for
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn", "prometheus_client", "python_multipart"):
+        if error.name not in ("starlette", "uvicorn", "httptools", "prometheus_client", "python_multipart"):
             raise
         raise UsageError(f"serve needs the package {error.name}: {install_hint('serve')}") from None
 
@@ -90,7 +97,7 @@ def serve(
     keep_freed_memory()  # AlexNet answers in a fifth less processor time
     with listen(host, port) as listener, AccessLog.to(access_log) as log:
         opened = {name: _open(path, overrides, accept) for name, path in paths.items()}
-        app = create_app(opened, Limits(pixels=pixel_limit(max_megapixels)))
+        app = create_app(opened, Limits(pixels=pixel_limit(max_megapixels)), engines=onnxruntime)
         server = server_for(log(guarded(app, access)), tls, proxy_headers=proxy_headers)
         print(f"serving {', '.join(models)} on {address_of(listener, tls)}{root_path}")
         print(f"open to {_reach(is_open(listener), token, tls)}; Ctrl-C ends it", flush=True)

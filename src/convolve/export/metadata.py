@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from convolve.atomic import parse_json
 from convolve.errors import ModelError, UsageError
 from convolve.records import ONE_CLASS, Metadata, TargetKind
-from convolve.records.reading import from_json, parse_json, require_format, to_json
+from convolve.records.reading import from_json, require_format, to_json
 from convolve.transforms.preprocess import ChannelOrder, Preprocess
 
 FORMAT = 1

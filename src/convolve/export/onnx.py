@@ -23,10 +23,10 @@ from convolve.export.parity import Runner, Values
 OPSET, IR_VERSION = 18, 8
 MOST_BYTES = 2**31 - 2**24  # protobuf's limit of 2 GiB, less some for the graph
 
-_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
-def check_packages(names: tuple[str, ...] = _PACKAGES) -> None:
+def check_packages(names: tuple[str, ...] = PACKAGES) -> None:
     """Raise UsageError with the way out where one of the packages `names` is not installed."""
     missing = [name for name in names if find_spec(name) is None]
     if missing:
@@ -90,10 +90,13 @@ def _root(error: BaseException) -> BaseException:
     return _root(error.__cause__) if error.__cause__ else error
 
 
-def open_session(content: str | bytes) -> Any:
+def open_session(content: str | bytes, settings: Mapping[str, str] | None = None) -> Any:
+    """`settings`: onnxruntime's own, by their names."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    for name, value in (settings or {}).items():
+        options.add_session_config_entry(name, value)
     options.log_severity_level = 3  # errors only
     options.intra_op_num_threads = torch.get_num_threads()
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

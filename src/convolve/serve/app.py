@@ -17,6 +17,7 @@ from starlette.routing import Route
 from convolve.atomic import always_utf8
 from convolve.errors import DataError
 from convolve.model import Model
+from convolve.serve.engine import engine_of
 from convolve.serve.metrics import Measured
 from convolve.serve.openapi import openapi, openapi_page
 from convolve.serve.page import files, page
@@ -26,10 +27,9 @@ from convolve.serve.service import Service, Shared
 from convolve.serve.upload import Limits
 
 
-def create_app(models: Mapping[str, Model], limits: Limits | None = None) -> Starlette:
-    """The app for models by their names; paths without a name mean the first.
-
-    It answers everybody: `guard.guarded` is the door.
+def create_app(models: Mapping[str, Model], limits: Limits | None = None, engines: bool = False) -> Starlette:
+    """The app for models by their names; paths without a name mean the first. It answers everybody: `guard.guarded` is
+    the door. With `engines`, onnxruntime answers as soon as it can.
     """
     shared = Shared(limits or Limits())
     services = [Service(model, name, shared) for name, model in models.items()]
@@ -39,10 +39,11 @@ def create_app(models: Mapping[str, Model], limits: Limits | None = None) -> Sta
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         answering.extend(asyncio.create_task(service.batcher.run()) for service in services)
+        running = [*answering, asyncio.create_task(_quicken(services if engines else []))]
         yield
-        for task in answering:
+        for task in running:
             task.cancel()
-        await asyncio.wait(answering)
+        await asyncio.wait(running)
 
     async def ready(_request: Request) -> Json:
         is_ready = bool(answering) and not any(task.done() for task in answering)
@@ -67,6 +68,11 @@ def create_app(models: Mapping[str, Model], limits: Limits | None = None) -> Sta
     return app
 
 
+async def _quicken(services: Sequence[Service]) -> None:
+    for service in services:  # one after the other: each takes a core and memory for some seconds
+        service.batcher.engine = await engine_of(service.model)
+
+
 async def _health(_request: Request) -> Json:
     return Json({"status": "ok"})
 
@@ -78,9 +84,9 @@ async def _to_page(name: str, _request: Request) -> Response:
 def _questions(service: Service, names: Sequence[str], at: str, up: str) -> list[Route]:
     """A model's page, and what can be asked about it, under the path `at`."""
     return [
+        Route(f"{at}/predict", service.predict, methods=["POST"]),  # the first that is looked at
         _text(f"{at}/", page(service.model, service.name, names, up), "text/html"),
         *(_text(at + path, content, media_type) for path, content, media_type in files()),
-        Route(f"{at}/predict", service.predict, methods=["POST"]),
         Route(f"{at}/explain", service.explain, methods=["POST"]),
         Route(f"{at}/classes", service.classes),
     ]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from convolve.environment import usable_cores
 from convolve.model import Model
@@ -48,13 +49,15 @@ class _Question:
 
 
 class Batcher:
-    """Answers through `Model.answered`, as `convolve predict` does. `run` must be running meanwhile.
+    """Answers through `Model.answered`, as `convolve predict` does. `run` must be running meanwhile. Where there is an
+    `engine`, it is asked in place of the model's network.
 
     Several models take `turn`, so that one at a time has all cores. `watch` is told how many images each batch has.
     """
 
     def __init__(self, model: Model, turn: asyncio.Lock, watch: Callable[[int], None]) -> None:
         self._model = model
+        self.engine: nn.Module | None = None
         self._turn = turn
         self._watch = watch
         self._most_images = min(MOST_IMAGES, model.batch_size)
@@ -98,14 +101,12 @@ class Batcher:
             return []
         try:
             images_NCHW = np.stack([prepared.image_CHW for _, prepared in ready])
-            answers, sure = self._model.answered(images_NCHW)
+            answers_NK, sure = self._model.answered(images_NCHW, self.engine)
         except Exception as error:  # whatever it is, it belongs to those who asked; the next batch has its own chance
             return [(question, error) for question, _ in ready]
         return [
             (question, Answer(prepared, probabilities_K, how_sure))
-            for (question, prepared), probabilities_K, how_sure in zip(
-                ready, answers.answers_NK.numpy(), sure, strict=True
-            )
+            for (question, prepared), probabilities_K, how_sure in zip(ready, answers_NK.numpy(), sure, strict=True)
         ]
 
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from convolve.atomic import read_ordinary
 from convolve.errors import UsageError
 
 # Everything that the page loads comes from here; nobody else may show or read it.
@@ -32,6 +33,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
+_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 PROBES = ("/health", "/ready", "/v2/health/live", "/v2/health/ready")  # those who watch over servers have no token
 TRITON_HEADER = "Inference-Header-Content-Length"  # of the Open Inference Protocol's binary extension
 _NAME = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?")
@@ -64,7 +66,7 @@ class Access:
 def read_tokens(path: Path) -> list[str]:
     """The tokens in a file, one a line. Raises UsageError where there is none."""
     try:
-        tokens = path.read_text(encoding="ascii").split()
+        tokens = read_ordinary(path, 1 << 20).decode("ascii").split()
     except (OSError, UnicodeError) as error:
         raise UsageError(f"--token {path}: {getattr(error, 'strerror', None) or 'it is no text file'}") from None
     if not tokens or min(map(len, tokens)) < 16:
@@ -99,7 +101,7 @@ class _Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
         scope["root_path"] = self.access.root_path
@@ -107,7 +109,7 @@ class _Guard:
         await (refused or self.app)(scope, receive, send_with_headers)
 
     def _refused(self, headers: Headers) -> JSONResponse | None:
-        host = headers.get("host", "")
+        host = ", ".join(headers.getlist("host"))  # two of them are a name that is none
         if not self._means_us(host):
             # DNS rebinding: a name of some site, made to point at this machine, would let that site's page ask us.
             way_out = "use the address that was printed, or start serve with --public-host and that name"
@@ -116,9 +118,6 @@ class _Guard:
         if origin is not None and not self._may_ask(origin.lower(), host.lower()):
             way_out = "--public-host (this server's own name) and --allow-origin (another site) let them"
             return _refusal(403, f"pages of other sites may not ask this server, {origin!r} neither; {way_out}")
-        if "content-length" in headers and "transfer-encoding" in headers:
-            # RFC 9112, 6.3: two who read it, as a proxy and we, may disagree about where the next request begins.
-            return _refusal(400, "say either Content-Length or Transfer-Encoding, not both", {"Connection": "close"})
         return None
 
     def _means_us(self, host: str) -> bool:
@@ -164,5 +163,5 @@ def _token_in(authorization: str) -> bytes:
         return b""
 
 
-def _refusal(status: int, said: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": said}, status, headers)
+def _refusal(status: int, said: str) -> JSONResponse:
+    return JSONResponse({"error": said}, status)

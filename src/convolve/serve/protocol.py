@@ -61,7 +61,8 @@ class Protocol:
         name, service = self._asked(request, "model")
         output = {"name": _output(service), "datatype": "FP32", "shape": [-1, len(service.model.class_names)]}
         given = {"name": INPUT, "datatype": "BYTES", "shape": [-1]}
-        said = {"name": name, "versions": [VERSION], "platform": "convolve"}
+        platform = "onnxruntime" if service.batcher.engine else "pytorch"
+        said = {"name": name, "versions": [VERSION], "platform": platform}
         return Json({**said, "inputs": [given], "outputs": [output]})
 
     async def infer(self, request: Request) -> Response:

@@ -10,24 +10,29 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
+import httptools
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from convolve.errors import UsageError
+from convolve.serve.responses import in_json
 
 MAX_CONNECTIONS = 512  # half of the files that a process may usually open
+MAX_HEAD_BYTES = 1 << 16  # as most servers have it
+MAX_PIPELINED = 256  # requests that one connection sends before the first of them is answered
 SILENCE_SECONDS = 20.0
 STOPPING_SECONDS = 8  # for those who wait for an answer when the end comes; containers are killed after 10
 
 
-class Connection(H11Protocol):
+class Connection(HttpToolsProtocol):
     """A connection that is given up when it has brought no whole head of a request, or not taken its answer, in time.
 
-    A request that has begun has the app's own limits.
+    A request that has begun has the app's own limits. The parser has none of its own.
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _unsaid_bytes = 0  # that came since the parser last told of anything: in them are heads and trailers, never a body
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -38,6 +43,54 @@ class Connection(H11Protocol):
             transport.abort()
         else:
             self._wait_for_request()
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self._unsaid_bytes += len(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
+        except httptools.HttpParserError as error:
+            self.send_400_response(str(error.__context__ or error))  # the context: what a method below raised
+        if self._unsaid_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response(f"its head has more than {MAX_HEAD_BYTES:,} bytes")
+
+    def _decline(self, rest: bytes) -> None:
+        """Read a request on as HTTP/1.1 that offers another protocol; Java's client offers HTTP/2 with each first one.
+
+        The parser would not read its body.
+        """
+        lines = [b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join([*lines, b"", rest]))
+
+    def on_headers_complete(self) -> None:
+        self._unsaid_bytes = 0
+        if self.parser.get_method() == b"CONNECT":
+            raise httptools.HttpParserError("this server is no proxy")
+        if len(self.pipeline) == MAX_PIPELINED:
+            raise httptools.HttpParserError("too many without waiting for an answer")
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unsaid_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unsaid_bytes = 0
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        said = in_json({"error": f"this is no request that can be read: {msg}"})
+        head = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        self.transport.write(f"{head}Content-Length: {len(said)}\r\n\r\n".encode() + said)
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

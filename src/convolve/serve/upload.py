@@ -36,7 +36,7 @@ class Uploads:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._held_bytes: dict[Request, int] = {}  # the oldest first
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
 
     @asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[bytes]:
@@ -51,44 +51,41 @@ class Uploads:
                 raise HTTPException(400, "the upload is empty; send an image as the body of the request")
             yield body
         finally:
-            async with self._changed:
-                self._held_bytes.pop(request, None)
-                self._changed.notify_all()
+            self._held_bytes.pop(request, None)
+            self._changed.set()
 
     async def _read(self, request: Request) -> bytes:
-        body, parts, clock = BytesIO(), request.stream(), asyncio.get_running_loop()
-        seconds = self._limits.upload_seconds  # in which it has to arrive; what we make it wait does not count
-        while True:
-            began = clock.time()
-            try:
-                async with asyncio.timeout(seconds):
-                    part = await anext(parts, None)
-            except TimeoutError:
-                late = f"the upload took longer than {self._limits.upload_seconds:g} s"
-                raise HTTPException(408, late, {"Connection": "close"}) from None
-            seconds -= clock.time() - began
-            if part is None:
-                return body.getvalue()  # shares its memory
-            self._check_size(body.tell() + len(part))
-            await self._hold(request, len(part))
-            body.write(part)
+        body = BytesIO()
+        try:
+            async with asyncio.timeout(self._limits.upload_seconds) as deadline:
+                async for part in request.stream():
+                    self._check_size(body.tell() + len(part))
+                    await self._hold(request, len(part), deadline)
+                    body.write(part)
+        except TimeoutError:
+            late = f"the upload took longer than {self._limits.upload_seconds:g} s"
+            raise HTTPException(408, late, {"Connection": "close"}) from None
+        return body.getvalue()  # shares its memory
 
     def _check_size(self, size: int) -> None:
         if size > (limit := self._limits.upload_bytes):
             raise HTTPException(413, f"the upload has {size:,} bytes or more, and the limit is {limit:,}")
 
-    async def _hold(self, request: Request, size: int) -> None:
-        """Wait until `size` more bytes fit in, and hold them."""
+    async def _hold(self, request: Request, size: int, deadline: asyncio.Timeout) -> None:
+        """Wait until `size` more bytes fit in, and hold them; the upload may end so much later."""
+        left = (deadline.when() or 0) - (clock := asyncio.get_running_loop()).time()
+        while not self._fits(request, size):
+            deadline.reschedule(None)
+            self._changed.clear()
+            await self._changed.wait()
+            deadline.reschedule(clock.time() + left)
+        self._held_bytes[request] = self._held_bytes.get(request, 0) + size
+
+    def _fits(self, request: Request, size: int) -> bool:
         held = self._held_bytes
         shared = self._limits.held_bytes - self._limits.upload_bytes  # the rest is the oldest's
-
-        def fits() -> bool:
-            oldest = next(iter(held), request)
-            return oldest is request or sum(held.values()) - held[oldest] + size <= shared
-
-        async with self._changed:
-            await self._changed.wait_for(fits)
-            held[request] = held.get(request, 0) + size
+        oldest = next(iter(held), request)
+        return oldest is request or sum(held.values()) - held[oldest] + size <= shared
 
 
 def fitted_image(encoded: bytes, preprocess: Preprocess, limits: Limits, name: str = "the image") -> Prepared:

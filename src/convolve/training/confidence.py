@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convolve.errors import UsageError
 from convolve.records import ConfidenceRecord
 from convolve.training.outliers import OutlierDetector
 
@@ -104,6 +105,20 @@ class Confidence:
         with torch.inference_mode():
             found.detector(torch.zeros(1, found.detector.means_KD.shape[1]))  # raises where the shapes do not fit
         return found
+
+
+def require_known(confidence: Confidence | None, accept: float | None, coverage: float | None) -> None:
+    """Raise UsageError for a limit that `Confidence.asked` cannot take, or where there is no such knowledge."""
+    for option, value in {"--accept": accept, "--coverage": coverage}.items():
+        if value is not None and not 0 < value <= 1:
+            raise UsageError(f"{option} is a part of all images, above 0 and at most 1, such as 0.9; got {value:g}")
+        if value is not None and confidence is None:
+            raise UsageError(
+                f"{option}: this model has not learned how sure it is; train one that does with `convolve train "
+                f"RECIPE {option} {value:g}`, to which --from MODEL gives the weights of this one"
+            )
+        if value is not None and confidence and (too_few := confidence.too_few_for(value)):
+            raise UsageError(f"{option}: {too_few}")
 
 
 def conformal_quantile(sorted_M: Tensor, part: float) -> float | None:

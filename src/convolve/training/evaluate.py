@@ -111,28 +111,32 @@ def _nodes(outputs_NVK: torch.Tensor, labels_N: torch.Tensor, target: Target) ->
     return torch.stack([*node_values(target.objective, outputs_NVK.mean(1), labels_N).values()], 1)
 
 
-def _read(
-    outputs_NVK: torch.Tensor, labels_N: torch.Tensor, target: Target, independent: bool
-) -> tuple[torch.Tensor, float]:
-    """(answers_NK, the sum of the losses) of what a network gives for V views of each image."""
+def _read(outputs_NVK: torch.Tensor, target: Target, independent: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """(answers_NK, what `_loss` takes) of what a network gives for V views of each image."""
+    mean_NK = outputs_NVK.mean(1)
     if target.objective:
-        lowered = replace(target, objective=only(target.objective, target.objective.criterion))
-        loss_N = _nodes(outputs_NVK, labels_N, lowered)
-        return answers(target.objective, outputs_NVK.mean(1), target.kind), float(loss_N.sum())
+        return answers(target.objective, mean_NK, target.kind), mean_NK
     if target.kind == TargetKind.NUMBER:
-        mean_NK = outputs_NVK.mean(1)
-        loss = F.mse_loss(mean_NK, standardized(labels_N.double(), target), reduction="sum")
-        return in_units(mean_NK, target), float(loss)
+        return in_units(mean_NK, target), mean_NK
     if target.kind == TargetKind.CLASSES:
         log_NVK = F.logsigmoid(outputs_NVK)
     else:
         log_NVK = outputs_NVK if independent else outputs_NVK.log_softmax(2)
     log_NK = log_NVK.logsumexp(1) - math.log(outputs_NVK.shape[1])
+    return log_NK.exp(), log_NK
+
+
+def _loss(read_NK: torch.Tensor, labels_N: torch.Tensor, target: Target, independent: bool) -> float:
+    """The sum over the images."""
+    if target.objective:
+        lowered = replace(target, objective=only(target.objective, target.objective.criterion))
+        return float(_nodes(read_NK[:, None], labels_N, lowered).sum())
+    if target.kind == TargetKind.NUMBER:
+        return float(F.mse_loss(read_NK, standardized(labels_N.double(), target), reduction="sum"))
     if target.kind == TargetKind.CLASS and not independent:
-        return log_NK.exp(), float(F.nll_loss(log_NK, labels_N, reduction="sum"))
-    targets_NK = labels_N.double() if labels_N.ndim == 2 else F.one_hot(labels_N, log_NK.shape[1]).double()
-    loss = F.binary_cross_entropy(log_NK.exp().clamp(max=1.0), targets_NK, reduction="sum")
-    return log_NK.exp(), float(loss)
+        return float(F.nll_loss(read_NK, labels_N, reduction="sum"))
+    targets_NK = labels_N.double() if labels_N.ndim == 2 else F.one_hot(labels_N, read_NK.shape[1]).double()
+    return float(F.binary_cross_entropy(read_NK.exp().clamp(max=1.0), targets_NK, reduction="sum"))
 
 
 def _given(module: nn.Module, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -142,6 +146,20 @@ def _given(module: nn.Module, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, 
         keep_freed_memory()
     given = network(images_NCHW)
     return given if isinstance(given, tuple) else (given,)
+
+
+def answer(
+    module: nn.Module, images_NCHW: torch.Tensor, target: Target, independent: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """(answers_NK, what the module gives beside its scores) on the CPU: what `evaluate` finds, to the bit."""
+    if was_training := module.training:
+        module.eval()
+    with torch.inference_mode(), whole_fp32():
+        scores, *more = _given(module, images_NCHW)
+        answers_NK, _ = _read(scores.float().cpu().double().unsqueeze(1), target, independent)
+    if was_training:
+        module.train()
+    return answers_NK.float(), more[0].float().cpu().flatten() if more else None
 
 
 def _added(losses: Sequence[float]) -> float:
@@ -176,7 +194,8 @@ def answers_to(
         with torch.inference_mode(), whole_fp32():
             scores, *more = _given(module, images_NCHW.to(device))
             outputs_NVK = scores.float().cpu().double().unflatten(0, (-1, views))
-            answers_NK, loss = _read(outputs_NVK, labels_N.cpu(), target, independent)
+            answers_NK, read_NK = _read(outputs_NVK, target, independent)
+            loss = _loss(read_NK, labels_N.cpu(), target, independent)
             beside = [each.float().cpu().unflatten(0, (-1, views)).mean(1).flatten() for each in more]
             nodes_NE = _nodes(outputs_NVK, labels_N.cpu(), target).float()
         found = (labels_N.cpu(), answers_NK.float(), torch.cat([torch.empty(0), *beside]), nodes_NE)

@@ -29,11 +29,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from convolve.atomic import always_utf8, cannot_write, claimed, read_whole, sweep, write_json
+from convolve.atomic import always_utf8, cannot_write, claimed, parse_json, read_whole, sweep, write_json
 from convolve.errors import DataError, UsageError
 from convolve.recipe import Recipe, from_mapping, to_mapping
 from convolve.records import EVENT_NAMES, EVENTS, EpochEvent, Event, Result, Start
-from convolve.records.reading import from_json, parse_json, read_record, to_json
+from convolve.records.reading import from_json, read_record, to_json
 
 T = TypeVar("T")
 

@@ -28,6 +28,7 @@ class TrainedOn:
 
     data: str
     data_name: str
+    data_note: str
     data_fingerprint: str
     mean_image_sha256: str | None
     train_samples: int
