@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from convolve.errors import ModelError, UsageError, look_up
+from convolve.errors import ConvolveError, ModelError, UsageError, look_up
 from convolve.export.onnx import OnnxNetwork
 from convolve.graph.build import build
 from convolve.importers import onnx, pytorch
@@ -51,8 +51,11 @@ def load(
 def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
     try:
         graph, preprocess, metadata, tensors = read_third_party(loader, path, overrides, node)
-    except onnx.QuantizedError as error:
-        return _open_quantized(error.opened, overrides, node)
+    except onnx.AsItIsError as error:
+        try:
+            return _open_as_it_is(error, overrides, node)
+        except ConvolveError as fault:
+            raise error if error.reason else fault from None
     names, data, info = metadata.class_names, metadata.data, metadata.training_info
     stops_at = "" if names else node or graph.outputs[0]
     target = metadata.target or ONE_CLASS if names else ONE_CLASS
@@ -112,12 +115,16 @@ def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
 
-def _open_quantized(opened: onnx.Opened, overrides: PreprocessOverrides, node: str | None) -> Model:
-    path, said = opened.files.path, onnx.quantized(opened, overrides)
-    if node or overrides.output:
+def _open_as_it_is(error: onnx.AsItIsError, overrides: PreprocessOverrides, node: str | None) -> Model:
+    opened, output = error.opened, overrides.output
+    path, said = opened.files.path, onnx.as_it_is(opened, overrides)
+    if node or (output and not error.reason):
         raise UsageError(f"{path} is a quantized model, run as it is: --output is for the model that it was made from")
     preprocess = Preprocess(**said.preprocess)
-    network = OnnxNetwork(said.content, path, preprocess.shape_CHW, said.gives_probabilities)
+    network = OnnxNetwork(said.content, path, preprocess.shape_CHW, said.gives_probabilities, output)
+    if error.reason:
+        network.require_independent(preprocess.shape_CHW)
+        network.note = f"{error.reason.partition('; choose')[0]}; onnxruntime runs it as it is"
     metadata = named(opened.stated.names_from or path, said.metadata, network.classes, overrides)
     names, data, info = metadata.class_names, metadata.data, metadata.training_info
     return Model(network, None, preprocess, names, data_name=data, training_info=info)

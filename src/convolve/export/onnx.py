@@ -131,6 +131,11 @@ _TYPES = {
 }  # fmt: skip
 
 
+def note_of(module: nn.Module) -> str:
+    """What users should know of how a network is run; mostly nothing."""
+    return module.note if isinstance(module, OnnxNetwork) else ""
+
+
 class OnnxNetwork(nn.Module):
     """A file as onnxruntime runs it: images_NCHW -> scores_NK, whatever the type of its input, the order of its axes
     and the size of its batch.
@@ -140,9 +145,11 @@ class OnnxNetwork(nn.Module):
     """
 
     def __init__(
-        self, content: str | bytes, path: Path, shape_CHW: tuple[int, int, int], gives_probabilities: bool
-    ) -> None:
+        self, content: str | bytes, path: Path, shape_CHW: tuple[int, int, int], gives_probabilities: bool,
+        output: str | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.note = ""  # for users: why it is run as it is
         self.path = path
         check_packages(("onnxruntime",))
         self._path, self._gives_probabilities = path, gives_probabilities
@@ -156,9 +163,9 @@ class OnnxNetwork(nn.Module):
         self._input, self._type = port.name, _TYPES[port.type]
         self._is_nhwc = list(port.shape[1:]) != list(shape_CHW)
         self._samples = port.shape[0] if isinstance(port.shape[0], int) and port.shape[0] > 0 else None
-        outputs = [port for port in self._session.get_outputs() if port.type in _TYPES]
+        outputs = [port for port in self._session.get_outputs() if port.type in _TYPES and output in (None, port.name)]
         if not outputs:
-            raise UnsupportedError(f"{path}: none of its outputs holds scores")
+            raise UnsupportedError(f"{path}: {output or 'none of its outputs'} holds no scores")
         self._output = outputs[0].name
         size, image = self._samples or 1, shape_CHW[1:] + shape_CHW[:1] if self._is_nhwc else shape_CHW
         self.classes = self._run(np.zeros((size, *image), self._type), size).shape[1]
@@ -170,6 +177,14 @@ class OnnxNetwork(nn.Module):
             side: [{"name": port.name, "type": port.type, "shape": port.shape} for port in ports]
             for side, ports in found.items()
         }
+
+    def require_independent(self, shape_CHW: tuple[int, int, int]) -> None:
+        """Raise UnsupportedError where an image's answer depends on the others of its batch. 1e-3 of the largest score
+        is more than another order of adding makes."""
+        images = torch.randint(256, (3, *shape_CHW), generator=torch.Generator().manual_seed(0)).float()
+        alone_NK, together_NK = torch.cat([self(image[None]) for image in images]), self(images)
+        if not (alone_NK - together_NK).abs().max() <= 1e-3 * alone_NK.abs().max():
+            raise UnsupportedError(f"{self.path}: what it says of an image depends on the others of the batch")
 
     def feed(self, images_NCHW: torch.Tensor) -> np.ndarray:
         """The images as the file takes them."""
