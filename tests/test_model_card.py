@@ -37,9 +37,9 @@ def test_a_training_leaves_a_card_that_agrees_with_its_result(
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     text = (tmp_path / "run" / "model" / "model-card.md").read_text(encoding="utf-8")
 
-    assert "\n---\n\n# convnet-mnist, trained on mnist\n" in text
+    assert "\n---\n\n# convnet-mnist, trained on mnist (not the official files)\n" in text
     assert f"**{100 * result['test_error']:.2f} %** test error: {round(150 * result['test_error'])} of 150" in text
-    assert "Recipe mnist, data mnist, 600 images, 2 epochs, seed 0, precision fp32" in text
+    assert "Recipe mnist, data mnist (not the official files), 600 images, 2 epochs, seed 0, precision fp32" in text
     assert f"| parameters | {result['parameters']:,} |" in text
     assert hashlib.sha256((tmp_path / "run" / "model" / "weights.safetensors").read_bytes()).hexdigest() in text
     assert str(tmp_path) not in text and str(tmp_path) not in (tmp_path / "run" / "model" / "model.json").read_text()

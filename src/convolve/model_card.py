@@ -6,10 +6,12 @@ Whatever the description does not hold is left out, or said to be unknown; nothi
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from torch import nn
 
+from convolve.atomic import write_text
 from convolve.graph.graph import Graph
 from convolve.importers.presets import presets
 from convolve.records import ONE_CLASS, Metadata, TrainingInfo
@@ -65,6 +67,20 @@ def model_card(
     )
 
 
+def write_card(
+    path: Path,
+    architecture: NetworkSpec | Graph,
+    module: nn.Module,
+    preprocess: Preprocess,
+    metadata: Metadata,
+    **inside: bool,
+) -> None:
+    """Write the card of an exported file beside it; `inside`: what else `model_card` is told."""
+    with path.open("rb") as file:
+        stored = path.name, hashlib.file_digest(file, "sha256").hexdigest()
+    write_text(card_path(path), model_card(architecture, module, preprocess, metadata, stored, **inside))
+
+
 # Figure -> its name among the metrics of the Hub; an error is told as the accuracy that it leaves.
 _METRICS = {
     "test_error": "accuracy", "test_macro_f1": "f1", "test_mean_average_precision": "mean_average_precision",
@@ -86,7 +102,8 @@ def card_path(file: Path) -> Path:
 def _title(architecture: NetworkSpec | Graph, metadata: Metadata) -> str:
     imported = (metadata.training_info.imported_from or "").partition(" (")[0]
     network = imported or ("an imported network" if isinstance(architecture, Graph) else architecture.name)
-    return f"{network}, trained on {metadata.data}" if metadata.data else network
+    note = f" ({metadata.training_info.data_note})" if metadata.training_info.data_note else ""
+    return f"{network}, trained on {metadata.data}{note}" if metadata.data else network
 
 
 def _network(architecture: NetworkSpec | Graph) -> str:

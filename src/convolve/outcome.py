@@ -35,7 +35,8 @@ from convolve.training.workers import Workers
 
 MAX_PICTURE_SIZE = 96  # pixels; larger images are kept smaller for the report
 _RESULT_FROM_START = (
-    "parameters", "precision", "device", "threads", "data_name", "data_fingerprint", "versions", "hardware",
+    "parameters", "precision", "device", "threads", "data_name", "data_note", "data_fingerprint", "versions",
+    "hardware",
 )  # fmt: skip
 
 
@@ -171,6 +172,7 @@ def _training_info(trainer: Trainer, model: Model, evaluation: Evaluation) -> Tr
         **{f"test_{name}": value for name, value in evaluation.figures.items()},
         calibration_error=_calibration_error(evaluation),
         data_fingerprint=start.data_fingerprint,
+        data_note=start.data_note or None,
         data_group=(model.membership.group or None) if model.membership else None,
         convolve=start.versions["convolve"],
     )

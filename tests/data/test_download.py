@@ -74,6 +74,10 @@ def log_in_page(handler: BaseHTTPRequestHandler) -> None:
     send(handler, 200, b"<html>", 6)
 
 
+def page_of_any_length(handler: BaseHTTPRequestHandler) -> None:
+    send(handler, 200, b"<html>log in</html>", None, Content_Type="text/html; charset=utf-8")
+
+
 def endless(handler: BaseHTTPRequestHandler) -> None:
     send(handler, 200, BODY * 2, None)
 
@@ -167,6 +171,7 @@ def test_a_whole_remainder_needs_no_network(tmp_path: Path) -> None:
         (missing, "404 Not Found"),
         (wrong_bytes, "the checksum is wrong"),
         (log_in_page, "it offers 6 bytes"),
+        (page_of_any_length, "it answers with a web page"),
         (wrong_range, "sent others"),
         (silent, "timed out"),
     ],

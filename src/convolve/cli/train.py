@@ -122,7 +122,8 @@ def _summary(result: Result, published_error: float | None, folder: Path) -> str
     from convolve.training.metrics import in_words
 
     figures = [interval_text(result.test_error_interval)] if result.test_error_interval else []
-    figures += [f"published: {published_error:.1%}"] if published_error is not None else []
+    of = ", on the official files" if result.data_note else ""
+    figures += [f"published{of}: {published_error:.1%}"] if published_error is not None else []
     beside = f" ({'; '.join(figures)})" if figures else ""
     error, figures = result.test_error, in_words(vars(result), "test")
     said = f"error {error:.2%}" if error is not None else ", ".join(figures)

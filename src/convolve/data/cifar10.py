@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -10,16 +10,17 @@ import numpy as np
 import torch
 
 from convolve.cache import cache_folder
+from convolve.data.archives import first_names
 from convolve.data.caching import load
 from convolve.data.dataset import Dataset
 from convolve.data.download import Progress, RemoteFile, obtain
 from convolve.data.locate import SAMPLE, locate
-from convolve.data.sources.cifar import CLASS_NAMES, VERSIONS, find_version, open_batches, open_files
+from convolve.data.sources.cifar import CLASS_NAMES, VERSIONS, find_version, is_cifar100, open_batches, open_files
 from convolve.data.sources.ctf import open_ctf
 from convolve.data.sources.files import file_source, naming
 from convolve.data.sources.folder import has_class_folders, open_folder
 from convolve.data.sources.source import ArraySource, Source
-from convolve.data.splits import DatasetInfo, Splits
+from convolve.data.splits import DatasetInfo, Splits, published
 from convolve.data.walk import is_image_name
 from convolve.errors import DataError, MissingDataError
 from convolve.formats.decode import Decoding, decode_image
@@ -33,7 +34,7 @@ MAP_TRAIN, MAP_TEST = "train_map.txt", "test_map.txt"
 PADDING, PADDING_VALUE = 4, 128  # around the training pictures that CNTK's script writes
 
 _SIDE = 32
-INFO = DatasetInfo("cifar10", (3, _SIDE, _SIDE), CLASS_NAMES, 50_000, 10_000)
+INFO = DatasetInfo("cifar10", (3, _SIDE, _SIDE), CLASS_NAMES, 50_000, 10_000, checksum=0x3C3BB9358199402D)
 _PADDED_SIDE = _SIDE + 2 * PADDING
 _MIRRORS = (
     "https://www.cs.toronto.edu/~kriz/",
@@ -57,6 +58,8 @@ def load_cifar10(where: str | None = None, progress: Progress | None = None) -> 
         if place.is_file():
             return _from_archive(place)
         found = _from_folder(place)
+        if not found and place.is_dir():
+            _refuse_cifar100(place, [str(path) for path in (place, *place.iterdir())])
         return found if found else _from_archive(_obtained(place, progress))
     except OSError as error:
         raise DataError(f"cannot read {error.filename or place}: {error.strerror or error}") from error
@@ -94,6 +97,8 @@ def _from_folder(folder: Path) -> Splits | None:
 
 def _from_archive(path: Path) -> Splits:
     members = read_tar(path, _is_wanted)
+    if not members:
+        _refuse_cifar100(path, first_names(path))
     full_names = {PurePosixPath(name).name: name for name in members}
     for version in VERSIONS:
         if not full_names.keys().isdisjoint(version.files):
@@ -113,6 +118,11 @@ def _from_archive(path: Path) -> Splits:
     return _splits([_from_members(path, members, part) for part in ("train", "test")], f"pictures in {path}")
 
 
+def _refuse_cifar100(place: Path, names: Iterable[str]) -> None:
+    if is_cifar100(names):
+        raise DataError(f"{place} holds CIFAR-100, of 100 classes, where CIFAR-10 is asked for; give its files")
+
+
 def _is_wanted(member: PurePosixPath) -> bool:
     return any(member.name in version.files for version in VERSIONS) or _is_picture(member)
 
@@ -126,7 +136,7 @@ def _is_picture(member: PurePosixPath) -> bool:
 def _splits(parts: Sequence[ArraySource | None], where: str) -> Splits:
     train, test = parts
     assert train is not None and test is not None  # without somebody who hears of faults, they are raised
-    return Splits(train, test, CLASS_NAMES, INFO.name, f"CIFAR-10, {where}")
+    return published(INFO, train, test, f"CIFAR-10, {where}")
 
 
 def _from_maps(folder: Path) -> Splits:

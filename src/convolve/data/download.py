@@ -140,7 +140,9 @@ def _first_byte(response: http.client.HTTPResponse, asked: int, size_bytes: int)
         if place is None or int(place[1]) != asked:
             raise _MirrorError(f"it was asked for the bytes from {asked} on and sent others")
         start = asked
+    if response.headers.get_content_type() == "text/html":
+        raise _MirrorError("it answers with a web page in place of the file")
     offered = response.headers.get("Content-Length")
-    if offered is not None and offered != str(size_bytes - start):  # another file, or a page that says "log in first"
+    if offered is not None and offered != str(size_bytes - start):  # another file
         raise _MirrorError(f"it offers {offered} bytes where {size_bytes - start} were expected")
     return start

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from convolve.atomic import open_ordinary
 from convolve.data import archives, cifar10, ilsvrc2012, mnist
 from convolve.data.download import Progress
 from convolve.data.lists import find_lists, is_packed
@@ -120,6 +121,7 @@ def may_be(own: Splits, info: DatasetInfo) -> bool:
 
 def unpacked(place: Path) -> Path:
     """`place`; of archives there that hold no published set, the folder into which they are unpacked."""
+    archives.refuse_damaged(place)
     if archives.is_archive(place):
         return place if _is_published(place) or is_shards(place) else archives.unpacked(place)
     inside = archives.archives_in(place) if place.is_dir() else []
@@ -136,8 +138,8 @@ def _has_published(folder: Path) -> bool:
 
 
 def _is_published(archive: Path) -> bool:
-    names = {name for version in cifar.VERSIONS for name in version.files}
-    return not names.isdisjoint(PurePosixPath(name).name for name in archives.first_names(archive))
+    names, inside = {name for version in cifar.VERSIONS for name in version.files}, archives.first_names(archive)
+    return cifar.is_cifar100(inside) or not names.isdisjoint(PurePosixPath(name).name for name in inside)
 
 
 def published_parts(place: Path, on_fault: OnFault) -> Sequence[Source | None] | None:
@@ -166,7 +168,7 @@ def published_parts(place: Path, on_fault: OnFault) -> Sequence[Source | None] |
 
 def _is_idx(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             head = (gzip.GzipFile(fileobj=file) if packed else file).read(4)

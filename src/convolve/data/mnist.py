@@ -7,18 +7,18 @@ from pathlib import Path
 
 from convolve.cache import cache_folder
 from convolve.data.download import Progress, RemoteFile, obtain
-from convolve.data.locate import locate
+from convolve.data.locate import SAMPLE, locate
 from convolve.data.sources.ctf import open_ctf
 from convolve.data.sources.idx import open_idx
 from convolve.data.sources.source import ArraySource
-from convolve.data.splits import DatasetInfo, Splits
+from convolve.data.splits import DatasetInfo, Splits, published
 from convolve.errors import DataError
 
 CLASS_NAMES = tuple("0123456789")
 CTF_TRAIN, CTF_TEST = "Train-28x28_cntk_text.txt", "Test-28x28_cntk_text.txt"  # the names that CNTK's own script gives
 
 _SIDE = 28
-INFO = DatasetInfo("mnist", (1, _SIDE, _SIDE), CLASS_NAMES, 60_000, 10_000)
+INFO = DatasetInfo("mnist", (1, _SIDE, _SIDE), CLASS_NAMES, 60_000, 10_000, checksum=0xE66C1E1ACB372696)
 _MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -46,11 +46,14 @@ def load_mnist(where: str | None = None, progress: Progress | None = None) -> Sp
         if missing and (folder / CTF_TRAIN).exists() and (folder / CTF_TEST).exists():
             ask = partial(open_ctf, class_count=len(CLASS_NAMES), shape_CHW=INFO.shape_CHW, only_bytes=True)
             train, test = (ask(folder / name) for name in (CTF_TRAIN, CTF_TEST))
-            return Splits(train, test, CLASS_NAMES, INFO.name, f"MNIST, CTF files in {folder}")
+            return published(INFO, train, test, f"MNIST, CTF files in {folder}")
         if missing:
             _obtain(missing, folder, progress)
         train, test = (_open(*pair) for pair in idx_pairs(folder))
-        return Splits(train, test, CLASS_NAMES, INFO.name, f"MNIST, IDX files in {folder}")
+        said = f"MNIST, IDX files in {folder}"
+        if where == SAMPLE:
+            return Splits(train, test, CLASS_NAMES, INFO.name, said)
+        return published(INFO, train, test, said)
     except OSError as error:
         raise DataError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
 

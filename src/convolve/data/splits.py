@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
+import numpy as np
 from torch import Tensor
 
 from convolve.data.hold_out import Membership
@@ -22,6 +24,27 @@ class DatasetInfo:
     class_names: tuple[str, ...]
     train_samples: int
     test_samples: int
+    checksum: int = 0  # of the published images, see `checksum`; 0: not known
+
+
+NOT_OFFICIAL = "not the official files"
+
+
+def checksum(parts: Iterable[ArraySource]) -> int:
+    """A number of all pixels, each image's label and part, in 64 bits, whatever the order of the images.
+
+    Each image is a polynomial of its 8-byte words, mixed with splitmix64's constants and added up: 0.02 s for CIFAR-10,
+    where hashes of its images, sorted, take 0.7 s. It finds what was altered by accident, not by an enemy.
+    """
+    total = 0
+    for number, part in enumerate(parts):
+        words_NW = part.images_NCHW.contiguous().numpy().reshape(len(part), -1).view(np.uint64)
+        weights_W = np.multiply.accumulate(np.full(words_NW.shape[1], 0x9E3779B97F4A7C15, np.uint64))
+        mixed_N = words_NW @ weights_W + part.labels_N.numpy().astype(np.uint64) * np.uint64(2) + np.uint64(number)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            mixed_N = (mixed_N ^ (mixed_N >> np.uint64(shift))) * np.uint64(factor)
+        total += int(mixed_N.sum(dtype=np.uint64))
+    return total % 2**64
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +63,8 @@ class Splits:
     `name` is what a model says that it was trained on; `description` says in words where the images lie. `numbered`:
     the classes have no names but their numbers. `validation`: the part that choices are made by, where the set has one
     of its own. `out_of_fold`: where all images are trained on, what they are judged by. `membership`: which images are
-    on which side, where the test part was cut from the training part.
+    on which side, where the test part was cut from the training part. `note`: what is to be said wherever a figure of
+    this set is told.
     """
 
     train: Source
@@ -53,6 +77,7 @@ class Splits:
     membership: Membership | None = None
     target: TargetName = "class"
     out_of_fold: OutOfFold | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         said, classes = self.description or self.name, len(self.class_names)
@@ -122,3 +147,11 @@ class Splits:
         """Whether this is the data set of `info`, by the numbers of its images and classes."""
         known = (info.train_samples, info.test_samples, len(info.class_names))
         return (len(self.train), len(self.test), len(self.class_names)) == known
+
+
+def published(info: DatasetInfo, train: ArraySource, test: ArraySource, description: str) -> Splits:
+    """The data set of `info`, found as `description` says; a note where images or labels are not the published ones."""
+    splits = Splits(train, test, info.class_names, info.name, description)
+    if splits.is_official(info) and checksum(splits.arrays) == info.checksum:
+        return splits
+    return replace(splits, description=f"{description}, {NOT_OFFICIAL}", note=NOT_OFFICIAL)

@@ -141,6 +141,7 @@ class Start:
     parameters: Count
     versions: dict[str, str]
     hardware: Hardware
+    data_note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +209,7 @@ class Result(Figures):
     data_fingerprint: str
     versions: dict[str, str]
     hardware: Hardware
+    data_note: str = ""
     test_error_interval: tuple[Fraction, ...] = ()
     test_unreadable: Count = 0
     train_damaged: Count = 0
@@ -223,12 +225,17 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class StartEvent(Event):
+    """`hosts`: of each of several workers; those that have `gone` and `came` since the run was last begun."""
+
     step: Count
+    hosts: tuple[str, ...] | None = None
+    gone: tuple[str, ...] | None = None
+    came: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResumeEvent(Event):
-    step: Count
+class ResumeEvent(StartEvent):
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,6 +323,7 @@ class TrainingInfo(Figures):
     test_loss: Loss | None = None
     calibration_error: Fraction | None = None
     data_fingerprint: str | None = None
+    data_note: str | None = None
     data_group: str | None = None
     license: str | None = None
     convolve: str | None = None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import torch
@@ -44,6 +44,14 @@ VERSIONS = (
         train=_BATCHES, test="test_batch", parse=parse_cifar_python,
     ),
 )  # fmt: skip
+
+
+_OF_CIFAR100 = ("fine_label_names.txt", "cifar-100-")  # how a file or folder begins that CIFAR-100 alone has
+
+
+def is_cifar100(names: Iterable[str]) -> bool:
+    """Whether one of the paths leads to, or into, what is published as CIFAR-100."""
+    return any(part.startswith(_OF_CIFAR100) for name in names for part in PurePath(name).parts[-2:])
 
 
 def find_version(folder: Path) -> tuple[Version, Path] | None:

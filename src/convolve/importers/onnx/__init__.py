@@ -23,6 +23,7 @@ from convolve.importers.onnx.lower import image_sizes, is_nhwc, lower
 from convolve.importers.onnx.metadata import Stated, stated
 from convolve.importers.onnx.model import OnnxModel, Port
 from convolve.records import Metadata
+from convolve.transforms.preprocess import Preprocess
 
 __all__ = ["AsItIsError", "Opened", "as_it_is", "parse", "read", "recognizes"]
 
@@ -64,15 +65,20 @@ def _open(path: Path) -> Opened:
     files = Files(path)
     found = model.parse(files.model(), path, files.file)
     said = stated(found, files)
-    return Opened(files, _without_scaling(found, said) if said.own else found, said)
+    return Opened(files, found, said)
 
 
-def _without_scaling(found: OnnxModel, said: Stated) -> OnnxModel:
+def _without_scaling(opened: Opened) -> OnnxModel:
     """A file of ours for images of any size, from where its images have the network's size: that is a value of it."""
-    if [port.name for port in found.inputs] != [PHOTOGRAPH]:
+    found, said = opened.model, opened.stated
+    if not _is_any_size(opened):
         return found
     sizes = tuple(said.preprocess[name] for name in ("height", "width", "channels"))
     return replace(found, inputs=(Port(INPUT, (None, *sizes), "uint8"),), outputs=())
+
+
+def _is_any_size(opened: Opened) -> bool:
+    return opened.stated.own and [port.name for port in opened.model.inputs] == [PHOTOGRAPH]
 
 
 def read(path: Path, overrides: PreprocessOverrides | None = None) -> Imported:
@@ -81,12 +87,10 @@ def read(path: Path, overrides: PreprocessOverrides | None = None) -> Imported:
     if opened.model.quantized:
         raise AsItIsError(opened)
     own = opened.stated.metadata if opened.stated.own else None
-    scores = [scores_of(own)] if own else None  # more may stand beside them
-    if scores and not opened.model.outputs:  # cut out of a file for any size
-        scores = [scores[0] + INNER]
+    scores = [scores_of(own) + INNER * _is_any_size(opened)] if own else None  # more may stand beside them
     outputs = scores if overrides.output is None else [overrides.output]
     try:
-        graph = lower(opened.model, outputs, overrides.image_shape_CHW)
+        graph = lower(_without_scaling(opened), outputs, overrides.image_shape_CHW)
     except UnsupportedError as error:
         raise AsItIsError(opened, str(error)) from None
     said = opened.stated
@@ -110,18 +114,22 @@ def as_it_is(opened: Opened, overrides: PreprocessOverrides) -> AsItIs:
     path, found = opened.files.path, opened.model
     if loops := sorted({node.op for node in found.nodes if node.op in model.SUBGRAPHS}):
         raise UnsupportedError(f"{path}: a model with {', '.join(loops)}")
-    if len(found.inputs) != 1 or len(found.inputs[0].sizes) != 4:
+    if len(found.inputs) != 1 or len(found.inputs[0].sizes) != 4 - _is_any_size(opened):
         raise UnsupportedError(f"{path}: a model that takes no image")
-    sizes = image_sizes(path, found.inputs[0], overrides.image_shape_CHW)
-    if (numbers := (found.inputs[0].sizes[0] or 1) * prod(sizes)) > MAX_ELEMENTS:
-        raise UnsupportedError(f"{path}: a model that takes {numbers:,} numbers at once")
-    shape_CHW = (sizes[2], sizes[0], sizes[1]) if is_nhwc(sizes) else sizes
     fields = {"known_from": ""} | _preprocessing(opened)
-    if not opened.stated.own:
-        fields |= dict(zip(("channels", "height", "width"), shape_CHW, strict=True))
+    if _is_any_size(opened):
+        numbers = prod(Preprocess(**fields).size_before_crop) * 3
+    else:
+        sizes = image_sizes(path, found.inputs[0], overrides.image_shape_CHW)
+        numbers = (found.inputs[0].sizes[0] or 1) * prod(sizes)
+        shape_CHW = (sizes[2], sizes[0], sizes[1]) if is_nhwc(sizes) else sizes
+        if not opened.stated.own:
+            fields |= dict(zip(("channels", "height", "width"), shape_CHW, strict=True))
+    if numbers > MAX_ELEMENTS:
+        raise UnsupportedError(f"{path}: a model that takes {numbers:,} numbers at once")
     content = str(opened.files.file) if opened.files.file else opened.files.model()
     output = overrides.output or (found.outputs[0].name if found.outputs else "")
-    return AsItIs(content, fields, opened.stated.metadata, _ends_in_softmax(found, output))
+    return AsItIs(content, fields, opened.stated.metadata, _is_any_size(opened) or _ends_in_softmax(found, output))
 
 
 def _ends_in_softmax(found: OnnxModel, name: str) -> bool:
