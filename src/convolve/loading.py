@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from convolve.errors import ModelError, UsageError, look_up
+from convolve.errors import ConvolveError, ModelError, UsageError, look_up
 from convolve.export.onnx import OnnxNetwork
 from convolve.graph.build import build
 from convolve.importers import onnx, pytorch
@@ -53,8 +53,11 @@ def load(
 def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
     try:
         graph, preprocess, metadata, tensors = read_third_party(loader, path, overrides, node)
-    except onnx.QuantizedError as error:
-        return _open_quantized(error.opened, overrides, node)
+    except onnx.AsItIsError as error:
+        try:
+            return _open_as_it_is(error, overrides, node)
+        except ConvolveError as fault:
+            raise error if error.reason else fault from None
     names, data, info = metadata.class_names, metadata.data, metadata.training_info
     stops_at = "" if names else node or graph.outputs[0]
     target = metadata.target or ONE_CLASS if names else ONE_CLASS
@@ -117,16 +120,20 @@ def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
 
-def _open_quantized(opened: onnx.Opened, overrides: PreprocessOverrides, node: str | None) -> Model:
-    path, said = opened.files.path, onnx.quantized(opened, overrides)
-    if node or overrides.output:
+def _open_as_it_is(error: onnx.AsItIsError, overrides: PreprocessOverrides, node: str | None) -> Model:
+    opened, output = error.opened, overrides.output
+    path, said = opened.files.path, onnx.as_it_is(opened, overrides)
+    if node or (output and not error.reason):
         raise UsageError(f"{path} is a quantized model, run as it is: --output is for the model that it was made from")
     preprocess, target = Preprocess(**said.preprocess), said.metadata.target if said.metadata else None
     with_distance = said.metadata is not None and said.metadata.confidence is not None
     network = OnnxNetwork(
         said.content, path, preprocess, _logits(target, said.gives_probabilities), with_distance=with_distance,
-        independent=opened.stated.independent,
+        independent=opened.stated.independent, output=output,
     )  # fmt: skip
+    if error.reason:
+        network.require_independent()
+        network.note = f"{error.reason.partition('; choose')[0]}; onnxruntime runs it as it is"
     metadata = named(opened.stated.names_from or path, said.metadata, network.classes, overrides)
     limits = opened.stated.confidence if network.gives_distance else {}
     return Model(

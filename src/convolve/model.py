@@ -26,7 +26,7 @@ from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import DataError, UsageError
 from convolve.export import export
 from convolve.export.metadata import Options
-from convolve.export.onnx import OnnxNetwork
+from convolve.export.onnx import OnnxNetwork, note_of
 from convolve.export.parity import Parity
 from convolve.formats.archive import Location
 from convolve.formats.decode import MAX_PIXELS, Decoding
@@ -58,7 +58,7 @@ from convolve.transforms.preprocess import ChannelOrder, Preprocess
 class Model:
     """`module` maps normalized images_NCHW to logits_NK; `preprocess` says how an image becomes one of them.
 
-    `architecture` is one of our networks or an imported graph; None: a quantized file, which can only be asked. `node`
+    `architecture` is one of our networks or an imported graph; None: onnxruntime runs the file. `node`
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
     saved. `membership`: which images it was trained on, where a part of a user's own set was held out. `max_pixels`:
     see `Decoding`; this is up to whoever asks it, and not saved. `target`: what the outputs of `module` mean; of
@@ -381,7 +381,8 @@ class Model:
         if self.node:
             raise UsageError(f"a model that stops at {self.node} gives features, no classes; save the whole one")
         if self.architecture is None:
-            raise UsageError("a quantized file cannot be written in another form; give the model that it was made from")
+            known = note_of(self.module) or "a quantized file"
+            raise UsageError(f"{known} and cannot be written in another form; give the model that it was made from")
         return self.architecture
 
     @property

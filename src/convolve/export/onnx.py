@@ -132,6 +132,11 @@ _TYPES = {
 }  # fmt: skip
 
 
+def note_of(module: nn.Module) -> str:
+    """What users should know of how a network is run; mostly nothing."""
+    return module.note if isinstance(module, OnnxNetwork) else ""
+
+
 class OnnxNetwork(nn.Module):
     """A file as onnxruntime runs it: images_NCHW -> scores_NK, whatever the type of its input, the order of its axes
     and the size of its batch; where the file gives `distance`, which is asked for, (scores_NK, distance_N).
@@ -149,9 +154,11 @@ class OnnxNetwork(nn.Module):
         *,
         with_distance: bool = False,
         independent: bool = False,
+        output: str | None = None,
     ) -> None:
         super().__init__()
         self.path, self.independent = path, independent
+        self.note = ""  # for users: why it is run as it is
         check_packages(("onnxruntime",))
         self._preprocess, self._to_logits = preprocess, to_logits
         try:
@@ -167,8 +174,9 @@ class OnnxNetwork(nn.Module):
         samples = 1 if self._takes_photographs else port.shape[0]
         self._samples = samples if isinstance(samples, int) and samples > 0 else None
         outputs = [port.name for port in self._session.get_outputs() if port.type in _TYPES]
+        outputs = outputs if output is None else [name for name in outputs if name == output]
         if not outputs:
-            raise UnsupportedError(f"{path}: none of its outputs holds scores")
+            raise UnsupportedError(f"{path}: {output or 'none of its outputs'} holds no scores")
         self.gives_distance = with_distance and DISTANCE in outputs[1:]
         self._outputs = [outputs[0], DISTANCE] if self.gives_distance else outputs[:1]
         size = self._samples or 1
@@ -181,6 +189,17 @@ class OnnxNetwork(nn.Module):
             side: [{"name": port.name, "type": port.type, "shape": port.shape} for port in ports]
             for side, ports in found.items()
         }
+
+    def require_independent(self) -> None:
+        """Raise UnsupportedError where an image's answer depends on the others of its batch. 1e-3 of the largest score
+        is more than another order of adding makes."""
+        shape = (3, *self._preprocess.shape_CHW)
+        array = self.feed(torch.randint(256, shape, generator=torch.Generator().manual_seed(0)).float())
+        alone_NK = np.concatenate([self._run(array[n : n + 1], self._samples or 1)[0] for n in range(3)])
+        size = self._samples or 3
+        together_NK = np.concatenate([self._run(array[n : n + size], size)[0] for n in range(0, 3, size)])
+        if not abs(alone_NK - together_NK).max() <= 1e-3 * abs(alone_NK).max():
+            raise UnsupportedError(f"{self.path}: what it says of an image depends on the others of the batch")
 
     def feed(self, images_NCHW: torch.Tensor) -> np.ndarray:
         """The images as the file takes them."""

@@ -25,17 +25,19 @@ from convolve.importers.onnx.model import OnnxModel, Port
 from convolve.records import Metadata
 from convolve.transforms.preprocess import Preprocess
 
-__all__ = ["Opened", "QuantizedError", "parse", "quantized", "read", "recognizes"]
+__all__ = ["AsItIsError", "Opened", "as_it_is", "parse", "read", "recognizes"]
 
 
-class QuantizedError(UnsupportedError):
-    """A quantized or optimized model: it can be asked, by onnxruntime, and nothing else."""
+class AsItIsError(UnsupportedError):
+    """A model that can be asked, by onnxruntime, and nothing else: a quantized or optimized one, or one with operators
+    that convolve does not have, as `reason` says."""
 
-    def __init__(self, opened: Opened) -> None:
-        self.opened = opened
+    def __init__(self, opened: Opened, reason: str = "") -> None:
+        self.opened, self.reason = opened, reason
         super().__init__(
-            f"{opened.files.path}: a quantized model ({opened.model.quantized}), which onnxruntime can run, and which "
-            "cannot be trained or converted; give the model that it was made from"
+            reason
+            or f"{opened.files.path}: a quantized model ({opened.model.quantized}), which onnxruntime can run, and "
+            "which cannot be trained or converted; give the model that it was made from"
         )
 
 
@@ -49,7 +51,7 @@ class Opened:
 
 
 @dataclass(frozen=True, eq=False)
-class Quantized:
+class AsItIs:
     """`content` is what onnxruntime opens: a path, or bytes; `preprocess` all fields of `Preprocess`."""
 
     content: str | bytes
@@ -80,14 +82,17 @@ def _is_any_size(opened: Opened) -> bool:
 
 
 def read(path: Path, overrides: PreprocessOverrides | None = None) -> Imported:
-    """The network of an ONNX file; see `Loader`. A quantized one is none: onnxruntime evaluates it."""
+    """The network of an ONNX file; see `Loader`. Raises AsItIsError for one that only onnxruntime can evaluate."""
     opened, overrides = _open(path), overrides or PreprocessOverrides()
     if opened.model.quantized:
-        raise QuantizedError(opened)
+        raise AsItIsError(opened)
     own = opened.stated.metadata if opened.stated.own else None
     scores = [scores_of(own) + INNER * _is_any_size(opened)] if own else None  # more may stand beside them
     outputs = scores if overrides.output is None else [overrides.output]
-    graph = lower(_without_scaling(opened), outputs, overrides.image_shape_CHW)
+    try:
+        graph = lower(_without_scaling(opened), outputs, overrides.image_shape_CHW)
+    except UnsupportedError as error:
+        raise AsItIsError(opened, str(error)) from None
     said = opened.stated
     return Imported(
         graph, _preprocessing(opened), metadata=said.metadata, names_from=said.names_from,
@@ -103,13 +108,14 @@ def _preprocessing(opened: Opened) -> dict[str, Any]:
     return said if opened.stated.own else {"channel_order": None, "resize": "cover", "orientation": "exif"} | said
 
 
-def quantized(opened: Opened, overrides: PreprocessOverrides) -> Quantized:
-    """What can be asked of a quantized model. Raises UnsupportedError for one with loops, which might never end."""
+def as_it_is(opened: Opened, overrides: PreprocessOverrides) -> AsItIs:
+    """What can be asked of a model that onnxruntime runs. Raises UnsupportedError for one with loops, which might never
+    end."""
     path, found = opened.files.path, opened.model
     if loops := sorted({node.op for node in found.nodes if node.op in model.SUBGRAPHS}):
-        raise UnsupportedError(f"{path}: a quantized model with {', '.join(loops)}")
+        raise UnsupportedError(f"{path}: a model with {', '.join(loops)}")
     if len(found.inputs) != 1 or len(found.inputs[0].sizes) != 4 - _is_any_size(opened):
-        raise UnsupportedError(f"{path}: a quantized model that takes no image")
+        raise UnsupportedError(f"{path}: a model that takes no image")
     fields = {"known_from": ""} | _preprocessing(opened)
     if _is_any_size(opened):
         numbers = prod(Preprocess(**fields).size_before_crop) * 3
@@ -120,15 +126,15 @@ def quantized(opened: Opened, overrides: PreprocessOverrides) -> Quantized:
         if not opened.stated.own:
             fields |= dict(zip(("channels", "height", "width"), shape_CHW, strict=True))
     if numbers > MAX_ELEMENTS:
-        raise UnsupportedError(f"{path}: a quantized model that takes {numbers:,} numbers at once")
+        raise UnsupportedError(f"{path}: a model that takes {numbers:,} numbers at once")
     content = str(opened.files.file) if opened.files.file else opened.files.model()
-    return Quantized(content, fields, opened.stated.metadata, _is_any_size(opened) or _ends_in_softmax(found))
+    output = overrides.output or (found.outputs[0].name if found.outputs else "")
+    return AsItIs(content, fields, opened.stated.metadata, _is_any_size(opened) or _ends_in_softmax(found, output))
 
 
-def _ends_in_softmax(found: OnnxModel) -> bool:
-    """Whether the first output comes from a softmax, with nothing behind it that changes more than shapes and types."""
+def _ends_in_softmax(found: OnnxModel, name: str) -> bool:
+    """Whether the output `name` comes from a softmax, with nothing behind it but changes of shape and type."""
     made = {name: node for node in found.nodes for name in node.outputs}
-    name = found.outputs[0].name if found.outputs else ""
     for _ in found.nodes:
         node = made.get(name)
         if node is None or not node.inputs or node.op not in (*_SHAPES_AND_TYPES, "Softmax"):
