@@ -2,8 +2,9 @@
 PYTHON ?= python
 PYTHONS ?= python3.11 python3.13
 TIMES ?= 1
+RUNTIME_PYTHONS ?= $(PYTHON)
 
-.PHONY: check quick style types test slow-tests coverage package processors fuzz race kills benchmarks benchmarks-short tables docs cntk-suite cntk-round-trip
+.PHONY: check quick style types test slow-tests coverage package processors fuzz race kills benchmarks benchmarks-short tables docs runtimes cntk-suite cntk-round-trip
 
 check: style types test
 
@@ -73,3 +74,6 @@ tables:  ## tables and plots of results, in README.md and docs, from docs/result
 
 docs:  ## the pages and the reference of the Python functions as HTML, in site
 	$(PYTHON) -m zensical build --strict
+
+runtimes:  ## which runtimes read our ONNX files: PHOTOGRAPHS=a folder of classes; RUNTIME_PYTHONS="python other/bin/python" NODE_MODULES=folder
+	$(PYTHON) benchmarks/runtimes_table.py $(PHOTOGRAPHS) --python $(RUNTIME_PYTHONS) $(if $(NODE_MODULES),--node-modules $(NODE_MODULES))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convolve.cli.partial_table import partial_table
+from convolve.cli.terminal import for_tables
 
 if TYPE_CHECKING:
     from convolve.data.damaged import Unreadable
@@ -137,7 +138,7 @@ def csv_file(
 @contextmanager
 def csv_text(model: Model) -> Iterator[Output]:
     """A CSV table on stdout."""
-    title, writer = _title(model, 0), csv.writer(sys.stdout, lineterminator="\n")
+    title, writer = _title(model, 0), csv.writer(for_tables(), lineterminator="\n")
     writer.writerow(title)
     yield Output(lambda batch: writer.writerows(_cells(one, title) for one in batch))
 

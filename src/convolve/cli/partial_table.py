@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from convolve.atomic import cannot_write, locked, replacing
+from convolve.atomic import cannot_write, locked, parse_json, replacing
 from convolve.errors import UsageError
 
 _LONGEST_HEAD = 1 << 16
@@ -70,7 +70,7 @@ def partial_table(path: Path, question: dict[str, Any], title: Sequence[str]) ->
 
 def _require_same(partial: Path, head: bytes, question: dict[str, Any]) -> None:
     try:
-        earlier = json.loads(head)
+        earlier = parse_json(head.decode())
         differ = [name for name, value in question.items() if earlier[name] != value]
     except (ValueError, KeyError, TypeError):
         raise UsageError(f"{partial} is no table that `convolve predict` began; move it away") from None

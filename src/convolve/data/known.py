@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from convolve.atomic import open_ordinary
 from convolve.data import archives, cifar10, ilsvrc2012, mnist
 from convolve.data.download import Progress
 from convolve.data.lists import find_lists, is_packed
@@ -167,7 +168,7 @@ def published_parts(place: Path, on_fault: OnFault) -> Sequence[Source | None] |
 
 def _is_idx(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             head = (gzip.GzipFile(fileobj=file) if packed else file).read(4)

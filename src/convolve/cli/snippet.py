@@ -1,0 +1,93 @@
+"""`convolve convert --snippet`: a program that asks a model's ONNX file."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convolve.errors import UsageError, look_up
+
+if TYPE_CHECKING:
+    from convolve.export.snippets import File
+    from convolve.importers.loader import PreprocessOverrides
+    from convolve.model import Model
+    from convolve.records import ConfidenceRecord
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """The program that a command asks for, and the options of the ONNX file that it is for."""
+
+    language: str
+    with_preprocessing: bool
+    any_size: bool
+    output: list[str] | None
+    overrides: PreprocessOverrides
+
+    def show(self, path: Path, out: Path | None) -> None:
+        """Print the program for the model at `path`, or write it to `out`."""
+        from convolve.atomic import staged
+        from convolve.export.snippets import LANGUAGES, snippet
+        from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
+        from convolve.loading import load
+        from convolve.training.metrics import thresholds_of
+
+        look_up(LANGUAGES, self.language, "language", "--snippet")
+        if out and out.exists():
+            raise UsageError(f"{out} exists already; choose another --out")
+        try:
+            model = load(path, replace(self.overrides, output=self.output[0] if self.output else None))
+            model.require_images()
+            model.require_classes()
+        except (NoClassifierError, SeveralHeadsError) as error:
+            raise UsageError(f"--snippet is for a classifier of images: {error}") from None
+        form = "any size" if self.any_size else "pixels" if self.with_preprocessing else ""
+        file, confidence = _file(path, model, form)
+        target = replace(model.target, thresholds=thresholds_of(model.target, len(model.class_names)))
+        metadata = replace(model.metadata, target=target, confidence=confidence)
+        text = snippet(self.language, model.preprocess, metadata, file)
+        if out:
+            with staged(out) as written:
+                written.write_text(text, encoding="utf-8")
+            print(f"{out}: {file.said}")
+        else:
+            print(text, end="")
+
+
+def _file(path: Path, model: Model, form: str) -> tuple[File, ConfidenceRecord | None]:
+    """(the file that is asked, what it says of its certainty): `path` itself where that is a file of ours, else the one
+    that `convert` writes."""
+    from convolve.export.any_size import require_sayable
+    from convolve.export.snippets import File
+
+    if own := _own_metadata(path):
+        taken = own["input"]
+        if taken["axes"] != "HWC" and taken["shape"][0] not in ("N", 1):
+            raise UsageError(
+                f"--snippet: {path} takes {taken['shape'][0]} images at once; convert it with --batch-size 1 or without"
+            )
+        form = {"NHWC": "pixels", "HWC": "any size"}.get(taken["axes"], "")
+        confidence = model.metadata.confidence if own["more_outputs"] else None
+        return File(f"For the file {path.name}.", form, model.independent), confidence
+    if form == "any size":
+        require_sayable(model.preprocess, Path("model.onnx"))
+    elif model.preprocess.mean_image_CHW is not None:
+        form = "pixels"
+    option = {"any size": " --any-size", "pixels": " --with-preprocessing"}.get(form, "")
+    said = f"For the file of: convolve convert {shlex.quote(str(path))} --to onnx{option} --out model.onnx"
+    return File(said, form, model.independent), model.metadata.confidence
+
+
+def _own_metadata(path: Path) -> dict[str, Any]:
+    """What an ONNX file of ours says of itself; empty for anything else."""
+    if path.suffix != ".onnx":
+        return {}
+    import onnx
+
+    from convolve.export.metadata import KEY
+
+    texts = {item.key: item.value for item in onnx.load(path).metadata_props}
+    return dict(json.loads(texts.get(KEY, "{}")))
