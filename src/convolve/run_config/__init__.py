@@ -3,7 +3,7 @@
 training.py     a train action; readers.py makes data of its readers
 evaluation.py   test, eval and cv
 editing.py      edit
-writing.py      write
+writing.py      write; reach.py says what a configuration may write
 
     modelPath.0     the network with its initial values, as a model folder
     modelPath.N     the network after epoch N
@@ -28,6 +28,7 @@ from convolve.importers.brainscript.reader import Reader
 from convolve.loading import load
 from convolve.run_config.editing import edit
 from convolve.run_config.evaluation import cross_validate, evaluate
+from convolve.run_config.reach import ANYWHERE, Reach
 from convolve.run_config.training import train_step
 from convolve.run_config.writing import write_outputs
 from convolve.training.events import Callback, silent
@@ -52,6 +53,7 @@ def run_job(
     data: str | None = None,
     from_model: Path | None = None,
     workers: Workers | None = None,
+    reach: Reach = ANYWHERE,
 ) -> list[dict[str, Any]]:
     """Do every step of `job`, and return the results of its tests.
 
@@ -59,12 +61,15 @@ def run_job(
     that CNTK trained from the same text: its numbers are the initial ones. Raises UnsupportedError, before anything is
     done, for all that the configuration wants and convolve lacks.
 
+    What lies outside of its `reach` is not written.
+
     `callback` hears of everything that `run.train` tells its own, and of what a step here tells: "config", "part",
     "final", "model", "best", "written", "action" and "action done" around each, "completed" at the end. Of several
     `workers`, by default those that a launcher has started, all train; the first alone tests and writes.
     """
     if job.refused:
         raise UnsupportedError("; ".join(job.refused))
+    reach.require_all(job)
     workers = workers or all_workers()
     results = []
     tell = silent if workers.rank else callback
@@ -81,7 +86,7 @@ def run_job(
         elif isinstance(step, EvaluateStep):
             results += (cross_validate if step.epochs else evaluate)(step, callback, data)
         else:
-            write_outputs(step, callback, data)
+            write_outputs(step, callback, data, reach)
         tell("action done", {"action": _action(step)})
     tell("completed", {})
     return results
