@@ -19,6 +19,7 @@ from convolve.formats.parquet import ENDING as PARQUET
 from convolve.formats.parquet import ParquetImages, open_parquet
 from convolve.formats.tar_index import read_at, tar_members
 from convolve.formats.zip_archive import ZIP_DAMAGE, Zip
+from convolve.remote import copy
 
 MAX_BYTES = 1 << 28  # of one image; the largest photographs that cameras write have about 200 MB
 _MEMBER_SIGN = re.compile(r"@[/\\]")
@@ -141,9 +142,20 @@ class ByteReader:
             raise DataError(f"{name}: more than {self._max_bytes} bytes, too large for an image")
 
 
+def _opened(file: str) -> int:
+    """A handle of a file, or of the copy of what lies elsewhere, which may have made room for others just now."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+    if "://" not in file:
+        return os.open(file, flags)
+    try:
+        return os.open(copy(file), flags)
+    except FileNotFoundError:
+        return os.open(copy(file), flags)
+
+
 def _read_part(location: Location) -> bytes:
     try:
-        handle = os.open(location.file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        handle = _opened(location.file)
     except OSError as error:
         raise DataError(f"{location}: cannot be read ({error.strerror})") from None
     try:

@@ -22,8 +22,9 @@ from convolve.formats.image_map import write_image_map
 
 # Legend: N samples, H rows, W columns, C channels (gray, or B, G, R).
 
+LABELS = "labels.txt"
 _AT_ONCE = 1000  # lines or pictures that a worker of several takes at a time
-_MARKER, _LABELS = "prepared.json", "labels.txt"
+_MARKER = "prepared.json"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Output:
         return f"{self.folder / name}: {count:,} images"
 
     def labels(self, class_names: Sequence[str]) -> str:
-        return self.text(_LABELS, "".join(f"{name}\n" for name in class_names))
+        return self.text(LABELS, "".join(f"{name}\n" for name in class_names))
 
     def ctf(self, name: str, table: ArraySource, class_count: int) -> str:
         labels_N, pixels_ND, path = table.labels_N.numpy(), table.images_NCHW.flatten(1).numpy(), self.folder / name
@@ -131,7 +132,7 @@ def _claim(output: Output, origin: dict[str, str], names: Sequence[str]) -> None
     """Note in the folder what data its files come from, or find that note; files of other origin are refused."""
     marker, note = output.folder / _MARKER, json.dumps(origin) + "\n"
     if not marker.exists():
-        for name in (_LABELS, *names):
+        for name in (LABELS, *names):
             if (output.folder / name).exists():
                 place = f"{output.folder} holds {name} already"
                 raise UsageError(f"{place}, and not from us; choose another --out, or remove it")

@@ -225,12 +225,17 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class StartEvent(Event):
+    """`hosts`: of each of several workers; those that have `gone` and `came` since the run was last begun."""
+
     step: Count
+    hosts: tuple[str, ...] | None = None
+    gone: tuple[str, ...] | None = None
+    came: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResumeEvent(Event):
-    step: Count
+class ResumeEvent(StartEvent):
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,9 +59,7 @@ def run_job(
 
     `data` replaces the files of a configuration that reads CTF text: a folder, or "sample". `from_model` is a model
     that CNTK trained from the same text: its numbers are the initial ones. Raises UnsupportedError, before anything is
-    done, for all that the configuration wants and convolve lacks.
-
-    What lies outside of its `reach` is not written.
+    done, for all that the configuration wants and convolve lacks. `reach.require_all` goes before it.
 
     `callback` hears of everything that `run.train` tells its own, and of what a step here tells: "config", "part",
     "final", "model", "best", "written", "action" and "action done" around each, "completed" at the end. Of several
@@ -69,10 +67,8 @@ def run_job(
     """
     if job.refused:
         raise UnsupportedError("; ".join(job.refused))
-    reach.require_all(job)
     workers = workers or all_workers()
-    results = []
-    tell = silent if workers.rank else callback
+    results, tell = list[dict[str, Any]](), silent if workers.rank else callback
     for number, step in enumerate(job.steps):
         tell("action", {"command": step.name, "action": _action(step)})
         if isinstance(step, TrainStep):

@@ -16,11 +16,11 @@ from convolve.errors import ConvolveError, DataError, UsageError
 from convolve.importers.brainscript.config import read_config
 from convolve.importers.brainscript.files import files_in
 from convolve.importers.brainscript.job import EditStep, Job, TrainStep, WriteStep
-from convolve.model_card import CARD
 from convolve.records import ModelRecord
 from convolve.records.reading import read_record
 
 WRITTEN = ".convolve-written.json"  # name -> SHA-256 of the texts in a folder that convolve wrote
+_MODEL = ("model.json", "weights.safetensors", "model-card.md")
 _PATHS = re.compile(r"=\s*\"?([^=\[\]{};\"]+)")  # what a setting of the command line gives, blocks included
 
 
@@ -82,7 +82,7 @@ def _outputs(job: Job) -> Iterator[Path]:
 
 
 def _require_own_model(folder: Path) -> None:
-    if any(os.path.lexists(folder / name) for name in ("model.json", "weights.safetensors", CARD)):
+    if any(os.path.lexists(folder / name) for name in _MODEL):
         try:
             read_record(folder / "model.json", ModelRecord, "")
         except (FileNotFoundError, DataError):

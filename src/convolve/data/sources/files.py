@@ -111,6 +111,18 @@ class FileSource:
         name, encoded = self._read(int(self.index_N[index]))
         return decoded_size(encoded, name, decoding.of(name))
 
+    @property
+    def stream_N(self) -> NDArray[np.int64] | None:
+        """The number of the shard of each image, of shards that lie elsewhere; None of others, which are at hand."""
+        if not isinstance(self.listing, ShardListing) or not self.listing.is_remote:
+            return None
+        return np.asarray(self.listing.index.rows_N["shard"][self.index_N], np.int64)
+
+    def expect(self, order_N: NDArray[np.int64]) -> None:
+        """These images are read next, in this order: what lies elsewhere is fetched ahead."""
+        if isinstance(self.listing, ShardListing):
+            self.listing.expect(self.index_N[order_N])
+
     def _read(self, number: int) -> tuple[str | Location, bytes]:
         """What to call an image in a message, and its bytes."""
         if isinstance(self.listing, Embedded):
@@ -141,6 +153,8 @@ class FileSource:
         Of files with the same name in several folders, the name of the folder decides, and so on upwards.
         """
         if isinstance(self.listing, Embedded):  # whose images have no names
+            return self
+        if self.stream_N is not None:  # is read in the order in which it lies
             return self
         if isinstance(self.listing, ShardListing):  # whose index knows the order
             ranks_N = self.listing.index.rows_N["rank"][self.index_N]

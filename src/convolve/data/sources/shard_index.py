@@ -14,15 +14,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convolve import cache
+from convolve.atomic import replacing
 from convolve.data.walk import ENDINGS, is_hidden
 from convolve.errors import DataError, FormatError
 from convolve.formats.archive import Location
 from convolve.formats.tar_index import Member, read_at, tar_members
+from convolve.remote import address, exists, expect, local
 
 # Legend: N images.
 
@@ -41,11 +44,15 @@ _NO_LABEL = -1
 
 
 class Shard(NamedTuple):
-    """One archive: what messages call it, the file to read, and what tells this state of it from another."""
+    """One archive: its path or address, and what tells this state of it from another."""
 
     name: str
-    file: Path
     stamp: str
+
+    @property
+    def file(self) -> Path:
+        """The archive on this machine, now."""
+        return local(self.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +80,7 @@ def open_index(shards: Sequence[Shard]) -> ShardIndex:
     key = hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()[:24]
 
     def make(folder: Path) -> None:
-        index = _make(shards)
+        index = _beside(shards) or _make(shards)
         np.save(folder / "rows.npy", index.rows_N)
         np.save(folder / "names.npy", index.names)
         (folder / "labels.json").write_text(json.dumps(index.labels))
@@ -85,6 +92,38 @@ def open_index(shards: Sequence[Shard]) -> ShardIndex:
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: the index is damaged ({error}); remove that folder, it is made anew") from None
     return ShardIndex(rows_N, names, tuple(labels))
+
+
+def save_index(path: Path, shards: Sequence[Shard]) -> None:
+    """Write the index of `shards` as one file, which is to lie beside them: then nobody has to read them all first."""
+    index = _make(shards)
+    told = json.dumps({"version": _VERSION, "labels": index.labels, "shards": _sizes(shards)}).encode()
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, rows=index.rows_N, names=index.names, about=np.frombuffer(told, np.uint8))
+
+
+def index_name(shard: str) -> str:
+    """What the index is called that lies beside shards of such a name: train-index.npz beside train-000000.tar."""
+    return f"{shard.removesuffix('.tar').rstrip('0123456789').rstrip('-_.')}-index.npz"
+
+
+def _beside(shards: Sequence[Shard]) -> ShardIndex | None:
+    """The index that `prepare shards` wrote beside shards that lie elsewhere, if it is of these."""
+    folder, _, name = shards[0].name.rpartition("/")
+    url = f"{folder}/{index_name(name)}"
+    if address(url) is None or not exists(url):
+        return None
+    try:
+        with np.load(local(url)) as found:
+            about = json.loads(found["about"].tobytes())
+            is_of_these = about["version"] == _VERSION and about["shards"] == _sizes(shards)
+            return ShardIndex(found["rows"], found["names"], tuple(about["labels"])) if is_of_these else None
+    except (ValueError, KeyError, OSError, BadZipFile) as error:
+        raise DataError(f"{url}: the index is damaged ({error}); remove it, or write the shards again") from None
+
+
+def _sizes(shards: Sequence[Shard]) -> list[list[str | int]]:
+    return [[shard.name.rpartition("/")[2], int(shard.stamp.split()[0])] for shard in shards]
 
 
 def _refuse_same_names(shards: Sequence[Shard]) -> None:
@@ -279,11 +318,21 @@ class ShardListing:
 
     def location(self, number: int) -> Location:
         row = self.index.rows_N[number]
-        file = str(self.shards[int(row["shard"])].file)
+        file = self.shards[int(row["shard"])].name
         return Location(file, self.index.name(number), int(row["start"]), int(row["size"]))
 
     def place(self, number: int) -> str:
         return f"{self.shards[int(self.index.rows_N['shard'][number])].name}@/{self.index.name(number)}"
+
+    @property
+    def is_remote(self) -> bool:
+        return address(self.shards[0].name) is not None
+
+    def expect(self, numbers_N: NDArray[np.int64]) -> None:
+        """These images are read next, in this order."""
+        if self.is_remote:
+            numbers = dict.fromkeys(self.index.rows_N["shard"][numbers_N].tolist())
+            expect([self.shards[number].name for number in numbers])
 
     def identity(self) -> bytes:
         return self.index.names.tobytes() + self.index.rows_N["size"].tobytes()
