@@ -30,6 +30,7 @@ CHUNK = "64MB"
 def by_cv2(encoded: bytes) -> torch.Tensor:
     """A random square of 7/8 of the shorter side, scaled, mirrored half the time, normalized."""
     image_HWC = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert image_HWC is not None
     top, left, side = square(image_HWC.shape[0], image_HWC.shape[1])
     cut_HWC = cv2.resize(image_HWC[top : top + side, left : left + side], (SIDE, SIDE))
     cut_HWC = cut_HWC[:, ::-1] if random.random() < 0.5 else cut_HWC
