@@ -7,7 +7,7 @@ serve_mlserver.py); LitServe and MLServer run in the environment of PYTHON, whic
 and OpenCV. One client and 64 ask again as soon as they are answered. Starlette and `serve` get the image as the body,
 the others in base64 within JSON, as their requests come. `loop` decodes and computes in one process, without a server,
 an image at a time on all cores.
-Results go to benchmarks/results/serve_beside.json.
+Results go to benchmarks/results/PROCESSOR/serve_beside.json.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from typing import Any
 from convolve.atomic import write_json
 from convolve.environment import usable_cores
 from convolve.loading import load
-from rounds import conditions, figures_apart
+from rounds import conditions, figures_apart, results_of
 from serve import Figures, Load, media_type, repeated, uploads, wait_for_engine
 from serve_peers import Classifier
 
-RESULTS = Path(__file__).parent / "results" / "serve_beside.json"
+RESULTS = results_of("serve_beside")
 HERE = Path(__file__).parent
 
 

@@ -29,7 +29,7 @@ class Snippet:
 
     def show(self, path: Path, out: Path | None) -> None:
         """Print the program for the model at `path`, or write it to `out`."""
-        from convolve.atomic import write_text
+        from convolve.atomic import staged
         from convolve.export.snippets import LANGUAGES, snippet
         from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
         from convolve.loading import load
@@ -50,7 +50,8 @@ class Snippet:
         metadata = replace(model.metadata, target=target, confidence=confidence)
         text = snippet(self.language, model.preprocess, metadata, file)
         if out:
-            write_text(out, text)
+            with staged(out) as written:
+                written.write_text(text, encoding="utf-8")
             print(f"{out}: {file.said}")
         else:
             print(text, end="")

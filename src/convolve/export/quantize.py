@@ -38,9 +38,9 @@ class Candidate:
 
 @contextmanager
 def _heard_nothing() -> Iterator[None]:
-    """onnxruntime logs advice for those who call it."""
+    """onnxruntime logs advice for those who call it, and failures that it goes round."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
@@ -52,8 +52,7 @@ def prepared(source: Path, folder: Path) -> Path:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     result = folder / "prepared.onnx"
-    with _heard_nothing():
-        quant_pre_process(str(source), str(result), skip_symbolic_shape=True)
+    _made(partial(quant_pre_process, str(source), str(result), skip_symbolic_shape=True))
     return result
 
 
