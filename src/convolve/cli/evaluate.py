@@ -89,6 +89,7 @@ def evaluate(
     """
     from convolve.cli.progress import check_lines
     from convolve.distributed.parts import open_team
+    from convolve.export.onnx import note_of
     from convolve.loading import load
     from convolve.training.memory import keep_freed_memory
 
@@ -106,8 +107,8 @@ def evaluate(
         figures = _measured((opened, second), source, views, skip_unreadable, drift=drift, team=team)
         if csv and team.rank == 0:
             _write_rows(csv, figures.get("classes") or figures["numbers"])
-        if opened.preprocess_warning:
-            print(f"note: {opened.preprocess_warning}", file=sys.stderr)
+        for note in filter(None, (opened.preprocess_warning, note_of(opened.module))):
+            print(f"note: {note}", file=sys.stderr)
         print(json.dumps(figures, indent=2) if as_json else _table(figures, where))
 
 

@@ -127,6 +127,7 @@ def _predict(
     from convolve.data.damaged import Unreadable
     from convolve.data.image_files import find_images
     from convolve.data.walk import PassedOver
+    from convolve.export.onnx import note_of
 
     passed, unreadable, sort_into = PassedOver(), Unreadable(), options["--sort-into"]
     images = list(find_images(paths, passed))
@@ -149,7 +150,7 @@ def _predict(
                     unreadable.note(number, one.path, f"{one.path}: {one.error}")
             out.add(batch)
             done += len(batch)
-    for note in filter(None, (str(passed), opened.preprocess_warning)):
+    for note in filter(None, (str(passed), opened.preprocess_warning, note_of(opened.module))):
         print(f"note: {note}", file=sys.stderr)
     return unreadable, images
 

@@ -136,7 +136,8 @@ def _prepare_torch(threads: int) -> None:
 def _without_patience(recipe: Recipe) -> Recipe:
     """The recipe without what changes no weight."""
     distributed = replace(recipe.distributed or DistributedSpec(), timeout_seconds=DistributedSpec.timeout_seconds)
-    return replace(recipe, data=replace(recipe.data, skip_unreadable=False), distributed=distributed)
+    cache = "DIR" if recipe.data.packed_in else recipe.data.cache  # the packed cache may move
+    return replace(recipe, data=replace(recipe.data, skip_unreadable=False, cache=cache), distributed=distributed)
 
 
 def _refuse_changes(
