@@ -5,7 +5,7 @@
 Three sides, each in a process of its own, in turn: the model alone in batches of 64 (`Model.probabilities`), decoding
 and fitting alone in one thread, and the server, asked by that many clients at once, each of which asks again as soon as
 it is answered. Gray models get digits of the packaged sample as PNG, others JPEGs of 500x375 pixels that are made up.
-Results go to benchmarks/results/serve.json.
+Results go to benchmarks/results/PROCESSOR/serve.json.
 
 The overhead is what an image costs in the server beyond the model alone, decoding included, as a part of the latter:
 
@@ -47,9 +47,9 @@ from convolve.model import Model
 from convolve.serve.batching import MOST_IMAGES
 from convolve.serve.upload import Limits, fitted_image
 from convolve.training.memory import keep_freed_memory
-from rounds import conditions, figures_apart
+from rounds import conditions, figures_apart, results_of
 
-RESULTS = Path(__file__).parent / "results" / "serve.json"
+RESULTS = results_of("serve")
 SIDES = ("model", "decoding", "server")
 Figures = dict[str, float]
 PICTURES = 64  # different ones

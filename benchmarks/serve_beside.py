@@ -5,7 +5,7 @@
 MODEL is of gray images that need no scaling, as MNIST's. The peers get it as an ONNX file (serve_peers.py); LitServe
 runs in the environment of PYTHON, which has litserve, onnxruntime and OpenCV. One client and 64 ask again as soon as
 they are answered. Starlette and `serve` get the file as the body, LitServe in base64 within JSON, as its requests come.
-Results go to benchmarks/results/serve_beside.json.
+Results go to benchmarks/results/PROCESSOR/serve_beside.json.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from typing import Any
 
 from convolve.atomic import write_json
 from convolve.loading import load
-from rounds import conditions
+from rounds import conditions, results_of
 from serve import Figures, Load, media_type, uploads
 
-RESULTS = Path(__file__).parent / "results" / "serve_beside.json"
+RESULTS = results_of("serve_beside")
 HERE = Path(__file__).parent
 
 

@@ -38,13 +38,13 @@ from convolve.recipes import resolve
 from convolve.records import ProgressEvent
 from convolve.run import train
 from convolve.training.workers import SINGLE_PROCESS, Workers
-from rounds import conditions
+from rounds import conditions, results_of
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
 from hosts import Host, some_hosts  # noqa: E402  the tests' network namespaces
 
-RESULTS, PAGE = ROOT / "benchmarks" / "results" / "slow_links.json", ROOT / "docs" / "distributed.md"
+RESULTS, PAGE = results_of("slow_links"), ROOT / "docs" / "distributed.md"
 RECIPE, SHAPE, BATCH, TARGET = "cifar10-aug", (3, 32, 32), 64, 0.25
 FIRST_STEPS, STEPS, SUMS = 10, 100, 7
 BLOCK_STEPS, EPOCH_SAMPLES, MOST_EPOCHS = 50, 50_000, 40

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from convolve.errors import ConvolveError, UsageError
 
@@ -193,6 +193,17 @@ def open_ordinary(path: str | Path) -> BufferedReader:
         os.close(handle)
         raise OSError(errno.EINVAL, "it is no ordinary file", os.fspath(path))
     return os.fdopen(handle, "rb")
+
+
+def append_to(path: Path) -> TextIO:
+    """A text file that is gone on with, or made. Raises OSError for what is no file, a link too."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no ordinary file", os.fspath(path))
+    return os.fdopen(handle, "a", encoding="utf-8", errors="backslashreplace")
 
 
 def read_ordinary(path: str | Path, most_bytes: float = math.inf) -> bytes:

@@ -78,6 +78,9 @@ class Asked:
         return not (self.quantize or self.batch_size or self.opset)
 
 
+AS_IT_IS = Asked()
+
+
 def export_as(model: Model, path: Path, asked: Asked, run: Path) -> list[str]:
     """Write the model as `asked`, with its card, or nothing. Returns what was measured, in sentences; `run` is where
     the model lies."""

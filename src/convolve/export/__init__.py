@@ -87,14 +87,9 @@ def export(module: nn.Module, preprocess: Preprocess, metadata: Metadata, path: 
 
         batches = (
             (as_input(images, preprocess, False), as_input(images, preprocess, with_preprocessing))
-            for images in _of_many_sizes(images_NCHW)
+            for images in (images_NCHW[:1], images_NCHW[1:3], *images_NCHW[3:].split(16))  # the size is free
         )
         extremes = extreme_inputs(images_NCHW[-2:], preprocess, with_preprocessing)
         run, is_class = form.runner(temporary), (metadata.target or ONE_CLASS) == ONE_CLASS
         parity = compare(path, source, run, batches, extremes, located=located, of_one_class=is_class)
         return attach(temporary) if options.any_size else parity
-
-
-def _of_many_sizes(images_NCHW: torch.Tensor) -> list[torch.Tensor]:
-    """Batches of 1, of 2, and larger ones: the size is free in every file."""
-    return [images_NCHW[:1], images_NCHW[1:3], *images_NCHW[3:].split(16)]

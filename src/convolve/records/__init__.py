@@ -119,6 +119,7 @@ class Hardware:
     cores: Count
     memory_gib: Amount | None
     gpu: str | None
+    instructions: str = ""  # the widest for vectors or matrices; empty where it is not known
 
 
 @dataclass(frozen=True)

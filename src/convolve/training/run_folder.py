@@ -32,7 +32,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from convolve.atomic import always_utf8, cannot_write, claimed, parse_json, read_whole, sweep, write_json, write_text
+from convolve.atomic import (
+    always_utf8,
+    append_to,
+    cannot_write,
+    claimed,
+    parse_json,
+    read_whole,
+    sweep,
+    write_json,
+    write_text,
+)
 from convolve.errors import DataError, InterruptedTraining, TrainingError, UsageError
 from convolve.recipe import Recipe, from_mapping, to_mapping
 from convolve.records import EVENT_NAMES, EVENTS, EpochEvent, Event, Result, Start, StartEvent
@@ -241,7 +251,7 @@ class RunFolder:
         values = {name: value for name, value in vars(event).items() if value is not None}  # all of them are plain
         line = json.dumps({"event": EVENT_NAMES[type(event)], **values, "time": now}) + "\n"
         try:
-            with path.open("a", encoding="utf-8") as file:
+            with append_to(path) as file:
                 file.write(line)
         except OSError as error:
             raise cannot_write(path, error) from error

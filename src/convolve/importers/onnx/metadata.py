@@ -114,13 +114,10 @@ def _ultralytics(model: OnnxModel, files: Files) -> Stated | None:
     names: Any = None
     with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
         names = ast.literal_eval(model.metadata["names"][:1_000_000])
-    rows = [str(names[key]) for key in sorted(names)] if isinstance(names, dict) and _is_counted(names) else []
+    is_counted = isinstance(names, dict) and all(type(key) is int for key in names)
+    rows = [str(names[key]) for key in sorted(names)] if is_counted else []
     fields = {"channel_order": "rgb", "scale": 1 / 255, "resize": "cover", "known_from": "Ultralytics' metadata"}
     return Stated(fields, _named(rows) if rows else None)
-
-
-def _is_counted(names: Mapping[Any, Any]) -> bool:
-    return all(type(key) is int for key in names)
 
 
 _ORDERS = {"Bgr8": "bgr", "Bgra8": "bgr", "Rgb8": "rgb", "Rgba8": "rgb", "Gray8": "gray"}
