@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "models": {"cntk_random", "registry", "specs"},
     "records": set(),
     "training": {"environment", "models", "recipe", "recipe_values", "records", "specs", "torch_optim"},
-    "distributed": {"data", "formats", "specs", "training"},
+    "distributed": {"data", "formats", "recipe", "specs", "training"},
     "environment": set(),
     "graph": {"models", "records"},
     "importers": {
@@ -177,7 +177,7 @@ MAY_IMPORT = {
     "reproduce": {"data", "loading", "recipe", "recipe_values", "records", "training"},
     "report": {"checking", "data", "find_lr", "formats", "recipe", "recipe_values", "records", "templates", "training"},
     "serve": {"environment", "export", "formats", "loading", "model", "records", "templates", "training", "transforms"},
-    "web": {"export", "formats", "graph", "model", "records", "serve", "training"},
+    "web": {"export", "formats", "loading", "model", "records", "serve", "smaller", "training"},
     "cli": {
         "atomic",
         "checking",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from convolve.errors import ConvolveError, UsageError
 
@@ -46,25 +47,52 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(path: str | Path) -> Iterator[Path]:
-    """As `replacing`, an empty folder, which takes the name of none, or of an empty one."""
+def staged(path: str | Path) -> Iterator[Path]:
+    """Yield a path of the same name, for a file or a folder, in a folder of its own. On success all that lies there
+    comes to where `path` is, `path` last: what belongs beside it is there before it. On failure nothing does.
+
+    What a killed process left is removed. Links are replaced, not followed. Errors name `path`.
+    """
     final = Path(path)
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    final = final.resolve() if final.is_dir() else final
+    staging = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        _remove(temporary)  # in a folder from elsewhere it could be a link
-        temporary.mkdir()
-        yield temporary
-        for file in filter(Path.is_file, temporary.rglob("*")):
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        if sys.platform == "win32" and final.is_dir():
-            final.rmdir()  # where nothing takes the name of a folder
-        temporary.replace(final)
+        for left in final.parent.glob(f".{glob.escape(final.name)}.*.tmp"):
+            _remove_folder(left)
+        staging.mkdir()
+        with locked(staging, wait=False):
+            yield staging / final.name
+            for file in filter(Path.is_file, staging.rglob("*")):
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+            if final.is_dir():  # an empty one; Windows gives nothing the name of a folder
+                final.rmdir()
+            for made in sorted(staging.iterdir(), key=lambda made: made.name == final.name):
+                made.replace(final.parent / made.name)
+    except ConvolveError as error:
+        within = rf"{re.escape(str(staging))}/(tmp\w+/)?"  # of a TemporaryDirectory
+        error.args = (re.sub(within + re.escape(final.name), lambda _: str(path), str(error)),)
+        raise
     except OSError as error:
-        raise cannot_write(final, error) from error
+        raise cannot_write(Path(path), error) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """As `replacing`, an empty folder, which takes the name of none, or of an empty one."""
+    with staged(path) as folder:
+        folder.mkdir()
+        yield folder
+
+
+def _remove_folder(path: Path) -> None:
+    """Remove what `staged` made, unless its process is still at work."""
+    if _TEMPORARY.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+        with suppress(OSError, UsageError), locked(path, wait=False):
+            shutil.rmtree(path)
 
 
 @contextmanager
@@ -165,6 +193,17 @@ def open_ordinary(path: str | Path) -> BufferedReader:
         os.close(handle)
         raise OSError(errno.EINVAL, "it is no ordinary file", os.fspath(path))
     return os.fdopen(handle, "rb")
+
+
+def append_to(path: Path) -> TextIO:
+    """A text file that is gone on with, or made. Raises OSError for what is no file, a link too."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no ordinary file", os.fspath(path))
+    return os.fdopen(handle, "a", encoding="utf-8", errors="backslashreplace")
 
 
 def read_ordinary(path: str | Path, most_bytes: float = math.inf) -> bytes:

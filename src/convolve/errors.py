@@ -9,6 +9,7 @@
     ├── UnsupportedError          4   a feature of a model or configuration that convolve does not have
     ├── TrainingError             1   training cannot go on (a loss that is not finite, for one)
     │   └── ResumeRefusedError    1   the unfinished run was started with another recipe or other data
+    ├── StoppedTraining          75   a scheduler takes the machine away; the run can be resumed
     └── InterruptedTraining     130   Ctrl-C; the run can be resumed
 
 An error is one line: where, what was expected and what came, and what to do next.
@@ -89,6 +90,13 @@ class InterruptedTraining(ConvolveError):  # noqa: N818  an interruption is not 
     def __init__(self, folder: Path, restart: bool) -> None:
         again = "the same command again" + (", but without --restart" if restart else "")
         super().__init__(f"interrupted; {folder} can be resumed: give {again}")
+
+
+class StoppedTraining(ConvolveError):  # noqa: N818  no error either
+    exit_code = 75
+
+    def __init__(self, signal: str, where: str = "") -> None:
+        super().__init__(f"stopped by {signal}{where}; the same command again goes on, but without --restart")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

@@ -17,10 +17,23 @@ if TYPE_CHECKING:
     from convolve.training.schedule import ScheduleRow
 
 
-def write_csv(path: Path | None, rows: Iterable[Iterable[Any]]) -> None:
-    """Write `rows` to the file `path`, or to stdout."""
+def safe_cell(cell: Any) -> str:
+    """The text of a cell that spreadsheets do not take for a formula. A number is none."""
+    text = str(cell)
+    if text[:1] in tuple("=+-@\t\r"):
+        try:
+            float(text)
+        except ValueError:
+            return f"'{text}"
+    return text
+
+
+def write_csv(path: Path | None, rows: Iterable[Iterable[Any]], safe: bool = False) -> None:
+    """Write `rows` to the file `path`, or to stdout; `safe`: see `safe_cell`."""
     from convolve.atomic import replacing
 
+    if safe:
+        rows = ([*map(safe_cell, row)] for row in rows)
     if path is None:
         csv.writer(for_tables(), lineterminator="\n").writerows(rows)
         return

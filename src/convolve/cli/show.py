@@ -67,7 +67,7 @@ def _is_model(what: str) -> bool:
 
 
 def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
-    from convolve.export.onnx import OnnxNetwork
+    from convolve.export.onnx import OnnxNetwork, note_of
     from convolve.graph.classifier import NoClassifierError, SeveralHeadsError, input_arithmetic
     from convolve.graph.describe import describe
     from convolve.graph.graph import Graph
@@ -82,7 +82,7 @@ def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
         return
     imported = model.architecture if isinstance(model.architecture, Graph) else None
     arithmetic = list(input_arithmetic(imported)) if imported else []
-    notes = [*(imported.notes if imported else ()), *filter(None, [model.preprocess_warning])]
+    notes = [*(imported.notes if imported else ()), *filter(None, [model.preprocess_warning, note_of(model.module)])]
     if isinstance(model.module, OnnxNetwork):
         ports = model.module.ports()
         mapping: dict[str, Any] = {**ports, "class_names": list(model.class_names)}

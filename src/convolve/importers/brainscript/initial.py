@@ -108,10 +108,6 @@ def _from_file(parameter: Operation, dims: Shape) -> Array:
         raise parameter.error(f"cannot read {path} ({error}); correct initFromFilePath") from None
 
 
-def _from_literal(parameter: Operation, dims: Shape) -> Array:
-    return _matrix(parameter, str(parameter.settings["literal"]), dims)
-
-
 def _matrix(parameter: Operation, text: str, dims: Shape) -> Array:
     """The numbers of a text with a row of a matrix on each line. CNTK keeps matrices column by column."""
     try:
@@ -138,7 +134,7 @@ def _bilinear(parameter: Operation, dims: Shape) -> Array:
 # Initializers that leave nothing to chance.
 _GIVEN: dict[str, Callable[[Operation, Shape], Array]] = {
     "fromFile": _from_file,
-    "fromLiteral": _from_literal,
+    "fromLiteral": lambda parameter, dims: _matrix(parameter, str(parameter.settings["literal"]), dims),
     "bilinear": _bilinear,
 }
 _LETTERS = 40  # of a number in a file, at most
