@@ -254,6 +254,15 @@ class PackedSource:
     def size(self) -> Size | None:
         return None
 
+    @property
+    def stream_N(self) -> NDArray[np.int64] | None:
+        return self.source.stream_N
+
+    def expect(self, order_N: NDArray[np.int64]) -> None:
+        """See `FileSource.expect`; what is packed need not be fetched."""
+        if self.stream_N is not None:
+            self.source.expect(np.array([n for n in order_N if self.pack.get(self._key(int(n))) is None], np.int64))
+
     def __len__(self) -> int:
         return len(self.source)
 

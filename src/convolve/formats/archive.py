@@ -22,6 +22,12 @@ from convolve.formats.zip_archive import ZIP_DAMAGE, Zip
 from convolve.remote import copy
 
 MAX_BYTES = 1 << 28  # of one image; the largest photographs that cameras write have about 200 MB
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # pipes are not waited for
+_MORE_BYTES = 1 << 20
+_PATHS = (
+    "relative paths in a map file start at the working folder, or with `.../` at the map file's, those in a "
+    "table at the table's, and both at the DIR of --root"
+)
 _MEMBER_SIGN = re.compile(r"@[/\\]")
 
 
@@ -79,17 +85,24 @@ class ByteReader:
         return self._read_member(location) if location.member else self._read_file(location.file)
 
     def _read_file(self, name: str) -> bytes:
-        size = regular_size(
-            name,
-            "relative paths in a map file start at the working folder, or with `.../` at the map file's, those in a "
-            "table at the table's, and both at the DIR of --root",
-        )
-        self._require_size(name, size)
         try:
-            with open(name, "rb", buffering=0) as file:  # noqa: PTH123  a Path costs as much as reading a small image
-                return file.readall()
+            handle = os.open(name, _READING)  # a file object costs as much as reading a small image
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+            regular_size(name, _PATHS)
+            raise DataError(f"{name}: cannot be read ({getattr(error, 'strerror', error)})") from error
+        try:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode):
+                regular_size(name, _PATHS)
+            self._require_size(name, found.st_size)
+            content = os.read(handle, found.st_size + 1)
+            while more := os.read(handle, _MORE_BYTES):  # it grows, or is so large that a read gives a part of it
+                content += more
         except OSError as error:
             raise DataError(f"{name}: cannot be read ({error.strerror})") from error
+        finally:
+            os.close(handle)
+        return content
 
     def _read_member(self, location: Location) -> bytes:
         if location.file.lower().endswith(PARQUET) and os.path.isfile(location.file):  # noqa: PTH113  as below

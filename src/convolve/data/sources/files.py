@@ -104,7 +104,10 @@ class FileSource:
 
     def load(self, index: int, decoding: Decoding) -> NDArray[np.uint8]:
         name, encoded = self._read(int(self.index_N[index]))
-        return decode_image(encoded, name, replace(decoding.of(name), max_pixels=self.max_pixels))
+        asked = decoding.of(name)
+        if asked.max_pixels != self.max_pixels:  # to make another takes as long as to open the file
+            asked = replace(asked, max_pixels=self.max_pixels)
+        return decode_image(encoded, name, asked)
 
     def stored_size(self, index: int, decoding: Decoding) -> Size:
         """(height, width) that `load` would give the image, as its header says."""
@@ -208,4 +211,9 @@ def naming(location: str) -> Iterator[None]:
     try:
         yield
     except (DataError, UsageError) as error:
-        raise DataError(str(error) if str(error).startswith(location) else f"{location}: {error}") from None
+        raise named(error, location) from None
+
+
+def named(error: DataError | UsageError, location: str) -> DataError:
+    """An error about one image, with the `location` where it is listed."""
+    return DataError(str(error) if str(error).startswith(location) else f"{location}: {error}")
