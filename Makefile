@@ -4,7 +4,7 @@ PYTHONS ?= python3.11 python3.13
 TIMES ?= 1
 RUNTIME_PYTHONS ?= $(PYTHON)
 
-.PHONY: check quick style types test slow-tests coverage package processors fuzz race kills tables docs runtimes cntk-suite cntk-round-trip
+.PHONY: check quick style types test slow-tests coverage package processors fuzz race kills benchmarks benchmarks-short tables docs runtimes cntk-suite cntk-round-trip
 
 check: style types test
 
@@ -60,7 +60,15 @@ race:  ## three processes start on one run folder at random moments, 200 times; 
 kills:  ## a training ends before each event of the file system, and goes on; the suite tries nine of 420
 	$(PYTHON) tests/run_folder_trials.py kills
 
-tables:  ## of results, in README.md and docs, from docs/results
+benchmarks:  ## every benchmark, for hours, then the tables: DATA=the folder with data sets, PYTHON_CNTK=the Python of CNTK 2.7
+	$(PYTHON) benchmarks/all.py $(if $(DATA),--data $(DATA)) $(if $(PYTHON_CNTK),--cntk $(PYTHON_CNTK))
+	$(MAKE) --no-print-directory tables
+
+benchmarks-short:  ## a short form of most, in less than 15 minutes on a quiet machine, then the tables
+	$(PYTHON) benchmarks/all.py --short $(if $(DATA),--data $(DATA))
+	$(MAKE) --no-print-directory tables
+
+tables:  ## tables and plots of results, in README.md and docs, from docs/results and benchmarks/results
 	$(PYTHON) docs/tables.py
 	$(PYTHON) docs/cntk_names.py
 

@@ -6,7 +6,7 @@ Both sides train CNTK's AlexNet (62,003,496 parameters, 3x227x227), with and wit
 batch of noise: forward, backward, update; no data, no evaluation. The peer is written as tutorials do it (fp32, NCHW,
 torch.optim.SGD, nn.LocalResponseNorm). Each side runs in a process of its own, the sides in turn, round after round,
 and so does a plain matrix multiply, which says what this processor can do. The most memory of each side is that of a
-process that does nothing else. Results go to benchmarks/results/alexnet.json.
+process that does nothing else. Results go to benchmarks/results/PROCESSOR/alexnet.json.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,11 +26,11 @@ from convolve.models.lrn import LocalResponseNorm
 from convolve.models.summary import summarize
 from convolve.recipes import resolve
 from convolve.specs.model import ModelSpec
-from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
+from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio, results_of
 from steps import Step, images_per_second, our_step, parts_of_a_step, peer_step
 
 SIDE, CLASSES, STEPS, WARM_UP_STEPS = 227, 1000, 8, 2
-RESULTS = Path(__file__).parent / "results" / "alexnet.json"
+RESULTS = results_of("alexnet")
 
 # name -> (who, precision)
 SIDES = {

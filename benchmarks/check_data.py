@@ -5,7 +5,7 @@
 The images are JPEG files of 64x64 pixels, all different, 1,000 to a class. The plain loop is what people write
 themselves: it decodes every file, so that damaged ones are named, and keeps a hash of its bytes, so that exact copies
 are; it finds no near ones. One process each, as a user would start it, one after the other. A million images take
-4 GB of the temporary folder. Results go to benchmarks/results/check_data.json.
+4 GB of the temporary folder. Results go to benchmarks/results/PROCESSOR/check_data.json.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import cv2
 import numpy as np
 
 from convolve.atomic import write_json
-from rounds import conditions, settle
+from rounds import conditions, results_of, settle
 
 CLASS_IMAGES, SIDE, COARSE_SIDE = 1000, 64, 9  # pixels; coarse: of the random colors that an image is grown from
-RESULTS = Path(__file__).parent / "results" / "check_data.json"
+RESULTS = results_of("check_data")
 SIDES = {
     "ours": [sys.executable, "-m", "convolve", "check-data"],
     "Pillow": [sys.executable, __file__, "--plain"],

@@ -7,7 +7,7 @@ the limits of `convolve check-data` were chosen on, else from the other (docs/ex
 (a Gaussian of 2 to 8 pixels where the longer side has 500), 50 darkened (to 0.1 to 0.3 of their brightness), and of 50
 there is a near copy (JPEG of quality 50, half the size, 15 % brighter, or 2 % cut off at each side). The same folder is
 given to `convolve check-data` and to cleanvision (0.3.7, in an environment of its own), one process each, start
-included. Results go to benchmarks/results/check_data_quality.json.
+included. Results go to benchmarks/results/PROCESSOR/check_data_quality.json.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ import numpy as np
 
 from convolve.atomic import write_json
 from convolve.formats.decode import decode_image
-from rounds import conditions, settle
+from rounds import conditions, results_of, settle
 
 IMAGES, PLANTED = 500, 50
 SIGMAS, GAINS = (2, 3, 4, 6, 8), (0.1, 0.15, 0.2, 0.25, 0.3)
-RESULTS = Path(__file__).parent / "results" / "check_data_quality.json"
+RESULTS = results_of("check_data_quality")
 KINDS = ("blurred", "dark", "copied")
 
 Found = dict[str, set[str]]  # kind -> names of files

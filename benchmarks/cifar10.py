@@ -7,12 +7,12 @@ on one batch of 64 random images: forward, backward, update; no data, no evaluat
 (fp32, NCHW, torch.optim.SGD, nn.LocalResponseNorm). Each side runs in a process of its own, the sides in turn, round
 after round, and so does a plain matrix multiply, which says what this processor can do.
 
-Whole trainings, where DIR holds cifar-10-jpeg.tar: from 50,000 JPEG files in a map file to updates, shifted and
-mirrored as `cifar10-aug` does it; without the first pass, warm-up and evaluation. The peers: PyTorch with Pillow in a
-DataLoader (its best number of workers), Keras on TensorFlow where that is installed. All train the same network, so
+Whole trainings, where DIR holds CIFAR-10, which is written as JPEG: from 50,000 files in a map file to updates, shifted
+and mirrored as `cifar10-aug` does it; without the first pass, warm-up and evaluation. The peers: PyTorch with Pillow in
+a DataLoader (its best number of workers), Keras on TensorFlow where that is installed. All train the same network, so
 that with the recipe's schedule the error of 30 epochs of `cifar10` and of 80 of `cifar10-aug` would be theirs too,
 after the seconds that are given.
-Results go to benchmarks/results/cifar10.json.
+Results go to benchmarks/results/PROCESSOR/cifar10.json.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from convolve.models.summary import summarize
 from convolve.recipes import resolve
 from convolve.specs.model import ModelSpec
 from image_peers import lay_out
-from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
+from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio, results_of
 from steps import images_per_second, our_step, parts_of_a_step, peer_step
 
 BATCH_SIZE, STEPS, WARM_UP_STEPS, SECONDS = cifar10_peers.BATCH_SIZE, 60, 10, 8.0
-RESULTS = Path(__file__).parent / "results" / "cifar10.json"
+RESULTS = results_of("cifar10")
 
 # name -> (who, network, precision)
 SIDES = {
@@ -115,10 +115,10 @@ def compared(rates: Rates) -> dict[str, Any]:
     } | parts_of_a_step(rates, gflop)
 
 
-def whole_trainings(archive: Path, rounds: int) -> dict[str, Any]:
+def whole_trainings(data: Path, rounds: int) -> dict[str, Any]:
     sides = [side for side, (who, _) in TRAININGS.items() if who != "Keras" or find_spec("tensorflow")]
     with tempfile.TemporaryDirectory() as folder:
-        lay_out(archive, cifar10_peers.CASE, Path(folder))
+        lay_out(data, cifar10_peers.CASE, Path(folder))
         rates = in_turn(sides, rounds, lambda side: measure_apart(__file__, "--side", side, "--folder", folder))
     best = max((side for side in sides if side.startswith("PyTorch")), key=medians(rates).__getitem__)
     return {
@@ -135,7 +135,7 @@ def whole_trainings(archive: Path, rounds: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--data", type=Path, help="the folder with cifar-10-jpeg.tar, for whole trainings")
+    parser.add_argument("--data", type=Path, help="the folder with CIFAR-10, for whole trainings")
     parser.add_argument("--side", choices=[*SIDES, *TRAININGS], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -147,7 +147,7 @@ def main() -> None:
     result = {"conditions": conditions(arguments.rounds, STEPS), "medians": medians(rates), **compared(rates)}
     result["all_rounds"] = rates
     if arguments.data:
-        result["whole_training"] = whole_trainings(arguments.data / cifar10_peers.CASE.archive, arguments.rounds)
+        result["whole_training"] = whole_trainings(arguments.data, arguments.rounds)
     write_json(RESULTS, result)
     print(json.dumps(result, indent=2))
 

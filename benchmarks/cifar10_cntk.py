@@ -12,7 +12,6 @@ there.
 import argparse
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import cntk  # type: ignore[import-not-found]
@@ -102,18 +101,21 @@ class Training:
         return wrong / len(labels_N)
 
 
-def curve(training: Training, folder: Path, epochs: int) -> "Iterator[list[dict[str, float]]]":
-    """What all epochs so far came to, after each one that was still to be trained."""
-    checkpoint, found = folder / "checkpoint", []  # type: tuple[Path, list[dict[str, float]]]
-    if checkpoint.exists():
-        found = json.loads(training.trainer.restore_from_checkpoint(str(checkpoint))["curve"])
-        yield found
+def train(training: Training, folder: Path, epochs: int) -> None:
+    """Go on to so many epochs. A checkpoint counts once curve.json has its epoch; the one before it stays till then."""
+    said = folder / "curve.json"
+    found = json.loads(said.read_text()) if said.exists() else []
+    if found:
+        training.trainer.restore_from_checkpoint(str(folder / f"checkpoint-{len(found) % 2}"))
     while len(found) < epochs:
         figures = training.epoch(len(found))
         figures["test_error"] = training.test_error()
         found.append(figures)
-        training.trainer.save_checkpoint(str(checkpoint), external_state={"curve": json.dumps(found)})
-        yield found
+        training.trainer.save_checkpoint(str(folder / f"checkpoint-{len(found) % 2}"))
+        part = folder / "curve.part"
+        part.write_text(json.dumps(found))
+        part.replace(said)
+        print(f"epoch {len(found)}: {json.dumps(figures)}", flush=True)
 
 
 def main() -> None:
@@ -126,11 +128,7 @@ def main() -> None:
     arguments.run.mkdir(parents=True, exist_ok=True)
     cntk.device.try_set_default_device(cntk.device.cpu())
     cntk.cntk_py.reset_random_seed(0)
-    for found in curve(Training(arguments.recipe, arguments.images), arguments.run, arguments.epochs):
-        print(f"epoch {len(found)}: {json.dumps(found[-1])}", flush=True)
-        part = arguments.run / "curve.part"
-        part.write_text(json.dumps(found))
-        part.replace(arguments.run / "curve.json")
+    train(Training(arguments.recipe, arguments.images), arguments.run, arguments.epochs)
 
 
 if __name__ == "__main__":

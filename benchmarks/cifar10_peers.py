@@ -20,7 +20,7 @@ from image_peers import DEVIATION, MEAN, Case, Pictures
 from steps import our_step_on
 
 BATCH_SIZE = 64
-CASE = Case("cifar-10-jpeg.tar", images=50_000, side=32, pad=4, batch_size=BATCH_SIZE)
+CASE = Case("", images=50_000, side=32, pad=4, batch_size=BATCH_SIZE)
 
 
 def tutorial_network(lrn: bool) -> nn.Sequential:

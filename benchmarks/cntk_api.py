@@ -8,7 +8,7 @@ script that sets its environment and starts it). The other peer is the same netw
 torch.optim.SGD, batches out of an array in memory, no metric. All compute with `--threads`; 0 leaves each to its own
 choice. Each side runs in a process of its own, the sides in turn, round after round, on 2,048 images of noise.
 `--clock processor` counts seconds of the processor, for a machine that others use too; it needs `--threads 1`. Results
-go to benchmarks/results/cntk_api.json.
+go to benchmarks/results/PROCESSOR/cntk_api.json.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from torch import nn
 from cifar10_peers import tutorial_network
 from convolve.atomic import write_json
 from mnist import TutorialNet
-from rounds import conditions, in_turn, medians, ratio
+from rounds import conditions, in_turn, medians, ratio, results_of
 
 EXAMPLES = {"ConvNet_MNIST": (1, 28, 28), "ConvNet_CIFAR10": (3, 32, 32)}
 STEPS, WARM_UP_STEPS, BATCH, IMAGES = 40, 10, 64, 2048
 PROGRAM = str(Path(__file__).parent / "cntk_api_program.py")
-RESULTS = Path(__file__).parent / "results" / "cntk_api.json"
+RESULTS = results_of("cntk_api")
 CONVOLVE = [sys.executable, "-W", "ignore", "-m", "convolve", "run"]
 SIDES = {
     "convolve fp32": [*CONVOLVE, PROGRAM],

@@ -11,7 +11,7 @@ installed. Centers, for each MODEL, each side in a process of its own: what `con
 beside Pillow, which decodes them whole and then cuts the square and scales it, or scales the image and cuts the center,
 as torchvision's Resize and CenterCrop. `other top-1` counts the photographs for which MODEL's first answer is another
 than for ours: where OpenCV decodes each whole, where Pillow does and the rest is ours, and for Pillow's own centers,
-which are smoothed where they shrink; CNTK's are not. Results go to benchmarks/results/decoding.json.
+which are smoothed where they shrink; CNTK's are not. Results go to benchmarks/results/PROCESSOR/decoding.json.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ from convolve.training.memory import keep_freed_memory
 from convolve.transforms.preprocess import Preprocess, fit_image
 from image_peers import lay_out
 from images import CASES, is_installed
-from rounds import conditions, in_turn, measure_apart, medians, ratio
+from rounds import conditions, in_turn, measure_apart, medians, ratio, results_of
 
 # Legend: N images, C channels (R, G, B), H rows, W columns.
 
 PHOTOS, BATCH = 200, 32
-RESULTS = Path(__file__).parent / "results" / "decoding.json"
+RESULTS = results_of("decoding")
 OURS = "convolve"
 PEERS = {"pillow": "PIL", "simplejpeg": "simplejpeg"}  # distribution -> package
 

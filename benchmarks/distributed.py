@@ -9,7 +9,7 @@ does except for the all-reduce. Then the all-reduce of the gradients of ConvNet_
 and AlexNet (248 MB), through shared memory and over gloo's connections, in MB/s of gradient, beside a copy in memory,
 in MB/s read and written. Last, for cost_model.py: AlexNet's step on one core with two batch sizes, and one-bit coding
 of a gradient and decoding of two, as a worker does in a step. Every side runs in processes of its own, the sides in
-turn, round after round. Results go to benchmarks/results/distributed.json.
+turn, round after round. Results go to benchmarks/results/PROCESSOR/distributed.json.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from convolve.recipes import resolve
 from convolve.run import train
 from convolve.training.precision import has_bf16_instructions
 from convolve.training.workers import SINGLE_PROCESS, Workers
-from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio
+from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio, results_of
 from steps import images_per_second, our_step
 
-RESULTS = Path(__file__).parent / "results" / "distributed.json"
+RESULTS = results_of("distributed")
 SHAPES = {"mnist": (1, 28, 28), "cifar10-aug": (3, 32, 32)}
 MEGABYTES = (0.4, 4.8, 248.0)
 REPEATS = {0.4: 300, 4.8: 60, 248.0: 4}

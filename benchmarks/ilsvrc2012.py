@@ -4,7 +4,7 @@
 
 The files lie as the download has them: training images are empty but for the first, validation images are names of one
 photograph, each with an annotation. A training reads no pixel of the others before its first batch. Each side is a
-process of its own, importing included. Results go to benchmarks/results/ilsvrc2012.json; --keep leaves the files in
+process of its own, importing included. Results go to results/PROCESSOR; --keep leaves the files in
 DIR, and finds them there.
 """
 
@@ -23,10 +23,10 @@ import cv2
 import numpy as np
 
 from convolve.atomic import write_json
-from rounds import conditions
+from rounds import conditions, results_of
 
 CLASSES, TRAIN, VAL = 1000, 1_281_167, 50_000
-RESULTS = Path(__file__).parent / "results" / "ilsvrc2012.json"
+RESULTS = results_of("ilsvrc2012")
 
 _OBJECT = (
     "<object><name>{}</name><bndbox><xmin>111</xmin><ymin>108</ymin><xmax>441</xmax><ymax>193</ymax></bndbox></object>"

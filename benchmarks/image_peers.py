@@ -6,24 +6,29 @@ import random
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
+from convolve.data.cifar10 import load_cifar10
 from convolve.environment import usable_cores
 
 MEAN, DEVIATION = 114.0, 64.0  # subtracted from pixels in 0..255, and divided by
 TEST_IMAGES = 8  # a set has a test part; this one is not measured
+JPEG_QUALITY = 75  # Pillow's and most tools' default
 SIDE_RATIO = 0.875  # of a photograph's shorter side, what is cut out
 
 
 @dataclass(frozen=True)
 class Case:
-    """So many `images` of an archive, padded by `pad` pixels and cut to `side`, or (0) cut and then scaled to it."""
+    """So many `images` of an archive (empty: CIFAR-10's training images, written as JPEG), padded by `pad` pixels and
+    cut to `side`, or (0) cut and then scaled to it."""
 
     archive: str
     images: int
@@ -32,19 +37,34 @@ class Case:
     batch_size: int
 
 
-def lay_out(archive: Path, case: Case, folder: Path) -> None:
-    """Unpack images until there are enough, and list them, each as often as it takes."""
+def lay_out(data: Path, case: Case, folder: Path) -> None:
+    """Write images of the archive in `data` until there are enough, and list them, each as often as it takes."""
+    found = _in_archive(data / case.archive) if case.archive else _of_cifar10(data)
     names: list[str] = []
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            if member.isreg() and member.name.lower().endswith((".jpg", ".jpeg")) and len(names) < case.images:
-                content = tar.extractfile(member)
-                assert content is not None  # it is a regular file
-                names.append(f"{len(names)}.jpg")
-                (folder / names[-1]).write_bytes(content.read())
+    for content in islice(found, case.images):
+        names.append(f"{len(names)}.jpg")
+        (folder / names[-1]).write_bytes(content)
     listed = (names * -(-case.images // len(names)))[: case.images]
     (folder / "train_map.txt").write_text("".join(f".../{name}\t{n % 10}\n" for n, name in enumerate(listed)))
     (folder / "test_map.txt").write_text("".join(f".../{name}\t0\n" for name in listed[:TEST_IMAGES]))
+
+
+def _in_archive(archive: Path) -> Iterator[bytes]:
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if (
+                member.isreg()
+                and member.name.lower().endswith((".jpg", ".jpeg"))
+                and (content := tar.extractfile(member))
+            ):
+                yield content.read()
+
+
+def _of_cifar10(data: Path) -> Iterator[bytes]:
+    train, _ = load_cifar10(str(data)).arrays
+    for image_CHW in train.images_NCHW.numpy():
+        image_HWC = np.ascontiguousarray(image_CHW[::-1].transpose(1, 2, 0))
+        yield cv2.imencode(".jpg", image_HWC, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
 class Pictures(Dataset[tuple[torch.Tensor, int]]):

@@ -2,16 +2,17 @@
 
     python benchmarks/images.py --data DIR [--rounds 3] [--case 32px|64px|photos]
 
-DIR holds cifar-10-jpeg.tar (32x32 pixels), ilsvrc2012-tiny.tar (64x64) and imagenet-sample.tar (200 photographs as they
-are): any JPEG files in archives of these names do. 32 and 64 pixels: pad by 4, cut at random, mirror half of the
-images, subtract a mean, scale; photographs: cut a random square of 7/8 of the shorter side, scale to 227x227, mirror,
-subtract, scale. All sides do the same work and end in float32 batches in memory; the files are in the disk's cache.
+DIR holds CIFAR-10 (32x32 pixels, written as JPEG), ilsvrc2012-tiny.tar (64x64) and imagenet-sample.tar (200
+photographs as they are): any JPEG files in archives of these names do. 32 and 64 pixels: pad by 4, cut at random,
+mirror half of the images, subtract a mean, scale; photographs: cut a random square of 7/8 of the shorter side, scale to
+227x227, mirror, subtract, scale. All sides do the same work and end in float32 batches in memory; the files are in the
+disk's cache.
 
 Ours is what `convolve train` does: small images are decoded once ("first pass", opening the set included) and are then
 in memory ("later passes"); photographs are decoded in every pass. The peers are Pillow in PyTorch's DataLoader, with
 torchvision's steps written out and each number of workers, and, where they are installed, DALI's CPU pipeline and
 tf.data, both of which decode only the part of a photograph that is cut out. Each side runs in a process of its own, the
-sides in turn, round after round. Results go to benchmarks/results/images.json.
+sides in turn, round after round. Results go to benchmarks/results/PROCESSOR/images.json.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ from convolve.formats.image_map import read_image_map
 from convolve.recipes import resolve
 from convolve.training.memory import keep_freed_memory
 from image_peers import Case, lay_out
-from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio, settle
+from rounds import Rates, conditions, in_turn, measure_apart, medians, ratio, results_of, settle
 
 SECONDS, WARM_UP_BATCHES = 2.0, 4
-RESULTS = Path(__file__).parent / "results" / "images.json"
+RESULTS = results_of("images")
 
 CASES = {
-    "32px": Case("cifar-10-jpeg.tar", images=50_000, side=32, pad=4, batch_size=128),
+    "32px": Case("", images=50_000, side=32, pad=4, batch_size=128),
     "64px": Case("ilsvrc2012-tiny.tar", images=25_000, side=64, pad=4, batch_size=128),
     "photos": Case("imagenet-sample.tar", images=1000, side=227, pad=0, batch_size=32),
 }
@@ -163,7 +164,7 @@ def main() -> None:
     result: dict[str, Any] = {"conditions": conditions(arguments.rounds, 0) | {"seconds_a_side": SECONDS}}
     for name in cases:
         with tempfile.TemporaryDirectory() as place:
-            lay_out(arguments.data / CASES[name].archive, CASES[name], Path(place))
+            lay_out(arguments.data, CASES[name], Path(place))
             settle(Path(place))
             rates = in_turn(sides(name), arguments.rounds, partial(_measure_apart, name, place))
         result[name] = {"medians": medians(rates), "ratios": compared(name, rates), "all_rounds": rates}

@@ -7,7 +7,7 @@ Both sides train the same network (ConvNet_MNIST, 98,778 parameters). The peer i
 the lean peer does without pictures and normalization. Both get their best number of workers.
 Throughput is from data to update; warm-up and evaluation are left out. Each side runs in a process of its own, the
 sides in turn, round after round; a plain matrix multiply in the same run says what this processor can do. Results go
-to benchmarks/results/mnist.json.
+to benchmarks/results/PROCESSOR/mnist.json.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from convolve.run import build_training
 from convolve.specs.model import ModelSpec
 from convolve.training.precision import has_bf16_instructions
 from convolve.training.run_folder import RunFolder
-from rounds import conditions, in_turn, measure_apart, medians, ratio
+from rounds import conditions, in_turn, measure_apart, medians, ratio, results_of
 
 STEPS, WARM_UP_STEPS = 150, 20
-RESULTS = Path(__file__).parent / "results" / "mnist.json"
+RESULTS = results_of("mnist")
 
 # name -> (who, batch size, precision or number of loader workers)
 SIDES = {

@@ -8,7 +8,7 @@ DIR has train/ and val/ with a folder for each class. A split takes so many phot
 same for all contestants; with "all" only the seed differs. All are tested on the whole of val/. Each contestant runs in
 a process of its own on one thread, and everything counts from its start to its exit: processor seconds, user and
 system. FILE is EfficientNet-Lite0 in any form that convolve opens: all start from it. Results are kept one by one in
-benchmarks/results/photos.json: the same command goes on where it was stopped.
+benchmarks/results/PROCESSOR/photos.json: the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from typing import Any
 
 from convolve.atomic import write_json, write_text
 from convolve.environment import hardware, versions
+from rounds import results_of
 
-RESULTS = Path(__file__).parent / "results" / "photos.json"
+RESULTS = results_of("photos")
 PEERS = Path(__file__).parent / "photos_peers.py"
 SHOTS = ("5", "10", "20", "50", "all")
 # name -> how the page calls it

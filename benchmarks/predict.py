@@ -6,7 +6,7 @@ The images are those of benchmarks/check_data.py, 64x64 pixels and all different
 network for CIFAR-10, with fresh weights, so that what is around the network counts. `--before` names the folder of
 another version of convolve (a git worktree), which predicts the same images in turn. Memory is what the process holds
 while it writes the first and the last thousand rows. Then the command is killed `--kills` times, each time a bit
-further on, and goes on to the end: the table must have the same bytes. Results go to benchmarks/results/predict.json.
+further on, and goes on to the end: the table must have the same bytes. Results go to results/PROCESSOR.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any
 
 from check_data import make_images
 from convolve.atomic import write_json
-from rounds import conditions, settle
+from rounds import conditions, results_of, settle
 
-RESULTS = Path(__file__).parent / "results" / "predict.json"
+RESULTS = results_of("predict")
 OURS = Path(__file__).parents[1]
 
 

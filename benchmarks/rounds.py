@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -14,6 +15,18 @@ from typing import Any
 from convolve.environment import hardware, versions
 
 Rates = dict[str, list[float]]  # side -> its rate in each round, higher is better
+
+
+def results_of(name: str) -> Path:
+    """Where the figures of a benchmark on this processor go: another processor's stay beside them."""
+    short = "-short" if os.environ.get("BENCHMARKS_SHORT") else ""  # as all.py sets it
+    return Path(__file__).parent / "results" / f"{processor()}{short}" / f"{name}.json"
+
+
+def processor() -> str:
+    """Its name with the widest instructions, as a folder is called: amd-epyc-avx512-bf16."""
+    found = hardware()
+    return re.sub(r"[^a-z0-9]+", "-", f"{found['cpu']} {found['instructions']}".lower()).strip("-")
 
 
 def measure_apart(script: str, *arguments: str) -> float:

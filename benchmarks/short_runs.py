@@ -5,7 +5,7 @@
 
 CNTK's CI trained each example for three epochs of a few thousand samples (May 2017, GPU, one seed) and tested it. Here
 `convolve run` does the same for several seeds; a figure agrees if CNTK's is within three standard deviations of their
-mean. The folders are what `convolve prepare` writes. benchmarks/results/short_runs.json keeps each seed as it is done:
+mean. The folders are what `convolve prepare` writes. results/PROCESSOR keeps each seed as it is done:
 the same command again goes on, and prints the table once more.
 """
 
@@ -23,9 +23,10 @@ from typing import Any
 
 from convolve.atomic import write_json
 from convolve.environment import hardware, versions
+from rounds import results_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "BrainScript"
-RESULTS = Path(__file__).parent / "results" / "short_runs.json"
+RESULTS = results_of("short_runs")
 DEVIATIONS = 3
 
 # example -> samples of an epoch, and CNTK's figures: training loss and error of each epoch, then those of the test.

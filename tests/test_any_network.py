@@ -143,7 +143,7 @@ def test_several_heads_in_one_file(two_heads: str, tmp_path: Path, picture: Path
     assert [port.name for port in onnxruntime.InferenceSession(tmp_path / "some.onnx").get_outputs()] == some[1::2]
     assert_refused(convolve("predict", tmp_path / "folder", "x.png"), 4, "a network that is no classifier")
     refused = convolve("convert", two_heads, "--to", "onnx", "--out", tmp_path / "b.onnx", "--with-preprocessing")
-    assert_refused(refused, 2, "are for classifiers of images")
+    assert_refused(refused, 2, "--with-preprocessing of --to onnx: only for classifiers of images")
 
 
 # -- any network ------------------------------------------------------------------------------------------------------

@@ -39,5 +39,17 @@ def test_a_table_of_all_networks(cost_model: ModuleType) -> None:
     medians |= {f"{n}, two strangers with shares": share for n, (_, share) in sides.items()}
     medians |= {"alexnet, batches of 16": 30.0, "alexnet, batches of 32": 40.0, "one-bit coding": 300.0}
     lines = list(cost_model.table(medians, 8))
-    assert len(lines) == 2 + 3 * 3 * 2 + 2
+    assert len(lines) == 2 + 3 * 4 * 2 + 2
     assert all(line.count("**") == 2 for line in lines[2:-2])
+
+
+def test_resnet_50(cost_model: ModuleType) -> None:
+    """25,557,032 parameters, as He et al. and torchvision have it; PowerSGD's numbers as torch's hook counts them."""
+    network = cost_model.ResNet50()
+    assert network.sent_bytes() == 4 * 25_557_032
+    hook = pytest.importorskip("torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook")
+    sent = [hook._should_compress(rows, length, min(rows, length, 2), 2) for rows, length in network.matrices]
+    assert network.sent_bytes(2) == 4 * (
+        network.vectors + sum(thin if is_thin else whole for is_thin, whole, thin in sent)
+    )
+    assert len(list(cost_model.far_table())) == 2 + 8 + 2

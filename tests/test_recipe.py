@@ -1,6 +1,7 @@
 """Recipes: one mechanism for Python, files and --set; unknown keys and wrong values are refused by their path."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,16 @@ def test_set(path: str, text: str, value: object) -> None:
         ("model.dropout", "", r"model\.dropout must be at least one value"),
         ("optimizer.momentum", "-1", r"optimizer\.momentum must be time constants"),
         ("schedule.learning_rates", "0.1*0:0.01", r"schedule\.learning_rates must be a number of times of at least 1"),
+        ("schedule.learning_rates", "0.1*300000000", r"at most 100,000 numbers, got '0\.1\*300000000'"),
+        ("schedule.learning_rates", "0.1:" * 100_000 + "0.1", r"at most 100,000 numbers"),
+        (
+            "schedule.learning_rates",
+            [0.1] * 100_001,
+            r"at most 100,000 numbers, got \[0\.1, 0\.1, .*, \.\.\.\]$",
+        ),
+        ("run.global_batch_size", 10**400, r"must be a whole number, got a number of 400 digits"),
+        ("run.seed", -(10**400), r"must be a whole number, got a number of 400 digits"),
+        ("run.epochs", "9" * 5000, r"must be a whole number, got '9+\.\.\.9+'$"),
         ("schedule.learning_rates", "0.1*x", r"schedule\.learning_rates must be a whole number, got 'x'"),
         ("data.train_transforms", "shift", r"data\.train_transforms must be a list"),
         ("run.early_stopping_epochs", "3", r"needs run\.keep=best"),
@@ -117,6 +128,32 @@ def test_bad_files_name_the_place(content: str, message: str, tmp_path: Path) ->
     path.write_text(content)
     with pytest.raises(ConvolveError, match=message):
         load_recipe(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.yaml", "name: &x a\nrun:\n  seed: *x\n", r"line 3, column 9: not YAML: a recipe has no aliases"),
+        ("a.yaml", "a: &a {<<: *a}\n", r"a recipe has no aliases"),
+        ("a.yaml", "name: a\nrun:\n  epochs: " + "[" * 5000, r"nested too deeply"),
+        ("a.json", "[" * 100_000, r"nested too deeply"),
+        ("a.json", " " * (1 << 20) + "{}", r"1,048,578 bytes, at most 1,048,576 are expected"),
+    ],
+)  # fmt: skip
+def test_files_that_stand_for_more_than_they_hold(name: str, content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ConvolveError, match=message):
+        load_recipe(str(tmp_path / name))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
+    (tmp_path / "folder.json").mkdir()
+    for name in ("pipe.json", "zero.yaml", "folder.json"):
+        with pytest.raises(UsageError, match="cannot read the recipe"):
+            load_recipe(str(tmp_path / name))
 
 
 def test_unknown_recipe_names_the_nearest() -> None:

@@ -57,7 +57,7 @@ def test_what_is_written_is_read() -> None:
         ({"count": -1}, "count must be between 0 and 9.0072e+15, got -1"),
         ({"count": 2.0}, "count must be a whole number, got 2.0"),
         ({"count": True}, "count must be a whole number, got True"),
-        ({"count": 10**400}, "count must be between 0 and 9.0072e+15, got 1000"),
+        ({"count": 10**400}, "count must be between 0 and 9.0072e+15, got a number of 400 digits"),
         ({"error": 10**400}, "error is too large"),
         ({"error": math.nan}, "error must be between 0 and 1, got nan"),
         ({"loss": "1"}, "loss must be a number, got '1'"),

@@ -51,6 +51,12 @@ def test_their_own_command_agrees(convolve: Convolve, signed: Path, keys: Path, 
     assert theirs(signed, signed / "model.sig", keys / "key.pub") == 0
     assert theirs(signed, signed / "model.sig", keys / "other.pub") != 0
     assert {"model.cdx.json", "model-card.md", "model.sig"} < set(files_in(signed))
+    before = files_in(signed)
+    for name in ("model.sig", "model.cdx.json"):  # as one that was killed leaves them
+        (signed / f".{name}.1.tmp").touch()
+    assert convolve("convert", signed, "--sign", keys / "key.pem").code == 0
+    assert files_in(signed) == before
+    assert convolve("convert", signed, "--verify", keys / "key.pub").code == 0
 
 
 @pytest.mark.parametrize("form", [("exported-program", "digits.pt2"), ("onnx", "digits.onnx")])

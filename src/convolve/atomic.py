@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
 import math
 import os
 import re
+import secrets
 import shutil
 import stat
 import sys
@@ -13,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from convolve.errors import ConvolveError, UsageError
 
@@ -23,6 +26,11 @@ if sys.platform != "win32":
 _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")  # what `replacing` makes
 
 
+def temporary_beside(final: Path) -> Path:
+    """A name that nobody can know before: in a folder that others write to, a link could lie there."""
+    return final.with_name(f".{final.name}.{secrets.randbelow(10**12)}.tmp")
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes `path`'s place, on failure it is removed.
@@ -30,10 +38,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     A full or read-only disk raises `ConvolveError` that names `path`; what stood there before stays.
     """
     final = Path(path)
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(final)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        _remove(temporary)  # in a folder from elsewhere it could be a link
+        temporary.touch(exist_ok=False)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -45,25 +53,52 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(path: str | Path) -> Iterator[Path]:
-    """As `replacing`, an empty folder, which takes the name of none, or of an empty one."""
+def staged(path: str | Path) -> Iterator[Path]:
+    """Yield a path of the same name, for a file or a folder, in a folder of its own. On success all that lies there
+    comes to where `path` is, `path` last: what belongs beside it is there before it. On failure nothing does.
+
+    What a killed process left is removed. Links are replaced, not followed. Errors name `path`.
+    """
     final = Path(path)
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    final = final.resolve() if final.is_dir() else final
+    staging = temporary_beside(final)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        _remove(temporary)  # in a folder from elsewhere it could be a link
-        temporary.mkdir()
-        yield temporary
-        for file in filter(Path.is_file, temporary.rglob("*")):
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        if sys.platform == "win32" and final.is_dir():
-            final.rmdir()  # where nothing takes the name of a folder
-        temporary.replace(final)
+        for left in final.parent.glob(f".{glob.escape(final.name)}.*.tmp"):
+            _remove_folder(left)
+        staging.mkdir()
+        with locked(staging, wait=False):
+            yield staging / final.name
+            for file in filter(Path.is_file, staging.rglob("*")):
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+            if final.is_dir():  # an empty one; Windows gives nothing the name of a folder
+                final.rmdir()
+            for made in sorted(staging.iterdir(), key=lambda made: made.name == final.name):
+                made.replace(final.parent / made.name)
+    except ConvolveError as error:
+        within = rf"{re.escape(str(staging))}/(tmp\w+/)?"  # of a TemporaryDirectory
+        error.args = (re.sub(within + re.escape(final.name), lambda _: str(path), str(error)),)
+        raise
     except OSError as error:
-        raise cannot_write(final, error) from error
+        raise cannot_write(Path(path), error) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """As `replacing`, an empty folder, which takes the name of none, or of an empty one."""
+    with staged(path) as folder:
+        folder.mkdir()
+        yield folder
+
+
+def _remove_folder(path: Path) -> None:
+    """Remove what `staged` made, unless its process is still at work."""
+    if _TEMPORARY.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+        with suppress(OSError, UsageError), locked(path, wait=False):
+            shutil.rmtree(path)
 
 
 @contextmanager
@@ -156,16 +191,40 @@ def _lock(folder: Path, wait: bool) -> int | None:
     return handle
 
 
+def open_ordinary(path: str | Path) -> BufferedReader:
+    """A file, for reading. Raises OSError for what is none, too: pipes and devices, which never end, are not waited
+    for."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no ordinary file", os.fspath(path))
+    return os.fdopen(handle, "rb")
+
+
+def append_to(path: Path) -> TextIO:
+    """A text file that is gone on with, or made. Raises OSError for what is no file, a link too."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no ordinary file", os.fspath(path))
+    return os.fdopen(handle, "a", encoding="utf-8", errors="backslashreplace")
+
+
+def read_ordinary(path: str | Path, most_bytes: float = math.inf) -> bytes:
+    """The bytes of a file. Raises OSError, also for what is no file, and for one of more bytes."""
+    with open_ordinary(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > most_bytes:
+            raise OSError(errno.EFBIG, f"{size:,} bytes, at most {most_bytes:,} are expected", os.fspath(path))
+        return file.read()
+
+
 @contextmanager
 def opened(path: Path, error: type[ConvolveError]) -> Iterator[BufferedReader]:
-    """An ordinary file, for reading. Raises FileNotFoundError, and `error` for what cannot be read or is no file.
-
-    Pipes and devices, which never end, are not waited for.
-    """
+    """As `open_ordinary`. Raises FileNotFoundError, and `error` for all else."""
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise error(f"{path} is no ordinary file; copy it again")
+        with open_ordinary(path) as file:
             yield file
     except FileNotFoundError:
         raise
@@ -174,11 +233,13 @@ def opened(path: Path, error: type[ConvolveError]) -> Iterator[BufferedReader]:
 
 
 def read_whole(path: Path, error: type[ConvolveError], most_bytes: float = math.inf) -> bytes:
-    """The bytes of a file, as `opened` has it, of at most so many."""
-    with opened(path, error) as file:
-        if (size := os.fstat(file.fileno()).st_size) > most_bytes:
-            raise error(f"{path} is damaged: {size:,} bytes, at most {most_bytes:,} are expected")
-        return file.read()
+    """As `read_ordinary`. Raises FileNotFoundError, and `error` for all else."""
+    try:
+        return read_ordinary(path, most_bytes)
+    except FileNotFoundError:
+        raise
+    except OSError as failure:
+        raise error(f"cannot read {path}: {failure.strerror}; copy it again") from None
 
 
 def sweep(folder: Path, name: str = "*") -> None:
@@ -196,6 +257,14 @@ def cannot_write(path: Path, error: OSError) -> ConvolveError:
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def parse_json(text: str) -> Any:
+    """`json.loads`, but every text that is no JSON raises ValueError."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -38,6 +38,8 @@ def cache_folder(kind: str) -> Path:
         base = _home() / "Library" / "Caches"
     else:
         base = _home() / ".cache"
+    with suppress(OSError):  # it is there, or cannot be made, which is said where it is needed
+        (base / "convolve").mkdir(mode=0o700, parents=True)  # of images that nobody else may read, too
     return base / "convolve" / kind
 
 
@@ -113,11 +115,11 @@ def mark_used(path: Path) -> None:
         os.utime(path)
 
 
-def trim() -> None:
-    """Remove what was not used for longest, until the rest fits; what a process has in use stays."""
+def trim(room: int = 0) -> None:
+    """Remove what was not used for longest, until the rest fits, and `room` more bytes; what is in use stays."""
     entries = [entry for kind in BOUNDED for entry in _entries(kind)]
     sizes = {entry: _bytes(entry) for entry in entries}
-    too_much = sum(sizes.values()) - limit_bytes()
+    too_much = sum(sizes.values()) + room - limit_bytes()
     for entry in sorted(entries, key=_last_used):
         if too_much > 0 and _remove(entry):
             too_much -= sizes[entry]

@@ -71,7 +71,7 @@ def teacher_of(recipe: Recipe, student: Model, folder: RunFolder) -> Teacher | N
     kept = folder.path / "teacher"
     model = load(kept if folder.resumes and (kept / "model.json").exists() else spec.teacher)
     if model.architecture is None:
-        raise UsageError(f"{spec.teacher} is a quantized file; give the model that it was made from as a teacher")
+        raise UsageError(f"{spec.teacher} is run by onnxruntime as it is; give the model that it was made from")
     model = model.for_images(student.preprocess.shape_CHW)
     model.require_images()
     model.require_classes()

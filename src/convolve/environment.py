@@ -25,12 +25,13 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores this process may use, memory in GiB, and GPU."""
+    """Processor, cores this process may use, memory in GiB, GPU, and the widest instructions."""
     return {
         "cpu": _cpu_name(),
         "cores": usable_cores(),
         "memory_gib": _memory_gib(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "instructions": _instructions(),
     }
 
 
@@ -107,6 +108,15 @@ def _cpu_name() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _instructions() -> str:
+    """What oneDNN may use: the limit that is set, or by the processor's flags."""
+    if limit := os.environ.get("ONEDNN_MAX_CPU_ISA"):
+        return limit.lower().replace("_", "-")
+    flags = {flag for line in _lines("/proc/cpuinfo") if line.startswith("flags") for flag in line.split()}
+    known = {"amx_bf16": "amx", "avx512_bf16": "avx512-bf16", "avx512f": "avx512", "avx2": "avx2"}
+    return next((name for flag, name in known.items() if flag in flags), "")
 
 
 def _memory_gib() -> float | None:

@@ -9,6 +9,7 @@
     ├── UnsupportedError          4   a feature of a model or configuration that convolve does not have
     ├── TrainingError             1   training cannot go on (a loss that is not finite, for one)
     │   └── ResumeRefusedError    1   the unfinished run was started with another recipe or other data
+    ├── StoppedTraining          75   a scheduler takes the machine away; the run can be resumed
     └── InterruptedTraining     130   Ctrl-C; the run can be resumed
 
 An error is one line: where, what was expected and what came, and what to do next.
@@ -18,6 +19,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
+import reprlib
 import shlex
 from collections.abc import Iterable, Mapping
 from importlib import metadata
@@ -27,12 +30,19 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 T = TypeVar("T")
+_MOST_LETTERS = 1600  # 20 lines of 80
+# Commands to terminals (but for line feeds and tabs), what turns the order of letters, bytes that are no text.
+_OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 class ConvolveError(Exception):
-    """The root of the tree. `str(error)` is the whole line that a user sees."""
+    """The root of the tree. `str(error)` is the whole line that a user sees, whatever of a file stands in it: plain,
+    and no longer than a screen."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return plain(_cut(super().__str__(), _MOST_LETTERS))
 
 
 class UsageError(ConvolveError):
@@ -82,13 +92,20 @@ class InterruptedTraining(ConvolveError):  # noqa: N818  an interruption is not 
         super().__init__(f"interrupted; {folder} can be resumed: give {again}")
 
 
+class StoppedTraining(ConvolveError):  # noqa: N818  no error either
+    exit_code = 75
+
+    def __init__(self, signal: str, where: str = "") -> None:
+        super().__init__(f"stopped by {signal}{where}; the same command again goes on, but without --restart")
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """The one sentence for every unknown key: what came, the nearest known name, or all of them."""
     known = sorted(known)
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(name[:80], known, n=1, cutoff=0.5)
     if nearest:
-        return f"unknown {kind} {name!r}; did you mean {nearest[0]!r}?"
-    return f"unknown {kind} {name!r}; known: {', '.join(known)}"
+        return f"unknown {kind} {brief(name)}; did you mean {nearest[0]!r}?"
+    return f"unknown {kind} {brief(name)}; known: {', '.join(known)}"
 
 
 def look_up(table: Mapping[str, T], name: str, kind: str, field: str = "") -> T:
@@ -98,16 +115,40 @@ def look_up(table: Mapping[str, T], name: str, kind: str, field: str = "") -> T:
     return table[name]
 
 
+def plain(text: str) -> str:
+    """`text` with nothing that a terminal would obey: such letters as JSON and Python write them, \\u001b."""
+    return _OBEYED.sub(lambda letter: escaped(letter[0]), text)
+
+
+def escaped(text: str) -> str:
+    units = text.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
+
+
 def legible(name: str) -> str:
-    """A name from a file, fit for one line of a message: nothing that a terminal would obey, and not too long."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name[:80])
+    """A name from a file, fit for one line of a message."""
+    return " ".join(plain(_cut(name, 80)).split())
+
+
+def _cut(text: str, most: int) -> str:
+    """Its beginning and its end, where it is longer."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most * 2 // 3]} ... ({len(text):,} characters) ... {text[len(text) - most // 4 :]}"
+
+
+class _Brief(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 80, 80
+
+    def repr_int(self, value: int, level: int) -> str:
+        return repr(value) if abs(value) < 10**40 else f"a number of {int(value.bit_length() * 0.30103):,} digits"
 
 
 def brief(value: Any) -> str:
-    """A value from a file, fit for a message: itself if it is simple, otherwise its type."""
-    if isinstance(value, str):
-        return repr(legible(value))
-    return repr(value) if value is None or isinstance(value, bool | int | float) else type(value).__name__
+    """A value from a file, fit for a message, however large it is, or deep."""
+    return legible(_Brief().repr(value))
 
 
 def install_hint(extra: str) -> str:

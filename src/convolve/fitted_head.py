@@ -60,7 +60,7 @@ def fit_head(
     )
     body = FrozenBody.of(model.body(), preprocess.shape_CHW, see, session.precision, session.device)
     done = replace(preprocess, mean_image_CHW=None, mean=0.0, scale=1.0)  # the body knows what it subtracts
-    kept_as = repr((done, images.decoding)) if spec.cache == "features" and preprocess.orientation != "cntk" else ""
+    kept_as = repr((done, images.decoding)) if spec.cache != "none" and preprocess.orientation != "cntk" else ""
     features_NVD, labels = body.features(
         images, workers=workers, kept_as=kept_as,
         progress=lambda done, count: callback("features", {"done": done, "images": count}),

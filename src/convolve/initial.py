@@ -100,7 +100,7 @@ def _opened(spec: ModelSpec, splits: Splits) -> Model:
         return load(spec.start, overrides, spec.cut)
     if model.architecture is None:
         raise UsageError(
-            f"{spec.start} is a quantized file, which cannot be trained; give the model that it was made from"
+            f"{spec.start} is run by onnxruntime as it is and cannot be trained; give the model that it was made from"
         )
     if splits.array_shape_CHW:
         model = model.for_arrays(splits.array_shape_CHW)

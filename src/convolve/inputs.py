@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from convolve.data.build import DataModule, in_size
+from convolve.data.known import published_error
 from convolve.data.open import open_data
 from convolve.data.options import DataOptions
 from convolve.data.relations import unwatched
@@ -43,7 +44,7 @@ def open_inputs(
     recipe, said = planned(recipe, len(splits.train), len(splits.test), kept)
     if said:
         callback("plan", {"message": said, "epochs": recipe.run.epochs})
-    return recipe, splits
+    return replace(recipe, published_error=published_error(recipe, splits)), splits
 
 
 def _open(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from convolve.errors import ModelError, UsageError, look_up
+from convolve.errors import ConvolveError, ModelError, UsageError, look_up
 from convolve.export.onnx import OnnxNetwork
 from convolve.graph.build import build
 from convolve.importers import onnx, pytorch
@@ -20,8 +21,9 @@ from convolve.importers.refused import refuse
 from convolve.model import Model
 from convolve.model_folder import find_folder, is_folder, read_model
 from convolve.models.memory_layout import to_channels_last
-from convolve.records import ONE_CLASS, Metadata, TrainingInfo
-from convolve.training.confidence import TENSORS, Confidence
+from convolve.records import ONE_CLASS, Metadata, Target, TargetKind, TrainingInfo
+from convolve.remote import local_model
+from convolve.training.confidence import LIMITS, TENSORS, Confidence
 from convolve.transforms.preprocess import Preprocess
 from convolve.weights import in_place_of
 
@@ -36,7 +38,7 @@ def load(
     `overrides` adds what the model does not say itself. With `node`, the model gives the features of that inner layer.
     A network with an `Objective` gives its answer alone, unless it is to be `whole`.
     """
-    path, overrides = in_place_of(path), overrides or PreprocessOverrides()
+    path, overrides = local_model(in_place_of(path)), overrides or PreprocessOverrides()
     if loader := None if is_folder(path) else find_loader(path):
         model = _import(loader, path, overrides, node)
     else:
@@ -51,8 +53,11 @@ def load(
 def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: str | None) -> Model:
     try:
         graph, preprocess, metadata, tensors = read_third_party(loader, path, overrides, node)
-    except onnx.QuantizedError as error:
-        return _open_quantized(error.opened, overrides, node)
+    except onnx.AsItIsError as error:
+        try:
+            return _open_as_it_is(error, overrides, node)
+        except ConvolveError as fault:
+            raise error if error.reason else fault from None
     names, data, info = metadata.class_names, metadata.data, metadata.training_info
     stops_at = "" if names else node or graph.outputs[0]
     target = metadata.target or ONE_CLASS if names else ONE_CLASS
@@ -62,14 +67,17 @@ def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: st
     )  # fmt: skip
 
 
-def _confidence(path: Path, metadata: Metadata, arrays: Mapping[str, np.ndarray]) -> Confidence | None:
-    """What a file of ours knows of its own certainty, where no other tool has changed that. Its scores are divided by
-    the temperature already."""
-    if metadata.confidence is None or arrays.keys() != TENSORS.keys():
+def _confidence(
+    path: Path, metadata: Metadata, arrays: Mapping[str, np.ndarray], measures: bool = True
+) -> Confidence | None:
+    """What a file of ours knows of its own certainty, where no other tool has changed that; it `measures` distances, or
+    its network does. Its scores are divided by the temperature already."""
+    wanted = TENSORS if measures else LIMITS
+    if metadata.confidence is None or not arrays.keys() >= {*wanted}:
         return None
-    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    tensors = {name: torch.from_numpy(np.array(arrays[name])) for name in wanted}
     try:
-        return Confidence.of(replace(metadata.confidence, temperature=1.0), tensors)
+        return Confidence.of(replace(metadata.confidence, temperature=1.0), tensors, measures)
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{path}: its metadata is damaged ({reason}); convert the model again") from None
@@ -112,15 +120,34 @@ def _open_folder(path: Path, overrides: PreprocessOverrides) -> Model:
     return model.for_images(overrides.image_shape_CHW) if overrides.image_shape_CHW else model
 
 
-def _open_quantized(opened: onnx.Opened, overrides: PreprocessOverrides, node: str | None) -> Model:
-    path, said = opened.files.path, onnx.quantized(opened, overrides)
-    if node or overrides.output:
+def _open_as_it_is(error: onnx.AsItIsError, overrides: PreprocessOverrides, node: str | None) -> Model:
+    opened, output = error.opened, overrides.output
+    path, said = opened.files.path, onnx.as_it_is(opened, overrides)
+    if node or (output and not error.reason):
         raise UsageError(f"{path} is a quantized model, run as it is: --output is for the model that it was made from")
-    preprocess = Preprocess(**said.preprocess)
-    network = OnnxNetwork(said.content, path, preprocess.shape_CHW, said.gives_probabilities)
+    preprocess, target = Preprocess(**said.preprocess), said.metadata.target if said.metadata else None
+    with_distance = said.metadata is not None and said.metadata.confidence is not None
+    network = OnnxNetwork(
+        said.content, path, preprocess, _logits(target, said.gives_probabilities), with_distance=with_distance,
+        independent=opened.stated.independent, output=output,
+    )  # fmt: skip
+    if error.reason:
+        network.require_independent()
+        network.note = f"{error.reason.partition('; choose')[0]}; onnxruntime runs it as it is"
     metadata = named(opened.stated.names_from or path, said.metadata, network.classes, overrides)
-    names, data, info = metadata.class_names, metadata.data, metadata.training_info
-    return Model(network, None, preprocess, names, data_name=data, training_info=info)
+    limits = opened.stated.confidence if network.gives_distance else {}
+    return Model(
+        network, None, preprocess, metadata.class_names, data_name=metadata.data, training_info=metadata.training_info,
+        target=target or ONE_CLASS, confidence=_confidence(path, metadata, limits, measures=False),
+    )  # fmt: skip
+
+
+def _logits(target: Target | None, gives_probabilities: bool) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """What makes of a file's answers what the network of a model gives; None where that is the same."""
+    kind = target.kind if target else TargetKind.CLASS
+    if kind == TargetKind.CLASS:
+        return (lambda answers_NK: answers_NK.clamp(min=1e-37).log()) if gives_probabilities else None
+    return partial(torch.logit, eps=1e-7) if kind == TargetKind.CLASSES else None
 
 
 def _named(own: tuple[str, ...], overrides: PreprocessOverrides) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from convolve.atomic import write_text
 from convolve.data.damaged import Unreadable, skipping
 from convolve.data.dataset import Batch, Dataset
 from convolve.data.evaluation import eval_dataset
@@ -25,8 +24,9 @@ from convolve.data.image_files import find_images
 from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource, Source
 from convolve.errors import DataError, UsageError
-from convolve.export import Options, export
-from convolve.export.onnx import OnnxNetwork
+from convolve.export import export
+from convolve.export.metadata import Options
+from convolve.export.onnx import OnnxNetwork, note_of
 from convolve.export.parity import Parity
 from convolve.formats.archive import Location
 from convolve.formats.decode import MAX_PIXELS, Decoding
@@ -35,7 +35,7 @@ from convolve.graph.classifier import class_scores, first_output, reshaped_image
 from convolve.graph.ends import gives_independent
 from convolve.graph.graph import Graph
 from convolve.graph.heads import without_head
-from convolve.model_card import card_path, model_card
+from convolve.model_card import write_card
 from convolve.model_folder import Architecture, write_model
 from convolve.models.feature_extractor import FeatureExtractor, WithFeatures
 from convolve.models.heads import features_of, last_layer
@@ -58,7 +58,7 @@ from convolve.transforms.preprocess import ChannelOrder, Preprocess
 class Model:
     """`module` maps normalized images_NCHW to logits_NK; `preprocess` says how an image becomes one of them.
 
-    `architecture` is one of our networks or an imported graph; None: a quantized file, which can only be asked. `node`
+    `architecture` is one of our networks or an imported graph; None: onnxruntime runs the file. `node`
     names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
     saved. `membership`: which images it was trained on, where a part of a user's own set was held out. `max_pixels`:
     see `Decoding`; this is up to whoever asks it, and not saved. `target`: what the outputs of `module` mean; of
@@ -132,7 +132,7 @@ class Model:
         size = max(1, self.batch_size // views)
         mine = part(-(-len(dataset) // size), workers.rank, workers.size)
         numbers = range(len(dataset))[mine.start * size : mine.stop * size] if of is None else of
-        for images_NCHW, labels_N in dataset.batches(np.asarray(numbers), size):
+        for images_NCHW, labels_N in dataset.batches(np.asarray(numbers, dtype=np.int64), size):
             yield self._normalized(images_NCHW) if len(labels_N) else images_NCHW, labels_N
 
     def evaluate(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Evaluation:
@@ -262,7 +262,7 @@ class Model:
     @property
     def network(self) -> nn.Module:
         """What is asked for answers: `module`, or a network that also knows its own certainty."""
-        if self.confidence is None:
+        if self.confidence is None or isinstance(self.module, OnnxNetwork):  # which knows it itself
             return self.module
         return ConfidentNetwork(self.with_features(), self.confidence).to(self.device)
 
@@ -354,7 +354,8 @@ class Model:
         RGB; `any_size`, one image_HW3 of any size. It is run and compared with this model first: one that answers
         otherwise raises ConvolveError; nothing is written then. An older file is replaced. A model card lies beside it.
         """
-        architecture, path = self._whole(), Path(path)
+        path = Path(path)
+        self._whole()
         self.require_images()
         metadata, is_class = self.metadata, self.target.kind == TargetKind.CLASS
         answering = self.network if is_class else Answering(self.module, self.target)
@@ -363,13 +364,8 @@ class Model:
         known = self.confidence.tensors if self.confidence else {}
         options = Options(with_preprocessing or any_size, any_size, self.independent, known)
         parity = export(answering, self.preprocess, metadata, path, options)
-        with path.open("rb") as file:
-            stored = path.name, hashlib.file_digest(file, "sha256").hexdigest()
-        card = model_card(
-            architecture, self.module, self.preprocess, self.metadata, stored,
-            takes_pixels=options.with_preprocessing, any_size=any_size,
-        )  # fmt: skip
-        write_text(card_path(path), card)
+        inside = {"takes_pixels": options.with_preprocessing, "any_size": any_size}
+        write_card(path, self._whole(), self.module, self.preprocess, self.metadata, **inside)
         return parity
 
     @property
@@ -385,11 +381,15 @@ class Model:
         if self.node:
             raise UsageError(f"a model that stops at {self.node} gives features, no classes; save the whole one")
         if self.architecture is None:
-            raise UsageError("a quantized file cannot be written in another form; give the model that it was made from")
+            known = note_of(self.module) or "a quantized file"
+            raise UsageError(f"{known} and cannot be written in another form; give the model that it was made from")
         return self.architecture
 
     @property
     def independent(self) -> bool:
+        """Whether the scores are logarithms of probabilities, each by itself."""
+        if isinstance(self.module, OnnxNetwork):
+            return self.module.independent
         return isinstance(self.architecture, Graph) and gives_independent(self.architecture)
 
     @property

@@ -6,10 +6,12 @@ Whatever the description does not hold is left out, or said to be unknown; nothi
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from torch import nn
 
+from convolve.atomic import write_text
 from convolve.graph.graph import Graph
 from convolve.importers.presets import presets
 from convolve.records import ONE_CLASS, Metadata, TrainingInfo
@@ -63,6 +65,20 @@ def model_card(
         width=width,
         **_preprocessing(preprocess),
     )
+
+
+def write_card(
+    path: Path,
+    architecture: NetworkSpec | Graph,
+    module: nn.Module,
+    preprocess: Preprocess,
+    metadata: Metadata,
+    **inside: bool,
+) -> None:
+    """Write the card of an exported file beside it; `inside`: what else `model_card` is told."""
+    with path.open("rb") as file:
+        stored = path.name, hashlib.file_digest(file, "sha256").hexdigest()
+    write_text(card_path(path), model_card(architecture, module, preprocess, metadata, stored, **inside))
 
 
 # Figure -> its name among the metrics of the Hub; an error is told as the accuracy that it leaves.

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from convolve.atomic import opened, read_whole, replacing, write_json, write_text
+from convolve.atomic import opened, parse_json, read_whole, replacing, write_json, write_text
 from convolve.data.hold_out import Membership
 from convolve.errors import ModelError, UnsupportedError, UsageError, unknown_name
 from convolve.graph.build import build
@@ -36,7 +36,7 @@ from convolve.model_card import CARD, model_card
 from convolve.models import MODELS, bare_model, build_model
 from convolve.recipe_values import parse
 from convolve.records import Metadata, ModelRecord, TrainingInfo
-from convolve.records.reading import MOST_BYTES, from_json, parse_json, require_format, to_json
+from convolve.records.reading import MOST_BYTES, from_json, require_format, to_json
 from convolve.specs.model import NetworkSpec
 from convolve.training.confidence import Confidence
 from convolve.transforms.preprocess import Preprocess

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import types
 import typing
@@ -11,13 +10,15 @@ from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from convolve.errors import UsageError, look_up, unknown_name
+from convolve.atomic import parse_json
+from convolve.errors import UsageError, brief, look_up, unknown_name
 from convolve.transforms.table import TRANSFORMS
 from convolve.transforms.transform import MAX_SIDE, Size, Transform, require
 
 # One value for each period of a schedule; the last one holds from there on. Texts such as
 # "0.001*10:0.0005*10:0.0001" (CNTK's notation) are accepted wherever such a list is.
 Steps = tuple[float, ...]
+MAX_STEPS = 100_000  # more epochs than any training has
 NumberOrWord = int | str
 ImageSize = NumberOrWord  # N, or "WxH"
 Arguments = Mapping[str, Any]  # what another library takes: it says which, and checks them
@@ -42,8 +43,8 @@ def parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
         if value in (None, "none"):
             return {}
         if isinstance(value, str):  # from the command line
-            with suppress(json.JSONDecodeError):
-                value = json.loads(value)
+            with suppress(ValueError):
+                value = parse_json(value)
         require(isinstance(value, Mapping), path, 'a mapping such as {"betas": [0.9, 0.95]}', value)
         return {**(base or {}), **value}
     if isinstance(value, Mapping) and not _has_parts(kind):
@@ -92,8 +93,8 @@ def _parse_dataclass(kind: type, value: Any, path: str, base: Any) -> Any:
 
 def _parse_transforms(value: Any, path: str) -> tuple[Transform, ...]:
     if isinstance(value, str):  # from the command line
-        with suppress(json.JSONDecodeError):
-            value = json.loads(value)
+        with suppress(ValueError):
+            value = parse_json(value)
     require(isinstance(value, list), path, 'a list such as [{"kind": "shift", "pixels": 2}]', value)
     return tuple(_parse_transform(item, f"{path}[{i}]") for i, item in enumerate(value))
 
@@ -140,9 +141,11 @@ def _parse_steps(value: Any, path: str) -> Steps:
             number, _, count = part.partition("*")
             times = _parse_scalar(int, count or "1", path)
             require(times >= 1, path, 'a number of times of at least 1 behind each "*"', value)
+            require(len(steps) + times <= MAX_STEPS, path, f"at most {MAX_STEPS:,} numbers", value)
             steps += [_parse_scalar(float, number, path)] * times
         return tuple(steps)
     require(isinstance(value, list | tuple), path, 'a number, a list, or a text such as "0.1*10:0.01"', value)
+    require(len(value) <= MAX_STEPS, path, f"at most {MAX_STEPS:,} numbers", value)
     return tuple(_parse_scalar(float, item, path) for item in value)
 
 
@@ -153,12 +156,12 @@ def _parse_scalar(kind: Any, value: Any, path: str) -> Any:
         try:
             value = words[value.strip().lower()] if kind is bool else kind(value)
         except (KeyError, ValueError):
-            raise UsageError(f"{path} must be {names[kind]}, got {value!r}") from None
+            raise UsageError(f"{path} must be {names[kind]}, got {brief(value)}") from None
     if kind is float and type(value) is int:
         with suppress(OverflowError):
             value = float(value)
-    if type(value) is not kind or (kind is float and not math.isfinite(value)):
-        raise UsageError(f"{path} must be {names[kind]}, got {value!r}")
+    if type(value) is not kind or (kind is float and not math.isfinite(value)) or (kind is int and abs(value) >> 63):
+        raise UsageError(f"{path} must be {names[kind]}, got {brief(value)}")
     return value
 
 

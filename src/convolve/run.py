@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from convolve.data.build import build_data
-from convolve.data.known import published_error
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.splits import Splits
 from convolve.distillation import teacher_of
+from convolve.distributed.auto import with_method
 from convolve.distributed.gradient_sync import gradient_sync_for
 from convolve.distributed.lost import naming_lost_workers
 from convolve.distributed.process_group import all_workers
-from convolve.errors import InterruptedTraining
 from convolve.fitted_head import fit_head
 from convolve.initial import initial_model
 from convolve.inputs import describe, network_of, open_inputs, trained_on
@@ -29,10 +28,13 @@ from convolve.training.events import Callback, silent
 from convolve.training.run_folder import RunFolder
 from convolve.training.session import begin_session, choose_device, choose_threads
 from convolve.training.snapshot import resume
+from convolve.training.stopping import stoppable
 from convolve.training.trainer import Trainer
 from convolve.training.workers import SINGLE_PROCESS, Workers
 
 
+@stoppable()
+@naming_lost_workers()
 def train(
     recipe: str | Recipe,
     *,
@@ -58,30 +60,28 @@ def train(
     `RunSpec`: epochs=5, seed=1, precision="fp32". Afterwards torch keeps the run's number of threads, convolves without
     TF32 and takes vanishing numbers for 0 (`torch.set_flush_denormal`): the model answers to the bit as evaluated.
     """
-    began, workers = time.perf_counter(), workers or all_workers()
+    began = time.perf_counter()
     settings = {f"run.{name}": value for name, value in overrides.items()}
     recipe = resolve(recipe, settings | ({"model.start": str(from_model)} if from_model else {}))
+    workers = workers or all_workers(recipe.distributed)
     path, is_first = Path(out or f"runs/{recipe.name}"), not workers.rank
-    with naming_lost_workers(), RunFolder.claim(path, restart, bool(report), is_first) as folder:
+    with RunFolder.claim(path, restart, bool(report), workers) as folder:
         callback = progress if is_first else silent
         recipe, splits = open_inputs(recipe, data, options, callback, workers, kept=folder.kept_recipe())
         training = build_training(recipe, splits, folder, callback, workers=workers)
         if each_epoch and is_first:
             training.trainer.each_epoch = partial(each_epoch, training.model)
-        _run(training, restart, report, began)
+        _run(training, report, began)
     return Run(folder, workers.rank)
 
 
-def _run(training: Training, restart: bool, report: Callable[[Path], object] | None, began: float) -> None:
+def _run(training: Training, report: Callable[[Path], object] | None, began: float) -> None:
     """Train, evaluate and write what is to be kept; of a run that is finished, but for its report, only that."""
     folder, workers = training.trainer.folder, training.trainer.workers
     if not workers.broadcast(folder.finished):
-        try:
-            resume(training.trainer)
-            training.trainer.fit()
-            write_outcome(training, began)
-        except KeyboardInterrupt:
-            raise InterruptedTraining(folder.path, restart) from None
+        resume(training.trainer)
+        training.trainer.fit()
+        write_outcome(training, began)
     if report and not workers.rank:
         report(folder.path)
         folder.reported()
@@ -93,7 +93,6 @@ def build_training(
 ) -> Training:
     """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run."""
     resumes, threads = folder.resumes, choose_threads(recipe.run, workers, folder)
-    recipe = replace(recipe, published_error=published_error(recipe, splits))
     initial = initial_model(recipe, splits, folder)
     data = build_data(
         recipe, splits, threads, start=initial.model.preprocess if initial else None,
@@ -101,6 +100,7 @@ def build_training(
         warn=lambda message: callback("warning", {"message": message}),
     )  # fmt: skip
     model = network_of(recipe, splits, data, initial, choose_device(recipe.run.device, workers))
+    recipe = with_method(recipe, model.module, data.loader, workers, folder, callback=callback)
     teacher = teacher_of(recipe, model, folder)
     session = begin_session(
         recipe, folder, workers, network=model.module, threads=threads, trained_on=trained_on(splits, data),

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from convolve.atomic import opened, write_text
+from convolve.atomic import opened, sweep, write_text
 from convolve.errors import DataError, ModelError, UsageError, install_hint
 from convolve.model_card import CARD, card_path
 from convolve.model_folder import find_folder
@@ -34,6 +34,7 @@ def signer(private_key: Path) -> Any:
 def sign(model: Path, config: Any) -> Path:
     """Sign a model as it lies there, a file or all of a folder. Returns the path of the signature."""
     place, signature = _place(model)
+    sweep(signature.parent, signature.name)  # it would be signed, too
     with TemporaryDirectory() as temporary:
         try:
             config.sign(place, Path(temporary) / _SIGNATURE)
@@ -93,6 +94,7 @@ def write_bom(model: Path, data: str, info: TrainingInfo) -> Path:
         bom.components.add(kinds.Component(name=data, type=kinds.ComponentType.DATA))
     bom.register_dependency(root, bom.components)
     text = _package("cyclonedx.output.json").JsonV1Dot6(bom).output_as_string(indent=2)
+    sweep(path.parent, path.name)
     write_text(path, f"{text}\n")
     return path
 

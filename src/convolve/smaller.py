@@ -5,7 +5,6 @@ A quantized file is measured beside the plain one, on the test images, before it
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -18,21 +17,21 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from convolve.atomic import replacing, write_text
+from convolve.atomic import replacing
 from convolve.data.known import DATASETS
 from convolve.data.open import open_data, open_test
 from convolve.data.sources.classes import difference
 from convolve.data.sources.source import Source
 from convolve.environment import hardware
 from convolve.errors import ConvolveError, DataError, UsageError
-from convolve.export import onnx_finish, quantize
+from convolve.export import any_size, onnx_finish, quantize
 from convolve.export.metadata import INPUT, read_metadata
-from convolve.export.onnx import OnnxNetwork, open_session
+from convolve.export.onnx import OnnxNetwork, check_packages, open_session
 from convolve.export.quantize import Candidate
 from convolve.model import Model
-from convolve.model_card import card_path, model_card
-from convolve.records import QuantizedRecord, TargetKind
-from convolve.records.reading import parse_json, to_json
+from convolve.model_card import write_card
+from convolve.records import QuantizedRecord, Start, TargetKind
+from convolve.records.reading import read_record, to_json
 
 # Legend: N images, C channels, H rows, W columns.
 
@@ -55,50 +54,63 @@ class Asked:
     batch_size: int | None = None
     opset: int | None = None
     with_preprocessing: bool = False
+    any_size: bool = False
 
     def __post_init__(self) -> None:
-        if self.data is not None and not self.quantize:
-            raise UsageError("--data gives the images that --quantize calibrates and tests on; say --quantize int8")
         if self.quantize not in (None, *KINDS):
             raise UsageError(f"--quantize is {' or '.join(KINDS)}, got {self.quantize}")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"--batch-size is at least 1, got {self.batch_size}")
+        if self.any_size and self.batch_size:
+            raise UsageError("--any-size takes one image at a time; leave --batch-size out")
+        if self.any_size and self.opset and self.opset < any_size.OPSET:
+            raise UsageError(f"--any-size needs opset {any_size.OPSET}, the first whose Resize can; got {self.opset}")
         if not 0 <= self.max_error_increase <= 100:
             raise UsageError(f"--max-error-increase is in points, 0 to 100, got {self.max_error_increase:g}")
+
+    @property
+    def inside(self) -> dict[str, bool]:
+        """What the file does itself, as its card is told."""
+        return {"takes_pixels": self.with_preprocessing or self.any_size, "any_size": self.any_size}
 
     @property
     def is_plain(self) -> bool:
         return not (self.quantize or self.batch_size or self.opset)
 
 
+AS_IT_IS = Asked()
+
+
 def export_as(model: Model, path: Path, asked: Asked, run: Path) -> list[str]:
     """Write the model as `asked`, with its card, or nothing. Returns what was measured, in sentences; `run` is where
     the model lies."""
-    images = _Images(model, asked.data, run) if asked.quantize else None
-    with TemporaryDirectory() as folder:
+    if asked.is_plain:
+        return [str(model.export(path, with_preprocessing=asked.with_preprocessing, any_size=asked.any_size))]
+    check_packages()
+    images, record = _Images(model, asked.data, run) if asked.quantize else None, None
+    if asked.any_size:
+        any_size.require_sayable(model.preprocess, path)
+    with TemporaryDirectory(dir=path.parent) as folder:
         plain = Path(folder) / path.name
-        said = [str(model.export(plain, with_preprocessing=asked.with_preprocessing))]
+        said = [str(model.export(plain, with_preprocessing=asked.inside["takes_pixels"]))]
         file = _File(model, plain)
         size = model.preprocess.shape_CHW
         generator = torch.Generator().manual_seed(0)
         probe_N = file.network.feed(torch.randint(0, 256, (2, *size), generator=generator))
         if asked.opset:
             onnx_finish.with_opset(plain, asked.opset, probe_N)
-        metadata = model.metadata
         if images:
             plain, record = _quantized(_File(model, plain), images, asked, Path(folder))
-            metadata = replace(metadata, quantized=record)
             said.append(in_words(record))
         if asked.batch_size:
             onnx_finish.with_batch_size(plain, asked.batch_size, probe_N)
+        if asked.any_size:
+            said.append(f"with the scaling inside: {any_size.attach(plain)}")
         with replacing(path) as temporary:
             shutil.copyfile(plain, temporary)
-    stored = path.name, hashlib.sha256(path.read_bytes()).hexdigest()
     assert model.architecture is not None  # it was exported
-    card = model_card(
-        model.architecture, model.module, model.preprocess, metadata, stored, takes_pixels=asked.with_preprocessing
-    )
-    write_text(card_path(path), card)
+    metadata = replace(model.metadata, quantized=record)
+    write_card(path, model.architecture, model.module, model.preprocess, metadata, **asked.inside)
     return said
 
 
@@ -135,7 +147,7 @@ def _data_of(run: Path, name: str) -> str | None:
     """Where the images of a run are, which its start.json tells; None for a data set in its usual place."""
     start = run / "start.json"
     if start.is_file():
-        said = parse_json(start.read_text("utf-8")).get("data", "")
+        said = read_record(start, Start, "give the images with --data").data
         found = re.match(r"(.+?), [\d,]+ classes \(", said) or re.search(r" in (.+)$", said)
         if found and Path(found[1]).exists():
             return found[1]
@@ -153,7 +165,7 @@ class _File:
         self.path, content = path, path.read_bytes()
         self.about = onnx_finish.metadata_of(path)
         preprocess, _, _ = read_metadata(json.dumps(self.about), path)
-        self.network = OnnxNetwork(content, path, preprocess.shape_CHW, gives_probabilities=False)
+        self.network = OnnxNetwork(content, path, preprocess)
         self.model = replace(model, preprocess=preprocess, confidence=None)
 
     def feed(self, source: Source) -> np.ndarray:
@@ -191,8 +203,8 @@ def _quantized(plain: _File, images: _Images, asked: Asked, folder: Path) -> tup
 
 def _measured(plain: _File, candidates: Sequence[Candidate], test: Source) -> list[QuantizedRecord]:
     """Of the plain file and of each candidate: error, size, and time, in turn."""
-    shape_CHW = plain.model.preprocess.shape_CHW
-    others = [OnnxNetwork(each.path.read_bytes(), each.path, shape_CHW, False) for each in candidates]
+    preprocess = plain.model.preprocess
+    others = [OnnxNetwork(each.path.read_bytes(), each.path, preprocess) for each in candidates]
     networks, wrong, images = [plain.network, *others], [0] * (1 + len(others)), 0
     milliseconds: list[float] = []
     for images_NCHW, labels_N in plain.model.batches(plain.model.dataset(test)):

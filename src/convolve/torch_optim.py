@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import UsageError, brief, unknown_name
 
 if TYPE_CHECKING:
     import torch
@@ -55,5 +55,7 @@ def _value(value: Any, path: str) -> Any:
     try:
         number = float(value)
     except ValueError:
-        raise UsageError(f"{path} must be a number, numbers as 0.9:0.95, true, false or none, got {value!r}") from None
+        raise UsageError(
+            f"{path} must be a number, numbers as 0.9:0.95, true, false or none, got {brief(value)}"
+        ) from None
     return int(number) if number.is_integer() and "." not in value and "e" not in value.lower() else number

@@ -245,3 +245,32 @@ def test_names_that_are_no_text(model: Path, pictures: Path, tmp_path: Path, con
     Path(os.fsdecode(odd)).write_bytes((pictures / "01.png").read_bytes())
     assert convolve("predict", model, os.fsdecode(odd), "--csv", tmp_path / "table.csv").code == 0
     assert b"gr\xfc\xdfe.png" in (tmp_path / "table.csv").read_bytes()
+
+
+def test_cells_that_spreadsheets_would_run(
+    model: Path, tmp_path: Path, convolve: Convolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marked in every column but for numbers; without the option they stay. What is no table is not gone on with."""
+    opened = load(model)
+    opened.class_names = ("=1+1", "+cmd|x", "-2+3", "@sum", *opened.class_names[4:])
+    opened.save(tmp_path / "evil")
+    names = ["=a.png", "-1.png", "-2"]
+    for name in names:
+        (tmp_path / name).write_bytes(cv2.imencode(".png", np.zeros((28, 28), np.uint8))[1].tobytes())
+    monkeypatch.chdir(tmp_path)
+    asked = ("--top", 10, "--", *names)
+    assert convolve("predict", "evil", "--csv", "plain.csv", *asked).code == 0
+    assert convolve("predict", "evil", "--csv", "safe.csv", "--csv-safe", *asked).code == 0
+    plain, safe = rows_of(tmp_path / "plain.csv"), rows_of(tmp_path / "safe.csv")
+    assert [row[0] for row in safe[1:]] == ["'=a.png", "'-1.png", "-2"]
+    assert {"'=1+1", "'+cmd|x", "'-2+3", "'@sum"} <= set(safe[1])
+    assert not any(cell[:1] in tuple("=+-@") for row in safe for cell in row if cell != "-2")
+    assert [[cell.removeprefix("'") for cell in row] for row in safe] == plain
+    partial = tmp_path / "safe.csv.partial"
+    for content in (b"[" * 60_000, b'{"model": 1}\n', b"\xff\n", b""):
+        partial.write_bytes(content)
+        assert_refused(convolve("predict", "evil", "--csv", "safe.csv", "--csv-safe", *asked), 2, "is no table")
+    partial.unlink()
+    os.mkfifo(partial)
+    assert_refused(convolve("predict", "evil", "--csv", "safe.csv", "--csv-safe", *asked), 2, "is no table")
+    assert rows_of(tmp_path / "safe.csv") == safe

@@ -229,7 +229,7 @@ def test_what_no_person_sees_stays_packed(name: str, tmp_path: Path) -> None:
 @packers
 def test_more_than_images_can_be_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = PACKERS[name](tmp_path / name, {f"koala/{number}.png": IMAGE for number in range(20)})
-    for limit in ({"_ALWAYS_BYTES": 19 * len(IMAGE), "_MOST_TIMES": 0}, {"_MOST_FILES": 19}):
+    for limit in ({"ALWAYS_BYTES": 19 * len(IMAGE), "MOST_TIMES": 0}, {"_MOST_FILES": 19}):
         with monkeypatch.context() as patched:
             for constant, value in limit.items():
                 patched.setattr(archives, constant, value)

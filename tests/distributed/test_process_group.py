@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,20 @@ def test_nothing_is_pickled() -> None:
     assert run_together(2, _without_pickles) == [expected] * 2
 
 
+def _with_another_clock(workers: ProcessGroup) -> Any:
+    real = time.time
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", lambda: real() + (-3600 if workers.rank else 0))
+        workers.hosts = ("first", "second")
+        workers.compare_clocks()
+    return workers.warnings
+
+
+def test_a_host_with_another_clock_is_named() -> None:
+    for (said,) in run_together(2, _with_another_clock):
+        assert re.match(r"the clock of host second is 3,(5|6)\d\d s behind that of worker 0", said)
+
+
 def _evaluate(workers: Workers, batches: int, size: int) -> tuple[list[float], list[int]]:
     """What an evaluation does: whole batches to each worker, then everything in the order of one process."""
     losses_N = torch.from_numpy(np.random.default_rng(0).gamma(1.0, size=batches * size - 3))
@@ -172,4 +187,4 @@ def test_mpiexec(tmp_path: Path) -> None:
 
 def test_torchrun(tmp_path: Path) -> None:
     said = _launch(tmp_path, *torchrun(2))
-    assert said == [f"[torchrun {rank}/2 local {rank} sum 3]" for rank in range(2)]
+    assert said == [f"[torchrun, PyTorchJob or Ray {rank}/2 local {rank} sum 3]" for rank in range(2)]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from worker_processes import run_together
 
 PREFIX = "convolve-0123456789abcdef-"
 OWN = RankInfo(1, 2)
+OTHER_VERSION = -1
 linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere /proc does not tell")
 
 
@@ -40,13 +42,15 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (RankInfo(0, 3), {1: 3}, "of 3 workers 2 did not come"),
         (RankInfo(1, 2), {0: 2, 1: 2}, "two workers call themselves rank 1 of 2"),
         (RankInfo(0, 2), {1: 3}, "worker 0 was told of 2 workers, worker 1 of 3"),
+        (RankInfo(0, 2), {1: OTHER_VERSION}, f"worker 0 has convolve {version('convolve')}, worker 1 has 0.0.9;"),
     ],
 )
-def test_who_is_missing_or_too_many(own: RankInfo, there: dict[int, int], message: str) -> None:
+def test_who_is_missing_too_many_or_of_another_version(own: RankInfo, there: dict[int, int], message: str) -> None:
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     for rank, size in there.items():
         store.add(f"claim/{rank}", 1)
-        store.set(f"info/{rank}", json.dumps([size, "host", [0]]))
+        told = [version("convolve"), size, "host", [0]] if size != OTHER_VERSION else ["0.0.9", {"what": "it says"}]
+        store.set(f"info/{rank}", json.dumps(told))
     with pytest.raises(ConvolveError, match=message):
         _infos(store, own, patience_seconds=0.2)
 

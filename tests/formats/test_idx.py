@@ -60,7 +60,7 @@ BROKEN = {
     "a text": (b"|labels 0 1", "byte 0", "7c 6c 61 62"),
     "only two bytes": (IMAGES[:2], "byte 0", "00 00"),
     "unknown type": (b"\0\0\x0a\x01\0\0\0\0", "byte 2", "got 0a"),
-    "no dimension": (b"\0\0\x08\0", "byte 3", "at least one dimension"),
+    "no dimension": (b"\0\0\x08\0", "byte 3", "1 to 64 dimensions"),
     "header cut": (IMAGES[:10], "byte 10", "3 dimensions"),
     "values cut": (IMAGES[:-2], "byte 20", "2 x 1 x 3 values of 1 bytes from byte 16 on, but the file ends here"),
     "values missing": (IMAGES[:16], "byte 16", "the file ends here"),

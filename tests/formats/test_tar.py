@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from convolve.errors import FormatError
 from convolve.formats import tar as module
 from convolve.formats.tar import read_tar
+from convolve.formats.tar_index import tar_header, tar_members
 
 CONTENTS = {f"folder/file{number}": bytes([number]) * (700 * number) for number in range(4)}
 
@@ -80,3 +84,77 @@ def test_memory_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MAX_BYTES", 2000)
     with pytest.raises(FormatError, match=r"a\.tar: folder/file2: more than 2000 bytes"):
         read(WHOLE, tmp_path)
+
+
+def packed_long_name(bytes_: int) -> bytes:
+    """GNU's way to a long name: a member of its own, as long as it says."""
+    member = tarfile.TarInfo("././@LongLink")
+    member.size, member.type = bytes_, tarfile.GNUTYPE_LONGNAME
+    return gzip.compress(member.tobuf(tarfile.GNU_FORMAT) + bytes(-(-bytes_ // 512) * 512) + WHOLE)
+
+
+def pax_header(bytes_: int) -> bytes:
+    member = tarfile.TarInfo("pax")
+    member.size, member.type = bytes_, tarfile.XHDTYPE
+    return gzip.compress(member.tobuf(tarfile.USTAR_FORMAT) + bytes(-(-bytes_ // 512) * 512) + WHOLE)
+
+
+@pytest.mark.parametrize("header", [packed_long_name, pax_header])
+def test_a_header_takes_no_more_than_a_name_may(header, tmp_path):
+    place = tmp_path / "a.tar"
+    place.write_bytes(header(64 << 20))
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="a header of more than"):
+        read_tar(place, lambda path: True)
+    assert not module.is_tar(place)
+    with pytest.raises(tarfile.TarError):
+        module.first_names_in_tar(place, 3)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("where", ["an unwanted member", "behind the end"])
+def test_what_is_made_of_nothing_is_not_unpacked(pack, where, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ALWAYS_BYTES", 4 << 20)
+    big = tarfile.TarInfo("big")
+    big.size = 16 << 20
+    zeros = bytes(big.size)
+    content = big.tobuf() + zeros + WHOLE if where == "an unwanted member" else WHOLE + zeros
+    (tmp_path / "a.tar").write_bytes(pack(content))
+    with pytest.raises(FormatError, match="unpacks to more than 4,194,304 bytes; if you trust it"):
+        read_tar(tmp_path / "a.tar", lambda path: path.name != "big")
+
+
+def test_xz_in_streams_and_with_a_huge_dictionary(tmp_path, monkeypatch):
+    half = len(WHOLE) // 2
+    streams = lzma.compress(WHOLE[:half]) + bytes(8) + lzma.compress(WHOLE[half:]) + bytes(4)
+    assert read(streams, tmp_path) == CONTENTS
+    with pytest.raises(FormatError, match=r"a\.tar: .*ends before.*; get it again"):
+        read(lzma.compress(WHOLE)[:-20], tmp_path)
+    monkeypatch.setattr(module, "_XZ_MEMORY", 1 << 20)
+    with pytest.raises(FormatError, match="Memory usage limit"):
+        read(lzma.compress(WHOLE), tmp_path)
+
+
+def with_negative_size():
+    header = bytearray(tar_header("a.png", 0).replace(b"00000000000\0", b"-0000002000\0", 1))
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + bytes(4096)
+
+
+def with_records(records):
+    member = tarfile.TarInfo("pax")
+    member.size, member.type = len(records), tarfile.XHDTYPE
+    return member.tobuf(tarfile.USTAR_FORMAT) + records + bytes(-len(records) % 512) + bytes(1024)
+
+
+def test_an_index_ends_whatever_a_header_says(tmp_path):
+    """A size below zero would lead back; records of a pax header may be many, and their lengths long."""
+    (tmp_path / "a.tar").write_bytes(with_negative_size())
+    with pytest.raises(FormatError, match="no plain tar archive"):
+        [*tar_members(tmp_path / "a.tar")]
+    for records in (b"9" * 5000 + b" path=a\n", b"1 " * (1 << 19)):
+        (tmp_path / "a.tar").write_bytes(with_records(records))
+        assert [*tar_members(tmp_path / "a.tar")] == []

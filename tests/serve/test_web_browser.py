@@ -26,10 +26,12 @@ from serving import encoded
 
 from convolve.errors import ConvolveError
 from convolve.export.inputs import natural_images
+from convolve.loading import load
 from convolve.model import Model
 from convolve.models import build_model
 from convolve.records import Target, TargetKind
 from convolve.serve.occlusion import occlusion
+from convolve.smaller import Asked
 from convolve.specs.model import ModelSpec
 from convolve.transforms.preprocess import Preprocess, fit_image
 from convolve.web.folder import write_page
@@ -208,6 +210,26 @@ def test_several_classes_and_numbers(browser: Browser, runtime: Runtime, tmp_pat
         [expected] = numbers.predict([tmp_path / "photo.png"])
         assert list(said.values()) == pytest.approx([value for _, value in expected.numbers], abs=2e-3)
         assert browser.complaints == []
+
+
+def test_a_small_file_answers_as_it_does_elsewhere(browser: Browser, runtime: Runtime, tmp_path: Path) -> None:
+    for number in range(24):
+        place = tmp_path / "data" / ("val" if number < 6 else "train") / NAMES[number % 6]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number}.png").write_bytes(encoded(photo(100, 120, number)))
+    asked = Asked(quantize="int8", data=str(tmp_path / "data"), max_error_increase=100)
+    model = replace(photo_model(), class_names=tuple(sorted(NAMES)))
+    write_page(model, "small", tmp_path / "page", runtime, asked)
+    small = load(tmp_path / "page/model.onnx")
+    assert small.architecture is None
+    paths = [tmp_path / f"data/val/{NAMES[number]}/{number}.png" for number in range(6)]
+    with static(tmp_path / "page") as address:
+        browser.open(address)
+        for path, expected in zip(paths, small.predict([*paths]), strict=True):
+            found = answer(browser, path)["classes"]
+            assert [each["probability"] for each in found] == pytest.approx([p for _, p in expected.classes], abs=0.02)
+            assert found[0]["class"] == expected.classes[0][0]
+    assert browser.complaints == []
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------

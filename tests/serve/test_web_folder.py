@@ -13,7 +13,7 @@ import onnx
 import pytest
 from typer.testing import CliRunner, Result
 
-from convolve.atomic import replacing_folder
+from convolve.atomic import staged
 from convolve.cli import app
 from convolve.errors import ConvolveError, FormatError, UsageError
 from convolve.web import runtime
@@ -73,12 +73,15 @@ def test_a_runtime_elsewhere_is_pinned(model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--to", "onnx", "--out", "a.onnx", "--cdn"], "are for --to web, not --to onnx"),
+        (["--to", "onnx", "--out", "a.onnx", "--cdn"], "--cdn is for --to web, not for --to onnx"),
         (["--to", "web", "--out", "page", "--cdn", "--web-runtime", "a.tgz"], "leave one of them out"),
         (["--to", "web", "--out", "page", "--web-runtime", "missing.tgz"], "there is no such file"),
         (["--to", "web", "--out", "page", "--web-runtime", "text.tgz"], "no package of onnxruntime-web"),
         (["--to", "web", "--out", "page", "--web-runtime", "part.tgz"], "no package of onnxruntime-web"),
-        (["--to", "web", "--out", "page", "--with-preprocessing"], "has it beside the model"),
+        (
+            ["--to", "web", "--out", "page", "--with-preprocessing"],
+            "is for --to onnx or exported-program, not for --to web",
+        ),
         (["--to", "web", "--out", "full"], "exists already"),
     ],
 )
@@ -121,17 +124,27 @@ def test_digests_are_written_as_browsers_read_them() -> None:
     assert digest(b"", "sha256") == "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 
 
-def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), replacing_folder(tmp_path / "page") as folder:
+def test_all_is_there_or_nothing(tmp_path: Path) -> None:
+    """A file or folder with what belongs beside it; what was killed leaves nothing, and links are not followed."""
+    (tmp_path / ".page.1.tmp/page").mkdir(parents=True)
+    with pytest.raises(ZeroDivisionError), staged(tmp_path / "page") as folder:
+        assert not (tmp_path / ".page.1.tmp").exists()
+        folder.mkdir()
         (folder / "half").write_text("written")
         raise ZeroDivisionError
     assert not any(tmp_path.iterdir())
     (tmp_path / "page").mkdir()
-    with replacing_folder(tmp_path / "page") as folder:
+    (tmp_path / "other").touch()
+    (tmp_path / "page-card").symlink_to(tmp_path / "other")
+    with staged(tmp_path / "page") as folder:
+        folder.mkdir()
         (folder / "whole").write_text("written")
+        folder.with_name("page-card").write_text("beside")
         assert not any((tmp_path / "page").iterdir())
     assert [path.name for path in (tmp_path / "page").iterdir()] == ["whole"]
-    assert [path.name for path in tmp_path.iterdir()] == ["page"]
-    (tmp_path / "file").touch()
-    with pytest.raises(ConvolveError, match="cannot write"), replacing_folder(tmp_path / "file"):
+    assert {path.name for path in tmp_path.iterdir()} == {"page", "page-card", "other"}
+    assert ((tmp_path / "page-card").read_text(), (tmp_path / "other").read_text()) == ("beside", "")
+    with pytest.raises(ConvolveError, match=f"cannot write {tmp_path}/other/a: "), staged(tmp_path / "other/a"):
         pass
+    with pytest.raises(UsageError, match=f"^{tmp_path}/b is bad$"), staged(tmp_path / "b") as path:
+        raise UsageError(f"{path} is bad")

@@ -109,7 +109,9 @@ class _Judged:
 
 def _body_of(model: Model, threads: int) -> FrozenBody:
     if model.architecture is None:
-        raise UsageError("--from: a quantized file has no features to judge by; give the model that it was made from")
+        raise UsageError(
+            "--from: what onnxruntime runs as it is has no features to judge by; give the model it was made from"
+        )
     model.require_images()
     torch.set_num_threads(threads)
     preprocess = model.preprocess

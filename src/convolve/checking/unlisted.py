@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
@@ -17,6 +16,7 @@ from convolve.data.sources.source import UNLABELED
 from convolve.data.walk import images_in, is_image_name
 from convolve.errors import DataError
 from convolve.formats.archive import Location
+from convolve.formats.zip_archive import ZIP_DAMAGE, Zip
 
 _NAMED = 3  # files that are named of many
 
@@ -59,11 +59,11 @@ def _container(location: Location) -> Location:
 def _images_in(place: Location) -> Iterator[Location]:
     try:
         if place.member:
-            with zipfile.ZipFile(place.file) as archive:
+            with Zip(place.file) as archive:
                 yield from (Location(place.file, name) for name in archive.namelist() if is_image_name(name))
         else:
             yield from (Location(os.path.join(place.file, name)) for name in images_in(place.file))  # noqa: PTH118
-    except (OSError, DataError, zipfile.BadZipFile):
+    except (DataError, *ZIP_DAMAGE):
         return
 
 

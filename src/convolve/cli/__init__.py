@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from io import TextIOWrapper
 from pathlib import Path
 
 import typer
@@ -24,6 +23,7 @@ from convolve.cli.reproduce import reproduce
 from convolve.cli.run import run
 from convolve.cli.serve import serve
 from convolve.cli.show import show
+from convolve.cli.terminal import hold_closed, screens
 from convolve.cli.train import train
 from convolve.distributed.launcher import rank_info
 from convolve.errors import ConvolveError, UsageError, unknown_name
@@ -49,10 +49,12 @@ def options(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files may be any bytes
+    hold_closed()
+    with screens():
+        return _main(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
+
+
+def _main(arguments: list[str]) -> int:
     precision, program = program_of(arguments)
     if program:
         return _run_program(program, precision)
@@ -61,9 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _run(arguments)
     except (BrokenPipeError, SystemExit):  # typer makes the one the other
-        # The reader of our output (head, less) has gone: no failure, and nothing more to print at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 0  # the reader of our output (head, less) has gone: no failure
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except Exception as error:
@@ -75,10 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _fail(_usage(error.format_message(), arguments), 2)
         if isinstance(error, MemoryError):
             return _fail("out of memory; try a smaller run.global_batch_size", 1)
-        return _fail(
-            f"{type(error).__name__}: {error} (a fault of convolve: please report it with the output of --debug)",
-            1,
-        )
+        said = f"{type(error).__name__}: {error} (a fault of convolve: please report it with the output of --debug)"
+        return _fail(str(ConvolveError(said)), 1)
 
 
 def program_of(arguments: list[str]) -> tuple[str, list[str]]:

@@ -14,7 +14,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convolve.cli.formatting import safe_cell
 from convolve.cli.partial_table import partial_table
+from convolve.cli.terminal import for_tables
 
 if TYPE_CHECKING:
     from convolve.data.damaged import Unreadable
@@ -123,7 +125,7 @@ def csv_file(
 ) -> Iterator[Output]:
     """The rows of the CSV file `path`; those that an earlier command has left are kept, and told to `unreadable`."""
     title = _title(model, question["--top"])
-    with partial_table(path, question, title) as table:
+    with partial_table(path, question, title, safe_cell if question["--csv-safe"] else str) as table:
         for rows in table.resume(images, model.batch_size, len(title)):
             for number, row in enumerate(rows, table.rows):
                 if row[-1]:
@@ -135,11 +137,12 @@ def csv_file(
 
 
 @contextmanager
-def csv_text(model: Model) -> Iterator[Output]:
+def csv_text(model: Model, safe: bool) -> Iterator[Output]:
     """A CSV table on stdout."""
-    title, writer = _title(model, 0), csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(title)
-    yield Output(lambda batch: writer.writerows(_cells(one, title) for one in batch))
+    title, writer = _title(model, 0), csv.writer(for_tables(), lineterminator="\n")
+    cell = safe_cell if safe else str
+    writer.writerow(map(cell, title))
+    yield Output(lambda batch: writer.writerows([*map(cell, _cells(one, title))] for one in batch))
 
 
 @contextmanager

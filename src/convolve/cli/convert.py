@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convolve.atomic import staged
 from convolve.cli.options import Overrides, with_overrides
 from convolve.cli.snippet import Snippet
 from convolve.errors import UnsupportedError, UsageError, look_up
@@ -18,13 +19,10 @@ if TYPE_CHECKING:
     from convolve.records import TrainingInfo
     from convolve.smaller import Asked
 
-# Form -> the ending of its file; a convolve model and a web page are folders of any name.
-TARGETS = {"convolve": "", "onnx": ".onnx", "exported-program": ".pt2", "web": ""}
-_FOR_CLASSIFIERS = "--with-preprocessing, --quantize, --batch-size and --opset are for classifiers of images"
-
 
 @with_overrides
 def convert(
+    context: typer.Context,
     model: Annotated[
         Path,
         typer.Argument(
@@ -122,89 +120,203 @@ def convert(
 
     Example: convolve convert runs/mnist --to onnx --out mnist.onnx
     """
+    given = _given(context)
     if to is None or out is None or verify or snippet:
         program = Snippet(snippet, with_preprocessing, any_size, output, overrides) if snippet else None
-        _only_beside(model, to, out, program, sign=sign, verify=verify)
+        _only_beside(model, out, given, program, sign=sign, verify=verify)
         return
-    with_key = _signer(sign) if sign else None
-    with_preprocessing = with_preprocessing or any_size
-    _check(to, out, with_preprocessing, any_size)
-    _check_web(to, cdn, web_runtime)
+    _check(to, out, given)
 
     from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
-    from convolve.loading import load
     from convolve.smaller import Asked
 
-    asked = Asked(quantize, data, max_error_increase, batch_size, opset, with_preprocessing=with_preprocessing)
-    _check_form(asked, to, any_size)
+    with_key = _signer(sign) if sign else None
+    asked = Asked(
+        quantize=quantize, data=data, max_error_increase=max_error_increase, batch_size=batch_size, opset=opset,
+        with_preprocessing=with_preprocessing, any_size=any_size,
+    )  # fmt: skip
     names = output or []
-    try:
-        if len(names) > 1:
-            raise SeveralHeadsError(f"{', '.join(names)} are several outputs")
-        opened = load(model, replace(overrides, output=names[0] if names else None))
-        if opened.node:
-            raise NoClassifierError(f"{opened.node} is no score of classes")
-    except (NoClassifierError, SeveralHeadsError) as error:
-        if with_preprocessing or not asked.is_plain:
-            raise UsageError(f"{_FOR_CLASSIFIERS}; convert this network without: {error}") from None
-        _convert_network(model, to, out, overrides, names, reason=error)
-        _sign(out, with_key)
-        return
-    opened.training_info = replace(opened.training_info, license=license_ or opened.training_info.license)
-    page = partial(_write_page, cdn=cdn, web_runtime=web_runtime) if to == "web" else None
-    _tell(out, opened, with_preprocessing, _written(opened, to, out, asked, run=model, any_size=any_size, page=page))
-    _sign(out, with_key, opened.data_name, opened.training_info)
+    with staged(out) as path:
+        try:
+            opened = _opened(model, names, overrides)
+        except (NoClassifierError, SeveralHeadsError) as error:
+            said = _convert_network(model, to, path, overrides, names, reason=_of_network(to, given, error))
+            data_name, info = "", None
+        else:
+            info = replace(opened.training_info, license=license_ or opened.training_info.license)
+            opened.training_info, data_name = info, opened.data_name
+            order = _Order(opened, model, path, asked, cdn=cdn, web_runtime=web_runtime)
+            said = _described(opened, path, asked) + FORMS[to].write(order)
+        said += _sign(path, with_key, data_name, info)
+    for line in said:
+        print(line.replace(str(path), str(out)).replace(str(path.parent), str(out.parent)))
 
 
-def _check_form(asked: Asked, to: str, any_size: bool) -> None:
-    from convolve.export.onnx import check_packages
+def _opened(model: Path, outputs: list[str], overrides: Overrides) -> Model:
+    """Raises NoClassifierError or SeveralHeadsError for what is no classifier of images."""
+    from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
+    from convolve.loading import load
 
-    if not asked.is_plain:
-        if to != "onnx" or any_size:
-            raise UsageError("--quantize, --batch-size and --opset are for --to onnx, without --any-size")
-        check_packages()
+    if len(outputs) > 1:
+        raise SeveralHeadsError(f"{', '.join(outputs)} are several outputs")
+    opened = load(model, replace(overrides, output=outputs[0] if outputs else None))
+    if opened.node:
+        raise NoClassifierError(f"{opened.node} is no score of classes")
+    return opened
 
 
-def _written(opened: Model, to: str, out: Path, asked: Asked, *, run: Path, any_size: bool, page: Any) -> list[str]:
-    """Write the file or folder. Returns what was compared, in sentences."""
+@dataclass(frozen=True)
+class _Order:
+    """What is to be written, for `path`; `run` is where the model lies."""
+
+    model: Model
+    run: Path
+    path: Path
+    asked: Asked
+    cdn: bool
+    web_runtime: Path | None
+
+
+@dataclass(frozen=True)
+class Form:
+    """What --to can write: a file with this ending, or a folder. `options`: those that not all forms have. `write`
+    returns what was measured and compared, in sentences."""
+
+    ending: str
+    options: tuple[str, ...]
+    write: Callable[[_Order], list[str]]
+
+
+def _write_folder(order: _Order) -> list[str]:
+    order.model.save(order.path)
+    return []
+
+
+def _write_file(order: _Order) -> list[str]:
     from convolve.smaller import export_as
 
-    if page:
-        return list(page(opened, run, out))
-    if to == "convolve":
-        opened.save(out)
-        return []
-    if not asked.is_plain:
-        return export_as(opened, out, asked, run)
-    return [str(opened.export(out, with_preprocessing=asked.with_preprocessing, any_size=any_size))]
+    return export_as(order.model, order.path, order.asked, order.run)
 
 
-def _tell(out: Path, opened: Model, with_preprocessing: bool, compared: list[str]) -> None:
+def _write_page(order: _Order) -> list[str]:
+    from convolve.web.folder import write_page
+    from convolve.web.runtime import packed, referred
+
+    runtime = referred() if order.cdn else packed(order.web_runtime)
+    compared = write_page(order.model, order.run.resolve().name, order.path, runtime, asked=order.asked, run=order.run)
+    where = f"from {runtime.script}: the page needs a network" if order.cdn else "in the folder"
+    opened_from = f"open it from any web server: python -m http.server --directory {order.path}"
+    return [f"onnxruntime-web {runtime.version} {where}", *compared, opened_from]
+
+
+_MEASURED = ("--quantize", "--data", "--max-error-increase")
+FORMS = {
+    "convolve": Form("", ("--license",), _write_folder),
+    "onnx": Form(
+        ".onnx",
+        ("--license", "--with-preprocessing", "--any-size", *_MEASURED, "--batch-size", "--opset"),
+        _write_file,
+    ),
+    "exported-program": Form(".pt2", ("--license", "--with-preprocessing"), _write_file),
+    "web": Form("", ("--license", *_MEASURED, "--cdn", "--web-runtime"), _write_page),
+}
+_SPECIAL = {option for form in FORMS.values() for option in form.options}
+_NEEDS = {"--data": "--quantize", "--max-error-increase": "--quantize"}
+
+
+def _given(context: typer.Context) -> list[str]:
+    """The options on the command line, in the order of the help."""
+    options = [param for param in context.command.params if param.param_type_name == "option"]
+    sources = {param.opts[0]: context.get_parameter_source(str(param.name)) for param in options}
+    return [option for option, source in sources.items() if source and source.name == "COMMANDLINE"]
+
+
+def _check(to: str, out: Path, given: list[str]) -> None:
+    """What can be refused before the model is read."""
+    form = look_up(FORMS, to, "form", "--to")
+    for option in given:
+        if option in _SPECIAL and option not in form.options:
+            known = " or ".join(name for name, other in FORMS.items() if option in other.options)
+            raise UsageError(f"{option} is for --to {known}, not for --to {to}; leave it out")
+        if option in _NEEDS and _NEEDS[option] not in given:
+            raise UsageError(f"{option} is for {_NEEDS[option]}, which is not given; say --quantize int8 or fp16")
+    if {"--cdn", "--web-runtime"} <= {*given}:
+        raise UsageError("--cdn refers to a runtime elsewhere, --web-runtime names one to copy; leave one of them out")
+    if form.ending and out.suffix != form.ending:
+        raise UsageError(f"--to {to} writes a file whose name ends in {form.ending}, got --out {out}")
+    if out.exists() and (form.ending or not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} exists already; choose another --out")
+
+
+def _described(opened: Model, path: Path, asked: Asked) -> list[str]:
     parameters = sum(p.numel() for p in opened.module.parameters())
-    print(f"{out}: {parameters:,} parameters, {len(opened.class_names)} classes")
-    print(f"the network sees {opened.preprocess}{', inside the file' if with_preprocessing else ''}")
-    for line in compared:
-        print(line)
+    inside = ", inside the file" if asked.inside["takes_pixels"] else ""
+    return [
+        f"{path}: {parameters:,} parameters, {len(opened.class_names)} classes",
+        f"the network sees {opened.preprocess}{inside}",
+    ]
+
+
+def _of_network(to: str, given: list[str], reason: Exception) -> Exception:
+    """The reason why a network is converted as it is. Raises UsageError for what only classifiers have."""
+    if to == "web":
+        raise UsageError(f"the page is for a classifier of images ({reason}); --output names one score")
+    if special := [option for option in given if option in _SPECIAL]:
+        raise UsageError(
+            f"{', '.join(special)} of --to {to}: only for classifiers of images; convert this network without: {reason}"
+        )
+    return reason
+
+
+def _convert_network(
+    model: Path, to: str, path: Path, overrides: Overrides, names: list[str], *, reason: Exception
+) -> list[str]:
+    from convolve.network import load_graph
+
+    network = load_graph(model, names, overrides)
+    if to == "convolve":
+        network.save(path)
+        compared = "nothing is prepared and no class is named: `convert` and `show` take it"
+    else:
+        compared = network.export(path)
+    parameters = sum(p.numel() for p in network.module.parameters())
+    sides = {"takes": network.inputs, "gives": network.outputs}
+    return [
+        f"{path}: {parameters:,} parameters; no classifier ({reason})",
+        *(f"{side} {', '.join(f'{name} {shape}' for name, shape in ports.items())}" for side, ports in sides.items()),
+        compared,
+    ]
+
+
+# -- what is done without --to -----------------------------------------------------------------------------------------
+
+# The option that is given in place of --to -> what is said where another comes with it that it has no use for.
+_ALONE = {
+    "--snippet": "--snippet only prints a program",
+    "--verify": "--verify only checks a signature",
+    "--sign": "--sign alone signs what lies there",
+}
+_OF_A_PROGRAM = {"--with-preprocessing", "--any-size"}
 
 
 def _only_beside(
-    model: Path, to: str | None, out: Path | None, snippet: Snippet | None, *, sign: Path | None, verify: Path | None
+    model: Path, out: Path | None, given: list[str], snippet: Snippet | None, *, sign: Path | None, verify: Path | None
 ) -> None:
     """Sign or check what lies there already, or print a program for it."""
-    if snippet and (to or sign or verify):
-        raise UsageError("--snippet only prints a program; convert and sign in another command")
-    if verify and (sign or to or out):
-        raise UsageError("--verify only checks a signature; convert and sign in another command")
+    named = next((option for option in _ALONE if option in given), None)
+    if named is None or (named == "--sign" and {"--to", "--out"} & {*given}):
+        raise UsageError("give --to FORM and --out PATH; --sign, --verify and --snippet also work without them")
+    useless = (_SPECIAL - _OF_A_PROGRAM) | {"--to", *_ALONE} if snippet else {*given}
+    if others := [option for option in given if option in useless and option != named]:
+        raise UsageError(f"{_ALONE[named]}, without {', '.join(others)}; convert and sign in another command")
     if snippet:
         snippet.show(model, out)
-    elif sign and not (to or out):
-        _sign_as_it_is(model, _signer(sign))
     elif verify:
         from convolve.signing import verify as checked
 
         print(f"{checked(model, verify)}: {model} is as the owner of {verify} signed it")
-    else:
-        raise UsageError("give --to FORM and --out PATH; --sign, --verify and --snippet also work without them")
+    elif sign:
+        print(*_sign_as_it_is(model, _signer(sign)), sep="\n")
 
 
 def _signer(key: Path) -> Any:
@@ -213,7 +325,7 @@ def _signer(key: Path) -> Any:
     return signer(key)
 
 
-def _sign_as_it_is(model: Path, with_key: Any) -> None:
+def _sign_as_it_is(model: Path, with_key: Any) -> list[str]:
     """What cannot be opened, or is no classifier, is signed too; there is less to say of it."""
     from convolve.graph.classifier import SeveralHeadsError
     from convolve.loading import load
@@ -221,68 +333,16 @@ def _sign_as_it_is(model: Path, with_key: Any) -> None:
     try:
         opened = load(model)
     except (UnsupportedError, SeveralHeadsError):
-        _sign(model, with_key)
-    else:
-        _sign(model, with_key, opened.data_name, opened.training_info)
+        return _sign(model, with_key)
+    return _sign(model, with_key, opened.data_name, opened.training_info)
 
 
-def _sign(model: Path, with_key: Any, data: str = "", info: TrainingInfo | None = None) -> None:
+def _sign(model: Path, with_key: Any, data: str = "", info: TrainingInfo | None = None) -> list[str]:
     """Sign what lies there, with a bill of materials, by what `signer` made of the key, if one was given."""
     from convolve.records import TrainingInfo
     from convolve.signing import sign, write_bom
 
-    if with_key is not None:
-        bom = write_bom(model, data, info or TrainingInfo())
-        print(f"signed: {sign(model, with_key)}, bill of materials {bom}")
-
-
-def _write_page(opened: Model, model: Path, out: Path, cdn: bool, web_runtime: Path | None) -> list[str]:
-    from convolve.web.folder import write_page
-    from convolve.web.runtime import packed, referred
-
-    runtime = referred() if cdn else packed(web_runtime)
-    compared = write_page(opened, model.resolve().name, out, runtime)
-    where = f"from {runtime.script}: the page needs a network" if cdn else "in the folder"
-    opened_from = f"open it from any web server: python -m http.server --directory {out}"
-    return [f"onnxruntime-web {runtime.version} {where}", compared, opened_from]
-
-
-def _convert_network(
-    model: Path, to: str, out: Path, overrides: Overrides, names: list[str], *, reason: Exception
-) -> None:
-    from convolve.network import load_graph
-
-    if to == "web":
-        raise UsageError(f"the page is for a classifier of images ({reason}); --output names one score")
-    network = load_graph(model, names, overrides)
-    compared = "" if to != "convolve" else "nothing is prepared and no class is named: `convert` and `show` take it"
-    if to == "convolve":
-        network.save(out)
-    else:
-        compared = network.export(out)
-    parameters = sum(p.numel() for p in network.module.parameters())
-    print(f"{out}: {parameters:,} parameters; no classifier ({reason})")
-    for side, ports in (("takes", network.inputs), ("gives", network.outputs)):
-        print(f"{side} {', '.join(f'{name} {shape}' for name, shape in ports.items())}")
-    print(compared)
-
-
-def _check(to: str, out: Path, with_preprocessing: bool, any_size: bool) -> None:
-    """What can be refused before the model is read."""
-    ending = look_up(TARGETS, to, "form", "--to")
-    if any_size and to != "onnx":
-        raise UsageError(f"--any-size is for --to onnx, whose files can scale images; got --to {to}")
-    is_folder = not ending
-    if not is_folder and out.suffix != ending:
-        raise UsageError(f"--to {to} writes a file whose name ends in {ending}, got --out {out}")
-    if is_folder and with_preprocessing:
-        raise UsageError(f"--with-preprocessing is for onnx and exported-program; --to {to} has it beside the model")
-    if out.exists() and (not is_folder or not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} exists already; choose another --out")
-
-
-def _check_web(to: str, cdn: bool, web_runtime: Path | None) -> None:
-    if to != "web" and (cdn or web_runtime):
-        raise UsageError(f"--cdn and --web-runtime are for --to web, not --to {to}")
-    if cdn and web_runtime:
-        raise UsageError("--cdn refers to a runtime elsewhere, --web-runtime names one to copy; leave one of them out")
+    if with_key is None:
+        return []
+    bom = write_bom(model, data, info or TrainingInfo())
+    return [f"signed: {sign(model, with_key)}, bill of materials {bom}"]

@@ -20,6 +20,7 @@ from convolve.cli.options import (
     AsJson,
     Coverage,
     CsvFile,
+    CsvSafe,
     Options,
     Overrides,
     SkipUnreadable,
@@ -66,6 +67,7 @@ def evaluate(
     skip_unreadable: SkipUnreadable = False,
     as_json: AsJson = False,
     csv: CsvFile = None,
+    csv_safe: CsvSafe = False,
     accept: Accept = None,
     coverage: Coverage = None,
     drift: Annotated[
@@ -89,6 +91,7 @@ def evaluate(
     """
     from convolve.cli.progress import check_lines
     from convolve.distributed.parts import open_team
+    from convolve.export.onnx import note_of
     from convolve.loading import load
     from convolve.training.memory import keep_freed_memory
 
@@ -105,9 +108,9 @@ def evaluate(
         opened, second, source, where = _find(opened, second, data, options)
         figures = _measured((opened, second), source, views, skip_unreadable, drift=drift, team=team)
         if csv and team.rank == 0:
-            _write_rows(csv, figures.get("classes") or figures["numbers"])
-        if opened.preprocess_warning:
-            print(f"note: {opened.preprocess_warning}", file=sys.stderr)
+            _write_rows(csv, csv_safe, figures.get("classes") or figures["numbers"])
+        for note in filter(None, (opened.preprocess_warning, note_of(opened.module))):
+            print(f"note: {note}", file=sys.stderr)
         print(json.dumps(figures, indent=2) if as_json else _table(figures, where))
 
 
@@ -144,8 +147,8 @@ def _measured(
     return figures
 
 
-def _write_rows(csv: Path, rows: list[dict[str, Any]]) -> None:
-    write_csv(csv, [["number", *rows[0]], *([k, *row.values()] for k, row in enumerate(rows))])
+def _write_rows(csv: Path, safe: bool, rows: list[dict[str, Any]]) -> None:
+    write_csv(csv, [["number", *rows[0]], *([k, *row.values()] for k, row in enumerate(rows))], safe)
 
 
 def _find(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import Field, fields, is_dataclass
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from convolve.cli.terminal import for_tables
 
 if TYPE_CHECKING:
     from convolve.models.summary import Summary
@@ -17,14 +17,25 @@ if TYPE_CHECKING:
     from convolve.training.schedule import ScheduleRow
 
 
-def write_csv(path: Path | None, rows: Iterable[Iterable[Any]]) -> None:
-    """Write `rows` to the file `path`, or to stdout."""
+def safe_cell(cell: Any) -> str:
+    """The text of a cell that spreadsheets do not take for a formula. A number is none."""
+    text = str(cell)
+    if text[:1] in tuple("=+-@\t\r"):
+        try:
+            float(text)
+        except ValueError:
+            return f"'{text}"
+    return text
+
+
+def write_csv(path: Path | None, rows: Iterable[Iterable[Any]], safe: bool = False) -> None:
+    """Write `rows` to the file `path`, or to stdout; `safe`: see `safe_cell`."""
     from convolve.atomic import replacing
 
+    if safe:
+        rows = ([*map(safe_cell, row)] for row in rows)
     if path is None:
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(errors="surrogateescape")
-        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+        csv.writer(for_tables(), lineterminator="\n").writerows(rows)
         return
     errors = "surrogateescape"  # names of files with the bytes that they have, so that other tools find them
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors=errors) as file:

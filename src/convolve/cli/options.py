@@ -30,6 +30,10 @@ AnyModel = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 CsvFile = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the results to this CSV file.")]
+CsvSafe = Annotated[
+    bool,
+    typer.Option("--csv-safe", help="Put ' before cells that a spreadsheet would run: those that begin with = + - @."),
+]
 Device = Annotated[str | None, typer.Option(help="The device: auto, cpu, cuda or cuda:i.")]
 Threads = Annotated[
     int | None,

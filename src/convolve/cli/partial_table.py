@@ -6,13 +6,13 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from convolve.atomic import cannot_write, locked, replacing
+from convolve.atomic import cannot_write, locked, parse_json, replacing
 from convolve.errors import UsageError
 
 _LONGEST_HEAD = 1 << 16
@@ -21,11 +21,11 @@ _LONGEST_HEAD = 1 << 16
 class PartialTable:
     """The rows of `path` while they come. `rows`: so many are there."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        self.path, self.rows, self._file = path, 0, file
+    def __init__(self, path: Path, file: BinaryIO, cell: Callable[[Any], str]) -> None:
+        self.path, self.rows, self._file, self._cell = path, 0, file, cell
 
     def add(self, rows: Iterable[Sequence[Any]]) -> None:
-        rows = list(rows)
+        rows = [[*map(self._cell, row)] for row in rows]
         try:
             self._file.write(_encoded(rows))
             self._file.flush()
@@ -40,7 +40,7 @@ class PartialTable:
         """
         lines = _Lines(self._file)
         cells, end = csv.reader(lines, strict=True), lines.end
-        while rows := _whole(cells, names[self.rows : self.rows + step], columns):
+        while rows := _whole(cells, [*map(self._cell, names[self.rows : self.rows + step])], columns):
             yield rows
             self.rows, end = self.rows + len(rows), lines.end
         self._file.seek(end)
@@ -48,20 +48,25 @@ class PartialTable:
 
 
 @contextmanager
-def partial_table(path: Path, question: dict[str, Any], title: Sequence[str]) -> Iterator[PartialTable]:
+def partial_table(
+    path: Path, question: dict[str, Any], title: Sequence[str], cell: Callable[[Any], str] = str
+) -> Iterator[PartialTable]:
     """FILE.partial as a table with a `title`, which becomes `path` in the end; to be resumed before rows are added.
+    `cell` makes the text of each cell.
 
     Its first line says which `question` the rows answer: rows that answer another one are refused, with what differs.
     """
     partial = path.with_name(f"{path.name}.partial")
+    if partial.exists() and not partial.is_file():
+        raise UsageError(f"{partial} is no table that `convolve predict` began; move it away")
     if not partial.exists():
         with replacing(partial) as temporary:  # whole or not at all
-            temporary.write_bytes(json.dumps(question).encode() + b"\n" + _encoded([title]))
+            temporary.write_bytes(json.dumps(question).encode() + b"\n" + _encoded([map(cell, title)]))
     with locked(partial, wait=False), partial.open("r+b") as file:
         _require_same(partial, file.readline(_LONGEST_HEAD), question)
         start = file.tell()
         file.readline()  # the title
-        yield PartialTable(path, file)
+        yield PartialTable(path, file, cell)
         file.seek(start)
         with replacing(path) as temporary, temporary.open("wb") as whole:
             shutil.copyfileobj(file, whole)
@@ -70,7 +75,7 @@ def partial_table(path: Path, question: dict[str, Any], title: Sequence[str]) ->
 
 def _require_same(partial: Path, head: bytes, question: dict[str, Any]) -> None:
     try:
-        earlier = json.loads(head)
+        earlier = parse_json(head.decode())
         differ = [name for name, value in question.items() if earlier[name] != value]
     except (ValueError, KeyError, TypeError):
         raise UsageError(f"{partial} is no table that `convolve predict` began; move it away") from None
@@ -96,13 +101,13 @@ class _Lines:
         return line.decode("utf-8", "surrogateescape")
 
 
-def _whole(cells: Iterator[list[str]], names: Sequence[object], columns: int) -> list[list[str]]:
+def _whole(cells: Iterator[list[str]], names: Sequence[str], columns: int) -> list[list[str]]:
     """A row for each of `names`; nothing where one is missing or damaged."""
     try:
         rows = list(islice(cells, len(names)))
     except csv.Error:
         return []
-    fit = [len(row) == columns and row[0] == str(name) for row, name in zip(rows, names, strict=False)]
+    fit = [len(row) == columns and row[0] == name for row, name in zip(rows, names, strict=False)]
     return rows if len(rows) == len(names) and all(fit) else []
 
 

@@ -19,6 +19,7 @@ from convolve.cli.options import (
     AsJson,
     Coverage,
     CsvFile,
+    CsvSafe,
     MaxMegapixels,
     Overrides,
     with_overrides,
@@ -44,6 +45,7 @@ def predict(
     ] = None,
     as_json: AsJson = False,
     csv_file: CsvFile = None,
+    csv_safe: CsvSafe = False,
     output: Annotated[
         str | None,
         typer.Option(metavar="NODE", help="Print the features of this layer instead of class probabilities."),
@@ -84,6 +86,7 @@ def predict(
         "--output": output,
         "--sort-into": sort_into and str(sort_into),
         "--max-megapixels": max_megapixels,
+        "--csv-safe": csv_safe,
     }
     with open_team(check_lines("{what}: {done:,} of {count:,}")) as team:
         opened = _opened(model, overrides, options, (accept, coverage), team.threads)
@@ -127,6 +130,7 @@ def _predict(
     from convolve.data.damaged import Unreadable
     from convolve.data.image_files import find_images
     from convolve.data.walk import PassedOver
+    from convolve.export.onnx import note_of
 
     passed, unreadable, sort_into = PassedOver(), Unreadable(), options["--sort-into"]
     images = list(find_images(paths, passed))
@@ -149,7 +153,7 @@ def _predict(
                     unreadable.note(number, one.path, f"{one.path}: {one.error}")
             out.add(batch)
             done += len(batch)
-    for note in filter(None, (str(passed), opened.preprocess_warning)):
+    for note in filter(None, (str(passed), opened.preprocess_warning, note_of(opened.module))):
         print(f"note: {note}", file=sys.stderr)
     return unreadable, images
 
@@ -185,7 +189,7 @@ def _open_output(
     if as_json:
         features = {"output": model.node, "shape": list(model.feature_shape)} if model.node else {}
         return answers.json_object({"model": str(path), **features})
-    return answers.csv_text(model) if model.node else answers.lines(images)
+    return answers.csv_text(model, question["--csv-safe"]) if model.node else answers.lines(images)
 
 
 def _timed(count: int, done: int, is_quiet: bool) -> Callable[[Iterator[Any]], Iterator[Any]]:

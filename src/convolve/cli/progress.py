@@ -13,15 +13,24 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from convolve.cli.formatting import counted
+from convolve.errors import plain
 from convolve.recipe import Recipe
 
 T = TypeVar("T")
 _LINE_SECONDS = 30.0  # between two lines where there is no bar
 
 
+class _PlainConsole(Console):
+    """Rich draws with commands to the terminal; what it is given to print has none."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(plain(each) if isinstance(each, str) else each for each in objects), **options)
+
+
 def stderr_console() -> Console:
     """A console that prints text as it stands: "[photos]" is no markup."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    file = getattr(sys.stderr, "bare", sys.stderr)
+    return _PlainConsole(file=file, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 class Pace:

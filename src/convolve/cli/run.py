@@ -6,12 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 
+from convolve.atomic import append_to, cannot_write
 from convolve.cli.options import AsJson
 from convolve.distributed.launcher import rank_info
 from convolve.errors import UsageError
@@ -45,6 +46,13 @@ def run(
             metavar="auto|fp32|bf16", show_default="fp32",
         ),
     ] = None,
+    allow_outside: Annotated[
+        bool,
+        typer.Option(
+            "--allow-outside",
+            help="Let the configuration write outside of its folder, its rootDir and the working folder.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Run a CNTK configuration: its training and test commands; or a Python program written for CNTK 2.7.
@@ -55,10 +63,12 @@ def run(
     """
     from convolve.cli.cntk_log import CntkLog
     from convolve.run_config import read_configuration, run_job
+    from convolve.run_config.reach import reach_of
 
     if precision is not None:
         raise UsageError("--precision is for Python programs; a configuration says precision=float or precision=double")
-    job = read_configuration(_in_their_folder(config))
+    config = _in_their_folder(config)
+    job, reach = read_configuration(config), reach_of(config, allow_outside)
     is_first = not rank_info(os.environ).rank
     for warning in job.warnings if is_first else ():
         print(f"warning: {warning}", file=sys.stderr)
@@ -67,8 +77,9 @@ def run(
 
         write_translation(job, translate)
         return
+    reach.require_all(job)
     with _written_to(job.log if is_first else None) as write:
-        results = run_job(job, CntkLog(write, job.trace_level), data, from_model)
+        results = run_job(job, CntkLog(write, job.trace_level), data, from_model, reach=reach)
     if is_first:
         for text in [json.dumps({"tests": results}, indent=2)] if as_json else map(_in_words, results):
             print(text)
@@ -94,19 +105,28 @@ def _in_their_folder(arguments: list[str]) -> list[str]:
 
 
 @contextmanager
-def _written_to(log: Path | None) -> Iterator[Callable[[str], None]]:
-    """A function that writes a line to stderr and, if there is one, to the end of the file `log`."""
-    with ExitStack() as files:
-        outputs: list[TextIO] = [sys.stderr]
-        if log:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            outputs.append(files.enter_context(log.open("a", encoding="utf-8")))
+def _written_to(path: Path | None) -> Iterator[Callable[[str], None]]:
+    """A function that writes a line to stderr and, if there is one, to the end of the file `path`."""
+    if path is None:
+        yield lambda line: print(line, file=sys.stderr, flush=True)
+        return
+    try:
+        log = append_to(path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
 
-        def write(line: str) -> None:
-            for output in outputs:
-                print(line, file=output, flush=True)
+    def write(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+        try:
+            print(line, file=log, flush=True)
+        except OSError as error:
+            raise cannot_write(path, error) from None
 
+    try:
         yield write
+    finally:
+        with suppress(OSError):  # it has been said
+            log.close()
 
 
 def _in_words(result: dict[str, Any]) -> str:

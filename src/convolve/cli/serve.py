@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,6 +82,7 @@ def serve(
             raise
         raise UsageError(f"serve needs the package {error.name}: {install_hint('serve')}") from None
 
+    from convolve.export.onnx import note_of
     from convolve.formats.decode import pixel_limit
     from convolve.serve.access_log import AccessLog
     from convolve.serve.guard import Access, guarded, read_tokens
@@ -98,6 +100,8 @@ def serve(
     with listen(host, port) as listener, AccessLog.to(access_log) as log:
         opened = {name: _open(path, overrides, accept) for name, path in paths.items()}
         app = create_app(opened, Limits(pixels=pixel_limit(max_megapixels)), engines=onnxruntime)
+        for note in filter(None, (note_of(model.module) for model in opened.values())):
+            print(f"note: {note}", file=sys.stderr)
         server = server_for(log(guarded(app, access)), tls, proxy_headers=proxy_headers)
         print(f"serving {', '.join(models)} on {address_of(listener, tls)}{root_path}")
         print(f"open to {_reach(is_open(listener), token, tls)}; Ctrl-C ends it", flush=True)

@@ -60,13 +60,14 @@ def _is_model(what: str) -> bool:
     from convolve.importers.loaders import find_loader
     from convolve.importers.pytorch import is_pytorch
     from convolve.model_folder import is_folder
+    from convolve.remote import local_model
 
-    path = Path(what)
+    path = local_model(Path(what))
     return is_folder(path) or find_loader(path) is not None or is_pytorch(path)
 
 
 def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
-    from convolve.export.onnx import OnnxNetwork
+    from convolve.export.onnx import OnnxNetwork, note_of
     from convolve.graph.classifier import NoClassifierError, SeveralHeadsError, input_arithmetic
     from convolve.graph.describe import describe
     from convolve.graph.graph import Graph
@@ -81,7 +82,7 @@ def _show_model(what: str, as_json: bool, overrides: Overrides) -> None:
         return
     imported = model.architecture if isinstance(model.architecture, Graph) else None
     arithmetic = list(input_arithmetic(imported)) if imported else []
-    notes = [*(imported.notes if imported else ()), *filter(None, [model.preprocess_warning])]
+    notes = [*(imported.notes if imported else ()), *filter(None, [model.preprocess_warning, note_of(model.module)])]
     if isinstance(model.module, OnnxNetwork):
         ports = model.module.ports()
         mapping: dict[str, Any] = {**ports, "class_names": list(model.class_names)}

@@ -29,7 +29,7 @@ class Snippet:
 
     def show(self, path: Path, out: Path | None) -> None:
         """Print the program for the model at `path`, or write it to `out`."""
-        from convolve.atomic import write_text
+        from convolve.atomic import staged
         from convolve.export.snippets import LANGUAGES, snippet
         from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
         from convolve.loading import load
@@ -50,7 +50,8 @@ class Snippet:
         metadata = replace(model.metadata, target=target, confidence=confidence)
         text = snippet(self.language, model.preprocess, metadata, file)
         if out:
-            write_text(out, text)
+            with staged(out) as written:
+                written.write_text(text, encoding="utf-8")
             print(f"{out}: {file.said}")
         else:
             print(text, end="")
@@ -61,11 +62,7 @@ def _file(path: Path, model: Model, form: str) -> tuple[File, ConfidenceRecord |
     that `convert` writes."""
     from convolve.export.any_size import require_sayable
     from convolve.export.snippets import File
-    from convolve.graph.ends import gives_independent
-    from convolve.graph.graph import Graph
 
-    graph = model.architecture
-    independent = isinstance(graph, Graph) and gives_independent(graph)
     if own := _own_metadata(path):
         taken = own["input"]
         if taken["axes"] != "HWC" and taken["shape"][0] not in ("N", 1):
@@ -74,14 +71,14 @@ def _file(path: Path, model: Model, form: str) -> tuple[File, ConfidenceRecord |
             )
         form = {"NHWC": "pixels", "HWC": "any size"}.get(taken["axes"], "")
         confidence = model.metadata.confidence if own["more_outputs"] else None
-        return File(f"For the file {path.name}.", form, independent), confidence
+        return File(f"For the file {path.name}.", form, model.independent), confidence
     if form == "any size":
         require_sayable(model.preprocess, Path("model.onnx"))
     elif model.preprocess.mean_image_CHW is not None:
         form = "pixels"
     option = {"any size": " --any-size", "pixels": " --with-preprocessing"}.get(form, "")
     said = f"For the file of: convolve convert {shlex.quote(str(path))} --to onnx{option} --out model.onnx"
-    return File(said, form, independent), model.metadata.confidence
+    return File(said, form, model.independent), model.metadata.confidence
 
 
 def _own_metadata(path: Path) -> dict[str, Any]:

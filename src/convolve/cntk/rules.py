@@ -10,14 +10,6 @@ from convolve.importers.cntk.lower import RULES as FILES
 from convolve.importers.cntk.plain import Rule
 
 
-def _assign(call: Call) -> str:
-    return call.operand(1)
-
-
-def _gather(call: Call) -> str:
-    return call.add("gather_rows", *call.operands)
-
-
 def _random(call: Call) -> str:
     """The shape alone: the numbers are drawn before each pass (`lowering.py`)."""
     if call.operands:
@@ -40,16 +32,8 @@ def _user_function(call: Call) -> tuple[str, ...]:
     return tuple(call.add("item", made, index=at, shape=each.shape) for at, each in enumerate(function.outputs))
 
 
-def _eye_like(call: Call) -> str:
-    return call.add("eye_like", call.operand(0))
-
-
 def _unpack_batch(call: Call) -> str:
     return call.add("unpack_batch", call.operand(0), size=call.attributes.get("batchSize", int))
-
-
-def _to_batch(call: Call) -> str:
-    return call.add("to_batch", call.operand(0))
 
 
 DRAWN = ("RandomDistribution", "RandomSample", "RandomSampleInclusionFrequency")  # whose numbers are fed
@@ -57,13 +41,13 @@ DRAWN = ("RandomDistribution", "RandomSample", "RandomSampleInclusionFrequency")
 RULES: dict[str, Rule] = {
     **FILES,
     **{op: each.rule for op, each in along.RULES.items()},
-    "Assign": _assign,
-    "EyeLikeOp": _eye_like,
-    "Gather": _gather,
+    "Assign": lambda call: call.operand(1),
+    "EyeLikeOp": lambda call: call.add("eye_like", call.operand(0)),
+    "Gather": lambda call: call.add("gather_rows", *call.operands),
     "RandomDistribution": _random,
     "RandomSample": _sample,
     "RandomSampleInclusionFrequency": Call.operand,
-    "ToBatch": _to_batch,
+    "ToBatch": lambda call: call.add("to_batch", call.operand(0)),
     "UnpackBatch": _unpack_batch,
     "UserFunction": _user_function,
 }

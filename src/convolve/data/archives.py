@@ -10,13 +10,10 @@ import hashlib
 import os
 import shutil
 import stat
-import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -24,13 +21,11 @@ from convolve.atomic import cannot_write, keep_in_use, locked
 from convolve.cache import cache_folder, mark_used, trim
 from convolve.data.walk import images_in, is_hidden
 from convolve.errors import DataError, FormatError
-from convolve.formats.tar import DAMAGE, is_page, read_members
+from convolve.formats.tar import ALWAYS_BYTES, DAMAGE, MOST_TIMES, first_names_in_tar, is_page, is_tar, read_members
+from convolve.formats.zip_archive import ZIP_DAMAGE, Zip, is_zip
 
 _ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 _OTHER_ENDINGS = (".7z", ".rar")  # of archives that are not read here
-# Images hardly get smaller by packing. Whatever is smaller than this, or no larger than so many times what it is
-# packed, may be unpacked; more is an archive that is made to fill the disk.
-_ALWAYS_BYTES, _MOST_TIMES = 1 << 30, 200
 _MOST_FILES = 10_000_000
 _FIRST = 20  # files of an archive that tell what it is
 _UTF8_NAME = 0x800  # the flag of a zip's member whose name is UTF-8
@@ -53,8 +48,8 @@ def all_unpacked(archives: Sequence[Path]) -> Path:
 def is_archive(path: Path) -> bool:
     """Whether it is a zip or tar, packed or not, by its bytes."""
     try:
-        return path.is_file() and (_is_zip(path) or tarfile.is_tarfile(path))
-    except (OSError, EOFError, zlib.error):
+        return path.is_file() and (is_zip(path) or is_tar(path))
+    except OSError:
         return False
 
 
@@ -63,12 +58,6 @@ def refuse_damaged(path: Path) -> None:
     if path.is_file() and path.name.lower().endswith(_ENDINGS) and not is_archive(path):
         what = "a web page" if is_page(path) else "damaged, or no archive"
         raise FormatError(path, "", f"{what}; get it again")
-
-
-def _is_zip(path: Path) -> bool:
-    """By its end, and also by its beginning, so that one that was cut off is called a damaged zip."""
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\3\4" or zipfile.is_zipfile(file)
 
 
 def archives_in(folder: Path) -> list[Path]:
@@ -82,12 +71,11 @@ def archives_in(folder: Path) -> list[Path]:
 def first_names(archive: Path) -> list[str]:
     """What the first files in an archive are called; nothing of one that is damaged."""
     try:
-        if _is_zip(archive):
-            with zipfile.ZipFile(archive) as opened:
-                return opened.namelist()[:_FIRST]
-        with tarfile.open(archive) as tar:
-            return [member.name for member in islice(tar, _FIRST)]
-    except (*DAMAGE, zipfile.BadZipFile, OSError, ValueError):
+        if not is_zip(archive):
+            return first_names_in_tar(archive, _FIRST)
+        with Zip(archive) as opened:
+            return opened.namelist()[:_FIRST]
+    except (*DAMAGE, *ZIP_DAMAGE):
         return []
 
 
@@ -165,7 +153,7 @@ class _Member:
 def _unpack_one(archive: Path, folder: Path) -> None:
     """Write the members of `archive` into `folder`, which is new; of one that holds a folder of its own name, that."""
     folder.mkdir(parents=True)
-    limit = max(_ALWAYS_BYTES, _MOST_TIMES * archive.stat().st_size)
+    limit = max(ALWAYS_BYTES, MOST_TIMES * archive.stat().st_size)
     left, links = limit, []
     for count, member in enumerate(_members(archive)):
         parts = _checked(archive, member.name)
@@ -238,7 +226,7 @@ def _checked(archive: Path, name: str) -> tuple[str, ...]:
 
 
 def _members(archive: Path) -> Iterator[_Member]:
-    if _is_zip(archive):
+    if is_zip(archive):
         yield from _members_of_zip(archive)
         return
     for tar_member, content in read_members(archive):
@@ -252,7 +240,7 @@ def _members(archive: Path) -> Iterator[_Member]:
 
 
 def _members_of_zip(path: Path) -> Iterator[_Member]:
-    with zipfile.ZipFile(path) as archive:
+    with Zip(path) as archive:
         for info in archive.infolist():
             name = _name_in_zip(info)
             if info.is_dir():

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from convolve.data.hold_out import VALIDATION_FRACTION, hold_out_validation
 from convolve.data.known import DATASETS
 from convolve.data.loader import Loader
 from convolve.data.mixing import MixingLoader
+from convolve.data.packed import PackedSource, shrunk
 from convolve.data.sources.classes import in_words
 from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import ArraySource, Source
@@ -90,8 +92,9 @@ def build_data(
         left_out = Unreadable(max(unreadable.limit, allowed(judged)), warn, unreadable.way_out)
         validation, name = _evaluated(measured(judged, decoding), preprocess, threads, left_out), "validation"
     damaged = Damaged(limit, warn) if (limit := min(allowed(train), len(train) - 1)) else None
-    training = _Training(recipe, train, tested.size, threads, damaged)
-    stages = [training.dataset(in_size(preprocess, size)) for size in spec.progressive_sizes or (1.0,)]
+    sizes = [in_size(preprocess, size) for size in spec.progressive_sizes or (1.0,)]
+    training = _Training(recipe, train, tested.size, threads, damaged, sizes=sizes, warn=warn)
+    stages = [training.dataset(each) for each in sizes]
     preprocess = start or _with_mean_image(spec, train, stages[0][0], preprocess, damaged)
     loader = _loader(recipe, stages, preprocess, splits.class_names, batches_at_once)
     if spec.target == "class" and spec.balance == "none":
@@ -191,22 +194,20 @@ def in_size(preprocess: Preprocess, size: float) -> Preprocess:
 
 @dataclass(frozen=True)
 class _Training:
-    """The training images of a recipe. `tested`: the size that all test images have."""
+    """The training images of a recipe. `tested`: the size that all test images have; `sizes`: see `in_size`."""
 
     recipe: Recipe
     train: Source
     tested: Size | None
     threads: int
     damaged: Damaged | None
+    sizes: Sequence[Preprocess]
+    warn: Callable[[str], None]
 
     def dataset(self, preprocess: Preprocess) -> tuple[Dataset, Sequence[Transform]]:
         """The images in the size of `preprocess` as batches are cut from them, and what is then done to batches."""
         spec, train, goal = self.recipe.data, self.train, (preprocess.height, preprocess.width)
-        is_other = bool(spec.progressive_sizes or self.recipe.model.start)  # than the size that the recipe has in mind
-        transforms = tuple(
-            replace(each, height=goal[0], width=goal[1]) if is_other and isinstance(each, Scale) else each
-            for each in spec.train_transforms
-        )
+        transforms = self._transforms(preprocess)
         alone, together = split_transforms(transforms)
         by_reader = _as_reader(spec, transforms, train)
         if by_reader and not any(isinstance(each, Crop | Scale) for each in alone):
@@ -225,7 +226,34 @@ class _Training:
         if not dataset.is_cached and preprocess.filter == "area":  # quicker; the others promise to do what CNTK does
             min_size = min_size_before(alone) if as_found else preprocess.size_before_crop
             dataset = replace(dataset, decoding=replace(dataset.decoding, min_size=min_size))
+        if spec.packed_in and not dataset.is_cached and isinstance(train, FileSource):
+            dataset = self._packed(dataset, preprocess, fit)
+            dataset = replace(dataset, prepare=_of_size(goal, transformed(alone, preprocess.channels, None)))
         return dataset, together
+
+    def _transforms(self, preprocess: Preprocess) -> tuple[Transform, ...]:
+        """Those of the recipe, in the size of `preprocess`."""
+        spec = self.recipe.data
+        is_other = bool(spec.progressive_sizes or self.recipe.model.start)  # than the size that the recipe has in mind
+        return tuple(
+            replace(each, height=preprocess.height, width=preprocess.width)
+            if is_other and isinstance(each, Scale)
+            else each
+            for each in spec.train_transforms
+        )
+
+    def _packed(self, dataset: Dataset, preprocess: Preprocess, fit: Callable[[Image], Image] | None) -> Dataset:
+        """Its images from the packed cache: made fit, or as large as the transforms need them in the largest size."""
+        assert isinstance(self.train, FileSource)
+        decoding, made = dataset.decoding, repr(replace(preprocess, mean_image_CHW=None, mean=0.0, scale=1.0))
+        if fit is None:
+            rooms = [min_size_before(split_transforms(self._transforms(each))[0]) for each in self.sizes]
+            room = None if None in rooms else max(filter(None, rooms))
+            decoding, made, fit = replace(decoding, min_size=room), f"room {room}", partial(shrunk, room=room)
+        place = Path(self.recipe.data.packed_in).expanduser()
+        source = PackedSource(self.train, place, decoding, make=fit, made=made, warn=self.warn)
+        assert source.pack  # a folder that cannot be made is an error before the training
+        return replace(dataset, source=source, decoding=decoding)
 
 
 def _as_reader(spec: DataSpec, transforms: Sequence[Transform], train: Source) -> bool:
@@ -322,6 +350,8 @@ def _describe(splits: Splits, sizes: tuple[Size | None, Size | None], loader: Lo
     parts = ((splits.train, "training"), (splits.test, "test"))
     counts = [f"{len(part):,} {name} images of {_words(size)}" for (part, name), size in zip(parts, sizes, strict=True)]
     where = "cached in memory" if loader.is_cached else "decoded on demand"
+    if isinstance(packed := loader.datasets[0].source, PackedSource):
+        where = f"packed in {packed.folder}"
     sees = f"{' and '.join(counts)}, {where}; the network sees {preprocess}"
     said = "; ".join(filter(None, [sees, cut_off_in_words(splits.train, preprocess)]))
     for name, part in [] if splits.target == "number" else splits.parts:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from convolve.data.damaged import Damaged, Unreadable, caught, readable
 from convolve.data.ordered_map import ordered_map
-from convolve.data.sources.files import naming
+from convolve.data.packed import PackedSource
+from convolve.data.sources.files import FileSource, named
 from convolve.data.sources.source import ArraySource, Source
 from convolve.data.streams import Purpose
-from convolve.errors import DataError
+from convolve.errors import DataError, UsageError
 from convolve.formats.decode import DECODING, Decoding, to_planes
 from convolve.transforms.transform import Image, Transform
 
@@ -70,6 +71,8 @@ class Dataset:
             for chosen in torch.from_numpy(np.ascontiguousarray(order_N)).split(batch_size):
                 yield images_NCHW.index_select(0, chosen), labels_N[chosen]  # a tenth of the time of [chosen]
             return
+        if isinstance(self.source, FileSource | PackedSource):
+            self.source.expect(order_N)
         ahead = max(batch_size, 2 * self.threads)
         found = ordered_map(partial(caught, partial(self.ready, epoch)), map(int, order_N), self.threads, ahead)
         with closing(found):
@@ -81,21 +84,22 @@ class Dataset:
         """(the image of the sample `index`, the number of the image that it is)."""
         assert self.prepare is not None
         number, image_HWC = self._decoded(index)
-        with naming(self.source.location(number)):
-            moment = [Purpose.IMAGE, self.seed, epoch, index]
-            rng = np.random.default_rng(moment) if self.is_random else _NOTHING_RANDOM
+        moment = [Purpose.IMAGE, self.seed, epoch, index]
+        rng = np.random.default_rng(moment) if self.is_random else _NOTHING_RANDOM
+        try:
             return self.prepare(image_HWC, rng), number
+        except (DataError, UsageError) as error:
+            raise named(error, self.source.location(number)) from None
 
     def _decoded(self, index: int) -> tuple[int, Image]:
         """The image `index`, or the one that stands in for it, with its number."""
         for number in chain(range(index, len(self)), range(index)):
             try:
-                with naming(self.source.location(number)):
-                    return number, self.source.load(number, self.decoding)
-            except DataError as error:
+                return number, self.source.load(number, self.decoding)
+            except (DataError, UsageError) as error:
                 if self.damaged is None:
-                    raise
-                self.damaged.note(number, error)
+                    raise named(error, self.source.location(number)) from None
+                self.damaged.note(number, named(error, self.source.location(number)))
         raise DataError("all training images are damaged or missing; see `convolve check-data`")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +13,7 @@ from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.archive import Location
 from convolve.formats.image_kind import HEAD_BYTES, decoded_kinds
 from convolve.formats.parquet import open_parquet
+from convolve.formats.zip_archive import ZIP_DAMAGE, Zip, is_zip
 
 
 def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -> Iterator[Location]:
@@ -31,7 +31,7 @@ def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -
             found = (Location(file) for file in walk(path, here))
         elif not path.exists():
             raise MissingDataError(f"{path} does not exist; give images, or folders, zips or shards of images")
-        elif zipfile.is_zipfile(path):
+        elif path.is_file() and is_zip(path):
             found = _members(path, here)
         elif is_archive(path):
             found = (Location(file) for file in walk(unpacked(path), here))
@@ -68,12 +68,12 @@ def _at_least_one(path: Path, found: Iterator[Location], passed: PassedOver) -> 
 
 def _members(path: Path, passed: PassedOver) -> Iterator[Location]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with Zip(path) as archive:
             for member in sorted(archive.infolist(), key=lambda member: member.filename):
                 parts = PurePosixPath(member.filename).parts
                 if member.is_dir() or any(map(is_hidden, parts)):
                     continue
                 if takes_for_image(parts[-1], lambda: archive.open(member).read(HEAD_BYTES), passed):  # noqa: B023
                     yield Location(str(path), member.filename)
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
+    except ZIP_DAMAGE as error:
         raise FormatError(path, "", f"a damaged zip archive ({error}); pack it again") from None

@@ -15,7 +15,7 @@ from convolve.data.hold_out import Learned, find_held_out, hold_out_test
 from convolve.data.layout import Layout, find_layout
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.relations import grouped
-from convolve.data.shard_layout import find_shards, is_parquet, is_shards, shard_files
+from convolve.data.shard_layout import find_shards, is_parquet, is_shards, shard_files, shards_folder
 from convolve.data.sources.base64 import open_base64
 from convolve.data.sources.classes import in_words
 from convolve.data.sources.ctf import collect_ctf, is_ctf
@@ -33,6 +33,7 @@ from convolve.formats.map_lines import lists_paths, open_lines
 from convolve.formats.part_names import TEST, TRAINING, VALIDATION
 from convolve.formats.table import ENDINGS, is_table
 from convolve.formats.table_rows import read_header
+from convolve.remote import shown
 
 MANY_CLASSES = 1000  # that a shorter list may number without naming them
 
@@ -70,7 +71,7 @@ def open_lists(
     if len(names) < 2 and target == "class":
         _refuse_one_class(found.training, names[0])
     kind = "classes" if target != "number" else "number" if len(names) == 1 else "numbers"
-    said = [f"{where}, {len(names)} {kind} ({in_words(names)})", *filter(None, [str(found)])]
+    said = [f"{shown(where)}, {len(names)} {kind} ({in_words(names)})", *filter(None, [str(found)])]
     said += [f"{len(part):,} images are its {role} part" for role, part in parts.items() if first.roles]
     membership = None
     said += sorted({part.passed_over for part in parts.values() if part.passed_over})
@@ -80,7 +81,7 @@ def open_lists(
         said += held.said
     if file_order:
         parts = {role: part.take(np.argsort(part.index_N)) for role, part in parts.items()}
-    folder = where if where.is_dir() else where.parent
+    folder = shards_folder(where) or (where if where.is_dir() else where.parent)
     return Splits(
         parts[TRAINING], parts[TEST], names, folder.resolve().name, "; ".join(said),
         numbered=first.class_names is None, validation=parts.get(VALIDATION), membership=membership, target=target,
@@ -162,19 +163,19 @@ def open_own_test(
     whole = open_list(path, class_names, options=options)
     tested = whole if layout.test else _by_role(whole).get(TEST)
     part = (tested or whole).by_class_and_name()
-    said = [str(path), *layout.notes, *layout.left_out, *filter(None, [part.passed_over])]
+    said = [shown(path), *layout.notes, *layout.left_out, *filter(None, [part.passed_over])]
     if tested:
         return part, "; ".join(said)
     if learned.membership:
         with suppress(UsageError):  # another set, without such groups
             part = open_list(path, class_names, options=grouped_as_learned).by_class_and_name()
         found = find_held_out(part, learned.membership, options.watch)
-        return (found[0], "; ".join([f"{place}, {found[1]}", *said[1:]])) if found else (part, "; ".join(said))
+        return (found[0], "; ".join([f"{shown(place)}, {found[1]}", *said[1:]])) if found else (part, "; ".join(said))
     if learned.fingerprint:  # all that an exported model knows of it
         try:
             splits = open_lists(place, layout, options=grouped_as_learned)
             if splits.fingerprint() == learned.fingerprint:
-                return splits.test, f"{place}, the part held out in training"
+                return splits.test, f"{shown(place)}, the part held out in training"
         except (DataError, UsageError):  # too few images of each class, or no such groups: another set
             pass
     return part, "; ".join(said)
@@ -199,7 +200,7 @@ def collect_lists(
         except MissingDataError:
             raise
         except DataError as error:
-            on_fault("unreadable", str(path), str(error).removeprefix(f"{path}: "), "correct it, and check again")
+            on_fault("unreadable", shown(path), str(error).removeprefix(f"{path}: "), "correct it, and check again")
             continue
         if isinstance(part, FileSource):
             classes = classes or part.class_names

@@ -66,8 +66,8 @@ class Loader:
     def order(self, epoch: int, losses_N: torch.Tensor | None = None) -> NDArray[np.int64]:
         """The samples of `epoch`, by their numbers; with the recent loss of each, mostly those with large ones."""
         if losses_N is None:
-            source, weights_K = self.datasets[0].source, self.sampling_K
-            order_of = partial(epoch_order, self.order_kind, source, seed=self.seed, weights_K=weights_K)
+            source, weights_K, size = self.datasets[0].source, self.sampling_K, self._batch_size(epoch)
+            order_of = partial(epoch_order, self.order_kind, source, seed=self.seed, weights_K=weights_K, batch=size)
             return np.concatenate([order_of(number)[begin:end] for number, begin, end in self._passes(epoch)])
         return hard_order(losses_N.cpu().numpy(), self.hard_fraction, generator(Purpose.ORDER, self.seed, epoch))
 

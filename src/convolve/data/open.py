@@ -13,6 +13,7 @@ from convolve.data.download import Progress
 from convolve.data.hold_out import Learned
 from convolve.data.locate import SAMPLE
 from convolve.data.options import AS_FOUND, DataOptions
+from convolve.data.shard_layout import find_shards
 from convolve.data.sources.classes import difference
 from convolve.data.sources.source import OnFault, Source
 from convolve.data.splits import Splits
@@ -81,10 +82,11 @@ def open_to_check(
     place: Path, classes: Sequence[str] | None, on_fault: OnFault, options: DataOptions = AS_FOUND
 ) -> list[tuple[str, Source]]:
     """(role, images) of the parts at `place`, of whatever form; `on_fault` hears of all that cannot be read."""
-    if not place.exists():
+    if not (is_listed := find_shards(place) is not None) and not place.exists():
         raise MissingDataError(f"{place} does not exist; give a folder, a map file, a table, or a data set's own files")
-    place = known.unpacked(place)
-    is_listed = place.is_dir() and (layout := lists.find_lists(place)) and layout.training.is_file()
+    if not is_listed:
+        place = known.unpacked(place)
+        is_listed = bool(place.is_dir() and (layout := lists.find_lists(place)) and layout.training.is_file())
     parts = None if is_listed else known.published_parts(place, on_fault)
     if parts is None:
         return [*lists.collect_lists(place, classes, on_fault, options)]

@@ -8,17 +8,18 @@ from __future__ import annotations
 import glob
 import os
 import re
-import tarfile
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from convolve import remote
 from convolve.data.layout import Layout, by_role, with_roles
 from convolve.data.walk import ENDINGS, holds_images, is_hidden, subfolders
 from convolve.errors import DataError, MissingDataError
 from convolve.formats.parquet import ENDING as PARQUET
 from convolve.formats.part_names import TRAINING, role_of
+from convolve.formats.tar_index import tar_members
 
 ENDINGS_OF_SHARDS = (".tar", PARQUET)
 
@@ -35,23 +36,37 @@ def find_shards(where: Path) -> Layout | None:
     """
     if is_shards(where):
         return _by_names(where)
-    if not where.is_dir():
-        return None
-    if len(inside := subfolders(where)) == 1 and inside[0].name == "data" and (found := find_shards(inside[0])):
+    if url := remote.address(where):
+        inside = [Path(folder) for folder in remote.names(url)[1]]
+    else:
+        inside = subfolders(where) if where.is_dir() else []
+    if len(inside) == 1 and inside[0].name == "data" and (found := find_shards(inside[0])):
         return found  # a repository of Hugging Face
     folders = [(folder, folder.name) for folder in inside if role_of(folder.name) and is_shards(folder)]
     parts = by_role(folders)
+    if remote.address(where) and TRAINING not in parts:
+        what = "no shards lie there, in no folders train/ and val/ either"
+        raise MissingDataError(f"{remote.address(where)}: {what}; correct the address, or write them: prepare shards")
     return with_roles(parts) if TRAINING in parts else None
 
 
 def is_shards(where: Path) -> bool:
     """Whether shards lie at `where`: tar archives in which an image has its label beside it; by a pattern, any."""
+    if remote.address(where):
+        return bool(shard_files(where))
     files = (
         shard_files(where) if where.is_dir() or is_pattern(where) or where.suffix.lower() in ENDINGS_OF_SHARDS else []
     )
     if not files or (where.is_dir() and any(map(holds_images, subfolders(where)))):  # class folders come first
         return False
     return is_pattern(where) or _is_shard(files[0])
+
+
+def shards_folder(where: Path) -> Path | None:
+    """The folder of a set of shards; None of other sets."""
+    if is_shards(where):
+        return folder_of(where)
+    return where if remote.address(where) else None
 
 
 def is_parquet(file: Path) -> bool:
@@ -63,6 +78,7 @@ def is_pattern(where: Path) -> bool:
 
 
 def folder_of(path: Path) -> Path:
+    """Where the shards lie."""
     return path if path.is_dir() else shard_files(path)[0].parent
 
 
@@ -72,6 +88,8 @@ def shard_files(where: Path) -> list[Path]:
         inside = os.listdir(where)  # noqa: PTH208  as in layout.py
         names = [name for name in inside if name.lower().endswith(ENDINGS_OF_SHARDS)]
         return _of_one_kind(where, [where / name for name in sorted(names) if not is_hidden(name)])
+    if url := remote.address(where):
+        return _of_one_kind(where, [Path(each) for each in _remote_files(url)])
     if not is_pattern(where):
         return [where]
     found: list[Path] = []
@@ -83,6 +101,19 @@ def shard_files(where: Path) -> list[Path]:
     if missing := next((path for path in found if not path.exists()), None):
         raise MissingDataError(f"{missing} does not exist, which {where} names; get that shard, or correct the pattern")
     return _of_one_kind(where, found)
+
+
+@cache
+def _remote_files(url: str) -> tuple[str, ...]:
+    """Asked once: what lies there now is what a training goes by."""
+    if not _PATTERN.search(url):
+        return (url,) if url.lower().endswith(ENDINGS_OF_SHARDS) else _shards_in(remote.names(url)[0])
+    each = (remote.matching(text) if re.search(r"[*?\[]", text) else [text] for text in islice(_expanded(url), _MOST))
+    return _shards_in([name for names in each for name in names])
+
+
+def _shards_in(names: list[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name.lower().endswith(ENDINGS_OF_SHARDS))
 
 
 def _of_one_kind(where: Path, files: list[Path]) -> list[Path]:
@@ -114,9 +145,8 @@ def _is_shard(file: Path) -> bool:
     if is_parquet(file):
         return True
     try:
-        with tarfile.open(file, "r:") as tar:
-            names = [PurePosixPath(member.name) for member in islice(tar, _LOOKED_AT)]
-    except (OSError, tarfile.TarError):
+        names = [PurePosixPath(member.name) for member in islice(tar_members(file), _LOOKED_AT)]
+    except DataError:
         return False
     endings = [(str(name.parent / name.name.partition(".")[0]), name.name.partition(".")[2].lower()) for name in names]
     images = {key for key, ending in endings if f".{ending}" in ENDINGS}

@@ -77,6 +77,10 @@ class BlockMomentum(DataParallel):
     def takes_local_steps(self) -> bool:
         return bool(self._start)
 
+    @property
+    def is_inside_block(self) -> bool:
+        return self._samples > 0
+
     def begin_step(self, samples_seen: int) -> None:
         if samples_seen >= self._apart_after_samples and not self._start:
             self._start = [weight.detach().clone() for weight in self._weights]

@@ -21,6 +21,7 @@ from torch import nn
 from torch.distributed import GradBucket  # type: ignore[attr-defined]  # public, but not for mypy
 from torch.nn.parallel import DistributedDataParallel
 
+from convolve.distributed.power_sgd import PowerSgdSum
 from convolve.distributed.process_group import average, ring_bytes
 from convolve.distributed.quantized import BITS, QuantizedSum
 from convolve.errors import UsageError
@@ -57,6 +58,7 @@ class DataParallel:
     bits: for each element of a gradient: 32, 16 (fp16), or 8, 4, 2 or 1, quantized with error feedback. The last four
     need fp32 or bf16, as fp16's loss scale would change the unit of the residual.
     after_samples: before this many samples, gradients are sent in full.
+    power_rank: above 0, gradients are sent as products of matrices of that rank, see `power_sgd.py`.
     averaged: moving averages of the network, whose statistics are averaged over the workers as its own are.
     """
 
@@ -67,6 +69,7 @@ class DataParallel:
         bits: int = 32,
         after_samples: int = 0,
         averaged: Sequence[nn.Module] = (),
+        power_rank: int = 0,
     ) -> None:
         if bits not in (*BITS, *IN_FULL):
             known = ", ".join(map(str, (*BITS, *sorted(IN_FULL))))
@@ -77,7 +80,9 @@ class DataParallel:
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._quantized = QuantizedSum(parameters, workers, bits) if bits in BITS else None
         self._method, self._early = self._quantized or IN_FULL[bits], False
-        if workers.shares_memory and not self._quantized and all(p.device.type == "cpu" for p in parameters):
+        self._power = PowerSgdSum(parameters, workers, power_rank) if power_rank else None
+        in_memory = workers.shares_memory and not self._quantized and all(p.device.type == "cpu" for p in parameters)
+        if self._power or in_memory:
             network.load_state_dict(workers.broadcast_tensors(network.state_dict()))  # as DistributedDataParallel does
             self._vector = _Vector(parameters)
         else:
@@ -88,6 +93,10 @@ class DataParallel:
 
     @property
     def takes_local_steps(self) -> bool:
+        return False
+
+    @property
+    def is_inside_block(self) -> bool:
         return False
 
     def begin_step(self, samples_seen: int) -> None:
@@ -108,7 +117,8 @@ class DataParallel:
     def state(self) -> dict[str, torch.Tensor]:
         """The residuals, the statistics of each worker, shape (workers, ...), and the bytes sent."""
         statistics = {f"statistics.{i}": self._workers.gather(b[None].cpu()) for i, b in enumerate(self._statistics)}
-        residuals = self._quantized.state() if self._quantized else {}
+        compressed = self._quantized or self._power
+        residuals = compressed.state() if compressed else {}
         return statistics | residuals | {"bytes_sent": torch.tensor(self.bytes_sent)}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
@@ -118,14 +128,17 @@ class DataParallel:
             kept = state.get(f"statistics.{i}")
             if kept is not None and len(kept) == self._workers.size:
                 own.copy_(kept[self._workers.rank])
-        if self._quantized:
-            self._quantized.load_state(state)
+        if compressed := self._quantized or self._power:
+            compressed.load_state(state)
 
     @contextmanager
     def _sum_gradients(self) -> Iterator[None]:
         yield
         whole = self._vector.filled()
         if whole is None:
+            return
+        if self._power and not self._early:
+            self.bytes_sent += self._power(whole)
             return
         in_full = self._early or self._method is sum_fully
         sent = whole if in_full else whole.half()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from convolve.distributed.block_momentum import BlockMomentum, block_momentum
 from convolve.distributed.data_parallel import DataParallel
 from convolve.errors import UsageError
-from convolve.specs.distributed import DistributedSpec
+from convolve.specs.distributed import IN_EACH_STEP, DistributedSpec
 from convolve.training.trainer import Trainer
 from convolve.training.workers import GradientSync
 
@@ -16,14 +16,16 @@ def gradient_sync_for(trainer: Trainer) -> GradientSync | None:
     workers = trainer.workers
     if workers.size == 1:
         return None
-    if spec.method == "gradients":
-        if trainer.loss_scale and spec.quantization_bits < 16:
+    if spec.method in IN_EACH_STEP:
+        keeps = f"method={spec.method}" if spec.method == "power_sgd" else f"quantization_bits={spec.quantization_bits}"
+        if trainer.loss_scale and (spec.method == "power_sgd" or spec.quantization_bits < 16):
             raise UsageError(
-                f"distributed.quantization_bits={spec.quantization_bits} keeps residuals, whose unit the loss scale of "
-                "run.precision=fp16 changes; set run.precision=bf16 or fp32"
+                f"distributed.{keeps} keeps residuals, whose unit the loss scale of run.precision=fp16 changes; set "
+                "run.precision=bf16 or fp32"
             )
         averaged = [trainer.extras.ema.network] if trainer.extras.ema else []
-        return DataParallel(network, workers, spec.quantization_bits, spec.after_samples, averaged)
+        rank = spec.power_sgd_rank if spec.method == "power_sgd" else 0
+        return DataParallel(network, workers, spec.quantization_bits, spec.after_samples, averaged, power_rank=rank)
     if trainer.loss_scale:
         raise UsageError(
             f"distributed.method={spec.method} takes local steps, in which the loss scales of run.precision=fp16 would "

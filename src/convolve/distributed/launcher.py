@@ -35,7 +35,9 @@ SLURM = Launcher(
     "Slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE", ("SLURM_JOB_ID", "SLURM_STEP_ID")
 )  # fmt: skip
 LAUNCHERS = (
-    Launcher("torchrun", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", ("TORCHELASTIC_RUN_ID",)),
+    Launcher(
+        "torchrun, PyTorchJob or Ray", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", ("TORCHELASTIC_RUN_ID", "RAY_JOB_ID")
+    ),
     Launcher(
         "Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", ("PMIX_NAMESPACE",)
     ),
@@ -81,7 +83,9 @@ def _read(row: Launcher, environ: Mapping[str, str]) -> RankInfo:
     if rank >= size:
         raise UsageError(f"{row.rank}={rank} and {row.size}={size}: ranks count from 0 and are below the size")
     here, address = environ.get(row.on_this_host), environ.get("MASTER_ADDR")
-    is_one_host = here == str(size) if here else not address or address in LOOPBACK
+    # Older PyTorchJobs give the first pod "localhost" for its own name. A pod is a host, and has one of the workers.
+    is_pod = "KUBERNETES_SERVICE_HOST" in environ and bool(address)
+    is_one_host = here == str(size) if here else not is_pod and (not address or address in LOOPBACK)
     job = [environ[name] for name in (*row.job, *OF_A_JOB) if name in environ] or [f"child of {os.getppid()}"]
     return RankInfo(rank, size, row.name, is_one_host, " ".join(job))
 

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 
 import torch.distributed as dist
 
 from convolve.errors import TrainingError
+from convolve.specs.distributed import DistributedSpec
 
-STEP_PATIENCE_SECONDS = 300.0  # one worker may write a checkpoint to a slow disk between two steps
+# One worker may write a checkpoint to a slow disk between two steps.
+TIMEOUT_SECONDS = DistributedSpec.timeout_seconds
 _AGAIN = "The same command again goes on, but without --restart"
 
 
-def has_ended() -> TrainingError:
-    return TrainingError(f"another worker has ended; see its message. {_AGAIN}")
+def has_ended(who: str = "another worker") -> TrainingError:
+    return TrainingError(f"{who} has ended; see its message. {_AGAIN}")
 
 
-def is_silent(seconds: float) -> TrainingError:
+def is_silent(seconds: float, who: str = "another worker") -> TrainingError:
     return TrainingError(
-        f"another worker has not answered for {seconds:g} s: it has stopped, or its host or the network between has "
-        f"failed; see which one, and end it. {_AGAIN}"
+        f"{who} has not answered for {seconds:g} s (distributed.timeout_seconds): it has stopped, or its host or the "
+        f"network between has failed; see which one, and end it. {_AGAIN}"
     )
 
 
 @contextmanager
 def naming_lost_workers() -> Iterator[None]:
-    """Turn torch's errors about a connection into one sentence."""
+    """Turn torch's errors about a connection into one sentence. Gloo says whose it was, and how long it has waited."""
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "gloo/transport" not in str(error):
+        said = str(error)
+        if not isinstance(error, dist.DistError) and "gloo/transport" not in said:
             raise
-        raise (is_silent(STEP_PATIENCE_SECONDS) if "Timed out" in str(error) else has_ended()) from error
+        if "Timed out" in said:
+            waited = re.search(r"([0-9]+)ms", said)
+            raise is_silent(int(waited[1]) / 1000 if waited else TIMEOUT_SECONDS) from error
+        peer = re.search(r"peer \[(?:::ffff:)?([0-9a-fA-F.:]+)\]", said)
+        is_told = peer and not ip_address(peer[1]).is_loopback
+        raise has_ended(f"the worker at {peer[1]}" if peer and is_told else "another worker") from error

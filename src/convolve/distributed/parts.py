@@ -25,8 +25,8 @@ from convolve.atomic import cannot_write, keep_in_use, locked, read_whole, repla
 from convolve.cache import cache_folder
 from convolve.data.team import ALONE, Team
 from convolve.distributed.launcher import RankInfo, rank_info
-from convolve.distributed.lost import STEP_PATIENCE_SECONDS
-from convolve.distributed.process_group import LONG_PATIENCE_SECONDS, threads_of
+from convolve.distributed.lost import TIMEOUT_SECONDS
+from convolve.distributed.process_group import BETWEEN_STEPS, threads_of
 from convolve.distributed.rendezvous import PATIENCE_SECONDS, WorkerInfo, rendezvous
 from convolve.errors import ConvolveError, UsageError
 from convolve.formats.allowed_pickle import read_pickle, to_pickle
@@ -35,7 +35,7 @@ from convolve.training.workers import part
 T = TypeVar("T")
 Told = Callable[[str, int, int], None]  # hears of progress: what is done, how many of it, of how many
 
-SILENCE_SECONDS = LONG_PATIENCE_SECONDS  # the longest that one block may take, or what worker 0 alone does
+SILENCE_SECONDS = BETWEEN_STEPS * TIMEOUT_SECONDS  # the longest that one block may take, or what worker 0 alone does
 _PAUSES_SECONDS = 0.02, 1.0  # between two looks for a file, the first one and the longest
 _TELLING_SECONDS = 10.0
 _AGAIN = "the same command goes on with what is there"
@@ -72,7 +72,7 @@ class _Team(Team):
             raise cannot_write(self._folder, error) from error
         self._say("question", json.dumps(asked))
         for rank in range(self.size) if self.rank == 0 else [0]:
-            theirs = json.loads(self._hear("question", rank, STEP_PATIENCE_SECONDS))
+            theirs = json.loads(self._hear("question", rank, TIMEOUT_SECONDS))
             for name, value in asked.items():
                 if theirs.get(name) != value:
                     raise UsageError(

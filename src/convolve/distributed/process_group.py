@@ -7,11 +7,12 @@ import gc
 import json
 import math
 import os
+import socket
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
-from functools import cache
 from typing import TypeVar, cast
 
 import torch
@@ -19,21 +20,26 @@ import torch.distributed as dist
 from safetensors.torch import load, save
 from torch.distributed import FileStore, Store  # type: ignore[attr-defined]  # public, but not for mypy
 
-from convolve.distributed.launcher import RankInfo, master_address, rank_info
-from convolve.distributed.lost import STEP_PATIENCE_SECONDS, has_ended, is_silent
+from convolve.distributed.launcher import LOOPBACK, RankInfo, master_address, rank_info
+from convolve.distributed.lost import TIMEOUT_SECONDS, has_ended, is_silent
 from convolve.distributed.rendezvous import PATIENCE_SECONDS, WorkerInfo, interface_to, rendezvous
 from convolve.distributed.shared_memory import open_shared
 from convolve.errors import TrainingError
+from convolve.specs.distributed import DistributedSpec
 from convolve.training.workers import SINGLE_PROCESS, Shard, Workers, part
 
 T = TypeVar("T")
-LONG_PATIENCE_SECONDS = 1800.0  # for what one worker may do alone between steps, such as a download
+BETWEEN_STEPS = 6  # times the patience within a step: one worker may do something alone, such as a download
+CLOCK_SECONDS = 10.0  # by which clocks may differ; what is measured includes the way of a message
 
 
 class ProcessGroup(Workers):
     """Worker `rank` of `size`. Workers of one host sum tensors in its memory if they can, others over connections."""
 
-    def __init__(self, store: Store, infos: Sequence[WorkerInfo], own: RankInfo) -> None:
+    def __init__(
+        self, store: Store, infos: Sequence[WorkerInfo], own: RankInfo, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> None:
+        self.hosts = tuple(info.host for info in infos)
         self.at_close = ExitStack()
         self.rank, self.size, self._is_one_host = own.rank, own.size, isinstance(store, FileStore)
         here = [rank for rank, info in enumerate(infos) if info.host == infos[self.rank].host]
@@ -44,17 +50,18 @@ class ProcessGroup(Workers):
 
         self.uses_nccl = torch.cuda.is_available() and dist.is_nccl_available()
         backend = "cpu:gloo,cuda:nccl" if self.uses_nccl else "gloo"
-        step, between = timedelta(seconds=STEP_PATIENCE_SECONDS), timedelta(seconds=LONG_PATIENCE_SECONDS)
+        step = timedelta(seconds=timeout_seconds)
         try:
             dist.init_process_group(backend, timeout=step, store=store, rank=self.rank, world_size=self.size)
-            self._between_steps = dist.new_group(backend="gloo", timeout=between)
+            self._between_steps = dist.new_group(backend="gloo", timeout=BETWEEN_STEPS * step)
             # Its path is in the store, which on several hosts anyone who reaches the port can change.
-            self._memory = open_shared(store, self.rank, self.size) if self._is_one_host and self.size > 1 else None
+            shares = self._is_one_host and self.size > 1
+            self._memory = open_shared(store, self.rank, self.size, timeout_seconds) if shares else None
         except dist.DistNetworkError as error:  # from worker 0's store, which answered before
             raise has_ended() from error
         except RuntimeError as error:
             if self._is_one_host and "imeout" in str(error):
-                raise is_silent(STEP_PATIENCE_SECONDS) from error
+                raise is_silent(timeout_seconds) from error
             raise TrainingError(
                 f"worker {self.rank} of {self.size} found the others and cannot connect to them: {error}; "
                 "GLOO_SOCKET_IFNAME says which network interface leads there"
@@ -113,6 +120,18 @@ class ProcessGroup(Workers):
                         f"{name} is {first} for worker 0 and {theirs.get(name)} for worker {rank}; all need the same"
                     )
 
+    def compare_clocks(self) -> None:
+        """Find hosts whose clock is another than worker 0's."""
+        self.barrier()
+        seconds = self.gather(torch.tensor([time.time()], dtype=torch.float64))
+        for rank, off in enumerate((seconds - seconds[0]).tolist()):
+            if abs(off) > CLOCK_SECONDS and self.hosts.index(self.hosts[rank]) == rank:
+                ahead = "ahead of" if off > 0 else "behind"
+                self.warnings += (
+                    f"the clock of host {self.hosts[rank]} is {abs(off):,.0f} s {ahead} that of worker 0, whose times "
+                    "the log has; set the clocks alike (NTP) before you compare times of files",
+                )
+
     def barrier(self) -> None:
         dist.all_reduce(torch.zeros(1), group=self._between_steps)
 
@@ -124,32 +143,48 @@ class ProcessGroup(Workers):
         """
         gc.collect()  # the DistributedDataParallel of a finished training
         del self._between_steps
-        dist.destroy_process_group()
+        if dist.is_initialized():  # Ray ends it, too
+            dist.destroy_process_group()
         self.at_close.close()
 
 
-def join(own: RankInfo, environ: Mapping[str, str], patience_seconds: float = PATIENCE_SECONDS) -> ProcessGroup:
+def join(
+    own: RankInfo,
+    environ: Mapping[str, str],
+    patience_seconds: float = PATIENCE_SECONDS,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> ProcessGroup:
     """The process group of this job."""
     address = master_address(own, environ) or ("127.0.0.1", 1)
-    if "GLOO_SOCKET_IFNAME" not in os.environ and (name := interface_to(*address)):
+    is_reached_otherwise = not own.is_one_host and address[0] in LOOPBACK  # the first pod of a PyTorchJob
+    if "GLOO_SOCKET_IFNAME" not in os.environ and not is_reached_otherwise and (name := interface_to(*address)):
         os.environ["GLOO_SOCKET_IFNAME"] = name
+    if "RAY_JOB_ID" in environ and dist.is_initialized():
+        dist.destroy_process_group()  # Ray's, which on GPUs takes no tensors of the CPU
     with ExitStack() as stack:
-        workers = ProcessGroup(*stack.enter_context(rendezvous(own, environ, patience_seconds)), own)
-        workers.barrier()  # all are connected; gloo does not need the store any more
+        workers = ProcessGroup(*stack.enter_context(rendezvous(own, environ, patience_seconds)), own, timeout_seconds)
+        workers.compare_clocks()  # all are connected; gloo does not need the store any more
         if workers.uses_nccl:  # it connects at its first all-reduce
             workers.at_close = stack.pop_all()
     return workers
 
 
-@cache
-def all_workers() -> Workers:
+_joined: list[Workers] = []
+
+
+def all_workers(spec: DistributedSpec | None = None) -> Workers:
     """The processes that a launcher has started with this one, connected until this one ends."""
-    own = rank_info(os.environ)
-    if own.size == 1:
+    own, timeout_seconds = rank_info(os.environ), (spec or DistributedSpec()).timeout_seconds
+    job = os.environ.get("TORCHELASTIC_RUN_ID", "none")  # torchrun's own word for no name
+    if own.size == 1 and job == "none":
         return SINGLE_PROCESS
-    workers = join(own, os.environ)
-    atexit.register(workers.close)
-    return workers
+    if not _joined:
+        workers = join(own, os.environ, timeout_seconds=timeout_seconds) if own.size > 1 else Workers()
+        workers.job, workers.timeout_seconds = "" if job == "none" else job, timeout_seconds
+        workers.hosts = workers.hosts or (socket.gethostname(),)
+        _joined.append(workers)
+        atexit.register(workers.close)
+    return _joined[0]
 
 
 def threads_of(local_rank: int, cores: Sequence[Sequence[int]]) -> int:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +37,10 @@ _PAUSE_SECONDS = 0.02
 
 
 class WorkerInfo(NamedTuple):
-    """What a worker tells the others of itself: the size of its world, its host, the cores that it may use."""
+    """What a worker tells the others of itself: the size of its world, its host, the cores that it may use.
+
+    The version of convolve stands first in what is sent, so that those of any version understand that much.
+    """
 
     size: int
     host: str
@@ -53,9 +57,10 @@ def rendezvous(
     """
     address = master_address(own, environ)
     if address:
-        attempt = environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's store outlives its workers
-        # torchrun serves the store itself.
-        serves = own.rank == 0 and environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+        is_torchruns = environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # it outlives its workers
+        # Hosts that have joined later count their restarts from then on: a store of their own has no need of a number.
+        attempt = environ.get("TORCHELASTIC_RESTART_COUNT", "0") if is_torchruns else "0"
+        serves = own.rank == 0 and not is_torchruns
         served = PrefixStore(f"convolve/{attempt}", _tcp_store(*address, own, serves, patience_seconds))
         yield served, _infos(served, own, patience_seconds)
         return
@@ -161,11 +166,12 @@ def _infos(store: Store, own: RankInfo, patience_seconds: float) -> list[WorkerI
     """Tell the others of this worker, and wait for what they tell."""
     if store.add(f"claim/{own.rank}", 1) > 1:
         raise _twice(own)
-    store.set(f"info/{own.rank}", json.dumps(WorkerInfo(own.size, socket.gethostname(), _cores())))
+    info = WorkerInfo(own.size, socket.gethostname(), _cores())
+    store.set(f"info/{own.rank}", json.dumps([version("convolve"), *info]))
     keys = [f"info/{rank}" for rank in range(own.size)]
     try:
         store.wait(keys, timedelta(seconds=patience_seconds))
-        infos = [WorkerInfo(*json.loads(store.get(key))) for key in keys]
+        told = [json.loads(store.get(key)) for key in keys]
     except RuntimeError:
         missing: list[str] = []
         with suppress(RuntimeError):  # worker 0, which serves the store, has given up before
@@ -174,6 +180,13 @@ def _infos(store: Store, own: RankInfo, patience_seconds: float) -> list[WorkerI
             f"of {own.size} workers {', '.join(missing) or 'some'} did not come within {patience_seconds:g} s; "
             "see their output"
         ) from None
+    for rank, (theirs, *_) in enumerate(told):
+        if theirs != version("convolve"):
+            raise TrainingError(
+                f"worker {own.rank} has convolve {version('convolve')}, worker {rank} has {theirs}; install the same "
+                "version on every host"
+            )
+    infos = [WorkerInfo(*rest) for _, *rest in told]
     for rank, info in enumerate(infos):
         if info.size != own.size:
             raise UsageError(

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch.distributed import Store  # type: ignore[attr-defined]  # public, but not for mypy
 
-from convolve.distributed.lost import STEP_PATIENCE_SECONDS, has_ended, is_silent
+from convolve.distributed.lost import TIMEOUT_SECONDS, has_ended, is_silent
 from convolve.training.workers import part
 
 FOLDER = Path("/dev/shm")  # where Linux keeps files in memory
@@ -31,13 +31,13 @@ SPIN_SECONDS = 0.0003  # a few times what it costs to wake up
 PAUSE_SECONDS = 0.00005  # sched_yield would give other processes a whole time slice, milliseconds
 
 
-def open_shared(store: Store, rank: int, size: int) -> SharedMemory | None:
+def open_shared(store: Store, rank: int, size: int, patience_seconds: float = TIMEOUT_SECONDS) -> SharedMemory | None:
     """The memory of `size` workers on one host; None for all of them if one of them cannot open it."""
     if rank == 0:
         store.set("memory", _create(size))
     path = Path(store.get("memory").decode())
     try:
-        memory = SharedMemory(path, rank, size)
+        memory = SharedMemory(path, rank, size, patience_seconds)
     except OSError:  # this worker runs in a container of its own
         memory = None
     store.set(f"memory/{rank}", "yes" if memory else "no")
@@ -77,7 +77,7 @@ def bytes_of(size: int) -> int:
 class SharedMemory:
     """What worker `rank` of `size` sees of the file at `path`. Raises OSError if it cannot."""
 
-    def __init__(self, path: Path, rank: int, size: int, patience_seconds: float = STEP_PATIENCE_SECONDS) -> None:
+    def __init__(self, path: Path, rank: int, size: int, patience_seconds: float = TIMEOUT_SECONDS) -> None:
         import fcntl  # not on Windows
 
         self._rank, self._size, self._patience_seconds = rank, size, patience_seconds
@@ -112,14 +112,15 @@ class SharedMemory:
             waited = time.perf_counter() - began
             if waited < SPIN_SECONDS:
                 continue
-            if self._has_ended():
-                raise has_ended()
+            if (ended := self._ended()) is not None:
+                raise has_ended(f"worker {ended}")
             if waited > self._patience_seconds:
-                raise is_silent(self._patience_seconds)
+                silent = min(range(self._size), key=self._turns.__getitem__)
+                raise is_silent(self._patience_seconds, f"worker {silent}")
             time.sleep(PAUSE_SECONDS)
 
-    def _has_ended(self) -> bool:
-        """Whether a worker that has not reached the barrier has ended: its lock is then free."""
+    def _ended(self) -> int | None:
+        """A worker that has not reached the barrier and has ended, if there is one: its lock is then free."""
         import fcntl
 
         for other in range(self._size):
@@ -128,5 +129,6 @@ class SharedMemory:
                     fcntl.lockf(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, other)
                 except OSError:
                     continue
-                return self._turns[other] < self._turn  # it may have reached the barrier, and ended, since
-        return False
+                if self._turns[other] < self._turn:  # it may have reached the barrier, and ended, since
+                    return other
+        return None

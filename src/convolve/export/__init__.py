@@ -13,8 +13,8 @@ Nothing here imports `model.py`, so that `Model.export` can be a method.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from convolve.errors import UsageError
 from convolve.export import exported_program, onnx
 from convolve.export.any_size import attach, require_sayable
 from convolve.export.inputs import PixelsIn, WithProbabilities, as_input, extreme_inputs, probe_images
-from convolve.export.metadata import describe
+from convolve.export.metadata import Options, describe
 from convolve.export.parity import Parity, Runner, Values, compare
 from convolve.records import ONE_CLASS, Metadata
 from convolve.transforms.preprocess import Preprocess
@@ -61,18 +61,6 @@ def form_of(path: Path) -> Form:
     raise UsageError(f"{path}: the ending says what is written, and must be one of {endings}")
 
 
-@dataclass(frozen=True)
-class Options:
-    """What a file takes besides normalized images: uint8 images_NHWC, gray or RGB, `with_preprocessing`; with
-    `any_size`, too, one uint8 image_HW3. `independent`: the scores are logarithms of probabilities, each by itself.
-    `confidence`: the numbers behind what the model knows of its own certainty."""
-
-    with_preprocessing: bool = False
-    any_size: bool = False
-    independent: bool = False
-    confidence: Mapping[str, torch.Tensor] = field(default_factory=dict)
-
-
 def export(module: nn.Module, preprocess: Preprocess, metadata: Metadata, path: Path, options: Options) -> Parity:
     """Write `module`, images_NCHW -> logits_NK, to `path`, with `metadata` in it. One that knows its own certainty
     gives (logits_NK, distance_N), and the file also probabilities.
@@ -92,21 +80,16 @@ def export(module: nn.Module, preprocess: Preprocess, metadata: Metadata, path: 
     with replacing(path) as temporary:
         temporary.touch()  # where nothing can be written, this fails before the work
         program = exported_program.trace(network, as_input(images_NCHW[:2], preprocess, with_preprocessing))
-        form.write(program, describe(preprocess, metadata, with_preprocessing, options.confidence), temporary)
+        form.write(program, describe(preprocess, metadata, options), temporary)
 
         def located(inputs: torch.Tensor) -> tuple[Values, Values]:
             return exported_program.values_of(program, inputs), form.values(temporary, inputs)
 
         batches = (
             (as_input(images, preprocess, False), as_input(images, preprocess, with_preprocessing))
-            for images in _of_many_sizes(images_NCHW)
+            for images in (images_NCHW[:1], images_NCHW[1:3], *images_NCHW[3:].split(16))  # the size is free
         )
         extremes = extreme_inputs(images_NCHW[-2:], preprocess, with_preprocessing)
         run, is_class = form.runner(temporary), (metadata.target or ONE_CLASS) == ONE_CLASS
         parity = compare(path, source, run, batches, extremes, located=located, of_one_class=is_class)
-        return attach(temporary, source, preprocess, metadata, options.independent) if options.any_size else parity
-
-
-def _of_many_sizes(images_NCHW: torch.Tensor) -> list[torch.Tensor]:
-    """Batches of 1, of 2, and larger ones: the size is free in every file."""
-    return [images_NCHW[:1], images_NCHW[1:3], *images_NCHW[3:].split(16)]
+        return attach(temporary) if options.any_size else parity

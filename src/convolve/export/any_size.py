@@ -13,28 +13,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from convolve.errors import ConvolveError, UnsupportedError, UsageError
-from convolve.export.inputs import as_input, natural_images
+from convolve.export.inputs import natural_images
 from convolve.export.metadata import (
     DISTANCE,
     INNER,
     INPUT,
     KEY,
     NONE_OF_THESE,
+    OUTPUT,
     PHOTOGRAPH,
     PROBABILITIES,
+    Description,
     for_any_size,
+    read_metadata,
     scores_of,
 )
 from convolve.export.onnx import open_session
-from convolve.export.parity import Parity, arrays, distance
-from convolve.records import ONE_CLASS, Metadata, TargetKind
+from convolve.export.parity import Parity, distance
 from convolve.transforms.preprocess import Preprocess, fit_image
 
 OPSET = 18  # since when Resize has antialias
-TOLERANCE = 0.01  # of a probability, or of the largest number: a level of 255 that Resize rounds otherwise makes less
+TOLERANCE = 0.01  # of a probability, or of the largest number: sums in another order, quantized
+LEVELS = 1  # of 255, that Resize rounds otherwise
 # The sides of the images that a file is compared on, in those of the network's: tall, wide, smaller, larger.
 _FACTORS = ((1.0, 1.0), (0.4, 0.7), (1.3, 2.9), (3.7, 1.2), (2.2, 2.2), (0.5, 4.1))
 # OpenCV's gray, in parts of 2**15 (its color_rgb.simd.hpp); whole numbers below 2**24 are exact in fp32.
@@ -54,28 +56,28 @@ def require_sayable(preprocess: Preprocess, path: Path) -> None:
     )
 
 
-def attach(path: Path, source: nn.Module, preprocess: Preprocess, metadata: Metadata, independent: bool) -> Parity:
-    """Make the file at `path`, which takes uint8 images_NHWC of the network's size, one that takes any image_HW3.
+def attach(path: Path) -> Parity:
+    """Make our file at `path`, which takes uint8 images_NHWC of the network's size, one that takes any image_HW3.
 
-    It is compared with `source`, which takes normalized images_NCHW and gives what the file gave.
-    `independent`: the scores are logarithms of probabilities, each by itself. Raises ConvolveError where the answers
-    differ.
+    It is compared with what it was, for images that convolve has scaled. Raises ConvolveError where the answers differ.
     """
     import onnx
 
-    model = onnx.load(path)
+    model, before = onnx.load(path), open_session(str(path))
+    [said] = [prop for prop in model.metadata_props if prop.key == KEY]
+    _, about, _ = read_metadata(said.value, path)
+    preprocess = Preprocess(**(about.preprocess_in_graph or {}))
     _rename(model.graph, {port.name: port.name + INNER for port in model.graph.output})
     front, back = _Nodes(model.graph), _Nodes(model.graph)
     _before(front, preprocess)
-    _behind(back, metadata, independent)
+    _behind(back, about)
     network = [*model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend([*front.nodes, *network, *back.nodes])
-    for prop in model.metadata_props:
-        if prop.key == KEY:
-            prop.value = for_any_size(prop.value, metadata)
+    said.value = for_any_size(said.value, about)
     path.write_bytes(model.SerializeToString())
-    return _compared(path, source, preprocess, metadata, independent)
+    model.graph.output.append(onnx.ValueInfoProto(name=INPUT))
+    return _compared(path, before, open_session(model.SerializeToString()), preprocess, about)
 
 
 def _rename(graph: Any, names: dict[str, str]) -> None:
@@ -205,22 +207,23 @@ def _real(number: float) -> np.ndarray:
 # -- behind it ---------------------------------------------------------------------------------------------------------
 
 
-def _behind(nodes: _Nodes, metadata: Metadata, independent: bool) -> None:
+def _behind(nodes: _Nodes, about: Description) -> None:
     """What the network gives for one image -> probabilities_K or numbers, and where it knows its own certainty, whether
     the image is none of these and how far it is from them."""
     from onnx import TensorProto, helper
 
-    target, scores = metadata.target or ONE_CLASS, scores_of(metadata)
+    scores = scores_of(about)
     inner = scores + INNER
-    if target.kind == TargetKind.CLASS:
+    if scores == OUTPUT:
         scores = PROBABILITIES
-        inner = nodes.add("Exp", inner) if independent else nodes.add("Softmax", inner, axis=1)
+        inner = nodes.add("Exp", inner) if about.independent else nodes.add("Softmax", inner, axis=1)
     nodes.add("Squeeze", inner, _whole(0), gives=scores)
-    ports = [helper.make_tensor_value_info(scores, TensorProto.FLOAT, [len(metadata.class_names)])]
-    if metadata.confidence:
-        nodes.add("Squeeze", DISTANCE + INNER, _whole(0), gives=DISTANCE)
-        if metadata.confidence.farthest is not None:
-            nodes.add("Greater", DISTANCE, _real(metadata.confidence.farthest), gives=NONE_OF_THESE)
+    ports = [helper.make_tensor_value_info(scores, TensorProto.FLOAT, [len(about.class_names)])]
+    if about.confidence:
+        # onnxruntime's symbolic_shape_infer wants a shape for Squeeze, and knows none here: see OutlierDetector.
+        nodes.add("ReduceMax", DISTANCE + INNER, keepdims=0, gives=DISTANCE)
+        if about.confidence.farthest is not None:
+            nodes.add("Greater", DISTANCE, _real(about.confidence.farthest), gives=NONE_OF_THESE)
             ports.append(helper.make_tensor_value_info(NONE_OF_THESE, TensorProto.BOOL, []))
         ports.append(helper.make_tensor_value_info(DISTANCE, TensorProto.FLOAT, []))
     del nodes.graph.output[:]
@@ -230,9 +233,9 @@ def _behind(nodes: _Nodes, metadata: Metadata, independent: bool) -> None:
 # -- the comparison ----------------------------------------------------------------------------------------------------
 
 
-def _compared(path: Path, source: nn.Module, preprocess: Preprocess, metadata: Metadata, independent: bool) -> Parity:
+def _compared(path: Path, before: Any, seen: Any, preprocess: Preprocess, about: Description) -> Parity:
+    """`seen` also gives what comes `before`: a level there changes what a quantized network answers."""
     run, worst = open_session(str(path)), 0.0
-    is_class = (metadata.target or ONE_CLASS).kind == TargetKind.CLASS
     for seed, factors in enumerate(_FACTORS):
         height, width = (
             max(1, round(side * part)) for side, part in zip(preprocess.shape_CHW[1:], factors, strict=True)
@@ -240,20 +243,20 @@ def _compared(path: Path, source: nn.Module, preprocess: Preprocess, metadata: M
         [image_CHW] = natural_images(1, (3, height, width), np.random.default_rng(seed))
         image_HWC = np.ascontiguousarray(image_CHW.transpose(1, 2, 0))
         fit_CHW, _ = fit_image(np.ascontiguousarray(image_HWC[..., ::-1]), preprocess)
-        with torch.no_grad():
-            outputs = source(as_input(torch.from_numpy(np.array(fit_CHW)[None]), preprocess, False))
-        wanted_NK, *beside = arrays(outputs)
-        if is_class:
+        [pixels_1HWC] = seen.run([INPUT], {PHOTOGRAPH: image_HWC})
+        levels = np.abs(pixels_1HWC[0].astype(int) - fit_CHW.transpose(1, 2, 0)).max()
+        wanted_NK, *beside = before.run(None, {INPUT: pixels_1HWC})
+        if scores_of(about) == OUTPUT:
             tensor = torch.from_numpy(wanted_NK)
-            wanted_NK = (tensor.exp() if independent else tensor.softmax(1)).numpy()
+            wanted_NK = (tensor.exp() if about.independent else tensor.softmax(1)).numpy()
         got_K, *more = run.run(None, {PHOTOGRAPH: image_HWC})
         off = float(distance(wanted_NK[0], got_K).max())
         if beside:
             off = max(off, float(distance(beside[-1][0], more[-1]).max()))
-        if not off <= TOLERANCE:
+        if levels > LEVELS or not off <= TOLERANCE:
             raise ConvolveError(
-                f"{path} is not written, since it would answer otherwise than its source: an image of {width}x{height} "
-                f"pixels is off by {off:.2g}. Please report it"
+                f"{path} is not written, since it would answer otherwise than its source: scaled, an image of {width}x"
+                f"{height} pixels is off by {levels} of 255, and its answer by {off:.2g}. Please report it"
             )
         worst = max(worst, off)
     return Parity(len(_FACTORS), worst, of_one_class=False)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from convolve.atomic import parse_json
 from convolve.errors import ModelError, UsageError
 from convolve.records import ONE_CLASS, Metadata, TargetKind
-from convolve.records.reading import from_json, parse_json, require_format, to_json
+from convolve.records.reading import from_json, require_format, to_json
 from convolve.transforms.preprocess import ChannelOrder, Preprocess
 
 FORMAT = 1
@@ -44,9 +45,9 @@ class _Array:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Description(Metadata):
+class Description(Metadata):
     """`preprocess` is what remains to be done to an image, its mean image as base64; `confidence_beside`, likewise, the
-    numbers behind `confidence` that the network does not hold."""
+    numbers behind `confidence` that the network does not hold. `independent`: see `Options`."""
 
     format: int
     convolve: str
@@ -57,6 +58,19 @@ class _Description(Metadata):
     preprocess_mean_image: str | None
     preprocess_in_graph: dict[str, Any] | None
     confidence_beside: dict[str, _Array] = field(default_factory=dict)
+    independent: bool = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a file takes besides normalized images: uint8 images_NHWC, gray or RGB, `with_preprocessing`; with
+    `any_size`, too, one uint8 image_HW3. `independent`: the scores are logarithms of probabilities, each by itself.
+    `confidence`: the numbers behind what the model knows of its own certainty."""
+
+    with_preprocessing: bool = False
+    any_size: bool = False
+    independent: bool = False
+    confidence: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 def scores_of(metadata: Metadata) -> str:
@@ -64,12 +78,11 @@ def scores_of(metadata: Metadata) -> str:
     return _OUTPUTS[(metadata.target or ONE_CLASS).kind]
 
 
-def describe(
-    preprocess: Preprocess, metadata: Metadata, with_preprocessing: bool, confidence: Mapping[str, torch.Tensor]
-) -> dict[str, Any]:
-    """What the file says, as JSON takes it. `confidence`: the numbers behind `metadata.confidence`; those that the
-    network holds are left out."""
+def describe(preprocess: Preprocess, metadata: Metadata, options: Options) -> dict[str, Any]:
+    """What the file says, as JSON takes it; the numbers behind `metadata.confidence` that the network holds are left
+    out."""
     channels, height, width = preprocess.shape_CHW
+    with_preprocessing = options.with_preprocessing
     outside = _outside(preprocess) if with_preprocessing else preprocess
     if with_preprocessing:
         taken = _Port(INPUT, "uint8", "NHWC", ("N", height, width, channels))
@@ -79,10 +92,10 @@ def describe(
     more = (_Port(PROBABILITIES, "float32", "NK", scores), _Port(DISTANCE, "float32", "N", ("N",)))
     beside = {
         name: _Array(tuple(each.shape), str(_text_of(each.cpu().numpy())))
-        for name, each in confidence.items()
+        for name, each in options.confidence.items()
         if name not in IN_NETWORK or each.numel() <= MOST_BESIDE
     }
-    description = _Description(
+    description = Description(
         **vars(metadata),
         format=FORMAT,
         convolve=version("convolve"),
@@ -93,6 +106,7 @@ def describe(
         preprocess_mean_image=_text_of(outside.mean_image_CHW),
         preprocess_in_graph=preprocess.mapping() if with_preprocessing else None,
         confidence_beside=beside,
+        independent=options.independent,
     )
     plain: dict[str, Any] = to_json(description)
     return plain
@@ -118,12 +132,12 @@ def _outside(preprocess: Preprocess) -> Preprocess:
     return replace(preprocess, mean=0.0, scale=1.0, channel_order=order, mean_image_CHW=None)
 
 
-def read_metadata(text: str, path: object) -> tuple[Preprocess, Metadata, dict[str, np.ndarray]]:
+def read_metadata(text: str, path: object) -> tuple[Preprocess, Description, dict[str, np.ndarray]]:
     """(preprocessing, metadata, what `describe` had of `confidence`) of what it wrote; `path` is for messages."""
     try:
         values = parse_json(text)
         require_format(values, FORMAT, path)
-        said = from_json(_Description, values)
+        said = from_json(Description, values)
         image = _image_of(said.preprocess_mean_image, said.preprocess)
         preprocess = Preprocess(**said.preprocess, mean_image_CHW=image)
         confidence = {name: _array_of(each.float32, each.shape) for name, each in said.confidence_beside.items()}

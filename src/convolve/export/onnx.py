@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from torch.export import ExportedProgram
 from convolve.atomic import always_utf8
 from convolve.errors import ModelError, UnsupportedError, UsageError, install_hint
 from convolve.export.exported_program import first_sentence, quiet
-from convolve.export.metadata import INPUT, KEY
+from convolve.export.metadata import DISTANCE, INPUT, KEY
 from convolve.export.parity import Runner, Values
+from convolve.transforms.preprocess import Preprocess
 
 # Opset 18 and the IR version of its time: onnxruntime reads them since 1.14, of February 2023.
 OPSET, IR_VERSION = 18, 8
@@ -131,21 +132,35 @@ _TYPES = {
 }  # fmt: skip
 
 
+def note_of(module: nn.Module) -> str:
+    """What users should know of how a network is run; mostly nothing."""
+    return module.note if isinstance(module, OnnxNetwork) else ""
+
+
 class OnnxNetwork(nn.Module):
     """A file as onnxruntime runs it: images_NCHW -> scores_NK, whatever the type of its input, the order of its axes
-    and the size of its batch.
+    and the size of its batch; where the file gives `distance`, which is asked for, (scores_NK, distance_N).
 
-    `gives_probabilities`: what it answers went through a softmax already. Raises ModelError for a file that does not
-    run.
+    `to_logits` makes of what the file answers what a model of its target gives; `independent`: see `evaluate`. Raises
+    ModelError for a file that does not run.
     """
 
     def __init__(
-        self, content: str | bytes, path: Path, shape_CHW: tuple[int, int, int], gives_probabilities: bool
+        self,
+        content: str | bytes,
+        path: Path,
+        preprocess: Preprocess,
+        to_logits: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        *,
+        with_distance: bool = False,
+        independent: bool = False,
+        output: str | None = None,
     ) -> None:
         super().__init__()
-        self.path = path
+        self.path, self.independent = path, independent
+        self.note = ""  # for users: why it is run as it is
         check_packages(("onnxruntime",))
-        self._path, self._gives_probabilities = path, gives_probabilities
+        self._preprocess, self._to_logits = preprocess, to_logits
         try:
             self._session = open_session(content)
         except Exception as error:  # onnxruntime's classes are its own
@@ -154,14 +169,18 @@ class OnnxNetwork(nn.Module):
         if port.type not in _TYPES or len(self._session.get_inputs()) != 1:
             raise UnsupportedError(f"{path}: its input is {port.type}; one of {', '.join(_TYPES)} is wanted")
         self._input, self._type = port.name, _TYPES[port.type]
-        self._is_nhwc = list(port.shape[1:]) != list(shape_CHW)
-        self._samples = port.shape[0] if isinstance(port.shape[0], int) and port.shape[0] > 0 else None
-        outputs = [port for port in self._session.get_outputs() if port.type in _TYPES]
+        self._takes_photographs = len(port.shape) == 3
+        self._is_nhwc = self._takes_photographs or list(port.shape[1:]) != list(preprocess.shape_CHW)
+        samples = 1 if self._takes_photographs else port.shape[0]
+        self._samples = samples if isinstance(samples, int) and samples > 0 else None
+        outputs = [port.name for port in self._session.get_outputs() if port.type in _TYPES]
+        outputs = outputs if output is None else [name for name in outputs if name == output]
         if not outputs:
-            raise UnsupportedError(f"{path}: none of its outputs holds scores")
-        self._output = outputs[0].name
-        size, image = self._samples or 1, shape_CHW[1:] + shape_CHW[:1] if self._is_nhwc else shape_CHW
-        self.classes = self._run(np.zeros((size, *image), self._type), size).shape[1]
+            raise UnsupportedError(f"{path}: {output or 'none of its outputs'} holds no scores")
+        self.gives_distance = with_distance and DISTANCE in outputs[1:]
+        self._outputs = [outputs[0], DISTANCE] if self.gives_distance else outputs[:1]
+        size = self._samples or 1
+        self.classes = self._run(self.feed(torch.zeros(size, *preprocess.shape_CHW)), size)[0].shape[1]
 
     def ports(self) -> dict[str, list[dict[str, Any]]]:
         """Name, type and shape of each input and output, as the file has them."""
@@ -171,29 +190,59 @@ class OnnxNetwork(nn.Module):
             for side, ports in found.items()
         }
 
+    def require_independent(self) -> None:
+        """Raise UnsupportedError where an image's answer depends on the others of its batch. 1e-3 of the largest score
+        is more than another order of adding makes."""
+        shape = (3, *self._preprocess.shape_CHW)
+        array = self.feed(torch.randint(256, shape, generator=torch.Generator().manual_seed(0)).float())
+        alone_NK = np.concatenate([self._run(array[n : n + 1], self._samples or 1)[0] for n in range(3)])
+        size = self._samples or 3
+        together_NK = np.concatenate([self._run(array[n : n + size], size)[0] for n in range(0, 3, size)])
+        if not abs(alone_NK - together_NK).max() <= 1e-3 * abs(alone_NK).max():
+            raise UnsupportedError(f"{self.path}: what it says of an image depends on the others of the batch")
+
     def feed(self, images_NCHW: torch.Tensor) -> np.ndarray:
         """The images as the file takes them."""
         images = images_NCHW.permute(0, 2, 3, 1) if self._is_nhwc else images_NCHW
-        return np.ascontiguousarray(images.cpu().numpy().astype(self._type))
+        array = np.ascontiguousarray(images.cpu().numpy().astype(self._type))
+        return as_photographs(array, self._preprocess) if self._takes_photographs else array
 
-    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         array, size = self.feed(images_NCHW), self._samples or len(images_NCHW)
         parts = [self._run(array[start : start + size], size) for start in range(0, len(array), max(1, size))]
-        scores_NK = (
-            torch.from_numpy(np.concatenate(parts).astype(np.float32)) if parts else torch.zeros(0, self.classes)
+        parts = parts or [[np.zeros((0, self.classes)), np.zeros((0, 1))]]
+        scores_NK, *distance_N1 = (
+            torch.from_numpy(np.concatenate(each).astype(np.float32)) for each in zip(*parts, strict=True)
         )
-        return scores_NK.clamp(min=1e-37).log() if self._gives_probabilities else scores_NK
+        scores_NK = self._to_logits(scores_NK) if self._to_logits else scores_NK
+        return (scores_NK, distance_N1[0][:, 0]) if self.gives_distance else scores_NK
 
-    def _run(self, images: np.ndarray, size: int) -> np.ndarray:
-        """The answers to some images, as many as the file wants at a time: the last ones are filled up."""
+    def _run(self, images: np.ndarray, size: int) -> list[np.ndarray]:
+        """The outputs for some images, as many as the file wants at a time: the last ones are filled up."""
         filled = np.concatenate([images, np.repeat(images[:1], size - len(images), 0)])
+        fed = np.ascontiguousarray(filled[0] if self._takes_photographs else filled)
         try:
-            scores: np.ndarray = self._session.run([self._output], {self._input: np.ascontiguousarray(filled)})[0]
+            found: list[np.ndarray] = self._session.run(self._outputs, {self._input: fed})
         except Exception as error:  # onnxruntime's classes are its own
             raise self._fault(error) from error
-        if scores.shape[:1] != (size,) or scores.size < size:
-            raise ModelError(f"{self._path}: it answers {size} images with the shape {scores.shape}")
-        return scores.reshape(size, -1)[: len(images)]
+        for array in found:
+            if not self._takes_photographs and (array.shape[:1] != (size,) or array.size < size):
+                raise ModelError(f"{self.path}: it answers {size} images with the shape {array.shape}")
+        return [array.reshape(size, -1)[: len(images)] for array in found]
 
     def _fault(self, error: Exception) -> ModelError:
-        return ModelError(f"{self._path} is no ONNX model that onnxruntime can run: {first_sentence(error)}")
+        return ModelError(f"{self.path} is no ONNX model that onnxruntime can run: {first_sentence(error)}")
+
+
+def as_photographs(images_NHWC: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """Images of the network's size as photographs from which a file for any size cuts just these: it scales nothing, as
+    they lie in the middle of the size that is cut from."""
+    if preprocess.resize == "square" and preprocess.height != preprocess.width:
+        raise UnsupportedError(
+            f"a quantized file for images of any size, whose central square becomes {preprocess.width}x"
+            f"{preprocess.height} pixels; one that takes images of that size can be opened"
+        )
+    missing = np.subtract(preprocess.size_before_crop, images_NHWC.shape[1:3])
+    borders = [(side // 2, side - side // 2) for side in missing]
+    photographs = np.pad(images_NHWC, [(0, 0), *borders, (0, 0)])
+    return np.repeat(photographs, 3 // photographs.shape[3], axis=3)  # gray comes as three planes

@@ -11,13 +11,13 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+BESIDE = "distance/"  # how the names of nodes begin that do not lead to the scores
+
 
 def rewrite(model: onnx.ModelProto) -> None:
     """Change `model` in place."""
     for change in REWRITES:
         change(model.graph)
-    for node in model.graph.node:
-        node.name = node.name or node.output[0]  # by which quantizers tell them apart
 
 
 def _without_stated_initializers(graph: onnx.GraphProto) -> None:
@@ -126,6 +126,30 @@ def _without_unread_initializers(graph: onnx.GraphProto) -> None:
         graph.initializer.extend(kept)
 
 
+def _names_for_all(graph: onnx.GraphProto) -> None:
+    """Quantizers tell nodes apart by their names, which those above lack."""
+    for node in graph.node:
+        node.name = node.name or node.output[0]
+
+
+def _names_beside_the_scores(graph: onnx.GraphProto) -> None:
+    """onnxruntime's quantize_static makes nothing of a distance, unless it is told to leave out these nodes."""
+    for node in beside_the_scores(graph):
+        node.name = f"{BESIDE}{node.name}"
+
+
+def beside_the_scores(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes that the first output does not depend on: a distance from the training images wants its digits."""
+    made = {name: node for node in graph.node for name in node.output}
+    names, needed = [graph.output[0].name], set()
+    while names:
+        node = made.get(names.pop())
+        if node is not None and node.name not in needed:
+            needed.add(node.name)
+            names += node.input
+    return [node for node in graph.node if node.name not in needed]
+
+
 def _uses(graph: onnx.GraphProto) -> dict[str, int]:
     counts: dict[str, int] = {value.name: 1 for value in graph.output}
     for node in graph.node:
@@ -135,7 +159,6 @@ def _uses(graph: onnx.GraphProto) -> dict[str, int]:
 
 
 REWRITES: tuple[Callable[[onnx.GraphProto], None], ...] = (
-    _without_stated_initializers, _gelu_from_the_left, _pads_that_stay, _pooled_extremes,
-    _exact_sigmoids,
-    _without_unread_initializers,
+    _without_stated_initializers, _gelu_from_the_left, _pads_that_stay, _pooled_extremes, _exact_sigmoids,
+    _without_unread_initializers, _names_for_all, _names_beside_the_scores,
 )  # fmt: skip

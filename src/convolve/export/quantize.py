@@ -20,6 +20,7 @@ from onnx import numpy_helper
 from convolve.errors import UnsupportedError
 from convolve.export.exported_program import first_sentence
 from convolve.export.metadata import INPUT
+from convolve.export.onnx_rewrites import beside_the_scores
 
 CALIBRATION_IMAGES = 128  # ranges of flowers' 128 images lose nothing that more would keep: docs/export.md
 _AT_ONCE = 8  # of them, so that all that a network computes fits in memory
@@ -37,9 +38,9 @@ class Candidate:
 
 @contextmanager
 def _heard_nothing() -> Iterator[None]:
-    """onnxruntime logs advice for those who call it."""
+    """onnxruntime logs advice for those who call it, and failures that it goes round."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
@@ -51,8 +52,7 @@ def prepared(source: Path, folder: Path) -> Path:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     result = folder / "prepared.onnx"
-    with _heard_nothing():
-        quant_pre_process(str(source), str(result), skip_symbolic_shape=True)
+    _made(partial(quant_pre_process, str(source), str(result), skip_symbolic_shape=True))
     return result
 
 
@@ -71,7 +71,7 @@ def static_int8(source: Path, folder: Path, feed_N: np.ndarray, form: str, in_fp
     scores. Unsigned activations and signed weights are what processors multiply fastest."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    path, kept = folder / f"{form}.onnx", [*in_fp32, *_beside_the_scores(onnx.load(source))]
+    path, kept = folder / f"{form}.onnx", [*in_fp32, *_beside_the_scores(source)]
     _made(
         partial(
             quantize_static, str(source), str(path), _reader(feed_N), quant_format=QuantFormat[form], per_channel=True,
@@ -90,7 +90,7 @@ def _dynamic_int8(source: Path, folder: Path) -> Candidate:
     _made(
         partial(
             quantize_dynamic, str(source), str(path), op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
-            nodes_to_exclude=_beside_the_scores(onnx.load(source)), weight_type=QuantType.QInt8,
+            nodes_to_exclude=_beside_the_scores(source), weight_type=QuantType.QInt8,
         )
     )  # fmt: skip
     _store_the_rest(path)
@@ -112,10 +112,14 @@ def fp16(source: Path, folder: Path) -> list[Candidate]:
     return [Candidate("fp16", path)]
 
 
+def _beside_the_scores(source: Path) -> list[str]:
+    return [node.name for node in beside_the_scores(onnx.load(source).graph)]
+
+
 def layers(source: Path) -> dict[str, str]:
     """The nodes with weights that lead to the scores -> the names of their weights."""
     model = onnx.load(source)
-    weights, beside = {tensor.name for tensor in model.graph.initializer}, {*_beside_the_scores(model)}
+    weights, beside = {tensor.name for tensor in model.graph.initializer}, {*_beside_the_scores(source)}
     return {
         node.name: next((name for name in node.input[1:] if name in weights), node.name)
         for node in model.graph.node
@@ -145,18 +149,6 @@ def _reader(feed_N: np.ndarray) -> Any:
             return None if part is None else {INPUT: part}
 
     return Reader()
-
-
-def _beside_the_scores(model: onnx.ModelProto) -> list[str]:
-    """The nodes that the first output does not depend on: a distance from the training images wants its digits."""
-    made = {name: node for node in model.graph.node for name in node.output}
-    names, needed = [model.graph.output[0].name], set()
-    while names:
-        node = made.get(names.pop())
-        if node is not None and node.name not in needed:
-            needed.add(node.name)
-            names += node.input
-    return [node.name for node in model.graph.node if node.name not in needed]
 
 
 def _store_the_rest(path: Path) -> None:

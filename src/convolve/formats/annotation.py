@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from convolve.atomic import open_ordinary
 from convolve.errors import FormatError, MissingDataError
 from convolve.formats.safe_xml import parse_xml
 
@@ -19,7 +20,7 @@ def read_object_names(path: str | Path) -> tuple[str, ...]:
     Raises `MissingDataError`, or `FormatError` with line and column for what is no such file.
     """
     try:
-        with open(path, "rb") as file:  # noqa: PTH123  50,000 of them: a Path for each would take as long as reading
+        with open_ordinary(path) as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise MissingDataError(f"{path}: cannot be read ({error.strerror}); it should be an annotation") from None

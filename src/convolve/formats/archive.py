@@ -10,8 +10,6 @@ import os
 import re
 import stat
 import threading
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +18,16 @@ from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.parquet import ENDING as PARQUET
 from convolve.formats.parquet import ParquetImages, open_parquet
 from convolve.formats.tar_index import read_at, tar_members
+from convolve.formats.zip_archive import ZIP_DAMAGE, Zip
+from convolve.remote import copy
 
 MAX_BYTES = 1 << 28  # of one image; the largest photographs that cameras write have about 200 MB
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # pipes are not waited for
+_MORE_BYTES = 1 << 20
+_PATHS = (
+    "relative paths in a map file start at the working folder, or with `.../` at the map file's, those in a "
+    "table at the table's, and both at the DIR of --root"
+)
 _MEMBER_SIGN = re.compile(r"@[/\\]")
 
 
@@ -51,7 +57,7 @@ class ByteReader:
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._archives: dict[str, zipfile.ZipFile] = {}
+        self._archives: dict[str, Zip] = {}
         self._tars: dict[str, dict[str, Location]] = {}
         self._parquets: dict[str, ParquetImages] = {}
         self._lock = threading.Lock()
@@ -79,17 +85,24 @@ class ByteReader:
         return self._read_member(location) if location.member else self._read_file(location.file)
 
     def _read_file(self, name: str) -> bytes:
-        size = regular_size(
-            name,
-            "relative paths in a map file start at the working folder, or with `.../` at the map file's, those in a "
-            "table at the table's, and both at the DIR of --root",
-        )
-        self._require_size(name, size)
         try:
-            with open(name, "rb", buffering=0) as file:  # noqa: PTH123  a Path costs as much as reading a small image
-                return file.readall()
+            handle = os.open(name, _READING)  # a file object costs as much as reading a small image
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+            regular_size(name, _PATHS)
+            raise DataError(f"{name}: cannot be read ({getattr(error, 'strerror', error)})") from error
+        try:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode):
+                regular_size(name, _PATHS)
+            self._require_size(name, found.st_size)
+            content = os.read(handle, found.st_size + 1)
+            while more := os.read(handle, _MORE_BYTES):  # it grows, or is so large that a read gives a part of it
+                content += more
         except OSError as error:
             raise DataError(f"{name}: cannot be read ({error.strerror})") from error
+        finally:
+            os.close(handle)
+        return content
 
     def _read_member(self, location: Location) -> bytes:
         if location.file.lower().endswith(PARQUET) and os.path.isfile(location.file):  # noqa: PTH113  as below
@@ -109,8 +122,7 @@ class ByteReader:
         self._require_size(str(location), member.file_size)
         try:
             return archive.read(member)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as error:
-            # RuntimeError: encrypted, or (NotImplementedError) packed in a way that Python does not know
+        except ZIP_DAMAGE as error:
             raise FormatError(location, "", f"cannot be unpacked ({error}); pack the archive again") from error
 
     def _read_row(self, location: Location) -> bytes:
@@ -132,7 +144,7 @@ class ByteReader:
             raise MissingDataError(f"{location}: the archive has no such member; `tar tf` lists what is inside")
         return _read_part(found)
 
-    def _archive(self, name: str) -> zipfile.ZipFile:
+    def _archive(self, name: str) -> Zip:
         with self._lock:
             if name not in self._archives:
                 self._archives[name] = _open_archive(Path(name))
@@ -143,9 +155,20 @@ class ByteReader:
             raise DataError(f"{name}: more than {self._max_bytes} bytes, too large for an image")
 
 
+def _opened(file: str) -> int:
+    """A handle of a file, or of the copy of what lies elsewhere, which may have made room for others just now."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+    if "://" not in file:
+        return os.open(file, flags)
+    try:
+        return os.open(copy(file), flags)
+    except FileNotFoundError:
+        return os.open(copy(file), flags)
+
+
 def _read_part(location: Location) -> bytes:
     try:
-        handle = os.open(location.file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        handle = _opened(location.file)
     except OSError as error:
         raise DataError(f"{location}: cannot be read ({error.strerror})") from None
     try:
@@ -159,11 +182,11 @@ def _read_part(location: Location) -> bytes:
     return content
 
 
-def _open_archive(path: Path) -> zipfile.ZipFile:
+def _open_archive(path: Path) -> Zip:
     regular_size(path, "the part of the path before `@` must be a zip archive")
     try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
+        return Zip(path)
+    except ZIP_DAMAGE as error:
         raise FormatError(path, "", f"not a zip archive, or a damaged one ({error})") from error
 
 
@@ -179,7 +202,7 @@ def regular_size(path: str | Path, hint: str) -> int:
     return found.st_size
 
 
-def _no_such_member(archive: zipfile.ZipFile, location: Location) -> str:
+def _no_such_member(archive: Zip, location: Location) -> str:
     nearest = difflib.get_close_matches(location.member, archive.namelist()[:10_000], n=1)
     hint = f"did you mean {nearest[0]}?" if nearest else "`unzip -l` lists what is inside"
     return f"{location}: the archive has no such member; {hint}"

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convolve.atomic import open_ordinary, read_ordinary
 from convolve.errors import FormatError, MissingDataError
+
+_MOST_BYTES = 1 << 24  # of a mapping file
 
 # Legend: N samples, D values of a sample.
 
@@ -47,7 +50,7 @@ def read_columns(columns: Columns) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _delimiter(path: Path) -> str | None:
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         first = file.readline(1 << 20).strip()
     return "," if b"," in first and len(first.split()) == 1 else None
 
@@ -86,7 +89,7 @@ def _classes(columns: Columns) -> dict[str, int]:
     if not columns.mapping:
         return numbers
     try:
-        words = path.read_text(encoding="utf-8").split("\n")
+        words = read_ordinary(path, _MOST_BYTES).decode("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         what = f"cannot read {path} ({error}); list the labels in it, one on each line, or leave labelMappingFile out"
         raise MissingDataError(what) from None

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from convolve.atomic import replacing
+from convolve.atomic import open_ordinary, replacing
 from convolve.errors import DataError, FormatError, UsageError
 from convolve.formats.ctf_fast import parse_regular_lines
 from convolve.formats.ctf_grammar import Samples, SequenceParser, StreamSpec
@@ -68,7 +68,7 @@ def iter_ctf(
     """
     reader = _Reader(path, streams, max_errors)
     empty = True
-    with Path(path).open("rb") as file:
+    with open_ordinary(path) as file:
         number, has_ids = _start(path, file, skip_sequence_ids)
         for block in (
             reader.blocks(_sequences_by_id(path, file, number)) if has_ids else _each_line(reader, file, number)
@@ -88,7 +88,7 @@ def read_ctf(
     """
     blocks = iter_ctf(path, streams, skip_sequence_ids=skip_sequence_ids, max_errors=max_errors)
     first = next(blocks)  # what is no CTF file is refused before memory is asked for
-    with Path(path).open("rb") as file:
+    with open_ordinary(path) as file:
         most = 1 + sum(piece.count(b"\n") for piece in iter(lambda: file.read(_PIECE_BYTES), b""))
     samples = {stream.name: np.empty((most, stream.dim), stream.dtype) for stream in streams}
     parts = []

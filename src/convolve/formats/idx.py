@@ -20,10 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
+from convolve.atomic import open_ordinary
 from convolve.errors import FormatError
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _PIECE_BYTES = 1 << 20
+_MOST_DIMENSIONS = 64  # of an array of numpy
 _AGAIN = "download or copy the file again"
 
 
@@ -33,7 +35,7 @@ def read_idx(path: str | Path) -> np.ndarray:
     Raises `FormatError` with the byte offset (of the unpacked data) where the header is wrong, or where it
     promises more or fewer values than the file holds; never allocates more than about what the file holds.
     """
-    with Path(path).open("rb") as raw:
+    with open_ordinary(path) as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         file: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if packed else raw
@@ -64,8 +66,8 @@ def _read_header(path: str | Path, file: io.BufferedIOBase) -> tuple[tuple[int, 
     if magic[2] not in _DTYPES:
         known = bytes(_DTYPES).hex(" ")
         raise FormatError(path, "byte 2", f"expected a type of IDX ({known}), got {magic[2]:02x}; {_AGAIN}")
-    if magic[3] == 0:
-        raise FormatError(path, "byte 3", f"expected at least one dimension, got 0; {_AGAIN}")
+    if not 1 <= magic[3] <= _MOST_DIMENSIONS:
+        raise FormatError(path, "byte 3", f"expected 1 to {_MOST_DIMENSIONS} dimensions, got {magic[3]}; {_AGAIN}")
     sizes = file.read(4 * magic[3])
     if len(sizes) < 4 * magic[3]:
         what = f"expected {magic[3]} dimensions of 4 bytes, but the file ends"

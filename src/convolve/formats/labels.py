@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from convolve.atomic import open_ordinary
 from convolve.errors import FormatError, MissingDataError
 
 MAX_BYTES = 1 << 24
@@ -19,7 +20,7 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
     Raises FormatError with the line, MissingDataError.
     """
     try:
-        with Path(path).open("rb") as file:
+        with open_ordinary(path) as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise MissingDataError(f"{path}: cannot be read ({error.strerror}); it should name one class a line") from None

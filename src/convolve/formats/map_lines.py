@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from convolve.atomic import open_ordinary
 from convolve.errors import FormatError, MissingDataError
 
 _MAX_LABEL = 2**31 - 1  # CNTK numbers classes with 32-bit integers
@@ -35,7 +36,7 @@ Refuse = Callable[[int, BadLine], None]  # hears of a bad line, by its number fr
 def open_lines(path: str | Path) -> BinaryIO:
     """The file at `path`, past a byte-order mark. Raises `MissingDataError`."""
     try:
-        file = Path(path).open("rb")  # noqa: SIM115  closed by the caller
+        file = open_ordinary(path)
     except OSError as error:
         raise MissingDataError(f"{path}: cannot be read ({error.strerror}); it should be a map file") from None
     if file.read(len(_BYTE_ORDER_MARK)) != _BYTE_ORDER_MARK:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from convolve.atomic import open_ordinary, read_ordinary
 from convolve.errors import FormatError, MissingDataError
 from convolve.formats.part_names import role_of
 
@@ -35,7 +36,7 @@ def read_rows(path: Path, is_known: Callable[[str], bool]) -> tuple[list[str], R
     Without a known name in the header, rows such as `a.jpg,cat` or `train,a.jpg,cat` have none.
     """
     try:
-        content = path.read_bytes()
+        content = read_ordinary(path)
     except OSError as error:
         raise MissingDataError(f"{path}: cannot be read ({error.strerror}); it should be a table of images") from None
     text = _decoded(path, content)
@@ -61,7 +62,7 @@ def _decoded(path: Path, content: bytes) -> str:
 def read_header(path: Path) -> list[str]:
     """What seems to be the header of the table, of JSON the names in the first object; none if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             text = file.read(_HEAD).decode("utf-8-sig", "replace").lstrip()
     except OSError:  # which is told where all of it is read
         return []

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from convolve.atomic import open_ordinary
 from convolve.errors import DataError, FormatError
 
 BLOCK = 512
 
 _AHEAD = 1 << 13  # bytes read with a header: that of a small member, and the next header
-_MOST_TEXT = 1 << 20  # bytes of a long name
+_SMALL = _AHEAD // 2  # bytes of a member that is handed on with its header
+_MOST_TEXT = 1 << 16  # bytes of a long name
 _FILES, _LONG_NAME, _RECORDS = b"0\0007", b"L", b"x"
 _CUT = "cut off or damaged here; get the shard again"
 
@@ -33,13 +35,11 @@ class Member(NamedTuple):
 def tar_members(path: Path) -> Iterator[Member]:
     """The files in `path`, in their order. Raises `FormatError` where the archive is cut off or damaged."""
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        file = open_ordinary(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        yield from _members(path, handle, os.fstat(handle).st_size)
-    finally:
-        os.close(handle)
+    with file:
+        yield from _members(path, file.fileno(), os.fstat(file.fileno()).st_size)
 
 
 def _members(path: Path, handle: int, end: int) -> Iterator[Member]:
@@ -62,7 +62,7 @@ def _members(path: Path, handle: int, end: int) -> Iterator[Member]:
             continue
         if kind in _FILES or not kind:
             name = long_name or _name(header)
-            yield Member(name, start, size, window[offset + BLOCK : offset + BLOCK + size])
+            yield Member(name, start, size, window[offset + BLOCK : offset + BLOCK + size] if size <= _SMALL else b"")
         long_name = ""
 
 
@@ -92,15 +92,15 @@ def _checked_size(path: Path, header: bytes, at: int) -> int:
         size = int.from_bytes(header[125:136]) if header[124] & 0x80 else int(header[124:136].strip(b" \0") or b"0", 8)
     except (ValueError, IndexError):
         found = size = -1
-    if len(header) < BLOCK or found != sum(header) - sum(header[148:156]) + 8 * 32:
+    if len(header) < BLOCK or size < 0 or found != sum(header) - sum(header[148:156]) + 8 * 32:
         what = _CUT if at else "this is no plain tar archive; unpack it with gunzip or the like, or pack it again"
         raise FormatError(path, f"byte {at}", what)
     return size
 
 
 def _name(header: bytes) -> str:
-    name, prefix = _text(header[:100]), _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
-    return f"{prefix}/{name}" if prefix else name
+    name = _text(header[:100])
+    return f"{_text(header[345:500])}/{name}" if header[345] and header[257:263] == b"ustar\0" else name
 
 
 def _text(field: bytes) -> str:
@@ -111,7 +111,7 @@ def _path_in(records: bytes) -> str:
     """The path among `LENGTH KEY=VALUE` records, if one gives it."""
     while records:
         length, _, rest = records.partition(b" ")
-        if not length.isdigit():
+        if not (length.isdigit() and len(length) <= len(str(_MOST_TEXT))):
             return ""
         key, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
         if key == b"path":

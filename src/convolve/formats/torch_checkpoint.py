@@ -6,13 +6,11 @@ that pickles one after the other, then the storages. Sources: torch/serializatio
 
 from __future__ import annotations
 
-import io
 import math
 import mmap
 import struct
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,13 +20,13 @@ from numpy.typing import NDArray
 from convolve.errors import DataError, FormatError
 from convolve.formats.allowed_pickle import AllowedUnpickler, Skipped, Tensor
 from convolve.formats.archive import regular_size
+from convolve.formats.zip_archive import ZIP_DAMAGE, Zip
 
 MAX_DIRECTORY_BYTES = 1 << 24  # of a zip archive; an entry takes some 100 bytes, and 600 in memory
 MAX_NAMING = 1 << 24  # characters of all names together, and values that are looked at for them
 _LEGACY_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")  # near the beginning; its place depends on the pickle protocol
 _LEGACY_VERSION = 1001
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature; lengths of the name and of another field, which follow it
-_DAMAGES = (zipfile.BadZipFile, OSError, ValueError, RuntimeError, struct.error)
 _HOLDERS = (list, tuple, dict, Skipped)
 _AS_BITS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}  # numpy has no such types
 
@@ -38,22 +36,6 @@ class StoredTensor(NamedTuple):
 
     values: NDArray[Any]
     dtype: str
-
-
-class _SmallReads(io.FileIO):
-    """For `zipfile`, which reads the directory of an archive at once, as large as that says it is."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > MAX_DIRECTORY_BYTES:
-            raise zipfile.BadZipFile(f"its directory has {size} bytes")
-        return super().read(size) or b""
-
-
-@contextmanager
-def opened_archive(path: str | Path) -> Iterator[zipfile.ZipFile]:
-    """A zip archive whose directory is no larger than that of any checkpoint."""
-    with _SmallReads(path) as file, zipfile.ZipFile(file) as archive:
-        yield archive
 
 
 class _Span(NamedTuple):
@@ -74,9 +56,9 @@ def is_checkpoint(path: Path) -> bool:
     if not head.startswith(b"PK\x03\x04"):
         return _LEGACY_MAGIC in head
     try:
-        with opened_archive(path) as archive:
+        with Zip(path, MAX_DIRECTORY_BYTES) as archive:
             return any(name.partition("/")[2] == "data.pkl" for name in archive.namelist())
-    except _DAMAGES:
+    except (*ZIP_DAMAGE, struct.error):
         return False
 
 
@@ -124,9 +106,9 @@ def _read_zip(content: mmap.mmap, path: str | Path) -> _Content:
 def _members(content: mmap.mmap, path: str | Path) -> dict[str, _Span]:
     """Where bytes lie, by name without the folder that holds all; they are not packed, and none lies over others."""
     try:
-        with opened_archive(path) as archive:
+        with Zip(path, MAX_DIRECTORY_BYTES) as archive:
             infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
-    except _DAMAGES as error:
+    except (*ZIP_DAMAGE, struct.error) as error:
         raise FormatError(path, "", f"a damaged zip archive ({error}); get it again") from None
     members: dict[str, _Span] = {}
     end = 0

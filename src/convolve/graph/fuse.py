@@ -21,7 +21,8 @@ def fuse(graph: Graph) -> Graph:
     graph = _rescaled(_folded(graph))
     values, uses, nodes = graph.values(), graph.uses(), []
     for node in graph.nodes:
-        nodes.append(_with_bias(values, uses, node) or _spelled_out(values, node) or node)
+        found = _with_bias(values, uses, node) or _log_of_sigmoid(values, node) or _largest(values, node)
+        nodes.append(found or _normalized(values, node) or node)
         values[node.name] = nodes[-1]
     return pruned(replace(graph, nodes=tuple(nodes)))
 
@@ -123,10 +124,6 @@ def _is_fixed(value: Value, number: float) -> bool:
 
 
 # -- operations that are spelled out ----------------------------------------------------------------------------------
-
-
-def _spelled_out(values: Values, node: Node) -> Node | None:
-    return _log_of_sigmoid(values, node) or _largest(values, node) or _normalized(values, node)
 
 
 def _log_of_sigmoid(values: Values, node: Node) -> Node | None:

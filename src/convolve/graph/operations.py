@@ -88,10 +88,6 @@ def _plain(function: Callable[..., Any], *names: str) -> Emit:
     )
 
 
-def _given_layer(emitter: Emitter, node: Node) -> fx.Node:
-    return emitter.layer(node.name, node.attributes["layer"], *map(emitter.value, node.inputs))
-
-
 def _aligned(function: Callable[..., Any], *behind: Any, literals: bool = False) -> Emit:
     """A function of values that broadcast, and what stands `behind` them; with `literals`, constants are written into
     the code."""
@@ -267,7 +263,11 @@ OPERATIONS: dict[str, Operation] = {
     **{name: _broadcasting(functions.compare, name) for name in _COMPARISONS.split()},
     "select": _broadcasting(functions.select, operands=3),
     "clip": _broadcasting(functions.clip, operands=3),
-    "layer": Operation(lambda attributes, operands: (), _given_layer, ()),
+    "layer": Operation(
+        lambda attributes, operands: (),
+        lambda emitter, node: emitter.layer(node.name, node.attributes["layer"], *map(emitter.value, node.inputs)),
+        (),
+    ),
     "item": Operation(
         lambda attributes, operands: attributes["shape"], _plain(operator.getitem, "index"),
         attributes={"index": Integer, "shape": Integers},

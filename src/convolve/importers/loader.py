@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from convolve.atomic import read_ordinary
 from convolve.errors import MissingDataError
 from convolve.graph.graph import Graph
 from convolve.records import Metadata
@@ -66,8 +67,11 @@ class Loader(Protocol):
         """
 
 
+_MOST_BYTES = 1 << 33  # of a model file; the networks for images of that time have up to 600 MB
+
+
 def read_bytes(path: str | Path, what: str = "a model file") -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read_ordinary(path, _MOST_BYTES)
     except OSError as error:
         raise MissingDataError(f"cannot read {path}: {error.strerror}; give {what}") from None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 from convolve.errors import UnsupportedError
-from convolve.formats.torch_checkpoint import opened_archive
+from convolve.formats.torch_checkpoint import MAX_DIRECTORY_BYTES
+from convolve.formats.zip_archive import ZIP_DAMAGE, Zip
 
 _HEAD_BYTES = 1 << 16
 _MOST_MEMBERS = 20_000
@@ -52,13 +52,13 @@ def _of_bytes(head: bytes) -> str:
 
 def _of_archive(path: Path) -> str:
     try:
-        with opened_archive(path) as archive:
+        with Zip(path, MAX_DIRECTORY_BYTES) as archive:
             if len(archive.filelist) > _MOST_MEMBERS:
                 return ""
             inside = {name.rpartition("/")[2] for name in archive.namelist()}
             pickled = next((info for info in archive.filelist if info.filename.endswith("/data.pkl")), None)
             head = b"" if pickled is None else archive.open(pickled).read(_HEAD_BYTES)
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError):
+    except ZIP_DAMAGE:
         return ""
     if "model.weights.h5" in inside:
         return _KERAS

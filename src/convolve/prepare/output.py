@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from convolve.atomic import cannot_write, replacing, sweep
+from convolve.atomic import cannot_write, replacing, sweep, temporary_beside
 from convolve.data.sources.source import ArraySource
 from convolve.data.splits import Splits
 from convolve.data.team import ALONE, Team
@@ -22,8 +21,9 @@ from convolve.formats.image_map import write_image_map
 
 # Legend: N samples, H rows, W columns, C channels (gray, or B, G, R).
 
+LABELS = "labels.txt"
 _AT_ONCE = 1000  # lines or pictures that a worker of several takes at a time
-_MARKER, _LABELS = "prepared.json", "labels.txt"
+_MARKER = "prepared.json"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Output:
         return f"{self.folder / name}: {count:,} images"
 
     def labels(self, class_names: Sequence[str]) -> str:
-        return self.text(_LABELS, "".join(f"{name}\n" for name in class_names))
+        return self.text(LABELS, "".join(f"{name}\n" for name in class_names))
 
     def ctf(self, name: str, table: ArraySource, class_count: int) -> str:
         labels_N, pixels_ND, path = table.labels_N.numpy(), table.images_NCHW.flatten(1).numpy(), self.folder / name
@@ -84,7 +84,7 @@ class Output:
     ) -> Iterator[str]:
         """A picture for each image under its name in the folder `part`, and `<part>_map.txt`."""
         paths = [self.folder / part / name for name in names]
-        temporary = self.folder / f".picture{self.team.rank}.{os.getpid()}.tmp"
+        temporary = temporary_beside(self.folder / f"picture{self.team.rank}")
 
         def compute(numbers: range) -> Iterator[int]:
             for first in numbers[::_AT_ONCE]:
@@ -131,7 +131,7 @@ def _claim(output: Output, origin: dict[str, str], names: Sequence[str]) -> None
     """Note in the folder what data its files come from, or find that note; files of other origin are refused."""
     marker, note = output.folder / _MARKER, json.dumps(origin) + "\n"
     if not marker.exists():
-        for name in (_LABELS, *names):
+        for name in (LABELS, *names):
             if (output.folder / name).exists():
                 place = f"{output.folder} holds {name} already"
                 raise UsageError(f"{place}, and not from us; choose another --out, or remove it")
@@ -147,7 +147,8 @@ def _write_pictures(paths: Sequence[Path], images_NHWC: np.ndarray, temporary: P
     for folder in {path.parent for path, _ in missing}:
         folder.mkdir(parents=True, exist_ok=True)
     for path, image_HWC in missing:  # `replacing` would wait for the disk each time: minutes for 70,000 files
-        temporary.write_bytes(cv2.imencode(".png", np.ascontiguousarray(image_HWC))[1].tobytes())
+        with temporary.open("xb") as file:
+            file.write(cv2.imencode(".png", np.ascontiguousarray(image_HWC))[1].tobytes())
         temporary.replace(path)
     return len(missing)
 

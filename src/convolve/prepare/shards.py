@@ -2,6 +2,7 @@
 
 train-000000.tar, train-000001.tar, ...     KEY.jpg and KEY.cls, the class number; val-..., test-... of other parts
 labels.txt                                  the name of class 0, 1, ...; one a line
+train-index.npz                             where each image lies: needed where the shards lie elsewhere
 prepared.json                               which images these are
 
 The same images give the same bytes, whoever writes them and in whatever order; a shard that is there whole is kept.
@@ -20,12 +21,16 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 
+from convolve import remote
 from convolve.atomic import replacing
+from convolve.cache import cache_folder
 from convolve.data.ctf_sets import is_ctf_set
 from convolve.data.known import open_published, unpacked
 from convolve.data.lists import find_lists, open_parts
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.sources.files import Embedded, FileSource
+from convolve.data.sources.shard_index import index_name, save_index
+from convolve.data.sources.shards import stamped
 from convolve.data.sources.source import Source
 from convolve.data.team import ALONE, Team
 from convolve.data.walk import ENDINGS
@@ -34,7 +39,7 @@ from convolve.formats.decode import Decoding
 from convolve.formats.image_kind import HEAD_BYTES, image_kind
 from convolve.formats.part_names import TEST, TRAINING, VALIDATION
 from convolve.formats.tar_index import BLOCK, read_at, tar_header, tar_members
-from convolve.prepare.output import Output, claimed
+from convolve.prepare.output import LABELS, Output, claimed
 
 SHARD_MB = 100  # a hundred photographs make no shard, and a shard is to be read in a second over a good network
 
@@ -59,13 +64,52 @@ def prepare_shards(
     parts, names, fingerprint = _opened(source, options)
     plans = [_plan(_NAMES[role], part, shard_mb) for role, part in parts.items()]
     origin = {"dataset": "shards", "data_fingerprint": fingerprint, "shard_mb": str(shard_mb)}
-    with claimed(out, origin, [shard.name for plan in plans for shard in plan], team) as output:
+    url = remote.address(out)
+    folder = out if url is None else cache_folder("outgoing") / hashlib.sha256(url.encode()).hexdigest()[:24]
+    with claimed(folder, origin, [shard.name for plan in plans for shard in plan], team) as output:
+        target = _Target(output, url)
         if names:
             yield output.labels(names)
+            target.send(LABELS)
         for (role, part), plan in zip(parts.items(), plans, strict=True):
-            written = _write_all(output, plan)
+            written = _write_all(target, plan)
             kept = f", {len(plan) - written:,} of them were there" if written < len(plan) else ""
-            yield f"{output.folder}: {len(part):,} {role} images in {len(plan):,} shards{kept}"
+            if team.rank == 0:
+                index = output.folder / index_name(plan[0].name)
+                save_index(index, stamped([target.place(each.name) for each in plan]))
+            target.send(index_name(plan[0].name))
+            yield f"{url or output.folder}: {len(part):,} {role} images in {len(plan):,} shards{kept}"
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where the files of `output` are to lie: there, or at `url`."""
+
+    output: Output
+    url: str | None
+
+    def place(self, name: str) -> Path:
+        return Path(f"{self.url.rstrip('/')}/{name}") if self.url else self.output.folder / name
+
+    def send(self, name: str) -> None:
+        """Bring a file to its place, if that is elsewhere."""
+        if (there := remote.address(self.place(name))) and self.output.team.rank == 0:
+            remote.put(self.output.folder / name, there)
+
+    def holds(self, shard: _Shard) -> bool:
+        """Whether the shard is there whole: one elsewhere, if it is in the state in which it was sent from here."""
+        there, record = remote.address(self.place(shard.name)), self.output.folder / f"{shard.name}.sent"
+        if there is None:
+            path = self.place(shard.name)
+            return path.exists() and _keys_in(path) == list(shard.keys)
+        return record.exists() and remote.exists(there) and record.read_text() == repr(remote.state(there))
+
+    def send_away(self, shard: _Shard) -> None:
+        """Bring a shard to its place elsewhere, and remember how it lies there."""
+        if there := remote.address(self.place(shard.name)):
+            remote.put(self.output.folder / shard.name, there)
+            (self.output.folder / f"{shard.name}.sent").write_text(repr(remote.state(there)))
+            (self.output.folder / shard.name).unlink()
 
 
 def _opened(place: Path, options: DataOptions) -> tuple[dict[str, Source], Sequence[str], str]:
@@ -144,26 +188,26 @@ def _encoded(part: Source, index: int) -> tuple[bytes, str]:
     return cv2.imencode(".png", image_HWC)[1].tobytes(), ".png"
 
 
-def _write_all(output: Output, plan: Sequence[_Shard]) -> int:
+def _write_all(target: _Target, plan: Sequence[_Shard]) -> int:
     """How many of them had to be written. Threads suffice: reading, hashing and writing release Python's lock."""
 
     def compute(numbers: range) -> Iterator[bool]:
-        with ThreadPoolExecutor(output.team.threads or _THREADS) as pool:
-            begun = [pool.submit(_write, output, plan[number]) for number in numbers]
+        with ThreadPoolExecutor(target.output.team.threads or _THREADS) as pool:
+            begun = [pool.submit(_write, target, plan[number]) for number in numbers]
             try:
                 yield from (future.result() for future in begun)
             finally:
                 for future in begun:
                     future.cancel()
 
-    return sum(output.team.blocks("shards", len(plan), 1, compute))
+    return sum(target.output.team.blocks("shards", len(plan), 1, compute))
 
 
-def _write(output: Output, shard: _Shard) -> bool:
+def _write(target: _Target, shard: _Shard) -> bool:
     """Whether it had to be written. Then it is read again, and counts only if it holds what it should."""
-    path = output.folder / shard.name
-    if path.exists() and _keys_in(path) == list(shard.keys):
+    if target.holds(shard):
         return False
+    path = target.output.folder / shard.name
     labels_N, digests = shard.part.labels_N, list[bytes]()
     with replacing(path) as temporary:
         with temporary.open("wb") as file:
@@ -174,6 +218,7 @@ def _write(output: Output, shard: _Shard) -> bool:
                     file.write(tar_header(name, len(each)) + each + bytes(-len(each) % BLOCK))
             file.write(bytes(2 * BLOCK))
         _verify(temporary, path, digests)
+    target.send_away(shard)
     return True
 
 

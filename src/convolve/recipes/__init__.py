@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from convolve.atomic import read_ordinary
 from convolve.errors import FormatError, UsageError, unknown_name
 from convolve.recipe import Recipe, from_mapping, with_values
 from convolve.recipes.alexnet import alexnet, alexnet_modern, alexnet_python
@@ -44,6 +45,17 @@ _ROWS: dict[str, Callable[[], Recipe]] = {
 RECIPES = Registry("convolve.recipes", _ROWS)
 
 ENDINGS = (".json", ".yaml", ".yml")  # of recipe files
+_MOST_BYTES = 1 << 20  # of one; the recipes here have some 8,000
+
+
+class _Loader(yaml.SafeLoader):
+    """Without aliases: by them some lines of a stranger stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "a recipe has no aliases; write it out", mark)
+        return super().compose_node(parent, index)
 
 
 def resolve(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:
@@ -84,13 +96,13 @@ def load_recipe(name: str) -> Recipe:
 
 def _read(path: Path) -> Any:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_ordinary(path, _MOST_BYTES).decode("utf-8")
     except OSError as error:
         raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise FormatError(path, f"byte {error.start}", "a recipe is UTF-8 text") from None
     try:
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        return json.loads(text) if path.suffix == ".json" else yaml.load(text, _Loader)
     except json.JSONDecodeError as error:
         raise FormatError(path, f"line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}") from None
     except yaml.MarkedYAMLError as error:

@@ -119,6 +119,7 @@ class Hardware:
     cores: Count
     memory_gib: Amount | None
     gpu: str | None
+    instructions: str = ""  # the widest for vectors or matrices; empty where it is not known
 
 
 @dataclass(frozen=True)
@@ -225,12 +226,17 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class StartEvent(Event):
+    """`hosts`: of each of several workers; those that have `gone` and `came` since the run was last begun."""
+
     step: Count
+    hosts: tuple[str, ...] | None = None
+    gone: tuple[str, ...] | None = None
+    came: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResumeEvent(Event):
-    step: Count
+class ResumeEvent(StartEvent):
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)

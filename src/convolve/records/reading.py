@@ -6,7 +6,6 @@ stands in the file always, null included; one whose default is None is left out 
 
 from __future__ import annotations
 
-import json
 import types
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
@@ -14,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from convolve.atomic import read_whole
-from convolve.errors import ConvolveError, DataError, UnsupportedError, unknown_name
+from convolve.atomic import parse_json, read_whole
+from convolve.errors import ConvolveError, DataError, UnsupportedError, brief, unknown_name
 
 T = TypeVar("T")
 MOST_BYTES = 1 << 28  # of a file with one record; the largest that we write have some megabytes
@@ -52,14 +51,6 @@ def read_record(path: Path, kind: type[T], mend: str, error: type[ConvolveError]
         return from_json(kind, parse_json(read_whole(path, error, MOST_BYTES).decode("utf-8")))
     except ValueError as damage:
         raise error(f"{path} is damaged ({damage}); {mend}") from None
-
-
-def parse_json(text: str) -> Any:
-    """`json.loads`, but every text that is no JSON raises ValueError."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def require_format(values: Any, known: int, path: object) -> None:
@@ -104,7 +95,7 @@ def _record(kind: Any, value: Any, field: str) -> Any:
     hints, within = _hints(kind), f"{field}." if field else ""
     for name in value:
         if name not in hints:
-            raise FieldError(within + unknown_name("field", str(name)[:80], hints))
+            raise FieldError(within + unknown_name("field", str(name), hints))
     for item in fields(kind):
         if item.name not in value and item.default is MISSING:
             raise FieldError(f"{within}{item.name} is missing")
@@ -118,5 +109,4 @@ def _hints(kind: type) -> dict[str, Any]:
 
 def _require(holds: bool, field: str, expected: str, came: Any) -> None:
     if not holds:
-        came = repr(came)
-        raise FieldError(f"{field or 'it'} must be {expected}, got {came[:60]}{'...' if len(came) > 60 else ''}")
+        raise FieldError(f"{field or 'it'} must be {expected}, got {brief(came)}")

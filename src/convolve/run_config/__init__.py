@@ -3,7 +3,7 @@
 training.py     a train action; readers.py makes data of its readers
 evaluation.py   test, eval and cv
 editing.py      edit
-writing.py      write
+writing.py      write; reach.py says what a configuration may write
 
     modelPath.0     the network with its initial values, as a model folder
     modelPath.N     the network after epoch N
@@ -28,6 +28,7 @@ from convolve.importers.brainscript.reader import Reader
 from convolve.loading import load
 from convolve.run_config.editing import edit
 from convolve.run_config.evaluation import cross_validate, evaluate
+from convolve.run_config.reach import ANYWHERE, Reach
 from convolve.run_config.training import train_step
 from convolve.run_config.writing import write_outputs
 from convolve.training.events import Callback, silent
@@ -52,12 +53,13 @@ def run_job(
     data: str | None = None,
     from_model: Path | None = None,
     workers: Workers | None = None,
+    reach: Reach = ANYWHERE,
 ) -> list[dict[str, Any]]:
     """Do every step of `job`, and return the results of its tests.
 
     `data` replaces the files of a configuration that reads CTF text: a folder, or "sample". `from_model` is a model
     that CNTK trained from the same text: its numbers are the initial ones. Raises UnsupportedError, before anything is
-    done, for all that the configuration wants and convolve lacks.
+    done, for all that the configuration wants and convolve lacks. `reach.require_all` goes before it.
 
     `callback` hears of everything that `run.train` tells its own, and of what a step here tells: "config", "part",
     "final", "model", "best", "written", "action" and "action done" around each, "completed" at the end. Of several
@@ -66,8 +68,7 @@ def run_job(
     if job.refused:
         raise UnsupportedError("; ".join(job.refused))
     workers = workers or all_workers()
-    results = []
-    tell = silent if workers.rank else callback
+    results, tell = list[dict[str, Any]](), silent if workers.rank else callback
     for number, step in enumerate(job.steps):
         tell("action", {"command": step.name, "action": _action(step)})
         if isinstance(step, TrainStep):
@@ -81,7 +82,7 @@ def run_job(
         elif isinstance(step, EvaluateStep):
             results += (cross_validate if step.epochs else evaluate)(step, callback, data)
         else:
-            write_outputs(step, callback, data)
+            write_outputs(step, callback, data, reach)
         tell("action done", {"action": _action(step)})
     tell("completed", {})
     return results

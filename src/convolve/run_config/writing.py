@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convolve.atomic import replacing
+from convolve.atomic import read_ordinary, replacing
 from convolve.data.evaluation import eval_dataset
 from convolve.errors import DataError, MissingDataError, UnsupportedError, UsageError
 from convolve.graph.build import build
@@ -23,11 +23,14 @@ from convolve.importers.brainscript.output import OutputFormat
 from convolve.loading import load
 from convolve.model import Model
 from convolve.records import TargetKind
+from convolve.run_config.reach import Reach, note_own, require_own
 from convolve.run_config.readers import as_prepared, test_images
 from convolve.training.events import Callback
 
+_MOST_BYTES = 1 << 20  # of the names of classes
 
-def write_outputs(step: WriteStep, callback: Callback, data: str | None) -> None:
+
+def write_outputs(step: WriteStep, callback: Callback, data: str | None, reach: Reach) -> None:
     """Write `<outputPath>.<node>` for each node of `step`, a line for each sample."""
     nodes = step.nodes or _output_nodes(step)
     for node in nodes:
@@ -39,11 +42,13 @@ def write_outputs(step: WriteStep, callback: Callback, data: str | None) -> None
         part = test_images(step.reader, shape_CHW, data, step.samples, one_class=is_class)
         samples = eval_dataset(part, model.preprocess)
         path = Path(f"{step.output_path}.{node}")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        reach.require(path)  # names of nodes may have slashes
+        require_own(path)
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             file.write(step.format.prologue)
             _write(file, _values(model, samples), step.format)
             file.write(step.format.epilogue)
+        note_own(path)
     batches = [min(step.batch_size, len(samples) - first) for first in range(0, len(samples), step.batch_size)]
     callback("written", {"path": step.output_path, "batches": batches, "samples": len(samples)})
 
@@ -86,8 +91,9 @@ def _write(file: TextIO, batches: Iterator[NDArray[np.float32]], form: OutputFor
     names = _labels(form)
     between = ""
     for values_ND in batches:
-        if names and len(names) < values_ND.shape[1]:
-            raise DataError(f"{form.label_file} names {len(names)} of {values_ND.shape[1]} classes; correct the file")
+        if form.label_file and len(names) != values_ND.shape[1]:
+            what = f"names {len(names)} of {values_ND.shape[1]} classes"
+            raise DataError(f"{form.label_file} {what}; labelMappingFile is a file with a label on each line")
         for values_D in values_ND:
             if form.is_category:
                 best = int(values_D.argmax())
@@ -102,6 +108,7 @@ def _labels(form: OutputFormat) -> list[str]:
     if not form.label_file:
         return []
     try:
-        return Path(form.label_file).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise MissingDataError(f"cannot read {form.label_file}: {error.strerror}; correct labelMappingFile") from None
+        return read_ordinary(form.label_file, _MOST_BYTES).decode("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MissingDataError(f"cannot read {form.label_file}: {reason}; correct labelMappingFile") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import zipfile
-import zlib
 from collections.abc import AsyncGenerator, Callable, Iterator
 from functools import partial
 from io import BytesIO
@@ -17,11 +16,11 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from convolve.errors import FormatError, legible
+from convolve.formats.zip_archive import ZIP_DAMAGE, Zip
 
 MOST_PARTS = 1000  # images in one request: what they cost beside their bytes stays small
 FIELD = "image"  # of a form
 _ZIPS = (b"PK\3\4", b"PK\5\6")  # how a zip begins; the second is an empty one
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError)
 
 
 class Part(NamedTuple):
@@ -152,8 +151,8 @@ def _members(name: str, content: bytes, limit_bytes: int) -> Iterator[Part]:
     if content.count(b"PK\1\2") > MOST_PARTS:  # before Python makes an object of each
         raise HTTPException(413, f"{name}: more than {MOST_PARTS:,} files in the zip")
     try:
-        archive = zipfile.ZipFile(BytesIO(content))
-    except _DAMAGE as error:
+        archive = Zip(BytesIO(content))
+    except ZIP_DAMAGE as error:
         raise FormatError(name, "", f"a damaged zip ({error}); pack it again") from None
     members = [member for member in archive.infolist() if not (member.is_dir() or _is_hidden(member.filename))]
     if (size := sum(member.file_size for member in members)) > limit_bytes:
@@ -171,20 +170,18 @@ def _is_hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
 
 
-def _head(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+def _head(archive: Zip, member: zipfile.ZipInfo) -> bytes:
     try:
         return _read(archive, member, 4)
     except FormatError:  # said where the image is asked about
         return b""
 
 
-def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> bytes:
+def _read(archive: Zip, member: zipfile.ZipInfo, size: int) -> bytes:
     """Its first `size` bytes: no more are unpacked, whatever the member says of its size."""
     name = legible(member.filename)
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without a bound
-        raise FormatError(name, "", "packed in a way that is not unpacked here; pack it with deflate")
     try:
         with archive.open(member) as file:
             return file.read(size)
-    except _DAMAGE as error:  # RuntimeError: encrypted
+    except ZIP_DAMAGE as error:  # RuntimeError: encrypted
         raise FormatError(name, "", f"cannot be unpacked ({error}); pack the zip again") from None

@@ -18,6 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from convolve.atomic import read_ordinary
 from convolve.errors import UsageError
 
 # Everything that the page loads comes from here; nobody else may show or read it.
@@ -65,7 +66,7 @@ class Access:
 def read_tokens(path: Path) -> list[str]:
     """The tokens in a file, one a line. Raises UsageError where there is none."""
     try:
-        tokens = path.read_text(encoding="ascii").split()
+        tokens = read_ordinary(path, 1 << 20).decode("ascii").split()
     except (OSError, UnicodeError) as error:
         raise UsageError(f"--token {path}: {getattr(error, 'strerror', None) or 'it is no text file'}") from None
     if not tokens or min(map(len, tokens)) < 16:

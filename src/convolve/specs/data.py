@@ -78,8 +78,10 @@ class DataSpec:
         "is evaluated on the test set, with run.keep=best on a tenth of the training set",
     )
 
-    cache: Literal["features", "none"] = setting(
-        "features", "what is kept on disk for later trainings: features, those of a trained body; none"
+    cache: str = setting(
+        "features",
+        "what is kept on disk for later trainings: features, those of a trained body; none; DIR: also there, training "
+        "images that do not fit in memory, decoded and near the size that is needed",
     )
 
     def __post_init__(self) -> None:
@@ -97,6 +99,7 @@ class DataSpec:
         if self.progressive_sizes and self.mean_image:
             raise UsageError("data.mean_image has one size: leave it out, or data.progressive_sizes")
         require(len(self.mean) in (1, 3), "data.mean", "one number, or one for red, green and blue", self.mean)
+        require(bool(self.cache), "data.cache", "features, none or a folder", self.cache)
         require(self.channels in (1, 3), "data.channels", "1 or 3", self.channels)
         size_of(self.image_size, "data.image_size")
         require(0 < self.crop_ratio <= 1, "data.crop_ratio", "in (0, 1]", self.crop_ratio)
@@ -119,6 +122,11 @@ class DataSpec:
             raise UsageError("data.train_transforms: mixup and cutmix mix finished images; put them at the end")
         if any(mixes) and self.hard_fraction < 1:
             raise UsageError("data.hard_fraction goes by the loss of each image: leave out mixup and cutmix, or it")
+
+    @property
+    def packed_in(self) -> str:
+        """The folder of the packed cache; empty: there is none."""
+        return "" if self.cache in ("features", "none") else self.cache
 
     @property
     def mixing(self) -> tuple[Mixing, ...]:

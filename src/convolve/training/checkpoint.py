@@ -17,10 +17,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from convolve.atomic import read_whole, replacing, write_json
+from convolve.atomic import parse_json, read_whole, replacing, write_json
 from convolve.errors import ModelError
 from convolve.records import CheckpointHead
-from convolve.records.reading import from_json, parse_json, to_json
+from convolve.records.reading import from_json, to_json
 
 KEEP = 2
 

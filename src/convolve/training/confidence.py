@@ -23,15 +23,17 @@ from convolve.training.outliers import OutlierDetector
 MOST_KEPT = 1000  # distances and scores that a model keeps: more would tell a threshold no better than to 0.1 %
 # The tensors that it is stored as, with their numbers of axes.
 TENSORS = {"directions_RD": 2, "distances_M": 1, "means_KD": 2, "rest": 0, "scores_M": 1, "variances_R": 1}
+LIMITS = ("distances_M", "scores_M")  # those that limits follow from; the others measure a distance
 _SHARPEST = 20.0  # a temperature between 1/20 and 20: beyond, there is nothing that a probability could tell
 
 
 @dataclass(frozen=True)
 class Confidence:
-    """`distances_M` and `scores_M` are sorted; a score is 1 - the probability of an image's own class."""
+    """`distances_M` and `scores_M` are sorted; a score is 1 - the probability of an image's own class. `detector`: None
+    where the network gives the distance itself."""
 
     record: ConfidenceRecord
-    detector: OutlierDetector
+    detector: OutlierDetector | None
     distances_M: Tensor
     scores_M: Tensor
 
@@ -88,23 +90,26 @@ class Confidence:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """What is stored beside the record."""
-        return {**self.detector.state_dict(), "distances_M": self.distances_M, "scores_M": self.scores_M}
+        measuring = self.detector.state_dict() if self.detector else {}
+        return {**measuring, "distances_M": self.distances_M, "scores_M": self.scores_M}
 
     @classmethod
-    def of(cls, record: ConfidenceRecord, tensors: Mapping[str, Tensor]) -> Confidence:
-        """The inverse of `tensors`. Raises ValueError or RuntimeError for what does not fit together."""
-        parts = dict(tensors)
-        if parts.keys() != TENSORS.keys():
-            raise ValueError(f"the tensors are {', '.join(sorted(parts))}, not {', '.join(TENSORS)}")
-        if {name: each.ndim for name, each in parts.items()} != TENSORS:
+    def of(cls, record: ConfidenceRecord, tensors: Mapping[str, Tensor], measures: bool = True) -> Confidence:
+        """The inverse of `tensors`; where it `measures` no distance, of the `LIMITS` alone. Raises ValueError or
+        RuntimeError for what does not fit together."""
+        parts, wanted = dict(tensors), {name: axes for name, axes in TENSORS.items() if measures or name in LIMITS}
+        if parts.keys() != wanted.keys():
+            raise ValueError(f"the tensors are {', '.join(sorted(parts))}, not {', '.join(wanted)}")
+        if {name: each.ndim for name, each in parts.items()} != wanted:
             raise ValueError("they have other axes than they should")
         if not all(each.dtype == torch.float32 and each.isfinite().all() for each in parts.values()):
             raise ValueError("they must be finite numbers in float32")
         distances_M, scores_M = parts.pop("distances_M"), parts.pop("scores_M")
-        found = cls(record, OutlierDetector(**parts), distances_M, scores_M)
-        with torch.inference_mode():
-            found.detector(torch.zeros(1, found.detector.means_KD.shape[1]))  # raises where the shapes do not fit
-        return found
+        detector = OutlierDetector(**parts) if measures else None
+        if detector:
+            with torch.inference_mode():
+                detector(torch.zeros(1, detector.means_KD.shape[1]))  # raises where the shapes do not fit
+        return cls(record, detector, distances_M, scores_M)
 
 
 def require_known(confidence: Confidence | None, accept: float | None, coverage: float | None) -> None:
@@ -169,6 +174,7 @@ class ConfidentNetwork(nn.Module):
 
     def __init__(self, network: nn.Module, confidence: Confidence) -> None:
         super().__init__()
+        assert confidence.detector is not None
         self.network, self.detector = network, confidence.detector
         self.temperature = confidence.record.temperature
         self.training = network.training

@@ -39,7 +39,9 @@ class OutlierDetector(nn.Module):
     def forward(self, features_ND: Tensor) -> Tensor:
         """f'Pf - 2 f'Pm + m'Pm for the nearest mean m, where the precision P is (I - V'WV) / rest."""
         f_ND, means_KD = features_ND.flatten(1), self.means_KD
-        f_ND = f_ND / f_ND.norm(dim=1, keepdim=True).clamp(min=1e-12)  # F.normalize has an Expand
+        # F.normalize has an Expand in ONNX, and the norm a ReduceL2: onnxruntime's symbolic_shape_infer (1.31) knows no
+        # shape behind that or behind the ReduceMin below, and stops at the next division.
+        f_ND = f_ND / f_ND.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
         weights_R = 1 - self.rest / self.variances_R
         f_NR, means_KR = f_ND @ self.directions_RD.T, means_KD @ self.directions_RD.T
         own_N1 = (
@@ -47,8 +49,8 @@ class OutlierDetector(nn.Module):
         )  # quantizers of ONNX files take no vectors
         own_K = means_KD.square().sum(1) - (means_KR.square() * weights_R).sum(1)
         both_NK = f_ND @ means_KD.T - (f_NR * weights_R) @ means_KR.T
-        squared_N = (own_N1 - 2 * both_NK + own_K).amin(1)
-        distance_N: Tensor = (squared_N.clamp(min=0) / (self.rest * means_KD.shape[1])).sqrt()
+        squared_NK = (own_N1 - 2 * both_NK + own_K) / (self.rest * means_KD.shape[1])
+        distance_N: Tensor = squared_NK.amin(1).clamp(min=0).sqrt()
         return distance_N
 
 

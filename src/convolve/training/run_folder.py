@@ -12,6 +12,7 @@ evaluation.safetensors  the last evaluation: labels_N, probabilities_NK (or numb
                         and kept_images_MHWC
 result.json             the final figures
 report.html
+job                     the --rdzv-id of elastic workers; see `_lock`
 tracking/               what `convolve train --log` keeps, a folder for each tool
 """
 
@@ -19,25 +20,41 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from convolve.atomic import always_utf8, cannot_write, claimed, read_whole, sweep, write_json
-from convolve.errors import DataError, UsageError
+from convolve.atomic import (
+    always_utf8,
+    append_to,
+    cannot_write,
+    claimed,
+    parse_json,
+    read_whole,
+    sweep,
+    write_json,
+    write_text,
+)
+from convolve.errors import DataError, InterruptedTraining, TrainingError, UsageError
 from convolve.recipe import Recipe, from_mapping, to_mapping
-from convolve.records import EVENT_NAMES, EVENTS, EpochEvent, Event, Result, Start
-from convolve.records.reading import from_json, parse_json, read_record, to_json
+from convolve.records import EVENT_NAMES, EVENTS, EpochEvent, Event, Result, Start, StartEvent
+from convolve.records.reading import from_json, read_record, to_json
+
+if TYPE_CHECKING:
+    from convolve.training.workers import Workers  # which loads torch
 
 T = TypeVar("T")
 
 # What a run writes beside its state. Starting over removes these, and nothing else.
+_JOB = "job"  # the name of the elastic workers that are at work here, torchrun's --rdzv-id
 _FILES = ("recipe.json", "start.json", "metrics.jsonl", "evaluation.safetensors", "result.json", "report.html")
 _FOLDERS = ("checkpoints", "from", "teacher", "model", "tracking")
 _MEND = "start the run over with --restart"
@@ -65,23 +82,25 @@ class RunFolder:
 
     path: Path
     restart: bool = False
+    owner: str = ""  # the name of elastic workers, and of this start of theirs
 
     @classmethod
     @contextmanager
-    def claim(cls, path: Path, restart: bool, reports: bool, is_first: bool = True) -> Iterator[RunFolder]:
+    def claim(cls, path: Path, restart: bool, reports: bool, workers: Workers | None = None) -> Iterator[RunFolder]:
         """The folder for a run that is to start or to go on there; other processes are kept out of it meanwhile.
 
         What a killed process left half-written is removed. A finished run is refused, unless it lacks the report and
         this process `reports`; so are strangers' files and links. Nothing of an earlier run is removed yet: whatever
-        else is wrong is found first. Of several workers, the first one (`is_first`) does all this.
+        else is wrong is found first. Of several workers, the first one does all this.
         """
-        folder = cls(path, restart)
-        if not is_first:
+        owner = f"{workers.job}\n{secrets.token_hex(8)}" if workers and workers.job else ""
+        folder = cls(path, restart, owner)
+        if workers and workers.rank:
             yield folder
             return
         if always_utf8(str(path)) != str(path):
             raise UsageError(f"{path} is not UTF-8, without which safetensors opens no file; choose another --out")
-        with claimed(path):
+        with folder._lock(workers.timeout_seconds if workers else 0):
             folder._refuse_links()
             if (path / "state.json").exists():
                 for place in (path, *map(path.joinpath, _FOLDERS)):
@@ -89,7 +108,46 @@ class RunFolder:
             else:  # whatever else is here may be a stranger's
                 sweep(path, "state.json")
             folder._refuse_strangers(reports)
-            yield folder
+            if folder.owner:
+                write_text(path / _JOB, folder.owner)
+            try:
+                yield folder
+            except KeyboardInterrupt:
+                if folder.started:
+                    raise InterruptedTraining(path, restart) from None
+                raise
+            finally:
+                if folder.owner and folder._owner() == folder.owner:
+                    (path / _JOB).unlink(missing_ok=True)
+
+    @contextmanager
+    def _lock(self, patience_seconds: float) -> Iterator[None]:
+        """Others are kept out. Worker 0 of an earlier start of these elastic workers may be at work here, on a host
+        that is stopped or cut off: it is waited for, then passed over, and finds that before it writes again."""
+        limit = time.monotonic() + patience_seconds
+        with ExitStack() as lock:
+            while True:
+                try:
+                    lock.enter_context(claimed(self.path))
+                    break
+                except UsageError:
+                    if not self.owner or self._owner().split("\n")[0] != self.owner.split("\n")[0]:
+                        raise
+                    if time.monotonic() > limit:
+                        break
+                time.sleep(0.1)
+            yield
+
+    def _owner(self) -> str:
+        try:
+            return (self.path / _JOB).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
+
+    def require_own(self) -> None:
+        """Elastic workers that others have passed over end here."""
+        if self.owner and self._owner() != self.owner:
+            raise TrainingError(f"other hosts of this job go on in {self.path}, as they did not hear of this one")
 
     @property
     def state(self) -> State:
@@ -113,10 +171,10 @@ class RunFolder:
 
     def _refuse_links(self) -> None:
         """A run that comes from elsewhere may hold links, and what is written must land in its folder."""
-        for name in ("state.json", *_FILES, *_FOLDERS):
+        for name in ("state.json", _JOB, *_FILES, *_FOLDERS):
             with suppress(FileNotFoundError):
                 mode = (self.path / name).lstat().st_mode
-                kind = "file" if "." in name else "folder"
+                kind = "folder" if name in _FOLDERS else "file"
                 if not (stat.S_ISREG(mode) if kind == "file" else stat.S_ISDIR(mode)):
                     raise UsageError(
                         f"{self.path / name} is no {kind} of this run, but a link or the like; remove it, or choose "
@@ -127,7 +185,7 @@ class RunFolder:
         done = (State.REPORTED,) if reports else (State.FINISHED, State.REPORTED)
         if not self.restart and self.state in done:
             raise UsageError(f"{self.path} holds a finished run; choose another --out, or train it anew with --restart")
-        if not (self.path / "state.json").exists() and any(self.path.iterdir()):
+        if not (self.path / "state.json").exists() and any(each.name != _JOB for each in self.path.iterdir()):
             raise UsageError(f"{self.path} holds other files and no run; choose another --out")
 
     def begin(self, recipe: Recipe, start: Start) -> None:
@@ -188,11 +246,12 @@ class RunFolder:
 
     def log(self, event: Event) -> dict[str, Any]:
         """Append one event to metrics.jsonl. Returns its values."""
+        self.require_own()
         path, now = self.path / "metrics.jsonl", datetime.now(UTC).isoformat(timespec="seconds")
         values = {name: value for name, value in vars(event).items() if value is not None}  # all of them are plain
         line = json.dumps({"event": EVENT_NAMES[type(event)], **values, "time": now}) + "\n"
         try:
-            with path.open("a", encoding="utf-8") as file:
+            with append_to(path) as file:
                 file.write(line)
         except OSError as error:
             raise cannot_write(path, error) from error
@@ -210,6 +269,13 @@ class RunFolder:
 
     def epochs(self) -> list[EpochEvent]:
         return [event for event in self.metrics() if isinstance(event, EpochEvent)]
+
+    def last_hosts(self) -> tuple[str, ...]:
+        """Of the workers that last began or went on; empty for a single process, and where nothing can be read."""
+        with suppress(DataError, UsageError):
+            starts = [event for event in self.metrics() if isinstance(event, StartEvent)]
+            return (starts[-1].hosts or ()) if starts else ()
+        return ()
 
     def _event(self, line: str, number: int) -> Event:
         try:

@@ -15,6 +15,7 @@ from convolve.recipe import Recipe
 from convolve.recipe_values import differences, leaf_paths
 from convolve.records import Hardware, Start
 from convolve.records.reading import from_json, to_json
+from convolve.specs.distributed import DistributedSpec
 from convolve.specs.run import RunSpec
 from convolve.training.memory import keep_freed_memory
 from convolve.training.precision import Precision, choose_precision
@@ -132,11 +133,17 @@ def _prepare_torch(threads: int) -> None:
     torch.set_flush_denormal(True)  # arithmetic on vanishing numbers is up to a hundred times slower
 
 
+def _without_patience(recipe: Recipe) -> Recipe:
+    """The recipe without what changes no weight."""
+    distributed = replace(recipe.distributed or DistributedSpec(), timeout_seconds=DistributedSpec.timeout_seconds)
+    cache = "DIR" if recipe.data.packed_in else recipe.data.cache  # the packed cache may move
+    return replace(recipe, data=replace(recipe.data, skip_unreadable=False, cache=cache), distributed=distributed)
+
+
 def _refuse_changes(
     recipe: Recipe, folder: RunFolder, start: Start, device: torch.device, trained_on: TrainedOn
 ) -> None:
-    mended = replace(folder.recipe().data, skip_unreadable=recipe.data.skip_unreadable)  # changes no weight
-    changes = differences(replace(folder.recipe(), data=mended), recipe)
+    changes = differences(_without_patience(folder.recipe()), _without_patience(recipe))
     if start.device != str(device):
         changes.append(f"device: {start.device} -> {device}")
     if start.data_fingerprint != trained_on.data_fingerprint:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from socket import gethostname
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -102,6 +104,7 @@ def take_snapshot(trainer: Trainer, without: str = "") -> Snapshot:
         "module": trainer.network.state_dict(),
         "optimizer": state_tensors(trainer.optimizer),
         "random": {"cpu": trainer.workers.gather(torch.get_rng_state())},
+        "sums": {"of_each": trainer.workers.gather(trainer.sums[None].cpu())},
     } | {name: extra.tensors() for name, extra in extras.items()}
     if torch.cuda.is_initialized():
         parts["random"]["cuda"] = trainer.workers.gather(torch.cuda.get_rng_state())
@@ -127,6 +130,10 @@ def restore(trainer: Trainer, snapshot: Snapshot, without: str = "") -> None:
     for name, extra in trainer.extras.items():
         if name != without:
             extra.restore(part_of(tensors, f"{name}."), values["extras"][name])
+    sums, rank = tensors["sums.of_each"], trainer.workers.rank
+    if len(sums) != trainer.workers.size:  # worker 0 takes them all
+        sums, rank = sums.sum(0)[None], -rank
+    trainer.sums.copy_(sums[rank]) if 0 <= rank < len(sums) else trainer.sums.zero_()
     _restore_random(tensors["random.cpu"], trainer.workers.rank, torch.get_rng_state, torch.set_rng_state)
     if "random.cuda" in tensors:
         cuda = torch.cuda.get_rng_state, torch.cuda.set_rng_state
@@ -141,6 +148,7 @@ def save(trainer: Trainer) -> None:
     sync = trainer.gradient_sync.state() if trainer.gradient_sync else {}
     tensors, values = take_snapshot(trainer)
     if not trainer.workers.rank:
+        trainer.folder.require_own()
         tensors |= {f"sync.{name}": tensor for name, tensor in sync.items()}
         values |= {"metrics_bytes": trainer.folder.metrics_bytes()}
         save_checkpoint(trainer.folder.path / "checkpoints", trainer.position.step, tensors, values)
@@ -153,19 +161,33 @@ def resume(trainer: Trainer) -> None:
     tensors, values, warnings = found or ({}, {"metrics_bytes": 0}, [])
     values, warnings = workers.broadcast((values, warnings))
     tensors = workers.broadcast_tensors(tensors)
+    before = () if workers.rank else folder.last_hosts()
     if not workers.rank:
         folder.cut_metrics(values["metrics_bytes"])  # what was logged after the checkpoint happens again
     if tensors:
         _restore_stored(trainer, Snapshot(tensors, values))
         if trainer.gradient_sync:
             trainer.gradient_sync.load_state(part_of(tensors, "sync."))
-    for warning in warnings:  # about damaged checkpoints
-        trainer.callback("warning", {"message": warning})
     step = trainer.position.step
+    changed = _changed(before, workers.hosts) if before else {}
+    if changed:
+        said = "; ".join(f"{what}: {', '.join(hosts)}" for what, hosts in changed.items())
+        warnings.append(f"{said} (workers, by the names of their hosts); {workers.size} go on from step {step}")
+    for warning in (*warnings, *workers.warnings):  # about damaged checkpoints, workers, clocks
+        trainer.callback("warning", {"message": warning})
     if not workers.rank:
-        folder.log(ResumeEvent(step=step) if step else StartEvent(step=step))
+        kind = ResumeEvent if step else StartEvent
+        gone, came = changed.get("gone"), changed.get("came")
+        folder.log(kind(step=step, hosts=workers.hosts or None, gone=gone, came=came))
     at = {"step": step, "samples_seen": trainer.position.samples_seen, "folder": str(folder.path)}
     trainer.callback("start", to_json(trainer.session.start) | at)
+
+
+def _changed(before: Sequence[str], now: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The hosts of workers that have gone, and of those that have come."""
+    now = now or [gethostname()]  # a single process does not say
+    ways = {"gone": Counter(before) - Counter(now), "came": Counter(now) - Counter(before)}
+    return {way: tuple(hosts.elements()) for way, hosts in ways.items() if hosts}
 
 
 def _restore_stored(trainer: Trainer, snapshot: Snapshot) -> None:

@@ -32,6 +32,7 @@ from convolve.training.run_folder import RunFolder
 from convolve.training.schedule import StepSize
 from convolve.training.session import Session
 from convolve.training.snapshot import EpochMetrics, Position, save
+from convolve.training.stopping import SavePoints
 from convolve.training.workers import GradientSync, Workers
 
 
@@ -70,7 +71,8 @@ class Trainer:
         self._rate_watch = RateWatch()
         self._plan = Plan(recipe, self.loader, self.workers, self.extras.plateau)
         self._criterion = criterion_for(recipe.run, self.target, self.loader.loss_K)
-        self._sums = torch.zeros(2 + len(self._criterion.names), dtype=torch.float64, device=device)  # since a report
+        self._save_points = SavePoints(self)
+        self.sums = torch.zeros(2 + len(self._criterion.names), dtype=torch.float64, device=device)  # since a report
         self.on_step = [extra.on_step for _, extra in self.extras.items() if type(extra).on_step is not Extra.on_step]
 
     @property
@@ -80,10 +82,12 @@ class Trainer:
 
     def fit(self) -> None:
         best = self.extras.best
-        while not (self._plan.has_ended(self.position) or (best and best.stops(self.position.epoch))):
-            self.train_epoch()
-            self.end_epoch()
-            save(self)
+        with self._save_points.held():
+            while not (self._plan.has_ended(self.position) or (best and best.stops(self.position.epoch))):
+                self.train_epoch()
+                self.end_epoch()
+                save(self)
+                self._save_points.after_epoch()
         if best and best.weights:
             self.evaluated.load_state_dict(best.weights)
 
@@ -93,7 +97,7 @@ class Trainer:
         hard = self.extras.hard_examples
         order_N = hard.order(self.loader, at.epoch) if hard else self.loader.order(at.epoch)
         steps = self._plan.steps(at)
-        saved = start = time.perf_counter()
+        start = time.perf_counter()
         for images_NCHW, labels_N in self.loader.epoch(at.epoch, at.batch, order_N, self.workers.rows):
             metrics.wait_seconds += time.perf_counter() - start
             step = steps[at.batch]
@@ -106,9 +110,7 @@ class Trainer:
                 self._log(metrics.progress_event(at, step.shown, self._criterion.names))
                 if at.train_seconds + metrics.seconds >= self._rate_watch.due:
                     self._rate_watch.watch(self, tuple(images_NCHW.shape[1:]))
-                if at.batch < len(steps) and self._checkpoint_is_due(saved):
-                    save(self)
-                    saved = time.perf_counter()
+            self._save_points.after_step(bool(step.shown), is_last=at.batch == len(steps))
             start = time.perf_counter()
 
     def train_step(self, images_NCHW: torch.Tensor, labels_N: torch.Tensor, step: PlannedStep) -> None:
@@ -149,7 +151,7 @@ class Trainer:
         """Add up what a step found, on the device, and move on."""
         at, loss_sum = self.position, losses_M.sum()
         if step.shard.weight:
-            self._sums += torch.hstack([loss_sum, (~loss_sum.isfinite()).float(), counts])
+            self.sums += torch.hstack([loss_sum, (~loss_sum.isfinite()).float(), counts])
         at.batch, at.step, at.samples_seen = at.batch + 1, at.step + 1, at.samples_seen + step.samples
         self.metrics.samples += step.samples
         for on_step in self.on_step:
@@ -161,7 +163,7 @@ class Trainer:
         if self.gradient_sync:
             self.gradient_sync.sync()
         judge = partial(evaluate, self.evaluated, device=self.session.device, workers=self.workers, target=self.target)
-        found = judge(self.validation()) if self.validation_name else None
+        found = judge(self._save_points.watching(self.validation())) if self.validation_name else None
         size = self._plan.shown(at.epoch, at.samples_seen)
         if found and not math.isfinite(found.loss):
             raise diverged(f"after step {at.step}", at.epoch, size)
@@ -175,23 +177,13 @@ class Trainer:
         if self.position.epoch == event.epoch:  # and not rolled back
             self.each_epoch(event.epoch)
 
-    def _checkpoint_is_due(self, saved: float) -> bool:
-        """Whether it is time to save inside the epoch, by the clock of worker 0; its end saves by itself.
-
-        Workers that take local steps have no state in common before that.
-        """
-        is_due = 0 < self.recipe.run.checkpoint_seconds < time.perf_counter() - saved
-        if not self.gradient_sync:
-            return is_due
-        return not self.gradient_sync.takes_local_steps and self.workers.broadcast(is_due)
-
     def _collect(self, size: StepSize) -> None:
         """Fetch the sums from the device (the one place where it is waited for), check them and add them up."""
         at, metrics = self.position, self.metrics
         if self.workers.size > 1:
-            self.workers.sum(self._sums)
-        loss_sum, bad_steps, *counts = self._sums.tolist()
-        self._sums.zero_()
+            self.workers.sum(self.sums)
+        loss_sum, bad_steps, *counts = self.sums.tolist()
+        self.sums.zero_()
         if bad_steps:  # the first one may be the shard of one worker; from there on all of them see it
             bad_steps = math.ceil(bad_steps / self.workers.size)
             raise diverged(f"from step {at.step - bad_steps + 1} on", at.epoch, size)

@@ -35,11 +35,16 @@ class Workers:
     """The processes that train together, seen from one of them; here the only one. Rank 0 alone writes files.
 
     local_rank: the rank among the workers on this host. threads: this worker's part of the host's cores; 0: all.
+    hosts: the name of each worker's. job: the name of elastic workers. timeout_seconds: see `DistributedSpec`.
+    warnings: what is to be said of them.
     shares_memory: sums on the CPU go through memory, so that there is no connection to wait for.
     """
 
     rank = local_rank = threads = 0
     size = 1
+    hosts: tuple[str, ...] = ()
+    job, timeout_seconds = "", 0.0
+    warnings: tuple[str, ...] = ()
 
     @property
     def shares_memory(self) -> bool:
@@ -73,6 +78,9 @@ class Workers:
     def barrier(self) -> None:
         """Wait for all the others."""
 
+    def close(self) -> None:
+        """Close the connections to the others."""
+
 
 SINGLE_PROCESS = Workers()
 
@@ -105,6 +113,10 @@ class GradientSync(Protocol):
     @property
     def takes_local_steps(self) -> bool:
         """Whether each worker now updates its own weights, with the mean gradient of its own batch."""
+
+    @property
+    def is_inside_block(self) -> bool:
+        """Whether workers have taken local steps since their weights were equal: no checkpoint can be written."""
 
     def begin_step(self, samples_seen: int) -> None:
         """Before a step; all workers together have seen `samples_seen`."""

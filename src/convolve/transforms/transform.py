@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.errors import UsageError, unknown_name
+from convolve.errors import UsageError, brief, unknown_name
 from convolve.formats.decode import to_planes
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def with_channel_axis(image_HW: Any, channels: int) -> Image:
 def require(holds: bool, path: str, expected: str, came: object) -> None:
     """Raise `UsageError` with the dotted `path` of a value that does not hold."""
     if not holds:
-        raise UsageError(f"{path} must be {expected}, got {came!r}")
+        raise UsageError(f"{path} must be {expected}, got {brief(came)}")
 
 
 def require_one_of(path: str, value: str, choices: Any) -> None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from convolve.atomic import always_utf8, replacing_folder, write_json
+from convolve.atomic import always_utf8, write_json
 from convolve.errors import UnsupportedError
 from convolve.export.inputs import as_input, probe_images
 from convolve.export.metadata import INPUT
 from convolve.export.onnx import check_packages, open_session
 from convolve.export.parity import TOLERANCE, distance
-from convolve.graph.ends import gives_independent
-from convolve.graph.graph import Graph
+from convolve.loading import load
 from convolve.model import Model
 from convolve.records import TargetKind
 from convolve.serve.page import files, page, text_of
+from convolve.smaller import AS_IT_IS, Asked, export_as
 from convolve.training.metrics import thresholds_of
 from convolve.web.runtime import Runtime
 
@@ -26,29 +27,32 @@ CODE = ("worker.js", "decode.js", "fit.js")
 _SEEN = 8  # images on which the page's arithmetic is compared
 
 
-def write_page(model: Model, name: str, out: Path, runtime: Runtime) -> str:
-    """Write the folder `out` for `model`, which the page calls `name`; says what was compared.
+def write_page(
+    model: Model, name: str, folder: Path, runtime: Runtime, asked: Asked = AS_IT_IS, run: Path = Path()
+) -> list[str]:
+    """Write the new `folder` for `model`, called `name`, with its file as `asked`; says what was compared.
 
     Raises UsageError for a model without classes or images, UnsupportedError and ConvolveError as `Model.export` does.
     """
     check_packages()
     model.require_images()
-    with replacing_folder(out) as folder:
-        parity = model.export(folder / "model.onnx", with_preprocessing=True)
-        output = _require_same_answers(model, folder / "model.onnx")
-        size = (folder / "model.onnx").stat().st_size + sum(map(len, runtime.files.values()))
-        write_json(folder / "model.json", _about(model, output, runtime))
-        texts = {
-            "index.html": page(model, name, loading=f", {size / 1e6:,.1f} MB"),
-            **{path.lstrip("/"): text for path, text, _ in files("convolve.web")},
-            **{each: text_of("convolve.web", each) for each in CODE},
-        }
-        for path, text in texts.items():
-            (folder / path).write_text(always_utf8(text), encoding="utf-8")
-        for path, content in runtime.files.items():
-            (folder / path).parent.mkdir(exist_ok=True)
-            (folder / path).write_bytes(content)
-    return str(parity)
+    folder.mkdir()
+    file = folder / "model.onnx"
+    compared = export_as(model, file, replace(asked, with_preprocessing=True), run)
+    output = _require_same_answers(load(file) if asked.quantize else model, file)
+    size = file.stat().st_size + sum(map(len, runtime.files.values()))
+    write_json(folder / "model.json", _about(model, output, runtime))
+    texts = {
+        "index.html": page(model, name, loading=f", {size / 1e6:,.1f} MB"),
+        **{path.lstrip("/"): text for path, text, _ in files("convolve.web")},
+        **{each: text_of("convolve.web", each) for each in CODE},
+    }
+    for path, text in texts.items():
+        (folder / path).write_text(always_utf8(text), encoding="utf-8")
+    for path, content in runtime.files.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(content)
+    return compared
 
 
 def _about(model: Model, output: str, runtime: Runtime) -> dict[str, Any]:
@@ -71,8 +75,7 @@ def _meaning(model: Model) -> str:
     """What the file's scores are: of one class of several, what a softmax makes probabilities of, or logarithms."""
     if model.target.kind != TargetKind.CLASS:
         return "answers"
-    is_graph = isinstance(model.architecture, Graph)
-    return "logarithms" if is_graph and gives_independent(model.architecture) else "logits"  # type: ignore[arg-type]
+    return "logarithms" if model.independent else "logits"
 
 
 def _require_same_answers(model: Model, path: Path) -> str:

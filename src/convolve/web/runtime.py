@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
-import json
 import shutil
 import subprocess
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from convolve.atomic import read_whole
+from convolve.atomic import parse_json, read_whole
 from convolve.errors import ConvolveError, FormatError, UsageError
+from convolve.formats.tar import read_tar
 
 VERSION = "1.23.2"
 PACKAGE = f"onnxruntime-web@{VERSION}"
@@ -87,26 +85,16 @@ def _read(path: Path) -> bytes:
 
 
 def _unpacked(content: bytes, name: object) -> Runtime:
+    """Some servers know no .mjs, and browsers run no script of an unknown kind."""
+    about, wanted = "package/package.json", {"runtime/ort.js": SCRIPT, "runtime/ort.wasm": WASM}
     try:
-        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-            about = json.loads(_member(archive, "package/package.json"))
-            script, wasm = (_member(archive, f"package/dist/{each}") for each in (SCRIPT, WASM))
-        version = str(about["version"])
-    except (tarfile.TarError, KeyError, TypeError, ValueError, EOFError, OSError) as error:
+        found = read_tar(str(name), lambda path: str(path) == about or path.name in wanted.values(), content)
+        version = str(parse_json(found[about].decode())["version"])
+        files = {place: found[f"package/dist/{file}"] for place, file in wanted.items()}
+    except (FormatError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise FormatError(
             name, "", f"no package of onnxruntime-web ({reason}); `npm pack {PACKAGE}` writes one"
         ) from None
-    # Some servers know no .mjs, and browsers run no script of an unknown kind.
-    files = {"runtime/ort.js": script, "runtime/ort.wasm": wasm}
-    return Runtime(version, "runtime/ort.js", "runtime/ort.wasm", files)
-
-
-def _member(archive: tarfile.TarFile, name: str) -> bytes:
-    file = archive.extractfile(name)
-    if file is None:
-        raise KeyError(f"{name} is no file")
-    content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"{name} has more than {MOST_BYTES:,} bytes")
-    return content
+    script, wasm = wanted
+    return Runtime(version, script, wasm, files)

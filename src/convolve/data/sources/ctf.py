@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convolve.atomic import open_ordinary
 from convolve.data.cntk_order import chunks_by_bytes
 from convolve.data.sources.source import ArraySource, OnFault
 from convolve.errors import DataError, FormatError, UnsupportedError
@@ -35,7 +36,7 @@ _FIRST_LINES = 20  # of a CTF file, which tell how many values a line should hav
 
 def is_ctf(path: Path) -> bool:
     """Whether the first line with text is one of CTF."""
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     return bool(re.match(rb"[0-9]*[ \t]*\|[!-{}~]", head))
 
@@ -123,7 +124,7 @@ def _one_hot(labels_NK: NDArray[Any]) -> NDArray[np.bool_]:
 
 def _refuse_ids(path: Path) -> None:
     """CNTK joins files by sequence ids; without them, it numbers the lines."""
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         begin = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
     if begin[:1].isdigit():
         raise UnsupportedError(f"{path}: files that are joined by sequence ids are not supported; put all in one file")
@@ -131,7 +132,7 @@ def _refuse_ids(path: Path) -> None:
 
 def _refuse_cut_off(path: Path) -> None:
     """CTF lets the last line end anywhere and makes pixels that are not there 0; a whole file ends its last line."""
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - 1, 0))
         if file.read() not in (b"\n", b""):
@@ -168,7 +169,7 @@ def first_streams(path: Path) -> list[StreamSpec] | None:
     are whole numbers."""
     counts: dict[bytes, Counter[int]] = {b"labels": Counter(), b"features": Counter()}
     whole = Counter[bool]()
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         for line in islice(file, _FIRST_LINES):
             for name, values in _STREAM.findall(line):
                 if name in counts:
@@ -191,7 +192,7 @@ def _sparse(path: Path, stream: StreamSpec) -> StreamSpec:
 
 
 def _found(path: Path, values: re.Pattern[bytes]) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         while lines := file.readlines(_PIECE_BYTES):
             yield from (text for line in lines for text in values.findall(line))
 
@@ -199,7 +200,7 @@ def _found(path: Path, values: re.Pattern[bytes]) -> Iterator[bytes]:
 def _numbered_lines(path: Path, on_fault: OnFault) -> Iterator[tuple[int, list[bytes]]]:
     """(number of the first, lines) in pieces. A last line without its end is a finding, and left out."""
     number = 1
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         while lines := file.readlines(_PIECE_BYTES):
             if not lines[-1].endswith(b"\n"):
                 lines.pop()

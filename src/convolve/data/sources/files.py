@@ -104,12 +104,27 @@ class FileSource:
 
     def load(self, index: int, decoding: Decoding) -> NDArray[np.uint8]:
         name, encoded = self._read(int(self.index_N[index]))
-        return decode_image(encoded, name, replace(decoding.of(name), max_pixels=self.max_pixels))
+        asked = decoding.of(name)
+        if asked.max_pixels != self.max_pixels:  # to make another takes as long as to open the file
+            asked = replace(asked, max_pixels=self.max_pixels)
+        return decode_image(encoded, name, asked)
 
     def stored_size(self, index: int, decoding: Decoding) -> Size:
         """(height, width) that `load` would give the image, as its header says."""
         name, encoded = self._read(int(self.index_N[index]))
         return decoded_size(encoded, name, decoding.of(name))
+
+    @property
+    def stream_N(self) -> NDArray[np.int64] | None:
+        """The number of the shard of each image, of shards that lie elsewhere; None of others, which are at hand."""
+        if not isinstance(self.listing, ShardListing) or not self.listing.is_remote:
+            return None
+        return np.asarray(self.listing.index.rows_N["shard"][self.index_N], np.int64)
+
+    def expect(self, order_N: NDArray[np.int64]) -> None:
+        """These images are read next, in this order: what lies elsewhere is fetched ahead."""
+        if isinstance(self.listing, ShardListing):
+            self.listing.expect(self.index_N[order_N])
 
     def _read(self, number: int) -> tuple[str | Location, bytes]:
         """What to call an image in a message, and its bytes."""
@@ -141,6 +156,8 @@ class FileSource:
         Of files with the same name in several folders, the name of the folder decides, and so on upwards.
         """
         if isinstance(self.listing, Embedded):  # whose images have no names
+            return self
+        if self.stream_N is not None:  # is read in the order in which it lies
             return self
         if isinstance(self.listing, ShardListing):  # whose index knows the order
             ranks_N = self.listing.index.rows_N["rank"][self.index_N]
@@ -194,4 +211,9 @@ def naming(location: str) -> Iterator[None]:
     try:
         yield
     except (DataError, UsageError) as error:
-        raise DataError(str(error) if str(error).startswith(location) else f"{location}: {error}") from None
+        raise named(error, location) from None
+
+
+def named(error: DataError | UsageError, location: str) -> DataError:
+    """An error about one image, with the `location` where it is listed."""
+    return DataError(str(error) if str(error).startswith(location) else f"{location}: {error}")

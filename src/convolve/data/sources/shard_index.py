@@ -11,18 +11,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convolve import cache
+from convolve.atomic import replacing
 from convolve.data.walk import ENDINGS, is_hidden
 from convolve.errors import DataError, FormatError
 from convolve.formats.archive import Location
 from convolve.formats.tar_index import Member, read_at, tar_members
+from convolve.remote import address, exists, expect, local
 
 # Legend: N images.
 
@@ -41,11 +45,15 @@ _NO_LABEL = -1
 
 
 class Shard(NamedTuple):
-    """One archive: what messages call it, the file to read, and what tells this state of it from another."""
+    """One archive: its path or address, and what tells this state of it from another."""
 
     name: str
-    file: Path
     stamp: str
+
+    @property
+    def file(self) -> Path:
+        """The archive on this machine, now."""
+        return local(self.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +69,12 @@ class ShardIndex:
     labels: tuple[str, ...]
 
     def name(self, number: int) -> str:
-        row = self.rows_N[number]
-        start = int(row["name"])
-        return self.names[start : start + int(row["length"])].tobytes().decode("utf-8", "surrogateescape")
+        return self.place(number)[3]
+
+    def place(self, number: int) -> tuple[int, int, int, str]:
+        """(number of the shard, where the image begins there, its bytes, what it is called)."""
+        shard, size, start, name, length, *_ = self.rows_N[number].item()
+        return shard, start, size, self.names[name : name + length].tobytes().decode("utf-8", "surrogateescape")
 
 
 def open_index(shards: Sequence[Shard]) -> ShardIndex:
@@ -73,7 +84,7 @@ def open_index(shards: Sequence[Shard]) -> ShardIndex:
     key = hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()[:24]
 
     def make(folder: Path) -> None:
-        index = _make(shards)
+        index = _beside(shards) or _make(shards)
         np.save(folder / "rows.npy", index.rows_N)
         np.save(folder / "names.npy", index.names)
         (folder / "labels.json").write_text(json.dumps(index.labels))
@@ -84,7 +95,40 @@ def open_index(shards: Sequence[Shard]) -> ShardIndex:
         labels = json.loads((folder / "labels.json").read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: the index is damaged ({error}); remove that folder, it is made anew") from None
-    return ShardIndex(rows_N, names, tuple(labels))
+    # Plain arrays on the mapped memory: numpy.memmap takes several times as long for each access.
+    return ShardIndex(np.asarray(rows_N), np.asarray(names), tuple(labels))
+
+
+def save_index(path: Path, shards: Sequence[Shard]) -> None:
+    """Write the index of `shards` as one file, which is to lie beside them: then nobody has to read them all first."""
+    index = _make(shards)
+    told = json.dumps({"version": _VERSION, "labels": index.labels, "shards": _sizes(shards)}).encode()
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, rows=index.rows_N, names=index.names, about=np.frombuffer(told, np.uint8))
+
+
+def index_name(shard: str) -> str:
+    """What the index is called that lies beside shards of such a name: train-index.npz beside train-000000.tar."""
+    return f"{shard.removesuffix('.tar').rstrip('0123456789').rstrip('-_.')}-index.npz"
+
+
+def _beside(shards: Sequence[Shard]) -> ShardIndex | None:
+    """The index that `prepare shards` wrote beside shards that lie elsewhere, if it is of these."""
+    folder, _, name = shards[0].name.rpartition("/")
+    url = f"{folder}/{index_name(name)}"
+    if address(url) is None or not exists(url):
+        return None
+    try:
+        with np.load(local(url)) as found:
+            about = json.loads(found["about"].tobytes())
+            is_of_these = about["version"] == _VERSION and about["shards"] == _sizes(shards)
+            return ShardIndex(found["rows"], found["names"], tuple(about["labels"])) if is_of_these else None
+    except (ValueError, KeyError, OSError, BadZipFile) as error:
+        raise DataError(f"{url}: the index is damaged ({error}); remove it, or write the shards again") from None
+
+
+def _sizes(shards: Sequence[Shard]) -> list[list[str | int]]:
+    return [[shard.name.rpartition("/")[2], int(shard.stamp.split()[0])] for shard in shards]
 
 
 def _refuse_same_names(shards: Sequence[Shard]) -> None:
@@ -96,14 +140,17 @@ def _refuse_same_names(shards: Sequence[Shard]) -> None:
             raise DataError(f"{other} and {shard.name} are two shards of one name, {name}; rename one, or leave it out")
 
 
-@dataclass
+@dataclass(slots=True)
 class _Sample:
+    """The image of a key, and what its .cls and its .json say."""
+
     image: Member | None = None
-    said: dict[str, str] = field(default_factory=dict)  # .cls or .json -> the label
+    cls: str | None = None
+    json: str | None = None
 
     @property
     def label(self) -> str | None:
-        return next(iter(self.said.values()), None)
+        return self.json if self.cls is None else self.cls
 
 
 def _make(shards: Sequence[Shard]) -> ShardIndex:
@@ -140,7 +187,7 @@ def _samples(shard: Shard) -> dict[str, _Sample]:
         name = member.name.removeprefix("./")
         folder, slash, base = name.rpartition("/")
         stem, _, ending = base.partition(".")
-        if any(map(is_hidden, name.split("/"))) or not stem:
+        if not stem or is_hidden(base) or _is_hidden_folder(folder):
             continue
         key, ending = f"{folder}{slash}{stem}", ending.lower()
         if f".{ending}" in IMAGE_ENDINGS:
@@ -151,15 +198,20 @@ def _samples(shard: Shard) -> dict[str, _Sample]:
             if not 0 < member.size <= _MOST_IMAGE_BYTES:
                 what = f"its image has {member.size:,} bytes; write the shard again"
                 raise FormatError(shard.name, f"key {key}", what)
-            sample.image = member._replace(name=name, head=b"")
+            sample.image = Member(name, member.start, member.size, b"")
         elif ending in ("cls", "json") and (label := _label(shard, key, ending, member)) is not None:
-            samples.setdefault(key, _Sample()).said[ending] = label
+            setattr(samples.setdefault(key, _Sample()), ending, label)
     for key, sample in samples.items():
         _require_whole(shard, key, sample)
     if not samples:
         what = "holds no image under a key (its name up to the first dot)"
         raise FormatError(shard.name, "", f"{what}; write the shard again")
     return samples
+
+
+@lru_cache
+def _is_hidden_folder(folder: str) -> bool:
+    return any(map(is_hidden, filter(None, folder.split("/"))))
 
 
 def _label(shard: Shard, key: str, ending: str, member: Member) -> str | None:
@@ -184,9 +236,10 @@ def _label(shard: Shard, key: str, ending: str, member: Member) -> str | None:
 
 def _require_whole(shard: Shard, key: str, sample: _Sample) -> None:
     if sample.image is None:
-        what = f"has a label (.{next(iter(sample.said))}) and no image; add the image, or take the label out"
+        ending = "json" if sample.cls is None else "cls"
+        what = f"has a label (.{ending}) and no image; add the image, or take the label out"
         raise FormatError(shard.name, f"key {key}", what)
-    one, other = sample.said.get("cls"), sample.said.get("json")
+    one, other = sample.cls, sample.json
     if one is not None and other is not None and one != other and is_number(one) == is_number(other):
         what = f"its labels differ: .cls says {one}, .json {other}; correct one of them, or leave it out"
         raise FormatError(shard.name, f"key {key}", what)
@@ -278,12 +331,22 @@ class ShardListing:
     index: ShardIndex
 
     def location(self, number: int) -> Location:
-        row = self.index.rows_N[number]
-        file = str(self.shards[int(row["shard"])].file)
-        return Location(file, self.index.name(number), int(row["start"]), int(row["size"]))
+        shard, start, size, name = self.index.place(number)
+        return Location(self.shards[shard].name, name, start, size)
 
     def place(self, number: int) -> str:
-        return f"{self.shards[int(self.index.rows_N['shard'][number])].name}@/{self.index.name(number)}"
+        shard, *_, name = self.index.place(number)
+        return f"{self.shards[shard].name}@/{name}"
+
+    @property
+    def is_remote(self) -> bool:
+        return address(self.shards[0].name) is not None
+
+    def expect(self, numbers_N: NDArray[np.int64]) -> None:
+        """These images are read next, in this order."""
+        if self.is_remote:
+            numbers = dict.fromkeys(self.index.rows_N["shard"][numbers_N].tolist())
+            expect([self.shards[number].name for number in numbers])
 
     def identity(self) -> bytes:
         return self.index.names.tobytes() + self.index.rows_N["size"].tobytes()

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convolve import remote
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.shard_layout import folder_of, shard_files
-from convolve.data.sources.classes import class_numbers, in_order, label_names, spelling, strangers
+from convolve.data.sources.classes import LABEL_FILES, class_numbers, in_order, label_names, spelling, strangers
 from convolve.data.sources.files import FileSource, file_source
 from convolve.data.sources.shard_index import Shard, ShardListing, is_number, open_index
 from convolve.data.sources.source import OnFault
 from convolve.errors import DataError, FormatError
+from convolve.formats.labels import read_labels
 from convolve.formats.parquet import ParquetImages, open_parquet
 
 
@@ -39,7 +41,9 @@ def open_parquets(
 ) -> FileSource:
     """The images in the Parquet files at `path`, whose metadata mostly name the classes."""
     asked = options.columns
-    listing = open_parquet(shard_files(path), asked.image, asked.label[0] if asked.label else None)
+    listing = open_parquet(
+        [remote.local(file) for file in shard_files(path)], asked.image, asked.label[0] if asked.label else None
+    )
     known = listing.class_names
     labels, which_N = np.unique(listing.labels_N, return_inverse=True)
     texts = [str(label) for label in labels.tolist()]
@@ -71,8 +75,15 @@ def numbered(
 
 def list_shards(path: Path) -> ShardListing:
     """The images in the shards at `path`, with labels or without."""
-    shards = [Shard(str(file), file, _stamp(file)) for file in shard_files(path)]
+    shards = stamped(shard_files(path))
     return ShardListing(tuple(shards), open_index(shards))
+
+
+def stamped(files: Sequence[Path]) -> list[Shard]:
+    if addresses := [found for file in files if (found := remote.address(file))]:
+        told = zip(addresses, remote.states(addresses), strict=True)
+        return [Shard(name, f"{state.size} {state.tag}") for name, state in told]
+    return [Shard(str(file), _stamp(file)) for file in files]
 
 
 def _stamp(file: Path) -> str:
@@ -86,4 +97,12 @@ def _stamp(file: Path) -> str:
 def _names(path: Path, on_fault: OnFault | None) -> tuple[str, ...] | None:
     """What stands in the folder of the shards, or above it, where the parts have folders of their own."""
     folder = folder_of(path)
+    if url := remote.address(folder):
+        there = (f"{base}/{name}" for base in _with_parent(url) for name in LABEL_FILES)
+        return next((read_labels(remote.copy(name)) for name in there if remote.exists(name)), None)
     return label_names(folder / path.name, on_fault) or label_names(folder, on_fault)
+
+
+def _with_parent(url: str) -> list[str]:
+    """The folder, and the one above it if that is no server."""
+    return [base for base in (url, url.rpartition("/")[0]) if "://" in base]

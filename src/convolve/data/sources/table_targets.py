@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from convolve.atomic import parse_json
 from convolve.data.sources.classes import class_numbers, in_order, label_names, look_alikes, spelling, strangers
 from convolve.errors import FormatError, legible
 from convolve.formats.table import Table
@@ -52,7 +53,7 @@ def several_classes(table: Table, classes: Sequence[str] | None) -> Labels:
 def numbers(table: Table) -> Labels:
     """The numbers of each row. Raises `FormatError` with the row for what is none."""
     several, none = len(table.label_names) > 1, json.dumps([""] * len(table.label_names))
-    texts = [json.loads(cell or none) if several else [cell] for cell in table.labels]
+    texts = [parse_json(cell or none) if several else [cell] for cell in table.labels]
     found_NK = np.array([[_number(text) for text in row] for row in texts], np.float32)
     are_there_N1 = np.array([[bool(cell)] for cell in table.labels])  # else a check of data knows the row to be bad
     if (faults := np.argwhere(~np.isfinite(found_NK) & are_there_N1)).size:
@@ -73,7 +74,7 @@ def _number(text: str) -> float:
 
 def _listed(table: Table, cell: str) -> list[str]:
     try:
-        names = json.loads(cell)
+        names = parse_json(cell)
     except ValueError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from convolve.atomic import read_ordinary
 from convolve.cntk_random import Distribution
-from convolve.errors import unknown_name
+from convolve.errors import brief, unknown_name
 from convolve.graph.graph import Array
 from convolve.graph.shapes import Shape
 from convolve.importers.brainscript.network import Operation
@@ -101,15 +102,10 @@ def initial_values(parameter: Operation, dims: Shape, generator: Numbers | None)
 def _from_file(parameter: Operation, dims: Shape) -> Array:
     path = Path(str(parameter.settings["file"]))
     try:
-        if path.stat().st_size > _LETTERS * (prod(dims) + 1_000):
-            raise parameter.error(f"{path} holds more than the {prod(dims):,} numbers of the parameter")
-        return _matrix(parameter, path.read_text(encoding="utf-8"), dims)
+        text = read_ordinary(path, _LETTERS * (prod(dims) + 1_000)).decode("utf-8")
+        return _matrix(parameter, text, dims)
     except (OSError, UnicodeDecodeError) as error:
         raise parameter.error(f"cannot read {path} ({error}); correct initFromFilePath") from None
-
-
-def _from_literal(parameter: Operation, dims: Shape) -> Array:
-    return _matrix(parameter, str(parameter.settings["literal"]), dims)
 
 
 def _matrix(parameter: Operation, text: str, dims: Shape) -> Array:
@@ -138,7 +134,7 @@ def _bilinear(parameter: Operation, dims: Shape) -> Array:
 # Initializers that leave nothing to chance.
 _GIVEN: dict[str, Callable[[Operation, Shape], Array]] = {
     "fromFile": _from_file,
-    "fromLiteral": _from_literal,
+    "fromLiteral": lambda parameter, dims: _matrix(parameter, str(parameter.settings["literal"]), dims),
     "bilinear": _bilinear,
 }
 _LETTERS = 40  # of a number in a file, at most
@@ -159,5 +155,5 @@ def _fans(parameter: Operation, dims: Shape) -> tuple[float, float]:
 
 def _number(parameter: Operation, value: object) -> float:
     if type(value) is not float:
-        raise parameter.error(f"a number is expected among its initial values, not {value!r}")
+        raise parameter.error(f"a number is expected among its initial values, not {brief(value)}")
     return value

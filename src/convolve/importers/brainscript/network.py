@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convolve.errors import ConvolveError, UnsupportedError
+from convolve.errors import ConvolveError, UnsupportedError, brief
 from convolve.graph.shapes import MAX_ELEMENTS, MAX_VALUES, Shape, require
 from convolve.importers.brainscript.evaluate import MAX_ITEMS, Evaluator, deep_calls
 from convolve.importers.brainscript.loaded import Models
@@ -58,7 +58,7 @@ class Operation:
         """The setting `name`, which is a number; the others are read likewise."""
         value = self.settings.get(name)
         if type(value) is not float:
-            raise self.error(f"{name} must be a number, it is {value!r}")
+            raise self.error(f"{name} must be a number, it is {brief(value)}")
         return value
 
     def integer(self, name: str) -> int:
@@ -71,20 +71,20 @@ class Operation:
         value = self.settings.get(name)
         values = value if isinstance(value, tuple) else (value,)
         fits = all(type(v) is float and v.is_integer() and abs(v) <= MAX_ELEMENTS for v in values)
-        require(fits and bool(values), f"{name} must be whole numbers such as (3:3), it is {value!r}")
+        require(fits and bool(values), f"{name} must be whole numbers such as (3:3), it is {brief(value)}")
         return tuple(int(v) for v in values if v is not None)
 
     def flag(self, name: str) -> bool:
         value = self.settings.get(name)
         if not isinstance(value, bool):
-            raise self.error(f"{name} must be true or false, it is {value!r}")
+            raise self.error(f"{name} must be true or false, it is {brief(value)}")
         return value
 
     def flags(self, name: str) -> list[bool]:
         value = self.settings.get(name)
         values = value if isinstance(value, tuple) else (value,)
         fits = all(isinstance(v, bool) for v in values)
-        require(fits and bool(values), f"{name} must be true or false, it is {value!r}")
+        require(fits and bool(values), f"{name} must be true or false, it is {brief(value)}")
         return [v is True for v in values]
 
 

@@ -9,6 +9,7 @@ from itertools import accumulate
 from operator import itemgetter
 from pathlib import Path
 
+from convolve.atomic import read_ordinary
 from convolve.errors import FormatError, MissingDataError
 
 # Far beyond any configuration; a bound on what pasting and substituting can make of a small file.
@@ -75,11 +76,9 @@ def joined(texts: Iterable[Text], between: str = "") -> Text:
 def read_lines(path: Path) -> list[str]:
     """The lines of a file, without byte order marks. Raises MissingDataError, FormatError."""
     try:
-        content = path.read_bytes()
+        content = read_ordinary(path, MAX_CHARACTERS)
     except OSError as error:
         raise MissingDataError(f"cannot read {path}: {error.strerror}; give a BrainScript file") from None
-    if len(content) > MAX_CHARACTERS:
-        raise FormatError(path, "line 1, column 1", f"more than {MAX_CHARACTERS} bytes; this is no configuration")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -26,10 +26,6 @@ def _relu(call: Call) -> str:
     return call.add("leaky_relu", call.operand(), alpha=slope) if slope else call.add("relu", call.operand())
 
 
-def _elu(call: Call) -> str:
-    return call.add("elu", call.operand(), alpha=call.settings("elu_param").get("alpha", 1.0))
-
-
 def _affine(call: Call, x: str, scale: float, shift: float) -> str:
     """shift + scale * x, without what changes nothing."""
     if scale != 1:
@@ -53,11 +49,6 @@ def _exp(call: Call) -> str:
     inner = 1.0 if base == -1 else log(base)
     x = _affine(call, call.operand(), inner * settings.get("scale", 1.0), inner * settings.get("shift", 0.0))
     return call.add("exp", x)
-
-
-def _bnll(call: Call) -> str:
-    """log(1 + exp(x))"""
-    return call.add("log_add_exp", call.operand(), call.constant(0.0))
 
 
 def _eltwise(call: Call) -> str:
@@ -230,11 +221,11 @@ def _shuffle_channel(call: Call) -> str:
 
 PLAIN_RULES: dict[str, Rule] = {
     "ReLU": _relu,
-    "ELU": _elu,
+    "ELU": lambda call: call.add("elu", call.operand(), alpha=call.settings("elu_param").get("alpha", 1.0)),
     "Sigmoid": _plain("sigmoid"),
     "TanH": _plain("tanh"),
     "AbsVal": _plain("abs"),
-    "BNLL": _bnll,
+    "BNLL": lambda call: call.add("log_add_exp", call.operand(), call.constant(0.0)),  # log(1 + exp(x))
     "Power": _power,
     "Exp": _exp,
     "Eltwise": _eltwise,

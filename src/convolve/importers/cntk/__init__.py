@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from convolve.atomic import open_ordinary
 from convolve.errors import FormatError, MissingDataError, UnsupportedError
 from convolve.graph.graph import Graph
 from convolve.graph.shapes import Shape
@@ -31,7 +32,7 @@ def recognizes(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             return is_cntk(file.read(_HEAD_BYTES))
     except OSError as error:
         raise MissingDataError(f"cannot read {path}: {error.strerror}; give a model file") from None

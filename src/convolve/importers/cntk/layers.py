@@ -179,10 +179,6 @@ def _pool(call: Call) -> str:
     return _over_windows(call, "average_pool", "poolingWindowShape", ceil, divisor=divisor)
 
 
-def _unpool(call: Call) -> str:
-    return _over_windows(call, "max_unpool", "unpoolingWindowShape", ceil=False)
-
-
 def _over_windows(call: Call, op: str, window_name: str, ceil: bool, **attributes: Any) -> str:
     """A pooling of (C, ...) values. A window that reaches over the channels gets a channel axis of 1 in front."""
     image = call.shape(len(call.operands) - 1)
@@ -264,7 +260,7 @@ def _variance(call: Call, epsilon: float) -> str:
 LAYER_RULES: dict[str, Rule] = {
     "Convolution": _convolution,
     "Pooling": _pool,
-    "Unpooling": _unpool,
+    "Unpooling": lambda call: _over_windows(call, "max_unpool", "unpoolingWindowShape", ceil=False),
     "ROIPooling": _roi_pool,
     "Times": _times,
     "TransposeTimes": _transpose_times,

@@ -23,18 +23,21 @@ from convolve.importers.onnx.lower import image_sizes, is_nhwc, lower
 from convolve.importers.onnx.metadata import Stated, stated
 from convolve.importers.onnx.model import OnnxModel, Port
 from convolve.records import Metadata
+from convolve.transforms.preprocess import Preprocess
 
-__all__ = ["Opened", "QuantizedError", "parse", "quantized", "read", "recognizes"]
+__all__ = ["AsItIsError", "Opened", "as_it_is", "parse", "read", "recognizes"]
 
 
-class QuantizedError(UnsupportedError):
-    """A quantized or optimized model: it can be asked, by onnxruntime, and nothing else."""
+class AsItIsError(UnsupportedError):
+    """A model that can be asked, by onnxruntime, and nothing else: a quantized or optimized one, or one with operators
+    that convolve does not have, as `reason` says."""
 
-    def __init__(self, opened: Opened) -> None:
-        self.opened = opened
+    def __init__(self, opened: Opened, reason: str = "") -> None:
+        self.opened, self.reason = opened, reason
         super().__init__(
-            f"{opened.files.path}: a quantized model ({opened.model.quantized}), which onnxruntime can run, and which "
-            "cannot be trained or converted; give the model that it was made from"
+            reason
+            or f"{opened.files.path}: a quantized model ({opened.model.quantized}), which onnxruntime can run, and "
+            "which cannot be trained or converted; give the model that it was made from"
         )
 
 
@@ -48,7 +51,7 @@ class Opened:
 
 
 @dataclass(frozen=True, eq=False)
-class Quantized:
+class AsItIs:
     """`content` is what onnxruntime opens: a path, or bytes; `preprocess` all fields of `Preprocess`."""
 
     content: str | bytes
@@ -62,28 +65,34 @@ def _open(path: Path) -> Opened:
     files = Files(path)
     found = model.parse(files.model(), path, files.file)
     said = stated(found, files)
-    return Opened(files, _without_scaling(found, said) if said.own else found, said)
+    return Opened(files, found, said)
 
 
-def _without_scaling(found: OnnxModel, said: Stated) -> OnnxModel:
+def _without_scaling(opened: Opened) -> OnnxModel:
     """A file of ours for images of any size, from where its images have the network's size: that is a value of it."""
-    if [port.name for port in found.inputs] != [PHOTOGRAPH]:
+    found, said = opened.model, opened.stated
+    if not _is_any_size(opened):
         return found
     sizes = tuple(said.preprocess[name] for name in ("height", "width", "channels"))
     return replace(found, inputs=(Port(INPUT, (None, *sizes), "uint8"),), outputs=())
 
 
+def _is_any_size(opened: Opened) -> bool:
+    return opened.stated.own and [port.name for port in opened.model.inputs] == [PHOTOGRAPH]
+
+
 def read(path: Path, overrides: PreprocessOverrides | None = None) -> Imported:
-    """The network of an ONNX file; see `Loader`. A quantized one is none: onnxruntime evaluates it."""
+    """The network of an ONNX file; see `Loader`. Raises AsItIsError for one that only onnxruntime can evaluate."""
     opened, overrides = _open(path), overrides or PreprocessOverrides()
     if opened.model.quantized:
-        raise QuantizedError(opened)
+        raise AsItIsError(opened)
     own = opened.stated.metadata if opened.stated.own else None
-    scores = [scores_of(own)] if own else None  # more may stand beside them
-    if scores and not opened.model.outputs:  # cut out of a file for any size
-        scores = [scores[0] + INNER]
+    scores = [scores_of(own) + INNER * _is_any_size(opened)] if own else None  # more may stand beside them
     outputs = scores if overrides.output is None else [overrides.output]
-    graph = lower(opened.model, outputs, overrides.image_shape_CHW)
+    try:
+        graph = lower(_without_scaling(opened), outputs, overrides.image_shape_CHW)
+    except UnsupportedError as error:
+        raise AsItIsError(opened, str(error)) from None
     said = opened.stated
     return Imported(
         graph, _preprocessing(opened), metadata=said.metadata, names_from=said.names_from,
@@ -99,28 +108,33 @@ def _preprocessing(opened: Opened) -> dict[str, Any]:
     return said if opened.stated.own else {"channel_order": None, "resize": "cover", "orientation": "exif"} | said
 
 
-def quantized(opened: Opened, overrides: PreprocessOverrides) -> Quantized:
-    """What can be asked of a quantized model. Raises UnsupportedError for one with loops, which might never end."""
+def as_it_is(opened: Opened, overrides: PreprocessOverrides) -> AsItIs:
+    """What can be asked of a model that onnxruntime runs. Raises UnsupportedError for one with loops, which might never
+    end."""
     path, found = opened.files.path, opened.model
     if loops := sorted({node.op for node in found.nodes if node.op in model.SUBGRAPHS}):
-        raise UnsupportedError(f"{path}: a quantized model with {', '.join(loops)}")
-    if len(found.inputs) != 1 or len(found.inputs[0].sizes) != 4:
-        raise UnsupportedError(f"{path}: a quantized model that takes no image")
-    sizes = image_sizes(path, found.inputs[0], overrides.image_shape_CHW)
-    if (numbers := (found.inputs[0].sizes[0] or 1) * prod(sizes)) > MAX_ELEMENTS:
-        raise UnsupportedError(f"{path}: a quantized model that takes {numbers:,} numbers at once")
-    shape_CHW = (sizes[2], sizes[0], sizes[1]) if is_nhwc(sizes) else sizes
+        raise UnsupportedError(f"{path}: a model with {', '.join(loops)}")
+    if len(found.inputs) != 1 or len(found.inputs[0].sizes) != 4 - _is_any_size(opened):
+        raise UnsupportedError(f"{path}: a model that takes no image")
     fields = {"known_from": ""} | _preprocessing(opened)
-    if not opened.stated.own:
-        fields |= dict(zip(("channels", "height", "width"), shape_CHW, strict=True))
+    if _is_any_size(opened):
+        numbers = prod(Preprocess(**fields).size_before_crop) * 3
+    else:
+        sizes = image_sizes(path, found.inputs[0], overrides.image_shape_CHW)
+        numbers = (found.inputs[0].sizes[0] or 1) * prod(sizes)
+        shape_CHW = (sizes[2], sizes[0], sizes[1]) if is_nhwc(sizes) else sizes
+        if not opened.stated.own:
+            fields |= dict(zip(("channels", "height", "width"), shape_CHW, strict=True))
+    if numbers > MAX_ELEMENTS:
+        raise UnsupportedError(f"{path}: a model that takes {numbers:,} numbers at once")
     content = str(opened.files.file) if opened.files.file else opened.files.model()
-    return Quantized(content, fields, opened.stated.metadata, _ends_in_softmax(found))
+    output = overrides.output or (found.outputs[0].name if found.outputs else "")
+    return AsItIs(content, fields, opened.stated.metadata, _is_any_size(opened) or _ends_in_softmax(found, output))
 
 
-def _ends_in_softmax(found: OnnxModel) -> bool:
-    """Whether the first output comes from a softmax, with nothing behind it that changes more than shapes and types."""
+def _ends_in_softmax(found: OnnxModel, name: str) -> bool:
+    """Whether the output `name` comes from a softmax, with nothing behind it but changes of shape and type."""
     made = {name: node for node in found.nodes for name in node.outputs}
-    name = found.outputs[0].name if found.outputs else ""
     for _ in found.nodes:
         node = made.get(name)
         if node is None or not node.inputs or node.op not in (*_SHAPES_AND_TYPES, "Softmax"):

@@ -9,7 +9,9 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from convolve.atomic import read_ordinary
 from convolve.errors import FormatError, MissingDataError
+from convolve.formats.zip_archive import ZIP_DAMAGE, Zip
 from convolve.importers.loader import read_bytes
 from convolve.importers.onnx.model import HEAD_BYTES, is_onnx
 
@@ -56,20 +58,19 @@ class Files:
             return self._member(name, _MOST_BESIDE)
         try:
             path = self.place(name)
-            return path.read_bytes() if path.is_file() and path.stat().st_size <= _MOST_BESIDE else None
+            return read_ordinary(path, _MOST_BESIDE)
         except OSError:
             return None
 
     def _member(self, name: str, most: int) -> bytes | None:
-        """A file of the archive, which may say that it is smaller than it is."""
+        """A file of the archive."""
         try:
-            with zipfile.ZipFile(self.path) as archive:
+            with Zip(self.path) as archive:
                 found = [item for item in archive.infolist() if item.filename == name]
                 if not found or found[0].file_size > most:
                     return None
-                with archive.open(found[0]) as stream:
-                    return stream.read(found[0].file_size)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+                return archive.read(found[0])
+        except ZIP_DAMAGE as error:
             raise FormatError(self.path, "", f"a damaged archive ({error}); download it again") from None
 
 
@@ -89,7 +90,7 @@ def recognizes(path: Path) -> bool:
 
 def _holds_model(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with Zip(path) as archive:
             return MODEL in archive.namelist()
-    except (zipfile.BadZipFile, OSError):
+    except ZIP_DAMAGE:
         return False

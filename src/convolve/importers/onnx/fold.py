@@ -23,10 +23,6 @@ def _together(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
     return sum(array.size for array in arrays)
 
 
-def _of_first(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
-    return int(arrays[0].size)
-
-
 def _broadcast(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
     return prod(np.broadcast_shapes(*(array.shape for array in arrays)))
 
@@ -37,10 +33,6 @@ def _filled(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
 
 def _expanded(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
     return prod(np.broadcast_shapes(arrays[0].shape, tuple(map(int, arrays[1].reshape(-1)))))
-
-
-def _tiled(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
-    return int(arrays[0].size) * prod(map(int, arrays[1].reshape(-1)))
 
 
 def _counted(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
@@ -78,9 +70,9 @@ FOLDS: Mapping[str, Sizes] = {
     **dict.fromkeys(_REARRANGING.split(), _together),
     "ConstantOfShape": _filled,
     "BatchNormalization": _together,
-    "DequantizeLinear": _of_first,
+    "DequantizeLinear": lambda node, arrays: int(arrays[0].size),
     "Expand": _expanded,
-    "Tile": _tiled,
+    "Tile": lambda node, arrays: int(arrays[0].size) * prod(map(int, arrays[1].reshape(-1))),
     "Range": _counted,
     "Gather": _gathered,
     "Pad": _padded,

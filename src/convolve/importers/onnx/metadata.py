@@ -32,13 +32,15 @@ from convolve.records import Metadata, TrainingInfo
 @dataclass(frozen=True)
 class Stated:
     """`preprocess` are the fields of `Preprocess` that are stated; `own`: convolve wrote the file. `names_from` is the
-    file beside it that names the classes, where one does."""
+    file beside it that names the classes, where one does. `independent`: the scores are logarithms of probabilities,
+    each by itself."""
 
     preprocess: dict[str, Any] = field(default_factory=dict)
     metadata: Metadata | None = None
     own: bool = False
     names_from: Path | None = None
     confidence: Mapping[str, np.ndarray] = field(default_factory=dict)
+    independent: bool = False
 
 
 def stated(model: OnnxModel, files: Files) -> Stated:
@@ -92,7 +94,7 @@ def _own(model: OnnxModel, files: Files) -> Stated | None:
         if key.endswith(end) and constant.array.dtype == np.float32
     }
     confidence = inside | confidence if confidence else {}
-    return Stated(fields, metadata, own=True, confidence=confidence)
+    return Stated(fields, metadata, own=True, confidence=confidence, independent=metadata.independent)
 
 
 def _lobe(model: OnnxModel, files: Files) -> Stated | None:
@@ -112,13 +114,10 @@ def _ultralytics(model: OnnxModel, files: Files) -> Stated | None:
     names: Any = None
     with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
         names = ast.literal_eval(model.metadata["names"][:1_000_000])
-    rows = [str(names[key]) for key in sorted(names)] if isinstance(names, dict) and _is_counted(names) else []
+    is_counted = isinstance(names, dict) and all(type(key) is int for key in names)
+    rows = [str(names[key]) for key in sorted(names)] if is_counted else []
     fields = {"channel_order": "rgb", "scale": 1 / 255, "resize": "cover", "known_from": "Ultralytics' metadata"}
     return Stated(fields, _named(rows) if rows else None)
-
-
-def _is_counted(names: Mapping[Any, Any]) -> bool:
-    return all(type(key) is int for key in names)
 
 
 _ORDERS = {"Bgr8": "bgr", "Bgra8": "bgr", "Rgb8": "rgb", "Rgba8": "rgb", "Gray8": "gray"}

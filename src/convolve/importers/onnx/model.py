@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convolve.atomic import open_ordinary
 from convolve.errors import FormatError, UnsupportedError, UsageError, install_hint, legible
 from convolve.graph.shapes import MAX_VALUES
 
@@ -243,9 +244,9 @@ class _Reader:
         if int(said.get("length", wanted)) != wanted or offset < 0:
             raise ValueError(f"{said.get('length')} bytes from {offset} for shape {dims} of {dtype}")
         try:
-            with file.open("rb") as stream:
+            with open_ordinary(file) as stream:
                 stream.seek(offset)
-                content = stream.read(wanted) if file.is_file() else b""
+                content = stream.read(wanted)
         except OSError as error:
             raise self.error(f"cannot read {file}: {error.strerror}; it holds weights of the model") from None
         if len(content) < wanted:

@@ -16,10 +16,6 @@ from convolve.errors import UnsupportedError
 _ToOld = Callable[[float, int, int, float], float]  # (new place, old size, new size, scale) -> old place
 
 
-def _align_corners(x: float, size: int, wanted: int, scale: float) -> float:
-    return x * (size - 1) / (wanted - 1) if wanted > 1 else 0.0
-
-
 def _half_pixel_symmetric(x: float, size: int, wanted: int, scale: float) -> float:
     adjustment = wanted / (scale * size)
     return size / 2 * (1 - adjustment) + (x + 0.5) / scale - 0.5
@@ -29,7 +25,7 @@ _COORDINATES: dict[str, _ToOld] = {
     "half_pixel": lambda x, size, wanted, scale: (x + 0.5) / scale - 0.5,
     "half_pixel_symmetric": _half_pixel_symmetric,
     "pytorch_half_pixel": lambda x, size, wanted, scale: (x + 0.5) / scale - 0.5 if wanted > 1 else 0.0,
-    "align_corners": _align_corners,
+    "align_corners": lambda x, size, wanted, scale: x * (size - 1) / (wanted - 1) if wanted > 1 else 0.0,
     "asymmetric": lambda x, size, wanted, scale: x / scale,
     "tf_half_pixel_for_nn": lambda x, size, wanted, scale: (x + 0.5) / scale,  # until opset 12
 }

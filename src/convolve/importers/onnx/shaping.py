@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from convolve.errors import UnsupportedError
-from convolve.graph.shapes import Shape, axis_of, require
+from convolve.graph.shapes import axis_of, require
 from convolve.importers.onnx.call import BATCH, Call, Tensor, Value
 from convolve.importers.onnx.model import Constant
 from convolve.importers.onnx.plain import Rule
@@ -152,12 +152,8 @@ def _expand(call: Call) -> Tensor:
         x = Tensor(key, axis, inner=sizes[axis] // BATCH)
         shape = (*sizes[:axis], *parts, *sizes[axis + 1 :])
     else:
-        shape = _draft_shape(x, sizes)
+        shape = tuple(sizes) if x.axis is None else (*sizes[: x.axis], *x.parts, *sizes[x.axis + 1 :])
     return x if call.draft.shape(x.key) == shape else call.like(x, call.add("expand", x.key, shape=shape))
-
-
-def _draft_shape(x: Tensor, sizes: Sequence[int]) -> Shape:
-    return tuple(sizes) if x.axis is None else (*sizes[: x.axis], *x.parts, *sizes[x.axis + 1 :])
 
 
 def _constant_of_shape(call: Call) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convolve.atomic import read_ordinary
 from convolve.models.packages import Published
 
 _MOST_BYTES = 1 << 22
@@ -25,9 +26,7 @@ def beside(path: Path) -> Config:
     """Nothing is said by a file of another kind, or a damaged one."""
     file = path.with_name("config.json")
     try:
-        if file.stat().st_size > _MOST_BYTES:
-            return Config()
-        said: Any = json.loads(file.read_text(encoding="utf-8"))
+        said: Any = json.loads(read_ordinary(file, _MOST_BYTES))
         if not isinstance(said, dict) or not isinstance(said.get("architecture"), str):
             return Config()
         names = said.get("label_names")

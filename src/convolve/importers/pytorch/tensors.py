@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
+from convolve.atomic import open_ordinary
 from convolve.errors import FormatError, MissingDataError
 from convolve.formats.torch_checkpoint import StoredTensor, is_checkpoint, read_checkpoint
 from convolve.graph.shapes import Shape
@@ -34,7 +35,7 @@ class Tensors:
 
 def is_safetensors(path: Path) -> bool:
     """Whether the file begins with the length of a JSON header, and with one."""
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         head = file.read(_LENGTH.size + 1)
     return len(head) == 9 and head[8:] == b"{" and _LENGTH.unpack(head[:8])[0] <= path.stat().st_size
 

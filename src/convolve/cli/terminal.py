@@ -1,0 +1,124 @@
+"""stdout and stderr of the commands.
+
+Names come from files: nothing of them reaches a terminal as a command to it. What is printed to stdout must arrive, and
+an error says where it does not; nothing waits or fails because nobody reads stderr.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+from typing import Any, TextIO
+
+from convolve.errors import ConvolveError, escaped, plain
+
+_ESCAPING = "convolve.escaping"  # of what the encoding of a stream lacks; in JSON it stays JSON
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return escaped(error.object[error.start : error.end]), error.end
+
+
+class Screen:
+    """A text stream whose `write` makes all text plain. `bare` writes it as it is: what rich draws."""
+
+    def __init__(self, stream: TextIO | None, name: str, must_arrive: bool) -> None:
+        self.stream, self._name, self._must_arrive = stream, name, must_arrive
+        self.encoding, self.errors = getattr(stream, "encoding", "utf-8"), _ESCAPING  # typer looks at both
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=_ESCAPING)
+
+    def write(self, text: str) -> int:
+        return self.put(plain(text))
+
+    def writelines(self, lines: Iterator[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def put(self, text: str) -> int:
+        with self._telling():
+            if self.stream is None:
+                raise OSError("it is closed")
+            if text:  # typer tries with nothing whether this is a stream for text, and takes no error seriously
+                self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._telling():
+            if self.stream is not None:
+                self.stream.flush()
+
+    def isatty(self) -> bool:
+        return self.stream is not None and self.stream.isatty()
+
+    @property
+    def bare(self) -> Any:
+        return _Bare(self)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            self._give_up()
+            if self._must_arrive:
+                raise
+        except (OSError, ValueError) as error:  # ValueError: closed by somebody else
+            self._give_up()
+            if self._must_arrive:
+                reason = getattr(error, "strerror", None) or error
+                raise ConvolveError(f"cannot write to {self._name}: {reason}; what was to be printed is lost") from None
+
+    def _give_up(self) -> None:
+        """Python tries again at its end what could not be written, and would call that a failure."""
+        if self.stream is not None:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
+class _Bare:
+    def __init__(self, screen: Screen) -> None:
+        self._screen, self.write = screen, screen.put
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._screen, name)
+
+
+@contextmanager
+def screens() -> Iterator[None]:
+    """With stdout and stderr as screens."""
+    codecs.register_error(_ESCAPING, _escape)
+    before = sys.stdout, sys.stderr
+    sys.stdout = Screen(before[0], "the standard output", must_arrive=True)
+    sys.stderr = Screen(before[1], "the standard error", must_arrive=False)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def hold_closed() -> None:
+    """Open those of 0, 1 and 2 that are closed, or the next file that is opened would get what is printed."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(handle)
+
+
+def for_tables() -> TextIO:
+    """stdout for CSV: on a terminal as ever; elsewhere names of files have the bytes that they have, so that other
+    tools find them."""
+    screen = sys.stdout
+    if not isinstance(screen, Screen) or screen.isatty():
+        return screen
+    if isinstance(screen.stream, TextIOWrapper):
+        screen.stream.reconfigure(errors="surrogateescape")
+    bare: TextIO = screen.bare
+    return bare

@@ -1,0 +1,73 @@
+"""Zip archives of strangers: what they take of memory is bounded by what they are, whatever they say.
+
+The one place that opens one (`tests/test_house.py`).
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from convolve.atomic import open_ordinary
+
+# RuntimeError: encrypted, or (NotImplementedError) packed in a way that Python does not know
+ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError)
+MAX_DIRECTORY_BYTES = 1 << 28  # some 100 bytes an entry, and 600 in memory: more than ImageNet has images
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+class _SmallReads(io.FileIO):
+    """For `zipfile`, which reads the directory of an archive at once, as large as that says it is."""
+
+    most_bytes = MAX_DIRECTORY_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > self.most_bytes:
+            raise zipfile.BadZipFile(f"its directory has {size} bytes")
+        return super().read(size) or b""
+
+
+class Zip(zipfile.ZipFile):
+    """An archive, open for reading, with a directory of so many bytes at most.
+
+    A member is unpacked piece by piece and never further than its size in the directory, which callers may look at
+    first. Python cannot do so with bzip2 and LZMA, which make gigabytes of some bytes: those are refused.
+    """
+
+    _own: _SmallReads | None = None
+
+    def __init__(self, file: str | Path | BinaryIO, most_directory_bytes: int = MAX_DIRECTORY_BYTES) -> None:
+        if not isinstance(file, io.IOBase):
+            self._own = _SmallReads(file)  # type: ignore[arg-type]
+            self._own.most_bytes = most_directory_bytes
+        try:
+            super().__init__(self._own or file)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if getattr(self, "fp", None):
+            super().close()
+        if self._own:
+            self._own.close()
+
+    def open(self, name: Any, mode: Any = "r", pwd: bytes | None = None, *, force_zip64: bool = False) -> IO[bytes]:
+        info = name if isinstance(name, zipfile.ZipInfo) else self.getinfo(name)
+        if info.compress_type not in _BOUNDED:
+            raise zipfile.BadZipFile("packed in a way that unpacks without a bound; pack it with deflate")
+        return super().open(info, mode, pwd, force_zip64=force_zip64)
+
+    def read(self, name: Any, pwd: bytes | None = None) -> bytes:
+        info = name if isinstance(name, zipfile.ZipInfo) else self.getinfo(name)
+        with self.open(info, pwd=pwd) as file:
+            return file.read(info.file_size)
+
+
+def is_zip(path: str | Path) -> bool:
+    """By its end, and also by its beginning, so that one that was cut off is called a damaged zip."""
+    with open_ordinary(path) as file:
+        return file.read(4) == b"PK\3\4" or zipfile.is_zipfile(file)

@@ -1,0 +1,148 @@
+"""Servers on this machine that stand for stores elsewhere: nginx, moto's S3, and one that fails as it is told."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+
+
+class Store(ThreadingHTTPServer):
+    """Serves the files of a folder, in ranges; `faults` are what befalls the next requests of a path's content."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folder, self.faults, self.asked = folder, dict[str, list[str]](), list[str]()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Store
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *words: object) -> None:
+        """Nothing."""
+
+    def do_HEAD(self) -> None:
+        self.answer(has_body=False)
+
+    def do_GET(self) -> None:
+        self.answer(has_body=True)
+
+    def answer(self, has_body: bool) -> None:
+        path, name = self.server.folder / self.path.lstrip("/"), self.path
+        faults = self.server.faults.get(name, [])
+        fault = faults.pop(0) if has_body and faults else self.server.faults.get("always", [""])[0]
+        self.server.asked.append(name if has_body else f"HEAD {name}")
+        if fault.isdigit() or not path.is_file():
+            self.send(
+                int(fault or 404), b"<Error><Code>InvalidAccessKeyId</Code><Message>no such key</Message></Error>"
+            )
+            return
+        content = path.read_bytes()
+        tag = hashlib.md5(content).hexdigest()
+        if fault == "change":
+            path.write_bytes(content[::-1])
+        start, end, whole = 0, len(content), len(content)
+        if (asked := self.headers.get("Range")) and fault != "no ranges":
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            start, end = int(first), min(int(last) + 1 if last else whole, whole)
+        body = content[start:end]
+        self.send_response(206 if asked and fault != "no ranges" else 200)
+        self.send_header("ETag", f'"{tag}"')
+        self.send_header("Content-Length", str(len(body) // 2 if fault == "short" else len(body)))
+        self.end_headers()
+        if has_body:
+            self.wfile.write(body[: len(body) // 2] if fault in ("short", "cut") else body)
+        if fault == "cut":
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def send(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+@contextmanager
+def failing_store(folder: Path) -> Iterator[Store]:
+    with Store(folder) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
+def nginx(folder: Path, work: Path) -> Iterator[str]:
+    """The address at which nginx serves `folder`, and lists it."""
+    if NGINX is None:
+        pytest.skip("nginx is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    work.mkdir(parents=True)
+    (work / "nginx.conf").write_text(
+        f"daemon off; pid {work}/pid; error_log {work}/errors; events {{}}\n"
+        f"http {{ access_log off; client_body_temp_path {work}/a; proxy_temp_path {work}/b;\n"
+        f"fastcgi_temp_path {work}/c; uwsgi_temp_path {work}/d; scgi_temp_path {work}/e;\n"
+        f"server {{ listen 127.0.0.1:{port}; root {folder}; autoindex on; }} }}\n"
+    )
+    user = ["-g", f"user {os.environ.get('USER', 'root')};"] if os.getuid() == 0 else []
+    process = subprocess.Popen([NGINX, "-p", str(work), "-c", str(work / "nginx.conf"), *user], stderr=subprocess.PIPE)
+    try:
+        for _ in range(500):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket `team` at moto's S3; the environment leads to it."""
+    server_module = pytest.importorskip("moto.server", reason="moto is not installed")
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    import boto3
+
+    server = server_module.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    lead_to_s3(monkeypatch, f"http://{host}:{port}")
+    boto3.client("s3").create_bucket(Bucket="team")
+    try:
+        yield "s3://team"
+    finally:
+        server.stop()
+
+
+def lead_to_s3(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    import s3fs
+
+    for name, value in {"ACCESS_KEY_ID": "me", "SECRET_ACCESS_KEY": "secret", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    s3fs.S3FileSystem.clear_instance_cache()
