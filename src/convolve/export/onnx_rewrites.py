@@ -81,6 +81,7 @@ def _pooled_extremes(graph: onnx.GraphProto) -> None:
             continue
         reduced, name = sorted((axes % rank).tolist()), node.output[0]
         keeps_axes = all(item.i for item in node.attribute if item.name == "keepdims")
+        steps: list[tuple[str, ...]]
         if (node.op_type, rank, reduced) == ("ReduceMax", 4, [2, 3]):
             steps = [("GlobalMaxPool",), *([] if keeps_axes else [("Flatten",)])]
         elif (node.op_type, rank, reduced, keeps_axes) == ("ReduceMin", 2, [1], False):
