@@ -1,11 +1,13 @@
 """`convolve serve` under load: what an image costs beside the model's own work on it, failures, waiting times.
 
     python benchmarks/serve.py runs/mnist alex.model [--clients 200] [--seconds 10] [--rounds 5]
+    python benchmarks/serve.py runs/mnist --requests 10000 --clients 64
 
 Three sides, each in a process of its own, in turn: the model alone in batches of 64 (`Model.probabilities`), decoding
 and fitting alone in one thread, and the server, asked by that many clients at once, each of which asks again as soon as
 it is answered. Gray models get digits of the packaged sample as PNG, others JPEGs of 500x375 pixels that are made up.
-Results go to benchmarks/results/PROCESSOR/serve.json.
+Results go to benchmarks/results/PROCESSOR/serve.json. With `--requests` the server alone is asked that often; what
+counts is that none fails, and what its memory is meanwhile: serve_steady.json beside it.
 
 The overhead is what an image costs in the server beyond the model alone, decoding included, as a part of the latter:
 
@@ -29,8 +31,9 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -50,6 +53,7 @@ from convolve.training.memory import keep_freed_memory
 from rounds import conditions, figures_apart, results_of
 
 RESULTS = results_of("serve")
+STEADY = results_of("serve_steady")
 SIDES = ("model", "decoding", "server")
 Figures = dict[str, float]
 PICTURES = 64  # different ones
@@ -100,14 +104,34 @@ def served(path: str) -> Iterator[tuple[int, int]]:
     command = [sys.executable, "-m", "convolve", "serve", path, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        yield int(process.stdout.readline().rpartition(":")[2]), process.pid
+        port = int(process.stdout.readline().rpartition(":")[2])
+        wait_for_engine(port)
+        yield port, process.pid
         process.terminate()
 
 
+def wait_for_engine(port: int) -> None:
+    """Until onnxruntime answers: what is measured is how it goes on."""
+    ask = partial(urllib.request.urlopen, timeout=60)
+    name = json.load(ask(f"http://127.0.0.1:{port}/classes"))["model"]
+    while json.load(ask(f"http://127.0.0.1:{port}/v2/models/{name}"))["platform"] != "onnxruntime":
+        time.sleep(0.1)
+
+
+def memory_mib(process: int) -> float:
+    """Resident. Linux only."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def processor_seconds(process: int) -> float:
-    """What a process has used so far, all its threads together. Linux only."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime, proc(5)
+    """What a process has used so far, all its threads, and the workers of the session that it leads. Linux only."""
+    ticks = 0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = file.read_text().rpartition(")")[2].split()
+            if str(process) in (file.parent.name, fields[3]):
+                ticks += int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def media_type(body: bytes) -> bytes:
@@ -117,8 +141,8 @@ def media_type(body: bytes) -> bytes:
 class Load:
     """Clients that ask one server for some seconds; what is asked after the warm-up counts."""
 
-    def __init__(self, port: int, process: int, encoded: list[bytes], seconds: float) -> None:
-        self.port, self.process, self.encoded = port, process, encoded
+    def __init__(self, port: int, process: int, encoded: list[bytes], seconds: float, path: str = "/predict") -> None:
+        self.port, self.process, self.encoded, self.path = port, process, encoded, path
         self.from_seconds = time.perf_counter() + WARM_UP_SECONDS
         self.to_seconds = self.from_seconds + seconds
         self.waits_seconds: list[float] = []
@@ -147,12 +171,12 @@ class Load:
         writer.close()
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> bool:
-        head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
-        writer.write(head % (media_type(body), len(body)) + body)
+        head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % (self.path.encode(), media_type(body), len(body)) + body)
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
         answer = json.loads(await reader.readexactly(length))
-        return head.startswith(b"HTTP/1.1 200") and len(answer["classes"]) > 0
+        return head.startswith(b"HTTP/1.1 200") and len(answer.get("classes") or answer["outputs"]) > 0
 
 
 def server_figures(path: str, seconds: float, clients: int) -> Figures:
@@ -177,6 +201,19 @@ def figures(path: str, side: str, seconds: float, clients: int) -> Figures:
         return server_figures(path, seconds, clients)
     keep_freed_memory()  # as the server does
     return {"model": model_figures, "decoding": decoding_figures}[side](load(path), seconds)
+
+
+def steady(path: str, requests: int, clients: int, seconds: float) -> dict[str, Any]:
+    """Failures among so many requests or more, and the server's memory after each `seconds` of them."""
+    encoded, asked, failures, mib = uploads(load(path)), 0, 0, []
+    with served(path) as (port, process):
+        while asked < requests:
+            load_ = Load(port, process, encoded, seconds)
+            asyncio.run(load_.run(clients))
+            asked, failures = asked + len(load_.waits_seconds), failures + load_.failures
+            mib.append(memory_mib(process))
+            print(f"{asked:,} answers, {failures} failures, {mib[-1]:.0f} MiB", file=sys.stderr)
+    return {"answers": asked, "failures": failures, "clients": clients, "memory_mib": mib}
 
 
 def overheads(model: Figures, server: Figures) -> Figures:
@@ -209,10 +246,18 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--requests", type=int, metavar="N")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
         print(json.dumps(figures(arguments.models[0], arguments.side, arguments.seconds, arguments.clients)))
+        return
+    if arguments.requests:
+        found = {
+            Path(path).resolve().name: steady(path, arguments.requests, arguments.clients, arguments.seconds)
+            for path in arguments.models
+        }
+        write_json(STEADY, {"conditions": conditions(1, 0), **found})
         return
     result: dict[str, Any] = {
         "conditions": conditions(arguments.rounds, 0) | {"clients": arguments.clients, "seconds": arguments.seconds}

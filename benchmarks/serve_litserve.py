@@ -1,4 +1,4 @@
-"""The digits model of serve_peers.py in LitServe. benchmarks/serve_beside.py runs it.
+"""The model of serve_peers.py in LitServe. benchmarks/serve_beside.py runs it.
 
 python benchmarks/serve_litserve.py model.onnx PORT
 """
@@ -12,21 +12,21 @@ from typing import Any
 import litserve  # type: ignore[import-not-found]
 import numpy as np
 
-from serve_peers import Digits
+from serve_peers import Classifier
 
 
 class Api(litserve.LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:
-        self.digits = Digits(sys.argv[1])
+        self.classifier = Classifier(sys.argv[1])
 
     def decode_request(self, request: dict[str, str]) -> Any:
-        return self.digits.pixels(base64.b64decode(request["image"]))
+        return self.classifier.pixels(base64.b64decode(request["image"]))
 
     def batch(self, inputs: list[Any]) -> Any:
         return np.stack(inputs)
 
     def predict(self, x: Any) -> Any:
-        return self.digits.answers(x)
+        return self.classifier.answers(x)
 
     def unbatch(self, output: Any) -> Any:
         return output

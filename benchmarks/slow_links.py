@@ -1,5 +1,6 @@
 """Two and four hosts over links of 100 Mbit/s, 1 Gbit/s and no limit: which way to send gradients when.
 
+    python benchmarks/slow_links.py sums  [--hosts 2 4]     sending alone: measured, and as the cost model has it
     python benchmarks/slow_links.py steps [--hosts 2 4]     seconds of a step with each method and link, from 100 steps
     python benchmarks/slow_links.py epochs --data CIFAR     epochs of cifar10-aug to a test error of 25 %, no limit
     python benchmarks/slow_links.py table                   the product, into docs/distributed.md
@@ -20,10 +21,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from convolve.atomic import write_json
 from convolve.data.sources.source import ArraySource
@@ -43,7 +46,7 @@ from hosts import Host, some_hosts  # noqa: E402  the tests' network namespaces
 
 RESULTS, PAGE = results_of("slow_links"), ROOT / "docs" / "distributed.md"
 RECIPE, SHAPE, BATCH, TARGET = "cifar10-aug", (3, 32, 32), 64, 0.25
-FIRST_STEPS, STEPS = 10, 100
+FIRST_STEPS, STEPS, SUMS = 10, 100, 7
 BLOCK_STEPS, EPOCH_SAMPLES, MOST_EPOCHS = 50, 50_000, 40
 LINKS = {"100 Mbit/s": "rate 100mbit burst 128kb", "1 Gbit/s": "rate 1gbit burst 512kb", "no limit": ""}
 METHODS: dict[str, dict[str, Any]] = {
@@ -66,15 +69,24 @@ def settings_of(method: str, hosts: int) -> dict[str, Any]:
 # -- on a host --------------------------------------------------------------------------------------------------------
 
 
-def measure_here() -> None:
-    """As one of the workers: the first prints seconds for a global batch, by method, measured and by the cost model."""
+def measure_sums() -> dict[str, Any]:
+    """As one of the workers: seconds of sending a gradient, measured, and in full and in fp16 by the cost model."""
     torch.set_num_threads(1)
     workers = all_workers()
     network = build_model(resolve(RECIPE, {}).model.network(), SHAPE, 10, 0)
     link = auto.measure_link(workers)
     sending = {way.name: way.seconds for way in auto.ways(network, link, workers, 2)}
-    flat = 4.0 * sum(p.numel() for p in network.parameters())
-    found: dict[str, Any] = {"link": link._asdict(), "sending": sending, "gradient_bytes": flat, "steps": {}}
+    whole = torch.randn(sum(p.numel() for p in network.parameters()))
+    sums = {name: auto.seconds_of(partial(dist.all_reduce, whole.to(dtype)), workers, SUMS)
+            for name, dtype in (("in full", torch.float32), ("in fp16", torch.float16))}  # fmt: skip
+    return {"link": link._asdict(), "model": sending, "measured": sending | sums, "gradient_bytes": whole.nbytes}
+
+
+def measure_steps_here() -> dict[str, Any]:
+    """As one of the workers: seconds for a global batch, by method, measured and by the cost model."""
+    found, workers = measure_sums(), all_workers()
+    link, sending, flat = auto.Link(**found["link"]), found["model"], found["gradient_bytes"]
+    found["steps"] = {}
     for shares, name in ((workers.size, "shard alone"), (1, "batch alone")):
         workers.barrier()
         found[name] = _seconds(SINGLE_PROCESS, {}, BATCH // shares)
@@ -84,8 +96,7 @@ def measure_here() -> None:
     blocks = found["batch alone"] / workers.size + link.ring_seconds(flat, workers.size) / BLOCK_STEPS / workers.size
     model = {name: found["shard alone"] + seconds for name, seconds in sending.items()}
     found["model"] = model | dict.fromkeys(IN_BLOCKS, blocks)
-    if not workers.rank:
-        print(json.dumps(found))
+    return found
 
 
 def _seconds(workers: Workers, settings: dict[str, Any], batch: int) -> float:
@@ -111,7 +122,8 @@ def _seconds(workers: Workers, settings: dict[str, Any], batch: int) -> float:
 
 
 def results() -> dict[str, Any]:
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"steps": {}, "epochs": {}}
+    empty: dict[str, Any] = {"sums": {}, "steps": {}, "epochs": {}}
+    return dict(json.loads(RESULTS.read_text(encoding="utf-8"))) if RESULTS.exists() else empty
 
 
 def keep(kind: str, name: str, value: Any) -> None:
@@ -132,18 +144,19 @@ def on_each(hosts: list[Host], folder: Path, *command: object) -> str:
     return said
 
 
-def measure_steps(counts: list[int]) -> None:
+def measure(kind: str, counts: list[int]) -> None:
+    """`kind` is "sums" or "steps"."""
     for count in counts:
-        missing = [name for name in LINKS if f"{count} hosts, {name}" not in results()["steps"]]
+        missing = [name for name in LINKS if f"{count} hosts, {name}" not in results()[kind]]
         with some_hosts(count) as hosts:
             for name in missing:
                 for host in hosts:
                     host.limit(LINKS[name])
                 with tempfile.TemporaryDirectory() as folder:
-                    said = on_each(hosts, Path(folder), Path(__file__).resolve(), "here")
+                    said = on_each(hosts, Path(folder), Path(__file__).resolve(), f"{kind}-here")
                 found = json.loads(next(line for line in reversed(said.splitlines()) if line.startswith("{")))
-                keep("steps", f"{count} hosts, {name}", found | {"conditions": conditions(1, STEPS)})
-                print(count, name, found["steps"], found["model"], file=sys.stderr)
+                keep(kind, f"{count} hosts, {name}", found | {"conditions": conditions(1, STEPS)})
+                print(count, name, found, file=sys.stderr)
 
 
 def measure_epochs(counts: list[int], data: str, out: Path, minutes: float) -> None:
@@ -188,20 +201,31 @@ def _reached(place: Path) -> bool:
 
 def table() -> Iterator[str]:
     known = results()
-    yield f"| seconds an epoch of `{RECIPE}` | {' | '.join(METHODS)} | within the model's |"
-    yield "|---" * (len(METHODS) + 2) + "|"
-    for name, found in known["steps"].items():
-        seconds = {method: EPOCH_SAMPLES / BATCH * step for method, step in found["steps"].items()}
-        fastest = min(seconds[method] for method in METHODS if method not in IN_BLOCKS)
-        cells = [f"**{s:,.0f}**" if s == fastest else f"{s:,.0f}" for s in seconds.values()]
-        off = max(abs(found["model"][m] / step - 1) for m, step in found["steps"].items() if m in found["model"])
-        yield f"| {name} | {' | '.join(cells)} | {100 * off:.0f} % |"
+    yield "| sending a gradient, ms | in full | in fp16 | by PowerSGD | in one bit | cost model: in full, fp16 |"
+    yield "|---|---|---|---|---|---|"
+    for name, found in known["sums"].items():
+        ms = {how: [f"{1e3 * seconds:.0f}" for seconds in found[how].values()] for how in ("measured", "model")}
+        yield f"| {name} | {' | '.join([*ms['measured'], ', '.join(ms['model'][:2])])} |"
+    yield ""
+    if known["steps"]:
+        yield from _steps_table(known["steps"])
     if known["epochs"]:
         yield ""
         yield "| | epochs to a test error of 25 % | test error then |"
         yield "|---|---|---|"
         for name, found in known["epochs"].items():
             yield f"| {name} | {found['epochs']} | {100 * found['test_errors'][-1]:.2f} % |"
+
+
+def _steps_table(steps: dict[str, Any]) -> Iterator[str]:
+    yield f"| seconds an epoch of `{RECIPE}` | {' | '.join(METHODS)} | within the model's |"
+    yield "|---" * (len(METHODS) + 2) + "|"
+    for name, found in steps.items():
+        seconds = {method: EPOCH_SAMPLES / BATCH * step for method, step in found["steps"].items()}
+        fastest = min(seconds[method] for method in METHODS if method not in IN_BLOCKS)
+        cells = [f"**{s:,.0f}**" if s == fastest else f"{s:,.0f}" for s in seconds.values()]
+        off = max(abs(found["model"][m] / step - 1) for m, step in found["steps"].items() if m in found["model"])
+        yield f"| {name} | {' | '.join(cells)} | {100 * off:.0f} % |"
 
 
 def write_table() -> None:
@@ -212,16 +236,17 @@ def write_table() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("steps", "epochs", "table", "here"))
+    parser.add_argument("what", choices=("sums", "steps", "epochs", "table", "sums-here", "steps-here"))
     parser.add_argument("--hosts", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--data", default="sample")
     parser.add_argument("--out", type=Path, default=Path("runs/slow-links"))
     parser.add_argument("--minutes", type=float, default=60)
     given = parser.parse_args()
-    if given.what == "here":
-        measure_here()
-    elif given.what == "steps":
-        measure_steps(given.hosts)
+    if given.what.endswith("-here"):
+        found = measure_sums() if given.what == "sums-here" else measure_steps_here()
+        print(json.dumps(found))
+    elif given.what in ("sums", "steps"):
+        measure(given.what, given.hosts)
     elif given.what == "epochs":
         measure_epochs(given.hosts, given.data, given.out.resolve(), given.minutes)
     else:

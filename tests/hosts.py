@@ -86,7 +86,8 @@ def some_hosts(count: int) -> Iterator[list[Host]]:
     try:
         ip("-n", HUB, "link", "add", "bridge", "type", "bridge")
         ip("-n", HUB, "addr", "add", f"{HUB_ADDRESS}/24", "dev", "bridge")
-        ip("-n", HUB, "link", "set", "bridge", "up")
+        for link in ("bridge", "lo"):
+            ip("-n", HUB, "link", "set", link, "up")
         for number in range(1, count + 1):
             made.append(Host(number))
         yield made

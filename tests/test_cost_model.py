@@ -39,7 +39,7 @@ def test_a_table_of_all_networks(cost_model: ModuleType) -> None:
     medians |= {f"{n}, two strangers with shares": share for n, (_, share) in sides.items()}
     medians |= {"alexnet, batches of 16": 30.0, "alexnet, batches of 32": 40.0, "one-bit coding": 300.0}
     lines = list(cost_model.table(medians, 8))
-    assert len(lines) == 2 + 3 * 3 * 2 + 2
+    assert len(lines) == 2 + 3 * 4 * 2 + 2
     assert all(line.count("**") == 2 for line in lines[2:-2])
 
 

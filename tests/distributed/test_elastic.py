@@ -64,6 +64,7 @@ class Job:
 
     def __init__(self, hosts: list[Host], place: Path, *arguments: object) -> None:
         self.hosts, self.out, self._place, self._arguments = hosts, place / "run", place, arguments
+        self._lost: list[Host] = []
         self._slow = place / "slow"
         self._slow.touch()
         (place / "worker.py").write_text(WORKER.replace("{slow}", str(self._slow)))
@@ -80,6 +81,7 @@ class Job:
         self.agents[host.name] = host.start(*words, log=log, environ={"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"})
 
     def lose(self, host: Host, how: str) -> None:
+        self._lost.append(host)
         if how == "kill":
             host.signal(signal.SIGKILL)
         elif how == "stop":
@@ -95,17 +97,16 @@ class Job:
             time.sleep(5)  # it may yet write, and must not
         host.signal(signal.SIGKILL)
         self.agents[host.name].wait(PATIENCE_SECONDS)
+        self._lost.remove(host)
         self.begin(host)
 
     def wait(self) -> None:
-        """Until the run is finished; a host whose torchrun has given up begins anew, as a scheduler would have it."""
+        """Until the run is finished."""
         self._slow.unlink()
         limit = time.monotonic() + PATIENCE_SECONDS
         while not self.has_ended():
             assert time.monotonic() < limit, self.logs()
-            for host in self.hosts:
-                if self.agents[host.name].poll() not in (None, 0):
-                    self.begin(host)
+            self._begin_again()
             time.sleep(1)
 
     def events(self) -> list[dict[str, Any]]:
@@ -122,7 +123,14 @@ class Job:
         limit = time.monotonic() + PATIENCE_SECONDS
         while self.step() < step and not self.has_ended():
             assert time.monotonic() < limit, self.logs()
-            time.sleep(0.05)
+            self._begin_again()
+            time.sleep(0.1)
+
+    def _begin_again(self) -> None:
+        """A host whose torchrun has given up begins anew, as a scheduler would have it."""
+        for host in self.hosts:
+            if host not in self._lost and self.agents[host.name].poll() not in (None, 0):
+                self.begin(host)
 
     def logs(self) -> str:
         return "\n".join(log.read_text(errors="replace")[-3000:] for log in sorted(self._place.glob("*.log")))

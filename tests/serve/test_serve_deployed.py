@@ -9,14 +9,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import yaml
+from browser import Browser, needs_browser
 from serving import PATIENCE_SECONDS, encoded, noise
 
 import processes
@@ -108,8 +112,8 @@ def nginx_text(folder: Path, port: int, server_port: int, prefix: str, target: s
 
 
 @contextmanager
-def proxied(model: Path, folder: Path, prefix: str = "", target: str = "") -> Iterator[Proxied]:
-    """The container's command on `model`, and nginx in front of it."""
+def proxied(model: Path, folder: Path, prefix: str = "", target: str = "", *more: object) -> Iterator[Proxied]:
+    """The container's command on `model`, with `more` words, and nginx in front of it."""
     certificate = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout key.pem"
     certificate += f" -out cert.pem -subj /CN={NAME} -addext subjectAltName=DNS:{NAME}"
     subprocess.run(certificate.split(), cwd=folder, check=True, capture_output=True)
@@ -117,7 +121,7 @@ def proxied(model: Path, folder: Path, prefix: str = "", target: str = "") -> It
     words = [word.replace("0.0.0.0", "127.0.0.1").replace("/model", str(model)) for word in served_words()]
     if prefix:
         words += ["--root-path", prefix]
-    command = processes.start(folder / "log", *words, "--no-onnxruntime", "--port", server_port)
+    command = processes.start(folder / "log", *words, "--no-onnxruntime", "--port", server_port, *more)
     command.wait_until(lambda: "Ctrl-C" in command.log.with_suffix(".out").read_text())
     (folder / "nginx.conf").write_text(nginx_text(folder, port, server_port, prefix, target))
     with subprocess.Popen([str(NGINX), "-e", "stderr", "-c", folder / "nginx.conf"], stderr=subprocess.PIPE) as nginx:
@@ -156,6 +160,46 @@ def test_behind_nginx(prefix: str, target: str, model: Path, tmp_path: Path) -> 
         if prefix:
             moved = site.ask(prefix, "-o", os.devnull, "-w", "\n%{http_code} %{redirect_url}")
             assert moved[0] in (301, 307)
+
+
+@with_nginx
+@needs_browser
+def test_the_page_in_a_browser_behind_nginx(model: Path, tmp_path: Path) -> None:
+    """With a prefix, a token, TLS and HTTP/2. Neither the page of another site nor who has no token is answered."""
+    token, upload, foreign = "0123456789abcdef" * 2, tmp_path / "digit.png", tmp_path / "foreign"
+    (tmp_path / "tokens").write_text(f"{token}\n")
+    upload.write_bytes(GOOD)
+    foreign.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(foreign)))
+    threading.Thread(target=server.serve_forever).start()
+    with proxied(model, tmp_path, "/photos", "/", "--token", tmp_path / "tokens") as site:
+        flags = [f"--host-resolver-rules=MAP {NAME}:443 127.0.0.1:{site.port}", "--ignore-certificate-errors"]
+        browser = Browser(tmp_path / "profile", flags)
+        try:
+            browser.open(f"https://user:{token}@{NAME}/photos/")
+            assert browser.run("performance.getEntriesByType('navigation')[0].nextHopProtocol") == "h2"
+            browser.give(upload)
+            browser.wait_for_state("done")
+            browser.screenshot(tmp_path / "page.png")
+            said = json.loads(site.ask("/photos/predict", "-H", f"Authorization: Bearer {token}",
+                                       "--data-binary", f"@{upload}")[2])  # fmt: skip
+            assert said["classes"][0]["class"] in browser.text("#best") and browser.complaints == []
+            assert all(address.startswith((f"https://{NAME}/photos/", f"https://user:{token}@{NAME}/photos/", "data:",
+                                           "blob:")) for address in browser.requested)  # fmt: skip
+
+            browser.open(f"http://127.0.0.1:{server.server_port}/")
+            ask = f"fetch('https://{NAME}/photos/predict', {{method: 'POST', body: 'x', mode: '%s'}})"
+            for mode in ("cors", "no-cors"):
+                assert browser.run(f"{ask % mode}.then(() => 'read it', () => 'may not')") == "may not"
+            browser.run("0")
+            told = [each for each in browser.events if each["method"] == "Network.responseReceivedExtraInfo"]
+            statuses = [each["params"]["statusCode"] for each in told]
+            assert statuses[-2:] == [403, 403]
+        finally:
+            browser.close()
+            server.shutdown()
+            server.server_close()
+        assert site.ask("/photos/")[0] == 401
 
 
 @with_nginx

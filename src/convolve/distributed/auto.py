@@ -30,7 +30,7 @@ from convolve.training.workers import Workers
 
 MARGIN = 1.05  # a way that is closer to the gradient may take so much longer
 SMALL_BYTES, LARGE_BYTES = 2**10, 2**22  # what the link is measured with; the second is more than switches buffer
-REPEATS = 3
+REPEATS, LINK_REPEATS = 3, 5
 
 
 class Link(NamedTuple):
@@ -45,13 +45,13 @@ class Link(NamedTuple):
 
 
 def measure_link(workers: Workers) -> Link:
+    """By the least of several times: what else a host does makes them longer, nothing makes them shorter."""
     small, large = (
-        seconds_of(lambda: dist.all_reduce(torch.zeros(size // 4)), workers)  # noqa: B023
+        seconds_of(partial(dist.all_reduce, torch.zeros(size // 4)), workers, LINK_REPEATS, min)
         for size in (SMALL_BYTES, LARGE_BYTES)
     )
     messages = 2 * (workers.size - 1)
-    rest = max(large - small, 1e-9)
-    return Link(small / messages, messages * (LARGE_BYTES - SMALL_BYTES) / workers.size / rest)
+    return Link(small / messages, messages * LARGE_BYTES / workers.size / max(large - small, large / 10))
 
 
 def with_method(
@@ -116,13 +116,18 @@ def _step(network: nn.Module, images_NCHW: torch.Tensor) -> Callable[[], object]
     return lambda: network(images_NCHW.to(device)).sum().backward()
 
 
-def seconds_of(work: Callable[[], object], workers: Workers, repeats: int = REPEATS) -> float:
-    """The median of the last `REPEATS`, of the slowest worker."""
+def seconds_of(
+    work: Callable[[], object],
+    workers: Workers,
+    repeats: int = REPEATS,
+    middle: Callable[[Sequence[float]], float] = statistics.median,
+) -> float:
+    """The median of the last few times, of the slowest worker each."""
     times = torch.zeros(repeats)
     for i in range(repeats):
         workers.barrier()
         start = time.perf_counter()
         work()
         times[i] = time.perf_counter() - start
-    of_each = workers.gather(times[None, -REPEATS:])
-    return statistics.median(cast(Sequence[float], of_each.max(0).values.tolist()))
+    of_each = workers.gather(times[None, -max(REPEATS, repeats - FULL_STEPS) :])
+    return middle(cast(Sequence[float], of_each.max(0).values.tolist()))

@@ -1,10 +1,12 @@
 
 // -- ask the server: POST /predict and POST /explain --------------------------------------------------------------------
 
+const here = location.origin + location.pathname; // no name and token, which an address may have and fetch refuses
+
 async function post(path, blob, signal) {
   let response;
   try {
-    response = await fetch(path, { method: "POST", body: blob, signal });
+    response = await fetch(new URL(path, here), { method: "POST", body: blob, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer. Does convolve serve still run?");
@@ -23,4 +25,4 @@ function explainClass(index, blob, signal) {
   return post(`explain?class=${index}`, blob, signal);
 }
 
-byId("curl").textContent = `curl --data-binary @image.png ${new URL("predict", location)}`;
+byId("curl").textContent = `curl --data-binary @image.png ${new URL("predict", here)}`;
