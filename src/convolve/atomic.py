@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
 import stat
 import sys
@@ -25,6 +26,11 @@ if sys.platform != "win32":
 _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")  # what `replacing` makes
 
 
+def temporary_beside(final: Path) -> Path:
+    """A name that nobody can know before: in a folder that others write to, a link could lie there."""
+    return final.with_name(f".{final.name}.{secrets.randbelow(10**12)}.tmp")
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes `path`'s place, on failure it is removed.
@@ -32,10 +38,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     A full or read-only disk raises `ConvolveError` that names `path`; what stood there before stays.
     """
     final = Path(path)
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(final)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        _remove(temporary)  # in a folder from elsewhere it could be a link
+        temporary.touch(exist_ok=False)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -55,7 +61,7 @@ def staged(path: str | Path) -> Iterator[Path]:
     """
     final = Path(path)
     final = final.resolve() if final.is_dir() else final
-    staging = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    staging = temporary_beside(final)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         for left in final.parent.glob(f".{glob.escape(final.name)}.*.tmp"):

@@ -38,6 +38,8 @@ def cache_folder(kind: str) -> Path:
         base = _home() / "Library" / "Caches"
     else:
         base = _home() / ".cache"
+    with suppress(OSError):  # it is there, or cannot be made, which is said where it is needed
+        (base / "convolve").mkdir(mode=0o700, parents=True)  # of images that nobody else may read, too
     return base / "convolve" / kind
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from convolve.atomic import cannot_write, sweep
+from convolve.atomic import cannot_write, sweep, temporary_beside
 from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
 
@@ -58,8 +58,9 @@ def _is_copied(content: bytes, target: Path) -> bool:
         if os.path.lexists(target):
             return target.is_file() and target.stat().st_size == len(content) and target.read_bytes() == content
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(content)
+        temporary = temporary_beside(target)
+        with temporary.open("xb") as file:
+            file.write(content)
         temporary.rename(target)  # whole or not at all; `replacing` would wait for the disk each time
     except OSError as error:
         raise cannot_write(target, error) from error

@@ -89,6 +89,9 @@ def decode_image(encoded: bytes, name: object, decoding: Decoding = DECODING) ->
         pixels = None
     if pixels is None:
         raise FormatError(name, "", "the image is damaged, or of a variant that is not decoded; save it anew")
+    if sorted(pixels.shape[:2]) > sorted(-(-side // part) for side in header.size):
+        what = f"{pixels.shape[1]} x {pixels.shape[0]} pixels, where its header says {header.width} x {header.height}"
+        raise FormatError(name, "", f"the image has {what}; save it anew")
     if turns and header.orientation != UPRIGHT and header.kind != "TIFF":  # which OpenCV turns
         pixels = _upright(pixels, header.orientation)
     return pixels.reshape(*pixels.shape[:2], 1 if decoding.gray else 3).astype(np.uint8, copy=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from convolve.atomic import cannot_write, replacing, sweep
+from convolve.atomic import cannot_write, replacing, sweep, temporary_beside
 from convolve.data.sources.source import ArraySource
 from convolve.data.splits import Splits
 from convolve.data.team import ALONE, Team
@@ -85,7 +84,7 @@ class Output:
     ) -> Iterator[str]:
         """A picture for each image under its name in the folder `part`, and `<part>_map.txt`."""
         paths = [self.folder / part / name for name in names]
-        temporary = self.folder / f".picture{self.team.rank}.{os.getpid()}.tmp"
+        temporary = temporary_beside(self.folder / f"picture{self.team.rank}")
 
         def compute(numbers: range) -> Iterator[int]:
             for first in numbers[::_AT_ONCE]:
@@ -148,7 +147,8 @@ def _write_pictures(paths: Sequence[Path], images_NHWC: np.ndarray, temporary: P
     for folder in {path.parent for path, _ in missing}:
         folder.mkdir(parents=True, exist_ok=True)
     for path, image_HWC in missing:  # `replacing` would wait for the disk each time: minutes for 70,000 files
-        temporary.write_bytes(cv2.imencode(".png", np.ascontiguousarray(image_HWC))[1].tobytes())
+        with temporary.open("xb") as file:
+            file.write(cv2.imencode(".png", np.ascontiguousarray(image_HWC))[1].tobytes())
         temporary.replace(path)
     return len(missing)
 
