@@ -23,6 +23,7 @@ from convolve.importers.loader import PreprocessOverrides
 from convolve.importers.loaders import find_loader, read_graph
 from convolve.importers.refused import refuse
 from convolve.model_folder import find_folder, is_folder, read_network, write_network
+from convolve.remote import local_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ def load_graph(path: str | Path, outputs: Sequence[str] = (), overrides: Preproc
 
     `outputs` are names of nodes, in the file's words or in ours; without them, it is the network's own.
     """
-    path, overrides = Path(path), overrides or PreprocessOverrides()
+    path, overrides = local_model(Path(path)), overrides or PreprocessOverrides()
     loader = None if is_folder(path) else find_loader(path)
     if loader:
         return _of_graph(read_graph(loader, path, overrides, outputs))

@@ -324,7 +324,9 @@ def test_what_convert_refuses(model: Path, resnet: Path, tmp_path: Path, convolv
 
     assert "whose name ends in .onnx" in refused(model, "--to", "onnx", "--out", tmp_path / "digits.pt2")
     assert "did you mean 'onnx'" in refused(model, "--to", "onx", "--out", tmp_path / "digits.onnx")
-    assert "beside the model" in refused(model, "--to", "convolve", "--out", tmp_path / "x", "--with-preprocessing")
+    assert "is for --to onnx or exported-program, not for --to convolve" in refused(
+        model, "--to", "convolve", "--out", tmp_path / "x", "--with-preprocessing"
+    )
     taken = tmp_path / "taken.onnx"
     taken.mkdir()
     assert "exists already" in refused(model, "--to", "onnx", "--out", taken)

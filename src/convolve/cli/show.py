@@ -60,8 +60,9 @@ def _is_model(what: str) -> bool:
     from convolve.importers.loaders import find_loader
     from convolve.importers.pytorch import is_pytorch
     from convolve.model_folder import is_folder
+    from convolve.remote import local_model
 
-    path = Path(what)
+    path = local_model(Path(what))
     return is_folder(path) or find_loader(path) is not None or is_pytorch(path)
 
 

@@ -24,6 +24,7 @@ from convolve.cli.options import (
     with_data_options,
 )
 from convolve.records import Result
+from convolve.remote import shown
 
 
 @with_data_options
@@ -82,7 +83,7 @@ def train(
     """
     flags = {"epochs": epochs, "seed": seed, "device": device, "precision": precision, "threads": threads}
     asked: dict[str, Any] = {f"run.{name}": value for name, value in flags.items()}
-    asked |= {"model.start": from_model and str(from_model), "model.arch": arch, "confidence.accept": accept}
+    asked |= {"model.start": from_model and shown(from_model), "model.arch": arch, "confidence.accept": accept}
     asked |= {"confidence.coverage": coverage, "data.skip_unreadable": skip_unreadable or None}
     plan = None if minutes is None else f"auto:{minutes:g}"
     asked |= {"distillation.teacher": teacher and str(teacher), "model.plan": plan}

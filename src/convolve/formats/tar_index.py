@@ -17,6 +17,7 @@ from convolve.errors import DataError, FormatError
 BLOCK = 512
 
 _AHEAD = 1 << 13  # bytes read with a header: that of a small member, and the next header
+_SMALL = _AHEAD // 2  # bytes of a member that is handed on with its header
 _MOST_TEXT = 1 << 16  # bytes of a long name
 _FILES, _LONG_NAME, _RECORDS = b"0\0007", b"L", b"x"
 _CUT = "cut off or damaged here; get the shard again"
@@ -61,7 +62,7 @@ def _members(path: Path, handle: int, end: int) -> Iterator[Member]:
             continue
         if kind in _FILES or not kind:
             name = long_name or _name(header)
-            yield Member(name, start, size, window[offset + BLOCK : offset + BLOCK + size])
+            yield Member(name, start, size, window[offset + BLOCK : offset + BLOCK + size] if size <= _SMALL else b"")
         long_name = ""
 
 
@@ -98,8 +99,8 @@ def _checked_size(path: Path, header: bytes, at: int) -> int:
 
 
 def _name(header: bytes) -> str:
-    name, prefix = _text(header[:100]), _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
-    return f"{prefix}/{name}" if prefix else name
+    name = _text(header[:100])
+    return f"{_text(header[345:500])}/{name}" if header[345] and header[257:263] == b"ustar\0" else name
 
 
 def _text(field: bytes) -> str:

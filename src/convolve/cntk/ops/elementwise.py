@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from convolve.cntk import seeds
 from convolve.cntk.ops.functions import Function
 from convolve.cntk.ops.making import block, primitive
+
+
+class _Unary(Protocol):
+    def __call__(self, x: Any, name: str = "") -> Function: ...
+
+
+class _Binary(Protocol):
+    def __call__(self, left: Any, right: Any, name: str = "") -> Function: ...
+
+
+def _unary(called: str, op: str) -> _Unary:
+    """A function of CNTK's, by its own name, that is one primitive operation."""
+
+    def made(x: Any, name: str = "") -> Function:
+        return primitive(op, x, name=name)
+
+    made.__name__ = made.__qualname__ = called
+    return made
+
+
+def _binary(called: str, op: str) -> _Binary:
+    def made(left: Any, right: Any, name: str = "") -> Function:
+        return primitive(op, left, right, name=name)
+
+    made.__name__ = made.__qualname__ = called
+    return made
+
 
 # -- two and more operands --------------------------------------------------------------------------------------------
 
@@ -24,8 +51,7 @@ def plus(left: Any, right: Any, *more: Any, name: str = "") -> Function:
     return _associative("Plus", (left, right, *more), name)
 
 
-def minus(left: Any, right: Any, name: str = "") -> Function:
-    return primitive("Minus", left, right, name=name)
+minus = _binary("minus", "Minus")
 
 
 def element_times(left: Any, right: Any, *more: Any, name: str = "") -> Function:
@@ -78,28 +104,12 @@ def _several(operands: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands
 
 
-def equal(left: Any, right: Any, name: str = "") -> Function:
-    return primitive("Equal", left, right, name=name)
-
-
-def not_equal(left: Any, right: Any, name: str = "") -> Function:
-    return primitive("NotEqual", left, right, name=name)
-
-
-def less(left: Any, right: Any, name: str = "") -> Function:
-    return primitive("Less", left, right, name=name)
-
-
-def less_equal(left: Any, right: Any, name: str = "") -> Function:
-    return primitive("LessEqual", left, right, name=name)
-
-
-def greater(left: Any, right: Any, name: str = "") -> Function:
-    return primitive("Greater", left, right, name=name)
-
-
-def greater_equal(left: Any, right: Any, name: str = "") -> Function:
-    return primitive("GreaterEqual", left, right, name=name)
+equal = _binary("equal", "Equal")
+not_equal = _binary("not_equal", "NotEqual")
+less = _binary("less", "Less")
+less_equal = _binary("less_equal", "LessEqual")
+greater = _binary("greater", "Greater")
+greater_equal = _binary("greater_equal", "GreaterEqual")
 
 
 def element_select(flag: Any, value_if_true: Any, value_if_false: Any, name: str = "") -> Function:
@@ -135,48 +145,27 @@ def element_not(x: Any, name: str = "") -> Function:
 # -- one operand ------------------------------------------------------------------------------------------------------
 
 
-def relu(x: Any, name: str = "") -> Function:
-    return primitive("ReLU", x, name=name)
-
-
-def sigmoid(x: Any, name: str = "") -> Function:
-    return primitive("StableSigmoid", x, name=name)
+relu = _unary("relu", "ReLU")
+sigmoid = _unary("sigmoid", "StableSigmoid")
 
 
 def hard_sigmoid(x: Any, alpha: Any, beta: Any, name: str = "") -> Function:
     return block("HardSigmoid", lambda x: clip(plus(element_times(x, alpha), beta), 0.0, 1.0), x, name=name)
 
 
-def tanh(x: Any, name: str = "") -> Function:
-    return primitive("Tanh", x, name=name)
-
-
-def exp(x: Any, name: str = "") -> Function:
-    return primitive("Exp", x, name=name)
-
-
-def log(x: Any, name: str = "") -> Function:
-    return primitive("Log", x, name=name)
-
-
-def sqrt(x: Any, name: str = "") -> Function:
-    return primitive("Sqrt", x, name=name)
+tanh = _unary("tanh", "Tanh")
+exp = _unary("exp", "Exp")
+log = _unary("log", "Log")
+sqrt = _unary("sqrt", "Sqrt")
 
 
 def square(x: Any, name: str = "") -> Function:
     return primitive("ElementTimes", x, x, name=name)
 
 
-def abs(x: Any, name: str = "") -> Function:
-    return primitive("Abs", x, name=name)
-
-
-def negate(x: Any, name: str = "") -> Function:
-    return primitive("Negate", x, name=name)
-
-
-def reciprocal(x: Any, name: str = "") -> Function:
-    return primitive("Reciprocal", x, name=name)
+abs = _unary("abs", "Abs")
+negate = _unary("negate", "Negate")
+reciprocal = _unary("reciprocal", "Reciprocal")
 
 
 def floor(arg: Any, name: str = "") -> Function:
@@ -191,48 +180,17 @@ def round(arg: Any, name: str = "") -> Function:
     return floor(plus(arg, 0.5), name)
 
 
-def sin(x: Any, name: str = "") -> Function:
-    return primitive("Sin", x, name=name)
-
-
-def cos(x: Any, name: str = "") -> Function:
-    return primitive("Cos", x, name=name)
-
-
-def tan(x: Any, name: str = "") -> Function:
-    return primitive("Tan", x, name=name)
-
-
-def asin(x: Any, name: str = "") -> Function:
-    return primitive("Asin", x, name=name)
-
-
-def acos(x: Any, name: str = "") -> Function:
-    return primitive("Acos", x, name=name)
-
-
-def atan(x: Any, name: str = "") -> Function:
-    return primitive("Atan", x, name=name)
-
-
-def sinh(x: Any, name: str = "") -> Function:
-    return primitive("Sinh", x, name=name)
-
-
-def cosh(x: Any, name: str = "") -> Function:
-    return primitive("Cosh", x, name=name)
-
-
-def asinh(x: Any, name: str = "") -> Function:
-    return primitive("Asinh", x, name=name)
-
-
-def acosh(x: Any, name: str = "") -> Function:
-    return primitive("Acosh", x, name=name)
-
-
-def atanh(x: Any, name: str = "") -> Function:
-    return primitive("Atanh", x, name=name)
+sin = _unary("sin", "Sin")
+cos = _unary("cos", "Cos")
+tan = _unary("tan", "Tan")
+asin = _unary("asin", "Asin")
+acos = _unary("acos", "Acos")
+atan = _unary("atan", "Atan")
+sinh = _unary("sinh", "Sinh")
+cosh = _unary("cosh", "Cosh")
+asinh = _unary("asinh", "Asinh")
+acosh = _unary("acosh", "Acosh")
+atanh = _unary("atanh", "Atanh")
 
 
 def softplus(x: Any, steepness: float = 1, name: str = "") -> Function:
@@ -270,8 +228,7 @@ def param_relu(alpha: Any, x: Any, name: str = "") -> Function:
     )
 
 
-def straight_through_impl(x: Any, name: str = "") -> Function:
-    return primitive("StraightThrough", x, name=name)
+straight_through_impl = _unary("straight_through_impl", "StraightThrough")
 
 
 def stop_gradient(input: Any, name: str = "") -> Function:
@@ -284,8 +241,7 @@ def dropout(x: Any, dropout_rate: float = 0.0, seed: int = seeds.SENTINEL, name:
     return primitive("Dropout", x, name=name, dropoutRate=float(dropout_rate), rngSeed=seeds.taken(seed), rngOffset=0)
 
 
-def alias(x: Any, name: str = "") -> Function:
-    return primitive("NoOp", x, name=name)
+alias = _unary("alias", "NoOp")
 
 
 def cast(node_input: Any, dtype: Any, name: str = "") -> Function:

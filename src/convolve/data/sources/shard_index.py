@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
@@ -68,9 +69,12 @@ class ShardIndex:
     labels: tuple[str, ...]
 
     def name(self, number: int) -> str:
-        row = self.rows_N[number]
-        start = int(row["name"])
-        return self.names[start : start + int(row["length"])].tobytes().decode("utf-8", "surrogateescape")
+        return self.place(number)[3]
+
+    def place(self, number: int) -> tuple[int, int, int, str]:
+        """(number of the shard, where the image begins there, its bytes, what it is called)."""
+        shard, size, start, name, length, *_ = self.rows_N[number].item()
+        return shard, start, size, self.names[name : name + length].tobytes().decode("utf-8", "surrogateescape")
 
 
 def open_index(shards: Sequence[Shard]) -> ShardIndex:
@@ -91,7 +95,8 @@ def open_index(shards: Sequence[Shard]) -> ShardIndex:
         labels = json.loads((folder / "labels.json").read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: the index is damaged ({error}); remove that folder, it is made anew") from None
-    return ShardIndex(rows_N, names, tuple(labels))
+    # Plain arrays on the mapped memory: numpy.memmap takes several times as long for each access.
+    return ShardIndex(np.asarray(rows_N), np.asarray(names), tuple(labels))
 
 
 def save_index(path: Path, shards: Sequence[Shard]) -> None:
@@ -135,14 +140,17 @@ def _refuse_same_names(shards: Sequence[Shard]) -> None:
             raise DataError(f"{other} and {shard.name} are two shards of one name, {name}; rename one, or leave it out")
 
 
-@dataclass
+@dataclass(slots=True)
 class _Sample:
+    """The image of a key, and what its .cls and its .json say."""
+
     image: Member | None = None
-    said: dict[str, str] = field(default_factory=dict)  # .cls or .json -> the label
+    cls: str | None = None
+    json: str | None = None
 
     @property
     def label(self) -> str | None:
-        return next(iter(self.said.values()), None)
+        return self.json if self.cls is None else self.cls
 
 
 def _make(shards: Sequence[Shard]) -> ShardIndex:
@@ -179,7 +187,7 @@ def _samples(shard: Shard) -> dict[str, _Sample]:
         name = member.name.removeprefix("./")
         folder, slash, base = name.rpartition("/")
         stem, _, ending = base.partition(".")
-        if any(map(is_hidden, name.split("/"))) or not stem:
+        if not stem or is_hidden(base) or _is_hidden_folder(folder):
             continue
         key, ending = f"{folder}{slash}{stem}", ending.lower()
         if f".{ending}" in IMAGE_ENDINGS:
@@ -190,15 +198,20 @@ def _samples(shard: Shard) -> dict[str, _Sample]:
             if not 0 < member.size <= _MOST_IMAGE_BYTES:
                 what = f"its image has {member.size:,} bytes; write the shard again"
                 raise FormatError(shard.name, f"key {key}", what)
-            sample.image = member._replace(name=name, head=b"")
+            sample.image = Member(name, member.start, member.size, b"")
         elif ending in ("cls", "json") and (label := _label(shard, key, ending, member)) is not None:
-            samples.setdefault(key, _Sample()).said[ending] = label
+            setattr(samples.setdefault(key, _Sample()), ending, label)
     for key, sample in samples.items():
         _require_whole(shard, key, sample)
     if not samples:
         what = "holds no image under a key (its name up to the first dot)"
         raise FormatError(shard.name, "", f"{what}; write the shard again")
     return samples
+
+
+@lru_cache
+def _is_hidden_folder(folder: str) -> bool:
+    return any(map(is_hidden, filter(None, folder.split("/"))))
 
 
 def _label(shard: Shard, key: str, ending: str, member: Member) -> str | None:
@@ -223,9 +236,10 @@ def _label(shard: Shard, key: str, ending: str, member: Member) -> str | None:
 
 def _require_whole(shard: Shard, key: str, sample: _Sample) -> None:
     if sample.image is None:
-        what = f"has a label (.{next(iter(sample.said))}) and no image; add the image, or take the label out"
+        ending = "json" if sample.cls is None else "cls"
+        what = f"has a label (.{ending}) and no image; add the image, or take the label out"
         raise FormatError(shard.name, f"key {key}", what)
-    one, other = sample.said.get("cls"), sample.said.get("json")
+    one, other = sample.cls, sample.json
     if one is not None and other is not None and one != other and is_number(one) == is_number(other):
         what = f"its labels differ: .cls says {one}, .json {other}; correct one of them, or leave it out"
         raise FormatError(shard.name, f"key {key}", what)
@@ -317,12 +331,12 @@ class ShardListing:
     index: ShardIndex
 
     def location(self, number: int) -> Location:
-        row = self.index.rows_N[number]
-        file = self.shards[int(row["shard"])].name
-        return Location(file, self.index.name(number), int(row["start"]), int(row["size"]))
+        shard, start, size, name = self.index.place(number)
+        return Location(self.shards[shard].name, name, start, size)
 
     def place(self, number: int) -> str:
-        return f"{self.shards[int(self.index.rows_N['shard'][number])].name}@/{self.index.name(number)}"
+        shard, *_, name = self.index.place(number)
+        return f"{self.shards[shard].name}@/{name}"
 
     @property
     def is_remote(self) -> bool:
