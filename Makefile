@@ -45,6 +45,7 @@ fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
 	$(PYTHON) tests/formats/fuzz_images.py 2000
 	$(PYTHON) tests/data/fuzz_loader.py 2000
 	$(PYTHON) tests/report/fuzz_report.py 2000
+	$(PYTHON) tests/serve/fuzz_server.py 10000
 	$(PYTHON) tests/importers/fuzz.py --count 20000
 	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000
 	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000 ndl

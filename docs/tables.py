@@ -110,12 +110,7 @@ def ratios(names: list[str]) -> Iterator[str]:
     yield _row(["training step", "beside PyTorch as a tutorial writes it", "images/s", "on"])
     yield _row(["---"] * 4)
     for name in names:
-        files = sorted(RESULTS_BY_PROCESSOR.glob(f"*/{name}.json"))
-        whole = {file.parent.name for file in files if not file.parent.name.endswith("-short")}
-        for file in files:
-            if file.parent.name not in whole and file.parent.name.removesuffix("-short") in whole:
-                continue  # a short run beside a whole one
-            found = json.loads(_text(file))
+        for file, found in _measured(name):
             made = found["conditions"]
             on = f"{made['hardware']['cpu']} (`{file.parent.name}`), {made['rounds']} rounds"
             for side, ratio, rate in _beside_peers(found):
@@ -130,6 +125,64 @@ def _beside_peers(found: Summary) -> Iterator[tuple[str, float, float]]:
         side, _, peer = both.partition(" to ")
         if peer.startswith("peer"):
             yield side.removeprefix("ours ").partition(",")[0], ratio, found["images_per_second"][side]
+
+
+def steps(names: list[str]) -> Iterator[str]:
+    """Training steps alone, of ours and of the peer, on each processor."""
+    yield _row(["", "images/s", "beside the peer", "of the matrix multiply", "most memory", "on"])
+    yield _row(["---"] * 6)
+    for file, found in (each for name in names for each in _measured(name)):
+        for side, rate in found["medians"].items():
+            if side.startswith("matrix multiply"):
+                continue
+            part = found["part_of_matrix_multiply"].get(side.removeprefix("ours "))
+            memory = (found.get("memory_mib") or {}).get(side)
+            cells = [
+                f"{rate:,.0f}",
+                _times(found["ratio_to_peer"].get(side)),
+                f"{part:.0%}".replace("%", " %") if part else "",
+            ]
+            yield _row(
+                [side.removeprefix("ours "), *cells, f"{memory:,.0f} MiB" if memory else "", f"`{file.parent.name}`"]
+            )
+
+
+def trainings(names: list[str]) -> Iterator[str]:
+    """Whole trainings of CIFAR-10 from files to updates, the quickest first."""
+    yield _row(["", "images/s", "30 epochs", "80 epochs", "on"])
+    yield _row(["---"] * 5)
+    for file, found in (each for name in names for each in _measured(name) if "whole_training" in each[1]):
+        whole = found["whole_training"]
+        for side, rate in sorted(whole["medians"].items(), key=lambda item: -float(item[1])):
+            minutes = [f"{seconds / 60:.0f} min" for seconds in whole["seconds_of_a_training"][side].values()]
+            yield _row(
+                [side.replace("ours, whole training", "convolve"), f"{rate:,.0f}", *minutes, f"`{file.parent.name}`"]
+            )
+
+
+def rates(names: list[str]) -> Iterator[str]:
+    """MNIST from data to update, ours beside both peers."""
+    yield _row(["", "images/s", "beside the peer", "beside the lean peer", "on"])
+    yield _row(["---"] * 5)
+    for file, found in (each for name in names for each in _measured(name)):
+        for side, rate in found["images_per_second"].items():
+            beside = {both.removeprefix(f"{side} to "): value for both, value in found["ratio"].items()}
+            of = {both.partition(",")[0]: value for both, value in beside.items()}
+            cells = [f"{rate:,.0f}", _times(of.get("peer")), _times(of.get("lean peer"))]
+            yield _row([side.removeprefix("ours "), *cells, f"`{file.parent.name}`"])
+
+
+def _times(ratio: float | None) -> str:
+    return f"{ratio:.1f} times" if ratio else ""
+
+
+def _measured(name: str) -> Iterator[tuple[Path, Summary]]:
+    """The figures of a benchmark on each processor; a short run only where there is no whole one."""
+    files = sorted(RESULTS_BY_PROCESSOR.glob(f"*/{name}.json"))
+    whole = {file.parent.name for file in files if not file.parent.name.endswith("-short")}
+    for file in files:
+        if file.parent.name in whole or file.parent.name.removesuffix("-short") not in whole:
+            yield file, json.loads(_text(file))
 
 
 # data set, error, views, and who counts so
@@ -281,6 +334,7 @@ def seeds(names: list[str]) -> Iterator[str]:
 # form of a table -> its lines
 TABLES: dict[str, Callable[[list[str]], Iterable[str]]] = {
     "means": means, "seeds": seeds, "curves": curves, "ratios": ratios, "records": records, "scaling": scaling,
+    "steps": steps, "trainings": trainings, "rates": rates,
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import logging
 import socket
 import ssl
 from collections.abc import Mapping
@@ -158,10 +159,12 @@ def is_open(listener: socket.socket) -> bool:
 
 def server_for(app: ASGIApp, tls: Mapping[str, Path] | None = None, *, proxy_headers: bool = False) -> uvicorn.Server:
     """A server for sockets of `listen`. `run` ends on Ctrl-C, with KeyboardInterrupt, and on SIGTERM."""
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it warns of forms that are none
     return uvicorn.Server(
         uvicorn.Config(
             app,
             http=Connection,
+            loop="asyncio",  # uvloop, where it is installed, raises for an answer that nobody waits for any more
             ws="none",
             lifespan="on",
             log_config=None,
