@@ -40,6 +40,7 @@ BENCHMARKS = (
     Benchmark("cifar10", "--data {cifar10} --rounds 3", "--rounds 1"),
     Benchmark("alexnet", "--rounds 3", "--rounds 1 --batch-size 16"),
     Benchmark("images", "--data {archives} --rounds 3"),
+    Benchmark("packed_cache", "--data {archives} --rounds 3"),
     Benchmark("decoding", "{model} --data {archives} --rounds 3"),
     Benchmark("distributed", "--rounds 3", "--rounds 1 --steps 20"),
     Benchmark("serve", "{model} --rounds 3", "{model} --rounds 1 --seconds 2 --clients 50"),

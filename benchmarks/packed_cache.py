@@ -2,14 +2,14 @@
 
     python benchmarks/packed_cache.py --data DIR [--rounds 3] [--images 1000]
 
-DIR holds JPEG files, at any depth; there should be a thousand (they are copied under other names until there are).
+DIR holds imagenet-sample.tar or JPEG files, at any depth, which are copied under other names until there are enough.
 Each crop is a random square of 7/8 of the shorter side, scaled to 224x224, mirrored half of the time, less a mean,
 scaled; batches of 32 end in float32 in memory. Files are in the disk's cache, and so is what is packed.
 
 Ours is what `convolve train` does with `data.cache=DIR`, and without it. DALI decodes the crop alone, in each epoch,
 and has no cache; tf.data decodes once, scales to the size that ours packs (the shorter side at 256) and keeps that by
 `cache(FILE)`. Each side runs in a process of its own, in turn. Where the machine is busy, images per processor second
-say more than those per second. Results go to benchmarks/results/packed_cache.json.
+say more than those per second. Results go to benchmarks/results/PROCESSOR/packed_cache.json.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ from convolve.recipes import resolve
 from convolve.training.memory import keep_freed_memory
 from image_peers import DEVIATION, MEAN, SIDE_RATIO, Case
 from images import is_installed
-from rounds import conditions, figures_apart, medians, ratio, settle
+from rounds import conditions, figures_apart, medians, ratio, results_of, settle
 
 SIDE, BATCH, SECONDS = 224, 32, 4.0
 ROOM = round(SIDE / SIDE_RATIO)  # of which 7/8 are SIDE
-RESULTS = Path(__file__).parent / "results" / "packed_cache.json"
+ARCHIVE = "imagenet-sample.tar"  # as images.py has it
+RESULTS = results_of("packed_cache")
 FIRST, LATER, PLAIN = "ours, first epoch", "ours, later epochs", "ours, no cache"
 PEERS = {"DALI, no cache": "nvidia.dali", "tf.data, cache(FILE), later epochs": "tensorflow"}
 CLAIMS = ((LATER, FIRST), (LATER, PLAIN), *((LATER, peer) for peer in PEERS))
@@ -147,8 +148,12 @@ def main() -> None:
     sides = [FIRST, LATER, PLAIN, *(name for name, package in PEERS.items() if is_installed(package))]
     found: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "photos"
-        lay_out(arguments.data, arguments.images, folder)
+        folder, source = Path(place) / "photos", arguments.data
+        if (source / ARCHIVE).exists():
+            source = Path(place) / "unpacked"
+            source.mkdir()
+            image_peers.lay_out(arguments.data, Case(ARCHIVE, arguments.images, SIDE, 0, BATCH), source)
+        lay_out(source, arguments.images, folder)
         settle(folder)
         for number in range(arguments.rounds):
             scratch = Path(place) / f"round{number}"  # each round begins with nothing packed

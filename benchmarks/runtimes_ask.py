@@ -11,6 +11,7 @@ This program imports nothing of convolve, so that it runs in the environment of 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -58,9 +59,10 @@ def ncnn(path: Path) -> Ask:
     import ncnn as runtime
 
     shape = ",".join(map(str, np.load(path.parent / "images.npy", mmap_mode="r").shape[1:]))
-    program = shutil.which("pnnx", path=str(Path(sys.executable).parent)) or shutil.which("pnnx")
-    if program is None:
+    spec = importlib.util.find_spec("pnnx")  # importing it would import torch
+    if spec is None or not spec.origin:
         raise ModuleNotFoundError("No module named 'pnnx'")
+    program = str(Path(spec.origin).with_name("pnnx"))
     copy = path.with_name("pnnx") / path.name
     copy.parent.mkdir(exist_ok=True)
     shutil.copy(path, copy)

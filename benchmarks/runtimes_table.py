@@ -3,9 +3,10 @@
     python benchmarks/runtimes_table.py PHOTOGRAPHS [--python PYTHON ...] [--node-modules FOLDER]
 
 PHOTOGRAPHS is a folder with a folder of photographs for each class; 200 of them are taken, spread over it. Each network
-is trained on them for a moment, exported, and asked about the first 20 by each runtime that can be imported by each
+is trained on them for a moment, exported, and asked about 20 of them by each runtime that can be imported by each
 PYTHON (this one, unless others are given), one image at a time, in a process of its own. Then the programs of
-`convolve convert --snippet` are asked about all 200. The table goes into docs/export.md.
+`convolve convert --snippet` are asked about them, with the files of --with-preprocessing. The table goes into
+docs/export.md.
 
 Node finds onnxruntime-web and sharp in --node-modules. C++ wants g++, OpenCV and the headers of onnxruntime, where the
 compiler looks for them (CPLUS_INCLUDE_PATH); its library is the one of onnxruntime's Python package. C# wants dotnet.
@@ -21,7 +22,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +32,9 @@ import cv2
 import numpy as np
 import torch
 
+from convolve.cli.snippet import Snippet
 from convolve.export.inputs import as_input
+from convolve.importers.loader import PreprocessOverrides
 from convolve.loading import load
 from convolve.model import Model
 from convolve.transforms.preprocess import fit_image
@@ -44,7 +48,7 @@ AGREES = 1e-4  # of the largest score, as in export/parity.py
 MINUTES = 10  # for one runtime, or one program, and one network
 # Recipe -> settings: each network at full size, trained as long as it takes to give different answers.
 NETWORKS = {
-    "mnist": ("run.epochs=3",), "cifar10": ("run.epochs=3",), "cifar10-aug-lrn": ("run.epochs=3",),
+    "mnist": ("run.epochs=30",), "cifar10": ("run.epochs=3",), "cifar10-aug-lrn": ("run.epochs=3",),
     "cifar10-fast": ("run.epochs=3",), "photos": ("model.freeze=all", "run.epochs=0"), "alexnet": ("run.epochs=1",),
 }  # fmt: skip
 
@@ -78,7 +82,7 @@ def chosen(folder: Path, out: Path) -> list[Path]:
     made = []
     for each in classes:
         files = sorted(path for path in each.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
-        (out / each.name).mkdir(parents=True)
+        (out / each.name).mkdir(parents=True, exist_ok=True)
         for path in files[:: max(1, len(files) // share)][:share]:
             made.append(out / each.name / path.name)
             shutil.copy(path, made[-1])
@@ -92,7 +96,8 @@ def prepare(recipe: str, data: Path, photographs: list[Path], folder: Path) -> N
     convolve("train", recipe, "--data", str(data), "--out", run, "--threads", "1", *settings)
     convolve("convert", run, "--to", "onnx", "--out", str(folder / "model.onnx"))
     model = load(run)
-    images = inputs(model, photographs[:: len(photographs) // ASKED][:ASKED])
+    model.export(folder / "pixels.onnx", with_preprocessing=True)
+    images = inputs(model, photographs)
     with torch.no_grad():
         said = model.network(images)
     scores = (said[0] if isinstance(said, tuple) else said).numpy()
@@ -116,10 +121,22 @@ def convolve(*words: str) -> None:
 # -- runtimes ----------------------------------------------------------------------------------------------------------
 
 
+def kept(path: Path, make: Callable[[], Answer]) -> Answer:
+    """The answer at `path`, which is made where it is not there: a run that was stopped goes on (--work)."""
+    if not path.exists():
+        path.write_text(json.dumps(asdict(make())))
+    return Answer(**json.loads(path.read_text()))
+
+
 def asked(command: list[str], folder: Path, env: dict[str, str]) -> Answer:
+    return kept(folder / f"{'-'.join(command[:3]).replace('/', '_')}.answer", lambda: fresh(command, folder, env))
+
+
+def fresh(command: list[str], folder: Path, env: dict[str, str]) -> Answer:
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60 * MINUTES, check=False)
     said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     values = {key: value for each in said for key, value in each.items()}
+    print(folder.name, *command[1:3], done.stdout, done.stderr[-300:], file=sys.stderr)
     if done.returncode == 0 and "worst" in values:
         return Answer(**values)
     fault = reason(done, folder)
@@ -204,12 +221,15 @@ def program(language: str, folder: Path, photographs: list[Path], modules: Path 
     if shutil.which(needed) is None:
         return Answer(fault=f"no {needed} here", is_missing=True)
     place = folder / language
+    shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     if modules:
         (place / "node_modules").symlink_to(modules)
-    convolve("convert", str(folder / "run"), "--snippet", language, "--out", str(place / name))
+    Snippet(language, with_preprocessing=True, any_size=False, output=None, overrides=PreprocessOverrides()).show(
+        folder / "run", place / name
+    )
     try:
-        said = run([*made(place), str(folder / "model.onnx"), *map(str, photographs)], place).splitlines()
+        said = run([*made(place), str(folder / "pixels.onnx"), *map(str, photographs)], place).splitlines()
     except RuntimeError as error:
         return Answer(fault=str(error))
     classes = [line.rsplit(": ", 1)[1].removeprefix("none of these; ").rsplit(" ", 1)[0] for line in said]
@@ -244,17 +264,29 @@ def main() -> None:
     parser.add_argument("--python", nargs="*", default=[sys.executable])
     parser.add_argument("--node-modules", type=Path)
     parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=[*NETWORKS])
+    parser.add_argument(
+        "--work", type=Path, help="keep networks and answers there, and take those that are there already"
+    )
     options = parser.parse_args()
     modules = options.node_modules and options.node_modules.resolve()
     with TemporaryDirectory() as temporary:
-        work = Path(temporary)
+        work = (options.work or Path(temporary)).resolve()
         photographs = chosen(options.photographs, work / "photographs")
+        photographs = photographs[:: len(photographs) // ASKED][:ASKED]
         folders = [work / name for name in options.networks]
         for folder in folders:
-            folder.mkdir()
-            prepare(folder.name, work / "photographs", photographs, folder)
+            if not (folder / "classes.json").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                prepare(folder.name, work / "photographs", photographs, folder)
         rows = runtimes(options.python, modules, folders)
-        programs = {each: [program(each, folder, photographs, modules) for folder in folders] for each in PROGRAMS}
+        programs = {
+            each: [
+                kept(folder / f"{each}.answer", partial(program, each, folder, photographs, modules))
+                for folder in folders
+            ]
+            for each in PROGRAMS
+        }
     made = table(rows, programs, len(photographs))
     print(made)
     if options.networks == [*NETWORKS]:

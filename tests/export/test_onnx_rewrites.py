@@ -87,6 +87,27 @@ def test_the_file_is_whole_and_opencv_reads_it(exported: Path) -> None:
     assert (read.returncode, read.stdout.strip()) == (0, "(1, 5)"), read.stderr[-500:]
 
 
+@pytest.mark.parametrize("keeps_axes", [True, False])
+def test_extremes_are_poolings(keeps_axes: bool, tmp_path: Path) -> None:
+    """ncnn has neither ReduceMax nor ReduceMin; what is no plane or row of them stays."""
+
+    class Extremes(nn.Module):
+        def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+            planes = images_NCHW.amax((3, 2), keepdim=keeps_axes).flatten(1)
+            return planes - planes.amin(1)[:, None] + images_NCHW.amax(1).flatten(1)[:, :3]
+
+    path, model = tmp_path / "net.onnx", Model(Extremes(), ModelSpec(), Preprocess(*SHAPE_CHW), tuple("abc"))
+    model.export(path)
+    nodes = onnx.load(path).graph.node
+    operators = [node.op_type for node in nodes]
+    assert [operators.count(name) for name in ("GlobalMaxPool", "ReduceMax", "ReduceMin")] == [2, 1, 0]
+    assert len({node.name for node in nodes}) == len(nodes)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    inputs = images().astype(np.float32) - 300  # zeros would be the largest
+    np.testing.assert_array_equal(session.run(None, {"images": inputs})[0], logits(model, inputs))
+
+
 def test_quantize_dynamic_takes_the_file(model: Model, exported: Path, tmp_path: Path) -> None:
     """And what it makes of it is run by onnxruntime, with the names and the preprocessing of the file."""
     from onnxruntime.quantization import quantize_dynamic

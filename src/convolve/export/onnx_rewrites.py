@@ -68,6 +68,35 @@ def _pads_that_stay(graph: onnx.GraphProto) -> None:
         graph.node.insert(index, before)
 
 
+def _pooled_extremes(graph: onnx.GraphProto) -> None:
+    """The largest of each plane, and the smallest number of each row, by GlobalMaxPool: pnnx and ncnn (20261020) know
+    neither ReduceMax nor ReduceMin."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    values = (*graph.input, *graph.value_info)
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in values}
+    graph.initializer.extend(numpy_helper.from_array(np.array(axes), name) for name, axes in _AXES.items())
+    for index, node in reversed([*enumerate(graph.node)]):
+        rank, axes = ranks.get(node.input[0] if node.input else ""), constants.get(node.input[-1] if node.input else "")
+        if node.op_type not in ("ReduceMax", "ReduceMin") or rank is None or axes is None:
+            continue
+        reduced, name = sorted((axes % rank).tolist()), node.output[0]
+        keeps_axes = all(item.i for item in node.attribute if item.name == "keepdims")
+        steps: list[tuple[str, ...]]
+        if (node.op_type, rank, reduced) == ("ReduceMax", 4, [2, 3]):
+            steps = [("GlobalMaxPool",), *([] if keeps_axes else [("Flatten",)])]
+        elif (node.op_type, rank, reduced, keeps_axes) == ("ReduceMin", 2, [1], False):
+            steps = [("Neg",), ("Unsqueeze", "axes_12"), ("GlobalMaxPool",), ("Squeeze", "axes_123"), ("Neg",)]
+        else:
+            continue
+        graph.node.remove(node)
+        names = [node.input[0], *(f"{name}_pooled_{number}" for number in range(1, len(steps))), name]
+        for (op, *more), before, after in reversed([*zip(steps, names, names[1:], strict=False)]):
+            graph.node.insert(index, helper.make_node(op, [before, *more], [after]))
+
+
+_AXES = {"axes_12": [1, 2], "axes_123": [1, 2, 3]}
+
+
 def _exact_sigmoids(graph: onnx.GraphProto) -> None:
     """Sigmoid(x) -> Exp(-Softplus(-x)) in a network that takes logarithms, and Log(Sigmoid(x)) -> -Softplus(-x):
     onnxruntime's Sigmoid (1.31) is off by up to 1e-7, which is much of 1e-8."""
@@ -98,6 +127,12 @@ def _without_unread_initializers(graph: onnx.GraphProto) -> None:
         graph.initializer.extend(kept)
 
 
+def _names_for_all(graph: onnx.GraphProto) -> None:
+    """Quantizers tell nodes apart by their names, which those above lack."""
+    for node in graph.node:
+        node.name = node.name or node.output[0]
+
+
 def _names_beside_the_scores(graph: onnx.GraphProto) -> None:
     """onnxruntime's quantize_static makes nothing of a distance, unless it is told to leave out these nodes."""
     for node in beside_the_scores(graph):
@@ -125,6 +160,6 @@ def _uses(graph: onnx.GraphProto) -> dict[str, int]:
 
 
 REWRITES: tuple[Callable[[onnx.GraphProto], None], ...] = (
-    _without_stated_initializers, _gelu_from_the_left, _pads_that_stay, _exact_sigmoids,
-    _without_unread_initializers, _names_beside_the_scores,
+    _without_stated_initializers, _gelu_from_the_left, _pads_that_stay, _pooled_extremes, _exact_sigmoids,
+    _without_unread_initializers, _names_for_all, _names_beside_the_scores,
 )  # fmt: skip
