@@ -78,6 +78,7 @@ def train_cntk(job: Job, data: str, runs: Path, threads: int, python: str) -> No
             "recipe": job.recipe,
             "by": "CNTK 2.7",
             "threads": threads,
+            "data_note": load_cifar10(data).note,
             "hardware": hardware(),
             "curve": json.loads((folder / "curve.json").read_text(encoding="utf-8")),
         },

@@ -80,6 +80,7 @@ def _as_summary(cntk: Summary) -> Summary:
     curve, error = cntk["curve"], cntk["curve"][-1]["test_error"]
     seconds = sum(epoch["train_seconds"] for epoch in curve)
     said = {"device": "cpu", "precision": "fp32", "threads": cntk["threads"], "hardware": cntk["hardware"]}
+    said["data_note"] = cntk.get("data_note", "")
     run = said | {"test_error": error, "epochs": len(curve), "versions": {}}
     return {
         "n": 1, "runs": [run], "published_error": None, "test_error": {"mean": error, "standard_deviation": None},
