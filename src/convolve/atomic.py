@@ -195,21 +195,25 @@ def open_ordinary(path: str | Path) -> BufferedReader:
     """A file, for reading. Raises OSError for what is none, too: pipes and devices, which never end, are not waited
     for."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(errno.EINVAL, "it is no ordinary file", os.fspath(path))
-    return os.fdopen(handle, "rb")
+    return os.fdopen(_ordinary(handle, path), "rb")
 
 
 def append_to(path: Path) -> TextIO:
     """A text file that is gone on with, or made. Raises OSError for what is no file, a link too."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, flags, 0o666)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(errno.EINVAL, "it is no ordinary file", os.fspath(path))
+    handle = _ordinary(os.open(path, flags, 0o666), path)
     return os.fdopen(handle, "a", encoding="utf-8", errors="backslashreplace")
+
+
+def _ordinary(handle: int, path: str | Path) -> int:
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return handle
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    raise OSError(errno.EINVAL, "it is no ordinary file", os.fspath(path))
 
 
 def read_ordinary(path: str | Path, most_bytes: float = math.inf) -> bytes:
