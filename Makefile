@@ -4,7 +4,7 @@ PYTHONS ?= python3.11 python3.13
 TIMES ?= 1
 RUNTIME_PYTHONS ?= $(PYTHON)
 
-.PHONY: check quick style types test slow-tests coverage package processors fuzz race kills benchmarks benchmarks-short tables docs runtimes cntk-suite cntk-round-trip
+.PHONY: check quick style types test slow-tests coverage package processors fuzz race kills elastic benchmarks benchmarks-short tables docs runtimes cntk-suite cntk-round-trip
 
 check: style types test
 
@@ -60,6 +60,9 @@ race:  ## three processes start on one run folder at random moments, 200 times; 
 
 kills:  ## a training ends before each event of the file system, and goes on; the suite tries nine of 420
 	$(PYTHON) tests/run_folder_trials.py kills
+
+elastic:  ## hosts, as network namespaces, vanish from one training and return: four times, and thirty times (needs root)
+	$(PYTHON) -m pytest -m slow tests/distributed/test_elastic.py
 
 benchmarks:  ## every benchmark, for hours, then the tables: DATA=the folder with data sets, PYTHON_CNTK=the Python of CNTK 2.7
 	$(PYTHON) benchmarks/all.py $(if $(DATA),--data $(DATA)) $(if $(PYTHON_CNTK),--cntk $(PYTHON_CNTK))

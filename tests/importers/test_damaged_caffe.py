@@ -48,7 +48,7 @@ GRAMMAR = {
     "list not closed": ("input_dim: [1, 2", r"line 1, column 17: ',' or '\]' is expected in a list"),
     "a mark": ("layer { ? }", r"line 1, column 9: '\?' begins nothing"),
     "number and word": ("input_dim: 12ab", r"line 1, column 12: '1' begins nothing"),
-    "a control character": ("\x1b[2J", r"line 1, column 1: '\?' begins nothing"),
+    "a control character": ("\x1b[2J", r"line 1, column 1: '\\x1b' begins nothing"),
     "nested": ("layer {" * 40, r"blocks nested more than 30 deep"),
     "a value alone": ("12", r"line 1, column 1: the name of a field is expected, not '12'"),
     "in line 3": ("# a\nlayer { }\nlayer }", r"line 3, column 7: ':' or '{' is expected after 'layer'"),

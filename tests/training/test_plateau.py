@@ -30,7 +30,7 @@ def new_trainer(spec: PlateauSpec = SPEC, listed_epochs: int = 0) -> Any:
     return SimpleNamespace(
         network=network, optimizer=build_optimizer(OptimizerSpec(), [*network.parameters()]), loss_scale=None,
         extras=Extras(plateau=Plateau(spec, listed_epochs)), workers=SINGLE_PROCESS,
-        position=Position(), metrics=EpochMetrics(),
+        position=Position(), metrics=EpochMetrics(), sums=torch.zeros(3, dtype=torch.float64),
     )  # fmt: skip
 
 
