@@ -21,7 +21,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +33,7 @@ import image_peers
 from convolve.atomic import write_json
 from convolve.data.build import build_data
 from convolve.data.lists import open_lists
+from convolve.data.splits import Splits
 from convolve.environment import usable_cores
 from convolve.formats.image_map import read_image_map
 from convolve.recipes import resolve
@@ -67,41 +68,47 @@ def is_installed(package: str) -> bool:
     return find_spec(package.partition(".")[0]) is not None
 
 
-def our_batches(case: Case, folder: Path) -> Iterator[int]:
-    """What the loop of a training sees, pass after pass; yields the number of images of each batch."""
+def our_batches(
+    splits: Splits, side: int, batch_size: int, pad: int = 0, settings: Mapping[str, Any] | None = None
+) -> Iterator[tuple[Any, Any]]:
+    """What the loop of a training sees, images and labels, pass after pass; cut as `Case` says."""
     keep_freed_memory()  # as every training does
     transforms: list[dict[str, Any]]
-    if case.pad:
+    if pad:
         transforms = [
-            {"kind": "pad", "pixels": case.pad, "value": 128},
-            {"kind": "crop", "crop_type": "randomside", "crop_width": case.side, "crop_height": case.side},
+            {"kind": "pad", "pixels": pad, "value": 128},
+            {"kind": "crop", "crop_type": "randomside", "crop_width": side, "crop_height": side},
         ]
     else:
         transforms = [
             {"kind": "crop", "crop_type": "randomside", "side_ratio": image_peers.SIDE_RATIO},
-            {"kind": "scale", "width": case.side, "height": case.side},
+            {"kind": "scale", "width": side, "height": side},
         ]
     recipe = resolve(
         "cifar10-aug",
         {
-            "data.train_transforms": json.dumps(transforms), "data.image_size": case.side,
+            "data.train_transforms": json.dumps(transforms), "data.image_size": side,
             "data.mean_image": "", "data.mean": image_peers.MEAN, "data.scale": 1 / image_peers.DEVIATION,
-            "data.order": "shuffled", "run.global_batch_size": case.batch_size,
+            "data.order": "shuffled", "run.global_batch_size": batch_size, **(settings or {}),
         },
     )  # fmt: skip
-    batches = build_data(recipe, open_lists(folder), usable_cores()).loader
+    loader = build_data(recipe, splits, usable_cores()).loader
     epoch = 0
     while True:
-        for _, labels_N in batches.epoch(epoch):
-            yield len(labels_N)
+        yield from loader.epoch(epoch)
         epoch += 1
+
+
+def _our_counts(case: Case, folder: Path) -> Iterator[int]:
+    """The number of images of each batch."""
+    return (len(labels_N) for _, labels_N in our_batches(open_lists(folder), case.side, case.batch_size, case.pad))
 
 
 def measure(side: str, case: Case, folder: Path) -> float:
     """Images per second of one side, in this process."""
     torch.set_num_threads(usable_cores())
     start = time.perf_counter()
-    batches = our_batches(case, folder) if side.startswith("ours") else peer_batches(side, case, folder)
+    batches = _our_counts(case, folder) if side.startswith("ours") else peer_batches(side, case, folder)
     if side == "ours, first pass":
         return _rate(batches, start, case.images)
     skipped = case.images if side == "ours, later passes" else WARM_UP_BATCHES * case.batch_size

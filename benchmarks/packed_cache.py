@@ -29,13 +29,10 @@ import torch
 
 import image_peers
 from convolve.atomic import write_json
-from convolve.data.build import build_data
 from convolve.data.lists import open_lists
 from convolve.environment import usable_cores
-from convolve.recipes import resolve
-from convolve.training.memory import keep_freed_memory
 from image_peers import DEVIATION, MEAN, SIDE_RATIO, Case
-from images import is_installed
+from images import is_installed, our_batches
 from rounds import conditions, figures_apart, medians, ratio, results_of, settle
 
 SIDE, BATCH, SECONDS = 224, 32, 4.0
@@ -60,26 +57,10 @@ def lay_out(source: Path, count: int, folder: Path) -> None:
         (folder / "val" / name / "0.jpg").write_bytes(files[0].read_bytes())
 
 
-def our_batches(folder: Path, cache: str) -> Iterator[int]:
-    """What the loop of a training sees, pass after pass; yields the number of images of each batch."""
-    keep_freed_memory()  # as every training does
-    transforms = [
-        {"kind": "crop", "crop_type": "randomside", "side_ratio": SIDE_RATIO},
-        {"kind": "scale", "width": SIDE, "height": SIDE},
-    ]
-    recipe = resolve(
-        "cifar10-aug",
-        {
-            "data.train_transforms": json.dumps(transforms), "data.image_size": SIDE, "data.mean_image": "",
-            "data.mean": MEAN, "data.scale": 1 / DEVIATION, "run.global_batch_size": BATCH, "data.cache": cache,
-        },
-    )  # fmt: skip
-    loader = build_data(recipe, open_lists(folder), usable_cores()).loader
-    epoch = 0
-    while True:
-        for _, labels_N in loader.epoch(epoch):
-            yield len(labels_N)
-        epoch += 1
+def our_counts(folder: Path, cache: str) -> Iterator[int]:
+    """The number of images of each batch."""
+    batches = our_batches(open_lists(folder), SIDE, BATCH, settings={"data.cache": cache})
+    return (len(labels_N) for _, labels_N in batches)
 
 
 def tf_cached(files: Sequence[str], labels: Sequence[int], cache: str) -> Iterator[int]:
@@ -110,7 +91,7 @@ def measure(side: str, folder: Path, scratch: Path) -> dict[str, float]:
     files = sorted(map(str, (folder / "train").rglob("*.jpg")))
     labels, count = [0] * len(files), len(files)
     if side.startswith("ours"):
-        batches = our_batches(folder, "none" if side == PLAIN else str(scratch / "packed"))
+        batches = our_counts(folder, "none" if side == PLAIN else str(scratch / "packed"))
     elif side.startswith("DALI"):
         batches = image_peers.dali(files, labels, Case("", count, SIDE, 0, BATCH))
     else:

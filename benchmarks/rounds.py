@@ -64,6 +64,15 @@ def medians(rates: Rates) -> dict[str, float]:
     return {side: statistics.median(values) for side, values in rates.items()}
 
 
+def of_rounds(rounds: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """The median of each figure of each side over the rounds, and all of them."""
+    found = {
+        side: {name: statistics.median(one[side][name] for one in rounds) for name in figures}
+        for side, figures in rounds[0].items()
+    }
+    return found | {"all_rounds": rounds}
+
+
 def ratio(rates: Rates, one: str, other: str) -> float:
     """The median over the rounds of `one` over `other`."""
     return statistics.median(a / b for a, b in zip(rates[one], rates[other], strict=True))

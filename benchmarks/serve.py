@@ -50,7 +50,7 @@ from convolve.model import Model
 from convolve.serve.batching import MOST_IMAGES
 from convolve.serve.upload import Limits, fitted_image
 from convolve.training.memory import keep_freed_memory
-from rounds import conditions, figures_apart, results_of
+from rounds import conditions, figures_apart, of_rounds, results_of
 
 RESULTS = results_of("serve")
 STEADY = results_of("serve_steady")
@@ -233,11 +233,7 @@ def measured(path: str, arguments: argparse.Namespace) -> dict[str, Any]:
         sides = {side: figures_apart(__file__, path, "--side", side, *settings) for side in SIDES}
         rounds.append(sides | {"overhead": overheads(sides["model"], sides["server"])})
         print(json.dumps(rounds[-1]), file=sys.stderr)
-    medians = {
-        part: {name: statistics.median(one[part][name] for one in rounds) for name in rounds[0][part]}
-        for part in rounds[0]
-    }
-    return medians | {"all_rounds": rounds}
+    return of_rounds(rounds)
 
 
 def main() -> None:

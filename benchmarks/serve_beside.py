@@ -35,7 +35,7 @@ from typing import Any
 from convolve.atomic import write_json
 from convolve.environment import usable_cores
 from convolve.loading import load
-from rounds import conditions, figures_apart, results_of
+from rounds import conditions, figures_apart, of_rounds, results_of
 from serve import Figures, Load, media_type, repeated, uploads, wait_for_engine
 from serve_peers import Classifier
 
@@ -132,11 +132,7 @@ def beside(model: str, arguments: argparse.Namespace) -> dict[str, Any]:
             settings = ("--loop", onnx, "--seconds", str(arguments.seconds))
             rounds.append(found | {"loop": figures_apart(__file__, model, *settings)})
             print(json.dumps(rounds[-1]), file=sys.stderr)
-    medians = {
-        side: {name: statistics.median(one[side][name] for one in rounds) for name in rounds[0][side]}
-        for side in rounds[0]
-    }
-    return medians | {"all_rounds": rounds}
+    return of_rounds(rounds)
 
 
 def main() -> None:

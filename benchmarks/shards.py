@@ -10,7 +10,7 @@ round. Rates are given by the clock and for each second of a processor (all proc
 work on the machine disturbs less.
 
 Then an index of so many images: bytes an image in memory, and seconds to the first batch. Results go to
-benchmarks/results/shards.json.
+benchmarks/results/PROCESSOR/shards.json.
 """
 
 from __future__ import annotations
@@ -31,18 +31,15 @@ import cv2
 import numpy as np
 
 from convolve.atomic import write_json
-from convolve.data.build import build_data
 from convolve.data.open import open_data
-from convolve.environment import usable_cores
 from convolve.formats.tar_index import BLOCK, tar_header
 from convolve.prepare.shards import prepare_shards
-from convolve.recipes import resolve
-from convolve.training.memory import keep_freed_memory
-from rounds import Rates, conditions, figures_apart, in_turn, medians, ratio, settle
-from shards_peers import BATCH, DEVIATION, MEAN, SIDE, SIDE_RATIO, rates
+from images import our_batches
+from rounds import Rates, conditions, figures_apart, in_turn, medians, ratio, results_of, settle
+from shards_peers import BATCH, SIDE, rates
 
 SECONDS, TIMES, CLASSES = 3.0, 20, 10
-RESULTS = Path(__file__).parent / "results" / "shards.json"
+RESULTS = results_of("shards")
 OURS = ("class folders", "shards")
 PEERS = [
     f"{name}, {decoder}, {workers} workers"
@@ -71,25 +68,8 @@ def lay_out(archive: Path, place: Path, peers: str) -> None:
     subprocess.run([peers, Path(__file__).with_name("shards_peers.py"), "prepare", place / "shards"], check=True)
 
 
-def our_batches(place: Path) -> Iterator[Any]:
-    """What the loop of a training sees, pass after pass."""
-    keep_freed_memory()  # as every training does
-    transforms = [
-        {"kind": "crop", "crop_type": "randomside", "side_ratio": SIDE_RATIO},
-        {"kind": "scale", "width": SIDE, "height": SIDE},
-    ]
-    recipe = resolve(
-        "cifar10-aug",
-        {
-            "data.train_transforms": json.dumps(transforms), "data.image_size": SIDE, "data.mean_image": "",
-            "data.mean": MEAN, "data.scale": 1 / DEVIATION, "data.order": "shuffled", "run.global_batch_size": BATCH,
-        },
-    )  # fmt: skip
-    loader = build_data(recipe, open_data(str(place)), usable_cores()).loader
-    epoch = 0
-    while True:
-        yield from loader.epoch(epoch)
-        epoch += 1
+def our_pairs(place: Path) -> Iterator[Any]:
+    return our_batches(open_data(str(place)), SIDE, BATCH)
 
 
 def measure(side: str, place: Path, peers: str) -> dict[str, float]:
@@ -136,7 +116,7 @@ def private_bytes() -> dict[str, int]:
 def measure_index(place: Path) -> dict[str, float]:
     """Seconds to the first batch, and the bytes an image beyond a process with a few of them."""
     start = time.perf_counter()
-    batches = our_batches(place)
+    batches = our_pairs(place)
     next(batches)
     return {"seconds": time.perf_counter() - start, **private_bytes()}
 
@@ -167,7 +147,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.side:
         place = asked.folder / ("folders" if asked.side == "class folders" else "shards")
-        print(json.dumps(rates(our_batches(place), SECONDS)))
+        print(json.dumps(rates(our_pairs(place), SECONDS)))
         return
     if asked.index:
         print(json.dumps(measure_index(asked.index)))
