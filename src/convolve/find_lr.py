@@ -35,9 +35,8 @@ LOWEST, HIGHEST = 1e-6, 10.0  # on the mean gradient; a decade further up than f
 _SMOOTHING = 0.98  # of the moving average of the loss, fastai's
 _DIVERGED = 4.0  # times the smallest smoothed loss: the ramp ends, as in fastai
 _BELOW_SMALLEST = 10.0  # the suggestion is so many times below the rate with the smallest loss, as in fastai
-_FLAT = (
-    0.25  # part of the ramp, below 1e-4, in which next to nothing is learned: the noise of the loss is measured there
-)
+# Part of the ramp, below 1e-4, in which next to nothing is learned: the noise of the loss is measured there.
+_FLAT = 0.25
 _SIGNIFICANT = 4.0  # deviations of the average by which the loss must fall
 
 

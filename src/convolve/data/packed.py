@@ -42,9 +42,8 @@ _MAGIC = b"convolve packed 1\n"
 _ROW = np.dtype(
     [("key", "<u8"), ("check", "<u8"), ("at", "<u8"), ("height", "<u4"), ("width", "<u4"), ("channels", "<u4")]
 )
-_LOOKING = (
-    20  # one part in so many of the time may go into looking for new packs while there are images that are in none
-)
+# One part in so many of the time may go into looking for new packs while there are images that are in none.
+_LOOKING = 20
 _LEFT_SECONDS = 3600.0  # nobody writes a pack for so long
 _OPEN = 512  # packs that are mapped at a time
 
