@@ -87,6 +87,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_each_image_is_decoded_once(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each pack is seen at once: nothing is saved on looking, and the file system's clock is not asked.
+    monkeypatch.setattr(packed, "_LOOKING", 0)
+    monkeypatch.setattr(packed, "_changed_ns", lambda folder: len([*folder.glob("*.pack")]))
     names = decoded(monkeypatch)
     first = epochs(recipe_of(tmp_path / "cache"), photos, 3)
     trained = [name for name in names if "/train/" in name]

@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -63,6 +63,14 @@ def shrunk(image_HWC: Image, room: Size | None) -> Image:
     return result
 
 
+class _Index(NamedTuple):
+    """The images of all packs that are known, by their keys."""
+
+    names: list[str]
+    rows_M: NDArray[Any]
+    pack_M: NDArray[np.int32]  # which of `names`
+
+
 class Pack:
     """The images of one cache. Threads may share one; `warn` hears of it once if nothing more can be kept."""
 
@@ -76,8 +84,8 @@ class Pack:
         self._written, self._bytes, self._is_full = Future[None](), 0, False
         self._written.set_result(None)
         self._known: dict[str, NDArray[Any]] = {}  # rows of each pack, by its name
-        self._names: list[str] = []
-        self._rows_M, self._pack_M, self._seen_ns, self._next_look = np.empty(0, _ROW), np.empty(0, np.int32), -1, 0.0
+        self._index = _Index([], np.empty(0, _ROW), np.empty(0, np.int32))
+        self._seen_ns, self._next_look = -1, 0.0
         self._mapped = lru_cache(_OPEN)(lambda name: _map(folder / name))
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -121,10 +129,8 @@ class Pack:
     def flush(self) -> None:
         """Write what waits for others."""
         with self._lock:
+            self._hand_over()
             self._written.result()
-            images, self._waiting, self._bytes = self._waiting, {}, 0
-            if images and not self._is_full:
-                self._write(images)
 
     def _hand_over(self) -> None:
         """Let a thread write what waits, once it is done with what waited before."""
@@ -150,7 +156,7 @@ class Pack:
             self.warn(f"{error}; images that are not packed yet are decoded in each epoch, to the same bits")
 
     def _find(self, key: Key) -> tuple[Any, str] | None:
-        rows_M, pack_M, names = self._rows_M, self._pack_M, self._names
+        names, rows_M, pack_M = self._index  # at once: another thread may put a larger one in its place
         at = int(np.searchsorted(rows_M["key"], np.uint64(key[0])))
         while at < len(rows_M) and rows_M["key"][at] == key[0]:
             if rows_M["check"][at] == key[1]:
@@ -171,7 +177,7 @@ class Pack:
             pack_M = np.repeat(np.arange(len(names), dtype=np.int32), [*map(len, rows)])
             rows_M = np.concatenate([np.empty(0, _ROW), *rows])
             order_M = np.argsort(rows_M["key"], kind="stable")
-            self._names, self._rows_M, self._pack_M = names, rows_M[order_M], pack_M[order_M]
+            self._index = _Index(names, rows_M[order_M], pack_M[order_M])
             self._next_look = time.monotonic() + _LOOKING * (time.monotonic() - start)
             return bool(new)
 
