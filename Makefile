@@ -72,9 +72,10 @@ benchmarks-short:  ## a short form of most, in less than 15 minutes on a quiet m
 	$(PYTHON) benchmarks/all.py --short $(if $(DATA),--data $(DATA))
 	$(MAKE) --no-print-directory tables
 
-tables:  ## tables and plots of results, in README.md and docs, from docs/results and benchmarks/results
+tables:  ## tables and plots of results, in README.md and docs, and the reference of commands and recipes
 	$(PYTHON) docs/tables.py
 	$(PYTHON) docs/cntk_names.py
+	$(PYTHON) docs/reference.py
 
 docs:  ## the pages and the reference of the Python functions as HTML, in site
 	$(PYTHON) -m zensical build --strict
