@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Browser, needs_browser
+from browser import Browser, axe_core, needs_browser
 
 import convolve
 
@@ -20,6 +19,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 SOURCES = [*ROOT.glob("*.md"), *PAGES]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)(?:#[\w-]+)?\)")
+ANCHOR = re.compile(r"\]\((?!https?:)([^)#\s]*)#([\w-]+)\)")
 PHONE_WIDTH = 360
 
 
@@ -47,14 +47,6 @@ def test_the_site_leads_to_every_page() -> None:
     assert [page for page in PAGES if f'"{page.relative_to(DOCS).as_posix()}"' not in text] == []
 
 
-def test_the_gallery_is_of_this_version() -> None:
-    """Or of the release before, until there is one of this version: make gallery."""
-    stale = runpy.run_path(str(DOCS / "gallery.py"))["stale"]
-    headings = re.findall(r"(?m)^## (\S+) \((.+)\)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
-    versions = [version for version, _ in headings[: 2 if headings[0][1] == "unreleased" else 1]]
-    assert [] in [stale(version) for version in versions], stale(versions[0])
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `make docs` writes, in a copy of the clone."""
@@ -62,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clone = tmp_path_factory.mktemp("clone")
     shutil.copy(ROOT / "zensical.toml", clone)  # a link would lead it out of the clone
     shutil.copytree(DOCS, clone / "docs")
-    for name in ("README.md", "benchmarks", "examples", "src"):
+    for name in ("README.md", "SECURITY.md", "benchmarks", "examples", "src", "tests"):
         (clone / name).symlink_to(ROOT / name)
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
     said = subprocess.run(command, cwd=clone, check=False, capture_output=True, text=True)
@@ -86,6 +78,15 @@ def test_links_between_the_files_hold_and_nothing_is_loaded_from_outside(site: P
         assert not loaded, file
 
 
+def test_anchors_are_there(site: Path) -> None:
+    for source in (ROOT / "README.md", *PAGES):
+        for target, anchor in ANCHOR.findall(source.read_text(encoding="utf-8")):
+            page = (source.parent / target).resolve() if target else source
+            if page.is_relative_to(DOCS):
+                html = (site / page.relative_to(DOCS)).with_suffix(".html").read_text(encoding="utf-8")
+                assert f'id="{anchor}"' in html, f"{source.name}: {target}#{anchor}"
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     browser = Browser(tmp_path_factory.mktemp("profile"))
@@ -98,3 +99,16 @@ def test_everything_fits_a_phone(site: Path, browser: Browser) -> None:
     for file in site.rglob("*.html"):
         browser.open(file.as_uri(), PHONE_WIDTH, 800)
         assert browser.run("document.documentElement.scrollWidth") <= PHONE_WIDTH, file.name
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(PHONE_WIDTH, True), (1280, False)])
+def test_anyone_can_read_it(width: int, dark: bool, site: Path, browser: Browser, tmp_path: Path) -> None:
+    """axe-core finds nothing on any page."""
+    axe = axe_core(tmp_path)
+    found = {}
+    for file in sorted(site.rglob("*.html")):
+        browser.open(file.as_uri(), width, 800, dark=dark)
+        found[file.relative_to(site).as_posix()] = browser.violations(axe)
+    assert {name: what for name, what in found.items() if what} == {}
