@@ -5,8 +5,8 @@
 Writes the version into pyproject.toml and the day into CHANGELOG.md, builds into dist/, has twine check what was built,
 commits and tags, and uploads. Nothing is committed before everything is built and checked, and nothing is uploaded
 before it is tagged. Without INDEX nothing is uploaded. The same command again goes on where it stopped. A stale gallery
-(docs/gallery.py) is refused. Credentials are twine's own (TWINE_USERNAME, TWINE_PASSWORD, a keyring). The tag stays here
-until you push it: git push --follow-tags.
+(docs/gallery.py) is refused. Credentials are twine's own (TWINE_USERNAME, TWINE_PASSWORD, a keyring). The tag stays
+here until you push it: git push --follow-tags.
 """
 
 from __future__ import annotations

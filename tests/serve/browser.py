@@ -131,7 +131,7 @@ class Browser:
         return said["result"].get("value")
 
     def violations(self, axe: str) -> Any:
-        """(rule, elements) of all that axe-core, the program `axe`, finds in the page: WCAG's rules and good practice."""
+        """(rule, elements) of all that `axe`, the program of axe-core, finds: WCAG's rules and good practice."""
         self.run(f"{axe}; 0")
         return self.run(
             "axe.run().then((said) => said.violations.map((one) => [one.id, one.nodes.map((n) => n.html)]))"
