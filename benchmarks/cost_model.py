@@ -4,7 +4,7 @@
 
 Reads benchmarks/results/distributed.json and writes two tables, of what it holds and of what follows from it, between
 `<!-- cost model -->` and `<!-- end of cost model -->` in docs/explanation/workers.md. A worker's step on n samples
-takes F + n t seconds: the line through the rates of whole and half batches. The all-reduce is added to that, because the
+takes F + n t seconds: the line through the rates of whole and half batches. The all-reduce is added to that, as the
 backward pass is short beside a slow network. In a ring each of N workers sends 2 (N - 1) messages, each a part of the
 gradient, in 2 (N - 1) (latency + bytes / (N bandwidth)) seconds. One bit sends 1/30 of the bytes, as measured with
 cifar10-aug, and codes the gradient at the measured rate. With block momentum each worker has whole batches, and the

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -54,6 +55,14 @@ def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
 
 def test_the_wheel_says_what_pyproject_says(wheel: Path) -> None:
     assert wheel.name == f"{PROJECT['name']}-{PROJECT['version']}-py3-none-any.whl"
+
+
+def test_the_citation_says_what_license_and_project_say() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (cited["title"], cited["license"], cited["abstract"]) == tuple(
+        PROJECT[key] for key in ("name", "license", "description")
+    )
+    assert all(author["name"] in (ROOT / "LICENSE").read_text(encoding="utf-8") for author in cited["authors"])
 
 
 def test_a_release_writes_version_and_day_and_nothing_without_a_changelog() -> None:
