@@ -151,7 +151,7 @@ def _words(hint: Any) -> Iterable[str]:
 def _plain(text: str) -> str:
     """Without what Markdown would take for HTML or emphasis; pages become links."""
     parts = text.split("`")
-    parts[::2] = [part.replace("<", "&lt;").replace("[", "\\[").replace("*", "\\*").replace("_", "\\_") for part in parts[::2]]
+    parts[::2] = [re.sub(r"([\[*_])", r"\\\1", part.replace("<", "&lt;")) for part in parts[::2]]
     return re.sub(r"docs/([a-z0-9/-]+)\.md", r"[\1](../\1.md)", "`".join(parts))
 
 
