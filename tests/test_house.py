@@ -12,8 +12,8 @@ import convolve
 
 SOURCE = Path(convolve.__file__).parent
 
-# Each room and what it may import besides itself; the ground floor (errors, atomic, cache, remote) is open to all.
-GROUND = {"errors", "atomic", "cache", "remote"}
+# Each room and what it may import besides itself; the ground floor (errors, locks, atomic, cache, ...) is open to all.
+GROUND = {"errors", "locks", "names", "atomic", "cache", "remote"}
 MAY_IMPORT = {
     "formats": set(),
     "transforms": {"formats"},
