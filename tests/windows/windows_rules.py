@@ -59,7 +59,7 @@ ABSENT = {
     "socket": ["AF_UNIX", "SO_REUSEPORT"],
     "sys": ["abiflags"],
 }
-OTHER = {
+OTHER: dict[str, dict[str, Any]] = {
     "os": {"name": "nt", "linesep": "\r\n", "O_BINARY": 0},
     "sys": {"platform": "win32"},
     "signal": {},
@@ -119,7 +119,7 @@ class View(ModuleType):
 
     def __init__(self, module: ModuleType) -> None:
         super().__init__(module.__name__, module.__doc__)
-        given = dict[str, Any](OTHER[module.__name__])
+        given: dict[str, Any] = {**OTHER[module.__name__]}
         before = {name: getattr(module, name, None) for name in given}
         self.__dict__.update(_module=module, _absent=set(ABSENT[module.__name__]), _given=given, _before=before)
 
@@ -406,7 +406,7 @@ def change_files() -> None:
     removing, moving = ("unlink", "remove", "rmdir"), ("rename", "replace")
     _real.update({name: getattr(os, name) for name in (*asking, *removing, *moving, "mkdir", "fsync", "symlink")})
     _real.update({"open": builtins.open, "os.open": os.open})
-    shutil._use_fd_functions = False  # type: ignore[attr-defined]  # as on Windows
+    shutil._use_fd_functions = False  # as on Windows
     changed = {
         **{name: looks_up(name) for name in asking},
         **{name: removes(name) for name in removing},
