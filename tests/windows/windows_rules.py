@@ -406,7 +406,7 @@ def change_files() -> None:
     removing, moving = ("unlink", "remove", "rmdir"), ("rename", "replace")
     _real.update({name: getattr(os, name) for name in (*asking, *removing, *moving, "mkdir", "fsync", "symlink")})
     _real.update({"open": builtins.open, "os.open": os.open})
-    shutil._use_fd_functions = False  # as on Windows
+    shutil._use_fd_functions = False  # type: ignore[attr-defined]  # as on Windows
     changed = {
         **{name: looks_up(name) for name in asking},
         **{name: removes(name) for name in removing},
@@ -415,7 +415,7 @@ def change_files() -> None:
     }  # fmt: skip
     for name, function in changed.items():
         setattr(os, name, function)
-    builtins.open = io.open = opened  # type: ignore[assignment]
+    builtins.open = io.open = opened
 
 
 # -- processes ------------------------------------------------------------------------------------------------------
