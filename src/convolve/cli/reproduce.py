@@ -33,7 +33,7 @@ def reproduce(
         Path | None, typer.Option(help="The JSON file for the summary. [default: DIR/RECIPE.json in the DIR of --runs]")
     ] = None,
     views: Annotated[
-        int, typer.Option(help="Also test each run over so many views of an image, as `convolve evaluate MODEL --views N`.")
+        int, typer.Option(help="Test each run over so many views of an image, too: `convolve evaluate RUN --views N`.")
     ] = 1,
     device: Device = None,
     threads: Threads = None,
