@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load as load_tensors
+from safetensors.torch import load
 
 from convolve.atomic import read_whole
 from convolve.data.hold_out import Membership
@@ -24,7 +24,6 @@ from convolve.data.sources.source import Source
 from convolve.data.splits import OutOfFold, Splits
 from convolve.errors import DataError, ResumeRefusedError, UsageError
 from convolve.inputs import open_inputs
-from convolve.loading import load
 from convolve.outcome import Run
 from convolve.recipe import Recipe
 from convolve.recipe_values import differences
@@ -98,7 +97,7 @@ def cross_validate(
         path = out.with_name(f"{out.name}-fold{fold + 1}")
         progress("note", {"message": f"fold {fold + 1} of {folds} in {path}"})
         folder = _trained(recipe, parts, path, restart=restart, progress=progress, report=report)
-        for name, given in _said(path).items():
+        for name, given in _said(Run(folder)).items():
             found.setdefault(name, given.new_zeros(len(whole), *given.shape[1:]))[fold_N == fold] = given
         errors.append(folder.result().test_error or 0.0)
     splits = replace(splits, out_of_fold=OutOfFold(whole.labels_N, **found, folds=folds, is_test=bool(membership)))
@@ -110,9 +109,10 @@ def cross_validate(
     return CrossValidation(Run(folder), tuple(errors), whole, splits.class_names, answers_NK=answers_NK, fold_N=fold_N)
 
 
-def _said(path: Path) -> dict[str, torch.Tensor]:
-    """What the run in `path` said of its fold, as `OutOfFold` calls it."""
-    kept, known = load_tensors(read_whole(path / "evaluation.safetensors", DataError)), load(path).confidence
+def _said(run: Run) -> dict[str, torch.Tensor]:
+    """What a run said of its fold, as `OutOfFold` calls it."""
+    kept = load(read_whole(run.folder.path / "evaluation.safetensors", DataError))
+    known = run.model.confidence
     said = {"answers_NK": kept["probabilities_NK"]}
     if known and "distances_N" in kept:
         log_NK = said["answers_NK"].double().clamp(min=1e-37).log()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 from torch import nn
 
@@ -45,7 +46,7 @@ def depths(network: nn.Module) -> dict[str, int]:
     outside of its layers (a class token) to the first, what it names in `joins` to the layer before, and both layers of
     a head are one.
     """
-    body = getattr(network, "body", network)
+    body: Any = getattr(network, "body", network)
     if hasattr(body, "group_matcher"):
         from timm.models import group_parameters
 

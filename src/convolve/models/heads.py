@@ -74,9 +74,10 @@ def headed(
 ) -> HeadedNetwork:
     """`network` up to its last layer with weights, or up to the layer `cut`, and a head that is still to be filled, on
     the device where the network is."""
+    body: nn.Module
     if cut:
-        body: nn.Module = up_to(network, cut)
-        width, axis = _channels(body, shape_CHW)
+        body = start = up_to(network, cut)
+        width, axis = _channels(start, shape_CHW)
     else:
         last = network.get_submodule(last_layer(network))
         body, width, axis = without_last_layer(network), int(last.weight.shape[1]), axis_read(last)  # type: ignore[index]
