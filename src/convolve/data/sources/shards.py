@@ -63,8 +63,8 @@ def _listed(listing: ShardListing, path: Path, options: DataOptions) -> tuple[tu
         key = index.key(image)
         if key not in label_of:
             raise DataError(f"{listing.place(image)}: {path} gives this key no class; add a row with it")
-        if (other := seen.setdefault(key, image)) != image:
-            places = f"{listing.place(other)} and {listing.place(image)}"
+        if (first := seen.setdefault(key, image)) != image:
+            places = f"{listing.place(first)} and {listing.place(image)}"
             raise DataError(f"{places} have one key, so that {path.name} cannot tell them apart; rename one")
         which_N[image] = label_of[key]
     return tuple(numbers), which_N
