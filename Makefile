@@ -4,7 +4,7 @@ PYTHONS ?= python3.11 python3.13
 TIMES ?= 1
 RUNTIME_PYTHONS ?= $(PYTHON)
 
-.PHONY: check quick style types test slow-tests coverage package processors fuzz race kills elastic benchmarks benchmarks-short tables docs runtimes cntk-suite cntk-round-trip
+.PHONY: check quick style types test slow-tests coverage package processors fuzz race kills elastic benchmarks benchmarks-short tables agents docs runtimes cntk-suite cntk-round-trip
 
 check: style types test
 
@@ -75,6 +75,10 @@ benchmarks-short:  ## a short form of most, in less than 15 minutes on a quiet m
 tables:  ## tables and plots of results, in README.md and docs, from docs/results and benchmarks/results
 	$(PYTHON) docs/tables.py
 	$(PYTHON) docs/cntk_names.py
+
+agents:  ## llms.txt, SKILL.md and the JSON Schemas of --json, from commands, pages and recipes
+	$(PYTHON) docs/schemas.py
+	$(PYTHON) docs/agents.py
 
 docs:  ## the pages and the reference of the Python functions as HTML, in site
 	$(PYTHON) -m zensical build --strict
