@@ -388,7 +388,9 @@ def test_nothing_is_there_for_tests_alone() -> None:
         "repr_int",
         "readinto",
         "seekable",
-    }  # PyTorch, pickle, logging, onnxruntime and users call these
+        "format_options",
+        "format_commands",
+    }  # PyTorch, pickle, logging, onnxruntime, typer and users call these
     for path in [*SOURCE.rglob("*.py"), *(root / "benchmarks").rglob("*.py"), *(root / "examples").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

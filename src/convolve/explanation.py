@@ -70,7 +70,8 @@ class Explanation:
         weight_HW1 = (0.75 * np.abs(change_HW) / max(_FAINT, np.abs(self.change_RS).max()))[..., None]
         color_HWC = np.where(change_HW[..., None] > 0, _FOR, _AGAINST)
         seen_HWC = self.image_CHW.transpose(1, 2, 0)
-        return np.rint(seen_HWC * (1 - weight_HW1) + color_HWC * weight_HW1).astype(np.uint8)
+        mixed_HWC: Image = np.rint(seen_HWC * (1 - weight_HW1) + color_HWC * weight_HW1).astype(np.uint8)
+        return mixed_HWC
 
     def _repr_html_(self) -> str:
         seen_HWC = np.ascontiguousarray(self.image_CHW.transpose(1, 2, 0))

@@ -251,7 +251,7 @@ class Model:
         """What tells this model from others that answer otherwise."""
         known = self.confidence.record if self.confidence else None
         file = self.module.path if isinstance(self.module, OnnxNetwork) else None
-        return digest_of(self.module, self.preprocess, self.class_names, self.node, self.target, known, file=file)
+        return digest_of(self.module, self.preprocess, (self.class_names, self.node, self.target, known), file)
 
     def _repr_html_(self) -> str:
         parameters = sum(parameter.numel() for parameter in self.module.parameters())

@@ -51,7 +51,7 @@ Architecture = NetworkSpec | Graph
 Shapes = dict[str, tuple[int, ...]]
 
 
-def digest_of(module: nn.Module, preprocess: Preprocess, *beside: object, file: Path | None = None) -> str:
+def digest_of(module: nn.Module, preprocess: Preprocess, beside: tuple[object, ...], file: Path | None) -> str:
     """What tells a model from others that answer otherwise: its weights, or its `file`, its preprocessing, and what is
     `beside` them."""
     digest = hashlib.sha256(repr((preprocess, *beside)).encode())

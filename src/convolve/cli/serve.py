@@ -117,8 +117,7 @@ def serve(
     from convolve.serve.upload import Limits
     from convolve.training.memory import keep_freed_memory
 
-    paths = named_models(models)
-    tokens = read_tokens(token) if token else ()
+    paths, tokens = named_models(models), read_tokens(token) if token else ()
     public_hosts, origins = ([name.lower() for name in names or ()] for names in (public_host, allow_origin))
     access = Access(host, public_hosts, origins, tokens, root_path)
     tls = tls_files(tls_cert, tls_key)
@@ -129,11 +128,17 @@ def serve(
         for note in filter(None, (note_of(model.module) for model in opened.values())):
             print(f"note: {note}", file=sys.stderr)
         server = server_for(log(guarded(app, access)), tls, proxy_headers=proxy_headers)
-        address, reach = f"{address_of(listener, tls)}{root_path}", _reach(is_open(listener), token, tls)
-        said = f"serving {', '.join(models)} on {address}\nopen to {reach}; Ctrl-C ends it"
-        answer = {"address": address, "models": {name: str(path) for name, path in paths.items()}, "open_to": reach}
-        print(json.dumps(answer) if as_json else said, flush=True)
+        reach = _reach(is_open(listener), token, tls)
+        print(_told(paths, models, f"{address_of(listener, tls)}{root_path}", reach, as_json), flush=True)
         server.run([listener])
+
+
+def _told(paths: dict[str, Path], models: list[str], address: str, reach: str, as_json: bool) -> str:
+    """Where the server listens, in two lines, or in one line of JSON."""
+    if as_json:
+        named = {name: str(path) for name, path in paths.items()}
+        return json.dumps({"address": address, "models": named, "open_to": reach})
+    return f"serving {', '.join(models)} on {address}\nopen to {reach}; Ctrl-C ends it"
 
 
 def _open(path: Path, overrides: PreprocessOverrides, accept: float | None) -> Model:
