@@ -98,7 +98,7 @@ def test_a_class_that_a_fold_would_lack_is_named(convolve: Convolve, shades: Pat
     outcome = train(convolve, shades, tmp_path / "run")
     assert outcome.code == 3 and all(words in outcome.err for words in said)
     assert [name for name in files_in(tmp_path) if not name.startswith("shades")] == []
-    assert_refused(train(convolve, shades, tmp_path / "run", "--folds", "1"), 2, "two folds are the least")
+    assert_refused(train(convolve, shades, tmp_path / "run", "--folds", "1"), 2, "give 2 or more")
     assert_refused(train(convolve, shades, tmp_path / "run", "--skip-unreadable"), 2, "leave --skip-unreadable out")
 
 

@@ -122,7 +122,7 @@ def _said(run: Run) -> dict[str, torch.Tensor]:
 
 def _require_plain(recipe: Recipe, folds: int) -> None:
     if folds < 2:
-        raise UsageError(f"--folds {folds}: two folds are the least, five the custom")
+        raise UsageError(f"--folds {folds}: give 2 or more; 5 is usual")
     if recipe.data.target != "class":
         raise UsageError(f"--folds is for one class an image; leave it out with data.target={recipe.data.target}")
     if recipe.data.skip_unreadable:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load as load_tensors
 from safetensors.torch import save
 from torch.nn import functional as F
 
-from convolve.atomic import replacing
+from convolve.atomic import read_whole, replacing
 from convolve.confidence import learn_confidence
 from convolve.data.build import DataModule
 from convolve.data.dataset import Dataset
 from convolve.data.sources.classes import in_words
+from convolve.errors import DataError
 from convolve.fitted_head import FittedHead
 from convolve.loading import load
 from convolve.model import Model
+from convolve.notebook import curves, image
 from convolve.records import ClassResult, EndEvent, Result, Target, TargetKind, TrainingInfo
 from convolve.records.reading import to_json
 from convolve.training.calibration import reliability, wilson_interval
@@ -33,6 +38,7 @@ from convolve.training.run_folder import RunFolder
 from convolve.training.trainer import Trainer
 from convolve.training.workers import Workers
 
+_MISTAKES = 12  # pictures that a notebook shows
 MAX_PICTURE_SIZE = 96  # pixels; larger images are kept smaller for the report
 _RESULT_FROM_START = (
     "parameters", "precision", "device", "threads", "data_name", "data_note", "data_fingerprint", "versions",
@@ -68,6 +74,25 @@ class Run:
     @cached_property
     def model(self) -> Model:
         return load(self.folder.path)
+
+    def _repr_html_(self) -> str:
+        """The figures, the error after each epoch, and the most confident errors as pictures."""
+        epochs = self.folder.epochs()
+        judged = [epoch.test_error if epoch.validation_error is None else epoch.validation_error for epoch in epochs]
+        drawn = curves("error", {"train": [epoch.train_error for epoch in epochs], "test": judged})
+        report = f"<div>{escape(str(self.folder.path / 'report.html'))}</div>"
+        return self.folder.result()._repr_html_() + drawn + "".join(self._mistakes()) + report
+
+    def _mistakes(self) -> Iterator[str]:
+        tensors = load_tensors(read_whole(self.folder.path / "evaluation.safetensors", DataError))
+        if "probabilities_NK" not in tensors or self.model.target.kind != TargetKind.CLASS:
+            return
+        names, kept_M = self.model.class_names, tensors["kept_indices_M"]
+        said_M, sure_M = tensors["probabilities_NK"][kept_M].argmax(1), tensors["probabilities_NK"][kept_M].max(1)
+        for m in (-sure_M).argsort()[:_MISTAKES]:
+            truth = names[tensors["labels_N"][kept_M[m]]]
+            words = f"{truth}, taken for {names[said_M[m]]} ({sure_M[m]:.0%})"
+            yield image(tensors["kept_images_MHWC"][m], words, 80)
 
 
 def write_outcome(training: Training, began: float) -> None:

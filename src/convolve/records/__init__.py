@@ -218,6 +218,11 @@ class Result(Figures):
     train_damaged: Count = 0
     classes: tuple[ClassResult, ...] = ()
 
+    def _repr_html_(self) -> str:
+        from convolve.notebook import figures, table
+
+        return table(figures(vars(self)), f"Result of {self.recipe}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:

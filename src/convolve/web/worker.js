@@ -122,7 +122,7 @@ async function shown(data) {
 
 // -- where does it look? ------------------------------------------------------------------------------------------------
 
-// As convolve.serve.occlusion: by how much the log-odds of a class fall when the part around a cell is covered.
+// As convolve.explanation: by how much the log-odds of a class fall when the part around a cell is covered.
 async function explain(id, { index }) {
   const { width, height } = about.preprocess;
   const whole = image;
