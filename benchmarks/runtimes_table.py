@@ -156,6 +156,7 @@ def reason(done: subprocess.CompletedProcess[str], folder: Path) -> str:
 def runtimes(pythons: list[str], modules: Path | None, folders: list[Path]) -> dict[str, list[Answer]]:
     """Name and version -> an answer for each network; one that is nowhere to be found has the reason alone."""
     rows: dict[str, list[Answer]] = {}
+    missing: dict[str, list[Answer]] = {}
     sides: list[tuple[str, Callable[[Path], list[str]]]] = [
         (name, lambda folder, python=python, name=name: [python, str(HERE / "runtimes_ask.py"), name, str(folder)])  # type: ignore[misc]
         for name in MODULES
@@ -165,13 +166,14 @@ def runtimes(pythons: list[str], modules: Path | None, folders: list[Path]) -> d
         sides.append(("onnxruntime-web", lambda folder: ["node", str(HERE / "runtimes_ask.cjs"), str(folder)]))
     env = {**os.environ, "NODE_PATH": str(modules or "")}
     for name, command in sides:
-        answers = [first := asked(command(folders[0]), folders[0], env)]
-        label = f"{name} {first.version}".strip()
-        if label in rows or (first.is_missing and any(row.startswith(name) for row in rows)):
+        first = asked(command(folders[0]), folders[0], env)
+        if first.is_missing:
+            missing[name] = [first]
             continue
-        answers += [] if first.is_missing else [asked(command(folder), folder, env) for folder in folders[1:]]
-        rows[label] = answers
-    return rows
+        label = f"{name} {first.version}".strip()
+        if label not in rows:
+            rows[label] = [first, *(asked(command(folder), folder, env) for folder in folders[1:])]
+    return rows | {name: answers for name, answers in missing.items() if not any(row.startswith(name) for row in rows)}
 
 
 # -- programs of --snippet ---------------------------------------------------------------------------------------------
