@@ -246,12 +246,15 @@ def table(rows: dict[str, list[Answer]], programs: dict[str, list[Answer]], phot
     notes: list[str] = []
     lines = [row("", *NETWORKS), row(*["---"] * (1 + len(NETWORKS)))]
     for name, answers in rows.items():
-        cells = [answer.cell(ASKED, notes) for answer in answers]
-        lines.append(row(name, *([f"not here: {answers[0].fault}"] if answers[0].is_missing else cells)))
+        is_missing = answers[0].is_missing
+        cells = [f"not here: {answers[0].fault}"] if is_missing else [each.cell(ASKED, notes) for each in answers]
+        lines.append(row(name, *cells))
     for language, answers in programs.items():
-        cells = [f"{each.same} of {photographs}" if not each.fault else each.cell(0, notes) for each in answers]
-        name = f"`--snippet {language}`"
-        lines.append(row(name, *([f"not run: {answers[0].fault}"] if answers[0].is_missing else cells)))
+        if answers[0].is_missing:
+            cells = [f"not run: {answers[0].fault}"]
+        else:
+            cells = [each.cell(0, notes) if each.fault else f"{each.same} of {photographs}" for each in answers]
+        lines.append(row(f"`--snippet {language}`", *cells))
     said = "; ".join(f"({number}) {note}" for number, note in enumerate(notes, 1))
     return "\n".join([*lines, *(["", f"Refused: {said}."] if said else []), ""])
 
