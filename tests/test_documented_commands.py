@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,9 @@ def do(convolve: Convolve, data: Path, tmp_path: Path, monkeypatch: pytest.Monke
     for module in (recipes, run):
         monkeypatch.setattr(module, "resolve", resolve_tiny)
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # tests/serve ask it
+    for name in ("argv", "path", "meta_path"):  # a program for CNTK changes them
+        monkeypatch.setattr(sys, name, [*getattr(sys, name)])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path)
     for name, value in {"CONVOLVE_DATA": data, "XDG_CACHE_HOME": tmp_path, "https_proxy": "http://127.0.0.1:9"}.items():
         monkeypatch.setenv(name, str(value))
@@ -122,7 +126,7 @@ def do(convolve: Convolve, data: Path, tmp_path: Path, monkeypatch: pytest.Monke
     def do(fence: Fence) -> None:
         assert fence.language in ("", "python", "text", "yaml"), f"{fence.place}: commands stand without a language"
         if fence.file:
-            Path(fence.file).write_text(fence.text)
+            Path(fence.file).write_text(fence.text, encoding="utf-8")
         if fence.language == "python":
             bring(fence.text)
             exec(compile(fence.text, fence.place, "exec"), {"__name__": "__main__"})
@@ -130,8 +134,10 @@ def do(convolve: Convolve, data: Path, tmp_path: Path, monkeypatch: pytest.Monke
             for words in fence.commands():
                 command(fence.place, words)
 
-    models = dict(MODELS)
+    models, modules = dict(MODELS), {*sys.modules}
     yield do
+    for name in {name for name in sys.modules if name.partition(".")[0] == "cntk"} - modules:
+        del sys.modules[name]  # `import cntk` is answered in that program alone
     MODELS.clear()
     MODELS.update(models)
 

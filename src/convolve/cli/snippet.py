@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convolve.errors import UsageError, look_up
+from convolve.errors import UsageError, look_up, quoted
 
 if TYPE_CHECKING:
     from convolve.export.snippets import File
@@ -27,8 +26,8 @@ class Snippet:
     output: list[str] | None
     overrides: PreprocessOverrides
 
-    def show(self, path: Path, out: Path | None) -> None:
-        """Print the program for the model at `path`, or write it to `out`."""
+    def lines(self, path: Path, out: Path | None) -> list[str]:
+        """The program for the model at `path`; where it is written to `out`, a line that says so."""
         from convolve.atomic import staged
         from convolve.export.snippets import LANGUAGES, snippet
         from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
@@ -51,10 +50,9 @@ class Snippet:
         text = snippet(self.language, model.preprocess, metadata, file)
         if out:
             with staged(out) as written:
-                written.write_text(text, encoding="utf-8")
-            print(f"{out}: {file.said}")
-        else:
-            print(text, end="")
+                written.write_text(text, encoding="utf-8", newline="\n")
+            return [f"{out}: {file.said}"]
+        return text.splitlines()
 
 
 def _file(path: Path, model: Model, form: str) -> tuple[File, ConfidenceRecord | None]:
@@ -77,7 +75,7 @@ def _file(path: Path, model: Model, form: str) -> tuple[File, ConfidenceRecord |
     elif model.preprocess.mean_image_CHW is not None:
         form = "pixels"
     option = {"any size": " --any-size", "pixels": " --with-preprocessing"}.get(form, "")
-    said = f"For the file of: convolve convert {shlex.quote(str(path))} --to onnx{option} --out model.onnx"
+    said = f"For the file of: convolve convert {quoted(str(path))} --to onnx{option} --out model.onnx"
     return File(said, form, model.independent), model.metadata.confidence
 
 

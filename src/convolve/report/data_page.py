@@ -17,7 +17,7 @@ from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import UNLABELED
 from convolve.errors import DataError
 from convolve.formats.decode import Decoding
-from convolve.report.pictures import Picture, picture
+from convolve.pictures import Picture, picture
 from convolve.templates import render
 
 MOST_PICTURES, MOST_OF_A_KIND = 600, 48  # in all: the page stays below 10 MB
@@ -81,7 +81,7 @@ def write_data_page(checked: Checked, source: Path, path: Path) -> None:
         most_classes=MOST_CLASSES,
     )
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")  # a name may be no text
+        temporary.write_bytes(page.encode(errors="backslashreplace"))  # a name may be no text
 
 
 def class_rows(checked: Checked) -> list[dict[str, object]]:

@@ -48,7 +48,7 @@ def write_page(
         **{each: text_of("convolve.web", each) for each in CODE},
     }
     for path, text in texts.items():
-        (folder / path).write_text(always_utf8(text), encoding="utf-8")
+        (folder / path).write_text(always_utf8(text), encoding="utf-8", newline="\n")
     for path, content in runtime.files.items():
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(content)
@@ -65,7 +65,7 @@ def _about(model: Model, output: str, runtime: Runtime) -> dict[str, Any]:
         "thresholds": thresholds_of(target, len(model.class_names)) if target.kind == TargetKind.CLASSES else None,
         "output": output,
         "scores": _meaning(model),
-        "confidence": record and {"farthest": record.farthest, "least_probability": record.least_probability},
+        "confidence": record and {key: getattr(record, key) for key in ("farthest", "least_probability", "within")},
         "preprocess": preprocess.mapping() | {"size_before_crop": preprocess.size_before_crop},
         "runtime": {"script": runtime.script, "wasm": runtime.wasm, "digests": runtime.digests},
     }
