@@ -38,8 +38,8 @@ def main() -> int:
     subprocess.run([sys.executable, "-m", "venv", "--clear", PLACE / "environment"], check=True)
     python = PLACE / "environment" / "bin" / "python"
     extras = ",".join(EXTRAS)
-    install = ["-m", "pip", "install", "-q", "-c", PLACE / "constraints.txt", "-e", f".[{extras}]"]
-    subprocess.run([python, *install], cwd=ROOT, check=True)
+    words = ["-m", "pip", "install", "-q", "-c", str(PLACE / "constraints.txt"), "-e", f".[{extras}]"]
+    subprocess.run([python, *words], cwd=ROOT, check=True)
     return subprocess.run([python, "-m", "pytest", "-n", "2", *asked.tests], cwd=ROOT, check=False).returncode
 
 
