@@ -27,6 +27,7 @@ from convolve.recipe import from_mapping
 from convolve.recipes import load_recipe
 
 sys.path.insert(0, str(Path(__file__).parent))
+from attacks import attacks
 from plots import Labels, Line, svg
 
 DOCS = Path(__file__).parent
@@ -335,7 +336,7 @@ def seeds(names: list[str]) -> Iterator[str]:
 # form of a table -> its lines
 TABLES: dict[str, Callable[[list[str]], Iterable[str]]] = {
     "means": means, "seeds": seeds, "curves": curves, "ratios": ratios, "records": records, "scaling": scaling,
-    "steps": steps, "trainings": trainings, "rates": rates,
+    "steps": steps, "trainings": trainings, "rates": rates, "attacks": attacks,
 }  # fmt: skip
 
 
