@@ -4,7 +4,7 @@ PYTHONS ?= python3.11 python3.13
 TIMES ?= 1
 RUNTIME_PYTHONS ?= $(PYTHON)
 
-.PHONY: check quick style types test slow-tests coverage package processors attack race kills elastic benchmarks benchmarks-short tables docs runtimes cntk-suite cntk-round-trip
+.PHONY: check quick style types test slow-tests coverage package release processors attack race kills elastic benchmarks benchmarks-short tables docs gallery runtimes cntk-suite cntk-round-trip
 
 check: style types test
 
@@ -35,6 +35,9 @@ package:  ## wheel and source archive, in dist
 	$(PYTHON) -m build --outdir dist
 	$(PYTHON) -m twine check --strict dist/*
 
+release:  ## version, changelog, build, checks, tag, upload: VERSION=0.2.0 INDEX=the address that twine uploads to
+	$(PYTHON) .ci/release.py $(VERSION) $(if $(INDEX),--index $(INDEX))
+
 cntk-suite:  ## CNTK's own tests of its Python API, out of its wheel (75 MB)
 	$(PYTHON) tests/cntk_suite/run.py
 
@@ -62,12 +65,17 @@ benchmarks-short:  ## a short form of most, in less than 15 minutes on a quiet m
 	$(PYTHON) benchmarks/all.py --short $(if $(DATA),--data $(DATA))
 	$(MAKE) --no-print-directory tables
 
-tables:  ## tables and plots of results, in README.md and docs, from docs/results and benchmarks/results
+tables:  ## tables and plots of results, in README.md and docs, the reference of commands and recipes, the map of the house
 	$(PYTHON) docs/tables.py
 	$(PYTHON) docs/cntk_names.py
+	$(PYTHON) docs/reference.py
+	$(PYTHON) docs/house.py
 
 docs:  ## the pages and the reference of the Python functions as HTML, in site
 	$(PYTHON) -m zensical build --strict
+
+gallery:  ## the reports and pictures of docs/gallery, from real trainings: FLOWERS=a folder of photographs MNIST=that of its files
+	$(PYTHON) docs/gallery.py --flowers $(FLOWERS) --mnist $(MNIST)
 
 runtimes:  ## which runtimes read our ONNX files: PHOTOGRAPHS=a folder of classes; RUNTIME_PYTHONS="python other/bin/python" NODE_MODULES=folder
 	$(PYTHON) benchmarks/runtimes_table.py $(PHOTOGRAPHS) --python $(RUNTIME_PYTHONS) $(if $(NODE_MODULES),--node-modules $(NODE_MODULES))

@@ -12,8 +12,11 @@ FILE = Path(__file__).parent / "reliability.json"
 
 def attacks(names: list[str]) -> Iterator[str]:
     """What was tried, how often, what became of it, and what the worst one took; `names` are parts of the file."""
-    found: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
-    rows = [row for name in names for row in found[name]]
+    found: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    rows = [row for name in names for row in found.get(name, [])]
+    if not rows:
+        yield "not yet measured"
+        return
     yield "| | n | outcomes | longest | most memory | failures |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for row in rows:

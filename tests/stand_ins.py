@@ -129,6 +129,11 @@ def finished_run(path: Path) -> None:
     train(path.name, out=path)
 
 
+def photo_run(path: Path) -> None:
+    """Of my_photos/, which is at hand wherever a page names it."""
+    train("cifar10-fast", data="my_photos", out=path)
+
+
 def own_model(path: Path) -> None:
     """A model of ours under the name of an old file: it goes wherever that goes."""
     finished = train("mnist", out=path.with_suffix(".run"))
@@ -174,6 +179,6 @@ STAND_INS: dict[str, Callable[[Path], Any]] = {
     "mean.binaryproto": caffe_mean, "checkpoint.pth": checkpoint,
     "classifier.onnx": classifier,
     "my_lenet.model": own_model, "old.dnn": own_model,
-    "runs/mnist": finished_run, "runs/cifar10-aug": finished_run,
+    "runs/mnist": finished_run, "runs/cifar10-aug": finished_run, "runs/mine": photo_run, "runs/theirs": photo_run,
     "ConvNet_MNIST.cntk": example, "examples/BrainScript/ConvNet_MNIST.cntk": example, "a.cntk": two_configurations,
 }  # fmt: skip

@@ -30,7 +30,7 @@ from convolve.recipe import Recipe, with_values
 from stand_ins import bring
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TINY = {"model.variant": "tiny", "run.epochs": 1, "run.threads": 1, "run.precision": "fp32"}
 
 FENCE = re.compile(r"^(?:<!-- not run: (?P<reason>.+) -->\n)?```(?P<info>.*)\n(?P<text>(?:.*\n)*?)```$", re.MULTILINE)

@@ -346,7 +346,7 @@ def test_what_cannot_be_checked(tmp_path: Path, convolve: Convolve) -> None:
     ("name", "counts"), [("mnist", {}), ("cifar10", {"leak": 3, "duplicate": 7, "dark": 5, "bright": 3})]
 )
 def test_the_real_sets(name: str, counts: dict[str, int]) -> None:
-    """Every pair was looked at (docs/check-data.md): no false alarm. CIFAR-10: the official files."""
+    """Every pair was looked at (docs/explanation/faults-found.md): no false alarm. CIFAR-10: the official files."""
     checked = check_data(Path(os.environ["CONVOLVE_DATA"]) / name)
     assert dict(checked.findings.counts) == counts and SAME == 0.9975
 
