@@ -84,10 +84,11 @@ def request(dice: random.Random, sound: list[bytes], paths: list[str]) -> bytes:
     for _ in range(dice.choice([0, 0, 1, 4])):
         if body:
             body[dice.randrange(len(body))] = dice.randrange(256)
-    path = dice.choice([*paths * 4, *OTHER_PATHS]) + dice.choice(QUESTIONS)
+    asking = [path for path in paths if path.endswith(("/predict", "/explain", "/infer"))]
+    path = dice.choice([*paths, *asking * 4, *OTHER_PATHS]) + dice.choice([*[""] * 12, *QUESTIONS])
     lines = [f"{dice.choice(METHODS)} {path} HTTP/{dice.choice(['1.1'] * 9 + ['1.0', '2', '9.9'])}"]
     lines += ["Host: localhost"] * dice.choice([*[1] * 18, 0, 2])
-    lines += dice.sample(HEADERS, dice.choice([0, 0, 1, 1, 2]))
+    lines += dice.sample(HEADERS, dice.choice([0, 0, 0, 0, 1, 1, 2]))
     if dice.random() < 0.95:
         lines.append(f"Content-Length: {len(body)}")
     said = "\r\n".join([*lines, "", ""]).encode("utf-8") + body

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.errors import DataError, FormatError, UsageError, install_hint, legible, unknown_name
+from convolve.errors import DataError, FormatError, UsageError, install_hint, unknown_name
 
 # Legend: N images, G row groups.
 
@@ -121,7 +121,7 @@ def _opened(path: Path) -> Any:
     try:
         return ParquetFile(path, memory_map=True)
     except (OSError, ValueError) as error:
-        raise FormatError(path, "", f"no Parquet file, or damaged ({legible(str(error))}); get it again") from None
+        raise FormatError(path, "", f"no Parquet file, cut off or damaged ({error}); get it again") from None
 
 
 def _features(schema: Any) -> dict[str, dict[str, Any]]:
@@ -147,7 +147,7 @@ def _labels(path: Path, opened: Any, label: str) -> NDArray[Any]:
     try:
         column = opened.read(columns=[label]).column(label)
     except (OSError, ValueError) as error:
-        raise FormatError(path, "", f"damaged ({legible(str(error))}); get it again") from None
+        raise FormatError(path, "", f"damaged ({error}); get it again") from None
     if column.null_count:
         row = next(number for number, each in enumerate(column, 1) if not each.is_valid)
         raise FormatError(f"{path}: row {row}", "", f"no {label}; label it, or leave the row out")
@@ -161,6 +161,6 @@ def _column(path: Path, group: int, column: str) -> Any:
     try:
         found = opened.read_row_group(group, columns=[f"{column}.bytes" if is_struct else column]).column(0)
     except (OSError, ValueError) as error:
-        raise FormatError(path, f"row group {group}", f"damaged ({legible(str(error))}); get the file again") from None
+        raise FormatError(path, f"row group {group}", f"damaged ({error}); get the file again") from None
     whole = found.combine_chunks()
     return whole.field("bytes") if is_struct else whole

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from convolve import cache
 from convolve.atomic import replacing
 from convolve.data.walk import ENDINGS, is_hidden
-from convolve.errors import DataError, FormatError, legible
+from convolve.errors import DataError, FormatError
 from convolve.formats.archive import Location
 from convolve.formats.tar_index import Member, read_at, tar_members
 from convolve.formats.zip_archive import ZIP_DAMAGE, Zip
@@ -138,7 +138,7 @@ def _beside(shards: Sequence[Shard]) -> ShardIndex | None:
         return _read(local(url), shards)
     except (*ZIP_DAMAGE, KeyError, TypeError, SyntaxError, TokenError, MemoryError, AttributeError) as error:
         way = "remove it, or write the shards again"
-        raise DataError(f"{url}: the index is damaged ({legible(str(error))}); {way}") from None
+        raise DataError(f"{url}: the index is damaged ({error}); {way}") from None
 
 
 def _read(path: Path, shards: Sequence[Shard]) -> ShardIndex | None:
