@@ -1,26 +1,32 @@
 # `make check` is what CI runs after installing: style, types, tests.
 PYTHON ?= python
+# Text that one of our modules opens without naming its encoding is an error (pyproject.toml).
+PYTEST = PYTHONWARNDEFAULTENCODING=1 PYTHONWARNINGS=ignore::EncodingWarning $(PYTHON) -m pytest
 PYTHONS ?= python3.11 python3.13
 TIMES ?= 1
 RUNTIME_PYTHONS ?= $(PYTHON)
 
-.PHONY: check quick style types test slow-tests coverage package release processors attack race kills elastic benchmarks benchmarks-short tables docs gallery runtimes cntk-suite cntk-round-trip
+.PHONY: check quick style types test windows slow-tests coverage package release processors attack race kills elastic benchmarks benchmarks-short tables docs gallery runtimes cntk-suite cntk-round-trip
 
 check: style types test
 
 quick:  ## style and the tests that take no time, in less than 90 s on two cores
-	@start=$$(date +%s); $(MAKE) --no-print-directory style && $(PYTHON) -m pytest -q -n 2 --quick; \
+	@start=$$(date +%s); $(MAKE) --no-print-directory style && $(PYTEST) -q -n 2 --quick; \
 	status=$$?; echo "quick: $$(($$(date +%s) - start)) s"; exit $$status
 
 style:
 	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff check --preview --select PLW1514 .  # text files name their encoding
 	$(PYTHON) -m ruff format --check .
 
 types:
 	$(PYTHON) -m mypy
 
 test:
-	$(PYTHON) -m pytest -n 2
+	$(PYTEST) -n 2
+
+windows:  ## all tests by Windows' rules, as far as Linux can have them (tests/windows): hours. TESTS="tests/data tests/formats"
+	PYTHONPATH=$(CURDIR)/tests/windows$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) -m pytest $(TESTS)
 
 slow-tests:  ## all tests; tests/slow_tests.txt, which `quick` leaves out, as they are now
 	$(PYTHON) -m pytest -n 2 --renew-slow-tests

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--read", nargs=2, metavar=("TOOL", "PLAN"), help="(used by the script itself)")
     asked = parser.parse_args()
     if asked.read:
-        print(json.dumps(read_all(asked.read[0], json.loads(Path(asked.read[1]).read_text()))))
+        print(json.dumps(read_all(asked.read[0], json.loads(Path(asked.read[1]).read_text(encoding="utf-8")))))
         return
     with tempfile.TemporaryDirectory() as folder:
         table = compare(Path(folder), asked.peers)

@@ -124,8 +124,8 @@ def convolve(*words: str) -> None:
 def kept(path: Path, make: Callable[[], Answer]) -> Answer:
     """The answer at `path`, which is made where it is not there: a run that was stopped goes on (--work)."""
     if not path.exists():
-        path.write_text(json.dumps(asdict(make())))
-    return Answer(**json.loads(path.read_text()))
+        path.write_text(json.dumps(asdict(make())), encoding="utf-8")
+    return Answer(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def asked(command: list[str], folder: Path, env: dict[str, str]) -> Answer:

@@ -122,7 +122,7 @@ def do(convolve: Convolve, data: Path, tmp_path: Path, monkeypatch: pytest.Monke
     def do(fence: Fence) -> None:
         assert fence.language in ("", "python", "text", "yaml"), f"{fence.place}: commands stand without a language"
         if fence.file:
-            Path(fence.file).write_text(fence.text)
+            Path(fence.file).write_text(fence.text, encoding="utf-8")
         if fence.language == "python":
             bring(fence.text)
             exec(compile(fence.text, fence.place, "exec"), {"__name__": "__main__"})

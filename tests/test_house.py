@@ -13,7 +13,7 @@ import convolve
 
 SOURCE = Path(convolve.__file__).parent
 
-# Each room and what it may import besides itself; the ground floor (errors, atomic, cache, remote) is open to all.
+# Each room and what it may import besides itself; the ground floor (errors, locks, atomic, cache, ...) is open to all.
 HOUSE = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "house.py"))  # which draws the map of it
 GROUND, imports_of = HOUSE["GROUND"], HOUSE["imports_of"]
 MAY_IMPORT = {

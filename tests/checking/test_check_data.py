@@ -73,9 +73,9 @@ def folder(clean: Path, tmp_path: Path) -> Path:
 
 
 def edit(path: Path, line: int, text: str) -> None:
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     lines[line - 1] = text
-    path.write_text("".join(lines))
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 def found(source: Path, **options: Path) -> list[tuple[str, str]]:

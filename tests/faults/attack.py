@@ -26,7 +26,7 @@ def run(words: list[str], place: Path) -> tuple[int, list[dict[str, Any]]]:
     """(exit code, rows) of one of the scripts beside this one; what it prints is printed."""
     file = place / f"{words[0]}.json"
     done = subprocess.run([sys.executable, str(FOLDER / words[0]), *words[1:], "--json", str(file)], check=False)
-    return done.returncode, json.loads(file.read_text()) if file.exists() else []
+    return done.returncode, json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
 
 
 def main() -> int:
@@ -45,7 +45,7 @@ def main() -> int:
     if asked.out:
         known = hardware()
         told = {"minutes": minutes, "hardware": f"{known['cpu']}, {known['cores']} cores", **parts}
-        asked.out.write_text(json.dumps(told, indent=1) + "\n")
+        asked.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     failed = sum(len(row["failures"]) for rows in parts.values() for row in rows)
     print(f"{sum(row['n'] for rows in parts.values() for row in rows):,} trials, {failed} failed, {minutes} minutes")
     return int(any(code for code, _ in done))

@@ -19,6 +19,6 @@ def test_damaged_files_are_answered_or_refused(tmp_path: Path) -> None:
     command = [sys.executable, str(script), str(COUNT), "--json", str(found)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
-    rows = json.loads(found.read_text())
+    rows = json.loads(found.read_text(encoding="utf-8"))
     assert len(rows) >= 34 and sum(row["n"] for row in rows) == COUNT
     assert [row["what"] for row in rows if not row["outcomes"].get("refused")] == [], "a damage that is none"

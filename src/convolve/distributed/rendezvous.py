@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import struct
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from torch.distributed import FileStore, PrefixStore, Store, TCPStore  # type: i
 from convolve.atomic import cannot_write, locked
 from convolve.distributed.launcher import RankInfo, master_address
 from convolve.errors import TrainingError, UsageError
+from convolve.locks import is_locked
 
 if sys.platform != "win32":
     import fcntl
@@ -81,10 +83,10 @@ def _made(prefix: str, own: RankInfo) -> Iterator[Path]:
     with made as name, locked(Path(name), wait=True):
         folder = Path(name)
         for other in set(folder.parent.glob(f"{prefix}*")) - {folder}:
-            is_locked = sys.platform != "win32" and _is_locked(other)
-            if is_locked:
+            is_taken = _is_taken(other)
+            if is_taken:
                 raise _twice(own)
-            if is_locked is False:
+            if is_taken is False:
                 shutil.rmtree(other, ignore_errors=True)
         yield folder
 
@@ -94,7 +96,7 @@ def _find(prefix: str, own: RankInfo, patience_seconds: float) -> Path:
     limit = time.monotonic() + patience_seconds
     while time.monotonic() < limit:
         for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-            if _is_locked(folder):
+            if _is_taken(folder):
                 return folder
         time.sleep(_PAUSE_SECONDS)
     raise TrainingError(
@@ -104,24 +106,15 @@ def _find(prefix: str, own: RankInfo, patience_seconds: float) -> Path:
     )
 
 
-def _is_locked(folder: Path) -> bool | None:
+def _is_taken(folder: Path) -> bool | None:
     """Whether a living worker 0 has locked `folder`; False: a killed job left it; None: it is not this user's alone."""
-    if sys.platform == "win32":  # a temporary folder there belongs to one user, and folders cannot be locked
-        return True
     try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        status = folder.lstat()
+        # A temporary folder of Windows belongs to one user. Elsewhere nobody else can put another in this one's place.
+        is_own = not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)
+        return is_locked(folder) if is_own and stat.S_ISDIR(status.st_mode) else None
     except OSError:
         return None
-    try:
-        status = os.fstat(handle)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-            return None
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def interface_to(host: str, port: int) -> str | None:
@@ -149,7 +142,10 @@ def interface_to(host: str, port: int) -> str | None:
 
 def _tcp_store(host: str, port: int, own: RankInfo, serves: bool, patience_seconds: float) -> TCPStore:
     try:
-        return TCPStore(host, port, own.size, serves, timedelta(seconds=patience_seconds), wait_for_workers=False)
+        return TCPStore(
+            host, port, own.size, serves, timedelta(seconds=patience_seconds), wait_for_workers=False,
+            use_libuv=sys.platform != "win32",  # PyTorch's builds for Windows came without libuv
+        )  # fmt: skip
     except RuntimeError as error:
         if serves:
             reason = str(error).splitlines()[0][:200]

@@ -92,11 +92,11 @@ def open_index(shards: Sequence[Shard]) -> ShardIndex:
         np.save(folder / "rows.npy", index.rows_N)
         np.save(folder / "names.npy", index.names)
         told = {"labels": index.labels, "sha256": _digest(folder, index.labels)}
-        (folder / "labels.json").write_text(json.dumps(told))
+        (folder / "labels.json").write_bytes(json.dumps(told).encode())
 
     folder = cache.made_folder(KIND, key, make)
     try:
-        told = json.loads((folder / "labels.json").read_text())
+        told = json.loads((folder / "labels.json").read_bytes())
         labels = tuple(map(str, told["labels"]))
         if told["sha256"] != _digest(folder, labels):
             raise ValueError("its checksum differs")
