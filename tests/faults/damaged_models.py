@@ -19,11 +19,11 @@ from onnx_cases import CASES as ONNX_CASES
 from onnx_cases import GRAPHS
 from onnx_files import case_bytes, graph_bytes
 from safetensors.torch import save
-from sound import REPOSITORY, Format, tiny_model, weights_of, write_cases
+from sound import REPOSITORY, Format, digest, tiny_model, weights_of, write_cases
 
 import convolve.cntk as C
 import golden
-from convolve.errors import ConvolveError
+from convolve.errors import ConvolveError, UnsupportedError
 from convolve.graph.build import build
 from convolve.importers import caffe, cntk, pytorch
 from convolve.importers import onnx as onnx_importer
@@ -117,9 +117,9 @@ def read_checkpoint(case: Path) -> str:
     [path] = case.iterdir()
     refuse(path)
     if not pytorch.is_pytorch(path):
-        return "another kind of file"
+        raise UnsupportedError(f"{path} is no model that convolve can read")
     found = pytorch.read(path, PreprocessOverrides(arch="resnet20" if case.name.startswith("resnet20") else None))
-    return weights(found.module)
+    return digest(tensor.numpy() for _, tensor in sorted(found.module.state_dict().items()))
 
 
 # -- our own -----------------------------------------------------------------------------------------------------------
