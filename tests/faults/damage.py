@@ -186,7 +186,8 @@ def onnx_words(rng: random.Random, content: bytes) -> bytes:
     try:
         model = ModelProto.FromString(content)
         rng.choice(ONNX)(rng, model)
-        return model.SerializeToString()
+        changed: bytes = model.SerializeToString()
+        return changed
     except Exception:  # damaged before, or nothing of the kind is in it
         return any_bytes(rng, content)
 

@@ -207,7 +207,7 @@ MODELS = {
     "PyTorch checkpoints": Format(make_checkpoints, read_checkpoint),
     "model folders": Format(make_folders, read_folder, exact=True),
     "exported ONNX: plain, pixels, any size, quantized": Format(make_exported, read_exported, ("*.onnx",)),
-    "BrainScript": configuration(BRAINSCRIPT, *VALID),
+    "BrainScript": configuration(BRAINSCRIPT, EXAMPLES, *VALID),
     "NDL": configuration(NDL, OLDER),
     "MEL": configuration(EDITED, OLDER),
     "SimpleNetworkBuilder": configuration(SIMPLE),
