@@ -358,7 +358,7 @@ class Model:
         self._whole()
         self.require_images()
         metadata, is_class = self.metadata, self.target.kind == TargetKind.CLASS
-        answering = self.network if is_class else Answering(self.module, self.target)
+        answering = self.network if is_class else Answering(self.network, self.target)
         if self.target.kind == TargetKind.NUMBER:  # the file gives them as they are
             metadata = replace(metadata, target=Target(self.target.kind))
         known = self.confidence.tensors if self.confidence else {}

@@ -100,7 +100,7 @@ def write_outcome(training: Training, began: float) -> None:
     trainer, model, test = training.trainer, training.model, training.data.test
     workers = trainer.workers
     model.target = _with_thresholds(training)
-    if trainer.recipe.confidence and model.target.kind == TargetKind.CLASS:
+    if trainer.recipe.confidence and not model.target.objective:
         model.confidence = learn_confidence(model, training.data, trainer.recipe, training.fitted, workers)
         _tell_of_few(model.confidence, trainer)
     evaluation = _judged(training)
@@ -137,16 +137,18 @@ def _tell_of_few(known: Confidence, trainer: Trainer) -> None:
 def _judged(training: Training) -> Evaluation:
     """What the model says of the test images, or what was said of them in cross-validation."""
     test, known = training.data.test, training.data.out_of_fold
-    if known is None:
+    if known is None or not known.is_test:
         return training.model.evaluate(test, workers=training.trainer.workers)
     labels_N = test.source.labels_N
     training.trainer.callback("note", {"message": "its error is estimated by cross-validation"})
     loss = -float(known.answers_NK[torch.arange(len(labels_N)), labels_N].double().clamp_min(1e-30).log().mean())
-    return Evaluation(labels_N, known.answers_NK, loss)
+    beside_NB = torch.empty(0) if known.distances_N is None else known.distances_N[:, None]
+    return Evaluation(labels_N, known.answers_NK, loss, beside_NB=beside_NB)
 
 
 def _folds(training: Training) -> int | None:
-    return training.data.out_of_fold.folds if training.data.out_of_fold else None
+    known = training.data.out_of_fold
+    return known.folds if known and known.is_test else None
 
 
 def _with_thresholds(training: Training) -> Target:

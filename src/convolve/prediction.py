@@ -23,8 +23,8 @@ class Prediction:
     Of several classes an image, those that it is said to be of. A model that stops at a layer gives `features` in place
     of classes, one of numbers these, with their names. `error`: why the image cannot be read. A model that knows its
     own certainty says whether the image is `none_of_these`, since its `distance` is too large, and of which classes it
-    may be, `possible`; see `training/confidence.py`. Of a network with several heads, `heads` are what each says,
-    by its name.
+    may be, `possible`, or within which `intervals` its numbers lie; see `training/confidence.py`. Of a network with
+    several heads, `heads` are what each says, by its name.
     """
 
     path: str
@@ -36,6 +36,7 @@ class Prediction:
     none_of_these: bool | None = None
     distance: float | None = field(default=None, compare=False)
     possible: tuple[str, ...] | None = None
+    intervals: dict[str, tuple[float, float]] | None = field(default=None, compare=False)
     heads: tuple[tuple[str, Prediction], ...] = ()
 
     def _repr_html_(self) -> str:
