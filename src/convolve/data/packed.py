@@ -132,10 +132,12 @@ class Pack:
                 self._hand_over()
 
     def flush(self) -> None:
-        """Write what waits for others."""
+        """Write what waits for others, in this thread: at the end of a process, executors take nothing more."""
         with self._lock:
-            self._hand_over()
             self._written.result()
+            self._writing, self._waiting, self._bytes = self._waiting, {}, 0
+            if self._writing and not self._is_full:
+                self._write(self._writing)
 
     def _hand_over(self) -> None:
         """Let a thread write what waits, once it is done with what waited before."""
