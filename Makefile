@@ -4,7 +4,7 @@ PYTHONS ?= python3.11 python3.13
 TIMES ?= 1
 RUNTIME_PYTHONS ?= $(PYTHON)
 
-.PHONY: check quick style types test slow-tests coverage package processors fuzz race kills elastic benchmarks benchmarks-short tables docs runtimes cntk-suite cntk-round-trip
+.PHONY: check quick style types test slow-tests coverage package processors fuzz faults elastic benchmarks benchmarks-short tables docs runtimes cntk-suite cntk-round-trip
 
 check: style types test
 
@@ -55,11 +55,9 @@ fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
 	$(PYTHON) tests/importers/fuzz_checkpoints.py 10000
 	$(PYTHON) tests/importers/fuzz.py onnx --count 10000
 
-race:  ## three processes start on one run folder at random moments, 200 times; the suite does it three times
-	$(PYTHON) tests/run_folder_trials.py race
-
-kills:  ## a training ends before each event of the file system, and goes on; the suite tries nine of 420
-	$(PYTHON) tests/run_folder_trials.py kills
+faults:  ## every command is killed, and fails, at each event of the file system, and goes on; many meet in one run folder
+	$(PYTHON) tests/faults/sweeps.py
+	$(PYTHON) tests/faults/races.py
 
 elastic:  ## hosts, as network namespaces, vanish from one training and return: four times, and thirty times (needs root)
 	$(PYTHON) -m pytest -m slow tests/distributed/test_elastic.py

@@ -171,14 +171,16 @@ class RunFolder:
 
     def _refuse_links(self) -> None:
         """A run that comes from elsewhere may hold links, and what is written must land in its folder."""
-        for name in ("state.json", _JOB, *_FILES, *_FOLDERS):
+        kinds = {self.path / name: "file" for name in ("state.json", _JOB, *_FILES)}
+        for name in _FOLDERS:
+            inside = (Path(above, each) for above, folders, _ in os.walk(self.path / name) for each in folders)
+            kinds |= dict.fromkeys((self.path / name, *inside), "folder")
+        for path, kind in kinds.items():
             with suppress(FileNotFoundError):
-                mode = (self.path / name).lstat().st_mode
-                kind = "folder" if name in _FOLDERS else "file"
+                mode = path.lstat().st_mode
                 if not (stat.S_ISREG(mode) if kind == "file" else stat.S_ISDIR(mode)):
                     raise UsageError(
-                        f"{self.path / name} is no {kind} of this run, but a link or the like; remove it, or choose "
-                        "another --out"
+                        f"{path} is no {kind} of this run, but a link or the like; remove it, or choose another --out"
                     )
 
     def _refuse_strangers(self, reports: bool) -> None:
