@@ -13,7 +13,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, TextIO
@@ -23,7 +23,7 @@ from convolve.errors import ConvolveError, UsageError
 if sys.platform != "win32":
     import fcntl
 
-_SCRATCH = "convolve-scratch-"  # and a number: what `scratch` makes
+_SCRATCH = "convolve-"  # how the name of what `scratch` makes begins
 _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")  # what `replacing` makes
 
 
@@ -126,14 +126,23 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
+def filling(folder: Path) -> Iterator[Path]:
+    """`folder`, whose files are then replaced one by one; where there is none, one that gets its name when all is
+    there."""
+    with nullcontext(folder) if folder.exists() else replacing_folder(folder) as place:
+        yield place
+
+
+@contextmanager
+def scratch(prefix: str = _SCRATCH) -> Iterator[Path]:
     """Yield a folder for what nobody needs afterwards, which no other user can enter. It is removed in the end, as are
     those first that killed processes of this user left."""
     above = Path(tempfile.gettempdir())
-    folder = above / f"{_SCRATCH}{secrets.randbelow(10**12)}"
+    folder = above / f"{prefix}{secrets.randbelow(10**12)}"
     try:
         for left in above.glob(f"{_SCRATCH}*"):
-            if not hasattr(os, "geteuid") or left.lstat().st_uid == os.geteuid():
+            about = left.lstat()
+            if stat.S_ISDIR(about.st_mode) and (not hasattr(os, "geteuid") or about.st_uid == os.geteuid()):
                 _remove_left(left)
         held = _made(lambda path: path.mkdir(mode=0o700), folder)
     except OSError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import socket
 import struct
 import sys
@@ -24,7 +23,7 @@ from typing import NamedTuple
 
 from torch.distributed import FileStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public
 
-from convolve.atomic import cannot_write, locked
+from convolve.atomic import scratch
 from convolve.distributed.launcher import RankInfo, master_address
 from convolve.errors import TrainingError, UsageError
 
@@ -74,18 +73,10 @@ def rendezvous(
 @contextmanager
 def _made(prefix: str, own: RankInfo) -> Iterator[Path]:
     """A new folder of mode 0700 for the workers of this host. Worker 0 holds its lock, and removes it at the end."""
-    try:
-        made = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise cannot_write(Path(tempfile.tempdir or "a temporary folder"), error) from error
-    with made as name, locked(Path(name), wait=True):
-        folder = Path(name)
-        for other in set(folder.parent.glob(f"{prefix}*")) - {folder}:
-            is_locked = sys.platform != "win32" and _is_locked(other)
-            if is_locked:
-                raise _twice(own)
-            if is_locked is False:
-                shutil.rmtree(other, ignore_errors=True)
+    with scratch(prefix) as folder:
+        others = set(folder.parent.glob(f"{prefix}*")) - {folder}
+        if sys.platform != "win32" and any(map(_is_locked, others)):
+            raise _twice(own)
         yield folder
 
 
