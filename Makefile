@@ -1,26 +1,32 @@
 # `make check` is what CI runs after installing: style, types, tests.
 PYTHON ?= python
+# Text that one of our modules opens without naming its encoding is an error (pyproject.toml).
+PYTEST = PYTHONWARNDEFAULTENCODING=1 PYTHONWARNINGS=ignore::EncodingWarning $(PYTHON) -m pytest
 PYTHONS ?= python3.11 python3.13
 TIMES ?= 1
 RUNTIME_PYTHONS ?= $(PYTHON)
 
-.PHONY: check quick style types test slow-tests coverage package processors fuzz faults elastic benchmarks benchmarks-short tables docs runtimes cntk-suite cntk-round-trip
+.PHONY: check quick style types test windows slow-tests coverage package release processors fuzz faults elastic benchmarks benchmarks-short tables docs gallery runtimes cntk-suite cntk-round-trip
 
 check: style types test
 
 quick:  ## style and the tests that take no time, in less than 90 s on two cores
-	@start=$$(date +%s); $(MAKE) --no-print-directory style && $(PYTHON) -m pytest -q -n 2 --quick; \
+	@start=$$(date +%s); $(MAKE) --no-print-directory style && $(PYTEST) -q -n 2 --quick; \
 	status=$$?; echo "quick: $$(($$(date +%s) - start)) s"; exit $$status
 
 style:
 	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff check --preview --select PLW1514 .  # text files name their encoding
 	$(PYTHON) -m ruff format --check .
 
 types:
 	$(PYTHON) -m mypy
 
 test:
-	$(PYTHON) -m pytest -n 2
+	$(PYTEST) -n 2
+
+windows:  ## all tests by Windows' rules, as far as Linux can have them (tests/windows): hours. TESTS="tests/data tests/formats"
+	PYTHONPATH=$(CURDIR)/tests/windows$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) -m pytest $(TESTS)
 
 slow-tests:  ## all tests; tests/slow_tests.txt, which `quick` leaves out, as they are now
 	$(PYTHON) -m pytest -n 2 --renew-slow-tests
@@ -34,6 +40,9 @@ processors:  ## all tests as other processors run them, on $(PYTHONS): hours. SE
 package:  ## wheel and source archive, in dist
 	$(PYTHON) -m build --outdir dist
 	$(PYTHON) -m twine check --strict dist/*
+
+release:  ## version, changelog, build, checks, tag, upload: VERSION=0.2.0 INDEX=the address that twine uploads to
+	$(PYTHON) .ci/release.py $(VERSION) $(if $(INDEX),--index $(INDEX))
 
 cntk-suite:  ## CNTK's own tests of its Python API, out of its wheel (75 MB)
 	$(PYTHON) tests/cntk_suite/run.py
@@ -70,12 +79,17 @@ benchmarks-short:  ## a short form of most, in less than 15 minutes on a quiet m
 	$(PYTHON) benchmarks/all.py --short $(if $(DATA),--data $(DATA))
 	$(MAKE) --no-print-directory tables
 
-tables:  ## tables and plots of results, in README.md and docs, from docs/results and benchmarks/results
+tables:  ## tables and plots of results, in README.md and docs, the reference of commands and recipes, the map of the house
 	$(PYTHON) docs/tables.py
 	$(PYTHON) docs/cntk_names.py
+	$(PYTHON) docs/reference.py
+	$(PYTHON) docs/house.py
 
 docs:  ## the pages and the reference of the Python functions as HTML, in site
 	$(PYTHON) -m zensical build --strict
+
+gallery:  ## the reports and pictures of docs/gallery, from real trainings: FLOWERS=a folder of photographs MNIST=that of its files
+	$(PYTHON) docs/gallery.py --flowers $(FLOWERS) --mnist $(MNIST)
 
 runtimes:  ## which runtimes read our ONNX files: PHOTOGRAPHS=a folder of classes; RUNTIME_PYTHONS="python other/bin/python" NODE_MODULES=folder
 	$(PYTHON) benchmarks/runtimes_table.py $(PHOTOGRAPHS) --python $(RUNTIME_PYTHONS) $(if $(NODE_MODULES),--node-modules $(NODE_MODULES))

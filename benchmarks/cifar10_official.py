@@ -1,4 +1,4 @@
-"""The figures of docs/cifar10.md, on the official files: one command, for days, that goes on where it was stopped.
+"""The figures of docs/explanation/cifar10.md, on the official files: one command, for days, resumable.
 
     python benchmarks/cifar10_official.py --data DIR [--runs runs/cifar10] [--threads 1] [--only NAME ...]
                                           [--cntk-python PATH]

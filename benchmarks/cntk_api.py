@@ -45,7 +45,7 @@ SIDES = {
 
 def write_noise(path: Path, shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         for label in rng.integers(10, size=IMAGES):
             pixels = " ".join(map(str, rng.integers(0, 256, np.prod(shape)).tolist()))
             file.write(f"|labels {' '.join(map(str, np.eye(10, dtype=int)[label]))} |features {pixels}\n")

@@ -3,8 +3,8 @@
     python benchmarks/cost_model.py [--workers 8]
 
 Reads benchmarks/results/distributed.json and writes two tables, of what it holds and of what follows from it, between
-`<!-- cost model -->` and `<!-- end of cost model -->` in docs/distributed.md. A worker's step on n samples takes
-F + n t seconds: the line through the rates of whole and half batches. The all-reduce is added to that, because the
+`<!-- cost model -->` and `<!-- end of cost model -->` in docs/explanation/workers.md. A worker's step on n samples
+takes F + n t seconds: the line through the rates of whole and half batches. The all-reduce is added to that, as the
 backward pass is short beside a slow network. In a ring each of N workers sends 2 (N - 1) messages, each a part of the
 gradient, in 2 (N - 1) (latency + bytes / (N bandwidth)) seconds. One bit sends 1/30 of the bytes, as measured with
 cifar10-aug, and codes the gradient at the measured rate. With block momentum each worker has whole batches, and the
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 RESULTS = next(iter(sorted((ROOT / "benchmarks" / "results").glob("*/distributed.json"))))
-PAGE = ROOT / "docs" / "distributed.md"
+PAGE = ROOT / "docs" / "explanation" / "workers.md"
 PLACE = re.compile(r"(<!-- cost model -->\n).*?(<!-- end of cost model -->)", re.DOTALL)
 BLOCK_STEPS = 50
 ONE_BIT_SMALLER, POWER_RANK = 30.0, 2

@@ -2,7 +2,7 @@
 
     python benchmarks/layout_peers.py --peers PYTHON_OF_AN_ENVIRONMENT_WITH_THEM --out benchmarks/results/layouts.json
 
-and writes the table of docs/your-images.md.
+and writes the table of docs/explanation/layouts.md.
 
 Each tool gets the very path that `--data` gets, by its plain call, and what its documentation says for a table. It
 reads a layout rightly if each of the eighty pictures has its class, and none is in another part than it was put in.
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-PAGE = Path(__file__).parents[1] / "docs" / "your-images.md"
+PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "layouts.md"
 PLACE = re.compile(r"(?<=<!-- layouts -->).*?(?=<!-- end of layouts -->)", re.DOTALL)
 Row = tuple[str, str, str]  # digest of the file, class, part ("" where the tool makes none)
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--read", nargs=2, metavar=("TOOL", "PLAN"), help="(used by the script itself)")
     asked = parser.parse_args()
     if asked.read:
-        print(json.dumps(read_all(asked.read[0], json.loads(Path(asked.read[1]).read_text()))))
+        print(json.dumps(read_all(asked.read[0], json.loads(Path(asked.read[1]).read_text(encoding="utf-8")))))
         return
     with tempfile.TemporaryDirectory() as folder:
         table = compare(Path(folder), asked.peers)

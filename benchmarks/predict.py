@@ -69,7 +69,7 @@ def measure(process: subprocess.Popen[bytes], partial: Path) -> tuple[dict[str, 
 
 def resident_megabytes(pid: int) -> float:
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
     except OSError:  # it has just ended
         return 0.0
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

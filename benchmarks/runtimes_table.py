@@ -6,7 +6,7 @@ PHOTOGRAPHS is a folder with a folder of photographs for each class; 200 of them
 is trained on them for a moment, exported, and asked about 20 of them by each runtime that can be imported by each
 PYTHON (this one, unless others are given), one image at a time, in a process of its own. Then the programs of
 `convolve convert --snippet` are asked about them, with the files of --with-preprocessing. The table goes into
-docs/export.md.
+docs/explanation/exported-files.md.
 
 Node finds onnxruntime-web and sharp in --node-modules. C++ wants g++, OpenCV and the headers of onnxruntime, where the
 compiler looks for them (CPLUS_INCLUDE_PATH); its library is the one of onnxruntime's Python package. C# wants dotnet.
@@ -41,7 +41,7 @@ from convolve.transforms.preprocess import fit_image
 from runtimes_ask import MODULES
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "export.md"
+PAGE = HERE.parent / "docs" / "explanation" / "exported-files.md"
 PLACE = re.compile(r"(<!-- runtimes -->\n).*?(<!-- end of runtimes -->)", re.DOTALL)
 PHOTOGRAPHS, ASKED = 200, 20
 AGREES = 1e-4  # of the largest score, as in export/parity.py
@@ -124,8 +124,8 @@ def convolve(*words: str) -> None:
 def kept(path: Path, make: Callable[[], Answer]) -> Answer:
     """The answer at `path`, which is made where it is not there: a run that was stopped goes on (--work)."""
     if not path.exists():
-        path.write_text(json.dumps(asdict(make())))
-    return Answer(**json.loads(path.read_text()))
+        path.write_text(json.dumps(asdict(make())), encoding="utf-8")
+    return Answer(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def asked(command: list[str], folder: Path, env: dict[str, str]) -> Answer:

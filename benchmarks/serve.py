@@ -120,7 +120,9 @@ def wait_for_engine(port: int) -> None:
 
 def memory_mib(process: int) -> float:
     """Resident. Linux only."""
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return (
+        int(Path(f"/proc/{process}/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    )
 
 
 def processor_seconds(process: int) -> float:

@@ -4,22 +4,20 @@
 
 All of them get a model as the ONNX file that `convert` writes of it (serve_peers.py, serve_litserve.py and
 serve_mlserver.py); LitServe and MLServer run in the environment of PYTHON, which has litserve, mlserver, onnxruntime
-and OpenCV. One client and 64 ask again as soon as they are answered. Starlette and `serve` get the image as the body,
-the others in base64 within JSON, as their requests come. `loop` decodes and computes in one process, without a server,
-an image at a time on all cores.
+and OpenCV. One client and 64 ask again as soon as they are answered: those of wrk (Debian has it), which leave the
+cores to the server. Starlette and `serve` get the image as the body, the others in base64 within JSON, as their
+requests come. `loop` decodes and computes in one process, without a server, an image at a time on all cores.
 Results go to benchmarks/results/PROCESSOR/serve_beside.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import base64
 import json
 import os
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -36,7 +34,7 @@ from convolve.atomic import write_json
 from convolve.environment import usable_cores
 from convolve.loading import load
 from rounds import conditions, figures_apart, of_rounds, results_of
-from serve import Figures, Load, media_type, repeated, uploads, wait_for_engine
+from serve import WARM_UP_SECONDS, Figures, media_type, processor_seconds, repeated, uploads, wait_for_engine
 from serve_peers import Classifier
 
 RESULTS = results_of("serve_beside")
@@ -77,6 +75,19 @@ def answers(port: int, body: bytes, path: str) -> bool:
         return False
 
 
+def asked(port: int, bodies: list[bytes], seconds: float, path: str, clients: int) -> Figures:
+    """What wrk says of so many clients, none of which may fail."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, body in enumerate(bodies, 1):
+            Path(folder, str(number)).write_bytes(body)
+        settings = ("-t1", f"-c{clients}", f"-d{seconds:g}", "--timeout", "30s", "-s", str(HERE / "serve_wrk.lua"))
+        words = ("wrk", *settings, f"http://127.0.0.1:{port}{path}", "--", folder, media_type(bodies[0]).decode())
+        said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    found: Figures = json.loads(said.splitlines()[-1])
+    assert found.pop("failures") == 0, said
+    return found
+
+
 def measured(words: list[str], port: int, bodies: list[bytes], seconds: float, path: str) -> Figures:
     figures: Figures = {}
     with running([*words, str(port)], port, bodies[0], path) as (process, start):
@@ -84,13 +95,12 @@ def measured(words: list[str], port: int, bodies: list[bytes], seconds: float, p
         if "convolve" in words:
             wait_for_engine(port)
         for clients in (1, 64):
-            load_ = Load(port, process, bodies, seconds, path)
-            asyncio.run(load_.run(clients))
-            assert load_.failures == 0
-            parts = statistics.quantiles(load_.waits_seconds, n=100)
-            figures[f"p50_ms_{clients}"], figures[f"p99_ms_{clients}"] = 1000 * parts[49], 1000 * parts[98]
-            rate = figures[f"images_per_second_{clients}"] = clients / statistics.mean(load_.waits_seconds)
-            figures[f"processor_ms_{clients}"] = 1000 * load_.cores_of_server / rate
+            asked(port, bodies, WARM_UP_SECONDS, path, clients)
+            before, began = processor_seconds(process), time.perf_counter()
+            found = asked(port, bodies, seconds, path, clients)
+            cores = (processor_seconds(process) - before) / (time.perf_counter() - began)
+            found["processor_ms"] = 1000 * cores / found["images_per_second"]
+            figures |= {f"{name}_{clients}": value for name, value in found.items()}
     return figures
 
 

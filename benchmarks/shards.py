@@ -108,7 +108,7 @@ def write_many(place: Path, images: int) -> None:
 
 def private_bytes() -> dict[str, int]:
     """Memory of this process: its own, and what it shares through files."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()[1:]
     found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
     return {"own": found["Private_Clean"] + found["Private_Dirty"], "all": found["Rss"]}
 

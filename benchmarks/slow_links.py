@@ -3,7 +3,7 @@
     python benchmarks/slow_links.py sums  [--hosts 2 4]     sending alone: measured, and as the cost model has it
     python benchmarks/slow_links.py steps [--hosts 2 4]     seconds of a step with each method and link, from 100 steps
     python benchmarks/slow_links.py epochs --data CIFAR     epochs of cifar10-aug to a test error of 25 %, no limit
-    python benchmarks/slow_links.py table                   the product, into docs/distributed.md
+    python benchmarks/slow_links.py table                   the product, into docs/how-to/slow-networks.md
 
 Hosts are network namespaces of this machine on a bridge (as root), with `tc tbf` at each; they share its cores, a
 thread each. Steps are of `cifar10-aug` on noise, beside what the cost model says: the step of N
@@ -44,7 +44,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
 from hosts import Host, some_hosts  # noqa: E402  the tests' network namespaces
 
-RESULTS, PAGE = results_of("slow_links"), ROOT / "docs" / "distributed.md"
+RESULTS, PAGE = results_of("slow_links"), ROOT / "docs" / "how-to" / "slow-networks.md"
 RECIPE, SHAPE, BATCH, TARGET = "cifar10-aug", (3, 32, 32), 64, 0.25
 FIRST_STEPS, STEPS, SUMS = 10, 100, 7
 BLOCK_STEPS, EPOCH_SAMPLES, MOST_EPOCHS = 50, 50_000, 40

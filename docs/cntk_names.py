@@ -1,4 +1,4 @@
-"""Writes the tables of cntk-python.md from the package itself: what of CNTK's Python API is there, what is refused.
+"""Writes the tables of reference/cntk-python.md from the package: what of CNTK's Python API is there, what is refused.
 
     python docs/cntk_names.py
 
@@ -18,7 +18,7 @@ from typing import Any
 import convolve.cntk as C
 from convolve.cntk import lent, refused
 
-PAGE = Path(__file__).parent / "cntk-python.md"
+PAGE = Path(__file__).parent / "reference" / "cntk-python.md"
 OURS = {"as_function", "as_shape", "as_variable", "block", "operands_of", "primitive", "Node"}  # not of CNTK's
 CLASSES = [
     C.Function, C.Variable, C.Parameter, C.Value, C.MinibatchData, C.Trainer, C.learners.Learner, C.io.MinibatchSource,

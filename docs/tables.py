@@ -35,7 +35,8 @@ MISSING = "not yet measured"
 CNTK_EPOCHS = {"cntk/cifar10": 30, "cntk/cifar10-aug": 10}
 FEWER_EPOCHS = {"cifar10-fast-4": 4, "cifar10-fast-6": 6}  # of the narrow network
 RESULTS_BY_PROCESSOR = DOCS.parent / "benchmarks" / "results"
-CURVES = DOCS / "cifar10-curves.svg"
+PICTURES = DOCS / "explanation"  # beside the pages that show them
+CURVES = PICTURES / "cifar10-curves.svg"
 DRAWN = (
     "cifar10", "cntk/cifar10", "cifar10-aug", "cntk/cifar10-aug", "cifar10-aug-lrn", "cifar10-fast",
     "cifar10-resnet20-short", "cifar10-resnet20",
@@ -45,7 +46,7 @@ Summary = dict[str, Any]
 
 def pages() -> list[Path]:
     """The pages that have tables."""
-    return [path for path in (DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))) if PLACE.search(_text(path))]
+    return [path for path in (DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))) if PLACE.search(_text(path))]
 
 
 def rewritten(text: str) -> str:
@@ -287,7 +288,8 @@ def scaling(_: list[str]) -> Iterator[str]:
 
 def drawings() -> dict[Path, str]:
     """What `make tables` draws: file -> SVG."""
-    found = {CURVES: learning_curves()} | {DOCS / f"performance-{name}.svg": cost_plot(name) for name in DRAWN_COSTS}
+    costs = {PICTURES / f"performance-{name}.svg": cost_plot(name) for name in DRAWN_COSTS}
+    found = {CURVES: learning_curves()} | costs
     return {file: drawing for file, drawing in found.items() if drawing}
 
 
@@ -328,7 +330,7 @@ def seeds(names: list[str]) -> Iterator[str]:
     if not versions:
         return
     said = [f"{name} {_either(version[name.lower()] for version in versions)}" for name in ("Python", "torch")]
-    yield from ("", f"{', '.join(said)}; all figures and conditions are in [results](results).", "")
+    yield from ("", f"{', '.join(said)}; all figures and conditions are in [results](../results).", "")
     yield from ("```", *(summary["command"] for summary in summaries if "command" in summary), "```")
 
 

@@ -94,14 +94,14 @@ def cntk_mnist(path: Path) -> None:
 
 def old_class_mappings(path: Path) -> None:
     """As CNTK's readlabels.py wrote them on some machine."""
-    path.write_text("".join(f"{number}\t{name}\n" for number, name in enumerate(reversed(WORDS))))
+    path.write_text("".join(f"{number}\t{name}\n" for number, name in enumerate(reversed(WORDS))), encoding="utf-8")
 
 
 # -- models and what belongs to them -----------------------------------------------------------------------------------
 
 
 def class_names(path: Path) -> None:
-    path.write_text("".join(f"class {number}\n" for number in range(10)))
+    path.write_text("".join(f"class {number}\n" for number in range(10)), encoding="utf-8")
 
 
 def cntk_model(path: Path) -> None:
@@ -114,7 +114,7 @@ def caffe_pair(path: Path) -> None:
     net = Writer((1, channels, side, side))
     pooled = net.pool("pool1", net.conv("conv1", "data", 4, 3, pad=1), "pool: MAX kernel_size: 4 stride: 4")
     net.softmax(net.dense("fc8", net.relu(net.dense("fc7", pooled, 6, (side // 4) ** 2)), 10, last=True))
-    path.write_text(net.text)
+    path.write_text(net.text, encoding="utf-8")
     for name in (path.stem, "bvlc_alexnet"):
         path.with_name(f"{name}.caffemodel").write_bytes(caffemodel(net.blobs))
 
@@ -127,6 +127,11 @@ def caffe_mean(path: Path) -> None:
 
 def finished_run(path: Path) -> None:
     train(path.name, out=path)
+
+
+def photo_run(path: Path) -> None:
+    """Of my_photos/, which is at hand wherever a page names it."""
+    train("cifar10-fast", data="my_photos", out=path)
 
 
 def own_model(path: Path) -> None:
@@ -174,6 +179,6 @@ STAND_INS: dict[str, Callable[[Path], Any]] = {
     "mean.binaryproto": caffe_mean, "checkpoint.pth": checkpoint,
     "classifier.onnx": classifier,
     "my_lenet.model": own_model, "old.dnn": own_model,
-    "runs/mnist": finished_run, "runs/cifar10-aug": finished_run,
+    "runs/mnist": finished_run, "runs/cifar10-aug": finished_run, "runs/mine": photo_run, "runs/theirs": photo_run,
     "ConvNet_MNIST.cntk": example, "examples/BrainScript/ConvNet_MNIST.cntk": example, "a.cntk": two_configurations,
 }  # fmt: skip

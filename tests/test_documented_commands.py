@@ -30,7 +30,7 @@ from convolve.recipe import Recipe, with_values
 from stand_ins import bring
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TINY = {"model.variant": "tiny", "run.epochs": 1, "run.threads": 1, "run.precision": "fp32"}
 
 FENCE = re.compile(r"^(?:<!-- not run: (?P<reason>.+) -->\n)?```(?P<info>.*)\n(?P<text>(?:.*\n)*?)```$", re.MULTILINE)
@@ -122,7 +122,7 @@ def do(convolve: Convolve, data: Path, tmp_path: Path, monkeypatch: pytest.Monke
     def do(fence: Fence) -> None:
         assert fence.language in ("", "python", "text", "yaml"), f"{fence.place}: commands stand without a language"
         if fence.file:
-            Path(fence.file).write_text(fence.text)
+            Path(fence.file).write_text(fence.text, encoding="utf-8")
         if fence.language == "python":
             bring(fence.text)
             exec(compile(fence.text, fence.place, "exec"), {"__name__": "__main__"})

@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.py")), ids=lambda path: path.name)
 def test_examples_are_short(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 40
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 40
 
 
 def test_convnet_mnist_goes_on_with_the_sample(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ import convolve
 
 SOURCE = Path(convolve.__file__).parent
 
-# Each room and what it may import besides itself; the ground floor (errors, atomic, cache, remote) is open to all.
-GROUND = {"errors", "atomic", "cache", "remote"}
+# Each room and what it may import besides itself; the ground floor (errors, locks, atomic, cache, ...) is open to all.
+HOUSE = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "house.py"))  # which draws the map of it
+GROUND, imports_of = HOUSE["GROUND"], HOUSE["imports_of"]
 MAY_IMPORT = {
     "formats": set(),
     "transforms": {"formats"},
@@ -223,18 +225,6 @@ MAY_IMPORT = {
 }
 
 
-def imports_of(path: Path) -> set[str]:
-    """The rooms of convolve that a file imports, at any depth of nesting."""
-    rooms = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = [node.module] if isinstance(node, ast.ImportFrom) else []
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module == "convolve":
-            names = [f"convolve.{alias.name}" for alias in node.names]
-        rooms |= {name.split(".")[1] for name in names if name and name.startswith("convolve.")}
-    return rooms
-
-
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_imports_point_one_way(path: Path) -> None:
     room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
@@ -244,6 +234,13 @@ def test_imports_point_one_way(path: Path) -> None:
         assert room in MAY_IMPORT, f"a new room: give {room} its row in MAY_IMPORT"
         allowed = MAY_IMPORT[room] | GROUND | {room}
     assert imports_of(path) <= allowed
+
+
+def test_the_map_of_the_house_is_of_today() -> None:
+    text = HOUSE["PAGE"].read_text(encoding="utf-8")
+    assert text == HOUSE["rewritten"](text), "python docs/house.py draws it anew"
+    for room in HOUSE["rooms"]():
+        assert re.search(rf"^\| `{room}(/|\.py)` \| \w", text, re.MULTILINE), f"{room} has no docstring"
 
 
 def test_formats_know_no_torch() -> None:

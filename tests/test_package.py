@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -53,6 +55,26 @@ def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
 
 def test_the_wheel_says_what_pyproject_says(wheel: Path) -> None:
     assert wheel.name == f"{PROJECT['name']}-{PROJECT['version']}-py3-none-any.whl"
+
+
+def test_the_citation_says_what_license_and_project_say() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (cited["title"], cited["license"], cited["abstract"]) == tuple(
+        PROJECT[key] for key in ("name", "license", "description")
+    )
+    assert all(author["name"] in (ROOT / "LICENSE").read_text(encoding="utf-8") for author in cited["authors"])
+
+
+def test_a_release_writes_version_and_day_and_nothing_without_a_changelog() -> None:
+    release = runpy.run_path(str(ROOT / ".ci" / "release.py"))
+    project = 'name = "convolve"\nversion = "0.1.0"\n[tool.x]\nversion = "7"\n'
+    assert release["with_version"](project, "0.2.0") == project.replace("0.1.0", "0.2.0")
+    changelog = "# Changelog\n\n## 0.2.0 (unreleased)\n\n- New.\n\n## 0.1.0 (2026-01-02)\n"
+    dated = release["with_day"](changelog, "0.2.0", "2026-11-30")
+    assert dated == changelog.replace("(unreleased)", "(2026-11-30)")
+    for version in ("0.3.0", "0.1.0"):
+        with pytest.raises(SystemExit, match=rf"write what is new under ## {version} \(unreleased\)"):
+            release["with_day"](changelog, version, "2026-11-30")
 
 
 def test_the_list_of_slow_tests_names_tests() -> None:

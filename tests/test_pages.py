@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Browser, needs_browser
+from browser import Browser, axe_core, needs_browser
 
 import convolve
 
 ROOT = Path(__file__).parents[1]
-SOURCES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+SOURCES = [*ROOT.glob("*.md"), *PAGES]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)(?:#[\w-]+)?\)")
+ANCHOR = re.compile(r"\]\((?!https?:)([^)#\s]*)#([\w-]+)\)")
 PHONE_WIDTH = 360
 
 
@@ -27,20 +30,21 @@ def test_links_of_a_page_lead_to_files(page: Path) -> None:
 
 
 def test_the_list_of_pages_is_whole() -> None:
-    listed = set(LINK.findall((ROOT / "docs" / "index.md").read_text(encoding="utf-8")))
-    assert {page.name for page in (ROOT / "docs").glob("*.md")} - listed == {"index.md"}
+    listed = set(LINK.findall((DOCS / "index.md").read_text(encoding="utf-8")))
+    assert {page.relative_to(DOCS).as_posix() for page in PAGES} - listed == {"index.md"}
+    assert len({page.name for page in PAGES}) == len(PAGES), "two pages of one name"
 
 
-def test_the_map_of_the_house_has_every_room() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    rooms = [path for path in Path(convolve.__file__).parent.iterdir() if not path.name.startswith("_")]
-    names = [f"{room.name}/" if room.is_dir() else room.name for room in rooms if room.name != "py.typed"]
-    assert [name for name in names if f"`{name}`" not in text] == []
+def test_what_the_code_says_of_pages_is_there() -> None:
+    """`docs/photos.md` in a message or a comment leads somewhere."""
+    for file in [*ROOT.glob("*.md"), *(ROOT / "src").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]:
+        for page in re.findall(r"\bdocs/[a-z0-9/-]+\.md", file.read_text(encoding="utf-8")):
+            assert (ROOT / page).is_file(), f"{file}: {page}"
 
 
 def test_the_site_leads_to_every_page() -> None:
     text = (ROOT / "zensical.toml").read_text(encoding="utf-8")
-    assert [page.name for page in (ROOT / "docs").glob("*.md") if f'"{page.name}"' not in text] == []
+    assert [page for page in PAGES if f'"{page.relative_to(DOCS).as_posix()}"' not in text] == []
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +53,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("zensical", reason="needs the extra docs")
     clone = tmp_path_factory.mktemp("clone")
     shutil.copy(ROOT / "zensical.toml", clone)  # a link would lead it out of the clone
-    shutil.copytree(ROOT / "docs", clone / "docs")
-    for name in ("README.md", "benchmarks", "examples", "src"):
+    shutil.copytree(DOCS, clone / "docs")
+    for name in ("README.md", "benchmarks", "examples", "src", "tests"):
         (clone / name).symlink_to(ROOT / name)
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
     said = subprocess.run(command, cwd=clone, check=False, capture_output=True, text=True)
@@ -59,19 +63,28 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_reference_has_every_public_name(site: Path) -> None:
-    text = (site / "reference.html").read_text(encoding="utf-8")
+    text = (site / "reference" / "python.html").read_text(encoding="utf-8")
     names = [f"convolve.{name}" for name in convolve.__all__]
     assert [name for name in [*names, "convolve.specs.data.DataSpec"] if f'id="{name}"' not in text] == []
 
 
 def test_links_between_the_files_hold_and_nothing_is_loaded_from_outside(site: Path) -> None:
-    for file in site.glob("*.html"):
+    for file in site.rglob("*.html"):
         text = file.read_text(encoding="utf-8")
         inside = [] if file.name == "404.html" else re.findall(r'(?:href|src)="(?!https?:|#)([^"#]+)', text)
         for target in inside:
             assert (file.parent / target).exists(), f"{file.name}: {target}"
         loaded = re.findall(r'<(?:script|img|link)\b[^>]*(?:src|href)="(?:https?:)?//[^"]*"', text)
         assert not loaded, file
+
+
+def test_anchors_are_there(site: Path) -> None:
+    for source in (ROOT / "README.md", *PAGES):
+        for target, anchor in ANCHOR.findall(source.read_text(encoding="utf-8")):
+            page = (source.parent / target).resolve() if target else source
+            if page.is_relative_to(DOCS):
+                html = (site / page.relative_to(DOCS)).with_suffix(".html").read_text(encoding="utf-8")
+                assert f'id="{anchor}"' in html, f"{source.name}: {target}#{anchor}"
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +96,19 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @needs_browser
 def test_everything_fits_a_phone(site: Path, browser: Browser) -> None:
-    for file in site.glob("*.html"):
+    for file in site.rglob("*.html"):
         browser.open(file.as_uri(), PHONE_WIDTH, 800)
         assert browser.run("document.documentElement.scrollWidth") <= PHONE_WIDTH, file.name
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(PHONE_WIDTH, True), (1280, False)])
+def test_anyone_can_read_it(width: int, dark: bool, site: Path, browser: Browser, tmp_path: Path) -> None:
+    """axe-core finds nothing on any page."""
+    axe = axe_core(tmp_path)
+    found = {}
+    for file in sorted(site.rglob("*.html")):
+        browser.open(file.as_uri(), width, 800, dark=dark)
+        found[file.relative_to(site).as_posix()] = browser.violations(axe)
+    assert {name: what for name, what in found.items() if what} == {}

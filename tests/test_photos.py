@@ -130,7 +130,7 @@ def test_how_long_another_network_takes_nobody_knows(installed: None) -> None:
 
 
 def test_the_page_shows_the_ladder() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "photos.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[1] / "docs" / "explanation" / "photos.md").read_text(encoding="utf-8")
     for name, plan in LADDER.items():
         assert f"| `{name}` | {plan.least_images:,} | " in page
     for name in FROM_SCRATCH:

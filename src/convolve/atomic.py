@@ -12,6 +12,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from io import BufferedReader
@@ -19,10 +20,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from convolve.errors import ConvolveError, UsageError
+from convolve.locks import Lock, hold
 
-if sys.platform != "win32":
-    import fcntl
-
+_PAUSES_SECONDS = 0.01, 0.05, 0.2, 0.5  # between tries to rename
 _SCRATCH = "convolve-"  # how the name of what `scratch` makes begins
 _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")  # what `replacing` makes
 
@@ -51,27 +51,26 @@ def replacing(path: str | Path, by: Path | None = None) -> Iterator[Path]:
             held = _made(_touch, temporary)
         yield temporary
         if not by:
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-        temporary.replace(final)
+            _sync(temporary)
+        put(temporary, final)
     except OSError as error:
         raise cannot_write(final, error) from error
     finally:
         if temporary.exists():
             _remove(temporary)
-        if held is not None:
-            os.close(held)
+        if held:
+            held.close()
 
 
-def _made(make: Callable[[Path], None], path: Path) -> int | None:
-    """Make a file or folder that others can tell from what a killed process left: what holds its lock is returned."""
+def _made(make: Callable[[Path], None], path: Path) -> Lock:
+    """Make a file or folder that others can tell from what a killed process left: its lock is returned."""
     while True:
         make(path)
         with suppress(FileNotFoundError):  # removed, as it was not locked yet
-            handle = _lock(path, wait=True)
-            if handle is None or _stands_for(path, handle):
-                return handle
-            os.close(handle)
+            lock = _lock(path, wait=True)
+            if lock.stands_for(path):
+                return lock
+            lock.close()
 
 
 def _touch(path: Path) -> None:
@@ -95,17 +94,16 @@ def staged(path: str | Path) -> Iterator[Path]:
         held, made = _made(Path.mkdir, staging), staging / final.name
         yield made
         for file in filter(Path.is_file, staging.rglob("*")):
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
+            _sync(file)
         for beside in filter(made.__ne__, sorted(staging.iterdir())):
-            beside.replace(final.parent / beside.name)
-        made.replace(ready)
+            put(beside, final.parent / beside.name)
+        put(made, ready)
         staging.rmdir()
         if final.is_dir():  # an empty one; Windows gives nothing the name of a folder
             final.rmdir()
-        ready.replace(final)
+        put(ready, final)
     except ConvolveError as error:
-        within = rf"{re.escape(str(staging))}/(tmp\w+/)?"  # of a TemporaryDirectory
+        within = rf"{re.escape(str(staging))}[/\\](tmp\w+[/\\])?"  # of a TemporaryDirectory
         error.args = (re.sub(within + re.escape(final.name), lambda _: str(path), str(error)),)
         raise
     except OSError as error:
@@ -113,8 +111,8 @@ def staged(path: str | Path) -> Iterator[Path]:
     finally:
         for left in filter(Path.exists, (staging, ready)):
             _remove(left)
-        if held is not None:
-            os.close(held)
+        if held:
+            held.close()
 
 
 @contextmanager
@@ -123,6 +121,22 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     with staged(path) as folder:
         folder.mkdir()
         yield folder
+
+
+def _sync(path: Path) -> None:
+    with path.open("r+b") as file:  # Windows syncs by a handle that can write
+        os.fsync(file.fileno())
+
+
+def put(made: Path, final: Path) -> None:
+    """Give `made` the name `final`. On Windows scanners of viruses and indexers open what was just written: for a
+    moment nobody can rename it then."""
+    for pause in _PAUSES_SECONDS if sys.platform == "win32" else ():
+        with suppress(PermissionError):
+            made.replace(final)
+            return
+        time.sleep(pause)
+    made.replace(final)
 
 
 @contextmanager
@@ -151,34 +165,30 @@ def scratch(prefix: str = _SCRATCH) -> Iterator[Path]:
         yield folder
     finally:
         _remove(folder)
-        if held is not None:
-            os.close(held)
+        held.close()
 
 
 @contextmanager
 def locked(folder: Path, wait: bool) -> Iterator[None]:
     """Keep others who ask for `folder`, which exists, out of it; `UsageError` if one is inside and we do not `wait`.
 
-    The system's lock: it ends with the process, however that ends. Windows locks no folders, and some network disks do
-    not: there nobody is kept out.
+    The system's lock (`locks.py`): it ends with the process, however that ends.
     """
-    handle = _lock(folder, wait)
+    lock = _lock(folder, wait)
     try:
         yield
     finally:
-        if handle is not None:
-            os.close(handle)
+        lock.close()
 
 
-_in_use: dict[Path, int] = {}
+_in_use: dict[Path, Lock] = {}
 
 
 def keep_in_use(folder: Path) -> None:
     """Until this process ends nobody gets the lock of `folder`; others may keep it in use, too."""
-    if sys.platform != "win32" and folder not in _in_use:
-        _in_use[folder] = os.open(folder, os.O_RDONLY)
-        with suppress(OSError):  # a disk without locks, or one who has it locked now
-            fcntl.flock(_in_use[folder], fcntl.LOCK_SH | fcntl.LOCK_NB)
+    if folder not in _in_use:
+        with suppress(BlockingIOError):  # one who has it locked now
+            _in_use[folder] = hold(folder, shared=True)
 
 
 @contextmanager
@@ -187,33 +197,25 @@ def claimed(folder: Path) -> Iterator[None]:
 
     Between the making and the locking others may come and go: the lock counts once it is on what the name stands for.
     """
-    handle, is_made = _make_and_lock(folder)
-    while handle is not None and not _stands_for(folder, handle):
-        os.close(handle)
-        handle, is_made = _make_and_lock(folder)
+    lock, is_made = _make_and_lock(folder)
+    while not lock.stands_for(folder):
+        lock.close()
+        lock, is_made = _make_and_lock(folder)
     try:
         yield
     finally:
         if is_made:
             with suppress(OSError):  # not empty
                 folder.rmdir()
-        if handle is not None:
-            os.close(handle)
+        lock.close()
 
 
-def _make_and_lock(folder: Path) -> tuple[int | None, bool]:
+def _make_and_lock(folder: Path) -> tuple[Lock, bool]:
     """(what holds the lock, whether the folder was made here)."""
     while True:
         is_made = _make(folder)
         with suppress(FileNotFoundError):  # removed by the one who made it
             return _lock(folder, wait=False), is_made
-
-
-def _stands_for(folder: Path, handle: int) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), folder.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _make(folder: Path) -> bool:
@@ -230,19 +232,11 @@ def _make(folder: Path) -> bool:
     return True
 
 
-def _lock(folder: Path, wait: bool) -> int | None:
-    """What holds the lock until it is closed; None where the system has no such locks."""
-    if sys.platform == "win32":
-        return None
-    handle = os.open(folder, os.O_RDONLY)
+def _lock(path: Path, wait: bool) -> Lock:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return hold(path, wait=wait)
     except BlockingIOError:
-        os.close(handle)
-        raise UsageError(f"another process is at work in {folder}; wait for it, or choose another folder") from None
-    except OSError:
-        pass  # a disk without locks
-    return handle
+        raise UsageError(f"another process is at work in {path}; wait for it, or choose another folder") from None
 
 
 def open_ordinary(path: str | Path) -> BufferedReader:
@@ -257,7 +251,7 @@ def append_to(path: Path) -> TextIO:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = _ordinary(os.open(path, flags, 0o666), path)
-    return os.fdopen(handle, "a", encoding="utf-8", errors="backslashreplace")
+    return os.fdopen(handle, "a", encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def _ordinary(handle: int, path: str | Path) -> int:
@@ -345,7 +339,7 @@ def parse_json(text: str) -> Any:
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(always_utf8(text), encoding="utf-8")
+        temporary.write_text(always_utf8(text), encoding="utf-8", newline="\n")
 
 
 def always_utf8(text: str) -> str:

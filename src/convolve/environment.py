@@ -127,6 +127,6 @@ def _memory_gib() -> float | None:
 
 def _lines(path: str | Path) -> list[str]:
     try:
-        return Path(path).read_text().splitlines()
+        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []

@@ -22,6 +22,7 @@ import json
 import re
 import reprlib
 import shlex
+import sys
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -158,7 +159,7 @@ def install_hint(extra: str) -> str:
     """
     clone = Path(__file__).parents[2]
     if (clone / "pyproject.toml").exists():
-        return f"pip install -e {shlex.quote(f'{clone}[{extra}]')}"
+        return f"pip install -e {quoted(f'{clone}[{extra}]')}"
     try:
         origin = json.loads(metadata.distribution("convolve").read_text("direct_url.json") or "{}")  # PEP 610
     except metadata.PackageNotFoundError:
@@ -166,9 +167,14 @@ def install_hint(extra: str) -> str:
     address, git = origin.get("url", ""), origin.get("vcs_info")
     folder = Path(url2pathname(urlsplit(address).path))
     if "dir_info" in origin and (folder / "pyproject.toml").exists():
-        return f"pip install {shlex.quote(f'{folder}[{extra}]')}"
+        return f"pip install {quoted(f'{folder}[{extra}]')}"
     if git:
         address = f"{git['vcs']}+{address}@{git['commit_id']}"
     if git or "archive_info" in origin:
-        return f"pip install {shlex.quote(f'convolve[{extra}] @ {address}')}"
-    return f"pip install '.[{extra}]' in a clone of convolve"
+        return f"pip install {quoted(f'convolve[{extra}] @ {address}')}"
+    return f"pip install {quoted(f'.[{extra}]')} in a clone of convolve"
+
+
+def quoted(text: str) -> str:
+    """One word of a command, for the shell of this system."""
+    return f'"{text}"' if sys.platform == "win32" else shlex.quote(text)

@@ -125,7 +125,7 @@ def read_model(
             has_mean = shapes.pop(MEAN_IMAGE, None) is not None
             membership = _membership(stored, shapes)
             known = [name for name in shapes if name.startswith(CONFIDENCE)]
-            sure = {name.removeprefix(CONFIDENCE): stored.get_tensor(name) for name in known}
+            sure = {name.removeprefix(CONFIDENCE): stored.get_tensor(name).clone() for name in known}
             shapes = {name: shape for name, shape in shapes.items() if name not in known}
             mean_CHW = stored.get_tensor(MEAN_IMAGE).to(torch.float32, copy=True).numpy() if has_mean else None
             with _located(path):
@@ -181,7 +181,9 @@ def _membership(stored: Any, shapes: Shapes) -> Membership | None:
     for kind in ("bytes", "names"):
         names = [_MEMBERS.format(kind, part) for part in ("trained", "tested")]
         if all(shapes.pop(name, None) for name in names):
-            trained, tested = (stored.get_tensor(name).to(torch.int64).numpy().view(np.uint64) for name in names)
+            # Copies: while a tensor of the file lives, that is mapped, and Windows lets nobody replace it.
+            trained, tested = (stored.get_tensor(name).to(torch.int64, copy=True).numpy() for name in names)
+            trained, tested = trained.view(np.uint64), tested.view(np.uint64)
             return Membership(trained, tested, kind == "names")
     return None
 

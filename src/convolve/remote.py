@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from convolve.atomic import keep_in_use, replacing
 from convolve.cache import cache_folder, limit_bytes, mark_used, trim
 from convolve.errors import DataError, MissingDataError, UsageError, install_hint
+from convolve.names import portable
 
 KIND = "remote"  # of the cache
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each further attempt
@@ -166,7 +167,7 @@ def local_model(path: Path) -> Path:
 
 def _path(url: str, known: State) -> Path:
     key = hashlib.sha256(repr((url, known)).encode()).hexdigest()[:24]
-    return cache_folder(KIND) / f"{key}-{url.rpartition('/')[2][-80:]}"
+    return cache_folder(KIND) / f"{key}-{portable(url.rpartition('/')[2][-80:])}"
 
 
 def _fetch_ahead(url: str) -> None:

@@ -73,9 +73,9 @@ def folder(clean: Path, tmp_path: Path) -> Path:
 
 
 def edit(path: Path, line: int, text: str) -> None:
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     lines[line - 1] = text
-    path.write_text("".join(lines))
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 def found(source: Path, **options: Path) -> list[tuple[str, str]]:
@@ -346,7 +346,7 @@ def test_what_cannot_be_checked(tmp_path: Path, convolve: Convolve) -> None:
     ("name", "counts"), [("mnist", {}), ("cifar10", {"leak": 3, "duplicate": 7, "dark": 5, "bright": 3})]
 )
 def test_the_real_sets(name: str, counts: dict[str, int]) -> None:
-    """Every pair was looked at (docs/check-data.md): no false alarm. CIFAR-10: the official files."""
+    """Every pair was looked at (docs/explanation/faults-found.md): no false alarm. CIFAR-10: the official files."""
     checked = check_data(Path(os.environ["CONVOLVE_DATA"]) / name)
     assert dict(checked.findings.counts) == counts and SAME == 0.9975
 

@@ -1,11 +1,12 @@
 """The command line is a promise: scripts rely on its words.
 
-Golden: golden/cli_surface.json, renewed by `pytest tests/cli/test_surface.py --accept`.
+Golden: golden/cli_surface.json, which `pytest tests/cli/test_surface.py --accept` renews with docs/reference.
 """
 
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,15 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from command_line import Convolve
 from convolve.cli import NAMES, app
+from convolve.recipe import from_mapping
+from convolve.recipes import RECIPES
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "cli_surface.json"
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference.py"
 HEAVY = {"torch", "numpy", "cv2", "matplotlib", "rich", "yaml", "safetensors"}
 
 
@@ -25,6 +30,22 @@ def test_commands_arguments_and_flags_are_those_that_were_promised(request: pyte
     if request.config.getoption("--accept"):
         GOLDEN.write_text(json.dumps(_surface(), indent=2) + "\n", encoding="utf-8")
     assert _surface() == json.loads(GOLDEN.read_text(encoding="utf-8"))
+
+
+def test_the_reference_is_of_today(request: pytest.FixtureRequest) -> None:
+    made = runpy.run_path(str(REFERENCE))
+    for page, lines in made["PAGES"].items():
+        text = "\n".join(lines()).rstrip() + "\n"
+        if request.config.getoption("--accept"):
+            page.write_text(text, encoding="utf-8")
+        assert page.read_text(encoding="utf-8") == text, f"{page.name}: python docs/reference.py makes it anew"
+
+
+@pytest.mark.parametrize("name", list(RECIPES.rows))
+def test_the_files_of_the_reference_are_the_recipes(name: str) -> None:
+    recipe = RECIPES[name]()
+    lines = runpy.run_path(str(REFERENCE))["as_file"](recipe)
+    assert from_mapping(yaml.safe_load("\n".join(lines))) == recipe
 
 
 def _surface() -> dict[str, dict[str, str]]:

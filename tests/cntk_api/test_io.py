@@ -45,7 +45,7 @@ Cut = Callable[..., Any]
 
 
 def read(path: Path, text: str, **options: Any) -> MinibatchSource:
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     streams = StreamDefs(x=StreamDef("S0", shape=1), y=StreamDef("S1", shape=1))
     if options.pop("labels_define", False):
         streams = StreamDefs(x=StreamDef("S0", shape=1), y=StreamDef("S1", shape=1, defines_mb_size=True))

@@ -35,10 +35,10 @@ def test_a_program_is_not_started_and_all_is_listed_with_lines(tmp_path: Path) -
     sequences = "sequences and recurrence are not supported but for what `cntk.sequence` has; convolve is for images"
     *lines, last = done.stderr.splitlines()
     assert lines == [
-        "program.py: line 3: cntk.nothing: not here; write it with what docs/cntk-python.md lists",
+        "program.py: line 3: cntk.nothing: not here; write it with what docs/reference/cntk-python.md lists",
         f"program.py: line 9: Recurrence: {sequences}",
         f"program.py: line 10: LSTM: {sequences}",
-        "program.py: line 12: cntk.ops.made_up: not here; write it with what docs/cntk-python.md lists",
+        "program.py: line 12: cntk.ops.made_up: not here; write it with what docs/reference/cntk-python.md lists",
         f"helper.py: line 5: LSTM: {sequences}",
     ]
     assert last.endswith("program.py uses 5 names of CNTK that convolve does not have; it was not started")

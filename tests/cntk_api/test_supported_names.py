@@ -64,11 +64,11 @@ def test_operators_are_cntks(name: str) -> None:
 def test_the_page_is_current() -> None:
     docs = Path(__file__).parents[2] / "docs"
     made = runpy.run_path(str(docs / "cntk_names.py"))
-    page = (docs / "cntk-python.md").read_text(encoding="utf-8")
+    page = (docs / "reference" / "cntk-python.md").read_text(encoding="utf-8")
     assert made["rewritten"](page) == page, "python docs/cntk_names.py makes it anew"
 
 
 def test_the_page_names_what_is_there_and_what_is_not() -> None:
-    page = (Path(__file__).parents[2] / "docs/cntk-python.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs/reference/cntk-python.md").read_text(encoding="utf-8")
     for name in ("Convolution2D(", "training_session(", "ImageDeserializer(", "LSTM", "`nce_loss`"):
         assert name in page

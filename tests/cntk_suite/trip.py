@@ -67,7 +67,7 @@ def answer(folder, result):
         except Exception as error:
             about[name] = in_words(error)
     np.savez(result + ".npz", **values)
-    Path(result + ".json").write_text(json.dumps(about))
+    Path(result + ".json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def in_words(error):

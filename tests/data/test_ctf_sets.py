@@ -23,7 +23,7 @@ def write(path: Path, labels_N: list[str], values_ND: np.ndarray = VALUES_ND) ->
         f"|labels {label} |features {' '.join(map(str, values_D))}\n"
         for label, values_D in zip(labels_N, values_ND, strict=True)
     ]
-    path.write_text("".join(lines))
+    path.write_text("".join(lines), encoding="utf-8")
     return path
 
 

@@ -150,7 +150,7 @@ def test_no_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 def _listening(workers: ProcessGroup) -> list[str]:
     """The addresses, as /proc/net/tcp writes them, at which this process waits for connections."""
     own = {str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
-    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    tables = [Path(f"/proc/net/{name}").read_text(encoding="utf-8").splitlines()[1:] for name in ("tcp", "tcp6")]
     workers.barrier()
     sockets = [line.split() for table in tables for line in table]
     return [local for _, local, _, state, *rest in sockets if state == "0A" and f"socket:[{rest[5]}]" in own]

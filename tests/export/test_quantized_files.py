@@ -79,7 +79,7 @@ class Images(CalibrationDataReader):  # type: ignore[misc]  # without types
 
 
 def beside(path: Path) -> list[str]:
-    """As docs/export.md advises."""
+    """As docs/how-to/export.md advises."""
     return [node.name for node in onnx.load(path).graph.node if node.name.startswith("distance/")]
 
 

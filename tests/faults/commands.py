@@ -174,11 +174,11 @@ COMMANDS: dict[str, Command] = {
     "predict --csv, two workers": Command(
         two_workers("predict", f"{INPUTS}/run", f"{INPUTS}/pictures/test", "--csv", "answers.csv")
     ),
-    "check-data": Command(("check-data", f"{INPUTS}/photos", *_THREADS, "--html", "page.html")),
+    "check-data": Command(("check-data", f"{INPUTS}/photos", *_THREADS, "--html", "page.html"), code=3),
     "check-data --write-table": Command(
         ("check-data", f"{INPUTS}/faulty", *_THREADS, "--html", "page.html", "--write-table", "table.csv"), code=3
     ),
-    "check-data, archive": Command(("check-data", f"{INPUTS}/photos.zip", *_THREADS)),
+    "check-data, archive": Command(("check-data", f"{INPUTS}/photos.zip", *_THREADS), code=3),
     "prepare mnist": Command(("prepare", "mnist", "--source", f"{INPUTS}/digits", "--out", "out")),
     "prepare cifar10": Command(("prepare", "cifar10", "--source", f"{INPUTS}/cifar", "--out", "out")),
     "prepare ilsvrc2012": Command(("prepare", "ilsvrc2012", "--source", f"{INPUTS}/ilsvrc2012", "--out", "out")),

@@ -179,7 +179,7 @@ class Sweep:
         lines = done.err.splitlines()
         bad = [line for line in lines if "Traceback" in line or "fault of convolve" in line or "ignored in" in line]
         require(not bad, f"a traceback {told}")
-        said = [line for line in lines if line.startswith("convolve: ")]
+        said = [line for line in lines if line.startswith("convolve: ") and not line.startswith("convolve: worker 1")]
         if done.code == self.command.code:
             require(len(said) <= (done.code != 0), f"a sentence, and all went well {told}")
         else:

@@ -283,7 +283,7 @@ def limits(size: int) -> Iterator[None]:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         raise TimeoutError(f"more than {SECONDS} s of processor time")
 
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     before, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 4 * size + EXTRA_MEMORY, hard))
     previous = signal.signal(signal.SIGPROF, stop)

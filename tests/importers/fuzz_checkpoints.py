@@ -79,7 +79,7 @@ def open_once(path: Path, arch: str | None) -> str:
 
 def main(count: int, seed: int) -> int:
     made = originals()
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    taken = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
     outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -29,7 +29,7 @@ def prepare(source: Path, out: Path, order_from: Path | None = None) -> list[str
 
 
 def rows(path: Path) -> list[list[str]]:
-    return [line.split("\t") for line in path.read_text().splitlines()]
+    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def left_out(out: Path) -> dict[str, list[str]]:

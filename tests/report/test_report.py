@@ -149,7 +149,7 @@ def save_evaluation(folder: Path, images: int, classes: int, side: int, channels
 
 
 def write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value))
+    path.write_text(json.dumps(value), encoding="utf-8")
 
 
 def counted(run: Path) -> tuple[list[int], list[int], list[list[int]]]:

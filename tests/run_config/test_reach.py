@@ -55,7 +55,9 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def config(*, network: str = NETWORK, more: str = "", model: str = "net", out: str = "out", form: str = "") -> str:
-    Path("net.cntk").write_text(FRAME.format(network=network, more=more, model=model, out=out, form=form))
+    Path("net.cntk").write_text(
+        FRAME.format(network=network, more=more, model=model, out=out, form=form), encoding="utf-8"
+    )
     return "net.cntk"
 
 
@@ -91,13 +93,13 @@ def test_what_the_user_names_is_written(places: Path, convolve: Convolve) -> Non
 
 
 def test_a_file_that_convolve_did_not_write_stays(places: Path, convolve: Convolve) -> None:
-    Path("out.z").write_text("mine")
+    Path("out.z").write_text("mine", encoding="utf-8")
     assert_failed(convolve("run", config()), 2, "out.z exists, and convolve did not write it")
-    assert Path("out.z").read_text() == "mine"
+    assert Path("out.z").read_text(encoding="utf-8") == "mine"
     Path("out.z").unlink()
     assert convolve("run", config(), "command=Out").code == 0
     assert convolve("run", config(), "command=Out").code == 0  # its own, again
-    Path("out.z").write_text("mine, now")
+    Path("out.z").write_text("mine, now", encoding="utf-8")
     assert_failed(convolve("run", config(), "command=Out"), 2, "move it away")
     Path("out.z").unlink()
     Path("out.z").symlink_to("another")
@@ -124,13 +126,13 @@ def test_a_file_of_labels_is_one(places: Path, convolve: Convolve) -> None:
     if hasattr(os, "mkfifo"):
         os.mkfifo("pipe")
         assert_failed(convolve("run", config(form=form.format("pipe")), "command=Out"), 3, "pipe")
-    Path("names").write_text("\n".join("abcdefghij"))
+    Path("names").write_text("\n".join("abcdefghij"), encoding="utf-8")
     assert convolve("run", config(form=form.format("names")), "command=Out").code == 0
-    assert set(Path("out.z").read_text().split()) <= set("abcdefghij")
+    assert set(Path("out.z").read_text(encoding="utf-8").split()) <= set("abcdefghij")
 
 
 def test_a_log_that_cannot_be_written_is_said(places: Path, convolve: Convolve) -> None:
-    Path("file").write_text("")
+    Path("file").write_text("", encoding="utf-8")
     assert_refused(convolve("run", config(more='stderr = "file/log"')), 1, "cannot write", "file")
     if hasattr(os, "mkfifo"):
         os.mkfifo("pipe_Train_Out.log")

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +31,20 @@ os.dup2(int(sys.argv[1]), 3)
 os.dup2(int(sys.argv[2]), 4)
 os.execv(sys.argv[3], sys.argv[3:])
 """
+
+
+def axe_core(folder: Path) -> str:
+    """The program of axe-core, which npm brings."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("no npm here, which brings axe-core")
+    command = [npm, "pack", "axe-core@4.11.0", "--prefer-offline", "--silent"]
+    if subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode:
+        pytest.skip("npm does not bring axe-core")
+    with tarfile.open(next(folder.glob("axe-core-*.tgz"))) as archive:
+        file = archive.extractfile("package/axe.min.js")
+        assert file
+        return file.read().decode()
 
 
 class Browser:
@@ -114,6 +129,13 @@ class Browser:
         said = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in said, said
         return said["result"].get("value")
+
+    def violations(self, axe: str) -> Any:
+        """(rule, elements) of all that `axe`, the program of axe-core, finds: WCAG's rules and good practice."""
+        self.run(f"{axe}; 0")
+        return self.run(
+            "axe.run().then((said) => said.violations.map((one) => [one.id, one.nodes.map((n) => n.html)]))"
+        )
 
     def wait(self, reached: Callable[[], bool]) -> None:
         limit = time.monotonic() + PATIENCE_SECONDS

@@ -62,7 +62,7 @@ def test_the_image_has_all_that_it_needs(tmp_path: Path) -> None:
             else:
                 folder.mkdir(exist_ok=True)
                 shutil.copy(path, folder)
-    [line] = docker_lines("RUN")
+    line, _ = docker_lines("RUN")
     words = line.replace("/build", str(tmp_path / "build")).split()
     site = tmp_path / "site"
     here = ["--no-deps", "--no-index", "--no-build-isolation", "--target", str(site)]
@@ -73,6 +73,15 @@ def test_the_image_has_all_that_it_needs(tmp_path: Path) -> None:
     environ = os.environ | {"PYTHONPATH": str(site)}
     imported = subprocess.run([sys.executable, "-c", code], env=environ, check=True, capture_output=True, text=True)
     assert imported.stdout.startswith(str(site))
+
+
+def test_what_the_server_keeps_outlives_its_container() -> None:
+    """Everybody may write to the cache's folder, which is a volume with a name."""
+    [cache] = [word.removeprefix("CONVOLVE_CACHE=") for word in docker_lines("ENV")[0].split() if "CACHE" in word]
+    assert docker_lines("RUN")[1] == f"install -d -m 1777 {cache}" and docker_lines("VOLUME") == [cache]
+    compose = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
+    named = dict(mount.split(":")[:2] for mount in compose["services"]["classifier"]["volumes"])
+    assert named.keys() & compose["volumes"].keys() == {"cache"} and named["cache"] == cache
 
 
 class Proxied(NamedTuple):

@@ -1,4 +1,4 @@
-"""What docs/serve.md says to a server, said to one."""
+"""What docs/how-to/serve.md says to a server, said to one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serving import Client, encoded, noise, serving
 
 from convolve.loading import load
 
-PAGE = (Path(__file__).parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "serve.md").read_text(encoding="utf-8")
 FENCES = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 CURLS = [line for _, text in FENCES for line in text.splitlines() if line.startswith("curl ")]
 SNIPPETS = [text for language, text in FENCES if language == "python"]

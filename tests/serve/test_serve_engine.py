@@ -63,16 +63,17 @@ def assert_same(model: Model, by: torch.nn.Module, images_NCHW: np.ndarray) -> N
 @pytest.mark.parametrize("knows", [False, True], ids=["", "knows its certainty"])
 def test_it_answers_as_the_network_does(knows: bool, digits: Model) -> None:
     model = confident(digits) if knows else digits
-    found = asyncio.run(engine_of(model))
+    found = asyncio.run(engine_of(model, 2))
     assert found
     for images in (1, 2, 9):
-        assert_same(model, found, IMAGES_NCHW[:images])
+        for network in (found.alone, found.beside):
+            assert_same(model, network, IMAGES_NCHW[:images])
 
 
 def test_it_is_kept_for_the_next_time(digits: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert asyncio.run(engine_of(digits))
+    assert asyncio.run(engine_of(digits, 2))
     monkeypatch.setattr(asyncio, "create_subprocess_exec", lambda *_, **__: pytest.fail("written again"))
-    assert asyncio.run(engine_of(digits))
+    assert asyncio.run(engine_of(digits, 2))
     assert len(cache.sizes([engine.KIND])) == 1 and cache.sizes([engine.KIND])[engine.KIND] > 0
 
 
@@ -86,13 +87,13 @@ def other(model: Model) -> Model:
 
 def test_torch_answers_where_no_copy_can_be_written(digits: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    assert asyncio.run(engine_of(other(digits))) is None
+    assert asyncio.run(engine_of(other(digits), 2)) is None
     monkeypatch.setattr(sys, "executable", "/there/is/none")
-    assert asyncio.run(engine_of(other(digits))) is None
+    assert asyncio.run(engine_of(other(digits), 2)) is None
 
 
 def test_a_file_that_onnxruntime_runs_has_one_already(digits: Model) -> None:
-    assert asyncio.run(engine_of(replace(digits, module=OnnxNetwork.__new__(OnnxNetwork)))) is None
+    assert asyncio.run(engine_of(replace(digits, module=OnnxNetwork.__new__(OnnxNetwork)), 2)) is None
 
 
 def test_a_server_changes_over(digits: Model) -> None:

@@ -7,9 +7,6 @@ import base64
 import functools
 import json
 import os
-import shutil
-import subprocess
-import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Browser, needs_browser
+from browser import Browser, axe_core, needs_browser
 from PIL import Image, features
 from serving import encoded
 
@@ -121,7 +118,7 @@ def test_preprocessing_is_the_models_to_one_level(how: str, browser: Browser, ph
             off = np.abs(got_CHW.astype(int) - expected_CHW.astype(int))
             assert off.max() <= 1, (way, height, width)
             assert off.mean() < 0.2, (way, height, width)  # OpenCV's area and lanczos round halves in ways of their own
-            assert not off.any() or preprocess.filter != "linear", (way, height, width)
+            assert not off.any() or preprocess.filter not in ("linear", "nearest"), (way, height, width)
             assert said == done
 
 
@@ -312,23 +309,5 @@ def test_anyone_can_use_it(width: int, dark: bool, browser: Browser, photos: tup
         if state == "done":
             browser.give(tmp_path / "photo.png")
             browser.wait_for_state("done")
-        browser.run(f"{axe}; 0")
-        found = browser.run(
-            "axe.run().then((said) => said.violations.map((one) => [one.id, one.nodes.map((n) => n.html)]))"
-        )
-        assert found == []
+        assert browser.violations(axe) == []
         assert browser.run("document.documentElement.scrollWidth") <= width
-
-
-def axe_core(folder: Path) -> str:
-    """The program of axe-core, which npm brings."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("no npm here, which brings axe-core")
-    command = [npm, "pack", "axe-core@4.11.0", "--prefer-offline", "--silent"]
-    if subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode:
-        pytest.skip("npm does not bring axe-core")
-    with tarfile.open(next(folder.glob("axe-core-*.tgz"))) as archive:
-        file = archive.extractfile("package/axe.min.js")
-        assert file
-        return file.read().decode()

@@ -2,7 +2,7 @@
 
 A linear head is fitted to frozen features, and each image is judged by the fit that has not seen it: its label is as
 doubtful as the probability of that class is small: the self-confidence of Northcutt et al. 2021, "Confident Learning".
-How many are found so stands in docs/check-data.md.
+How many are found so stands in docs/explanation/faults-found.md.
 """
 
 from __future__ import annotations

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convolve.errors import UsageError, look_up
+from convolve.errors import UsageError, look_up, quoted
 
 if TYPE_CHECKING:
     from convolve.export.snippets import File
@@ -51,7 +50,7 @@ class Snippet:
         text = snippet(self.language, model.preprocess, metadata, file)
         if out:
             with staged(out) as written:
-                written.write_text(text, encoding="utf-8")
+                written.write_text(text, encoding="utf-8", newline="\n")
             print(f"{out}: {file.said}")
         else:
             print(text, end="")
@@ -77,7 +76,7 @@ def _file(path: Path, model: Model, form: str) -> tuple[File, ConfidenceRecord |
     elif model.preprocess.mean_image_CHW is not None:
         form = "pixels"
     option = {"any size": " --any-size", "pixels": " --with-preprocessing"}.get(form, "")
-    said = f"For the file of: convolve convert {shlex.quote(str(path))} --to onnx{option} --out model.onnx"
+    said = f"For the file of: convolve convert {quoted(str(path))} --to onnx{option} --out model.onnx"
     return File(said, form, model.independent), model.metadata.confidence
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -11,8 +10,8 @@ from pathlib import Path
 from convolve.atomic import cannot_write, refuse_link, replacing, sweep, temporary_beside
 from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
+from convolve.names import portable
 
-_NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')  # of files, on one system or another
 _LONGEST_NAME = 60  # letters of a class, each of which may take four of the 255 bytes that a name has
 
 
@@ -33,7 +32,7 @@ class Sorter:
     def take(self, location: Location, class_name: str) -> None:
         """Copy the image at `location`."""
         folder, content = self._folders[class_name], self._reader.read(location)
-        name = Path((location.member or location.file).replace("\\", "/")).name
+        name = portable(Path((location.member or location.file).replace("\\", "/")).name)
         stem, ending = os.path.splitext(name)  # noqa: PTH122  a name of any bytes
         longer = f"{stem}-{sha256(os.fsencode(str(location))).hexdigest()[:8]}{ending}"
         if not (_is_copied(content, folder / name) or _is_copied(content, folder / longer)):
@@ -45,7 +44,7 @@ def _folders(folder: Path, class_names: Sequence[str]) -> dict[str, Path]:
     folders: dict[str, Path] = {}
     taken: set[str] = set()
     for number, class_name in enumerate(class_names):
-        name = _NOT_IN_NAMES.sub("_", class_name)[:_LONGEST_NAME].strip(". ") or "_"
+        name = portable(class_name[:_LONGEST_NAME].strip(". "))
         while name.casefold() in taken:
             name = f"{name} ({number})"
         taken.add(name.casefold())

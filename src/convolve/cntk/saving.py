@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convolve.atomic import replacing
+from convolve.atomic import put, replacing
 from convolve.cntk import along
 from convolve.cntk.axis import Axis
 from convolve.cntk.nodes import Block, Node, infer_all, nodes_of, resolved, results_of
@@ -57,7 +57,7 @@ def _save_onnx(function: Function, filename: str) -> None:
     target = Path(filename)
     path = target if target.suffix == ".onnx" else target.with_name(f"{target.name}.onnx")
     export_network(run.module, inputs, outputs, path)
-    path.replace(target)
+    put(path, target)
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------

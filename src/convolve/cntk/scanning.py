@@ -127,7 +127,7 @@ def _note(path: str, line: int, found: dict[str, list[int]], is_use: bool) -> No
             return
 
 
-_BOOK = "docs/cntk-python.md"
+_BOOK = "docs/reference/cntk-python.md"
 
 
 def _module(name: str) -> ModuleType | None:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import stat
+import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from convolve.atomic import cannot_write, keep_in_use, locked
+from convolve.atomic import cannot_write, keep_in_use, locked, put
 from convolve.cache import cache_folder, mark_used, trim
 from convolve.data.walk import images_in, is_hidden
 from convolve.errors import DataError, FormatError
 from convolve.formats.tar import ALWAYS_BYTES, DAMAGE, MOST_TIMES, first_names_in_tar, is_page, is_tar, read_members
 from convolve.formats.zip_archive import ZIP_DAMAGE, Zip, is_zip
+from convolve.names import portable
 
 _ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 _OTHER_ENDINGS = (".7z", ".rar")  # of archives that are not read here
@@ -30,6 +32,7 @@ _MOST_FILES = 10_000_000
 _FIRST = 20  # files of an archive that tell what it is
 _UTF8_NAME = 0x800  # the flag of a zip's member whose name is UTF-8
 _ENCRYPTED = 0x1
+_NO_PRIVILEGE = 1314  # ERROR_PRIVILEGE_NOT_HELD
 
 
 def unpacked(archive: Path) -> Path:
@@ -115,7 +118,7 @@ def _unpack_all(archives: Sequence[Path], partial: Path, done: Path) -> None:
     for path in archives:
         with _naming_damage(path):
             _unpack_one(path, partial if len(archives) == 1 else partial / _stem(path))
-    partial.rename(done)
+    put(partial, done)
 
 
 @contextmanager
@@ -154,7 +157,7 @@ def _unpack_one(archive: Path, folder: Path) -> None:
     """Write the members of `archive` into `folder`, which is new; of one that holds a folder of its own name, that."""
     folder.mkdir(parents=True)
     limit = max(ALWAYS_BYTES, MOST_TIMES * archive.stat().st_size)
-    left, links = limit, []
+    left, links, folders = limit, list[tuple[Path, _Member]](), dict[str, tuple[str, ...]]()
     for count, member in enumerate(_members(archive)):
         parts = _checked(archive, member.name)
         if not parts:
@@ -163,6 +166,7 @@ def _unpack_one(archive: Path, folder: Path) -> None:
         if left < 0 or count >= _MOST_FILES:
             what = f"unpacks to more than {limit:,} bytes or {_MOST_FILES:,} files"
             raise DataError(f"{archive}: {what}; if you trust it, unpack it yourself and give the folder")
+        _require_own_folders(archive, folder, parts[:-1], folders)
         path = folder.joinpath(*parts)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,6 +179,17 @@ def _unpack_one(archive: Path, folder: Path) -> None:
             links.append((path, member))
     _link(archive, folder, links)
     _step_in(folder, _stem(archive))
+
+
+def _require_own_folders(
+    archive: Path, folder: Path, parts: tuple[str, ...], known: dict[str, tuple[str, ...]]
+) -> None:
+    """Raise `DataError` for two folders that are one here: two classes would become one."""
+    for count in range(1, len(parts) + 1):
+        one, other = parts[:count], known.setdefault("/".join(parts[:count]).casefold(), parts[:count])
+        if one != other and folder.joinpath(*one).exists() and folder.joinpath(*one).samefile(folder.joinpath(*other)):
+            what = f"the folders {'/'.join(other)} and {'/'.join(one)} differ in case alone, which are one here"
+            raise DataError(f"{archive}: {what}; rename one, and pack the archive again")
 
 
 def _step_in(folder: Path, name: str) -> None:
@@ -200,8 +215,16 @@ def _write(archive: Path, path: Path, member: _Member) -> None:
 def _link(archive: Path, folder: Path, links: Sequence[tuple[Path, _Member]]) -> None:
     """Make the links once all files are written, so that none is written through a link; none may lead out."""
     for path, member in links:
-        if not os.path.lexists(path):
-            path.symlink_to(member.target)
+        try:
+            if not os.path.lexists(path):
+                path.symlink_to(member.target)
+        except OSError as error:
+            if getattr(error, "winerror", 0) != _NO_PRIVILEGE:
+                raise
+            what = f"Windows lets this user make no links, and {member.name} is one"
+            raise DataError(
+                f"{archive}: {what}; switch its developer mode on, or pack the archive without it"
+            ) from None
     root = folder.resolve()
     for path, member in links:
         if not Path(os.path.realpath(path)).is_relative_to(root):  # `resolve` fails for links in a circle before 3.13
@@ -220,6 +243,8 @@ def _checked(archive: Path, name: str) -> tuple[str, ...]:
         raise DataError(f"{archive}: the member {name} leads out of the archive; pack it with relative names")
     if any(map(is_hidden, path.parts)):
         return ()
+    if sys.platform == "win32" and any(portable(part) != part for part in path.parts):
+        raise DataError(f"{archive}: Windows can have no file called {name}; rename it, and pack the archive again")
     if name.lower().endswith((*_ENDINGS, *_OTHER_ENDINGS)):
         raise DataError(f"{archive}: holds another archive, {name}; unpack it, and give the folder")
     return path.parts

@@ -230,7 +230,7 @@ def refuse_other_kinds(path: Path) -> None:
         head = file.read(64)
     if head.startswith(b"\0\0\x08"):
         what = "an IDX file, no list of images; give the folder with all files of MNIST"
-        raise FormatError(path, "byte 0", f"{what}, or make Splits of your own in Python (docs/old-formats.md)")
+        raise FormatError(path, "byte 0", f"{what}, or make Splits of your own (docs/reference/old-formats.md)")
     if (zero := head.find(b"\0")) >= 0:
         what = "a zero byte: a binary file, or UTF-16, no list of images; give folders of classes"
         raise FormatError(path, f"byte {zero}", f"{what}, or text in UTF-8 with lines path TAB class number")

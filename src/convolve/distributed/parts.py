@@ -30,6 +30,7 @@ from convolve.distributed.process_group import BETWEEN_STEPS, threads_of
 from convolve.distributed.rendezvous import PATIENCE_SECONDS, WorkerInfo, rendezvous
 from convolve.errors import ConvolveError, UsageError
 from convolve.formats.allowed_pickle import read_pickle, to_pickle
+from convolve.locks import is_locked
 from convolve.training.workers import part
 
 T = TypeVar("T")
@@ -201,16 +202,11 @@ class _Team(Team):
     def _is_gone(self, rank: int) -> bool:
         """Whether a worker of this host has ended: nobody holds its lock. Of other hosts only their silence tells."""
         is_near = rank != self.rank and self._hosts[rank] == self._hosts[self.rank]
-        if sys.platform == "win32" or not (is_near and self._told("question", rank).exists()):  # which it says locked
+        if not (is_near and self._told("question", rank).exists()):  # which it says locked
             return False
-        import fcntl
-
-        try:
-            with self._lock_of(rank).open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:  # it is held, or this disk has no locks
-            return False
-        return True
+        with suppress(OSError):
+            return is_locked(self._lock_of(rank)) is False
+        return False
 
 
 def _folder_of(beside: Path | None) -> Path:

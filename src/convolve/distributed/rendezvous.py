@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import socket
+import stat
 import struct
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from torch.distributed import FileStore, PrefixStore, Store, TCPStore  # type: i
 from convolve.atomic import scratch
 from convolve.distributed.launcher import RankInfo, master_address
 from convolve.errors import TrainingError, UsageError
+from convolve.locks import is_locked
 
 if sys.platform != "win32":
     import fcntl
@@ -74,8 +76,7 @@ def rendezvous(
 def _made(prefix: str, own: RankInfo) -> Iterator[Path]:
     """A new folder of mode 0700 for the workers of this host. Worker 0 holds its lock, and removes it at the end."""
     with scratch(prefix) as folder:
-        others = set(folder.parent.glob(f"{prefix}*")) - {folder}
-        if sys.platform != "win32" and any(map(_is_locked, others)):
+        if any(map(_is_taken, set(folder.parent.glob(f"{prefix}*")) - {folder})):
             raise _twice(own)
         yield folder
 
@@ -85,7 +86,7 @@ def _find(prefix: str, own: RankInfo, patience_seconds: float) -> Path:
     limit = time.monotonic() + patience_seconds
     while time.monotonic() < limit:
         for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-            if _is_locked(folder):
+            if _is_taken(folder):
                 return folder
         time.sleep(_PAUSE_SECONDS)
     raise TrainingError(
@@ -95,24 +96,15 @@ def _find(prefix: str, own: RankInfo, patience_seconds: float) -> Path:
     )
 
 
-def _is_locked(folder: Path) -> bool | None:
+def _is_taken(folder: Path) -> bool | None:
     """Whether a living worker 0 has locked `folder`; False: a killed job left it; None: it is not this user's alone."""
-    if sys.platform == "win32":  # a temporary folder there belongs to one user, and folders cannot be locked
-        return True
     try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        status = folder.lstat()
+        # A temporary folder of Windows belongs to one user. Elsewhere nobody else can put another in this one's place.
+        is_own = not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)
+        return is_locked(folder) if is_own and stat.S_ISDIR(status.st_mode) else None
     except OSError:
         return None
-    try:
-        status = os.fstat(handle)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-            return None
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def interface_to(host: str, port: int) -> str | None:
@@ -140,7 +132,10 @@ def interface_to(host: str, port: int) -> str | None:
 
 def _tcp_store(host: str, port: int, own: RankInfo, serves: bool, patience_seconds: float) -> TCPStore:
     try:
-        return TCPStore(host, port, own.size, serves, timedelta(seconds=patience_seconds), wait_for_workers=False)
+        return TCPStore(
+            host, port, own.size, serves, timedelta(seconds=patience_seconds), wait_for_workers=False,
+            use_libuv=sys.platform != "win32",  # PyTorch's builds for Windows came without libuv
+        )  # fmt: skip
     except RuntimeError as error:
         if serves:
             reason = str(error).splitlines()[0][:200]

@@ -91,15 +91,15 @@ def _root(error: BaseException) -> BaseException:
     return _root(error.__cause__) if error.__cause__ else error
 
 
-def open_session(content: str | bytes, settings: Mapping[str, str] | None = None) -> Any:
-    """`settings`: onnxruntime's own, by their names."""
+def open_session(content: str | bytes, settings: Mapping[str, str] | None = None, threads: int | None = None) -> Any:
+    """`settings`: onnxruntime's own, by their names. `threads`: torch's number, unless given."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     for name, value in (settings or {}).items():
         options.add_session_config_entry(name, value)
     options.log_severity_level = 3  # errors only
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 

@@ -22,7 +22,7 @@ from convolve.export.exported_program import first_sentence
 from convolve.export.metadata import INPUT
 from convolve.export.onnx_rewrites import beside_the_scores
 
-CALIBRATION_IMAGES = 128  # ranges of flowers' 128 images lose nothing that more would keep: docs/export.md
+CALIBRATION_IMAGES = 128  # ranges of flowers' 128 images lose nothing that more would keep: docs/how-to/export.md
 _AT_ONCE = 8  # of them, so that all that a network computes fits in memory
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _MANY = 2**14  # weights beside the scores, from which on they are stored as integers too

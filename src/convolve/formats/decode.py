@@ -1,7 +1,7 @@
 """Encoded image -> its pixels, its planes.
 
 The pixels are 8 bits, blue-green-red or gray, as OpenCV decodes them, and so CNTK's reader. Transparency is dropped, 16
-bits become 8, of an animation the first picture counts. docs/your-images.md has the rules for each kind.
+bits become 8, of an animation the first picture counts. docs/reference/data.md has the rules for each kind.
 """
 
 from __future__ import annotations

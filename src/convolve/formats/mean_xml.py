@@ -76,7 +76,7 @@ def write_mean_xml(path: str | Path, mean_HWC: NDArray[np.floating], layout: Lay
         "",
     ]
     with replacing(path) as temporary:
-        temporary.write_text("\n".join(lines), encoding="ascii")
+        temporary.write_bytes("\n".join(lines).encode("ascii"))
 
 
 def read_color_axes(path: str | Path) -> ColorAxes:

@@ -102,13 +102,13 @@ class _Target:
         if there is None:
             path = self.place(shard.name)
             return path.exists() and _keys_in(path) == list(shard.keys)
-        return record.exists() and remote.exists(there) and record.read_text() == repr(remote.state(there))
+        return record.exists() and remote.exists(there) and record.read_text("utf-8") == repr(remote.state(there))
 
     def send_away(self, shard: _Shard) -> None:
         """Bring a shard to its place elsewhere, and remember how it lies there."""
         if there := remote.address(self.place(shard.name)):
             remote.put(self.output.folder / shard.name, there)
-            (self.output.folder / f"{shard.name}.sent").write_text(repr(remote.state(there)))
+            (self.output.folder / f"{shard.name}.sent").write_text(repr(remote.state(there)), "utf-8")
             (self.output.folder / shard.name).unlink()
 
 

@@ -82,7 +82,7 @@ def alexnet_modern() -> Recipe:
     """The same maps with batch normalization, for a sixth of the work: images grow from 128 to 227 pixels in 30 epochs.
 
     Crops of 25 to 100 % of the area, a cosine rate with warm-up, Nesterov momentum, label smoothing, and the moving
-    average of the weights is what is kept. Not trained on ILSVRC2012 by us; docs/alexnet.md says what was.
+    average of the weights is what is kept. Not trained on ILSVRC2012 by us; docs/explanation/alexnet.md says what was.
     """
     base = alexnet()
     crop = Crop(crop_type="randomarea", area_ratio=(0.25, 1.0), aspect_ratio=(0.75, 1.0), jitter_type="uniratio")

@@ -20,7 +20,7 @@ def cifar10() -> Recipe:
     """ConvNet_CIFAR10 as CNTK 2.7's Python has it: 1,195,594 parameters, 30 epochs, no augmentation.
 
     Source: Examples/Image/Classification/ConvNet/Python/ConvNet_CIFAR10.py. Published: "about 18%" error.
-    Ours: docs/cifar10.md.
+    Ours: docs/explanation/cifar10.md.
     CNTK's BrainScript configuration has the variant "brainscript", no dropout for 5 epochs and no momentum for 20.
     """
     return Recipe(
@@ -42,7 +42,7 @@ def cifar10_aug() -> Recipe:
     Source: Examples/Image/Classification/ConvNet/Python/ConvNet_CIFAR10_DataAug.py. Published: "around 14%" error,
     14.2 % for the BrainScript network. CNTK crops 32x32 at random from training images padded to 40x40, mirrors half
     of them, and subtracts the mean image of the training set.
-    Ours: docs/cifar10.md.
+    Ours: docs/explanation/cifar10.md.
     """
     base = cifar10()
     return replace(
@@ -81,7 +81,7 @@ def cifar10_aug_lrn() -> Recipe:
 
     Source: Examples/Image/Classification/ConvNet/Python/ConvNetLRN_CIFAR10_DataAug.py. Published: 13.8 % error for the
     BrainScript network, and "0.1-0.2% better" than without normalization for the Python one.
-    Ours: docs/cifar10.md.
+    Ours: docs/explanation/cifar10.md.
     """
     base = cifar10_aug()
     return replace(
@@ -134,7 +134,7 @@ def cifar10_fast() -> Recipe:
     """A network and a recipe of today: a whitened first layer, batch norm, Muon, and images that grow.
 
     `--epochs` stretches and shrinks its schedule. Source of the ideas: airbench95 and airbench94_muon (Keller Jordan,
-    2024); what was tried of them on two cores stands in docs/experiments.md. Ours: docs/cifar10.md.
+    2024); what was tried of them on two cores stands in docs/experiments.md. Ours: docs/explanation/cifar10.md.
     """
     return Recipe(
         name="cifar10-fast",

@@ -18,7 +18,7 @@ def mnist() -> Recipe:
     """ConvNet_MNIST as CNTK 2.7 has it: 98,778 parameters, 40 epochs, no augmentation.
 
     Source: Examples/Image/Classification/ConvNet/Python/ConvNet_MNIST.py. Published: "about 0.5%" error.
-    Ours: 0.57 % (3 seeds; conditions in docs/mnist.md).
+    Ours: 0.57 % (3 seeds; conditions in docs/explanation/mnist.md).
     """
     return Recipe(
         name="mnist",
@@ -36,7 +36,7 @@ def mnist() -> Recipe:
 def mnist_fast() -> Recipe:
     """The same network in less than a minute on two CPU cores: shifts, Muon, label smoothing, hard images.
 
-    Ours: 0.39 % (5 seeds; conditions in docs/mnist.md).
+    Ours: 0.39 % (5 seeds; conditions in docs/explanation/mnist.md).
     """
     return Recipe(
         name="mnist-fast",
@@ -53,7 +53,7 @@ def mnist_fast() -> Recipe:
 def mnist_best() -> Recipe:
     """The same network with time to spare: longer, Nesterov, less dropout, and affine distortions instead of shifts.
 
-    Ours: 0.37 % (3 seeds; conditions in docs/mnist.md).
+    Ours: 0.37 % (3 seeds; conditions in docs/explanation/mnist.md).
     """
     fast = mnist_fast()
     return replace(

@@ -1,4 +1,4 @@
-"""One's own photographs: a ladder of plans, of which `planned` in ladder.py takes one. See docs/photos.md."""
+"""One's own photographs: a ladder of plans; `planned` in ladder.py takes one. See docs/explanation/photos.md."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Plan:
     """A row of the ladder: the `settings` of a recipe, by dotted path, that are taken from `least_images` on.
 
     `about` says what is done. `starting`, `train_image` and `test_image` are estimated seconds of one core, which
-    docs/photos.md compares. `fits_any`: suits whatever network a training starts from, not EfficientNet-Lite0 alone.
+    docs/explanation/photos.md compares. `fits_any`: suits any network to start from, not EfficientNet-Lite0 alone.
     """
 
     about: str
@@ -75,16 +75,16 @@ _TRAINING = {
     "run.precision": "fp32",  # the depthwise filters' gradients take thrice as long in bf16
 }
 
-# Each behind the one before: for more photographs, or more time. docs/photos.md has what was measured.
+# Each behind the one before: for more photographs, or more time. docs/explanation/photos.md has what was measured.
 LADDER = {
     "head": Plan(
         "a linear head is fitted to frozen features", 0,
         _WHOLE_PHOTOGRAPH | {
-            "data.image_size": 256,  # larger than its makers' 224: docs/photos.md
+            "data.image_size": 256,  # larger than its makers' 224: docs/explanation/photos.md
             "model.freeze": "all", "run.epochs": 0,
             "run.global_batch_size": 8,  # of which the self-test of the precision computes one
         },
-        starting=9, train_image=0.022, test_image=0.022,  # of two whole runs: docs/photos.md
+        starting=9, train_image=0.022, test_image=0.022,  # of two whole runs: docs/explanation/photos.md
     ),
     "top-160": Plan(
         "a linear head is fitted to frozen features, then trained with blocks 5 and 6 in crops of 160 pixels", 800,

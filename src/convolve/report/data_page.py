@@ -81,7 +81,7 @@ def write_data_page(checked: Checked, source: Path, path: Path) -> None:
         most_classes=MOST_CLASSES,
     )
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")  # a name may be no text
+        temporary.write_bytes(page.encode(errors="backslashreplace"))  # a name may be no text
 
 
 def class_rows(checked: Checked) -> list[dict[str, object]]:

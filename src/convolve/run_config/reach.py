@@ -66,7 +66,8 @@ def reach_of(arguments: Sequence[str], allow_outside: bool) -> Reach:
 def _is_a_root(path: Path) -> bool:
     """A home, what is above one, and hidden folders hold what programs obey: a configuration cannot choose these."""
     real = Path(os.path.realpath(path))
-    return not (Path(os.path.realpath(Path.home())).is_relative_to(real) or re.search(r"/\.[^/]", str(real)))
+    is_hidden = any(part.startswith(".") for part in real.parts)
+    return not (Path(os.path.realpath(Path.home())).is_relative_to(real) or is_hidden)
 
 
 def _outputs(job: Job) -> Iterator[Path]:

@@ -44,7 +44,7 @@ def write_outputs(step: WriteStep, callback: Callback, data: str | None, reach: 
         path = Path(f"{step.output_path}.{node}")
         reach.require(path)  # names of nodes may have slashes
         require_own(path)
-        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
             file.write(step.format.prologue)
             _write(file, _values(model, samples), step.format)
             file.write(step.format.epilogue)

@@ -70,7 +70,7 @@ def create_app(models: Mapping[str, Model], limits: Limits | None = None, engine
 
 async def _quicken(services: Sequence[Service]) -> None:
     for service in services:  # one after the other: each takes a core and memory for some seconds
-        service.batcher.engine = await engine_of(service.model)
+        service.batcher.engine = await engine_of(service.model, service.batcher.threads)
 
 
 async def _health(_request: Request) -> Json:

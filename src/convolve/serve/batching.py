@@ -1,13 +1,15 @@
-"""One model, many askers. In turn all cores prepare the images that came meanwhile, and all run the network on them.
+"""One model, many askers. The images that came meanwhile are answered together.
 
-Not both at once: the network's threads share each layer evenly, so all would wait for the one whose core is lent to a
-decoder.
+By torch: in turn all cores prepare images, and all run the network on them. Not both at once: the network's threads
+share each layer evenly, so all would wait for the one whose core is lent to a decoder. By onnxruntime, whose runs take
+as many cores as they are told: each core takes a few images from file to answer, and waits for no other.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -19,11 +21,13 @@ from torch import nn
 
 from convolve.environment import usable_cores
 from convolve.model import Model
+from convolve.serve.engine import Engine
 
 # Legend: C channels, H rows, W columns, K classes.
 
 MOST_IMAGES = 64  # at a time: throughput hardly grows beyond, and nobody waits for more than one such batch
 MOST_DECODERS = 4  # threads: each may hold an image of the largest size
+IMAGES_OF_A_PART = 4  # which one core answers at once: more of them leave its cache (7 % fewer photographs a second)
 
 Image = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
@@ -57,12 +61,12 @@ class Batcher:
 
     def __init__(self, model: Model, turn: asyncio.Lock, watch: Callable[[int], None]) -> None:
         self._model = model
-        self.engine: nn.Module | None = None
+        self.engine: Engine | None = None
         self._turn = turn
         self._watch = watch
         self._most_images = min(MOST_IMAGES, model.batch_size)
         self._questions: asyncio.Queue[_Question] = asyncio.Queue()
-        self._decoders = min(MOST_DECODERS, usable_cores())
+        self.threads = min(MOST_DECODERS, usable_cores())
 
     async def answer(self, prepare: Callable[[], Prepared]) -> Answer:
         """The answer for the image that `prepare` gives, in a thread. Raises what it raises, or the model."""
@@ -73,7 +77,7 @@ class Batcher:
     async def run(self) -> None:
         """Answer questions until canceled."""
         loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(self._decoders, "decoder") as decoders, ThreadPoolExecutor(1, "model") as thread:
+        with ThreadPoolExecutor(self.threads, "decoder") as decoders, ThreadPoolExecutor(1, "model") as thread:
             while True:
                 batch = [await self._questions.get()]
                 async with self._turn:
@@ -89,25 +93,33 @@ class Batcher:
         self, questions: Sequence[_Question], decoders: ThreadPoolExecutor
     ) -> list[tuple[_Question, Answer | Exception]]:
         """The answer to each question, or why there is none."""
-        parts = [questions[first :: self._decoders] for first in range(self._decoders)]
-        alone = len(questions) == 1  # spares it the way to another thread and back
-        prepared = list(chain.from_iterable(map(_prepare, parts) if alone else decoders.map(_prepare, parts)))
+        if len(questions) == 1:  # spares it the way to another thread and back
+            return self._ask(_prepare(questions), self.engine.alone if self.engine else None)
+        if self.engine is None:
+            prepared = decoders.map(_prepare, _parts(questions, self.threads))
+            return self._ask([*chain.from_iterable(prepared)], None)
+        network = self.engine.beside
+        parts = _parts(questions, max(self.threads, math.ceil(len(questions) / IMAGES_OF_A_PART)))
+        return [*chain.from_iterable(decoders.map(lambda part: self._ask(_prepare(part), network), parts))]
+
+    def _ask(
+        self, prepared: Sequence[tuple[_Question, Prepared | Exception]], network: nn.Module | None
+    ) -> list[tuple[_Question, Answer | Exception]]:
         failed = [(question, error) for question, error in prepared if isinstance(error, Exception)]
         ready = [(question, found) for question, found in prepared if isinstance(found, Prepared)]
-        return [*failed, *self._ask(ready)]
-
-    def _ask(self, ready: Sequence[tuple[_Question, Prepared]]) -> Iterable[tuple[_Question, Answer | Exception]]:
         if not ready:
-            return []
+            return [*failed]
         try:
-            images_NCHW = np.stack([prepared.image_CHW for _, prepared in ready])
-            answers_NK, sure = self._model.answered(images_NCHW, self.engine)
+            images_NCHW = np.stack([found.image_CHW for _, found in ready])
+            answers_NK, sure = self._model.answered(images_NCHW, network)
         except Exception as error:  # whatever it is, it belongs to those who asked; the next batch has its own chance
-            return [(question, error) for question, _ in ready]
-        return [
-            (question, Answer(prepared, probabilities_K, how_sure))
-            for (question, prepared), probabilities_K, how_sure in zip(ready, answers_NK.numpy(), sure, strict=True)
-        ]
+            return [*failed, *((question, error) for question, _ in ready)]
+        answers = map(Answer, (found for _, found in ready), answers_NK.numpy(), sure)
+        return [*failed, *zip((question for question, _ in ready), answers, strict=True)]
+
+
+def _parts(questions: Sequence[_Question], count: int) -> list[Sequence[_Question]]:
+    return [questions[first::count] for first in range(min(count, len(questions)))]
 
 
 def _prepare(questions: Sequence[_Question]) -> list[tuple[_Question, Prepared | Exception]]:

@@ -21,6 +21,7 @@ from torch import nn
 
 from convolve import cache
 from convolve.atomic import scratch
+from convolve.environment import usable_cores
 from convolve.errors import ConvolveError
 from convolve.export.any_graph import export_network
 from convolve.export.onnx import PACKAGES, OnnxNetwork, open_session
@@ -31,13 +32,13 @@ KIND = "engines"  # in the cache
 INPUT = "images"
 
 
-class Engine(nn.Module):
+class _Network(nn.Module):
     """normalized images_NCHW -> what the network gives that was written: scores_NK alone, or with distance_N."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, threads: int) -> None:
         super().__init__()
         # Threads that wait by spinning would take the cores from those that decode and talk.
-        self._session = open_session(content, {"session.intra_op.allow_spinning": "0"})
+        self._session = open_session(content, {"session.intra_op.allow_spinning": "0"}, threads)
 
     def forward(self, images_NCHW: torch.Tensor) -> Any:
         given = self._session.run(None, {INPUT: np.ascontiguousarray(images_NCHW.numpy())})
@@ -45,13 +46,24 @@ class Engine(nn.Module):
         return tensors if len(tensors) > 1 else tensors[0]
 
 
-async def engine_of(model: Model) -> Engine | None:
-    """The engine of `model`; None where onnxruntime cannot say what it computes, or answers otherwise."""
+class Engine:
+    """The network twice: `alone` takes all cores for what it is asked, `beside` its share where `parts` are asked."""
+
+    def __init__(self, content: bytes, parts: int) -> None:
+        self.alone = _Network(content, usable_cores())
+        self.beside = _Network(content, max(1, usable_cores() // parts)) if parts > 1 else self.alone
+
+
+async def engine_of(model: Model, parts: int) -> Engine | None:
+    """The engine of `model`, asked for so many parts at once.
+
+    None where onnxruntime cannot say what the model computes, or answers otherwise.
+    """
     if isinstance(model.module, OnnxNetwork) or not all(map(find_spec, PACKAGES)):
         return None
     with suppress(ConvolveError, OSError), scratch() as folder:
         if content := await _content(model, folder):
-            return await asyncio.to_thread(Engine, content)
+            return await asyncio.to_thread(Engine, content, parts)
     return None
 
 

@@ -204,7 +204,7 @@ class Drift:
 
 
 USUAL = 0.95  # of one's own images are not beyond
-_BY_CHANCE, _SHIFT = 0.01, 0.1  # false alarms and what is found with these: docs/photos.md
+_BY_CHANCE, _SHIFT = 0.01, 0.1  # false alarms and what is found with these: docs/explanation/trust.md
 
 
 def drift(known: Confidence, distances_N: Tensor) -> Drift:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 # Measured on EfficientNet-Lite0's 1,280 features of flowers, ants and bees: 16 to 256 do as well, and shrinking by a
-# half helps with strangers that are close. No command here repeats that; docs/photos.md has what is found with these.
+# half helps with strangers that are close. No command here repeats that; docs/explanation/trust.md has what is found.
 MOST_DIRECTIONS = 64
 SHRINKAGE = 0.5  # of each variance towards the mean of all
 _FLOOR = 1e-6  # of the variance of features of length 1, beside the mean of all: what fp32 tells from nothing

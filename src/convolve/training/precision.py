@@ -77,7 +77,7 @@ def has_bf16_instructions() -> bool | None:
     AVX512-BF16 and AMX mean that it does. Other kinds of processors, and other systems, do not say.
     """
     try:
-        flags = Path("/proc/cpuinfo").read_text()
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     return "avx512_bf16" in flags or "amx_bf16" in flags if platform.machine() == "x86_64" else None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from convolve.training.plan import Batch
     from convolve.training.trainer import Trainer
 
-SIGNALS = ("SIGTERM", "SIGUSR1")  # Windows has only the first
+SIGNALS = ("SIGTERM", "SIGUSR1", "SIGBREAK")  # those that there are; the last one is Windows' Ctrl-Break
 CHECK_SECONDS = 1.0  # workers ask each other so often: a small part of any grace time, and of the time of training
 
 

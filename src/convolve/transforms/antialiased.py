@@ -1,4 +1,4 @@
-"""Antialiased linear resizing, as ONNX's Resize (opset 18) defines it; docs/photos.md has it in words.
+"""Antialiased linear resizing, as ONNX's Resize (opset 18) defines it; docs/explanation/photos.md has it in words.
 
 The attributes are mode="linear", antialias=1, coordinate_transformation_mode="half_pixel" and exclude_outside=1: each
 pixel that comes out is the mean of those within a triangle around its center, whose half width is one pixel, or where

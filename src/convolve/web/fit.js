@@ -122,7 +122,7 @@ const within = (index, length) => Math.min(Math.max(index, 0), length - 1);
 
 // For each of `wanted` pixels that come out, from number `start` of `full` on: the first that goes in, and the weights.
 function weighted(length, full, start, wanted, filter) {
-  const scale = length / full;
+  const scale = filter === "linear_antialiased" ? length / full : 1 / (full / length); // as OpenCV rounds it
   const wide = { area: scale + 2, linear_antialiased: 2 * Math.max(scale, 1) + 2, nearest: 1, cubic: 4, lanczos: 8 };
   const taps = Math.ceil(wide[filter] ?? 2);
   const first = new Int32Array(wanted);

@@ -48,7 +48,7 @@ def write_page(
         **{each: text_of("convolve.web", each) for each in CODE},
     }
     for path, text in texts.items():
-        (folder / path).write_text(always_utf8(text), encoding="utf-8")
+        (folder / path).write_text(always_utf8(text), encoding="utf-8", newline="\n")
     for path, content in runtime.files.items():
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(content)

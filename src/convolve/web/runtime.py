@@ -68,10 +68,11 @@ def _from_npm() -> bytes:
         raise UsageError(f"the page needs {PACKAGE}, which npm brings, and npm is not installed here; {other}")
     with scratch() as folder:
         command = [npm, "pack", PACKAGE, "--prefer-offline", "--ignore-scripts", "--silent"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
         found = [*folder.glob("*.tgz")]
         if done.returncode or not found:
-            said = next((line for line in done.stderr.splitlines() if line.strip()), "it says nothing")
+            lines = done.stderr.decode(errors="replace").splitlines()
+            said = next(filter(str.strip, lines), "it says nothing")
             raise ConvolveError(f"npm cannot bring {PACKAGE} ({said.strip()}); {other}")
         return found[0].read_bytes()
 

@@ -63,7 +63,7 @@ def _require_labels(path: Path, labels_N: np.ndarray, classes: int) -> None:
     if (wrong := np.flatnonzero(labels_N >= classes)).size:
         place = f"byte {8 + wrong[0]}"  # behind a header of 8 bytes; of the unpacked data
         what = f"expected a label in 0..{classes - 1}, got {labels_N[wrong[0]]}; {_AGAIN}"
-        raise FormatError(path, place, f"{what}; sets with other classes: docs/old-formats.md")
+        raise FormatError(path, place, f"{what}; sets with other classes: docs/reference/old-formats.md")
 
 
 def _words(array: np.ndarray) -> str:

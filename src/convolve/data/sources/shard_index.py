@@ -87,12 +87,12 @@ def open_index(shards: Sequence[Shard]) -> ShardIndex:
         index = _beside(shards) or _make(shards)
         np.save(folder / "rows.npy", index.rows_N)
         np.save(folder / "names.npy", index.names)
-        (folder / "labels.json").write_text(json.dumps(index.labels))
+        (folder / "labels.json").write_bytes(json.dumps(index.labels).encode())
 
     folder = cache.made_folder(KIND, key, make)
     try:
         rows_N, names = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("rows", "names"))
-        labels = json.loads((folder / "labels.json").read_text())
+        labels = json.loads((folder / "labels.json").read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: the index is damaged ({error}); remove that folder, it is made anew") from None
     # Plain arrays on the mapped memory: numpy.memmap takes several times as long for each access.

@@ -1,0 +1,195 @@
+"""The rules that `make windows` sets, and what our ground floor makes of them. Each snippet is a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import convolve
+from convolve.names import portable
+
+HERE = Path(__file__).parent
+START = """
+import os, subprocess, sys
+from pathlib import Path
+from convolve.errors import ConvolveError, UsageError
+
+def error_of(function, *arguments):
+    try:
+        function(*arguments)
+    except (OSError, ConvolveError, ValueError, AttributeError) as error:
+        return getattr(error, "winerror", None) or type(error).__name__
+
+file = Path("file.txt")
+file.write_text("text", encoding="utf-8")
+other = Path("other")
+other.write_text("text", encoding="utf-8")
+"""
+RULES = {
+    "an open file stays": """
+with file.open(encoding="utf-8"):
+    assert error_of(file.unlink) == 32
+    assert error_of(other.replace, file) == 5
+    assert error_of(file.rename, "new") == 32
+file.unlink()
+""",
+    "a mapped file stays": """
+import mmap
+with file.open("rb") as opened:
+    content = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+assert error_of(other.replace, file) == 5
+content.close()
+other.replace(file)
+""",
+    "a file that another process has open stays": """
+holds = "import sys; file = open('file.txt'); print(flush=True); sys.stdin.read()"
+with subprocess.Popen([sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    holder.stdout.readline()
+    assert error_of(file.unlink) == 32
+file.unlink()
+""",
+    "cases are one": """
+assert Path("FILE.TXT").read_text(encoding="utf-8") == "text"
+assert error_of(Path("File.txt").mkdir) == "FileExistsError"
+Path("OTHER").write_text("new", encoding="utf-8")
+assert other.read_text(encoding="utf-8") == "new"
+""",
+    "names": """
+for name in ("nul", "CON.txt", "com1", "a:b", "a?", "end.", "end ", "line\\n"):
+    assert error_of(Path(name).write_bytes, b"") == 123, name
+    assert error_of(Path(name).mkdir) == 123, name
+assert not Path("a?b").exists()
+""",
+    "sync": """
+with file.open("rb") as opened:
+    assert error_of(os.fsync, opened.fileno()) == "OSError"
+with file.open("r+b") as opened:
+    os.fsync(opened.fileno())
+""",
+    "folders are not opened": "assert error_of(os.open, '.', os.O_RDONLY) == error_of(open, '.') == 5",
+    "links": "assert error_of(Path('link').symlink_to, 'file.txt') == 1314",
+    "text": """
+file.write_text("\\u20ac\\n")
+assert file.read_bytes() == b"\\x80\\n"
+done = subprocess.run([sys.executable, "-c", "print(chr(0x20ac))"], stdout=subprocess.PIPE, text=True)
+assert done.stdout == "\\u20ac\\n"
+""",
+    "processes": """
+import multiprocessing
+assert multiprocessing.get_start_method() == "spawn"
+assert error_of(multiprocessing.get_context, "fork") == "ValueError"
+""",
+    "what our modules see": """
+from convolve import atomic, environment, locks
+assert locks.sys.platform == "win32" and not hasattr(locks, "fcntl")
+assert not hasattr(environment.os, "sched_getaffinity") and not hasattr(atomic.os, "O_NOFOLLOW")
+assert environment._lines("/proc/cpuinfo") == []
+""",
+}
+OURS = {
+    "files are replaced": """
+from convolve.atomic import replacing, write_text
+write_text(file, "one\\ntwo\\n")
+assert file.read_bytes() == b"one\\ntwo\\n"
+with file.open(encoding="utf-8"):
+    assert error_of(write_text, file, "new") == "ConvolveError"
+assert sorted(os.listdir()) == ["file.txt", "other"]
+""",
+    "folders are staged": """
+from convolve.atomic import replacing_folder, staged
+with replacing_folder("net") as folder:
+    (folder / "weights").write_bytes(b"1")
+with staged("single") as path:
+    path.write_bytes(b"1")
+assert Path("net/weights").exists() and Path("single").exists() and len(os.listdir()) == 4
+""",
+    "folders have one process at work": """
+from convolve.atomic import claimed, keep_in_use, locked
+from convolve.locks import hold, is_locked
+folder = Path("run")
+with claimed(folder):
+    tries = "from pathlib import Path; from convolve.locks import hold; hold(Path('run'))"
+    assert subprocess.run([sys.executable, "-c", tries], stderr=subprocess.PIPE).returncode
+    assert error_of(hold, folder) == "BlockingIOError" and is_locked(folder)
+assert not folder.exists()
+folder.mkdir()
+one, two = hold(folder, shared=True), hold(folder, shared=True)
+assert error_of(hold, folder) == "BlockingIOError" and not is_locked(folder)
+one.close(), two.close()
+hold(folder).close()
+keep_in_use(folder)
+assert error_of(locked(folder, wait=False).__enter__) == "UsageError"
+""",
+    "a lock ends with its process": """
+from convolve.locks import hold, is_locked
+holds = "from pathlib import Path; from convolve.locks import hold; hold(Path('other')); print(flush=True); input()"
+holder = subprocess.Popen([sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+holder.stdout.readline()
+assert is_locked(other)
+holder.kill()
+holder.communicate()
+hold(other, wait=True).close()
+assert not list(Path(os.environ["TMPDIR"]).glob("convolve-*.lock"))
+""",
+    "copies": """
+import zipfile
+from convolve.cli.sort_into import Sorter
+from convolve.formats.archive import Location
+members = ["con.png", "a:b.png", "x/con.PNG"]
+with zipfile.ZipFile("images.zip", "w") as archive:
+    [archive.writestr(name, name) for name in members]
+sorter = Sorter(Path("out"), ["aux", "a?", "A*", "cat."], [])
+for name, class_name in zip(members, ["aux", "a?", "aux"]):
+    sorter.take(Location("images.zip", name), class_name)
+found = sorted(str(path) for path in Path("out").rglob("*.*"))
+assert found[0].startswith("out/_aux/_con-") and found[1:] == ["out/_aux/_con.png", "out/a_/a_b.png"], found
+sorter._folders["cat."].mkdir()
+sorter._folders["A*"].mkdir()
+""",
+    "archives": """
+import zipfile
+from convolve.data.archives import unpacked
+for names in (["a:b/1.png"], ["con/1.png"], ["cat/1.png", "Cat/2.png"], ["cat/1.png", "cat/1.PNG"]):
+    with zipfile.ZipFile("images.zip", "w") as archive:
+        [archive.writestr(name, "x") for name in names]
+    assert error_of(unpacked, Path("images.zip")) in ("DataError", "FormatError"), names
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "one"),
+    [
+        *(("a:b", "a_b"), ("a/b\\c", "a_b_c"), ("\x1b[1m", "_[1m"), ("end.", "end_"), ("end ", "end_"), ("", "_")),
+        *(("nul", "_nul"), ("Con.txt", "_Con.txt"), ("COM7 .x", "_COM7 .x"), ("lpt0", "_lpt0"), ("console", "console")),
+        *((".hidden", ".hidden"), ("Käse 犬", "Käse 犬")),
+    ],
+)
+def test_names_that_every_system_can_have(name: str, one: str) -> None:
+    assert portable(name) == one
+
+
+def test_every_system_can_check_this_repository_out() -> None:
+    root = HERE.parents[1]
+    places = [root / name for name in ("src", "tests", "docs", "examples")]
+    files = [path.relative_to(root) for place in places for path in place.rglob("*")]
+    assert [path for path in files if any(portable(part) != part for part in path.parts)] == []
+    assert len({str(path).casefold() for path in files}) == len(files)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets the rules on Linux")
+@pytest.mark.parametrize("name", [*RULES, *OURS])
+def test_rules(name: str, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "temporary").mkdir()
+    environ = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(Path(convolve.__file__).parents[1])]),
+        "TMPDIR": str(tmp_path / "temporary"), "CONVOLVE_CACHE": str(tmp_path / "cache"), "CONVOLVE_WINDOWS_RULES": "",
+    }  # fmt: skip
+    command = [sys.executable, "-c", START + (RULES | OURS)[name]]
+    done = subprocess.run(command, cwd=tmp_path / "work", env=environ, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr.decode("utf-8", "replace")
