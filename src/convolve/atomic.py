@@ -155,12 +155,12 @@ def scratch(prefix: str = _SCRATCH) -> Iterator[Path]:
     folder = above / f"{prefix}{secrets.randbelow(10**12)}"
     try:
         for left in above.glob(f"{_SCRATCH}*"):
-            about = left.lstat()
-            if stat.S_ISDIR(about.st_mode) and (not hasattr(os, "geteuid") or about.st_uid == os.geteuid()):
-                _remove_left(left)
+            with suppress(FileNotFoundError):  # its process has ended
+                if stat.S_ISDIR(left.lstat().st_mode) and is_private(left):
+                    _remove_left(left)
         held = _made(lambda path: path.mkdir(mode=0o700), folder)
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise cannot_write(above, error) from error
     try:
         yield folder
     finally:
@@ -348,6 +348,12 @@ def always_utf8(text: str) -> str:
     The byte E9 becomes \\udce9, from which a reader of JSON has the name again.
     """
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def is_private(path: Path) -> bool:
+    """Whether it is this user's, and closed to all others. A temporary folder of Windows belongs to one user."""
+    status = path.lstat()
+    return not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)
 
 
 def _remove(path: Path) -> None:

@@ -76,7 +76,7 @@ def engine() -> int:
     from convolve.serve.engine import engine_of
 
     torch.set_num_threads(1)
-    return 0 if asyncio.run(engine_of(load(f"{INPUTS}/run"))) else 1
+    return 0 if asyncio.run(engine_of(load(f"{INPUTS}/run"), 1)) else 1
 
 
 def two_workers(*words: str) -> Callable[[], int]:

@@ -169,7 +169,7 @@ def _be_a_process(
         (folder / place).mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     os.environ |= {"TMPDIR": str(folder / "tmp"), "CONVOLVE_CACHE": str(folder / "cache"), "HOME": str(folder)}
-    tempfile.tempdir = None
+    tempfile.tempdir = str(folder / "tmp")  # Python tries one that it chooses by a file of some name
     sys.stdout, sys.stderr = ((logs / name).open("w", encoding="utf-8", buffering=1) for name in ("out", "err"))
     if most_file_bytes is not None:
         import resource

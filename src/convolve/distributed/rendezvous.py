@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from torch.distributed import FileStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public
 
-from convolve.atomic import scratch
+from convolve.atomic import is_private, scratch
 from convolve.distributed.launcher import RankInfo, master_address
 from convolve.errors import TrainingError, UsageError
 from convolve.locks import is_locked
@@ -99,10 +99,8 @@ def _find(prefix: str, own: RankInfo, patience_seconds: float) -> Path:
 def _is_taken(folder: Path) -> bool | None:
     """Whether a living worker 0 has locked `folder`; False: a killed job left it; None: it is not this user's alone."""
     try:
-        status = folder.lstat()
-        # A temporary folder of Windows belongs to one user. Elsewhere nobody else can put another in this one's place.
-        is_own = not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)
-        return is_locked(folder) if is_own and stat.S_ISDIR(status.st_mode) else None
+        # Nobody else can put another in the place of a private one.
+        return is_locked(folder) if is_private(folder) and stat.S_ISDIR(folder.lstat().st_mode) else None
     except OSError:
         return None
 
